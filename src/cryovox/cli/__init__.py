@@ -1,0 +1,109 @@
+"""Find macromolecules in cryo-electron tomograms.
+
+    cryovox demo       the whole path on a small example, in a few minutes
+    cryovox doctor     look a tomogram over before anything else
+    cryovox train      teach a network: `cryovox train supervised --data DATASET --out RUN`
+    cryovox find       segment, pick and report in one go
+    cryovox segment    score every voxel of tomograms
+    cryovox pick       turn scores or labels into particles
+    cryovox extract    cut subtomograms out at particles
+    cryovox evaluate   compare particles or labels with the truth
+    cryovox convert    read one format and write another; mend what the doctor found
+    cryovox models     list networks, or tell what a model file is
+
+`cryovox COMMAND --help` tells the rest. Exit code 0: all done; 1: some inputs failed or the disk
+filled; 2: the request is wrong and nothing was started.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from cryovox.core.errors import RequestError, RunError
+from cryovox.core.registry import Registry
+
+COMMANDS = Registry(
+    "command",
+    "cryovox.commands",
+    {
+        "demo": "cryovox.cli.demo:demo",
+        "doctor": "cryovox.cli.files:doctor",
+        "train supervised": "cryovox.cli.train:supervised",
+        "find": "cryovox.cli.tomograms:find",
+        "segment": "cryovox.cli.tomograms:segment",
+        "pick": "cryovox.cli.tomograms:pick",
+        "extract": "cryovox.cli.files:extract",
+        "evaluate particles": "cryovox.cli.evaluate:particles",
+        "evaluate labels": "cryovox.cli.evaluate:labels",
+        "convert": "cryovox.cli.files:convert",
+        "models": "cryovox.cli.files:models",
+    },
+)
+
+
+def run() -> None:
+    """Entry point of the command line."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(args: list[str]) -> int:
+    """Run one command; gives the exit code. Only the module of that command is imported."""
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(__doc__)
+        return 0
+    if args[0] == "--version":
+        from cryovox import __version__
+
+        print(f"cryovox {__version__}")
+        return 0
+    try:
+        return _command(args)
+    except RunError as error:
+        return _complain(error, 1)
+    except RequestError as error:
+        return _complain(error, 2)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except OSError as error:
+        return _trouble(error)
+
+
+def _command(args: list[str]) -> int:
+    name, rest = _named(args)
+    from cryovox.cli.parse import call
+
+    return int(call(COMMANDS[name], rest, f"cryovox {name}") or 0)
+
+
+def _named(args: list[str]) -> tuple[str, list[str]]:
+    """The command, which may be of two words, and what follows it."""
+    two = " ".join(args[:2])
+    if two in COMMANDS:
+        return two, args[2:]
+    families = [name for name in COMMANDS if name.startswith(f"{args[0]} ")]
+    if not families:
+        return args[0], args[1:]
+    if len(args) == 1 or args[1] in ("-h", "--help"):
+        print("\n".join(f"    cryovox {name} --help" for name in families))
+        raise SystemExit(0 if len(args) > 1 else 2)
+    return two, args[2:]
+
+
+def _complain(error: RequestError, code: int) -> int:
+    print(f"cryovox: {error.where}: {error.found}", file=sys.stderr)
+    print(f"    what to do: {error.remedy}", file=sys.stderr)
+    return code
+
+
+def _trouble(error: OSError) -> int:
+    """What the operating system refuses: a full disk while running is 1, the rest is a wrong request."""
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "free some space and run the same command again; it goes on from where it stopped"
+        return _complain(RunError(error.filename or "output", "the disk is full", remedy), 1)
+    where = error.filename or "a file"
+    return _complain(
+        RequestError(where, error.strerror or str(error), "check the path and its permissions"), 2
+    )

@@ -1,0 +1,153 @@
+"""`cryovox doctor`, `convert`, `extract` and `models`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cryovox.cli.screen import failures, table, write_json
+from cryovox.core.errors import RequestError
+from cryovox.workflows.convert import ConvertConfig
+
+Inputs = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")]
+
+
+def doctor(
+    tomograms: Inputs,
+    /,
+    *,
+    model: Path | None = None,
+    voxel_size: float | None = None,
+    json: Path | None = None,
+) -> int:
+    """Look tomograms over: voxel size, contrast, NaN, slab, wedge; each finding with what mends it.
+
+    Parameters
+    ----------
+    tomograms
+        Files, folders or patterns.
+    model
+        Model file to compare with.
+    voxel_size
+        Edge of a voxel in Å, where the header is wrong.
+    json
+        File for the findings.
+    """
+    from cryovox.report.doctor import Finding, render
+    from cryovox.workflows.doctor import consult
+
+    found, failed = consult(list(tomograms), model, voxel_size)
+    worst: list[Finding] = []
+    for path, findings in found.items():
+        print(render(findings, path), end="\n\n")
+        worst += [f for f in findings if f.level == "error"]
+    write_json(json, {str(path): [asdict(f) for f in findings] for path, findings in found.items()})
+    return failures(failed)
+
+
+def convert(
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")],
+    target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
+    /,
+    *,
+    config: ConvertConfig = ConvertConfig(),
+    tomogram: Path | None = None,
+    verify: bool = False,
+    overwrite: bool = False,
+) -> int:
+    """Read one format and write another; the endings of the names choose them.
+
+    Parameters
+    ----------
+    source
+        Volume (.mrc, .rec, .map, with .gz or .bz2) or particles (.star, .csv).
+    target
+        What to write.
+    config
+        What to change on the way.
+    tomogram
+        The tomogram that particles belong to; RELION 5 counts from its centre.
+    verify
+        Read the output back and compare.
+    overwrite
+        Replace the output if it is there.
+    """
+    from cryovox.workflows.convert import convert as run
+
+    if target.exists() and not overwrite:
+        raise RequestError(target, "is there already", "name another file, or add --overwrite")
+    print(run(source, target, config, tomogram, verify))
+    return 0
+
+
+def extract(
+    particles: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PARTICLES")],
+    tomogram: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TOMOGRAM")],
+    /,
+    *,
+    out: Path,
+    box: int,
+    voxel_size: float | None = None,
+    labels: Path | None = None,
+    pad: bool = False,
+) -> int:
+    """Cut subtomograms out of a tomogram into one file, NAME.zarr or NAME.h5.
+
+    Parameters
+    ----------
+    particles
+        Particle list.
+    tomogram
+        Where to cut.
+    out
+        The set to write; it keeps the place of every subtomogram.
+    box
+        Edge in voxels.
+    voxel_size
+        Edge of a voxel in Å; wins over the header.
+    labels
+        Label map to cut masks from.
+    pad
+        Fill up boxes that stick out with the mean of the tomogram; otherwise they are left out.
+    """
+    from cryovox.workflows.extract import extract as run
+
+    wrote, left = run(particles, tomogram, box, out, voxel_size=voxel_size, labels=labels, pad=pad)
+    print(f"{out}: {wrote} subtomograms of {box}^3 voxels, {left} too close to the border left out")
+    return 0
+
+
+def models(model: Annotated[Path | None, tyro.conf.Positional] = None, /, *, json: Path | None = None) -> int:
+    """List the networks that can be trained, or tell what a model file is.
+
+    Parameters
+    ----------
+    model
+        Model file.
+    json
+        File for the same in JSON.
+    """
+    from cryovox.models import DEFAULTS, MODELS, sizes
+
+    if model is None:
+        rows = [
+            [
+                name,
+                ", ".join(sizes(name)),
+                *((DEFAULTS[name].kind, DEFAULTS[name].patch) if name in DEFAULTS else ("", "")),
+            ]
+            for name in MODELS
+        ]
+        print(table(["network", "sizes", "answers with", "patch"], rows))
+        write_json(json, [dict(zip(("network", "sizes", "kind", "patch"), row, strict=True)) for row in rows])
+        return 0
+    from cryovox.core.config import to_yaml
+    from cryovox.models.card import read_card
+
+    card = read_card(model)
+    print(to_yaml(card), end="")
+    write_json(json, card.model_dump(mode="json"))
+    return 0

@@ -1,0 +1,109 @@
+"""What a person sees while waiting and at the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cryovox.core.atomic import replacing
+from cryovox.core.errors import RequestError
+
+
+class Meter:
+    """Progress with the time that is left: a line that is rewritten on a terminal, a few plain lines elsewhere.
+
+    Parameters
+    ----------
+    quiet
+        Say nothing.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.terminal = sys.stderr.isatty()
+        self._name, self._began, self._last, self._width = "", 0.0, 0.0, 0
+
+    def __call__(self, name: str, share: float, note: str = "") -> None:
+        """Show that *share* (0 to 1) of *name* is done."""
+        if self.quiet:
+            return
+        now = time.monotonic()
+        if name != self._name:
+            self._name, self._began, self._last = name, now, 0.0
+        pause = 0.2 if self.terminal else 15.0
+        if now - self._last < pause and share < 1:
+            return
+        self._last = now
+        self._show(f"{name}  {100 * share:3.0f} %  {self._left(now, share)}{note}", share >= 1)
+
+    def _left(self, now: float, share: float) -> str:
+        spent = now - self._began
+        if share >= 1:
+            return f"{clock(spent)}  "
+        return f"{clock(spent / share * (1 - share))} left  " if share > 0.01 and spent > 1 else ""
+
+    def _show(self, text: str, last: bool) -> None:
+        if not self.terminal:
+            print(text, file=sys.stderr, flush=True)
+            return
+        blank = " " * max(0, self._width - len(text))
+        print(f"\r{text}{blank}", end="\n" if last else "", file=sys.stderr, flush=True)
+        self._width = 0 if last else len(text)
+
+
+def clock(seconds: float) -> str:
+    """Write a duration for people: 42 s, 3 min 05 s, 2 h 10 min.
+
+    Examples
+    --------
+    >>> clock(185)
+    '3 min 05 s'
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Lay rows out in columns; numbers to the right, floats with three decimals."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(c), *(len(r[i]) for r in cells)) if cells else len(c) for i, c in enumerate(columns)]
+    right = [all(isinstance(r[i], int | float) for r in rows) for i in range(len(columns))]
+    lines = [
+        [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
+        for row in [list(columns), ["-" * w for w in widths], *cells]
+    ]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def write_json(path: Path | None, what: Any) -> None:
+    """Write a result to the file of `--json`, whole or not at all."""
+    if path is None:
+        return
+    try:
+        with replacing(path) as beside:
+            beside.write_text(json.dumps(what, indent=1, default=str) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RequestError(
+            path, f"cannot be written ({error.strerror})", "choose another file for --json"
+        ) from None
+
+
+def failures(failed: dict[str, Exception]) -> int:
+    """Name every input that failed, last of all; gives the exit code."""
+    for name, error in failed.items():
+        remedy = f"\n    what to do: {error.remedy}" if isinstance(error, RequestError) else ""
+        told = error.found if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+        print(f"failed: {name}: {told}{remedy}", file=sys.stderr)
+    return 1 if failed else 0

@@ -1,0 +1,184 @@
+"""`cryovox segment`, `cryovox pick` and `cryovox find`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from cryovox.cli.screen import Meter, clock, failures, table, write_json
+from cryovox.core.particles import Particles
+from cryovox.picking import PickConfig
+from cryovox.workflows.devices import Device, keep_freed_memory
+from cryovox.workflows.picks import PickOutput
+from cryovox.workflows.segment import SegmentConfig
+
+Inputs = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")]
+
+
+def segment(
+    tomograms: Inputs,
+    /,
+    *,
+    model: Path,
+    out: Path,
+    config: SegmentConfig = SegmentConfig(),
+    device: Device = "auto",
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Score every voxel of tomograms: labels/NAME.mrc and scores/NAME.zarr.
+
+    Parameters
+    ----------
+    tomograms
+        Files, folders or patterns.
+    model
+        Model file.
+    out
+        Output folder. What an earlier run finished there is not redone.
+    config
+        Settings.
+    device
+        Where to compute.
+    overwrite
+        Redo what is there.
+    quiet
+        Show no progress.
+    """
+    from cryovox.workflows.segment import segment as run
+
+    keep_freed_memory()
+    meter = Meter(quiet)
+    done, failed = run(
+        list(tomograms), model, out, config, device=device, overwrite=overwrite, told=_told(meter)
+    )
+    print(f"{len(done)} tomograms segmented, in {out}")
+    return failures(failed)
+
+
+def pick(
+    inputs: Inputs,
+    /,
+    *,
+    out: Path,
+    config: PickConfig = PickConfig(),
+    output: PickOutput = PickOutput(),
+    dataset: Path | None = None,
+    mask: Path | None = None,
+    json: Path | None = None,
+) -> int:
+    """Turn score maps or label maps into particles: particles/NAME.star.
+
+    Parameters
+    ----------
+    inputs
+        Score maps (scores/NAME.zarr), label maps (.mrc), folders or patterns.
+    out
+        Output folder.
+    config
+        What counts as a particle.
+    output
+        What the files look like.
+    dataset
+        dataset.yaml with names and radii of the labels, for label maps.
+    mask
+        Volume that is not 0 where particles may lie.
+    json
+        File for the counts.
+    """
+    from cryovox.workflows.picks import pick_files
+
+    picks, failed = pick_files(list(inputs), out, config, output, dataset=dataset, mask=mask)
+    _count(picks, json)
+    return failures(failed)
+
+
+def find(
+    tomograms: Inputs,
+    /,
+    *,
+    model: Path,
+    out: Path,
+    segment: SegmentConfig = SegmentConfig(),
+    pick: PickConfig = PickConfig(),
+    output: PickOutput = PickOutput(),
+    device: Device = "auto",
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+    json: Path | None = None,
+) -> int:
+    """Segment, pick and report: particles/NAME.star and report.html, beside the scores and labels.
+
+    Parameters
+    ----------
+    tomograms
+        Files, folders or patterns.
+    model
+        Model file.
+    out
+        Output folder. What an earlier run segmented there is not redone.
+    segment
+        How tomograms are scored.
+    pick
+        What counts as a particle.
+    output
+        What particle files look like.
+    device
+        Where to compute.
+    seed
+        Noted in the manifest; nothing here is random.
+    overwrite
+        Redo what is there.
+    quiet
+        Show no progress.
+    json
+        File for the counts.
+    """
+    from cryovox.workflows.find import find as run
+
+    keep_freed_memory()
+    command = shlex.join(["cryovox", *sys.argv[1:]])
+    picks, failed = run(
+        list(tomograms),
+        model,
+        out,
+        segment,
+        pick,
+        output,
+        device=device,
+        seed=seed,
+        overwrite=overwrite,
+        command=command,
+        told=_told(Meter(quiet)),
+    )
+    _count(picks, json)
+    if picks:
+        print(f"look at {out / 'report.html'}")
+    return failures(failed)
+
+
+def _told(meter: Meter):  # type: ignore[no-untyped-def]
+    return lambda name, done, total: meter(name, done / total, f"{done} of {total} tiles")
+
+
+def _count(picks: dict[str, Particles], json: Path | None) -> None:
+    rows = []
+    for name, found in picks.items():
+        for kind in np.unique(found.species) if len(found) else []:
+            own = found.named(str(kind))
+            rows.append([name, str(kind), len(own), float(np.median(own.scores))])
+        if not len(found):
+            rows.append([name, "none", 0, 0.0])
+    print(table(["tomogram", "species", "particles", "median score"], rows))
+    write_json(
+        json, [dict(zip(("tomogram", "species", "particles", "median_score"), r, strict=True)) for r in rows]
+    )
+
+
+__all__ = ["clock", "find", "pick", "segment"]

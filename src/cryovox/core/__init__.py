@@ -1,0 +1,1 @@
+"""Ground floor: data types and what all stages agree on; numpy only."""

@@ -1,0 +1,100 @@
+"""A dataset: which tomograms, whose annotations, what they mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cryovox.core.particles import Species
+
+Contrast = Literal["auto", "dark", "bright"]
+Range = tuple[int, int]
+
+
+class Box(BaseModel):
+    """A region of a tomogram in voxels, half open on every axis; None means to the end."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    z: Range | None = None
+    y: Range | None = None
+    x: Range | None = None
+
+    def bounds(self, shape: tuple[int, int, int]) -> tuple[Range, Range, Range]:
+        """((z0, z1), (y0, y1), (x0, x1)), clipped to the shape of the tomogram."""
+        clipped = [
+            (0, n) if r is None else (max(0, r[0]), min(n, r[1]))
+            for r, n in zip((self.z, self.y, self.x), shape, strict=True)
+        ]
+        return clipped[0], clipped[1], clipped[2]
+
+
+class Entry(BaseModel):
+    """One tomogram of a dataset and what is known of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """Name; the same tomogram may appear twice with different boxes under two names."""
+    tomogram: Path
+    """Path of the tomogram."""
+    even: Path | None = None
+    """Half tomogram of the even frames or tilts."""
+    odd: Path | None = None
+    """Half tomogram of the odd frames or tilts."""
+    labels: Path | None = None
+    """Label map."""
+    particles: Path | None = None
+    """Particle list."""
+    mask: Path | None = None
+    """Mask of the lamella, or of the region that was searched: not 0 inside."""
+    box: Box = Box()
+    """Region to use, in voxels."""
+    tilt_axis: Literal["y", "x"] = "y"
+    """Tilt axis."""
+    tilt_range: tuple[float, float] | None = None
+    """Lowest and highest tilt in degrees."""
+    contrast: Contrast = "auto"
+    """Whether particles are dark or bright."""
+    split: Literal["train", "val", "test"] = "train"
+    """What the entry serves for."""
+    exhaustive: bool | dict[str, bool] = True
+    """Whether all particles (of a species) in the region are annotated. Where they are not, what
+    is not labelled is unknown, not background."""
+
+    def is_exhaustive(self, species: str) -> bool:
+        """Whether every particle of that species in the region is annotated."""
+        if isinstance(self.exhaustive, dict):
+            return self.exhaustive.get(species, True)
+        return self.exhaustive
+
+
+class Dataset(BaseModel):
+    """What `dataset.yaml` says; paths are resolved against its folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    voxel_size: float = Field(gt=0)
+    """Edge of a voxel in Å, of all tomograms."""
+    species: tuple[Species, ...] = ()
+    """The species, in the order of the channels of a network."""
+    entries: tuple[Entry, ...] = ()
+    """The tomograms."""
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        for what, values in (
+            ("species name", [s.name for s in self.species]),
+            ("species label", [str(s.label) for s in self.species]),
+            ("entry name", [e.name for e in self.entries]),
+        ):
+            twice = sorted({v for v in values if values.count(v) > 1})
+            if twice:
+                raise ValueError(f"{what} given twice: {', '.join(twice)}")
+        return self
+
+    def split(self, name: str) -> tuple[Entry, ...]:
+        """The entries of one split."""
+        return tuple(e for e in self.entries if e.split == name)

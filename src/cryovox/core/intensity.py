@@ -1,0 +1,115 @@
+"""What every stage must agree on about grey values: their scale and their sign."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryovox.core.dataset import Contrast
+from cryovox.core.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """How raw grey values become network input: ``sign * (v - mean) / std``.
+
+    Networks see particles bright; `sign` is -1 for tomograms in which they are dark.
+    """
+
+    mean: float
+    std: float
+    sign: int = 1
+
+    def __call__(self, raw: NDArray[Any]) -> NDArray[np.float32]:
+        scale = self.sign / self.std
+        return (np.asarray(raw, dtype=np.float32) - np.float32(self.mean)) * np.float32(scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Moments of a volume and what is wrong with it."""
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    not_finite: int
+
+
+def slabs(data: NDArray[Any], voxels: int = 1 << 24) -> Iterator[NDArray[Any]]:
+    """Cut along z into pieces of about that many voxels, in order."""
+    planes = max(1, voxels // max(1, data.shape[1] * data.shape[2]))
+    for z in range(0, data.shape[0], planes):
+        yield data[z : z + planes]
+
+
+def statistics(data: NDArray[Any]) -> Statistics:
+    """Moments over all finite voxels, a slab at a time."""
+    count, total, squares, broken = 0, 0.0, 0.0, 0
+    low, high, shift = np.inf, -np.inf, None
+    for slab in slabs(data):
+        values = np.asarray(slab, dtype=np.float64).ravel()
+        finite = np.isfinite(values)
+        if not finite.all():
+            broken += int((~finite).sum())
+            values = values[finite]
+        if values.size == 0:
+            continue
+        if shift is None:
+            shift = float(values.mean())
+        values = values - shift
+        count += values.size
+        total += float(values.sum())
+        squares += float(np.square(values).sum())
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+    if count == 0 or shift is None:
+        return Statistics(np.nan, np.nan, np.nan, np.nan, broken)
+    mean = total / count
+    std = float(np.sqrt(max(0.0, squares / count - mean**2)))
+    return Statistics(mean + shift, std, low + shift, high + shift, broken)
+
+
+def sign_of(contrast: Contrast, otherwise: int = -1) -> int:
+    """+1 if particles are bright, -1 if dark, *otherwise* where it is to be found out."""
+    return {"bright": 1, "dark": -1, "auto": otherwise}[contrast]
+
+
+def detect_contrast(volume: Volume) -> tuple[Contrast, float]:
+    """Guess whether particles are dark or bright, and how sure the guess is.
+
+    Matter is rarer than solvent, so after a band-pass at particle scale (60 to 300 Å) the long tail
+    of the histogram is on the side of the particles.
+
+    Returns
+    -------
+    contrast : "dark" or "bright"
+    certainty : float
+        Absolute skewness in units of its own spread over the eight octants; under 2 is a guess.
+    """
+    from scipy import ndimage
+
+    edge = [slice(n // 2 - min(n, 192) // 2, n // 2 - min(n, 192) // 2 + min(n, 192)) for n in volume.shape]
+    data = np.nan_to_num(np.asarray(volume.data[edge[0], edge[1], edge[2]], dtype=np.float32))
+    fine = ndimage.gaussian_filter(data, max(0.8, 40.0 / volume.voxel_size))
+    band = fine - ndimage.gaussian_filter(data, max(1.6, 120.0 / volume.voxel_size))
+    octants = [
+        half2
+        for half0 in np.array_split(band, 2, axis=0)
+        for half1 in np.array_split(half0, 2, axis=1)
+        for half2 in np.array_split(half1, 2, axis=2)
+    ]
+    skews = np.array([_skewness(octant) for octant in octants])
+    spread = float(skews.std() / np.sqrt(len(skews))) + 1e-6
+    mean = float(skews.mean())
+    return ("dark" if mean < 0 else "bright"), abs(mean) / spread
+
+
+def _skewness(values: NDArray[np.float32]) -> float:
+    # a few gold beads must not outvote the cell: clip at 5 sigma
+    centred = values - values.mean()
+    std = float(centred.std()) + 1e-12
+    return float(np.mean(np.clip(centred / std, -5, 5) ** 3))

@@ -1,0 +1,44 @@
+"""From the names that users type to the objects they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from pkgutil import resolve_name
+from typing import Any
+
+from cryovox.core.errors import RequestError
+
+
+class Registry:
+    """A table of names whose objects are imported on first use.
+
+    A row is ``name -> "package.module:attribute"``; listing names imports nothing.
+    Other packages add rows by declaring an entry point in the group *group*.
+    """
+
+    def __init__(self, kind: str, group: str, rows: Mapping[str, str]) -> None:
+        self.kind = kind
+        self.rows = dict(rows)
+        for point in entry_points(group=group):
+            self.add(point.name, point.value)
+
+    def add(self, name: str, target: str) -> None:
+        """Add a row; a name is given once."""
+        if name in self.rows:
+            raise ValueError(f"{self.kind} {name!r} is {self.rows[name]} already")
+        self.rows[name] = target
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self.rows))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.rows
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.rows:
+            near = get_close_matches(name, self.rows, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(self)}"
+            raise RequestError(name, f"no {self.kind} is called {name!r}", hint)
+        return resolve_name(self.rows[name])

@@ -1,0 +1,1 @@
+"""From annotated tomograms to batches."""

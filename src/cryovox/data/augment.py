@@ -1,0 +1,70 @@
+"""What the microscope and the hand may change without changing the answer.
+
+The symmetries of the missing wedge are the half turns about x, y and z and the mirrors: exactly
+the eight combinations of flips of the axes. A quarter turn about z moves the wedge and is not
+among them.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy import ndimage
+
+from cryovox.core.config import Config
+from cryovox.data.patches import Patch
+
+WEDGE_SYMMETRIES: tuple[tuple[int, ...], ...] = tuple(
+    tuple(axis for axis, flipped in zip((-3, -2, -1), flips, strict=True) if flipped)
+    for flips in product((False, True), repeat=3)
+)
+"""Axes to flip (of z, y, x as -3, -2, -1): the identity, three mirrors, three half turns, inversion."""
+
+HALF_TURNS: tuple[tuple[int, ...], ...] = tuple(a for a in WEDGE_SYMMETRIES if len(a) in (0, 2))
+"""Those of them that keep the handedness of what is seen."""
+
+
+class AugmentConfig(Config):
+    """How patches are varied."""
+
+    flips: bool = True
+    """Draw one of the eight symmetries of the missing wedge."""
+    mirrors: bool = True
+    """Allow those that change handedness."""
+    contrast: float = Field(0.2, ge=0, lt=1)
+    """Grey values are multiplied by 1 +- this."""
+    brightness: float = Field(0.1, ge=0)
+    """... and shifted by +- this many standard deviations of the tomogram."""
+    noise: float = Field(0.2, ge=0)
+    """Largest standard deviation of added white noise."""
+    blur: float = Field(0.6, ge=0)
+    """Largest width in voxels of a Gaussian blur, applied to half of the patches."""
+
+
+def augment(patch: Patch, config: AugmentConfig, rng: np.random.Generator) -> Patch:
+    """Draw one variation of a patch; image and annotation move together."""
+    axes: tuple[int, ...] = ()
+    if config.flips:
+        group = WEDGE_SYMMETRIES if config.mirrors else HALF_TURNS
+        axes = group[rng.integers(len(group))]
+    image = _grey(np.flip(patch.image, axes), config, rng)
+    return Patch(
+        np.ascontiguousarray(image, dtype=np.float32),
+        np.ascontiguousarray(np.flip(patch.target, axes)),
+        np.ascontiguousarray(np.flip(patch.known, axes)),
+    )
+
+
+def _grey(image: NDArray[np.float32], config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.float32]:
+    gain = 1 + config.contrast * rng.uniform(-1, 1)
+    shift = config.brightness * rng.uniform(-1, 1)
+    blur = config.blur * rng.uniform() if rng.random() < 0.5 else 0.0
+    out = image if blur < 0.3 else ndimage.gaussian_filter(image, blur)
+    out = out * np.float32(gain) + np.float32(shift)
+    sigma = config.noise * rng.uniform()
+    if sigma > 0:
+        out = out + np.float32(sigma) * rng.standard_normal(out.shape, dtype=np.float32)
+    return out

@@ -1,0 +1,171 @@
+"""Where to cut, and what a cut holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from cryovox.core.config import Config
+from cryovox.data.sources import Source
+from cryovox.data.targets import UNKNOWN, ball_labels, gaussian_heatmap, heatmap_sigma, near_any
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """What the network answers."""
+
+    kind: Literal["mask", "heatmap"]
+    output_stride: int = 1
+
+
+class PatchConfig(Config):
+    """How patches are drawn from tomograms."""
+
+    patch: int | None = Field(None, ge=8)
+    """Edge of a patch in voxels; the network's own by default."""
+    foreground: float = Field(0.7, ge=0, le=1)
+    """Share of patches that are centred near a particle; the others lie anywhere."""
+    balance: bool = True
+    """Draw species equally often, however rare they are."""
+    jitter: float = Field(0.35, ge=0, le=0.5)
+    """Largest shift of that particle from the centre, as a share of the patch."""
+    rim: float = Field(1.5, ge=1)
+    """Where a species was not searched exhaustively, how far around its picks (in radii) the
+    absence of another particle is certain."""
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A cut of a source.
+
+    Attributes
+    ----------
+    image : (z, y, x) float32
+        Normalised, particles bright.
+    target
+        mask: (z, y, x) uint8, channel + 1, 0 background, 255 unknown.
+        heatmap: (k, z / s, y / s, x / s) float32.
+    known
+        heatmap: (k, z / s, ...) bool, where the target is to be believed. mask: target != 255.
+    """
+
+    image: NDArray[np.float32]
+    target: NDArray[Any]
+    known: NDArray[np.bool_]
+
+
+def draw_corner(
+    sources: list[Source], config: PatchConfig, side: int, rng: np.random.Generator
+) -> tuple[Source, Shape]:
+    """Choose a source and the low corner of a patch inside its region."""
+    if rng.random() < config.foreground:
+        found = _near_particle(sources, config, side, rng)
+        if found is not None:
+            return found
+    sizes = np.array([np.prod([float(b - a) for a, b in s.bounds]) for s in sources])
+    source = sources[rng.choice(len(sources), p=sizes / sizes.sum())]
+    corner = [int(rng.integers(a, max(a, b - side) + 1)) for a, b in source.bounds]
+    return source, (corner[0], corner[1], corner[2])
+
+
+def _near_particle(
+    sources: list[Source], config: PatchConfig, side: int, rng: np.random.Generator
+) -> tuple[Source, Shape] | None:
+    candidates = [(s, i) for s in range(len(sources)) for i in np.flatnonzero(sources[s].inside())]
+    if not candidates:
+        return None
+    kinds = np.array([sources[s].channels[i] for s, i in candidates])
+    if config.balance:
+        kind = rng.choice(np.unique(kinds))
+        candidates = [c for c, k in zip(candidates, kinds, strict=True) if k == kind]
+    which, i = candidates[rng.integers(len(candidates))]
+    source = sources[which]
+    shift = rng.uniform(-config.jitter, config.jitter, 3) * side
+    wanted = np.rint(source.positions[i] + shift - side / 2).astype(int)
+    corner = [int(np.clip(w, a, max(a, b - side))) for w, (a, b) in zip(wanted, source.bounds, strict=True)]
+    return source, (corner[0], corner[1], corner[2])
+
+
+def cut(source: Source, corner: Shape, side: int, spec: TargetSpec, rim: float = 1.5) -> Patch:
+    """Take a cube out of a source; what lies outside its region is mirrored and unknown."""
+    planes = [_mirrored(c, side, n) for c, n in zip(corner, source.data.shape, strict=True)]
+    image = source.normalise(_gather(source.data, planes))
+    shape = (side // spec.output_stride,) * 3
+    believed = _believed(source, corner, side, planes)
+    positions = source.positions - np.array(corner)
+    if spec.kind == "heatmap":
+        target, known = _heatmap_target(source, positions, spec.output_stride, shape, rim)
+        known &= _coarse(believed, spec.output_stride)[None]
+        return Patch(image, target, known)
+    labels = _mask_target(source, positions, planes, side, rim)
+    labels[~believed] = UNKNOWN
+    return Patch(image, labels, labels != UNKNOWN)
+
+
+def _mirrored(start: int, side: int, n: int) -> NDArray[np.intp]:
+    """Indices start .. start + side, reflected at the ends of an axis of n voxels."""
+    index = np.arange(start, start + side)
+    period = max(1, 2 * (n - 1))
+    index = np.abs(index) % period
+    return np.where(index >= n, period - index, index).astype(np.intp)
+
+
+def _gather(data: NDArray[Any], planes: list[NDArray[np.intp]]) -> NDArray[Any]:
+    low = [int(p.min()) for p in planes]
+    high = [int(p.max()) + 1 for p in planes]
+    block = np.asarray(data[low[0] : high[0], low[1] : high[1], low[2] : high[2]])
+    z, y, x = (p - a for p, a in zip(planes, low, strict=True))
+    return block[np.ix_(z, y, x)]
+
+
+def _believed(source: Source, corner: Shape, side: int, planes: list[NDArray[np.intp]]) -> NDArray[np.bool_]:
+    inside = [
+        (np.arange(c, c + side) >= a) & (np.arange(c, c + side) < b)
+        for c, (a, b) in zip(corner, source.bounds, strict=True)
+    ]
+    believed = inside[0][:, None, None] & inside[1][None, :, None] & inside[2][None, None, :]
+    return believed if source.searched is None else believed & _gather(source.searched, planes)
+
+
+def _coarse(fine: NDArray[np.bool_], stride: int) -> NDArray[np.bool_]:
+    return fine if stride == 1 else fine[::stride, ::stride, ::stride]
+
+
+def _heatmap_target(
+    source: Source, positions: NDArray[np.float64], stride: int, shape: Shape, rim: float
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    # output voxel i of a head of stride s is centred at input voxel s * i + (s - 1) / 2
+    centres = (positions - (stride - 1) / 2) / stride
+    voxel = source.voxel_size * stride
+    target = np.zeros((len(source.species), *shape), np.float32)
+    known = np.ones((len(source.species), *shape), bool)
+    for channel, kind in enumerate(source.species):
+        own = centres[source.channels == channel]
+        target[channel] = gaussian_heatmap(own, heatmap_sigma(kind, voxel), shape)
+        if not source.exhaustive[channel]:
+            known[channel] = near_any(own, rim * kind.radius / voxel, shape)
+            for other, rival in enumerate(source.species):
+                if other != channel:
+                    known[channel] |= near_any(centres[source.channels == other], rival.radius / voxel, shape)
+    return target, known
+
+
+def _mask_target(
+    source: Source, positions: NDArray[np.float64], planes: list[NDArray[np.intp]], side: int, rim: float
+) -> NDArray[np.uint8]:
+    if source.labels is not None:
+        target = np.ascontiguousarray(_gather(source.labels, planes))
+    else:
+        radii = np.array([s.radius for s in source.species]) / source.voxel_size
+        labels = [int(c) + 1 for c in source.channels]
+        target = ball_labels(positions, labels, [float(radii[c]) for c in source.channels], (side,) * 3)
+    if not source.exhaustive.all():
+        reach = rim * max(s.radius for s in source.species) / source.voxel_size
+        target[(target == 0) & ~near_any(positions, reach, (side,) * 3)] = UNKNOWN
+    return target

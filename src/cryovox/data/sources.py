@@ -1,0 +1,153 @@
+"""Annotated tomograms, ready to be cut: grey values scaled, annotations in voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryovox.core.dataset import Box, Dataset, Entry, Range
+from cryovox.core.errors import RequestError
+from cryovox.core.intensity import Normalisation, detect_contrast, sign_of, statistics
+from cryovox.core.particles import Particles, Species
+from cryovox.core.volume import LabelMap, Volume
+from cryovox.formats import dataset as dataset_files
+from cryovox.picking import PickConfig, pick_labels
+
+Bounds = tuple[Range, Range, Range]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One region of one tomogram and what is known of it.
+
+    Attributes
+    ----------
+    data : (z, y, x)
+        Raw grey values, often a memory map.
+    normalise
+        From raw values to network input.
+    bounds
+        Region that patches and annotations come from, in voxels.
+    species
+        In the order of the channels.
+    positions : (n, 3) float64
+        Annotated centres in voxels, in the whole tomogram.
+    channels : (n,) int
+        Index into `species` of each.
+    labels : (z, y, x) uint8 or None
+        Channel + 1 of every voxel, 0 is background.
+    searched : (z, y, x) bool or None
+        Where annotations were sought at all.
+    exhaustive : (k,) bool
+        Whether every particle of the species in the region is annotated.
+    """
+
+    name: str
+    data: NDArray[Any]
+    voxel_size: float
+    normalise: Normalisation
+    bounds: Bounds
+    species: tuple[Species, ...]
+    positions: NDArray[np.float64]
+    channels: NDArray[np.intp]
+    labels: NDArray[np.uint8] | None
+    searched: NDArray[np.bool_] | None
+    exhaustive: NDArray[np.bool_]
+
+    def inside(self) -> NDArray[np.bool_]:
+        """Which of the annotated centres lie in the region."""
+        low, high = np.array(self.bounds, dtype=float).T
+        return ((self.positions >= low - 0.5) & (self.positions < high - 0.5)).all(axis=1)
+
+    def truth(self) -> Particles:
+        """The annotated particles of the region, in Å."""
+        keep = self.inside()
+        names = [self.species[c].name for c in self.channels[keep]]
+        return Particles.of(self.positions[keep] * self.voxel_size, names)
+
+
+def load_sources(dataset: Dataset, entries: Iterable[Entry]) -> list[Source]:
+    """Open every entry; refuses what nothing can be learned from."""
+    if not dataset.species:
+        raise RequestError("dataset.yaml", "names no species", "add `species:` with name, label and radius")
+    return [_open(dataset, entry) for entry in entries]
+
+
+def _open(dataset: Dataset, entry: Entry) -> Source:
+    volume = dataset_files.load_tomogram(entry, dataset)
+    labels, particles = dataset_files.load_annotations(entry, dataset)
+    if labels is None and particles is None:
+        told = "has neither labels nor particles"
+        raise RequestError(entry.name, told, "add `labels:` or `particles:` to the entry in dataset.yaml")
+    if particles is None and labels is not None:
+        particles = pick_labels(LabelMap(labels.data, dataset.voxel_size, dataset.species), PickConfig())
+    assert particles is not None
+    index = {s.name: i for i, s in enumerate(dataset.species)}
+    return Source(
+        name=entry.name,
+        data=volume.data,
+        voxel_size=dataset.voxel_size,
+        normalise=normalisation(volume, entry),
+        bounds=entry.box.bounds(volume.shape),
+        species=dataset.species,
+        positions=particles.positions / dataset.voxel_size,
+        channels=np.array([index[s] for s in particles.species], dtype=np.intp),
+        labels=None if labels is None else _by_channel(labels.data, dataset.species),
+        searched=dataset_files.load_mask(entry),
+        exhaustive=np.array([entry.is_exhaustive(s.name) for s in dataset.species]),
+    )
+
+
+def normalisation(volume: Volume, entry: Entry) -> Normalisation:
+    """Scale over the whole tomogram; the sign from the entry, else detected."""
+    moments = statistics(volume.data)
+    if moments.not_finite:
+        told = f"holds {moments.not_finite} values that are NaN or infinite"
+        raise RequestError(entry.tomogram, told, "mend it with `cryovox convert IN OUT --fill-nan`")
+    if not moments.std > 0:
+        raise RequestError(entry.tomogram, "is constant", "check the file with `cryovox doctor`")
+    detected = sign_of(detect_contrast(volume)[0]) if entry.contrast == "auto" else sign_of(entry.contrast)
+    return Normalisation(moments.mean, moments.std, detected)
+
+
+def _by_channel(labels: NDArray[Any], species: tuple[Species, ...]) -> NDArray[np.uint8]:
+    table = np.zeros(256, np.uint8)
+    for channel, kind in enumerate(species):
+        table[kind.label] = channel + 1
+    return table[np.asarray(labels).astype(np.uint8)]
+
+
+def hold_out(sources: list[Source], fraction: float) -> tuple[list[Source], list[Source]]:
+    """Cut the last part of every region off for validation, with a margin between the two.
+
+    The cut runs across the longest axis of the region; the margin is the radius of the largest
+    species, so that no annotated particle of one side reaches the other.
+
+    Returns
+    -------
+    training, validation
+    """
+    kept: list[Source] = []
+    held: list[Source] = []
+    for source in sources:
+        sides = [b - a for a, b in source.bounds]
+        axis = int(np.argmax(sides))
+        low, high = source.bounds[axis]
+        margin = int(np.ceil(max(s.radius for s in source.species) / source.voxel_size))
+        cut = high - round(fraction * sides[axis])
+        kept.append(_rebound(source, axis, (low, max(low + 1, cut - margin))))
+        held.append(_rebound(source, axis, (cut, high)))
+    return kept, held
+
+
+def _rebound(source: Source, axis: int, span: Range) -> Source:
+    bounds = list(source.bounds)
+    bounds[axis] = span
+    return replace(source, bounds=(bounds[0], bounds[1], bounds[2]))
+
+
+__all__ = ["Bounds", "Box", "Source", "hold_out", "load_sources", "normalisation"]

@@ -1,0 +1,103 @@
+"""Endless batches; batch number n is the same whenever and wherever it is drawn."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryovox.data.augment import AugmentConfig, augment
+from cryovox.data.patches import Patch, PatchConfig, TargetSpec, cut, draw_corner
+from cryovox.data.sources import Source
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What a strategy is given.
+
+    Attributes
+    ----------
+    image : (b, 1, z, y, x) float32
+    target
+        mask: (b, z, y, x) int64 with 255 for unknown; heatmap: (b, k, z / s, ...) float32.
+    known
+        Where the target is to be believed, shaped as the target, bool.
+    """
+
+    image: Tensor
+    target: Tensor
+    known: Tensor
+
+    def to(self, device: torch.device) -> Self:
+        """Move to a device."""
+        return type(self)(
+            self.image.to(device, non_blocking=True),
+            self.target.to(device, non_blocking=True),
+            self.known.to(device, non_blocking=True),
+        )
+
+
+class PatchStream:
+    """Batches of patches, prepared one ahead in a thread.
+
+    Parameters
+    ----------
+    sources
+        Where to cut.
+    spec
+        What the network answers.
+    side
+        Edge of a patch in voxels.
+    batch
+        Patches per batch.
+    seed
+        Batch n depends on this, on n and on the rank alone, so that a resumed run sees the
+        batches that the interrupted one would have seen.
+    """
+
+    def __init__(
+        self,
+        sources: list[Source],
+        spec: TargetSpec,
+        side: int,
+        batch: int,
+        patches: PatchConfig,
+        varied: AugmentConfig,
+        seed: tuple[int, ...],
+    ) -> None:
+        self.sources, self.spec, self.side, self.size = sources, spec, side, batch
+        self.patches, self.varied, self.seed = patches, varied, seed
+        self._pool = ThreadPoolExecutor(1)
+        self._ahead: tuple[int, Future[Batch]] | None = None
+
+    def batch(self, number: int) -> Batch:
+        """Give batch *number* and start on the next."""
+        if self._ahead is not None and self._ahead[0] == number:
+            ready = self._ahead[1].result()
+        else:
+            ready = self.make(number)
+        self._ahead = (number + 1, self._pool.submit(self.make, number + 1))
+        return ready
+
+    def make(self, number: int) -> Batch:
+        """Draw batch *number* now."""
+        rng = np.random.default_rng([*self.seed, number])
+        patches = [self._one(rng) for _ in range(self.size)]
+        kind = torch.float32 if self.spec.kind == "heatmap" else torch.int64
+        return Batch(
+            torch.from_numpy(np.stack([p.image for p in patches])[:, None]),
+            torch.from_numpy(np.stack([p.target for p in patches])).to(kind),
+            torch.from_numpy(np.stack([p.known for p in patches])),
+        )
+
+    def _one(self, rng: np.random.Generator) -> Patch:
+        source, corner = draw_corner(self.sources, self.patches, self.side, rng)
+        return augment(cut(source, corner, self.side, self.spec, self.patches.rim), self.varied, rng)
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._pool.shutdown(wait=True, cancel_futures=True)

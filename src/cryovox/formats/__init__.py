@@ -1,0 +1,234 @@
+"""Reading and writing what others wrote; the ending of a file chooses the format."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import zlib
+from collections.abc import Iterable
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryovox.core.atomic import replacing
+from cryovox.core.errors import RequestError
+from cryovox.core.registry import Registry
+
+if TYPE_CHECKING:
+    from cryovox.core.particles import Particles, Species
+    from cryovox.core.volume import LabelMap, Volume
+
+VOLUMES = Registry(
+    "volume format",
+    group="cryovox.volume_formats",
+    rows=dict.fromkeys((".mrc", ".rec", ".map", ".st", ".ali", ".mrcs", ".ccp4"), "cryovox.formats.mrc"),
+)
+"""Ending of a file -> module with `read(path, voxel_size)` and `write(path, volume)`."""
+
+PARTICLES = Registry(
+    "particle format",
+    group="cryovox.particle_formats",
+    rows={".star": "cryovox.formats.star"}
+    | dict.fromkeys((".csv", ".tsv", ".txt", ".coords"), "cryovox.formats.table"),
+)
+"""Ending of a file -> module with the `read` and `write` of :func:`read_particles`."""
+
+COMPRESSED = (".gz", ".bz2")
+
+
+def ending(path: Path | str) -> str:
+    """Lower-case ending of the name, less a trailing .gz or .bz2."""
+    suffixes = [s.lower() for s in Path(path).suffixes]
+    if suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def stem(path: Path | str) -> str:
+    """Name without folder and ending: `a/TS_01.mrc.gz` is `TS_01`."""
+    name = Path(path).name
+    if name.lower().endswith(COMPRESSED):
+        name = Path(name).stem
+    return Path(name).stem
+
+
+def is_volume(path: Path | str) -> bool:
+    """Whether the ending is that of a volume."""
+    return ending(path) in VOLUMES
+
+
+def is_particles(path: Path | str) -> bool:
+    """Whether the ending is that of a particle list."""
+    return ending(path) in PARTICLES
+
+
+def read_volume(path: Path | str, voxel_size: float | None = None) -> Volume:
+    """Read a tomogram or map; voxels of plain files are read when they are used.
+
+    Parameters
+    ----------
+    path
+        File; its ending is in `VOLUMES`.
+    voxel_size
+        In Å; wins over the header. Without it a header that cannot be right is refused.
+    """
+    check_exists(Path(path))
+    found: Volume = _module(VOLUMES, path).read(Path(path), voxel_size)
+    return found
+
+
+def write_volume(path: Path | str, volume: Volume) -> None:
+    """Write a volume; the file appears whole or not at all."""
+    _module(VOLUMES, path).write(Path(path), volume)
+
+
+def read_labels(
+    path: Path | str, species: Iterable[Species] = (), voxel_size: float | None = None
+) -> LabelMap:
+    """Read a label map of whole numbers from 0 to 255.
+
+    Parameters
+    ----------
+    path
+        A volume file of any mode.
+    species
+        What the labels mean; where given, any other value but 0 is refused.
+    voxel_size
+        In Å; wins over the header.
+    """
+    from cryovox.formats import mrc
+
+    return mrc.as_labels(read_volume(path, voxel_size), tuple(species), Path(path))
+
+
+def write_labels(path: Path | str, labels: LabelMap) -> None:
+    """Write a label map with the voxel size and origin of its tomogram."""
+    from cryovox.core.volume import Volume
+
+    write_volume(path, Volume(labels.data, labels.voxel_size, labels.origin))
+
+
+def read_particles(
+    path: Path | str,
+    *,
+    tomogram: Volume | None = None,
+    voxel_size: float | None = None,
+    species: str | None = None,
+    centre: str | None = None,
+) -> Particles:
+    """Read a particle list.
+
+    Parameters
+    ----------
+    path
+        File; its ending is in `PARTICLES`.
+    tomogram
+        Gives shape and voxel size to formats that count from its centre or in voxels.
+    voxel_size
+        Å per pixel of the coordinates in the file; wins over what the file says.
+    species
+        Name for particles whose file names no species; "particle" by default.
+    centre
+        What a STAR file of RELION 5 counts from, "half" or "half-1" of the size; see
+        :mod:`cryovox.formats.star`.
+    """
+    check_exists(Path(path))
+    reader = _module(PARTICLES, path).read
+    settings = _settings(reader, path, centre=centre)
+    found: Particles = reader(
+        Path(path), tomogram=tomogram, voxel_size=voxel_size, species=species, **settings
+    )
+    return found
+
+
+def write_particles(
+    path: Path | str,
+    particles: Particles,
+    *,
+    tomogram: Volume | None = None,
+    voxel_size: float | None = None,
+    tomogram_name: str | None = None,
+    flavour: str | None = None,
+    centre: str | None = None,
+) -> None:
+    """Write a particle list; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    path
+        File; its ending is in `PARTICLES`.
+    particles
+        What to write.
+    tomogram
+        Gives shape and voxel size to formats that count from its centre or in voxels.
+    voxel_size
+        Å per pixel of the coordinates to write; that of the tomogram by default.
+    tomogram_name
+        Name for particles that name no tomogram.
+    flavour
+        Dialect of the format, such as "relion5", "relion4" or "relion3" of STAR.
+    centre
+        What a STAR file of RELION 5 counts from, "half" or "half-1" of the size.
+    """
+    writer = _module(PARTICLES, path).write
+    settings = _settings(writer, path, flavour=flavour, centre=centre)
+    writer(
+        Path(path),
+        particles,
+        tomogram=tomogram,
+        voxel_size=voxel_size,
+        tomogram_name=tomogram_name,
+        **settings,
+    )
+
+
+def check_exists(path: Path) -> None:
+    """Refuse a path at which nothing is."""
+    if not path.exists():
+        raise RequestError(path, "there is no such file", "check the path")
+
+
+def unpacked(path: Path) -> bytes:
+    """All bytes of a file, decompressed where its first bytes say gzip or bzip2."""
+    check_exists(path)
+    try:
+        raw = path.read_bytes()
+        if raw[:2] == b"\x1f\x8b":
+            return gzip.decompress(raw)
+        return bz2.decompress(raw) if raw[:3] == b"BZh" else raw
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise RequestError(path, f"cannot be read: {error}", "copy or download the file again") from None
+
+
+def read_text(path: Path) -> str:
+    """All text of a file; what is not UTF-8 is refused."""
+    try:
+        return unpacked(path).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise RequestError(path, "is not a text file", "check that this is the file you meant") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text at one go, compressed where the name ends in .gz or .bz2."""
+    data, suffix = text.encode("utf-8"), path.suffix.lower()
+    if suffix in COMPRESSED:
+        data = gzip.compress(data) if suffix == ".gz" else bz2.compress(data)
+    with replacing(path) as beside:
+        beside.write_bytes(data)
+
+
+def _settings(function: Any, path: Path | str, **given: str | None) -> dict[str, str]:
+    """What was given, refused where the format knows no such thing."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    for name in chosen:
+        if name not in signature(function).parameters:
+            raise RequestError(f"--{name}", f"{ending(path)} files have none", "leave it out")
+    return chosen
+
+
+def _module(table: Registry, path: Path | str) -> Any:
+    found = ending(path)
+    if found not in table:
+        told = f"the ending {found!r} is no {table.kind} that we know"
+        raise RequestError(path, told, f"known endings: {', '.join(table)}, each also with .gz or .bz2")
+    return table[found]

@@ -1,0 +1,50 @@
+"""Euler angles of RELION and the rotations that we keep.
+
+RELION's (rot, tilt, psi) are intrinsic ZYZ angles in degrees of the rotation that turns the tomogram
+into the reference; ours turn the reference into the tomogram, so one is the inverse of the other.
+Both act on (x, y, z) column vectors.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
+
+
+def rotations_of(eulers: ArrayLike) -> NDArray[np.float64]:
+    """Active rotations, reference to tomogram.
+
+    Parameters
+    ----------
+    eulers : (n, 3)
+        rot, tilt, psi in degrees.
+
+    Returns
+    -------
+    rotations : (n, 3, 3)
+
+    Examples
+    --------
+    The reference's z axis points along x after a tilt by -90 degrees about y is undone:
+
+    >>> rotations_of([[0, -90, 0]])[0] @ [0, 0, 1]
+    array([1., 0., 0.])
+    """
+    angles = np.asarray(eulers, dtype=np.float64).reshape(-1, 3)
+    if not len(angles):
+        return np.zeros((0, 3, 3))
+    matrices = Rotation.from_euler("ZYZ", angles, degrees=True).inv().as_matrix()
+    return np.asarray(np.round(matrices, 15) + 0.0)
+
+
+def eulers_of(rotations: ArrayLike) -> NDArray[np.float64]:
+    """The reverse: (n, 3) rot, tilt, psi in degrees; psi is 0 where tilt leaves a choice."""
+    matrices = np.asarray(rotations, dtype=np.float64).reshape(-1, 3, 3)
+    if not len(matrices):
+        return np.zeros((0, 3))
+    with warnings.catch_warnings():  # of the choice
+        warnings.simplefilter("ignore")
+        return np.asarray(Rotation.from_matrix(matrices).inv().as_euler("ZYZ", degrees=True))

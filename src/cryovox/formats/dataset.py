@@ -1,0 +1,238 @@
+"""`dataset.yaml` and the files that it names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from cryovox.core.atomic import replacing
+from cryovox.core.config import from_yaml
+from cryovox.core.dataset import Dataset, Entry
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles, Species
+from cryovox.core.volume import LabelMap, Volume
+from cryovox.formats import (
+    PARTICLES,
+    is_particles,
+    is_volume,
+    mrc,
+    read_labels,
+    read_particles,
+    read_volume,
+    stem,
+)
+
+FILE = "dataset.yaml"
+FILES = ("tomogram", "even", "odd", "labels", "particles", "mask")
+
+
+def read(path: Path | str) -> Dataset:
+    """Read a dataset; the files it names are there and have its voxel size.
+
+    Parameters
+    ----------
+    path
+        `dataset.yaml` or its folder.
+
+    Returns
+    -------
+    Dataset
+        With paths resolved against that folder.
+    """
+    file = Path(path) / FILE if Path(path).is_dir() else Path(path)
+    if Path(path).is_dir() and not file.exists():
+        raise RequestError(path, f"holds no {FILE}", "name the folder of a dataset")
+    found = from_yaml(Dataset, file)
+    folder = file.parent
+    entries = tuple(
+        entry.model_copy(update={name: folder / value for name, value in _files(entry)})
+        for entry in found.entries
+    )
+    dataset = found.model_copy(update={"entries": entries})
+    for entry in entries:
+        _check(entry, dataset, file)
+    return dataset
+
+
+def write(folder: Path | str, dataset: Dataset) -> Path:
+    """Write `dataset.yaml` into a folder, with paths relative to it where they lie below it.
+
+    Returns
+    -------
+    Path
+        Of the file.
+    """
+    root = Path(folder).resolve()
+    found: dict[str, Any] = dataset.model_dump(mode="json", exclude_defaults=True)
+    for row, entry in zip(found.get("entries", []), dataset.entries, strict=True):
+        for name, value in _files(entry):
+            whole = Path(os.path.abspath(value))
+            row[name] = (whole.relative_to(root) if whole.is_relative_to(root) else whole).as_posix()
+    file = root / FILE
+    with replacing(file) as beside:
+        beside.write_text(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return file
+
+
+def guess(folder: Path | str, radius: float) -> Dataset:
+    """Take a folder of tomograms, each with picks of the same stem beside it, as a dataset.
+
+    Parameters
+    ----------
+    folder
+        Holds `NAME.mrc` and maybe `NAME.csv` or `NAME.star`; tomograms without picks are taken too.
+    radius
+        Of all species, in Å.
+
+    Returns
+    -------
+    Dataset
+        Not exhaustive: nobody said that all particles were picked.
+    """
+    files = sorted(path for path in Path(folder).iterdir() if path.is_file()) if Path(folder).is_dir() else []
+    tomograms = [path for path in files if is_volume(path)]
+    if not tomograms:
+        raise RequestError(folder, "holds no tomograms", "name a folder of MRC files")
+    picks = {stem(path): path for path in files if is_particles(path)}
+    sizes = {path: mrc.read(path).voxel_size for path in tomograms}
+    names: set[str] = set()
+    for path in tomograms:
+        if stem(path) in picks:
+            names |= set(read_particles(picks[stem(path)], tomogram=read_volume(path)).species.tolist())
+    dataset = Dataset(
+        voxel_size=float(np.median(list(sizes.values()))),
+        species=tuple(Species(name=n, label=i, radius=radius) for i, n in enumerate(sorted(names), 1)),
+        entries=tuple(
+            Entry(name=stem(path), tomogram=path, particles=picks.get(stem(path)), exhaustive=False)
+            for path in tomograms
+        ),
+    )
+    for entry in dataset.entries:
+        _check(entry, dataset, Path(folder))
+    return dataset
+
+
+def load_tomogram(entry: Entry, dataset: Dataset) -> Volume:
+    """The tomogram, mapped into memory, with the voxel size of the dataset."""
+    return read_volume(entry.tomogram, dataset.voxel_size)
+
+
+def load_mask(entry: Entry) -> NDArray[np.bool_] | None:
+    """(z, y, x), true inside the region that was searched; None where all of it was."""
+    if entry.mask is None:
+        return None
+    mask = read_volume(entry.mask, 1.0)
+    _check_shape(entry, "mask", mask.shape)
+    return np.asarray(mask.data != 0)
+
+
+def load_annotations(entry: Entry, dataset: Dataset) -> tuple[LabelMap | None, Particles | None]:
+    """What is known of an entry, checked against its tomogram and the species.
+
+    Picks may lie half a voxel outside the tomogram. A list without picks teaches something only where
+    it is exhaustive.
+
+    Returns
+    -------
+    labels : LabelMap or None
+    particles : Particles or None
+    """
+    labels = None
+    if entry.labels is not None:
+        labels = read_labels(entry.labels, dataset.species, dataset.voxel_size)
+        _check_shape(entry, "labels", labels.data.shape)
+    if entry.particles is None:
+        return labels, None
+    return labels, _load_particles(entry.particles, entry, dataset)
+
+
+def _load_particles(path: Path, entry: Entry, dataset: Dataset) -> Particles:
+    tomogram = load_tomogram(entry, dataset)
+    only = dataset.species[0].name if len(dataset.species) == 1 else None
+    found = read_particles(path, tomogram=tomogram, species=only)
+    if found.tomograms is not None and len(set(found.tomograms.tolist())) > 1:
+        found = _of_entry(path, found, entry)
+    unknown = sorted(set(found.species.tolist()) - {s.name for s in dataset.species})
+    if unknown:
+        known = ", ".join(s.name for s in dataset.species) or "none"
+        told = f"holds picks of {', '.join(map(repr, unknown))}; species of the dataset: {known}"
+        raise RequestError(path, told, f"rename them, or add the species to {FILE}")
+    if not len(found) and not all(entry.is_exhaustive(s.name) for s in dataset.species):
+        told = "holds no picks and is not exhaustive, which teaches nothing"
+        raise RequestError(path, told, f"set `exhaustive: true` in {FILE} if there are none to find")
+    _check_inside(path, found, tomogram)
+    return found
+
+
+def _of_entry(path: Path, particles: Particles, entry: Entry) -> Particles:
+    """Those of the tomogram of an entry, from a list that spans several."""
+    names = particles.tomograms.tolist() if particles.tomograms is not None else []
+    wanted = {entry.name, stem(entry.tomogram), stem(entry.tomogram).removeprefix("rec_")}
+    mine = [name in wanted or stem(name) in wanted for name in names]
+    if not any(mine):
+        listed = ", ".join(sorted(set(names))[:5])
+        told = f"spans several tomograms, none of them {entry.name!r} (there are {listed})"
+        raise RequestError(path, told, "name the entry as the tomogram is named there")
+    return particles.take(np.array(mine))
+
+
+def _check_inside(path: Path, particles: Particles, tomogram: Volume) -> None:
+    voxel = tomogram.voxel_size
+    high = (np.array(tomogram.shape) - 0.5) * voxel
+    beyond = np.maximum(particles.positions - high, -0.5 * voxel - particles.positions).max(axis=1, initial=0)
+    outside = np.flatnonzero(beyond > 1e-3)
+    if not len(outside):
+        return
+    worst = particles.positions[outside[beyond[outside].argmax()]]
+    told = (
+        f"{len(outside)} of {len(particles)} picks lie outside the tomogram, the worst at "
+        f"x {worst[2]:.1f}, y {worst[1]:.1f}, z {worst[0]:.1f} Å; it extends to "
+        f"x {high[2]:.1f}, y {high[1]:.1f}, z {high[0]:.1f} Å"
+    )
+    raise RequestError(path, told, "are they in pixels rather than Å, or are x and z swapped?")
+
+
+def _check(entry: Entry, dataset: Dataset, file: Path) -> None:
+    for name, value in _files(entry):
+        where = f"{file}, entry {entry.name}"
+        if not value.is_file():
+            raise RequestError(where, f"{name}: there is no file {value}", "mend the path")
+        if not (is_particles(value) if name == "particles" else is_volume(value)):
+            table = (
+                f"known endings: {', '.join(PARTICLES)}" if name == "particles" else "an MRC file is wanted"
+            )
+            raise RequestError(where, f"{name}: {value} has an ending that is not known", table)
+        if name != "particles":
+            _check_size(where, name, value, dataset.voxel_size)
+
+
+def _check_size(where: str, name: str, path: Path, voxel_size: float) -> None:
+    written = mrc.header(path).voxel_size
+    if written is None or abs(written / voxel_size - 1) <= 0.05:
+        return
+    if name not in ("tomogram", "even", "odd") and written == 1:  # label maps often say nothing
+        return
+    told = f"{name}: {path} has voxels of {written:g} Å, the dataset says {voxel_size:g} Å"
+    raise RequestError(
+        where, told, f"mend voxel_size in {FILE}, or resample with `cryovox convert --out-voxel-size`"
+    )
+
+
+def _check_shape(entry: Entry, name: str, shape: tuple[int, ...]) -> None:
+    wanted = mrc.header(entry.tomogram).shape
+    if tuple(shape) != wanted:
+        told = f"{name} of shape {tuple(shape)} (z, y, x), the tomogram has {wanted}"
+        raise RequestError(entry.name, told, "both must cover the same voxels")
+
+
+def _files(entry: Entry) -> Iterator[tuple[str, Path]]:
+    for name in FILES:
+        value: Path | None = getattr(entry, name)
+        if value is not None:
+            yield name, value

@@ -1,0 +1,47 @@
+"""Volumes at another voxel size; positions stay true."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from cryovox.core.volume import Volume, check_voxel_size
+
+
+def resample(volume: Volume, voxel_size: float) -> Volume:
+    """Sample a volume at another voxel size by cubic splines.
+
+    The centre of voxel (0, 0, 0) stays at position 0, so output voxel j is read at input coordinate
+    ``j * voxel_size / volume.voxel_size``. Before coarsening, a Gaussian takes out what the new
+    sampling cannot hold: it halves the amplitude at half of the new sampling rate.
+
+    Parameters
+    ----------
+    volume : (z, y, x)
+    voxel_size
+        New edge in Å.
+
+    Returns
+    -------
+    Volume
+        float32, covering what of the old extent whole steps reach.
+
+    Examples
+    --------
+    >>> resample(Volume(np.ones((10, 20, 31)), 5.0), 10.0).shape
+    (5, 10, 16)
+    """
+    check_voxel_size(voxel_size)
+    data = np.asarray(volume.data, dtype=np.float32)
+    step = voxel_size / volume.voxel_size
+    if abs(step - 1) < 1e-6:
+        return Volume(data, volume.voxel_size, volume.origin)
+    if step > 1:
+        # exp(-2 (pi sigma f)^2) = 1/2 at f = 1 / (2 step); less the blur that a voxel has already
+        data = ndimage.gaussian_filter(
+            data, np.sqrt(2 * np.log(2)) / np.pi * np.sqrt(step**2 - 1), mode="reflect"
+        )
+    shape = tuple(int(np.floor((n - 1) / step + 1e-6)) + 1 for n in volume.shape)
+    out = np.empty(shape, np.float32)
+    ndimage.affine_transform(data, np.full(3, step), output_shape=shape, output=out, order=3, mode="reflect")
+    return Volume(out, voxel_size, volume.origin)

@@ -1,0 +1,200 @@
+"""Particle lists as plain tables: CSV, TSV and columns of numbers.
+
+`x`, `y`, `z` are in Å from the centre of voxel 0, as in the CryoET Data Portal and the CZII challenge.
+Files without a header line are numbers x, y, z (a fourth column is the score); what unit they are in
+nobody says, so they are taken as Å too, unless a voxel size is given, which multiplies them.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles
+from cryovox.core.volume import Volume
+from cryovox.formats import read_text, write_text
+from cryovox.formats.angles import eulers_of, rotations_of
+
+SPECIES = ("particle_type", "species", "particle", "class_name")
+SCORE = ("score", "confidence", "probability")
+TOMOGRAM = ("tomogram", "experiment", "tomo_id", "run_name")
+XYZ = ("x", "y", "z")
+ANGLES = ("rot", "tilt", "psi")
+DELIMITERS = ("\t", ",", ";")
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Cells of a file with the line that each row stands on."""
+
+    path: Path
+    names: list[str]
+    cells: list[list[str]]
+    lines: list[int]
+
+    def column(self, name: str) -> list[str]:
+        """The cells under a name."""
+        at = self.names.index(name)
+        return [row[at] for row in self.cells]
+
+    def first(self, names: tuple[str, ...]) -> str | None:
+        """The first of several names that is a column."""
+        return next((name for name in names if name in self.names), None)
+
+    def numbers(self, names: tuple[str, ...]) -> NDArray[np.float64]:
+        """(n, len(names)) finite numbers."""
+        values = np.empty((len(self.cells), len(names)))
+        for j, name in enumerate(names):
+            cells = self.column(name)
+            try:
+                values[:, j] = np.array(cells, dtype=np.float64)
+                usable = bool(np.isfinite(values[:, j]).all())
+            except ValueError:
+                usable = False
+            if not usable:  # cell by cell, to tell which
+                values[:, j] = [self._number(c, name, i) for c, i in zip(cells, self.lines, strict=True)]
+        return values
+
+    def _number(self, cell: str, name: str, line: int) -> float:
+        try:
+            value = float(cell)
+        except ValueError:
+            value = np.nan
+        if not np.isfinite(value):
+            told = f"line {line}, column {name}: {cell!r} is not a number"
+            raise RequestError(self.path, told, "mend the file")
+        return value
+
+
+def read(
+    path: Path,
+    *,
+    tomogram: Volume | None = None,
+    voxel_size: float | None = None,
+    species: str | None = None,
+) -> Particles:
+    """Read a table.
+
+    Parameters
+    ----------
+    path
+        Cells are parted by tab, comma, semicolon or spaces.
+    tomogram
+        Not needed.
+    voxel_size
+        Å per unit of x, y and z; 1 by default.
+    species
+        Name, where no column names it; "particle" by default.
+    """
+    rows = _rows(path)
+    missing = [name for name in XYZ if name not in rows.names]
+    if missing:
+        told = f"has no column {missing[0]} (columns: {', '.join(rows.names)})"
+        raise RequestError(path, told, "name the columns x, y, z, in Å")
+    score, kind, where = rows.first(SCORE), rows.first(SPECIES), rows.first(TOMOGRAM)
+    posed = all(name in rows.names for name in ANGLES)
+    found = Particles.of(
+        rows.numbers(XYZ)[:, ::-1] * (1.0 if voxel_size is None else voxel_size),
+        (species or "particle") if kind is None else rows.column(kind),
+        scores=None if score is None else rows.numbers((score,))[:, 0],
+        rotations=rotations_of(rows.numbers(ANGLES)) if posed else None,
+        tomograms=None if where is None else rows.column(where),
+    )
+    used = {*XYZ, score, kind, where} | (set(ANGLES) if posed else set())
+    extra = {n: np.asarray(rows.column(n), dtype=np.str_) for n in rows.names if n not in used}
+    return replace(found, extra=extra)
+
+
+def write(
+    path: Path,
+    particles: Particles,
+    *,
+    tomogram: Volume | None = None,
+    voxel_size: float | None = None,
+    tomogram_name: str | None = None,
+) -> None:
+    """Write x, y, z in Å with three decimals, particle_type, score and what else there is.
+
+    Parameters
+    ----------
+    path
+        Tabs part the cells where the name ends in .tsv, commas elsewhere.
+    particles
+        What to write.
+    tomogram
+        Not needed.
+    voxel_size
+        Å per unit of x, y and z; 1 by default.
+    tomogram_name
+        Name for particles that name none.
+    """
+    units = particles.positions[:, ::-1] / (1.0 if voxel_size is None else voxel_size)
+    columns: dict[str, list[Any]] = {n: [f"{v:.3f}" for v in units[:, i]] for i, n in enumerate(XYZ)}
+    columns["particle_type"] = particles.species.tolist()
+    columns["score"] = [f"{float(score):.9g}" for score in particles.scores]
+    if particles.rotations is not None:
+        eulers = eulers_of(particles.rotations)
+        columns |= {name: [f"{v:.6f}" for v in eulers[:, i]] for i, name in enumerate(ANGLES)}
+    if particles.tomograms is not None:
+        columns["tomogram"] = particles.tomograms.tolist()
+    elif tomogram_name is not None:
+        columns["tomogram"] = [tomogram_name] * len(particles)
+    ours = {*columns, *SPECIES, *SCORE, *TOMOGRAM}
+    columns |= {name: list(values) for name, values in particles.extra.items() if name not in ours}
+    text = StringIO()
+    tabs = ".tsv" in [suffix.lower() for suffix in path.suffixes]
+    writer = csv.writer(text, delimiter="\t" if tabs else ",", lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    write_text(path, text.getvalue())
+
+
+def _rows(path: Path) -> _Rows:
+    text = read_text(path)
+    first = next((line for line in text.splitlines() if line.strip() and line[0] != "#"), "")
+    if not first or "\0" in text:
+        raise RequestError(
+            path, "is empty" if not text.strip() else "is no table", "write a line `x,y,z` first"
+        )
+    rows, lines = _cells(path, text, next((d for d in DELIMITERS if d in first), None))
+    if _is_number(rows[0][0]):
+        names = ([*XYZ, "score"] + [f"column{i}" for i in range(5, len(rows[0]) + 1)])[: len(rows[0])]
+    else:
+        names = [name.lower() if name.lower() in (*XYZ, *ANGLES) else name for name in rows[0]]
+        rows, lines = rows[1:], lines[1:]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise RequestError(path, f"has two columns {twice!r}", "rename one of them")
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(names):
+            raise RequestError(path, f"line {line} has {len(row)} cells, not {len(names)}", "mend the file")
+    return _Rows(path, names, rows, lines)
+
+
+def _cells(path: Path, text: str, delimiter: str | None) -> tuple[list[list[str]], list[int]]:
+    """Cells of all lines that are neither blank nor comments, and the numbers of those lines."""
+    if delimiter is None:
+        found = [(i, line.split()) for i, line in enumerate(text.splitlines(), 1)]
+    else:
+        reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        try:
+            found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+        except csv.Error as error:
+            raise RequestError(path, f"line {reader.line_num}: {error}", "mend the file") from None
+    kept = [(i, row) for i, row in found if any(row) and not row[0].startswith("#")]
+    return [row for _, row in kept], [i for i, _ in kept]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""From a network and a tomogram to scores, in bounded memory."""

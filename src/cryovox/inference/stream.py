@@ -1,0 +1,163 @@
+"""Network over a whole tomogram, slab by slab from disk to disk.
+
+Tiles are laid on a regular grid, so the sum of their blending weights is a product of three short
+vectors and no count map is kept. Finished planes leave as soon as no further tile touches them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cryovox.core.intensity import Normalisation
+from cryovox.inference.tiling import Axis, plan
+
+Sink = Callable[[int, NDArray[np.float32]], None]
+"""Takes the first output plane and a block (k, n, y, x) of scores; blocks come in order of z."""
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """What belongs to the model (tile, overlap, stride, activation) and what only to the machine."""
+
+    tile: int
+    overlap: float
+    stride: int
+    activation: str
+    batch: int = 4
+    rows: int = 1
+    """Rows of tiles held at once: the height of a slab. Changes memory, never the result."""
+    flips: tuple[tuple[int, ...], ...] = ((),)
+    """Views to average: axes to flip."""
+
+
+def stream(
+    network: nn.Module,
+    data: NDArray[Any],
+    normalise: Normalisation,
+    tiles: TilePlan,
+    sink: Sink,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Score a volume and hand finished planes to *sink*.
+
+    Parameters
+    ----------
+    network
+        In eval mode, on its device.
+    data : (z, y, x)
+        Raw grey values; only slabs of it are read.
+    normalise
+        From raw values to network input.
+    tiles
+        Geometry and batch.
+    sink
+        Receives the scores, species only, shape (k, n, y / stride, x / stride).
+    progress
+        Called with tiles done and tiles in all.
+    """
+    z, y, x = (plan(n, tiles.tile, tiles.overlap, tiles.stride) for n in data.shape)
+    norm_yx: NDArray[np.float32] = y.total()[:, None] * x.total()[None, :]
+    norm_z = z.total()
+    window = _window(z, y, x)
+    total, done = len(z.starts) * len(y.starts) * len(x.starts), 0
+    buffer: NDArray[np.float32] | None = None
+    first = 0  # output plane at buffer[:, 0]
+    for row in range(0, len(z.starts), tiles.rows):
+        starts = z.starts[row : row + tiles.rows]
+        slab = _read(data, z, starts, normalise)
+        places = [(zs, ys, xs) for zs in starts for ys in y.starts for xs in x.starts]
+        for chunk in _chunks(places, tiles.batch):
+            images = [_tile(slab, starts[0], place, y, x, tiles.tile) for place in chunk]
+            scores = score(network, torch.from_numpy(np.stack(images)[:, None]), tiles)
+            if buffer is None:
+                height = (tiles.tile + (tiles.rows - 1) * _step(z)) // tiles.stride
+                buffer = np.zeros((scores.shape[1], height, y.out_size, x.out_size), np.float32)
+            for place, values in zip(chunk, scores, strict=True):
+                _add(buffer, first, (z, y, x), place, values * window)
+            done += len(chunk)
+            progress(done, total)
+        last = row + tiles.rows >= len(z.starts)
+        upto = z.out_size if last else max(0, z.starts[row + tiles.rows] // tiles.stride)
+        assert buffer is not None
+        ready = upto - first
+        if ready > 0:
+            sink(first, np.divide(buffer[:, :ready], norm_z[first:upto, None, None] * norm_yx, dtype=np.float32))
+            buffer[:, : -ready or None] = buffer[:, ready:].copy()
+            buffer[:, buffer.shape[1] - ready :] = 0
+            first = upto
+
+
+def score(network: nn.Module, images: Tensor, tiles: TilePlan) -> NDArray[np.float32]:
+    """Scores of a batch of tiles, species only, averaged over the views.
+
+    Parameters
+    ----------
+    images : (b, 1, z, y, x)
+        Normalised.
+
+    Returns
+    -------
+    (b, k, z / stride, y / stride, x / stride) float32
+    """
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        images = images.to(device)
+        views = [
+            torch.flip(_activate(network(torch.flip(images, axes)), tiles.activation), axes)
+            for axes in tiles.flips
+        ]
+        mean = views[0] if len(views) == 1 else torch.stack(views).mean(0)
+    return mean.float().cpu().numpy()
+
+
+def _activate(logits: Tensor, activation: str) -> Tensor:
+    if activation == "softmax":
+        return logits.float().softmax(1)[:, 1:]
+    return logits.float().sigmoid()
+
+
+def _window(z: Axis, y: Axis, x: Axis) -> NDArray[np.float32]:
+    return z.window()[:, None, None] * y.window()[None, :, None] * x.window()[None, None, :]
+
+
+def _step(axis: Axis) -> int:
+    return axis.starts[1] - axis.starts[0] if len(axis.starts) > 1 else 0
+
+
+def _read(
+    data: NDArray[Any], z: Axis, starts: tuple[int, ...], normalise: Normalisation
+) -> NDArray[np.float32]:
+    planes = z.indices(starts[0], starts[-1] + z.tile - starts[0])
+    low, high = int(planes.min()), int(planes.max()) + 1
+    return normalise(np.asarray(data[low:high]))[planes - low]
+
+
+def _tile(
+    slab: NDArray[np.float32], base: int, place: tuple[int, int, int], y: Axis, x: Axis, tile: int
+) -> NDArray[np.float32]:
+    zs, ys, xs = place
+    part = slab[zs - base : zs - base + tile]
+    return np.ascontiguousarray(part[:, y.indices(ys)][:, :, x.indices(xs)])
+
+
+def _chunks(places: list[tuple[int, int, int]], size: int) -> Iterator[list[tuple[int, int, int]]]:
+    for i in range(0, len(places), size):
+        yield places[i : i + size]
+
+
+def _add(
+    buffer: NDArray[np.float32],
+    first: int,
+    axes: tuple[Axis, Axis, Axis],
+    place: tuple[int, int, int],
+    values: NDArray[np.float32],
+) -> None:
+    (iz, oz), (iy, oy), (ix, ox) = (axis.overlap(start) for axis, start in zip(axes, place, strict=True))
+    buffer[:, oz.start - first : oz.stop - first, oy, ox] += values[:, iz, iy, ix]

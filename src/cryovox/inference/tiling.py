@@ -1,0 +1,87 @@
+"""Tiles over a volume: where they lie, how they blend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The tiles along one axis, in voxels of the input.
+
+    Attributes
+    ----------
+    size
+        Voxels of the volume on this axis.
+    tile
+        Edge of a tile.
+    starts
+        First voxel of each tile; the first lies before the volume and the last beyond it, so that
+        voxels at the faces are seen away from the border of a tile.
+    stride
+        Input voxels per output voxel.
+    """
+
+    size: int
+    tile: int
+    starts: tuple[int, ...]
+    stride: int
+
+    @property
+    def out_size(self) -> int:
+        """Voxels of the output."""
+        return -(-self.size // self.stride)
+
+    def window(self) -> NDArray[np.float32]:
+        """Weight of every output voxel of a tile: a Hann window, lifted off zero."""
+        n = self.tile // self.stride
+        hann = np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 2
+        return (hann + 1e-3).astype(np.float32)
+
+    def total(self) -> NDArray[np.float32]:
+        """Sum of the windows of all tiles at every output voxel of the volume."""
+        window = self.window()
+        total = np.zeros(self.out_size, np.float64)
+        for start in self.starts:
+            inner, outer = self.overlap(start)
+            total[outer] += window[inner]
+        return total.astype(np.float32)
+
+    def overlap(self, start: int) -> tuple[slice, slice]:
+        """Part of a tile that lies in the volume: slices of the tile's output and of the volume's."""
+        first = start // self.stride
+        low = max(0, first)
+        high = min(self.out_size, first + self.tile // self.stride)
+        return slice(low - first, high - first), slice(low, high)
+
+    def indices(self, start: int, length: int | None = None) -> NDArray[np.intp]:
+        """Input voxels under a tile, mirrored at the faces."""
+        index = np.arange(start, start + (length or self.tile))
+        if self.size == 1:
+            return np.zeros(len(index), np.intp)
+        period = 2 * (self.size - 1)
+        index = np.abs(index) % period
+        return np.where(index >= self.size, period - index, index).astype(np.intp)
+
+
+def plan(size: int, tile: int, overlap: float, stride: int = 1) -> Axis:
+    """Lay tiles along an axis.
+
+    Parameters
+    ----------
+    size
+        Voxels of the volume.
+    tile
+        Edge of a tile; a multiple of *stride*.
+    overlap
+        Share of a tile that its neighbour sees too.
+    stride
+        Input voxels per output voxel.
+    """
+    step = max(stride, round(tile * (1 - overlap)) // stride * stride)
+    pad = (tile - step) // 2 // stride * stride
+    starts = list(range(-pad, max(1, size + pad - tile + step), step))
+    return Axis(size, tile, tuple(starts), stride)

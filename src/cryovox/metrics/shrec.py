@@ -1,0 +1,314 @@
+"""The metric of the SHREC 2021 track "classification in cryo-electron tomograms".
+
+A pick is rounded to a voxel, clipped to the volume and looked up in the occupancy mask, which is first
+dilated by one voxel: it hits the particle whose number it finds there. As in the organisers' script,
+with the repairs of FakET, the first pick that hits a particle decides its class, so that the order of
+the list matters; leaving out 4V94 lowers the number of particles but not that of picks, and leaving out
+vesicles lowers neither. :func:`score_strictly` does not depend on the order and leaves nothing half out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles
+
+CLASSES = (
+    *("background", "4V94", "4CR2", "1QVR", "1BXN", "3CF3", "1U6G", "3D2F", "2CG9"),
+    *("3H84", "3GL1", "3QM1", "1S3X", "5MRC", "vesicle", "fiducial"),
+)
+"""Names in the order of the labels."""
+UNSCORED = frozenset({"4V94", "vesicle"})
+"""Left out of the published scores."""
+VOXEL_SIZE = 10.0
+"""In Å."""
+
+Index = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShrecScore:
+    """Localisation and classification of one tomogram.
+
+    Attributes
+    ----------
+    picks, particles, hits, false_picks, misses : int
+        Number of picks and of particles as they enter precision and recall; particles that were hit;
+        picks on background; particles that were not hit.
+    distance : float
+        Mean distance in voxels from the deciding pick of a particle to its centre; NaN without hits.
+    multiple, outside : int
+        Particles that were hit more than once; picks outside the volume.
+    confusion : (n, n) int
+        Particles by true class (rows) and decided class (columns).
+    classes : n names
+        Order of `confusion`; 0 is background, for particles that were not found.
+    f1 : name -> float
+        F1 of every class that occurs among the true or the decided ones.
+    f1_macro : float
+        Mean of `f1`.
+    """
+
+    picks: int
+    particles: int
+    hits: int
+    false_picks: int
+    misses: int
+    distance: float
+    multiple: int
+    outside: int
+    confusion: NDArray[np.int64]
+    classes: tuple[str, ...]
+    f1: Mapping[str, float]
+    f1_macro: float
+
+    @property
+    def precision(self) -> float:
+        """Particles hit per pick; 0 without picks."""
+        return self.hits / self.picks if self.picks else 0.0
+
+    @property
+    def recall(self) -> float:
+        """Share of the particles that were hit; 0 without particles."""
+        return self.hits / self.particles if self.particles else 0.0
+
+    @property
+    def localisation_f1(self) -> float:
+        """Harmonic mean of precision and recall."""
+        both = self.precision + self.recall
+        return 2 * self.precision * self.recall / both if both else 0.0
+
+    @property
+    def miss_rate(self) -> float:
+        """One minus recall."""
+        return 1 - self.recall
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Hits:
+    """What the picks fell on: particle number (0 is background) and distance of each, in voxels."""
+
+    particle: Index
+    distance: NDArray[np.float64]
+    outside: int
+
+
+def read_objects(path: Path, voxel_size: float = VOXEL_SIZE) -> Particles:
+    """Read `particle_locations.txt` or a submission: lines of class, x, y, z and perhaps more.
+
+    Parameters
+    ----------
+    path
+        Text file with positions in voxels.
+    voxel_size
+        In Å.
+
+    Returns
+    -------
+    Particles
+        In the order of the file, which matters.
+    """
+    try:
+        return parse_objects(path.read_text(encoding="utf-8"), voxel_size)
+    except FileNotFoundError:
+        raise RequestError(path, "there is no such file", "check the path") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise RequestError(path, str(error), "give lines of class, x, y, z in voxels") from None
+
+
+def parse_objects(text: str, voxel_size: float = VOXEL_SIZE) -> Particles:
+    """Parse the text of an object list; see :func:`read_objects`."""
+    names, places = [], []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            x, y, z = (float(word) for word in words[1:4])
+        except ValueError:
+            raise ValueError(f"line {number} is not a class with x, y and z: {line!r}") from None
+        names.append(words[0])
+        places.append((z, y, x))
+    return Particles.of(np.array(places).reshape(-1, 3) * voxel_size, names)
+
+
+def score(
+    found: Particles,
+    truth: Particles,
+    occupancy: NDArray[Any],
+    voxel_size: float = VOXEL_SIZE,
+    excluded: Collection[str] = UNSCORED,
+) -> ShrecScore:
+    """Score as the organisers' script does.
+
+    Parameters
+    ----------
+    found
+        Picks in the order of the submission; the scores play no part.
+    truth
+        All particles, excluded ones too, in the order of the numbers in `occupancy`.
+    occupancy : (z, y, x)
+        Number of the particle in each voxel, from 1; 0 is background.
+    voxel_size
+        In Å.
+    excluded
+        Classes left out; the empty collection scores all.
+    """
+    true, claimed, hits = _prepare(found, truth, occupancy, voxel_size)
+    decided = np.zeros(len(true), np.intp)
+    distance = np.full(len(true), np.nan)
+    # backwards, so that the first pick has the last word
+    for pick in np.flatnonzero(hits.particle)[::-1]:
+        particle = hits.particle[pick] - 1
+        decided[particle], distance[particle] = claimed[pick], hits.distance[pick]
+    left_out = [CLASSES.index(name) for name in excluded]
+    decided[np.isin(decided, left_out)] = 0
+    scored = ~np.isin(true, left_out)
+    per_particle = np.bincount(hits.particle, minlength=len(true) + 1)[1:][scored]
+    classes, counts = _confusion(true[scored], decided[scored], excluded)
+    f1 = _f1(classes, counts)
+    no_4v94 = "4V94" in excluded
+    return ShrecScore(
+        picks=len(found),
+        particles=len(true) - int(no_4v94 and (true == CLASSES.index("4V94")).sum()),
+        hits=int((per_particle > 0).sum()),
+        false_picks=int((hits.particle == 0).sum()),
+        misses=int((per_particle == 0).sum()),
+        distance=_mean(distance[scored]),
+        multiple=int((per_particle > 1).sum()),
+        outside=hits.outside,
+        confusion=counts,
+        classes=classes,
+        f1=f1,
+        f1_macro=float(np.mean(list(f1.values()))) if f1 else 0.0,
+    )
+
+
+def score_strictly(
+    found: Particles,
+    truth: Particles,
+    occupancy: NDArray[Any],
+    voxel_size: float = VOXEL_SIZE,
+    excluded: Collection[str] = UNSCORED,
+) -> ShrecScore:
+    """Score whatever the order of the picks.
+
+    The pick nearest to the centre decides the class of a particle (of equally near ones the class that
+    comes first); picks on excluded particles are dropped and excluded particles do not count; every pick
+    that decides nothing is false; the F1 of a class counts all its picks, on background too; the macro
+    F1 is over the classes of the truth.
+
+    Parameters
+    ----------
+    found, truth, occupancy, voxel_size, excluded
+        As for :func:`score`.
+    """
+    true, claimed, hits = _prepare(found, truth, occupancy, voxel_size)
+    left_out = [CLASSES.index(name) for name in excluded]
+    scored = ~np.isin(true, left_out)
+    counted = np.r_[True, scored][hits.particle]
+    decided = np.zeros(len(true), np.intp)
+    distance = np.full(len(true), np.nan)
+    order = np.lexsort((claimed, hits.distance))
+    for pick in order[(counted & (hits.particle > 0))[order]][::-1]:
+        particle = hits.particle[pick] - 1
+        decided[particle], distance[particle] = claimed[pick], hits.distance[pick]
+    per_particle = np.bincount(hits.particle, minlength=len(true) + 1)[1:][scored]
+    found_particles = int((per_particle > 0).sum())
+    classes, counts = _confusion(
+        true[scored], np.where(np.isin(decided, left_out), 0, decided)[scored], excluded
+    )
+    right = dict(zip(classes, np.diag(counts).tolist(), strict=True))
+    f1 = {}
+    for name in classes[1:]:
+        label = CLASSES.index(name)
+        there, said = int((true == label).sum()), int((claimed[counted] == label).sum())
+        if there:
+            f1[name] = 2 * right[name] / (there + said)
+    return ShrecScore(
+        picks=int(counted.sum()),
+        particles=int(scored.sum()),
+        hits=found_particles,
+        false_picks=int(counted.sum()) - found_particles,
+        misses=int((per_particle == 0).sum()),
+        distance=_mean(distance[scored]),
+        multiple=int((per_particle > 1).sum()),
+        outside=hits.outside,
+        confusion=counts,
+        classes=classes,
+        f1=f1,
+        f1_macro=float(np.mean(list(f1.values()))) if f1 else 0.0,
+    )
+
+
+def dilated(occupancy: NDArray[Any]) -> NDArray[Any]:
+    """Grow particles into their six neighbours; of several numbers the highest wins."""
+    grown = np.array(occupancy)
+    for axis in range(3):
+        here = np.moveaxis(grown, axis, 0)
+        there = np.moveaxis(np.asarray(occupancy), axis, 0)
+        np.maximum(here[1:], there[:-1], out=here[1:])
+        np.maximum(here[:-1], there[1:], out=here[:-1])
+    return grown
+
+
+def _prepare(
+    found: Particles, truth: Particles, occupancy: NDArray[Any], voxel_size: float
+) -> tuple[Index, Index, _Hits]:
+    """True labels, claimed labels and what the picks fell on."""
+    true, claimed = labels_of(truth), labels_of(found)
+    grown = dilated(occupancy)
+    highest = int(grown.max(initial=0))
+    if highest > len(truth):
+        raise RequestError(
+            "occupancy mask",
+            f"names particle {highest}, the list has {len(truth)}",
+            "give the list that belongs to the mask, complete and in its order",
+        )
+    # to six digits first, lest Å and back turn a half voxel into slightly less
+    voxel = np.rint(np.round(found.positions / voxel_size, 6)).astype(np.intp)
+    centre = np.round(truth.positions / voxel_size, 6)
+    inside = np.clip(voxel, 0, np.asarray(grown.shape) - 1)
+    particle = grown[tuple(inside.T)].astype(np.intp)
+    home = np.concatenate([np.zeros((1, 3)), centre])[particle]
+    distance = np.linalg.norm(inside - home, axis=1)
+    return true, claimed, _Hits(particle, distance, int((inside != voxel).any(axis=1).sum()))
+
+
+def labels_of(particles: Particles) -> Index:
+    """Labels of the classes, which may be written in small letters."""
+    known = {name.lower(): label for label, name in enumerate(CLASSES) if label}
+    names = [str(name) for name in particles.species]
+    for name in names:
+        if name.lower() not in known:
+            told = f"it knows {', '.join(CLASSES[1:])}; use --rule radius"
+            raise RequestError(name, "is no class of SHREC 2021", told)
+    return np.array([known[name.lower()] for name in names], dtype=np.intp)
+
+
+def _confusion(
+    true: Index, decided: Index, excluded: Collection[str]
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    counts = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
+    np.add.at(counts, (true, decided), 1)
+    kept = [label for label, name in enumerate(CLASSES) if name not in excluded]
+    return tuple(CLASSES[label] for label in kept), counts[np.ix_(kept, kept)]
+
+
+def _f1(classes: tuple[str, ...], counts: NDArray[np.int64]) -> dict[str, float]:
+    """F1 of the classes that occur; background occurs as soon as one particle is missed, with F1 0."""
+    either = counts.sum(axis=0) + counts.sum(axis=1)
+    right = np.diag(counts)
+    return {name: float(2 * r / n) for name, r, n in zip(classes, right, either, strict=True) if n}
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -1,0 +1,77 @@
+"""What a model file says of itself, readable without torch.
+
+One ``.safetensors`` file holds the weights; its header holds this card as JSON. Nothing is
+unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cryovox.core.config import Config, validated
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Species
+
+FORMAT = "cryovox-model-1"
+
+
+class Card(Config):
+    """Everything needed to run a model rightly, beside its weights."""
+
+    network: str
+    """Row of the table of networks."""
+    options: dict[str, Any]
+    """Sizes of the network."""
+    in_channels: int = 1
+    """Channels of the input."""
+    out_channels: int
+    """Channels of the logits: the species, and the background before them under softmax."""
+    activation: Literal["softmax", "sigmoid"]
+    """From logits to scores."""
+    kind: Literal["mask", "heatmap"]
+    """Whether scores cover particles or peak at their centres."""
+    output_stride: int = 1
+    """Input voxels per output voxel."""
+    patch: int
+    """Edge of a tile in voxels; belongs to the model, never changed by a memory cap."""
+    overlap: float = Field(0.5, ge=0, lt=1)
+    """Overlap of neighbouring tiles, as a share of the tile."""
+    species: tuple[Species, ...]
+    """The species, in the order of their channels."""
+    voxel_size: float
+    """Voxel size in Å that the network was trained at."""
+    contrast: Literal["dark", "bright"]
+    """Contrast of the tomograms it was trained on; networks see particles bright."""
+    normalisation: Literal["tomogram-zscore"] = "tomogram-zscore"
+    """How grey values are scaled."""
+    thresholds: dict[str, float] = {}
+    """Lowest score of a pick, by species, as chosen on held-out regions."""
+    calibration: dict[str, list[float]] | None = None
+    """Reserved for score calibration."""
+    training: dict[str, Any] = {}
+    """Training manifest: config, data, hashes, steps, versions, held-out metrics."""
+
+
+def read_card(path: Path) -> Card:
+    """Read the card of a model file; the weights stay on disk."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if not 2 <= size <= 100_000_000:
+                raise ValueError("no safetensors header")
+            header = json.loads(file.read(size))
+        meta = header["__metadata__"]
+        found = json.loads(meta["cryovox"])
+        if meta.get("format") != FORMAT:
+            raise ValueError(f"format {meta.get('format')!r}")
+    except FileNotFoundError:
+        told = "there is no such model file"
+        raise RequestError(path, told, "`cryovox train supervised` makes one") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        told = f"is not a cryovox model ({error})"
+        raise RequestError(path, told, "give a model.safetensors written by `cryovox train`") from None
+    return validated(Card, found, path)

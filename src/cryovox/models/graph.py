@@ -1,0 +1,92 @@
+"""The visual graph of MVGFormer: k-means over context features (section 4.1, equations 2 to 5).
+
+The paper gives neither initialisation nor iterations. Ours: farthest points, which depend on the
+values and not on the order of the tokens, so that a transposed grid gets the transposed assignment,
+and a fixed number of Lloyd steps. Every sample is clustered by itself. The hard assignment carries
+no gradient; the mean of equation 5 does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes and who belongs to them.
+
+    Parameters
+    ----------
+    nodes : (b, k, c)
+        Mean feature of each cluster.
+    assignment : (b, z, y, x) int64
+        Cluster of each token.
+    """
+
+    nodes: Tensor
+    assignment: Tensor
+
+
+def kmeans_graph(features: Tensor, clusters: int, steps: int = 5) -> Graph:
+    """Cluster the tokens of a feature map (b, c, z, y, x), each sample by itself."""
+    points = features.flatten(2).transpose(1, 2)
+    assignment, centres = kmeans(points, clusters, steps)
+    nodes = cluster_means(points, assignment, centres)
+    return Graph(nodes, assignment.unflatten(1, features.shape[2:]))
+
+
+@torch.no_grad()
+def kmeans(points: Tensor, clusters: int, steps: int = 5) -> tuple[Tensor, Tensor]:
+    """Minimise equation 3 by Lloyd's iteration from farthest points.
+
+    Parameters
+    ----------
+    points : (b, n, c)
+        With n at least *clusters*.
+
+    Returns
+    -------
+    assignment : (b, n) int64
+        The nearest centre of each point; the first of equals.
+    centres : (b, k, c)
+        The centres that the assignment was made with. A cluster without points keeps its centre.
+    """
+    with torch.autocast(points.device.type, enabled=False):
+        points = points.to(torch.promote_types(points.dtype, torch.float32))
+        centres = farthest_points(points, clusters)
+        for _ in range(steps):
+            centres = cluster_means(points, _nearest(points, centres), centres)
+        return _nearest(points, centres), centres
+
+
+def farthest_points(points: Tensor, count: int) -> Tensor:
+    """Choose *count* of the points (b, n, c), each farthest from those before; first, from the mean."""
+    distance = (points - points.mean(1, keepdim=True)).square().sum(-1)
+    chosen: list[Tensor] = []
+    for index in range(count):
+        at = distance.argmax(1)[:, None, None].expand(-1, 1, points.shape[-1])
+        chosen.append(points.gather(1, at))
+        nearer = (points - chosen[-1]).square().sum(-1)
+        distance = nearer if index == 0 else torch.minimum(distance, nearer)
+    return torch.cat(chosen, 1)
+
+
+def cluster_means(points: Tensor, assignment: Tensor, fallback: Tensor) -> Tensor:
+    """Average the points (b, n, c) of each cluster (equation 5); an empty one takes its *fallback*."""
+    with torch.autocast(points.device.type, enabled=False):
+        points = points.to(fallback.dtype)
+        member = F.one_hot(assignment, fallback.shape[1]).to(points.dtype)
+        size = member.sum(1)[..., None]
+        means = member.transpose(1, 2) @ points / size.clamp(min=1)
+        return torch.where(size > 0, means, fallback)
+
+
+def _nearest(points: Tensor, centres: Tensor) -> Tensor:
+    shift = points.mean(1, keepdim=True)  # less cancellation in the product below
+    points, centres = points - shift, centres - shift
+    squares = centres.square().sum(-1)[:, None]
+    return (squares - 2 * points @ centres.transpose(1, 2)).argmin(-1)

@@ -1,0 +1,89 @@
+"""Transformer layers of MVGFormer, and how the graph guides the first (section 4.2, equation 7).
+
+The paper prints the first layer as MSA(Q = nodes, K = V = LN(tokens)) + tokens. The product has as
+many rows as there are nodes, so it cannot be added to the tokens; `read_out` hands each token the
+row of its own cluster, the other two functions are alternatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cryovox.models.graph import Graph
+
+
+class Layer(nn.Module):
+    """A transformer layer with the norms before attention and MLP (equation 7)."""
+
+    def __init__(self, dim: int, heads: int, drop: float = 0.0) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attention = Attention(dim, heads)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+        self.drop = drop
+
+    def forward(self, x: Tensor, guide: Guide | None = None, graph: Graph | None = None) -> Tensor:
+        if guide is None or graph is None:
+            y = self.norm1(x)
+            x = x + self._dropped(self.attention(y, y))
+        else:
+            x = guide(self, x, graph)
+        return x + self._dropped(self.mlp(self.norm2(x)))
+
+    def _dropped(self, update: Tensor) -> Tensor:
+        """Leave out the update of some samples (stochastic depth)."""
+        if not self.training or not self.drop:
+            return update
+        kept = torch.empty(len(update), 1, 1, device=update.device).bernoulli_(1 - self.drop)
+        return update * (kept / (1 - self.drop)).to(update.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of *query* (b, m, c) over *memory* (b, n, c)."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.memory = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, query: Tensor, memory: Tensor) -> Tensor:
+        q = rearrange(self.query(query), "b n (h d) -> b h n d", h=self.heads)
+        k, v = rearrange(self.memory(memory), "b n (two h d) -> two b h n d", two=2, h=self.heads)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.out(rearrange(mixed, "b h n d -> b n (h d)"))
+
+
+Guide = Callable[[Layer, Tensor, Graph], Tensor]
+
+
+def read_out(layer: Layer, x: Tensor, graph: Graph) -> Tensor:
+    """Let the nodes ask, MSA(V, LN I, LN I), and give each token the answer of its cluster."""
+    answers = layer.attention(graph.nodes.to(x.dtype), layer.norm1(x))
+    own = graph.assignment.flatten(1)[..., None].expand(-1, -1, x.shape[-1])
+    return x + answers.gather(1, own)
+
+
+def ask_nodes(layer: Layer, x: Tensor, graph: Graph) -> Tensor:
+    """Let the tokens ask the nodes."""
+    return x + layer.attention(layer.norm1(x), graph.nodes.to(x.dtype))
+
+
+def join_nodes(layer: Layer, x: Tensor, graph: Graph) -> Tensor:
+    """Put the nodes before the tokens, for all layers."""
+    x = torch.cat([graph.nodes.to(x.dtype), x], 1)
+    y = layer.norm1(x)
+    return x + layer.attention(y, y)
+
+
+LAYER1: dict[str, Guide | None] = {
+    "readout": read_out,
+    "cross": ask_nodes,
+    "prepend": join_nodes,
+    "none": None,
+}

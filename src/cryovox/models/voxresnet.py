@@ -1,0 +1,104 @@
+"""VoxResNet: four depths of one residual network vote on every voxel.
+
+H. Chen, Q. Dou, L. Yu, J. Qin and P.-A. Heng, NeuroImage 170 (2018) 446-455, in the form that
+cryo-ET papers compare with: all kernels 3 x 3 x 3, 4 channels per side output, the final mask is
+the sum of the four. Here weights start after He instead of N(0, 0.01).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from cryovox.models.layers import check_sides, he_init
+from cryovox.models.supervision import Supervision
+
+TAPS = ("fc", "v2", "v4", "v6")
+VOTE = 4  # channels of a side output
+
+
+class VoxResNet(nn.Module):
+    """Encoder at 1, 1/2, 1/4 and 1/8 of the resolution, with a side output on each.
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        Channels of the input and of the logits (background included).
+    widths
+        Channels of the finest depth and of the three coarser ones.
+    """
+
+    stride = 8
+    output_stride = 1
+    activation = "softmax"
+    kind = "mask"
+    patch = 32
+    fixed_patch = False
+
+    def __init__(self, in_channels: int, out_channels: int, *, widths: Sequence[int] = (32, 64)) -> None:
+        super().__init__()
+        fine, coarse = widths
+        depths = (fine, coarse, coarse, coarse)
+        self.stem = nn.Sequential(conv(in_channels, fine), *norm_relu(fine), conv(fine, fine))
+        self.down = nn.ModuleList(
+            nn.Sequential(*norm_relu(before), conv(before, after, 2), Residual(after), Residual(after))
+            for before, after in pairwise(depths)
+        )
+        self.side = nn.ModuleList(
+            nn.Sequential(enlarge(width, factor), nn.Conv3d(VOTE, out_channels, kernel_size=1))
+            for width, factor in zip(depths, (1, 2, 4, 8), strict=True)
+        )
+        he_init(self)
+
+    def encode(self, x: Tensor) -> dict[str, Tensor]:
+        """Features ``fc``, ``v2``, ``v4``, ``v6``: (b, c_i, z / f, y / f, x / f) with f = 1, 2, 4, 8."""
+        check_sides(x, self.stride)
+        features = [self.stem(x)]
+        for down in self.down:
+            features.append(down(features[-1]))
+        return dict(zip(TAPS, features, strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        votes = self._votes(x)
+        return votes["fc"] + votes["v2"] + votes["v4"] + votes["v6"]
+
+    def supervise(self, x: Tensor) -> Supervision:
+        """Offer the sum and each side output to the segmentation loss."""
+        votes = self._votes(x)
+        return Supervision({"main": votes["fc"] + votes["v2"] + votes["v4"] + votes["v6"], **votes})
+
+    def _votes(self, x: Tensor) -> dict[str, Tensor]:
+        features = self.encode(x)
+        return {tap: side(features[tap]) for tap, side in zip(TAPS, self.side, strict=True)}
+
+
+class Residual(nn.Module):
+    """Two pre-activated convolutions beside an identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *norm_relu(width), conv(width, width), *norm_relu(width), conv(width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+def conv(before: int, after: int, stride: int = 1) -> nn.Conv3d:
+    """Convolve 3 x 3 x 3; no bias, since a batch norm follows sooner or later."""
+    return nn.Conv3d(before, after, kernel_size=3, stride=stride, padding=1, bias=False)
+
+
+def norm_relu(width: int) -> tuple[nn.Module, nn.Module]:
+    """Normalise over the batch, then rectify."""
+    return nn.BatchNorm3d(width), nn.ReLU(inplace=True)
+
+
+def enlarge(width: int, factor: int) -> nn.ConvTranspose3d:
+    """Bring features back to full resolution with a transposed convolution."""
+    if factor == 1:
+        return nn.ConvTranspose3d(width, VOTE, kernel_size=3, padding=1)
+    return nn.ConvTranspose3d(width, VOTE, kernel_size=factor, stride=factor)

@@ -1,0 +1,36 @@
+"""What counts as a particle: the settings that all pickers share."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from cryovox.core.config import Config
+from cryovox.core.volume import ScoreMap
+
+THRESHOLDS = {"heatmap": 0.3, "mask": 0.5}
+"""Lowest score of a pick where neither the user nor the model named one."""
+
+
+class PickConfig(Config):
+    """What counts as a particle."""
+
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """Lowest score; by default the one that the model advises, else 0.5 for masks and 0.3 for heatmaps."""
+    distance: float | None = Field(default=None, ge=0)
+    """Least distance in Å between two particles of a species; by default the radius of the species in
+    heatmaps, and no limit for the regions of masks and label maps."""
+    border: float = Field(default=0.0, ge=0)
+    """Width in Å of the rim of the volume in which nothing is picked."""
+    max_count: int | None = Field(default=None, ge=1)
+    """Most particles of each species, best first."""
+    min_size: float = Field(default=0.1, ge=0)
+    """Smallest region, as a fraction of the volume of a ball with the radius of the species."""
+    split_touching: bool = True
+    """Cut regions at their necks into the particles that touch there."""
+
+
+def threshold_of(scores: ScoreMap, name: str, config: PickConfig) -> float:
+    """Lowest score of a pick of one species: the user's, the model's, or the usual one."""
+    if config.threshold is not None:
+        return config.threshold
+    return scores.thresholds.get(name, THRESHOLDS[scores.kind])

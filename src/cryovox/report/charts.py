@@ -1,0 +1,136 @@
+"""Charts of numbers: scores, counts and the course of a training."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles
+from cryovox.report.figures import COLOURS, FAINT, INK, WIDTH
+
+Course = list[tuple[float, float]]  # (step, value)
+NOT_DRAWN = ("step", "epoch", "lr", "seconds", "time", "elapsed", "progress", "samples")
+
+
+def score_histogram(
+    particles: Particles, threshold: float | Mapping[str, float], species: Sequence[str] = ()
+) -> Figure:
+    """Scores of the picks of each species, with the threshold above which they were kept.
+
+    Species are drawn in the order (and colour) of *species*, or by name where none are given.
+    """
+    names = list(species) or sorted(set(particles.species.tolist())) or ["no picks"]
+    across = min(3, len(names))
+    down = -(-len(names) // across)
+    figure = Figure(figsize=(WIDTH * max(across, 1.6) / 3, 2.2 * down), layout="constrained")
+    table = figure.subplots(down, across, squeeze=False)
+    for axes in list(table.flat)[len(names) :]:
+        axes.set_axis_off()
+    for i, (name, axes) in enumerate(zip(names, table.flat, strict=False)):
+        scores = particles.named(name).scores
+        at = threshold.get(name) if isinstance(threshold, Mapping) else threshold
+        ends = [*([] if at is None else [at]), *scores.tolist()] or [0.0, 1.0]
+        low, high = min(ends), max(ends)
+        low, high = (low, high) if high > low else (low - 0.05, high + 0.05)
+        bins = np.linspace(low, high, int(np.clip(2 * len(scores) ** 0.5, 8, 40)) + 1)
+        axes.hist(scores, bins=bins, color=COLOURS[i % len(COLOURS)], alpha=0.85)
+        if at is not None:
+            axes.axvline(at, color=INK, lw=1.2, ls=(0, (4, 2)))
+            told = f" threshold {at:.3g}"
+            axes.text(at, 0.98, told, transform=axes.get_xaxis_transform(), fontsize=7, va="top", color=INK)
+        axes.set_title(f"{name}: {len(scores)}", fontsize=9, color=INK, loc="left")
+        axes.set_xlabel("score", fontsize=8, color=INK)
+        axes.set_ylabel("picks", fontsize=8, color=INK)
+        _open(axes)
+    return figure
+
+
+def counts(found: Mapping[str, Particles], species: Sequence[str], most: int = 40) -> Figure:
+    """Picks per tomogram: a bar for each, or a histogram where there are more than *most*."""
+    numbers = {name: [int((p.species == name).sum()) for p in found.values()] for name in species}
+    figure = Figure(layout="constrained")
+    if len(found) > most:
+        figure.set_size_inches(WIDTH, 2.6)
+        axes = figure.add_subplot()
+        tints = [COLOURS[i % len(COLOURS)] for i in range(len(species))]
+        axes.hist(list(numbers.values()), bins=24, color=tints, label=list(species), histtype="bar")
+        axes.set_xlabel("picks in a tomogram", fontsize=8, color=INK)
+        axes.set_ylabel("tomograms", fontsize=8, color=INK)
+    else:
+        figure.set_size_inches(WIDTH, 0.9 + 0.24 * len(found))
+        axes = figure.add_subplot()
+        rows, start = np.arange(len(found)), np.zeros(len(found))
+        for i, (name, values) in enumerate(numbers.items()):
+            axes.barh(rows, values, left=start, height=0.7, color=COLOURS[i % len(COLOURS)], label=name)
+            start += values
+        axes.set_yticks(rows, [name if len(name) <= 40 else f"{name[:39]}…" for name in found])
+        axes.invert_yaxis()
+        axes.set_xlabel("picks", fontsize=8, color=INK)
+    if len(species) > 1:
+        axes.legend(frameon=False, fontsize=8, loc="best")
+    _open(axes)
+    return figure
+
+
+def training_curves(metrics_csv: Path) -> Figure:
+    """Losses, and beside them what was measured on validation data, against the step.
+
+    The table is wide (``step,loss,val_score``) or long (``step,name,value``); empty cells are
+    skipped, and so are columns that only keep time.
+    """
+    courses = _courses(metrics_csv)
+    losses = {name: c for name, c in courses.items() if "loss" in name}
+    others = {name: c for name, c in courses.items() if name not in losses}
+    panels = [(title, c) for title, c in (("losses", losses), ("measures", others)) if c]
+    if not panels:
+        raise RequestError(metrics_csv, "holds no values to draw", "columns: step and at least one more")
+    figure = Figure(figsize=(WIDTH if len(panels) > 1 else WIDTH * 0.6, 3.0), layout="constrained")
+    for (title, group), axes in zip(panels, figure.subplots(1, len(panels), squeeze=False).flat, strict=True):
+        for i, (name, course) in enumerate(group.items()):
+            steps, values = np.array(course).T
+            mark = "o" if len(course) < 60 else ""
+            axes.plot(steps, values, lw=1.2, color=COLOURS[i % len(COLOURS)], marker=mark, ms=2.5, label=name)
+        if title == "losses" and all(value > 0 for c in group.values() for _, value in c):
+            axes.set_yscale("log")
+        axes.set_title(title, fontsize=9, color=INK, loc="left")
+        axes.set_xlabel("step", fontsize=8, color=INK)
+        axes.legend(frameon=False, fontsize=7)
+        _open(axes)
+    return figure
+
+
+def _courses(path: Path) -> dict[str, Course]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    courses: dict[str, Course] = {}
+    long = bool(rows) and {"name", "value"} <= set(rows[0])
+    for i, row in enumerate(rows):
+        step = _number(row.get("step"))
+        cells = [(row["name"], row["value"])] if long else [(k, v) for k, v in row.items() if k]
+        for name, cell in cells:
+            value = _number(cell)
+            if value is not None and name not in NOT_DRAWN:
+                courses.setdefault(name, []).append((float(i) if step is None else step, value))
+    return courses
+
+
+def _number(cell: str | None) -> float | None:
+    try:
+        value = float(cell or "")
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
+
+
+def _open(axes: Axes) -> None:
+    axes.tick_params(labelsize=7, colors=INK, length=3, width=0.6, which="both")
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_linewidth(0.6)
+        spine.set_color(FAINT)

@@ -1,0 +1,296 @@
+"""One page that tells what a run found: no server, no network, no other files."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+
+from cryovox.core.atomic import replacing
+from cryovox.core.particles import Particles, Species
+from cryovox.core.volume import ScoreMap, Volume
+from cryovox.report import charts, figures
+from cryovox.report.doctor import Finding, summary
+
+TIMES = " \u00d7 "
+PAGE_LIMIT = 12_000_000  # bytes of all pictures together
+PICTURE_LIMIT = 280_000  # bytes of one; base64 adds a third
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReportEntry:
+    """One tomogram and what became of it.
+
+    Attributes
+    ----------
+    particles
+        What was found in this tomogram.
+    thresholds : name -> score
+        Lowest score of a pick of each species.
+    outputs : kind -> path
+        What was written, such as ``{"scores": ..., "particles": ...}``.
+    seconds
+        Time that it took.
+    species
+        Names and radii; those of `scores` where none are given.
+    sign
+        +1 if particles are bright in `volume`, -1 if dark.
+    """
+
+    name: str
+    volume: Volume
+    scores: ScoreMap | None
+    particles: Particles
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()
+    outputs: Mapping[str, Path] = field(default_factory=dict)
+    seconds: float = 0.0
+    species: tuple[Species, ...] = ()
+    sign: int = -1
+
+    def kinds(self) -> tuple[Species, ...]:
+        """The species that are told about."""
+        return self.species or (self.scores.species if self.scores is not None else ())
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of numbers or words, with a line of explanation if need be."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawn figure as the page embeds it."""
+
+    uri: str
+    alt: str
+    caption: str = ""
+
+
+def write_find_report(
+    path: Path,
+    entries: Sequence[ReportEntry],
+    run: Mapping[str, Any],
+    tables: Sequence[Table] = (),
+    title: str = "What was found",
+    figures_for: int = 12,
+) -> None:
+    """Write one self-contained HTML file, whole or not at all.
+
+    Parameters
+    ----------
+    run
+        What was run, in words and numbers: ``command`` (a line, or its words), and any mappings such as
+        ``model``, ``versions``, ``timings`` and ``inputs`` (name to hash), and plain values such as
+        ``seed``. All of it is shown.
+    tables
+        Shown after the summary, for instance an evaluation.
+    figures_for
+        Tomograms that get figures, from the first on; the page says so where there are more.
+    """
+    drawn = entries[:figures_for]
+    each = max(1, sum(1 + len(e.kinds()) for e in drawn))
+    limit = min(PICTURE_LIMIT, PAGE_LIMIT // each)
+    page = _template().render(
+        title=title,
+        tiles=_tiles(entries),
+        summary=_summary(entries),
+        tables=[_shown(table) for table in tables],
+        overview=_overview(entries),
+        entries=[_section(e, path.parent, limit if i < figures_for else 0) for i, e in enumerate(entries)],
+        figures_for=min(figures_for, len(entries)),
+        command=_command(run.get("command", "")),
+        facts=_facts(run),
+        steps=_next_steps(entries),
+    )
+    with replacing(path) as beside:
+        beside.write_text(page, encoding="utf-8")
+
+
+def _template() -> Any:
+    text = files("cryovox.report").joinpath("template.html").read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(text)
+
+
+def _tiles(entries: Sequence[ReportEntry]) -> list[tuple[str, str]]:
+    """The few numbers that people look for first."""
+    tiles = [(f"{len(entries):,}", "tomogram" if len(entries) == 1 else "tomograms")]
+    names = list(dict.fromkeys(s.name for e in entries for s in e.kinds()))
+    for name in names[:4]:
+        tiles.append((f"{sum(int((e.particles.species == name).sum()) for e in entries):,}", name))
+    if len(names) != 1:
+        tiles.append((f"{sum(len(e.particles) for e in entries):,}", "particles in all"))
+    wrong = sum(f.level in ("warning", "error") for e in entries for f in e.findings)
+    tiles.append((f"{wrong:,}", "warning" if wrong == 1 else "warnings"))
+    return [*tiles, (_time(sum(e.seconds for e in entries)), "computing time")]
+
+
+def _summary(entries: Sequence[ReportEntry]) -> list[dict[str, Any]]:
+    rows = []
+    for number, entry in enumerate(entries):
+        names = [s.name for s in entry.kinds()] or sorted(set(entry.particles.species.tolist())) or ["-"]
+        for name in names:
+            scores = entry.particles.named(name).scores
+            rows.append(
+                {
+                    "anchor": f"tomogram-{number}",
+                    "name": entry.name,
+                    "species": name,
+                    "count": len(scores),
+                    "median": f"{np.median(scores):.2f}" if len(scores) else "",
+                    "threshold": f"{entry.thresholds[name]:.3g}" if name in entry.thresholds else "",
+                    "warnings": sum(f.level in ("warning", "error") for f in entry.findings),
+                    "seconds": entry.seconds,
+                    "time": _time(entry.seconds),
+                }
+            )
+    return rows
+
+
+def _shown(table: Table) -> dict[str, Any]:
+    numeric = [
+        all(isinstance(row[i], int | float | np.number) or row[i] in ("", None) for row in table.rows)
+        for i in range(len(table.columns))
+    ]
+    rows = [[_cell(value) for value in row] for row in table.rows]
+    return {
+        "title": table.title,
+        "columns": list(zip(table.columns, numeric, strict=True)),
+        "rows": [list(zip(row, numeric, strict=True)) for row in rows],
+        "note": table.note,
+    }
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float | np.floating):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def _overview(entries: Sequence[ReportEntry]) -> Picture | None:
+    found = {e.name: e.particles for e in entries}
+    names = list(dict.fromkeys(s.name for e in entries for s in e.kinds()))
+    if len(found) < 2 or not names:
+        return None
+    figure = charts.counts(found, names)
+    return Picture(_uri("svg+xml", figures.svg(figure)), f"Picks per tomogram, for {len(found)} tomograms")
+
+
+def _section(entry: ReportEntry, folder: Path, limit: int) -> dict[str, Any]:
+    z, y, x = entry.volume.shape
+    voxels = TIMES.join(str(n) for n in (x, y, z))
+    nm = TIMES.join(f"{n * entry.volume.voxel_size / 10:.0f}" for n in (x, y, z))
+    return {
+        "name": entry.name,
+        "facts": f"{voxels} voxels (x, y, z) of {entry.volume.voxel_size:.4g} Å, {nm} nm",
+        "count": len(entry.particles),
+        "findings": entry.findings,
+        "verdict": summary(entry.findings),
+        "outputs": [
+            (kind, _shortest(out, folder), _link(out, folder)) for kind, out in entry.outputs.items()
+        ],
+        "pictures": _pictures(entry, limit) if limit else None,
+    }
+
+
+def _pictures(entry: ReportEntry, limit: int) -> dict[str, Any]:
+    kinds = entry.kinds()
+    figure = figures.slices(entry.volume, entry.scores, entry.particles, kinds, sign=entry.sign)
+    told = (
+        ", ".join(f"{int((entry.particles.species == s.name).sum())} {s.name}" for s in kinds) or "no species"
+    )
+    whole = Picture(
+        _uri("png", figures.png(figure, limit)),
+        f"Three orthogonal slices of {entry.name} with picks as circles; in the tomogram: {told}",
+        "Slices through the place with most picks. A circle is what the slice cuts out of a particle, so "
+        "small ones lie above or below; tint is the score.",
+    )
+    thumbnails = []
+    for i, one in enumerate(kinds):
+        picks = entry.particles.named(one.name)
+        if len(picks) == 0:
+            continue
+        shown = 24 if len(kinds) <= 2 else 12
+        tint = figures.COLOURS[i % len(figures.COLOURS)]
+        figure = figures.montage(entry.volume, picks, one, shown, entry.sign, tint)
+        alt = (
+            f"Thumbnails of the best, middle and worst of {len(picks)} picks of {one.name}, with their scores"
+        )
+        thumbnails.append(
+            Picture(_uri("png", figures.png(figure, limit)), alt, f"{one.name}, {len(picks)} picks")
+        )
+    histogram = None
+    if len(entry.particles):
+        drawn = figures.svg(
+            charts.score_histogram(entry.particles, entry.thresholds, [s.name for s in kinds])
+        )
+        histogram = Picture(_uri("svg+xml", drawn), f"Histogram of the scores of the picks: {told}")
+    return {"slices": whole, "thumbnails": thumbnails, "histogram": histogram}
+
+
+def _command(command: str | Sequence[object]) -> str:
+    return command if isinstance(command, str) else shlex.join(str(word) for word in command)
+
+
+def _facts(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Groups of facts: mappings by their own name, plain values together at first."""
+    plain = [(k, _words(v)) for k, v in run.items() if k != "command" and not isinstance(v, Mapping)]
+    groups = [
+        (name, [(str(k), _words(v, name)) for k, v in values.items()])
+        for name, values in run.items()
+        if isinstance(values, Mapping) and values
+    ]
+    return [("run", plain), *groups] if plain else groups
+
+
+def _words(value: object, group: str = "") -> str:
+    if group == "timings" and isinstance(value, int | float):
+        return _time(float(value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {_words(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple | set):
+        return ", ".join(_words(v) for v in value)
+    return _cell(value)
+
+
+def _next_steps(entries: Sequence[ReportEntry]) -> dict[str, str]:
+    """Paths of the first outputs as they were given, so that the commands can be pasted."""
+    first = next((e.outputs for e in entries if e.outputs), {})
+    told = {"scores": "SCORES", "particles": "PARTICLES.star"}
+    return {kind: shlex.quote(str(first.get(kind, name))) for kind, name in told.items()}
+
+
+def _shortest(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def _link(path: Path, folder: Path) -> str:
+    return quote(path.relative_to(folder).as_posix()) if path.is_relative_to(folder) else ""
+
+
+def _time(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -1,0 +1,1 @@
+"""Labelled tomograms from nothing."""

@@ -1,0 +1,222 @@
+"""The one training loop: Lightning Fabric for device, precision and many GPUs; nothing else."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from cryovox.core.config import Config
+from cryovox.data.streams import Batch
+from cryovox.training.logbook import Logbook
+from cryovox.training.state import Progress, load_state, save_state
+from cryovox.training.strategy import Strategy
+
+
+class LoopConfig(Config):
+    """How long and how fast."""
+
+    steps: int = Field(2000, ge=1)
+    """Steps at most."""
+    max_time: str | None = None
+    """Time at most, as 90s, 20m or 1h. With it the schedule follows the clock or the steps,
+    whichever is further, so that it is complete when time is up; such runs differ a little."""
+    batch: int = Field(8, ge=1)
+    """Patches per step (on each device)."""
+    accumulate: int = Field(1, ge=1)
+    """Batches whose gradients are summed before the weights move."""
+    lr: float = Field(1e-3, gt=0)
+    """Learning rate at its height."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """Decoupled weight decay (AdamW)."""
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    """Learning rate over time: half a cosine, or a tenth at every half of the training (the
+    MVGFormer recipe), or constant."""
+    warmup: int = Field(50, ge=0)
+    """Steps over which the learning rate rises."""
+    clip: float = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Arithmetic."""
+    validate_every: int = Field(200, ge=1)
+    """Steps between validations on the held-out regions."""
+    patience: int = Field(20, ge=1)
+    """Validations without a better score after which training stops."""
+
+    @field_validator("max_time")
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        if value is not None:
+            seconds(value)
+        return value
+
+
+def seconds(text: str) -> float:
+    """Read a duration such as 90s, 20m, 1.5h or 300 (seconds)."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], text[-1]) if text and text[-1] in units else (text, "s")
+    try:
+        found = float(number) * units[unit]
+    except ValueError:
+        raise ValueError(f"{text!r} is no duration; write 90s, 20m or 1h") from None
+    if not (math.isfinite(found) and found > 0):
+        raise ValueError(f"{text!r} is no duration; write 90s, 20m or 1h")
+    return found
+
+
+class Stream(Protocol):
+    """Gives batch number n, the same whenever it is asked."""
+
+    def batch(self, number: int) -> Batch: ...
+
+
+def fit(
+    strategy: Strategy,
+    streams: Mapping[str, Stream],
+    config: LoopConfig,
+    fabric: Fabric,
+    logbook: Logbook,
+    folder: Path,
+    validate: Callable[[nn.Module], Mapping[str, float]],
+    keep: Callable[[nn.Module, Mapping[str, float], Progress], None],
+    seed: int,
+    told: Callable[[Progress, float], None] = lambda progress, loss: None,
+) -> Progress:
+    """Train, from where an interrupted run stopped if *folder* holds its state.
+
+    Parameters
+    ----------
+    strategy
+        Trained in place.
+    streams
+        Must hold every name in ``strategy.needs``.
+    validate
+        Gives metrics of a network on held-out regions; the one called ``score`` decides which
+        weights are kept.
+    keep
+        Called with the network, its metrics and the progress whenever the score is the best so far.
+    seed
+        Steps draw their random numbers from this and from their own number alone.
+    told
+        Called after each step with the progress and the loss.
+
+    Returns
+    -------
+    Progress
+        What was done in all.
+    """
+    weights = [p for p in strategy.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=config.lr, weight_decay=config.weight_decay)
+    wrapped, optimizer = fabric.setup(strategy, optimizer)
+    now = load_state(folder, strategy, optimizer) or Progress()
+    began = time.monotonic() - now.seconds
+    while not _finished(now, config):
+        _set_rate(optimizer, config, now)
+        torch.manual_seed(hash_seed(seed, now.step, fabric.global_rank))
+        wrapped.train()
+        terms = _step(wrapped, optimizer, streams, strategy.needs, config, fabric, now)
+        now = now.stepped(time.monotonic() - began)
+        strategy.after_step(now.step)
+        logbook.step(now, terms, optimizer.param_groups[0]["lr"])
+        told(now, sum(terms.values()))
+        if now.step % config.validate_every == 0 or _out_of_time(now, config):
+            now = _judge(strategy, validate, keep, fabric, logbook, now)
+            now = now.at(time.monotonic() - began)
+            if fabric.global_rank == 0:
+                save_state(folder, strategy, optimizer, now)
+            fabric.barrier()
+    return now
+
+
+def _step(
+    wrapped: Any,
+    optimizer: Any,
+    streams: Mapping[str, Stream],
+    needs: tuple[str, ...],
+    config: LoopConfig,
+    fabric: Fabric,
+    now: Progress,
+) -> dict[str, float]:
+    """Move the weights once; gives the mean of every term."""
+    optimizer.zero_grad()
+    sums: dict[str, float] = {}
+    for part in range(config.accumulate):
+        number = now.step * config.accumulate + part
+        batch = {name: streams[name].batch(number).to(fabric.device) for name in needs}
+        with fabric.no_backward_sync(wrapped, enabled=part + 1 < config.accumulate):
+            terms: dict[str, Tensor] = wrapped(batch, share(now, config))
+            fabric.backward(
+                torch.stack([t for t in terms.values() if t.requires_grad]).sum() / config.accumulate
+            )
+        for name, term in terms.items():
+            sums[name] = sums.get(name, 0.0) + float(term.detach()) / config.accumulate
+    fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip, error_if_nonfinite=False)
+    optimizer.step()
+    return sums
+
+
+def _judge(
+    strategy: Strategy,
+    validate: Callable[[nn.Module], Mapping[str, float]],
+    keep: Callable[[nn.Module, Mapping[str, float], Progress], None],
+    fabric: Fabric,
+    logbook: Logbook,
+    now: Progress,
+) -> Progress:
+    """Validate, keep the network if it is the best so far, and count patience."""
+    if fabric.global_rank == 0:
+        network = strategy.network()
+        was_training = network.training
+        metrics = dict(validate(network.eval()))
+        network.train(was_training)
+        logbook.validation(now, metrics)
+    else:
+        metrics = {}
+    metrics = fabric.broadcast(metrics, src=0)
+    judged = now.judged(metrics["score"])
+    if judged.best_step == now.step and fabric.global_rank == 0:
+        keep(strategy.network(), metrics, judged)
+    return judged
+
+
+def share(now: Progress, config: LoopConfig) -> float:
+    """Part of the training that is done, 0 to 1, by steps or by the clock."""
+    by_step = now.step / config.steps
+    if config.max_time is None:
+        return min(1.0, by_step)
+    return min(1.0, max(by_step, now.seconds / seconds(config.max_time)))
+
+
+def _out_of_time(now: Progress, config: LoopConfig) -> bool:
+    return share(now, config) >= 1.0
+
+
+def _finished(now: Progress, config: LoopConfig) -> bool:
+    return _out_of_time(now, config) or now.waiting >= config.patience
+
+
+def _set_rate(optimizer: Any, config: LoopConfig, now: Progress) -> None:
+    done = share(now, config)
+    factor = {
+        "cosine": 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)),
+        "step": 1.0 if done < 0.5 else 0.1,
+        "constant": 1.0,
+    }[config.schedule]
+    rise = min(1.0, (now.step + 1) / config.warmup) if config.warmup else 1.0
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr * factor * rise
+
+
+def hash_seed(*parts: int) -> int:
+    """Mix small integers into one seed."""
+    mixed = 0
+    for part in parts:
+        mixed = (mixed * 1_000_003 + part + 0x9E3779B9) % (2**63)
+    return mixed

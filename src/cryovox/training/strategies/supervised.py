@@ -1,0 +1,95 @@
+"""Supervised training, from scratch or from a given start, with labels that may be incomplete."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from cryovox.core.config import Config
+from cryovox.core.errors import RequestError
+from cryovox.data.streams import Batch
+from cryovox.models.supervision import supervise
+from cryovox.training.ema import follow, twin
+from cryovox.training.losses import HEATMAP_LOSSES, MASK_LOSSES, heatmap_hidden, mask_hidden
+from cryovox.training.strategy import Strategy
+
+OWN_LOSS = {
+    "deepfinder": "tversky",
+    "voxresnet": "ce+dice",
+    "mvgformer": "ce",
+    "heatmap-unet": "focal-heatmap",
+}
+"""The loss that the source of each network names, or that we chose where it is silent."""
+
+
+class SupervisedConfig(Config):
+    """What is minimised, and which weights are kept."""
+
+    loss: Literal["auto", "ce", "dice", "ce+dice", "tversky", "focal-heatmap", "weighted-mse"] = "auto"
+    """Loss; `auto` is the one of the network's source."""
+    ema: float = Field(0.995, ge=0, lt=1)
+    """Decay of the moving average of the weights that is validated and kept; 0 keeps the weights
+    themselves."""
+    unknown: Literal["pu", "ignore"] = "pu"
+    """Voxels of which nothing is known (outside picks, where the dataset is not exhaustive): `pu`
+    gives them the positive-unlabelled risk, `ignore` leaves them out."""
+    hidden: float = Field(0.5, ge=0)
+    """Under `pu`: how many unlabelled particles there are per labelled one."""
+
+
+@final
+class Supervised(Strategy):
+    """Segmentation or heatmap loss on every output that the network wants supervised.
+
+    Parameters
+    ----------
+    network
+        The network, in place.
+    config
+        What is minimised.
+    name
+        Its row in the table, for the `auto` loss.
+    """
+
+    Config = SupervisedConfig
+
+    def __init__(self, network: nn.Module, config: SupervisedConfig, name: str) -> None:
+        super().__init__()
+        self.student = network
+        self.average = twin(network) if config.ema else None
+        self.config = config
+        self.heatmap = getattr(network, "kind", "mask") == "heatmap"
+        table = HEATMAP_LOSSES if self.heatmap else MASK_LOSSES
+        chosen = (
+            OWN_LOSS.get(name, "focal-heatmap" if self.heatmap else "ce+dice")
+            if config.loss == "auto"
+            else config.loss
+        )
+        if chosen not in table:
+            told = f"{chosen!r} does not fit {name}, which answers with a {'heatmap' if self.heatmap else 'mask'}"
+            raise RequestError("--loss", told, f"choose one of {', '.join(table)}")
+        self.loss, self.hidden = table[chosen], heatmap_hidden if self.heatmap else mask_hidden
+
+    def losses(self, batch: dict[str, Batch], progress: float) -> dict[str, Tensor]:
+        given = batch["labelled"]
+        answer = supervise(self.student, given.image)
+        terms = {name: self.loss(logits, given.target, given.known) for name, logits in answer.logits.items()}
+        if self.config.unknown == "pu" and not bool(given.known.all()):
+            for name, logits in answer.logits.items():
+                terms[f"{name}-unknown"] = self.hidden(logits, given.target, given.known, self.config.hidden)
+        return terms | answer.extra
+
+    def after_step(self, step: int) -> None:
+        if self.average is not None:
+            follow(self.average, self.student, self.config.ema, step)
+
+    def network(self) -> nn.Module:
+        return self.student if self.average is None else self.average
+
+    def train(self, mode: bool = True) -> Supervised:
+        super().train(mode)
+        if self.average is not None:
+            self.average.eval()
+        return self

@@ -1,0 +1,38 @@
+"""What a strategy owes the loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from cryovox.data.streams import Batch
+
+
+class Strategy(nn.Module, ABC):
+    """Turns batches into named losses; owns its networks, knows no files and no optimizer."""
+
+    needs: tuple[str, ...] = ("labelled",)
+    """Names of the streams it draws from."""
+
+    @abstractmethod
+    def losses(self, batch: dict[str, Batch], progress: float) -> dict[str, Tensor]:
+        """Named losses, weighted, to be summed.
+
+        Parameters
+        ----------
+        batch
+            One batch of every stream in `needs`.
+        progress
+            From 0 at the start of the training to 1 at its end.
+        """
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """The network to validate and keep."""
+
+    def after_step(self, step: int) -> None:
+        """Called when the weights have moved."""
+
+    def forward(self, batch: dict[str, Batch], progress: float) -> dict[str, Tensor]:
+        return self.losses(batch, progress)

@@ -1,0 +1,149 @@
+"""Read one format and write another; mend what can be mended on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from cryovox.core.config import Config
+from cryovox.core.errors import RequestError
+from cryovox.core.intensity import slabs, statistics
+from cryovox.core.particles import Particles
+from cryovox.core.volume import Volume
+from cryovox.formats import (
+    PARTICLES,
+    VOLUMES,
+    is_particles,
+    is_volume,
+    mrc,
+    read_particles,
+    read_volume,
+    resample,
+    stem,
+    write_particles,
+    write_volume,
+)
+
+
+class ConvertConfig(Config):
+    """What to change on the way."""
+
+    voxel_size: float | None = Field(None, gt=0)
+    """Edge of a voxel in Å of the input; wins over what the file says."""
+    resample: float | None = Field(None, gt=0)
+    """Voxel size in Å to resample a volume to."""
+    fill_nan: bool = False
+    """Replace values that are NaN or infinite by the mean of the others."""
+    invert: bool = False
+    """Multiply grey values by -1."""
+    out_voxel_size: float | None = Field(None, gt=0)
+    """Pixel size in Å of coordinates in the output, for formats that count pixels."""
+    species: str | None = None
+    """Species of particles whose file names none."""
+    flavour: Literal["relion5", "relion4", "relion3"] | None = None
+    """Dialect of a STAR file that is written."""
+
+
+def convert(
+    source: Path, target: Path, config: ConvertConfig, tomogram: Path | None = None, verify: bool = False
+) -> str:
+    """Convert a volume or a particle list; gives a line that tells what was done.
+
+    Parameters
+    ----------
+    source, target
+        Files; the endings choose the formats.
+    tomogram
+        The tomogram that particles belong to, for formats that count from its centre or in voxels.
+    verify
+        Read the output back and compare.
+    """
+    if source.resolve() == target.resolve():
+        raise RequestError(target, "is the input itself", "name another output file")
+    if is_particles(source) and is_particles(target):
+        return _particles(source, target, config, tomogram, verify)
+    if is_volume(source) and is_volume(target):
+        return _volume(source, target, config, verify)
+    kinds = f"volumes: {', '.join(VOLUMES)}; particles: {', '.join(PARTICLES)}"
+    raise RequestError(target, f"cannot be made from {source.name}", f"known endings are {kinds}")
+
+
+def _volume(source: Path, target: Path, config: ConvertConfig, verify: bool) -> str:
+    volume = read_volume(source, config.voxel_size)
+    told = []
+    if config.fill_nan:
+        volume, count = _filled(volume)
+        told.append(f"{count} values filled")
+    if config.invert:
+        volume = Volume(-volume.data.astype(np.float32), volume.voxel_size, volume.origin)
+        told.append("inverted")
+    if config.resample is not None:
+        if statistics(volume.data).not_finite:
+            told_nan = "holds NaN, which resampling would spread"
+            raise RequestError(source, told_nan, "add --fill-nan")
+        volume = resample.resample(volume, config.resample)
+        told.append(f"resampled to {config.resample:g} Å")
+    write_volume(target, volume)
+    if verify:
+        back = read_volume(target)
+        same = all(
+            np.array_equal(a, b, equal_nan=True)
+            for a, b in zip(slabs(volume.data), slabs(back.data), strict=True)
+        )
+        if not same and not np.allclose(back.data, volume.data, rtol=1e-6, equal_nan=True):
+            raise RequestError(target, "does not read back as it was written", "report this, with both files")
+        told.append("verified")
+    z, y, x = volume.shape
+    return f"{target}: {z} x {y} x {x} voxels (z, y, x) of {volume.voxel_size:g} Å" + "".join(
+        f", {t}" for t in told
+    )
+
+
+def _filled(volume: Volume) -> tuple[Volume, int]:
+    moments = statistics(volume.data)
+    if not moments.not_finite:
+        return volume, 0
+    data: NDArray[np.float32] = np.array(volume.data, dtype=np.float32)
+    data[~np.isfinite(data)] = 0.0 if np.isnan(moments.mean) else moments.mean
+    return Volume(data, volume.voxel_size, volume.origin), moments.not_finite
+
+
+def _particles(source: Path, target: Path, config: ConvertConfig, tomogram: Path | None, verify: bool) -> str:
+    frame = None if tomogram is None else _frame(tomogram)
+    particles = read_particles(source, tomogram=frame, voxel_size=config.voxel_size, species=config.species)
+    name = stem(tomogram) if tomogram is not None else stem(source)
+    write_particles(
+        target,
+        particles,
+        tomogram=frame,
+        voxel_size=config.out_voxel_size,
+        tomogram_name=name,
+        flavour=config.flavour,
+    )
+    told = f"{target}: {len(particles)} particles"
+    if verify:
+        back = read_particles(target, tomogram=frame, voxel_size=config.out_voxel_size)
+        _compare(particles, back, target)
+        told += ", verified"
+    return told
+
+
+def _compare(wrote: Particles, back: Particles, target: Path) -> None:
+    same = len(back) == len(wrote) and bool(
+        np.allclose(back.positions, wrote.positions, atol=2e-3) and (back.species == wrote.species).all()
+    )
+    if not same:
+        raise RequestError(target, "does not read back as it was written", "report this, with both files")
+
+
+def _frame(tomogram: Path) -> Volume:
+    header = mrc.header(tomogram)
+    if header.voxel_size is None:
+        raise RequestError(
+            tomogram, "does not know its voxel size", "mend it: `cryovox convert IN OUT.mrc --voxel-size A`"
+        )
+    return Volume(np.broadcast_to(np.int8(0), header.shape), header.voxel_size)

@@ -1,0 +1,44 @@
+"""Look tomograms over before anything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryovox.core.errors import RequestError
+from cryovox.formats import mrc, read_volume
+from cryovox.models.card import read_card
+from cryovox.report.doctor import Expected, Finding, examine
+from cryovox.workflows.inputs import expand
+
+
+def consult(
+    tomograms: list[Path], model: Path | None = None, voxel_size: float | None = None
+) -> tuple[dict[Path, list[Finding]], dict[str, Exception]]:
+    """Examine every tomogram; a file that cannot be read at all is a failure.
+
+    A header without a usable voxel size is a finding, not a failure: the file is read as if its
+    voxels were of 10 Å and the finding says so.
+    """
+    expected = None
+    if model is not None:
+        card = read_card(model)
+        expected = Expected(card.voxel_size, card.contrast, model.name)
+    files = expand(tomograms)
+    found: dict[Path, list[Finding]] = {}
+    failed: dict[str, Exception] = {}
+    for name, path in files.items():
+        try:
+            found[path] = _one(path, expected, voxel_size)
+        except RequestError as error:
+            if len(files) == 1:
+                raise
+            failed[name] = error
+    return found, failed
+
+
+def _one(path: Path, expected: Expected | None, voxel_size: float | None) -> list[Finding]:
+    header = mrc.header(path)
+    if voxel_size is not None:
+        return examine(read_volume(path, voxel_size), path, model=expected)
+    volume = read_volume(path, header.voxel_size or 10.0)
+    return examine(volume, path, header.voxel_sizes, header.problems, model=expected)

@@ -1,0 +1,127 @@
+"""Compare what was found with the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles, Species, concatenate
+from cryovox.core.volume import LabelMap, Volume
+from cryovox.formats import is_particles, mrc, read_labels, read_particles, read_volume
+from cryovox.formats import dataset as dataset_files
+from cryovox.metrics import shrec
+from cryovox.metrics.evaluation import evaluate_particles
+from cryovox.metrics.segmentation import evaluate_labels
+from cryovox.metrics.table import Row
+from cryovox.workflows.inputs import expand
+
+Rule = Literal["radius", "czii", "shrec"]
+
+
+def evaluate_particle_files(
+    found: Path,
+    truth: Path,
+    rule: Rule = "radius",
+    *,
+    radius: float | None = None,
+    fraction: float = 1.0,
+    dataset: Path | None = None,
+    tomogram: Path | None = None,
+    occupancy: Path | None = None,
+) -> list[Row]:
+    """One tidy table for particle files, or folders of them with equal names.
+
+    Parameters
+    ----------
+    found, truth
+        Particle files, or folders in which files of equal name belong together.
+    rule
+        "radius", "czii" or "shrec".
+    radius
+        Radius in Å of every species; those of *dataset* by default.
+    fraction
+        Largest distance of a hit, in radii.
+    dataset
+        Dataset that names species, radii and tomograms.
+    tomogram
+        The tomogram, where a format counts from its centre.
+    occupancy
+        Occupancy mask of the SHREC rule.
+    """
+    if rule == "shrec" and occupancy is None:
+        raise RequestError(
+            "--occupancy", "the SHREC rule looks picks up in the occupancy mask", "name that file"
+        )
+    species = _species(dataset)
+    frames = _frames(dataset, tomogram)
+    picks, true = _lists(found, frames, species, rule), _lists(truth, frames, species, rule)
+    radii = _radii(true, picks, species, radius, rule)
+    mask = None if occupancy is None else _numbers(occupancy)
+    return evaluate_particles(picks, true, radii, rule, fraction=fraction, occupancy=mask)
+
+
+def evaluate_label_files(found: Path, truth: Path, dataset: Path | None = None) -> list[Row]:
+    """One tidy table for label maps, or folders of them with equal names."""
+    species = _species(dataset)
+    maps = [{n: read_labels(p, species) for n, p in expand([folder]).items()} for folder in (found, truth)]
+    picks, true = maps
+    if len(true) == 1 and len(picks) == 1:
+        return evaluate_labels(next(iter(picks.values())), next(iter(true.values())))
+    missing = sorted(set(true) - set(picks))
+    if missing:
+        raise RequestError(
+            found, f"has no label map called {missing[0]}", "names must agree with those of the truth"
+        )
+    return evaluate_labels({n: picks[n] for n in true}, true)
+
+
+def _species(dataset: Path | None) -> tuple[Species, ...]:
+    return () if dataset is None else dataset_files.read(dataset).species
+
+
+def _frames(dataset: Path | None, tomogram: Path | None) -> dict[str, Volume]:
+    if tomogram is not None:
+        return {"": read_volume(tomogram)}
+    if dataset is None:
+        return {}
+    found = dataset_files.read(dataset)
+    return {entry.name: dataset_files.load_tomogram(entry, found) for entry in found.entries}
+
+
+def _numbers(path: Path) -> LabelMap:
+    """An occupancy mask: particle numbers, which may exceed 255; its header often knows no voxel size."""
+    volume = read_volume(path, mrc.header(path).voxel_size or shrec.VOXEL_SIZE)
+    return LabelMap(np.asarray(volume.data), volume.voxel_size)
+
+
+def _lists(path: Path, frames: dict[str, Volume], species: tuple[Species, ...], rule: Rule) -> Particles:
+    only = species[0].name if len(species) == 1 else None
+    files = expand([path], is_particles)
+    lists = []
+    for name, file in files.items():
+        frame = frames.get(name, frames.get("", next(iter(frames.values())) if len(frames) == 1 else None))
+        if rule == "shrec" and file.suffix == ".txt":
+            read = shrec.read_objects(file)
+        else:
+            read = read_particles(file, tomogram=frame, species=only)
+        if read.tomograms is None and len(files) > 1:
+            read = Particles.of(read.positions, read.species, read.scores, tomograms=[name] * len(read))
+        lists.append(read)
+    return concatenate(lists)
+
+
+def _radii(
+    truth: Particles, found: Particles, species: tuple[Species, ...], radius: float | None, rule: Rule
+) -> dict[str, float] | float:
+    if radius is not None:
+        return radius
+    if species:
+        return {s.name: s.radius for s in species}
+    if rule == "radius":
+        raise RequestError(
+            "--radius", "how far a hit may lie is not known", "give --radius A (in Å) or --dataset"
+        )
+    return dict.fromkeys({*truth.species.tolist(), *found.species.tolist()}, 0.0)

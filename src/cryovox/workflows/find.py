@@ -1,0 +1,142 @@
+"""Segment, pick and report in one go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cryovox.core.particles import Particles
+from cryovox.formats import read_volume, scores, write_particles
+from cryovox.models.card import Card, read_card
+from cryovox.picking import PickConfig, pick
+from cryovox.workflows.devices import Device
+from cryovox.workflows.manifest import sha256, versions
+from cryovox.workflows.picks import PickOutput, frame_of, particle_file
+from cryovox.workflows.segment import SegmentConfig, Told, segment
+
+
+def find(
+    tomograms: list[Path],
+    model: Path,
+    out: Path,
+    segmenting: SegmentConfig | None = None,
+    picking: PickConfig | None = None,
+    output: PickOutput | None = None,
+    *,
+    device: Device = "auto",
+    seed: int = 0,
+    overwrite: bool = False,
+    command: str = "",
+    tables: Callable[[dict[str, Particles]], list[Any]] | None = None,
+    told: Told = lambda name, done, total: None,
+) -> tuple[dict[str, Particles], dict[str, Exception]]:
+    """From tomograms to particle files and a page to look at.
+
+    Writes what :func:`cryovox.workflows.segment.segment` writes, `particles/NAME.star` and
+    `report.html`.
+
+    Parameters
+    ----------
+    tables
+        Gives further tables for the page, from the picks.
+
+    Returns
+    -------
+    picks, failures
+        By name of the tomogram.
+    """
+    began = time.monotonic()
+    segmenting, picking = segmenting or SegmentConfig(), picking or PickConfig()
+    names, failures = segment(
+        tomograms, model, out, segmenting, device=device, overwrite=overwrite, told=told
+    )
+    picks: dict[str, Particles] = {}
+    for name in names:
+        found = scores.read(out / "scores" / f"{name}.zarr")
+        picks[name] = pick(found, picking)
+        flavour = (output or PickOutput()).flavour
+        write_particles(
+            particle_file(out, name),
+            picks[name],
+            tomogram=frame_of(found),
+            tomogram_name=name,
+            flavour=flavour,
+        )
+    card = read_card(model)
+    run = _facts(card, model, segmenting, picking, command, seed, time.monotonic() - began)
+    _report(out, picks, card, picking, run, tables(picks) if tables else [])
+    return picks, failures
+
+
+def _facts(
+    card: Card,
+    model: Path,
+    segmenting: SegmentConfig,
+    picking: PickConfig,
+    command: str,
+    seed: int,
+    seconds: float,
+) -> dict[str, Any]:
+    training = {
+        k: v for k, v in card.training.items() if k in ("strategy", "steps", "seconds", "held_out", "seed")
+    }
+    return {
+        "command": command,
+        "model": {
+            "file": str(model),
+            "sha256": sha256(model)[:16],
+            "network": card.network,
+            "answers": f"{card.kind}, stride {card.output_stride}",
+            "voxel size (Å)": card.voxel_size,
+            "trained on": f"particles {card.contrast}",
+            "species": ", ".join(f"{s.name} (radius {s.radius:g} Å)" for s in card.species),
+            "thresholds": {k: round(v, 3) for k, v in card.thresholds.items()},
+            "training": training,
+        },
+        "segment": segmenting.model_dump(mode="json"),
+        "pick": picking.model_dump(mode="json"),
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "versions": versions(),
+    }
+
+
+def _report(
+    out: Path,
+    picks: dict[str, Particles],
+    card: Card,
+    picking: PickConfig,
+    run: dict[str, Any],
+    tables: list[Any],
+) -> None:
+    import json
+
+    from cryovox.report.doctor import examine
+    from cryovox.report.html import ReportEntry, write_find_report
+
+    entries: list[ReportEntry] = []
+    noted = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["entries"]
+    default = {
+        s.name: card.thresholds.get(s.name, 0.3 if card.kind == "heatmap" else 0.5) for s in card.species
+    }
+    thresholds = {n: t if picking.threshold is None else picking.threshold for n, t in default.items()}
+    for name, particles in picks.items():
+        entry = noted[name]
+        path = Path(entry["key"]["input"])
+        volume = read_volume(path, entry["voxel_size"])
+        outputs = {k: Path(v) for k, v in entry["outputs"].items()}
+        entries.append(
+            ReportEntry(
+                name=name,
+                volume=volume,
+                scores=scores.read(out / "scores" / f"{name}.zarr"),
+                particles=particles,
+                thresholds=thresholds,
+                findings=examine(volume, path),
+                outputs={**outputs, "particles": particle_file(out, name).relative_to(out)},
+                seconds=entry["seconds"],
+            )
+        )
+    write_find_report(out / "report.html", entries, run, tables=tables)

@@ -1,0 +1,106 @@
+"""From globs and folders to files, and from files to tomograms that a model can take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryovox.core.dataset import Contrast
+from cryovox.core.errors import RequestError
+from cryovox.core.intensity import Normalisation, detect_contrast, sign_of, statistics
+from cryovox.core.volume import Volume
+from cryovox.formats import is_volume, read_volume, stem
+from cryovox.models.card import Card
+
+SURE = 3.0
+"""Certainty from which a detected contrast outweighs that of the training data."""
+
+
+def expand(patterns: Iterable[Path], wanted: Callable[[Path], bool] = is_volume) -> dict[str, Path]:
+    """Files behind paths, folders and globs, by name; two files of one name are refused."""
+    found: dict[str, Path] = {}
+    for pattern in patterns:
+        for path in _behind(Path(pattern), wanted):
+            name = stem(path)
+            if name in found and found[name].resolve() != path.resolve():
+                told = f"has the same name as {found[name]}"
+                raise RequestError(
+                    path, told, "outputs are called after inputs: rename one, or run them apart"
+                )
+            found[name] = path
+    if not found:
+        raise RequestError(
+            "input", "names no file", "give a tomogram, a folder or a pattern such as 'tomograms/*.mrc'"
+        )
+    return found
+
+
+def _behind(pattern: Path, wanted: Callable[[Path], bool]) -> list[Path]:
+    if pattern.is_dir() and not wanted(pattern):
+        inside = sorted(p for p in pattern.iterdir() if wanted(p) and not p.name.startswith("."))
+        if not inside:
+            raise RequestError(pattern, "the folder holds no file of the wanted kind", "check the path")
+        return inside
+    if pattern.exists():
+        return [pattern]
+    if any(c in str(pattern) for c in "*?["):
+        base = Path(pattern.anchor) if pattern.is_absolute() else Path()
+        matches = sorted(
+            base.glob(str(pattern.relative_to(pattern.anchor) if pattern.is_absolute() else pattern))
+        )
+        if matches:
+            return matches
+        raise RequestError(pattern, "the pattern matches no file", "check the path")
+    raise RequestError(pattern, "there is no such file", "check the path")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A tomogram that fits a model."""
+
+    path: Path
+    volume: Volume
+    normalise: Normalisation
+    contrast: Contrast
+    notes: tuple[str, ...]
+
+
+def prepare(path: Path, card: Card, voxel_size: float | None, contrast: Contrast) -> Prepared:
+    """Open a tomogram and make sure that the model can be asked about it."""
+    volume = read_volume(path, voxel_size)
+    off = abs(volume.voxel_size / card.voxel_size - 1)
+    if off > 0.1:
+        told = f"has voxels of {volume.voxel_size:g} Å, the model was trained at {card.voxel_size:g} Å"
+        remedy = f"bring it there with `cryovox convert {path} OUT.mrc --resample {card.voxel_size:g}`"
+        raise RequestError(path, told, remedy)
+    moments = statistics(volume.data)
+    if moments.not_finite:
+        told = f"holds {moments.not_finite} values that are NaN or infinite"
+        raise RequestError(path, told, f"mend it with `cryovox convert {path} OUT.mrc --fill-nan`")
+    if not moments.std > 0:
+        raise RequestError(
+            path, "is constant: there is nothing to see", "check the file with `cryovox doctor`"
+        )
+    settled, notes = _settle_contrast(volume, card, contrast)
+    if off > 0.02:
+        notes.append(f"voxels of {volume.voxel_size:g} Å, model trained at {card.voxel_size:g} Å")
+    return Prepared(
+        path, volume, Normalisation(moments.mean, moments.std, sign_of(settled)), settled, tuple(notes)
+    )
+
+
+def _settle_contrast(volume: Volume, card: Card, wanted: Contrast) -> tuple[Contrast, list[str]]:
+    """What the user says; else what is seen clearly; else what the model was trained on."""
+    if wanted != "auto":
+        return wanted, []
+    seen, certainty = detect_contrast(volume)
+    if seen == card.contrast:
+        return seen, []
+    if certainty >= SURE:
+        return seen, [
+            f"particles look {seen}, those of the training were {card.contrast}; force with --contrast"
+        ]
+    return card.contrast, [
+        f"contrast unclear, taken as {card.contrast} like the training; force with --contrast"
+    ]

@@ -1,0 +1,113 @@
+"""From score maps and label maps on disk to particle files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cryovox.core.atomic import writable_folder
+from cryovox.core.config import Config
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles, Species
+from cryovox.core.volume import ScoreMap, Volume
+from cryovox.formats import is_volume, read_labels, read_volume, scores, write_particles
+from cryovox.picking import PickConfig, pick, pick_labels
+from cryovox.workflows.inputs import expand
+
+
+class PickOutput(Config):
+    """What particle files look like."""
+
+    flavour: str = "relion5"
+    """Dialect of the STAR file: relion5, relion4 or relion3."""
+
+
+def is_pickable(path: Path) -> bool:
+    """Whether a path is a score map or a label map."""
+    return path.suffix == ".zarr" or is_volume(path)
+
+
+def pick_files(
+    inputs: list[Path],
+    out: Path,
+    config: PickConfig,
+    output: PickOutput | None = None,
+    *,
+    dataset: Path | None = None,
+    mask: Path | None = None,
+) -> tuple[dict[str, Particles], dict[str, Exception]]:
+    """Pick from every input and write `out/particles/NAME.star`.
+
+    Parameters
+    ----------
+    inputs
+        Score maps (`scores/NAME.zarr`), label maps, folders or patterns.
+    dataset
+        Names and radii of the labels, for label maps.
+    mask
+        Volume that is not 0 where particles may lie.
+
+    Returns
+    -------
+    picks, failures
+        By name.
+    """
+    files = expand(inputs, is_pickable)
+    species = _species(dataset)
+    picks: dict[str, Particles] = {}
+    failures: dict[str, Exception] = {}
+    writable_folder(out / "particles")
+    for name, path in files.items():
+        try:
+            picks[name] = _one(name, path, out, config, output or PickOutput(), species, mask)
+        except Exception as error:
+            if len(files) == 1:
+                raise
+            failures[name] = error
+    return picks, failures
+
+
+def _one(
+    name: str,
+    path: Path,
+    out: Path,
+    config: PickConfig,
+    output: PickOutput,
+    species: tuple[Species, ...],
+    mask: Path | None,
+) -> Particles:
+    allowed = None if mask is None else np.asarray(read_volume(mask).data) != 0
+    if path.suffix == ".zarr":
+        found = scores.read(path)
+        picks, frame = pick(found, config, allowed), frame_of(found)
+    else:
+        labels = read_labels(path, species)
+        picks = pick_labels(labels, config, allowed)
+        frame = Volume(labels.data, labels.voxel_size)
+    write_particles(
+        particle_file(out, name), picks, tomogram=frame, tomogram_name=name, flavour=output.flavour
+    )
+    return picks
+
+
+def particle_file(out: Path, name: str) -> Path:
+    """Where the picks of a tomogram go."""
+    return out / "particles" / f"{name}.star"
+
+
+def frame_of(found: ScoreMap) -> Volume:
+    """A stand-in for the tomogram of a score map: its shape and voxel size, no voxels."""
+    shape = found.tomogram_shape or tuple(found.data.shape[1:])
+    return Volume(np.broadcast_to(np.int8(0), shape), found.tomogram_voxel_size or found.voxel_size)
+
+
+def _species(dataset: Path | None) -> tuple[Species, ...]:
+    if dataset is None:
+        return ()
+    from cryovox.formats import dataset as dataset_files
+
+    found = dataset_files.read(dataset).species
+    if not found:
+        raise RequestError(dataset, "names no species", "add `species:` with name, label and radius")
+    return found

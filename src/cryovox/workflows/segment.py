@@ -1,0 +1,203 @@
+"""Score every voxel of tomograms with a model, from disk to disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from cryovox.core.atomic import writable_folder
+from cryovox.core.config import Config
+from cryovox.core.dataset import Contrast
+from cryovox.core.particles import Species
+from cryovox.core.volume import LabelMap, ScoreMap, Volume
+from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
+from cryovox.data.targets import ball_labels
+from cryovox.formats import mrc, scores, write_labels
+from cryovox.inference.tiling import plan
+from cryovox.models.card import Card
+from cryovox.picking import PickConfig, pick
+from cryovox.workflows.devices import Device, choose_device
+from cryovox.workflows.inputs import Prepared, expand, prepare
+from cryovox.workflows.manifest import Manifest, sha256
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cryovox.inference.stream import TilePlan
+
+Told = Callable[[str, int, int], None]
+"""Takes the name of a tomogram, tiles done and tiles in all."""
+
+VIEWS: dict[int, tuple[tuple[int, ...], ...]] = {1: ((),), 4: HALF_TURNS, 8: WEDGE_SYMMETRIES}
+
+
+class SegmentConfig(Config):
+    """How tomograms are scored."""
+
+    contrast: Contrast = "auto"
+    """Whether particles are dark or bright in the tomograms."""
+    voxel_size: float | None = Field(None, gt=0)
+    """Edge of a voxel in Å; wins over the headers."""
+    overlap: float | None = Field(None, ge=0, lt=1)
+    """Overlap of neighbouring tiles; the model's own by default."""
+    tta: Literal[1, 4, 8] = 1
+    """Views to average: the half turns (4), and the mirrors (8), of the missing wedge."""
+    batch: int = Field(4, ge=1)
+    """Tiles that the network sees at once; changes speed, not the result."""
+    slab_rows: int = Field(1, ge=1)
+    """Rows of tiles held in memory; changes memory, not the result."""
+
+
+def segment(
+    tomograms: list[Path],
+    model: Path,
+    out: Path,
+    config: SegmentConfig | None = None,
+    *,
+    device: Device = "auto",
+    overwrite: bool = False,
+    told: Told = lambda name, done, total: None,
+) -> tuple[list[str], dict[str, Exception]]:
+    """Score tomograms; what an earlier run finished with the same settings is not redone.
+
+    Parameters
+    ----------
+    tomograms
+        Files, folders or patterns.
+    model
+        Model file.
+    out
+        Folder: `scores/NAME.zarr`, `labels/NAME.mrc`, `manifest.json`.
+    told
+        Progress.
+
+    Returns
+    -------
+    names, failures
+        Names of the tomograms that are done, and what went wrong with the others.
+    """
+    from cryovox.models.checkpoint import load_model
+
+    config = config or SegmentConfig()
+    files = expand(tomograms)
+    accelerator = choose_device(device)
+    network, card = load_model(model)
+    if len(files) == 1:
+        prepare(next(iter(files.values())), card, config.voxel_size, config.contrast)
+    writable_folder(out)
+    network = network.to(accelerator)
+    facts = {"command": "segment", "model": str(model), "model_sha256": sha256(model), "device": accelerator}
+    manifest = Manifest(out, {**facts, "config": config.model_dump(mode="json")})
+    done: list[str] = []
+    failures: dict[str, Exception] = {}
+    for name, path in files.items():
+        try:
+            _one(name, path, network, card, out, config, manifest, facts["model_sha256"], overwrite, told)
+            done.append(name)
+        except Exception as error:
+            if len(files) == 1:
+                raise
+            failures[name] = error
+    return done, failures
+
+
+def _one(
+    name: str,
+    path: Path,
+    network: nn.Module,
+    card: Card,
+    out: Path,
+    config: SegmentConfig,
+    manifest: Manifest,
+    model_hash: str,
+    overwrite: bool,
+    told: Told,
+) -> None:
+    given = prepare(path, card, config.voxel_size, config.contrast)
+    settings = config.model_dump(mode="json", exclude={"batch", "slab_rows"})
+    key = {"input": str(path), "input_sha256": sha256(path), "model_sha256": model_hash, "settings": settings}
+    if not overwrite and manifest.done(name, key):
+        return
+    began = time.monotonic()
+    outputs = {"scores": out / "scores" / f"{name}.zarr", "labels": out / "labels" / f"{name}.mrc"}
+    tiles = tile_plan(card, config)
+    write_scores(network, given, card, tiles, outputs["scores"], lambda n, total: told(name, n, total))
+    write_label_map(scores.read(outputs["scores"]), given.volume, outputs["labels"])
+    facts = {"contrast": given.contrast, "voxel_size": given.volume.voxel_size, "notes": list(given.notes)}
+    manifest.note(name, key, outputs, time.monotonic() - began, **facts)
+
+
+def tile_plan(card: Card, config: SegmentConfig) -> TilePlan:
+    """Tile and overlap from the model, batch and slab from the machine."""
+    from cryovox.inference.stream import TilePlan
+
+    overlap = card.overlap if config.overlap is None else config.overlap
+    return TilePlan(
+        card.patch,
+        overlap,
+        card.output_stride,
+        card.activation,
+        config.batch,
+        config.slab_rows,
+        VIEWS[config.tta],
+    )
+
+
+def write_scores(
+    network: nn.Module,
+    given: Prepared,
+    card: Card,
+    tiles: TilePlan,
+    path: Path,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Stream a tomogram through a network into a score map on disk."""
+    from cryovox.inference.stream import stream
+
+    volume = given.volume
+    sides = [plan(n, tiles.tile, tiles.overlap, tiles.stride).out_size for n in volume.shape]
+    with scores.create(
+        path,
+        (len(card.species), sides[0], sides[1], sides[2]),
+        volume.voxel_size * tiles.stride,
+        card.species,
+        offset=volume.voxel_size * (tiles.stride - 1) / 2,
+        kind=card.kind,
+        thresholds=card.thresholds,
+        origin=volume.origin,
+        tomogram=(volume.shape, volume.voxel_size),
+    ) as writer:
+        stream(network, volume.data, given.normalise, tiles, writer.write, told)
+
+
+def write_label_map(found: ScoreMap, volume: Volume, path: Path) -> None:
+    """Write the species of every voxel: the likeliest for masks, balls around picks for heatmaps."""
+    if found.kind == "heatmap":
+        write_labels(path, LabelMap(_painted(found, volume), volume.voxel_size, found.species, volume.origin))
+        return
+    values = np.array([0, *(s.label for s in found.species)], dtype=np.uint8)
+    with mrc.create(
+        path, volume.shape, _label_type(found.species), volume.voxel_size, volume.origin
+    ) as labels:
+        for z in range(0, volume.shape[0], 32):
+            block: NDArray[Any] = np.asarray(found.data[:, z : z + 32])
+            background = 1 - block.sum(axis=0, keepdims=True)
+            labels[z : z + 32] = values[np.concatenate([background, block]).argmax(axis=0)]
+
+
+def _label_type(species: tuple[Species, ...]) -> str:
+    return "int8" if max(s.label for s in species) <= 127 else "uint16"
+
+
+def _painted(found: ScoreMap, volume: Volume) -> NDArray[np.uint8]:
+    picks = pick(found, PickConfig())
+    of = {s.name: s for s in found.species}
+    kinds = [of[name] for name in picks.species]
+    radii = [s.radius / volume.voxel_size for s in kinds]
+    return ball_labels(picks.positions / volume.voxel_size, [s.label for s in kinds], radii, volume.shape)

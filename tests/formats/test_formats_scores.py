@@ -1,0 +1,107 @@
+import json
+
+import numpy as np
+import pytest
+import zarr
+
+from cryovox.core.errors import RequestError, RunError
+from cryovox.core.particles import Species
+from cryovox.core.volume import ScoreMap
+from cryovox.formats import scores
+
+SPECIES = (Species(name="ribosome", label=1, radius=140), Species(name="proteasome", label=2, radius=90))
+
+
+@pytest.fixture
+def made() -> ScoreMap:
+    data = np.random.default_rng(0).random((2, 70, 9, 130), dtype=np.float32)
+    return ScoreMap(
+        data, 20.0, SPECIES, 5.0, "heatmap", {"ribosome": 0.4}, (1.0, 2.0, 3.0), (140, 18, 259), 10.0
+    )
+
+
+def test_round_trip_within_half_a_level(tmp_path, made):
+    scores.write(tmp_path / "a.zarr", made)
+    found = scores.read(tmp_path / "a.zarr")
+    for name in (
+        "voxel_size",
+        "species",
+        "offset",
+        "kind",
+        "thresholds",
+        "origin",
+        "tomogram_shape",
+        "tomogram_voxel_size",
+    ):
+        assert getattr(found, name) == getattr(made, name)
+    assert np.abs(np.asarray(found.data) - made.data).max() <= 0.5 / 65535 + 1e-7
+    assert found.data.dtype == np.float32
+    assert found.data.shape == made.data.shape
+    assert (len(found.data), found.data.ndim) == (2, 4)
+    part = found.data[1, 60:66, ::2, -3:]
+    assert part.dtype == np.float32
+    np.testing.assert_allclose(part, made.data[1, 60:66, ::2, -3:], atol=1e-5)
+    assert found.data[0, 0, 0, 0] == pytest.approx(made.data[0, 0, 0, 0], abs=1e-5)
+
+
+def test_writing_what_was_read_changes_nothing(tmp_path, made):
+    scores.write(tmp_path / "a.zarr", made)
+    scores.write(tmp_path / "b.zarr", scores.read(tmp_path / "a.zarr"))
+    first, second = (np.asarray(scores.read(tmp_path / n).data) for n in ("a.zarr", "b.zarr"))
+    np.testing.assert_array_equal(first, second)
+    scores.write(tmp_path / "a.zarr", scores.read(tmp_path / "a.zarr"))
+    np.testing.assert_array_equal(np.asarray(scores.read(tmp_path / "a.zarr").data), first)
+
+
+def test_blocks_in_any_order_and_size(tmp_path, made):
+    path = tmp_path / "a.zarr"
+    with scores.create(path, made.data.shape, 20.0, SPECIES) as out:
+        for z0, z1 in ((33, 70), (0, 7), (7, 33)):
+            out.write(z0, made.data[:, z0:z1] * 3 - 1)
+        assert not path.exists()
+    wanted = np.clip(made.data * 3 - 1, 0, 1)
+    np.testing.assert_allclose(np.asarray(scores.read(path).data), wanted, atol=1e-5)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_ends_of_the_scale_are_exact(tmp_path):
+    data = np.array([0, 1], np.float32).reshape(1, 1, 1, 2)
+    scores.write(tmp_path / "a.zarr", ScoreMap(data, 10.0, SPECIES[:1]))
+    np.testing.assert_array_equal(np.asarray(scores.read(tmp_path / "a.zarr").data), data)
+
+
+def test_nan_is_told_and_leaves_nothing(tmp_path):
+    data = np.full((1, 2, 2, 2), np.nan, np.float32)
+    with pytest.raises(RunError, match="NaN"):
+        scores.write(tmp_path / "a.zarr", ScoreMap(data, 10.0, SPECIES[:1]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_metadata_is_that_of_ome_zarr(tmp_path, made):
+    scores.write(tmp_path / "a.zarr", made)
+    attributes = json.loads((tmp_path / "a.zarr" / "zarr.json").read_text())["attributes"]
+    image = attributes["ome"]["multiscales"][0]
+    assert attributes["ome"]["version"] == "0.5"
+    assert [axis["name"] for axis in image["axes"]] == ["c", "z", "y", "x"]
+    scale, shift = image["datasets"][0]["coordinateTransformations"]
+    assert scale == {"type": "scale", "scale": [1, 20, 20, 20]}
+    assert shift == {"type": "translation", "translation": [0, 5, 5, 5]}
+    names = [channel["label"] for channel in attributes["ome"]["omero"]["channels"]]
+    assert names == ["ribosome", "proteasome"]
+    stored = json.loads((tmp_path / "a.zarr" / "0" / "zarr.json").read_text())
+    assert stored["dimension_names"] == ["c", "z", "y", "x"]
+    assert stored["data_type"] == "uint16"
+
+
+def test_what_is_no_score_map_is_refused(tmp_path):
+    with pytest.raises(RequestError, match="no such file"):
+        scores.read(tmp_path / "gone.zarr")
+    (tmp_path / "empty.zarr").mkdir()
+    with pytest.raises(RequestError, match="not a score map"):
+        scores.read(tmp_path / "empty.zarr")
+    zarr.create_group(tmp_path / "other.zarr", zarr_format=3)
+    with pytest.raises(RequestError, match="not a score map"):
+        scores.read(tmp_path / "other.zarr")
+    (tmp_path / "file.zarr").write_text("text")
+    with pytest.raises(RequestError, match="not a score map"):
+        scores.read(tmp_path / "file.zarr")

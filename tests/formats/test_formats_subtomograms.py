@@ -1,0 +1,133 @@
+import builtins
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles, Species
+from cryovox.core.volume import LabelMap, Volume
+from cryovox.formats import subtomograms
+from cryovox.formats.subtomograms import Subtomograms, extract, read, write
+
+SPECIES = (Species(name="a", label=1, radius=50), Species(name="b", label=2, radius=80))
+
+
+@pytest.fixture
+def volume() -> Volume:
+    return Volume(np.arange(20 * 21 * 22, dtype=np.float32).reshape(20, 21, 22), 10.0)
+
+
+@pytest.fixture
+def particles() -> Particles:
+    # cubes of 6 voxels: the first two fit, the third does not, the last is far outside
+    positions = [[101, 99, 104], [34, 149, 30], [5, 100, 215], [-900, 0, 0]]
+    turns = Rotation.random(4, rng=np.random.default_rng(0)).as_matrix()
+    return Particles.of(positions, ["b", "a", "b", "a"], [0.5, 0.25, 1, 1], turns, "TS_1")
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+@pytest.mark.parametrize("masked", [True, False])
+def test_round_trip(tmp_path, monkeypatch, suffix, masked):
+    monkeypatch.setattr(subtomograms, "CHUNK_VOXELS", 200)  # three to a chunk
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(7, 4, 4, 4)).astype(np.float32)
+    masks = rng.integers(0, 3, images.shape).astype(np.uint8) if masked else None
+    picks = Particles.of(rng.normal(size=(7, 3)), ["b", "a"] * 3 + ["a"], rng.random(7))
+    write(tmp_path / f"s{suffix}", Subtomograms(images, masks, 12.5, picks, SPECIES))
+    found = read(tmp_path / f"s{suffix}")
+    np.testing.assert_array_equal(np.asarray(found.images), images)
+    assert (found.masks is None) == (not masked)
+    if masked:
+        np.testing.assert_array_equal(np.asarray(found.masks), masks)
+    assert (found.voxel_size, found.species, len(found)) == (12.5, SPECIES, 7)
+    np.testing.assert_array_equal(found.particles.positions, picks.positions)
+    np.testing.assert_array_equal(found.particles.scores, picks.scores)
+    assert found.particles.species.tolist() == picks.species.tolist()
+    assert found.particles.rotations is None
+    assert found.particles.tomograms is None
+    assert found.corners is None
+    assert [p.name for p in tmp_path.iterdir()] == [f"s{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+def test_extract_skips_what_does_not_fit(tmp_path, volume, particles, suffix):
+    path = tmp_path / f"s{suffix}"
+    labels = LabelMap((volume.data % 3).astype(np.uint8), 10.0, SPECIES)
+    assert extract(volume, particles, 6, path, masks=labels) == 2
+    found = read(path)
+    np.testing.assert_array_equal(found.images[0], volume.data[7:13, 7:13, 7:13])
+    np.testing.assert_array_equal(found.images[1], volume.data[0:6, 12:18, 0:6])
+    np.testing.assert_array_equal(np.asarray(found.masks), np.asarray(found.images) % 3)
+    assert found.corners.tolist() == [[7, 7, 7], [0, 12, 0]]
+    assert found.particles.positions.tolist() == particles.positions[:2].tolist()
+    assert found.particles.tomograms.tolist() == ["TS_1", "TS_1"]
+    assert found.species == SPECIES
+    np.testing.assert_allclose(found.particles.rotations, particles.rotations[:2])
+
+
+def test_positions_stay_true(tmp_path):
+    axes = np.meshgrid(*[np.arange(24) * 8.0] * 3, indexing="ij")
+    where = np.array([90.7, 101.2, 83.9])
+    squared = sum((axis - c) ** 2 for axis, c in zip(axes, where, strict=True))
+    volume = Volume(np.exp(-squared / (2 * 12**2)).astype(np.float32), 8.0)
+    extract(volume, Particles.of([where], "a"), 12, tmp_path / "s.zarr")
+    found = read(tmp_path / "s.zarr")
+    inside = np.meshgrid(*[np.arange(12) * 8.0] * 3, indexing="ij")
+    mean = [np.average(axis, weights=found.images[0]) for axis in inside]
+    np.testing.assert_allclose(mean, where - found.corners[0] * 8, atol=0.05)
+
+
+def test_extract_pads_with_the_mean(tmp_path, volume, particles):
+    labels = LabelMap(np.ones(volume.shape, np.uint8), 10.0)
+    assert extract(volume, particles, 6, tmp_path / "s.zarr", masks=labels, border="pad") == 3
+    found = read(tmp_path / "s.zarr")
+    cube = np.full((6, 6, 6), volume.data.mean(), np.float32)
+    cube[3:, :, :3] = volume.data[:3, 7:13, 19:22]
+    assert found.corners[2].tolist() == [-3, 7, 19]
+    np.testing.assert_allclose(found.images[2], cube)
+    assert int(np.asarray(found.masks[2]).sum()) == 3 * 6 * 3
+
+
+def test_requests_that_cannot_be_met(tmp_path, volume, particles):
+    with pytest.raises(RequestError, match="none of 4 cubes of 40 voxels"):
+        extract(volume, particles, 40, tmp_path / "s.zarr")
+    with pytest.raises(RequestError, match="--box"):
+        extract(volume, particles, 0, tmp_path / "s.zarr")
+    with pytest.raises(RequestError, match="label map of shape"):
+        extract(
+            volume, particles, 6, tmp_path / "s.zarr", masks=LabelMap(np.zeros((2, 2, 2), np.uint8), 10.0)
+        )
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(RequestError, match="no such file"):
+        read(tmp_path / "gone.zarr")
+    (tmp_path / "text.h5").write_text("text")
+    (tmp_path / "empty.zarr").mkdir()
+    for name in ("text.h5", "empty.zarr"):
+        with pytest.raises(RequestError, match="not a set of subtomograms"):
+            read(tmp_path / name)
+
+
+def test_a_missing_h5py_is_told(tmp_path, monkeypatch, volume, particles):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name == "h5py":
+            raise ImportError
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(RequestError, match=r"cryovox\[hdf5\]"):
+        extract(volume, particles, 6, tmp_path / "s.h5")
+    assert not list(tmp_path.iterdir())
+
+
+def test_shapes_are_checked():
+    none = Particles.of(np.zeros((0, 3)), [])
+    with pytest.raises(ValueError, match="0 particles"):
+        Subtomograms(np.zeros((1, 2, 2, 2)), None, 10.0, none)
+    one = Particles.of(np.zeros((1, 3)), "a")
+    with pytest.raises(ValueError, match="masks of shape"):
+        Subtomograms(np.zeros((1, 2, 2, 2)), np.zeros((1, 2, 2, 3)), 10.0, one)
+    with pytest.raises(ValueError, match="corners"):
+        Subtomograms(np.zeros((1, 2, 2, 2)), None, 10.0, one, corners=np.zeros(3, np.intp))

@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles
+from cryovox.formats import read_particles, write_particles
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(0, 6),
+    seed=st.integers(0, 2**32 - 1),
+    name=st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z"), include_characters=" ,;\t\"'")),
+    suffix=st.sampled_from([".csv", ".tsv", ".csv.gz", ".tsv.bz2"]),
+    posed=st.booleans(),
+)
+def test_round_trip(tmp_path_factory, n, seed, name, suffix, posed):
+    path = tmp_path_factory.mktemp("table") / f"a{suffix}"
+    rng = np.random.default_rng(seed)
+    made = Particles.of(
+        rng.uniform(-1e4, 1e4, (n, 3)),
+        name.strip() or "a",
+        scores=rng.normal(size=n),
+        rotations=Rotation.random(n, rng=rng).as_matrix() if posed and n else None,
+        tomograms="TS_1" if seed % 2 else None,
+    )
+    write_particles(path, made)
+    found = read_particles(path)
+    np.testing.assert_allclose(found.positions, made.positions, atol=5.01e-4)
+    np.testing.assert_array_equal(found.scores, made.scores)
+    assert found.species.tolist() == made.species.tolist()
+    assert (found.tomograms is None) == (made.tomograms is None)
+    if made.rotations is not None:
+        np.testing.assert_allclose(found.rotations, made.rotations, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x,y,z\n1,2,3\n",
+        "x;y;z\n1;2;3\n",
+        "X\tY\tZ\n1\t2\t3\n",
+        "x y z\n1 2 3\n",
+        "1,2,3\n",
+        "1\t2\t3",
+        "  1   2   3  \n\n",
+        "# picks\n\nz,y,x\n3,2,1\n",
+        '\ufeff"x","y","z"\r\n"1","2","3"\r\n',
+    ],
+)
+def test_ways_to_write_one_point(tmp_path, text):
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8", newline="")
+    found = read_particles(tmp_path / "a.csv")
+    assert found.positions.tolist() == [[3, 2, 1]]
+    assert found.species.tolist() == ["particle"]
+    assert found.scores.tolist() == [1]
+
+
+def test_known_and_unknown_columns(tmp_path):
+    (tmp_path / "a.csv").write_text("id,experiment,particle_type,x,y,z,confidence\n7,TS_1,virus,1,2,3,0.5\n")
+    found = read_particles(tmp_path / "a.csv", species="ignored")
+    assert found.species.tolist() == ["virus"]
+    assert found.tomograms.tolist() == ["TS_1"]
+    assert found.scores.tolist() == [0.5]
+    assert {name: column.tolist() for name, column in found.extra.items()} == {"id": ["7"]}
+    write_particles(tmp_path / "b.tsv", found)
+    again = read_particles(tmp_path / "b.tsv")
+    assert again.extra["id"].tolist() == ["7"]
+    assert again.tomograms.tolist() == ["TS_1"]
+
+
+def test_fourth_number_is_the_score_and_units_can_be_voxels(tmp_path):
+    (tmp_path / "a.txt").write_text("1 2 3 0.25\n4 5 6 0.5\n")
+    found = read_particles(tmp_path / "a.txt", voxel_size=10.0, species="s")
+    assert found.scores.tolist() == [0.25, 0.5]
+    assert found.positions.tolist() == [[30, 20, 10], [60, 50, 40]]
+    assert found.species.tolist() == ["s", "s"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "is empty"),
+        ("x,y\n1,2\n", "no column z"),
+        ("x,y,z\n1,2,3\n\n1,b,3\n", "line 4, column y: 'b'"),
+        ("x,y,z\n1,2,nan\n", "line 2, column z"),
+        ("x,y,z\n1,2\n", "line 2 has 2 cells, not 3"),
+        ("x,y,z,x\n1,2,3,4\n", "two columns 'x'"),
+        ("1,2\n", "no column z"),
+        ('x,y,z\n1,2,"3\n', "line 2"),
+        ("x,y,z,score\n1,2,3,high\n", "column score: 'high'"),
+        ("\0\0\0", "is no table"),
+    ],
+)
+def test_errors_name_line_and_column(tmp_path, text, told):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(RequestError, match=told):
+        read_particles(tmp_path / "a.csv")
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(RequestError, match="not a text file"):
+        read_particles(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("name", ["points.csv", "points_tab_delim.csv", "points_with_header.csv"])
+def test_portal_points(shared_data, name):
+    found = read_particles(shared_data / "formats" / "cryoet_portal" / name)
+    wanted = [[3, 2, 1], [2, 2, 2], [0, 3, 0]]
+    assert found.positions.tolist() == wanted[: len(found)]
+    assert len(found) >= 2
+
+
+def test_picks_of_the_real_tomogram(shared_data):
+    found = read_particles(shared_data / "real_tomograms" / "tomo_171_xlow_80S_angstrom.csv")
+    assert len(found) == 128
+    assert set(found.species) == {"80S_ribosome"}
+    np.testing.assert_allclose(found.positions[0], [2503.8, 964.593, 451.775])
+
+
+def test_settings_of_other_formats_are_refused(tmp_path):
+    made = Particles.of([[0, 0, 0]], "a")
+    with pytest.raises(RequestError, match=r"--flavour: \.csv files have none"):
+        write_particles(tmp_path / "a.csv", made, flavour="relion5")
+    write_particles(tmp_path / "a.csv", made, tomogram_name="TS_1")
+    with pytest.raises(RequestError, match="--centre"):
+        read_particles(tmp_path / "a.csv", centre="half")
+    assert read_particles(tmp_path / "a.csv").tomograms.tolist() == ["TS_1"]

@@ -1,0 +1,189 @@
+import io
+
+import numpy as np
+import pytest
+from matplotlib.patches import Circle
+from PIL import Image
+
+from cryovox.core.particles import Particles, Species
+from cryovox.core.volume import ScoreMap, Volume
+from cryovox.report import figures
+
+VOXEL = 10.0
+RIBOSOME = Species(name="ribosome", label=1, radius=60.0)
+VIRUS = Species(name="virus", label=2, radius=100.0)
+
+
+def panel(figure, name):
+    return next(axes for axes in figure.axes if axes.get_label() == name)
+
+
+def circles(axes):
+    return [patch for patch in axes.patches if isinstance(patch, Circle)]
+
+
+@pytest.fixture
+def volume():
+    rng = np.random.default_rng(3)
+    return Volume(rng.normal(size=(20, 30, 40)).astype(np.float32), VOXEL)
+
+
+def test_circles_stand_where_the_picks_are(volume):
+    picks = Particles.of([[100.0, 50.0, 200.0]], "ribosome")
+    figure = figures.slices(volume, None, picks, [RIBOSOME], at=(10, 5, 20))
+    for name, centre in {"XY": (200.0, 50.0), "XZ": (200.0, 100.0), "YZ": (100.0, 50.0)}.items():
+        (ring,) = circles(panel(figure, name))
+        assert ring.center == pytest.approx(centre)
+        assert ring.radius == pytest.approx(60.0)
+
+
+def test_circles_shrink_with_the_distance_from_the_plane(volume):
+    picks = Particles.of([[100.0 + d, 50.0, 200.0] for d in (0, 36, -48, 60, 61)], "ribosome")
+    figure = figures.slices(volume, None, picks, [RIBOSOME], at=(10, 29, 39))
+    radii = [ring.radius for ring in circles(panel(figure, "XY"))]
+    assert radii == pytest.approx([60.0, 48.0, 36.0])
+    assert not circles(panel(figure, "XZ"))
+
+
+def test_large_tomograms_are_drawn_in_nm():
+    big = Volume(np.zeros((4, 12, 12), np.float32) + np.arange(12, dtype=np.float32), 100.0)
+    picks = Particles.of([[100.0, 300.0, 500.0]], [VIRUS.name])
+    figure = figures.slices(big, None, picks, [VIRUS], at=(1, 3, 5))
+    axes = panel(figure, "XY")
+    (ring,) = circles(axes)
+    assert ring.center == pytest.approx((50.0, 30.0))
+    assert ring.radius == pytest.approx(10.0)
+    assert axes.images[0].get_extent() == pytest.approx([-5.0, 115.0, -5.0, 115.0])
+
+
+def test_images_lie_so_that_voxel_zero_is_centred_on_zero(volume):
+    figure = figures.slices(volume, at=(0, 0, 0))
+    assert panel(figure, "XY").images[0].get_extent() == pytest.approx([-5.0, 395.0, -5.0, 295.0])
+    assert panel(figure, "XZ").images[0].get_extent() == pytest.approx([-5.0, 395.0, -5.0, 195.0])
+    assert panel(figure, "YZ").images[0].get_extent() == pytest.approx([-5.0, 195.0, -5.0, 295.0])
+
+
+def test_a_bright_voxel_is_drawn_at_its_coordinates():
+    data = np.zeros((9, 11, 13), np.float32)
+    data[4, 2, 9] = 100.0
+    figure = figures.slices(Volume(data, VOXEL), at=(4, 2, 9), sign=1)
+    for name, (x, y) in {"XY": (90.0, 20.0), "XZ": (90.0, 40.0), "YZ": (40.0, 20.0)}.items():
+        image = panel(figure, name).images[0]
+        drawn = np.asarray(image.get_array())
+        row, column = np.unravel_index(drawn.argmax(), drawn.shape)
+        left, _, bottom, _ = image.get_extent()
+        assert (left + (column + 0.5) * VOXEL, bottom + (row + 0.5) * VOXEL) == pytest.approx((x, y))
+
+
+def test_scores_of_a_strided_head_lie_over_what_they_mean(volume):
+    stride = 2
+    data = np.zeros((1, 10, 15, 20), np.float32)
+    data[0, 6, 3, 15] = 1.0
+    offset = (stride - 1) / 2 * VOXEL
+    scores = ScoreMap(data, stride * VOXEL, (RIBOSOME,), offset)
+    z, y, x = (offset + i * stride * VOXEL for i in (6, 3, 15))
+    at = (round(z / VOXEL), round(y / VOXEL), round(x / VOXEL))
+    figure = figures.slices(volume, scores, None, [RIBOSOME], at=at)
+    for name, (h, v) in {"XY": (x, y), "XZ": (x, z), "YZ": (z, y)}.items():
+        grey, tint = panel(figure, name).images
+        assert tint.get_extent() == pytest.approx(grey.get_extent())
+        alpha = np.asarray(tint.get_array())[..., 3]
+        row, column = np.unravel_index(alpha.argmax(), alpha.shape)
+        left, _, bottom, _ = tint.get_extent()
+        side = stride * VOXEL
+        assert alpha.max() > 0.5
+        assert (left + (column + 0.5) * side, bottom + (row + 0.5) * side) == pytest.approx((h, v))
+
+
+def test_scores_are_matched_to_species_by_name(volume):
+    data = np.zeros((2, 20, 30, 40), np.float32)
+    data[1] = 1.0
+    scores = ScoreMap(data, VOXEL, (VIRUS, RIBOSOME))
+    figure = figures.slices(volume, scores, None, [RIBOSOME, VIRUS])
+    tints = {image.get_label(): image for image in panel(figure, "XY").images[1:]}
+    assert np.asarray(tints["ribosome"].get_array())[..., 3].min() > 0.5
+    assert np.asarray(tints["virus"].get_array())[..., 3].max() == 0
+
+
+class Watched:
+    """An array that keeps what was asked of it."""
+
+    def __init__(self, data):
+        self.data, self.read = data, 0
+        self.shape, self.ndim, self.dtype = data.shape, data.ndim, data.dtype
+
+    def __getitem__(self, index):
+        found = self.data[index]
+        self.read += found.size
+        return found
+
+
+def test_only_the_planes_that_are_shown_are_read(volume):
+    lazy = Watched(np.zeros((60, 60, 60), np.float32))
+    scores = Watched(np.zeros((1, 60, 60, 60), np.float32))
+    figures.slices(Volume(lazy, VOXEL), ScoreMap(scores, VOXEL, (RIBOSOME,)), None, [RIBOSOME])
+    assert lazy.read <= 9 * 60 * 60
+    assert scores.read <= 3 * 60 * 60
+
+
+def test_slices_go_through_the_densest_place(volume):
+    crowd = [[150.0, 100.0 + 5 * i, 300.0] for i in range(8)]
+    picks = Particles.of([[10.0, 10.0, 10.0], *crowd], "ribosome")
+    z, _, x = figures.dense_place(volume, picks, [RIBOSOME])
+    assert (z, x) == (15, 30)
+    assert figures.dense_place(volume, None) == (10, 15, 20)
+
+
+def test_a_place_outside_is_brought_inside(volume):
+    picks = Particles.of([[999.0, -40.0, 30.0]], "ribosome")
+    assert figures.dense_place(volume, picks, [RIBOSOME]) == (19, 0, 3)
+
+
+def test_thumbnails_show_best_middle_and_worst_with_scores(volume):
+    scores = np.linspace(0.1, 0.9, 41)
+    picks = Particles.of(np.full((41, 3), 100.0), "ribosome", scores)
+    figure = figures.montage(volume, picks, RIBOSOME, n=6)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["0.90", "0.88", "0.52", "0.50", "0.12", "0.10"]
+    assert [axes.texts[0].get_text() for axes in figure.axes[::2]] == ["best", "middle", "worst"]
+
+
+def test_a_thumbnail_is_centred_on_its_pick_even_at_the_border():
+    data = np.zeros((20, 30, 40), np.float32)
+    data[0, 2, 38] = 50.0
+    picks = Particles.of([[0.0, 20.0, 380.0]], "ribosome")
+    figure = figures.montage(Volume(data, VOXEL), picks, RIBOSOME)
+    axes = figure.axes[0]
+    (ring,) = circles(axes)
+    left, right, bottom, top = axes.images[0].get_extent()
+    assert ring.center == pytest.approx((380.0, 20.0))
+    assert ((left + right) / 2, (bottom + top) / 2) == pytest.approx((380.0, 20.0))
+    drawn = np.ma.filled(axes.images[0].get_array(), np.nan)
+    middle = drawn.shape[0] // 2
+    assert np.nanargmax(drawn) == middle * drawn.shape[1] + middle
+    assert np.isnan(drawn[0, 0])
+    assert np.isnan(drawn[-1, -1])
+
+
+def test_montage_of_nothing_is_a_figure(volume):
+    nothing = Particles.of(np.zeros((0, 3)), [])
+    assert figures.png(figures.montage(volume, nothing, RIBOSOME))
+
+
+@pytest.mark.parametrize("fill", [0.0, np.nan])
+def test_flat_and_broken_tomograms_are_drawn(fill):
+    flat = Volume(np.full((5, 6, 7), fill, np.float32), VOXEL)
+    picks = Particles.of([[20.0, 20.0, 20.0]], "ribosome")
+    assert figures.png(figures.slices(flat, None, picks, [RIBOSOME]))
+    assert figures.png(figures.montage(flat, picks, RIBOSOME))
+
+
+def test_pngs_stay_under_the_limit(volume):
+    drawn = figures.png(figures.slices(volume, at=(10, 15, 20)), limit=60_000)
+    assert len(drawn) <= 60_000
+    assert Image.open(io.BytesIO(drawn)).format == "PNG"
+
+
+def test_svg_is_the_same_every_time(volume):
+    first, second = (figures.svg(figures.slices(volume)) for _ in range(2))
+    assert first == second
