@@ -74,7 +74,7 @@ def test_the_frame_of_the_tomogram_is_used_where_it_is_known():
         data, 20.0, (species,), 4.0, "heatmap", tomogram_shape=(17, 17, 17), tomogram_voxel_size=12.0
     )
     assert pick(heat, mask=mask).positions[:, 2].tolist() == [144]
-    assert pick(heat, PickConfig(border=49.0)).positions[:, 2].tolist() == [144]
+    assert pick(heat, PickConfig(border=52.0)).positions[:, 2].tolist() == [144]
     with pytest.raises(RequestError, match="--mask"):
         exclude(at(0), (10, 10, 10), 20.0, mask[:, :, :8])
 

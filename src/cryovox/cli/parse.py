@@ -33,7 +33,6 @@ def call(command: Callable[..., Any], args: list[str], prog: str) -> Any:
         prog=prog,
         description=_description(command, prog),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
-        compact_help=True,
     )
 
 

@@ -14,7 +14,7 @@ from cryovox.core.errors import RequestError
 
 
 class Meter:
-    """Progress with the time that is left: a line that is rewritten on a terminal, a few plain lines elsewhere.
+    """Progress with the time that is left: a bar on a terminal, a plain line now and then elsewhere.
 
     Parameters
     ----------
@@ -24,35 +24,54 @@ class Meter:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.terminal = sys.stderr.isatty()
-        self._name, self._began, self._last, self._width = "", 0.0, 0.0, 0
+        self._name, self._began, self._last = "", 0.0, 0.0
+        self._bar: Any = None
+        self._task: Any = None
 
     def __call__(self, name: str, share: float, note: str = "") -> None:
         """Show that *share* (0 to 1) of *name* is done."""
         if self.quiet:
             return
-        now = time.monotonic()
         if name != self._name:
-            self._name, self._began, self._last = name, now, 0.0
-        pause = 0.2 if self.terminal else 15.0
-        if now - self._last < pause and share < 1:
+            self.close()
+            self._name, self._began, self._last = name, time.monotonic(), 0.0
+        if sys.stderr.isatty():
+            self._draw(share, note)
+        else:
+            self._line(share, note)
+        if share >= 1:
+            self.close()
+
+    def close(self) -> None:
+        """Leave the terminal in order."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar, self._name = None, ""
+
+    def _draw(self, share: float, note: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        if self._bar is None:
+            words = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*words, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+            self._bar.start()
+            self._task = self._bar.add_task(self._name, total=1.0, note=note)
+        self._bar.update(self._task, completed=share, note=note)
+
+    def _line(self, share: float, note: str) -> None:
+        now = time.monotonic()
+        if now - self._last < 15 and share < 1:
             return
         self._last = now
-        self._show(f"{name}  {100 * share:3.0f} %  {self._left(now, share)}{note}", share >= 1)
-
-    def _left(self, now: float, share: float) -> str:
         spent = now - self._began
-        if share >= 1:
-            return f"{clock(spent)}  "
-        return f"{clock(spent / share * (1 - share))} left  " if share > 0.01 and spent > 1 else ""
-
-    def _show(self, text: str, last: bool) -> None:
-        if not self.terminal:
-            print(text, file=sys.stderr, flush=True)
-            return
-        blank = " " * max(0, self._width - len(text))
-        print(f"\r{text}{blank}", end="\n" if last else "", file=sys.stderr, flush=True)
-        self._width = 0 if last else len(text)
+        left = f"{clock(spent / share * (1 - share))} left  " if 0.01 < share < 1 and spent > 1 else ""
+        print(f"{self._name}  {100 * share:3.0f} %  {left}{note}", file=sys.stderr, flush=True)
 
 
 def clock(seconds: float) -> str:

@@ -23,8 +23,9 @@ def replacing(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield beside
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+        beside.lstat()  # what is there stays unless there is something to take its place
+        if path.is_dir() or beside.is_dir():
+            discard(path)
         os.replace(beside, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

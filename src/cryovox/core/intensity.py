@@ -81,31 +81,51 @@ def sign_of(contrast: Contrast, otherwise: int = -1) -> int:
 def detect_contrast(volume: Volume) -> tuple[Contrast, float]:
     """Guess whether particles are dark or bright, and how sure the guess is.
 
-    Matter is rarer than solvent, so after a band-pass at particle scale (60 to 300 Å) the long tail
-    of the histogram is on the side of the particles.
+    Matter is rarer than solvent, so after a band-pass at particle scale (40 to 120 Å) the long tail
+    of the histogram is on the side of the particles. At most 160^3 voxels of about 10 Å, or of the
+    volume's own size if that is larger, are looked at.
 
     Returns
     -------
     contrast : "dark" or "bright"
     certainty : float
-        Absolute skewness in units of its own spread over the eight octants; under 2 is a guess.
+        Absolute skewness in units of its own spread over eight parts; under 3 is a guess.
     """
     from scipy import ndimage
 
-    edge = [slice(n // 2 - min(n, 192) // 2, n // 2 - min(n, 192) // 2 + min(n, 192)) for n in volume.shape]
-    data = np.nan_to_num(np.asarray(volume.data[edge[0], edge[1], edge[2]], dtype=np.float32))
-    fine = ndimage.gaussian_filter(data, max(0.8, 40.0 / volume.voxel_size))
-    band = fine - ndimage.gaussian_filter(data, max(1.6, 120.0 / volume.voxel_size))
-    octants = [
-        half2
-        for half0 in np.array_split(band, 2, axis=0)
-        for half1 in np.array_split(half0, 2, axis=1)
-        for half2 in np.array_split(half1, 2, axis=2)
+    data, voxel = _middle(volume)
+    fine = ndimage.gaussian_filter(data, max(0.8, 40.0 / voxel))
+    band = fine - ndimage.gaussian_filter(data, max(1.6, 120.0 / voxel))
+    parts = [
+        part
+        for half in np.array_split(band, 2, axis=0)
+        for quarter in np.array_split(half, 2, axis=1)
+        for part in np.array_split(quarter, 2, axis=2)
+        if part.size
     ]
-    skews = np.array([_skewness(octant) for octant in octants])
+    skews = np.array([_skewness(part) for part in parts])
     spread = float(skews.std() / np.sqrt(len(skews))) + 1e-6
     mean = float(skews.mean())
     return ("dark" if mean < 0 else "bright"), abs(mean) / spread
+
+
+def _middle(volume: Volume, side: int = 160) -> tuple[NDArray[np.float32], float]:
+    """The middle of a volume, binned to about 10 Å, without NaN; and its voxel size in Å."""
+    factor = max(1, round(10.0 / volume.voxel_size))
+    cuts = []
+    for n in volume.shape:
+        take = min(n, side * factor)
+        take -= take % factor if take >= factor else 0
+        cuts.append(slice((n - take) // 2, (n - take) // 2 + take))
+    data = np.array(volume.data[cuts[0], cuts[1], cuts[2]], dtype=np.float32)
+    finite = np.isfinite(data)
+    if not finite.all():
+        data[~finite] = data[finite].mean() if finite.any() else 0.0
+    if factor == 1 or any(n % factor for n in data.shape):
+        return data, volume.voxel_size
+    z, y, x = (n // factor for n in data.shape)
+    binned = data.reshape(z, factor, y, factor, x, factor).mean(axis=(1, 3, 5))
+    return binned, volume.voxel_size * factor
 
 
 def _skewness(values: NDArray[np.float32]) -> float:

@@ -75,10 +75,11 @@ class Particles:
         tomograms: str | Iterable[str] | None = None,
     ) -> Self:
         """Build from whatever arrays are at hand; one species or tomogram name may serve all."""
-        xyz = np.asarray(positions, dtype=np.float64).reshape(-1, 3)
-        n = len(xyz)
+        given = np.asarray(positions, dtype=np.float64)
+        zyx = given.reshape(0, 3) if given.size == 0 else np.atleast_2d(given)
+        n = len(zyx)
         return cls(
-            positions=xyz,
+            positions=zyx,
             species=_names(species, n),
             scores=np.ones(n, np.float32) if scores is None else np.asarray(scores, np.float32),
             rotations=None if rotations is None else np.asarray(rotations, np.float64).reshape(n, 3, 3),

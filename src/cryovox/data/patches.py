@@ -94,18 +94,37 @@ def _near_particle(
 
 def cut(source: Source, corner: Shape, side: int, spec: TargetSpec, rim: float = 1.5) -> Patch:
     """Take a cube out of a source; what lies outside its region is mirrored and unknown."""
-    planes = [_mirrored(c, side, n) for c, n in zip(corner, source.data.shape, strict=True)]
+    planes = _planes(source, corner, (side,) * 3)
     image = source.normalise(_gather(source.data, planes))
+    if spec.kind == "mask":
+        labels = mask_target(source, corner, (side,) * 3, rim)
+        return Patch(image, labels, labels != UNKNOWN)
     shape = (side // spec.output_stride,) * 3
-    believed = _believed(source, corner, side, planes)
     positions = source.positions - np.array(corner)
-    if spec.kind == "heatmap":
-        target, known = _heatmap_target(source, positions, spec.output_stride, shape, rim)
-        known &= _coarse(believed, spec.output_stride)[None]
-        return Patch(image, target, known)
-    labels = _mask_target(source, positions, planes, side, rim)
-    labels[~believed] = UNKNOWN
-    return Patch(image, labels, labels != UNKNOWN)
+    target, known = _heatmap_target(source, positions, spec.output_stride, shape, rim)
+    known &= _coarse(_believed(source, corner, planes), spec.output_stride)[None]
+    return Patch(image, target, known)
+
+
+def mask_target(source: Source, corner: Shape, shape: Shape, rim: float = 1.5) -> NDArray[np.uint8]:
+    """Channel + 1 of every voxel of a box, 0 background, 255 unknown or outside the region."""
+    planes = _planes(source, corner, shape)
+    positions = source.positions - np.array(corner)
+    if source.labels is not None:
+        target = np.ascontiguousarray(_gather(source.labels, planes))
+    else:
+        radii = np.array([s.radius for s in source.species]) / source.voxel_size
+        labels = [int(c) + 1 for c in source.channels]
+        target = ball_labels(positions, labels, [float(radii[c]) for c in source.channels], shape)
+    if not source.exhaustive.all():
+        reach = rim * max(s.radius for s in source.species) / source.voxel_size
+        target[(target == 0) & ~near_any(positions, reach, shape)] = UNKNOWN
+    target[~_believed(source, corner, planes)] = UNKNOWN
+    return target
+
+
+def _planes(source: Source, corner: Shape, shape: Shape) -> list[NDArray[np.intp]]:
+    return [_mirrored(c, side, n) for c, side, n in zip(corner, shape, source.data.shape, strict=True)]
 
 
 def _mirrored(start: int, side: int, n: int) -> NDArray[np.intp]:
@@ -124,10 +143,10 @@ def _gather(data: NDArray[Any], planes: list[NDArray[np.intp]]) -> NDArray[Any]:
     return block[np.ix_(z, y, x)]
 
 
-def _believed(source: Source, corner: Shape, side: int, planes: list[NDArray[np.intp]]) -> NDArray[np.bool_]:
+def _believed(source: Source, corner: Shape, planes: list[NDArray[np.intp]]) -> NDArray[np.bool_]:
     inside = [
-        (np.arange(c, c + side) >= a) & (np.arange(c, c + side) < b)
-        for c, (a, b) in zip(corner, source.bounds, strict=True)
+        (np.arange(c, c + len(p)) >= a) & (np.arange(c, c + len(p)) < b)
+        for c, p, (a, b) in zip(corner, planes, source.bounds, strict=True)
     ]
     believed = inside[0][:, None, None] & inside[1][None, :, None] & inside[2][None, None, :]
     return believed if source.searched is None else believed & _gather(source.searched, planes)
@@ -154,18 +173,3 @@ def _heatmap_target(
                 if other != channel:
                     known[channel] |= near_any(centres[source.channels == other], rival.radius / voxel, shape)
     return target, known
-
-
-def _mask_target(
-    source: Source, positions: NDArray[np.float64], planes: list[NDArray[np.intp]], side: int, rim: float
-) -> NDArray[np.uint8]:
-    if source.labels is not None:
-        target = np.ascontiguousarray(_gather(source.labels, planes))
-    else:
-        radii = np.array([s.radius for s in source.species]) / source.voxel_size
-        labels = [int(c) + 1 for c in source.channels]
-        target = ball_labels(positions, labels, [float(radii[c]) for c in source.channels], (side,) * 3)
-    if not source.exhaustive.all():
-        reach = rim * max(s.radius for s in source.species) / source.voxel_size
-        target[(target == 0) & ~near_any(positions, reach, (side,) * 3)] = UNKNOWN
-    return target

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.core.dataset import Box, Dataset, Entry, Range
+from cryovox.core.dataset import Dataset, Entry, Range
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import Normalisation, detect_contrast, sign_of, statistics
 from cryovox.core.particles import Particles, Species
@@ -79,6 +79,10 @@ def load_sources(dataset: Dataset, entries: Iterable[Entry]) -> list[Source]:
 
 def _open(dataset: Dataset, entry: Entry) -> Source:
     volume = dataset_files.load_tomogram(entry, dataset)
+    bounds = entry.box.bounds(volume.shape)
+    if any(low >= high for low, high in bounds):
+        told = f"the box {bounds} (z, y, x) holds no voxel of a tomogram of shape {volume.shape}"
+        raise RequestError(entry.name, told, "mend `box:` of the entry in dataset.yaml")
     labels, particles = dataset_files.load_annotations(entry, dataset)
     if labels is None and particles is None:
         told = "has neither labels nor particles"
@@ -92,7 +96,7 @@ def _open(dataset: Dataset, entry: Entry) -> Source:
         data=volume.data,
         voxel_size=dataset.voxel_size,
         normalise=normalisation(volume, entry),
-        bounds=entry.box.bounds(volume.shape),
+        bounds=bounds,
         species=dataset.species,
         positions=particles.positions / dataset.voxel_size,
         channels=np.array([index[s] for s in particles.species], dtype=np.intp),
@@ -122,10 +126,11 @@ def _by_channel(labels: NDArray[Any], species: tuple[Species, ...]) -> NDArray[n
 
 
 def hold_out(sources: list[Source], fraction: float) -> tuple[list[Source], list[Source]]:
-    """Cut the last part of every region off for validation, with a margin between the two.
+    """Cut a part of every region off for validation, with a margin between the two.
 
-    The cut runs across the longest axis of the region; the margin is the radius of the largest
-    species, so that no annotated particle of one side reaches the other.
+    The cut runs across the longer of y and x, where it leaves *fraction* of the annotated particles
+    of the region (or of its length, if it holds fewer than two) beyond it. The margin is the radius
+    of the largest species, so that no annotated particle of one side reaches the other.
 
     Returns
     -------
@@ -134,11 +139,15 @@ def hold_out(sources: list[Source], fraction: float) -> tuple[list[Source], list
     kept: list[Source] = []
     held: list[Source] = []
     for source in sources:
-        sides = [b - a for a, b in source.bounds]
-        axis = int(np.argmax(sides))
+        axis = 1 if np.ptp(source.bounds[1]) >= np.ptp(source.bounds[2]) else 2
         low, high = source.bounds[axis]
+        places = np.sort(source.positions[source.inside(), axis])
+        cut = high - round(fraction * (high - low))
+        if len(places) > 1:
+            beyond = min(len(places) - 1, max(1, round(fraction * len(places))))
+            cut = int(np.floor(places[-beyond - 1 : len(places) - beyond + 1].mean()))
         margin = int(np.ceil(max(s.radius for s in source.species) / source.voxel_size))
-        cut = high - round(fraction * sides[axis])
+        cut = min(max(cut, low + 1), high - 1)
         kept.append(_rebound(source, axis, (low, max(low + 1, cut - margin))))
         held.append(_rebound(source, axis, (cut, high)))
     return kept, held
@@ -148,6 +157,3 @@ def _rebound(source: Source, axis: int, span: Range) -> Source:
     bounds = list(source.bounds)
     bounds[axis] = span
     return replace(source, bounds=(bounds[0], bounds[1], bounds[2]))
-
-
-__all__ = ["Bounds", "Box", "Source", "hold_out", "load_sources", "normalisation"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +14,8 @@ from cryovox.data.patches import Patch, PatchConfig, TargetSpec, cut, draw_corne
 from cryovox.data.sources import Source
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """What a strategy is given.
+class Batch(NamedTuple):
+    """What a strategy is given; a tuple, since Fabric looks for tensors inside it.
 
     Attributes
     ----------
@@ -32,9 +30,9 @@ class Batch:
     target: Tensor
     known: Tensor
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> Batch:
         """Move to a device."""
-        return type(self)(
+        return Batch(
             self.image.to(device, non_blocking=True),
             self.target.to(device, non_blocking=True),
             self.known.to(device, non_blocking=True),

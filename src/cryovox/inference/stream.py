@@ -88,7 +88,10 @@ def stream(
         assert buffer is not None
         ready = upto - first
         if ready > 0:
-            sink(first, np.divide(buffer[:, :ready], norm_z[first:upto, None, None] * norm_yx, dtype=np.float32))
+            sink(
+                first,
+                np.divide(buffer[:, :ready], norm_z[first:upto, None, None] * norm_yx, dtype=np.float32),
+            )
             buffer[:, : -ready or None] = buffer[:, ready:].copy()
             buffer[:, buffer.shape[1] - ready :] = 0
             first = upto

@@ -8,6 +8,7 @@ Glorot with zero biases, as in Keras, where it was written.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +80,6 @@ class Enlarge(nn.Module):
 def convolutions(*widths: int) -> nn.Sequential:
     """Chain 3 x 3 x 3 convolutions with ReLU through the given channels."""
     steps: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         steps += [nn.Conv3d(before, after, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
     return nn.Sequential(*steps)

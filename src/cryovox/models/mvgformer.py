@@ -71,7 +71,7 @@ class MVGFormer(nn.Module):
     patch = SIDE
     fixed_patch = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each ablation of the paper is a size or a choice
         self,
         in_channels: int,
         out_channels: int,
@@ -103,24 +103,30 @@ class MVGFormer(nn.Module):
             choose("view", view, VIEWS)
         if dim % heads or not 0 < mask_rate < 1 or not views:
             raise ValueError("dim must be a multiple of heads, mask_rate inside (0, 1), views not empty")
-        self.token, self.grid, self.clusters = token, SIDE // token, clusters
+        self.token, self.grid = token, SIDE // token
+        self.clusters = min(clusters, self.grid**3)
         self.views, self.fusion, self.mask_rate = tuple(views), fusion, mask_rate
         count, voxels = self.grid**3, in_channels * token**3
         self.context = context_encoder(in_channels, (*context, dim), token) if graph == "kmeans" else None
-        self.guide = layer1 if graph == "kmeans" else "none"
+        self.guide = LAYER1[layer1]
         self.embed = nn.Linear(voxels, dim)
         self.position = nn.Parameter(torch.empty(len(views), count, dim))
         drops = torch.linspace(0, drop_path, layers).tolist()
         self.layers = nn.ModuleList(Layer(dim, heads, drop) for drop in drops)
         levels = 1 if decoder == "p3da" else min(levels, layers)
         self.read = tuple(round(n * layers / levels) for n in range(1, levels + 1))
-        self.decoder = make_decoder(decoder, dim, out_channels, width, levels, token)
+        self.decoder: LastLevel | MultiLevel = (
+            LastLevel(dim, out_channels, width=width, grid=self.grid, scale=token)
+            if decoder == "p3da"
+            else MultiLevel(dim, out_channels, width=width, levels=levels, scale=token, mlp=decoder == "mlp")
+        )
         self.weights = nn.Parameter(torch.ones(len(views))) if fusion == "learned" else None
         self.vsl = ViewReconstruction(dim, len(views), count, voxels) if vsl else None
         he_init(self)
         for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):
             nn.init.trunc_normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)
+        nn.init.trunc_normal_(self.decoder.classify.weight, std=0.02)  # start undecided
         nn.init.trunc_normal_(self.position, std=0.02)
 
     @property
@@ -173,7 +179,7 @@ class MVGFormer(nn.Module):
         graph = self._graph(x)
         found = []
         for depth, layer in enumerate(self.layers, start=1):
-            tokens = layer(tokens, LAYER1[self.guide], graph) if depth == 1 else layer(tokens)
+            tokens = layer(tokens, self.guide, graph) if depth == 1 else layer(tokens)
             if depth in self.read:
                 found.append(tokens[:, -(self.grid**3) :])
         return found
@@ -241,22 +247,6 @@ class ViewReconstruction(nn.Module):
         return self.head(x)
 
 
-class MultiLevel(nn.Module):
-    """Decoders ``mf`` (4.3.1) and ``mlp``: one block per encoder depth, concatenated, classified.
-
-    The classifier mixes channels only, so it stands before the enlargement, which gives the same.
-    """
-
-    def __init__(self, blocks: Sequence[nn.Module], classify: nn.Module, scale: int) -> None:
-        super().__init__()
-        self.blocks, self.classify, self.scale = nn.ModuleList(blocks), classify, scale
-
-    def forward(self, features: list[Tensor]) -> Tensor:
-        levels = [block(f) for block, f in zip(self.blocks, features, strict=True)]
-        logits = self.classify(torch.cat(levels, 1))
-        return F.interpolate(logits, scale_factor=self.scale, mode="trilinear", align_corners=False)
-
-
 class LastLevel(P3DA):
     """P3DA on the deepest features."""
 
@@ -264,16 +254,32 @@ class LastLevel(P3DA):
         return super().forward(features[-1])
 
 
-def make_decoder(name: str, dim: int, out_channels: int, width: int, levels: int, token: int) -> nn.Module:
-    """Give the decoder *name*; it takes a list of maps (b, c, g, g, g)."""
-    if name == "p3da":
-        return LastLevel(dim, out_channels, width=width, grid=SIDE // token, scale=token)
-    if name == "mf":
-        blocks = [nn.Sequential(*conv_block(dim, width), *conv_block(width, width)) for _ in range(levels)]
-        return MultiLevel(blocks, nn.Conv3d(levels * width, out_channels, kernel_size=1), token)
-    linear = [nn.Conv3d(dim, width, kernel_size=1) for _ in range(levels)]
-    mix = conv_block(levels * width, width, kernel=1)
-    return MultiLevel(linear, nn.Sequential(*mix, nn.Conv3d(width, out_channels, kernel_size=1)), token)
+class MultiLevel(nn.Module):
+    """Decoders ``mf`` (4.3.1) and ``mlp``: one block per encoder depth, concatenated, classified.
+
+    The classifier mixes channels only, so it stands before the enlargement, which gives the same.
+    """
+
+    def __init__(
+        self, dim: int, out_channels: int, *, width: int, levels: int, scale: int, mlp: bool = False
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        blocks = [
+            nn.Conv3d(dim, width, kernel_size=1)
+            if mlp
+            else nn.Sequential(*conv_block(dim, width), *conv_block(width, width))
+            for _ in range(levels)
+        ]
+        self.blocks = nn.ModuleList(blocks)
+        self.mix = nn.Sequential(*conv_block(levels * width, width, kernel=1)) if mlp else nn.Identity()
+        self.classify = nn.Conv3d(width if mlp else levels * width, out_channels, kernel_size=1)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """From maps (b, c, n, n, n) of each depth to logits (b, k, side, side, side)."""
+        levels = [block(f) for block, f in zip(self.blocks, features, strict=True)]
+        logits = self.classify(self.mix(torch.cat(levels, 1)))
+        return F.interpolate(logits, scale_factor=self.scale, mode="trilinear", align_corners=False)
 
 
 def context_encoder(in_channels: int, widths: Sequence[int], token: int) -> nn.Sequential:
@@ -294,7 +300,7 @@ def conv_block(before: int, after: int, *, kernel: int = 3, stride: int = 1) -> 
 def hide(batch: int, tokens: int, rate: float, device: torch.device) -> Tensor:
     """Choose the tokens to hide: (b, n) bool, the same number in each sample."""
     order = torch.rand(batch, tokens, device=device).argsort(1)
-    return order < round(rate * tokens)
+    return order < max(round(rate * tokens), 1)
 
 
 def choose(what: str, found: object, known: Collection[object]) -> None:

@@ -81,9 +81,4 @@ def join_nodes(layer: Layer, x: Tensor, graph: Graph) -> Tensor:
     return x + layer.attention(y, y)
 
 
-LAYER1: dict[str, Guide | None] = {
-    "readout": read_out,
-    "cross": ask_nodes,
-    "prepend": join_nodes,
-    "none": None,
-}
+LAYER1: dict[str, Guide] = {"readout": read_out, "cross": ask_nodes, "prepend": join_nodes}

@@ -51,6 +51,8 @@ class VoxResNet(nn.Module):
             for width, factor in zip(depths, (1, 2, 4, 8), strict=True)
         )
         he_init(self)
+        for side in self.side:
+            nn.init.normal_(side[-1].weight, std=0.1)  # type: ignore[index]  # start undecided
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Features ``fc``, ``v2``, ``v4``, ``v6``: (b, c_i, z / f, y / f, x / f) with f = 1, 2, 4, 8."""

@@ -38,7 +38,7 @@ def dog(
     sign
         -1 for dark particles, 1 for bright ones.
     distance : float
-        Least distance in Å between two picks; by default four widths, about a diameter.
+        Least distance in Å between two picks; by default two widths, about a radius.
     max_count : int
         Most picks.
     species : str
@@ -56,6 +56,6 @@ def dog(
     shape = (response.shape[0], response.shape[1], response.shape[2])
     index, values = local_maxima(lambda start, stop: response[start:stop], shape, 0.0)
     positions = index * voxel_size
-    apart = 4 * sigma_vox * voxel_size if distance is None else distance
+    apart = 2 * sigma_vox * voxel_size if distance is None else distance
     keep = separate(positions, values, apart, max_count)
     return Particles.of(positions[keep], species, values[keep])

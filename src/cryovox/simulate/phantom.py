@@ -35,7 +35,8 @@ class PhantomConfig(Config):
     count: int = Field(14, ge=0)
     """Particles of each species, as far as they find room."""
     snr: float = Field(0.2, gt=0)
-    """Variance of the particles' signal, inside them, over that of the noise."""
+    """Variance of the particles' signal, inside them, over that of the noise, before both are
+    smoothed a little."""
     tilt: float = Field(60.0, gt=0, le=90)
     """Largest tilt in degrees about y; what lies beyond is the missing wedge."""
     dark: bool = True
@@ -88,8 +89,11 @@ def _place(
     kinds: list[Species] = []
     for kind in order:
         radius = kind.radius / config.voxel_size
+        room = np.array(config.shape) - 1 - radius
+        if (room < radius).any():
+            continue
         for _ in range(200):
-            centre = rng.uniform(radius, np.array(config.shape) - 1 - radius)
+            centre = rng.uniform(radius, room)
             if all(np.linalg.norm(centre - other) > 2.2 * radius for other in centres):
                 centres.append(centre)
                 kinds.append(kind)
@@ -137,4 +141,3 @@ def _dumbbell(xyz: NDArray[np.float64], radius: float) -> NDArray[np.float32]:
 def _soft(depth: NDArray[np.float64], radius: float) -> NDArray[np.float32]:
     """From depth below a surface to density, with a flank of a tenth of the radius."""
     return (1 / (1 + np.exp(-depth / (0.06 * radius)))).astype(np.float32)
-

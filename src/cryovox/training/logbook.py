@@ -19,7 +19,8 @@ class Logbook:
     path
         The file; None keeps the rows in memory only.
     every
-        Steps over which training losses are averaged before they are written.
+        Steps over which training losses are averaged before they are written; fewer before a
+        validation, so that a resumed run writes what an uninterrupted one would.
     since
         When a run goes on from this step, later rows of the interrupted run are dropped.
     """
@@ -28,7 +29,7 @@ class Logbook:
         self.path, self.every = path, every
         self.rows: list[tuple[int, float, str, float]] = []
         self._sums: dict[str, float] = {}
-        self._count = 0
+        self._count, self._rate = 0, 0.0
         if path is not None:
             self._open(path, since)
 
@@ -36,15 +37,20 @@ class Logbook:
         """Note the losses of one step."""
         for name, value in terms.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
+        self._count, self._rate = self._count + 1, rate
         if now.step % self.every == 0:
-            means = {f"loss/{name}": total / self._count for name, total in self._sums.items()}
-            self._write(now, means | {"lr": rate})
-            self._sums, self._count = {}, 0
+            self._flush(now)
 
     def validation(self, now: Progress, metrics: Mapping[str, float]) -> None:
-        """Note the outcome of a validation."""
+        """Note the outcome of a validation, after the losses that led to it."""
+        self._flush(now)
         self._write(now, {f"val/{name}": value for name, value in metrics.items()})
+
+    def _flush(self, now: Progress) -> None:
+        if self._count:
+            means = {f"loss/{name}": total / self._count for name, total in self._sums.items()}
+            self._write(now, means | {"lr": self._rate})
+            self._sums, self._count = {}, 0
 
     def _open(self, path: Path, since: int) -> None:
         kept: list[list[str]] = []

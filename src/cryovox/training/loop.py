@@ -50,6 +50,10 @@ class LoopConfig(Config):
     patience: int = Field(20, ge=1)
     """Validations without a better score after which training stops."""
 
+    keep: Literal["best", "last"] = "best"
+    """Weights to keep: those of the best validation, or the last where few annotations make the
+    validation a lottery."""
+
     @field_validator("max_time")
     @classmethod
     def _readable(cls, value: str | None) -> str | None:
@@ -122,17 +126,25 @@ def fit(
         torch.manual_seed(hash_seed(seed, now.step, fabric.global_rank))
         wrapped.train()
         terms = _step(wrapped, optimizer, streams, strategy.needs, config, fabric, now)
-        now = now.stepped(time.monotonic() - began)
+        now = now.stepped(_elapsed(began, config, fabric))
         strategy.after_step(now.step)
         logbook.step(now, terms, optimizer.param_groups[0]["lr"])
         told(now, sum(terms.values()))
         if now.step % config.validate_every == 0 or _out_of_time(now, config):
-            now = _judge(strategy, validate, keep, fabric, logbook, now)
-            now = now.at(time.monotonic() - began)
+            now = _judge(strategy, validate, keep, fabric, logbook, config, now)
+            now = now.at(_elapsed(began, config, fabric))
             if fabric.global_rank == 0:
                 save_state(folder, strategy, optimizer, now)
             fabric.barrier()
     return now
+
+
+def _elapsed(began: float, config: LoopConfig, fabric: Fabric) -> float:
+    """Seconds so far; where they steer the run, all processes go by the clock of the first."""
+    elapsed = time.monotonic() - began
+    if config.max_time is None or fabric.world_size == 1:
+        return elapsed
+    return float(fabric.broadcast(elapsed, src=0))
 
 
 def _step(
@@ -168,6 +180,7 @@ def _judge(
     keep: Callable[[nn.Module, Mapping[str, float], Progress], None],
     fabric: Fabric,
     logbook: Logbook,
+    config: LoopConfig,
     now: Progress,
 ) -> Progress:
     """Validate, keep the network if it is the best so far, and count patience."""
@@ -181,7 +194,7 @@ def _judge(
         metrics = {}
     metrics = fabric.broadcast(metrics, src=0)
     judged = now.judged(metrics["score"])
-    if judged.best_step == now.step and fabric.global_rank == 0:
+    if (judged.best_step == now.step or config.keep == "last") and fabric.global_rank == 0:
         keep(strategy.network(), metrics, judged)
     return judged
 

@@ -27,7 +27,8 @@ def cross_entropy(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
         Channel, 0 is background; 255 is unknown.
     known : (b, z, y, x) bool
     """
-    terms = F.cross_entropy(logits.float(), target, ignore_index=UNKNOWN, reduction="none")
+    believed = target.masked_fill(~known, UNKNOWN)
+    terms = F.cross_entropy(logits.float(), believed, ignore_index=UNKNOWN, reduction="none")
     return terms.sum() / known.sum().clamp(min=1)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.core.volume import ScoreMap
-from cryovox.data.patches import TargetSpec, cut
+from cryovox.data.patches import TargetSpec, mask_target
 from cryovox.data.sources import Source
 from cryovox.data.targets import UNKNOWN
 from cryovox.inference.stream import TilePlan, stream
@@ -162,9 +162,8 @@ def _confusion(scored: Scored, classes: int) -> NDArray[np.float64]:
     window = tuple(slice(a, a + n) for a, n in zip(low, sides, strict=True))
     species = np.asarray(scored.scores.data)[(slice(None), *window)]
     found = np.concatenate([1 - species.sum(0, keepdims=True), species]).argmax(0)
-    side = max(sides)
     start = (source.bounds[0][0], source.bounds[1][0], source.bounds[2][0])
-    true = cut(source, start, side, TargetSpec("mask")).target[: sides[0], : sides[1], : sides[2]]
+    true = mask_target(source, start, (sides[0], sides[1], sides[2]))
     known = true != UNKNOWN
     rows = [
         [

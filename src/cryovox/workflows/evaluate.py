@@ -10,8 +10,8 @@ import numpy as np
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.core.volume import LabelMap, Volume
-from cryovox.formats import is_particles, mrc, read_labels, read_particles, read_volume
 from cryovox.formats import dataset as dataset_files
+from cryovox.formats import is_particles, mrc, read_labels, read_particles, read_volume
 from cryovox.metrics import shrec
 from cryovox.metrics.evaluation import evaluate_particles
 from cryovox.metrics.segmentation import evaluate_labels

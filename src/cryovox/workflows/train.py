@@ -52,7 +52,7 @@ class HeldOutConfig(Config):
     """What is held out for validation where no entry of the dataset has the split `val`."""
 
     held_out: float = Field(0.2, gt=0, lt=1)
-    """Share of each region, cut off across its longest axis."""
+    """Share of the annotated particles of each region, cut off across its longer axis of y and x."""
 
 
 class TrainConfig(Config):

@@ -1,0 +1,32 @@
+# make demo   the whole path on a small example
+# make test   the tests; make test-slow the long ones; make check lint, types and import contracts
+PYTHON ?= python3
+BIN := .venv/bin
+CPUS := $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: demo test test-slow check clean
+
+.venv/ready: pyproject.toml constraints/ci.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -c constraints/ci.txt torch
+	$(BIN)/pip install --quiet -c constraints/ci.txt -e '.[dev]'
+	touch $@
+
+demo: .venv/ready
+	$(BIN)/cryovox demo --out demo-out --overwrite
+
+test: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CPUS) -m 'not slow and not gpu' --cov --cov-report=term:skip-covered
+
+test-slow: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CPUS) -m 'slow and not gpu'
+
+check: .venv/ready
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv demo-out work

@@ -1,0 +1,53 @@
+"""What all benchmarks share: commands in parallel, and result files that say how they came about."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from cryovox.workflows.manifest import versions
+
+RESULTS = Path(__file__).parent / "results"
+DATA = Path(os.environ.get("CRYOVOX_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def cryovox(*args: object, log: Path) -> float:
+    """Run a command of the package on one thread; gives its wall time in seconds."""
+    began = time.monotonic()
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with log.open("a", encoding="utf-8") as out:
+        done = subprocess.run(
+            [sys.executable, "-c", "from cryovox.cli import run; run()", *map(str, args)],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **threads},
+            check=False,
+        )
+    if done.returncode:
+        raise RuntimeError(f"cryovox {' '.join(map(str, args))} ended with {done.returncode}, see {log}")
+    return time.monotonic() - began
+
+
+def in_parallel(jobs: list[Any], work: Any, at_once: int) -> list[Any]:
+    """Do the jobs, so many at once; results in their order."""
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(work, jobs))
+
+
+def write_result(name: str, result: dict[str, Any]) -> Path:
+    """Write `results/NAME.json` with machine, versions and command."""
+    command = f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}".strip()
+    machine = {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()}
+    facts = {k: v for k, v in versions().items() if k != "machine"}
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    head = {"command": command, "written": time.strftime("%Y-%m-%d"), "machine": machine, "versions": facts}
+    path.write_text(json.dumps({**head, **result}, indent=1) + "\n", encoding="utf-8")
+    return path

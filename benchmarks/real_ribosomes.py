@@ -1,0 +1,270 @@
+"""Ribosomes in half of a real in-situ tomogram: trained on a part of it, tested on the rest.
+
+The tomogram (EMPIAR-11658, 31.36 Å, 128 x 256 x 128 voxels) is cut into three blocks along y. Each
+block is searched by a network that was trained on the picks of the other two, at least a ribosome
+away; so every pick is tested once. The picks are a clean subset of the ribosomes, hence recall at a
+budget of 1, 2 and 4 candidates per pick of the block, matched one to one within 100 Å. Beside it
+runs a difference-of-Gaussians picker whose settings are chosen on the same training blocks.
+
+    python benchmarks/real_ribosomes.py            # 3 blocks x 3 seeds, two trainings at a time
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import DATA, cryovox, in_parallel, write_result
+from cryovox.core.dataset import Box, Dataset, Entry
+from cryovox.core.particles import Particles, Species
+from cryovox.core.volume import Volume
+from cryovox.formats import dataset as dataset_files
+from cryovox.formats import read_volume, scores, write_particles
+from cryovox.metrics.bootstrap import interval, paired_difference
+from cryovox.metrics.matching import greedy
+from cryovox.picking import PickConfig, pick
+from cryovox.picking.blobs import dog
+
+TOMOGRAM = DATA / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz"
+PICKS = DATA / "real_tomograms" / "tomo_171_xlow_80S_angstrom.csv"
+BLOCKS = ((160, 256), (96, 160), (0, 96))
+MARGIN = 8  # voxels, a ribosome
+RADIUS = 125.0  # Å
+MATCH = 100.0  # Å
+BUDGETS = (1, 2, 4)
+AIM = {1: 0.55, 2: 0.85, 4: 0.97}
+NAME = "80S_ribosome"
+TRAIN = (
+    "--model",
+    "heatmap-unet",
+    "--size",
+    "s",
+    "--patch",
+    32,
+    "--batch",
+    8,
+    "--lr",
+    2e-3,
+    "--warmup",
+    30,
+    "--ema",
+    0.99,
+    "--unknown",
+    "pu",
+    "--hidden",
+    1,
+    "--noise",
+    0.6,
+    "--blur",
+    1.0,
+    "--held-out",
+    0.1,
+    "--keep",
+    "last",
+)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One block to be searched by a network that never saw it."""
+
+    number: int
+    seed: int
+    block: tuple[int, int]
+
+    def training_boxes(self, length: int) -> list[tuple[int, int]]:
+        """What lies beyond a margin on either side of the block, in y."""
+        sides = [(0, self.block[0] - MARGIN), (self.block[1] + MARGIN, length)]
+        return [(a, b) for a, b in sides if b - a >= 32]
+
+
+def truth() -> Particles:
+    """The picks, once each: two of the file are one particle."""
+    with PICKS.open(encoding="utf-8") as file:
+        rows = [(float(r["z"]), float(r["y"]), float(r["x"])) for r in csv.DictReader(file)]
+    kept: list[tuple[float, float, float]] = []
+    for row in rows:
+        if all(np.linalg.norm(np.subtract(row, other)) > 10 for other in kept):
+            kept.append(row)
+    return Particles.of(kept, NAME)
+
+
+def inside(particles: Particles, span: tuple[int, int], voxel: float) -> Particles:
+    """Those in a span of y, in voxels."""
+    y = particles.positions[:, 1] / voxel
+    return particles.take((y >= span[0] - 0.5) & (y < span[1] - 0.5))
+
+
+def hits(found: Particles, true: Particles, budget: int) -> list[bool]:
+    """Which of the true particles the best candidates of a budget match."""
+    best = found.sorted().take(np.arange(min(len(found), budget * len(true))))
+    reached = np.zeros(len(true), bool)
+    reached[greedy(best.positions, true.positions, MATCH, best.scores).truth] = True
+    return reached.tolist()
+
+
+def dataset(folder: Path, fold: Fold, volume: Volume, true: Particles) -> Path:
+    """A dataset of the training blocks of a fold; the picks of the block itself are left out of its file."""
+    boxes = fold.training_boxes(volume.shape[1])
+    names = [f"part{i}" for i in range(len(boxes))]
+    entries = []
+    for name, box in zip(names, boxes, strict=True):
+        path = folder / "particles" / f"{name}.csv"
+        write_particles(path, inside(true, box, volume.voxel_size), tomogram=volume)
+        entries.append(
+            Entry(
+                name=name,
+                tomogram=TOMOGRAM.resolve(),
+                particles=path,
+                box=Box(y=box),
+                contrast="dark",
+                exhaustive=False,
+            )
+        )
+    species = (Species(name=NAME, label=1, radius=RADIUS),)
+    dataset_files.write(
+        folder, Dataset(voxel_size=volume.voxel_size, species=species, entries=tuple(entries))
+    )
+    return folder
+
+
+def run_fold(fold: Fold, work: Path, volume: Volume, true: Particles, steps: int) -> dict[str, Any]:
+    """Train, search the tomogram, and look at the block alone."""
+    folder = work / f"block{fold.number}-seed{fold.seed}"
+    data = dataset(folder / "dataset", fold, volume, true)
+    log = folder / "log.txt"
+    log.unlink(missing_ok=True)
+    run, found = folder / "run", folder / "found"
+    seconds = cryovox(
+        "train",
+        "supervised",
+        "--data",
+        data,
+        "--out",
+        run,
+        "--seed",
+        fold.seed,
+        "--steps",
+        steps,
+        "--validate-every",
+        steps,
+        *TRAIN,
+        log=log,
+    )
+    cryovox("find", TOMOGRAM, "--model", run / "model.safetensors", "--out", found, "--tta", 8, log=log)
+    (stored,) = (found / "scores").glob("*.zarr")
+    candidates = inside(pick(scores.read(stored), PickConfig(threshold=1e-3)), fold.block, volume.voxel_size)
+    own = inside(true, fold.block, volume.voxel_size)
+    answer = {str(b): hits(candidates, own, b) for b in BUDGETS}
+    recall = {b: round(float(np.mean(h)), 4) for b, h in answer.items()}
+    print(
+        f"block {fold.block} seed {fold.seed}: {len(own)} picks, recall {recall}, {seconds:.0f} s", flush=True
+    )
+    return {
+        "block": fold.block,
+        "seed": fold.seed,
+        "picks": len(own),
+        "candidates": len(candidates),
+        "train_seconds": round(seconds, 1),
+        "recall": recall,
+        "hits": {b: list(map(int, h)) for b, h in answer.items()},
+    }
+
+
+def baseline(fold: Fold, volume: Volume, true: Particles) -> dict[str, Any]:
+    """Choose the settings of the blob picker on the training blocks, then search the block."""
+    boxes = fold.training_boxes(volume.shape[1])
+    best: tuple[float, dict[str, float]] = (-1.0, {})
+    for sigma, ratio, distance in itertools.product(
+        (1.0, 1.5, 2.0, 2.5, 3.0), (1.3, 1.6, 2.0), (100.0, 150.0, 200.0)
+    ):
+        settings = {"sigma_vox": sigma, "ratio": ratio, "distance": distance}
+        found = dog(np.asarray(volume.data), volume.voxel_size, species=NAME, **settings)
+        recalls = []
+        for box in boxes:
+            own = inside(true, box, volume.voxel_size)
+            recalls += [
+                (np.mean(hits(inside(found, box, volume.voxel_size), own, b)), len(own)) for b in BUDGETS
+            ]
+        score = float(np.average([r for r, _ in recalls], weights=[n for _, n in recalls]))
+        best = max(best, (score, settings), key=lambda pair: pair[0])
+    found = dog(np.asarray(volume.data), volume.voxel_size, species=NAME, **best[1])
+    own = inside(true, fold.block, volume.voxel_size)
+    answer = {str(b): hits(inside(found, fold.block, volume.voxel_size), own, b) for b in BUDGETS}
+    return {
+        "block": fold.block,
+        "picks": len(own),
+        "settings": best[1],
+        "training_score": round(best[0], 4),
+        "recall": {b: round(float(np.mean(h)), 4) for b, h in answer.items()},
+        "hits": {b: list(map(int, h)) for b, h in answer.items()},
+    }
+
+
+def summarise(runs: list[dict[str, Any]], blobs: list[dict[str, Any]], seeds: list[int]) -> dict[str, Any]:
+    """Pool the blocks; the unit of the bootstrap is the pick, its value the mean over the seeds."""
+    table: dict[str, Any] = {}
+    for budget in map(str, BUDGETS):
+        of_seed = {s: np.concatenate([r["hits"][budget] for r in runs if r["seed"] == s]) for s in seeds}
+        ours, theirs = (
+            np.mean(list(of_seed.values()), axis=0),
+            np.concatenate([b["hits"][budget] for b in blobs]),
+        )
+        each = [float(v.mean()) for v in of_seed.values()]
+        table[budget] = {
+            "recall": asdict(interval(ours)),
+            "per_seed": [round(v, 4) for v in each],
+            "seed_std": round(float(np.std(each, ddof=1)), 4) if len(each) > 1 else None,
+            "blobs": asdict(interval(theirs)),
+            "difference": asdict(paired_difference(ours, theirs)),
+            "aim": AIM[int(budget)],
+        }
+    return table
+
+
+def main() -> None:
+    """Run all folds and write the result file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, default=Path("work/real_ribosomes"), help="folder for the runs")
+    parser.add_argument("--steps", type=int, default=500, help="steps of each training")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each block")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, one thread each")
+    parser.add_argument("--name", default="real_ribosomes", help="name of the result file")
+    args = parser.parse_args()
+    volume, true, seeds = read_volume(TOMOGRAM), truth(), list(range(args.seeds))
+    folds = [Fold(n, s, block) for s in seeds for n, block in enumerate(BLOCKS)]
+    blobs = [baseline(Fold(n, 0, block), volume, true) for n, block in enumerate(BLOCKS)]
+    runs = in_parallel(folds, lambda f: run_fold(f, args.work, volume, true, args.steps), args.jobs)
+    table = summarise(runs, blobs, seeds)
+    for budget, row in table.items():
+        r, b, d = row["recall"], row["blobs"], row["difference"]
+        print(
+            f"{budget}x: recall {r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}]  blobs {b['value']:.3f}  "
+            f"difference {d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]  aim {row['aim']}"
+        )
+    settings = {
+        "blocks": BLOCKS,
+        "margin_vox": MARGIN,
+        "radius_A": RADIUS,
+        "match_A": MATCH,
+        "steps": args.steps,
+    }
+    told = {
+        "settings": {**settings, "train": list(map(str, TRAIN))},
+        "table": table,
+        "runs": runs,
+        "blobs": blobs,
+    }
+    print(write_result(args.name, told))
+
+
+if __name__ == "__main__":
+    main()

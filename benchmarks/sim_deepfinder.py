@@ -1,0 +1,232 @@
+"""Three networks at equal time on simulated tomograms that others made.
+
+Four tomograms of 100^3 voxels with nine species, three objects of each in every tomogram. Three
+tomograms are learned from, the fourth is searched; all four in rotation, pooled. Every training gets
+the same wall time on one thread. Nothing was chosen on these data: networks run with their defaults.
+
+    python benchmarks/sim_deepfinder.py            # 3 networks x 4 rotations x 3 seeds
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import DATA, cryovox, in_parallel, write_result
+from cryovox.core.dataset import Dataset, Entry
+from cryovox.core.particles import Particles, Species
+from cryovox.core.volume import LabelMap
+from cryovox.formats import dataset as dataset_files
+from cryovox.formats import read_labels, read_particles, read_volume, write_particles
+from cryovox.metrics.evaluation import evaluate_particles
+from cryovox.metrics.segmentation import evaluate_labels
+from cryovox.metrics.table import ANY, MEAN, POOLED, Row
+
+FOLDER = DATA / "sim_deepfinder"
+NUMBERS = (1, 2, 3, 4)
+NETWORKS = ("deepfinder", "voxresnet", "mvgformer")
+CLASSES = tuple(range(1, 10))
+PATCH = {"deepfinder": 40, "voxresnet": 32, "mvgformer": 32}
+BATCH = {"deepfinder": 4, "voxresnet": 8, "mvgformer": 8}
+LR = {"deepfinder": 1e-3, "voxresnet": 1e-3, "mvgformer": 1e-3}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training."""
+
+    network: str
+    test: int
+    seed: int
+
+
+def objects(number: int) -> Particles:
+    """The true objects of a tomogram, in Å."""
+    voxel = read_volume(FOLDER / f"tomo{number}_f16.mrc").voxel_size
+    found = ET.parse(FOLDER / f"tomo{number}_objlist.xml").getroot()
+    places = [[float(o.attrib[axis]) * voxel for axis in "zyx"] for o in found]
+    return Particles.of(
+        places, [f"class{o.attrib['class_label']}" for o in found], tomograms=f"tomo{number}_f16"
+    )
+
+
+def species(numbers: list[int]) -> tuple[Species, ...]:
+    """Radii of balls as large as the mean object of each class in the training tomograms."""
+    maps = [read_labels(FOLDER / f"tomo{n}_labels.mrc.gz") for n in numbers]
+    found = []
+    for label in CLASSES:
+        voxels = sum(int((m.data == label).sum()) for m in maps) / (3 * len(maps))
+        radius = (3 * voxels / (4 * np.pi)) ** (1 / 3) * maps[0].voxel_size
+        found.append(Species(name=f"class{label}", label=label, radius=round(float(radius), 1)))
+    return tuple(found)
+
+
+def dataset(folder: Path, numbers: list[int]) -> Path:
+    """The training tomograms as a dataset."""
+    entries = []
+    for n in numbers:
+        path = folder / "particles" / f"tomo{n}.csv"
+        write_particles(path, objects(n))
+        tomogram, labels = FOLDER / f"tomo{n}_f16.mrc", FOLDER / f"tomo{n}_labels.mrc.gz"
+        entries.append(
+            Entry(
+                name=f"tomo{n}_f16",
+                tomogram=tomogram.resolve(),
+                labels=labels.resolve(),
+                particles=path,
+                contrast="dark",
+            )
+        )
+    dataset_files.write(folder, Dataset(voxel_size=10.0, species=species(numbers), entries=tuple(entries)))
+    return folder
+
+
+def run_job(job: Job, work: Path, time: str) -> dict[str, Any]:
+    """Train on three tomograms, search the fourth."""
+    folder = work / f"{job.network}-test{job.test}-seed{job.seed}"
+    data = dataset(folder / "dataset", [n for n in NUMBERS if n != job.test])
+    run, found, log = folder / "run", folder / "found", folder / "log.txt"
+    log.unlink(missing_ok=True)
+    seconds = cryovox(
+        "train",
+        "supervised",
+        "--data",
+        data,
+        "--out",
+        run,
+        "--model",
+        job.network,
+        "--size",
+        "s",
+        "--patch",
+        PATCH[job.network],
+        "--batch",
+        BATCH[job.network],
+        "--lr",
+        LR[job.network],
+        "--seed",
+        job.seed,
+        "--steps",
+        100_000,
+        "--max-time",
+        time,
+        "--validate-every",
+        100_000,
+        "--held-out",
+        0.15,
+        "--keep",
+        "last",
+        log=log,
+    )
+    search = cryovox(
+        "find",
+        FOLDER / f"tomo{job.test}_f16.mrc",
+        "--model",
+        run / "model.safetensors",
+        "--out",
+        found,
+        log=log,
+    )
+    steps = max(int(row["step"]) for row in csv.DictReader((run / "metrics.csv").open(encoding="utf-8")))
+    print(f"{job}: {steps} steps in {seconds:.0f} s", flush=True)
+    return {
+        "network": job.network,
+        "test": job.test,
+        "seed": job.seed,
+        "steps": steps,
+        "train_seconds": round(seconds, 1),
+        "find_seconds": round(search, 1),
+    }
+
+
+def score(network: str, seed: int, work: Path) -> dict[str, dict[str, float]]:
+    """Dice and F1 of one network and seed, pooled over the four rotations."""
+    kinds = species(list(NUMBERS))
+    found: dict[str, LabelMap] = {}
+    truth: dict[str, LabelMap] = {}
+    picks, true = [], []
+    for n in NUMBERS:
+        name, folder = f"tomo{n}_f16", work / f"{network}-test{n}-seed{seed}" / "found"
+        found[name] = read_labels(folder / "labels" / f"{name}.mrc", kinds)
+        truth[name] = read_labels(FOLDER / f"tomo{n}_labels.mrc.gz", kinds)
+        tomogram = read_volume(FOLDER / f"{name}.mrc")
+        picks.append(read_particles(folder / "particles" / f"{name}.star", tomogram=tomogram))
+        true.append(objects(n))
+    rows = evaluate_labels(found, truth) + evaluate_particles(
+        joined(picks), joined(true), {k.name: k.radius for k in kinds}
+    )
+    return table(rows)
+
+
+def joined(lists: list[Particles]) -> Particles:
+    """Lists of several tomograms in one."""
+    return Particles.of(
+        np.concatenate([p.positions for p in lists]),
+        np.concatenate([p.species for p in lists]).tolist(),
+        np.concatenate([p.scores for p in lists]),
+        tomograms=[f"tomo{n}_f16" for n, p in zip(NUMBERS, lists, strict=True) for _ in range(len(p))],
+    )
+
+
+def table(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """Pooled Dice and F1 by class, regardless of the class, and on average."""
+    wanted = [f"class{c}" for c in CLASSES] + [ANY, MEAN]
+    pooled = [r for r in rows if r["tomogram"] == POOLED and r["metric"] in ("dice", "f1")]
+    return {
+        s: {str(r["metric"]): round(float(r["value"]), 4) for r in pooled if r["species"] == s}
+        for s in wanted
+    }
+
+
+def summarise(scores: dict[str, list[dict[str, dict[str, float]]]]) -> dict[str, Any]:
+    """Mean and standard deviation over the seeds."""
+    return {
+        network: {
+            kind: {
+                metric: [
+                    round(float(np.mean(v)), 4),
+                    round(float(np.std(v, ddof=1)) if len(v) > 1 else 0.0, 4),
+                ]
+                for metric in ("dice", "f1")
+                for v in [[one[kind].get(metric, 0.0) for one in of_seed]]
+            }
+            for kind in of_seed[0]
+        }
+        for network, of_seed in scores.items()
+    }
+
+
+def main() -> None:
+    """Run all trainings and write the result file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, default=Path("work/sim_deepfinder"), help="folder for the runs")
+    parser.add_argument("--time", default="2m", help="wall time of each training")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each network and rotation")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, one thread each")
+    parser.add_argument(
+        "--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS, help="networks to run"
+    )
+    args = parser.parse_args()
+    jobs = [Job(n, t, s) for s in range(args.seeds) for t in NUMBERS for n in args.networks]
+    runs = in_parallel(jobs, lambda job: run_job(job, args.work, args.time), args.jobs)
+    scores = {n: [score(n, s, args.work) for s in range(args.seeds)] for n in args.networks}
+    means = summarise(scores)
+    for network, rows in means.items():
+        told = "  ".join(f"{k} {v['dice'][0]:.2f}/{v['f1'][0]:.2f}" for k, v in rows.items())
+        print(f"{network} (Dice/F1): {told}")
+    settings = {"time": args.time, "patch": PATCH, "batch": BATCH, "lr": LR, "size": "s", "threads": 1}
+    print(
+        write_result("sim_deepfinder", {"settings": settings, "table": means, "seeds": scores, "runs": runs})
+    )
+
+
+if __name__ == "__main__":
+    main()
