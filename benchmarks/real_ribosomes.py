@@ -15,6 +15,7 @@ import argparse
 import csv
 import itertools
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,20 @@ def run_fold(fold: Fold, work: Path, volume: Volume, true: Particles, steps: int
     }
 
 
+@cache
+def blob_list(sigma: float, ratio: float, distance: float) -> Particles:
+    """Blobs of the whole tomogram with one choice of settings."""
+    volume = read_volume(TOMOGRAM)
+    return dog(
+        np.asarray(volume.data),
+        volume.voxel_size,
+        sigma,
+        ratio=ratio,
+        distance=distance,
+        species=NAME,
+    )
+
+
 def baseline(fold: Fold, volume: Volume, true: Particles) -> dict[str, Any]:
     """Choose the settings of the blob picker on the training blocks, then search the block."""
     boxes = fold.training_boxes(volume.shape[1])
@@ -185,7 +200,7 @@ def baseline(fold: Fold, volume: Volume, true: Particles) -> dict[str, Any]:
         (1.0, 1.5, 2.0, 2.5, 3.0), (1.3, 1.6, 2.0), (100.0, 150.0, 200.0)
     ):
         settings = {"sigma_vox": sigma, "ratio": ratio, "distance": distance}
-        found = dog(np.asarray(volume.data), volume.voxel_size, species=NAME, **settings)
+        found = blob_list(sigma, ratio, distance)
         recalls = []
         for box in boxes:
             own = inside(true, box, volume.voxel_size)
@@ -194,7 +209,7 @@ def baseline(fold: Fold, volume: Volume, true: Particles) -> dict[str, Any]:
             ]
         score = float(np.average([r for r, _ in recalls], weights=[n for _, n in recalls]))
         best = max(best, (score, settings), key=lambda pair: pair[0])
-    found = dog(np.asarray(volume.data), volume.voxel_size, species=NAME, **best[1])
+    found = blob_list(*best[1].values())
     own = inside(true, fold.block, volume.voxel_size)
     answer = {str(b): hits(inside(found, fold.block, volume.voxel_size), own, b) for b in BUDGETS}
     return {

@@ -100,9 +100,14 @@ def _trouble(error: OSError) -> int:
     """What the operating system refuses: a full disk while running is 1, the rest is a wrong request."""
     import errno
 
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = "free some space and run the same command again; it goes on from where it stopped"
-        return _complain(RunError(error.filename or "output", "the disk is full", remedy), 1)
+    full = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EFBIG: "a file would be larger than this system allows (see `ulimit -f`)",
+    }
+    if error.errno in full:
+        remedy = "make room and run the same command again; it goes on from where it stopped"
+        return _complain(RunError(error.filename or "output", full[error.errno], remedy), 1)
     where = error.filename or "a file"
     return _complain(
         RequestError(where, error.strerror or str(error), "check the path and its permissions"), 2

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cryovox.cli.screen import table, write_json
+from cryovox.cli.screen import check_json, table, write_json
 from cryovox.metrics.table import Row
 from cryovox.workflows.evaluate import Rule, evaluate_label_files, evaluate_particle_files
 
 
-def particles(
+def particles(  # noqa: PLR0913 (the options of a command)
     *,
     truth: Path,
     found: Path,
@@ -44,6 +44,7 @@ def particles(
     json
         File for the table.
     """
+    check_json(json)
     rows = evaluate_particle_files(
         found,
         truth,
@@ -58,7 +59,7 @@ def particles(
 
 
 def labels(*, truth: Path, found: Path, dataset: Path | None = None, json: Path | None = None) -> int:
-    """Compare label maps: Dice and IoU per species, pooled over species, regardless of species, and their mean.
+    """Compare label maps: Dice and IoU per species, pooled, regardless of species, and their mean.
 
     Parameters
     ----------
@@ -71,6 +72,7 @@ def labels(*, truth: Path, found: Path, dataset: Path | None = None, json: Path 
     json
         File for the table.
     """
+    check_json(json)
     return _show(evaluate_label_files(found, truth, dataset), json)
 
 

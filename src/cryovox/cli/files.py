@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from cryovox.cli.screen import failures, table, write_json
+from cryovox.cli.screen import check_json, failures, table, write_json
 from cryovox.core.errors import RequestError
 from cryovox.workflows.convert import ConvertConfig
 
@@ -36,14 +36,13 @@ def doctor(
     json
         File for the findings.
     """
-    from cryovox.report.doctor import Finding, render
+    from cryovox.report.doctor import render
     from cryovox.workflows.doctor import consult
 
+    check_json(json)
     found, failed = consult(list(tomograms), model, voxel_size)
-    worst: list[Finding] = []
     for path, findings in found.items():
         print(render(findings, path), end="\n\n")
-        worst += [f for f in findings if f.level == "error"]
     write_json(json, {str(path): [asdict(f) for f in findings] for path, findings in found.items()})
     return failures(failed)
 
@@ -93,6 +92,7 @@ def extract(
     voxel_size: float | None = None,
     labels: Path | None = None,
     pad: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Cut subtomograms out of a tomogram into one file, NAME.zarr or NAME.h5.
 
@@ -112,9 +112,13 @@ def extract(
         Label map to cut masks from.
     pad
         Fill up boxes that stick out with the mean of the tomogram; otherwise they are left out.
+    overwrite
+        Replace the set if it is there.
     """
     from cryovox.workflows.extract import extract as run
 
+    if out.exists() and not overwrite:
+        raise RequestError(out, "is there already", "name another file with --out, or add --overwrite")
     wrote, left = run(particles, tomogram, box, out, voxel_size=voxel_size, labels=labels, pad=pad)
     print(f"{out}: {wrote} subtomograms of {box}^3 voxels, {left} too close to the border left out")
     return 0
@@ -132,6 +136,7 @@ def models(model: Annotated[Path | None, tyro.conf.Positional] = None, /, *, jso
     """
     from cryovox.models import DEFAULTS, MODELS, sizes
 
+    check_json(json)
     if model is None:
         rows = [
             [

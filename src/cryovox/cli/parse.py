@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import field, make_dataclass
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import tyro
+from pydantic import RootModel
 
 from cryovox.core.config import Config, from_yaml, to_yaml, validated
 from cryovox.core.errors import RequestError
+
+STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
 
 
 def call(command: Callable[..., Any], args: list[str], prog: str) -> Any:
@@ -21,18 +25,16 @@ def call(command: Callable[..., Any], args: list[str], prog: str) -> Any:
     `--print-config` prints the settings that would be used.
     """
     args, path = _without(args, "--config")
-    printing = "--print-config" in args
-    args = [a for a in args if a != "--print-config"]
     command = command if path is None else _with_settings(command, Path(path))
-    if printing:
-        print(_settings_text(command))
+    if "--print-config" in args:
+        print(_settings_text(command, [a for a in args if a != "--print-config"]), end="")
         return 0
     return tyro.cli(
         command,
         args=args,
         prog=prog,
         description=_description(command, prog),
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
+        config=STYLE,
     )
 
 
@@ -49,11 +51,18 @@ def _configs(command: Callable[..., Any]) -> dict[str, Config]:
     return {p.name: p.default for p in parameters if isinstance(p.default, Config)}
 
 
-def _settings_text(command: Callable[..., Any]) -> str:
+def _settings_text(command: Callable[..., Any], args: list[str]) -> str:
+    """The settings as YAML, with those of the command line on top; other options are not looked at."""
     configs = _configs(command)
-    if len(configs) == 1:
-        return to_yaml(next(iter(configs.values())))
-    return "".join(f"{name}:\n" + _indented(to_yaml(config)) for name, config in configs.items())
+    if not configs:
+        raise RequestError("--print-config", "this command has no settings in YAML", "leave it out")
+    fields = [(name, type(config), field(default=config)) for name, config in configs.items()]
+    kind: Any = make_dataclass("Settings", fields)
+    found, _ = tyro.cli(kind, args=args, return_unknown_args=True, config=STYLE)
+    values: dict[str, Config] = {name: getattr(found, name) for name in configs}
+    if len(values) == 1:
+        return to_yaml(next(iter(values.values())))
+    return "".join(f"{name}:\n" + _indented(to_yaml(config)) for name, config in values.items())
 
 
 def _indented(text: str) -> str:
@@ -68,11 +77,11 @@ def _with_settings(command: Callable[..., Any], path: Path) -> Callable[..., Any
     if len(configs) == 1:
         (name, config), *_ = configs.items()
         return _redefault(command, {name: from_yaml(type(config), path)})
-    import yaml
-
-    found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    found = from_yaml(RootModel[dict[str, Any]], path).root
     if unknown := set(found) - set(configs):
-        raise RequestError(path, f"unknown key {sorted(unknown)[0]!r}", f"known keys: {', '.join(configs)}")
+        raise RequestError(
+            path, f"unknown key {sorted(map(str, unknown))[0]!r}", f"known keys: {', '.join(configs)}"
+        )
     return _redefault(command, {n: validated(type(configs[n]), values, path) for n, values in found.items()})
 
 

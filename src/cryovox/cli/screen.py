@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -106,17 +107,38 @@ def _cell(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
+def check_json(path: Path | None) -> None:
+    """Refuse a file of `--json` that cannot be, before any work is done."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise RequestError(path, "is a folder", "name a file for --json")
+    above = next((p for p in path.parents if p.exists()), path.parent)
+    if not above.is_dir():
+        raise RequestError(path, f"cannot be written: {above} is no folder", "choose another file for --json")
+
+
 def write_json(path: Path | None, what: Any) -> None:
-    """Write a result to the file of `--json`, whole or not at all."""
+    """Write a result to the file of `--json`, whole or not at all; NaN becomes null."""
     if path is None:
         return
     try:
         with replacing(path) as beside:
-            beside.write_text(json.dumps(what, indent=1, default=str) + "\n", encoding="utf-8")
+            text = json.dumps(_finite(what), indent=1, default=str, allow_nan=False)
+            beside.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise RequestError(
             path, f"cannot be written ({error.strerror})", "choose another file for --json"
         ) from None
+
+
+def _finite(what: Any) -> Any:
+    """The same with None for every NaN and infinity, which JSON does not know."""
+    if isinstance(what, dict):
+        return {key: _finite(value) for key, value in what.items()}
+    if isinstance(what, list | tuple):
+        return [_finite(value) for value in what]
+    return None if isinstance(what, float) and not math.isfinite(what) else what
 
 
 def failures(failed: dict[str, Exception]) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from cryovox.cli.screen import Meter, clock, failures, table, write_json
+from cryovox.cli.screen import Meter, check_json, clock, failures, table, write_json
 from cryovox.core.particles import Particles
 from cryovox.picking import PickConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
@@ -70,6 +70,7 @@ def pick(
     output: PickOutput = PickOutput(),
     dataset: Path | None = None,
     mask: Path | None = None,
+    voxel_size: float | None = None,
     json: Path | None = None,
 ) -> int:
     """Turn score maps or label maps into particles: particles/NAME.star.
@@ -88,17 +89,22 @@ def pick(
         dataset.yaml with names and radii of the labels, for label maps.
     mask
         Volume that is not 0 where particles may lie.
+    voxel_size
+        Edge of a voxel in Å of label maps; wins over their headers.
     json
         File for the counts.
     """
     from cryovox.workflows.picks import pick_files
 
-    picks, failed = pick_files(list(inputs), out, config, output, dataset=dataset, mask=mask)
+    check_json(json)
+    picks, failed = pick_files(
+        list(inputs), out, config, output, dataset=dataset, mask=mask, voxel_size=voxel_size
+    )
     _count(picks, json)
     return failures(failed)
 
 
-def find(
+def find(  # noqa: PLR0913 (the options of a command)
     tomograms: Inputs,
     /,
     *,
@@ -142,6 +148,7 @@ def find(
     """
     from cryovox.workflows.find import find as run
 
+    check_json(json)
     keep_freed_memory()
     command = shlex.join(["cryovox", *sys.argv[1:]])
     picks, failed = run(

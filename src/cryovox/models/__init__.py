@@ -46,8 +46,8 @@ DEFAULTS: dict[str, Facts] = {
 SIZES: dict[tuple[str, str], dict[str, Any]] = {
     ("deepfinder", "s"): {"widths": [16, 24, 32]},
     ("deepfinder", "paper"): {"widths": [32, 48, 64]},
-    ("heatmap-unet", "s"): {"widths": [8, 16, 32, 64], "blocks": [0, 1, 1, 1]},
-    ("heatmap-unet", "paper"): {"widths": [32, 64, 128, 256], "blocks": [1, 1, 2, 2]},
+    ("heatmap-unet", "s"): {"widths": [8, 16, 32, 64], "blocks": [0, 1, 1, 1], "norm": "batch"},
+    ("heatmap-unet", "paper"): {"widths": [32, 64, 128, 256], "blocks": [1, 1, 2, 2], "norm": "batch"},
     ("mvgformer", "s"): {"dim": 96, "layers": 4, "heads": 4, "context": [16, 32], "width": 8},
     ("mvgformer", "paper"): {"dim": 256, "layers": 12, "heads": 16, "context": [64, 128], "width": 128},
     ("voxresnet", "s"): {"widths": [16, 32]},

@@ -111,7 +111,7 @@ class MVGFormer(nn.Module):
         self.guide = LAYER1[layer1]
         self.embed = nn.Linear(voxels, dim)
         self.position = nn.Parameter(torch.empty(len(views), count, dim))
-        drops = torch.linspace(0, drop_path, layers).tolist()
+        drops = (drop_path * depth / max(layers - 1, 1) for depth in range(layers))
         self.layers = nn.ModuleList(Layer(dim, heads, drop) for drop in drops)
         levels = 1 if decoder == "p3da" else min(levels, layers)
         self.read = tuple(round(n * layers / levels) for n in range(1, levels + 1))
@@ -126,7 +126,8 @@ class MVGFormer(nn.Module):
         for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):
             nn.init.trunc_normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)
-        nn.init.trunc_normal_(self.decoder.classify.weight, std=0.02)  # start undecided
+        classify = self.decoder.classify
+        nn.init.normal_(classify.weight, std=classify.in_channels**-0.5)  # far smaller, and species die
         nn.init.trunc_normal_(self.position, std=0.02)
 
     @property

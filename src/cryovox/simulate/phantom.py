@@ -129,11 +129,12 @@ def _capsid(xyz: NDArray[np.float64], radius: float) -> NDArray[np.float32]:
 
 
 def _dumbbell(xyz: NDArray[np.float64], radius: float) -> NDArray[np.float32]:
+    end = np.array([0.55 * radius, 0.0, 0.0])
     along = np.clip(xyz[..., 0], -0.55 * radius, 0.55 * radius)
     rod = np.linalg.norm(xyz - along[..., None] * np.array([1.0, 0, 0]), axis=-1)
     ends = np.minimum(
-        np.linalg.norm(xyz - [0.55 * radius, 0, 0], axis=-1),
-        np.linalg.norm(xyz + [0.55 * radius, 0, 0], axis=-1),
+        np.linalg.norm(xyz - end, axis=-1),
+        np.linalg.norm(xyz + end, axis=-1),
     )
     return np.maximum(_soft(0.2 * radius - rod, radius), _soft(0.42 * radius - ends, radius))
 

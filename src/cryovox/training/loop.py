@@ -81,7 +81,7 @@ class Stream(Protocol):
     def batch(self, number: int) -> Batch: ...
 
 
-def fit(
+def fit(  # noqa: PLR0913
     strategy: Strategy,
     streams: Mapping[str, Stream],
     config: LoopConfig,

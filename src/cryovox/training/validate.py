@@ -92,9 +92,9 @@ def candidates(scored: Scored, threshold: float) -> Particles:
 
 def _joined(lists: list[Particles]) -> Particles:
     """Put the regions so far apart that nothing matches across them."""
-    apart = 1e7
+    apart = np.array([1e7, 0.0, 0.0])
     return concatenate(
-        Particles.of(p.positions + [apart * i, 0, 0], p.species, p.scores) for i, p in enumerate(lists)
+        Particles.of(p.positions + apart * i, p.species, p.scores) for i, p in enumerate(lists)
     ).sorted()
 
 

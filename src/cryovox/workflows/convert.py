@@ -19,7 +19,6 @@ from cryovox.formats import (
     VOLUMES,
     is_particles,
     is_volume,
-    mrc,
     read_particles,
     read_volume,
     resample,
@@ -27,6 +26,7 @@ from cryovox.formats import (
     write_particles,
     write_volume,
 )
+from cryovox.workflows.inputs import frame
 
 
 class ConvertConfig(Config):
@@ -113,20 +113,20 @@ def _filled(volume: Volume) -> tuple[Volume, int]:
 
 
 def _particles(source: Path, target: Path, config: ConvertConfig, tomogram: Path | None, verify: bool) -> str:
-    frame = None if tomogram is None else _frame(tomogram)
-    particles = read_particles(source, tomogram=frame, voxel_size=config.voxel_size, species=config.species)
+    belongs = None if tomogram is None else frame(tomogram)
+    particles = read_particles(source, tomogram=belongs, voxel_size=config.voxel_size, species=config.species)
     name = stem(tomogram) if tomogram is not None else stem(source)
     write_particles(
         target,
         particles,
-        tomogram=frame,
+        tomogram=belongs,
         voxel_size=config.out_voxel_size,
         tomogram_name=name,
         flavour=config.flavour,
     )
     told = f"{target}: {len(particles)} particles"
     if verify:
-        back = read_particles(target, tomogram=frame, voxel_size=config.out_voxel_size)
+        back = read_particles(target, tomogram=belongs, voxel_size=config.out_voxel_size)
         _compare(particles, back, target)
         told += ", verified"
     return told
@@ -138,12 +138,3 @@ def _compare(wrote: Particles, back: Particles, target: Path) -> None:
     )
     if not same:
         raise RequestError(target, "does not read back as it was written", "report this, with both files")
-
-
-def _frame(tomogram: Path) -> Volume:
-    header = mrc.header(tomogram)
-    if header.voxel_size is None:
-        raise RequestError(
-            tomogram, "does not know its voxel size", "mend it: `cryovox convert IN OUT.mrc --voxel-size A`"
-        )
-    return Volume(np.broadcast_to(np.int8(0), header.shape), header.voxel_size)

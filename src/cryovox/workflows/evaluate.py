@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +13,11 @@ from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import is_particles, mrc, read_labels, read_particles, read_volume
-from cryovox.metrics import shrec
+from cryovox.metrics import czii, shrec
 from cryovox.metrics.evaluation import evaluate_particles
 from cryovox.metrics.segmentation import evaluate_labels
 from cryovox.metrics.table import Row
-from cryovox.workflows.inputs import expand
+from cryovox.workflows.inputs import expand, frame
 
 Rule = Literal["radius", "czii", "shrec"]
 
@@ -58,6 +59,7 @@ def evaluate_particle_files(
     species = _species(dataset)
     frames = _frames(dataset, tomogram)
     picks, true = _lists(found, frames, species, rule), _lists(truth, frames, species, rule)
+    picks = _paired(picks, true, found, truth)
     radii = _radii(true, picks, species, radius, rule)
     mask = None if occupancy is None else _numbers(occupancy)
     return evaluate_particles(picks, true, radii, rule, fraction=fraction, occupancy=mask)
@@ -66,7 +68,7 @@ def evaluate_particle_files(
 def evaluate_label_files(found: Path, truth: Path, dataset: Path | None = None) -> list[Row]:
     """One tidy table for label maps, or folders of them with equal names."""
     species = _species(dataset)
-    maps = [{n: read_labels(p, species) for n, p in expand([folder]).items()} for folder in (found, truth)]
+    maps = [{n: _labels(p, species) for n, p in expand([folder]).items()} for folder in (found, truth)]
     picks, true = maps
     if len(true) == 1 and len(picks) == 1:
         return evaluate_labels(next(iter(picks.values())), next(iter(true.values())))
@@ -78,13 +80,31 @@ def evaluate_label_files(found: Path, truth: Path, dataset: Path | None = None) 
     return evaluate_labels({n: picks[n] for n in true}, true)
 
 
+def _labels(path: Path, species: tuple[Species, ...]) -> LabelMap:
+    """A label map; voxels are compared one by one, so their size may be unknown."""
+    return read_labels(path, species, mrc.header(path).voxel_size or 1.0)
+
+
+def _paired(picks: Particles, true: Particles, found: Path, truth: Path) -> Particles:
+    """Two lists that each name one tomogram belong together; several must have names in common."""
+    if picks.tomograms is None or true.tomograms is None or not len(picks) or not len(true):
+        return picks
+    ours, theirs = sorted(set(picks.tomograms.tolist())), sorted(set(true.tomograms.tolist()))
+    if set(ours) & set(theirs):
+        return picks
+    if len(ours) == len(theirs) == 1:
+        return replace(picks, tomograms=np.full(len(picks), theirs[0]))
+    told = f"names no tomogram of {truth.name} (here {', '.join(ours[:3])}; there {', '.join(theirs[:3])})"
+    raise RequestError(found, told, "names must agree with those of the truth")
+
+
 def _species(dataset: Path | None) -> tuple[Species, ...]:
     return () if dataset is None else dataset_files.read(dataset).species
 
 
 def _frames(dataset: Path | None, tomogram: Path | None) -> dict[str, Volume]:
     if tomogram is not None:
-        return {"": read_volume(tomogram)}
+        return {"": frame(tomogram)}
     if dataset is None:
         return {}
     found = dataset_files.read(dataset)
@@ -102,11 +122,11 @@ def _lists(path: Path, frames: dict[str, Volume], species: tuple[Species, ...], 
     files = expand([path], is_particles)
     lists = []
     for name, file in files.items():
-        frame = frames.get(name, frames.get("", next(iter(frames.values())) if len(frames) == 1 else None))
+        belongs = frames.get(name, frames.get("", next(iter(frames.values())) if len(frames) == 1 else None))
         if rule == "shrec" and file.suffix == ".txt":
             read = shrec.read_objects(file)
         else:
-            read = read_particles(file, tomogram=frame, species=only)
+            read = read_particles(file, tomogram=belongs, species=only)
         if read.tomograms is None and len(files) > 1:
             read = Particles.of(read.positions, read.species, read.scores, tomograms=[name] * len(read))
         lists.append(read)
@@ -120,8 +140,10 @@ def _radii(
         return radius
     if species:
         return {s.name: s.radius for s in species}
-    if rule == "radius":
-        raise RequestError(
-            "--radius", "how far a hit may lie is not known", "give --radius A (in Å) or --dataset"
-        )
-    return dict.fromkeys({*truth.species.tolist(), *found.species.tolist()}, 0.0)
+    names = {*truth.species.tolist(), *found.species.tolist()}
+    if rule == "radius" or (rule == "czii" and not names <= set(czii.RADII)):
+        told = "how far a hit may lie is not known"
+        if rule == "czii":
+            told += f" for {sorted(names - set(czii.RADII))[0]!r}, which the challenge does not have"
+        raise RequestError("--radius", told, "give --radius A (in Å) or --dataset")
+    return dict.fromkeys(names, 0.0)

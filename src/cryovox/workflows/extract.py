@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cryovox.core.errors import RequestError
 from cryovox.formats import read_labels, read_particles, read_volume, subtomograms
+
+ENDINGS = (".zarr", *subtomograms.HDF5)
 
 
 def extract(
@@ -28,6 +31,8 @@ def extract(
     out
         `NAME.zarr` or `NAME.h5`.
     """
+    if out.suffix.lower() not in ENDINGS:
+        raise RequestError(out, "does not say its format", f"let the name end in {' or '.join(ENDINGS)}")
     volume = read_volume(tomogram, voxel_size)
     found = read_particles(particles, tomogram=volume)
     masks = None if labels is None else read_labels(labels, voxel_size=volume.voxel_size)

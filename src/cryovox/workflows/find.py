@@ -12,12 +12,12 @@ from cryovox.formats import read_volume, scores, write_particles
 from cryovox.models.card import Card, read_card
 from cryovox.picking import PickConfig, pick
 from cryovox.workflows.devices import Device
-from cryovox.workflows.manifest import sha256, versions
+from cryovox.workflows.manifest import Manifest, sha256, versions
 from cryovox.workflows.picks import PickOutput, frame_of, particle_file
 from cryovox.workflows.segment import SegmentConfig, Told, segment
 
 
-def find(
+def find(  # noqa: PLR0913 (the options of a command)
     tomograms: list[Path],
     model: Path,
     out: Path,
@@ -54,20 +54,40 @@ def find(
     )
     picks: dict[str, Particles] = {}
     for name in names:
-        found = scores.read(out / "scores" / f"{name}.zarr")
-        picks[name] = pick(found, picking)
-        flavour = (output or PickOutput()).flavour
-        write_particles(
-            particle_file(out, name),
-            picks[name],
-            tomogram=frame_of(found),
-            tomogram_name=name,
-            flavour=flavour,
-        )
-    card = read_card(model)
-    run = _facts(card, model, segmenting, picking, command, seed, time.monotonic() - began)
-    _report(out, picks, card, picking, run, tables(picks) if tables else [])
+        try:
+            picks[name] = _picked(name, out, picking, output or PickOutput())
+        except Exception as error:
+            if len(names) + len(failures) == 1:
+                raise
+            failures[name] = error
+    if picks:
+        card = read_card(model)
+        run = _facts(card, model, segmenting, picking, command, seed, time.monotonic() - began)
+        _note(out, picks, {**run, "model": str(model), "model_sha256": sha256(model), "device": device})
+        _report(out, picks, card, picking, run, tables(picks) if tables else [])
     return picks, failures
+
+
+def _picked(name: str, out: Path, picking: PickConfig, output: PickOutput) -> Particles:
+    found = scores.read(out / "scores" / f"{name}.zarr")
+    picks = pick(found, picking)
+    write_particles(
+        particle_file(out, name),
+        picks,
+        tomogram=frame_of(found),
+        tomogram_name=name,
+        flavour=output.flavour,
+    )
+    return picks
+
+
+def _note(out: Path, picks: dict[str, Particles], facts: dict[str, Any]) -> None:
+    """Add the picks, and how they were made, to the manifest that the segmentation left."""
+    manifest = Manifest(out, facts)
+    for name, particles in picks.items():
+        file = str(particle_file(out, name).relative_to(out))
+        manifest.entries[name]["particles"] = {"file": file, "count": len(particles)}
+    manifest.write()
 
 
 def _facts(

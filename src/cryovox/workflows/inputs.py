@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cryovox.core.dataset import Contrast
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import Normalisation, detect_contrast, sign_of, statistics
 from cryovox.core.volume import Volume
-from cryovox.formats import is_volume, read_volume, stem
+from cryovox.formats import is_volume, mrc, read_volume, stem
 from cryovox.models.card import Card
 
 SURE = 3.0
@@ -46,13 +48,21 @@ def _behind(pattern: Path, wanted: Callable[[Path], bool]) -> list[Path]:
         return [pattern]
     if any(c in str(pattern) for c in "*?["):
         base = Path(pattern.anchor) if pattern.is_absolute() else Path()
-        matches = sorted(
-            base.glob(str(pattern.relative_to(pattern.anchor) if pattern.is_absolute() else pattern))
-        )
+        below = pattern.relative_to(pattern.anchor) if pattern.is_absolute() else pattern
+        matches = sorted(p for p in base.glob(str(below)) if not p.name.startswith("."))
         if matches:
             return matches
         raise RequestError(pattern, "the pattern matches no file", "check the path")
     raise RequestError(pattern, "there is no such file", "check the path")
+
+
+def frame(path: Path) -> Volume:
+    """Shape and voxel size of a tomogram, without its voxels."""
+    header = mrc.header(path)
+    if header.voxel_size is None:
+        told = header.problems[0] if header.problems else "does not know its voxel size"
+        raise RequestError(path, told, f"mend it: `cryovox convert {path} OUT.mrc --voxel-size A`")
+    return Volume(np.broadcast_to(np.int8(0), header.shape), header.voxel_size)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cryovox.core.atomic import writable_folder
 from cryovox.core.config import Config
@@ -36,6 +37,7 @@ def pick_files(
     *,
     dataset: Path | None = None,
     mask: Path | None = None,
+    voxel_size: float | None = None,
 ) -> tuple[dict[str, Particles], dict[str, Exception]]:
     """Pick from every input and write `out/particles/NAME.star`.
 
@@ -46,7 +48,9 @@ def pick_files(
     dataset
         Names and radii of the labels, for label maps.
     mask
-        Volume that is not 0 where particles may lie.
+        Volume that is not 0 where particles may lie; its voxel size plays no part.
+    voxel_size
+        Edge of a voxel in Å of label maps; wins over their headers.
 
     Returns
     -------
@@ -55,12 +59,15 @@ def pick_files(
     """
     files = expand(inputs, is_pickable)
     species = _species(dataset)
+    allowed = None if mask is None else np.asarray(read_volume(mask, 1.0).data) != 0
     picks: dict[str, Particles] = {}
     failures: dict[str, Exception] = {}
     writable_folder(out / "particles")
     for name, path in files.items():
         try:
-            picks[name] = _one(name, path, out, config, output or PickOutput(), species, mask)
+            picked = _picked(path, config, species, allowed, voxel_size)
+            _write(name, out, *picked, output or PickOutput())
+            picks[name] = picked[0]
         except Exception as error:
             if len(files) == 1:
                 raise
@@ -68,27 +75,24 @@ def pick_files(
     return picks, failures
 
 
-def _one(
-    name: str,
+def _picked(
     path: Path,
-    out: Path,
     config: PickConfig,
-    output: PickOutput,
     species: tuple[Species, ...],
-    mask: Path | None,
-) -> Particles:
-    allowed = None if mask is None else np.asarray(read_volume(mask).data) != 0
+    allowed: NDArray[np.bool_] | None,
+    voxel_size: float | None,
+) -> tuple[Particles, Volume]:
+    """Particles of one file, and a stand-in for its tomogram."""
     if path.suffix == ".zarr":
         found = scores.read(path)
-        picks, frame = pick(found, config, allowed), frame_of(found)
-    else:
-        labels = read_labels(path, species)
-        picks = pick_labels(labels, config, allowed)
-        frame = Volume(labels.data, labels.voxel_size)
-    write_particles(
-        particle_file(out, name), picks, tomogram=frame, tomogram_name=name, flavour=output.flavour
-    )
-    return picks
+        return pick(found, config, allowed), frame_of(found)
+    labels = read_labels(path, species, voxel_size)
+    return pick_labels(labels, config, allowed), Volume(labels.data, labels.voxel_size)
+
+
+def _write(name: str, out: Path, picks: Particles, frame: Volume, output: PickOutput) -> None:
+    flavour = output.flavour
+    write_particles(particle_file(out, name), picks, tomogram=frame, tomogram_name=name, flavour=flavour)
 
 
 def particle_file(out: Path, name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -88,17 +89,19 @@ def segment(
     files = expand(tomograms)
     accelerator = choose_device(device)
     network, card = load_model(model)
-    if len(files) == 1:
-        prepare(next(iter(files.values())), card, config.voxel_size, config.contrast)
+    ready: dict[str, Prepared] = {}
+    if len(files) == 1:  # refused before the folder is made
+        ready = {n: prepare(p, card, config.voxel_size, config.contrast) for n, p in files.items()}
     writable_folder(out)
     network = network.to(accelerator)
     facts = {"command": "segment", "model": str(model), "model_sha256": sha256(model), "device": accelerator}
     manifest = Manifest(out, {**facts, "config": config.model_dump(mode="json")})
+    run = _Run(network, card, out, config, manifest, overwrite, told)
     done: list[str] = []
     failures: dict[str, Exception] = {}
     for name, path in files.items():
         try:
-            _one(name, path, network, card, out, config, manifest, facts["model_sha256"], overwrite, told)
+            run.one(name, ready.get(name) or prepare(path, card, config.voxel_size, config.contrast))
             done.append(name)
         except Exception as error:
             if len(files) == 1:
@@ -107,30 +110,49 @@ def segment(
     return done, failures
 
 
-def _one(
-    name: str,
-    path: Path,
-    network: nn.Module,
-    card: Card,
-    out: Path,
-    config: SegmentConfig,
-    manifest: Manifest,
-    model_hash: str,
-    overwrite: bool,
-    told: Told,
-) -> None:
-    given = prepare(path, card, config.voxel_size, config.contrast)
-    settings = config.model_dump(mode="json", exclude={"batch", "slab_rows"})
-    key = {"input": str(path), "input_sha256": sha256(path), "model_sha256": model_hash, "settings": settings}
-    if not overwrite and manifest.done(name, key):
-        return
-    began = time.monotonic()
-    outputs = {"scores": out / "scores" / f"{name}.zarr", "labels": out / "labels" / f"{name}.mrc"}
-    tiles = tile_plan(card, config)
-    write_scores(network, given, card, tiles, outputs["scores"], lambda n, total: told(name, n, total))
-    write_label_map(scores.read(outputs["scores"]), given.volume, outputs["labels"])
-    facts = {"contrast": given.contrast, "voxel_size": given.volume.voxel_size, "notes": list(given.notes)}
-    manifest.note(name, key, outputs, time.monotonic() - began, **facts)
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What is the same for all tomograms."""
+
+    network: nn.Module
+    card: Card
+    out: Path
+    config: SegmentConfig
+    manifest: Manifest
+    overwrite: bool
+    told: Told
+
+    def one(self, name: str, given: Prepared) -> None:
+        """Score one tomogram, unless an earlier run has done so."""
+        key = {
+            "input": str(given.path),
+            "input_sha256": sha256(given.path),
+            "model_sha256": self.manifest.facts["model_sha256"],
+            "settings": self.config.model_dump(mode="json", exclude={"batch", "slab_rows"}),
+        }
+        if not self.overwrite and self.manifest.done(name, key):
+            return
+        began = time.monotonic()
+        outputs = {
+            "scores": self.out / "scores" / f"{name}.zarr",
+            "labels": self.out / "labels" / f"{name}.mrc",
+        }
+        tiles = tile_plan(self.card, self.config)
+        write_scores(
+            self.network,
+            given,
+            self.card,
+            tiles,
+            outputs["scores"],
+            lambda n, total: self.told(name, n, total),
+        )
+        write_label_map(scores.read(outputs["scores"]), given.volume, outputs["labels"])
+        facts = {
+            "contrast": given.contrast,
+            "voxel_size": given.volume.voxel_size,
+            "notes": list(given.notes),
+        }
+        self.manifest.note(name, key, outputs, time.monotonic() - began, **facts)
 
 
 def tile_plan(card: Card, config: SegmentConfig) -> TilePlan:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from cryovox.core.atomic import replacing, writable_folder
+from cryovox.core.atomic import replacing
 from cryovox.core.config import Config, to_yaml
 from cryovox.core.dataset import Dataset
 from cryovox.core.errors import RequestError
@@ -23,7 +24,8 @@ from cryovox.models.card import Card
 from cryovox.training.loop import LoopConfig
 from cryovox.training.strategies.supervised import SupervisedConfig
 from cryovox.workflows.devices import Device, choose_device
-from cryovox.workflows.manifest import sha256, versions
+from cryovox.workflows.manifest import versions
+from cryovox.workflows.run_folder import check_settings, fingerprint, prepare_folder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +44,7 @@ class NetworkConfig(Config):
     """Network; `cryovox models` lists them."""
     size: str = "s"
     """Row of the table of sizes: `s` trains on two cores, `paper` is as published."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({})
     """Sizes of the network to change, in YAML only."""
     start: Path | None = None
     """Model file whose weights to start from; a head that does not fit is new."""
@@ -99,8 +101,18 @@ def train_supervised(
     dataset = dataset_files.read(data)
     network_options = options(config.network.model, config.network.size, **config.network.options)
     accelerator = choose_device(device)
-    _prepare(out, config, overwrite)
+    if not overwrite:
+        check_settings(out, to_yaml(config))
     training, held = _regions(dataset, config)
+    torch.manual_seed(config.seed)
+    species = len(dataset.species)
+    kind = MODELS[config.network.model]
+    out_channels = species + (kind.activation == "softmax")
+    network = build(config.network.model, network_options, 1, out_channels)
+    if config.network.start is not None:
+        _start(network, config.network.start)
+    card = _card(dataset, config, network, network_options, out_channels, training)
+    prepare_folder(out, to_yaml(config), fingerprint(dataset), overwrite)
     fabric = Fabric(
         accelerator=accelerator,
         devices=devices,
@@ -108,16 +120,6 @@ def train_supervised(
         strategy="ddp" if devices > 1 else "auto",
     )
     fabric.launch()
-    torch.manual_seed(config.seed)
-    species = len(dataset.species)
-    kind = MODELS[config.network.model]
-    out_channels = species + (kind.activation == "softmax")
-    network = build(config.network.model, network_options, 1, out_channels)
-    if config.network.start is not None:
-        from cryovox.models.checkpoint import start_from
-
-        start_from(network, config.network.start)
-    card = _card(dataset, config, network, network_options, out_channels, training)
     job = _Job(config, dataset, card, network, training, held, out, data)
     progress = job.run(fabric, told)
     job.finish(progress)
@@ -164,7 +166,7 @@ class _Job:
             told(now.step, config.loop.steps, share(now, config.loop), loss)
 
         try:
-            with warnings.catch_warnings():
+            with _refusals_of_the_disk(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", category=UserWarning, module=r"lightning_fabric.*")
                 return fit(
                     strategy,
@@ -214,11 +216,11 @@ class _Job:
     def finish(self, progress: Progress) -> None:
         import json
 
-        inputs = {str(e.tomogram): sha256(e.tomogram) for e in self.dataset.entries}
+        noted = json.loads((self.out / "manifest.json").read_text(encoding="utf-8"))
         told = {
             "command": "train supervised",
             "data": str(self.data),
-            "inputs": inputs,
+            "inputs": noted["inputs"],
             "config": self.config.model_dump(mode="json"),
             "versions": versions(),
             "steps": progress.step,
@@ -230,22 +232,33 @@ class _Job:
             beside.write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 
-def _prepare(out: Path, config: TrainConfig, overwrite: bool) -> None:
-    """Make the run folder ready; a run of another config is not mixed with this one."""
-    from cryovox.core.atomic import discard
-    from cryovox.training.state import NAME
+def _start(network: nn.Module, path: Path) -> None:
+    from safetensors import SafetensorError
 
-    writable_folder(out)
-    settings = out / "config.yaml"
-    text = to_yaml(config)
-    if overwrite:
-        for name in (NAME, "model.safetensors", "metrics.csv", "manifest.json"):
-            discard(out / name)
-    elif settings.exists() and settings.read_text(encoding="utf-8") != text:
-        told = "holds a run with other settings"
-        raise RequestError(settings, told, "choose another --out, or start anew with --overwrite")
-    with replacing(settings) as beside:
-        beside.write_text(text, encoding="utf-8")
+    from cryovox.models.checkpoint import start_from
+
+    try:
+        start_from(network, path)
+    except SafetensorError as error:
+        told = f"its weights cannot be read ({str(error)[:200]})"
+        raise RequestError(path, told, "the file is damaged; copy it again") from None
+
+
+@contextmanager
+def _refusals_of_the_disk() -> Iterator[None]:
+    """Turn what safetensors says of a full disk into the OSError that it is."""
+    import os
+    import re
+
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from None
 
 
 def _step_so_far(out: Path) -> int:

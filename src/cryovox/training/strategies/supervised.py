@@ -68,7 +68,8 @@ class Supervised(Strategy):
             else config.loss
         )
         if chosen not in table:
-            told = f"{chosen!r} does not fit {name}, which answers with a {'heatmap' if self.heatmap else 'mask'}"
+            kind = "heatmap" if self.heatmap else "mask"
+            told = f"{chosen!r} does not fit {name}, which answers with a {kind}"
             raise RequestError("--loss", told, f"choose one of {', '.join(table)}")
         self.loss, self.hidden = table[chosen], heatmap_hidden if self.heatmap else mask_hidden
 

@@ -1,0 +1,62 @@
+"""What a run folder is made from, so that two runs are never mixed in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cryovox.core.atomic import discard, replacing, writable_folder
+from cryovox.core.dataset import Dataset
+from cryovox.core.errors import RequestError
+from cryovox.formats import dataset as dataset_files
+from cryovox.workflows.manifest import sha256
+
+ANEW = "choose another --out, or start anew with --overwrite"
+
+
+def fingerprint(dataset: Dataset) -> dict[str, Any]:
+    """What a training is made from: everything that `dataset.yaml` says, with hashes in place of paths."""
+    told: dict[str, Any] = dataset.model_dump(mode="json")
+    for row, entry in zip(told["entries"], dataset.entries, strict=True):
+        for name in dataset_files.FILES:
+            path: Path | None = getattr(entry, name)
+            row[name] = None if path is None else sha256(path)
+    return told
+
+
+def check_settings(out: Path, config: str) -> None:
+    """Refuse a folder that holds a run of another config (as YAML)."""
+    settings = out / "config.yaml"
+    if settings.exists() and settings.read_text(encoding="utf-8") != config:
+        raise RequestError(settings, "holds a run with other settings", ANEW)
+
+
+def prepare_folder(out: Path, config: str, inputs: dict[str, Any], overwrite: bool) -> None:
+    """Make the run folder ready; a run on other data is not mixed with this one.
+
+    Parameters
+    ----------
+    config
+        Settings as YAML.
+    inputs
+        What :func:`fingerprint` gives.
+    overwrite
+        Remove what another run left.
+    """
+    from cryovox.training.state import NAME
+
+    writable_folder(out)
+    manifest = out / "manifest.json"
+    if overwrite:
+        for name in (NAME, "model.safetensors", "metrics.csv", "manifest.json"):
+            discard(out / name)
+    elif manifest.exists():
+        noted = json.loads(manifest.read_text(encoding="utf-8")).get("inputs")
+        if isinstance(noted, dict) and "entries" in noted and noted != inputs:
+            raise RequestError(manifest, "tells of a run on other data", ANEW)
+    with replacing(out / "config.yaml") as beside:
+        beside.write_text(config, encoding="utf-8")
+    if not manifest.exists():
+        with replacing(manifest) as beside:
+            beside.write_text(json.dumps({"inputs": inputs}, indent=1), encoding="utf-8")

@@ -1,0 +1,192 @@
+import bz2
+import gzip
+import json
+
+import mrcfile
+import numpy as np
+import pytest
+
+from cryovox.formats import read_particles, read_volume, subtomograms
+
+
+def test_doctor_on_a_real_tomogram(cli, shared_data, tmp_path):
+    tomogram = shared_data / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz"
+    told = cli("doctor", tomogram, "--json", tmp_path / "findings.json")
+    assert told.code == 0
+    assert "dark" in told.out
+    assert "31.36" in told.out
+    findings = json.loads((tmp_path / "findings.json").read_text())[str(tomogram)]
+    assert not [f for f in findings if f["level"] == "error"]
+
+
+def test_doctor_on_broken_files(cli, shared_data):
+    edge = shared_data / "mrc_edge"
+    for name in ("empty1.map", "header_only.mrc", "test_data_corrupt_header.map"):
+        cli("doctor", edge / name).refused(name)
+    told = cli("doctor", edge)
+    assert told.code == 1
+    assert "failed: empty1" in told.err
+
+
+def test_doctor_names_what_mends_it(cli, make_mrc, noise, model, tmp_path):
+    noise[5, 5, 5] = np.nan
+    cases = {
+        "nan": (make_mrc("nan.mrc", noise), "--fill-nan"),
+        "size": (make_mrc("size.mrc", np.zeros_like(noise) + noise[0, 0, 0], 0.0), "voxel"),
+        "flat": (make_mrc("flat.mrc", np.zeros_like(noise)), "no two voxels differ"),
+        "odd": (make_mrc("odd.mrc", np.nan_to_num(noise), (14.0, 14.0, 20.0)), "20"),
+    }
+    for path, words in cases.values():
+        told = cli("doctor", path)
+        assert told.code == 0, path
+        assert words in told.out, told.out
+    told = cli("doctor", make_mrc("other.mrc", np.nan_to_num(noise), 10.0), "--model", model)
+    assert "model" in told.out
+    assert "14" in told.out
+    assert cli("doctor", cases["size"][0], "--voxel-size", 9).code == 0
+    cli("doctor", cases["nan"][0], "--model", tmp_path / "none").refused("none")
+
+
+def test_convert_mends_volumes(cli, make_mrc, noise, tmp_path):
+    noise[5, 5, 5:7] = np.nan
+    source, target = make_mrc("in.mrc", noise), tmp_path / "new" / "out.mrc.gz"
+    cli("convert", source, target, "--resample", 20).refused("NaN", "--fill-nan")
+    told = cli("convert", source, target, "--fill-nan", "--invert", "--verify")
+    assert told.code == 0
+    assert all(words in told.out for words in ("2 values filled", "inverted", "verified", "24 x 32 x 40"))
+    volume = read_volume(target)
+    expected = -np.where(np.isnan(noise), np.nanmean(noise), noise)
+    assert np.allclose(volume.data, expected)
+    assert volume.voxel_size == 14
+    half = tmp_path / "half.mrc"
+    assert cli("convert", target, half, "--resample", 28, "--verify").code == 0
+    with mrcfile.open(half) as file:
+        assert file.data.shape == (12, 16, 20)
+        assert float(file.voxel_size.x) == pytest.approx(28)
+
+
+def test_convert_gives_a_voxel_size(cli, make_mrc, noise, tmp_path):
+    source, target = make_mrc("in.mrc", noise, 0.0), tmp_path / "out.mrc"
+    cli("convert", source, target).refused("--voxel-size")
+    assert cli("convert", source, target, "--voxel-size", 9.5).code == 0
+    assert read_volume(target).voxel_size == 9.5
+
+
+def test_convert_does_not_overwrite(cli, tomogram, make_mrc, noise, tmp_path):
+    target = tmp_path / "out.mrc"
+    assert cli("convert", tomogram, target).code == 0
+    before = target.read_bytes()
+    other = make_mrc("other.mrc", noise)
+    cli("convert", other, target).refused("out.mrc", "--overwrite")
+    assert target.read_bytes() == before
+    assert cli("convert", other, target, "--overwrite").code == 0
+    assert target.read_bytes() != before
+    cli("convert", target, target, "--overwrite").refused("input itself")
+    assert read_volume(target).shape == noise.shape
+    cli("convert", tomogram, tmp_path, "--overwrite").refused(tmp_path)
+
+
+def test_convert_knows_what_cannot_be(cli, tomogram, phantoms, tmp_path):
+    cli("convert", tomogram, tmp_path / "out.star").refused("out.star", "known endings")
+    cli("convert", tomogram, tmp_path / "out.tif").refused("out.tif", ".mrc")
+    cli("convert", tmp_path / "none.mrc", tmp_path / "out.mrc").refused("none.mrc", "no such file")
+    star = phantoms / "particles" / "phantom_03.star"
+    cli("convert", star, tmp_path / "out.csv").refused("--tomogram")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_particles_there_and_back(cli, phantoms, tomogram, make_mrc, noise, tmp_path):
+    star, table, back = phantoms / "particles/phantom_03.star", tmp_path / "a.csv", tmp_path / "b.star"
+    more = ("--tomogram", tomogram, "--verify")
+    assert "verified" in cli("convert", star, table, *more).out
+    assert "16 particles" in cli("convert", table, back, *more).out
+    volume = read_volume(tomogram)
+    first, last = (read_particles(p, tomogram=volume) for p in (star, back))
+    assert np.allclose(first.positions, last.positions, atol=2e-3)
+    assert first.species.tolist() == last.species.tolist()
+    assert np.allclose(first.rotations, last.rotations, atol=1e-5)
+    old = tmp_path / "c.star"
+    assert cli("convert", table, old, *more, "--flavour", "relion3", "--out-voxel-size", 7).code == 0
+    assert np.allclose(read_particles(old).positions, first.positions, atol=2e-3)
+    assert cli("convert", table, tmp_path / "d.star", "--flavour", "relion9").code == 2
+    lost = make_mrc("lost.mrc", noise, 0.0)
+    cli("convert", star, tmp_path / "e.csv", "--tomogram", lost).refused("lost.mrc", "--voxel-size")
+
+
+@pytest.mark.parametrize("name", ["set.zarr", "set.h5"])
+def test_extract(cli, phantoms, tomogram, tmp_path, name):
+    if name.endswith("h5"):
+        pytest.importorskip("h5py")
+    particles, out = phantoms / "particles" / "phantom_03.star", tmp_path / name
+    labels = ("--labels", phantoms / "labels" / "phantom_03.mrc")
+    told = cli("extract", particles, tomogram, "--box", 16, "--out", out, *labels)
+    assert told.code == 0
+    found = subtomograms.read(out)
+    assert f"{len(found)} subtomograms" in told.out
+    assert f"{16 - len(found)} too close" in told.out
+    assert found.images.shape[1:] == found.masks.shape[1:] == (16, 16, 16)
+    z, y, x = found.corners[0]
+    volume = read_volume(tomogram)
+    assert np.array_equal(found.images[0], volume.data[z : z + 16, y : y + 16, x : x + 16])
+    cli("extract", particles, tomogram, "--box", 8, "--out", out).refused(name, "--overwrite")
+    again = ("--box", 16, "--pad", "--overwrite")
+    assert cli("extract", particles, tomogram, "--out", out, *again).code == 0
+    assert len(subtomograms.read(out)) == 16
+
+
+def test_extract_refuses(cli, phantoms, tomogram, tmp_path):
+    particles = phantoms / "particles" / "phantom_03.star"
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "precious").write_text("words")
+
+    def extract(out, box=8, *args):
+        return cli("extract", particles, tomogram, "--box", box, "--out", tmp_path / out, *args)
+
+    extract("results").refused("results", "already")
+    extract("results", 8, "--overwrite").refused("results", ".zarr")
+    assert (tmp_path / "results" / "precious").read_text() == "words"
+    extract("a.zarr", 0).refused("--box")
+    extract("a.zarr", 500).refused("--box", "500")
+    far = tmp_path / "far.csv"
+    far.write_text("x,y,z\n9000,9000,9000\n")
+    cli("extract", far, tomogram, "--box", 8, "--out", tmp_path / "a.zarr").refused("none of 1")
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def test_models(cli, model, tmp_path):
+    told = cli("models", "--json", tmp_path / "list.json")
+    names = {row["network"] for row in json.loads((tmp_path / "list.json").read_text())}
+    assert {"mvgformer", "voxresnet", "deepfinder", "heatmap-unet"} <= names
+    assert all(name in told.out for name in names)
+    told = cli("models", model, "--json", tmp_path / "card.json")
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["network"] == "heatmap-unet"
+    assert card["voxel_size"] == 14
+    assert [s["name"] for s in card["species"]] == ["capsid", "dumbbell"]
+    assert card["training"]["steps"] == 3
+    assert "heatmap-unet" in told.out
+
+
+def test_pick_reads_label_maps_whose_header_says_nothing(cli, phantoms, make_mrc, tmp_path):
+    with mrcfile.open(phantoms / "labels" / "phantom_03.mrc") as file:
+        labels = make_mrc("lost.mrc", file.data, 0.0)
+    args = ("pick", labels, "--out", tmp_path, "--dataset", phantoms)
+    cli(*args).refused("--voxel-size")
+    assert cli(*args, "--voxel-size", 14, "--json", tmp_path / "n.json").code == 0
+    whole = sum(row["particles"] for row in json.loads((tmp_path / "n.json").read_text()))
+    mask = np.zeros((32, 64, 64), np.int8)
+    mask[:, :, :32] = 1
+    half = make_mrc("mask.mrc", mask, 0.0)
+    assert cli(*args, "--voxel-size", 14, "--mask", half, "--json", tmp_path / "n.json").code == 0
+    assert 0 < sum(row["particles"] for row in json.loads((tmp_path / "n.json").read_text())) < whole
+    cli(*args, "--voxel-size", 14, "--mask", make_mrc("m2.mrc", mask[:9], 14.0)).refused("--mask", "shape")
+
+
+def test_pick_refuses_a_tomogram(cli, tomogram, tmp_path):
+    cli("pick", tomogram, "--out", tmp_path / "out").refused("phantom_03.mrc", "is this a tomogram")
+
+
+def test_packed_volumes(cli, tomogram, tmp_path):
+    for name, module in (("a.mrc.gz", gzip), ("a.mrc.bz2", bz2)):
+        assert cli("convert", tomogram, tmp_path / name, "--verify").code == 0
+        assert module.decompress((tmp_path / name).read_bytes())[208:211] == b"MAP"

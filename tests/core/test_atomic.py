@@ -1,0 +1,96 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from cryovox.core.atomic import discard, replacing, writable_folder
+from cryovox.core.errors import RequestError, RunError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_the_file_appears_when_the_block_ends(tmp_path):
+    path = tmp_path / "deep" / "out.mrc"
+    with replacing(path) as beside:
+        assert beside.suffix == ".mrc"
+        beside.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert names(path.parent) == ["out.mrc"]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_nothing_half_written_stays_and_the_old_survives(tmp_path, folder):
+    path = tmp_path / "out"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), replacing(path) as beside:  # noqa: PT012
+        if folder:
+            beside.mkdir()
+            (beside / "part").write_text("half")
+        else:
+            beside.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("before", ["file", "folder", "nothing"])
+@pytest.mark.parametrize("after", ["file", "folder"])
+def test_files_and_folders_replace_each_other(tmp_path, before, after):
+    path = tmp_path / "out"
+    if before == "file":
+        path.write_text("old")
+    if before == "folder":
+        path.mkdir()
+        (path / "old").touch()
+    with replacing(path) as beside:
+        if after == "file":
+            beside.write_text("new")
+        else:
+            beside.mkdir()
+            (beside / "new").touch()
+    assert names(tmp_path) == ["out"]
+    assert (names(path) == ["new"]) if after == "folder" else (path.read_text() == "new")
+
+
+def test_a_folder_is_not_lost_to_a_block_that_wrote_nothing(tmp_path):
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(FileNotFoundError), replacing(path):
+        pass
+    assert names(path) == ["old"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_a_run_error(tmp_path, code):
+    with pytest.raises(RunError, match="disk is full"), replacing(tmp_path / "out") as beside:  # noqa: PT012
+        beside.write_text("half")
+        raise OSError(code, os.strerror(code))
+    assert names(tmp_path) == []
+
+
+def test_other_errors_pass(tmp_path):
+    with pytest.raises(PermissionError), replacing(tmp_path / "out"):
+        raise PermissionError(errno.EACCES, "no")
+
+
+def test_discard_leaves_the_target_of_a_link(tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(kept)
+    discard(link)
+    discard(tmp_path / "never there")
+    assert names(tmp_path) == ["kept"]
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    assert writable_folder(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(RequestError, match="cannot be written"):
+        writable_folder(tmp_path / "file" / "below")
+    assert names(tmp_path / "a" / "b") == []

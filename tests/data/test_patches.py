@@ -1,0 +1,226 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cryovox.core.intensity import Normalisation
+from cryovox.core.particles import Species
+from cryovox.data.patches import PatchConfig, TargetSpec, cut, draw_corner, mask_target
+from cryovox.data.sources import Source, hold_out
+from cryovox.data.targets import UNKNOWN
+
+A, B = Species(name="a", label=1, radius=30.0), Species(name="b", label=2, radius=50.0)
+MASK, HEAT, HEAT2 = TargetSpec("mask"), TargetSpec("heatmap"), TargetSpec("heatmap", 2)
+
+
+def source(positions=((10.0, 20, 30),), channels=None, shape=(24, 48, 56), bounds=None, **more) -> Source:
+    positions = np.array(positions, dtype=float).reshape(-1, 3)
+    given = {
+        "name": "t",
+        "data": np.arange(np.prod(shape), dtype=np.float32).reshape(shape),
+        "voxel_size": 10.0,
+        "normalise": Normalisation(0.0, 1.0),
+        "bounds": bounds or tuple((0, n) for n in shape),
+        "species": (A, B),
+        "positions": positions,
+        "channels": np.zeros(len(positions), np.intp) if channels is None else np.array(channels),
+        "labels": None,
+        "searched": None,
+        "exhaustive": np.ones(2, bool),
+    }
+    return Source(**(given | more))
+
+
+def test_a_cut_holds_the_voxels_at_its_corner():
+    given = source(normalise=Normalisation(5.0, 2.0, -1))
+    patch = cut(given, (3, 4, 5), 16, MASK)
+    assert np.array_equal(patch.image, -(given.data[3:19, 4:20, 5:21] - 5) / 2)
+    assert not patch.target[:, :8].any()
+    assert cut(given, (3, 10, 20), 16, MASK).target[7, 10, 10] == 1
+
+
+def test_a_small_tomogram_is_mirrored_and_what_is_outside_unknown():
+    given = source([[4.0, 5, 6]], shape=(8, 10, 12))
+    patch = cut(given, (0, 0, 0), 24, MASK)
+    assert np.array_equal(patch.image[:8, :10, :12], given.data)
+    assert np.array_equal(patch.image[8:15, :10, :12], given.data[-2::-1])
+    assert np.array_equal(patch.image[:8, :10, 12:23], given.data[:, :, -2::-1])
+    assert (patch.target[8:] == UNKNOWN).all()
+    assert (patch.target[:, 10:] == UNKNOWN).all()
+    assert (patch.target[:8, :10, :12] != UNKNOWN).all()
+    heat = cut(given, (0, 0, 0), 24, HEAT2)
+    assert heat.known[:, :4, :5, :6].all()
+    assert not heat.known[:, 4:].any()
+    assert heat.known.sum() == 2 * 4 * 5 * 6
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_tomogram_and_any_corner_can_be_cut(data):
+    shape = tuple(data.draw(st.integers(8, 40)) for _ in range(3))
+    corner = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
+    at = [data.draw(st.floats(-0.5, n - 0.5)) for n in shape]
+    given = source([at], shape=shape, exhaustive=np.array([data.draw(st.booleans()), True]))
+    spec = data.draw(st.sampled_from([MASK, HEAT, HEAT2]))
+    patch = cut(given, corner, 16, spec)
+    assert patch.image.shape == (16, 16, 16)
+    n = 16 // spec.output_stride
+    assert patch.target.shape == patch.known.shape == ((16,) * 3 if spec is MASK else (2, n, n, n))
+    ends = [min(16, n - c) for n, c in zip(shape, corner, strict=True)]
+    window = tuple(slice(c, c + e) for c, e in zip(corner, ends, strict=True))
+    assert np.array_equal(patch.image[: ends[0], : ends[1], : ends[2]], given.data[window])
+    assert np.isin(patch.image, given.data).all()
+
+
+def centre(weights: np.ndarray) -> np.ndarray:
+    return (np.indices(weights.shape).reshape(3, -1) * weights.ravel()).sum(1) / weights.sum()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.tuples(*[st.floats(14, 17.9)] * 3), st.sampled_from([1, 2]))
+def test_targets_are_centred_on_the_particle_to_a_fraction_of_a_voxel(at, stride):
+    given = source([at], [1], shape=(40, 40, 40))
+    patch = cut(given, (1, 2, 0), 32, TargetSpec("heatmap", stride))
+    assert patch.target[0].max() == 0
+    found = stride * centre(patch.target[1].astype(float)) + (stride - 1) / 2 + np.array([1, 2, 0])
+    assert np.abs(found - at).max() < 0.05
+
+
+def test_stride_two_peaks_where_two_voxels_meet():
+    # output voxel i is centred at input 2 i + 1 / 2
+    patch = cut(source([[8.5, 12.5, 4.5]], shape=(24, 24, 24)), (0, 0, 0), 24, HEAT2)
+    assert patch.target[0, 4, 6, 2] == 1
+
+
+def test_heatmap_of_an_exhaustive_source_is_known_throughout():
+    assert cut(source(), (0, 8, 16), 24, HEAT).known.all()
+
+
+def test_heatmap_where_one_species_was_not_searched_exhaustively():
+    given = source(
+        [[12.0, 12, 12], [12.0, 12, 20]],
+        [0, 1],
+        shape=(24, 24, 48),
+        exhaustive=np.array([False, True]),
+    )
+    patch = cut(given, (0, 0, 0), 24, HEAT, rim=1.5)
+    far = np.linalg.norm(np.moveaxis(np.indices((24, 24, 24)), 0, -1) - 12, axis=-1)
+    rival = np.linalg.norm(np.moveaxis(np.indices((24, 24, 24)), 0, -1) - [12, 12, 20], axis=-1)
+    assert np.array_equal(patch.known[0], (far <= 4.5) | (rival <= 5))
+    assert patch.known[1].all()
+    # the rim is known background, the far side of the patch is not
+    assert patch.target[0][(far > 4) & (far <= 4.5)].max() < 0.02
+    assert not patch.known[0, 0, 0, 0]
+
+
+def test_mask_outside_the_rim_is_unknown_where_not_exhaustive():
+    given = source([[12.0, 12, 12]], shape=(24, 24, 24), exhaustive=np.array([False, True]))
+    far = np.linalg.norm(np.moveaxis(np.indices((24, 24, 24)), 0, -1) - 12, axis=-1)
+    patch = cut(given, (0, 0, 0), 24, MASK, rim=1.5)
+    assert (patch.target[far <= 3] == 1).all()
+    assert (patch.target[(far > 3) & (far <= 7.5)] == 0).all()  # 1.5 radii of the largest species
+    assert (patch.target[far > 7.5] == UNKNOWN).all()
+    assert np.array_equal(patch.known, patch.target != UNKNOWN)
+    assert (cut(replace(given, exhaustive=np.ones(2, bool)), (0, 0, 0), 24, MASK).target != UNKNOWN).all()
+
+
+@pytest.mark.parametrize("spec", [MASK, HEAT, HEAT2])
+def test_outside_the_box_and_the_searched_mask_nothing_is_known(spec):
+    searched = np.ones((24, 48, 56), bool)
+    searched[:, :, 24:] = False
+    given = source(bounds=((4, 24), (0, 48), (0, 56)), searched=searched)
+    patch = cut(given, (0, 8, 16), 24, spec)
+    s = spec.output_stride
+    known = patch.known if spec is MASK else patch.known[0]
+    expected = np.zeros((24, 24, 24), bool)
+    expected[4:, :, :8] = True
+    assert np.array_equal(known, expected[::s, ::s, ::s])
+
+
+def test_label_maps_are_cut_as_they_are():
+    labels = np.zeros((24, 48, 56), np.uint8)
+    labels[5:9, 10:14, 20:24] = 2
+    patch = cut(source(labels=labels), (2, 8, 16), 16, MASK)
+    assert np.array_equal(patch.target, labels[2:18, 8:24, 16:32])
+
+
+def test_the_target_of_a_box_is_that_of_its_cubes():
+    given = source([[10.0, 20, 30], [12.0, 30, 33]], [0, 1], exhaustive=np.array([False, False]))
+    whole = mask_target(given, (0, 8, 16), (24, 40, 32))
+    assert whole.shape == (24, 40, 32)
+    assert np.array_equal(whole[:16, 16:32, :16], cut(given, (0, 24, 16), 16, MASK).target)
+    assert set(np.unique(whole)) == {0, 1, 2, UNKNOWN}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_corners_stay_inside_the_region(data):
+    shape = tuple(data.draw(st.integers(8, 60)) for _ in range(3))
+    low = [data.draw(st.integers(0, n - 1)) for n in shape]
+    bounds = tuple((a, data.draw(st.integers(a + 1, n))) for a, n in zip(low, shape, strict=True))
+    at = [data.draw(st.floats(a - 0.5, b - 0.51)) for a, b in bounds]
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    found, corner = draw_corner([source([at], shape=shape, bounds=bounds)], PatchConfig(), 16, rng)
+    for c, (a, b) in zip(corner, bounds, strict=True):
+        assert a <= c <= max(a, b - 16)
+    assert cut(found, corner, 16, MASK).known.any()
+
+
+def test_foreground_patches_hold_a_particle_and_rare_species_are_drawn_as_often():
+    many = np.random.default_rng(0).uniform(20, 70, (50, 3))
+    given = source(np.r_[many, [[60.0, 60, 60]]], [0] * 50 + [1], shape=(90, 90, 90))
+    rng = np.random.default_rng(1)
+    config = PatchConfig(foreground=1, jitter=0.1)
+    hits = 0
+    for _ in range(200):
+        _, corner = draw_corner([given], config, 16, rng)
+        offset = given.positions - corner
+        held = ((offset >= 0) & (offset < 16)).all(1)
+        assert held.any()
+        hits += held[50]
+    assert 80 <= hits <= 140
+    plain = PatchConfig(foreground=1, jitter=0.1, balance=False)
+    corners = [np.array(draw_corner([given], plain, 16, rng)[1]) for _ in range(200)]
+    assert sum(((given.positions[50] - c >= 0) & (given.positions[50] - c < 16)).all() for c in corners) < 60
+
+
+def test_background_is_drawn_from_regions_by_their_size():
+    small = source(name="s", bounds=((0, 8), (0, 48), (0, 7)))
+    large = source(name="l", bounds=((0, 8), (0, 48), (0, 49)))
+    rng = np.random.default_rng(0)
+    drawn = [draw_corner([small, large], PatchConfig(foreground=0), 8, rng)[0].name for _ in range(400)]
+    assert 25 <= drawn.count("s") <= 80
+    assert draw_corner([source([])], PatchConfig(foreground=1), 8, rng)[0].name == "t"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 999),
+    st.integers(2, 60),
+    st.sampled_from([0.1, 0.2, 0.5]),
+    st.tuples(st.integers(60, 90), st.integers(40, 90), st.integers(40, 90)),
+)
+def test_hold_out_shares_no_particle_and_never_cuts_z(seed, n, fraction, shape):
+    rng = np.random.default_rng(seed)
+    given = source(rng.uniform(0, np.array(shape) - 1, (n, 3)), shape=shape)
+    (kept,), (held,) = hold_out([given], fraction)
+    assert kept.bounds[0] == held.bounds[0] == (0, shape[0])
+    axis = 1 if shape[1] >= shape[2] else 2
+    assert kept.bounds[3 - axis] == held.bounds[3 - axis]
+    assert 0 == kept.bounds[axis][0] < kept.bounds[axis][1] <= held.bounds[axis][0]
+    assert held.bounds[axis][0] < held.bounds[axis][1] == shape[axis]
+    assert not (kept.inside() & held.inside()).any()
+    here, there = given.positions[kept.inside(), axis], given.positions[held.inside(), axis]
+    if len(here) and kept.bounds[axis][1] > 1:
+        assert there.min() - here.max() >= 5  # the radius of the largest species
+    # rounding the cut to voxels moves at most the few particles at the cut
+    at_cut = (np.abs(given.positions[:, axis] - held.bounds[axis][0]) <= 1).sum()
+    assert abs(len(there) - max(1, round(fraction * n))) <= at_cut
+
+
+def test_hold_out_of_a_region_without_particles_goes_by_length():
+    (kept,), (held,) = hold_out([source([], shape=(80, 20, 50))], 0.2)
+    assert kept.bounds == ((0, 80), (0, 20), (0, 35))
+    assert held.bounds == ((0, 80), (0, 20), (40, 50))

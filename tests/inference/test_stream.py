@@ -1,0 +1,215 @@
+import numpy as np
+import pytest
+import torch
+from monai.inferers import sliding_window_inference
+from torch import nn
+
+from cryovox.core.intensity import Normalisation
+from cryovox.inference.stream import TilePlan, score, stream
+
+PLAIN = Normalisation(0.0, 1.0)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+class Own(nn.Module):
+    """A network from a function; its weight serves to find the device."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def volume(shape, seed=0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def collect(network, data, tiles, normalise=PLAIN):
+    blocks = []
+    stream(network.eval(), data, normalise, tiles, lambda first, block: blocks.append((first, block)))
+    return np.concatenate([b for _, b in blocks], axis=1), blocks
+
+
+def direct(network, data, activation="sigmoid") -> np.ndarray:
+    with torch.inference_mode():
+        out = network(torch.from_numpy(data)[None, None])
+        out = out.sigmoid() if activation == "sigmoid" else out.softmax(1)[:, 1:]
+    return out[0].numpy()
+
+
+@pytest.mark.parametrize("shape", [(7, 21, 33), (40, 17, 16), (1, 9, 31), (3, 3, 3)])
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+def test_a_pointwise_network_is_what_it_is_without_tiles(shape, activation):
+    network, data = nn.Conv3d(1, 3, 1), volume(shape)
+    for overlap in (0.0, 0.3, 0.5):
+        found, _ = collect(network, data, TilePlan(16, overlap, 1, activation))
+        assert found.shape == (3 if activation == "sigmoid" else 2, *shape)
+        assert np.abs(found - direct(network, data, activation)).max() < 1e-5
+
+
+def test_it_agrees_with_the_sliding_window_of_monai():
+    network, data = nn.Sequential(nn.Conv3d(1, 2, 1), nn.Sigmoid()), volume((20, 30, 25))
+    with torch.inference_mode():
+        theirs = sliding_window_inference(
+            torch.from_numpy(data)[None, None], (16, 16, 16), 2, network, overlap=0.5, mode="gaussian"
+        )
+    ours, _ = collect(Own(lambda x: network(x).logit()), data, TilePlan(16, 0.5, 1, "sigmoid"))
+    assert np.abs(ours - theirs[0].numpy()).max() < 1e-5
+
+
+def test_grey_values_are_normalised():
+    data = (100 + 5 * volume((9, 9, 9))).astype(np.float16)
+    network = nn.Conv3d(1, 1, 1)
+    normalise = Normalisation(100.0, 5.0, -1)
+    found, _ = collect(network, data, TilePlan(8, 0.5, 1, "sigmoid"), normalise)
+    assert np.abs(found - direct(network, normalise(data))).max() < 1e-5
+
+
+@pytest.mark.parametrize("overlap", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_no_seams_on_a_constant_field(overlap, stride):
+    pool = nn.AvgPool3d(stride)
+    data = np.full((37, 29, 41), 0.7, np.float32)
+    found, _ = collect(Own(lambda x: pool(x)), data, TilePlan(16, overlap, stride, "sigmoid"))
+    assert np.abs(found - 1 / (1 + np.exp(-0.7))).max() <= 1e-5
+
+
+def test_a_position_that_depends_on_the_tile_blends_without_a_jump():
+    # the answer of this network is its place in the tile, the worst that can happen to a seam
+    ramp = torch.linspace(-1, 1, 16)[:, None, None].expand(16, 16, 16)
+    network = Own(lambda x: ramp.expand(x.shape))
+    found, _ = collect(network, volume((64, 16, 16)), TilePlan(16, 0.5, 1, "sigmoid"))
+    assert np.abs(np.diff(found[0], axis=0)).max() < 0.1
+    hard, _ = collect(network, volume((64, 16, 16)), TilePlan(16, 0.0, 1, "sigmoid"))
+    assert np.abs(np.diff(hard[0], axis=0)).max() > 0.4
+
+
+def blob(centre, shape, sigma=3.0) -> np.ndarray:
+    grid = np.moveaxis(np.indices(shape), 0, -1)
+    return np.exp(-0.5 * (np.linalg.norm(grid - centre, axis=-1) / sigma) ** 2).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(31, 40, 45), (32, 41, 44)])
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_maps_of_a_head_with_a_stride_are_aligned(shape, stride):
+    centre, voxel = np.array([14.3, 22.8, 17.1]), 10.0
+    pool = nn.AvgPool3d(stride)
+    network = Own(lambda x: pool(x).clamp(1e-6, 1 - 1e-6).logit())
+    found, _ = collect(network, blob(centre, shape), TilePlan(16, 0.5, stride, "sigmoid"))
+    assert found.shape == (1, *(-(-n // stride) for n in shape))
+    weights = np.where(found[0] > 1e-3, found[0], 0).astype(np.float64)
+    at = (np.indices(weights.shape).reshape(3, -1) * weights.ravel()).sum(1) / weights.sum()
+    # voxel i of the map lies at (s i + (s - 1) / 2) voxels of the tomogram
+    angstrom = at * stride * voxel + (stride - 1) / 2 * voxel
+    assert np.abs(angstrom - centre * voxel).max() < 0.05 * voxel
+
+
+def deep(stride: int = 1) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 2, 3, padding=1), nn.AvgPool3d(stride)
+    )
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shape", [(45, 19, 21), (8, 20, 16)])
+def test_the_result_does_not_depend_on_batch_or_slab(shape, stride):
+    network, data = deep(stride), volume(shape)
+    reference, _ = collect(network, data, TilePlan(16, 0.5, stride, "sigmoid", batch=1, rows=1))
+    for batch, rows in ((3, 1), (8, 2), (1, 3), (3, 99)):
+        found, _ = collect(network, data, TilePlan(16, 0.5, stride, "sigmoid", batch=batch, rows=rows))
+        assert np.abs(found - reference).max() <= 1e-6
+
+
+def test_tiled_is_untiled_where_the_border_of_a_tile_weighs_nothing():
+    # the network sees 2 voxels far; only tiles weighted little see less than that around a voxel
+    network, data = deep(), volume((40, 40, 40))
+    whole = direct(network, data)
+    for tile in (16, 32):
+        found, _ = collect(network, data, TilePlan(tile, 0.5, 1, "sigmoid"))
+        inner = np.abs(found - whole)[:, 4:-4, 4:-4, 4:-4]
+        assert inner.mean() < 1e-3
+        # voxels that no tile has within 2 voxels of its border are exact
+        far = np.ones(40, bool)
+        for start in range(-(tile // 4), 40, tile // 2):
+            for edge in (start, start + tile):
+                far[max(0, edge - 2) : max(0, edge + 2)] = False
+        far[:4] = far[-4:] = False
+        assert far.sum() >= 16
+        exact = np.abs(found - whole)[:, far][:, :, far][:, :, :, far]
+        assert exact.max() < 1e-4
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize(("size", "stride"), [(70, 1), (71, 2), (5, 1), (16, 2)])
+def test_blocks_come_in_order_cover_z_once_and_are_slabs(rows, size, stride):
+    pool = nn.AvgPool3d(stride)
+    tiles = TilePlan(16, 0.5, stride, "sigmoid", rows=rows)
+    found, blocks = collect(Own(lambda x: pool(x)), volume((size, 18, 20)), tiles)
+    planes = [first + i for first, block in blocks for i in range(block.shape[1])]
+    assert planes == list(range(-(-size // stride)))
+    # what is held at once is at most a slab: the rows of tiles, 8 voxels apart
+    assert max(b.shape[1] for _, b in blocks) <= (16 + 8 * (rows - 1)) // stride
+    assert all(b.shape[2:] == (-(-18 // stride), -(-20 // stride)) for _, b in blocks)
+    assert found.dtype == np.float32
+
+
+class Watched:
+    """An array on disk that notes how many planes are read at once."""
+
+    def __init__(self, data):
+        self.data, self.shape, self.most = data, data.shape, 0
+
+    def __getitem__(self, key):
+        part = self.data[key]
+        self.most = max(self.most, part.shape[0])
+        return part
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_only_slabs_are_read(rows):
+    data = Watched(volume((90, 16, 16)))
+    collect(nn.Conv3d(1, 1, 1), data, TilePlan(16, 0.5, 1, "sigmoid", rows=rows))
+    assert data.most == 16 + 8 * (rows - 1)
+
+
+def test_progress_ends_at_the_total():
+    told = []
+    stream(
+        nn.Conv3d(1, 1, 1),
+        volume((20, 20, 20)),
+        PLAIN,
+        TilePlan(16, 0.5, 1, "sigmoid", batch=3),
+        lambda *_: None,
+        lambda *now: told.append(now),
+    )
+    done = [d for d, _ in told]
+    assert done == sorted(set(done))
+    assert told[-1] == (27, 27)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_views_are_averaged_after_they_are_turned_back(stride):
+    network = deep(stride)
+    images = torch.randn(2, 1, 16, 16, 16)
+    flips = ((), (-1,), (-3, -2))
+    found = score(network, images, TilePlan(16, 0.5, stride, "sigmoid", flips=flips))
+    with torch.inference_mode():
+        plain = network(images).sigmoid()
+        by_x = network(images.flip(-1)).sigmoid().flip(-1)
+        by_zy = network(images.flip(-3, -2)).sigmoid().flip(-3, -2)
+    assert np.abs(found - ((plain + by_x + by_zy) / 3).numpy()).max() < 1e-6
+    assert np.abs(found - plain.numpy()).max() > 1e-3
+
+
+def test_half_precision_networks_give_float32():
+    network = Own(lambda x: x.to(torch.bfloat16))
+    found, _ = collect(network, volume((8, 8, 8)), TilePlan(8, 0.5, 1, "sigmoid"))
+    assert found.dtype == np.float32

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cryovox.inference.tiling import plan
+
+sizes = st.integers(1, 150)
+tiles = st.sampled_from([4, 8, 16, 24, 32, 56])
+overlaps = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9])
+strides = st.sampled_from([1, 2, 4])
+
+
+@settings(max_examples=200, deadline=None)
+@given(sizes, tiles, overlaps, strides)
+def test_every_voxel_is_covered(size, tile, overlap, stride):
+    axis = plan(size, tile, overlap, stride)
+    assert axis.out_size == -(-size // stride)
+    covered = np.zeros(axis.out_size, int)
+    total = np.zeros(axis.out_size)
+    for start in axis.starts:
+        assert start % stride == 0
+        inner, outer = axis.overlap(start)
+        assert 0 <= inner.start <= inner.stop <= tile // stride
+        assert inner.stop - inner.start == outer.stop - outer.start
+        # tile output i is volume output start / stride + i
+        assert inner.start + start // stride == outer.start
+        covered[outer] += 1
+        total[outer] += axis.window()[inner]
+    assert covered.min() >= 1
+    assert axis.total() == pytest.approx(total, rel=1e-5)
+    assert axis.total().min() > 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(sizes, tiles, st.sampled_from([0.25, 0.5]), strides)
+def test_faces_are_seen_away_from_the_border_of_a_tile(size, tile, overlap, stride):
+    axis = plan(size, tile, overlap, stride)
+    step = axis.starts[1] - axis.starts[0] if len(axis.starts) > 1 else tile
+    margin = (tile - step) // 2 // stride * stride if len(axis.starts) > 1 else 0
+    assert axis.starts[0] <= -margin
+    assert axis.starts[-1] + tile >= size + margin
+
+
+@settings(max_examples=100, deadline=None)
+@given(sizes, tiles, overlaps)
+def test_input_indices_are_mirrored_at_the_faces(size, tile, overlap):
+    axis = plan(size, tile, overlap)
+    whole = np.pad(np.arange(size), 2 * max(tile, size), mode="reflect")
+    for start in axis.starts:
+        low = start + 2 * max(tile, size)
+        assert np.array_equal(axis.indices(start), whole[low : low + tile])
+
+
+def test_overlap_by_half_places_tiles_half_a_tile_apart():
+    assert plan(64, 32, 0.5).starts == (-8, 8, 24, 40)
+    assert plan(64, 32, 0.0).starts == (0, 32)
+    assert plan(5, 32, 0.0).starts == (0,)
+    assert all(s % 8 == 0 for s in plan(100, 56, 0.5, 8).starts)

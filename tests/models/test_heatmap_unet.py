@@ -1,0 +1,57 @@
+import pytest
+import torch
+from torch import nn
+
+from cryovox.models.heatmap_unet import HeatmapUNet
+
+AXES = ([2], [3], [4], [2, 3, 4])
+
+
+def symmetrise(network: nn.Module) -> None:
+    """Make every kernel even along each axis."""
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Conv3d):
+                for axis in (2, 3, 4):
+                    module.weight.copy_((module.weight + module.weight.flip(axis)) / 2)
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+@pytest.mark.parametrize("axes", AXES)
+def test_a_flipped_input_gives_the_flipped_map(norm, axes):
+    torch.manual_seed(0)
+    network = HeatmapUNet(1, 2, widths=(4, 8, 8, 8), norm=norm).double().eval()
+    symmetrise(network)
+    x = torch.randn(1, 1, 16, 24, 16, dtype=torch.float64)
+    with torch.no_grad():
+        assert torch.allclose(network(x.flip(axes)), network(x).flip(axes), atol=1e-10)
+
+
+def test_the_proof_by_flips_would_notice_a_stride_2_convolution_of_width_3():
+    conv = nn.Conv3d(1, 1, kernel_size=3, stride=2, padding=1)
+    symmetrise(conv)
+    x = torch.randn(1, 1, 16, 16, 16)
+    assert not torch.allclose(conv(x.flip(2)), conv(x).flip(2), atol=1e-3)
+
+
+def test_a_heat_map_starts_nearly_empty():
+    torch.manual_seed(0)
+    network = HeatmapUNet(1, 2, widths=(4, 8, 8, 8))
+    found = network(torch.randn(1, 1, 16, 16, 16)).sigmoid()
+    assert found.mean().item() == pytest.approx(0.1, abs=0.02)
+
+
+def test_the_stride_follows_the_widths():
+    network = HeatmapUNet(1, 2, widths=(4, 8, 8), blocks=(0, 1, 1))
+    assert network.stride == 4
+    assert network(torch.randn(1, 1, 12, 4, 8)).shape == (1, 2, 6, 2, 4)
+
+
+def test_batch_norm_makes_a_prediction_independent_of_far_voxels():
+    torch.manual_seed(0)
+    network = HeatmapUNet(1, 1, widths=(4, 8, 8), blocks=(0, 1, 1), norm="batch").eval()
+    x = torch.randn(1, 1, 8, 8, 96)
+    far = x.clone()
+    far[..., -8:] += 5
+    with torch.no_grad():
+        assert torch.allclose(network(x)[..., :8], network(far)[..., :8], atol=1e-6)

@@ -1,0 +1,270 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cryovox.models import build, options
+from cryovox.models.mvgformer import VIEWS, MVGFormer, hide, turn
+from cryovox.models.supervision import Supervision
+
+TINY = {"dim": 16, "layers": 4, "heads": 2, "context": (4, 8), "width": 4, "clusters": 4, "drop_path": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def loss(offer: Supervision, labels: Tensor) -> Tensor:
+    return sum((F.cross_entropy(v, labels) for v in offer.logits.values()), sum(offer.extra.values()))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_turned_twice_is_where_it_was(view):
+    x = torch.randn(2, 3, 4, 5, 6)
+    assert torch.equal(turn(turn(x, view), view), x)
+
+
+def test_the_views_are_the_transpositions_of_the_paper():
+    x = torch.empty(3, 5, 7)  # depth D = z, height H = y, width W = x
+    as_hwd = {view: tuple(turn(x, view).shape[axis] for axis in (1, 2, 0)) for view in VIEWS}
+    assert as_hwd == {"xy": (5, 7, 3), "yz": (5, 3, 7), "xz": (3, 7, 5)}
+
+
+def test_tokens_of_a_view_are_the_transposed_tokens():
+    network = MVGFormer(2, 3, **TINY)
+    x = torch.randn(1, 2, 32, 32, 32)
+    patches = network._patches(x)
+    assert patches.shape == (3, 1, 512, 2 * 64)
+    for index, view in enumerate(network.views):
+        turned = turn(x, view)
+        token = patches[index, 0].reshape(8, 8, 8, 2, 4, 4, 4)[1, 2, 3]
+        assert torch.equal(token, turned[0, :, 4:8, 8:12, 12:16])
+
+
+def test_each_token_reads_the_node_of_its_own_place_in_every_view():
+    network = MVGFormer(1, 3, **TINY).eval()
+    x = torch.randn(2, 1, 32, 32, 32)
+    graph = network._graph(x)
+    assert graph is not None
+    first, *others = graph.assignment.chunk(3)
+    for view, assignment in zip(("yz", "xz"), others, strict=True):
+        assert torch.equal(turn(assignment, view), first)
+    assert torch.equal(graph.nodes[:2], graph.nodes[2:4])
+
+
+def test_views_share_one_encoder_and_differ_by_their_positions_only():
+    network = MVGFormer(1, 3, **TINY).eval()
+    with torch.no_grad():
+        network.position[1:] = network.position[:1]
+        x = torch.randn(1, 1, 32, 32, 32)
+        x = (x + x.transpose(2, 4)) / 2  # looks the same along xy and yz, but for the context
+    offer = MVGFormer(1, 3, **TINY, graph="none", vsl=False).eval()
+    offer.load_state_dict(network.state_dict(), strict=False)
+    logits = offer.supervise(x).logits
+    assert torch.allclose(logits["yz"], turn(logits["xy"], "yz"), atol=1e-5)
+    assert not torch.allclose(logits["xz"], logits["xy"], atol=1e-5)
+
+
+@pytest.mark.parametrize("decoder", ["p3da", "mf", "mlp"])
+@pytest.mark.parametrize("layer1", ["readout", "cross", "prepend"])
+def test_every_combination_learns_with_every_weight(decoder, layer1):
+    network = MVGFormer(1, 2, **TINY, decoder=decoder, layer1=layer1)
+    loss(network.supervise(torch.randn(2, 1, 32, 32, 32)), torch.randint(2, (2, 32, 32, 32))).backward()
+    assert not [key for key, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"graph": "none"}, {"token": 2, "layers": 1}, {"token": 8}, {"token": 16, "clusters": 16},
+        {"views": ["xz"]}, {"views": ["xy", "xy", "xy"]}, {"views": ["xy", "yz"]}, {"vsl": False},
+    ],
+)  # fmt: skip
+def test_every_ablation_is_an_option(choice):
+    network = MVGFormer(1, 2, **(TINY | choice))
+    offer = network.supervise(torch.randn(1, 1, 32, 32, 32))
+    assert offer.prediction.shape == (1, 2, 32, 32, 32)
+    assert len(offer.logits) == len(network.views) + 1
+    assert ("vsl" in offer.extra) == choice.get("vsl", True)
+
+
+@pytest.mark.parametrize("fusion", ["sum", "norm-sum", "learned"])
+def test_the_fusion_is_what_it_says(fusion):
+    network = MVGFormer(1, 3, **TINY, fusion=fusion, vsl=False).eval()
+    x = torch.randn(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        if fusion == "learned":
+            network.weights.copy_(torch.tensor([1.0, 2.0, -1.0]))
+        logits = network.supervise(x).logits
+        fused = logits.pop("fused")
+        xy, yz, xz = logits.values()
+        if fusion == "norm-sum":
+            expected = (xy.softmax(1) + yz.softmax(1) + xz.softmax(1)) / 3
+            assert torch.allclose(fused.softmax(1), expected, atol=1e-6)
+        else:
+            expected = xy + yz + xz if fusion == "sum" else xy + 2 * yz - xz
+            assert torch.allclose(fused, expected, atol=1e-6)
+        assert torch.equal(network(x), fused)
+
+
+def test_a_place_on_the_grid_stays_in_place_in_every_view():
+    network = MVGFormer(1, 2, **TINY, graph="none", vsl=False, decoder="mlp").eval()
+    for layer in network.layers:
+        layer.attention = _Nothing()
+    x = torch.randn(1, 1, 32, 32, 32)
+    bumped = x.clone()
+    bumped[..., 16:20, 8:12, 24:28] += 3
+    with torch.no_grad():
+        before, after = network.supervise(x).logits, network.supervise(bumped).logits
+    for view, logits in before.items():
+        changed = (logits - after[view]).abs().sum(1)[0]
+        centre = [
+            float((changed.sum([a for a in range(3) if a != axis]) * torch.arange(32)).sum() / changed.sum())
+            for axis in range(3)
+        ]
+        assert centre == pytest.approx([17.5, 9.5, 25.5], abs=0.2), view
+
+
+class _Nothing(torch.nn.Module):
+    def forward(self, query: Tensor, memory: Tensor) -> Tensor:
+        return torch.zeros_like(query)
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.5, 0.75])
+def test_the_share_of_hidden_tokens_is_exact_and_the_choice_is_random(rate):
+    hidden = hide(6, 512, rate, torch.device("cpu"))
+    assert hidden.sum(1).tolist() == 6 * [rate * 512]
+    assert not torch.equal(hidden[0], hidden[1])
+    often = hide(2000, 16, rate, torch.device("cpu")).float().mean(0)
+    assert torch.allclose(often, torch.full_like(often, rate), atol=0.06)
+
+
+@pytest.mark.parametrize("view", [0, 1, 2])
+def test_the_reconstruction_error_counts_hidden_tokens_only(view):
+    network = MVGFormer(1, 2, **TINY).eval()
+    x = torch.randn(2, 1, 32, 32, 32)
+    patches = network._patches(x)
+    hidden = hide(2, 512, 0.5, x.device)
+    with torch.no_grad():
+        tokens = network._tokens(patches, x, view, hidden)[-1]
+        error = network._reconstruction(tokens, patches, view, hidden)
+        elsewhere, there = patches.clone(), patches.clone()
+        elsewhere[view][~hidden] += 5
+        there[view][hidden] += 5
+        assert torch.equal(network._reconstruction(tokens, elsewhere, view, hidden), error)
+        assert network._reconstruction(tokens, there, view, hidden) > error + 1
+
+
+def test_hidden_voxels_do_not_reach_their_own_view():
+    network = MVGFormer(1, 2, **TINY, graph="none").eval()
+    x = torch.randn(1, 1, 32, 32, 32)
+    patches = network._patches(x)
+    hidden = hide(1, 512, 0.5, x.device)
+    changed = patches.clone()
+    changed[1][hidden] += 5
+    with torch.no_grad():
+        before = network._tokens(patches, x, 1, hidden)[-1].chunk(3)
+        after = network._tokens(changed, x, 1, hidden)[-1].chunk(3)
+        unhidden = network._tokens(changed, x)[-1].chunk(3)
+    assert torch.equal(before[1], after[1])
+    assert not torch.equal(before[1], unhidden[1])
+
+
+def test_the_other_views_are_laid_along_the_axes_of_the_hidden_one():
+    network = MVGFormer(1, 2, **TINY)
+    seen = {}
+
+    def record(own, others, hidden, view):
+        seen["all"] = [own, *others]
+        return torch.zeros(1, 512, 64)
+
+    network.vsl.forward = record
+    grid = torch.arange(512.0).reshape(1, 1, 8, 8, 8)
+    tokens = torch.cat([turn(grid, view).flatten(2).transpose(1, 2) for view in network.views])
+    network._reconstruction(tokens, torch.zeros(3, 1, 512, 64), 2, hide(1, 512, 0.5, grid.device))
+    expected = turn(grid, "xz").flatten(2).transpose(1, 2)
+    assert all(torch.equal(features, expected) for features in seen["all"])
+
+
+def test_each_view_is_hidden_in_turn():
+    network = MVGFormer(1, 2, **(TINY | {"layers": 1}))
+    views = set()
+    original = network.vsl.forward
+    network.vsl.forward = lambda own, others, hidden, view: (
+        views.add(view) or original(own, others, hidden, view)
+    )
+    for _ in range(12):
+        network.supervise(torch.zeros(1, 1, 32, 32, 32))
+    assert views == {0, 1, 2}
+
+
+def test_the_reconstruction_is_learned():
+    network = MVGFormer(1, 2, **(TINY | {"layers": 1}))
+    ramp = torch.linspace(-1.7, 1.7, 32)
+    x = (ramp[:, None, None] + ramp[:, None] * ramp)[None, None]
+    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    errors = []
+    for _ in range(25):
+        error = network.supervise(x).extra["vsl"]
+        optimiser.zero_grad()
+        error.backward()
+        optimiser.step()
+        errors.append(error.item())
+    assert sum(errors[-3:]) < 0.5 * sum(errors[:3])
+
+
+def test_layers_are_dropped_in_training_only():
+    network = MVGFormer(1, 2, **(TINY | {"drop_path": 0.9}), vsl=False)
+    x = torch.randn(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        drawn = [network(x) for _ in range(4)]
+        assert any(not torch.equal(drawn[0], other) for other in drawn[1:])
+        network.eval()
+        assert torch.equal(network(x), network(x))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"views": ["xx"]},
+        {"token": 5},
+        {"layer1": "none"},
+        {"heads": 3},
+        {"graph": "tree"},
+        {"mask_rate": 1.0},
+    ],
+)
+def test_a_choice_that_does_not_exist_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"none of|must be"):
+        MVGFormer(1, 2, **(TINY | wrong))
+
+
+def two_species() -> tuple[Tensor, Tensor]:
+    """A crop with two balls of each of two species in noise, and its labels."""
+    grid = torch.stack(torch.meshgrid(*3 * [torch.arange(32.0)], indexing="ij"))
+    labels = torch.zeros(32, 32, 32, dtype=torch.long)
+    for centre, radius, species in (
+        ((8, 9, 8), 5, 1), ((22, 22, 10), 4, 2), ((9, 23, 23), 4, 2), ((23, 8, 24), 5, 1)
+    ):  # fmt: skip
+        away = (grid - torch.tensor(centre)[:, None, None, None]).square().sum(0)
+        labels[away <= radius**2] = species
+    x = labels + 0.5 * torch.randn(32, 32, 32)
+    return ((x - x.mean()) / x.std())[None, None], labels[None]
+
+
+@pytest.mark.slow
+def test_one_crop_can_be_learned_by_heart():
+    x, labels = two_species()
+    network = build("mvgformer", options("mvgformer", "s"), 1, 3)
+    optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
+    for _ in range(150):
+        optimiser.zero_grad()
+        loss(network.supervise(x), labels).backward()
+        optimiser.step()
+    with torch.no_grad():
+        found = network.eval()(x).argmax(1)
+    for species in (1, 2):
+        both = ((found == species) & (labels == species)).sum()
+        dice = 2 * both / ((found == species).sum() + (labels == species).sum())
+        assert dice >= 0.95, species

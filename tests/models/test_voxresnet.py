@@ -1,0 +1,25 @@
+import torch
+
+from cryovox.models.voxresnet import VoxResNet
+
+
+def test_the_prediction_is_the_sum_of_the_side_outputs():
+    torch.manual_seed(0)
+    network = VoxResNet(1, 2, widths=(4, 8)).eval()
+    x = torch.randn(1, 1, 8, 16, 8)
+    offer = network.supervise(x)
+    assert list(offer.logits) == ["main", "fc", "v2", "v4", "v6"]
+    total = sum(offer.logits[key] for key in ("fc", "v2", "v4", "v6"))
+    assert torch.allclose(offer.logits["main"], total, atol=1e-6)
+    assert torch.allclose(network(x), total, atol=1e-6)
+
+
+def test_the_features_lie_at_their_depths():
+    network = VoxResNet(1, 2, widths=(4, 8))
+    features = network.encode(torch.randn(1, 1, 16, 8, 8))
+    assert {key: tuple(f.shape[1:]) for key, f in features.items()} == {
+        "fc": (4, 16, 8, 8),
+        "v2": (8, 8, 4, 4),
+        "v4": (8, 4, 2, 2),
+        "v6": (8, 2, 1, 1),
+    }

@@ -1,0 +1,303 @@
+import math
+
+import pytest
+import torch
+
+from cryovox.core.errors import RequestError
+from cryovox.data.streams import Batch
+from cryovox.training.losses import (
+    HEATMAP_LOSSES,
+    MASK_LOSSES,
+    UNKNOWN,
+    cross_entropy,
+    heatmap_focal,
+    heatmap_hidden,
+    hidden_risk,
+    mask_hidden,
+    soft_dice,
+    summits,
+    tversky,
+    weighted_mse,
+)
+from cryovox.training.strategies.supervised import OWN_LOSS, Supervised, SupervisedConfig
+
+torch.set_num_threads(1)
+SHAPE = (5, 6, 7)
+mask_losses = pytest.mark.parametrize("loss", MASK_LOSSES.values(), ids=list(MASK_LOSSES))
+heatmap_losses = pytest.mark.parametrize("loss", HEATMAP_LOSSES.values(), ids=list(HEATMAP_LOSSES))
+
+
+def mask_case(seed: int = 0):
+    g = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 3, *SHAPE, generator=g, requires_grad=True)
+    target = torch.randint(0, 3, (2, *SHAPE), generator=g)
+    known = torch.rand(2, *SHAPE, generator=g) < 0.7
+    return logits, target.masked_fill(~known, UNKNOWN), known
+
+
+def gaussians(centres, shape=(9, 10, 11), sigma=1.5):
+    grid = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in shape), indexing="ij"), -1)
+    far = torch.stack([(grid - torch.tensor(c)).square().sum(-1) for c in centres])
+    return torch.exp(-far / (2 * sigma**2)).amax(0)
+
+
+def heatmap_case(seed: int = 0):
+    g = torch.Generator().manual_seed(seed)
+    target = torch.stack([gaussians([[3.0, 3.0, 3.0]]), gaussians([[5.2, 6.4, 7.0], [2.0, 8.0, 2.0]])])[None]
+    logits = torch.randn(target.shape, generator=g, requires_grad=True)
+    return logits, target, torch.rand(target.shape, generator=g) < 0.7
+
+
+def outcome(loss, logits, target, known):
+    value = loss(logits, target, known)
+    (gradient,) = torch.autograd.grad(value, logits)
+    return value.detach(), gradient
+
+
+@mask_losses
+@pytest.mark.parametrize("written", [UNKNOWN, 0, 1, 2])
+def test_unknown_voxels_of_a_mask_have_no_influence(loss, written):
+    logits, target, known = mask_case()
+    value, gradient = outcome(loss, logits, target, known)
+    other = logits.detach().clone()
+    other[(~known)[:, None].expand_as(other)] = 50.0
+    there = outcome(loss, other.requires_grad_(), target.masked_fill(~known, written), known)
+    assert torch.allclose(value, there[0])
+    assert torch.allclose(gradient.movedim(1, -1)[known], there[1].movedim(1, -1)[known])
+    assert gradient.movedim(1, -1)[~known].abs().max() == 0
+    assert gradient.abs().max() > 0
+
+
+@heatmap_losses
+def test_unknown_voxels_of_a_heatmap_have_no_influence(loss):
+    logits, target, known = heatmap_case()
+    known[target > 0.5] = True  # what is beside a summit decides whether it is one
+    value, gradient = outcome(loss, logits, target, known)
+    other = torch.where(known, logits.detach(), 9.0).requires_grad_()
+    there = outcome(loss, other, torch.where(known, target, 0.2), known)
+    assert torch.allclose(value, there[0])
+    assert torch.allclose(gradient[known], there[1][known])
+    assert gradient[~known].abs().max() == 0
+    assert gradient.abs().max() > 0
+
+
+@mask_losses
+def test_a_perfect_mask_costs_next_to_nothing(loss):
+    _, target, known = mask_case()
+    perfect = torch.nn.functional.one_hot(target.masked_fill(~known, 0), 3).movedim(-1, 1) * 30.0
+    assert 0 <= float(loss(perfect, target, known)) < 0.02
+    worst = perfect.roll(1, 1)
+    assert float(loss(worst, target, known)) > 0.9
+
+
+def test_a_perfect_heatmap_costs_next_to_nothing():
+    _, target, known = heatmap_case()
+    perfect = target.clamp(1e-6, 1 - 1e-6).logit()
+    assert float(weighted_mse(perfect, target, known)) < 1e-6
+    sharp = torch.where(summits(target), 20.0, -20.0)
+    assert float(heatmap_focal(sharp, target, known)) < 1e-4
+    assert float(heatmap_focal(-sharp, target, known)) > 5
+
+
+@mask_losses
+def test_mask_losses_fall_under_gradient_descent(loss):
+    logits, target, known = mask_case()
+    assert_falls(loss, logits, target, known)
+
+
+@heatmap_losses
+def test_heatmap_losses_fall_under_gradient_descent(loss):
+    logits, target, known = heatmap_case()
+    assert_falls(loss, logits, target, known)
+
+
+def assert_falls(loss, logits, target, known):
+    logits = logits.detach().clone().requires_grad_()
+    optimizer = torch.optim.Adam([logits], lr=0.2)
+    before = loss(logits, target, known).item()
+    for _ in range(60):
+        optimizer.zero_grad()
+        value = loss(logits, target, known)
+        value.backward()
+        optimizer.step()
+    assert value.item() < 0.5 * before
+
+
+@pytest.mark.parametrize("loss", [*MASK_LOSSES.values(), *HEATMAP_LOSSES.values()])
+def test_where_nothing_is_known_there_is_no_gradient_and_no_nan(loss):
+    logits, target, known = mask_case() if loss in MASK_LOSSES.values() else heatmap_case()
+    value, gradient = outcome(loss, logits, target, torch.zeros_like(known))
+    assert torch.isfinite(value)
+    assert gradient.abs().max() == 0
+
+
+def test_cross_entropy_by_hand():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 0.0], [1.0, -1.0]]).T.reshape(1, 2, 1, 1, 3)
+    target = torch.tensor([0, 1, UNKNOWN]).reshape(1, 1, 1, 3)
+    expected = (math.log(1 + math.exp(-2)) + math.log(2)) / 2
+    assert float(cross_entropy(logits, target, target != UNKNOWN)) == pytest.approx(expected)
+
+
+def by_hand():
+    """Two voxels of background and two of species 1, one voxel unknown."""
+    p = torch.tensor([0.1, 0.4, 0.8, 0.6, 0.9])
+    logits = torch.stack([torch.zeros(5), p.logit(), torch.full((5,), -40.0)]).reshape(1, 3, 1, 1, 5)
+    target = torch.tensor([0, 0, 1, 1, UNKNOWN]).reshape(1, 1, 1, 5)
+    return logits, target, target != UNKNOWN
+
+
+def test_soft_dice_by_hand():
+    # only species 1 occurs: 2 * (0.8 + 0.6) / (0.1 + 0.4 + 0.8 + 0.6 + 2 + 1)
+    assert float(soft_dice(*by_hand())) == pytest.approx(1 - 2.8 / 4.9, abs=1e-5)
+
+
+def test_tversky_by_hand():
+    background = (1.5 + 1) / (1.5 + 0.5 * 0.6 + 0.5 * 0.5 + 1)
+    species = (1.4 + 1) / (1.4 + 0.5 * 0.5 + 0.5 * 0.6 + 1)
+    absent = 1.0  # nothing there and nothing found
+    expected = 1 - (background + species + absent) / 3
+    assert float(tversky(*by_hand())) == pytest.approx(expected, abs=1e-5)
+
+
+def test_heatmap_focal_is_the_formula():
+    logits, target, known = heatmap_case()
+    p = logits.detach().double().sigmoid()
+    total, count = 0.0, 0
+    neighbours = torch.nn.functional.max_pool3d(target, 3, 1, 1)
+    for index in torch.nonzero(known).tolist():
+        i = tuple(index)
+        if target[i] > 0.5 and target[i] == neighbours[i]:
+            total -= (1 - p[i]) ** 2 * p[i].log()
+            count += 1
+        else:
+            total -= (1 - target[i]) ** 4 * p[i] ** 2 * (1 - p[i]).log()
+    assert count >= 1
+    assert heatmap_focal(logits, target, known).item() == pytest.approx(float(total / count), rel=1e-5)
+
+
+def test_every_particle_has_a_summit_even_between_voxels():
+    target = gaussians([[3.5, 3.5, 3.5], [6.0, 7.2, 8.9]])[None, None]
+    found = summits(target)[0, 0]
+    assert found[3:5, 3:5, 3:5].all()
+    assert found.sum() == 9
+
+
+def test_losses_do_not_overflow():
+    _, target, known = heatmap_case()
+    for sign in (1, -1):
+        assert torch.isfinite(heatmap_focal(torch.full_like(target, sign * 1e4), target, known))
+        assert torch.isfinite(heatmap_hidden(torch.full_like(target, sign * 1e4), target, known, 0.5))
+
+
+def test_hidden_risk_by_hand():
+    away = torch.tensor([[[1.0, 2.0, 4.0], [8.0, 1.0, 1.0]]])
+    unknown = torch.tensor([[[True, True, False], [False, True, True]]])
+    labelled = torch.tensor([[[False, False, True], [True, False, False]]])
+    # channel 0: 3 - 0.5 * 4 = 1; channel 1: 2 - 0.5 * 8 is below zero
+    assert float(hidden_risk(away, unknown, labelled, 0.5)) == 1
+    assert float(hidden_risk(away, unknown, labelled, 0.0)) == float((away * unknown).sum()) == 5
+    assert float(hidden_risk(away, unknown, labelled, 100.0)) == 0
+
+
+@pytest.mark.parametrize("hidden", [0.0, 0.5, 3.0])
+def test_hidden_risk_is_never_negative(hidden):
+    for seed in range(5):
+        logits, target, known = heatmap_case(seed)
+        assert heatmap_hidden(logits, target, known, hidden).item() >= 0
+        logits, target, known = mask_case(seed)
+        assert mask_hidden(logits, target, known, hidden).item() >= 0
+
+
+@pytest.mark.parametrize(("loss", "case"), [(heatmap_hidden, heatmap_case), (mask_hidden, mask_case)])
+def test_the_unknown_are_not_pushed_to_background_once_the_hidden_account_for_it(loss, case):
+    logits, target, known = case()
+    _, pushed = outcome(lambda *a: loss(*a, 0.0), logits, target, known)
+    assert pushed.abs().max() > 0
+    value, gradient = outcome(lambda *a: loss(*a, 1e6), logits, target, known)
+    assert value == 0
+    assert gradient.abs().max() == 0
+
+
+def test_the_hidden_risk_touches_unknown_voxels_downwards_and_labelled_ones_upwards():
+    logits = torch.zeros(1, 1, 9, 10, 11, requires_grad=True)
+    target = gaussians([[4.0, 5.0, 5.0]], sigma=1.0)[None, None]
+    known = target > 0.1
+    _, gradient = outcome(lambda *a: heatmap_hidden(*a, 0.5), logits, target, known)
+    assert (gradient[~known] > 0).all()  # descent lowers the score
+    assert (gradient[known] < 0).all()
+
+
+class Toy(torch.nn.Module):
+    def __init__(self, kind: str, channels: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.body = torch.nn.Conv3d(1, 4, 3, padding=1)
+        self.head = torch.nn.Conv3d(4, channels, 1)
+
+    def forward(self, x):
+        return self.head(self.body(x).relu())
+
+
+def toy_batch(kind: str) -> Batch:
+    if kind == "heatmap":
+        _, target, known = heatmap_case()
+        return Batch(target.amax(1, keepdim=True) * 3, target, known)
+    _, target, known = mask_case()
+    return Batch(target.masked_fill(~known, 0)[:, None].float(), target, known)
+
+
+CASES = [("mask", name) for name in MASK_LOSSES] + [("heatmap", name) for name in HEATMAP_LOSSES]
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
+@pytest.mark.parametrize("unknown", ["pu", "ignore"])
+def test_each_loss_reaches_the_weights_and_training_lowers_it(kind, name, unknown):
+    torch.manual_seed(0)
+    network = Toy(kind, 2 if kind == "heatmap" else 3)
+    strategy = Supervised(network, SupervisedConfig(loss=name, unknown=unknown, hidden=0.1), "toy")
+    batch = {"labelled": toy_batch(kind)}
+    terms = strategy.losses(batch, 0.0)
+    assert set(terms) == ({"main", "main-unknown"} if unknown == "pu" else {"main"})
+    for term in terms.values():
+        gradients = torch.autograd.grad(term, list(network.parameters()), retain_graph=True)
+        assert all(g.abs().max() > 0 for g in gradients)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+    values = []
+    for step in range(1, 41):
+        optimizer.zero_grad()
+        total = sum(strategy.losses(batch, 0.0).values())
+        total.backward()
+        optimizer.step()
+        strategy.after_step(step)
+        values.append(total.item())
+    assert values[-1] < 0.9 * values[0]
+
+
+def test_a_fully_known_batch_has_no_unknown_term():
+    strategy = Supervised(Toy("heatmap", 2), SupervisedConfig(), "toy")
+    batch = toy_batch("heatmap")
+    assert set(strategy({"labelled": batch._replace(known=torch.ones_like(batch.known))}, 0.0)) == {"main"}
+
+
+@pytest.mark.parametrize(("kind", "loss"), [("mask", "focal-heatmap"), ("heatmap", "ce+dice")])
+def test_a_loss_that_does_not_fit_is_refused(kind, loss):
+    with pytest.raises(RequestError, match=f"does not fit toy, which answers with a {kind}") as caught:
+        Supervised(Toy(kind, 2), SupervisedConfig(loss=loss), "toy")
+    assert caught.value.where == "--loss"
+
+
+@pytest.mark.parametrize("name", OWN_LOSS)
+def test_auto_is_the_loss_of_the_networks_source(name):
+    kind = "heatmap" if name == "heatmap-unet" else "mask"
+    strategy = Supervised(Toy(kind, 2), SupervisedConfig(), name)
+    assert strategy.loss is (HEATMAP_LOSSES | MASK_LOSSES)[OWN_LOSS[name]]
+
+
+def test_the_average_is_what_is_validated_and_stays_in_eval_mode():
+    strategy = Supervised(Toy("mask", 3), SupervisedConfig(ema=0.9), "toy").train()
+    assert strategy.network() is strategy.average
+    assert strategy.student.training
+    assert not strategy.average.training
+    assert not any(p.requires_grad for p in strategy.average.parameters())
+    plain = Supervised(Toy("mask", 3), SupervisedConfig(ema=0), "toy")
+    assert plain.network() is plain.student

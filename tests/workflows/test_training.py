@@ -1,0 +1,161 @@
+import csv
+import json
+import shutil
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from cryovox.core.errors import RequestError
+from cryovox.data.patches import PatchConfig
+from cryovox.models.card import read_card
+from cryovox.simulate.phantom import PhantomConfig
+from cryovox.training.loop import LoopConfig
+from cryovox.workflows.phantoms import write_phantoms
+from cryovox.workflows.train import NetworkConfig, TrainConfig, train_supervised
+
+SMALL = {"widths": [4, 8], "blocks": [0, 0]}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    config = PhantomConfig(shape=(24, 40, 48), count=4, snr=2.0)
+    return write_phantoms(tmp_path_factory.mktemp("data") / "phantoms", config, ("train", "val"), 0)
+
+
+@pytest.fixture
+def config():
+    def make(steps=4, **more):
+        loop = LoopConfig(steps=steps, batch=2, warmup=1, validate_every=2)
+        network = NetworkConfig(options=SMALL)
+        return TrainConfig(network=network, loop=loop, patches=PatchConfig(patch=16), **more)
+
+    return make
+
+
+@pytest.fixture
+def train(data, config):
+    def call(out, settings=None, source=None, **more):
+        return train_supervised(source or data, out, settings or config(), device="cpu", **more)
+
+    return call
+
+
+def alike(a, b):
+    """Whether two files hold the same tensors, bit by bit."""
+    first, second = load_file(a), load_file(b)
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_a_run_folder(train, data, config, tmp_path):
+    seen = []
+    out = tmp_path / "run"
+    model = train(out, told=lambda done, total, share, loss: seen.append((done, total, share)))
+    assert seen == [(1, 4, 0.25), (2, 4, 0.5), (3, 4, 0.75), (4, 4, 1.0)]
+    names = {"model.safetensors", "state.safetensors", "metrics.csv", "config.yaml", "manifest.json"}
+    assert {p.name for p in out.iterdir()} == names
+    assert TrainConfig.model_validate(yaml.safe_load((out / "config.yaml").read_text())) == config()
+    card = read_card(model)
+    assert (card.network, card.patch, card.voxel_size, card.contrast) == ("heatmap-unet", 16, 14.0, "dark")
+    assert set(card.thresholds) == {"capsid", "dumbbell"}
+    noted = json.loads((out / "manifest.json").read_text())
+    assert noted["steps"] == 4
+    assert noted["config"] == config().model_dump(mode="json")
+    assert len(noted["inputs"]["entries"][0]["tomogram"]) == 64
+    assert noted["versions"]["torch"] == torch.__version__
+    with (out / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {r["step"] for r in rows if r["name"] == "val/score"} == {"2", "4"}
+
+
+def test_the_same_again_gives_the_same(train, tmp_path):
+    assert alike(train(tmp_path / "a"), train(tmp_path / "b"))
+    assert not alike(
+        train(tmp_path / "a"),
+        train(
+            tmp_path / "c",
+            TrainConfig.model_validate(
+                {**yaml.safe_load((tmp_path / "a" / "config.yaml").read_text()), "seed": 1}
+            ),
+        ),
+    )
+
+
+def test_a_finished_training_is_left_as_it_is(train, tmp_path):
+    out = tmp_path / "run"
+    model = train(out)
+    before = {name: (out / name).stat().st_mtime_ns for name in ("model.safetensors", "state.safetensors")}
+    steps = []
+    assert train(out, told=lambda *now: steps.append(now)) == model
+    assert steps == []
+    assert {name: (out / name).stat().st_mtime_ns for name in before} == before
+    with (out / "metrics.csv").open() as file:
+        assert sum(r["name"] == "val/score" for r in csv.DictReader(file)) == 2
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_an_interrupted_training_goes_on_to_the_same_weights(train, tmp_path, at):
+    whole = train(tmp_path / "whole")
+
+    def stop(done, total, share, loss):
+        if done == at:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(out, told=stop)
+    seen = []
+    model = train(out, told=lambda done, *more: seen.append(done))
+    assert seen == ([1, 2, 3, 4] if at == 1 else [3, 4])
+    assert alike(model, whole)
+    assert alike(out / "state.safetensors", tmp_path / "whole" / "state.safetensors")
+    rows = [(f / "metrics.csv").read_text().splitlines() for f in (out, tmp_path / "whole")]
+    names = [[(r.split(",")[0], r.split(",")[2]) for r in table] for table in rows]
+    assert names[0] == names[1]
+
+
+def test_another_run_is_not_mixed_in(train, config, data, tmp_path):
+    out = tmp_path / "run"
+    train(out)
+    weights = (out / "model.safetensors").read_bytes()
+    with pytest.raises(RequestError, match="other settings"):
+        train(out, config(6))
+    other = write_phantoms(
+        tmp_path / "other", PhantomConfig(shape=(24, 40, 48), count=4), ("train", "val"), 5
+    )
+    with pytest.raises(RequestError, match="other data"):
+        train(out, source=other)
+    assert (out / "model.safetensors").read_bytes() == weights
+    moved = shutil.copytree(data, tmp_path / "moved")
+    train(out, source=moved)
+    assert (out / "model.safetensors").read_bytes() == weights
+    with safe_open(train(out, config(6), source=other, overwrite=True), "pt") as file:
+        assert json.loads(file.metadata()["cryovox"])["training"]["config"]["loop"]["steps"] == 6
+
+
+def test_a_state_of_another_network_is_refused(train, config, tmp_path):
+    train(tmp_path / "a")
+    settings = config().model_copy(update={"network": NetworkConfig(options={**SMALL, "widths": [4, 12]})})
+    train(tmp_path / "b", settings)
+    shutil.copy(tmp_path / "b" / "state.safetensors", tmp_path / "a")
+    with pytest.raises(RequestError, match="does not fit this training"):
+        train(tmp_path / "a")
+
+
+def test_starting_from_another_model(train, config, tmp_path):
+    first = train(tmp_path / "a")
+    network = NetworkConfig(options=SMALL, start=first)
+    taught = train(tmp_path / "b", config().model_copy(update={"network": network}))
+    assert not alike(first, taught)
+
+
+def test_without_an_entry_for_validation_a_part_is_held_out(train, data, tmp_path):
+    alone = shutil.copytree(data, tmp_path / "alone")
+    file = alone / "dataset.yaml"
+    found = yaml.safe_load(file.read_text())
+    found["entries"] = found["entries"][:1]
+    file.write_text(yaml.safe_dump(found))
+    model = train(tmp_path / "run", source=alone)
+    assert "score" in read_card(model).training["held_out"]
