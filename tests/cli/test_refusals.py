@@ -333,7 +333,6 @@ def test_a_disk_that_fills(cli, tomogram, model, tmp_path, monkeypatch, where):
     assert (out / "labels" / "phantom_03.mrc").exists()
 
 
-@pytest.mark.xfail(reason="memory maps of sparse files end in SIGBUS where the disk fills", strict=False)
 def test_a_small_disk(program, tomogram, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()

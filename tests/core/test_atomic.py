@@ -37,9 +37,11 @@ def test_nothing_half_written_stays_and_the_old_survives(tmp_path, folder):
     assert names(tmp_path) == ["out"]
 
 
-@pytest.mark.parametrize("before", ["file", "folder", "nothing"])
-@pytest.mark.parametrize("after", ["file", "folder"])
-def test_files_and_folders_replace_each_other(tmp_path, before, after):
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("file", "file"), ("nothing", "file"), ("file", "folder"), ("folder", "folder"), ("nothing", "folder")],
+)
+def test_what_was_there_is_replaced(tmp_path, before, after):
     path = tmp_path / "out"
     if before == "file":
         path.write_text("old")
@@ -54,6 +56,16 @@ def test_files_and_folders_replace_each_other(tmp_path, before, after):
             (beside / "new").touch()
     assert names(tmp_path) == ["out"]
     assert (names(path) == ["new"]) if after == "folder" else (path.read_text() == "new")
+
+
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(OSError, match="directory"), replacing(path) as beside:
+        beside.write_text("new")
+    assert names(path) == ["old"]
+    assert names(tmp_path) == ["out"]
 
 
 def test_a_folder_is_not_lost_to_a_block_that_wrote_nothing(tmp_path):

@@ -136,10 +136,10 @@ def picks(folder, rows: str, **entry) -> None:
 
 
 def test_picks_outside_are_told_with_extents(folder):
-    picks(folder, "10,10,10,a,one\n296,10,10,a,one\n10,10,400,b,one\n")
-    with pytest.raises(RequestError, match="2 of 3 picks") as caught:
+    picks(folder, "10,10,10,a,one\n600,10,10,a,one\n10,10,900,b,one\n299,10,10,a,one\n")
+    with pytest.raises(RequestError, match="2 of 4 picks") as caught:
         annotations(folder)
-    assert "x 10.0, y 10.0, z 400.0 Å" in caught.value.found
+    assert "x 10.0, y 10.0, z 900.0 Å" in caught.value.found
     assert "x 295.0, y 195.0, z 95.0 Å" in caught.value.found
     assert "pixels" in caught.value.remedy
 

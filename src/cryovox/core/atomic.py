@@ -24,7 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield beside
         beside.lstat()  # what is there stays unless there is something to take its place
-        if path.is_dir() or beside.is_dir():
+        if beside.is_dir():  # a file never takes the place of a folder: that is an OSError
             discard(path)
         os.replace(beside, path)
     except OSError as error:

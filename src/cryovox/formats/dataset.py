@@ -135,7 +135,7 @@ def load_mask(entry: Entry) -> NDArray[np.bool_] | None:
 def load_annotations(entry: Entry, dataset: Dataset) -> tuple[LabelMap | None, Particles | None]:
     """What is known of an entry, checked against its tomogram and the species.
 
-    Picks may lie half a voxel outside the tomogram. A list without picks teaches something only where
+    Picks may lie outside the tomogram by the radius of their species. A list without picks teaches something only where
     it is exhaustive.
 
     Returns
@@ -166,7 +166,8 @@ def _load_particles(path: Path, entry: Entry, dataset: Dataset) -> Particles:
     if not len(found) and not all(entry.is_exhaustive(s.name) for s in dataset.species):
         told = "holds no picks and is not exhaustive, which teaches nothing"
         raise RequestError(path, told, f"set `exhaustive: true` in {FILE} if there are none to find")
-    _check_inside(path, found, tomogram)
+    radii = {s.name: s.radius for s in dataset.species}
+    _check_inside(path, found, tomogram, np.array([radii[str(name)] for name in found.species]))
     return found
 
 
@@ -182,11 +183,12 @@ def _of_entry(path: Path, particles: Particles, entry: Entry) -> Particles:
     return particles.take(np.array(mine))
 
 
-def _check_inside(path: Path, particles: Particles, tomogram: Volume) -> None:
+def _check_inside(path: Path, particles: Particles, tomogram: Volume, radii: NDArray[np.float64]) -> None:
+    """Refuse picks farther out than their radius; closer ones are particles that the border cuts."""
     voxel = tomogram.voxel_size
     high = (np.array(tomogram.shape) - 0.5) * voxel
     beyond = np.maximum(particles.positions - high, -0.5 * voxel - particles.positions).max(axis=1, initial=0)
-    outside = np.flatnonzero(beyond > 1e-3)
+    outside = np.flatnonzero(beyond > radii)
     if not len(outside):
         return
     worst = particles.positions[outside[beyond[outside].argmax()]]
@@ -220,7 +222,7 @@ def _check_size(where: str, name: str, path: Path, voxel_size: float) -> None:
         return
     told = f"{name}: {path} has voxels of {written:g} Å, the dataset says {voxel_size:g} Å"
     raise RequestError(
-        where, told, f"mend voxel_size in {FILE}, or resample with `cryovox convert --out-voxel-size`"
+        where, told, f"mend voxel_size in {FILE}, or resample with `cryovox convert IN OUT --resample A`"
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -168,11 +169,19 @@ def create(
             mode = mrcfile.utils.mode_from_dtype(kind)
             with mrcfile.new_mmap(plain, shape, mrc_mode=mode, overwrite=True) as file:
                 file.set_volume()
+                _claim(plain)
                 yield file.data
                 _finish(file, voxel_size, origin)
             _pack(plain, beside, path.suffix.lower())
         finally:
             discard(plain)
+
+
+def _claim(plain: Path) -> None:
+    """Take the room on the disk at once: writing to a sparse map of a full disk would kill the process."""
+    if hasattr(os, "posix_fallocate"):
+        with plain.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, plain.stat().st_size)
 
 
 def as_labels(volume: Volume, species: tuple[Species, ...], where: Path) -> LabelMap:

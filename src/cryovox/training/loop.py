@@ -169,8 +169,9 @@ def _step(
             )
         for name, term in terms.items():
             sums[name] = sums.get(name, 0.0) + float(term.detach()) / config.accumulate
-    fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip, error_if_nonfinite=False)
-    optimizer.step()
+    norm = fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip, error_if_nonfinite=False)
+    if norm is None or bool(torch.isfinite(norm)):  # one bad batch must not spoil the weights
+        optimizer.step()
     return sums
 
 
