@@ -135,8 +135,8 @@ def load_mask(entry: Entry) -> NDArray[np.bool_] | None:
 def load_annotations(entry: Entry, dataset: Dataset) -> tuple[LabelMap | None, Particles | None]:
     """What is known of an entry, checked against its tomogram and the species.
 
-    Picks may lie outside the tomogram by the radius of their species. A list without picks teaches something only where
-    it is exhaustive.
+    Picks may lie outside the tomogram by the radius of their species. A list without picks teaches
+    something only where it is exhaustive.
 
     Returns
     -------

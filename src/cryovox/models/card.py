@@ -48,11 +48,11 @@ class Card(Config):
     """Contrast of the tomograms it was trained on; networks see particles bright."""
     normalisation: Literal["tomogram-zscore"] = "tomogram-zscore"
     """How grey values are scaled."""
-    thresholds: dict[str, float] = {}
+    thresholds: dict[str, float] = Field(default_factory=dict)
     """Lowest score of a pick, by species, as chosen on held-out regions."""
     calibration: dict[str, list[float]] | None = None
     """Reserved for score calibration."""
-    training: dict[str, Any] = {}
+    training: dict[str, Any] = Field(default_factory=dict)
     """Training manifest: config, data, hashes, steps, versions, held-out metrics."""
 
 
