@@ -32,9 +32,7 @@ FOLDER = DATA / "sim_deepfinder"
 NUMBERS = (1, 2, 3, 4)
 NETWORKS = ("deepfinder", "voxresnet", "mvgformer")
 CLASSES = tuple(range(1, 10))
-PATCH = {"deepfinder": 40, "voxresnet": 32, "mvgformer": 32}
-BATCH = {"deepfinder": 4, "voxresnet": 8, "mvgformer": 8}
-LR = {"deepfinder": 1e-3, "voxresnet": 1e-3, "mvgformer": 1e-3}
+COMMON = ("--size", "s", "--patch", 32, "--batch", 4, "--lr", 2e-3, "--warmup", 20, "--ema", 0.98)
 
 
 @dataclass(frozen=True)
@@ -102,14 +100,7 @@ def run_job(job: Job, work: Path, time: str) -> dict[str, Any]:
         run,
         "--model",
         job.network,
-        "--size",
-        "s",
-        "--patch",
-        PATCH[job.network],
-        "--batch",
-        BATCH[job.network],
-        "--lr",
-        LR[job.network],
+        *COMMON,
         "--seed",
         job.seed,
         "--steps",
@@ -222,7 +213,7 @@ def main() -> None:
     for network, rows in means.items():
         told = "  ".join(f"{k} {v['dice'][0]:.2f}/{v['f1'][0]:.2f}" for k, v in rows.items())
         print(f"{network} (Dice/F1): {told}")
-    settings = {"time": args.time, "patch": PATCH, "batch": BATCH, "lr": LR, "size": "s", "threads": 1}
+    settings = {"time": args.time, "threads": 1, "common": list(map(str, COMMON))}
     print(
         write_result("sim_deepfinder", {"settings": settings, "table": means, "seeds": scores, "runs": runs})
     )

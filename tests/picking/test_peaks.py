@@ -151,11 +151,11 @@ def test_each_species_has_its_distance_threshold_and_count():
     two = heatmap([(10, 10, 8), (10, 10, 13)], 1.0)
     two[10, 10, 13] *= 0.9
     maps = ScoreMap(np.stack([two, 0.4 * two]), 10.0, (species(60.0), species(40.0, "b", 2)), kind="heatmap")
-    found = pick(maps)
+    found = pick(maps, PickConfig(exclusive=False))
     assert found.species.tolist() == ["a", "b", "b"]  # 50 Å apart: too close for a, not for b
-    assert len(pick(maps, PickConfig(distance=0.0))) == 4
-    assert len(pick(maps, PickConfig(threshold=0.39, distance=0.0))) == 3
-    assert len(pick(maps, PickConfig(max_count=1))) == 2
+    assert len(pick(maps, PickConfig(distance=0.0, exclusive=False))) == 4
+    assert len(pick(maps, PickConfig(threshold=0.39, distance=0.0, exclusive=False))) == 3
+    assert len(pick(maps, PickConfig(max_count=1, exclusive=False))) == 2
     advised = ScoreMap(maps.data, 10.0, maps.species, kind="heatmap", thresholds={"a": 0.95, "b": 0.5})
     assert pick(advised).species.tolist() == ["a"]
     assert len(pick(ScoreMap(np.zeros((2, 4, 4, 4)), 10.0, maps.species, kind="heatmap"))) == 0

@@ -25,6 +25,9 @@ class PickConfig(Config):
     """Most particles of each species, best first."""
     min_size: float = Field(default=0.1, ge=0)
     """Smallest region, as a fraction of the volume of a ball with the radius of the species."""
+    exclusive: bool = True
+    """In heatmaps, where two species claim one place (closer than the smaller radius), keep the claim
+    that exceeds its threshold the most."""
     split_touching: bool = True
     """Cut regions at their necks into the particles that touch there."""
 

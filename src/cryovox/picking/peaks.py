@@ -30,10 +30,11 @@ _PRODUCTS = np.einsum("ki,kj->kij", _DESIGN, _DESIGN).reshape(27, 49)
 def pick_peaks(scores: ScoreMap, config: PickConfig, allowed: Allowed) -> Particles:
     """Pick the peaks of every channel of a heatmap; one channel is read at a time, slab by slab.
 
-    Two species may have peaks at one place, but two particles of a species keep their distance:
-    `config.distance`, or the radius of the species.
+    Two particles of a species keep their distance: `config.distance`, or the radius of the species.
+    Two species keep the smaller of their radii, if `config.exclusive`.
     """
     found = []
+    claims = []
     for channel, species in enumerate(scores.species):
 
         def read(start: int, stop: int, channel: int = channel) -> NDArray[np.floating]:
@@ -46,7 +47,34 @@ def pick_peaks(scores: ScoreMap, config: PickConfig, allowed: Allowed) -> Partic
         distance = species.radius if config.distance is None else config.distance
         keep = keep[separate(positions[keep], values[keep], distance, config.max_count)]
         found.append(Particles.of(positions[keep], species.name, values[keep]))
-    return concatenate(found)
+        claims.append(values[keep] / max(low, 1e-6))
+    particles = concatenate(found)
+    if not config.exclusive or len(found) < 2:
+        return particles
+    radii = {species.name: species.radius for species in scores.species}
+    return particles.take(_uncontested(particles, np.concatenate(claims), radii))
+
+
+def _uncontested(particles: Particles, claims: Float, radii: dict[str, float]) -> NDArray[np.bool_]:
+    """Which particles no stronger claim of another species lies upon."""
+    reach = np.array([radii[str(name)] for name in particles.species])
+    kept = np.ones(len(particles), dtype=bool)
+    if len(particles) < 2:
+        return kept
+    pairs = KDTree(particles.positions).query_pairs(float(reach.max()), output_type="ndarray")
+    gap = np.linalg.norm(particles.positions[pairs[:, 0]] - particles.positions[pairs[:, 1]], axis=1)
+    rivals = particles.species[pairs[:, 0]] != particles.species[pairs[:, 1]]
+    pairs = pairs[rivals & (gap < np.minimum(reach[pairs[:, 0]], reach[pairs[:, 1]]))]
+    strong = claims[pairs[:, 0]] >= claims[pairs[:, 1]]
+    order = np.argsort(-np.maximum(claims[pairs[:, 0]], claims[pairs[:, 1]]), kind="stable")
+    for winner, loser in zip(
+        np.where(strong, pairs[:, 0], pairs[:, 1])[order],
+        np.where(strong, pairs[:, 1], pairs[:, 0])[order],
+        strict=True,
+    ):
+        if kept[winner]:
+            kept[loser] = False
+    return kept
 
 
 def local_maxima(
