@@ -61,6 +61,8 @@ TRAIN = (
     30,
     "--ema",
     0.99,
+    "--loss",
+    "weighted-mse",
     "--weight-decay",
     0.02,
     "--noise",
@@ -255,7 +257,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, default=Path("work/real_ribosomes"), help="folder for the runs")
-    parser.add_argument("--steps", type=int, default=500, help="steps of each training")
+    parser.add_argument("--steps", type=int, default=450, help="steps of each training")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each block")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, one thread each")
     parser.add_argument(
