@@ -27,6 +27,7 @@ check: .venv/ready
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python benchmarks/render.py --check
 
 clean:
 	rm -rf .venv demo-out work
