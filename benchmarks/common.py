@@ -43,7 +43,11 @@ def in_parallel(jobs: list[Any], work: Any, at_once: int) -> list[Any]:
 
 def write_result(name: str, result: dict[str, Any]) -> Path:
     """Write `results/NAME.json` with machine, versions and command."""
-    command = f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}".strip()
+    words = sys.argv[1:]
+    if "--work" in words:  # where the runs lay is nobody's concern
+        at = words.index("--work")
+        words = words[:at] + words[at + 2 :]
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
     machine = {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()}
     facts = {k: v for k, v in versions().items() if k != "machine"}
     path = RESULTS / f"{name}.json"

@@ -4,13 +4,13 @@ Four tomograms of 100^3 voxels with nine species, three objects of each in every
 tomograms are learned from, the fourth is searched; all four in rotation, pooled. Every training gets
 the same wall time on one thread. Nothing was chosen on these data: networks run with their defaults.
 
-    python benchmarks/sim_deepfinder.py            # 3 networks x 4 rotations x 3 seeds
+    python benchmarks/sim_deepfinder.py            # 3 networks x 4 rotations x 3 seeds; goes on where it stopped
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import json
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,53 +86,27 @@ def dataset(folder: Path, numbers: list[int]) -> Path:
 
 
 def run_job(job: Job, work: Path, time: str) -> dict[str, Any]:
-    """Train on three tomograms, search the fourth."""
+    """Train on three tomograms and search the fourth, unless an earlier run of this script did."""
     folder = work / f"{job.network}-test{job.test}-seed{job.seed}"
-    data = dataset(folder / "dataset", [n for n in NUMBERS if n != job.test])
     run, found, log = folder / "run", folder / "found", folder / "log.txt"
-    log.unlink(missing_ok=True)
-    seconds = cryovox(
-        "train",
-        "supervised",
-        "--data",
-        data,
-        "--out",
-        run,
-        "--model",
-        job.network,
-        *COMMON,
-        "--seed",
-        job.seed,
-        "--steps",
-        100_000,
-        "--max-time",
-        time,
-        "--validate-every",
-        100_000,
-        "--held-out",
-        0.15,
-        "--keep",
-        "last",
-        log=log,
-    )
-    search = cryovox(
-        "find",
-        FOLDER / f"tomo{job.test}_f16.mrc",
-        "--model",
-        run / "model.safetensors",
-        "--out",
-        found,
-        log=log,
-    )
-    steps = max(int(row["step"]) for row in csv.DictReader((run / "metrics.csv").open(encoding="utf-8")))
-    print(f"{job}: {steps} steps in {seconds:.0f} s", flush=True)
+    if not (found / "report.html").exists():
+        data = dataset(folder / "dataset", [n for n in NUMBERS if n != job.test])
+        log.unlink(missing_ok=True)
+        cryovox(
+            "train", "supervised", "--data", data, "--out", run, "--model", job.network, *COMMON, "--seed", job.seed,
+            "--steps", 100_000, "--max-time", time, "--validate-every", 100_000, "--held-out", 0.15, "--keep", "last",
+            log=log,
+        )  # fmt: skip
+        tomogram = FOLDER / f"tomo{job.test}_f16.mrc"
+        cryovox("find", tomogram, "--model", run / "model.safetensors", "--out", found, log=log)
+    told = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    print(f"{job}: {told['steps']} steps in {told['seconds']:.0f} s", flush=True)
     return {
         "network": job.network,
         "test": job.test,
         "seed": job.seed,
-        "steps": steps,
-        "train_seconds": round(seconds, 1),
-        "find_seconds": round(search, 1),
+        "steps": told["steps"],
+        "train_seconds": told["seconds"],
     }
 
 
