@@ -30,4 +30,4 @@ check: .venv/ready
 	$(BIN)/python benchmarks/render.py --check
 
 clean:
-	rm -rf .venv demo-out work
+	rm -rf .venv demo-out runs

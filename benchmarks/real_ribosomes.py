@@ -256,7 +256,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--work", type=Path, default=Path("work/real_ribosomes"), help="folder for the runs")
+    parser.add_argument("--work", type=Path, default=Path("runs/real_ribosomes"), help="folder for the runs")
     parser.add_argument("--steps", type=int, default=450, help="steps of each training")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each block")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, one thread each")

@@ -67,7 +67,7 @@ the mean over the seeds.
 
 {grid(columns, rows)}
 
-One training took {min(seconds):.0f} to {max(seconds):.0f} s on one thread, two at a time. Settings of the blob picker,
+One training took {min(seconds):.0f} to {max(seconds):.0f} s on one thread, beside other runs on the same two cores. Settings of the blob picker,
 chosen on the training blocks: {blobs}.
 
 Command: `{result["command"]}`

@@ -172,7 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--work", type=Path, default=Path("work/sim_deepfinder"), help="folder for the runs")
+    parser.add_argument("--work", type=Path, default=Path("runs/sim_deepfinder"), help="folder for the runs")
     parser.add_argument("--time", default="2m", help="wall time of each training")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each network and rotation")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, one thread each")

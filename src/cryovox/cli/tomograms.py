@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from cryovox.cli.screen import Meter, check_json, clock, failures, table, write_json
+from cryovox.cli.screen import Meter, check_json, failures, table, write_json
 from cryovox.core.particles import Particles
 from cryovox.picking import PickConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
@@ -186,6 +186,3 @@ def _count(picks: dict[str, Particles], json: Path | None) -> None:
     write_json(
         json, [dict(zip(("tomogram", "species", "particles", "median_score"), r, strict=True)) for r in rows]
     )
-
-
-__all__ = ["clock", "find", "pick", "segment"]

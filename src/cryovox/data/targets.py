@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,3 @@ def _window(
         np.arange(a, b, dtype=np.float32) - np.float32(c) for a, b, c in zip(low, high, centre, strict=True)
     )
     return window, (z * z)[:, None, None] + (y * y)[None, :, None] + (x * x)[None, None, :]
-
-
-TARGETS: dict[str, Callable[..., NDArray[np.generic]]] = {"mask": ball_labels, "heatmap": gaussian_heatmap}

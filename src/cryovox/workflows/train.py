@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -143,13 +142,12 @@ class _Job:
         self.config, self.dataset, self.card, self.network = config, dataset, card, network
         self.training, self.held, self.out, self.data = training, held, out, data
         self.spec = TargetSpec(card.kind, card.output_stride)
-        self.began = time.monotonic()
 
     def run(self, fabric: Any, told: Told) -> Progress:
         from cryovox.data.streams import PatchStream
         from cryovox.training.logbook import Logbook
         from cryovox.training.loop import fit
-        from cryovox.training.strategies.supervised import Supervised
+        from cryovox.training.strategies import STRATEGIES
 
         config = self.config
         seed = (config.seed, fabric.global_rank)
@@ -158,7 +156,7 @@ class _Job:
         )
         since = _step_so_far(self.out)
         logbook = Logbook(self.out / "metrics.csv" if fabric.global_rank == 0 else None, since=since)
-        strategy = Supervised(self.network, config.supervised, config.network.model)
+        strategy = STRATEGIES["supervised"](self.network, config.supervised, config.network.model)
 
         def tell(now: Progress, loss: float) -> None:
             from cryovox.training.loop import share
