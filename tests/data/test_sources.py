@@ -91,3 +91,11 @@ def test_broken_tomograms_are_refused(folder, value, told):
     mrc.write(folder / "t.mrc", Volume(data, VOXEL))
     with pytest.raises(RequestError, match=told):
         load(folder, particles=folder / "p.csv")
+
+
+def test_a_sign_that_cannot_be_seen_is_asked_for(folder, monkeypatch):
+    monkeypatch.setattr("cryovox.data.sources.detect_contrast", lambda volume: ("dark", 1.2))
+    with pytest.raises(RequestError, match=r"unclear.*1\.2") as caught:
+        load(folder, particles=folder / "p.csv")
+    assert "contrast: dark" in caught.value.remedy
+    assert load(folder, particles=folder / "p.csv", contrast="bright").normalise.sign == 1

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from cryovox.core.dataset import Contrast
 from cryovox.core.volume import Volume
 
+SURE = 3.0
+"""Certainty from which a detected contrast is more than a guess."""
+
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:

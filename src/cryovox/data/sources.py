@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.core.dataset import Dataset, Entry, Range
+from cryovox.core.dataset import Contrast, Dataset, Entry, Range
 from cryovox.core.errors import RequestError
-from cryovox.core.intensity import Normalisation, detect_contrast, sign_of, statistics
+from cryovox.core.intensity import SURE, Normalisation, detect_contrast, sign_of, statistics
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.formats import dataset as dataset_files
@@ -114,8 +114,18 @@ def normalisation(volume: Volume, entry: Entry) -> Normalisation:
         raise RequestError(entry.tomogram, told, "mend it with `cryovox convert IN OUT --fill-nan`")
     if not moments.std > 0:
         raise RequestError(entry.tomogram, "is constant", "check the file with `cryovox doctor`")
-    detected = sign_of(detect_contrast(volume)[0]) if entry.contrast == "auto" else sign_of(entry.contrast)
-    return Normalisation(moments.mean, moments.std, detected)
+    return Normalisation(moments.mean, moments.std, sign_of(_contrast(volume, entry)))
+
+
+def _contrast(volume: Volume, entry: Entry) -> Contrast:
+    """What the entry says, else what is clearly seen: a guess would teach a network the wrong sign."""
+    if entry.contrast != "auto":
+        return entry.contrast
+    seen, certainty = detect_contrast(volume)
+    if certainty < SURE:
+        told = f"whether particles are dark or bright is unclear ({seen}, certainty {certainty:.1f})"
+        raise RequestError(entry.tomogram, told, "say `contrast: dark` or `bright` in dataset.yaml")
+    return seen
 
 
 def _by_channel(labels: NDArray[Any], species: tuple[Species, ...]) -> NDArray[np.uint8]:

@@ -10,13 +10,10 @@ import numpy as np
 
 from cryovox.core.dataset import Contrast
 from cryovox.core.errors import RequestError
-from cryovox.core.intensity import Normalisation, detect_contrast, sign_of, statistics
+from cryovox.core.intensity import SURE, Normalisation, detect_contrast, sign_of, statistics
 from cryovox.core.volume import Volume
 from cryovox.formats import is_volume, mrc, read_volume, stem
 from cryovox.models.card import Card
-
-SURE = 3.0
-"""Certainty from which a detected contrast outweighs that of the training data."""
 
 
 def expand(patterns: Iterable[Path], wanted: Callable[[Path], bool] = is_volume) -> dict[str, Path]:
