@@ -1,0 +1,254 @@
+"""Projections of a volume tilted about y, and their exact adjoint.
+
+A tilt about y mixes z and x alone and treats all y alike, so that a whole series is one sparse matrix
+from the voxels of a (z, x) plane to the pixels of all detector lines. A point at (z, x), measured from the
+centre of rotation, which is voxel n // 2 on both axes, is seen at
+
+    x' = x cos(tilt) + z sin(tilt)
+
+from pixel n // 2 of the line. As in a non-uniform Fourier transform (Barnett, Magland and af Klinteberg
+2019), voxels are spread with a kernel of four taps on lines of half a pixel, then the kernel is divided out
+and the line limited to the band of the pixels. Projections of Gaussians are right to 6e-4 of their peak at
+every angle; linear, cubic and spline interpolation on whole pixels miss them by 1 to 10 percent at some.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, sparse, special
+
+Array = NDArray[np.floating[Any]]
+FINE = 2
+"""Samples of a line per pixel."""
+MARGIN = 30
+"""Pixels beyond each end of a line that take part: the reach of the filter from samples to pixels."""
+SHAPE = 8.4
+"""Of the spreading kernel."""
+COLUMNS = 64
+"""Planes that are treated at once."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The (z, x) plane, the detector line, and where both have their centre, in voxels."""
+
+    depth: int
+    width: int
+    pixels: int
+    centre: tuple[float, float]
+    """(z, x) of the axis of rotation."""
+    pixel_centre: float
+    """Pixel on which the axis is seen."""
+
+    @classmethod
+    def of(cls, depth: int, width: int, binning: int = 1) -> Plane:
+        """The plane of a volume that was (depth, width) before it was binned; the axis stays in place."""
+        pixels = width // binning
+        centre = ((depth // 2) / binning, (width // 2) / binning)
+        return cls(depth // binning, pixels, pixels, centre, centre[1])
+
+    def places(self, angle: float, rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Height z' along the beam and pixel x' of every voxel of some rows z at *angle* degrees."""
+        turn = np.deg2rad(angle)
+        z = np.arange(self.depth)[rows, None] - self.centre[0]
+        x = np.arange(self.width)[None, :] - self.centre[1]
+        across = x * np.cos(turn) + z * np.sin(turn) + self.pixel_centre
+        return (z * np.cos(turn) - x * np.sin(turn)).ravel(), across.ravel()
+
+
+def project(volume: Array, angles: Array, device: str = "cpu") -> NDArray[np.float32]:
+    """Sum a volume along the beam at every tilt.
+
+    Parameters
+    ----------
+    volume : (z, y, x)
+    angles : (n,) degrees
+    device
+        "cpu" (scipy) or a torch device.
+
+    Returns
+    -------
+    (n, y, x) float32
+        In units of the volume times one voxel edge.
+    """
+    depth, height, width = volume.shape
+    projector = Projector(Plane.of(depth, width), angles, device)
+    out = np.empty((len(angles), height, width), np.float32)
+    for rows in chunks(height):
+        flat = np.ascontiguousarray(volume[:, rows].transpose(0, 2, 1), np.float32)
+        out[:, rows] = projector.forward(flat.reshape(depth * width, -1)).transpose(0, 2, 1)
+    return out
+
+
+def back_project(images: Array, plane: Plane, angles: Array, device: str = "cpu") -> NDArray[np.float32]:
+    """Smear (n, y, x) images back through a volume (z, y, x); the exact adjoint of `project`."""
+    projector = Projector(plane, angles, device)
+    height = images.shape[1]
+    out = np.empty((plane.depth, height, plane.width), np.float32)
+    for rows in chunks(height):
+        lines = np.ascontiguousarray(images[:, rows].transpose(0, 2, 1), np.float32)
+        smeared = projector.adjoint(lines).reshape(plane.depth, plane.width, -1)
+        out[:, rows] = smeared.transpose(0, 2, 1)
+    return out
+
+
+def chunks(height: int) -> Iterator[slice]:
+    """Cut y into pieces that are worked on one after the other."""
+    return (slice(start, min(start + COLUMNS, height)) for start in range(0, height, COLUMNS))
+
+
+class Backend(Protocol):
+    """How a sparse matrix and its transpose meet a dense one."""
+
+    def times(self, dense: Array) -> Array: ...
+    def transposed_times(self, dense: Array) -> Array: ...
+
+
+class Projector:
+    """The matrix A of a series, for columns of many y at once.
+
+    Parameters
+    ----------
+    plane
+        Geometry of the (z, x) plane and of the detector line.
+    angles : (n,) degrees
+    device
+        "cpu" (scipy) or a torch device.
+    dtype
+        Of the weights.
+    """
+
+    def __init__(self, plane: Plane, angles: Array, device: str = "cpu", dtype: type = np.float32) -> None:
+        self.plane, self.count = plane, len(angles)
+        self.spread = backend(spread_matrix(plane, np.asarray(angles, float), dtype), device)
+        self.sharpen = sharpening(plane.pixels, dtype)
+
+    def forward(self, voxels: Array) -> Array:
+        """(z x, y) to (n, x', y)."""
+        lines = self.spread.transposed_times(voxels).reshape(self.count, -1, voxels.shape[1])
+        return np.stack([self.sharpen @ line for line in lines])
+
+    def adjoint(self, lines: Array) -> Array:
+        """(n, x', y) to (z x, y)."""
+        padded = np.concatenate([self.sharpen.T @ line for line in lines])
+        return self.spread.times(padded)
+
+
+def kernel(distance: Array) -> Array:
+    """The spreading kernel, of a support of 4 samples."""
+    inside = np.maximum(1 - (distance / 2) ** 2, 0)
+    return np.exp(SHAPE * (np.sqrt(inside) - 1))
+
+
+def taps(fraction: Array) -> Array:
+    """Weights (..., 4) at samples -1, 0, 1, 2 for a point at *fraction* in [0, 1)."""
+    return kernel(fraction[..., None] - np.arange(-1, 3, dtype=fraction.dtype))
+
+
+def sharpening(pixels: int, dtype: type = np.float32) -> sparse.csr_array:
+    """(pixels, fine samples with margins): the kernel divided out, one value per pixel."""
+    values: Array = np.tile(_filter().astype(dtype), pixels)
+    columns = FINE * np.arange(pixels)[:, None] + np.arange(2 * FINE * MARGIN + 1)
+    rows = np.arange(pixels + 1) * columns.shape[1]
+    return sparse.csr_array((values, columns.ravel(), rows), shape=(pixels, fine_samples(pixels)))
+
+
+def fine_samples(pixels: int) -> int:
+    """Length of a line on which voxels are spread."""
+    return FINE * (pixels + 2 * MARGIN)
+
+
+def _filter() -> NDArray[np.float64]:
+    """(2 FINE MARGIN + 1,) from samples to a pixel: the kernel divided out, and the pixels' band."""
+    frequency = np.arange(4097) / 8192
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    waves = np.cos(4 * np.pi * frequency[:, None] * nodes)
+    blur = 2 * waves @ (weights * kernel(2 * nodes))
+    passed = 0.5 * special.erfc((FINE * frequency - 0.52) / (0.04 / 2.3))
+    taps = fft.irfft(np.where(passed > 1e-9, passed / blur, 0))
+    reach = FINE * MARGIN
+    return FINE * np.roll(taps, reach)[: 2 * reach + 1]
+
+
+def spread_matrix(plane: Plane, angles: NDArray[np.float64], dtype: type) -> sparse.csr_array:
+    """(z x, n fine samples): the weights of every voxel in every line."""
+    line = fine_samples(plane.pixels)
+    blocks = [_spread_rows(plane, angles, slice(z, z + 8), line, dtype) for z in range(0, plane.depth, 8)]
+    data = np.concatenate([block[0] for block in blocks])
+    columns = np.concatenate([block[1] for block in blocks])
+    counts = np.concatenate([block[2] for block in blocks])
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return sparse.csr_array((data, columns, starts), shape=(plane.depth * plane.width, len(angles) * line))
+
+
+def _spread_rows(
+    plane: Plane, angles: NDArray[np.float64], rows: slice, line: int, dtype: type
+) -> tuple[Array, NDArray[np.int32], NDArray[np.int64]]:
+    across = np.stack([plane.places(angle, rows)[1] for angle in angles], 1)  # (voxels, n)
+    across = FINE * (across + MARGIN)
+    first = np.floor(across).astype(np.int32)
+    weights = taps((across - first).astype(dtype))
+    columns = (first[..., None] + np.arange(-1, 3)).astype(np.int32)
+    inside = (columns >= 0) & (columns < line)
+    columns += line * np.arange(len(angles), dtype=np.int32)[:, None]
+    return weights[inside], columns[inside], inside.sum((1, 2), dtype=np.int64)
+
+
+def backend(matrix: sparse.csr_array, device: str) -> Backend:
+    """Scipy on the CPU, where it is as fast as torch and needs no MKL; torch elsewhere."""
+    return OnHost(matrix) if device == "cpu" else OnDevice(matrix, device)
+
+
+class OnHost:
+    """A sparse matrix in scipy."""
+
+    def __init__(self, matrix: sparse.csr_array) -> None:
+        self.matrix = matrix
+
+    def times(self, dense: Array) -> Array:
+        return self.matrix @ dense
+
+    def transposed_times(self, dense: Array) -> Array:
+        return self.matrix.T @ dense
+
+
+class OnDevice:
+    """A sparse matrix in torch, on any device that has sparse products."""
+
+    def __init__(self, matrix: sparse.csr_array, device: str) -> None:
+        self.matrix, self.device = matrix, device
+
+    @cached_property
+    def _plain(self) -> Any:
+        return self._tensor(self.matrix)
+
+    @cached_property
+    def _transposed(self) -> Any:
+        return self._tensor(self.matrix.T.tocsr())
+
+    def times(self, dense: Array) -> Array:
+        return self._product(self._plain, dense)
+
+    def transposed_times(self, dense: Array) -> Array:
+        return self._product(self._transposed, dense)
+
+    def _tensor(self, matrix: sparse.csr_array) -> Any:
+        import torch
+
+        starts, columns, data = map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data))
+        with warnings.catch_warnings():  # "beta state", said once per process
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.sparse_csr_tensor(starts, columns, data, matrix.shape, device=self.device)
+
+    def _product(self, matrix: Any, dense: Array) -> Array:
+        import torch
+
+        there = torch.from_numpy(np.ascontiguousarray(dense)).to(self.device, matrix.dtype)
+        return (matrix @ there).cpu().numpy()

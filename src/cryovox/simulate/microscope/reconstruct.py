@@ -1,0 +1,230 @@
+"""From a tilt series back to a volume: weighted back-projection and SIRT.
+
+Both are linear and keep the sign of the series: bright particles in, bright particles out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy import fft
+
+from cryovox.core.config import Config
+from cryovox.core.errors import RequestError
+from cryovox.simulate.microscope import optics as lens
+from cryovox.simulate.microscope.optics import OpticsConfig
+from cryovox.simulate.microscope.projection import Plane, Projector, back_project, chunks
+from cryovox.simulate.microscope.tilts import Tilts
+
+Array = NDArray[np.floating[Any]]
+Floats = NDArray[np.float64]
+Images = NDArray[np.float32]
+
+
+class ReconstructionConfig(Config):
+    """How a tomogram is made from a series."""
+
+    method: Literal["wbp", "sirt"] = "wbp"
+    """Weighted back-projection, or simultaneous iterative reconstruction."""
+    weighting: Literal["ramp", "exact"] = "ramp"
+    """Weights of wbp: |frequency| times the angle that a tilt stands for, or from the overlap of all the
+    tilts' slices of a slab (Harauz and van Heel 1986)."""
+    window: Literal["soft", "hamming", "none"] = "soft"
+    """How wbp ends towards high frequencies: a cosine edge at `cutoff`, a Hamming window, or not at all."""
+    cutoff: float = Field(0.9, gt=0, le=1)
+    """Where the soft edge is down to one half, over the Nyquist frequency."""
+    iterations: int = Field(20, ge=1)
+    """Of sirt."""
+    phase_flip: bool = False
+    """Undo the sign of the contrast transfer of each tilt, as its nominal defocus gives it."""
+    binning: int = Field(1, ge=1)
+    """Crop the series in Fourier space by this factor first; the tomogram's voxels grow as much."""
+    thickness: int | None = Field(None, ge=1)
+    """Voxels along z before binning, around the same middle; those of the scene by default."""
+
+
+def reconstruct(
+    series: Array,
+    tilts: Tilts,
+    shape: tuple[int, int, int],
+    voxel_size: float,
+    config: ReconstructionConfig | None = None,
+    *,
+    optics: OpticsConfig | None = None,
+    device: str = "cpu",
+) -> Images:
+    """Reconstruct a tomogram at the nominal angles.
+
+    Parameters
+    ----------
+    series : (n, y, x)
+        Such as `Series.contrast`, or projections in V Å, which give V.
+    shape
+        (z, y, x) of the scene, before binning.
+    voxel_size
+        Of the series, in Å.
+    optics
+        For `phase_flip`.
+
+    Returns
+    -------
+    (z, y, x) float32
+        The centre of voxel (0, 0, 0) is where `origin` says, (0, 0, 0) unless `thickness` is set.
+    """
+    config = config or ReconstructionConfig()
+    _check(series, shape, config)
+    images = np.asarray(series, np.float32)
+    if config.phase_flip:
+        images = flip_phases(images, tilts, voxel_size, optics or OpticsConfig())
+    images = crop_spectrum(images, config.binning)
+    plane = Plane.of(config.thickness or shape[0], shape[2], config.binning)
+    edge = voxel_size * config.binning
+    if config.method == "sirt":
+        return sirt(images / np.float32(edge), plane, tilts.nominal_angles, config.iterations, device)
+    weighted = weigh(images, tilts.nominal_angles, edge, plane.depth, config)
+    return back_project(weighted, plane, tilts.nominal_angles, device)
+
+
+def origin(
+    shape: tuple[int, int, int], voxel_size: float, config: ReconstructionConfig
+) -> tuple[float, float, float]:
+    """(z, y, x) in Å of the centre of the tomogram's voxel (0, 0, 0) in the frame of the scene."""
+    thickness = config.thickness or shape[0]
+    return (shape[0] // 2 - thickness // 2) * voxel_size, 0.0, 0.0
+
+
+def _check(series: Array, shape: tuple[int, int, int], config: ReconstructionConfig) -> None:
+    if series.shape[1:] != tuple(shape[1:]):
+        raise ValueError(f"a series of {series.shape[1:]} (y, x) does not belong to a volume {shape}")
+    sizes = (config.thickness or shape[0], *shape[1:])
+    if any(size % config.binning for size in sizes):
+        raise RequestError(
+            "reconstruction.binning",
+            f"{config.binning} does not divide the tomogram's size {sizes} (z, y, x)",
+            "choose sizes that are multiples of the binning",
+        )
+
+
+def crop_spectrum(images: Images, binning: int) -> Images:
+    """Bin (n, y, x) images by cutting their spectra; the place of pixel (0, 0) stays."""
+    if binning == 1:
+        return images
+    rows, columns = (n // binning for n in images.shape[1:])
+    keep = fft.fftfreq(rows, 1 / rows).astype(int)
+    out = np.empty((len(images), rows, columns), np.float32)
+    for image, small in zip(images, out, strict=True):
+        small[:] = fft.irfft2(fft.rfft2(image)[keep, : columns // 2 + 1], s=small.shape)
+    out /= binning**2
+    return out
+
+
+def flip_phases(images: Images, tilts: Tilts, voxel_size: float, optics: OpticsConfig) -> Images:
+    """Make all transferred frequencies of (n, y, x) images agree in sign with the lowest ones."""
+    frequency = lens.radial(images.shape[1:], voxel_size)
+    out = np.empty_like(images)
+    for image, flipped, defocus in zip(images, out, tilts.nominal_defocus, strict=True):
+        transfer = lens.ctf(frequency, defocus, optics)
+        sign = np.where(transfer > 0, -1, 1).astype(np.float32)
+        flipped[:] = fft.irfft2(fft.rfft2(image) * sign, s=image.shape)
+    return out
+
+
+def weigh(images: Images, angles: Floats, edge: float, depth: int, config: ReconstructionConfig) -> Images:
+    """Filter (n, y, x) images for back-projection; their means are taken off.
+
+    With the ramp |k| times the angle between tilts in radians, the back-projection is the inversion
+    formula of the Radon transform.
+    """
+    width = images.shape[2]
+    line = fft.next_fast_len(2 * width, real=True)
+    filters = (
+        exact_weights(line, angles, depth) if config.weighting == "exact" else ramp_weights(line, angles)
+    )
+    window = _window((images.shape[1], line), config)
+    out = np.empty_like(images)
+    for image, weighted, row in zip(images, out, filters, strict=True):
+        spectrum = fft.rfft2(image - image.mean(), s=(image.shape[0], line))
+        spectrum *= (row / edge * window).astype(np.float32)
+        weighted[:] = fft.irfft2(spectrum, s=(image.shape[0], line))[:, :width]
+    return out
+
+
+def ramp_weights(line: int, angles: Floats) -> Floats:
+    """(n, line // 2 + 1): the ramp, from its samples in space (Kak and Slaney 1988, eq. 3.61)."""
+    place = np.minimum(np.arange(line), line - np.arange(line))
+    kernel = np.zeros(line)
+    kernel[0] = 0.25
+    kernel[place % 2 == 1] = -1 / (np.pi * place[place % 2 == 1]) ** 2
+    return angle_share(angles)[:, None] * fft.rfft(kernel).real
+
+
+def exact_weights(line: int, angles: Floats, depth: int) -> Floats:
+    """(n, line // 2 + 1): one over how many slices, as thick as 1 / depth, meet at a frequency."""
+    frequency = fft.rfftfreq(line)
+    apart = np.sin(np.deg2rad(angles[:, None] - angles[None, :]))
+    overlap = np.stack([np.sinc(depth * frequency[:, None] * row).sum(1) for row in apart])
+    return 1 / (depth * np.maximum(overlap, 0.5))
+
+
+def angle_share(angles: Floats) -> Floats:
+    """Radians that each tilt stands for: half the way to its neighbours, at the ends as much as inwards."""
+    if len(angles) == 1:
+        return np.ones(1)
+    order = np.argsort(angles)
+    gaps = np.diff(np.deg2rad(angles[order]))
+    share = np.empty(len(angles))
+    share[order] = (np.concatenate([gaps[:1], gaps]) + np.concatenate([gaps, gaps[-1:]])) / 2
+    return share
+
+
+def _window(shape: tuple[int, int], config: ReconstructionConfig) -> Floats:
+    place = 2 * lens.radial(shape, 1.0)
+    if config.window == "none":
+        return np.ones_like(place)
+    if config.window == "hamming":
+        return 0.54 + 0.46 * np.cos(np.pi * np.minimum(place, 1))
+    rise = np.clip((place - config.cutoff) / 0.2 + 0.5, 0, 1)
+    return 0.5 + 0.5 * np.cos(np.pi * rise)
+
+
+def sirt(images: Images, plane: Plane, angles: Floats, iterations: int, device: str = "cpu") -> Images:
+    """Simultaneous iterative reconstruction (Gilbert 1972) of (n, y, x) images, from nothing.
+
+    x grows by C A^T R (b - A x), with R and C one over the sums of the rows and columns of A.
+    """
+    projector = Projector(plane, angles, device)
+    height = images.shape[1]
+    out = np.empty((plane.depth, height, plane.width), np.float32)
+    scales = _scales(projector)
+    for rows in chunks(height):
+        lines = np.ascontiguousarray(images[:, rows].transpose(0, 2, 1))
+        found = _iterate(projector, lines, scales, iterations)[0].reshape(plane.depth, plane.width, -1)
+        out[:, rows] = found.transpose(0, 2, 1)
+    return out
+
+
+def _iterate(
+    projector: Projector, lines: Array, scales: tuple[Array, Array], iterations: int
+) -> tuple[Array, list[float]]:
+    """The voxels (z x, y), and before each step the residual that SIRT lessens."""
+    along, across = scales
+    voxels = np.zeros((across.shape[0], lines.shape[2]), np.float32)
+    residuals = []
+    for _ in range(iterations):
+        missing = lines - projector.forward(voxels)
+        residuals.append(float((along * missing**2).sum(dtype=np.float64)))
+        voxels += across * projector.adjoint(along * missing)
+    return voxels, residuals
+
+
+def _scales(projector: Projector) -> tuple[Array, Array]:
+    """R (n, x', 1) and C (z x, 1); pixels and voxels that see next to nothing do not count."""
+    plane = projector.plane
+    path = projector.forward(np.ones((plane.depth * plane.width, 1), np.float32))
+    seen = projector.adjoint(np.ones((projector.count, plane.pixels, 1), np.float32))
+    along = np.where(path > 0.5, 1 / np.maximum(path, 0.5), 0)
+    across = np.where(seen > 0.5, 1 / np.maximum(seen, 0.5), 0)
+    return along.astype(np.float32), across.astype(np.float32)

@@ -1,0 +1,76 @@
+"""Radial amplitude spectra of images, and making one series' spectra those of another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+Array = NDArray[np.floating[Any]]
+Floats = NDArray[np.float64]
+
+
+def radial_amplitude(series: Array, bins: int = 64) -> Floats:
+    """Root mean square Fourier amplitude of each image in *bins* rings from 0 to Nyquist, per pixel.
+
+    Parameters
+    ----------
+    series : (n, y, x)
+
+    Returns
+    -------
+    (n, bins)
+        White noise of variance 1 gives 1 everywhere. The mean of the image is left out.
+    """
+    ring, weight = _rings(series.shape[1:], bins)
+    members = np.bincount(ring, weight, bins + 1)[:bins]
+    out = np.empty((len(series), bins))
+    for image, row in zip(series, out, strict=True):
+        power = np.abs(fft.rfft2(image.astype(np.float64))).ravel() ** 2 / image.size
+        row[:] = np.sqrt(np.bincount(ring, weight * power, bins + 1)[:bins] / np.maximum(members, 1))
+    return out
+
+
+def match_amplitude(series: Array, target: Array) -> NDArray[np.float32]:
+    """Filter each image radially so that its amplitude spectrum is *target*; means and phases stay.
+
+    Parameters
+    ----------
+    series : (n, y, x)
+    target : (bins,) or (n, bins)
+        As `radial_amplitude` measures it, say on an experimental series.
+
+    Returns
+    -------
+    (n, y, x) float32
+    """
+    target = np.broadcast_to(target, (len(series), np.shape(target)[-1]))
+    bins = target.shape[1]
+    own = radial_amplitude(series, bins)
+    ratio = target / np.maximum(own, 1e-6 * own.max(1, keepdims=True))
+    place = _place(series.shape[1:]) * bins
+    ring = np.minimum(place.astype(int), bins - 1)
+    out = np.empty(series.shape, np.float32)
+    for image, factors, seen in zip(series, ratio, out, strict=True):
+        gain = factors[ring]
+        gain[0, 0] = 1.0
+        seen[:] = fft.irfft2(fft.rfft2(image.astype(np.float64)) * gain, s=image.shape)
+    return out
+
+
+def _place(shape: tuple[int, ...]) -> Floats:
+    """Frequency over Nyquist at every place of `rfft2`."""
+    return 2 * np.hypot(fft.fftfreq(shape[0])[:, None], fft.rfftfreq(shape[1])[None, :])
+
+
+def _rings(shape: tuple[int, ...], bins: int) -> tuple[NDArray[np.int64], Floats]:
+    """Ring of every place of `rfft2`, *bins* beyond Nyquist, and how often the place counts."""
+    ring = np.minimum((_place(shape) * bins).astype(int), bins)
+    twice = np.full(ring.shape, 2.0)
+    twice[:, 0] = 1.0
+    if shape[1] % 2 == 0:
+        twice[:, -1] = 1.0
+    twice[0, 0] = 0.0
+    return ring.ravel(), twice.ravel()
