@@ -1,0 +1,138 @@
+"""How many labelled 32^3 patches a second the stream of simulated patches gives.
+
+Six species of the built-in library at 10 Å, boxes of 64 x 96 x 96 voxels, everything else as
+`DomainConfig` has it. Poses are made first and not counted: a stream makes each of them once. Wall
+time counts what a training would wait for; processor time is what is left of it on a busy machine.
+
+    python benchmarks/simulator_stream.py                  # one thread
+    python benchmarks/simulator_stream.py --workers 2      # two
+    python benchmarks/simulator_stream.py --device cuda --workers 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from common import write_result
+from cryovox.data.domain import DomainConfig, draw_transfer, see
+from cryovox.data.patches import TargetSpec
+from cryovox.data.simulated import SimulatedStream
+from cryovox.simulate.crowd import crowd
+from cryovox.simulate.library import build
+
+SPECIES = ("ribosome-80s", "proteasome-26s", "groel", "thyroglobulin", "beta-galactosidase", "ferritin")
+VOXEL = 10.0
+SIDE, BATCH = 32, 8
+
+
+def opened(kind: str, args: argparse.Namespace) -> SimulatedStream:
+    """A stream whose poses are made."""
+    templates = [build(name, VOXEL) for name in args.species]
+    spec = TargetSpec(kind, 2 if kind == "heatmap" else 1)
+    stream = SimulatedStream(
+        templates, spec, SIDE, BATCH, (args.seed,), device=args.device, workers=args.workers
+    )
+    for level in range(len(stream.bank.voxel_sizes)):
+        for template in range(len(templates)):
+            for pose in range(stream.bank.poses):
+                stream.bank.get(level, template, pose * (len(stream.bank) // stream.bank.poses))
+    return stream
+
+
+def speed(kind: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Draw batches for a while, from the second shelf on."""
+    began = time.process_time()
+    stream = opened(kind, args)
+    poses = time.process_time() - began
+    per_shelf = stream.blocks * stream.domain.patches // BATCH
+    shelves = 0
+    stream.batch(0)  # the first shelf is ready and the second begun
+    wall, processor = time.perf_counter(), time.process_time()
+    while time.perf_counter() - wall < args.seconds:
+        shelves += 1
+        for place in range(per_shelf):
+            stream.batch(shelves * per_shelf + place)
+    elapsed, spent = time.perf_counter() - wall, time.process_time() - processor
+    stream.close()
+    drawn = shelves * per_shelf * BATCH
+    return {
+        "target": kind,
+        "patches": drawn,
+        "patches_per_second": round(drawn / elapsed, 1),
+        "patches_per_processor_second": round(drawn / spent, 1),
+        "processor_seconds_for_poses": round(poses, 2),
+    }
+
+
+def parts(args: argparse.Namespace, times: int = 12) -> dict[str, float]:
+    """Processor time in ms of the parts of one box."""
+    stream, domain = opened("mask", args), DomainConfig()
+    rng = np.random.Generator(np.random.Philox(args.seed))
+    through = draw_transfer(domain, stream.shape, VOXEL, rng)
+    filled = crowd(stream.bank, 0, stream.shape, 0.15, rng)
+    numbers = itertools.count()
+    jobs = {
+        "crowd": lambda: crowd(stream.bank, 0, stream.shape, 0.15, rng),
+        "transfer (every other box)": lambda: draw_transfer(domain, stream.shape, VOXEL, rng),
+        "fourier transforms and noise": lambda: see(filled.potential, through, domain, rng, args.device),
+        "whole box": lambda: stream.block(next(numbers)),
+    }
+    stream.close()
+    return {name: round(milliseconds(job, times), 2) for name, job in jobs.items()}
+
+
+def milliseconds(job: Any, times: int) -> float:
+    """Of processor time, the mean."""
+    taken = []
+    for _ in range(times):
+        began = time.process_time()
+        job()
+        taken.append(time.process_time() - began)
+    return 1e3 * float(np.mean(taken))
+
+
+def main() -> None:
+    """Measure and write the result file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--workers", type=int, default=1, help="threads that make boxes")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--species", nargs="+", default=list(SPECIES), help="of the built-in library")
+    parser.add_argument("--name", default=None, help="name of the result file")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    streams = [speed(kind, args) for kind in ("mask", "heatmap")]
+    split = parts(args)
+    for row in streams:
+        print(
+            f"{row['target']}: {row['patches_per_second']} patches/s, {row['patches_per_processor_second']} per processor second"
+        )
+    print(split)
+    device = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
+    settings = {
+        "species": args.species,
+        "side": SIDE,
+        "batch": BATCH,
+        "voxel_A": VOXEL,
+        "workers": args.workers,
+        "threads": args.threads,
+        "device": device,
+        "load_average": round(os.getloadavg()[0], 1),
+    }
+    name = args.name or f"simulator_stream_{args.device}_{args.workers}"
+    print(write_result(name, {"settings": settings, "streams": streams, "milliseconds": split}))
+
+
+if __name__ == "__main__":
+    main()

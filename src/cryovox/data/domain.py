@@ -1,0 +1,168 @@
+"""From how wide a world simulated patches are drawn, and what one draw of it does to a box."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from cryovox.core.config import Config
+from cryovox.simulate.microscope import DetectorConfig, OpticsConfig, TiltConfig, tilt_scheme
+from cryovox.simulate.transfer import Transfer, transfer
+
+Range = tuple[float, float]
+Shape = tuple[int, int, int]
+
+
+class DomainConfig(Config):
+    """From how wide a world simulated patches are drawn; ranges are those of uniform draws."""
+
+    block: Shape = (64, 96, 96)
+    """Size in voxels of the boxes that patches are cut from; enlarged where patches are larger."""
+    patches: int = Field(18, ge=1)
+    """Cut from every box; 18 of 32 voxels are as many voxels as a box of the default size has."""
+    blocks: int = Field(8, ge=1)
+    """Boxes on a shelf whose patches are shuffled."""
+    scenes: int = Field(2, ge=1)
+    """Boxes in a row under the same microscope, which takes as long to compute as a box."""
+    poses: int = Field(5, ge=1)
+    """Of every species and voxel size; 24 times as many by the rotations of the cube."""
+    voxel_size: Range = (0.95, 1.05)
+    """The true voxel size over the nominal one."""
+    voxel_sizes: int = Field(3, ge=1)
+    """Steps in which it is drawn."""
+    occupancy: Range = (0.05, 0.25)
+    """Share of the box that particles fill, as far as they find room."""
+    most: int = Field(300, ge=1)
+    """Particles in a box, however small they are."""
+    surface: float = Field(0.2, ge=0, le=1)
+    """Share of boxes that reach out of the sample, where there are no particles."""
+    tilt: Range = (48.0, 65.0)
+    """Largest tilt in degrees, drawn for either side: what lies beyond is the wedge."""
+    step: Range = (2.0, 3.0)
+    """Degrees between tilts."""
+    defocus: Range = (1.5, 6.0)
+    """Underfocus in µm."""
+    defocus_spread: float = Field(0.2, ge=0)
+    """Standard deviation in µm of a tilt's defocus around it."""
+    phase_flip: float = Field(0.3, ge=0, le=1)
+    """Share of tomograms with corrected phases."""
+    dose: Range = (60.0, 160.0)
+    """Electrons per Å² over the series."""
+    thickness: Range = (1000.0, 3000.0)
+    """Of the ice in Å, which takes electrons away."""
+    noise: Range = (0.8, 1.6)
+    """Amplitude of the noise over that of perfect counting."""
+    snr: Range | None = None
+    """Variance of the signal in a box over that of the noise, drawn on a logarithmic scale, whatever
+    the dose; from the dose by default."""
+    shift: Range = (0.0, 8.0)
+    """Standard deviation in Å of what the alignment of tilts leaves; it acts as a blur here."""
+    b_factor: Range = (0.0, 2000.0)
+    """In Å², for all other loss of detail."""
+    low_pass: Range = (10.0, 35.0)
+    """Resolution in Å of a filter on the tomogram, signal and noise alike."""
+    gain: float = Field(0.2, ge=0, lt=1)
+    """Grey values, of mean 0 and standard deviation 1 in a box, are multiplied by 1 +- this."""
+    offset: float = Field(0.1, ge=0)
+    """... and shifted by +- this."""
+
+
+def draw_transfer(
+    domain: DomainConfig, shape: Shape, voxel_size: float, rng: np.random.Generator
+) -> Transfer:
+    """Draw a microscope, and compute what a box of *shape* (z, y, x) is multiplied with."""
+    tilts = tilt_scheme(
+        TiltConfig(
+            scheme=("dose-symmetric", "continuous", "bidirectional")[int(rng.integers(3))],
+            range=(-rng.uniform(*domain.tilt), rng.uniform(*domain.tilt)),
+            step=rng.uniform(*domain.step),
+            total_dose=rng.uniform(*domain.dose),
+            defocus=domain.defocus,
+            defocus_spread=domain.defocus_spread,
+        ),
+        rng,
+    )
+    # misaligned tilts blur by a Gaussian: B = 8 pi^2 s^2
+    blur = 8 * np.pi**2 * rng.uniform(*domain.shift) ** 2
+    return transfer(
+        shape,
+        voxel_size,
+        tilts,
+        OpticsConfig(model="weak", b_factor=blur + rng.uniform(*domain.b_factor)),
+        DetectorConfig(),
+        thickness=rng.uniform(*domain.thickness),
+        low_pass=rng.uniform(*domain.low_pass),
+        phase_flip=bool(rng.random() < domain.phase_flip),
+    )
+
+
+def see(
+    potential: NDArray[np.float32],
+    through: Transfer,
+    domain: DomainConfig,
+    rng: np.random.Generator,
+    device: str = "cpu",
+) -> NDArray[np.float32]:
+    """Pass a periodic box through a microscope, to network input: particles bright.
+
+    Parameters
+    ----------
+    potential : (z, y, x)
+        In volts.
+    through
+        As `draw_transfer` gives it.
+    domain
+        For noise, gain and offset.
+    rng
+        Philox, for the noise on the CPU; the torch generator of another *device* is seeded from it.
+    device
+        Where to compute.
+    """
+    noise, wanted, gain, offset = rng.uniform(size=4)
+    signal = torch.fft.rfftn(torch.from_numpy(potential).to(device))
+    signal *= torch.from_numpy(through.signal).to(device)
+    grain = white_spectrum(potential.shape, rng, device)
+    grain *= torch.from_numpy(through.noise).to(device)
+    level = _between(domain.noise, noise)
+    if domain.snr is not None:
+        snr = np.exp(_between(np.log(domain.snr), wanted))
+        level = float(torch.sqrt(power(signal) / (power(grain) * snr)))
+    seen = torch.fft.irfftn(signal.add_(grain, alpha=level), s=potential.shape)
+    mean = seen.mean()
+    deviation = torch.sqrt(seen.square().mean() - mean**2)
+    scale = (1 + domain.gain * (2 * gain - 1)) / deviation
+    seen.mul_(scale).add_(domain.offset * (2 * offset - 1) - mean * scale)
+    return seen.cpu().numpy()
+
+
+def white_spectrum(shape: tuple[int, ...], rng: np.random.Generator, device: str = "cpu") -> Tensor:
+    """The `rfftn` of white noise of unit variance, drawn where it is needed: in Fourier space.
+
+    On the CPU by numpy, elsewhere by the device's own generator.
+    """
+    z, y, x = shape
+    half = (z, y, x // 2 + 1, 2)
+    if torch.device(device).type == "cpu":
+        drawn = torch.from_numpy(rng.standard_normal(half, dtype=np.float32))
+    else:
+        own = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+        drawn = torch.randn(half, generator=own, device=device)
+    spectrum = torch.view_as_complex(drawn.mul_(float(np.sqrt(z * y * x / 2))))
+    for plane in {0, x // 2} if x % 2 == 0 else {0}:  # planes that hold both k and -k
+        own_half = spectrum[:, :, plane]
+        opposite = own_half.flip(0, 1).roll((1, 1), (0, 1)).conj()
+        spectrum[:, :, plane] = (own_half + opposite) / float(np.sqrt(2))
+    return spectrum
+
+
+def power(half: Tensor) -> Tensor:
+    """Sum of squares over the frequencies of a half-space but 0; kx = 0 and Nyquist count as much."""
+    squares = half.real**2 + half.imag**2
+    return squares.sum() - squares[0, 0, 0]
+
+
+def _between(ends: Range | NDArray[np.float64], share: float) -> float:
+    return float(ends[0] + (ends[1] - ends[0]) * share)

@@ -1,0 +1,224 @@
+"""Endless labelled patches out of nothing: small crowded boxes seen through ever new microscopes.
+
+A box is periodic. It is filled with particles whose poses were made beforehand (`simulate.crowd`),
+multiplied in Fourier space with what a microscope and a back-projection let pass
+(`simulate.transfer`), given noise of the spectrum that they leave, and cut into many patches. Boxes
+are made a shelf at a time and their patches are shuffled, so that a batch shows several microscopes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles, Species
+from cryovox.data.domain import DomainConfig, Shape, draw_transfer, see
+from cryovox.data.patches import PatchConfig, TargetSpec
+from cryovox.data.streams import Batch
+from cryovox.data.targets import gaussian_heatmap, heatmap_sigma
+from cryovox.simulate.bank import Bank
+from cryovox.simulate.crowd import Crowd, crowd, periodic
+from cryovox.simulate.template import Template
+from cryovox.simulate.transfer import Transfer
+
+SCENE, MICROSCOPE, NOISE, CUTS, ORDER, POSES = range(6)  # streams of numbers that do not disturb each other
+KEPT = 3  # microscopes besides the newest
+Cut = tuple["Block", NDArray[np.intp]]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A periodic box, and where to cut it.
+
+    Attributes
+    ----------
+    image : (z, y, x) float32
+        Network input.
+    inside
+        What stands in it.
+    corners : (m, 3) int
+        Low corners of the patches; what reaches beyond a face goes on at the opposite one.
+    """
+
+    image: NDArray[np.float32]
+    inside: Crowd
+    corners: NDArray[np.intp]
+
+
+class SimulatedStream:
+    """Batches of simulated patches, in the manner of `PatchStream`.
+
+    Batch n depends on the seed, on n and on the settings alone: not on the order in which batches
+    are asked for, nor on the number of workers. Noise is numpy's Philox on the CPU; another device
+    draws it with its own torch generator, and so other noise.
+
+    Parameters
+    ----------
+    templates
+        Species, in the order of the channels.
+    spec
+        What the network answers.
+    side
+        Edge of a patch in voxels.
+    batch
+        Patches per batch.
+    seed
+        Also the rank, where there are several.
+    domain
+        How wide the world is.
+    patches
+        Where patches lie: share near particles, balance between species, jitter.
+    voxel_size
+        Nominal edge of a voxel in Å; that of the templates by default.
+    device
+        Where the Fourier transforms are done. Batches are on the CPU.
+    workers
+        Boxes at a time, each in its thread.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        templates: Sequence[Template],
+        spec: TargetSpec,
+        side: int,
+        batch: int,
+        seed: tuple[int, ...],
+        domain: DomainConfig | None = None,
+        patches: PatchConfig | None = None,
+        *,
+        voxel_size: float | None = None,
+        device: str = "cpu",
+        workers: int = 1,
+    ) -> None:
+        if not templates:
+            raise RequestError("templates", "there are none", "name at least one species to simulate")
+        self.domain, self.patches = domain or DomainConfig(), patches or PatchConfig()
+        self.spec, self.side, self.size, self.seed, self.device = spec, side, batch, seed, device
+        self.voxel_size = voxel_size or templates[0].voxel_size
+        self.species = tuple(
+            Species(name=t.name, label=i + 1, radius=t.radius, structure=t.source)
+            for i, t in enumerate(templates)
+        )
+        sizes = np.linspace(*self.domain.voxel_size, self.domain.voxel_sizes) * self.voxel_size
+        self.bank = Bank(templates, sizes.tolist(), self.domain.poses, (*seed, POSES))
+        z, y, x = (max(n, side) for n in self.domain.block)
+        self.shape: Shape = (z, y, x)
+        self.blocks = max(self.domain.blocks, -(-batch // self.domain.patches))
+        self._pool = ThreadPoolExecutor(workers)
+        self._microscopes: dict[int, tuple[int, Transfer]] = {}
+        self._shelves: dict[int, list[Future[Block]]] = {}
+
+    def batch(self, number: int) -> Batch:
+        """Give batch *number*, and have the shelf after its own made."""
+        cuts = self._cuts(number)
+        images = np.stack([_cube(block.image, corner, self.side) for block, corner in cuts])
+        if self.spec.kind == "mask":
+            masks = np.stack([_cube(block.inside.labels, corner, self.side) for block, corner in cuts])
+            target = torch.from_numpy(masks.astype(np.int64))
+        else:
+            target = torch.from_numpy(np.stack([self._heatmap(*cut) for cut in cuts]))
+        return Batch(torch.from_numpy(images[:, None]), target, torch.ones(target.shape, dtype=torch.bool))
+
+    def truth(self, number: int) -> list[Particles]:
+        """Particles in every patch of batch *number*, in Å from the patch's first voxel."""
+        return [self._particles(*cut) for cut in self._cuts(number)]
+
+    def block(self, number: int) -> Block:
+        """Make box *number*, whatever stands on the shelves."""
+        scene, cuts = (np.random.default_rng([*self.seed, part, number]) for part in (SCENE, CUTS))
+        noise = np.random.Generator(np.random.Philox(np.random.SeedSequence([*self.seed, NOISE, number])))
+        level, through = self._microscope(number // self.domain.scenes)
+        inside = self._filled(level, scene)
+        image = see(inside.potential, through, self.domain, noise, self.device)
+        return Block(image, inside, self._corners(inside, cuts))
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _microscope(self, number: int) -> tuple[int, Transfer]:
+        """Number of a voxel size, and the transfer; two threads may make the same one."""
+        found = self._microscopes.get(number)
+        if found is None:
+            rng = np.random.default_rng([*self.seed, MICROSCOPE, number])
+            level = int(rng.integers(self.domain.voxel_sizes))
+            found = level, draw_transfer(self.domain, self.shape, self.bank.voxel_sizes[level], rng)
+            self._microscopes = {number: found, **dict(list(self._microscopes.items())[:KEPT])}
+        return found
+
+    def _filled(self, level: int, rng: np.random.Generator) -> Crowd:
+        domain = self.domain
+        occupancy, emptied = rng.uniform(*domain.occupancy), rng.random() < domain.surface
+        depth = rng.uniform(0.4, 0.9) if emptied else 1.0
+        return crowd(self.bank, level, self.shape, occupancy * depth, rng, most=domain.most, depth=depth)
+
+    def _cuts(self, number: int) -> list[Cut]:
+        """Blocks and corners of the patches of a batch."""
+        per_block = self.domain.patches
+        shelf, place = divmod(number, self.blocks * per_block // self.size)
+        blocks = [made.result() for made in self._shelf(shelf)]
+        order = np.random.default_rng([*self.seed, ORDER, shelf]).permutation(self.blocks * per_block)
+        chosen = (divmod(int(i), per_block) for i in order[place * self.size : (place + 1) * self.size])
+        return [(blocks[which], blocks[which].corners[patch]) for which, patch in chosen]
+
+    def _shelf(self, number: int) -> list[Future[Block]]:
+        """Have this shelf and the next made, and forget the others."""
+        kept = (number, number + 1)
+        for other in set(self._shelves) - set(kept):
+            for unmade in self._shelves.pop(other):
+                unmade.cancel()
+        for n in kept:
+            if n not in self._shelves:
+                first = n * self.blocks
+                self._shelves[n] = [self._pool.submit(self.block, first + i) for i in range(self.blocks)]
+        return self._shelves[number]
+
+    def _corners(self, inside: Crowd, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Of patches near a particle for a share of them, else anywhere."""
+        config = self.patches
+        corners = rng.integers(0, self.shape, (self.domain.patches, 3))
+        kinds = np.unique(inside.channels)
+        for corner in corners:
+            near, shift = rng.random() < config.foreground, rng.uniform(-config.jitter, config.jitter, 3)
+            if near and len(kinds):
+                everyone = np.arange(len(inside.channels))
+                balanced = (
+                    np.flatnonzero(inside.channels == rng.choice(kinds)) if config.balance else everyone
+                )
+                centre = inside.positions[rng.choice(balanced)]
+                corner[:] = np.rint(centre + self.side * (shift - 0.5))
+        return (corners % np.array(self.shape)).astype(np.intp)
+
+    def _nearby(self, block: Block, corner: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Centres from a patch's first voxel, each in the period that is closest to the patch."""
+        gap = (np.array(self.shape) - self.side) / 2
+        return np.mod(block.inside.positions - corner + gap, self.shape) - gap
+
+    def _particles(self, block: Block, corner: NDArray[np.intp]) -> Particles:
+        near = self._nearby(block, corner)
+        within = ((near >= -0.5) & (near < self.side - 0.5)).all(axis=1)
+        names = [self.species[c].name for c in block.inside.channels[within]]
+        turns = block.inside.rotations[within]
+        return Particles.of(near[within] * self.voxel_size, names, rotations=turns)
+
+    def _heatmap(self, block: Block, corner: NDArray[np.intp]) -> NDArray[np.float32]:
+        # output voxel i of a head of stride s is centred at input voxel s * i + (s - 1) / 2
+        stride, side = self.spec.output_stride, self.side // self.spec.output_stride
+        centres = (self._nearby(block, corner) - (stride - 1) / 2) / stride
+        sigmas = [heatmap_sigma(kind, self.voxel_size * stride) for kind in self.species]
+        felt = ((centres > -4 * max(sigmas)) & (centres < side + 4 * max(sigmas))).all(axis=1)
+        centres, channels = centres[felt], block.inside.channels[felt]
+        maps = [gaussian_heatmap(centres[channels == c], s, (side,) * 3) for c, s in enumerate(sigmas)]
+        return np.stack(maps)
+
+
+def _cube(array: NDArray[Any], corner: NDArray[np.intp], side: int) -> NDArray[Any]:
+    z, y, x = array.shape
+    return array[periodic(corner, (side,) * 3, (z, y, x))]

@@ -1,0 +1,85 @@
+"""A template turned, shifted and sampled again, and its way into a larger box."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from cryovox.simulate.template import Template
+
+COARSEST = 1.3
+"""Largest ratio of the new to the old voxel size: beyond it, sampling would alias."""
+
+Windows = tuple[tuple[slice, slice, slice], tuple[slice, slice, slice]]
+
+
+def turn(
+    template: Template,
+    rotation: NDArray[np.float64],
+    shift: ArrayLike = (0.0, 0.0, 0.0),
+    voxel_size: float | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Turn a template about its centre of mass, then shift it by a part of a voxel.
+
+    Parameters
+    ----------
+    template
+        In its reference frame.
+    rotation : (3, 3)
+        Active, reference to tomogram, acting on (x, y, z) columns.
+    shift : (z, y, x)
+        Of the centre away from the middle voxel, in new voxels.
+    voxel_size
+        Edge of the new voxels in Å; the template's own by default.
+
+    Returns
+    -------
+    density : (m, m, m) float32
+        In volts, m odd and just large enough for the support; cubic splines.
+    support : (m, m, m) bool
+    """
+    ratio = 1.0 if voxel_size is None else voxel_size / template.voxel_size
+    if ratio > COARSEST:
+        raise ValueError(
+            f"a template of {template.voxel_size} Å is not resolved with voxels of {voxel_size} Å"
+        )
+    reach = int(np.ceil(template.radius / (template.voxel_size * ratio) + 1.5))
+    size = (2 * reach + 1,) * 3
+    # an output voxel p (z, y, x from the middle) shows the reference at R^T (p - shift)
+    back = np.asarray(rotation, dtype=float)[::-1, ::-1].T * ratio
+    middle = np.full(3, template.density.shape[0] // 2, dtype=float)
+    offset = middle - back @ (reach + np.asarray(shift, dtype=float))
+    density = ndimage.affine_transform(template.density, back, offset, size, np.float32, order=3)
+    inside = ndimage.affine_transform(template.support.astype(np.float32), back, offset, size, order=1)
+    return density, _as_large(inside, template.support.sum() / ratio**3)
+
+
+def _as_large(inside: NDArray[np.float32], volume: float) -> NDArray[np.bool_]:
+    """Cut interpolated membership so that the volume stays: at one half, thin parts would go."""
+    count = min(max(round(volume), 1), inside.size)
+    level = np.partition(inside.ravel(), inside.size - count)[inside.size - count]
+    return inside >= np.clip(level, 0.25, 0.75)
+
+
+def windows(corner: ArrayLike, size: ArrayLike, shape: ArrayLike) -> Windows | None:
+    """Where a box of *size* at *corner* meets an array of *shape*: slices of the array and of the box.
+
+    None where they do not meet.
+    """
+    first, extent, whole = (np.asarray(a, dtype=int) for a in (corner, size, shape))
+    low, high = np.maximum(first, 0), np.minimum(first + extent, whole)
+    if (low >= high).any():
+        return None
+    there = [slice(int(a), int(b)) for a, b in zip(low, high, strict=True)]
+    here = [slice(int(a), int(b)) for a, b in zip(low - first, high - first, strict=True)]
+    return (there[0], there[1], there[2]), (here[0], here[1], here[2])
+
+
+def add(array: NDArray[Any], box: NDArray[Any], corner: ArrayLike) -> None:
+    """Add a box to an array, in place; what hangs over is dropped."""
+    met = windows(corner, box.shape, array.shape)
+    if met is not None:
+        array[met[0]] += box[met[1]]

@@ -1,0 +1,284 @@
+import numpy as np
+import pytest
+import torch
+
+from cryovox.core.errors import RequestError
+from cryovox.data.domain import DomainConfig, power, see, white_spectrum
+from cryovox.data.patches import PatchConfig, TargetSpec
+from cryovox.data.simulated import SimulatedStream
+from cryovox.data.streams import Batch
+from cryovox.simulate.bank import TURNS, Bank, flat
+from cryovox.simulate.crowd import crowd
+from cryovox.simulate.template import Template
+from cryovox.simulate.transfer import Transfer
+
+SMALL = DomainConfig(block=(24, 28, 32), patches=5, blocks=3, poses=2, voxel_sizes=2, step=(6.0, 8.0))
+
+
+def body(name, lengths, n=17):
+    """An ellipsoid without symmetry: one end is denser."""
+    z, y, x = (np.mgrid[:n, :n, :n] - n // 2).astype(np.float32)
+    inside = (z / lengths[0]) ** 2 + (y / lengths[1]) ** 2 + (x / lengths[2]) ** 2 <= 1
+    density = np.where(inside, 4 + x / lengths[2] + 0.5 * y / lengths[1], 0).astype(np.float32)
+    return Template(name, density, 10.0, inside, 10.0 * max(lengths), 100.0)
+
+
+TEMPLATES = [body("long", (2.0, 3.0, 5.0)), body("round", (3.0, 3.0, 3.0))]
+
+
+@pytest.fixture
+def stream():
+    opened = []
+
+    def make(kind="mask", stride=1, seed=(0, 0), domain=SMALL, **more):
+        made = SimulatedStream(TEMPLATES, TargetSpec(kind, stride), 16, 4, seed, domain, **more)
+        opened.append(made)
+        return made
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+# batches
+
+
+@pytest.mark.parametrize(
+    ("kind", "stride", "shape", "dtype"),
+    [
+        ("heatmap", 2, (4, 2, 8, 8, 8), torch.float32),
+        ("heatmap", 1, (4, 2, 16, 16, 16), torch.float32),
+        ("mask", 1, (4, 16, 16, 16), torch.int64),
+    ],
+)
+def test_shapes_and_types(stream, kind, stride, shape, dtype):
+    batch = stream(kind, stride).batch(1)
+    assert isinstance(batch, Batch)
+    assert batch.image.shape == (4, 1, 16, 16, 16)
+    assert batch.image.dtype == torch.float32
+    assert (batch.target.shape, batch.target.dtype) == (shape, dtype)
+    assert (batch.known.shape, batch.known.dtype) == (shape, torch.bool)
+    assert batch.known.all()
+    assert batch.target.max() > 0.5
+
+
+def test_a_batch_is_the_same_whenever_it_is_drawn(stream):
+    first = stream()
+    in_order = [first.batch(n) for n in range(5)]
+    fresh = stream()
+    for number in (3, 4, 0, 2, 2, 1):
+        assert same(fresh.batch(number), in_order[number])
+    assert not any(same(in_order[i], in_order[j]) for i in range(5) for j in range(i))
+
+
+def test_workers_and_threads_change_nothing(stream):
+    alone, crew = stream(), stream(workers=3)
+    threads = torch.get_num_threads()
+    expected = [alone.batch(n) for n in range(4)]
+    try:
+        torch.set_num_threads(2)
+        assert all(same(crew.batch(n), e) for n, e in enumerate(expected))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_batches_differ_by_seed_and_rank(stream):
+    batches = [stream(seed=seed).batch(0) for seed in ((0, 0), (1, 0), (0, 1))]
+    assert not any(same(batches[i], batches[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_masks_and_heatmaps_of_one_seed_show_the_same_patches(stream):
+    masks, maps = stream("mask"), stream("heatmap")
+    for number in range(3):
+        a, b = masks.batch(number), maps.batch(number)
+        assert torch.equal(a.image, b.image)
+
+
+def test_every_patch_of_a_shelf_is_shown_once(stream):
+    made = stream()
+    shown = [(id(block), tuple(corner)) for n in range(3) for block, corner in made._cuts(n)]
+    assert len(set(shown)) == 12
+    assert len({which for which, _ in shown}) == 3
+
+
+def test_large_patches_enlarge_the_box_and_large_batches_the_shelf(stream):
+    made = SimulatedStream(TEMPLATES, TargetSpec("mask"), 26, 20, (0,), SMALL)
+    try:
+        assert made.shape == (26, 28, 32)
+        assert made.batch(0).image.shape == (20, 1, 26, 26, 26)
+        assert len(made.truth(1)) == 20
+    finally:
+        made.close()
+
+
+def test_no_species_is_refused():
+    with pytest.raises(RequestError, match="there are none"):
+        SimulatedStream([], TargetSpec("mask"), 16, 4, (0,))
+
+
+# truth
+
+
+def test_truth_lies_in_the_masks_and_on_the_peaks(stream):
+    masks, maps = stream("mask"), stream("heatmap")
+    found = 0
+    for number in range(4):
+        batch, peaks = masks.batch(number), maps.batch(number)
+        for i, particles in enumerate(masks.truth(number)):
+            for at, name in zip(particles.positions / 10.0, particles.species, strict=True):
+                voxel = np.clip(np.rint(at).astype(int), 0, 15)
+                channel = ["long", "round"].index(name)
+                assert batch.target[i][tuple(voxel)] == channel + 1
+                assert peaks.target[i, channel][tuple(voxel)] > 0.6
+                found += 1
+    assert found > 20
+
+
+def test_every_label_belongs_to_a_particle_nearby(stream):
+    made = stream(domain=SMALL.model_copy(update={"surface": 0.0}))
+    block = made.block(0)
+    corner = np.array([10, 12, 14])
+    labels = np.roll(block.inside.labels, -corner, (0, 1, 2))[:16, :16, :16]
+    near = made._nearby(block, corner)
+    for at in np.argwhere(labels):
+        distance = np.linalg.norm(near - at, axis=1)
+        assert distance[block.inside.channels == labels[tuple(at)] - 1].min() <= 6.2
+
+
+def test_particles_are_bright_in_what_the_network_sees(stream):
+    domain = SMALL.model_copy(update={"snr": (50.0, 50.0), "low_pass": (10.0, 12.0)})
+    batches = [stream(domain=domain).batch(n) for n in range(3)]
+    image = torch.cat([b.image[:, 0] for b in batches])
+    inside = torch.cat([b.target for b in batches]) > 0
+    assert image[inside].mean() > image[~inside].mean() + 0.3
+
+
+def test_species_are_shown_equally_often_near_the_middle(stream):
+    config = PatchConfig(foreground=1.0, jitter=0.0)
+    made = stream(patches=config)
+    middles = torch.cat([made.batch(n).target[:, 8, 8, 8] for n in range(15)])
+    counts = torch.bincount(middles, minlength=3)
+    assert counts[0] == 0
+    assert counts[1:].min() > 15
+
+
+# poses and crowds
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return Bank(TEMPLATES, [9.5, 10.5], 2, (0,))
+
+
+def placed(turned, shape=(30, 31, 33), corner=(4, 5, 6)):
+    box = np.zeros(shape, np.float32)
+    at = flat(turned.pose.body, turned.tables(np.array(corner), shape))
+    box.reshape(-1)[at] = turned.pose.values
+    return box
+
+
+def test_a_turned_pose_is_the_template_turned_that_way(bank):
+    z, y, x = np.mgrid[:30, :31, :33]
+    for number in range(len(bank)):
+        turned = bank.get(0, 0, number)
+        box = placed(turned)
+        centre = turned.centre() + np.array([4, 5, 6])
+        beyond = turned.rotation().T @ (np.stack([x, y, z]).reshape(3, -1) - centre[::-1, None]) * 0.95
+        u, v, w = (axis.reshape(z.shape) for axis in beyond)
+        lengths = (w / 2) ** 2 + (v / 3) ** 2 + (u / 5) ** 2
+        assert box[lengths < 0.5].min() > 2.5
+        assert np.abs(box[lengths > 2.2]).max() < 1.0
+        # the denser ends are where they belong, so no mirror has crept in
+        assert np.corrcoef(box[lengths < 0.5], (u / 5 + 0.5 * v / 3)[lengths < 0.5])[0, 1] > 0.6
+        assert np.linalg.det(turned.rotation()) == pytest.approx(1)
+
+
+def test_the_rotations_of_the_cube_are_24_and_differ():
+    assert len(TURNS) == 24
+    assert len({turn.matrix.tobytes() for turn in TURNS}) == 24
+
+
+def test_poses_do_not_depend_on_who_asked_first(bank):
+    other = Bank(TEMPLATES, [9.5, 10.5], 2, (0,))
+    for key in ((1, 1, 30), (0, 1, 2), (1, 0, 47)):
+        assert np.array_equal(placed(other.get(*key)), placed(bank.get(*key)))
+
+
+def test_a_box_goes_on_at_the_opposite_face(bank):
+    turned = bank.get(0, 0, 3)
+    shape = (16, 18, 20)
+    inner, across = placed(turned, shape, (2, 3, 4)), placed(turned, shape, (14, 15, 17))
+    assert np.array_equal(np.roll(inner, (12, 12, 13), (0, 1, 2)), across)
+
+
+def test_crowds_do_not_overlap_and_fill_what_was_asked(bank):
+    shape = (40, 48, 56)
+    for seed in range(3):
+        found = crowd(bank, 0, shape, 0.1, np.random.default_rng(seed))
+        filled = (found.labels > 0).mean()
+        assert filled == pytest.approx(0.1, abs=0.012)
+        # of each template, as many voxels as particles have: none has lost any to a neighbour
+        whole = [bank.get(0, t, 0).pose.volume for t in range(2)]
+        for t in range(2):
+            each = (found.labels == t + 1).sum() / (found.channels == t).sum()
+            assert each == pytest.approx(whole[t], rel=0.05)
+        assert len(found.positions) == len(found.rotations) == len(found.channels) > 20
+
+
+def test_a_surface_leaves_the_rest_empty(bank):
+    found = crowd(bank, 0, (40, 30, 30), 0.1, np.random.default_rng(0), depth=0.5)
+    assert found.labels.any(axis=(1, 2)).sum() < 34
+    assert len(crowd(bank, 0, (40, 30, 30), 0.0, np.random.default_rng(0)).positions) == 0
+    assert len(crowd(bank, 0, (40, 30, 30), 0.9, np.random.default_rng(0), most=5).positions) <= 5
+
+
+# noise and grey values
+
+
+@pytest.mark.parametrize("shape", [(8, 10, 12), (9, 7, 11)])
+def test_noise_drawn_in_fourier_space_is_white_and_real(shape):
+    rng = np.random.Generator(np.random.Philox(0))
+    drawn = torch.stack([torch.fft.irfftn(white_spectrum(shape, rng), s=shape) for _ in range(200)])
+    assert drawn.var().item() == pytest.approx(1, rel=0.03)
+    spectrum = torch.fft.rfftn(drawn, dim=(1, 2, 3)).abs().square().mean(0) / np.prod(shape)
+    assert spectrum.mean().item() == pytest.approx(1, rel=0.05)
+    assert spectrum[:, :, 0].mean().item() == pytest.approx(1, rel=0.1)
+    one = white_spectrum(shape, rng)
+    assert torch.allclose(torch.fft.rfftn(torch.fft.irfftn(one, s=shape)), one, atol=1e-4)
+
+
+@pytest.mark.parametrize("snr", [0.05, 1.0])
+def test_a_requested_ratio_of_signal_to_noise_is_met(snr):
+    rng = np.random.default_rng(3)
+    shape = (24, 28, 32)
+    potential = rng.standard_normal(shape).astype(np.float32)
+    half = (24, 28, 17)
+    both = Transfer(np.full(half, 0.3, np.float32), np.full(half, 2.0, np.float32))
+    domain = DomainConfig(snr=(snr, snr), gain=0.0, offset=0.0)
+    seen = see(potential, both, domain, np.random.Generator(np.random.Philox(1)))
+    assert seen.mean() == pytest.approx(0, abs=1e-4)
+    assert seen.std() == pytest.approx(1, rel=1e-4)
+    slope = (seen * potential).mean() / potential.var()
+    signal = (slope * potential).var()
+    assert signal / (seen - slope * potential).var() == pytest.approx(snr, rel=0.05)
+
+
+def test_power_counts_every_frequency_but_zero():
+    half = torch.ones(4, 4, 3, dtype=torch.complex64)
+    half[0, 0, 0] = 100
+    assert power(half).item() == 47
+
+
+@pytest.mark.gpu
+def test_another_device_answers_alike(stream):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    domain = SMALL.model_copy(update={"noise": (0.0, 0.0)})
+    here, there = stream(domain=domain), stream(domain=domain, device="cuda")
+    a, b = here.batch(0), there.batch(0)
+    assert torch.equal(a.target, b.target)
+    assert torch.allclose(a.image, b.image, atol=1e-3)
