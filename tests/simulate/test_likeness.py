@@ -1,0 +1,330 @@
+import json
+
+import numpy as np
+import pytest
+from scipy import fft, ndimage
+
+from cryovox.core.errors import RequestError
+from cryovox.formats import read_volume
+from cryovox.simulate import spectrum
+from cryovox.simulate.discriminate import area, classifier_auc, patches
+from cryovox.simulate.imitation import imitate, mix, signal_share
+from cryovox.simulate.likeness import Likeness, find_slab, measure
+from cryovox.simulate.phantom import wedge_filter
+from cryovox.simulate.spectrum import (
+    filter_like,
+    power_spectrum,
+    radial_filter,
+    radial_frequency,
+    radial_power,
+    spectrum_rmse,
+    standardised,
+)
+from cryovox.simulate.tilt_range import find_tilts
+
+SHAPE, SLAB, VOXEL = (64, 72, 80), (18, 46), 30.0
+
+
+def white(shape=SHAPE, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def balls(shape=SHAPE, slab=SLAB, seed=0, tilt=60.0):
+    """A noise-free slab of bright balls of 90 Å radius, and where they are."""
+    rng = np.random.default_rng(seed)
+    points = np.zeros(shape, np.float32)
+    where = np.stack([rng.integers(*ends, 150) for ends in (slab, (0, shape[1]), (0, shape[2]))])
+    points[tuple(where)] = 1
+    solid = (ndimage.distance_transform_edt(points == 0) <= 3).astype(np.float32)
+    seen = ndimage.gaussian_filter(solid, 0.6) - ndimage.gaussian_filter(solid, 5)
+    return wedge_filter(seen, tilt), solid > 0
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return balls()
+
+
+@pytest.fixture(scope="module")
+def target():
+    """Dark balls of another scene in coloured noise, with a wedge: grey values around 60."""
+    clean, _ = balls(seed=9)
+    noise = wedge_filter(ndimage.gaussian_filter(white(seed=8), 0.7), 60)
+    return 60 - 3 * (standardised(clean) + 0.8 * standardised(noise))
+
+
+@pytest.fixture(scope="module")
+def likeness(target):
+    return measure(target, VOXEL)
+
+
+@pytest.fixture(scope="module")
+def made(scene, likeness):
+    return imitate(scene[0], likeness, 1, rounds=3)
+
+
+# spectra
+
+
+def test_white_noise_has_its_variance_at_every_node():
+    power = power_spectrum(2 * white())
+    assert power.shape == spectrum.SHAPE
+    assert np.median(power) == pytest.approx(4, rel=0.05)
+    assert np.quantile(power, [0.01, 0.99]) == pytest.approx([4, 4], rel=0.5)
+    assert np.mean(radial_power(2 * white())[2:]) == pytest.approx(4, rel=0.03)
+
+
+def test_a_wave_is_found_at_its_frequency():
+    z, y, x = np.ogrid[:64, :64, :64]
+    wave = np.cos(2 * np.pi * (8 * z + 8 * x + 16 * y) / 64)
+    power = power_spectrum(wave)
+    along, around, angle = np.unravel_index(power.argmax(), power.shape)
+    assert spectrum.ALONG[along] == pytest.approx(0.25, abs=0.04)
+    assert spectrum.AROUND[around] == pytest.approx(np.hypot(0.125, 0.125), abs=0.03)
+    assert spectrum.ANGLES[angle] == pytest.approx(45, abs=5)
+    k = radial_frequency()[radial_power(wave).argmax()]
+    assert k == pytest.approx(np.sqrt(2 * 0.125**2 + 0.25**2), abs=1 / 64)
+
+
+def test_a_smooth_spectrum_goes_to_the_nodes_and_back():
+    k = np.hypot(spectrum.ALONG[:, None], spectrum.AROUND)[:, :, None]
+    wanted = np.exp(-8 * k - 0.02 * np.abs(spectrum.ANGLES))
+    made = fft.irfftn(fft.rfftn(white()) * filter_like(wanted, SHAPE), s=SHAPE)
+    inside = np.broadcast_to((k > 0.08) & (k < 0.5), wanted.shape)
+    error = np.log(power_spectrum(made) / wanted)[inside]
+    assert abs(error.mean()) < 0.07
+    assert error.std() < 0.25
+
+
+def test_the_radial_filter_is_the_square_root_of_its_shells():
+    shells = np.linspace(1, 4, 32)
+    made = fft.irfftn(fft.rfftn(white()) * radial_filter(shells, SHAPE), s=SHAPE)
+    assert radial_power(made)[3:] == pytest.approx(shells[3:], rel=0.12)
+
+
+@pytest.mark.parametrize("tilt_axis", [False, True])
+def test_spectrum_rmse_knows_no_scale_and_is_symmetric(tilt_axis):
+    a, b = white(seed=1), ndimage.gaussian_filter(white(seed=2), 0.8)
+    assert spectrum_rmse(a, 3 * a + 7, tilt_axis=tilt_axis) == pytest.approx(0, abs=1e-3)
+    there = spectrum_rmse(a, b, tilt_axis=tilt_axis)
+    assert there == pytest.approx(spectrum_rmse(b, a, tilt_axis=tilt_axis))
+    assert there > 1
+
+
+def test_spectrum_rmse_of_a_known_filter():
+    # both are z-scored, so only the shape of exp(-8 k) counts
+    a = white((64, 64, 64), seed=3)
+    k = np.sqrt(sum(f**2 for f in spectrum.frequencies(a.shape)))
+    b = fft.irfftn(fft.rfftn(a) * np.exp(-4 * k), s=a.shape)
+    shells = radial_frequency()[radial_frequency() >= 2 / 64]
+    shift = np.log(np.var(b) / np.var(a))
+    expected = np.sqrt(np.mean((8 * shells + shift) ** 2))
+    assert spectrum_rmse(a, b) == pytest.approx(expected, rel=0.05)
+
+
+def test_only_the_wedge_differs_along_the_tilt_axis():
+    a, b = wedge_filter(white(), 60), wedge_filter(white(seed=5), 60).transpose(2, 1, 0)
+    assert spectrum_rmse(a, b[: SHAPE[0]], tilt_axis=True) > 5 * spectrum_rmse(a, b[: SHAPE[0]])
+
+
+# the missing wedge
+
+
+@pytest.mark.parametrize("tilt", [50, 60, 70])
+@pytest.mark.parametrize("noisy", [False, True])
+def test_the_wedge_of_a_simulation(tilt, noisy):
+    clean = balls(tilt=tilt, seed=tilt)[0]
+    data = standardised(clean) + wedge_filter(white(), tilt)
+    low, high = find_tilts(data + 0.3 * white(seed=4) if noisy else data)
+    assert -low == pytest.approx(tilt, abs=4)
+    assert high == pytest.approx(tilt, abs=4)
+
+
+def test_a_range_of_tilts_that_is_not_symmetric():
+    kz, kx = fft.fftfreq(SHAPE[0])[:, None, None], fft.rfftfreq(SHAPE[2])[None, None, :]
+    tilt = np.degrees(np.arctan2(kz, kx))
+    data = fft.irfftn(fft.rfftn(white()) * ((tilt > -45) & (tilt < 62)), s=SHAPE)
+    low, high = find_tilts(data)
+    assert low == pytest.approx(-45, abs=4)
+    assert high == pytest.approx(62, abs=4)
+    low, high = find_tilts(data[::-1])
+    assert low == pytest.approx(-62, abs=4)
+
+
+@pytest.mark.parametrize("blur", [0, 1])
+def test_no_wedge_is_invented(blur):
+    assert find_tilts(ndimage.gaussian_filter(white(), blur)) is None
+
+
+# measuring
+
+
+def test_the_likeness_of_a_known_tomogram(target, likeness):
+    assert likeness.contrast == "dark"
+    assert likeness.mean == pytest.approx(target.mean())
+    assert likeness.std == pytest.approx(target.std(), rel=0.02)
+    assert likeness.slab == pytest.approx(SLAB, abs=4)
+    assert likeness.noise_from == "void"
+    assert likeness.largest_tilt == pytest.approx(60, abs=4)
+    assert likeness.asymmetry > 0.2
+    assert np.all(np.diff(likeness.levels) > 0)
+    # wedge_filter and smoothing are linear, so the noise is known: 3 * 0.8
+    assert likeness.noise_std == pytest.approx(2.4, rel=0.15)
+
+
+def test_a_likeness_goes_to_json_and_back(likeness):
+    text = json.dumps(likeness.to_dict())
+    assert Likeness.from_dict(json.loads(text)) == likeness
+    with pytest.raises(RequestError, match="unknown key 'colour'"):
+        Likeness.from_dict({**likeness.to_dict(), "colour": 1})
+    with pytest.raises(RequestError, match="other nodes"):
+        Likeness.from_dict({**likeness.to_dict(), "matter": [[[0.0]]]})
+
+
+def test_turning_grey_values_over_changes_only_the_contrast(target, likeness):
+    turned = measure(-target, VOXEL)
+    assert turned.contrast == "bright"
+    assert turned.mean == pytest.approx(-likeness.mean)
+    assert turned.matter == likeness.matter
+    assert measure(target, VOXEL, contrast="bright").asymmetry == pytest.approx(-likeness.asymmetry)
+
+
+def test_a_gradient_is_no_structure(target, likeness):
+    ramp = np.linspace(-20, 20, SHAPE[2], dtype=np.float32)
+    found = measure(target + ramp, VOXEL)
+    assert found.std == pytest.approx(likeness.std, rel=1e-3)
+    assert found.matter_radial == pytest.approx(likeness.matter_radial, abs=0.01)
+
+
+def test_half_tomograms_tell_the_noise_of_a_sample_without_void():
+    signal = ndimage.gaussian_filter(white(seed=1), 1.5)
+    signal = signal / signal.std()
+    first, second = (signal + np.sqrt(2) * 0.5 * white(seed=s) for s in (2, 3))
+    found = measure((first + second) / 2, VOXEL, halves=(first, second))
+    assert found.noise_from == "halves"
+    assert found.noise_std == pytest.approx(0.5, rel=0.05)
+    floor = measure((first + second) / 2, VOXEL)
+    assert (floor.noise_from, floor.slab) == ("floor", (0, SHAPE[0]))
+    assert floor.noise_std == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_box_is_the_part_that_counts(target):
+    box = ((0, 64), (0, 40), (0, 80))
+    assert measure(target, VOXEL, box=box) == measure(target[:, :40], VOXEL)
+    with pytest.raises(RequestError, match="not inside"):
+        measure(target, VOXEL, box=((0, 65), (0, 40), (0, 80)))
+    with pytest.raises(RequestError, match="too small"):
+        measure(target, VOXEL, box=((0, 64), (0, 10), (0, 80)))
+
+
+def test_nothing_and_broken_voxels(target):
+    with pytest.raises(RequestError, match="no contrast"):
+        measure(np.full(SHAPE, 3.0), VOXEL)
+    broken = target.copy()
+    broken[5, 5, 5] = np.nan
+    assert np.isfinite(measure(broken, VOXEL).std)
+
+
+def test_the_slab():
+    spread = np.ones(60)
+    assert find_slab(spread) == (0, 60)
+    spread[20:45] = 2
+    assert find_slab(spread) == (20, 45)
+
+
+# imitating
+
+
+def test_a_likeness_has_the_spectrum_and_grey_values_of_its_target(scene, target, made):
+    unmatched = -standardised(scene[0]) - white(seed=3)
+    for tilt_axis in (False, True):
+        before = spectrum_rmse(target, unmatched, tilt_axis=tilt_axis)
+        assert spectrum_rmse(target, made, tilt_axis=tilt_axis) < 0.4 * before
+    assert made.dtype == np.float32
+    assert made.mean() == pytest.approx(target.mean(), abs=float(0.1 * target.std()))
+    assert made.std() == pytest.approx(target.std(), rel=0.05)
+    inside = [v[SLAB[0] : SLAB[1]] for v in (target, made)]
+    low, high = (np.quantile(v, (0.01, 0.1, 0.5, 0.9, 0.99)) for v in inside)
+    assert high == pytest.approx(low, abs=float(0.1 * target.std()))
+
+
+def test_the_profile_along_z_is_that_of_the_target(target, made):
+    found, wanted = (ndimage.gaussian_filter1d(v.std(axis=(1, 2)), 2) for v in (made, target))
+    assert np.abs(np.log(found / wanted)).max() < 0.25
+
+
+def test_particles_stay_where_they_are_and_are_dark(scene, made):
+    clean, solid = scene
+    assert made[solid].mean() < made[~solid].mean() - 0.5 * made.std()
+    assert np.corrcoef(-made.ravel(), clean.ravel())[0, 1] > 0.4
+
+
+def test_the_share_of_signal(scene, likeness):
+    values = standardised(scene[0])[SLAB[0] : SLAB[1]]
+    found = [mix(values, likeness, share).signal.sum() for share in (0.1, 0.2, 0.4)]
+    assert found == sorted(found)
+    assert 0.4 < signal_share(values, likeness) <= likeness.share
+    # without skewness nothing speaks for particles
+    assert signal_share(values, likeness.model_copy(update={"asymmetry": 0.0})) < 0.05
+    with pytest.raises(RequestError, match="no part"):
+        mix(values, likeness, 1.5)
+
+
+def test_seeds(scene, likeness, made):
+    again = imitate(scene[0], likeness, 1, rounds=3)
+    assert np.array_equal(again, made)
+    one, other = (imitate(scene[0], likeness, seed, rounds=1) for seed in (np.random.default_rng(5), 2))
+    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] < 0.99
+    with pytest.raises(RequestError, match="empty"):
+        imitate(np.zeros(SHAPE, np.float32), likeness, 0)
+
+
+@pytest.mark.parametrize("shape", [(40, 64, 64), (28, 50, 61)])
+def test_another_size_and_another_slab(likeness, shape):
+    slab = (6, 34) if shape[0] == 40 else (0, 28)
+    clean, _ = balls(shape, slab, seed=2)
+    made = imitate(clean, likeness, 0, rounds=2)
+    assert made.shape == shape
+    inside = made[slab[0] + 3 : slab[1] - 3].std() / likeness.std
+    assert inside == pytest.approx(np.mean(likeness.profile_std[22:42]), rel=0.15)
+
+
+# the classifier
+
+
+def test_area_by_hand():
+    assert area(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1
+    assert area(np.array([0.0, 2.0]), np.array([1.0, 3.0])) == 0.25
+
+
+def test_patches_are_in_order():
+    data = np.arange(5 * 4 * 6).reshape(5, 4, 6)
+    found = patches(data, 2)
+    assert found.shape == (2 * 2 * 3, 2, 2, 2)
+    assert np.array_equal(found[4], data[0:2, 2:4, 2:4])
+    with pytest.raises(ValueError, match="no cube"):
+        patches(data, 5)
+
+
+def test_the_classifier_tells_noise_from_smooth_noise_only():
+    one, same, smooth = (
+        white(seed=1),
+        white(seed=2),
+        standardised(ndimage.gaussian_filter(white(seed=3), 0.6)),
+    )
+    parts = [patches(v, 16) for v in (one, same, smooth)]
+    assert classifier_auc(parts[0], parts[2]) > 0.98
+    assert 0.3 < classifier_auc(parts[0], parts[1]) < 0.7
+    with pytest.raises(ValueError, match="needs 8"):
+        classifier_auc(parts[0][:5], parts[1])
+
+
+def test_a_real_tomogram(shared_data):
+    volume = read_volume(shared_data / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz")
+    data = np.asarray(volume.data, np.float32)
+    found = measure(data, volume.voxel_size, box=((0, 128), (0, 96), (0, 128)))
+    assert found.contrast == "dark"
+    assert found.slab == pytest.approx((35, 95), abs=6)
+    assert found.largest_tilt == pytest.approx(60, abs=4)
+    assert found.noise_from == "void"
+    assert 0.8 < found.share < 0.98
