@@ -50,7 +50,7 @@ TRAIN = (
     "--model",
     "heatmap-unet",
     "--size",
-    "s",
+    "xs",
     "--patch",
     32,
     "--batch",
@@ -64,9 +64,9 @@ TRAIN = (
     "--loss",
     "weighted-mse",
     "--weight-decay",
-    0.02,
+    0.1,
     "--noise",
-    0.6,
+    1.0,
     "--blur",
     1.0,
     "--held-out",
@@ -166,7 +166,7 @@ def run_fold(
         *TRAIN,
         log=log,
     )
-    cryovox("find", TOMOGRAM, "--model", run / "model.safetensors", "--out", found, "--tta", 4, log=log)
+    cryovox("find", TOMOGRAM, "--model", run / "model.safetensors", "--out", found, "--tta", 8, log=log)
     (stored,) = (found / "scores").glob("*.zarr")
     candidates = inside(pick(scores.read(stored), PickConfig(threshold=1e-3)), fold.block, volume.voxel_size)
     own = inside(true, fold.block, volume.voxel_size)
@@ -257,7 +257,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, default=Path("runs/real_ribosomes"), help="folder for the runs")
-    parser.add_argument("--steps", type=int, default=450, help="steps of each training")
+    parser.add_argument("--steps", type=int, default=400, help="steps of each training")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each block")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, one thread each")
     parser.add_argument(

@@ -2,7 +2,8 @@
 
 Four tomograms of 100^3 voxels with nine species, three objects of each in every tomogram. Three
 tomograms are learned from, the fourth is searched; all four in rotation, pooled. Every training gets
-the same wall time on one thread. Nothing was chosen on these data: networks run with their defaults.
+the same wall time on one thread and the same loss, so that networks are compared and not losses. Nothing
+was chosen on these data.
 
     python benchmarks/sim_deepfinder.py            # 3 networks x 4 rotations x 3 seeds; goes on where it stopped
 """
@@ -32,7 +33,22 @@ FOLDER = DATA / "sim_deepfinder"
 NUMBERS = (1, 2, 3, 4)
 NETWORKS = ("deepfinder", "voxresnet", "mvgformer")
 CLASSES = tuple(range(1, 10))
-COMMON = ("--size", "s", "--patch", 32, "--batch", 4, "--lr", 2e-3, "--warmup", 20, "--ema", 0.98)
+COMMON = (
+    "--size",
+    "s",
+    "--patch",
+    32,
+    "--batch",
+    4,
+    "--loss",
+    "ce+dice",
+    "--lr",
+    2e-3,
+    "--warmup",
+    20,
+    "--ema",
+    0.98,
+)
 
 
 @dataclass(frozen=True)

@@ -108,3 +108,22 @@ def test_the_pieces_of_y_do_not_show():
 
 def test_binning_keeps_the_axis_in_place():
     assert Plane.of(40, 60, 4) == Plane(10, 15, 15, (5.0, 7.5), 7.5)
+
+
+def test_a_mirrored_sample_has_no_edge_and_the_same_middle():
+    rng = np.random.default_rng(0)
+    volume = np.zeros((24, 3, 48), np.float32)
+    volume[5:19] = 1.0  # a slab without end
+    angles = np.array([-60.0, -20.0, 0.0, 45.0])
+    seen = project(volume, angles, beyond="mirror")
+    assert np.allclose(seen, 14 / np.cos(np.deg2rad(angles))[:, None, None], rtol=0.02)
+    lone = project(volume, angles)
+    assert lone[0, 0, 0] < 0.7 * seen[0, 0, 0]
+    inner = np.zeros_like(volume)
+    inner[8:16, :, 18:30] = rng.standard_normal((8, 3, 12))
+    middle = slice(16, 32)
+    assert np.allclose(
+        project(inner, angles)[1:3, :, middle],
+        project(inner, angles, beyond="mirror")[1:3, :, middle],
+        atol=1e-4,
+    )

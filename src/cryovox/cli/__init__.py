@@ -8,6 +8,8 @@
     cryovox pick       turn scores or labels into particles
     cryovox extract    cut subtomograms out at particles
     cryovox evaluate   compare particles or labels with the truth
+    cryovox simulate   make labelled tomograms to train on
+    cryovox fetch      download atomic models: `cryovox fetch structure ID`
     cryovox convert    read one format and write another; mend what the doctor found
     cryovox models     list networks, or tell what a model file is
 
@@ -29,6 +31,8 @@ COMMANDS = Registry(
         "demo": "cryovox.cli.demo:demo",
         "doctor": "cryovox.cli.files:doctor",
         "train supervised": "cryovox.cli.train:supervised",
+        "simulate": "cryovox.cli.simulate:simulate",
+        "fetch structure": "cryovox.cli.simulate:fetch_structure",
         "find": "cryovox.cli.tomograms:find",
         "segment": "cryovox.cli.tomograms:segment",
         "pick": "cryovox.cli.tomograms:pick",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import field, make_dataclass
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, get_type_hints
 
 import tyro
 from pydantic import RootModel
@@ -16,14 +16,19 @@ from cryovox.core.config import Config, from_yaml, to_yaml, validated
 from cryovox.core.errors import RequestError
 
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
+NESTED = (tyro.conf.HelptextFromCommentsOff,)
 
 
 def call(command: Callable[..., Any], args: list[str], prog: str) -> Any:
     """Parse the arguments and run the command.
 
     `--config FILE` takes settings from YAML, which options on the command line override;
-    `--print-config` prints the settings that would be used.
+    `--print-config` prints the settings that would be used. A command with an attribute `preset`
+    takes `--preset NAME` and gives the command to run instead.
     """
+    if hasattr(command, "preset"):
+        args, preset = _without(args, "--preset")
+        command = command.preset(preset)
     args, path = _without(args, "--config")
     command = command if path is None else _with_settings(command, Path(path))
     if "--print-config" in args:
@@ -34,7 +39,7 @@ def call(command: Callable[..., Any], args: list[str], prog: str) -> Any:
         args=args,
         prog=prog,
         description=_description(command, prog),
-        config=STYLE,
+        config=_style(command),
     )
 
 
@@ -44,6 +49,11 @@ def _description(command: Callable[..., Any], prog: str) -> str:
     if _configs(command):
         told += f"\n\nSettings in YAML: {prog} --print-config, {prog} --config FILE."
     return told
+
+
+def _style(command: Callable[..., Any]) -> tuple[Any, ...]:
+    """Options go by the last part of their names, unless their settings ask for the whole path."""
+    return NESTED if any(config.nested for config in _configs(command).values()) else STYLE
 
 
 def _configs(command: Callable[..., Any]) -> dict[str, Config]:
@@ -56,9 +66,10 @@ def _settings_text(command: Callable[..., Any], args: list[str]) -> str:
     configs = _configs(command)
     if not configs:
         raise RequestError("--print-config", "this command has no settings in YAML", "leave it out")
-    fields = [(name, type(config), field(default=config)) for name, config in configs.items()]
+    hints = get_type_hints(command, include_extras=True)  # tyro's own remarks stay
+    fields = [(name, hints[name], field(default=config)) for name, config in configs.items()]
     kind: Any = make_dataclass("Settings", fields)
-    found, _ = tyro.cli(kind, args=args, return_unknown_args=True, config=STYLE)
+    found, _ = tyro.cli(kind, args=args, return_unknown_args=True, config=_style(command))
     values: dict[str, Config] = {name: getattr(found, name) for name in configs}
     if len(values) == 1:
         return to_yaml(next(iter(values.values())))
@@ -76,16 +87,19 @@ def _with_settings(command: Callable[..., Any], path: Path) -> Callable[..., Any
         raise RequestError("--config", "this command has no settings in YAML", "leave --config out")
     if len(configs) == 1:
         (name, config), *_ = configs.items()
-        return _redefault(command, {name: from_yaml(type(config), path)})
+        return with_defaults(command, {name: from_yaml(type(config), path)})
     found = from_yaml(RootModel[dict[str, Any]], path).root
     if unknown := set(found) - set(configs):
         raise RequestError(
             path, f"unknown key {sorted(map(str, unknown))[0]!r}", f"known keys: {', '.join(configs)}"
         )
-    return _redefault(command, {n: validated(type(configs[n]), values, path) for n, values in found.items()})
+    return with_defaults(
+        command, {n: validated(type(configs[n]), values, path) for n, values in found.items()}
+    )
 
 
-def _redefault(command: Callable[..., Any], new: dict[str, Any]) -> Callable[..., Any]:
+def with_defaults(command: Callable[..., Any], new: dict[str, Any]) -> Callable[..., Any]:
+    """The same command with other defaults."""
     assert isinstance(command, FunctionType)
     names = list(inspect.signature(command).parameters)
     given = command.__defaults__ or ()

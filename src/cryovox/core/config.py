@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,6 +15,9 @@ class Config(BaseModel):
     """Base of all settings: declared once, beside the code that they steer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    nested: ClassVar[bool] = False
+    """Whether options on the command line go by the whole path of their names."""
 
 
 C = TypeVar("C", bound=BaseModel)

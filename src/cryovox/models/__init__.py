@@ -42,10 +42,11 @@ DEFAULTS: dict[str, Facts] = {
     "voxresnet": Facts("mask", "softmax", stride=8, patch=32),
 }
 
-# "s" learns on two CPU cores; "paper" is the published size. The options are plain JSON data.
+# "xs" is for tens of picks; "s" learns on two CPU cores; "paper" is the published size. The options are plain JSON data.
 SIZES: dict[tuple[str, str], dict[str, Any]] = {
     ("deepfinder", "s"): {"widths": [16, 24, 32]},
     ("deepfinder", "paper"): {"widths": [32, 48, 64]},
+    ("heatmap-unet", "xs"): {"widths": [8, 16], "blocks": [0, 2], "norm": "batch"},
     ("heatmap-unet", "s"): {"widths": [8, 16, 32, 64], "blocks": [0, 1, 1, 1], "norm": "batch"},
     ("heatmap-unet", "paper"): {"widths": [32, 64, 128, 256], "blocks": [1, 1, 2, 2], "norm": "batch"},
     ("mvgformer", "s"): {"dim": 96, "layers": 4, "heads": 4, "context": [16, 32], "width": 8},

@@ -15,7 +15,7 @@ from cryovox.simulate.microscope import optics as lens
 from cryovox.simulate.microscope.detector import DetectorConfig
 from cryovox.simulate.microscope.multislice import exit_wave
 from cryovox.simulate.microscope.optics import OpticsConfig
-from cryovox.simulate.microscope.projection import project
+from cryovox.simulate.microscope.projection import Beyond, project
 from cryovox.simulate.microscope.tilts import Tilts
 
 Floats = NDArray[np.float64]
@@ -124,6 +124,7 @@ def acquire(
     *,
     seed: int = 0,
     device: str = "cpu",
+    beyond: Beyond = "nothing",
 ) -> Series:
     """Take a tilt series.
 
@@ -139,10 +140,12 @@ def acquire(
         Of the counting noise, together with the number of the tilt.
     device
         "cpu" or a torch device, for the projections and the multislice waves.
+    beyond
+        What lies next to the volume in x: nothing but ice, or its mirror image (not for multislice).
     """
     check_voxel_size(voxel_size)
     optics, detector = optics or OpticsConfig(), detector or DetectorConfig()
-    light = intensities(potential, voxel_size, tilts, optics, device)
+    light = intensities(potential, voxel_size, tilts, optics, device, beyond)
     thickness = potential.shape[0] * voxel_size
     flux = camera.flux(detector, tilts.dose, tilts.angles, voxel_size, thickness)
     recorded = [
@@ -159,14 +162,19 @@ def acquire(
 
 
 def intensities(
-    potential: Images, voxel_size: float, tilts: Tilts, optics: OpticsConfig, device: str = "cpu"
+    potential: Images,
+    voxel_size: float,
+    tilts: Tilts,
+    optics: OpticsConfig,
+    device: str = "cpu",
+    beyond: Beyond = "nothing",
 ) -> Images:
     """(n, y, x) images before the camera, relative to those of plain ice: lens, damage and shift."""
     if optics.model == "multislice":
         objects = [potential] * len(tilts)
     else:
         strength = lens.interaction(optics.voltage) * voxel_size
-        objects = list(np.float32(strength) * project(potential, tilts.angles, device))
+        objects = list(np.float32(strength) * project(potential, tilts.angles, device, beyond))
     seen = [_image(thing, i, voxel_size, tilts, optics, device) for i, thing in enumerate(objects)]
     return np.stack(seen)
 

@@ -18,13 +18,14 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, sparse, special
 
 Array = NDArray[np.floating[Any]]
+Beyond = Literal["nothing", "mirror"]
 FINE = 2
 """Samples of a line per pixel."""
 MARGIN = 30
@@ -54,6 +55,12 @@ class Plane:
         centre = ((depth // 2) / binning, (width // 2) / binning)
         return cls(depth // binning, pixels, pixels, centre, centre[1])
 
+    def overreach(self, angles: Array) -> int:
+        """By how many voxels in x the detector's view of the plane goes beyond either end."""
+        turn = np.deg2rad(np.abs(np.asarray(angles, float)))
+        seen = (self.width / 2 + self.depth / 2 * np.sin(turn)) / np.cos(turn)
+        return int(np.ceil(seen.max() - self.width / 2)) + 1
+
     def places(self, angle: float, rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Height z' along the beam and pixel x' of every voxel of some rows z at *angle* degrees."""
         turn = np.deg2rad(angle)
@@ -63,7 +70,9 @@ class Plane:
         return (z * np.cos(turn) - x * np.sin(turn)).ravel(), across.ravel()
 
 
-def project(volume: Array, angles: Array, device: str = "cpu") -> NDArray[np.float32]:
+def project(
+    volume: Array, angles: Array, device: str = "cpu", beyond: Beyond = "nothing"
+) -> NDArray[np.float32]:
     """Sum a volume along the beam at every tilt.
 
     Parameters
@@ -72,6 +81,9 @@ def project(volume: Array, angles: Array, device: str = "cpu") -> NDArray[np.flo
     angles : (n,) degrees
     device
         "cpu" (scipy) or a torch device.
+    beyond
+        What tilted views see next to the volume in x: nothing, or its mirror image, as a sample that
+        goes on. An edge of matter would show in a reconstruction as a diamond in xz.
 
     Returns
     -------
@@ -79,12 +91,30 @@ def project(volume: Array, angles: Array, device: str = "cpu") -> NDArray[np.flo
         In units of the volume times one voxel edge.
     """
     depth, height, width = volume.shape
-    projector = Projector(Plane.of(depth, width), angles, device)
+    low, high = _occupied(volume)
+    whole = Plane.of(depth, width)
+    reach = whole.overreach(angles) if beyond == "mirror" else 0
+    plane = Plane(
+        high - low,
+        width + 2 * reach,
+        width,
+        (whole.centre[0] - low, whole.centre[1] + reach),
+        whole.pixel_centre,
+    )
+    projector = Projector(plane, angles, device)
     out = np.empty((len(angles), height, width), np.float32)
     for rows in chunks(height):
-        flat = np.ascontiguousarray(volume[:, rows].transpose(0, 2, 1), np.float32)
-        out[:, rows] = projector.forward(flat.reshape(depth * width, -1)).transpose(0, 2, 1)
+        part = np.asarray(volume[low:high, rows], np.float32).transpose(0, 2, 1)
+        flat = np.pad(part, ((0, 0), (reach, reach), (0, 0)), mode="symmetric")
+        found = projector.forward(flat.reshape(plane.depth * plane.width, -1))
+        out[:, rows] = found.transpose(0, 2, 1)
     return out
+
+
+def _occupied(volume: Array) -> tuple[int, int]:
+    """The planes from the first to the last that hold anything; at least one."""
+    planes = np.flatnonzero([plane.any() for plane in volume])
+    return (int(planes[0]), int(planes[-1]) + 1) if len(planes) else (0, 1)
 
 
 def back_project(images: Array, plane: Plane, angles: Array, device: str = "cpu") -> NDArray[np.float32]:

@@ -1,0 +1,85 @@
+"""How well the species of the built-in library can be told apart: every pair's largest correlation.
+
+Voxels of 10 Å (hence a resolution of 20 Å), over all rotations and shifts of up to one voxel. A check
+repeats the closest pairs with a grid of five times as many rotations.
+
+    OMP_NUM_THREADS=1 python benchmarks/library_correlation.py [--jobs 2] [--only NAME NAME ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+
+from common import write_result
+from cryovox.simulate import library
+from cryovox.simulate.similarity import largest_correlation
+from cryovox.simulate.template import Template
+
+VOXEL = 10.0
+GRID, FINE_GRID = 2000, 10000
+LIMIT = 0.9
+
+
+@cache
+def template(name: str) -> Template:
+    """Built once in each process."""
+    return library.build(name, VOXEL)
+
+
+def correlate(pair: tuple[str, str], rotations: int) -> float:
+    """One pair; a larger grid has more of its tops refined."""
+    starts = 5 if rotations == GRID else 12
+    return largest_correlation(*map(template, pair), rotations=rotations, starts=starts)
+
+
+def main() -> None:
+    """Compute, print, store; exit code 1 if a pair is too alike."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    options.add_argument("--jobs", type=int, default=1, help="processes")
+    options.add_argument("--only", nargs="*", help="pairs that contain one of these; nothing is stored")
+    options.add_argument("--rotations", type=int, default=GRID, help="size of the grid")
+    chosen = options.parse_args()
+    names = library.names()
+    pairs = [p for p in itertools.combinations(names, 2) if not chosen.only or set(p) & set(chosen.only)]
+    began = time.monotonic()
+    with ProcessPoolExecutor(chosen.jobs) as pool:
+        found = dict(zip(pairs, pool.map(partial(correlate, rotations=chosen.rotations), pairs), strict=True))
+        closest = sorted(pairs, key=lambda p: -found[p])[:10]
+        fine = dict(zip(closest, pool.map(partial(correlate, rotations=FINE_GRID), closest), strict=True))
+    for pair in closest:
+        print(f"{pair[0]:>24} {pair[1]:<24} {found[pair]:.4f}, finer grid {fine[pair]:.4f}")
+    worst = max(*found.values(), *fine.values())
+    seconds = time.monotonic() - began
+    print(f"{len(names)} species, {len(pairs)} pairs, largest {worst:.4f}, {seconds:.0f} s")
+    if not chosen.only:
+        _store(found, fine, worst, seconds)
+    if worst >= LIMIT:
+        raise SystemExit(f"some pairs correlate with {worst:.3f}, {LIMIT} or more")
+
+
+def _store(
+    found: dict[tuple[str, str], float], fine: dict[tuple[str, str], float], worst: float, seconds: float
+) -> None:
+    rows = [[*pair, round(value, 4)] for pair, value in sorted(found.items(), key=lambda item: -item[1])]
+    again = [[*pair, round(value, 4)] for pair, value in fine.items()]
+    result = {
+        "voxel_size": VOXEL,
+        "resolution": 2 * VOXEL,
+        "rotations": GRID,
+        "rotations_of_the_check": FINE_GRID,
+        "seconds": round(seconds),
+        "species": library.names(),
+        "largest": round(worst, 4),
+        "limit": LIMIT,
+        "pairs": rows,
+        "check": again,
+    }
+    print(write_result("library_correlation", result))
+
+
+if __name__ == "__main__":
+    main()

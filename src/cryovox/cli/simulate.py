@@ -1,0 +1,185 @@
+"""`cryovox simulate` and `cryovox fetch`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from cryovox.cli.parse import with_defaults
+from cryovox.cli.screen import Meter, table
+from cryovox.core.errors import RequestError
+from cryovox.simulate.presets import PRESETS
+from cryovox.simulate.subtomograms import SubtomogramConfig
+from cryovox.simulate.tomogram import SimulationConfig
+from cryovox.workflows.devices import Device, keep_freed_memory
+
+SUBTOMOGRAMS = "subtomogram-50"
+PRESET = "toy"
+
+
+def simulate(  # noqa: PLR0913 (the options of a command)
+    *,
+    out: Path,
+    config: Annotated[SimulationConfig, tyro.conf.arg(name="")] = PRESETS[PRESET],
+    count: int = 1,
+    seed: int = 0,
+    structures: Path | None = None,
+    match: Path | None = None,
+    name: str = "sim",
+    workers: int = 1,
+    device: Device = "auto",
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Make labelled tomograms: a dataset to train on and to be tested with.
+
+    --preset takes toy (the default), shrec2021, shrec2021-slab, czii-phantom or subtomogram-50;
+    everything in it can be changed by an option below or in YAML.
+
+    Parameters
+    ----------
+    out
+        Folder of the dataset.
+    config
+        Settings.
+    count
+        Tomograms.
+    seed
+        Tomogram number i depends on the settings, this number and i alone.
+    structures
+        Folder of atomic models (PDB, mmCIF) and maps (MRC), called as the species; the built-in
+        stand-ins serve for what is not there.
+    match
+        Make them look like this tomogram: voxel size, contrast, grey values, spectrum, wedge, noise.
+    name
+        Tomograms are called NAME_000, NAME_001, ...
+    workers
+        Tomograms at a time; the result does not depend on it.
+    device
+        Where to compute.
+    overwrite
+        Make anew what is there already.
+    quiet
+        Show no progress.
+    """
+    from cryovox.workflows.simulate import simulate_dataset
+
+    keep_freed_memory()
+    _positive("--count", count)
+    _positive("--workers", workers)
+    file, entries = simulate_dataset(
+        out,
+        config,
+        count=count,
+        seed=seed,
+        structures=structures,
+        match=match,
+        name=name,
+        workers=workers,
+        device=device,
+        overwrite=overwrite,
+        command=shlex.join(["cryovox", *sys.argv[1:]]),
+        told=Meter(quiet),
+    )
+    if not quiet:
+        rows = [_row(name, entry) for name, entry in entries.items()]
+        print(table(["tomogram", "particles", "SNR", "seconds"], rows))
+        print(f"{file}\nnext: cryovox train supervised --data {out} --out RUN")
+    return 0
+
+
+def _row(name: str, entry: dict[str, Any]) -> list[Any]:
+    placed = entry.get("placed", {})
+    return [name, sum(placed.values()), f"{entry.get('snr', float('nan')):.3g}", entry["seconds"]]
+
+
+def subtomograms(
+    *,
+    out: Path,
+    config: SubtomogramConfig = SubtomogramConfig(),
+    species: tuple[str, ...] = (),
+    count: int = 10,
+    seed: int = 0,
+    structures: Path | None = None,
+    quiet: bool = False,
+) -> int:
+    """Make crowded subtomograms of 32^3 voxels with masks of the target (Liu et al. 2018).
+
+    Parameters
+    ----------
+    out
+        Subtomogram set: NAME.zarr or NAME.h5.
+    config
+        Settings.
+    species
+        Targets, each with its own label; the whole built-in library by default, or what is in the
+        folder of structures.
+    count
+        Subtomograms of each.
+    seed
+        Subtomogram number i depends on the settings, this number and i alone.
+    structures
+        Folder of atomic models and maps, called as the species.
+    quiet
+        Show no result.
+    """
+    from cryovox.workflows.simulate import simulate_subtomograms
+
+    _positive("--count", count)
+    total = simulate_subtomograms(out, config, species=species, count=count, seed=seed, structures=structures)
+    if not quiet:
+        print(f"{out}: {total} subtomograms")
+    return 0
+
+
+def _preset(name: str | None) -> Callable[..., int]:
+    """The command with the defaults of a preset."""
+    name = name or PRESET
+    if name == SUBTOMOGRAMS:
+        return subtomograms
+    if name not in PRESETS:
+        raise RequestError(
+            "--preset", f"there is none called {name!r}", f"there are: {', '.join([*PRESETS, SUBTOMOGRAMS])}"
+        )
+    return with_defaults(simulate, {"config": PRESETS[name]})
+
+
+simulate.preset = _preset  # type: ignore[attr-defined]
+
+
+def fetch_structure(
+    ids: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ID...")],
+    /,
+    *,
+    out: Path = Path("structures"),
+    base: str = "https://files.rcsb.org/download",
+    overwrite: bool = False,
+) -> int:
+    """Download atomic models from the Protein Data Bank.
+
+    Parameters
+    ----------
+    ids
+        Identifiers, such as 6QZP.
+    out
+        Folder for them; `cryovox simulate --structures` takes it.
+    base
+        Where they are served, each as ID.cif.gz.
+    overwrite
+        Download anew what is there already.
+    """
+    from cryovox.workflows.fetch import fetch_structure as fetch
+
+    for path in fetch(ids, out, base=base, overwrite=overwrite):
+        print(path)
+    return 0
+
+
+def _positive(option: str, value: int) -> None:
+    if value < 1:
+        raise RequestError(option, f"is {value}", "give at least 1")

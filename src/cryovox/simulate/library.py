@@ -1,0 +1,51 @@
+"""The built-in species: names, identifiers, templates."""
+
+from __future__ import annotations
+
+import difflib
+
+from cryovox.core.errors import RequestError
+from cryovox.simulate.beads import Blueprint, rasterise
+from cryovox.simulate.species import SPECIES
+from cryovox.simulate.template import Template
+
+__all__ = ["SPECIES", "Blueprint", "build", "find", "names"]
+
+
+def names() -> list[str]:
+    """All species, from small to large."""
+    return list(SPECIES)
+
+
+def find(name_or_id: str) -> str:
+    """The species that is meant by a name, another name of it, or a PDB identifier.
+
+    Case, spaces and underscores do not matter.
+    """
+    known = {_plain(word): name for name, b in SPECIES.items() for word in (name, *b.aliases)}
+    wanted = _plain(name_or_id)
+    if wanted in known:
+        return known[wanted]
+    near = [known[word] for word in difflib.get_close_matches(wanted, known, n=3)]
+    advice = f"did you mean {', '.join(dict.fromkeys(near))}?" if near else f"known are {', '.join(names())}"
+    raise RequestError(name_or_id, "is not a species of the built-in library", advice)
+
+
+def build(name: str, voxel_size: float, resolution: float | None = None) -> Template:
+    """The template of a species.
+
+    Parameters
+    ----------
+    name
+        Name or identifier, as `find` takes it.
+    voxel_size
+        Å.
+    resolution
+        In Å, two voxels by default.
+    """
+    found = find(name)
+    return rasterise(found, SPECIES[found], voxel_size, resolution)
+
+
+def _plain(word: str) -> str:
+    return word.strip().lower().replace("_", "-").replace(" ", "-")

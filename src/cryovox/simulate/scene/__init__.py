@@ -1,0 +1,25 @@
+"""What is in the ice: particles, membranes, filaments, gold, ice crystals and carbon."""
+
+from cryovox.simulate.scene.build import Scene, build_scene, scene_species
+from cryovox.simulate.scene.config import (
+    CarbonConfig,
+    FiducialConfig,
+    FilamentConfig,
+    IceConfig,
+    SceneConfig,
+    SheetConfig,
+    VesicleConfig,
+)
+
+__all__ = [
+    "CarbonConfig",
+    "FiducialConfig",
+    "FilamentConfig",
+    "IceConfig",
+    "Scene",
+    "SceneConfig",
+    "SheetConfig",
+    "VesicleConfig",
+    "build_scene",
+    "scene_species",
+]

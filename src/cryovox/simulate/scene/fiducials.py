@@ -1,0 +1,152 @@
+"""What is no specimen: gold beads, crystals of ice, a carbon film."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryovox.simulate.scene.canvas import MATTER, OUTSIDE, Canvas, Floats, soft, unit
+from cryovox.simulate.scene.config import CarbonConfig, FiducialConfig, IceConfig
+from cryovox.simulate.scene.pack import Placed
+
+TRIES = 300
+"""Places that are tried for one bead."""
+FACES = 14
+"""Planes that bound a crystal, most of them."""
+
+
+def add_fiducials(
+    canvas: Canvas, setting: FiducialConfig, gap: int, label: int, rng: np.random.Generator
+) -> tuple[list[dict[str, Any]], list[Placed]]:
+    """Draw gold beads that lie in the slab and the volume."""
+    facts: list[dict[str, Any]] = []
+    placed: list[Placed] = []
+    for _ in range(setting.count):
+        radius = float(rng.uniform(*setting.diameter)) / 2
+        found = _bead(canvas, setting, radius, gap, rng)
+        if found is None:
+            continue
+        centre, near = found
+        identity = canvas.new_id()
+        depth = radius - np.linalg.norm(canvas.points(near) - centre, axis=1)
+        canvas.add(near, setting.potential * soft(depth, canvas.voxel_size))
+        inside = near[depth > 0]
+        canvas.own(inside, label, identity)
+        facts.append({"instance": identity, "centre": centre.tolist(), "radius": radius})
+        placed.append(Placed("fiducial", centre, np.eye(3), identity, len(inside)))
+    return facts, placed
+
+
+def add_ice(canvas: Canvas, setting: IceConfig, label: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Draw crystals of ice on the faces of the slab; where it fills the volume, in those of that."""
+    facts: list[dict[str, Any]] = []
+    extent = (np.array(canvas.shape) - 1) * canvas.voxel_size
+    for _ in range(setting.count):
+        radius, side = float(rng.uniform(*setting.radius)), float(rng.choice([-1.0, 1.0]))
+        centre = rng.uniform(0, 1, 3) * extent
+        sunk = 0.0 if canvas.slab.full else 0.6 * radius
+        depth = side * (canvas.slab.half + sunk)
+        centre[0] += (depth - canvas.slab.depth(centre)) / canvas.slab.normal[0]
+        planes = np.stack([unit(rng) for _ in range(FACES)])
+        offsets = radius * rng.uniform(0.6, 1.0, FACES)
+        identity = canvas.new_id()
+        _crystal(canvas, setting, (centre, radius, planes, offsets), label, identity)
+        facts.append({"instance": identity, "centre": centre.tolist(), "radius": radius})
+        facts[-1] |= {"planes": planes.tolist(), "offsets": offsets.tolist()}
+    return facts
+
+
+def add_carbon(
+    canvas: Canvas, setting: CarbonConfig, label: int, rng: np.random.Generator
+) -> dict[str, Any] | None:
+    """Draw a film at the lower face of the slab, with the edge of a round hole in it."""
+    if not setting.present:
+        return None
+    thickness, hole = float(rng.uniform(*setting.thickness)), float(rng.uniform(*setting.hole))
+    cover, angle = float(rng.uniform(*setting.cover)), float(rng.uniform(0, 2 * np.pi))
+    centre = _hole(canvas, hole, cover, angle)
+    middle = thickness / 2 - canvas.slab.half
+
+    def distance(points: Floats) -> Floats:
+        across = np.linalg.norm(points[:, 1:] - centre.astype(points.dtype), axis=1)
+        away = np.abs(canvas.slab.depth(points) - middle) - thickness / 2
+        return np.maximum(away, hole - across)
+
+    voxel, identity = canvas.voxel_size, canvas.new_id()
+    extent = np.array(canvas.shape) * voxel
+    near = canvas.near(distance, np.zeros(3), extent, voxel / 2, solid=True)
+    share = soft(-distance(canvas.points(near)), voxel)
+    grain = rng.standard_normal(len(near), np.float32) * setting.texture
+    canvas.add(near, share * (setting.potential + grain))
+    canvas.own(near[share > 0.5], label, identity)
+    return {"instance": identity, "thickness": thickness, "hole": hole} | {
+        "hole_centre": centre.tolist(),
+        "cover": cover,
+    }
+
+
+def _bead(
+    canvas: Canvas, setting: FiducialConfig, radius: float, gap: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.intp]] | None:
+    """Find room for one bead: its centre, and the voxels (flat indices) that it touches."""
+    extent = (np.array(canvas.shape) - 1) * canvas.voxel_size
+    if canvas.slab.half < radius or (extent < 2 * radius).any():
+        return None
+    rim = gap * canvas.voxel_size
+    for _ in range(TRIES):
+        centre = rng.uniform(radius, extent - radius)
+        depth = canvas.slab.sample(radius, rng)
+        if setting.surface:
+            depth = float(rng.choice([-1.0, 1.0])) * (canvas.slab.half - radius)
+        assert depth is not None
+        centre[0] += (depth - canvas.slab.depth(centre)) / canvas.slab.normal[0]
+        if not radius <= centre[0] <= extent[0] - radius:
+            continue
+
+        def distance(points: Floats, centre: NDArray[np.float64] = centre) -> Floats:
+            return np.linalg.norm(points - centre.astype(points.dtype), axis=1) - radius
+
+        reach = max(rim, canvas.voxel_size)
+        near = canvas.near(distance, centre - radius - reach, centre + radius + reach, reach, solid=True)
+        away = distance(canvas.points(near))
+        state = canvas.state(near)
+        if not state[away <= 0].any() and not (state[away <= rim] == MATTER).any():
+            return centre, near[away <= canvas.voxel_size / 2]
+    return None
+
+
+def _crystal(
+    canvas: Canvas,
+    setting: IceConfig,
+    shape: tuple[NDArray[np.float64], float, NDArray[np.float64], NDArray[np.float64]],
+    label: int,
+    identity: int,
+) -> None:
+    centre, radius, planes, offsets = shape
+
+    def distance(points: Floats) -> Floats:
+        from_centre = points - centre.astype(points.dtype)
+        faces = (from_centre @ planes.T.astype(points.dtype) - offsets.astype(points.dtype)).max(1)
+        return np.maximum(faces, np.linalg.norm(from_centre, axis=1) - points.dtype.type(radius))
+
+    voxel = canvas.voxel_size
+    near = canvas.near(distance, centre - radius - voxel, centre + radius + voxel, voxel / 2, solid=True)
+    state = canvas.state(near)  # within the slab it would be ice in ice
+    near = near[state != MATTER if canvas.slab.full else state == OUTSIDE]
+    share = soft(-distance(canvas.points(near)), voxel)
+    canvas.add(near, setting.potential * share)
+    canvas.own(near[share > 0.5], label, identity)
+
+
+def _hole(canvas: Canvas, hole: float, cover: float, angle: float) -> NDArray[np.float64]:
+    """Centre (y, x) in Å of a hole outside of which lies the wanted part of the field."""
+    extent = (np.array(canvas.shape[1:]) - 1) * canvas.voxel_size
+    u = np.array([np.sin(angle), np.cos(angle)])
+    field = np.stack(np.meshgrid(*(np.linspace(0, e, 64) for e in extent), indexing="ij"), -1).reshape(-1, 2)
+    centre = extent / 2 - u * hole
+    for _ in range(4):
+        beyond = np.linalg.norm(field - centre, axis=1) - hole
+        centre = centre + u * np.quantile(beyond, 1 - cover)
+    return centre

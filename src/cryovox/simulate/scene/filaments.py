@@ -1,0 +1,186 @@
+"""Microtubules and thin filaments: worm-like chains with a modulated cross-section."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from cryovox.simulate.scene.canvas import FREE, MATTER, OUTSIDE, Canvas, Floats, frame, soft
+from cryovox.simulate.scene.config import FilamentConfig
+from cryovox.simulate.scene.membranes import TRIES, sideways
+
+STEP = 20.0
+"""Between the points of a path, in Å."""
+OUTER = {"microtubule": 125.0, "actin": 35.0}
+"""Outer radius in Å."""
+PERSISTENCE = {"microtubule": 5.2e7, "actin": 1.77e5}
+"""Persistence length in Å (Gittes et al., J. Cell Biol. 120, 923, 1993)."""
+INNER = 75.0
+"""Inner radius of a microtubule in Å."""
+PROTOFILAMENTS, MONOMER, RISE = 13, 40.0, 120.0
+"""Of a microtubule: how many, tubulin's length in Å, and that of three tubulins, by which the helix
+rises in a turn."""
+CROSSOVER = 360.0
+"""Of actin: the length in Å in which its two strands change sides."""
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """A smooth curve with a frame that does not turn about it.
+
+    Attributes
+    ----------
+    points : (n, 3) z, y, x in Å, `STEP` apart
+    frames : (n, 3, 3)
+        Columns: two normals and the tangent, z, y, x.
+    """
+
+    points: NDArray[np.float64]
+    frames: NDArray[np.float64]
+
+    @cached_property
+    def _tree(self) -> cKDTree:
+        return cKDTree(self.points)
+
+    def distance(self, points: Floats) -> NDArray[np.float64]:
+        """Distance of points (n, 3) from the nearest point of the path, in Å."""
+        found: NDArray[np.float64] = self._tree.query(points)[0]
+        return found
+
+    def cylindrical(
+        self, points: Floats
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Radius (Å), angle (radians) and position along the path (Å) of points (n, 3).
+
+        Beyond the ends, the position lies below 0 or above the length.
+        """
+        nearest = self._tree.query(points)[1]
+        local = np.einsum("nij,ni->nj", self.frames[nearest], points - self.points[nearest])
+        return (
+            np.hypot(local[:, 0], local[:, 1]),
+            np.arctan2(-local[:, 1], local[:, 0]),  # right-handed in x, y, z
+            nearest * STEP + local[:, 2],
+        )
+
+    @property
+    def length(self) -> float:
+        """In Å."""
+        return (len(self.points) - 1) * STEP
+
+
+def chain(
+    middle: Floats, direction: Floats, length: float, persistence: float, rng: np.random.Generator
+) -> Path:
+    """Draw a worm-like chain about its middle.
+
+    The direction turns by a Gaussian angle about each of two normals, of variance step / persistence, so
+    that the mean cosine between directions falls as exp(-s / persistence) (Kratky & Porod, 1949).
+    """
+    start = frame(direction)
+    half = max(round(length / STEP / 2), 1)
+    ahead = _walk(start, half, persistence, rng)
+    behind = _walk(start, half, persistence, rng)
+    frames = np.concatenate([behind[:0:-1], ahead])
+    tangents = frames[..., 2]
+    points = np.concatenate([np.zeros((1, 3)), np.cumsum((tangents[1:] + tangents[:-1]) / 2 * STEP, 0)])
+    return Path(points - points[half] + middle, frames)
+
+
+def cross_section(
+    kind: str, radius: Floats, angle: Floats, along: Floats, voxel: float
+) -> tuple[Floats, Floats]:
+    """Give the share of each voxel that lies in the filament, and its density, both 0 to 1.
+
+    Microtubule: 13 protofilaments, monomers every 40 Å on three left-handed helices. Actin: two
+    strands about each other, right-handed.
+    """
+    if kind == "microtubule":
+        wall = (OUTER[kind] - INNER) / 2
+        body = soft(wall - np.abs(radius - INNER - wall), voxel)
+        lateral = 1 + 0.35 * np.cos(PROTOFILAMENTS * angle)
+        axial = 1 + 0.25 * np.cos(2 * np.pi / MONOMER * (along + RISE * angle / (2 * np.pi)))
+        return body, body * lateral * axial / (1.35 * 1.25)
+    thick = OUTER[kind] - 8 + 8 * np.cos(2 * (angle - np.pi * along / CROSSOVER))
+    body = soft(thick - radius, voxel)
+    return body, body
+
+
+def add_filaments(
+    canvas: Canvas, setting: FilamentConfig, gap: int, label: int, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    """Draw filaments; what lies beyond the volume or the slab is left away."""
+    found = (_filament(canvas, setting, gap, label, rng) for _ in range(setting.count))
+    return [one for one in found if one is not None]
+
+
+def _filament(
+    canvas: Canvas, setting: FilamentConfig, gap: int, label: int, rng: np.random.Generator
+) -> dict[str, Any] | None:
+    outer = OUTER[setting.kind]
+    for _ in range(TRIES):
+        path = _lay(canvas, setting, outer, rng)
+        if path is None or canvas.hits(path.distance, outer):
+            continue
+        box = path.points.min(0) - 2 * outer, path.points.max(0) + 2 * outer
+        near = canvas.near(path.distance, *box, outer + STEP + (gap + 1) * canvas.voxel_size, solid=False)
+        radius, angle, along = path.cylindrical(canvas.points(near))
+        rim = gap * canvas.voxel_size
+        close = (radius < outer + rim) & (along > -rim) & (along < path.length + rim)
+        if not close.any() or (canvas.state(near[close]) == MATTER).any():
+            continue
+        body, density = cross_section(setting.kind, radius, angle, along, canvas.voxel_size)
+        ends = soft(np.minimum(along, path.length - along), canvas.voxel_size)
+        return _draw(canvas, setting, near, body * ends, density * ends, path, label)
+    return None
+
+
+def _draw(
+    canvas: Canvas,
+    setting: FilamentConfig,
+    near: NDArray[np.intp],
+    body: Floats,
+    density: Floats,
+    path: Path,
+    label: int,
+) -> dict[str, Any]:
+    identity, state = canvas.new_id(), canvas.state(near)
+    inside = state != OUTSIDE
+    canvas.add(near[inside], setting.potential * density[inside])
+    canvas.own(near[(body > 0.5) & (state == FREE)], label, identity)
+    every = max(round(200 / STEP), 1)
+    return {"instance": identity, "kind": setting.kind, "length": path.length} | {
+        "path": np.round(path.points[::every], 2).tolist()
+    }
+
+
+def _lay(canvas: Canvas, setting: FilamentConfig, outer: float, rng: np.random.Generator) -> Path | None:
+    """Draw a path through the volume that stays in the slab; None where this one does not."""
+    depth = canvas.slab.sample(outer, rng)
+    length = float(rng.uniform(*setting.length))
+    direction = sideways(canvas.slab, float(rng.uniform(-1, 1)) * setting.inclination, rng)
+    if depth is None:
+        return None
+    extent = (np.array(canvas.shape) - 1) * canvas.voxel_size
+    middle = rng.uniform(0, 1, 3) * extent
+    middle[0] += (depth - canvas.slab.depth(middle)) / canvas.slab.normal[0]
+    path = chain(middle, direction, length, setting.persistence or PERSISTENCE[setting.kind], rng)
+    seen = ((path.points >= -outer) & (path.points <= extent + outer)).all(1)
+    sound = (np.abs(canvas.slab.depth(path.points[seen])) <= canvas.slab.half - outer).all()
+    return path if seen.any() and sound else None
+
+
+def _walk(
+    start: NDArray[np.float64], steps: int, persistence: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Turn a frame step by step; (steps + 1, 3, 3)."""
+    angles = rng.standard_normal((steps, 3)) * np.sqrt(STEP / persistence) * [1, 1, 0]
+    frames = [start]
+    for turn in Rotation.from_rotvec(angles).as_matrix():
+        frames.append(frames[-1] @ turn)
+    return np.array(frames)

@@ -1,0 +1,274 @@
+"""Bilayers and the proteins in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from cryovox.simulate.scene.canvas import FREE, MATTER, OUTSIDE, Canvas, Floats, Slab, frame, unit
+from cryovox.simulate.scene.config import SceneConfig, SheetConfig, VesicleConfig
+from cryovox.simulate.scene.pack import Placed, fits, put
+from cryovox.simulate.scene.stamp import Stamp, grow
+from cryovox.simulate.scene.surfaces import Surface, bent, bulged, onto
+
+TRIES = 60
+"""Places that are tried for one membrane, and for one protein in it."""
+HEAD, CORE = 2.5, -0.4
+"""Potential above ice at the middle of head groups and tails, in volts; protein has about +2.5 V."""
+HEAD_WIDTH, CORE_WIDTH = 5.0, 9.0
+"""Standard deviations in Å of the Gaussians that stand for head groups and tails."""
+
+
+@dataclass(frozen=True, eq=False)
+class Membrane:
+    """A bilayer that has been drawn.
+
+    Attributes
+    ----------
+    surface
+        Its middle.
+    identity
+        Value in the instance map.
+    voxels : (n,) flat indices of its support
+    middle : (m,) flat indices of the voxels that the middle passes through
+    area
+        Of what lies in the slab and the volume, in Å².
+    embedded
+        Proteins wanted per µm².
+    facts
+        What was drawn, for JSON.
+    """
+
+    surface: Surface
+    identity: int
+    voxels: NDArray[np.intp]
+    middle: NDArray[np.intp]
+    area: float
+    embedded: float
+    facts: dict[str, Any]
+
+
+def profile(away: Floats, thickness: float, voxel: float) -> Floats:
+    """Give the potential of a bilayer in volts at distances in Å from its middle.
+
+    Two leaflets of head groups and a core of tails, a Gaussian each (as in the density profiles of
+    lipid bilayers, Nagle & Tristram-Nagle, Biochim. Biophys. Acta 1469, 2000). Widths are those of the
+    groups and of half a voxel together, so that integrals do not depend on the voxels.
+    """
+    half = thickness / 2
+    return (
+        _bump(away - half, HEAD, HEAD_WIDTH, voxel)
+        + _bump(away + half, HEAD, HEAD_WIDTH, voxel)
+        + _bump(away, CORE, CORE_WIDTH, voxel)
+    )
+
+
+def half_width(thickness: float) -> float:
+    """Half of the thickness that is labelled, in Å: to half of the head groups' potential."""
+    return thickness / 2 + 1.18 * HEAD_WIDTH
+
+
+def add_vesicles(
+    canvas: Canvas, config: SceneConfig, label: int, rng: np.random.Generator
+) -> tuple[list[Membrane], list[Placed]]:
+    """Draw closed bilayers within the slab."""
+    setting = config.vesicles
+    density = config.membrane_proteins if setting.embedded is None else setting.embedded
+    membranes: list[Membrane] = []
+    placed: list[Placed] = []
+    for _ in range(setting.count):
+        found = _vesicle(canvas, setting, config.gap, label, density, rng)
+        if found is not None:
+            membranes.append(found)
+            centre = np.array(found.facts["centre"])
+            placed.append(Placed("membrane", centre, np.eye(3), found.identity, len(found.voxels)))
+    return membranes, placed
+
+
+def add_sheets(canvas: Canvas, config: SceneConfig, label: int, rng: np.random.Generator) -> list[Membrane]:
+    """Draw open bilayers, from one face of the slab to the other."""
+    found = (_sheet(canvas, config, config.sheets, label, rng) for _ in range(config.sheets.count))
+    return [one for one in found if one is not None]
+
+
+def embed(
+    canvas: Canvas,
+    membranes: Sequence[Membrane],
+    stamps: Sequence[Stamp],
+    config: SceneConfig,
+    rng: np.random.Generator,
+) -> tuple[list[Placed], dict[str, int]]:
+    """Place membrane proteins, their axes along the normals; say how many were wanted."""
+    counts, weights = config.counts or {}, config.species
+    areas = np.array([one.area for one in membranes])
+    share = np.array([1.0 if weights is None else weights.get(one.name, 0.0) for one in stamps])
+    wanted = {one.name: 0 for one in stamps}
+    placed: list[Placed] = []
+    if not areas.sum():
+        return placed, wanted | {one.name: counts.get(one.name, 0) for one in stamps}
+    exact = [rng.multinomial(counts.get(one.name, 0), areas / areas.sum()) for one in stamps]
+    for k, membrane in enumerate(membranes):
+        number = {one.name: int(exact[i][k]) for i, one in enumerate(stamps)}
+        if share.sum():
+            mean = membrane.embedded * membrane.area * 1e-8
+            drawn = rng.multinomial(round(mean), share / share.sum())
+            number = {one.name: number[one.name] + int(n) for one, n in zip(stamps, drawn, strict=True)}
+        wanted = {name: wanted[name] + number[name] for name in wanted}
+        placed += _embed_one(canvas, membrane, stamps, number, config.gap, rng)
+    return placed, wanted
+
+
+def _embed_one(
+    canvas: Canvas,
+    membrane: Membrane,
+    stamps: Sequence[Stamp],
+    number: Mapping[str, int],
+    gap: int,
+    rng: np.random.Generator,
+) -> list[Placed]:
+    where = np.unravel_index(membrane.voxels, canvas.shape)
+    canvas.room[where] = FREE  # its own lipids are no obstacle
+    found = [
+        _anchor(canvas, membrane, one, gap, rng)
+        for one in sorted(stamps, key=lambda s: -s.size)
+        for _ in range(number[one.name])
+    ]
+    canvas.room[where] = MATTER
+    return [one for one in found if one is not None]
+
+
+def _anchor(
+    canvas: Canvas, membrane: Membrane, one: Stamp, gap: int, rng: np.random.Generator
+) -> Placed | None:
+    assert one.axis is not None
+    voxels = canvas.points(membrane.middle[rng.integers(len(membrane.middle), size=TRIES)])
+    spots, normals = onto(membrane.surface, voxels + rng.uniform(-0.5, 0.5, voxels.shape) * canvas.voxel_size)
+    spins = rng.uniform(0, 2 * np.pi, TRIES)
+    for spot, normal, spin in zip(spots, normals, spins, strict=True):
+        exact = (spot + one.height * normal) / canvas.voxel_size
+        centre = np.rint(exact).astype(np.intp)
+        if (centre < 0).any() or (centre >= canvas.shape).any():
+            continue
+        turn = upright(one.axis, normal[::-1], spin)
+        cover = one.cover(turn, exact - centre)
+        if fits(canvas, grow(cover > 0.5, gap), centre):
+            return put(canvas, one, (turn, exact - centre), centre, cover, displace=True)
+    return None
+
+
+def upright(axis: Floats, normal: Floats, spin: float) -> NDArray[np.float64]:
+    """Give the rotation (3, 3) that takes *axis* to *normal* (both x, y, z) after a spin in radians."""
+    turned: NDArray[np.float64] = frame(normal) @ Rotation.from_euler("z", spin).as_matrix() @ frame(axis).T
+    return turned
+
+
+def _vesicle(
+    canvas: Canvas, setting: VesicleConfig, gap: int, label: int, density: float, rng: np.random.Generator
+) -> Membrane | None:
+    wall = half_width(setting.thickness)
+    for _ in range(TRIES):
+        radius = float(rng.uniform(*setting.radius))
+        outer = radius * (1 + setting.bulge) + wall
+        centre = _place(canvas, outer, setting.cut, rng)
+        if centre is None:
+            continue
+        surface = bulged(centre, radius, setting.bulge, rng)
+        box = centre - outer - canvas.voxel_size, centre + outer + canvas.voxel_size
+        shell = _shell(canvas, surface, box, setting.thickness, gap, inside=True)
+        if shell is not None:
+            facts = {"centre": centre.tolist(), "radius": radius, "order_2": surface.second.tolist()}
+            facts |= {"order_3": surface.third.tolist(), "thickness": setting.thickness}
+            return _draw(canvas, surface, shell, label, density, facts)
+    return None
+
+
+def _sheet(
+    canvas: Canvas, config: SceneConfig, setting: SheetConfig, label: int, rng: np.random.Generator
+) -> Membrane | None:
+    extent = np.array(canvas.shape) * canvas.voxel_size
+    for _ in range(TRIES):
+        centre = rng.uniform(0.1, 0.9, 3) * extent
+        centre += canvas.slab.normal * -canvas.slab.depth(centre)
+        normal = sideways(canvas.slab, float(rng.uniform(-1, 1)) * setting.inclination, rng)
+        curvature = float(rng.uniform(*setting.curvature) * rng.choice([-1.0, 1.0]))
+        surface = bent(centre, normal, curvature, rng)
+        shell = _shell(canvas, surface, (np.zeros(3), extent), setting.thickness, config.gap, inside=False)
+        if shell is not None:
+            facts = {"centre": centre.tolist(), "normal": normal.tolist(), "axis": surface.axis.tolist()}
+            facts |= {"curvature": curvature, "thickness": setting.thickness}
+            return _draw(canvas, surface, shell, label, config.membrane_proteins, facts)
+    return None
+
+
+def _shell(
+    canvas: Canvas,
+    surface: Surface,
+    box: tuple[Floats, Floats],
+    thickness: float,
+    gap: int,
+    *,
+    inside: bool,
+) -> tuple[NDArray[np.intp], Floats] | None:
+    """Find the voxels of a bilayer and their distances from its middle; None where it meets an object.
+
+    With *inside* it may not cross the faces of the slab either; else it ends there.
+    """
+    clear = half_width(thickness) + gap * canvas.voxel_size
+    if canvas.hits(surface.distance, clear):
+        return None
+    drawn = thickness / 2 + 3 * float(np.hypot(HEAD_WIDTH, canvas.voxel_size / 2))
+    near = canvas.near(surface.distance, *box, max(clear, drawn), solid=False)
+    away, state = surface.distance(canvas.points(near)), canvas.state(near)
+    obstacle = state != FREE if inside else state == MATTER
+    if (obstacle & (np.abs(away) <= clear)).any():
+        return None
+    return near[state != OUTSIDE], away[state != OUTSIDE]
+
+
+def _draw(
+    canvas: Canvas,
+    surface: Surface,
+    shell: tuple[NDArray[np.intp], Floats],
+    label: int,
+    density: float,
+    facts: dict[str, Any],
+) -> Membrane:
+    (near, away), voxel, identity = shell, canvas.voxel_size, canvas.new_id()
+    canvas.add(near, profile(away, facts["thickness"], voxel))
+    inside = near[(np.abs(away) <= half_width(facts["thickness"])) & (canvas.state(near) == FREE)]
+    canvas.own(inside, label, identity)
+    middle = near[np.abs(away) <= voxel / 2]
+    area = len(middle) * voxel**2
+    facts = {"instance": identity, "area": area} | facts
+    return Membrane(surface, identity, inside, middle, area, density, facts)
+
+
+def _place(canvas: Canvas, outer: float, cut: bool, rng: np.random.Generator) -> NDArray[np.float64] | None:
+    """Draw a centre whose ball of *outer* Å lies in the slab, and in the volume unless it may be cut."""
+    depth = canvas.slab.sample(outer, rng)
+    inset = np.array([outer, 0.0, 0.0] if cut else [outer] * 3)
+    low, high = inset, (np.array(canvas.shape) - 1) * canvas.voxel_size - inset
+    if depth is None or (low > high).any():
+        return None
+    centre = rng.uniform(low, high)
+    centre[0] += (depth - canvas.slab.depth(centre)) / canvas.slab.normal[0]
+    return centre if low[0] <= centre[0] <= high[0] else None
+
+
+def sideways(slab: Slab, inclination: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw a direction (z, y, x) at *inclination* degrees to the plane of the slab, any way round."""
+    flat = np.cross(slab.normal, unit(rng))
+    flat /= np.linalg.norm(flat)
+    angle = np.deg2rad(inclination)
+    found: NDArray[np.float64] = np.cos(angle) * flat + np.sin(angle) * slab.normal
+    return found
+
+
+def _bump(away: Floats, height: float, width: float, voxel: float) -> Floats:
+    wide = np.hypot(width, voxel / 2)
+    return height * width / wide * np.exp(-0.5 * (away / wide) ** 2)

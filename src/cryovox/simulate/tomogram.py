@@ -1,0 +1,207 @@
+"""From templates and settings to a tomogram with everything that is true of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from cryovox.core.config import Config
+from cryovox.core.particles import Particles
+from cryovox.core.volume import LabelMap, Volume
+from cryovox.simulate.microscope import (
+    DetectorConfig,
+    OpticsConfig,
+    ReconstructionConfig,
+    Series,
+    TiltConfig,
+    acquire,
+    reconstruct,
+    tilt_scheme,
+)
+from cryovox.simulate.microscope.detector import snr_of
+from cryovox.simulate.microscope.projection import Beyond
+from cryovox.simulate.microscope.reconstruct import origin
+from cryovox.simulate.scene import Scene, SceneConfig, build_scene
+from cryovox.simulate.template import Template
+
+Told = Callable[[float, str], None]
+SCENE, MICROSCOPE = 0, 1  # streams of random numbers that do not disturb each other
+
+
+class SimulationConfig(Config):
+    """Everything that a simulated tomogram depends on, besides its templates and seed."""
+
+    nested: ClassVar[bool] = True
+
+    species: tuple[str, ...] = ("ribosome-80s", "proteasome-20s")
+    """Names of the built-in library, PDB ids, or stems of files in the folder of structures; the
+    order is that of the labels."""
+    resolution: float | None = Field(None, gt=0)
+    """Resolution of the templates in Å; what the voxels can hold by default."""
+    scene: SceneConfig = SceneConfig()
+    """What is in the sample."""
+    tilts: TiltConfig = TiltConfig()
+    """How the sample is turned."""
+    optics: OpticsConfig = OpticsConfig()
+    """How the microscope forms images."""
+    detector: DetectorConfig = DetectorConfig()
+    """How they are counted."""
+    reconstruction: ReconstructionConfig = ReconstructionConfig()
+    """How the tilt series becomes a tomogram."""
+    beyond: Beyond = "mirror"
+    """What tilted views see next to the scene in x: nothing but ice, or a sample that goes on as the
+    scene's mirror image (not with multislice)."""
+    snr: float | None = Field(None, gt=0)
+    """Scale the noise so that the variance of the noise-free tomogram is this many times that of the
+    noise in it; as the dose has it by default."""
+    halves: Literal["none", "tilts", "frames"] = "none"
+    """Reconstruct two half-tomograms as well, from even and odd tilts or from half of the dose each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """A tomogram and all that is true of it; particles are dark, as in a microscope.
+
+    Attributes
+    ----------
+    tomogram
+        What a user would have.
+    clean
+        The same without noise.
+    halves
+        Even and odd, or empty.
+    labels, instances
+        Species label and object number of every voxel.
+    particles
+        In the frame of the tomogram, with poses.
+    scene
+        The sample: potential in volts, particles with poses, what was drawn for it.
+    series
+        The tilt series as the camera recorded it, and what was drawn for it.
+    snr
+        Variance of `clean` over that of the noise in `tomogram`.
+    noise_factor
+        By what the recorded noise was multiplied to get there.
+    """
+
+    tomogram: Volume
+    clean: Volume
+    halves: tuple[Volume, ...]
+    labels: LabelMap
+    instances: NDArray[Any]
+    particles: Particles
+    scene: Scene
+    series: Series
+    snr: float
+    noise_factor: float
+
+    def drawn(self) -> dict[str, Any]:
+        """Every parameter that was drawn, as plain data."""
+        return {
+            "snr": self.snr,
+            "noise_factor": self.noise_factor,
+            "scene": self.scene.drawn,
+            "microscope": self.series.as_dict(),
+        }
+
+
+def simulate(
+    templates: Sequence[Template],
+    config: SimulationConfig,
+    seed: Sequence[int],
+    *,
+    device: str = "cpu",
+    told: Told = lambda share, stage: None,
+) -> Simulated:
+    """Simulate one tomogram.
+
+    Parameters
+    ----------
+    templates
+        In the order of the labels, at the voxel size of the scene.
+    seed
+        All that is random depends on these numbers alone.
+    told
+        Hears the share that is done, and of what.
+    """
+    told(0.0, "scene")
+    scene = build_scene(templates, config.scene, np.random.default_rng([*seed, SCENE]))
+    rng = np.random.default_rng([*seed, MICROSCOPE])
+    tilts = tilt_scheme(config.tilts, rng)
+    counting = int(rng.integers(2**63))
+    told(0.25, "tilt series")
+    series = acquire(
+        scene.potential,
+        scene.voxel_size,
+        tilts,
+        config.optics,
+        config.detector,
+        seed=counting,
+        device=device,
+        beyond=config.beyond,
+    )
+    told(0.5, "reconstruction")
+    clean = _reconstructed(series.signal, series, scene, config, device)
+    told(0.7, "reconstruction")
+    noise = _reconstructed(series.noise, series, scene, config, device)
+    region = clean[:: max(1, len(clean) // 64)], noise[:: max(1, len(noise) // 64)]
+    measured = snr_of(*region)
+    factor = 1.0 if config.snr is None else float(np.sqrt(measured / config.snr))
+    halves = _halves(series.scaled_noise(factor), scene, config, device)
+    noise *= np.float32(-factor)
+    noise -= clean
+    edge = scene.voxel_size * config.reconstruction.binning
+    keep, species = _window(scene.labels.shape, config.reconstruction), scene.species
+    return Simulated(
+        tomogram=Volume(noise, edge),
+        clean=Volume(-clean, edge),
+        halves=tuple(Volume(-half, edge) for half in halves),
+        labels=LabelMap(np.ascontiguousarray(scene.labels[keep]), edge, species),
+        instances=np.ascontiguousarray(scene.instances[keep]),
+        particles=_moved(scene, config),
+        scene=scene,
+        series=series,
+        snr=measured / factor**2,
+        noise_factor=factor,
+    )
+
+
+def _reconstructed(
+    images: NDArray[np.float32], series: Series, scene: Scene, config: SimulationConfig, device: str
+) -> NDArray[np.float32]:
+    shape = scene.potential.shape
+    return reconstruct(
+        images,
+        series.tilts,
+        shape,
+        scene.voxel_size,
+        config.reconstruction,
+        optics=config.optics,
+        device=device,
+    )
+
+
+def _halves(series: Series, scene: Scene, config: SimulationConfig, device: str) -> list[NDArray[np.float32]]:
+    if config.halves == "none":
+        return []
+    parts = series.halves()
+    return [_reconstructed(part.contrast, part, scene, config, device) for part in parts]
+
+
+def _window(shape: tuple[int, ...], config: ReconstructionConfig) -> tuple[slice, ...]:
+    """Voxels of the scene at which the reconstruction has its own."""
+    start = 0 if config.thickness is None else shape[0] // 2 - config.thickness // 2
+    stop = shape[0] if config.thickness is None else start + config.thickness
+    each = slice(None, None, config.binning)
+    return slice(start, stop, config.binning), each, each
+
+
+def _moved(scene: Scene, config: SimulationConfig) -> Particles:
+    """The scene's particles, counted from the first voxel of the tomogram."""
+    offset = origin(scene.labels.shape, scene.voxel_size, config.reconstruction)
+    return replace(scene.particles, positions=scene.particles.positions - np.array(offset))

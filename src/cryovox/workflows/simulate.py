@@ -1,0 +1,328 @@
+"""Labelled tomograms on disk: a dataset with all that is true of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryovox.core.atomic import replacing, writable_folder
+from cryovox.core.config import to_yaml
+from cryovox.core.dataset import Dataset, Entry
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Species
+from cryovox.core.volume import Volume
+from cryovox.formats import dataset as dataset_files
+from cryovox.formats import read_volume, write_labels, write_particles, write_volume
+from cryovox.report.likeness import likeness_page
+from cryovox.simulate.imitation import imitate
+from cryovox.simulate.likeness import Likeness, measure
+from cryovox.simulate.scene.build import scene_species
+from cryovox.simulate.subtomograms import SubtomogramConfig, write_set
+from cryovox.simulate.tomogram import Simulated, SimulationConfig, simulate
+from cryovox.workflows.devices import Device, choose_device
+from cryovox.workflows.manifest import Manifest
+from cryovox.workflows.templates import known_names, templates
+
+Told = Callable[[str, float, str], None]
+BIG = 2**16
+LIKENESS = 2  # a stream of random numbers of its own
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What is written besides tomograms, labels and particles."""
+
+    clean: bool = True
+    instances: bool = True
+    series: bool = True
+
+
+def simulate_dataset(  # noqa: PLR0913 (the options of a command)
+    out: Path,
+    config: SimulationConfig,
+    *,
+    count: int = 1,
+    seed: int = 0,
+    structures: Path | None = None,
+    match: Path | None = None,
+    name: str = "sim",
+    split: Sequence[str] = ("train",),
+    keep: Keep | None = None,
+    device: Device = "auto",
+    workers: int = 1,
+    overwrite: bool = False,
+    command: str = "",
+    told: Told = lambda name, share, note: None,
+) -> tuple[Path, dict[str, Any]]:
+    """Write *count* simulated tomograms and their `dataset.yaml`; goes on where it stopped.
+
+    Tomogram number i depends on the settings, the templates, *seed* and i alone.
+
+    Parameters
+    ----------
+    match
+        A tomogram to be imitated; :func:`adapted` says what it changes in the settings.
+
+    Returns
+    -------
+    file, entries
+        `dataset.yaml`, and what the manifest tells of every tomogram.
+    """
+    like = None if match is None else measured(match)
+    config = config if like is None else adapted(config, like)
+    made = Maker(out, config, seed, structures, keep or Keep(), choose_device(device), command, like)
+    writable_folder(out)
+    for template in made.templates:
+        if "doubt" in template.facts:
+            told(template.source, 0.0, template.facts["doubt"])
+    numbers = list(range(count))
+    manifest = Manifest(out, made.facts())
+    if not overwrite:
+        numbers = [i for i in numbers if not manifest.done(_name(name, i), made.key(i))]
+    if workers > 1 and len(numbers) > 1:
+        _in_processes(made, name, numbers, workers, manifest, told)
+    else:
+        for i in numbers:
+            _note(manifest, made, _name(name, i), i, made(_name(name, i), i, told))
+    manifest.write()
+    if match is not None:
+        _compare(out, _name(name, 0), match, made)
+    entries = tuple(_entry(made, _name(name, i), split[min(i, len(split) - 1)]) for i in range(count))
+    edge = config.scene.voxel_size * config.reconstruction.binning
+    file = dataset_files.write(out, Dataset(voxel_size=edge, species=made.species(), entries=entries))
+    return file, manifest.entries
+
+
+def simulate_subtomograms(
+    out: Path,
+    config: SubtomogramConfig,
+    *,
+    species: Sequence[str] = (),
+    count: int = 10,
+    seed: int = 0,
+    structures: Path | None = None,
+) -> int:
+    """Write a set of crowded subtomograms, *count* of each species; gives their number."""
+    chosen = list(species) or known_names(structures)
+    made = templates(chosen, config.voxel_size, structures, config.resolution)
+    write_set(out, made, config, count, seed)
+    return count * len(made)
+
+
+def measured(tomogram: Path) -> Likeness:
+    """What there is to be imitated in a tomogram."""
+    volume = read_volume(tomogram)
+    return measure(np.asarray(volume.data), volume.voxel_size)
+
+
+def adapted(config: SimulationConfig, like: Likeness) -> SimulationConfig:
+    """The settings with the voxel size, shape, slab and tilts of a measured tomogram.
+
+    Counts are taken as so many per volume, and grow with it.
+    """
+    if config.halves != "none" or config.reconstruction.binning != 1 or config.reconstruction.thickness:
+        told = "half-tomograms, binning and another thickness do not go with a tomogram to imitate"
+        raise RequestError("--match", told, "leave them at their defaults")
+    scene, edge = config.scene, like.voxel_size
+    thick = (like.slab[1] - like.slab[0]) * edge
+    whole = like.slab == (0, like.shape[0])
+    depth = scene.slab or scene.shape[0] * scene.voxel_size
+    before = depth * scene.shape[1] * scene.shape[2] * scene.voxel_size**2
+    growth = thick * like.shape[1] * like.shape[2] * edge**2 / before
+    counts = scene.counts and {k: round(n * growth) for k, n in scene.counts.items()}
+    update = {
+        "shape": like.shape,
+        "voxel_size": edge,
+        "slab": None if whole else thick,
+        "slab_centre": None if whole else edge * (like.slab[0] + like.slab[1] - 1) / 2,
+        "counts": counts,
+    }
+    tilts = config.tilts if like.tilts is None else config.tilts.model_copy(update={"range": like.tilts})
+    return config.model_copy(update={"scene": scene.model_copy(update=update), "tilts": tilts})
+
+
+def _compare(out: Path, name: str, match: Path, made: Maker) -> None:
+    """Write the page that shows the measured and the first simulated tomogram side by side."""
+    real = read_volume(match)
+    files = paths(out, name, made.config, made.keep)
+    page = likeness_page(
+        np.asarray(real.data),
+        np.asarray(read_volume(files["tomogram"]).data),
+        real.voxel_size,
+        title=f"{match.name} and its likeness",
+    )
+    with replacing(out / "likeness.html") as beside:
+        beside.write_text(page, encoding="utf-8")
+
+
+def _name(name: str, number: int) -> str:
+    return f"{name}_{number:03d}"
+
+
+@dataclass
+class Maker:
+    """Makes tomogram after tomogram; goes to other processes as it is."""
+
+    out: Path
+    config: SimulationConfig
+    seed: int
+    structures: Path | None
+    keep: Keep
+    device: str
+    command: str
+    like: Likeness | None = None
+
+    def __post_init__(self) -> None:
+        self.templates = templates(
+            self.config.species, self.config.scene.voxel_size, self.structures, self.config.resolution
+        )
+
+    def species(self) -> tuple[Species, ...]:
+        """What the labels mean, and where each template comes from."""
+        sources = {t.name: t.source for t in self.templates}
+        found = scene_species(self.templates, self.config.scene)
+        return tuple(s.model_copy(update={"structure": sources.get(s.name)}) for s in found)
+
+    def facts(self) -> dict[str, Any]:
+        """What all tomograms share, for the manifest."""
+        told = [
+            {"species": t.name, "source": t.source, "mass_kDa": round(t.mass, 1), **t.facts}
+            for t in self.templates
+        ]
+        return {
+            "command": self.command,
+            "seed": self.seed,
+            "templates": told,
+            "config": self.config.model_dump(mode="json"),
+        }
+
+    def key(self, number: int) -> dict[str, Any]:
+        """What tomogram *number* depends on."""
+        digest = hashlib.sha256(to_yaml(self.config).encode())
+        for template in self.templates:
+            digest.update(np.ascontiguousarray(template.density).tobytes())
+        if self.like is not None:
+            digest.update(json.dumps(self.like.to_dict()).encode())
+        return {
+            "number": number,
+            "seed": self.seed,
+            "settings": digest.hexdigest(),
+            "keep": asdict(self.keep),
+        }
+
+    def __call__(self, name: str, number: int, told: Told) -> tuple[dict[str, Path], dict[str, Any], float]:
+        """Simulate and write; gives the files, what there is to say, and the seconds."""
+        began = time.monotonic()
+        made = simulate(
+            self.templates,
+            self.config,
+            (self.seed, number),
+            device=self.device,
+            told=lambda share, stage: told(name, share, stage),
+        )
+        if self.like is not None:
+            told(name, 0.85, "likeness")
+            made = replace(made, tomogram=self._alike(made, number))
+        told(name, 0.9, "writing")
+        files = self._write(name, made)
+        told(name, 1.0, "")
+        placed = made.scene.drawn["placed"]
+        return files, {"snr": made.snr, "placed": placed}, time.monotonic() - began
+
+    def _alike(self, made: Simulated, number: int) -> Volume:
+        assert self.like is not None
+        rng = np.random.default_rng([self.seed, number, LIKENESS])
+        return Volume(imitate(-made.clean.data, self.like, rng), made.clean.voxel_size)
+
+    def _write(self, name: str, made: Simulated) -> dict[str, Path]:
+        files = paths(self.out, name, self.config, self.keep)
+        write_volume(files["tomogram"], made.tomogram)
+        write_labels(files["labels"], made.labels)
+        write_particles(files["particles"], made.particles, tomogram=made.tomogram, tomogram_name=name)
+        for which, half in zip(("even", "odd"), made.halves, strict=False):
+            write_volume(files[which], half)
+        if self.keep.clean:
+            write_volume(files["clean"], made.clean)
+        if self.keep.instances:
+            numbers = made.instances
+            storable = numbers.astype(np.uint16 if numbers.max(initial=0) < BIG else np.float32)
+            write_volume(files["instances"], Volume(storable, made.tomogram.voxel_size))
+        if self.keep.series:
+            write_volume(files["series"], Volume(made.series.counts, made.series.voxel_size))
+            write_volume(files["noisefree"], Volume(made.series.noisefree, made.series.voxel_size))
+        with replacing(files["truth"]) as beside:
+            beside.write_text(json.dumps(made.drawn()), encoding="utf-8")
+        return files
+
+
+def paths(out: Path, name: str, config: SimulationConfig, keep: Keep) -> dict[str, Path]:
+    """Where everything of a tomogram goes."""
+    files = {
+        "tomogram": out / "tomograms" / f"{name}.mrc",
+        "labels": out / "labels" / f"{name}.mrc",
+        "particles": out / "particles" / f"{name}.star",
+        "truth": out / "truth" / f"{name}.json",
+    }
+    if config.halves != "none":
+        files |= {which: out / "halves" / f"{name}_{which}.mrc" for which in ("even", "odd")}
+    if keep.clean:
+        files["clean"] = out / "clean" / f"{name}.mrc"
+    if keep.instances:
+        files["instances"] = out / "instances" / f"{name}.mrc"
+    if keep.series:
+        files |= {
+            "series": out / "series" / f"{name}.mrc",
+            "noisefree": out / "series" / f"{name}_noisefree.mrc",
+        }
+    return files
+
+
+def _note(
+    manifest: Manifest,
+    made: Maker,
+    name: str,
+    number: int,
+    result: tuple[dict[str, Path], dict[str, Any], float],
+) -> None:
+    files, facts, seconds = result
+    manifest.note(name, made.key(number), files, seconds, **facts)
+
+
+def _in_processes(
+    made: Maker, name: str, numbers: Sequence[int], workers: int, manifest: Manifest, told: Told
+) -> None:
+    """Several at a time; each process computes on its share of the cores."""
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(_alone, made, _name(name, i), i, workers): i for i in numbers}
+        for done, future in enumerate(as_completed(waiting), start=1):
+            number = waiting[future]
+            _note(manifest, made, _name(name, number), number, future.result())
+            told("tomograms", done / len(numbers), f"{done} of {len(numbers)}")
+
+
+def _alone(
+    made: Maker, name: str, number: int, workers: int
+) -> tuple[dict[str, Path], dict[str, Any], float]:
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    return made(name, number, lambda name, share, note: None)
+
+
+def _entry(made: Maker, name: str, split: str) -> Entry:
+    files = paths(made.out, name, made.config, made.keep)
+    angles = made.config.tilts.angles or made.config.tilts.range
+    contrast = "dark" if made.like is None else made.like.contrast
+    facts = {"name": name, "split": split, "contrast": contrast, "tilt_range": (min(angles), max(angles))}
+    known = {key: files[key] for key in ("tomogram", "labels", "particles", "even", "odd") if key in files}
+    return Entry.model_validate({**facts, **known})

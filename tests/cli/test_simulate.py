@@ -1,0 +1,68 @@
+import pytest
+import yaml
+
+from cryovox.formats import dataset as dataset_files
+from cryovox.simulate.presets import PRESETS
+
+FEW = (
+    "--scene.shape", 24, 40, 40, "--scene.voxel-size", 14, "--tilts.step", 15, "--species", "groel",
+    "--scene.counts", "groel", 2, "--device", "cpu",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_gives_the_defaults_and_options_change_them(cli, tmp_path, name):
+    told = cli("simulate", "--preset", name, "--print-config")
+    found = yaml.safe_load(told.out)
+    assert tuple(found["scene"]["shape"]) == PRESETS[name].scene.shape
+    other = yaml.safe_load(cli("simulate", f"--preset={name}", "--print-config", "--tilts.step", 4).out)
+    assert other == {**found, "tilts": {**found["tilts"], "step": 4}}
+    file = tmp_path / "s.yaml"
+    file.write_text(told.out)
+    assert cli("simulate", "--config", file, "--print-config").out == told.out
+
+
+def test_a_tomogram_from_the_command_line(cli, tmp_path):
+    told = cli("simulate", "--out", tmp_path / "a", *FEW)
+    assert told.code == 0, told.err
+    assert "sim_000" in told.out
+    assert "cryovox train supervised" in told.out
+    dataset = dataset_files.read(tmp_path / "a")
+    assert dataset.species[0].name == "groel"
+    again = cli("simulate", "--out", tmp_path / "a", "--quiet", *FEW)
+    assert (again.code, again.out) == (0, "")
+
+
+def test_the_subtomogram_recipe_is_a_preset(cli, tmp_path):
+    told = cli(
+        "simulate",
+        "--preset",
+        "subtomogram-50",
+        "--out",
+        tmp_path / "s.zarr",
+        "--species",
+        "groel",
+        "hsp90",
+        "--count",
+        1,
+        "--snr",
+        0.1,
+    )
+    assert told.code == 0, told.err
+    assert "2 subtomograms" in told.out
+    assert "snr: 0.05" in cli("simulate", "--preset", "subtomogram-50", "--print-config").out
+
+
+def test_wrong_requests(cli, tmp_path):
+    out = ("--out", tmp_path / "a")
+    cli("simulate", *out, "--preset", "tou").refused("--preset", "toy", "czii-phantom")
+    cli("simulate", *out, "--count", 0).refused("--count")
+    cli("simulate", *out, "--species", "ribosom-80s").refused("ribosom-80s", "ribosome-80s")
+    cli("simulate", *out, *FEW, "--structures", tmp_path / "none").refused("none", "not a folder")
+    cli("simulate", *out, "--match", tmp_path / "none.mrc").refused("none.mrc")
+    cli("simulate", *out, "--scene.counts", "hsp90", 3).refused("hsp90", "species")
+    file = tmp_path / "f"
+    file.touch()
+    cli("simulate", "--out", file / "a", *FEW).refused("cannot be written")
+    assert not (tmp_path / "a").exists() or not list((tmp_path / "a").rglob("*.mrc"))
+    cli("fetch", "structure", "not-an-id", *out).refused("not-an-id")

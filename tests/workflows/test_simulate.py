@@ -1,0 +1,152 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cryovox.core.errors import RequestError
+from cryovox.formats import dataset as dataset_files
+from cryovox.formats import read_labels, read_particles, read_volume, subtomograms
+from cryovox.simulate.presets import PRESETS
+from cryovox.simulate.scene import SceneConfig
+from cryovox.simulate.subtomograms import SubtomogramConfig
+from cryovox.simulate.tomogram import SimulationConfig
+from cryovox.workflows.simulate import adapted, measured, simulate_dataset, simulate_subtomograms
+
+SMALL = PRESETS["toy"].model_copy(
+    update={
+        "species": ("proteasome-20s", "1S3X"),
+        "scene": SceneConfig(shape=(24, 48, 48), voxel_size=14.0, counts={"proteasome-20s": 2, "1S3X": 4}),
+        "tilts": PRESETS["toy"].tilts.model_copy(update={"step": 10.0}),
+    }
+)
+
+
+def make(out: Path, config: SimulationConfig = SMALL, **options: object) -> Path:
+    return simulate_dataset(out, config, device="cpu", **options)[0]  # type: ignore[arg-type]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All files but those that hold times; MRC headers hold a label with the date."""
+    return {
+        str(p.relative_to(folder)): np.asarray(read_volume(p).data).tobytes()
+        if p.suffix == ".mrc"
+        else p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != "manifest.json"
+    }
+
+
+def test_a_dataset_holds_what_it_says(tmp_path: Path) -> None:
+    dataset = dataset_files.read(make(tmp_path / "a"))
+    assert [s.name for s in dataset.species] == ["proteasome-20s", "1S3X"]
+    assert dataset.species[1].structure == "built-in hsc70-fragment"
+    (entry,) = dataset.entries
+    assert entry.contrast == "dark"
+    assert entry.tilt_range == (-60, 60)
+    volume = read_volume(entry.tomogram)
+    assert volume.voxel_size == 14
+    labels = read_labels(entry.labels, dataset.species)
+    particles = read_particles(entry.particles, tomogram=volume)
+    assert len(particles) == 6
+    assert particles.rotations is not None
+    for position, name in zip(particles.positions, particles.species, strict=True):
+        nearby = np.argwhere(labels.data == {"proteasome-20s": 1, "1S3X": 2}[name]) * 14.0
+        assert np.linalg.norm(nearby - position, axis=1).min() < 80
+    clean = np.asarray(read_volume(tmp_path / "a" / "clean" / "sim_000.mrc").data)
+    inside, outside = clean[labels.data > 0].mean(), clean[labels.data == 0].mean()
+    assert inside < outside  # particles are dark
+    truth = json.loads((tmp_path / "a" / "truth" / "sim_000.json").read_text())
+    assert truth["scene"]["placed"] == {"proteasome-20s": 2, "1S3X": 4}
+    assert len(truth["microscope"]["tilts"]["defocus"]) == 13
+
+
+def test_the_same_seed_gives_the_same_bytes_whoever_works(tmp_path: Path) -> None:
+    make(tmp_path / "a", count=2, seed=3)
+    make(tmp_path / "b", count=2, seed=3, workers=2)
+    make(tmp_path / "c", count=2, seed=4)
+    one, other, third = (content(tmp_path / name) for name in "abc")
+    assert one == other
+    assert one["tomograms/sim_000.mrc"] != third["tomograms/sim_000.mrc"]
+    assert one["tomograms/sim_000.mrc"] != one["tomograms/sim_001.mrc"]
+
+
+def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    make(out, count=2)
+    kept, lost = out / "tomograms" / "sim_000.mrc", out / "labels" / "sim_001.mrc"
+    before = kept.stat().st_mtime_ns
+    lost.unlink()
+    make(out, count=2)
+    assert kept.stat().st_mtime_ns == before
+    assert lost.exists()
+    make(out, count=2, overwrite=True)
+    assert kept.stat().st_mtime_ns != before
+
+
+def test_a_requested_ratio_of_signal_to_noise_is_measured_in_the_tomogram(tmp_path: Path) -> None:
+    make(tmp_path, SMALL.model_copy(update={"snr": 0.2}))
+    noisy, clean = (
+        np.asarray(read_volume(tmp_path / k / "sim_000.mrc").data, float) for k in ("tomograms", "clean")
+    )
+    assert clean.var() / (noisy - clean).var() == pytest.approx(0.2, rel=0.05)
+
+
+def test_halves_have_independent_noise(tmp_path: Path) -> None:
+    config = SMALL.model_copy(
+        update={"halves": "frames", "detector": SMALL.detector.model_copy(update={"frames": True})}
+    )
+    (entry,) = dataset_files.read(make(tmp_path, config)).entries
+    even, odd = (np.asarray(read_volume(p).data, float) for p in (entry.even, entry.odd))
+    clean = np.asarray(read_volume(tmp_path / "clean" / "sim_000.mrc").data, float)
+    whole = np.asarray(read_volume(entry.tomogram).data, float)
+    assert np.corrcoef(((even + odd) / 2).ravel(), whole.ravel())[0, 1] > 0.999
+    assert abs(np.corrcoef((even - clean).ravel(), (odd - clean).ravel())[0, 1]) < 0.05
+
+
+def test_structures_of_the_user_come_first(tmp_path: Path, shared_data: Path) -> None:
+    config = SMALL.model_copy(
+        update={
+            "species": ("1s3x", "proteasome-20s"),
+            "scene": SMALL.scene.model_copy(update={"counts": {"1s3x": 2}}),
+        }
+    )
+    dataset = dataset_files.read(make(tmp_path, config, structures=shared_data / "structures"))
+    assert dataset.species[0].structure == "1s3x.pdb.gz"
+    assert dataset.species[1].structure == "built-in proteasome-20s"
+
+
+def test_a_missing_folder_of_structures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="not a folder"):
+        make(tmp_path / "a", structures=tmp_path / "nowhere")
+
+
+def test_a_likeness_takes_voxels_slab_and_wedge_from_the_tomogram(tmp_path: Path, shared_data: Path) -> None:
+    like = measured(shared_data / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz")
+    config = adapted(PRESETS["toy"], like)
+    assert config.scene.voxel_size == pytest.approx(31.36)
+    assert config.scene.shape == (128, 256, 128)
+    assert config.scene.slab is not None
+    assert config.scene.slab < 128 * 31.36
+    assert sum(config.scene.counts.values()) > 10 * sum(PRESETS["toy"].scene.counts.values())
+    with pytest.raises(RequestError, match="half-tomograms"):
+        adapted(PRESETS["toy"].model_copy(update={"halves": "tilts"}), like)
+
+
+def test_a_set_of_subtomograms(tmp_path: Path) -> None:
+    out = tmp_path / "set.h5"
+    assert simulate_subtomograms(out, SubtomogramConfig(), species=("1S3X", "groel"), count=2) == 4
+    found = subtomograms.read(out)
+    assert found.images.shape == (4, 32, 32, 32)
+    assert [s.name for s in found.species] == ["1S3X", "groel"]
+    assert set(np.unique(np.asarray(found.masks[2]))) == {0, 2}
+
+
+def test_presets_are_what_they_imitate() -> None:
+    shrec = PRESETS["shrec2021"]
+    assert shrec.scene.shape == (512, 512, 512)
+    low = (shrec.scene.slab_centre - shrec.scene.slab / 2) / shrec.scene.voxel_size
+    high = (shrec.scene.slab_centre + shrec.scene.slab / 2) / shrec.scene.voxel_size
+    assert (low, high) == (164.5, 344.5)  # the outer faces of slices 165 to 344
+    assert len(shrec.species) == 13
+    assert PRESETS["czii-phantom"].scene.shape == (184, 630, 630)
