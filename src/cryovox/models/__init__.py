@@ -42,7 +42,7 @@ DEFAULTS: dict[str, Facts] = {
     "voxresnet": Facts("mask", "softmax", stride=8, patch=32),
 }
 
-# "xs" is for tens of picks; "s" learns on two CPU cores; "paper" is the published size. The options are plain JSON data.
+# "xs" is for tens of picks, "s" learns on two CPU cores, "paper" is the published size. Plain JSON data.
 SIZES: dict[tuple[str, str], dict[str, Any]] = {
     ("deepfinder", "s"): {"widths": [16, 24, 32]},
     ("deepfinder", "paper"): {"widths": [32, 48, 64]},

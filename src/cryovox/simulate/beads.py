@@ -21,13 +21,14 @@ Bead = tuple[float, float, float, float]
 
 PROTEIN_VOLUME = 1.21
 """Å³ per Da: partial specific volume 0.73 mL/g (Harpaz, Gerstein & Chothia, Structure 2 (1994) 641)."""
-PROTEIN_CONTRAST = 2.5
-"""Volts above vitreous ice inside compact protein at low resolution: mean inner potentials of about 7 V
-for protein and 4.5 V for low-density ice (Vulović et al., J. Struct. Biol. 183 (2013) 19)."""
+PROTEIN_CONTRAST = 3.37
+"""Volts above vitreous ice inside compact protein at low resolution: what `density.from_atoms` gives for
+proteins, 4.08 V·Å³ per Da, over their volume. Stand-ins and structures then go together in a scene."""
 RNA_VOLUME = 0.91
 """Å³ per Da: partial specific volume 0.55 mL/g (Voss & Gerstein, J. Mol. Biol. 346 (2005) 477)."""
-RNA_CONTRAST = 5.0
-"""Volts above vitreous ice: about twice that of protein, being denser and rich in phosphorus."""
+RNA_CONTRAST = 4.6
+"""Volts above vitreous ice: 8.55 V·Å³ per Da by the same scattering factors for a mean nucleotide, less the
+ice that it displaces."""
 
 _FINE = 2.5
 """Largest edge in Å of the grid on which the union of the balls is drawn, while it has no more than..."""

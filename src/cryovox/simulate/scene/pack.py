@@ -104,7 +104,7 @@ def wanted(
 def pack(
     canvas: Canvas, stamps: Sequence[Stamp], number: Mapping[str, int], gap: int, rng: np.random.Generator
 ) -> list[Placed]:
-    """Place particles at random, the largest species first, each in a uniform rotation.
+    """Place particles at random, the species of the largest radius first, each in a uniform rotation.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def pack(
     if not any(number.values()):
         return placed
     space = Space(canvas)
-    for one in sorted(stamps, key=lambda s: -s.size):
+    for one in sorted(stamps, key=lambda s: -s.radius):
         failed = 0
         for _ in range(number[one.name]):
             found = _settle(space, one, gap, rng)
