@@ -155,6 +155,21 @@ def test_a_particle_over_the_edge_is_drawn_as_far_as_it_is_inside():
     assert canvas.potential.sum() == pytest.approx(part.sum(), rel=1e-5)
 
 
+def test_bulk_counts_what_is_hollow_as_large():
+    away = np.linalg.norm(np.stack(np.indices((19, 19, 19)), -1) - 9, axis=-1)
+    solid, shell, small = away < 8, (away < 8) & (away > 6), away < 5
+    bulk = [
+        stamp(Template("x", s.astype(np.float32), 10.0, s, 80.0, 1.0), 1).bulk for s in (solid, shell, small)
+    ]
+    assert bulk[0] == pytest.approx((8**2 / 5) ** 1.5, rel=0.05)
+    assert bulk[1] > bulk[0] > bulk[2]
+    one = np.zeros((5, 5, 5), bool)
+    one[2, 2, 2] = True
+    assert stamp(Template("x", one.astype(np.float32), 10.0, one, 5.0, 1.0), 1).bulk == pytest.approx(
+        12**-1.5
+    )
+
+
 @pytest.mark.parametrize("gap", [0, 1, 3])
 def test_particles_keep_their_distance(gap):
     one = stamp(lumps(), 1)

@@ -265,6 +265,7 @@ def test_an_empty_scene():
         ([lumps()], {"species": {"other": 1.0}}, "other"),
         ([lumps()], {"voxel_size": 8.0}, "8"),
         ([lumps(), lumps()], {}, "lumps"),
+        ([Template("void", np.ones((3, 3, 3)), VOXEL, np.zeros((3, 3, 3), bool), 1.0, 1.0)], {}, "void"),
         ([lumps("membrane")], {}, "membrane"),
         ([lumps(axis=np.array([0, 0, 1.0]))], {"counts": {"lumps": 1}}, "membranes"),
     ],

@@ -69,7 +69,7 @@ def build_scene(templates: Sequence[Template], config: SceneConfig, rng: np.rand
     """Draw a scene; the same generator state gives the same scene.
 
     Large things come first (carbon, ice, membranes, filaments, gold), then membrane proteins, then the
-    other particles, the largest first. What finds no room is left out, and `Scene.drawn` tells.
+    other particles, the bulkiest first. What finds no room is left out, and `Scene.drawn` tells.
 
     Parameters
     ----------
@@ -172,6 +172,8 @@ def _check(templates: Sequence[Template], config: SceneConfig) -> None:
             known = ", ".join(names) or "none"
             raise RequestError(key, f"there is no species {strange[0]!r}", f"known species: {known}")
     for one in templates:
+        if not one.support.any():
+            raise RequestError(one.name, "its support is empty", "take smaller voxels or another threshold")
         if abs(one.voxel_size / config.voxel_size - 1) > 1e-3:
             told = f"{one.name} has voxels of {one.voxel_size:g} Å, the scene of {config.voxel_size:g} Å"
             raise RequestError("voxel_size", told, "build the templates at the voxel size of the scene")

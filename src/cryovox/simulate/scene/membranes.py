@@ -135,7 +135,7 @@ def _embed_one(
     canvas.room[where] = FREE  # its own lipids are no obstacle
     found = [
         _anchor(canvas, membrane, one, gap, rng)
-        for one in sorted(stamps, key=lambda s: -s.radius)
+        for one in sorted(stamps, key=lambda s: -s.bulk)
         for _ in range(number[one.name])
     ]
     canvas.room[where] = MATTER

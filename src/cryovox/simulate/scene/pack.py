@@ -19,6 +19,8 @@ PATIENCE = 4
 """Particles of a species in a row that find no room before the rest of them is given up."""
 PROBE = 96
 """Voxels that are looked at before all of a particle's are."""
+STALE = 16
+"""Particles placed until the map of free space is made anew, where there is need."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,7 @@ class Space:
         first = self.canvas.margin // self.step
         inner = tuple(slice(first, first - (-n // self.step)) for n in self.canvas.shape)
         self.clear = (clear[inner] * self.step).astype(np.float32)
-        self.stale, self._known = False, dict[float, NDArray[np.intp]]()
+        self.since, self._known = 0, dict[float, NDArray[np.intp]]()
 
     def sample(self, radius: float, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
         """Draw n voxels (n, 3) that could be the centre of a ball of *radius* voxels, or (0, 3)."""
@@ -104,7 +106,7 @@ def wanted(
 def pack(
     canvas: Canvas, stamps: Sequence[Stamp], number: Mapping[str, int], gap: int, rng: np.random.Generator
 ) -> list[Placed]:
-    """Place particles at random, the species of the largest radius first, each in a uniform rotation.
+    """Place particles at random, the bulkiest species first, each in a uniform rotation.
 
     Parameters
     ----------
@@ -120,7 +122,7 @@ def pack(
     if not any(number.values()):
         return placed
     space = Space(canvas)
-    for one in sorted(stamps, key=lambda s: -s.radius):
+    for one in sorted(stamps, key=lambda s: -s.bulk):
         failed = 0
         for _ in range(number[one.name]):
             found = _settle(space, one, gap, rng)
@@ -135,7 +137,7 @@ def pack(
 def _settle(space: Space, one: Stamp, gap: int, rng: np.random.Generator) -> Placed | None:
     """Find room for one more particle, in several rotations and at many places."""
     for n in CANDIDATES:
-        if n == CANDIDATES[-1] and space.stale:
+        if space.since >= (1 if n == CANDIDATES[-1] else STALE) and n > CANDIDATES[0]:
             space.refresh()
         centres = space.sample(one.inner + gap, n, rng)
         if not len(centres):
@@ -145,10 +147,8 @@ def _settle(space: Space, one: Stamp, gap: int, rng: np.random.Generator) -> Pla
         cover = one.cover(turn, shift)
         chosen = _first_fit(space.canvas, grow(cover > 0.5, gap), centres, rng)
         if chosen is not None:
-            space.stale = True
+            space.since += 1
             return put(space.canvas, one, (turn, shift), chosen, cover)
-        if space.stale and n > CANDIDATES[0]:
-            space.refresh()
     return None
 
 

@@ -63,8 +63,8 @@ class Stamp:
         Volts, and 1 inside the molecule; cubes that can be turned.
     inner
         Radius in voxels of the largest ball around the centre that lies in the support.
-    radius
-        ... and of the smallest that holds it.
+    bulk
+        How much room it takes: the product of the support's standard deviations along its axes.
     size
         Voxels of the support.
     axis, height
@@ -76,7 +76,7 @@ class Stamp:
     density: Body
     support: Body
     inner: float
-    radius: float
+    bulk: float
     size: int
     axis: NDArray[np.float64] | None
     height: float
@@ -101,7 +101,7 @@ def stamp(template: Template, label: int) -> Stamp:
         density=_body(template.density, strong | template.support),
         support=_body(template.support.astype(np.float32), template.support),
         inner=float(ndimage.distance_transform_edt(inside)[middle, middle, middle]),
-        radius=_extent(template.support),
+        bulk=float(np.linalg.det(np.cov(np.argwhere(template.support).T, bias=True) + np.eye(3) / 12) ** 0.5),
         size=int(template.support.sum()),
         axis=template.axis,
         height=template.height,

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from scipy import fft, ndimage
+from scipy.spatial.transform import Rotation
+
+from cryovox.simulate.library import build
+from cryovox.simulate.microscope import OpticsConfig, ReconstructionConfig, TiltConfig
+from cryovox.simulate.scene import SceneConfig
+from cryovox.simulate.tomogram import SimulationConfig, simulate
+from cryovox.simulate.turn import turn
+
+VOXEL = 10.0
+PLAIN = SimulationConfig(
+    species=("ribosome-80s",),
+    scene=SceneConfig(shape=(56, 56, 56), voxel_size=VOXEL, counts={"ribosome-80s": 1}),
+    tilts=TiltConfig(step=4, defocus=(1.0, 1.0)),
+    optics=OpticsConfig(model="weak", damage=False, amplitude_contrast=0.99, cc=0, aperture=0, cs=0),
+)
+
+
+@pytest.fixture(scope="module")
+def ribosome():
+    return build("ribosome-80s", VOXEL)
+
+
+def shift_between(one, other):
+    """Sub-voxel shift of *other* against *one*: the centre of the peak of their correlation."""
+    product = np.conj(fft.rfftn(one)) * fft.rfftn(other)
+    peak = np.fft.fftshift(fft.irfftn(product, one.shape))
+    top = np.array(np.unravel_index(peak.argmax(), peak.shape))
+    window = peak[tuple(slice(t - 1, t + 2) for t in top)]
+    lines = [np.moveaxis(window, axis, 0)[:, 1, 1] for axis in range(3)]
+    offset = [0.5 * (a - c) / (a - 2 * b + c) for a, b, c in lines]
+    return top + offset - np.array(peak.shape) // 2
+
+
+def drawn_at(template, rotation, position, shape):
+    """The template at a pose, drawn by another module than the scene's."""
+    centre = position / VOXEL
+    voxel = np.rint(centre).astype(int)
+    density, _ = turn(template, rotation, centre - voxel, VOXEL)
+    out = np.zeros(shape, np.float32)
+    low = voxel - density.shape[0] // 2
+    where = [slice(max(a, 0), min(a + density.shape[0], n)) for a, n in zip(low, shape, strict=True)]
+    inner = [slice(w.start - a, w.stop - a) for w, a in zip(where, low, strict=True)]
+    out[tuple(where)] = density[tuple(inner)]
+    return out
+
+
+def likeness(a, b):
+    return np.corrcoef(a.ravel(), b.ravel())[0, 1]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_pose_puts_the_template_where_the_tomogram_has_the_particle(ribosome, seed):
+    made = simulate([ribosome], PLAIN, (seed,))
+    seen = -made.clean.data
+    (position,), (rotation,) = made.particles.positions, made.particles.rotations
+    put = drawn_at(ribosome, rotation, position, seen.shape)
+    assert np.abs(shift_between(put, seen)).max() < 0.1
+    best = likeness(ndimage.gaussian_filter(put, 1), seen)
+    for axis in np.eye(3):
+        for degrees in (-4, 4):
+            other = Rotation.from_rotvec(np.deg2rad(degrees) * axis).as_matrix() @ rotation
+            moved = drawn_at(ribosome, other, position, seen.shape)
+            assert likeness(ndimage.gaussian_filter(moved, 1), seen) < best
+
+
+def test_binning_keeps_truth_and_tomogram_together(ribosome):
+    config = PLAIN.model_copy(update={"reconstruction": ReconstructionConfig(binning=2)})
+    made = simulate([ribosome], config, (3,))
+    assert made.tomogram.voxel_size == 20
+    assert made.tomogram.shape == made.labels.data.shape == made.instances.shape == (28, 28, 28)
+    whole = simulate([ribosome], PLAIN, (3,))
+    assert (made.particles.positions == whole.particles.positions).all()
+    assert (made.labels.data == whole.labels.data[::2, ::2, ::2]).all()
+    assert np.abs(shift_between(whole.clean.data[::2, ::2, ::2], made.clean.data)).max() < 0.1
+    inside = made.labels.data == 1
+    assert -made.clean.data[inside].mean() > 3 * np.abs(made.clean.data[~inside].mean())
+
+
+def test_another_thickness_moves_the_positions_with_the_first_voxel(ribosome):
+    config = PLAIN.model_copy(update={"reconstruction": ReconstructionConfig(thickness=48)})
+    made, whole = simulate([ribosome], config, (5,)), simulate([ribosome], PLAIN, (5,))
+    assert made.tomogram.shape == (48, 56, 56)
+    assert np.allclose(whole.particles.positions - made.particles.positions, [40, 0, 0])
+    assert np.allclose(made.clean.data, whole.clean.data[4:52], atol=1e-4 * np.abs(whole.clean.data).max())
+    assert (made.labels.data == whole.labels.data[4:52]).all()
+
+
+def test_noise_is_told_and_scaled(ribosome):
+    made = simulate([ribosome], PLAIN, (7,))
+    noise = made.tomogram.data - made.clean.data
+    assert made.clean.data.var() / noise.var() == pytest.approx(made.snr, rel=1e-3)
+    louder = simulate([ribosome], PLAIN.model_copy(update={"snr": made.snr / 4}), (7,))
+    assert np.allclose(louder.tomogram.data - louder.clean.data, 2 * noise, atol=1e-3 * np.abs(noise).max())
+    assert made.drawn()["microscope"]["tilts"]["accumulated"][15] == 0  # the untilted view came first
