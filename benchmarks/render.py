@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ def real(name: str, title: str) -> str:
     seconds = [run["train_seconds"] for run in result["runs"]]
     settings = result["settings"]
     blobs = "; ".join(f"y {b['block'][0]}-{b['block'][1]}: {b['settings']}" for b in result["blobs"])
+    mean = result.get("averaged", {})
+    told = "; ".join(
+        f"{b}x {span(r['recall'])}, difference {span(r['difference'], '+')}" for b, r in mean.items()
+    )
+    more = f"\nScores averaged over the seeds: {told}.\n" if told else ""
     return f"""
 ## {title}
 
@@ -66,7 +72,7 @@ on the other two; {len({r["seed"] for r in result["runs"]})} seeds; the unit of 
 the mean over the seeds.
 
 {grid(columns, rows)}
-
+{more}
 One training took {min(seconds):.0f} to {max(seconds):.0f} s on one thread, beside other runs on the same two cores. Settings of the blob picker,
 chosen on the training blocks: {blobs}.
 
@@ -125,9 +131,101 @@ Command: `{result["command"]}`
 """
 
 
+def speed() -> str:
+    """Time and memory of the presets of the simulator."""
+    result = load("simulator_speed")
+    if result is None:
+        return ""
+    rows = [
+        [
+            name,
+            f"{row['seconds']:.0f}",
+            f"{row['cpu_seconds']:.0f}",
+            f"{row['peak_GB']:.2f}",
+            ", ".join(f"{stage} {s:.0f}" for stage, s in row["stages"].items() if stage != "end"),
+        ]
+        for name, row in result["table"].items()
+    ]
+    return f"""
+## The simulator: time and memory
+
+From the command to all files on disk, on {result["machine"]["cores"]} cores with a load of
+{result["load_before"][0]:.1f} from other work before the run.
+
+{grid(["preset", "seconds", "processor seconds", "peak GB", "seconds by stage, without writing"], rows)}
+
+Command: `{result["command"]}`
+"""
+
+
+def matched() -> str:
+    """Real against simulated, before and after matching."""
+    result = load("simulator_match")
+    if result is None:
+        return ""
+    rows = [
+        [
+            str(run["seed"]),
+            *(
+                f"{run[k][m]:.3f}"
+                for m in ("rmse", "rmse_tilt_axis", "auc", "recall")
+                for k in ("unmatched", "matched")
+            ),
+            f"{run['recall_noise_free']:.3f}",
+            f"{run['ratio']:.3f}",
+        ]
+        for run in result["runs"]
+    ]
+    names = ("spectrum", "by tilt", "classifier", "blobs")
+    columns = ["scene", *(f"{n} {k}" for n in names for k in ("before", "after")), "blobs, no noise", "ratio"]
+    same = result["real_against_real"]
+    return f"""
+## The simulator: a likeness of a real tomogram
+
+Measured on y < 160 of the real tomogram, compared with y >= 160. Root mean square error of the logarithmic spectrum, also
+resolved by tilt; area under the curve of a classifier of real and simulated patches; recall of the simulated ribosomes
+by a blob picker with one candidate each. Real against real: {same["rmse"]:.3f} and {same["auc"]:.3f}. The error after
+matching is {result["ratio"]["mean"]:.3f} of the one before; at most {result["ratio"]["limit"]} was wanted.
+
+{grid(columns, rows)}
+
+Command: `{result["command"]}`
+"""
+
+
+def alike() -> str:
+    """How well the built-in species are told apart."""
+    result = load("library_correlation")
+    if result is None:
+        return ""
+    first = sorted(result["pairs"], key=lambda pair: -pair[2])[:8]
+    rows = [[one, other, f"{value:.3f}"] for one, other, value in first]
+    return f"""
+## The simulator: built-in species
+
+{len(result["species"])} species, {len(result["pairs"])} pairs: the largest correlation of two, over all rotations and shifts of a voxel,
+is {result["largest"]:.3f} at {result["voxel_size"]:.0f} Å voxels ({result["limit"]} was the limit). The pairs most alike:
+
+{grid(["one", "the other", "correlation"], rows)}
+
+Command: `{result["command"]}`
+"""
+
+
+PAGES = (
+    partial(real, "real_ribosomes", "Ribosomes in a real tomogram"),
+    partial(real, "real_ribosomes_xs", "The same with a smaller network, held back more"),
+    limit,
+    simulated,
+    speed,
+    matched,
+    alike,
+)
+
+
 def main() -> int:
     """Write or check the page."""
-    text = HEAD + real("real_ribosomes", "Ribosomes in a real tomogram") + limit() + simulated()
+    text = HEAD + "".join(page() for page in PAGES)
     notes = ROOT / "docs" / "benchmarks-notes.md"
     if notes.exists():
         text += "\n" + notes.read_text(encoding="utf-8")

@@ -55,7 +55,7 @@ class Space:
 
     def __init__(self, canvas: Canvas) -> None:
         self.canvas = canvas
-        self.step = 1 + (canvas.grid.size > 10**6) + (canvas.grid.size > 2 * 10**7)
+        self.step = 1 + (canvas.grid.size > 10**6) + (canvas.grid.size > 5 * 10**6)
         self.refresh()
 
     def refresh(self) -> None:
@@ -137,7 +137,7 @@ def pack(
 def _settle(space: Space, one: Stamp, gap: int, rng: np.random.Generator) -> Placed | None:
     """Find room for one more particle, in several rotations and at many places."""
     for n in CANDIDATES:
-        if space.since >= (1 if n == CANDIDATES[-1] else STALE) and n > CANDIDATES[0]:
+        if space.since >= (STALE // 4 if n == CANDIDATES[-1] else STALE) and n > CANDIDATES[0]:
             space.refresh()
         centres = space.sample(one.inner + gap, n, rng)
         if not len(centres):
