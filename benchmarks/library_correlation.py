@@ -15,9 +15,9 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 
 from common import write_result
-from cryovox.simulate import library
-from cryovox.simulate.similarity import largest_correlation
-from cryovox.simulate.template import Template
+from cryovox.simulate.particles import library
+from cryovox.simulate.particles.similarity import largest_correlation
+from cryovox.simulate.particles.template import Template
 
 VOXEL = 10.0
 GRID, FINE_GRID = 2000, 10000

@@ -23,12 +23,12 @@ from cryovox.formats import read_volume
 from cryovox.metrics.matching import greedy
 from cryovox.picking.blobs import dog
 from cryovox.report.likeness import likeness_page
-from cryovox.simulate.discriminate import classifier_auc, patches
-from cryovox.simulate.imitation import imitate
-from cryovox.simulate.likeness import Likeness, measure
+from cryovox.simulate.likeness.discriminate import classifier_auc, patches
+from cryovox.simulate.likeness.imitation import imitate
+from cryovox.simulate.likeness.measure import Likeness, measure
+from cryovox.simulate.likeness.spectrum import spectrum_rmse, standardised
 from cryovox.simulate.presets import PRESETS
 from cryovox.simulate.scene import SheetConfig, VesicleConfig
-from cryovox.simulate.spectrum import spectrum_rmse, standardised
 from cryovox.simulate.tomogram import Simulated, simulate
 from cryovox.workflows.simulate import adapted
 from cryovox.workflows.templates import templates

@@ -24,8 +24,8 @@ from common import write_result
 from cryovox.data.domain import DomainConfig, draw_transfer, see
 from cryovox.data.patches import TargetSpec
 from cryovox.data.simulated import SimulatedStream
-from cryovox.simulate.crowd import crowd
-from cryovox.simulate.library import build
+from cryovox.simulate.particles.library import build
+from cryovox.simulate.stream.crowd import crowd
 
 SPECIES = ("ribosome-80s", "proteasome-26s", "groel", "thyroglobulin", "beta-galactosidase", "ferritin")
 VOXEL = 10.0

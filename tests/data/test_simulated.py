@@ -7,10 +7,10 @@ from cryovox.data.domain import DomainConfig, power, see, white_spectrum
 from cryovox.data.patches import PatchConfig, TargetSpec
 from cryovox.data.simulated import SimulatedStream
 from cryovox.data.streams import Batch
-from cryovox.simulate.bank import TURNS, Bank, flat
-from cryovox.simulate.crowd import crowd
-from cryovox.simulate.template import Template
-from cryovox.simulate.transfer import Transfer
+from cryovox.simulate.particles.template import Template
+from cryovox.simulate.stream.bank import TURNS, Bank, flat
+from cryovox.simulate.stream.crowd import crowd
+from cryovox.simulate.stream.transfer import Transfer
 
 SMALL = DomainConfig(block=(24, 28, 32), patches=5, blocks=3, poses=2, voxel_sizes=2, step=(6.0, 8.0))
 

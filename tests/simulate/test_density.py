@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from cryovox.core.errors import RequestError
 from cryovox.core.volume import Volume
 from cryovox.formats import read_volume
-from cryovox.simulate.density import (
+from cryovox.simulate.particles.density import (
     ICE,
     VOLTS,
     excluded_volume,
@@ -21,8 +21,8 @@ from cryovox.simulate.density import (
     split_map,
     suspect,
 )
-from cryovox.simulate.maps import PROTEIN_INTEGRAL
-from cryovox.simulate.structures import Atoms, read_atoms
+from cryovox.simulate.particles.maps import PROTEIN_INTEGRAL
+from cryovox.simulate.particles.structures import Atoms, read_atoms
 
 
 def atoms_of(positions, elements, hydrogens=0.0, occupancy=1.0):

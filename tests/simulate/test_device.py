@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from cryovox.simulate.library import build
 from cryovox.simulate.microscope import OpticsConfig
+from cryovox.simulate.particles.library import build
 from cryovox.simulate.presets import PRESETS
 from cryovox.simulate.scene import SceneConfig
 from cryovox.simulate.tomogram import simulate

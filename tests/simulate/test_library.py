@@ -6,8 +6,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cryovox.core.errors import RequestError
-from cryovox.simulate import library
-from cryovox.simulate.beads import (
+from cryovox.simulate.particles import library
+from cryovox.simulate.particles.beads import (
     PROTEIN_CONTRAST,
     PROTEIN_VOLUME,
     RNA_CONTRAST,
@@ -18,7 +18,7 @@ from cryovox.simulate.beads import (
     rasterise,
     staircase,
 )
-from cryovox.simulate.similarity import largest_correlation, spread_rotations
+from cryovox.simulate.particles.similarity import largest_correlation, spread_rotations
 
 SHREC_2021 = [
     *("4V94", "4CR2", "1QVR", "1BXN", "3CF3", "1U6G", "3D2F"),

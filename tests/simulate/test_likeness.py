@@ -6,12 +6,11 @@ from scipy import fft, ndimage
 
 from cryovox.core.errors import RequestError
 from cryovox.formats import read_volume
-from cryovox.simulate import spectrum
-from cryovox.simulate.discriminate import area, classifier_auc, patches
-from cryovox.simulate.imitation import imitate, mix, signal_share
-from cryovox.simulate.likeness import Likeness, find_slab, measure
-from cryovox.simulate.phantom import wedge_filter
-from cryovox.simulate.spectrum import (
+from cryovox.simulate.likeness import spectrum
+from cryovox.simulate.likeness.discriminate import area, classifier_auc, patches
+from cryovox.simulate.likeness.imitation import imitate, mix, signal_share
+from cryovox.simulate.likeness.measure import Likeness, find_slab, measure
+from cryovox.simulate.likeness.spectrum import (
     filter_like,
     power_spectrum,
     radial_filter,
@@ -20,7 +19,8 @@ from cryovox.simulate.spectrum import (
     spectrum_rmse,
     standardised,
 )
-from cryovox.simulate.tilt_range import find_tilts
+from cryovox.simulate.likeness.tilt_range import find_tilts
+from cryovox.simulate.phantom import wedge_filter
 
 SHAPE, SLAB, VOXEL = (64, 72, 80), (18, 46), 30.0
 

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from scipy import ndimage, optimize
 from scipy.signal import find_peaks
 
+from cryovox.simulate.particles.template import Template
 from cryovox.simulate.scene import SceneConfig, build_scene
 from cryovox.simulate.scene.membranes import half_width, profile, upright
 from cryovox.simulate.scene.surfaces import bent, bulged, onto
-from cryovox.simulate.template import Template
 
 VOXEL = 10.0
 AXIS = np.array([2.0, 1.0, 2.0]) / 3

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from cryovox.simulate.particles.template import Template
 from cryovox.simulate.scene.canvas import FREE, MATTER, OUTSIDE, Canvas
 from cryovox.simulate.scene.config import SceneConfig
 from cryovox.simulate.scene.pack import Space, fits, pack, put, wanted
 from cryovox.simulate.scene.stamp import grow, stamp
-from cryovox.simulate.template import Template
 
 
 def lumps(name="lumps", radius=60.0, voxel=10.0, n=19, axis=None):

@@ -9,9 +9,9 @@ from scipy.spatial.transform import Rotation
 
 from cryovox.core.config import from_yaml, to_yaml, validated
 from cryovox.core.errors import RequestError
+from cryovox.simulate.particles.template import Template
 from cryovox.simulate.scene import SceneConfig, build_scene
 from cryovox.simulate.scene.stamp import stamp
-from cryovox.simulate.template import Template
 
 VOXEL = 10.0
 BALLS = np.array([[35.0, 0, 0], [-20, 25, 5], [-15, -25, -20], [0, 0, 30]])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cryovox.core.errors import RequestError
-from cryovox.simulate.structures import read_atoms
+from cryovox.simulate.particles.structures import read_atoms
 
 ALANINE = (("N", "N", 1.46, 0, 0), ("CA", "C", 0, 0, 0), ("C", "C", -0.5, 1.4, 0), ("O", "O", 0.2, 2.4, 0))
 SHIFT = ((1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0), (-1, 0, 0, 50, 0, -1, 0, 0, 0, 0, 1, 0))

@@ -5,6 +5,8 @@ from scipy.spatial.transform import Rotation
 
 from cryovox.core.particles import Particles
 from cryovox.formats import subtomograms as files
+from cryovox.simulate.particles.template import Template
+from cryovox.simulate.particles.turn import COARSEST, add, turn, windows
 from cryovox.simulate.subtomograms import (
     SubtomogramConfig,
     arrange,
@@ -12,8 +14,6 @@ from cryovox.simulate.subtomograms import (
     subtomogram,
     write_set,
 )
-from cryovox.simulate.template import Template
-from cryovox.simulate.turn import COARSEST, add, turn, windows
 
 
 def bead_template(name, beads, voxel=10.0, n=21, width=14.0):

@@ -3,11 +3,11 @@ import pytest
 from scipy import fft, ndimage
 from scipy.spatial.transform import Rotation
 
-from cryovox.simulate.library import build
 from cryovox.simulate.microscope import OpticsConfig, ReconstructionConfig, TiltConfig
+from cryovox.simulate.particles.library import build
+from cryovox.simulate.particles.turn import turn
 from cryovox.simulate.scene import SceneConfig
 from cryovox.simulate.tomogram import SimulationConfig, simulate
-from cryovox.simulate.turn import turn
 
 VOXEL = 10.0
 PLAIN = SimulationConfig(

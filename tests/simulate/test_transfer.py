@@ -12,7 +12,7 @@ from cryovox.simulate.microscope import (
     tilt_scheme,
 )
 from cryovox.simulate.microscope.optics import ctf, interaction
-from cryovox.simulate.transfer import transfer
+from cryovox.simulate.stream.transfer import transfer
 
 VOXEL = 10.0
 SHAPE = (32, 48, 56)

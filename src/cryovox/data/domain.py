@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cryovox.core.config import Config
 from cryovox.simulate.microscope import DetectorConfig, OpticsConfig, TiltConfig, tilt_scheme
-from cryovox.simulate.transfer import Transfer, transfer
+from cryovox.simulate.stream.transfer import Transfer, transfer
 
 Range = tuple[float, float]
 Shape = tuple[int, int, int]

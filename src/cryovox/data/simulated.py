@@ -23,10 +23,10 @@ from cryovox.data.domain import DomainConfig, Shape, draw_transfer, see
 from cryovox.data.patches import PatchConfig, TargetSpec
 from cryovox.data.streams import Batch
 from cryovox.data.targets import gaussian_heatmap, heatmap_sigma
-from cryovox.simulate.bank import Bank
-from cryovox.simulate.crowd import Crowd, crowd, periodic
-from cryovox.simulate.template import Template
-from cryovox.simulate.transfer import Transfer
+from cryovox.simulate.particles.template import Template
+from cryovox.simulate.stream.bank import Bank
+from cryovox.simulate.stream.crowd import Crowd, crowd, periodic
+from cryovox.simulate.stream.transfer import Transfer
 
 SCENE, MICROSCOPE, NOISE, CUTS, ORDER, POSES = range(6)  # streams of numbers that do not disturb each other
 KEPT = 3  # microscopes besides the newest

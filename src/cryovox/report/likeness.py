@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from cryovox.report import figures
 from cryovox.report.figures import COLOURS, FAINT, INK, WIDTH
 from cryovox.report.html import Picture, Table
-from cryovox.simulate.spectrum import radial_frequency, radial_power, standardised
-from cryovox.simulate.tilt_range import tilt_profile
+from cryovox.simulate.likeness.spectrum import radial_frequency, radial_power, standardised
+from cryovox.simulate.likeness.tilt_range import tilt_profile
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">

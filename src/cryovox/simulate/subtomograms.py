@@ -26,8 +26,8 @@ from cryovox.core.config import Config
 from cryovox.core.particles import Particles, Species
 from cryovox.formats import subtomograms as files
 from cryovox.simulate.microscope.optics import OpticsConfig, ctf
-from cryovox.simulate.template import Template
-from cryovox.simulate.turn import add, turn, windows
+from cryovox.simulate.particles.template import Template
+from cryovox.simulate.particles.turn import add, turn, windows
 
 F32 = NDArray[np.float32]
 

@@ -26,8 +26,8 @@ from cryovox.simulate.microscope import (
 from cryovox.simulate.microscope.detector import snr_of
 from cryovox.simulate.microscope.projection import Beyond
 from cryovox.simulate.microscope.reconstruct import origin
+from cryovox.simulate.particles.template import Template
 from cryovox.simulate.scene import Scene, SceneConfig, build_scene
-from cryovox.simulate.template import Template
 
 Told = Callable[[float, str], None]
 SCENE, MICROSCOPE = 0, 1  # streams of random numbers that do not disturb each other

@@ -21,8 +21,8 @@ from cryovox.core.volume import Volume
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_volume, write_labels, write_particles, write_volume
 from cryovox.report.likeness import likeness_page
-from cryovox.simulate.imitation import imitate
-from cryovox.simulate.likeness import Likeness, measure
+from cryovox.simulate.likeness.imitation import imitate
+from cryovox.simulate.likeness.measure import Likeness, measure
 from cryovox.simulate.scene.build import scene_species
 from cryovox.simulate.subtomograms import SubtomogramConfig, write_set
 from cryovox.simulate.tomogram import Simulated, SimulationConfig, simulate

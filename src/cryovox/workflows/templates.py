@@ -8,10 +8,10 @@ from pathlib import Path
 
 from cryovox.core.errors import RequestError
 from cryovox.formats import read_volume
-from cryovox.simulate import library
-from cryovox.simulate.density import from_atoms, from_map, suspect
-from cryovox.simulate.structures import read_atoms
-from cryovox.simulate.template import Template
+from cryovox.simulate.particles import library
+from cryovox.simulate.particles.density import from_atoms, from_map, suspect
+from cryovox.simulate.particles.structures import read_atoms
+from cryovox.simulate.particles.template import Template
 
 ATOMS = (".cif", ".mmcif", ".pdb", ".ent")
 MAPS = (".mrc", ".map", ".em", ".rec")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
+from cryovox.simulate.particles.template import Template
 from cryovox.simulate.scene.canvas import Canvas
 from cryovox.simulate.scene.config import SceneConfig
 from cryovox.simulate.scene.fiducials import add_carbon, add_fiducials, add_ice
@@ -19,7 +20,6 @@ from cryovox.simulate.scene.filaments import OUTER, add_filaments
 from cryovox.simulate.scene.membranes import Membrane, add_sheets, add_vesicles, embed
 from cryovox.simulate.scene.pack import Placed, pack, wanted
 from cryovox.simulate.scene.stamp import Stamp, stamp
-from cryovox.simulate.template import Template
 
 
 @dataclass(frozen=True, eq=False)

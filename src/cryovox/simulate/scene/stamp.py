@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryovox.simulate.template import Template
+from cryovox.simulate.particles.template import Template
 
 NEGLIGIBLE = 1e-3
 """Of the largest potential; what is fainter and beyond everything else is not drawn."""

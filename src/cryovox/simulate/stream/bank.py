@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from cryovox.simulate.template import Template
-from cryovox.simulate.turn import turn
+from cryovox.simulate.particles.template import Template
+from cryovox.simulate.particles.turn import turn
 
 NEGLIGIBLE = 0.01
 """Of the largest density; fainter rims are cut off."""

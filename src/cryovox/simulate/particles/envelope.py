@@ -9,7 +9,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.simulate.template import Template
+from cryovox.simulate.particles.template import Template
 
 PROTEIN_VOLUME = 1.21
 """Å³ per Da: partial specific volume 0.73 mL/g (Harpaz, Gerstein & Chothia, Structure 2 (1994) 641)."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from cryovox.simulate.template import Template
+from cryovox.simulate.particles.template import Template
 
 COARSEST = 1.3
 """Largest ratio of the new to the old voxel size: beyond it, sampling would alias."""

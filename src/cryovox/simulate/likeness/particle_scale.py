@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from cryovox.simulate.spectrum import Floats, Shape, nodes
+from cryovox.simulate.likeness.spectrum import Floats, Shape, nodes
 
 Image = NDArray[np.float32]
 FINE, COARSE = 40.0, 120.0  # Å: standard deviations of two Gaussians, as in core.intensity.detect_contrast

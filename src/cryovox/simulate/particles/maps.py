@@ -17,8 +17,8 @@ from scipy import fft, ndimage
 
 from cryovox.core.errors import RequestError
 from cryovox.core.volume import Volume, check_voxel_size
-from cryovox.simulate.envelope import PROTEIN_VOLUME, Molecule, finished, low_pass
-from cryovox.simulate.template import Template
+from cryovox.simulate.particles.envelope import PROTEIN_VOLUME, Molecule, finished, low_pass
+from cryovox.simulate.particles.template import Template
 
 PROTEIN_INTEGRAL = 4.08
 """V·Å³ per Da above ice: the mean of what `from_atoms` finds for proteins."""

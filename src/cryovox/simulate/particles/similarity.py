@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
-from cryovox.simulate.template import Template
+from cryovox.simulate.particles.template import Template
 
 _Pose = tuple[Rotation, NDArray[np.float64]]
 

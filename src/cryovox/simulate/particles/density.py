@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from cryovox.core.volume import check_voxel_size
-from cryovox.simulate.envelope import Molecule, finished, low_pass
-from cryovox.simulate.maps import from_map, split_map, suspect
-from cryovox.simulate.structures import Atoms
-from cryovox.simulate.template import Template
+from cryovox.simulate.particles.envelope import Molecule, finished, low_pass
+from cryovox.simulate.particles.maps import from_map, split_map, suspect
+from cryovox.simulate.particles.structures import Atoms
+from cryovox.simulate.particles.template import Template
 
 __all__ = ["ICE", "VOLTS", "excluded_volume", "from_atoms", "from_map", "scattering", "split_map", "suspect"]
 

@@ -15,8 +15,8 @@ from cryovox.core.dataset import Contrast
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import detect_contrast, sign_of
 from cryovox.core.volume import Volume
-from cryovox.simulate.particle_scale import asymmetry, band_power
-from cryovox.simulate.spectrum import (
+from cryovox.simulate.likeness.particle_scale import asymmetry, band_power
+from cryovox.simulate.likeness.spectrum import (
     ALONG,
     ANGLES,
     AROUND,
@@ -26,7 +26,7 @@ from cryovox.simulate.spectrum import (
     radial_power,
     standardised,
 )
-from cryovox.simulate.tilt_range import find_tilts
+from cryovox.simulate.likeness.tilt_range import find_tilts
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -79,7 +79,7 @@ class Likeness(Config):
     profile_std: tuple[float, ...]
     """Standard deviation of each plane along z."""
     matter: tuple[tuple[tuple[float, ...], ...], ...]
-    """Natural logarithm of the power inside of the slab on the nodes of `simulate.spectrum`: frequency
+    """Natural logarithm of the power inside of the slab on the nodes of `likeness.spectrum`: frequency
     along the tilt axis, frequency across it, tilt. White noise of variance 1 has 0 everywhere."""
     noise: tuple[tuple[tuple[float, ...], ...], ...]
     """The same of what is taken for noise."""

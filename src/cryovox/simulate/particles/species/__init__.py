@@ -7,8 +7,8 @@ not structures. Lengths in Å; "atoms" or "map" in a source means extents measur
 
 from __future__ import annotations
 
-from cryovox.simulate.beads import Blueprint
-from cryovox.simulate.species import large, medium, membrane, small
+from cryovox.simulate.particles.beads import Blueprint
+from cryovox.simulate.particles.species import large, medium, membrane, small
 
 SPECIES: dict[str, Blueprint] = dict(
     sorted(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cryovox.simulate.beads import Blueprint, copies
-from cryovox.simulate.species.traits import CONCAVE, HOLLOW, LOPSIDED
+from cryovox.simulate.particles.beads import Blueprint, copies
+from cryovox.simulate.particles.species.traits import CONCAVE, HOLLOW, LOPSIDED
 
 SPECIES: dict[str, Blueprint] = {
     "nicotinic-receptor": Blueprint(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from cryovox.simulate.template import Template
+from cryovox.simulate.particles.template import Template
 
 Bead = tuple[float, float, float, float]
 """x, y, z of its centre and its radius, in Å."""

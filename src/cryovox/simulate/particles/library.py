@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 
 from cryovox.core.errors import RequestError
-from cryovox.simulate.beads import Blueprint, rasterise
-from cryovox.simulate.species import SPECIES
-from cryovox.simulate.template import Template
+from cryovox.simulate.particles.beads import Blueprint, rasterise
+from cryovox.simulate.particles.species import SPECIES
+from cryovox.simulate.particles.template import Template
 
 __all__ = ["SPECIES", "Blueprint", "build", "find", "names"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.simulate.bank import Bank, Turned, flat
+from cryovox.simulate.stream.bank import Bank, Turned, flat
 
 Shape = tuple[int, int, int]
 TRIES = 6

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.simulate.spectrum import frequencies, periodogram
+from cryovox.simulate.likeness.spectrum import frequencies, periodogram
 
 Floats = NDArray[np.float64]
 

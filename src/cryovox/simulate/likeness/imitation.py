@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from cryovox.core.errors import RequestError
-from cryovox.simulate.likeness import Likeness, find_slab, quantiles, void_spectra
-from cryovox.simulate.particle_scale import band_power, banded, clipped_skewness
-from cryovox.simulate.spectrum import (
+from cryovox.simulate.likeness.measure import Likeness, find_slab, quantiles, void_spectra
+from cryovox.simulate.likeness.particle_scale import band_power, banded, clipped_skewness
+from cryovox.simulate.likeness.spectrum import (
     SHELLS,
     Shape,
     blurred,

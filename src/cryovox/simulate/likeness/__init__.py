@@ -1,0 +1,1 @@
+"""What makes a tomogram look as it does: measured on one, given to another."""

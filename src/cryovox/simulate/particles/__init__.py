@@ -1,0 +1,1 @@
+"""Templates of particles: from structures, from maps, and the built-in library."""
