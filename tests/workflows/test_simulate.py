@@ -12,6 +12,7 @@ from cryovox.simulate.scene import SceneConfig
 from cryovox.simulate.subtomograms import SubtomogramConfig
 from cryovox.simulate.tomogram import SimulationConfig
 from cryovox.workflows.simulate import adapted, measured, simulate_dataset, simulate_subtomograms
+from cryovox.workflows.templates import known_names, templates
 
 SMALL = PRESETS["toy"].model_copy(
     update={
@@ -150,3 +151,34 @@ def test_presets_are_what_they_imitate() -> None:
     assert (low, high) == (164.5, 344.5)  # the outer faces of slices 165 to 344
     assert len(shrec.species) == 13
     assert PRESETS["czii-phantom"].scene.shape == (184, 630, 630)
+
+
+def test_a_likeness_is_written_with_its_page(tmp_path: Path) -> None:
+    scene = SceneConfig(shape=(32, 48, 48), voxel_size=14.0, counts={"groel": 4})
+    config = SMALL.model_copy(update={"species": ("groel",), "scene": scene})
+    (target,) = dataset_files.read(make(tmp_path / "a", config)).entries
+    (entry,) = dataset_files.read(make(tmp_path / "b", config, match=target.tomogram, seed=1)).entries
+    real, alike = (np.asarray(read_volume(e.tomogram).data, float) for e in (target, entry))
+    assert alike.mean() == pytest.approx(real.mean(), abs=0.05 * real.std())
+    assert alike.std() == pytest.approx(real.std(), rel=0.05)
+    assert not np.allclose(alike, real)
+    assert "<img" in (tmp_path / "b" / "likeness.html").read_text()
+
+
+def test_maps_serve_where_there_is_no_structure(tmp_path: Path, shared_data: Path) -> None:
+    maps = shared_data / "maps_10A_shrec21"
+    whole, half = templates(("4CR2", "1BXN"), 14.0, maps)
+    assert (whole.source, whole.name) == ("4cr2.mrc.gz", "4CR2")
+    assert "doubt" not in whole.facts
+    assert "half" in half.facts["doubt"]
+    assert known_names(maps)[0] == "1bxn"
+    with pytest.raises(RequestError, match=r"4v94|4V94"):
+        templates(("4V94",), 14.0, maps)
+    with pytest.raises(RequestError, match="no structures"):
+        known_names(tmp_path)
+    config = SMALL.model_copy(
+        update={"species": ("1BXN",), "scene": SMALL.scene.model_copy(update={"counts": {"1BXN": 1}})}
+    )
+    heard: list[str] = []
+    make(tmp_path / "a", config, structures=maps, told=lambda name, share, note: heard.append(note))
+    assert any("half" in note for note in heard)
