@@ -158,6 +158,29 @@ Command: `{result["command"]}`
 """
 
 
+def streamed() -> str:
+    """Patches a second of the endless stream."""
+    result = load("simulator_stream_cpu_1")
+    if result is None:
+        return ""
+    rows = [
+        [row["target"], f"{row['patches_per_second']:.0f}", f"{row['patches_per_processor_second']:.0f}"]
+        for row in result["streams"]
+    ]
+    parts = ", ".join(f"{what} {ms:.0f} ms" for what, ms in result["milliseconds"].items())
+    settings = result["settings"]
+    return f"""
+## The simulator: the stream
+
+Labelled patches of {settings["side"]}^3 voxels with targets, {settings["threads"]} thread, {settings["workers"]} worker, load {settings["load_average"]:.1f} on two cores.
+A box of 18 patches: {parts}.
+
+{grid(["target", "patches per second", "per processor second"], rows)}
+
+Command: `{result["command"]}`
+"""
+
+
 def matched() -> str:
     """Real against simulated, before and after matching."""
     result = load("simulator_match")
@@ -218,6 +241,7 @@ PAGES = (
     limit,
     simulated,
     speed,
+    streamed,
     matched,
     alike,
 )
