@@ -156,6 +156,8 @@ def main() -> None:
     table = {}
     for noise in (True, False):
         of = [r["f1"] for r in runs if r["noise"] == noise]
+        if not of:
+            continue
         table["learned" if noise else "oracle, no noise"] = {
             k: [round(float(np.mean([f[k] for f in of])), 4),
                 round(float(np.std([f[k] for f in of], ddof=1)), 4) if len(of) > 1 else None]
