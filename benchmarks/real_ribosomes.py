@@ -66,7 +66,7 @@ VARIANTS = {
     "s": Variant(("--size", "s", "--weight-decay", 0.02, "--noise", 0.6), 450, 4),
     "xs": Variant(("--size", "xs", "--weight-decay", 0.1, "--noise", 1.0), 400, 8),
 }
-"""The network as it comes; and a smaller one, held back more, which did better on splits of y < 160."""
+"""The network as it comes; and a smaller one, held back more, chosen on splits of y < 160."""
 
 
 @dataclass(frozen=True)

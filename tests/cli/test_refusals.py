@@ -162,7 +162,7 @@ def test_no_such_device(ask, teach, tomogram, phantoms, cli, model, out):
     import torch
 
     if torch.cuda.is_available():
-        pytest.skip("there is one")
+        pytest.skip("there is one: its absence cannot be told here")
     args = ("--model", model, "--out", out, "--device", "cuda")
     cli("segment", tomogram, *args).refused("--device", "cuda", "--device cpu")
     teach(phantoms, "--device", "cuda").refused("--device")
@@ -338,7 +338,7 @@ def test_a_small_disk(program, tomogram, tmp_path):
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(disk)]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting is not allowed here")
+        pytest.skip("mounting is not allowed here")  # the limit on file sizes above stands in for it
     try:
         program("convert", tomogram, disk / "copy.mrc").refused("disk is full", "copy.mrc", code=1)
         assert list(disk.iterdir()) == []

@@ -94,8 +94,8 @@ def simulate(  # noqa: PLR0913 (the options of a command)
 
 
 def _row(name: str, entry: dict[str, Any]) -> list[Any]:
-    placed = entry.get("placed", {})
-    return [name, sum(placed.values()), f"{entry.get('snr', float('nan')):.3g}", entry["seconds"]]
+    placed, wanted = (sum(entry[key].values()) for key in ("placed", "wanted"))
+    return [name, f"{placed} of {wanted}", f"{entry['snr']:.3g}", entry["seconds"]]
 
 
 def subtomograms(

@@ -14,7 +14,9 @@ from cryovox.core.errors import RequestError
 class Config(BaseModel):
     """Base of all settings: declared once, beside the code that they steer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
     nested: ClassVar[bool] = False
     """Whether options on the command line go by the whole path of their names."""

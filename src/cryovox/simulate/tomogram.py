@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cryovox.core.config import Config
+from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.simulate.microscope import (
@@ -131,6 +132,7 @@ def simulate(
     """
     told(0.0, "scene")
     scene = build_scene(templates, config.scene, np.random.default_rng([*seed, SCENE]))
+    _check_room(scene)
     rng = np.random.default_rng([*seed, MICROSCOPE])
     tilts = tilt_scheme(config.tilts, rng)
     counting = int(rng.integers(2**63))
@@ -169,6 +171,13 @@ def simulate(
         snr=measured / factor**2,
         noise_factor=factor,
     )
+
+
+def _check_room(scene: Scene) -> None:
+    """Refuse a scene of which all particles were left out."""
+    if sum(scene.drawn["wanted"].values()) and not sum(scene.drawn["placed"].values()):
+        told = f"none of the particles finds room in {scene.potential.shape} voxels (z, y, x)"
+        raise RequestError("scene", told, "make scene.shape or scene.slab larger, or choose smaller species")
 
 
 def _reconstructed(

@@ -19,7 +19,7 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
 from cryovox.core.volume import Volume
 from cryovox.formats import dataset as dataset_files
-from cryovox.formats import read_volume, write_labels, write_particles, write_volume
+from cryovox.formats import read_volume, subtomograms, write_labels, write_particles, write_volume
 from cryovox.report.likeness import likeness_page
 from cryovox.simulate.likeness.imitation import imitate
 from cryovox.simulate.likeness.measure import Likeness, measure
@@ -110,6 +110,8 @@ def simulate_subtomograms(
     structures: Path | None = None,
 ) -> int:
     """Write a set of crowded subtomograms, *count* of each species; gives their number."""
+    if out.suffix not in (".zarr", *subtomograms.HDF5):
+        raise RequestError(out, "is no name of a subtomogram set", "call it NAME.zarr or NAME.h5")
     chosen = list(species) or known_names(structures)
     made = templates(chosen, config.voxel_size, structures, config.resolution)
     write_set(out, made, config, count, seed)
@@ -233,8 +235,8 @@ class Maker:
         told(name, 0.9, "writing")
         files = self._write(name, made)
         told(name, 1.0, "")
-        placed = made.scene.drawn["placed"]
-        return files, {"snr": made.snr, "placed": placed}, time.monotonic() - began
+        found = {key: made.scene.drawn[key] for key in ("wanted", "placed")}
+        return files, {"snr": made.snr, **found}, time.monotonic() - began
 
     def _alike(self, made: Simulated, number: int) -> Volume:
         assert self.like is not None

@@ -8,8 +8,8 @@ centre of rotation, which is voxel n // 2 on both axes, is seen at
 
 from pixel n // 2 of the line. As in a non-uniform Fourier transform (Barnett, Magland and af Klinteberg
 2019), voxels are spread with a kernel of four taps on lines of half a pixel, then the kernel is divided out
-and the line limited to the band of the pixels. Projections of Gaussians are right to 6e-4 of their peak at
-every angle; linear, cubic and spline interpolation on whole pixels miss them by 1 to 10 percent at some.
+and the line limited to the band of the pixels, so that projections are right to 2e-3 of their peak at
+every angle (`tests/simulate/test_projection.py`).
 """
 
 from __future__ import annotations
