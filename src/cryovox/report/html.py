@@ -6,19 +6,18 @@ import base64
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 
 from cryovox.core.atomic import replacing
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
 from cryovox.report import charts, figures
 from cryovox.report.doctor import Finding, summary
+from cryovox.report.page import template
 
 TIMES = " \u00d7 "
 PAGE_LIMIT = 12_000_000  # bytes of all pictures together
@@ -104,7 +103,7 @@ def write_find_report(
     drawn = entries[:figures_for]
     each = max(1, sum(1 + len(e.kinds()) for e in drawn))
     limit = min(PICTURE_LIMIT, PAGE_LIMIT // each)
-    page = _template().render(
+    page = template("found.html").render(
         title=title,
         tiles=_tiles(entries),
         summary=_summary(entries),
@@ -118,14 +117,6 @@ def write_find_report(
     )
     with replacing(path) as beside:
         beside.write_text(page, encoding="utf-8")
-
-
-def _template() -> Any:
-    text = files("cryovox.report").joinpath("template.html").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(text)
 
 
 def _tiles(entries: Sequence[ReportEntry]) -> list[tuple[str, str]]:

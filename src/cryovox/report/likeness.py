@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -17,48 +14,9 @@ from numpy.typing import NDArray
 from cryovox.report import figures
 from cryovox.report.figures import COLOURS, FAINT, INK, WIDTH
 from cryovox.report.html import Picture, Table
+from cryovox.report.page import template
 from cryovox.simulate.likeness.spectrum import radial_frequency, radial_power, standardised
 from cryovox.simulate.likeness.tilt_range import tilt_profile
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{{ title }} · cryovox</title>
-<style>{{ style|safe }}</style>
-</head>
-<body>
-<main>
-<p class="brand">cryovox</p>
-<h1>{{ title }}</h1>
-{% for picture in pictures[:1] + [none] + pictures[1:] %}
-{% if picture is none %}
-{% for table in tables %}
-<h2>{{ table.title }}</h2>
-<div class="scroll" tabindex="0">
-<table>
-<thead><tr>{% for name in table.columns %}<th scope="col"{% if not loop.first %} class="n"{% endif %}>
-{{- name }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in table.rows %}
-<tr>{% for cell in row %}<td{% if not loop.first %} class="n"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</tbody>
-</table>
-</div>
-{% if table.note %}<p class="soft">{{ table.note }}</p>{% endif %}
-{% endfor %}
-{% else %}
-<figure><img src="{{ picture.uri }}" alt="{{ picture.alt }}">
-<figcaption>{{ picture.caption }}</figcaption></figure>
-{% endif %}
-{% endfor %}
-</main>
-</body>
-</html>
-"""
 
 Named = Mapping[str, NDArray[Any]]
 
@@ -91,14 +49,8 @@ def likeness_page(
         shown["simulated, not matched"] = unmatched
     shown = {name: standardised(data) for name, data in shown.items()}
     tables = [_score_table(scores or {}, unmatched is not None), _fact_table(facts or {})]
-    text = files("cryovox.report").joinpath("template.html").read_text(encoding="utf-8")
-    styled = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(PAGE).render(
+    return template("likeness.html").render(
         title=title,
-        style=styled.group(1) if styled else "",
         pictures=_pictures(shown, voxel_size),
         tables=[table for table in tables if table.rows],
     )
