@@ -166,10 +166,11 @@ def test_a_whole_part_is_fetched_anew(server, tmp_path):
     ("content", "told"),
     [
         (b"<html>log in</html>", "damaged"),
-        (gzip.compress(b"HEADER"), "no mmCIF"),
+        (gzip.compress(b"HEADER", mtime=0), "no mmCIF"),
         (entry("x")[:-300], "damaged"),
         (entry("x")[:900] + b"????" + entry("x")[904:], "damaged"),
     ],
+    ids=["a page", "another format", "cut short", "changed inside"],
 )
 def test_what_is_damaged_gets_no_name(server, tmp_path, content, told):
     server.files["1BXN.cif.gz"] = content
