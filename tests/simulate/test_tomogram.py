@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-from scipy import fft, ndimage
-from scipy.spatial.transform import Rotation
+from scipy import fft
 
 from cryovox.simulate.microscope import OpticsConfig, ReconstructionConfig, TiltConfig
 from cryovox.simulate.particles.library import build
@@ -47,23 +46,13 @@ def drawn_at(template, rotation, position, shape):
     return out
 
 
-def likeness(a, b):
-    return np.corrcoef(a.ravel(), b.ravel())[0, 1]
-
-
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_pose_puts_the_template_where_the_tomogram_has_the_particle(ribosome, seed):
     made = simulate([ribosome], PLAIN, (seed,))
     seen = -made.clean.data
     (position,), (rotation,) = made.particles.positions, made.particles.rotations
     put = drawn_at(ribosome, rotation, position, seen.shape)
-    assert np.abs(shift_between(put, seen)).max() < 0.1
-    best = likeness(ndimage.gaussian_filter(put, 1), seen)
-    for axis in np.eye(3):
-        for degrees in (-4, 4):
-            other = Rotation.from_rotvec(np.deg2rad(degrees) * axis).as_matrix() @ rotation
-            moved = drawn_at(ribosome, other, position, seen.shape)
-            assert likeness(ndimage.gaussian_filter(moved, 1), seen) < best
+    assert np.abs(shift_between(put, seen)).max() < 0.1  # test_pose.py tells the angle
 
 
 def test_binning_keeps_truth_and_tomogram_together(ribosome):

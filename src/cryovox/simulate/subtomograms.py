@@ -25,6 +25,7 @@ from scipy.spatial.transform import Rotation
 from cryovox.core.config import Config
 from cryovox.core.particles import Particles, Species
 from cryovox.formats import subtomograms as files
+from cryovox.simulate.half_spectrum import multiplicity
 from cryovox.simulate.microscope.optics import OpticsConfig, ctf
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.particles.turn import add, turn, windows
@@ -233,11 +234,8 @@ def _edge(radius: NDArray[np.float64], high: float, width: float) -> NDArray[np.
 
 def _mean_power(half: NDArray[np.float64]) -> float:
     """Mean square over the whole spectrum, of which the half with kx >= 0 is given."""
-    twice = np.full(half.shape[2], 2.0)
-    twice[0] = 1
-    if half.shape[0] % 2 == 0:
-        twice[-1] = 1
-    return float((half**2 * twice).sum() / half.shape[0] ** 3)
+    size = half.shape[0]
+    return float((half**2 * multiplicity(size)).sum() / size**3)
 
 
 def _contrast(k: NDArray[np.float64], config: SubtomogramConfig) -> NDArray[np.float64]:
@@ -269,7 +267,7 @@ def write_set(
         for i, t in enumerate(templates)
     )
     corners = np.zeros((total, 3), np.intp)
-    found = files.Subtomograms(drawn, _Masks(drawn), voxel, particles, species, corners)
+    found = files.Subtomograms(drawn, _Masks(drawn), voxel, particles, species, corners, "bright")
     files.write(path, found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -25,8 +26,10 @@ from cryovox.simulate.microscope import (
     tilt_scheme,
 )
 from cryovox.simulate.microscope.detector import snr_of
+from cryovox.simulate.microscope.example import example_amplitude
 from cryovox.simulate.microscope.projection import Beyond
 from cryovox.simulate.microscope.reconstruct import origin
+from cryovox.simulate.microscope.spectra import rings_of
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.scene import Scene, SceneConfig, build_scene
 
@@ -57,6 +60,9 @@ class SimulationConfig(Config):
     beyond: Beyond = "mirror"
     """What tilted views see next to the scene in x: nothing but ice, or a sample that goes on as the
     scene's mirror image (not with multislice)."""
+    amplitudes: Path | None = None
+    """Filter the recorded projections so that their radial spectrum has the form of an experiment's: a
+    tilt series (MRC stack), or a table of frequencies in 1/Å and amplitudes."""
     snr: float | None = Field(None, gt=0)
     """Scale the noise so that the variance of the noise-free tomogram is this many times that of the
     noise in it; as the dose has it by default."""
@@ -131,6 +137,7 @@ def simulate(
         Hears the share that is done, and of what.
     """
     told(0.0, "scene")
+    amplitudes = amplitudes_of(config)
     scene = build_scene(templates, config.scene, np.random.default_rng([*seed, SCENE]))
     _check_room(scene)
     rng = np.random.default_rng([*seed, MICROSCOPE])
@@ -147,6 +154,8 @@ def simulate(
         device=device,
         beyond=config.beyond,
     )
+    if amplitudes is not None:
+        series = series.matched(amplitudes)
     told(0.5, "reconstruction")
     clean = _reconstructed(series.signal, series, scene, config, device)
     told(0.7, "reconstruction")
@@ -171,6 +180,14 @@ def simulate(
         snr=measured / factor**2,
         noise_factor=factor,
     )
+
+
+def amplitudes_of(config: SimulationConfig) -> NDArray[np.float64] | None:
+    """(bins,) radial amplitudes that the projections are to have, as `Series.matched` takes them."""
+    if config.amplitudes is None:
+        return None
+    scene = config.scene
+    return example_amplitude(config.amplitudes, scene.voxel_size, rings_of(scene.shape[1:]))
 
 
 def _check_room(scene: Scene) -> None:

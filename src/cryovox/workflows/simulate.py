@@ -25,7 +25,7 @@ from cryovox.simulate.likeness.imitation import imitate
 from cryovox.simulate.likeness.measure import Likeness, measure
 from cryovox.simulate.scene.build import scene_species
 from cryovox.simulate.subtomograms import SubtomogramConfig, write_set
-from cryovox.simulate.tomogram import Simulated, SimulationConfig, simulate
+from cryovox.simulate.tomogram import Simulated, SimulationConfig, amplitudes_of, simulate
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.manifest import Manifest
 from cryovox.workflows.templates import known_names, templates
@@ -185,6 +185,7 @@ class Maker:
         self.templates = templates(
             self.config.species, self.config.scene.voxel_size, self.structures, self.config.resolution
         )
+        self.amplitudes = amplitudes_of(self.config)
 
     def species(self) -> tuple[Species, ...]:
         """What the labels mean, and where each template comes from."""
@@ -212,6 +213,8 @@ class Maker:
             digest.update(np.ascontiguousarray(template.density).tobytes())
         if self.like is not None:
             digest.update(json.dumps(self.like.to_dict()).encode())
+        if self.amplitudes is not None:
+            digest.update(self.amplitudes.tobytes())
         return {
             "number": number,
             "seed": self.seed,

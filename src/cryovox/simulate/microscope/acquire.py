@@ -16,6 +16,7 @@ from cryovox.simulate.microscope.detector import DetectorConfig
 from cryovox.simulate.microscope.multislice import exit_wave
 from cryovox.simulate.microscope.optics import OpticsConfig
 from cryovox.simulate.microscope.projection import Beyond, project
+from cryovox.simulate.microscope.spectra import amplitude_gain, filter_rings
 from cryovox.simulate.microscope.tilts import Tilts
 
 Floats = NDArray[np.float64]
@@ -40,6 +41,8 @@ class Series:
         What made it.
     frames : (2, n, y, x) float32 or None
         The two exposures of each tilt, where they were asked for; their sum is `counts`.
+    amplitudes : (bins,) or None
+        To what the radial amplitudes of `counts` were made proportional.
     """
 
     noisefree: Images
@@ -51,6 +54,7 @@ class Series:
     detector: DetectorConfig
     seed: int
     frames: Images | None = None
+    amplitudes: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -103,9 +107,26 @@ class Series:
         frames = None if self.frames is None else scaled(self.frames, 0.5)
         return replace(self, counts=scaled(self.counts, 1.0), frames=frames)
 
+    def matched(self, amplitudes: Floats) -> Series:
+        """The same series, the recorded images having the radial *amplitudes* (bins,) of an experiment.
+
+        What the camera recorded is filtered, noise and all, since so was the experiment's spectrum; signal
+        and noise pass the same filter, and at each frequency their ratio stays. Every image keeps its
+        variance: what one grey value stands for is another matter in every experiment.
+        """
+        gain = amplitude_gain(self.counts, amplitudes)
+        before, after = (
+            s.std((1, 2), dtype=np.float64) for s in (self.counts, filter_rings(self.counts, gain))
+        )
+        gain *= (before / after)[:, None]
+        noisefree, counts = filter_rings(self.noisefree, gain), filter_rings(self.counts, gain)
+        frames = None if self.frames is None else np.stack([filter_rings(f, gain) for f in self.frames])
+        return replace(self, noisefree=noisefree, counts=counts, frames=frames, amplitudes=amplitudes)
+
     def as_dict(self) -> dict[str, Any]:
         """Everything but the images, for JSON."""
-        return {
+        matched = {} if self.amplitudes is None else {"amplitudes": self.amplitudes.tolist()}
+        return matched | {
             "voxel_size": self.voxel_size,
             "seed": self.seed,
             "flux": self.flux.tolist(),
@@ -186,13 +207,13 @@ def _image(
     shape = thing.shape[-2:]
     padded = _padded(shape, voxel_size, tilts, optics)
     if optics.model == "weak":
-        frequency = lens.radial(padded, voxel_size)
-        transfer = lens.ctf(frequency, tilts.defocus[i], optics)
-        transfer *= lens.envelope(frequency, tilts.defocus[i], optics)
+        ky, kx = lens.axes(padded, voxel_size)
+        frequency, defocus = np.hypot(ky, kx), tilts.focus(i, ky, kx)
+        transfer = lens.ctf(frequency, defocus, optics) * lens.envelope(frequency, defocus, optics)
         change = fft.rfft2(thing, s=padded) * (2 * transfer).astype(np.float32)
     else:
         wave = _wave(thing, i, voxel_size, tilts, optics, padded, device)
-        change = fft.rfft2(_through_lens(wave, tilts.defocus[i], voxel_size, optics) - 1)
+        change = fft.rfft2(_through_lens(wave, i, voxel_size, tilts, optics) - 1)
     change *= _after(padded, i, voxel_size, tilts, optics)
     return 1 + fft.irfft2(change, s=padded)[: shape[0], : shape[1]]
 
@@ -214,11 +235,11 @@ def _wave(
 
 
 def _through_lens(
-    wave: NDArray[np.complex64], defocus: float, voxel_size: float, optics: OpticsConfig
+    wave: NDArray[np.complex64], i: int, voxel_size: float, tilts: Tilts, optics: OpticsConfig
 ) -> Images:
     """|wave|^2 in the plane of the camera."""
-    ky, kx = (fft.fftfreq(n, voxel_size) for n in wave.shape)
-    frequency = np.hypot(ky[:, None], kx[None, :])
+    ky, kx = np.meshgrid(*(fft.fftfreq(n, voxel_size) for n in wave.shape), indexing="ij")
+    frequency, defocus = np.hypot(ky, kx), tilts.focus(i, ky, kx)
     phase = lens.aberration(frequency, defocus, optics)
     transfer = np.exp(1j * phase) * lens.envelope(frequency, defocus, optics)
     there = fft.ifft2(fft.fft2(wave) * transfer.astype(np.complex64))
@@ -241,7 +262,8 @@ def _after(
 def _padded(shape: tuple[int, ...], voxel_size: float, tilts: Tilts, optics: OpticsConfig) -> tuple[int, int]:
     """Size with ice around the image for what the lens and the shifts carry across its edge."""
     nyquist = 0.5 / voxel_size
-    spread = lens.wavelength(optics.voltage) * np.abs(tilts.defocus).max() * nyquist
+    defocus = np.abs(tilts.defocus) + 0.5 * tilts.astigmatism
+    spread = lens.wavelength(optics.voltage) * defocus.max() * nyquist
     margin = int(np.ceil((spread + 2 * np.abs(tilts.shifts).max()) / voxel_size)) + 8
     y, x = (fft.next_fast_len(n + margin, real=True) for n in shape)
     return y, x

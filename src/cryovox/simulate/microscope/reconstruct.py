@@ -123,10 +123,11 @@ def crop_spectrum(images: Images, binning: int) -> Images:
 
 def flip_phases(images: Images, tilts: Tilts, voxel_size: float, optics: OpticsConfig) -> Images:
     """Make all transferred frequencies of (n, y, x) images agree in sign with the lowest ones."""
-    frequency = lens.radial(images.shape[1:], voxel_size)
+    ky, kx = lens.axes(images.shape[1:], voxel_size)
+    frequency = np.hypot(ky, kx)
     out = np.empty_like(images)
-    for image, flipped, defocus in zip(images, out, tilts.nominal_defocus, strict=True):
-        transfer = lens.ctf(frequency, defocus, optics)
+    for i, (image, flipped) in enumerate(zip(images, out, strict=True)):
+        transfer = lens.ctf(frequency, tilts.focus(i, ky, kx, nominal=True), optics)
         sign = np.where(transfer > 0, -1, 1).astype(np.float32)
         flipped[:] = fft.irfft2(fft.rfft2(image) * sign, s=image.shape)
     return out

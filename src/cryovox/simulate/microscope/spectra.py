@@ -8,8 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from cryovox.simulate.half_spectrum import multiplicity
+
 Array = NDArray[np.floating[Any]]
 Floats = NDArray[np.float64]
+
+
+def rings_of(shape: tuple[int, ...]) -> int:
+    """How many rings of an image of *shape* hold frequencies; 64 at most."""
+    return min(64, min(shape) // 2)
 
 
 def radial_amplitude(series: Array, bins: int = 64) -> Floats:
@@ -46,17 +53,25 @@ def match_amplitude(series: Array, target: Array) -> NDArray[np.float32]:
     -------
     (n, y, x) float32
     """
-    target = np.broadcast_to(target, (len(series), np.shape(target)[-1]))
-    bins = target.shape[1]
-    own = radial_amplitude(series, bins)
-    ratio = target / np.maximum(own, 1e-6 * own.max(1, keepdims=True))
+    return filter_rings(series, amplitude_gain(series, target))
+
+
+def amplitude_gain(series: Array, target: Array) -> Floats:
+    """(n, bins): by what the rings of each image are multiplied in `match_amplitude`."""
+    own = radial_amplitude(series, np.shape(target)[-1])
+    return target / np.maximum(own, 1e-6 * own.max(1, keepdims=True))
+
+
+def filter_rings(series: Array, gain: Floats) -> NDArray[np.float32]:
+    """Multiply the rings of (n, y, x) images by (n, bins) factors; means stay."""
+    bins = gain.shape[1]
     place = _place(series.shape[1:]) * bins
     ring = np.minimum(place.astype(int), bins - 1)
     out = np.empty(series.shape, np.float32)
-    for image, factors, seen in zip(series, ratio, out, strict=True):
-        gain = factors[ring]
-        gain[0, 0] = 1.0
-        seen[:] = fft.irfft2(fft.rfft2(image.astype(np.float64)) * gain, s=image.shape)
+    for image, factors, seen in zip(series, gain, out, strict=True):
+        passed = factors[ring]
+        passed[0, 0] = 1.0
+        seen[:] = fft.irfft2(fft.rfft2(image.astype(np.float64)) * passed, s=image.shape)
     return out
 
 
@@ -68,9 +83,6 @@ def _place(shape: tuple[int, ...]) -> Floats:
 def _rings(shape: tuple[int, ...], bins: int) -> tuple[NDArray[np.int64], Floats]:
     """Ring of every place of `rfft2`, *bins* beyond Nyquist, and how often the place counts."""
     ring = np.minimum((_place(shape) * bins).astype(int), bins)
-    twice = np.full(ring.shape, 2.0)
-    twice[:, 0] = 1.0
-    if shape[1] % 2 == 0:
-        twice[:, -1] = 1.0
-    twice[0, 0] = 0.0
-    return ring.ravel(), twice.ravel()
+    counts = np.tile(multiplicity(shape[1]), (shape[0], 1))
+    counts[0, 0] = 0.0
+    return ring.ravel(), counts.ravel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 
 Floats = NDArray[np.float64]
+Dose = Annotated[float, Field(gt=0)]
 
 
 class TiltConfig(Config):
@@ -31,14 +32,19 @@ class TiltConfig(Config):
     """Scheme `list`: the angles in degrees, in the order in which they were taken."""
     measured_defocus: tuple[float, ...] = ()
     """Scheme `list`: defocus of each tilt in µm instead of a random one."""
-    total_dose: float = Field(120.0, gt=0)
-    """Electrons per Å² over the whole series, the same for every tilt."""
+    total_dose: Dose | tuple[Dose, Dose] = 120.0
+    """Electrons per Å² over the whole series, the same for every tilt; drawn between two numbers."""
     defocus: tuple[float, float] = (2.0, 5.0)
     """The series' mean defocus is drawn between these, in µm, positive for underfocus."""
     defocus_spread: float = Field(0.0, ge=0)
     """Standard deviation of a tilt's defocus around the mean, in µm."""
     defocus_error: float = Field(0.0, ge=0)
     """Standard deviation in µm of what the defocus estimate of a tilt is wrong by."""
+    astigmatism: tuple[float, float] = (0.0, 0.0)
+    """Difference between the largest and the smallest defocus around the beam, drawn for the series between
+    these, in µm."""
+    astigmatism_angle: tuple[float, float] = (0.0, 180.0)
+    """Direction of the largest defocus, from x towards y, drawn between these, in degrees."""
     shift: float = Field(0.0, ge=0)
     """Standard deviation on each axis of what the alignment leaves, in Å."""
     angle_error: float = Field(0.0, ge=0)
@@ -51,11 +57,20 @@ class TiltConfig(Config):
             raise ValueError("range runs from low to high within -90 to 90 degrees")
         if not low <= self.start <= high:
             raise ValueError("start lies outside range")
-        if self.defocus[0] > self.defocus[1]:
-            raise ValueError("defocus runs from low to high")
+        for name in ("defocus", "total_dose", "astigmatism", "astigmatism_angle"):
+            first, last = self.ends(name)
+            if first > last:
+                raise ValueError(f"{name} runs from low to high")
+        if self.astigmatism[0] < 0:
+            raise ValueError("astigmatism is not negative; astigmatism_angle turns it")
         if any(not -90 < a < 90 for a in self.angles):
             raise ValueError("angles lie within -90 to 90 degrees")
         return self
+
+    def ends(self, name: str) -> tuple[float, float]:
+        """Between which numbers a setting is drawn."""
+        found = getattr(self, name)
+        return found if isinstance(found, tuple) else (found, found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +88,10 @@ class Tilts:
     shifts : (n, 2)
         By how much the image is displaced along y and x, in Å.
     defocus, nominal_defocus : (n,)
-        True defocus in Å, positive for underfocus, and its estimate.
+        True defocus in Å, positive for underfocus, and its estimate; means over all directions.
+    astigmatism, astigmatism_angle : (n,)
+        Largest less smallest defocus in Å, and the direction of the largest in degrees, from x towards y;
+        the estimate knows them.
     """
 
     angles: Floats
@@ -84,9 +102,17 @@ class Tilts:
     shifts: Floats
     defocus: Floats
     nominal_defocus: Floats
+    astigmatism: Floats
+    astigmatism_angle: Floats
 
     def __len__(self) -> int:
         return len(self.angles)
+
+    def focus(self, i: int, ky: Floats, kx: Floats, *, nominal: bool = False) -> Floats:
+        """Defocus of tilt *i* in Å in the direction of each frequency (Mindell and Grigorieff 2003)."""
+        mean = (self.nominal_defocus if nominal else self.defocus)[i]
+        apart = np.arctan2(ky, kx) - np.deg2rad(self.astigmatism_angle[i])
+        return np.asarray(mean + 0.5 * self.astigmatism[i] * np.cos(2 * apart))
 
     def subset(self, which: slice | NDArray[Any]) -> Tilts:
         """Some of the tilts; order and accumulated dose stay those of the whole series."""
@@ -106,7 +132,8 @@ def tilt_scheme(config: TiltConfig, rng: np.random.Generator) -> Tilts:
     """Draw a series: its defocus, and what is wrong with each tilt.
 
     The same numbers are drawn whatever the standard deviations, so that two configs that differ in one of
-    them differ in nothing else.
+    them differ in nothing else; dose and astigmatism come from far ahead in the stream of random numbers, so
+    that what is drawn from it next stays the same, too.
     """
     taken = _sequence(config)
     n = len(taken)
@@ -116,18 +143,30 @@ def tilt_scheme(config: TiltConfig, rng: np.random.Generator) -> Tilts:
     defocus = mean + config.defocus_spread * spread
     if config.measured_defocus:
         defocus = _measured(config)
-    dose = np.full(n, config.total_dose / n)
+    dose, astigmatism, direction = _drawn_apart(config, rng)
+    each = np.full(n, dose / n)
     series = Tilts(
         angles=taken + config.angle_error * angle_error,
         nominal_angles=taken,
         order=np.arange(n),
-        dose=dose,
-        accumulated=np.cumsum(dose) - dose,
+        dose=each,
+        accumulated=np.cumsum(each) - each,
         shifts=shifts,
         defocus=1e4 * defocus,
         nominal_defocus=1e4 * (defocus + config.defocus_error * error),
+        astigmatism=np.full(n, 1e4 * astigmatism),
+        astigmatism_angle=np.full(n, direction),
     )
     return series.subset(np.argsort(taken, kind="stable"))
+
+
+def _drawn_apart(config: TiltConfig, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Total dose, astigmatism in µm and its direction in degrees; *rng* stays where it is."""
+    bits: Any = rng.bit_generator
+    ahead = np.random.Generator(bits.jumped())
+    names = ("total_dose", "astigmatism", "astigmatism_angle")
+    dose, astigmatism, direction = (float(ahead.uniform(*config.ends(name))) for name in names)
+    return dose, astigmatism, direction
 
 
 def _sequence(config: TiltConfig) -> Floats:
