@@ -2,17 +2,14 @@ import contextlib
 import gzip
 import hashlib
 import json
-import re
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cryovox.core.errors import RequestError, RunError
-from cryovox.workflows import fetch
+from cryovox.workflows import download
 from cryovox.workflows.fetch import fetch_structure
 
 
@@ -21,69 +18,11 @@ def entry(name):
     return gzip.compress(f"data_{name}\n".encode() + "\n".join(map(str, rows)).encode(), mtime=0)
 
 
-class Server(ThreadingHTTPServer):
-    """Serves files, and misbehaves as told.
-
-    Attributes
-    ----------
-    lose
-        Numbers of bytes after which the next answers break off.
-    ranges, tags
-        Whether it continues, and whether it names versions.
-    fail
-        Status to answer with in any case.
-    """
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.asked, self.lose = {}, [], []
-        self.ranges, self.tags, self.fail, self.lengths = True, True, 0, True
-
-    @property
-    def base(self):
-        return f"http://127.0.0.1:{self.server_port}/download"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        server = self.server
-        start = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        server.asked.append((self.path.rsplit("/", 1)[-1], int(start[1]) if start else 0))
-        data = server.files.get(self.path.removeprefix("/download/"))
-        if server.fail or data is None:
-            return self.send_error(server.fail or 404)
-        tag = f'"{hashlib.md5(data).hexdigest()}"'
-        first = int(start[1]) if start and server.ranges and self.headers.get("If-Range") == tag else 0
-        if first >= len(data):
-            return self.send_error(416)
-        self.send_response(206 if first else 200)
-        if first:
-            self.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
-        if server.lengths:
-            self.send_header("Content-Length", str(len(data) - first))
-        if server.tags:
-            self.send_header("ETag", tag)
-        self.end_headers()
-        end = first + server.lose.pop(0) if server.lose else len(data)
-        self.wfile.write(data[first:end])
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(fetch, "_WAIT", 0.0)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    made = Server()
+def server(web):
     for name in ("1BXN", "3J9I", "pdb_00001abc"):
-        made.files[f"{name}.cif.gz"] = entry(name)
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield made
-    made.shutdown()
-    made.server_close()
-    thread.join()
+        web.files[f"{name}.cif.gz"] = entry(name)
+    return web
 
 
 def names(folder: Path):
@@ -237,7 +176,7 @@ def test_a_server_in_trouble_is_quoted(server, tmp_path):
 
 
 def test_a_server_that_hangs_is_left(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(download, "_TIMEOUT", 0.2)
     with contextlib.closing(socket.socket()) as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -249,7 +188,7 @@ def test_a_full_disk_is_told(server, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fetch, "_take", full)
+    monkeypatch.setattr(download, "_take", full)
     with pytest.raises(RunError, match="No space left"):
         fetch_structure(["1bxn"], tmp_path, base=server.base)
 

@@ -1,4 +1,4 @@
-"""`cryovox simulate` and `cryovox fetch`."""
+"""`cryovox simulate`."""
 
 from __future__ import annotations
 
@@ -150,34 +150,6 @@ def _preset(name: str | None) -> Callable[..., int]:
 
 
 simulate.preset = _preset  # type: ignore[attr-defined]
-
-
-def fetch_structure(
-    ids: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ID...")],
-    /,
-    *,
-    out: Path = Path("structures"),
-    base: str = "https://files.rcsb.org/download",
-    overwrite: bool = False,
-) -> int:
-    """Download atomic models from the Protein Data Bank.
-
-    Parameters
-    ----------
-    ids
-        Identifiers, such as 6QZP.
-    out
-        Folder for them; `cryovox simulate --structures` takes it.
-    base
-        Where they are served, each as ID.cif.gz.
-    overwrite
-        Download anew what is there already.
-    """
-    from cryovox.workflows.fetch import fetch_structure as fetch
-
-    for path in fetch(ids, out, base=base, overwrite=overwrite):
-        print(path)
-    return 0
 
 
 def _positive(option: str, value: int) -> None:

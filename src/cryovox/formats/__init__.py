@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 VOLUMES = Registry(
     "volume format",
     group="cryovox.volume_formats",
-    rows=dict.fromkeys((".mrc", ".rec", ".map", ".st", ".ali", ".mrcs", ".ccp4"), "cryovox.formats.mrc"),
+    rows=dict.fromkeys((".mrc", ".rec", ".map", ".st", ".ali", ".mrcs", ".ccp4"), "cryovox.formats.mrc")
+    | {".zarr": "cryovox.formats.ome_zarr"},
 )
 """Ending of a file -> module with `read(path, voxel_size)` and `write(path, volume)`."""
 

@@ -1,4 +1,4 @@
-"""`dataset.yaml` and the files that it names."""
+"""`dataset.yaml` and the files that it names; folders of the layouts that others use."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.formats import (
     PARTICLES,
+    copick,
     is_particles,
     is_volume,
+    layouts,
     mrc,
     read_labels,
     read_particles,
     read_volume,
     stem,
 )
+from cryovox.formats.layouts import shrec2021
 
 FILE = "dataset.yaml"
 FILES = ("tomogram", "even", "odd", "labels", "particles", "mask")
@@ -38,7 +41,7 @@ def read(path: Path | str) -> Dataset:
     Parameters
     ----------
     path
-        `dataset.yaml` or its folder.
+        `dataset.yaml` or its folder; or a folder of one of :data:`cryovox.formats.layouts.LAYOUTS`.
 
     Returns
     -------
@@ -47,16 +50,25 @@ def read(path: Path | str) -> Dataset:
     """
     file = Path(path) / FILE if Path(path).is_dir() else Path(path)
     if Path(path).is_dir() and not file.exists():
-        raise RequestError(path, f"holds no {FILE}", "name the folder of a dataset")
-    found = from_yaml(Dataset, file)
-    folder = file.parent
-    entries = tuple(
-        entry.model_copy(update={name: folder / value for name, value in _files(entry)})
-        for entry in found.entries
-    )
-    dataset = found.model_copy(update={"entries": entries})
-    for entry in entries:
+        dataset = _laid_out(Path(path))
+    else:
+        found = from_yaml(Dataset, file)
+        entries = [
+            entry.model_copy(update={name: file.parent / value for name, value in _files(entry)})
+            for entry in found.entries
+        ]
+        dataset = found.model_copy(update={"entries": tuple(entries)})
+    for entry in dataset.entries:
         _check(entry, dataset, file)
+    return dataset
+
+
+def _laid_out(folder: Path) -> Dataset:
+    layout = layouts.find(folder)
+    if layout is None:
+        told = f"holds no {FILE}, and is laid out like none of {', '.join(layouts.LAYOUTS)}"
+        raise RequestError(folder, told, "name the folder of a dataset")
+    dataset: Dataset = layout.read(folder)
     return dataset
 
 
@@ -155,7 +167,7 @@ def load_annotations(entry: Entry, dataset: Dataset) -> tuple[LabelMap | None, P
 def _load_particles(path: Path, entry: Entry, dataset: Dataset) -> Particles:
     tomogram = load_tomogram(entry, dataset)
     only = dataset.species[0].name if len(dataset.species) == 1 else None
-    found = read_particles(path, tomogram=tomogram, species=only)
+    found = _read_picks(path, tomogram, only)
     if found.tomograms is not None and len(set(found.tomograms.tolist())) > 1:
         found = _of_entry(path, found, entry)
     unknown = sorted(set(found.species.tolist()) - {s.name for s in dataset.species})
@@ -171,11 +183,20 @@ def _load_particles(path: Path, entry: Entry, dataset: Dataset) -> Particles:
     return found
 
 
+def _read_picks(path: Path, tomogram: Volume, species: str | None) -> Particles:
+    if path.is_dir():
+        return copick.read(path)
+    if path.name == shrec2021.PICKS:
+        return shrec2021.read_picks(path)
+    return read_particles(path, tomogram=tomogram, species=species)
+
+
 def _of_entry(path: Path, particles: Particles, entry: Entry) -> Particles:
     """Those of the tomogram of an entry, from a list that spans several."""
     names = particles.tomograms.tolist() if particles.tomograms is not None else []
     wanted = {entry.name, stem(entry.tomogram), stem(entry.tomogram).removeprefix("rec_")}
-    mine = [name in wanted or stem(name) in wanted for name in names]
+    # Warp writes NAME.tomostar, or NAME.mrc.tomostar
+    mine = [bool({name, stem(name), stem(stem(name))} & wanted) for name in names]
     if not any(mine):
         listed = ", ".join(sorted(set(names))[:5])
         told = f"spans several tomograms, none of them {entry.name!r} (there are {listed})"
@@ -203,19 +224,20 @@ def _check_inside(path: Path, particles: Particles, tomogram: Volume, radii: NDA
 def _check(entry: Entry, dataset: Dataset, file: Path) -> None:
     for name, value in _files(entry):
         where = f"{file}, entry {entry.name}"
-        if not value.is_file():
+        if not value.exists():
             raise RequestError(where, f"{name}: there is no file {value}", "mend the path")
-        if not (is_particles(value) if name == "particles" else is_volume(value)):
-            table = (
-                f"known endings: {', '.join(PARTICLES)}" if name == "particles" else "an MRC file is wanted"
-            )
+        if name == "particles" and not (is_particles(value) or value.is_dir()):
+            table = f"known endings: {', '.join(PARTICLES)}; or a folder Picks of copick"
             raise RequestError(where, f"{name}: {value} has an ending that is not known", table)
-        if name != "particles":
+        if name != "particles" and ((value.is_dir() and value.suffix != ".zarr") or not is_volume(value)):
+            told = f"{name}: {value} has an ending that is not known"
+            raise RequestError(where, told, "an MRC file, or an OME-Zarr store, is wanted")
+        if name != "particles" and not shrec2021.is_volume_of(value):
             _check_size(where, name, value, dataset.voxel_size)
 
 
 def _check_size(where: str, name: str, path: Path, voxel_size: float) -> None:
-    written = mrc.header(path).voxel_size
+    written = read_volume(path).voxel_size if path.suffix == ".zarr" else mrc.header(path).voxel_size
     if written is None or abs(written / voxel_size - 1) <= 0.05:
         return
     if name not in ("tomogram", "even", "odd") and written == 1:  # label maps often say nothing
@@ -227,7 +249,7 @@ def _check_size(where: str, name: str, path: Path, voxel_size: float) -> None:
 
 
 def _check_shape(entry: Entry, name: str, shape: tuple[int, ...]) -> None:
-    wanted = mrc.header(entry.tomogram).shape
+    wanted = read_volume(entry.tomogram, 1.0).shape
     if tuple(shape) != wanted:
         told = f"{name} of shape {tuple(shape)} (z, y, x), the tomogram has {wanted}"
         raise RequestError(entry.name, told, "both must cover the same voxels")
