@@ -1,7 +1,7 @@
-"""Render `docs/benchmarks.md` from the result files.
+"""Render `docs/benchmarks.md` and `docs/networks.md` from the result files.
 
-python benchmarks/render.py            # write it
-python benchmarks/render.py --check    # fail if it is not what the result files say
+python benchmarks/render.py            # write them
+python benchmarks/render.py --check    # fail if they are not what the result files say
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
 Rendered by `python benchmarks/render.py` from `benchmarks/results/*.json`, which hold the raw numbers of every seed,
@@ -276,16 +275,69 @@ PAGES = (
 )
 
 
-def main() -> int:
-    """Write or check the page."""
+def suite(path: Path) -> str:
+    """All tables of a suite of `cryovox benchmark`."""
+    from cryovox.benchmark.tables import markdown
+
+    result = json.loads(path.read_text(encoding="utf-8"))
+    facts = "; ".join(f"{key}: {value}" for key, value in result["data"].items())
+    return f"""
+## {result["title"]}
+
+After {result["source"]}. Tier {result["tier"]}, {result["device"]}, {result["at_once"]} trainings at a time on
+{result["cores"]} cores. Data: {facts}.
+
+{markdown(result)}
+
+Command: `{result["command"]}`
+"""
+
+
+def benchmarks() -> str:
+    """All results, and what was noted about them."""
     text = HEAD + "".join(page() for page in PAGES)
+    text += "".join(suite(path) for path in sorted((ROOT / "benchmarks" / "results").glob("suite-*.json")))
     notes = ROOT / "docs" / "benchmarks-notes.md"
-    if notes.exists():
-        text += "\n" + notes.read_text(encoding="utf-8")
-    if "--check" in sys.argv:
-        return 0 if PAGE.exists() and PAGE.read_text(encoding="utf-8") == text else 1
-    PAGE.write_text(text, encoding="utf-8")
-    return 0
+    return text + "\n" + notes.read_text(encoding="utf-8") if notes.exists() else text
+
+
+def networks() -> str:
+    """What each network costs."""
+    rows = [
+        [
+            row["network"],
+            row["size"],
+            row["kind"],
+            str(row["patch"]),
+            f"{row['parameters'] / 1e6:.3f}",
+            f"{row['flops'] / 1e9:.2f}",
+            f"{row['flops_per_voxel'] / 1e3:.1f}",
+        ]
+        for row in load("networks") or []
+    ]
+    columns = ["network", "size", "answers with", "patch", "weights, M", "GFLOP a patch", "kFLOP a voxel"]
+    return f"""# Networks and what they cost
+
+Rendered by `python benchmarks/render.py` from `benchmarks/results/networks.json`, which
+`cryovox models --json benchmarks/results/networks.json` writes; a test compares it with the networks. Counted with one input and
+16 output channels: all weights, those included that serve training only, and the operations to predict one patch of so
+many voxels along a side. Operations are those of convolutions, matrix products and attention; a multiplication with its
+addition counts as two. They are no measure of time: small channels and depth-wise kernels reach a fraction of a
+processor's speed. Size `s` learns on two CPU cores, `paper` is as published. What each network is: [methods](methods/README.md).
+
+{grid(columns, rows)}
+"""
+
+
+def main() -> int:
+    """Write or check the pages."""
+    right = True
+    for name, page in (("benchmarks.md", benchmarks), ("networks.md", networks)):
+        path, text = ROOT / "docs" / name, page()
+        if "--check" not in sys.argv:
+            path.write_text(text, encoding="utf-8")
+        right = path.exists() and path.read_text(encoding="utf-8") == text and right
+    return 0 if right else 1
 
 
 if __name__ == "__main__":

@@ -18,6 +18,12 @@ TINY = {
     "voxresnet": {"widths": [4, 8]},
     "deepfinder": {"widths": [4, 6, 8]},
     "heatmap-unet": {"widths": [4, 8], "blocks": [0, 0]},
+    "edss3d": {"width": 4},
+    "fcn8": {"widths": [4, 6, 8], "hidden": 16},
+    "mednext": {"width": 4, "blocks": [1, 1, 1, 1, 1], "expansion": [1, 1, 1, 1, 1]},
+    "ssn3d-ed": {"widths": [4, 6, 8]},
+    "swin-unetr": {"width": 12, "depths": [1, 1, 1, 1]},
+    "unet3d": {"widths": [4, 8, 16, 32]},
 }
 QUICK = ("--batch", "2", "--warmup", "1", "--device", "cpu", "--quiet")
 
@@ -84,7 +90,7 @@ def write_config(folder: Path, network: str) -> Path:
 
 
 def train(data: Path, out: Path, network: str, steps: int, *more: object) -> Path:
-    patch = () if network == "mvgformer" else ("--patch", 16)
+    patch = () if network in ("mednext", "mvgformer", "swin-unetr") else ("--patch", 16)
     config = write_config(out.parent, network)
     args = ("--data", data, "--out", out, "--config", config, "--steps", steps, "--validate-every", steps)
     quietly("train", "supervised", *args, *patch, *QUICK, *more)

@@ -153,20 +153,6 @@ def test_extract_refuses(cli, phantoms, tomogram, tmp_path):
     assert not (tmp_path / "a.zarr").exists()
 
 
-def test_models(cli, model, tmp_path):
-    told = cli("models", "--json", tmp_path / "list.json")
-    names = {row["network"] for row in json.loads((tmp_path / "list.json").read_text())}
-    assert {"mvgformer", "voxresnet", "deepfinder", "heatmap-unet"} <= names
-    assert all(name in told.out for name in names)
-    told = cli("models", model, "--json", tmp_path / "card.json")
-    card = json.loads((tmp_path / "card.json").read_text())
-    assert card["network"] == "heatmap-unet"
-    assert card["voxel_size"] == 14
-    assert [s["name"] for s in card["species"]] == ["capsid", "dumbbell"]
-    assert card["training"]["steps"] == 3
-    assert "heatmap-unet" in told.out
-
-
 def test_pick_reads_label_maps_whose_header_says_nothing(cli, phantoms, make_mrc, tmp_path):
     with mrcfile.open(phantoms / "labels" / "phantom_03.mrc") as file:
         labels = make_mrc("lost.mrc", file.data, 0.0)

@@ -8,7 +8,7 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.formats import subtomograms
-from cryovox.formats.subtomograms import Subtomograms, extract, read, write
+from cryovox.formats.subtomograms import Subtomograms, extract, is_set, read, write
 
 SPECIES = (Species(name="a", label=1, radius=50), Species(name="b", label=2, radius=80))
 
@@ -131,3 +131,41 @@ def test_shapes_are_checked():
         Subtomograms(np.zeros((1, 2, 2, 2)), np.zeros((1, 2, 2, 3)), 10.0, one)
     with pytest.raises(ValueError, match="corners"):
         Subtomograms(np.zeros((1, 2, 2, 2)), None, 10.0, one, corners=np.zeros(3, np.intp))
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+def test_a_set_of_labels_alone(tmp_path, suffix):
+    masks = np.arange(16, dtype=np.uint8).reshape(2, 2, 2, 2)
+    given = Subtomograms(None, masks, 10.0, Particles.of(np.zeros((2, 3)), "a"), SPECIES, contrast="dark")
+    path = tmp_path / f"labels{suffix}"
+    write(path, given)
+    found = read(path)
+    assert found.images is None
+    assert (found.contrast, found.shape) == ("dark", (2, 2, 2))
+    np.testing.assert_array_equal(np.asarray(found.masks), masks)
+    assert is_set(path)
+    with pytest.raises(ValueError, match="images, masks or both"):
+        Subtomograms(None, None, 10.0, Particles.of(np.zeros((2, 3)), "a"))
+
+
+def test_what_is_no_set(tmp_path):
+    assert not is_set(tmp_path / "none.zarr")
+    (tmp_path / "empty.zarr").mkdir()
+    assert not is_set(tmp_path / "empty.zarr")
+    (tmp_path / "empty.zarr" / "zarr.json").write_text('{"attributes": {"cryovox": {"kind": "mask"}}}')
+    assert not is_set(tmp_path / "empty.zarr")
+    assert not is_set(tmp_path / "a.mrc")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_contrast_that_is_clearly_seen_is_recorded(tmp_path, sign):
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(48, 48, 48)).astype(np.float32)
+    centres = rng.integers(8, 40, (12, 3))
+    for centre in centres:
+        low = centre - 4
+        data[low[0] : low[0] + 8, low[1] : low[1] + 8, low[2] : low[2] + 8] += sign * 4
+    extract(Volume(data, 10.0), Particles.of(centres * 10.0, "a"), 16, tmp_path / "s.zarr", border="pad")
+    assert read(tmp_path / "s.zarr").contrast == ("bright" if sign > 0 else "dark")
+    extract(Volume(data, 10.0), Particles.of(centres * 10.0, "a"), 16, tmp_path / "t.zarr", contrast="dark")
+    assert read(tmp_path / "t.zarr").contrast == "dark"

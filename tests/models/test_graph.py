@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cryovox.models.graph import cluster_means, kmeans, kmeans_graph
-from cryovox.models.mvgformer import VIEWS, turn
+from cryovox.models.views import VIEWS, turn
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cryovox.models import build, options
-from cryovox.models.mvgformer import VIEWS, MVGFormer, hide, turn
+from cryovox.models.mvgformer import MVGFormer
 from cryovox.models.supervision import Supervision
+from cryovox.models.view_masking import hide
+from cryovox.models.views import VIEWS, turn
 
 TINY = {"dim": 16, "layers": 4, "heads": 2, "context": (4, 8), "width": 4, "clusters": 4, "drop_path": 0.0}
 
@@ -127,7 +129,7 @@ def test_a_place_on_the_grid_stays_in_place_in_every_view():
 
 
 class _Nothing(torch.nn.Module):
-    def forward(self, query: Tensor, memory: Tensor) -> Tensor:
+    def forward(self, query: Tensor, memory: Tensor, turns: Tensor | None = None) -> Tensor:
         return torch.zeros_like(query)
 
 
@@ -147,7 +149,7 @@ def test_the_reconstruction_error_counts_hidden_tokens_only(view):
     patches = network._patches(x)
     hidden = hide(2, 512, 0.5, x.device)
     with torch.no_grad():
-        tokens = network._tokens(patches, x, view, hidden)[-1]
+        tokens = network._tokens(patches, network._graph(x), view, hidden)[-1]
         error = network._reconstruction(tokens, patches, view, hidden)
         elsewhere, there = patches.clone(), patches.clone()
         elsewhere[view][~hidden] += 5
@@ -164,9 +166,9 @@ def test_hidden_voxels_do_not_reach_their_own_view():
     changed = patches.clone()
     changed[1][hidden] += 5
     with torch.no_grad():
-        before = network._tokens(patches, x, 1, hidden)[-1].chunk(3)
-        after = network._tokens(changed, x, 1, hidden)[-1].chunk(3)
-        unhidden = network._tokens(changed, x)[-1].chunk(3)
+        before = network._tokens(patches, network._graph(x), 1, hidden)[-1].chunk(3)
+        after = network._tokens(changed, network._graph(x), 1, hidden)[-1].chunk(3)
+        unhidden = network._tokens(changed, network._graph(x))[-1].chunk(3)
     assert torch.equal(before[1], after[1])
     assert not torch.equal(before[1], unhidden[1])
 

@@ -84,6 +84,23 @@ class Interrupted(Exception):
     pass
 
 
+def test_a_state_is_kept_by_the_clock_too(tmp_path):
+    config = LoopConfig(steps=6, validate_every=100, warmup=2, lr=0.01, save_every=1e-9)
+    _, straight = run(tmp_path / "whole", config)
+
+    def told(progress: Progress, loss: float) -> None:
+        if progress.step == 5:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(tmp_path / "parts", config, told=told)
+    stream = Balls()
+    _, resumed = run(tmp_path / "parts", config, strategy_of(init=7), stream)
+    assert min(stream.asked) == 4
+    for key, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("stop", [4, 5])
 def test_a_run_goes_on_exactly_where_it_was_interrupted(tmp_path, stop, accumulate):
@@ -160,6 +177,41 @@ def test_schedules(tmp_path):
     assert rates(tmp_path / "c", schedule="constant") == pytest.approx([0.01] * 8)
     warm = rates(tmp_path / "d", schedule="constant", warmup=4)
     assert warm == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01, 0.01, 0.01])
+
+
+def test_a_step_of_each_optimizer_by_hand(tmp_path):
+    """Of one weight: Adam's first step is lr against the gradient's sign; decay is added where it belongs."""
+    moved = {}
+    for name in ("adamw", "adam", "sgd"):
+        strategy = strategy_of(norm=False)
+        weights = list(strategy.student.parameters())
+        before = [w.detach().clone() for w in weights]
+        config = LoopConfig(
+            steps=1, lr=0.01, warmup=0, schedule="constant", optimizer=name, weight_decay=0.5, clip=1e6
+        )
+        run(tmp_path / name, config, strategy)
+        moved[name] = [((w - b).detach(), b, w.grad) for w, b in zip(weights, before, strict=True)]
+    for step, before, gradient in moved["adamw"]:
+        assert torch.allclose(step, -0.01 * gradient.sign() - 0.005 * before, atol=2e-4)
+    for step, before, gradient in moved["adam"]:
+        assert torch.allclose(step, -0.01 * (gradient + 0.5 * before).sign(), atol=2e-4)
+    for step, before, gradient in moved["sgd"]:
+        assert torch.allclose(step, -0.01 * 1.9 * (gradient + 0.5 * before), atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_run_of_another_optimizer_goes_on_too(tmp_path, optimizer):
+    config = LoopConfig(steps=4, validate_every=2, lr=0.01, optimizer=optimizer)
+    _, straight = run(tmp_path / "a", config)
+
+    def told(progress: Progress, loss: float) -> None:
+        if progress.step == 3:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(tmp_path / "b", config, told=told)
+    _, resumed = run(tmp_path / "b", config, strategy_of(init=7))
+    assert all(torch.equal(v, resumed.state_dict()[k]) for k, v in straight.state_dict().items())
 
 
 def test_accumulated_batches_are_one_big_batch(tmp_path):

@@ -5,10 +5,14 @@ import torch
 
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
+from cryovox.models.supervision import Supervision
 from cryovox.training.losses import (
     HEATMAP_LOSSES,
     MASK_LOSSES,
     UNKNOWN,
+    _read,
+    boundary_dice,
+    contrastive,
     cross_entropy,
     heatmap_focal,
     heatmap_hidden,
@@ -151,6 +155,92 @@ def test_soft_dice_by_hand():
     assert float(soft_dice(*by_hand())) == pytest.approx(1 - 2.8 / 4.9, abs=1e-5)
 
 
+def cube(side: int, shift: int = 0) -> torch.Tensor:
+    """A cube of 1 in 8 x 8 x 8 voxels of 0."""
+    labels = torch.zeros(1, 8, 8, 8, dtype=torch.long)
+    labels[:, 1 + shift : 1 + shift + side, 1 : 1 + side, 1 : 1 + side] = 1
+    return labels
+
+
+def sure_of(labels: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.one_hot(labels, 2).movedim(-1, 1) * 60.0
+
+
+def test_boundary_dice_by_hand():
+    known = torch.ones(1, 8, 8, 8, dtype=torch.bool)
+    assert float(boundary_dice(sure_of(cube(5)), cube(5), known)) == pytest.approx(0, abs=1e-4)
+    # 5^3 - 3^3 = 98 voxels of surface; the shell of the smaller cube has 4^3 - 2^3 = 56, 37 of them common
+    small = sure_of(cube(4))
+    assert float(boundary_dice(small, cube(5), known)) == pytest.approx(1 - 2 * 37 / (98 + 56), abs=1e-4)
+    filled, hollow = cube(5), cube(5)
+    hollow[:, 2:5, 2:5, 2:5] = 0
+    inside = sure_of(hollow)  # no voxel of the surface is wrong, and soft Dice would tell
+    assert float(boundary_dice(inside, filled, known)) == pytest.approx(0, abs=1e-4)
+    assert float(soft_dice(inside, filled, known)) > 0.1
+
+
+def test_surfaces_beside_unknown_voxels_do_not_count():
+    labels, known = cube(5), torch.ones(1, 8, 8, 8, dtype=torch.bool)
+    known[:, 5:] = False  # the face at z = 5 is unknown, and what z = 4 is depends on it
+    wrong = sure_of(labels)
+    wrong[:, :, 4] = wrong[:, :, 4].roll(1, 1)
+    right = float(boundary_dice(sure_of(labels), labels.masked_fill(~known, UNKNOWN), known))
+    assert float(boundary_dice(sure_of(cube(6)), labels.masked_fill(~known, UNKNOWN), known)) > right
+    assert right < 0.02
+
+
+def test_features_are_read_at_the_middle_of_voxels():
+    ramp = torch.arange(4.0).expand(4, 4, 4)  # along x, on a grid four times as coarse
+    features = torch.stack([ramp, ramp.transpose(0, 2), ramp.transpose(1, 2)])[None]
+    at = torch.tensor([[0, 5, 15]]) + 16 * 8 + 256 * 3
+    expected = [[max(0, min(3, (v + 0.5) / 4 - 0.5)) for v in (x, 3, 8)] for x in (0, 5, 15)]
+    assert torch.allclose(_read(features, at, torch.Size([16, 16, 16])), torch.tensor([expected]), atol=1e-5)
+
+
+def halves() -> tuple[torch.Tensor, torch.Tensor]:
+    target = torch.zeros(2, 8, 8, 8, dtype=torch.long)
+    target[:, 4:] = 1
+    return target, torch.ones_like(target, dtype=torch.bool)
+
+
+def test_contrast_by_hand():
+    target, known = halves()
+    torch.manual_seed(0)
+    apart = torch.nn.functional.one_hot(target, 2).movedim(-1, 1).float()
+    found = float(contrastive(apart, target, known, points=400, temperature=1.0))
+    # each of 800 sees 400 alike (itself left out) at exp(1) and 400 at exp(0); classes come equally often
+    assert found == pytest.approx(-1 + math.log(399 * math.e + 400), abs=0.05)
+    same = torch.ones_like(apart)
+    assert float(contrastive(same, target, known, points=400)) == pytest.approx(math.log(799), abs=1e-3)
+
+
+def test_contrast_separates_classes_and_leaves_out_what_is_unknown():
+    target, known = halves()
+    known[:, :, 4:] = False
+    torch.manual_seed(0)
+    features = torch.randn(2, 3, 8, 8, 8, requires_grad=True)
+    optimizer = torch.optim.Adam([features], lr=0.1)
+    for _ in range(40):
+        optimizer.zero_grad()
+        contrastive(features, target.masked_fill(~known, UNKNOWN), known).backward()
+        assert not features.grad[:, :, :, 5:].any()
+        optimizer.step()
+    units = torch.nn.functional.normalize(features.detach(), dim=1)[:, :, :, :4].transpose(0, 1)
+    means = [units[:, target[:, :, :4] == k].mean(1) for k in (0, 1)]
+    assert float(means[0] @ means[1]) < 0
+    assert means[0].norm() > 0.7
+
+
+def test_contrast_where_nothing_is_known():
+    target, known = halves()
+    features = torch.randn(2, 3, 4, 4, 4, requires_grad=True)
+    for left in (torch.zeros_like(known), known & (torch.arange(2) == 0)[:, None, None, None]):
+        value = contrastive(features, target, left)
+        (gradient,) = torch.autograd.grad(value, features)
+        assert value.isfinite()
+        assert not gradient[1].any()
+
+
 def test_tversky_by_hand():
     background = (1.5 + 1) / (1.5 + 0.5 * 0.6 + 0.5 * 0.5 + 1)
     species = (1.4 + 1) / (1.4 + 0.5 * 0.5 + 0.5 * 0.6 + 1)
@@ -271,6 +361,54 @@ def test_each_loss_reaches_the_weights_and_training_lowers_it(kind, name, unknow
         strategy.after_step(step)
         values.append(total.item())
     assert values[-1] < 0.9 * values[0]
+
+
+class Rich(Toy):
+    """Two outputs, a loss of its own, features."""
+
+    def supervise(self, x):
+        features = self.body(x)
+        logits = self.head(features.relu())
+        return Supervision({"main": logits, "side": 2 * logits}, {"own": features.square().mean()},
+                           {"last": features})  # fmt: skip
+
+
+def test_weights_multiply_the_terms_they_name():
+    torch.manual_seed(0)
+    batch, network = {"labelled": toy_batch("mask")}, Rich("mask", 3)
+    plain = Supervised(network, SupervisedConfig(loss="ce"), "toy").losses(batch, 0.0)
+    given = {"side": 0.5, "own": 3.0, "main-unknown": 0.0}
+    weighted = Supervised(network, SupervisedConfig(loss="ce", weights=given), "toy").losses(batch, 0.0)
+    assert list(plain) == ["main", "side", "main-unknown", "side-unknown", "own"]
+    for name, term in plain.items():
+        assert torch.equal(weighted[name], given.get(name, 1.0) * term)
+
+
+def test_a_weight_of_no_term_is_refused():
+    strategy = Supervised(Rich("mask", 3), SupervisedConfig(weights={"vls": 0.5}), "toy")
+    with pytest.raises(RequestError, match="no term is called 'vls'"):
+        strategy.losses({"labelled": toy_batch("mask")}, 0.0)
+
+
+def test_a_weight_of_the_unknown_voxels_may_wait_for_some():
+    batch = toy_batch("mask")
+    batch = batch._replace(known=torch.ones_like(batch.known), target=batch.target.clamp(max=2))
+    strategy = Supervised(Rich("mask", 3), SupervisedConfig(weights={"main-unknown": 0.5}), "toy")
+    assert "main-unknown" not in strategy.losses({"labelled": batch}, 0.0)
+
+
+def test_contrast_is_a_term_with_its_weight():
+    batch, network = {"labelled": toy_batch("mask")}, Rich("mask", 3)
+    values = []
+    for weight in (1.0, 0.1):
+        torch.manual_seed(0)
+        config = SupervisedConfig(loss="ce", contrastive=weight)
+        values.append(Supervised(network, config, "toy").losses(batch, 0.0)["contrastive"])
+    assert torch.allclose(values[1], 0.1 * values[0])
+    (gradient,) = torch.autograd.grad(values[0], network.body.weight)
+    assert gradient.any()
+    with pytest.raises(RequestError, match="offers no features"):
+        Supervised(Toy("mask", 3), config, "toy").losses(batch, 0.0)
 
 
 def test_a_fully_known_batch_has_no_unknown_term():

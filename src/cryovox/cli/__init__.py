@@ -9,9 +9,10 @@
     cryovox extract    cut subtomograms out at particles
     cryovox evaluate   compare particles or labels with the truth
     cryovox simulate   make labelled tomograms to train on
-    cryovox fetch      download atomic models: `cryovox fetch structure ID`
+    cryovox fetch      download atomic models and datasets: `cryovox fetch structure ID`
     cryovox convert    read one format and write another; mend what the doctor found
-    cryovox models     list networks, or tell what a model file is
+    cryovox models     list networks and what each costs, or tell what a model file is
+    cryovox benchmark  compare networks as the papers do
 
 `cryovox COMMAND --help` tells the rest. Exit code 0: all done; 1: some inputs failed or the disk
 filled; 2: the request is wrong and nothing was started.
@@ -32,15 +33,17 @@ COMMANDS = Registry(
         "doctor": "cryovox.cli.files:doctor",
         "train supervised": "cryovox.cli.train:supervised",
         "simulate": "cryovox.cli.simulate:simulate",
-        "fetch structure": "cryovox.cli.simulate:fetch_structure",
+        "fetch structure": "cryovox.cli.fetch:structure",
+        "fetch dataset": "cryovox.cli.fetch:dataset",
         "find": "cryovox.cli.tomograms:find",
         "segment": "cryovox.cli.tomograms:segment",
         "pick": "cryovox.cli.tomograms:pick",
         "extract": "cryovox.cli.files:extract",
         "evaluate particles": "cryovox.cli.evaluate:particles",
         "evaluate labels": "cryovox.cli.evaluate:labels",
+        "benchmark": "cryovox.cli.benchmark:benchmark",
         "convert": "cryovox.cli.files:convert",
-        "models": "cryovox.cli.files:models",
+        "models": "cryovox.cli.models:models",
     },
 )
 

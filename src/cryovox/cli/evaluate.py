@@ -61,12 +61,14 @@ def particles(  # noqa: PLR0913 (the options of a command)
 def labels(*, truth: Path, found: Path, dataset: Path | None = None, json: Path | None = None) -> int:
     """Compare label maps: Dice and IoU per species, pooled, regardless of species, and their mean.
 
+    Of subtomogram sets, also the mean IoU over the subtomograms.
+
     Parameters
     ----------
     truth
-        Label map, or a folder of them.
+        Label map, or a folder of them; or a subtomogram set with masks.
     found
-        Label map, or a folder of them with the same names.
+        Label map, or a folder of them with the same names; or what `cryovox segment` made of the set.
     dataset
         dataset.yaml with the names of the labels.
     json

@@ -1,4 +1,4 @@
-"""`cryovox doctor`, `convert`, `extract` and `models`."""
+"""`cryovox doctor`, `convert` and `extract`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from cryovox.cli.screen import check_json, failures, table, write_json
+from cryovox.cli.screen import check_json, failures, write_json
 from cryovox.core.errors import RequestError
 from cryovox.workflows.convert import ConvertConfig
 
@@ -82,7 +82,7 @@ def convert(
     return 0
 
 
-def extract(
+def extract(  # noqa: PLR0913 (the options of a command)
     particles: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PARTICLES")],
     tomogram: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TOMOGRAM")],
     /,
@@ -91,6 +91,7 @@ def extract(
     box: int,
     voxel_size: float | None = None,
     labels: Path | None = None,
+    dataset: Path | None = None,
     pad: bool = False,
     overwrite: bool = False,
 ) -> int:
@@ -110,6 +111,8 @@ def extract(
         Edge of a voxel in Å; wins over the header.
     labels
         Label map to cut masks from.
+    dataset
+        dataset.yaml with names, labels and radii of the species, which the set will know.
     pad
         Fill up boxes that stick out with the mean of the tomogram; otherwise they are left out.
     overwrite
@@ -119,40 +122,8 @@ def extract(
 
     if out.exists() and not overwrite:
         raise RequestError(out, "is there already", "name another file with --out, or add --overwrite")
-    wrote, left = run(particles, tomogram, box, out, voxel_size=voxel_size, labels=labels, pad=pad)
+    wrote, left = run(
+        particles, tomogram, box, out, voxel_size=voxel_size, labels=labels, dataset=dataset, pad=pad
+    )
     print(f"{out}: {wrote} subtomograms of {box}^3 voxels, {left} too close to the border left out")
-    return 0
-
-
-def models(model: Annotated[Path | None, tyro.conf.Positional] = None, /, *, json: Path | None = None) -> int:
-    """List the networks that can be trained, or tell what a model file is.
-
-    Parameters
-    ----------
-    model
-        Model file.
-    json
-        File for the same in JSON.
-    """
-    from cryovox.models import DEFAULTS, MODELS, sizes
-
-    check_json(json)
-    if model is None:
-        rows = [
-            [
-                name,
-                ", ".join(sizes(name)),
-                *((DEFAULTS[name].kind, DEFAULTS[name].patch) if name in DEFAULTS else ("", "")),
-            ]
-            for name in MODELS
-        ]
-        print(table(["network", "sizes", "answers with", "patch"], rows))
-        write_json(json, [dict(zip(("network", "sizes", "kind", "patch"), row, strict=True)) for row in rows])
-        return 0
-    from cryovox.core.config import to_yaml
-    from cryovox.models.card import read_card
-
-    card = read_card(model)
-    print(to_yaml(card), end="")
-    write_json(json, card.model_dump(mode="json"))
     return 0

@@ -31,7 +31,8 @@ def segment(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Score every voxel of tomograms: labels/NAME.mrc and scores/NAME.zarr.
+    """Score every voxel of tomograms: labels/NAME.mrc and scores/NAME.zarr; or of subtomogram sets:
+    labels/NAME.zarr, the same set with the masks that were found in place of its images.
 
     Parameters
     ----------
@@ -50,14 +51,14 @@ def segment(
     quiet
         Show no progress.
     """
-    from cryovox.workflows.segment import segment as run
+    from cryovox.workflows.sets import segment_all
 
     keep_freed_memory()
     meter = Meter(quiet)
-    done, failed = run(
+    done, failed = segment_all(
         list(tomograms), model, out, config, device=device, overwrite=overwrite, told=_told(meter)
     )
-    print(f"{len(done)} tomograms segmented, in {out}")
+    print(", ".join(f"{len(names)} {kind} segmented" for kind, names in done.items()) + f", in {out}")
     return failures(failed)
 
 

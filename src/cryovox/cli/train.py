@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from cryovox.cli.screen import Meter
+from cryovox.formats.subtomograms import is_set
 from cryovox.workflows.devices import Device, keep_freed_memory
 from cryovox.workflows.train import TrainConfig, train_supervised
 
@@ -20,12 +21,13 @@ def supervised(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Teach a network from label maps or picks; run it again to go on after an interruption.
+    """Teach a network from label maps, picks or masks; run it again to go on after an interruption.
 
     Parameters
     ----------
     data
-        Folder with dataset.yaml, or that file.
+        Folder with dataset.yaml, or that file; a subtomogram set (.zarr, .h5); or an endless simulation,
+        stream:PRESET (as in `cryovox simulate --preset`) or stream:FILE.yaml.
     out
         Run folder; model.safetensors, metrics.csv and config.yaml go there.
     config
@@ -49,5 +51,6 @@ def supervised(
         data, out, config, device=device, devices=devices, overwrite=overwrite, told=told
     )
     if not quiet:
-        print(f"{model}\nnext: cryovox find TOMOGRAM --model {model} --out FOUND", file=sys.stdout)
+        verb = "segment SET" if is_set(data) else "find TOMOGRAM"
+        print(f"{model}\nnext: cryovox {verb} --model {model} --out FOUND", file=sys.stdout)
     return 0

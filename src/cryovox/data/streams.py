@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -39,8 +40,43 @@ class Batch(NamedTuple):
         )
 
 
-class PatchStream:
-    """Batches of patches, prepared one ahead in a thread.
+class Ahead(ABC):
+    """Batches that are prepared one ahead in a thread."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._ahead: tuple[int, Future[Batch]] | None = None
+
+    @abstractmethod
+    def make(self, number: int) -> Batch:
+        """Draw batch *number* now."""
+
+    def batch(self, number: int) -> Batch:
+        """Give batch *number* and start on the next."""
+        if self._ahead is not None and self._ahead[0] == number:
+            ready = self._ahead[1].result()
+        else:
+            ready = self.make(number)
+        self._ahead = (number + 1, self._pool.submit(self.make, number + 1))
+        return ready
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def collate(patches: list[Patch], spec: TargetSpec) -> Batch:
+    """Put patches into one batch."""
+    kind = torch.float32 if spec.kind == "heatmap" else torch.int64
+    return Batch(
+        torch.from_numpy(np.stack([p.image for p in patches])[:, None]),
+        torch.from_numpy(np.stack([p.target for p in patches])).to(kind),
+        torch.from_numpy(np.stack([p.known for p in patches])),
+    )
+
+
+class PatchStream(Ahead):
+    """Batches of patches out of tomograms.
 
     Parameters
     ----------
@@ -67,35 +103,15 @@ class PatchStream:
         varied: AugmentConfig,
         seed: tuple[int, ...],
     ) -> None:
+        super().__init__()
         self.sources, self.spec, self.side, self.size = sources, spec, side, batch
         self.patches, self.varied, self.seed = patches, varied, seed
-        self._pool = ThreadPoolExecutor(1)
-        self._ahead: tuple[int, Future[Batch]] | None = None
-
-    def batch(self, number: int) -> Batch:
-        """Give batch *number* and start on the next."""
-        if self._ahead is not None and self._ahead[0] == number:
-            ready = self._ahead[1].result()
-        else:
-            ready = self.make(number)
-        self._ahead = (number + 1, self._pool.submit(self.make, number + 1))
-        return ready
 
     def make(self, number: int) -> Batch:
         """Draw batch *number* now."""
         rng = np.random.default_rng([*self.seed, number])
-        patches = [self._one(rng) for _ in range(self.size)]
-        kind = torch.float32 if self.spec.kind == "heatmap" else torch.int64
-        return Batch(
-            torch.from_numpy(np.stack([p.image for p in patches])[:, None]),
-            torch.from_numpy(np.stack([p.target for p in patches])).to(kind),
-            torch.from_numpy(np.stack([p.known for p in patches])),
-        )
+        return collate([self._one(rng) for _ in range(self.size)], self.spec)
 
     def _one(self, rng: np.random.Generator) -> Patch:
         source, corner = draw_corner(self.sources, self.patches, self.side, rng)
         return augment(cut(source, corner, self.side, self.spec, self.patches.rim), self.varied, rng)
-
-    def close(self) -> None:
-        """Stop the thread."""
-        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,9 +1,10 @@
 """Sets of subtomograms: one Zarr store (`NAME.zarr`) or HDF5 file (`NAME.h5`).
 
-Arrays: `image` (n, z, y, x) float32 and maybe `mask` (n, z, y, x) uint8; per subtomogram `position`
-(n, 3) in Å in its tomogram, `corner` (n, 3) index of its first voxel there, `pose` (n, 3, 3) with NaN where
-unknown, `score`, and `species` and `source` as indices into lists of names in the attribute `cryovox`,
-which also holds the voxel size and the species. Orders are z, y, x; poses act on x, y, z.
+Arrays: `image` (n, z, y, x) float32 and `mask` (n, z, y, x) uint8, or one of them; per subtomogram
+`position` (n, 3) in Å in its tomogram, `corner` (n, 3) index of its first voxel there, `pose` (n, 3, 3) with
+NaN where unknown, `score`, and `species` and `source` as indices into lists of names in the attribute
+`cryovox`, which also holds the voxel size, the species and the contrast. Orders are z, y, x; poses act on
+x, y, z.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from cryovox.core.atomic import replacing
+from cryovox.core.dataset import Contrast
 from cryovox.core.errors import RequestError
-from cryovox.core.intensity import statistics
+from cryovox.core.intensity import SURE, detect_contrast, statistics
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap, Volume, check_voxel_size
 from cryovox.formats import check_exists
@@ -38,8 +40,8 @@ class Subtomograms:
 
     Attributes
     ----------
-    images : (n, z, y, x) float32
-        May be a lazily read array.
+    images : (n, z, y, x) float32 or None
+        May be a lazily read array; None in a set of labels alone.
     masks : (n, z, y, x) uint8 or None
         Labels of the species.
     voxel_size : float
@@ -51,19 +53,25 @@ class Subtomograms:
     corners : (n, 3) int or None
         Index (z, y, x) in its tomogram of the first voxel of each, so that a particle lies at
         ``position - corner * voxel_size`` within its subtomogram.
+    contrast
+        Whether particles are dark or bright in the images; "auto" where nobody said.
     """
 
-    images: Any
+    images: Any | None
     masks: Any | None
     voxel_size: float
     particles: Particles
     species: tuple[Species, ...] = ()
     corners: NDArray[np.intp] | None = None
+    contrast: Contrast = "auto"
 
     def __post_init__(self) -> None:
-        if len(self.images.shape) != 4 or self.images.shape[0] != len(self.particles):
-            raise ValueError(f"{len(self.particles)} particles but images of shape {self.images.shape}")
-        if self.masks is not None and self.masks.shape != self.images.shape:
+        if self.images is None and self.masks is None:
+            raise ValueError("a set has images, masks or both")
+        for what, given in (("images", self.images), ("masks", self.masks)):
+            if given is not None and (len(given.shape) != 4 or given.shape[0] != len(self.particles)):
+                raise ValueError(f"{len(self.particles)} particles but {what} of shape {given.shape}")
+        if self.images is not None and self.masks is not None and self.masks.shape != self.images.shape:
             raise ValueError(f"images of shape {self.images.shape} but masks of shape {self.masks.shape}")
         if self.corners is not None and self.corners.shape != (len(self.particles), 3):
             raise ValueError(f"corners are (n, 3), got shape {self.corners.shape}")
@@ -72,12 +80,32 @@ class Subtomograms:
     def __len__(self) -> int:
         return len(self.particles)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one subtomogram, (z, y, x)."""
+        held: Any = self.masks if self.images is None else self.images
+        z, y, x = held.shape[1:]
+        return z, y, x
+
+
+def is_set(path: Path | str) -> bool:
+    """Whether a path is a set: by its ending, and of Zarr stores by what they say of themselves."""
+    file = Path(path)
+    if file.suffix.lower() != ".zarr":
+        return file.suffix.lower() in HDF5
+    try:
+        told = json.loads((file / "zarr.json").read_text(encoding="utf-8"))["attributes"]["cryovox"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return isinstance(told, dict) and "sources" in told
+
 
 def write(path: Path, found: Subtomograms) -> None:
     """Write a set, a few subtomograms at a time; the ending chooses Zarr or HDF5."""
     with _created(path, found) as out:
-        for at in _batches(len(found), found.images.shape[1:]):
-            out["image"][at] = np.asarray(found.images[at], dtype=np.float32)
+        for at in batches(len(found), found.shape):
+            if found.images is not None:
+                out["image"][at] = np.asarray(found.images[at], dtype=np.float32)
             if found.masks is not None:
                 out["mask"][at] = np.asarray(found.masks[at], dtype=np.uint8)
 
@@ -108,6 +136,7 @@ def extract(
     masks: LabelMap | None = None,
     border: Literal["skip", "pad"] = "skip",
     species: Sequence[Species] = (),
+    contrast: Contrast = "auto",
 ) -> int:
     """Cut a cube around every particle, at whole voxels, and write the set.
 
@@ -130,6 +159,8 @@ def extract(
         tomogram (and label 0). Cubes that lie outside altogether are left out in any case.
     species
         To be kept with the set; those of *masks* by default.
+    contrast
+        To be kept with the set; where it is clearly seen in the tomogram, that by default.
 
     Returns
     -------
@@ -158,14 +189,20 @@ def extract(
         particles=particles.take(kept),
         species=tuple(species) or (() if masks is None else masks.species),
         corners=corners[kept],
+        contrast=_seen(volume) if contrast == "auto" else contrast,
     )
     with _created(path, found) as out:
-        for at in _batches(len(kept), size[1:]):
+        for at in batches(len(kept), size[1:]):
             chosen = corners[kept[at]]
             out["image"][at] = np.stack([_cube(volume.data, corner, box, fill, "f4") for corner in chosen])
             if masks is not None:
                 out["mask"][at] = np.stack([_cube(masks.data, corner, box, 0, "u1") for corner in chosen])
     return len(kept)
+
+
+def _seen(volume: Volume) -> Contrast:
+    seen, certainty = detect_contrast(volume)
+    return seen if certainty >= SURE else "auto"
 
 
 def _cube(data: NDArray[Any], corner: NDArray[np.intp], box: int, fill: float, dtype: str) -> NDArray[Any]:
@@ -178,7 +215,8 @@ def _cube(data: NDArray[Any], corner: NDArray[np.intp], box: int, fill: float, d
     return cube
 
 
-def _batches(n: int, shape: tuple[int, ...]) -> Iterator[slice]:
+def batches(n: int, shape: tuple[int, ...]) -> Iterator[slice]:
+    """Runs of subtomograms that lie in a chunk of a Zarr store, in order."""
     step = _per_chunk(shape)
     for i in range(0, n, step):
         yield slice(i, min(n, i + step))
@@ -192,7 +230,7 @@ def _per_chunk(shape: tuple[int, ...]) -> int:
 def _created(path: Path, found: Subtomograms) -> Iterator[Any]:
     """Give a group with all arrays of the table filled, and those of voxels empty."""
     particles = found.particles
-    n, shape = len(found), tuple(found.images.shape)
+    n, shape = len(found), (len(found), *found.shape)
     kinds, kind = np.unique(particles.species, return_inverse=True)
     no_names = np.zeros(n, dtype="<U1")
     sources, source = np.unique(
@@ -213,12 +251,14 @@ def _created(path: Path, found: Subtomograms) -> Iterator[Any]:
         "species": [s.model_dump() for s in found.species],
         "names": kinds.tolist(),
         "sources": sources.tolist() if particles.tomograms is not None else [],
+        "contrast": found.contrast,
     }
     with replacing(path) as beside:
         is_hdf5 = path.suffix.lower() in HDF5
         with _hdf5(beside) if is_hdf5 else _zarr(beside) as (group, array):
             group.attrs["cryovox"] = json.dumps(about) if is_hdf5 else about
-            array("image", shape, np.float32)
+            if found.images is not None:
+                array("image", shape, np.float32)
             if found.masks is not None:
                 array("mask", shape, np.uint8)
             for name, values in table.items():
@@ -250,7 +290,7 @@ def _parsed(arrays: dict[str, Any], about: Any) -> Subtomograms:
     kind, source = (np.asarray(arrays[name], dtype=np.intp) for name in ("species", "source"))
     sources = about["sources"]
     return Subtomograms(
-        images=arrays["image"],
+        images=arrays.get("image"),
         masks=arrays.get("mask"),
         voxel_size=float(about["voxel_size"]),
         particles=Particles.of(
@@ -262,6 +302,7 @@ def _parsed(arrays: dict[str, Any], about: Any) -> Subtomograms:
         ),
         species=tuple(Species.model_validate(row) for row in about["species"]),
         corners=np.asarray(arrays["corner"], dtype=np.intp) if "corner" in arrays else None,
+        contrast=about.get("contrast", "auto"),
     )
 
 

@@ -46,8 +46,9 @@ class Card(Config):
     """Voxel size in Å that the network was trained at."""
     contrast: Literal["dark", "bright"]
     """Contrast of the tomograms it was trained on; networks see particles bright."""
-    normalisation: Literal["tomogram-zscore"] = "tomogram-zscore"
-    """How grey values are scaled."""
+    normalisation: Literal["tomogram-zscore", "cube-zscore"] = "tomogram-zscore"
+    """How grey values were scaled in training: over the tomogram, or over each subtomogram. Whatever it
+    was, tomograms are scaled as a whole and subtomograms each by itself when the model is asked."""
     thresholds: dict[str, float] = Field(default_factory=dict)
     """Lowest score of a pick, by species, as chosen on held-out regions."""
     calibration: dict[str, list[float]] | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError
@@ -36,20 +38,49 @@ def load_model(path: Path) -> tuple[nn.Module, Card]:
     return network.eval(), card
 
 
-def start_from(network: nn.Module, path: Path) -> list[str]:
-    """Copy the weights of *path* wherever name and shape agree.
+@dataclass(frozen=True)
+class Started:
+    """What a network took over from another.
 
-    Returns
-    -------
-    list of str
-        Names of the weights that were not found there (a new head, for instance).
+    Attributes
+    ----------
+    taken, total
+        Numbers taken over, and numbers that the network has.
+    fresh
+        Names of the weights that were not taken, such as a head for other classes.
     """
-    read_card(path)
-    given, own = load_file(path), network.state_dict()
+
+    taken: int
+    total: int
+    fresh: tuple[str, ...]
+
+
+def start_from(network: nn.Module, path: Path) -> Started:
+    """Copy the weights of *path* wherever name and shape agree; refused where that is less than half."""
+    card = read_card(path)
+    try:
+        given = load_file(path)
+    except SafetensorError as error:
+        told = f"its weights cannot be read ({str(error)[:200]})"
+        raise RequestError(path, told, "the file is damaged; copy it again") from None
+    own = network.state_dict()
     fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
-    if not fitting:
-        raise RequestError(
-            path, "shares no weight with the network", "start from a model of the same --network and --size"
+    taken, total = (sum(v.numel() for v in some.values()) for some in (fitting, own))
+    fresh = tuple(k for k in own if k not in fitting)
+    if 2 * taken < total:
+        told = (
+            f"{card.network} shares {_share(taken, total)} with the network; {_misfit(fresh[0], own, given)}"
         )
+        raise RequestError(path, told, "start from a model of the same --model, --size and options")
     network.load_state_dict(own | fitting)
-    return sorted(set(own) - set(fitting))
+    return Started(taken, total, fresh)
+
+
+def _share(taken: int, total: int) -> str:
+    return "no weight" if not taken else f"only {100 * taken / total:.1f} % of the weights"
+
+
+def _misfit(name: str, own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    if name not in given:
+        return f"{name} is not there"
+    return f"{name} has shape {tuple(given[name].shape)} there and {tuple(own[name].shape)} here"

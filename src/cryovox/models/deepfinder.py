@@ -8,13 +8,12 @@ Glorot with zero biases, as in Keras, where it was written.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import check_sides
+from cryovox.models.layers import check_sides, convolutions
 
 
 class DeepFinder(nn.Module):
@@ -75,11 +74,3 @@ class Enlarge(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.pad(F.interpolate(x, scale_factor=2, mode="nearest"), (0, 1, 0, 1, 0, 1))
         return F.relu(self.conv(x), inplace=True)
-
-
-def convolutions(*widths: int) -> nn.Sequential:
-    """Chain 3 x 3 x 3 convolutions with ReLU through the given channels."""
-    steps: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        steps += [nn.Conv3d(before, after, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
-    return nn.Sequential(*steps)

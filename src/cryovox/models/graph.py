@@ -8,7 +8,9 @@ no gradient; the mean of equation 5 does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,10 +27,13 @@ class Graph:
         Mean feature of each cluster.
     assignment : (b, z, y, x) int64
         Cluster of each token.
+    extra
+        Named scalar losses of a graph that is learned.
     """
 
     nodes: Tensor
     assignment: Tensor
+    extra: dict[str, Tensor] = field(default_factory=dict)
 
 
 def kmeans_graph(features: Tensor, clusters: int, steps: int = 5) -> Graph:
@@ -55,7 +60,7 @@ def kmeans(points: Tensor, clusters: int, steps: int = 5) -> tuple[Tensor, Tenso
     centres : (b, k, c)
         The centres that the assignment was made with. A cluster without points keeps its centre.
     """
-    with torch.autocast(points.device.type, enabled=False):
+    with full_precision(points):
         points = points.to(torch.promote_types(points.dtype, torch.float32))
         centres = farthest_points(points, clusters)
         for _ in range(steps):
@@ -77,12 +82,18 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
 
 def cluster_means(points: Tensor, assignment: Tensor, fallback: Tensor) -> Tensor:
     """Average the points (b, n, c) of each cluster (equation 5); an empty one takes its *fallback*."""
-    with torch.autocast(points.device.type, enabled=False):
+    with full_precision(points):
         points = points.to(fallback.dtype)
         member = F.one_hot(assignment, fallback.shape[1]).to(points.dtype)
         size = member.sum(1)[..., None]
         means = member.transpose(1, 2) @ points / size.clamp(min=1)
         return torch.where(size > 0, means, fallback)
+
+
+def full_precision(like: Tensor) -> AbstractContextManager[Any]:
+    """Suspend autocast on the device of a tensor; the meta device, on which costs are counted, has none."""
+    kind = like.device.type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
 def _nearest(points: Tensor, centres: Tensor) -> Tensor:

@@ -13,9 +13,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import check_sides, he_init
-
-PRIOR = -2.19  # logit of 0.1: a heat map starts nearly empty (CenterNet)
+from cryovox.models.layers import PRIOR, check_sides, he_init
 
 
 class HeatmapUNet(nn.Module):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from itertools import pairwise
 from math import prod, sqrt
 
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+PRIOR = -2.19  # logit of 0.1: a heat map starts nearly empty (CenterNet)
 
 
 def check_sides(x: Tensor, stride: int) -> None:
@@ -28,3 +33,37 @@ def he_init(network: nn.Module) -> None:
             nn.init.normal_(module.weight, std=sqrt(2 / (module.in_channels * taps)))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def convolutions(*widths: int) -> nn.Sequential:
+    """Chain 3 x 3 x 3 convolutions with ReLU through the given channels."""
+    steps: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        steps += [nn.Conv3d(before, after, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
+    return nn.Sequential(*steps)
+
+
+class PooledStages(nn.ModuleList):
+    """Stages of two convolutions with ReLU and a pooling: the encoder of the networks of 2018."""
+
+    def __init__(self, in_channels: int, widths: Sequence[int]) -> None:
+        super().__init__(convolutions(a, b, b) for a, b in pairwise((in_channels, *widths)))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Pooled features ``s2``, ``s4``, ... of (b, c, z, y, x), named after their stride."""
+        features: dict[str, Tensor] = {}
+        for depth, stage in enumerate(self, start=1):
+            x = features[f"s{2**depth}"] = F.max_pool3d(stage(x), 2)
+        return features
+
+
+def conv_block(before: int, after: int, *, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+    """Convolution, batch normalisation, ReLU."""
+    conv = nn.Conv3d(before, after, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return [conv, nn.BatchNorm3d(after), nn.ReLU(inplace=True)]
+
+
+def choose(what: str, found: object, known: Collection[object]) -> None:
+    """Refuse a value that is not in the list."""
+    if found not in known:
+        raise ValueError(f"{what} {found!r} is none of {', '.join(map(str, known))}")

@@ -7,30 +7,29 @@ was decided here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from cryovox.models.decoders import LastLevel, MultiLevel
 from cryovox.models.graph import Graph, kmeans_graph
-from cryovox.models.layers import he_init
-from cryovox.models.p3da import P3DA
+from cryovox.models.graph_mincut import MinCut
+from cryovox.models.graph_spectral import spectral_graph
+from cryovox.models.layers import choose, conv_block, he_init
+from cryovox.models.positions import places, rotary, sinusoidal
 from cryovox.models.supervision import Supervision
 from cryovox.models.transformer import LAYER1, Layer
+from cryovox.models.unetr_decoder import UNETRDecoder
+from cryovox.models.view_masking import ViewReconstruction, hide
+from cryovox.models.views import VIEWS, turn
 
 SIDE = 32  # voxels along the cube; the position tables belong to it
-# Axes of a view, as (depth, row, column) out of (z, y, x): xy = (H, W, D), yz = (H, D, W) and
-# xz = (D, W, H) of section 4.2 with H = y, W = x, D = z. Each is its own inverse.
-VIEWS = {"xy": (0, 1, 2), "yz": (2, 1, 0), "xz": (1, 0, 2)}
 STRIDES = {2: (2, 1, 1), 4: (2, 2, 1), 8: (2, 2, 2), 16: (4, 2, 2)}  # of the context, per token side
-
-
-def turn(x: Tensor, view: str) -> Tensor:
-    """Transpose the last three axes into a view, or back out of it."""
-    lead = x.ndim - 3
-    return x.permute(*range(lead), *(lead + axis for axis in VIEWS[view]))
+GRAPHS = ("kmeans", "spectral", "mincut", "none")
+POSITIONS = ("per-view", "learned", "sinusoidal", "rotary")
+DECODERS = ("p3da", "mf", "mlp", "unetr")
 
 
 class MVGFormer(nn.Module):
@@ -45,13 +44,17 @@ class MVGFormer(nn.Module):
     token
         Voxels along a token: 2, 4, 8 or 16.
     clusters, graph
-        Nodes K of the visual graph; ``"kmeans"``, or ``"none"`` for plain self-attention.
+        Nodes K of the visual graph; ``"kmeans"``, ``"spectral"``, ``"mincut"``, or ``"none"`` for plain
+        self-attention.
     context
         Channels of the first two context blocks; the third has *dim*.
     layer1
         How the graph guides layer 1: ``"readout"``, ``"cross"`` or ``"prepend"``.
+    positions
+        ``"per-view"``, one learned table for each view (equation 6); or places in the cube, alike in all
+        views: ``"learned"``, ``"sinusoidal"`` or ``"rotary"``.
     decoder, width
-        ``"p3da"``, ``"mf"`` or ``"mlp"``, and the channels inside it.
+        ``"p3da"``, ``"mf"``, ``"mlp"`` or ``"unetr"``, and the channels inside it.
     levels
         Encoder depths that ``"mf"`` and ``"mlp"`` read.
     fusion
@@ -62,7 +65,14 @@ class MVGFormer(nn.Module):
         Share of the tokens hidden in one view, and whether that view is reconstructed in training.
     drop_path
         Chance that the last layer is skipped for a sample; earlier layers in proportion.
+    view_noise
+        Standard deviation of Gaussian noise on the voxels of a view, such as ``{"xz": 0.05}``, outside of
+        training: the permutation test of table 2. May be set on a trained network.
     """
+
+    waves: Tensor | None
+    turns: Tensor | None
+    order: Tensor | None
 
     stride = SIDE
     output_stride = 1
@@ -84,6 +94,7 @@ class MVGFormer(nn.Module):
         graph: str = "kmeans",
         context: Sequence[int] = (64, 128),
         layer1: str = "readout",
+        positions: str = "per-view",
         decoder: str = "p3da",
         width: int = 128,
         levels: int = 4,
@@ -92,43 +103,73 @@ class MVGFormer(nn.Module):
         mask_rate: float = 0.5,
         vsl: bool = True,
         drop_path: float = 0.1,
+        view_noise: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         choose("token", token, STRIDES)
-        choose("graph", graph, ("kmeans", "none"))
+        choose("graph", graph, GRAPHS)
         choose("layer1", layer1, LAYER1)
-        choose("decoder", decoder, ("p3da", "mf", "mlp"))
+        choose("positions", positions, POSITIONS)
+        choose("decoder", decoder, DECODERS)
         choose("fusion", fusion, ("sum", "norm-sum", "learned"))
         for view in views:
             choose("view", view, VIEWS)
+        for view in view_noise or ():
+            choose("view_noise", view, views)
         if dim % heads or not 0 < mask_rate < 1 or not views:
             raise ValueError("dim must be a multiple of heads, mask_rate inside (0, 1), views not empty")
         self.token, self.grid = token, SIDE // token
-        self.clusters = min(clusters, self.grid**3)
         self.views, self.fusion, self.mask_rate = tuple(views), fusion, mask_rate
         count, voxels = self.grid**3, in_channels * token**3
-        self.context = context_encoder(in_channels, (*context, dim), token) if graph == "kmeans" else None
-        self.guide = LAYER1[layer1]
+        self.view_noise = dict(view_noise or {})
+        self.graph, self.guide, self.clusters = graph, LAYER1[layer1], min(clusters, count)
+        self.context = None if graph == "none" else context_encoder(in_channels, (*context, dim), token)
         self.embed = nn.Linear(voxels, dim)
-        self.position = nn.Parameter(torch.empty(len(views), count, dim))
+        self._mark_places(positions, dim, heads)
         drops = (drop_path * depth / max(layers - 1, 1) for depth in range(layers))
         self.layers = nn.ModuleList(Layer(dim, heads, drop) for drop in drops)
-        levels = 1 if decoder == "p3da" else min(levels, layers)
+        levels = min(layers, {"p3da": 1, "unetr": token.bit_length() - 1}.get(decoder, levels))
         self.read = tuple(round(n * layers / levels) for n in range(1, levels + 1))
-        self.decoder: LastLevel | MultiLevel = (
-            LastLevel(dim, out_channels, width=width, grid=self.grid, scale=token)
-            if decoder == "p3da"
-            else MultiLevel(dim, out_channels, width=width, levels=levels, scale=token, mlp=decoder == "mlp")
-        )
+        self.decoder = self._decoder(decoder, in_channels, dim, out_channels, width, levels)
         self.weights = nn.Parameter(torch.ones(len(views))) if fusion == "learned" else None
         self.vsl = ViewReconstruction(dim, len(views), count, voxels) if vsl else None
+        self._draw_weights()
+        self.mincut = MinCut(dim, self.clusters) if graph == "mincut" else None
+
+    def _mark_places(self, positions: str, dim: int, heads: int) -> None:
+        """Learned tables, waves to add, or angles by which queries and keys are turned (fig. 9b)."""
+        where = places(self.grid, self.views)
+        tables = {"per-view": len(self.views), "learned": 1}.get(positions, 0)
+        self.position = nn.Parameter(torch.empty(tables, self.grid**3, dim)) if tables else None
+        waves = sinusoidal(where, dim) if positions == "sinusoidal" else None
+        turns = rotary(where, dim // heads) if positions == "rotary" else None
+        strides = torch.tensor([self.grid**2, self.grid, 1])
+        order = (where.long() * strides).sum(-1) if positions == "learned" else None
+        for name, value in {"waves": waves, "turns": turns, "order": order}.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def _decoder(
+        self, kind: str, in_channels: int, dim: int, out_channels: int, width: int, levels: int
+    ) -> LastLevel | MultiLevel | UNETRDecoder:
+        if kind == "p3da":
+            return LastLevel(dim, out_channels, width=width, grid=self.grid, scale=self.token)
+        if kind == "unetr":
+            if 2**levels < self.token:
+                needed = self.token.bit_length() - 1
+                raise ValueError(f"unetr needs at least {needed} layers for tokens of {self.token} voxels")
+            return UNETRDecoder(in_channels, dim, out_channels, width=width, steps=levels)
+        mlp = kind == "mlp"
+        return MultiLevel(dim, out_channels, width=width, levels=levels, scale=self.token, mlp=mlp)
+
+    def _draw_weights(self) -> None:
         he_init(self)
         for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):
             nn.init.trunc_normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)
         classify = self.decoder.classify
         nn.init.normal_(classify.weight, std=classify.in_channels**-0.5)  # far smaller, and species die
-        nn.init.trunc_normal_(self.position, std=0.02)
+        if self.position is not None:
+            nn.init.trunc_normal_(self.position, std=0.02)
 
     @property
     def names(self) -> list[str]:
@@ -138,68 +179,113 @@ class MVGFormer(nn.Module):
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Context ``fc`` and last features of each view, (b, c, g, g, g) along (z, y, x)."""
-        maps = self._maps(self._tokens(self._patches(x), x)[-1]).chunk(len(self.views))
         found = {} if self.context is None else {"fc": self.context(x)}
-        turned = (turn(m, view) for m, view in zip(maps, self.views, strict=True))
-        return found | dict(zip(self.names, turned, strict=True))
+        return found | self._turned(self._tokens(self._patches(x), self._graph(x))[-1])
+
+    def depths(self, x: Tensor) -> dict[str, Tensor]:
+        """Features of each view after every layer, ``xy/1`` and so on, (b, c, g, g, g) along (z, y, x)."""
+        every = range(1, len(self.layers) + 1)
+        found = self._tokens(self._patches(x), self._graph(x), depths=every)
+        by_depth = ((n, self._turned(tokens)) for n, tokens in zip(every, found, strict=True))
+        return {f"{name}/{n}": features for n, views in by_depth for name, features in views.items()}
+
+    def assignment(self, x: Tensor) -> Tensor | None:
+        """Node of the graph that each token belongs to, (b, g, g, g) along (z, y, x)."""
+        graph = self._graph(x)
+        return None if graph is None else turn(graph.assignment[: x.shape[0]], self.views[0])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._fuse(self._masks(self._tokens(self._patches(x), x)))
+        patches = self._patches(x)
+        return self._fuse(self._masks(self._tokens(patches, self._graph(x)), patches))
 
     def supervise(self, x: Tensor) -> Supervision:
         """Offer all terms of equation 9: a mask per view, their fusion and the reconstruction (VSL)."""
-        patches = self._patches(x)
+        patches, graph = self._patches(x), self._graph(x)
+        extra = {} if graph is None else dict(graph.extra)
         if self.vsl is None:
-            tokens, extra = self._tokens(patches, x), {}
+            tokens = self._tokens(patches, graph)
         else:
             view = int(torch.randint(len(self.views), (), device=x.device))
             hidden = hide(x.shape[0], self.grid**3, self.mask_rate, x.device)
-            tokens = self._tokens(patches, x, view, hidden)
-            extra = {"vsl": self._reconstruction(tokens[-1], patches, view, hidden)}
-        masks = self._masks(tokens)
-        return Supervision(dict(zip(self.names, masks, strict=True)) | {"fused": self._fuse(masks)}, extra)
+            tokens = self._tokens(patches, graph, view, hidden)
+            extra["vsl"] = self._reconstruction(tokens[-1], patches, view, hidden)
+        masks = self._masks(tokens, patches)
+        logits = dict(zip(self.names, masks, strict=True)) | {"fused": self._fuse(masks)}
+        return Supervision(logits, extra, self._turned(tokens[-1]))
 
     def _patches(self, x: Tensor) -> Tensor:
         """Cut each view into flattened tokens: (v, b, n, voxels)."""
         if tuple(x.shape[2:]) != 3 * (SIDE,):
             sides = tuple(x.shape[2:])
             raise ValueError(f"sides {sides} do not fit; pad to or cut tiles of {(SIDE, SIDE, SIDE)} voxels")
-        views = torch.stack([turn(x, view) for view in self.views])
+        views = torch.stack([self._seen(turn(x, view), view) for view in self.views])
         p = self.token
         return rearrange(views, "v b c (z p) (y q) (x r) -> v b (z y x) (c p q r)", p=p, q=p, r=p)
 
+    def _seen(self, cube: Tensor, view: str) -> Tensor:
+        sigma = 0.0 if self.training else self.view_noise.get(view, 0.0)
+        return cube + sigma * torch.randn_like(cube) if sigma else cube
+
     def _tokens(
-        self, patches: Tensor, x: Tensor, view: int = 0, hidden: Tensor | None = None
+        self,
+        patches: Tensor,
+        graph: Graph | None,
+        view: int = 0,
+        hidden: Tensor | None = None,
+        depths: Collection[int] = (),
     ) -> list[Tensor]:
         """Run the shared encoder over all views at once; features (v * b, n, c) of the depths to read."""
         tokens = self.embed(patches)
         if self.vsl is not None and hidden is not None:
             masked = torch.where(hidden[..., None], self.vsl.hidden.to(tokens.dtype), tokens[view])
             tokens = torch.stack([*tokens[:view], masked, *tokens[view + 1 :]])
-        tokens = (tokens + self.position[:, None]).flatten(0, 1)
-        graph = self._graph(x)
+        tokens = self._placed(tokens).flatten(0, 1)
+        turns = None if self.turns is None else self.turns.repeat_interleave(patches.shape[1], 0)
         found = []
         for depth, layer in enumerate(self.layers, start=1):
-            tokens = layer(tokens, self.guide, graph) if depth == 1 else layer(tokens)
-            if depth in self.read:
+            guides = (self.guide, graph) if depth == 1 else (None, None)
+            tokens = layer(tokens, *guides, turns)
+            if depth in (depths or self.read):
                 found.append(tokens[:, -(self.grid**3) :])
         return found
+
+    def _placed(self, tokens: Tensor) -> Tensor:
+        """Add the positions to tokens (v, b, n, c), where they are not turned instead."""
+        table = self.waves if self.position is None else self.position
+        if table is None:
+            return tokens
+        return tokens + (table if self.order is None else table[0, self.order])[:, None]
 
     def _graph(self, x: Tensor) -> Graph | None:
         """Build the visual graph (4.1) once and turn its assignment into each view."""
         if self.context is None:
             return None
-        graph = kmeans_graph(self.context(x), self.clusters)
+        features = self.context(x)
+        if self.mincut is not None:
+            graph = self.mincut(features)
+        else:
+            cluster = spectral_graph if self.graph == "spectral" else kmeans_graph
+            graph = cluster(features, self.clusters)
         turned = torch.cat([turn(graph.assignment, view) for view in self.views])
-        return Graph(graph.nodes.repeat(len(self.views), 1, 1), turned)
+        return Graph(graph.nodes.repeat(len(self.views), 1, 1), turned, graph.extra)
 
     def _maps(self, tokens: Tensor) -> Tensor:
         g = self.grid
         return rearrange(tokens, "b (z y x) c -> b c z y x", z=g, y=g, x=g)
 
-    def _masks(self, tokens: list[Tensor]) -> list[Tensor]:
+    def _turned(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Features of each view as maps along the axes of the input."""
+        maps = self._maps(tokens).chunk(len(self.views))
+        return {n: turn(m, view) for n, m, view in zip(self.names, maps, self.views, strict=True)}
+
+    def _masks(self, tokens: list[Tensor], patches: Tensor) -> list[Tensor]:
         """Decode and rearrange into the axes of the input: logits (b, k, z, y, x) per view."""
-        logits = self.decoder([self._maps(level) for level in tokens]).chunk(len(self.views))
+        maps = [self._maps(level) for level in tokens]
+        if isinstance(self.decoder, UNETRDecoder):
+            sizes = {"z": self.grid, "y": self.grid, "p": self.token, "q": self.token, "r": self.token}
+            cut = "v b (z y x) (c p q r) -> (v b) c (z p) (y q) (x r)"
+            maps = [rearrange(patches, cut, **sizes), *maps]
+        logits = self.decoder(maps).chunk(len(self.views))
         return [turn(mask, view) for mask, view in zip(logits, self.views, strict=True)]
 
     def _fuse(self, masks: list[Tensor]) -> Tensor:
@@ -220,69 +306,6 @@ class MVGFormer(nn.Module):
         return (error * hidden).sum() / hidden.sum()
 
 
-class ViewReconstruction(nn.Module):
-    """The light decoder of view-masked self-supervision (4.4): hidden tokens from the other views."""
-
-    def __init__(
-        self, dim: int, views: int, count: int, voxels: int, width: int = 128, layers: int = 2, heads: int = 4
-    ) -> None:
-        super().__init__()
-        self.hidden = nn.Parameter(torch.zeros(dim))  # stands for a hidden token in the encoder
-        self.blank = nn.Parameter(torch.zeros(width))  # and here
-        self.position = nn.Parameter(torch.empty(views, count, width))
-        self.own = nn.Linear(dim, width)
-        self.other = nn.Linear(dim, width) if views > 1 else None
-        self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, voxels))
-        for parameter in (self.hidden, self.blank, self.position):
-            nn.init.trunc_normal_(parameter, std=0.02)
-
-    def forward(self, own: Tensor, others: list[Tensor], hidden: Tensor, view: int) -> Tensor:
-        """Voxels (b, n, voxels) from features (b, n, c), all along the axes of the hidden view."""
-        visible = self.own(own)
-        x = torch.where(hidden[..., None], self.blank.to(visible.dtype), visible) + self.position[view]
-        if self.other is not None:
-            x = x + self.other(torch.stack(others).mean(0))
-        for layer in self.layers:
-            x = layer(x)
-        return self.head(x)
-
-
-class LastLevel(P3DA):
-    """P3DA on the deepest features."""
-
-    def forward(self, features: list[Tensor]) -> Tensor:  # type: ignore[override]
-        return super().forward(features[-1])
-
-
-class MultiLevel(nn.Module):
-    """Decoders ``mf`` (4.3.1) and ``mlp``: one block per encoder depth, concatenated, classified.
-
-    The classifier mixes channels only, so it stands before the enlargement, which gives the same.
-    """
-
-    def __init__(
-        self, dim: int, out_channels: int, *, width: int, levels: int, scale: int, mlp: bool = False
-    ) -> None:
-        super().__init__()
-        self.scale = scale
-        blocks = [
-            nn.Conv3d(dim, width, kernel_size=1)
-            if mlp
-            else nn.Sequential(*conv_block(dim, width), *conv_block(width, width))
-            for _ in range(levels)
-        ]
-        self.blocks = nn.ModuleList(blocks)
-        self.mix = nn.Sequential(*conv_block(levels * width, width, kernel=1)) if mlp else nn.Identity()
-        self.classify = nn.Conv3d(width if mlp else levels * width, out_channels, kernel_size=1)
-
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """From maps (b, c, n, n, n) of each depth to logits (b, k, side, side, side)."""
-        levels = [block(f) for block, f in zip(self.blocks, features, strict=True)]
-        logits = self.classify(self.mix(torch.cat(levels, 1)))
-        return F.interpolate(logits, scale_factor=self.scale, mode="trilinear", align_corners=False)
-
-
 def context_encoder(in_channels: int, widths: Sequence[int], token: int) -> nn.Sequential:
     """Three convolution blocks from voxels to one feature per token (4.1)."""
     steps, before = [], in_channels
@@ -290,21 +313,3 @@ def context_encoder(in_channels: int, widths: Sequence[int], token: int) -> nn.S
         steps += conv_block(before, width, stride=stride)
         before = width
     return nn.Sequential(*steps)
-
-
-def conv_block(before: int, after: int, *, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
-    """Convolution, batch normalisation, ReLU."""
-    conv = nn.Conv3d(before, after, kernel, stride=stride, padding=kernel // 2, bias=False)
-    return [conv, nn.BatchNorm3d(after), nn.ReLU(inplace=True)]
-
-
-def hide(batch: int, tokens: int, rate: float, device: torch.device) -> Tensor:
-    """Choose the tokens to hide: (b, n) bool, the same number in each sample."""
-    order = torch.rand(batch, tokens, device=device).argsort(1)
-    return order < max(round(rate * tokens), 1)
-
-
-def choose(what: str, found: object, known: Collection[object]) -> None:
-    """Refuse a value that is not in the list."""
-    if found not in known:
-        raise ValueError(f"{what} {found!r} is none of {', '.join(map(str, known))}")

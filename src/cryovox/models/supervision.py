@@ -18,10 +18,13 @@ class Supervision:
         ``"main"`` or ``"fused"`` is what the network predicts with.
     extra
         Named scalar losses of the network's own.
+    features
+        Named last features (b, c, z', y', x'), along the axes of the input, for losses on them.
     """
 
     logits: dict[str, Tensor]
     extra: dict[str, Tensor] = field(default_factory=dict)
+    features: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def prediction(self) -> Tensor:

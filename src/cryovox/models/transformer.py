@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cryovox.models.graph import Graph
+from cryovox.models.positions import rotate
 
 
 class Layer(nn.Module):
@@ -27,10 +28,16 @@ class Layer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
         self.drop = drop
 
-    def forward(self, x: Tensor, guide: Guide | None = None, graph: Graph | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        guide: Guide | None = None,
+        graph: Graph | None = None,
+        turns: Tensor | None = None,
+    ) -> Tensor:
         if guide is None or graph is None:
             y = self.norm1(x)
-            x = x + self._dropped(self.attention(y, y))
+            x = x + self._dropped(self.attention(y, y, turns))
         else:
             x = guide(self, x, graph)
         return x + self._dropped(self.mlp(self.norm2(x)))
@@ -44,7 +51,10 @@ class Layer(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of *query* (b, m, c) over *memory* (b, n, c)."""
+    """Multi-head attention of *query* (b, m, c) over *memory* (b, n, c).
+
+    Where both have places, queries and keys may be turned by `positions.rotary` angles (b, n, p).
+    """
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -52,9 +62,11 @@ class Attention(nn.Module):
         self.query, self.memory = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, query: Tensor, memory: Tensor) -> Tensor:
+    def forward(self, query: Tensor, memory: Tensor, turns: Tensor | None = None) -> Tensor:
         q = rearrange(self.query(query), "b n (h d) -> b h n d", h=self.heads)
         k, v = rearrange(self.memory(memory), "b n (two h d) -> two b h n d", two=2, h=self.heads)
+        if turns is not None:
+            q, k = rotate(q, turns), rotate(k, turns)
         mixed = F.scaled_dot_product_attention(q, k, v)
         return self.out(rearrange(mixed, "b h n d -> b n (h d)"))
 

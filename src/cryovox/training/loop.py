@@ -32,10 +32,12 @@ class LoopConfig(Config):
     """Patches per step (on each device)."""
     accumulate: int = Field(1, ge=1)
     """Batches whose gradients are summed before the weights move."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """What moves the weights; `sgd` has Nesterov momentum 0.9."""
     lr: float = Field(1e-3, gt=0)
     """Learning rate at its height."""
     weight_decay: float = Field(1e-4, ge=0)
-    """Decoupled weight decay (AdamW)."""
+    """Weight decay; `adamw` decouples it from the gradient."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     """Learning rate over time: half a cosine, or a tenth at every half of the training (the
     MVGFormer recipe), or constant."""
@@ -49,7 +51,8 @@ class LoopConfig(Config):
     """Steps between validations on the held-out regions."""
     patience: int = Field(20, ge=1)
     """Validations without a better score after which training stops."""
-
+    save_every: float = Field(120.0, gt=0)
+    """Seconds between states that an interrupted training goes on from, beside those of validations."""
     keep: Literal["best", "last"] = "best"
     """Weights to keep: those of the best validation, or the last where few annotations make the
     validation a lottery."""
@@ -117,10 +120,11 @@ def fit(  # noqa: PLR0913
         What was done in all.
     """
     weights = [p for p in strategy.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=config.lr, weight_decay=config.weight_decay)
+    optimizer = _optimizer(weights, config)
     wrapped, optimizer = fabric.setup(strategy, optimizer)
     now = load_state(folder, strategy, optimizer) or Progress()
     began = time.monotonic() - now.seconds
+    saved = now.seconds
     while not _finished(now, config):
         _set_rate(optimizer, config, now)
         torch.manual_seed(hash_seed(seed, now.step, fabric.global_rank))
@@ -136,7 +140,20 @@ def fit(  # noqa: PLR0913
             if fabric.global_rank == 0:
                 save_state(folder, strategy, optimizer, now)
             fabric.barrier()
+            saved = now.seconds
+        elif fabric.global_rank == 0 and now.seconds - saved > config.save_every:
+            save_state(folder, strategy, optimizer, now)
+            saved = now.seconds
     return now
+
+
+def _optimizer(weights: list[nn.Parameter], config: LoopConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            weights, config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
+        )
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(weights, config.lr, weight_decay=config.weight_decay)
 
 
 def _elapsed(began: float, config: LoopConfig, fabric: Fabric) -> float:

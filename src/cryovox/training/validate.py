@@ -48,12 +48,13 @@ def validate(
     scored = [_score(network, region, tiles, spec) for region in regions]
     species = regions[0].species
     if spec.kind == "heatmap":
-        return _summary(_heatmap_rows(scored, species))
+        return summary(heatmap_rows(scored, species))
     rows = _mask_rows(scored, species)
-    return _summary(rows)
+    return summary(rows)
 
 
-def _summary(rows: Mapping[str, float]) -> dict[str, float]:
+def summary(rows: Mapping[str, float]) -> dict[str, float]:
+    """Put the mean of the rows called ``judge`` in their place, as ``score``."""
     judged = [value for name, value in rows.items() if name.startswith("judge/")]
     kept = {name: value for name, value in rows.items() if not name.startswith("judge/")}
     return {"score": float(np.mean(judged)) if judged else 0.0, **kept}
@@ -98,7 +99,8 @@ def _joined(lists: list[Particles]) -> Particles:
     ).sorted()
 
 
-def _heatmap_rows(scored: list[Scored], species: tuple[Species, ...]) -> dict[str, float]:
+def heatmap_rows(scored: list[Scored], species: tuple[Species, ...]) -> dict[str, float]:
+    """F1 where annotation is exhaustive, recall at a budget where it is not, by species."""
     found = _joined([candidates(s, FLOOR) for s in scored])
     truth = _joined([s.source.truth() for s in scored])
     rows: dict[str, float] = {}

@@ -17,8 +17,9 @@ from cryovox.simulate.phantom import PhantomConfig
 from cryovox.training.loop import LoopConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.find import find
+from cryovox.workflows.network import NetworkConfig
 from cryovox.workflows.phantoms import write_phantoms
-from cryovox.workflows.train import NetworkConfig, TrainConfig, train_supervised
+from cryovox.workflows.train import TrainConfig, train_supervised
 
 Told = Callable[[str, float, str], None]
 

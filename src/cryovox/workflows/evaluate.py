@@ -12,10 +12,11 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.formats import dataset as dataset_files
-from cryovox.formats import is_particles, mrc, read_labels, read_particles, read_volume
+from cryovox.formats import is_particles, mrc, read_labels, read_particles, read_volume, subtomograms
 from cryovox.metrics import czii, shrec
 from cryovox.metrics.evaluation import evaluate_particles
 from cryovox.metrics.segmentation import evaluate_labels
+from cryovox.metrics.subtomograms import evaluate_masks
 from cryovox.metrics.table import Row
 from cryovox.workflows.inputs import expand, frame
 
@@ -66,7 +67,9 @@ def evaluate_particle_files(
 
 
 def evaluate_label_files(found: Path, truth: Path, dataset: Path | None = None) -> list[Row]:
-    """One tidy table for label maps, or folders of them with equal names."""
+    """One tidy table for label maps, folders of them with equal names, or subtomogram sets."""
+    if subtomograms.is_set(found) or subtomograms.is_set(truth):
+        return _evaluate_sets(found, truth)
     species = _species(dataset)
     maps = [{n: _labels(p, species) for n, p in expand([folder]).items()} for folder in (found, truth)]
     picks, true = maps
@@ -78,6 +81,24 @@ def evaluate_label_files(found: Path, truth: Path, dataset: Path | None = None) 
             found, f"has no label map called {missing[0]}", "names must agree with those of the truth"
         )
     return evaluate_labels({n: picks[n] for n in true}, true)
+
+
+def _evaluate_sets(found: Path, truth: Path) -> list[Row]:
+    """Both are sets with masks of the same subtomograms, in the same order."""
+    ours, theirs = subtomograms.read(found), subtomograms.read(truth)
+    for path, one in ((found, ours), (truth, theirs)):
+        if one.masks is None:
+            raise RequestError(path, "holds no masks", "name a set that `cryovox segment` or `extract` wrote")
+    assert ours.masks is not None
+    assert theirs.masks is not None
+    if ours.masks.shape != theirs.masks.shape:
+        told = f"masks of shape {ours.masks.shape}, those of {truth.name} have {theirs.masks.shape}"
+        raise RequestError(found, told, "compare labels of the same set")
+    if not np.allclose(ours.particles.positions, theirs.particles.positions, atol=theirs.voxel_size):
+        told = f"its subtomograms are not those of {truth.name}"
+        raise RequestError(found, told, "compare labels of the same set")
+    masks = np.asarray(ours.masks[:]), np.asarray(theirs.masks[:])
+    return evaluate_masks(*masks, ours.species, theirs.species)
 
 
 def _labels(path: Path, species: tuple[Species, ...]) -> LabelMap:

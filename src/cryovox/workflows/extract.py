@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from cryovox.core.errors import RequestError
+from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_labels, read_particles, read_volume, subtomograms
 
 ENDINGS = (".zarr", *subtomograms.HDF5)
@@ -18,6 +20,7 @@ def extract(
     *,
     voxel_size: float | None = None,
     labels: Path | None = None,
+    dataset: Path | None = None,
     pad: bool = False,
 ) -> tuple[int, int]:
     """Write a subtomogram set; gives how many were written and how many left out at the border.
@@ -30,11 +33,15 @@ def extract(
         Edge in voxels.
     out
         `NAME.zarr` or `NAME.h5`.
+    dataset
+        Names, labels and radii of the species, to be kept with the set.
     """
     if out.suffix.lower() not in ENDINGS:
         raise RequestError(out, "does not say its format", f"let the name end in {' or '.join(ENDINGS)}")
     volume = read_volume(tomogram, voxel_size)
     found = read_particles(particles, tomogram=volume)
-    masks = None if labels is None else read_labels(labels, voxel_size=volume.voxel_size)
-    wrote = subtomograms.extract(volume, found, box, out, masks=masks, border="pad" if pad else "skip")
+    species = () if dataset is None else dataset_files.read(dataset).species
+    masks = None if labels is None else read_labels(labels, species, voxel_size=volume.voxel_size)
+    border: Literal["skip", "pad"] = "pad" if pad else "skip"
+    wrote = subtomograms.extract(volume, found, box, out, masks=masks, border=border, species=species)
     return wrote, len(found) - wrote

@@ -76,11 +76,7 @@ class Prepared:
 def prepare(path: Path, card: Card, voxel_size: float | None, contrast: Contrast) -> Prepared:
     """Open a tomogram and make sure that the model can be asked about it."""
     volume = read_volume(path, voxel_size)
-    off = abs(volume.voxel_size / card.voxel_size - 1)
-    if off > 0.1:
-        told = f"has voxels of {volume.voxel_size:g} Å, the model was trained at {card.voxel_size:g} Å"
-        remedy = f"bring it there with `cryovox convert {path} OUT.mrc --resample {card.voxel_size:g}`"
-        raise RequestError(path, told, remedy)
+    off = check_voxel_size(path, volume.voxel_size, card)
     moments = statistics(volume.data)
     if moments.not_finite:
         told = f"holds {moments.not_finite} values that are NaN or infinite"
@@ -95,6 +91,16 @@ def prepare(path: Path, card: Card, voxel_size: float | None, contrast: Contrast
     return Prepared(
         path, volume, Normalisation(moments.mean, moments.std, sign_of(settled)), settled, tuple(notes)
     )
+
+
+def check_voxel_size(path: Path, voxel_size: float, card: Card) -> float:
+    """How far voxels are from those of the training, as a share; refused above a tenth."""
+    off = abs(voxel_size / card.voxel_size - 1)
+    if off > 0.1:
+        told = f"has voxels of {voxel_size:g} Å, the model was trained at {card.voxel_size:g} Å"
+        remedy = f"bring it there with `cryovox convert TOMOGRAM OUT.mrc --resample {card.voxel_size:g}`"
+        raise RequestError(path, told, remedy)
+    return off
 
 
 def _settle_contrast(volume: Volume, card: Card, wanted: Contrast) -> tuple[Contrast, list[str]]:

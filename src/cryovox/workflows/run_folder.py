@@ -40,7 +40,7 @@ def prepare_folder(out: Path, config: str, inputs: dict[str, Any], overwrite: bo
     config
         Settings as YAML.
     inputs
-        What :func:`fingerprint` gives.
+        What the training is made from, in JSON, such as :func:`fingerprint` gives.
     overwrite
         Remove what another run left.
     """
@@ -53,7 +53,7 @@ def prepare_folder(out: Path, config: str, inputs: dict[str, Any], overwrite: bo
             discard(out / name)
     elif manifest.exists():
         noted = json.loads(manifest.read_text(encoding="utf-8")).get("inputs")
-        if isinstance(noted, dict) and "entries" in noted and noted != inputs:
+        if isinstance(noted, dict) and noted != inputs:
             raise RequestError(manifest, "tells of a run on other data", ANEW)
     with replacing(out / "config.yaml") as beside:
         beside.write_text(config, encoding="utf-8")

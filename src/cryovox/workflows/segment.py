@@ -201,7 +201,8 @@ def write_scores(
 def write_label_map(found: ScoreMap, volume: Volume, path: Path) -> None:
     """Write the species of every voxel: the likeliest for masks, balls around picks for heatmaps."""
     if found.kind == "heatmap":
-        write_labels(path, LabelMap(_painted(found, volume), volume.voxel_size, found.species, volume.origin))
+        balls = painted(found, volume.voxel_size, volume.shape)
+        write_labels(path, LabelMap(balls, volume.voxel_size, found.species, volume.origin))
         return
     values = np.array([0, *(s.label for s in found.species)], dtype=np.uint8)
     with mrc.create(
@@ -217,9 +218,10 @@ def _label_type(species: tuple[Species, ...]) -> str:
     return "int8" if max(s.label for s in species) <= 127 else "uint16"
 
 
-def _painted(found: ScoreMap, volume: Volume) -> NDArray[np.uint8]:
+def painted(found: ScoreMap, voxel_size: float, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Balls with the radii of the species around the picks of a heatmap."""
     picks = pick(found, PickConfig())
     of = {s.name: s for s in found.species}
     kinds = [of[name] for name in picks.species]
-    radii = [s.radius / volume.voxel_size for s in kinds]
-    return ball_labels(picks.positions / volume.voxel_size, [s.label for s in kinds], radii, volume.shape)
+    radii = [s.radius / voxel_size for s in kinds]
+    return ball_labels(picks.positions / voxel_size, [s.label for s in kinds], radii, shape)

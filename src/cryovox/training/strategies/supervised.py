@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Literal, final
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
-from cryovox.models.supervision import supervise
+from cryovox.models.parts import hold_statistics
+from cryovox.models.supervision import Supervision, supervise
 from cryovox.training.ema import follow, twin
-from cryovox.training.losses import HEATMAP_LOSSES, MASK_LOSSES, heatmap_hidden, mask_hidden
+from cryovox.training.losses import HEATMAP_LOSSES, MASK_LOSSES, contrastive, heatmap_hidden, mask_hidden
 from cryovox.training.strategy import Strategy
 
 OWN_LOSS = {
@@ -27,8 +29,16 @@ OWN_LOSS = {
 class SupervisedConfig(Config):
     """What is minimised, and which weights are kept."""
 
-    loss: Literal["auto", "ce", "dice", "ce+dice", "tversky", "focal-heatmap", "weighted-mse"] = "auto"
+    loss: Literal[
+        "auto", "ce", "dice", "ce+dice", "ce+boundary", "tversky", "focal-heatmap", "weighted-mse"
+    ] = "auto"
     """Loss; `auto` is the one of the network's source."""
+    contrastive: float = Field(0.0, ge=0)
+    """Weight of a supervised contrastive loss on the last features, for masks of networks that offer
+    these; 0 leaves it out."""
+    weights: dict[str, float] = Field({})
+    """Weights of terms of the loss by the names that metrics.csv gives them, 1 for the others; for
+    mvgformer xy, yz, xz, fused and vsl."""
     ema: float = Field(0.995, ge=0, lt=1)
     """Decay of the moving average of the weights that is validated and kept; 0 keeps the weights
     themselves."""
@@ -80,7 +90,24 @@ class Supervised(Strategy):
         if self.config.unknown == "pu" and not bool(given.known.all()):
             for name, logits in answer.logits.items():
                 terms[f"{name}-unknown"] = self.hidden(logits, given.target, given.known, self.config.hidden)
-        return terms | answer.extra
+        if self.config.contrastive:
+            terms["contrastive"] = self._contrast(answer, given)
+        return self._weighted(terms | answer.extra)
+
+    def _contrast(self, answer: Supervision, given: Batch) -> Tensor:
+        if self.heatmap or not answer.features:
+            told = "this network offers no features along with a mask"
+            raise RequestError("--contrastive", told, "leave it out, or train mvgformer")
+        features = torch.cat(list(answer.features.values()), 1)
+        return self.config.contrastive * contrastive(features, given.target, given.known)
+
+    def _weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        weights = self.config.weights
+        if unknown := sorted(set(weights) - set(terms) - {f"{name}-unknown" for name in terms}):
+            raise RequestError(
+                "--weights", f"no term is called {unknown[0]!r}", f"there are: {', '.join(terms)}"
+            )
+        return {name: weights.get(name, 1.0) * term for name, term in terms.items()}
 
     def after_step(self, step: int) -> None:
         if self.average is not None:
@@ -91,6 +118,7 @@ class Supervised(Strategy):
 
     def train(self, mode: bool = True) -> Supervised:
         super().train(mode)
+        hold_statistics(self.student)
         if self.average is not None:
             self.average.eval()
         return self

@@ -1,0 +1,20 @@
+"""Suites that compare networks as the papers do."""
+
+from __future__ import annotations
+
+from cryovox.core.registry import Registry
+
+SUITES = Registry(
+    "suite",
+    "cryovox.suites",
+    {
+        "ablations": "cryovox.benchmark.subtomograms:ABLATIONS",
+        "cost": "cryovox.benchmark.cost:COST",
+        "picking": "cryovox.benchmark.picking:PICKING",
+        "picking-zero-shot": "cryovox.benchmark.picking:ZERO_SHOT",
+        "subtomograms": "cryovox.benchmark.subtomograms:SUBTOMOGRAMS",
+        "tomograms": "cryovox.benchmark.tomograms:TOMOGRAMS",
+        "tomograms-pretrained": "cryovox.benchmark.tomograms:PRETRAINED",
+    },
+)
+"""Each row is an instance of `cryovox.benchmark.suite.Suite`; other packages add theirs by entry point."""

@@ -1,0 +1,157 @@
+"""Picking: ribosomes after training on their masks alone, and any particle after training elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Scores, Suite, Tier
+from cryovox.benchmark.tomograms import (
+    SCALES,
+    Scale,
+    floor,
+    found_objects,
+    nameless,
+    particles,
+    simulation,
+    stand_in,
+    without_noise,
+)
+from cryovox.benchmark.training import train
+from cryovox.core.dataset import Dataset
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles
+from cryovox.core.volume import LabelMap
+from cryovox.formats import dataset as dataset_files
+from cryovox.formats import write_labels
+from cryovox.metrics.evaluation import evaluate_particles
+from cryovox.metrics.table import ANY, POOLED
+from cryovox.simulate.presets import CZII, PRESETS
+from cryovox.simulate.tomogram import SimulationConfig
+from cryovox.workflows.devices import Device
+
+RIBOSOME = "ribosome"
+RIBOSOMES: dict[Tier, Scale] = {
+    "smoke": Scale((32, 64, 64), each=1, learned=1),
+    "cpu": Scale((96, 192, 192), each=6, learned=3),
+    "gpu": Scale((184, 630, 630), each=40, learned=6),
+}
+
+
+def phantom(scale: Scale) -> SimulationConfig:
+    """The preset `czii-phantom` in a smaller box."""
+    whole = PRESETS["czii-phantom"]
+    depth = 0.9 * scale.shape[0] * whole.scene.voxel_size
+    counts = dict.fromkeys(CZII, scale.each)
+    scene = whole.scene.model_copy(update={"shape": scale.shape, "slab": depth, "counts": counts})
+    return whole.model_copy(update={"scene": scene})
+
+
+class PickingSuite(Suite):
+    """Precision, recall and F1 of picks within the full radius (MVGFormer, 5.3).
+
+    Parameters
+    ----------
+    zero_shot
+        Learn from the stand-in of SHREC 2021 and find any particle of the phantom; else learn from
+        ribosome masks of the phantom and find ribosomes.
+    """
+
+    headlines = ("f1", "precision", "recall")
+    reference = "voxresnet"
+
+    def __init__(self, name: str, title: str, source: str, zero_shot: bool) -> None:
+        self.name, self.title, self.source, self.zero_shot = name, title, source, zero_shot
+
+    def plan(self, tier: Tier) -> Plan:
+        size = "paper" if tier == "gpu" else "s"
+        rows = [Contestant(n, n, size) for n in ("voxresnet", "deepfinder", "swift3d")]
+        rows += [
+            Contestant(f"mvgformer {d}", "mvgformer", size, {"decoder": d}) for d in ("mlp", "mf", "p3da")
+        ]
+        oracle = Contestant("oracle: voxresnet, no noise", "voxresnet", size, data="clean")
+        budget = {"smoke": Budget(steps=2), "cpu": Budget(time="5m"), "gpu": Budget(time="9m")}[tier]
+        return Plan((*rows, oracle)[: 1 if tier == "smoke" else None], (budget,), 1 if tier == "smoke" else 3)
+
+    def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
+        scale = RIBOSOMES[tier]
+        if data is None:
+            tests, facts = stand_in(folder / "phantom", phantom(scale), scale.learned, scale.tested)
+            facts["stand-in"] = "simulated: preset czii-phantom in a smaller box, built-in structures"
+        else:
+            tests, facts = dataset_files.read(data), {"folder": data.name}
+        if not tests.split("test"):
+            raise RequestError(data or folder, "has no entry with split: test", "say which to test on")
+        learned = tests if not self.zero_shot else self._elsewhere(folder, tier)
+        dataset_files.write(folder / "test", tests)
+        clean = without_noise(learned) if data is None else learned
+        if not self.zero_shot:
+            learned, clean = (only(d, RIBOSOME, folder / "masks") for d in (learned, clean))
+        dataset_files.write(folder / "train", learned)
+        dataset_files.write(folder / "clean", clean)
+        return facts
+
+    def _elsewhere(self, folder: Path, tier: Tier) -> Dataset:
+        scale = SCALES[tier]
+        return stand_in(folder / "simulated", simulation(scale), scale.learned, scale.tested)[0]
+
+    def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
+        model = train(job, folder / job.contestant.data, out, device)
+        tests = dataset_files.read(folder / "test")
+        if job.contestant.data == "clean":
+            tests = without_noise(tests)
+        return {self.told: self._judged(found_objects(tests, model, out, device), tests)}
+
+    @property
+    def told(self) -> str:
+        return "any particle" if self.zero_shot else "ribosomes"
+
+    def _judged(self, picks: Particles, tests: Dataset) -> dict[str, float]:
+        true = particles(tests)
+        if not self.zero_shot:
+            true = true.named(RIBOSOME)
+        radius = max(s.radius for s in tests.species if self.zero_shot or s.name == RIBOSOME)
+        rows = evaluate_particles(nameless(picks), nameless(true), radius)
+        kept = ("f1", "precision", "recall")
+        return {
+            str(r["metric"]): round(float(r["value"]), 5)
+            for r in rows
+            if r["tomogram"] == POOLED and r["species"] == ANY and r["metric"] in kept
+        }
+
+    def references(self, folder: Path) -> dict[str, Scores]:
+        tests = dataset_files.read(folder / "test")
+        name = None if self.zero_shot else RIBOSOME
+        return {"floor: blobs, told how many": {self.told: {"f1": floor(tests, name)}}}
+
+
+def only(found: Dataset, name: str, folder: Path) -> Dataset:
+    """The dataset with the masks of one species, written to *folder*; the others are background."""
+    species = [s for s in found.species if s.name == name]
+    if not species:
+        raise RequestError("dataset.yaml", f"has no species {name!r}", "this suite is about that species")
+    kept = species[0].model_copy(update={"label": 1})
+    entries = []
+    for entry in found.split("train"):
+        labels, _ = dataset_files.load_annotations(entry, found)
+        if labels is None:
+            raise RequestError(entry.name, "has no label map", "this suite learns from masks")
+        mask = LabelMap(
+            (np.asarray(labels.data) == species[0].label).astype(np.uint8), labels.voxel_size, (kept,)
+        )
+        write_labels(folder / f"{entry.name}.mrc", mask)
+        entries.append(entry.model_copy(update={"labels": folder / f"{entry.name}.mrc", "particles": None}))
+    return found.model_copy(update={"species": (kept,), "entries": tuple(entries)})
+
+
+PICKING = PickingSuite(
+    "picking", "Ribosomes after training on their masks alone", "MVGFormer, Table 5 (CZII)", zero_shot=False
+)
+ZERO_SHOT = PickingSuite(
+    "picking-zero-shot",
+    "Any particle of a phantom after training on another simulation",
+    "MVGFormer, Table 6 (trained on SHREC 2021, CZII)",
+    zero_shot=True,
+)

@@ -1,0 +1,161 @@
+"""Runs a suite: resumable, several trainings at a time, one result file for each."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from cryovox.benchmark import SUITES
+from cryovox.benchmark.suite import Job, Plan, Suite, Tier
+from cryovox.core.atomic import replacing, writable_folder
+from cryovox.core.errors import RequestError
+from cryovox.workflows.devices import Device
+from cryovox.workflows.manifest import versions
+
+Told = Callable[[int, int, str], None]
+"""Takes jobs done, jobs in all, and what was last done."""
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def run_suite(  # noqa: PLR0913 (what a run is)
+    name: str,
+    out: Path,
+    plan: Plan,
+    *,
+    tier: Tier = "cpu",
+    data: Path | None = None,
+    at_once: int = 1,
+    device: Device = "auto",
+    overwrite: bool = False,
+    command: str = "",
+    told: Told = lambda done, total, text: None,
+) -> dict[str, Any]:
+    """Train and score whatever has not been, and gather the result.
+
+    Parameters
+    ----------
+    name
+        Row of `SUITES`.
+    out
+        ``data/``, ``runs/JOB/`` and ``result.json`` go there.
+    plan
+        As the suite gives it for the tier, or shortened.
+    data
+        Folder of the true data; simulated stand-ins otherwise.
+    at_once
+        Trainings at a time, each on its share of the cores.
+    command
+        How it was asked for, to be kept with the result.
+
+    Returns
+    -------
+    dict
+        Settings, one row for each job, and the rows that need no training.
+    """
+    suite: Suite = SUITES[name]
+    writable_folder(out)
+    facts = _prepared(suite, out, tier, data, overwrite)
+    jobs = plan.jobs()
+    waiting = [job for job in jobs if overwrite or not _result(out, job).exists()]
+    told(len(jobs) - len(waiting), len(jobs), "")
+    for done, job in enumerate(_done(suite, waiting, out, at_once, device), len(jobs) - len(waiting) + 1):
+        told(done, len(jobs), job.name)
+    result = {
+        "command": command, "suite": name, "title": suite.title, "source": suite.source,
+        "tier": tier, "data": facts,
+        "headlines": suite.headlines, "reference": suite.reference, "plan": plan.to_dict(),
+        "versions": {k: v for k, v in versions().items() if k != "machine"}, "cores": os.cpu_count(),
+        "at_once": at_once, "device": device, "references": suite.references(out / "data"),
+        "runs": [json.loads(_result(out, job).read_text(encoding="utf-8")) for job in jobs],
+    }  # fmt: skip
+    _write(out / "result.json", result)
+    return result
+
+
+def _prepared(suite: Suite, out: Path, tier: Tier, data: Path | None, overwrite: bool) -> dict[str, Any]:
+    """Facts of the data, which are made once and belong to one tier."""
+    noted = out / "data.json"
+    asked = {"suite": suite.name, "tier": tier, "folder": None if data is None else data.name}
+    if noted.exists() and not overwrite:
+        known = json.loads(noted.read_text(encoding="utf-8"))
+        if known["asked"] != asked:
+            told = f"holds runs of {known['asked']}, not of {asked}"
+            raise RequestError(out, told, "name another folder, or add --overwrite")
+        return dict(known["facts"])
+    facts = suite.prepare(out / "data", tier, data)
+    _write(noted, {"asked": asked, "facts": facts})
+    return facts
+
+
+def _done(suite: Suite, jobs: list[Job], out: Path, at_once: int, device: Device) -> Iterator[Job]:
+    """Do the jobs, here or in so many processes; gives each when it is done."""
+    if at_once == 1:
+        for job in jobs:
+            _one(suite, job, out, device)
+            yield job
+        return
+    with (
+        _threads(max(1, (os.cpu_count() or 1) // at_once)),
+        ProcessPoolExecutor(at_once, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
+    ):
+        running = {pool.submit(_one, suite, job, out, device): job for job in jobs}
+        for future in as_completed(running):
+            future.result()
+            yield running[future]
+
+
+def _one(suite: Suite, job: Job, out: Path, device: Device) -> None:
+    """Train and score; a failure is a result too."""
+    folder = _result(out, job).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    row: dict[str, Any] = {
+        "contestant": job.contestant.name, "budget": job.budget.name, "seed": job.seed,
+    }  # fmt: skip
+    try:
+        row["scores"] = suite.run(job, out / "data", folder, device)
+        row |= _training(folder)
+    except Exception as error:
+        row["failed"] = f"{type(error).__name__}: {error}"
+        (folder / "failure.txt").write_text(traceback.format_exc(), encoding="utf-8")
+    _write(_result(out, job), row | {"seconds": round(time.monotonic() - began, 1)})
+
+
+def _training(folder: Path) -> dict[str, Any]:
+    """Steps and seconds of the training, as its run folder tells."""
+    noted = folder / "run" / "manifest.json"
+    if not noted.exists():
+        return {}
+    known = json.loads(noted.read_text(encoding="utf-8"))
+    return {"steps": known["steps"], "train_seconds": known["seconds"]}
+
+
+def _result(out: Path, job: Job) -> Path:
+    return out / "runs" / job.name / "result.json"
+
+
+def _write(path: Path, found: dict[str, Any]) -> None:
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _threads(each: int) -> Iterator[None]:
+    """Give processes that start in here so many threads."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, str(each)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value

@@ -1,0 +1,241 @@
+"""Subtomograms of one target among crowding neighbours: seen and unseen structures, several noises.
+
+One training over all noises serves two tables: the segmentation of simulated subtomograms (MVGFormer,
+Table 3, pooled IoU and Dice of the target) and the protocol of Liu et al. 2018 (mean IoU per sample,
+and structures that were not trained on). `ablations` trains variants of MVGFormer on the same data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Scores, Suite, Tier
+from cryovox.benchmark.training import train
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles, Species
+from cryovox.formats import subtomograms as files
+from cryovox.formats.subtomograms import Subtomograms
+from cryovox.metrics.subtomograms import evaluate_masks
+from cryovox.metrics.table import ANY
+from cryovox.simulate.subtomograms import SubtomogramConfig, write_set
+from cryovox.workflows.devices import Device
+from cryovox.workflows.templates import templates
+
+TARGET = Species(name="target", label=1, radius=60.0)
+SEEN = ("beta-galactosidase", "apo-ferritin", "p97", "rubisco", "thyroglobulin", "proteasome-20s",
+        "groel", "ribosome-70s")  # fmt: skip
+UNSEEN = ("hsp90", "tric", "ribosome-80s")
+NOISES = (float("inf"), 0.05, 0.03)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much data a tier has: species, and subtomograms of each at every noise."""
+
+    seen: tuple[str, ...] = SEEN
+    unseen: tuple[str, ...] = UNSEEN
+    learned: int = 40
+    tested: int = 12
+
+
+SCALES: dict[Tier, Scale] = {
+    "smoke": Scale(SEEN[:2], UNSEEN[:1], learned=2, tested=1),
+    "cpu": Scale(),
+    "gpu": Scale(learned=500, tested=50),
+}
+NETWORKS = (
+    "voxresnet", "deepfinder", "unet3d", "swin-unetr", "mednext", "swift3d", "u-clstm", "ssn3d-ed",
+    "fcn8", "edss3d",
+)  # fmt: skip
+
+
+def contestants(size: str) -> tuple[Contestant, ...]:
+    """Every network that is compared, and the best of them on data without noise."""
+    rows = [Contestant(name, name, size) for name in NETWORKS]
+    rows += [
+        Contestant(f"mvgformer {decoder}", "mvgformer", size, {"decoder": decoder})
+        for decoder in ("mlp", "mf", "p3da")
+    ]
+    return (*rows, Contestant("oracle: voxresnet, no noise", "voxresnet", size, data="clean"))
+
+
+def variants(size: str) -> tuple[Contestant, ...]:
+    """Rows of the ablations: MVGFormer with one thing changed."""
+    changed: dict[str, dict[str, Any]] = {
+        "mvgformer": {},
+        "no graph": {"graph": "none"},
+        "one view, xy": {"views": ["xy"]},
+        "tripled view, xy": {"views": ["xy", "xy", "xy"]},
+        "no VSL": {"vsl": False},
+        "decoder mf": {"decoder": "mf"},
+        "decoder mlp": {"decoder": "mlp"},
+    }
+    return tuple(Contestant(name, "mvgformer", size, options) for name, options in changed.items())
+
+
+class SubtomogramSuite(Suite):
+    """One target among neighbours, at several ratios of signal to noise."""
+
+    headlines = ("iou", "mean_iou_per_sample")
+
+    def __init__(self, name: str, title: str, source: str, reference: str, rows: Any) -> None:
+        self.name, self.title, self.source, self.reference, self.rows = name, title, source, reference, rows
+
+    def plan(self, tier: Tier) -> Plan:
+        if tier == "smoke":
+            return Plan(self.rows("s")[:2], (Budget(steps=2),), seeds=1)
+        if tier == "cpu":
+            return Plan(self.rows("s"), (Budget(time="4m"), Budget(steps=400)))
+        return Plan(self.rows("paper"), (Budget(time="8m"), Budget(steps=4000)))
+
+    def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
+        if data is not None:
+            return self._given(folder, data)
+        scale = SCALES[tier]
+        learned = [_simulated(folder, f"train-{snr}", scale.seen, snr, scale.learned, i)
+                   for i, snr in enumerate(NOISES)]  # fmt: skip
+        files.write(folder / "train.zarr", joined(learned))
+        files.write(folder / "clean.zarr", learned[0])
+        for kind, species, seed in (("seen", scale.seen, 100), ("unseen", scale.unseen, 200)):
+            for snr in NOISES:  # one seed, so that all noises show the same scenes
+                made = _simulated(folder, f"{kind}-{snr}", species, snr, scale.tested, seed)
+                files.write(folder / f"test-{kind}, SNR {snr:g}.zarr", made)
+        return {
+            "stand-in": "simulated by `cryovox simulate --preset subtomogram-50`'s recipe",
+            **asdict(scale),
+        }
+
+    def _given(self, folder: Path, data: Path) -> dict[str, Any]:
+        """Sets of the user: train.zarr and test*.zarr."""
+        tests = sorted(data.glob("test*.zarr"))
+        if not (data / "train.zarr").exists() or not tests:
+            told = "holds no train.zarr with one or more test-NAME.zarr"
+            raise RequestError(data, told, "see docs/how-to/datasets.md for the layout")
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in [data / "train.zarr", *tests]:
+            (folder / path.name).symlink_to(path.resolve())
+        return {"folder": data.name}
+
+    def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
+        from cryovox.workflows.sets import label_set
+
+        model = train(job, folder / f"{job.contestant.data}.zarr", out, device)
+        return {
+            condition: scores(label_set(model, test, device), masks(test))
+            for condition, test in _tests(folder)
+        }
+
+    def references(self, folder: Path) -> dict[str, Scores]:
+        floor = {c: scores(blobs(images(t)), masks(t)) for c, t in _tests(folder)}
+        return {"floor: threshold, no training": floor}
+
+
+def _tests(folder: Path) -> list[tuple[str, Subtomograms]]:
+    """Condition and set: seen structures first, then unseen, from no noise to much."""
+    found = sorted(folder.glob("test-*.zarr"), key=lambda p: (not p.stem.startswith("test-seen"), _snr(p)))
+    return [(p.stem.removeprefix("test-"), files.read(p)) for p in found]
+
+
+def _snr(path: Path) -> float:
+    return -float(path.stem.split()[-1]) if "SNR" in path.stem else 0.0
+
+
+def _simulated(
+    folder: Path, name: str, species: tuple[str, ...], snr: float, count: int, seed: int
+) -> Subtomograms:
+    """A set whose only label is the target, whatever its species."""
+    config = SubtomogramConfig(snr=snr)
+    path = folder / "simulated" / f"{name}.zarr"
+    write_set(path, templates(list(species), config.voxel_size, None, config.resolution), config, count, seed)
+    return targets(files.read(path))
+
+
+def targets(found: Subtomograms) -> Subtomograms:
+    """The same set with one species, the target."""
+    p = found.particles
+    renamed = Particles.of(p.positions, [TARGET.name] * len(p), rotations=p.rotations)
+    return replace(found, images=images(found), masks=masks(found), particles=renamed, species=(TARGET,))
+
+
+def masks(found: Subtomograms) -> NDArray[np.uint8]:
+    """Where the target is, (n, z, y, x)."""
+    if found.masks is None:
+        raise RequestError("the set", "has no masks to score with", "give a set that has them")
+    return (np.asarray(found.masks[:]) > 0).astype(np.uint8)
+
+
+def images(found: Subtomograms) -> NDArray[np.float32]:
+    """Grey values, (n, z, y, x)."""
+    if found.images is None:
+        raise RequestError("the set", "has no images", "give a set that has them")
+    return np.asarray(found.images[:])
+
+
+def joined(sets: list[Subtomograms]) -> Subtomograms:
+    """Several sets as one."""
+    lists = [s.particles for s in sets]
+    turns = np.concatenate([p.rotations for p in lists if p.rotations is not None])
+    return replace(
+        sets[0],
+        images=np.concatenate([images(s) for s in sets]),
+        masks=np.concatenate([s.masks for s in sets if s.masks is not None]),
+        particles=Particles.of(
+            np.concatenate([p.positions for p in lists]), [TARGET.name] * len(turns), rotations=turns
+        ),
+        corners=np.concatenate([s.corners for s in sets if s.corners is not None]),
+    )
+
+
+def scores(found: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
+    """Pooled IoU and Dice of the target, and the mean IoU per sample of 2018."""
+    rows = {r["metric"]: float(r["value"]) for r in evaluate_masks(found, truth) if r["species"] == ANY}
+    kept = ("iou", "dice", "mean_iou_per_sample")
+    return {metric: round(float(np.nan_to_num(rows[metric])), 5) for metric in kept}
+
+
+def blobs(cubes: NDArray[np.float32], sigma: float = 1.5, level: float = 1.5) -> NDArray[np.uint8]:
+    """What needs no training: the blob above a threshold that lies nearest to the centre.
+
+    Parameters
+    ----------
+    cubes : (n, z, y, x)
+        Bright particles.
+    sigma
+        Of the smoothing, in voxels.
+    level
+        Threshold in standard deviations above the mean of the smoothed cube.
+    """
+    out = np.zeros(cubes.shape, np.uint8)
+    for image, mask in zip(cubes, out, strict=True):
+        smooth = ndimage.gaussian_filter(image, sigma)
+        pieces, n = ndimage.label(smooth > smooth.mean() + level * smooth.std())
+        if not n:
+            continue
+        centre = (np.array(image.shape) - 1) / 2
+        middles = np.array(ndimage.center_of_mass(pieces > 0, pieces, range(1, n + 1)))
+        sizes = ndimage.sum_labels(pieces > 0, pieces, range(1, n + 1))
+        away = np.linalg.norm(middles - centre, axis=1) + np.where(sizes < sizes.max() / 4, 1e3, 0)
+        mask[pieces == 1 + int(away.argmin())] = 1
+    return out
+
+
+SUBTOMOGRAMS = SubtomogramSuite(
+    "subtomograms",
+    "Segmentation of simulated subtomograms, seen and unseen structures",
+    "MVGFormer, Table 3 (simulated); Liu et al. 2018 (unseen structures)",
+    "voxresnet",
+    contestants,
+)
+ABLATIONS = SubtomogramSuite(
+    "ablations",
+    "Ablations of MVGFormer on simulated subtomograms",
+    "MVGFormer, Tables 8-13 and Fig. 9, of which: graph, views, VSL, decoders",
+    "mvgformer",
+    variants,
+)

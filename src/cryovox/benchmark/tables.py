@@ -1,0 +1,129 @@
+"""From the rows of a suite to tables: mean, spread, and whether a difference is more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+LEVEL = 0.95
+
+
+def conditions(result: Mapping[str, Any]) -> list[str]:
+    """Conditions of a result, in the order in which they were scored."""
+    rows = [run["scores"] for run in result["runs"] if "scores" in run]
+    return list(dict.fromkeys(c for scores in [*rows, *result["references"].values()] for c in scores))
+
+
+def values(
+    result: Mapping[str, Any], contestant: str, budget: str, condition: str, metric: str
+) -> list[float]:
+    """One value for each seed that did not fail."""
+    return [
+        run["scores"][condition][metric]
+        for run in result["runs"]
+        if (run["contestant"], run["budget"]) == (contestant, budget)
+        and metric in run.get("scores", {}).get(condition, {})
+    ]
+
+
+def cell(found: Sequence[float]) -> str:
+    """Mean and standard deviation over the seeds."""
+    if not found:
+        return "failed"
+    spread = f" ± {np.std(found, ddof=1):.3f}" if len(found) > 1 else ""
+    return f"{np.mean(found):.3f}{spread}"
+
+
+def difference(found: Sequence[float], reference: Sequence[float]) -> tuple[float, float, float]:
+    """Mean difference and its Welch t interval over the seeds; NaN limits below two seeds each.
+
+    With three seeds the interval is wide: it says what a repetition with other seeds on the same
+    data would give, and nothing of other data.
+    """
+    a, b = np.asarray(found, dtype=float), np.asarray(reference, dtype=float)
+    mean = float(a.mean() - b.mean())
+    if min(len(a), len(b)) < 2:
+        return mean, float("nan"), float("nan")
+    parts = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
+    error = float(np.sqrt(parts.sum()))
+    if error == 0:
+        return mean, mean, mean
+    freedom = parts.sum() ** 2 / (parts**2 / np.array([len(a) - 1, len(b) - 1])).sum()
+    half = error * float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+    return mean, mean - half, mean + half
+
+
+def spread_tells(result: Mapping[str, Any], budget: str, condition: str, metric: str) -> bool:
+    """Whether the contestants lie further apart than one typical standard deviation over seeds."""
+    lists = [
+        found
+        for c in result["plan"]["contestants"]
+        if len(found := values(result, c["name"], budget, condition, metric)) > 1
+    ]
+    if len(lists) < 2:
+        return False
+    means: NDArray[np.float64] = np.array([np.mean(found) for found in lists])
+    typical = np.sqrt(np.mean([np.var(found, ddof=1) for found in lists]))
+    return bool(np.ptp(means) > typical)
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """All tables of a result: one for each metric and budget."""
+    budgets = dict.fromkeys(run["budget"] for run in result["runs"])
+    return "\n\n".join(_table(result, b, metric) for metric in result["headlines"] for b in budgets)
+
+
+def _table(result: Mapping[str, Any], budget: str, metric: str) -> str:
+    seen = [c for c in conditions(result) if _has(result, c, metric)]
+    against, seeds = result["reference"], result["plan"]["seeds"]
+    rows = [
+        [name, *(f"{scores[c][metric]:.3f}" if metric in scores.get(c, {}) else "" for c in seen), "", ""]
+        for name, scores in result["references"].items()
+    ]
+    base = _means(result, against, budget, seen, metric)
+    for contestant in result["plan"]["contestants"]:
+        name = contestant["name"]
+        cells = [cell(values(result, name, budget, c, metric)) for c in seen]
+        gap = "" if name == against else _gap(_means(result, name, budget, seen, metric), base)
+        rows.append([name, *cells, gap, _steps(result, name, budget)])
+    told = f"{metric}, mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}; budget {budget}"
+    return f"{told}:\n\n{grid(['', *seen, f'mean of all less {against} [95 %]', 'steps'], rows)}"
+
+
+def _has(result: Mapping[str, Any], condition: str, metric: str) -> bool:
+    return any(metric in run.get("scores", {}).get(condition, {}) for run in result["runs"])
+
+
+def _means(
+    result: Mapping[str, Any], name: str, budget: str, seen: Sequence[str], metric: str
+) -> list[float]:
+    """The mean over the conditions, one value for each seed."""
+    return np.mean([values(result, name, budget, c, metric) for c in seen], axis=0).tolist() if seen else []
+
+
+def _gap(own: Sequence[float], base: Sequence[float]) -> str:
+    if not own or not base:
+        return ""
+    mean, low, high = difference(own, base)
+    return f"{mean:+.3f}" if np.isnan(low) else f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _steps(result: Mapping[str, Any], name: str, budget: str) -> str:
+    found = [
+        run["steps"]
+        for run in result["runs"]
+        if (run["contestant"], run["budget"]) == (name, budget) and "steps" in run
+    ]
+    if not found:
+        return ""
+    return f"{min(found)}" if min(found) == max(found) else f"{min(found)}-{max(found)}"
+
+
+def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

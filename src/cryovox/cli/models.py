@@ -1,0 +1,52 @@
+"""`cryovox models`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from cryovox.cli.screen import check_json, table, write_json
+
+COLUMNS = ("network", "size", "answers with", "patch", "weights, M", "GFLOP a patch", "kFLOP a voxel")
+
+
+def models(model: Annotated[Path | None, tyro.conf.Positional] = None, /, *, json: Path | None = None) -> int:
+    """List the networks that can be trained and what each costs, or tell what a model file is.
+
+    GFLOP: operations to predict one patch with 16 output channels, in thousands of millions; a
+    multiplication with its addition counts as two.
+
+    Parameters
+    ----------
+    model
+        Model file.
+    json
+        File for the same in JSON.
+    """
+    check_json(json)
+    write_json(json, _networks() if model is None else _card(model))
+    return 0
+
+
+def _networks() -> list[dict[str, Any]]:
+    from cryovox.models.cost import cost_table
+
+    rows = cost_table()
+    print(table(COLUMNS, [_cells(row) for row in rows]))
+    return rows
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    names = [row[key] for key in ("network", "size", "kind", "patch")]
+    return [*names, row["parameters"] / 1e6, row["flops"] / 1e9, row["flops_per_voxel"] / 1e3]
+
+
+def _card(model: Path) -> dict[str, Any]:
+    from cryovox.core.config import to_yaml
+    from cryovox.models.card import read_card
+
+    card = read_card(model)
+    print(to_yaml(card), end="")
+    return card.model_dump(mode="json")

@@ -1,0 +1,71 @@
+"""Network over many subtomograms, a batch of them at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cryovox.core.intensity import Normalisation
+from cryovox.inference.stream import TilePlan, score, stream
+
+BATCH = 32
+"""Subtomograms that a network sees at once."""
+Scores = NDArray[np.float32]
+
+
+def score_cubes(
+    network: nn.Module, images: Any, tiles: TilePlan, batch: int = BATCH
+) -> Iterator[tuple[slice, Scores]]:
+    """Score subtomograms, each by itself.
+
+    Those that fit into a tile are seen whole, filled up with their mirror image where the network wants
+    larger sides; larger ones are scored as tomograms are.
+
+    Parameters
+    ----------
+    network
+        In eval mode, on its device.
+    images : (n, z, y, x)
+        Normalised; may be read lazily.
+
+    Yields
+    ------
+    which, scores : (b, k, z / stride, y / stride, x / stride) float32
+        Species only.
+    """
+    shape = images.shape[1:]
+    whole = max(shape) <= tiles.tile
+    sides = [_side(network, n, tiles.tile) for n in shape]
+    for start in range(0, images.shape[0], batch):
+        which = slice(start, min(start + batch, images.shape[0]))
+        part = np.asarray(images[which], np.float32)
+        if not whole:
+            yield which, np.stack([_tiled(network, image, tiles) for image in part])
+            continue
+        filled = np.pad(part, [(0, 0), *((0, m - n) for n, m in zip(shape, sides, strict=True))], "reflect")
+        z, y, x = (-(-n // tiles.stride) for n in shape)
+        yield which, score(network, torch.from_numpy(filled[:, None]), tiles)[:, :, :z, :y, :x]
+
+
+def classes(scores: Scores) -> NDArray[np.uint8]:
+    """The likeliest class of every voxel, 0 being background: (b, z, y, x) from (b, k, z, y, x)."""
+    background = 1 - scores.sum(axis=1, keepdims=True)
+    return np.concatenate([background, scores], axis=1).argmax(axis=1).astype(np.uint8)
+
+
+def _side(network: nn.Module, n: int, tile: int) -> int:
+    if getattr(network, "fixed_patch", False):
+        return tile
+    stride = int(getattr(network, "stride", 1))
+    return -(-n // stride) * stride
+
+
+def _tiled(network: nn.Module, image: Scores, tiles: TilePlan) -> Scores:
+    blocks: list[Scores] = []
+    stream(network, image, Normalisation(0.0, 1.0), tiles, lambda _, block: blocks.append(block.copy()))
+    return np.concatenate(blocks, axis=1)

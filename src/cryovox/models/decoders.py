@@ -1,0 +1,45 @@
+"""Decoders of MVGFormer (section 4.3), from maps of one grid to logits of every voxel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cryovox.models.layers import conv_block
+from cryovox.models.p3da import P3DA
+
+
+class LastLevel(P3DA):
+    """P3DA on the deepest features."""
+
+    def forward(self, features: list[Tensor]) -> Tensor:  # type: ignore[override]
+        return super().forward(features[-1])
+
+
+class MultiLevel(nn.Module):
+    """Decoders ``mf`` (4.3.1) and ``mlp``: one block per encoder depth, concatenated, classified.
+
+    The classifier mixes channels only, so it stands before the enlargement, which gives the same.
+    """
+
+    def __init__(
+        self, dim: int, out_channels: int, *, width: int, levels: int, scale: int, mlp: bool = False
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        blocks = [
+            nn.Conv3d(dim, width, kernel_size=1)
+            if mlp
+            else nn.Sequential(*conv_block(dim, width), *conv_block(width, width))
+            for _ in range(levels)
+        ]
+        self.blocks = nn.ModuleList(blocks)
+        self.mix = nn.Sequential(*conv_block(levels * width, width, kernel=1)) if mlp else nn.Identity()
+        self.classify = nn.Conv3d(width if mlp else levels * width, out_channels, kernel_size=1)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """From maps (b, c, n, n, n) of each depth to logits (b, k, side, side, side)."""
+        levels = [block(f) for block, f in zip(self.blocks, features, strict=True)]
+        logits = self.classify(self.mix(torch.cat(levels, 1)))
+        return F.interpolate(logits, scale_factor=self.scale, mode="trilinear", align_corners=False)

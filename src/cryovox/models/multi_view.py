@@ -1,0 +1,92 @@
+"""The multi-view perspective of MVGFormer (MVP, table 11) around any other network.
+
+H. Li et al., Knowledge-Based Systems 331 (2025) 114810: a volume and its two transpositions go
+through one network, the masks are turned back and added (equation 8), each mask and the sum are
+supervised (equation 9). MVGFormer tells the views apart by a position table for each; a network
+without such tables cannot, so here they share every weight. That, and going through the views one
+after the other, is our reconstruction: the paper says only that the strategy was deployed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cryovox.models import Facts, build
+from cryovox.models import options as named
+from cryovox.models.layers import choose
+from cryovox.models.supervision import Supervision, supervise
+from cryovox.models.views import VIEWS, turn
+
+
+class MultiView(nn.Module):
+    """One network on several views; sides, kind and activation are those of that network.
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        Channels of the input and of the logits, as the network inside counts them.
+    of, size, options
+        Row of the table of networks, its named size, and its options that differ from those.
+    views
+        Different names from `VIEWS`.
+    """
+
+    # of the network that is inside by default
+    stride = 16
+    output_stride = 1
+    activation = "softmax"
+    kind = "mask"
+    patch = 32
+    fixed_patch = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        of: str = "swift3d",
+        size: str = "s",
+        options: Mapping[str, Any] | None = None,
+        views: Sequence[str] = ("xy", "yz", "xz"),
+    ) -> None:
+        super().__init__()
+        for view in views:
+            choose("view", view, VIEWS)
+        if of == "multi-view" or not views or len(set(views)) < len(views):
+            raise ValueError("of must be another network, and views different ones")
+        self.network = build(of, named(of, size, **options or {}), in_channels, out_channels)
+        self.views = tuple(views)
+        for fact in fields(Facts):
+            setattr(self, fact.name, getattr(self.network, fact.name))
+
+    def encode(self, x: Tensor) -> dict[str, Tensor]:
+        """Features of each view, ``xy-NAME`` and so on, along the axes of the input."""
+        return {
+            f"{view}-{name}": turn(feature, view)
+            for view in self.views
+            for name, feature in self.network.encode(turn(x, view)).items()
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([turn(self.network(turn(x, view)), view) for view in self.views]).sum(0)
+
+    def supervise(self, x: Tensor) -> Supervision:
+        """Offer the logits of each view, their sum, and what the network offers besides on each."""
+        logits: dict[str, Tensor] = {}
+        besides: dict[str, Tensor] = {}
+        extra: dict[str, Tensor] = {}
+        for view in self.views:
+            offer = supervise(self.network, turn(x, view))
+            logits[view] = turn(offer.prediction, view)
+            besides |= {
+                f"{view}-{name}": turn(value, view)
+                for name, value in offer.logits.items()
+                if value is not offer.prediction
+            }
+            extra |= {f"{view}-{name}": value for name, value in offer.extra.items()}
+        return Supervision({**logits, "fused": torch.stack(list(logits.values())).sum(0), **besides}, extra)

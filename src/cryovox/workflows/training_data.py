@@ -1,0 +1,209 @@
+"""What a network learns from: annotated tomograms, subtomogram sets or a simulated stream."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from cryovox.core.config import Config
+from cryovox.core.dataset import Contrast
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Species
+from cryovox.data.augment import AugmentConfig
+from cryovox.data.patches import PatchConfig, TargetSpec
+from cryovox.data.sources import Source, hold_out, load_sources
+from cryovox.formats import dataset as dataset_files
+from cryovox.formats import subtomograms
+from cryovox.workflows.run_folder import fingerprint
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cryovox.data.cubes import Cubes
+    from cryovox.inference.stream import TilePlan
+
+STREAM = "stream:"
+
+
+class HeldOutConfig(Config):
+    """What is held out for validation where no entry of the dataset has the split `val`."""
+
+    held_out: float = Field(0.2, gt=0, lt=1)
+    """Share of the annotated particles of each region, cut off across its longer axis of y and x; or
+    of the subtomograms of a set, of every species alike."""
+
+
+class SetConfig(Config):
+    """How a subtomogram set is understood."""
+
+    set_contrast: Contrast = "auto"
+    """Whether particles are dark or bright in the subtomograms, where the set does not say."""
+    merge_species: bool = False
+    """Teach one species, called particle, whatever the set tells apart."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How batches are drawn.
+
+    Attributes
+    ----------
+    spec
+        What the network answers.
+    side
+        Edge of a patch in voxels.
+    batch
+        Patches per batch.
+    seed
+        Seed and rank.
+    device
+        Where what is simulated may be computed.
+    """
+
+    spec: TargetSpec
+    side: int
+    batch: int
+    patches: PatchConfig
+    varied: AugmentConfig
+    seed: tuple[int, int]
+    device: str = "cpu"
+
+
+class TrainingData(ABC):
+    """Data to learn from, and data to be judged by that is never learned from.
+
+    Attributes
+    ----------
+    name
+        Where it comes from, for the manifest.
+    species, voxel_size, contrast, normalisation
+        For the card of the model.
+    masked
+        Whether it can say of every voxel what it is.
+    """
+
+    name: str
+    species: tuple[Species, ...]
+    voxel_size: float
+    contrast: Literal["dark", "bright"]
+    normalisation: Literal["tomogram-zscore", "cube-zscore"] = "tomogram-zscore"
+    masked: bool = True
+
+    @abstractmethod
+    def inputs(self) -> dict[str, Any]:
+        """What it is made of, in JSON, with hashes in place of paths."""
+
+    @abstractmethod
+    def stream(self, draw: Draw) -> Any:
+        """Endless batches, with methods ``batch(number)`` and ``close()``."""
+
+    @abstractmethod
+    def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
+        """Metrics on what is held out, of which ``score`` decides."""
+
+    def check(self, spec: TargetSpec) -> None:
+        """Refuse data that cannot teach such answers."""
+        if spec.kind == "mask" and not self.masked:
+            told = "has no masks, which this network learns from"
+            raise RequestError(self.name, told, "cut it with `--labels`, or train heatmap-unet")
+
+    def side(self, network: Any) -> int:
+        """Edge of a patch that suits a network."""
+        return int(getattr(network, "patch", 32))
+
+
+class TomogramData(TrainingData):
+    """The entries of a `dataset.yaml`."""
+
+    def __init__(self, path: Path, held: HeldOutConfig) -> None:
+        self.name, self.dataset = str(path), dataset_files.read(path)
+        self.species, self.voxel_size = self.dataset.species, self.dataset.voxel_size
+        self.training = load_sources(self.dataset, self.dataset.split("train"))
+        if not self.training:
+            told = "has no entry with split: train"
+            raise RequestError("dataset.yaml", told, "add `entries:` to train on")
+        self.held: list[Source] = load_sources(self.dataset, self.dataset.split("val"))
+        if not self.held:
+            self.training, self.held = hold_out(self.training, held.held_out)
+        if not any(len(s.truth()) for s in self.training):
+            told = "no annotated particle lies in the training regions"
+            raise RequestError("dataset.yaml", told, "check boxes and picks")
+        self.contrast = "dark" if self.training[0].normalise.sign < 0 else "bright"
+
+    def inputs(self) -> dict[str, Any]:
+        return fingerprint(self.dataset)
+
+    def stream(self, draw: Draw) -> Any:
+        from cryovox.data.streams import PatchStream
+
+        return PatchStream(
+            self.training, draw.spec, draw.side, draw.batch, draw.patches, draw.varied, draw.seed
+        )
+
+    def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
+        from cryovox.training.validate import validate
+
+        return validate(network, self.held, spec, tiles)
+
+
+class SetData(TrainingData):
+    """Subtomograms, each normalised by itself.
+
+    Parameters
+    ----------
+    name
+        For the manifest.
+    training, held
+        To learn from and to be judged by.
+    """
+
+    normalisation = "cube-zscore"
+
+    def __init__(self, name: str, training: Cubes, held: Cubes) -> None:
+        self.name, self.training, self.held = name, training, held
+        self.species, self.voxel_size = training.species, training.voxel_size
+        self.contrast, self.masked = training.contrast, training.labels is not None
+
+    @classmethod
+    def read(cls, path: Path, held: HeldOutConfig, config: SetConfig) -> SetData:
+        """From a file, a share of which is held out."""
+        from cryovox.data.cubes import hold_out_cubes, load_cubes
+
+        found = subtomograms.read(path)
+        cubes = load_cubes(found, path, contrast=config.set_contrast, merge=config.merge_species)
+        return cls(str(path), *hold_out_cubes(cubes, held.held_out))
+
+    def inputs(self) -> dict[str, Any]:
+        return {"training": self.training.digest(), "held_out": self.held.digest()}
+
+    def stream(self, draw: Draw) -> Any:
+        from cryovox.data.cubes import CubeStream
+
+        return CubeStream(self.training, draw.spec, draw.side, draw.batch, draw.varied, draw.seed)
+
+    def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
+        from cryovox.training.validate_cubes import validate_cubes
+
+        return validate_cubes(network, self.held, spec, tiles)
+
+    def side(self, network: Any) -> int:
+        """The edge of the subtomograms, or the next larger one that the network takes."""
+        if getattr(network, "fixed_patch", False):
+            return int(network.patch)
+        stride = int(getattr(network, "stride", 1))
+        return -(-max(self.training.images.shape[1:]) // stride) * stride
+
+
+def resolve(data: Path | str, held: HeldOutConfig, sets: SetConfig) -> TrainingData:
+    """Open what `--data` names: `stream:NAME`, a subtomogram set, or a dataset."""
+    if str(data).startswith(STREAM):
+        from cryovox.workflows.simulated_data import SimulatedData
+
+        return SimulatedData(str(data).removeprefix(STREAM))
+    path = Path(data)
+    return SetData.read(path, held, sets) if subtomograms.is_set(path) else TomogramData(path, held)

@@ -1,0 +1,86 @@
+"""Networks, suites and strategies of another package are found by their entry points."""
+
+import os
+import subprocess
+import sys
+from textwrap import dedent
+
+import pytest
+
+CODE = """
+    from torch import nn
+
+    from cryovox.benchmark.suite import Budget, Contestant, Plan, Suite
+    from cryovox.models import build, options
+
+
+    class Thin(nn.Module):
+        stride, output_stride, patch, fixed_patch = 1, 1, 16, False
+        kind, activation = "mask", "softmax"
+        sizes = {"s": {"width": 3}}
+
+        def __init__(self, in_channels, out_channels, *, width=8):
+            super().__init__()
+            self.all = nn.Sequential(
+                nn.Conv3d(in_channels, width, 3, padding=1), nn.ReLU(), nn.Conv3d(width, out_channels, 1)
+            )
+
+        def forward(self, x):
+            return self.all(x)
+
+
+    class Weighing(Suite):
+        name, title, source, headlines, reference = "weighing", "Weights", "us", ("weights",), "voxresnet"
+
+        def plan(self, tier):
+            return Plan((Contestant("voxresnet", "voxresnet"),), (Budget(steps=1),), seeds=1)
+
+        def prepare(self, folder, tier, data):
+            return {}
+
+        def run(self, job, folder, out, device):
+            row = job.contestant
+            network = build(row.network, options(row.network, row.size), 1, 2)
+            return {"all": {"weights": sum(p.numel() for p in network.parameters())}}
+
+
+    WEIGHING = Weighing()
+"""
+POINTS = """
+    [cryovox.models]
+    thin = outside:Thin
+
+    [cryovox.suites]
+    weighing = outside:WEIGHING
+"""
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """What `pip install` of another package leaves."""
+    (tmp_path / "outside.py").write_text(dedent(CODE))
+    known = tmp_path / "outside-1.0.dist-info"
+    known.mkdir()
+    (known / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
+    (known / "entry_points.txt").write_text(dedent(POINTS))
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def cryovox(outside, *words):
+    command = [sys.executable, "-c", "from cryovox.cli import run; run()", *map(str, words)]
+    return subprocess.run(command, env=outside, capture_output=True, text=True, check=False)
+
+
+def test_a_network_and_a_suite_from_outside_meet(outside, tmp_path):
+    out = tmp_path / "out"
+    done = cryovox(outside, "benchmark", "weighing", "--out", out, "--contestants", "voxresnet", "thin")
+    assert done.returncode == 0, done.stderr
+    weights = 3 * 27 + 3 + 3 * 2 + 2
+    assert f"| thin | {weights:.3f} |" in done.stdout
+
+
+def test_a_suite_that_nobody_has_is_refused_with_the_nearest(outside, tmp_path):
+    done = cryovox(outside, "benchmark", "weighin", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "did you mean 'weighing'" in done.stderr

@@ -1,0 +1,81 @@
+"""A suite goes on where it stopped, shows what failed, and refuses to mix."""
+
+import json
+
+import pytest
+
+from cryovox.benchmark import SUITES
+from cryovox.benchmark.runner import run_suite
+from cryovox.benchmark.suite import Budget, Contestant, Plan, Suite
+from cryovox.core.errors import RequestError
+
+
+class Counting(Suite):
+    """Scores a job by its seed; contestant "bad" breaks."""
+
+    name, title, source, headlines, reference = "counting", "Counting", "nowhere", ("n",), "good"
+
+    def __init__(self):
+        self.ran, self.prepared = [], 0
+
+    def plan(self, tier):
+        rows = (Contestant("good", "voxresnet"), Contestant("bad", "voxresnet"))
+        return Plan(rows, (Budget(steps=1),), seeds=2)
+
+    def prepare(self, folder, tier, data):
+        self.prepared += 1
+        return {"tier": tier}
+
+    def run(self, job, folder, out, device):
+        self.ran.append(job.name)
+        if job.contestant.name == "bad":
+            raise RuntimeError("no memory")
+        return {"all": {"n": float(job.seed)}}
+
+
+@pytest.fixture
+def suite(monkeypatch):
+    made = Counting()
+    monkeypatch.setitem(SUITES.rows, "counting", "unused")
+    monkeypatch.setattr(type(SUITES), "__getitem__", lambda self, name: made)
+    return made
+
+
+def test_all_jobs_are_run_once_and_failures_are_rows(suite, tmp_path):
+    plan = suite.plan("smoke")
+    found = run_suite("counting", tmp_path, plan, tier="smoke")
+    assert len(suite.ran) == 4
+    assert [r.get("scores", {}).get("all", {}).get("n") for r in found["runs"]] == [0.0, None, 1.0, None]
+    assert found["runs"][1]["failed"] == "RuntimeError: no memory"
+    assert json.loads((tmp_path / "result.json").read_text())["runs"] == found["runs"]
+
+
+def test_a_second_run_does_nothing_that_is_done(suite, tmp_path):
+    plan = suite.plan("smoke")
+    run_suite("counting", tmp_path, plan, tier="smoke")
+    suite.ran.clear()
+    (tmp_path / "runs" / "good_1-steps_seed1" / "result.json").unlink()
+    run_suite("counting", tmp_path, plan, tier="smoke")
+    assert suite.ran == ["good_1-steps_seed1"]
+    assert suite.prepared == 1
+
+
+def test_a_folder_holds_one_tier(suite, tmp_path):
+    run_suite("counting", tmp_path, suite.plan("smoke"), tier="smoke")
+    with pytest.raises(RequestError, match="another folder"):
+        run_suite("counting", tmp_path, suite.plan("cpu"), tier="cpu")
+
+
+def test_jobs_go_seed_by_seed(suite):
+    assert [(j.seed, j.contestant.name) for j in suite.plan("cpu").jobs()] == [
+        (0, "good"), (0, "bad"), (1, "good"), (1, "bad"),
+    ]  # fmt: skip
+
+
+def test_a_network_that_is_no_row_becomes_one(suite):
+    plan = suite.plan("cpu").chosen(["good", "deepfinder"], "s")
+    assert [(c.name, c.network, c.size) for c in plan.contestants] == [
+        ("good", "voxresnet", "s"), ("deepfinder", "deepfinder", "s"),
+    ]  # fmt: skip
+    with pytest.raises(RequestError, match="deepfindr"):
+        suite.plan("cpu").chosen(["deepfindr"], "s")

@@ -1,0 +1,74 @@
+"""Tables say what the rows say, with how sure one may be."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cryovox.benchmark.tables import cell, conditions, difference, markdown, spread_tells, values
+
+
+def result(found, seeds=3):
+    """A result with one condition and one metric, from contestant -> values."""
+    names = list(found)
+    runs = [
+        {"contestant": n, "budget": "9s", "seed": i, "steps": 5 + i, "scores": {"easy": {"iou": v}}}
+        for n in names
+        for i, v in enumerate(found[n])
+    ]
+    return {
+        "headlines": ("iou",), "reference": names[0], "references": {}, "runs": runs,
+        "plan": {"contestants": [{"name": n} for n in names], "seeds": seeds},
+    }  # fmt: skip
+
+
+def test_a_cell_shows_mean_and_sample_deviation():
+    assert cell([0.1, 0.2, 0.3]) == "0.200 ± 0.100"
+    assert cell([0.25]) == "0.250"
+    assert cell([]) == "failed"
+
+
+def test_the_interval_of_a_difference_is_welchs():
+    a, b = [0.5, 0.6, 0.7], [0.1, 0.3, 0.2]
+    mean, low, high = difference(a, b)
+    known = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert (mean, low, high) == pytest.approx((np.mean(a) - np.mean(b), known.low, known.high))
+
+
+def test_one_seed_has_no_interval():
+    mean, low, high = difference([0.5], [0.4, 0.3])
+    assert mean == pytest.approx(0.15)
+    assert math.isnan(low)
+    assert math.isnan(high)
+
+
+def test_equal_seeds_have_an_interval_of_no_width():
+    assert difference([0.5, 0.5], [0.25, 0.25]) == (0.25, 0.25, 0.25)
+
+
+def test_the_table_has_all_rows_with_steps_and_the_gap_to_the_reference():
+    told = markdown(result({"base": [0.1, 0.2, 0.3], "new": [0.5, 0.6, 0.7]}))
+    base, new = told.splitlines()[-2:]
+    assert base == "| base | 0.200 ± 0.100 |  | 5-7 |"
+    assert new.startswith("| new | 0.600 ± 0.100 | +0.400 [")
+
+
+def test_what_failed_is_shown_and_not_averaged():
+    found = result({"base": [0.1, 0.2], "new": [0.5, 0.6]})
+    found["runs"][3] = {"contestant": "new", "budget": "9s", "seed": 1, "failed": "out of memory"}
+    assert values(found, "new", "9s", "easy", "iou") == [0.5]
+    found["runs"][2] = {"contestant": "new", "budget": "9s", "seed": 0, "failed": "out of memory"}
+    assert "| new | failed |" in markdown(found)
+
+
+def test_rows_without_training_stand_on_top():
+    found = result({"base": [0.1]})
+    found["references"] = {"floor": {"easy": {"iou": 0.05}, "hard": {"iou": 0.01}}}
+    assert conditions(found) == ["easy", "hard"]
+    assert "| floor | 0.050 | 0.010 |" in markdown(found)
+
+
+def test_a_suite_in_which_all_lie_within_the_spread_cannot_tell():
+    assert not spread_tells(result({"a": [0.1, 0.5], "b": [0.2, 0.4]}), "9s", "easy", "iou")
+    assert spread_tells(result({"a": [0.1, 0.12], "b": [0.8, 0.82]}), "9s", "easy", "iou")

@@ -1,0 +1,71 @@
+import json
+
+import numpy as np
+import pytest
+
+from cryovox.formats import subtomograms
+from cryovox.models.card import read_card
+
+
+@pytest.fixture(scope="module")
+def cut(phantoms, tmp_path_factory):
+    """A set with masks from the command line."""
+    from cryovox.cli import main
+
+    out = tmp_path_factory.mktemp("sets") / "cut.zarr"
+    name = "phantom_00"
+    args = ("extract", phantoms / "particles" / f"{name}.star", phantoms / "tomograms" / f"{name}.mrc")
+    more = ("--labels", phantoms / "labels" / f"{name}.mrc", "--dataset", phantoms, "--box", 16, "--pad")
+    assert main([str(a) for a in (*args, *more, "--out", out)]) == 0
+    return out
+
+
+def test_extract_records_species_and_contrast(cut):
+    found = subtomograms.read(cut)
+    assert [s.name for s in found.species] == ["capsid", "dumbbell"]
+    assert found.contrast in ("dark", "auto")
+    assert len(found) > 4
+
+
+def test_train_segment_and_evaluate_a_set(cli, cut, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "out"
+    options = tmp_path / "o.yaml"
+    options.write_text(json.dumps({"network": {"model": "voxresnet", "options": {"widths": [4, 8]}}}))
+    args = ("--config", options, "--steps", 2, "--batch", 2, "--warmup", 1, "--device", "cpu")
+    told = cli("train", "supervised", "--data", cut, "--out", run, "--set-contrast", "dark", *args)
+    assert told.code == 0, told.err
+    assert "cryovox segment SET" in told.out
+    assert read_card(run / "model.safetensors").normalisation == "cube-zscore"
+    told = cli("segment", cut, "--model", run / "model.safetensors", "--out", out, "--device", "cpu")
+    assert told.code == 0, told.err
+    assert "1 subtomogram sets segmented" in told.out
+    made = out / "labels" / "cut.zarr"
+    told = cli("evaluate", "labels", "--truth", cut, "--found", made, "--json", tmp_path / "e.json")
+    assert told.code == 0, told.err
+    assert "mean_iou_per_sample" in told.out
+    rows = json.loads((tmp_path / "e.json").read_text())
+    assert {"capsid", "dumbbell", "foreground", "any", "mean"} <= {r["species"] for r in rows}
+    told = cli("evaluate", "labels", "--truth", cut, "--found", cut)
+    (line,) = [line for line in told.out.splitlines() if line.split()[1:3] == ["foreground", "iou"]]
+    assert float(line.split()[-1]) == 1
+
+
+def test_what_cannot_be_compared(cli, cut, tmp_path):
+    found = subtomograms.read(cut)
+    other = subtomograms.Subtomograms(
+        None, np.zeros((len(found), 8, 8, 8), np.uint8), found.voxel_size, found.particles, found.species
+    )
+    subtomograms.write(tmp_path / "small.zarr", other)
+    cli("evaluate", "labels", "--truth", cut, "--found", tmp_path / "small.zarr").refused("small", "shape")
+    cli("evaluate", "labels", "--truth", cut, "--found", tmp_path / "none.zarr").refused("none.zarr")
+
+
+def test_wrong_requests(cli, cut, phantoms, tmp_path):
+    def train(*args):
+        return cli("train", "supervised", "--out", tmp_path / "run", "--device", "cpu", "--steps", 1, *args)
+
+    train("--data", "stream:toi").refused("--data", "toi", "toy", "FILE.yaml")
+    train("--data", tmp_path / "none.zarr").refused("none.zarr")
+    train("--data", phantoms, "--freeze", "encoder").refused("--freeze", "--start")
+    train("--data", cut, "--patch", 10).refused("--patch", "16")
+    assert not (tmp_path / "run").exists()

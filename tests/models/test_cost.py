@@ -1,0 +1,55 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from cryovox.models import DEFAULTS, build, options
+from cryovox.models.cost import _count, cost, cost_table
+
+COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results" / "networks.json"
+REMEDY = "run `cryovox models --json benchmarks/results/networks.json` and `python benchmarks/render.py`"
+
+
+def test_weights_and_operations_of_a_network_counted_by_hand():
+    taps, voxels, width, classes = 27, 32**3, 16, 16
+    found = cost("edss3d", "s")
+    inner = 4 * (taps * width * width + width)
+    assert found.parameters == (taps * width + width) + inner + (width * classes + classes)
+    fine = taps * width + taps * width * width + width * classes  # first, last, classifier
+    middle = 2 * taps * width * width / 8
+    coarse = taps * width * width / 64
+    assert found.flops == 2 * voxels * (fine + middle + coarse)
+    assert found.flops_per_voxel == found.flops / voxels
+
+
+def test_attention_counts_alike_with_and_without_values():
+    chosen = options("mvgformer", "s", layers=2)
+    assert _count("meta", "mvgformer", chosen, (1, 3), 32) == _count("cpu", "mvgformer", chosen, (1, 3), 32)
+
+
+def test_attention_is_counted():
+    one, two = (cost("mvgformer", "s", layers=layers).flops for layers in (2, 3))
+    tokens, views, dim = 512, 3, 96
+    products = 12 * dim**2 * tokens  # query, key, value, output and an MLP four times as wide
+    attention = 2 * tokens**2 * dim
+    assert two - one == 2 * views * (products + attention)
+
+
+@pytest.mark.parametrize("name", ["voxresnet", "heatmap-unet"])
+def test_the_patch_is_that_of_the_network_unless_another_is_asked_for(name):
+    usual, other = cost(name, "s"), cost(name, "s", side=16)
+    assert usual.side == DEFAULTS[name].patch
+    assert other.side == 16
+    assert other.flops_per_voxel == pytest.approx(usual.flops_per_voxel)
+
+
+def test_more_channels_cost_more_and_options_count():
+    plain = cost("voxresnet", "s", in_channels=1, out_channels=3)
+    assert plain.flops < cost("voxresnet", "s", in_channels=2, out_channels=3).flops
+    assert plain.flops < cost("voxresnet", "s", out_channels=16).flops
+    weights = sum(p.numel() for p in build("voxresnet", {"widths": [4, 8]}, 1, 3).parameters())
+    assert cost("voxresnet", "s", out_channels=3, widths=[4, 8]).parameters == weights
+
+
+def test_the_committed_table_is_what_the_networks_cost():
+    assert json.loads(COMMITTED.read_text(encoding="utf-8")) == cost_table(), REMEDY
