@@ -190,7 +190,10 @@ def learnable() -> str:
         [
             name,
             mass.get(name, ""),
-            *(f"{table[name][0]:.3f}" for table in result["f1"].values()),
+            *(
+                " ± ".join(f"{v:.3f}" for v in table[name] if v is not None)
+                for table in result["f1"].values()
+            ),
             f"{floor[name]:.3f}",
         ]
         for name in (*mass, "any")
@@ -313,13 +316,13 @@ def networks() -> str:
             f"{row['flops'] / 1e9:.2f}",
             f"{row['flops_per_voxel'] / 1e3:.1f}",
         ]
-        for row in load("networks") or []
+        for row in json.loads((ROOT / "src/cryovox/models/costs.json").read_text(encoding="utf-8"))
     ]
     columns = ["network", "size", "answers with", "patch", "weights, M", "GFLOP a patch", "kFLOP a voxel"]
     return f"""# Networks and what they cost
 
-Rendered by `python benchmarks/render.py` from `benchmarks/results/networks.json`, which
-`cryovox models --json benchmarks/results/networks.json` writes; a test compares it with the networks. Counted with one input and
+Rendered by `python benchmarks/render.py` from `src/cryovox/models/costs.json`, which
+`python -m cryovox.models.cost` prints and a test compares with the networks. Counted with one input and
 16 output channels: all weights, those included that serve training only, and the operations to predict one patch of so
 many voxels along a side. Operations are those of convolutions, matrix products and attention; a multiplication with its
 addition counts as two. They are no measure of time: small channels and depth-wise kernels reach a fraction of a

@@ -11,7 +11,9 @@ CODE = """
     from torch import nn
 
     from cryovox.benchmark.suite import Budget, Contestant, Plan, Suite
+    from cryovox.core.config import Config
     from cryovox.models import build, options
+    from cryovox.training.strategy import Strategy
 
 
     class Thin(nn.Module):
@@ -45,6 +47,27 @@ CODE = """
 
 
     WEIGHING = Weighing()
+
+
+    class SquaredConfig(Config):
+        power: float = 2.0
+
+
+    class Squared(Strategy):
+        Config = SquaredConfig
+
+        def __init__(self, network, config, name):
+            super().__init__()
+            self.student, self.power = network, config.power
+
+        def losses(self, batch, progress):
+            given = batch["labelled"]
+            wanted = (given.target == 1).float()
+            error = (self.student(given.image).softmax(1)[:, 1] - wanted).abs()
+            return {"power": (error**self.power)[given.known].mean()}
+
+        def network(self):
+            return self.student
 """
 POINTS = """
     [cryovox.models]
@@ -52,6 +75,9 @@ POINTS = """
 
     [cryovox.suites]
     weighing = outside:WEIGHING
+
+    [cryovox.strategies]
+    squared = outside:Squared
 """
 
 
@@ -84,3 +110,24 @@ def test_a_suite_that_nobody_has_is_refused_with_the_nearest(outside, tmp_path):
     done = cryovox(outside, "benchmark", "weighin", "--out", tmp_path / "out")
     assert done.returncode == 2
     assert "did you mean 'weighing'" in done.stderr
+
+
+def test_a_strategy_from_outside_trains_with_its_own_settings(outside, tmp_path):
+    data, out = tmp_path / "set.zarr", tmp_path / "run"
+    made = cryovox(
+        outside, "simulate", "--preset", "subtomogram-50", "--species", "groel", "--count", 4, "--out", data
+    )
+    assert made.returncode == 0, made.stderr
+    done = cryovox(
+        outside, "train", "squared", "--data", data, "--out", out, "--model", "thin", "--steps", 2,
+        "--batch", 1, "--power", 1.5, "--device", "cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "power: 1.5" in (out / "config.yaml").read_text()
+    assert '"train squared"' in (out / "manifest.json").read_text()
+
+
+def test_a_strategy_that_nobody_has_is_refused(outside, tmp_path):
+    done = cryovox(outside, "train", "squarred", "--data", tmp_path, "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert "did you mean 'squared'" in done.stderr

@@ -24,7 +24,15 @@ TINY = {
     "ssn3d-ed": {"widths": [4, 6, 8]},
     "swin-unetr": {"width": 12, "depths": [1, 1, 1, 1]},
     "unet3d": {"widths": [4, 8, 16, 32]},
-}
+    "hybrid": {
+        "encoder": "voxresnet", "size": "s", "options": {"widths": [4, 8]},
+        "decoder": "mf", "dim": 8, "width": 4,
+    },
+    "multi-view": {"of": "voxresnet", "size": "s", "options": {"widths": [4, 8]}},
+    "swift3d": {"embed": 8, "depths": [2, 1, 1, 1], "heads": [1, 2, 2, 4], "width": 8, "window": 2},
+    "u-clstm": {"widths": [4, 6, 8]},
+    "yopo": {"widths": [4, 5, 6], "hidden": 8, "window": 12},
+}  # fmt: skip
 QUICK = ("--batch", "2", "--warmup", "1", "--device", "cpu", "--quiet")
 
 

@@ -66,8 +66,8 @@ def test_find_with_one_or_all_broken(cli, model, folder, out):
 
 
 def test_picking_and_looking_go_on_past_a_broken_file(cli, segmented, folder, out):
-    (folder / "a.zarr").mkdir()
-    told = cli("pick", segmented / "scores" / "*.zarr", folder / "a.zarr", "--out", out)
+    (folder.parent / "a.zarr").mkdir()
+    told = cli("pick", segmented / "scores" / "*.zarr", folder.parent / "a.zarr", "--out", out)
     assert told.code == 1
     assert "failed: a: is not a score map" in told.err
     assert (out / "particles" / "phantom_03.star").exists()

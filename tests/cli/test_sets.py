@@ -29,9 +29,20 @@ def test_extract_records_species_and_contrast(cut):
 
 def test_train_segment_and_evaluate_a_set(cli, cut, tmp_path):
     run, out = tmp_path / "run", tmp_path / "out"
-    options = tmp_path / "o.yaml"
-    options.write_text(json.dumps({"network": {"model": "voxresnet", "options": {"widths": [4, 8]}}}))
-    args = ("--config", options, "--steps", 2, "--batch", 2, "--warmup", 1, "--device", "cpu")
+    args = (
+        "--model",
+        "voxresnet",
+        "--options",
+        "{widths: [4, 8]}",
+        "--steps",
+        2,
+        "--batch",
+        2,
+        "--warmup",
+        1,
+        "--device",
+        "cpu",
+    )
     told = cli("train", "supervised", "--data", cut, "--out", run, "--set-contrast", "dark", *args)
     assert told.code == 0, told.err
     assert "cryovox segment SET" in told.out
@@ -67,5 +78,6 @@ def test_wrong_requests(cli, cut, phantoms, tmp_path):
     train("--data", "stream:toi").refused("--data", "toi", "toy", "FILE.yaml")
     train("--data", tmp_path / "none.zarr").refused("none.zarr")
     train("--data", phantoms, "--freeze", "encoder").refused("--freeze", "--start")
+    train("--data", cut, "--options", "{width: 3}").refused("width", "widths")
     train("--data", cut, "--patch", 10).refused("--patch", "16")
     assert not (tmp_path / "run").exists()

@@ -4,10 +4,13 @@ from pathlib import Path
 import pytest
 
 from cryovox.models import DEFAULTS, build, options
+from cryovox.models import cost as cost_module
 from cryovox.models.cost import _count, cost, cost_table
 
-COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results" / "networks.json"
-REMEDY = "run `cryovox models --json benchmarks/results/networks.json` and `python benchmarks/render.py`"
+COMMITTED = Path(cost_module.__file__).with_name("costs.json")
+REMEDY = (
+    "run `python -m cryovox.models.cost > src/cryovox/models/costs.json` and `python benchmarks/render.py`"
+)
 
 
 def test_weights_and_operations_of_a_network_counted_by_hand():

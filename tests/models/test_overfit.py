@@ -52,11 +52,9 @@ def success(logits: Tensor, target: Tensor, kind: str) -> list[float]:
 def test_one_crop_can_be_learned_by_heart(name, crop):
     torch.manual_seed(0)
     facts = DEFAULTS[name]
-    network: nn.Module = build(name, options(name, "s"), 1, 2 + (facts.kind == "mask"))
-    loss, target = (
-        ce_dice if facts.kind == "mask" else heatmap_focal,
-        target_of(crop, facts.kind, facts.output_stride),
-    )
+    loss, channels = (ce_dice, 3) if facts.kind == "mask" else (heatmap_focal, 2)
+    network: nn.Module = build(name, options(name, "s"), 1, channels)
+    target = target_of(crop, facts.kind, facts.output_stride)
     known = torch.ones_like(target, dtype=torch.bool)
     image = torch.from_numpy(crop.volume.data)[None, None]
     image = (image - image.mean()) / image.std()

@@ -21,6 +21,7 @@ filled; 2: the request is wrong and nothing was started.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from cryovox.core.errors import RequestError, RunError
 from cryovox.core.registry import Registry
@@ -80,7 +81,16 @@ def _command(args: list[str]) -> int:
     name, rest = _named(args)
     from cryovox.cli.parse import call
 
-    return int(call(COMMANDS[name], rest, f"cryovox {name}") or 0)
+    return int(call(_found(name), rest, f"cryovox {name}") or 0)
+
+
+def _found(name: str) -> Any:
+    """The function of a command; strategies of other packages are trained by their names."""
+    if name in COMMANDS or not name.startswith("train "):
+        return COMMANDS[name]
+    from cryovox.cli.train import by_strategy
+
+    return by_strategy(name.removeprefix("train "))
 
 
 def _named(args: list[str]) -> tuple[str, list[str]]:

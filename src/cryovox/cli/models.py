@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+from json import loads
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,11 +33,21 @@ def models(model: Annotated[Path | None, tyro.conf.Positional] = None, /, *, jso
 
 
 def _networks() -> list[dict[str, Any]]:
-    from cryovox.models.cost import cost_table
+    from cryovox.models import MODELS, sizes
 
-    rows = cost_table()
+    text = files("cryovox.models").joinpath("costs.json").read_text(encoding="utf-8")
+    counted = {(row["network"], row["size"]): row for row in loads(text)}
+    wanted = [(name, size) for name in MODELS for size in sizes(name)]
+    rows = [counted.get(row) or _count(*row) for row in wanted]
     print(table(COLUMNS, [_cells(row) for row in rows]))
     return rows
+
+
+def _count(name: str, size: str) -> dict[str, Any]:
+    """What the package does not know beforehand: a network of another one."""
+    from cryovox.models.cost import cost_row
+
+    return cost_row(name, size)
 
 
 def _cells(row: dict[str, Any]) -> list[Any]:

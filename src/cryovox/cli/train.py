@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from cryovox.cli.parse import with_defaults
 from cryovox.cli.screen import Meter
+from cryovox.core.config import validated
 from cryovox.formats.subtomograms import is_set
+from cryovox.training.recipes import recipe
 from cryovox.workflows.devices import Device, keep_freed_memory
-from cryovox.workflows.train import TrainConfig, train_supervised
+from cryovox.workflows.train import TrainConfig, settings_of, train_supervised
 
 
 def supervised(
@@ -22,6 +26,8 @@ def supervised(
     quiet: bool = False,
 ) -> int:
     """Teach a network from label maps, picks or masks; run it again to go on after an interruption.
+
+    Settings of a published training: --preset mvgformer, --preset mvgformer-pretraining.
 
     Parameters
     ----------
@@ -41,6 +47,50 @@ def supervised(
     quiet
         Show no progress.
     """
+    return _train("supervised", data, out, config, device, devices, overwrite, quiet)
+
+
+def _by_recipe(name: str | None) -> Callable[..., int]:
+    """The same with the settings of a published training."""
+    if name is None:
+        return supervised
+    return with_defaults(supervised, {"config": validated(TrainConfig, recipe(name), name)})
+
+
+supervised.preset = _by_recipe  # type: ignore[attr-defined]  # see cryovox.cli.parse
+
+
+def by_strategy(name: str) -> Callable[..., int]:
+    """Give the command of a strategy that another package adds, and that needs labels only."""
+    kind = settings_of(name)
+
+    def command(
+        *,
+        data: Path,
+        out: Path,
+        config: TrainConfig = kind(),
+        device: Device = "auto",
+        devices: int = 1,
+        overwrite: bool = False,
+        quiet: bool = False,
+    ) -> int:
+        return _train(name, data, out, config, device, devices, overwrite, quiet)
+
+    command.__annotations__["config"] = kind
+    command.__doc__ = supervised.__doc__
+    return command
+
+
+def _train(
+    strategy: str,
+    data: Path,
+    out: Path,
+    config: TrainConfig,
+    device: Device,
+    devices: int,
+    overwrite: bool,
+    quiet: bool,
+) -> int:
     keep_freed_memory()
     meter = Meter(quiet)
 
@@ -48,7 +98,14 @@ def supervised(
         meter("training", share, f"step {done} of at most {total}  loss {loss:.3f}")
 
     model = train_supervised(
-        data, out, config, device=device, devices=devices, overwrite=overwrite, told=told
+        data,
+        out,
+        config,
+        strategy=strategy,
+        device=device,
+        devices=devices,
+        overwrite=overwrite,
+        told=told,
     )
     if not quiet:
         verb = "segment SET" if is_set(data) else "find TOMOGRAM"

@@ -2,10 +2,15 @@
 
 Shapes alone are computed where the network allows it (torch's meta device), so even a large network
 is counted in a moment.
+
+All rows together take some seconds, so `cryovox models` reads them from ``costs.json``, which
+``python -m cryovox.models.cost > src/cryovox/models/costs.json`` writes and a test holds.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,10 +78,11 @@ def cost(
 
 def cost_table() -> list[dict[str, Any]]:
     """Count every network in every size, one row each."""
-    return [_row(name, size) for name in MODELS for size in sizes(name)]
+    return [cost_row(name, size) for name in MODELS for size in sizes(name)]
 
 
-def _row(name: str, size: str) -> dict[str, Any]:
+def cost_row(name: str, size: str) -> dict[str, Any]:
+    """Count one network in one size: plain JSON data."""
     found = cost(name, size)
     return {
         "network": name,
@@ -91,9 +97,15 @@ def _row(name: str, size: str) -> dict[str, Any]:
 
 def _count(device: str, name: str, chosen: dict[str, Any], channels: tuple[int, int], side: int) -> Cost:
     counter = FlopCounterMode(display=False)
-    with torch.device(device), torch.no_grad():
+    with torch.device(device):
         network = build(name, chosen, *channels).eval()
-        with counter, sdpa_kernel(SDPBackend.MATH):  # fused attention is not counted on every device
-            network(torch.zeros(1, channels[0], side, side, side))
+    x = torch.zeros(1, channels[0], side, side, side, device=device)
+    # fused attention is not counted on every device
+    with torch.no_grad(), counter, sdpa_kernel(SDPBackend.MATH):
+        network(x)
     parameters = sum(p.numel() for p in network.parameters())
     return Cost(parameters, counter.get_total_flops(), side)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(cost_table(), indent=1) + "\n")

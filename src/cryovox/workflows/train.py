@@ -30,11 +30,24 @@ class TrainConfig(Config):
     """Seed of everything random."""
 
 
+def settings_of(strategy: str) -> type[TrainConfig]:
+    """Settings of a training with labels by a strategy of the table; those of its own are in `own`."""
+    if strategy == "supervised":
+        return TrainConfig
+    from pydantic import create_model
+
+    from cryovox.training.strategies import STRATEGIES
+
+    own = STRATEGIES[strategy].Config
+    return create_model(f"{strategy} settings", __base__=TrainConfig, own=(own, own()))
+
+
 def train_supervised(
     data: Path | str | TrainingData,
     out: Path,
     config: TrainConfig,
     *,
+    strategy: str = "supervised",
     device: Device = "auto",
     devices: int = 1,
     overwrite: bool = False,
@@ -51,6 +64,8 @@ def train_supervised(
         Run folder: `model.safetensors`, `metrics.csv`, `config.yaml`, `manifest.json`.
     config
         What to do. A run folder made with another config is refused unless *overwrite*.
+    strategy
+        Row of `STRATEGIES` that needs labelled batches only; *config* is of its `settings_of`.
     device, devices
         Where to compute; with several devices each process (of torchrun or SLURM) calls this.
     told
@@ -69,12 +84,13 @@ def train_supervised(
     card = describe(made, source, config.patches.patch)
     spec = TargetSpec(card.kind, card.output_stride)
     source.check(spec)
-    strategy = STRATEGIES["supervised"](made.network, config.supervised, made.name)
+    own = config.supervised if strategy == "supervised" else getattr(config, "own")  # noqa: B009
+    teacher = STRATEGIES[strategy](made.network, own, made.name)
     prepare_folder(out, to_yaml(config), source.inputs(), overwrite)
     fabric = fabric_of(accelerator, devices, config.loop)
     tiles = tiles_of(card)
     job = Job(
-        "supervised",
+        strategy,
         config,
         config.loop,
         config.seed,
@@ -92,4 +108,4 @@ def train_supervised(
         (config.seed, fabric.global_rank),
         accelerator,
     )
-    return job.run(strategy, {"labelled": source.stream(draw)}, fabric, told)
+    return job.run(teacher, {"labelled": source.stream(draw)}, fabric, told)

@@ -9,11 +9,13 @@ import yaml
 
 from cryovox.core.errors import RequestError
 
+PACKAGE = "cryovox.training.recipes"
+
 
 def recipes() -> list[str]:
     """Names of the recipes."""
     return sorted(
-        file.name.removesuffix(".yaml") for file in files(__name__).iterdir() if file.name.endswith(".yaml")
+        file.name.removesuffix(".yaml") for file in files(PACKAGE).iterdir() if file.name.endswith(".yaml")
     )
 
 
@@ -26,6 +28,6 @@ def recipe(name: str) -> dict[str, Any]:
     72
     """
     if name not in recipes():
-        raise RequestError("--recipe", f"there is none called {name!r}", f"there are: {', '.join(recipes())}")
-    found: dict[str, Any] = yaml.safe_load((files(__name__) / f"{name}.yaml").read_text(encoding="utf-8"))
+        raise RequestError("--preset", f"there is none called {name!r}", f"there are: {', '.join(recipes())}")
+    found: dict[str, Any] = yaml.safe_load((files(PACKAGE) / f"{name}.yaml").read_text(encoding="utf-8"))
     return found

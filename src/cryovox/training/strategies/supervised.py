@@ -19,9 +19,14 @@ from cryovox.training.strategy import Strategy
 
 OWN_LOSS = {
     "deepfinder": "tversky",
-    "voxresnet": "ce+dice",
-    "mvgformer": "ce",
+    "edss3d": "ce",
+    "fcn8": "ce",
     "heatmap-unet": "focal-heatmap",
+    "hybrid": "ce",
+    "mvgformer": "ce",
+    "ssn3d-ed": "ce",
+    "swift3d": "ce",
+    "voxresnet": "ce+dice",
 }
 """The loss that the source of each network names, or that we chose where it is silent."""
 
