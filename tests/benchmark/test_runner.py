@@ -3,11 +3,14 @@
 import json
 
 import pytest
+import torch
 
-from cryovox.benchmark import runner
+from cryovox.benchmark import SUITES, runner
 from cryovox.benchmark.runner import run_suite
-from cryovox.benchmark.suite import Budget, Contestant, Plan, Suite
+from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Suite
+from cryovox.benchmark.training import settings
 from cryovox.core.errors import RequestError
+from cryovox.models import build, options
 
 
 class Counting(Suite):
@@ -78,3 +81,15 @@ def test_a_network_that_is_no_row_becomes_one(suite):
     ]  # fmt: skip
     with pytest.raises(RequestError, match="deepfindr"):
         suite.plan("cpu").chosen(["deepfindr"], "s")
+
+
+@pytest.mark.parametrize("name", [n for n in SUITES if n != "cost"])
+@pytest.mark.parametrize("tier", ["smoke", "cpu", "gpu"])
+def test_every_row_of_every_suite_can_be_built_and_trained_with_its_settings(name, tier):
+    plan = SUITES[name].plan(tier)
+    assert len({job.name for job in plan.jobs()}) == len(plan.jobs())
+    for contestant in plan.contestants:
+        config = settings(Job(contestant, plan.budgets[0], 0))
+        chosen = options(contestant.network, contestant.size, **contestant.options)
+        with torch.device("meta"):
+            build(config.network.model, chosen, 1, 2)
