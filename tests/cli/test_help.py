@@ -94,3 +94,12 @@ def test_interruption_is_told_in_a_line(monkeypatch, capsys):
     monkeypatch.setattr("cryovox.cli._command", stop)
     assert main(["models"]) == 130
     assert "goes on from here" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, "-c", "from cryovox.cli import run; run()", "models"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        child.stdout.close()
+        told = child.stderr.read()
+    assert told == b""
+    assert child.returncode == 0

@@ -20,6 +20,7 @@ filled; 2: the request is wrong and nothing was started.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -65,7 +66,9 @@ def main(args: list[str]) -> int:
         print(f"cryovox {__version__}")
         return 0
     try:
-        return _command(args)
+        code = _command(args)
+        sys.stdout.flush()
+        return code
     except RunError as error:
         return _complain(error, 1)
     except RequestError as error:
@@ -73,6 +76,9 @@ def main(args: list[str]) -> int:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `cryovox ... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         return _trouble(error)
 
