@@ -1,6 +1,7 @@
 """A suite goes on where it stopped, shows what failed, and refuses to mix."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,8 +59,37 @@ def test_a_second_run_does_nothing_that_is_done(suite, tmp_path):
     suite.ran.clear()
     (tmp_path / "runs" / "good_1-steps_seed1" / "result.json").unlink()
     run_suite("counting", tmp_path, plan, tier="smoke")
-    assert suite.ran == ["good_1-steps_seed1"]
+    assert [name for name in suite.ran if name.startswith("good")] == ["good_1-steps_seed1"]
     assert suite.prepared == 1
+
+
+def test_what_failed_is_tried_again(suite, tmp_path):
+    plan = suite.plan("smoke")
+    run_suite("counting", tmp_path, plan, tier="smoke")
+    suite.ran.clear()
+    run_suite("counting", tmp_path, plan, tier="smoke")
+    assert suite.ran == ["bad_1-steps_seed0", "bad_1-steps_seed1"]
+
+
+def test_a_job_with_other_settings_is_another_job(suite, tmp_path):
+    plan = replace(suite.plan("smoke"), contestants=(Contestant("good", "voxresnet"),))
+    run_suite("counting", tmp_path, plan, tier="smoke")
+    left = tmp_path / "runs" / "good_1-steps_seed0" / "run"
+    left.mkdir()
+    changed = replace(plan, contestants=(Contestant("good", "voxresnet", options={"widths": [4, 8]}),))
+    suite.ran.clear()
+    run_suite("counting", tmp_path, changed, tier="smoke")
+    assert suite.ran == ["good_1-steps_seed0", "good_1-steps_seed1"]
+    assert not left.exists()
+
+
+def test_true_data_have_no_rows_without_noise(suite, tmp_path):
+    plan = replace(
+        suite.plan("smoke"),
+        contestants=(Contestant("o", "voxresnet", data="clean"), Contestant("good", "voxresnet")),
+    )
+    run_suite("counting", tmp_path / "out", plan, tier="smoke", data=tmp_path)
+    assert suite.ran == ["good_1-steps_seed0", "good_1-steps_seed1"]
 
 
 def test_a_folder_holds_one_tier(suite, tmp_path):

@@ -71,4 +71,7 @@ def test_rows_without_training_stand_on_top():
 
 def test_a_suite_in_which_all_lie_within_the_spread_cannot_tell():
     assert not spread_tells(result({"a": [0.1, 0.5], "b": [0.2, 0.4]}), "9s", "easy", "iou")
+    close = markdown(result({"a": [0.1, 0.5], "b": [0.2, 0.4]}, seeds=2))
+    assert close.endswith("Too close to tell, within one standard deviation: easy.")
+    assert "Too close" not in markdown(result({"a": [0.1, 0.12], "b": [0.8, 0.82]}, seeds=2))
     assert spread_tells(result({"a": [0.1, 0.12], "b": [0.8, 0.82]}), "9s", "easy", "iou")

@@ -81,8 +81,8 @@ def _rate(work: Callable[[], None], repeats: int, patches: int, device: str) -> 
     for _ in range(repeats + 1):
         began = time.perf_counter()
         work()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        if device != "cpu":
+            torch.accelerator.synchronize()
         spent.append(time.perf_counter() - began)
     return patches / statistics.median(spent[1:])
 

@@ -9,15 +9,16 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from cryovox.benchmark import SUITES
 from cryovox.benchmark.suite import Job, Plan, Suite, Tier
-from cryovox.core.atomic import replacing, writable_folder
+from cryovox.core.atomic import discard, replacing, writable_folder
 from cryovox.core.errors import RequestError
-from cryovox.workflows.devices import Device
+from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.manifest import versions
 
 Told = Callable[[int, int, str], None]
@@ -61,10 +62,15 @@ def run_suite(  # noqa: PLR0913 (what a run is)
         Settings, one row for each job, and the rows that need no training.
     """
     suite: Suite = SUITES[name]
+    used = choose_device(device)
     writable_folder(out)
     facts = _prepared(suite, out, tier, data, overwrite)
+    if data is not None:  # nobody has them without noise
+        plan = plan.without("clean")
     jobs = plan.jobs()
-    waiting = [job for job in jobs if overwrite or not _result(out, job).exists()]
+    waiting = [job for job in jobs if overwrite or not _is_done(out, job)]
+    for job in waiting:
+        _make_way(out, job, overwrite)
     told(len(jobs) - len(waiting), len(jobs), "")
     for done, job in enumerate(_done(suite, waiting, out, at_once, device), len(jobs) - len(waiting) + 1):
         told(done, len(jobs), job.name)
@@ -73,7 +79,7 @@ def run_suite(  # noqa: PLR0913 (what a run is)
         "tier": tier, "data": facts,
         "headlines": suite.headlines, "reference": suite.reference, "plan": plan.to_dict(),
         "versions": {k: v for k, v in versions().items() if k != "machine"}, "cores": os.cpu_count(),
-        "at_once": at_once, "device": device, "references": suite.references(out / "data"),
+        "at_once": at_once, "device": used, "references": suite.references(out / "data"),
         "runs": [json.loads(_result(out, job).read_text(encoding="utf-8")) for job in jobs],
     }  # fmt: skip
     _write(out / "result.json", result)
@@ -90,6 +96,7 @@ def _prepared(suite: Suite, out: Path, tier: Tier, data: Path | None, overwrite:
             told = f"holds runs of {known['asked']}, not of {asked}"
             raise RequestError(out, told, "name another folder, or add --overwrite")
         return dict(known["facts"])
+    discard(out / "data")
     facts = suite.prepare(out / "data", tier, data)
     _write(noted, {"asked": asked, "facts": facts})
     return facts
@@ -112,6 +119,29 @@ def _done(suite: Suite, jobs: list[Job], out: Path, at_once: int, device: Device
             yield running[future]
 
 
+def _known(out: Path, job: Job) -> dict[str, Any] | None:
+    path = _result(out, job)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _is_done(out: Path, job: Job) -> bool:
+    """Whether there is a result of this very job; what failed is tried again."""
+    known = _known(out, job)
+    return known is not None and "failed" not in known and known["settings"] == _plain(asdict(job))
+
+
+def _make_way(out: Path, job: Job, overwrite: bool) -> None:
+    """Drop the run of a job that is no longer what is asked for; an interrupted one goes on."""
+    known = _known(out, job)
+    if overwrite or known is not None:
+        discard(_result(out, job).parent)
+
+
+def _plain(found: Any) -> Any:
+    """As it comes back from JSON."""
+    return json.loads(json.dumps(found))
+
+
 def _one(suite: Suite, job: Job, out: Path, device: Device) -> None:
     """Train and score; a failure is a result too."""
     folder = _result(out, job).parent
@@ -119,6 +149,7 @@ def _one(suite: Suite, job: Job, out: Path, device: Device) -> None:
     began = time.monotonic()
     row: dict[str, Any] = {
         "contestant": job.contestant.name, "budget": job.budget.name, "seed": job.seed,
+        "settings": asdict(job),
     }  # fmt: skip
     try:
         row["scores"] = suite.run(job, out / "data", folder, device)

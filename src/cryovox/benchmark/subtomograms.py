@@ -151,7 +151,7 @@ class SubtomogramSuite(Suite):
             told = "holds no train.zarr with one or more test-NAME.zarr"
             raise RequestError(data, told, "see docs/how-to/datasets.md for the layout")
         folder.mkdir(parents=True, exist_ok=True)
-        for path in [data / "train.zarr", *tests]:
+        for path in (data / "train.zarr", *tests):
             (folder / path.name).symlink_to(path.resolve())
         return {"folder": data.name}
 

@@ -54,8 +54,8 @@ class Budget:
         return f"{self.time}" if self.time else f"{self.steps}-steps"
 
     def hours(self) -> float:
-        """Hours that it takes; steps are counted as a fifth of a second each."""
-        return (seconds(self.time) if self.time else 0.2 * (self.steps or 0)) / 3600
+        """Hours that it takes; a step is taken as a second, which size `s` needs on one core."""
+        return (seconds(self.time) if self.time else float(self.steps or 0)) / 3600
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,10 @@ class Plan:
         """The same with these contestants only; networks that are no row become one."""
         rows = {c.name: c for c in self.contestants}
         return replace(self, contestants=tuple(rows.get(n) or stranger(n, size) for n in names))
+
+    def without(self, data: str) -> Plan:
+        """The same without the contestants that learn from these data."""
+        return replace(self, contestants=tuple(c for c in self.contestants if c.data != data))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

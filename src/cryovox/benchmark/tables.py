@@ -91,7 +91,12 @@ def _table(result: Mapping[str, Any], budget: str, metric: str) -> str:
         gap = "" if name == against else _gap(_means(result, name, budget, seen, metric), base)
         rows.append([name, *cells, gap, _steps(result, name, budget)])
     told = f"{metric}, mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}; budget {budget}"
-    return f"{told}:\n\n{grid(['', *seen, f'mean of all less {against} [95 %]', 'steps'], rows)}"
+    table = f"{told}:\n\n{grid(['', *seen, f'mean of all less {against} [95 %]', 'steps'], rows)}"
+    several = seeds > 1 and len(result["plan"]["contestants"]) > 1
+    alike = [c for c in seen if several and not spread_tells(result, budget, c, metric)]
+    return table + (
+        f"\n\nToo close to tell, within one standard deviation: {', '.join(alike)}." if alike else ""
+    )
 
 
 def _has(result: Mapping[str, Any], condition: str, metric: str) -> bool:

@@ -128,5 +128,5 @@ def _told(suite: Suite, plan: Plan, at_once: int) -> str:
     return (
         f"{suite.title}\nafter {suite.source}\n{rows}\n"
         f"budgets: {budgets}; {plan.seeds} seeds; {len(plan.jobs())} trainings\n"
-        f"about {hours} of training, {at_once} at a time (a step taken as 0.2 s); scoring comes on top"
+        f"about {hours} of training, {at_once} at a time (a step taken as 1 s); scoring comes on top"
     )
