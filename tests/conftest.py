@@ -13,5 +13,5 @@ def shared_data() -> Path:
     if not folder.is_dir():
         if os.environ.get("CRYOVOX_REQUIRE_SHARED") == "1":
             pytest.fail(f"no test data at {folder}")
-        pytest.skip(f"no test data at {folder}")
+        pytest.skip(f"no test data at {folder}")  # they are no part of the repository
     return folder

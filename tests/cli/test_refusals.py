@@ -162,6 +162,7 @@ def test_no_such_device(ask, teach, tomogram, phantoms, cli, model, out):
     import torch
 
     if torch.cuda.is_available():
+        # CI has no device, so that the refusal is tested there
         pytest.skip("there is one: its absence cannot be told here")
     args = ("--model", model, "--out", out, "--device", "cuda")
     cli("segment", tomogram, *args).refused("--device", "cuda", "--device cpu")

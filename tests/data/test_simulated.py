@@ -276,6 +276,7 @@ def test_power_counts_every_frequency_but_zero():
 @pytest.mark.gpu
 def test_another_device_answers_alike(stream):
     if not torch.cuda.is_available():
+        # benchmarks/gpu/README.md lists the run that has one
         pytest.skip("needs CUDA; `make test` leaves gpu tests out")
     domain = SMALL.model_copy(update={"noise": (0.0, 0.0)})
     here, there = stream(domain=domain), stream(domain=domain, device="cuda")

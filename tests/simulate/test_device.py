@@ -9,7 +9,7 @@ from cryovox.simulate.scene import SceneConfig
 from cryovox.simulate.tomogram import simulate
 
 
-@pytest.mark.gpu
+@pytest.mark.gpu  # benchmarks/gpu/README.md lists the run that has one
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA; `make test` leaves gpu tests out")
 @pytest.mark.parametrize("model", ["weak", "strong", "multislice"])
 def test_a_gpu_gives_the_tomogram_of_the_cpu(model):

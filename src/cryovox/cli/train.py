@@ -47,7 +47,19 @@ def supervised(
     quiet
         Show no progress.
     """
-    return _train("supervised", data, out, config, device, devices, overwrite, quiet)
+    keep_freed_memory()
+    meter = Meter(quiet)
+
+    def told(done: int, total: int, share: float, loss: float) -> None:
+        meter("training", share, f"step {done} of at most {total}  loss {loss:.3f}")
+
+    model = train_supervised(
+        data, out, config, device=device, devices=devices, overwrite=overwrite, told=told
+    )
+    if not quiet:
+        verb = "segment SET" if is_set(data) else "find TOMOGRAM"
+        print(f"{model}\nnext: cryovox {verb} --model {model} --out FOUND", file=sys.stdout)
+    return 0
 
 
 def _by_recipe(name: str | None) -> Callable[..., int]:
@@ -63,51 +75,6 @@ supervised.preset = _by_recipe  # type: ignore[attr-defined]  # see cryovox.cli.
 def by_strategy(name: str) -> Callable[..., int]:
     """Give the command of a strategy that another package adds, and that needs labels only."""
     kind = settings_of(name)
-
-    def command(
-        *,
-        data: Path,
-        out: Path,
-        config: TrainConfig = kind(),
-        device: Device = "auto",
-        devices: int = 1,
-        overwrite: bool = False,
-        quiet: bool = False,
-    ) -> int:
-        return _train(name, data, out, config, device, devices, overwrite, quiet)
-
-    command.__annotations__["config"] = kind
-    command.__doc__ = supervised.__doc__
+    command = with_defaults(supervised, {"config": kind()})
+    command.__annotations__ = {**command.__annotations__, "config": kind}
     return command
-
-
-def _train(
-    strategy: str,
-    data: Path,
-    out: Path,
-    config: TrainConfig,
-    device: Device,
-    devices: int,
-    overwrite: bool,
-    quiet: bool,
-) -> int:
-    keep_freed_memory()
-    meter = Meter(quiet)
-
-    def told(done: int, total: int, share: float, loss: float) -> None:
-        meter("training", share, f"step {done} of at most {total}  loss {loss:.3f}")
-
-    model = train_supervised(
-        data,
-        out,
-        config,
-        strategy=strategy,
-        device=device,
-        devices=devices,
-        overwrite=overwrite,
-        told=told,
-    )
-    if not quiet:
-        verb = "segment SET" if is_set(data) else "find TOMOGRAM"
-        print(f"{model}\nnext: cryovox {verb} --model {model} --out FOUND", file=sys.stdout)
-    return 0

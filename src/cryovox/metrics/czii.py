@@ -12,19 +12,11 @@ from dataclasses import dataclass
 
 from scipy.spatial import KDTree
 
+from cryovox.core.czii import RADII as RADII
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.metrics.detection import Detection, detection, f_beta, per_tomogram, scored_tomograms
 
-RADII: Mapping[str, float] = {
-    "apo-ferritin": 60.0,
-    "beta-amylase": 65.0,
-    "beta-galactosidase": 90.0,
-    "ribosome": 150.0,
-    "thyroglobulin": 130.0,
-    "virus-like-particle": 135.0,
-}
-"""Particle radii in Å; beta-amylase is annotated but not scored."""
 WEIGHTS: Mapping[str, float] = {
     "apo-ferritin": 1.0,
     "beta-amylase": 0.0,

@@ -72,7 +72,7 @@ def cost(
     side, chosen = side or MODELS[name].patch, options(name, size, **overrides)
     try:
         return _count("meta", name, chosen, (in_channels, out_channels), side)
-    except (RuntimeError, NotImplementedError):  # a network that looks at values
+    except (RuntimeError, NotImplementedError):  # torch's: it looks at values
         return _count("cpu", name, chosen, (in_channels, out_channels), side)
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import check_sides, convolutions, he_init
+from cryovox.models.layers import MaskNetwork, check_sides, convolutions, he_init
 
 
-class EDSS3D(nn.Module):
+class EDSS3D(MaskNetwork):
     """Down to a quarter of the resolution and up again.
 
     Parameters
@@ -24,11 +24,6 @@ class EDSS3D(nn.Module):
     """
 
     stride = 4
-    output_stride = 1
-    activation = "softmax"
-    kind = "mask"
-    patch = 32
-    fixed_patch = False
 
     def __init__(self, in_channels: int, out_channels: int, *, width: int = 32) -> None:
         super().__init__()

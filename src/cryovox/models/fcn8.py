@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import PooledStages, check_sides, he_init
+from cryovox.models.layers import MaskNetwork, PooledStages, check_sides, he_init
 
 
-class FCN8(nn.Module):
+class FCN8(MaskNetwork):
     """Three stages, scores of each added up from coarse to fine.
 
     Parameters
@@ -32,11 +32,6 @@ class FCN8(nn.Module):
     """
 
     stride = 8
-    output_stride = 1
-    activation = "softmax"
-    kind = "mask"
-    patch = 32
-    fixed_patch = False
 
     def __init__(
         self,

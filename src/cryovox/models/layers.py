@@ -12,6 +12,16 @@ from torch.nn import functional as F
 PRIOR = -2.19  # logit of 0.1: a heat map starts nearly empty (CenterNet)
 
 
+class MaskNetwork(nn.Module):
+    """What is true of most networks that answer with a mask; `stride` is their own."""
+
+    output_stride = 1
+    activation = "softmax"
+    kind = "mask"
+    patch = 32
+    fixed_patch = False
+
+
 def check_sides(x: Tensor, stride: int) -> None:
     """Refuse an input (b, c, z, y, x) whose sides are no multiples of *stride*."""
     sides = tuple(x.shape[2:])

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from monai.networks import nets
-from torch import Tensor, nn
+from torch import Tensor
 
-from cryovox.models.layers import check_sides
+from cryovox.models.layers import MaskNetwork, check_sides
 
 
-class MedNeXt(nn.Module):
+class MedNeXt(MaskNetwork):
     """Encoder, bottleneck and a decoder that mirrors the encoder; skips are added.
 
     Parameters
@@ -30,11 +30,6 @@ class MedNeXt(nn.Module):
     """
 
     stride = 16
-    output_stride = 1
-    activation = "softmax"
-    kind = "mask"
-    patch = 32
-    fixed_patch = False
 
     def __init__(
         self,

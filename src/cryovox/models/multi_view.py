@@ -14,16 +14,16 @@ from dataclasses import fields
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cryovox.models import Facts, build
 from cryovox.models import options as named
-from cryovox.models.layers import choose
+from cryovox.models.layers import MaskNetwork, choose
 from cryovox.models.supervision import Supervision, supervise
 from cryovox.models.views import VIEWS, turn
 
 
-class MultiView(nn.Module):
+class MultiView(MaskNetwork):
     """One network on several views; sides, kind and activation are those of that network.
 
     Parameters
@@ -38,11 +38,6 @@ class MultiView(nn.Module):
 
     # of the network that is inside by default
     stride = 16
-    output_stride = 1
-    activation = "softmax"
-    kind = "mask"
-    patch = 32
-    fixed_patch = False
 
     def __init__(
         self,

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cryovox.models.layers import PooledStages, check_sides, choose, he_init
+from cryovox.models.layers import MaskNetwork, PooledStages, check_sides, choose, he_init
 
 
-class SSN3DED(nn.Module):
+class SSN3DED(MaskNetwork):
     """Three stages down, three up, skips from the pooled features.
 
     Parameters
@@ -30,11 +30,6 @@ class SSN3DED(nn.Module):
     """
 
     stride = 8
-    output_stride = 1
-    activation = "softmax"
-    kind = "mask"
-    patch = 32
-    fixed_patch = False
 
     def __init__(
         self,

@@ -17,10 +17,10 @@ from monai.networks.nets.swin_unetr import BasicLayer, PatchEmbed, PatchMergingV
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import check_sides, conv_block, he_init
+from cryovox.models.layers import MaskNetwork, check_sides, conv_block, he_init
 
 
-class Swift3D(nn.Module):
+class Swift3D(MaskNetwork):
     """Four stages of windowed attention at 1/2 to 1/16 of the resolution, each read by the decoder.
 
     Parameters
@@ -40,11 +40,6 @@ class Swift3D(nn.Module):
     """
 
     stride = 16
-    output_stride = 1
-    activation = "softmax"
-    kind = "mask"
-    patch = 32
-    fixed_patch = False
 
     def __init__(
         self,

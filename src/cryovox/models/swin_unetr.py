@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 import torch
 from monai.networks import nets
-from torch import Tensor, nn
+from torch import Tensor
 
-from cryovox.models.layers import check_sides
+from cryovox.models.layers import MaskNetwork, check_sides
 
 
-class SwinUNETR(nn.Module):
+class SwinUNETR(MaskNetwork):
     """Tokens of 2 x 2 x 2 voxels, four stages of windowed attention, skips at every resolution.
 
     Parameters
@@ -33,11 +33,6 @@ class SwinUNETR(nn.Module):
     """
 
     stride = 32
-    output_stride = 1
-    activation = "softmax"
-    kind = "mask"
-    patch = 32
-    fixed_patch = False
 
     def __init__(
         self,

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import check_sides, conv_block, he_init
+from cryovox.models.layers import MaskNetwork, check_sides, conv_block, he_init
 
 
-class UCLSTM(nn.Module):
+class UCLSTM(MaskNetwork):
     """Encoder at 1, 1/2 and 1/4 of the resolution, a ConvLSTM along z, decoder with two skips.
 
     Parameters
@@ -33,11 +33,6 @@ class UCLSTM(nn.Module):
     """
 
     stride = 4
-    output_stride = 1
-    activation = "softmax"
-    kind = "mask"
-    patch = 32
-    fixed_patch = False
 
     def __init__(
         self,

@@ -13,12 +13,12 @@ from itertools import pairwise
 from monai.networks.nets.basic_unet import Down, TwoConv, UpCat
 from torch import Tensor, nn
 
-from cryovox.models.layers import check_sides, he_init
+from cryovox.models.layers import MaskNetwork, check_sides, he_init
 
 BLOCK = {"act": ("relu", {"inplace": True}), "norm": "batch", "bias": False}
 
 
-class UNet3D(nn.Module):
+class UNet3D(MaskNetwork):
     """As many resolutions as there are widths.
 
     Parameters
@@ -30,11 +30,6 @@ class UNet3D(nn.Module):
     """
 
     stride = 8
-    output_stride = 1
-    activation = "softmax"
-    kind = "mask"
-    patch = 32
-    fixed_patch = False
 
     def __init__(
         self, in_channels: int, out_channels: int, *, widths: Sequence[int] = (32, 64, 128, 256)

@@ -12,14 +12,14 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from cryovox.models.layers import check_sides, he_init
+from cryovox.models.layers import MaskNetwork, check_sides, he_init
 from cryovox.models.supervision import Supervision
 
 TAPS = ("fc", "v2", "v4", "v6")
 VOTE = 4  # channels of a side output
 
 
-class VoxResNet(nn.Module):
+class VoxResNet(MaskNetwork):
     """Encoder at 1, 1/2, 1/4 and 1/8 of the resolution, with a side output on each.
 
     Parameters
@@ -31,11 +31,6 @@ class VoxResNet(nn.Module):
     """
 
     stride = 8
-    output_stride = 1
-    activation = "softmax"
-    kind = "mask"
-    patch = 32
-    fixed_patch = False
 
     def __init__(self, in_channels: int, out_channels: int, *, widths: Sequence[int] = (32, 64)) -> None:
         super().__init__()

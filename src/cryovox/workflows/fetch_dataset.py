@@ -191,7 +191,7 @@ def unpack(archive: Path, out: Path) -> list[Path]:
             for row, path in todo:
                 with replacing(path) as beside, packed.open(row) as source, beside.open("wb") as target:
                     shutil.copyfileobj(source, target, 1 << 22)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:  # zipfile's, of a way of packing
         raise RunError(archive, f"cannot be unpacked ({error})", "fetch it again with --overwrite") from None
     return paths
 

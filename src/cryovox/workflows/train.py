@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from cryovox.core.config import Config, to_yaml
 from cryovox.data.augment import AugmentConfig
@@ -18,6 +19,8 @@ from cryovox.workflows.training_data import Draw, HeldOutConfig, SetConfig, Trai
 
 class TrainConfig(Config):
     """Everything that a training depends on, but for the data and the device."""
+
+    strategy: ClassVar[str] = "supervised"
 
     network: NetworkConfig = NetworkConfig()
     supervised: SupervisedConfig = SupervisedConfig()
@@ -39,7 +42,9 @@ def settings_of(strategy: str) -> type[TrainConfig]:
     from cryovox.training.strategies import STRATEGIES
 
     own = STRATEGIES[strategy].Config
-    return create_model(f"{strategy} settings", __base__=TrainConfig, own=(own, own()))
+    kind = create_model(f"{strategy} settings", __base__=TrainConfig, own=(own, own()))
+    kind.strategy = strategy
+    return kind
 
 
 def train_supervised(
@@ -47,7 +52,6 @@ def train_supervised(
     out: Path,
     config: TrainConfig,
     *,
-    strategy: str = "supervised",
     device: Device = "auto",
     devices: int = 1,
     overwrite: bool = False,
@@ -63,9 +67,8 @@ def train_supervised(
     out
         Run folder: `model.safetensors`, `metrics.csv`, `config.yaml`, `manifest.json`.
     config
-        What to do. A run folder made with another config is refused unless *overwrite*.
-    strategy
-        Row of `STRATEGIES` that needs labelled batches only; *config* is of its `settings_of`.
+        What to do, by the strategy whose `settings_of` it is of. A run folder made with another config
+        is refused unless *overwrite*.
     device, devices
         Where to compute; with several devices each process (of torchrun or SLURM) calls this.
     told
@@ -84,13 +87,13 @@ def train_supervised(
     card = describe(made, source, config.patches.patch)
     spec = TargetSpec(card.kind, card.output_stride)
     source.check(spec)
-    own = config.supervised if strategy == "supervised" else getattr(config, "own")  # noqa: B009
-    teacher = STRATEGIES[strategy](made.network, own, made.name)
+    own = config.supervised if config.strategy == "supervised" else getattr(config, "own")  # noqa: B009
+    strategy = STRATEGIES[config.strategy](made.network, own, made.name)
     prepare_folder(out, to_yaml(config), source.inputs(), overwrite)
     fabric = fabric_of(accelerator, devices, config.loop)
     tiles = tiles_of(card)
     job = Job(
-        strategy,
+        config.strategy,
         config,
         config.loop,
         config.seed,
@@ -108,4 +111,4 @@ def train_supervised(
         (config.seed, fabric.global_rank),
         accelerator,
     )
-    return job.run(teacher, {"labelled": source.stream(draw)}, fabric, told)
+    return job.run(strategy, {"labelled": source.stream(draw)}, fabric, told)

@@ -13,20 +13,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from cryovox.core.czii import RADII
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
 from cryovox.formats import ome_zarr
 
-RADII = {
-    "apo-ferritin": 60.0,
-    "beta-amylase": 65.0,
-    "beta-galactosidase": 90.0,
-    "ribosome": 150.0,
-    "thyroglobulin": 130.0,
-    "virus-like-particle": 135.0,
-}
-"""In Å, in the order of the labels; a hit of the challenge is half of that away at most."""
 FOLDS = ("TS_5_4", "TS_86_3", "TS_69_2", "TS_99_9", "TS_73_6", "TS_6_4", "TS_6_6")
 """The seven tomograms in the order in which the winners of the challenge held them out."""
 
