@@ -82,6 +82,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "positions sinusoidal": {"positions": "sinusoidal"},
     "positions rotary": {"positions": "rotary"},
     "no VSL": {"vsl": False},
+    "decoder width 16": {"width": 16},
     "decoder mf": {"decoder": "mf"},
     "decoder mlp": {"decoder": "mlp"},
     "decoder unetr": {"decoder": "unetr"},
