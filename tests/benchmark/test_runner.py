@@ -83,6 +83,15 @@ def test_a_job_with_other_settings_is_another_job(suite, tmp_path):
     assert not left.exists()
 
 
+def test_overwrite_runs_everything_anew(suite, tmp_path):
+    plan = suite.plan("smoke")
+    run_suite("counting", tmp_path, plan, tier="smoke")
+    left = tmp_path / "runs" / "good_1-steps_seed0" / "run"
+    left.mkdir()
+    run_suite("counting", tmp_path, plan, tier="smoke", overwrite=True)
+    assert (len(suite.ran), suite.prepared, left.exists()) == (8, 2, False)
+
+
 def test_true_data_have_no_rows_without_noise(suite, tmp_path):
     plan = replace(
         suite.plan("smoke"),
