@@ -87,19 +87,25 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "decoder mlp": {"decoder": "mlp"},
     "decoder unetr": {"decoder": "unetr"},
     "noise on xz": {"view_noise": {"xz": 0.05}},
+    "layer 1 cross": {"layer1": "cross"},
+    "layer 1 prepend": {"layer1": "prepend"},
+    "no drop path": {"drop_path": 0.0},
 }
 """One thing changed in MVGFormer."""
-LOSSES: dict[str, dict[str, Any]] = {
+TRAININGS: dict[str, dict[str, Any]] = {
     "loss ce": {"supervised.loss": "ce"},
     "loss ce+boundary": {"supervised.loss": "ce+boundary"},
     "loss ce, contrastive": {"supervised.loss": "ce", "supervised.contrastive": 0.1},
+    "rate x3": {"loop.lr": 3e-3},
+    "rate /3": {"loop.lr": 3e-4},
+    "no warm-up": {"loop.warmup": 0},
 }
 
 
 def variants(size: str) -> tuple[Contestant, ...]:
     """Rows of the ablations: MVGFormer with one thing changed."""
     rows = [Contestant(name, "mvgformer", size, changed) for name, changed in VARIANTS.items()]
-    return (*rows, *(Contestant(name, "mvgformer", size, train=train) for name, train in LOSSES.items()))
+    return (*rows, *(Contestant(name, "mvgformer", size, train=train) for name, train in TRAININGS.items()))
 
 
 class SubtomogramSuite(Suite):
