@@ -42,6 +42,7 @@ CHOICES = [
     *({"decoder": decoder} for decoder in DECODERS),
     {"decoder": "unetr", "token": 8, "layers": 3},
     {"vsl": False},
+    {"vsl_apart": True},
     {"views": ("xy", "xy", "xy")},
 ]  # fmt: skip
 

@@ -64,6 +64,7 @@ def contestants(size: str) -> tuple[Contestant, ...]:
         Contestant(f"mvgformer {decoder}", "mvgformer", size, {"decoder": decoder})
         for decoder in ("mlp", "mf", "p3da")
     ]
+    rows += [Contestant("mvgformer p3da, no VSL", "mvgformer", size, {"decoder": "p3da", "vsl": False})]
     return (*rows, Contestant("oracle: voxresnet, no noise", "voxresnet", size, data="clean"))
 
 
@@ -82,7 +83,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "positions sinusoidal": {"positions": "sinusoidal"},
     "positions rotary": {"positions": "rotary"},
     "no VSL": {"vsl": False},
+    "VSL apart": {"vsl_apart": True},
     "decoder width 16": {"width": 16},
+    "no VSL, decoder width 16": {"vsl": False, "width": 16},
     "decoder mf": {"decoder": "mf"},
     "decoder mlp": {"decoder": "mlp"},
     "decoder unetr": {"decoder": "unetr"},
@@ -96,6 +99,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "loss ce": {"supervised.loss": "ce"},
     "loss ce+boundary": {"supervised.loss": "ce+boundary"},
     "loss ce, contrastive": {"supervised.loss": "ce", "supervised.contrastive": 0.1},
+    "VSL weight 0.1": {"supervised.weights": {"vsl": 0.1}},
     "rate x3": {"loop.lr": 3e-3},
     "rate /3": {"loop.lr": 3e-4},
     "no warm-up": {"loop.warmup": 0},

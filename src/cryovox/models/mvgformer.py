@@ -63,6 +63,8 @@ class MVGFormer(nn.Module):
         Names from `VIEWS`; a name may come more than once.
     mask_rate, vsl
         Share of the tokens hidden in one view, and whether that view is reconstructed in training.
+    vsl_apart
+        Hide them in a pass of its own, so that the masks are made from all that there is; costs that pass.
     drop_path
         Chance that the last layer is skipped for a sample; earlier layers in proportion.
     view_noise
@@ -102,6 +104,7 @@ class MVGFormer(nn.Module):
         views: Sequence[str] = ("xy", "yz", "xz"),
         mask_rate: float = 0.5,
         vsl: bool = True,
+        vsl_apart: bool = False,
         drop_path: float = 0.1,
         view_noise: Mapping[str, float] | None = None,
     ) -> None:
@@ -133,6 +136,7 @@ class MVGFormer(nn.Module):
         self.decoder = self._decoder(decoder, in_channels, dim, out_channels, width, levels)
         self.weights = nn.Parameter(torch.ones(len(views))) if fusion == "learned" else None
         self.vsl = ViewReconstruction(dim, len(views), count, voxels) if vsl else None
+        self.vsl_apart = vsl_apart
         self._draw_weights()
         self.mincut = MinCut(dim, self.clusters) if graph == "mincut" else None
 
@@ -207,8 +211,9 @@ class MVGFormer(nn.Module):
         else:
             view = int(torch.randint(len(self.views), (), device=x.device))
             hidden = hide(x.shape[0], self.grid**3, self.mask_rate, x.device)
-            tokens = self._tokens(patches, graph, view, hidden)
-            extra["vsl"] = self._reconstruction(tokens[-1], patches, view, hidden)
+            masked = self._tokens(patches, graph, view, hidden)
+            extra["vsl"] = self._reconstruction(masked[-1], patches, view, hidden)
+            tokens = self._tokens(patches, graph) if self.vsl_apart else masked
         masks = self._masks(tokens, patches)
         logits = dict(zip(self.names, masks, strict=True)) | {"fused": self._fuse(masks)}
         return Supervision(logits, extra, self._turned(tokens[-1]))
