@@ -246,6 +246,36 @@ Command: `{result["command"]}`
 """
 
 
+def denoised() -> str:
+    """Time and memory of the denoising filters."""
+    result = load("denoise_speed")
+    if result is None:
+        return ""
+    settings = result["settings"]
+    rows = [
+        [
+            method,
+            f"{row['seconds']:.1f}",
+            f"{row['processor_seconds']:.1f}",
+            f"{row['copy_processor_seconds']:.3f}",
+            f"{row['times_the_copy']:.0f}",
+            f"{row['working_GB']:.2f}",
+        ]
+        for method, row in result["table"].items()
+    ]
+    columns = ["filter", "seconds", "processor seconds", "of a copy", "times the copy", "working GB"]
+    return f"""
+## Denoising: time and memory
+
+A volume of {" x ".join(map(str, settings["shape"]))} voxels in memory, {settings["device"]}, {settings["threads"]} thread{"" if settings["threads"] == 1 else "s"}, load {settings["load_before"][0]:.1f} from other
+work before the run. Reading every voxel and writing it once moves {settings["floor_bytes"] / 1e6:.0f} MB: what a copy of them takes is the floor.
+
+{grid(columns, rows)}
+
+Command: `{result["command"]}`
+"""
+
+
 def alike() -> str:
     """How well the built-in species are told apart."""
     result = load("library_correlation")
@@ -265,6 +295,29 @@ Command: `{result["command"]}`
 """
 
 
+def chosen() -> str:
+    """How often the rule that chooses between source and adapted model was right, over all suites."""
+    from cryovox.benchmark.adaptation import record
+
+    files = sorted((ROOT / "benchmarks" / "results").glob("suite-uda*.json"))
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    told = record(results)
+    if not told["runs"]:
+        return ""
+    each = [(result["title"], record([result])) for result in results]
+    rows = [
+        [title, *(f"{v:g}" for v in row.values())] for title, row in [*each, ("all", told)] if row["runs"]
+    ]
+    return f"""
+## Adaptation: the choice without labels
+
+Every adaptation ends with a choice between two models that no label has a part in. Labels say afterwards whether the
+other one would have been better by more than 0.005, in the score of the suite on what was held out.
+
+{grid(["suite", *told], rows)}
+"""
+
+
 PAGES = (
     partial(real, "real_ribosomes", "Ribosomes in a real tomogram"),
     partial(real, "real_ribosomes_xs", "The same with a smaller network, held back more"),
@@ -274,6 +327,7 @@ PAGES = (
     streamed,
     learnable,
     matched,
+    denoised,
     alike,
 )
 
@@ -300,6 +354,7 @@ def benchmarks() -> str:
     """All results, and what was noted about them."""
     text = HEAD + "".join(page() for page in PAGES)
     text += "".join(suite(path) for path in sorted((ROOT / "benchmarks" / "results").glob("suite-*.json")))
+    text += chosen()
     notes = ROOT / "docs" / "benchmarks-notes.md"
     return text + "\n" + notes.read_text(encoding="utf-8") if notes.exists() else text
 

@@ -53,7 +53,7 @@ def test_half_a_command_lists_the_family(cli, family):
     assert cli(family, "--help").code == 0
 
 
-@pytest.mark.parametrize("name", ["pick", "convert", "evaluate particles", "models", "doctor"])
+@pytest.mark.parametrize("name", ["pick", "convert", "denoise", "evaluate particles", "models", "doctor"])
 def test_commands_without_a_network_do_not_import_torch(name):
     code, found = loaded(*name.split(), "--help")
     assert code == 0

@@ -272,6 +272,15 @@ def test_time_is_up(tmp_path, monkeypatch):
     assert (tmp_path / NAME).exists()
 
 
+def test_time_of_the_processor_passes_only_while_it_works(tmp_path, monkeypatch):
+    ticks = iter(range(100))
+    monkeypatch.setattr("cryovox.training.loop.time.process_time", lambda: next(ticks))
+    monkeypatch.setattr("cryovox.training.loop.time.monotonic", lambda: 1e9)  # would end it at once
+    now, _ = run(tmp_path, LoopConfig(steps=50, max_time="3s", clock="processor"))
+    assert 0 < now.step < 50
+    assert now.seconds >= 3
+
+
 def test_share_follows_what_is_further():
     config = LoopConfig(steps=100, max_time="10s")
     assert share(Progress(step=20, seconds=1.0), config) == 0.2

@@ -2,7 +2,8 @@
 
     cryovox demo       the whole path on a small example, in a few minutes
     cryovox doctor     look a tomogram over before anything else
-    cryovox train      teach a network: `cryovox train supervised --data DATASET --out RUN`
+    cryovox train      teach a network: `cryovox train supervised --data DATASET --out RUN`, or adapt one
+                       to tomograms without labels: `cryovox train vox-uda --source D --target T --out RUN`
     cryovox find       segment, pick and report in one go
     cryovox segment    score every voxel of tomograms
     cryovox pick       turn scores or labels into particles
@@ -11,6 +12,7 @@
     cryovox simulate   make labelled tomograms to train on
     cryovox fetch      download atomic models and datasets: `cryovox fetch structure ID`
     cryovox convert    read one format and write another; mend what the doctor found
+    cryovox denoise    filter noise out of tomograms
     cryovox models     list networks and what each costs, or tell what a model file is
     cryovox benchmark  compare networks as the papers do
 
@@ -45,6 +47,7 @@ COMMANDS = Registry(
         "evaluate labels": "cryovox.cli.evaluate:labels",
         "benchmark": "cryovox.cli.benchmark:benchmark",
         "convert": "cryovox.cli.files:convert",
+        "denoise": "cryovox.cli.denoise:denoise",
         "models": "cryovox.cli.models:models",
     },
 )
@@ -99,12 +102,19 @@ def _found(name: str) -> Any:
     return by_strategy(name.removeprefix("train "))
 
 
+def _commands() -> list[str]:
+    """Names of all commands; every strategy is one."""
+    from cryovox.training.strategies import STRATEGIES
+
+    return sorted({*COMMANDS, *(f"train {name}" for name in STRATEGIES)})
+
+
 def _named(args: list[str]) -> tuple[str, list[str]]:
     """The command, which may be of two words, and what follows it."""
     two = " ".join(args[:2])
     if two in COMMANDS:
         return two, args[2:]
-    families = [name for name in COMMANDS if name.startswith(f"{args[0]} ")]
+    families = [name for name in _commands() if name.startswith(f"{args[0]} ")]
     if not families:
         return args[0], args[1:]
     if len(args) == 1 or args[1] in ("-h", "--help"):

@@ -37,7 +37,8 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
 ) -> int:
     """Compare networks as a paper does; run it again to go on after an interruption.
 
-    Suites: subtomograms, tomograms, tomograms-pretrained, ablations.
+    Suites: subtomograms, tomograms, tomograms-pretrained, ablations; of adaptation: uda, uda-snr,
+    uda-tomograms, uda-real, uda-ablations, uda-safety.
 
     Parameters
     ----------
@@ -54,7 +55,8 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
     seeds
         Trainings of each contestant under each budget.
     time
-        Wall time of a training under equal time, such as 90s; "no" leaves that budget out.
+        Time of a training under equal time, such as 90s (the processor's on a CPU, so that other work on the
+        machine changes nothing); "no" leaves that budget out.
     steps
         Steps of a training under equal steps; 0 leaves that budget out.
     at_once

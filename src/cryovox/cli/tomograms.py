@@ -58,6 +58,7 @@ def segment(
     done, failed = segment_all(
         list(tomograms), model, out, config, device=device, overwrite=overwrite, told=_told(meter)
     )
+    _notes(out, [name for names in done.values() for name in names])
     print(", ".join(f"{len(names)} {kind} segmented" for kind, names in done.items()) + f", in {out}")
     return failures(failed)
 
@@ -165,10 +166,20 @@ def find(  # noqa: PLR0913 (the options of a command)
         command=command,
         told=_told(Meter(quiet)),
     )
+    _notes(out, list(picks))
     _count(picks, json)
     if picks:
         print(f"look at {out / 'report.html'}")
     return failures(failed)
+
+
+def _notes(out: Path, names: list[str]) -> None:
+    """Tell what was noted of each input, such as that it is unlike what the model knows."""
+    from cryovox.workflows.manifest import Manifest
+
+    for name, entry in Manifest(out, {}).entries.items():
+        for note in entry.get("notes", []) if name in names else []:
+            print(f"note: {name}: {note}", file=sys.stderr)
 
 
 def _told(meter: Meter):  # type: ignore[no-untyped-def]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from cryovox.cli.screen import Meter
 from cryovox.core.config import validated
 from cryovox.formats.subtomograms import is_set
 from cryovox.training.recipes import recipe
+from cryovox.training.strategies import STRATEGIES
+from cryovox.workflows.adapt import AdaptConfig, adapt_settings, train_adapted
 from cryovox.workflows.devices import Device, keep_freed_memory
 from cryovox.workflows.train import TrainConfig, settings_of, train_supervised
 
@@ -72,9 +75,60 @@ def _by_recipe(name: str | None) -> Callable[..., int]:
 supervised.preset = _by_recipe  # type: ignore[attr-defined]  # see cryovox.cli.parse
 
 
+def adapted(
+    *,
+    source: Path,
+    target: tuple[Path, ...],
+    out: Path,
+    config: AdaptConfig = AdaptConfig(),
+    device: Device = "auto",
+    devices: int = 1,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Learn from a labelled source, adapt to unlabelled tomograms, and keep the better model of the two.
+
+    Run it again to go on after an interruption. report.html says which model was kept, and why.
+
+    Parameters
+    ----------
+    source
+        With labels: a dataset, a subtomogram set, or stream:PRESET.
+    target
+        Without labels: tomograms, folders, patterns, datasets, or one subtomogram set.
+    out
+        Run folder; model.safetensors, choice.json and report.html go there.
+    config
+        Settings.
+    device
+        Where to compute.
+    devices
+        How many of them; start with torchrun or SLURM for more than one.
+    overwrite
+        Start anew where the folder holds a run.
+    quiet
+        Show no progress.
+    """
+    keep_freed_memory()
+    meter = Meter(quiet)
+
+    def told(done: int, total: int, share: float, loss: float) -> None:
+        meter("training", share, f"step {done} of at most {total}  loss {loss:.3f}")
+
+    model = train_adapted(
+        source, target, out, config, device=device, devices=devices, overwrite=overwrite, told=told
+    )
+    if not quiet:
+        choice = json.loads((out / "choice.json").read_text(encoding="utf-8"))
+        print(f"kept: the {choice['chosen']} model\n" + "\n".join(f"    {r}" for r in choice["reasons"]))
+        print(f"{model}\nnext: cryovox find TOMOGRAM --model {model} --out FOUND")
+    return 0
+
+
 def by_strategy(name: str) -> Callable[..., int]:
-    """Give the command of a strategy that another package adds, and that needs labels only."""
-    kind = settings_of(name)
-    command = with_defaults(supervised, {"config": kind()})
+    """Give the command of a strategy, which needs labels only or adapts to a target."""
+    adapts = "target" in STRATEGIES[name].needs
+    kind = adapt_settings(name) if adapts else settings_of(name)
+    command = with_defaults(adapted if adapts else supervised, {"config": kind()})
     command.__annotations__ = {**command.__annotations__, "config": kind}
     return command

@@ -53,6 +53,9 @@ class Card(Config):
     """Lowest score of a pick, by species, as chosen on held-out regions."""
     calibration: dict[str, list[float]] | None = None
     """Reserved for score calibration."""
+    domain: dict[str, Any] | None = None
+    """Fingerprint of the tomograms that it was adapted to, their names and hashes, and the distance up to
+    which others are like them; see `cryovox.metrics.domain.Domain`."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Training manifest: config, data, hashes, steps, versions, held-out metrics."""
 

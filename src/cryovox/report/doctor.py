@@ -85,14 +85,14 @@ def examine(
     findings += [_not_finite(survey, volume, path)]
     if not survey.high.max() > survey.low.min():
         told = "no two voxels differ" if np.isfinite(survey.low.min()) else "no voxel is finite"
-        return _ranked([*findings, Finding("error", "grey values", told, "write the tomogram again")])
+        return ranked([*findings, Finding("error", "grey values", told, "write the tomogram again")])
     findings += [_saturation(survey, volume), *_slab(survey, volume)]
     piece = _piece(volume)
     if min(piece.shape) >= 16:  # under that there is nothing to judge by
         findings += [_contrast(piece, model), _wedge(piece, path)]
     if model is not None:
         findings.append(_sampling(volume, path, model))
-    return _ranked(findings)
+    return ranked(findings)
 
 
 def render(findings: Sequence[Finding], path: Path, width: int = 100) -> str:
@@ -327,7 +327,8 @@ def _binned(values: NDArray[np.float32], side: int, axes: tuple[int, ...] = (0, 
     return values
 
 
-def _ranked(findings: list[Finding]) -> list[Finding]:
+def ranked(findings: list[Finding]) -> list[Finding]:
+    """What matters most first."""
     return sorted(findings, key=lambda f: ORDER.index(f.level))
 
 

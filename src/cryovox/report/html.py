@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
 from cryovox.report import charts, figures
 from cryovox.report.doctor import Finding, summary
-from cryovox.report.page import template
+from cryovox.report.page import embedded, template
 
 TIMES = " \u00d7 "
 PAGE_LIMIT = 12_000_000  # bytes of all pictures together
@@ -180,7 +179,9 @@ def _overview(entries: Sequence[ReportEntry]) -> Picture | None:
     if len(found) < 2 or not names:
         return None
     figure = charts.counts(found, names)
-    return Picture(_uri("svg+xml", figures.svg(figure)), f"Picks per tomogram, for {len(found)} tomograms")
+    return Picture(
+        embedded("svg+xml", figures.svg(figure)), f"Picks per tomogram, for {len(found)} tomograms"
+    )
 
 
 def _section(entry: ReportEntry, folder: Path, limit: int) -> dict[str, Any]:
@@ -207,7 +208,7 @@ def _pictures(entry: ReportEntry, limit: int) -> dict[str, Any]:
         ", ".join(f"{int((entry.particles.species == s.name).sum())} {s.name}" for s in kinds) or "no species"
     )
     whole = Picture(
-        _uri("png", figures.png(figure, limit)),
+        embedded("png", figures.png(figure, limit)),
         f"Three orthogonal slices of {entry.name} with picks as circles; in the tomogram: {told}",
         "Slices through the place with most picks. A circle is what the slice cuts out of a particle, so "
         "small ones lie above or below; tint is the score.",
@@ -224,14 +225,14 @@ def _pictures(entry: ReportEntry, limit: int) -> dict[str, Any]:
             f"Thumbnails of the best, middle and worst of {len(picks)} picks of {one.name}, with their scores"
         )
         thumbnails.append(
-            Picture(_uri("png", figures.png(figure, limit)), alt, f"{one.name}, {len(picks)} picks")
+            Picture(embedded("png", figures.png(figure, limit)), alt, f"{one.name}, {len(picks)} picks")
         )
     histogram = None
     if len(entry.particles):
         drawn = figures.svg(
             charts.score_histogram(entry.particles, entry.thresholds, [s.name for s in kinds])
         )
-        histogram = Picture(_uri("svg+xml", drawn), f"Histogram of the scores of the picks: {told}")
+        histogram = Picture(embedded("svg+xml", drawn), f"Histogram of the scores of the picks: {told}")
     return {"slices": whole, "thumbnails": thumbnails, "histogram": histogram}
 
 
@@ -281,7 +282,3 @@ def _time(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
     return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

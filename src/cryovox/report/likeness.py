@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from cryovox.report import figures
 from cryovox.report.figures import COLOURS, FAINT, INK, WIDTH
 from cryovox.report.html import Picture, Table
-from cryovox.report.page import template
+from cryovox.report.page import embedded, template
 from cryovox.simulate.likeness.spectrum import radial_frequency, radial_power, standardised
 from cryovox.simulate.likeness.tilt_range import tilt_profile
 
@@ -110,12 +109,12 @@ def _pictures(shown: Named, voxel_size: float) -> list[Picture]:
     lines = figures.svg(curves(shown, voxel_size))
     return [
         Picture(
-            _uri("png", slices),
+            embedded("png", slices),
             f"Slices side by side: {names}",
             "The middle slice along z, and the middle one along y; grey from -3 to 3 standard deviations.",
         ),
         Picture(
-            _uri("svg+xml", lines),
+            embedded("svg+xml", lines),
             f"Spectra, histograms and profiles of {names}",
             "Each tomogram z-scored. Power against tilt is relative to that within 25 degrees of 0.",
         ),
@@ -153,7 +152,3 @@ def _style(axes: Axes) -> None:
     for spine in axes.spines.values():
         spine.set_linewidth(0.6)
         spine.set_color(FAINT)
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

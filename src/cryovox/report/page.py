@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from importlib.resources import files
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
@@ -16,6 +17,11 @@ def template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     ).get_template(name)
+
+
+def embedded(kind: str, data: bytes) -> str:
+    """The address of a picture (``png``, ``svg+xml``) that is part of the page itself."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _text(name: str) -> str:

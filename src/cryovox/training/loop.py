@@ -28,6 +28,9 @@ class LoopConfig(Config):
     max_time: str | None = None
     """Time at most, as 90s, 20m or 1h. With it the schedule follows the clock or the steps,
     whichever is further, so that it is complete when time is up; such runs differ a little."""
+    clock: Literal["wall", "processor"] = "wall"
+    """What `max_time` is counted in: time that passes, or that the processors work for this training,
+    which other work on the machine does not change."""
     batch: int = Field(8, ge=1)
     """Patches per step (on each device)."""
     accumulate: int = Field(1, ge=1)
@@ -123,7 +126,7 @@ def fit(  # noqa: PLR0913
     optimizer = _optimizer(weights, config)
     wrapped, optimizer = fabric.setup(strategy, optimizer)
     now = load_state(folder, strategy, optimizer) or Progress()
-    began = time.monotonic() - now.seconds
+    began = _clock(config) - now.seconds
     saved = now.seconds
     while not _finished(now, config):
         _set_rate(optimizer, config, now)
@@ -156,9 +159,13 @@ def _optimizer(weights: list[nn.Parameter], config: LoopConfig) -> torch.optim.O
     return kind(weights, config.lr, weight_decay=config.weight_decay)
 
 
+def _clock(config: LoopConfig) -> float:
+    return time.process_time() if config.clock == "processor" else time.monotonic()
+
+
 def _elapsed(began: float, config: LoopConfig, fabric: Fabric) -> float:
     """Seconds so far; where they steer the run, all processes go by the clock of the first."""
-    elapsed = time.monotonic() - began
+    elapsed = _clock(config) - began
     if config.max_time is None or fabric.world_size == 1:
         return elapsed
     return float(fabric.broadcast(elapsed, src=0))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from cryovox.core.errors import RequestError
 from cryovox.formats import mrc, read_volume
-from cryovox.models.card import read_card
-from cryovox.report.doctor import Expected, Finding, examine
+from cryovox.models.card import Card, read_card
+from cryovox.report.doctor import Expected, Finding, examine, ranked
+from cryovox.workflows.home import domain_finding
 from cryovox.workflows.inputs import expand
 
 
@@ -19,7 +20,7 @@ def consult(
     A header without a usable voxel size is a finding, not a failure: the file is read as if its
     voxels were of 10 Å and the finding says so.
     """
-    expected = None
+    card = expected = None
     if model is not None:
         card = read_card(model)
         expected = Expected(card.voxel_size, card.contrast, model.name)
@@ -28,7 +29,7 @@ def consult(
     failed: dict[str, Exception] = {}
     for name, path in files.items():
         try:
-            found[path] = _one(path, expected, voxel_size)
+            found[path] = _one(path, card, expected, voxel_size)
         except RequestError as error:
             if len(files) == 1:
                 raise
@@ -36,9 +37,12 @@ def consult(
     return found, failed
 
 
-def _one(path: Path, expected: Expected | None, voxel_size: float | None) -> list[Finding]:
+def _one(path: Path, card: Card | None, expected: Expected | None, voxel_size: float | None) -> list[Finding]:
     header = mrc.header(path)
+    volume = read_volume(path, voxel_size or header.voxel_size or 10.0)
     if voxel_size is not None:
-        return examine(read_volume(path, voxel_size), path, model=expected)
-    volume = read_volume(path, header.voxel_size or 10.0)
-    return examine(volume, path, header.voxel_sizes, header.problems, model=expected)
+        found = examine(volume, path, model=expected)
+    else:
+        found = examine(volume, path, header.voxel_sizes, header.problems, model=expected)
+    far = None if card is None else domain_finding(volume, card, path)
+    return found if far is None else ranked([*found, far])

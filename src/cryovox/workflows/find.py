@@ -133,7 +133,7 @@ def _report(
 ) -> None:
     import json
 
-    from cryovox.report.doctor import examine
+    from cryovox.report.doctor import Finding, examine
     from cryovox.report.html import ReportEntry, write_find_report
 
     entries: list[ReportEntry] = []
@@ -147,6 +147,7 @@ def _report(
         path = Path(entry["key"]["input"])
         volume = read_volume(path, entry["voxel_size"])
         outputs = {k: Path(v) for k, v in entry["outputs"].items()}
+        warned = [Finding("warning", "model", told) for told in entry.get("notes", [])]
         entries.append(
             ReportEntry(
                 name=name,
@@ -154,7 +155,7 @@ def _report(
                 scores=scores.read(out / "scores" / f"{name}.zarr"),
                 particles=particles,
                 thresholds=thresholds,
-                findings=examine(volume, path),
+                findings=[*warned, *examine(volume, path)],
                 outputs={**outputs, "particles": particle_file(out, name).relative_to(out)},
                 seconds=entry["seconds"],
             )

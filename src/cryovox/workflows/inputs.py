@@ -10,10 +10,11 @@ import numpy as np
 
 from cryovox.core.dataset import Contrast
 from cryovox.core.errors import RequestError
-from cryovox.core.intensity import SURE, Normalisation, detect_contrast, sign_of, statistics
+from cryovox.core.intensity import SURE, Normalisation, Statistics, detect_contrast, sign_of, statistics
 from cryovox.core.volume import Volume
 from cryovox.formats import is_volume, mrc, read_volume, stem
 from cryovox.models.card import Card
+from cryovox.workflows.home import domain_notes
 
 
 def expand(patterns: Iterable[Path], wanted: Callable[[Path], bool] = is_volume) -> dict[str, Path]:
@@ -77,6 +78,18 @@ def prepare(path: Path, card: Card, voxel_size: float | None, contrast: Contrast
     """Open a tomogram and make sure that the model can be asked about it."""
     volume = read_volume(path, voxel_size)
     off = check_voxel_size(path, volume.voxel_size, card)
+    moments = sound_moments(path, volume)
+    settled, notes = _settle_contrast(volume, card, contrast)
+    if off > 0.02:
+        notes.append(f"voxels of {volume.voxel_size:g} Å, model trained at {card.voxel_size:g} Å")
+    notes += domain_notes(volume, card, path)
+    return Prepared(
+        path, volume, Normalisation(moments.mean, moments.std, sign_of(settled)), settled, tuple(notes)
+    )
+
+
+def sound_moments(path: Path, volume: Volume) -> Statistics:
+    """Moments of a tomogram; one with NaN, or with nothing to see, is refused."""
     moments = statistics(volume.data)
     if moments.not_finite:
         told = f"holds {moments.not_finite} values that are NaN or infinite"
@@ -85,12 +98,7 @@ def prepare(path: Path, card: Card, voxel_size: float | None, contrast: Contrast
         raise RequestError(
             path, "is constant: there is nothing to see", "check the file with `cryovox doctor`"
         )
-    settled, notes = _settle_contrast(volume, card, contrast)
-    if off > 0.02:
-        notes.append(f"voxels of {volume.voxel_size:g} Å, model trained at {card.voxel_size:g} Å")
-    return Prepared(
-        path, volume, Normalisation(moments.mean, moments.std, sign_of(settled)), settled, tuple(notes)
-    )
+    return moments
 
 
 def check_voxel_size(path: Path, voxel_size: float, card: Card) -> float:

@@ -22,6 +22,7 @@ from cryovox.formats.subtomograms import Subtomograms
 from cryovox.inference.cubes import BATCH, classes, score_cubes
 from cryovox.models.card import Card
 from cryovox.workflows.devices import Device, choose_device
+from cryovox.workflows.home import set_notes
 from cryovox.workflows.inputs import check_voxel_size, expand
 from cryovox.workflows.manifest import Manifest, sha256
 from cryovox.workflows.segment import SegmentConfig, Told, painted, segment, tile_plan
@@ -183,7 +184,9 @@ class _Sets:
         target = self.out / "labels" / f"{name}.zarr"
         labelled = replace(found, images=None, masks=masks, species=self.card.species, contrast=contrast)
         subtomograms.write(target, labelled)
-        manifest.note(name, key, {"labels": target}, time.monotonic() - began, contrast=contrast)
+        notes = set_notes(found.images, self.card, path)
+        spent = time.monotonic() - began
+        manifest.note(name, key, {"labels": target}, spent, contrast=contrast, notes=notes)
 
     def opened(self, path: Path) -> Subtomograms:
         """Open a set and make sure that the model can be asked about it."""

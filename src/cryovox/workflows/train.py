@@ -33,16 +33,16 @@ class TrainConfig(Config):
     """Seed of everything random."""
 
 
-def settings_of(strategy: str) -> type[TrainConfig]:
-    """Settings of a training with labels by a strategy of the table; those of its own are in `own`."""
+def settings_of(strategy: str, base: type[TrainConfig] = TrainConfig) -> type[TrainConfig]:
+    """Settings of a training by a strategy of the table; those of its own are in `own`."""
     if strategy == "supervised":
-        return TrainConfig
+        return base
     from pydantic import create_model
 
     from cryovox.training.strategies import STRATEGIES
 
     own = STRATEGIES[strategy].Config
-    kind = create_model(f"{strategy} settings", __base__=TrainConfig, own=(own, own()))
+    kind = create_model(f"{strategy} settings", __base__=base, own=(own, own()))
     kind.strategy = strategy
     return kind
 

@@ -7,5 +7,19 @@ from cryovox.core.registry import Registry
 STRATEGIES = Registry(
     "strategy",
     "cryovox.strategies",
-    {"supervised": "cryovox.training.strategies.supervised:Supervised"},
+    {
+        "supervised": "cryovox.training.strategies.supervised:Supervised",
+        "vox-uda": "cryovox.training.strategies.vox_uda:VoxUDA",
+        "dann": "cryovox.training.strategies.alignment:Dann",
+        "advent": "cryovox.training.strategies.alignment:Advent",
+        "coral": "cryovox.training.strategies.alignment:Coral",
+        "mmd": "cryovox.training.strategies.alignment:Mmd",
+        "fda": "cryovox.training.strategies.appearance:FourierDomainAdaptation",
+        "spectrum-matching": "cryovox.training.strategies.appearance:SpectrumMatching",
+        "histogram-matching": "cryovox.training.strategies.appearance:HistogramMatching",
+        "adaptive-bn": "cryovox.training.strategies.appearance:AdaptiveBatchNorm",
+        "mean-teacher": "cryovox.training.strategies.teachers:MeanTeacher",
+        "fixmatch": "cryovox.training.strategies.teachers:FixMatch",
+        "mic": "cryovox.training.strategies.teachers:MaskedConsistency",
+    },
 )

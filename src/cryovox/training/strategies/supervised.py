@@ -90,7 +90,10 @@ class Supervised(Strategy):
 
     def losses(self, batch: dict[str, Batch], progress: float) -> dict[str, Tensor]:
         given = batch["labelled"]
-        answer = supervise(self.student, given.image)
+        return self.judged(supervise(self.student, given.image), given)
+
+    def judged(self, answer: Supervision, given: Batch) -> dict[str, Tensor]:
+        """Losses of what the network answered to a labelled batch."""
         terms = {name: self.loss(logits, given.target, given.known) for name, logits in answer.logits.items()}
         if self.config.unknown == "pu" and not bool(given.known.all()):
             for name, logits in answer.logits.items():

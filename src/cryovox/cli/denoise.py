@@ -1,0 +1,55 @@
+"""`cryovox denoise`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cryovox.cli.screen import Meter, check_json, failures, table, write_json
+from cryovox.workflows.denoise import DenoiseConfig
+from cryovox.workflows.devices import Device, keep_freed_memory
+
+
+def denoise(
+    tomograms: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")],
+    /,
+    *,
+    out: Path,
+    config: DenoiseConfig = DenoiseConfig(),
+    device: Device = "auto",
+    overwrite: bool = False,
+    quiet: bool = False,
+    json: Path | None = None,
+) -> int:
+    """Filter noise out of tomograms: denoised/NAME.mrc, with the grey values of the tomogram.
+
+    Parameters
+    ----------
+    tomograms
+        Files, folders or patterns.
+    out
+        Output folder. What an earlier run finished there is not redone.
+    config
+        Settings.
+    device
+        Where to compute.
+    overwrite
+        Redo what is there.
+    quiet
+        Show no progress.
+    json
+        File for what was done.
+    """
+    from cryovox.workflows.denoise import denoise as run
+
+    check_json(json)
+    keep_freed_memory()
+    done, failed = run(list(tomograms), out, config, device=device, overwrite=overwrite, told=Meter(quiet))
+    columns = ("tomogram", "file", "removed", "seconds")
+    rows = [[n, str(out / e["outputs"]["denoised"]), e["removed"], e["seconds"]] for n, e in done.items()]
+    print(table(columns, rows))
+    print("removed: standard deviation of what was filtered out, over that of the tomogram")
+    write_json(json, [dict(zip(columns, row, strict=True)) for row in rows])
+    return failures(failed)

@@ -1,0 +1,140 @@
+"""Cubes of one domain made to look like those of another: amplitudes, spectra, histograms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+AXES = (2, 3, 4)
+
+
+def swap_amplitudes(source: Tensor, target: Tensor, *, share: float = 0.1) -> Tensor:
+    """Give the amplitudes of low frequencies of target cubes to source cubes, which keep their phases.
+
+    Fourier domain adaptation (Y. Yang and S. Soatto, CVPR 2020, eq. 5-6) in three dimensions.
+
+    Parameters
+    ----------
+    source : (b, 1, z, y, x)
+    target : (n, 1, z, y, x)
+        Taken in turn where there are fewer than source cubes.
+    share
+        Side of the centred cube of swapped frequencies over that of the box: twice the paper's beta.
+
+    Returns
+    -------
+    (b, 1, z, y, x)
+    """
+    own, other = _spectrum(source), _spectrum(target[_in_turn(source, target)])
+    low = _low(source, share)
+    swapped = torch.polar(torch.where(low, other.abs(), own.abs()), own.angle())
+    return _real(swapped, source)
+
+
+def match_spectrum(source: Tensor, target: Tensor) -> Tensor:
+    """Give every source cube the radial amplitudes of the target cubes; phases stay.
+
+    Amplitudes are means over shells as wide as a frequency of the shortest side, those of the target
+    over its cubes too.
+
+    Parameters
+    ----------
+    source : (b, 1, z, y, x)
+    target : (n, 1, z, y, x)
+
+    Returns
+    -------
+    (b, 1, z, y, x)
+    """
+    _same_sides(source, target)
+    shells = _shells(source)
+    spectrum = _spectrum(source)
+    own = _radial(spectrum.abs(), shells, source.shape[4])
+    wanted = _radial(_spectrum(target).abs(), shells, source.shape[4]).mean(0)
+    gain = torch.where(own > 0, wanted / own, 0)
+    return _real(spectrum * gain[:, shells][:, None], source)
+
+
+def match_histogram(source: Tensor, target: Tensor) -> Tensor:
+    """Map the grey values of every source cube to those of all target cubes, quantile by quantile.
+
+    Equal values stay equal.
+
+    Parameters
+    ----------
+    source : (b, 1, z, y, x)
+    target : (n, 1, ...)
+        Of any sides.
+
+    Returns
+    -------
+    (b, 1, z, y, x)
+    """
+    values = _computed(source).flatten(1)
+    wanted = target.flatten().to(values.dtype).sort().values
+    ordered = values.sort(1).values
+    below = torch.searchsorted(ordered, values)
+    upto = torch.searchsorted(ordered, values, right=True)
+    quantile = (below + upto).double() / (2 * values.shape[1])
+    place = (quantile * len(wanted) - 0.5).clamp(0, len(wanted) - 1)
+    low = place.long()
+    high = (low + 1).clamp(max=len(wanted) - 1)
+    mapped = torch.lerp(wanted[low], wanted[high], (place - low).to(values.dtype))
+    return mapped.reshape(source.shape).to(source.dtype)
+
+
+def _computed(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _spectrum(x: Tensor) -> Tensor:
+    return torch.fft.rfftn(_computed(x), dim=AXES)
+
+
+def _real(spectrum: Tensor, like: Tensor) -> Tensor:
+    return torch.fft.irfftn(spectrum, s=like.shape[2:], dim=AXES).to(like.dtype)
+
+
+def _in_turn(source: Tensor, target: Tensor) -> Tensor:
+    _same_sides(source, target)
+    return torch.arange(len(source), device=target.device) % len(target)
+
+
+def _same_sides(source: Tensor, target: Tensor) -> None:
+    if source.shape[2:] != target.shape[2:]:
+        told = f"{tuple(source.shape[2:])} and {tuple(target.shape[2:])}"
+        raise ValueError(f"source and target have different sides: {told}")
+
+
+def _frequencies(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of an `rfftn`, in cycles per voxel, shaped to be joined."""
+    z, y, n = x.shape[2:]
+    of = torch.fft.fftfreq
+    fz, fy = of(z, device=x.device)[:, None, None], of(y, device=x.device)[:, None]
+    return fz, fy, torch.fft.rfftfreq(n, device=x.device)
+
+
+def _low(x: Tensor, share: float) -> Tensor:
+    fz, fy, fx = _frequencies(x)
+    half = share / 2 + 1e-6  # whole frequencies of single precision
+    return (fz.abs() <= half) & (fy.abs() <= half) & (fx <= half)
+
+
+def _shells(x: Tensor) -> Tensor:
+    """(z, y, x // 2 + 1): which shell a frequency belongs to."""
+    fz, fy, fx = _frequencies(x)
+    return ((fz**2 + fy**2 + fx**2).sqrt() * min(x.shape[2:])).round().long()
+
+
+def _radial(amplitude: Tensor, shells: Tensor, size: int) -> Tensor:
+    """(b, shells): means over the whole spectrum, of which an `rfftn` leaves out nearly half."""
+    counts = torch.full((amplitude.shape[4],), 2.0, device=amplitude.device, dtype=amplitude.dtype)
+    counts[0] = 1
+    if size % 2 == 0:
+        counts[-1] = 1
+    weights = counts.expand(shells.shape).flatten()
+    flat, number = shells.flatten(), int(shells.max()) + 1
+    total = amplitude.new_zeros(len(amplitude), number)
+    total.index_add_(1, flat, amplitude.flatten(1) * weights)
+    norm = amplitude.new_zeros(number).index_add_(0, flat, weights)
+    return total / norm.clamp(min=1)

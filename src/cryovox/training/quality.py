@@ -1,0 +1,344 @@
+"""What can be known of a network without labels, and which of two networks to trust.
+
+Adaptation can fail without a sign in its losses: the network may come to find nothing, or everything,
+or something else each time it looks. The rule below is ours, made to be safe: the source model stays
+unless the adapted one looks better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cryovox.data.augment import WEDGE_SYMMETRIES
+
+Activation = Literal["softmax", "sigmoid"]
+Views = Sequence[tuple[int, ...]]
+NOISE = 0.25
+"""Standard deviation of the noise that is added, in those of the image."""
+LEAST_SHARE = 1e-6
+"""Foreground that is called none where logarithms are taken."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A network on images without labels; every number is NaN where an answer of it is not finite.
+
+    Attributes
+    ----------
+    agreement
+        Soft Dice of the foreground probabilities between the views of the missing wedge's symmetries,
+        mapped back; pooled over images and pairs of views. 1 is full agreement.
+    halves
+        The same between even and odd half tomograms; None without them.
+    noise
+        The same between an image and the image with noise.
+    confidence
+        Mean of the largest probability over the voxels called foreground; 0 where there are none.
+    entropy
+        Mean over the voxels, 0 where all is sure and 1 where nothing is.
+    foreground
+        Share of the voxels called foreground.
+    prior
+        Octaves between that share and the one expected; None where nothing is expected.
+    """
+
+    agreement: float
+    halves: float | None
+    noise: float
+    confidence: float
+    entropy: float
+    foreground: float
+    prior: float | None
+
+    @property
+    def finite(self) -> bool:
+        """Whether the network gave numbers everywhere."""
+        return all(math.isfinite(v) for v in asdict(self).values() if v is not None)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How two networks are compared; every weight of it stands here.
+
+    Attributes
+    ----------
+    agreement, noise, halves
+        Exponents of the parts of the score.
+    octaves
+        Distance from the expected foreground that costs nothing; each one beyond divides by e.
+    nothing, everything
+        Shares of the foreground below and above which a network has collapsed.
+    growth
+        Times that the foreground may grow, unless it grows into what is expected.
+    """
+
+    agreement: float = 1.0
+    noise: float = 1.0
+    halves: float = 1.0
+    octaves: float = 2.0
+    nothing: float = 1e-4
+    everything: float = 0.9
+    growth: float = 8.0
+
+
+RULE = Rule()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which network to keep, and why.
+
+    Attributes
+    ----------
+    adapted
+        Whether it is the adapted one.
+    reasons
+        Sentences.
+    scores
+        Of the source model and of the adapted one.
+    """
+
+    adapted: bool
+    reasons: tuple[str, ...]
+    source: Quality
+    candidate: Quality
+    scores: tuple[float, float]
+
+    def summary(self) -> dict[str, Any]:
+        """As plain values, to be written down."""
+        return {
+            "chosen": "adapted" if self.adapted else "source",
+            "reasons": list(self.reasons),
+            "scores": {"source": self.scores[0], "adapted": self.scores[1]},
+            "quality": {"source": asdict(self.source), "adapted": asdict(self.candidate)},
+        }
+
+
+@torch.no_grad()
+def quality(
+    network: nn.Module,
+    images: Tensor,
+    *,
+    activation: Activation,
+    device: str | torch.device,
+    prior: float | None = None,
+    halves: tuple[Tensor, Tensor] | None = None,
+    batch: int = 8,
+    views: Views = WEDGE_SYMMETRIES,
+) -> Quality:
+    """Ask a network about images without labels; on the same images the answer is always the same.
+
+    Parameters
+    ----------
+    network
+        Answers logits (b, k, z, y, x); background comes first under softmax.
+    images : (n, 1, z, y, x)
+        As the network sees them.
+    prior
+        Share of the voxels that is expected to be foreground.
+    halves : two of (n, 1, z, y, x)
+        The same images from the even and from the odd frames.
+    batch
+        Images at once.
+    views
+        Axes to flip, the identity first.
+    """
+    if images.ndim != 5 or not len(images):
+        raise ValueError(f"images are (n, 1, z, y, x) and at least one, got {tuple(images.shape)}")
+    learning = network.training
+    network = network.to(device).eval()
+    generator = torch.Generator().manual_seed(0)
+    seen, noisy, split, counts = _Dice(), _Dice(), _Dice(), _Counts()
+
+    def asked(x: Tensor) -> Tensor:
+        return _probabilities(network(x.to(device)), activation)
+
+    try:
+        for i, part in _batches(images, batch):
+            first = asked(part)
+            counts.add(first, activation)
+            seen.add(_views(asked, part, first, activation, views))
+            shaken = part + NOISE * torch.randn(part.shape, generator=generator).to(part)
+            noisy.add(_stack(activation, first, asked(shaken)))
+            if halves is not None:
+                split.add(_stack(activation, *(asked(half[i : i + batch]) for half in halves)))
+    finally:
+        network.train(learning)
+    return counts.quality(seen.value, noisy.value, None if halves is None else split.value, prior)
+
+
+@torch.no_grad()
+def foreground(
+    network: nn.Module, images: Tensor, *, activation: Activation, device: str | torch.device
+) -> Tensor:
+    """Probability of any foreground: (n, z, y, x) on the CPU, from a network in eval mode."""
+    p = _probabilities(network.to(device)(images.to(device)), activation)
+    return (1 - p[:, 0] if activation == "softmax" else p.amax(1)).cpu()
+
+
+def score(found: Quality, rule: Rule = RULE) -> float:
+    """How far to trust a network, in [0, 1]; 0 where its answers are not finite.
+
+    ``agreement * noise``, or with halves ``sqrt(agreement * noise * halves)``; times
+    ``exp(2 - prior)`` where the foreground is more than two octaves from what is expected.
+    """
+    if not found.finite:
+        return 0.0
+    value = found.agreement**rule.agreement * found.noise**rule.noise
+    if found.halves is not None:
+        value = math.sqrt(value * found.halves**rule.halves)
+    return value * math.exp(-max(0.0, (found.prior or 0.0) - rule.octaves))
+
+
+def choose(source: Quality, candidate: Quality, *, margin: float = 0.0, rule: Rule = RULE) -> Choice:
+    """Take the adapted network (*candidate*) only where it is sound and scores higher.
+
+    It is refused where its answers are not finite, where it finds nothing though the source model does,
+    where it finds hardly anything but foreground, and where its foreground is more than 8 times that of
+    the source model and not what is expected either. Otherwise the score decides; equal scores keep the
+    source model.
+
+    Parameters
+    ----------
+    margin
+        By how much the score of the adapted network has to be higher.
+    """
+    scores = (score(source, rule), score(candidate, rule))
+    refused = tuple(_collapses(source, candidate, rule))
+    if refused:
+        return Choice(False, refused, source, candidate, scores)
+    better = scores[1] > scores[0] + margin
+    least = f" by more than {margin:g}" if margin else ""
+    told = f"{scores[1]:.3f} against {scores[0]:.3f} of the source model"
+    verdict = f"The adapted model scores {'' if better else 'not '}higher{least}: {told}."
+    return Choice(better, (verdict, *_parts(source, candidate)), source, candidate, scores)
+
+
+def _collapses(source: Quality, candidate: Quality, rule: Rule) -> Iterator[str]:
+    """What rules an adapted network out, whatever its score."""
+    now = candidate.foreground
+    if not candidate.finite:
+        yield "The adapted model gives answers that are not finite."
+        return
+    if not source.finite:
+        return
+    before = source.foreground
+    if now < rule.nothing <= before:
+        yield f"The adapted model finds nothing ({now:.2g} of the voxels; the source model {before:.2g})."
+    if now > rule.everything >= before:
+        yield f"The adapted model calls nearly everything foreground ({100 * now:.0f} % of the voxels)."
+    expected = candidate.prior is not None and candidate.prior <= rule.octaves
+    if before >= rule.nothing and now > rule.growth * before and not expected:
+        yield (
+            f"The foreground of the adapted model is {now / before:.1f} times that of the source model "
+            f"(more than {rule.growth:g} times is not trusted)."
+        )
+
+
+def _parts(source: Quality, candidate: Quality) -> Iterator[str]:
+    """What made the scores."""
+    names = {"agreement": "views of an image", "noise": "an image and the same with more noise"}
+    if source.halves is not None and candidate.halves is not None:
+        names["halves"] = "half tomograms"
+    for name, between in names.items():
+        before, after = getattr(source, name), getattr(candidate, name)
+        yield f"Agreement between {between}: {after:.3f} against {before:.3f} of the source model."
+    if source.prior is not None and candidate.prior is not None:
+        yield (
+            f"Foreground {candidate.prior:.1f} octaves from what is expected, against "
+            f"{source.prior:.1f} of the source model."
+        )
+
+
+class _Dice:
+    """Soft Dice among views of the same images, pooled over images and pairs.
+
+    Over pairs i < j of maps p, 2 sum p_i p_j / sum (p_i^2 + p_j^2), the form of V-Net (Milletari et al.
+    2016, section 3); both sums follow from sum p and sum p^2 over the views.
+    """
+
+    def __init__(self) -> None:
+        self.shared, self.all = 0.0, 0.0
+
+    def add(self, views: Tensor) -> None:
+        """Take (v, ...) probabilities of the foreground."""
+        squares = views.square().sum(dtype=torch.float64)
+        self.shared += float(views.sum(0).square().sum(dtype=torch.float64) - squares)
+        self.all += float((len(views) - 1) * squares)
+
+    @property
+    def value(self) -> float:
+        """0 where all probabilities are 0: nothing agrees with nothing."""
+        return min(1.0, max(0.0, self.shared / self.all)) if self.all else 0.0
+
+
+class _Counts:
+    """What is counted over the answers to the images themselves."""
+
+    def __init__(self) -> None:
+        self.voxels, self.found, self.sure, self.entropy = 0, 0, 0.0, 0.0
+        self.finite = True
+
+    def add(self, p: Tensor, activation: Activation) -> None:
+        """Take probabilities (b, k, z, y, x)."""
+        best, which = p.max(dim=1)
+        called = which > 0 if activation == "softmax" else best > 0.5
+        self.finite &= bool(torch.isfinite(p).all())
+        self.voxels += called.numel()
+        self.found += int(called.sum())
+        self.sure += float(best[called].sum(dtype=torch.float64))
+        self.entropy += float(_entropy(p, activation).sum(dtype=torch.float64))
+
+    def quality(self, agreement: float, noise: float, halves: float | None, prior: float | None) -> Quality:
+        share = self.found / self.voxels
+        entropy, sure = self.entropy / self.voxels, self.sure / max(1, self.found)
+        octaves = None if prior is None else _octaves(share, prior)
+        if self.finite and math.isfinite(agreement + noise + (halves or 0.0)):
+            return Quality(agreement, halves, noise, sure, entropy, share, octaves)
+        lost = math.nan
+        return Quality(
+            lost, None if halves is None else lost, lost, lost, lost, lost, None if prior is None else lost
+        )
+
+
+def _octaves(share: float, expected: float) -> float:
+    return abs(math.log2(max(share, LEAST_SHARE) / max(expected, LEAST_SHARE)))
+
+
+def _probabilities(logits: Tensor, activation: Activation) -> Tensor:
+    values = logits.float()
+    return values.softmax(1) if activation == "softmax" else values.sigmoid()
+
+
+def _foreground(p: Tensor, activation: Activation) -> Tensor:
+    return p[:, 1:] if activation == "softmax" else p
+
+
+def _entropy(p: Tensor, activation: Activation) -> Tensor:
+    """Entropy of every voxel, in units of the largest that there can be."""
+    if activation == "softmax":
+        return -torch.xlogy(p, p).sum(1) / math.log(p.shape[1])
+    return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)).mean(1) / math.log(2)
+
+
+def _views(
+    asked: Callable[[Tensor], Tensor], images: Tensor, first: Tensor, activation: Activation, views: Views
+) -> Tensor:
+    """The foreground in every view, all turned back: (v, b, k, z, y, x)."""
+    others = (asked(images.flip(axes)).flip(axes) for axes in views[1:])
+    return _stack(activation, first, *others)
+
+
+def _stack(activation: Activation, *answers: Tensor) -> Tensor:
+    return torch.stack([_foreground(p, activation) for p in answers])
+
+
+def _batches(images: Tensor, batch: int) -> Iterator[tuple[int, Tensor]]:
+    for start in range(0, len(images), batch):
+        yield start, images[start : start + batch]

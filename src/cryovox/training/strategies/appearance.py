@@ -1,0 +1,111 @@
+"""Adaptations that dress the source like the target, or count the target's statistics anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from cryovox.core.config import Config
+from cryovox.core.errors import RequestError
+from cryovox.data.streams import Batch
+from cryovox.filters.match import match_histogram, match_spectrum, swap_amplitudes
+from cryovox.training.strategies.adapting import Adapting, Batches, Seen
+from cryovox.training.strategies.supervised import SupervisedConfig
+
+
+class PlainConfig(Config):
+    """Nothing to choose."""
+
+
+class FourierConfig(Config):
+    """Which amplitudes are taken from the target."""
+
+    share: float = Field(0.1, gt=0, le=1)
+    """Side of the cube of low frequencies over that of the whole spectrum (beta of the paper, doubled)."""
+
+
+class Dressed(Adapting):
+    """Learns from the source as it would look in the target."""
+
+    Config: type[Config] = PlainConfig
+
+    def seen(self, batch: Batches) -> Batch:
+        source = batch["labelled"]
+        return source._replace(image=self.dressed(source.image, batch["target"].image))
+
+    def dressed(self, source: Tensor, target: Tensor) -> Tensor:
+        """Source patches (b, 1, z, y, x) with the looks of the target."""
+        raise NotImplementedError
+
+    def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
+        return {}
+
+
+class FourierDomainAdaptation(Dressed):
+    """Low-frequency amplitudes of the target (Y. Yang and S. Soatto, CVPR 2020: FDA)."""
+
+    Config = FourierConfig
+
+    def dressed(self, source: Tensor, target: Tensor) -> Tensor:
+        return swap_amplitudes(source, target, share=self.config.share)
+
+
+class SpectrumMatching(Dressed):
+    """The radial amplitude spectrum of the target, as DeePiCt does before training."""
+
+    def dressed(self, source: Tensor, target: Tensor) -> Tensor:
+        return match_spectrum(source, target)
+
+
+class HistogramMatching(Dressed):
+    """The grey values of the target."""
+
+    def dressed(self, source: Tensor, target: Tensor) -> Tensor:
+        return match_histogram(source, target)
+
+
+class AdaptiveBatchNorm(Adapting):
+    """Batch norms that count the target (Y. Li et al., 2017: AdaBN); nothing else is learned from it."""
+
+    Config = PlainConfig
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: Any,
+        name: str,
+        supervised: SupervisedConfig = SupervisedConfig(),
+    ) -> None:
+        if not counters(network):
+            told = f"{name} has no batch norm whose statistics could be counted anew"
+            raise RequestError("--model", told, "choose another network or another strategy")
+        if not supervised.ema:  # the student itself must keep the source's statistics
+            supervised = supervised.model_copy(update={"ema": 1e-6})
+        super().__init__(network, config, name, supervised)
+        self._target: Tensor | None = None
+
+    def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
+        self._target = batch["target"].image
+        return {}
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> None:
+        average = self.network()
+        before = [(m.running_mean.clone(), m.running_var.clone()) for m in counters(average)]  # type: ignore[union-attr]
+        super().after_step(step)
+        for norm, (mean, variance) in zip(counters(average), before, strict=True):
+            norm.running_mean.copy_(mean)  # type: ignore[union-attr]
+            norm.running_var.copy_(variance)  # type: ignore[union-attr]
+            norm.train()
+        assert self._target is not None
+        average(self._target)
+        average.eval()
+
+
+def counters(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The batch norms of a network that keep statistics."""
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return [m for m in norms if m.track_running_stats]

@@ -1,0 +1,206 @@
+"""Vox-UDA: noise of the target, denoised pseudo-labels, consistent features, aligned domains.
+
+Haoran Li et al., AAAI 2025, pp. 406-414. Only the abstract was at hand; the terms follow a third-party
+write-up. ``docs/methods/vox-uda.md`` lists every element, what is known of it and what was decided here.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cryovox.core.config import Config
+from cryovox.filters.bilateral import bilateral
+from cryovox.filters.noise import low_passed, noise_level
+from cryovox.models.features import feature_widths, with_features
+from cryovox.models.supervision import supervise
+from cryovox.training.strategies.adapting import Batches, Seen, SelfTaught
+from cryovox.training.strategies.alignment import Discriminator, last, strength
+from cryovox.training.strategies.supervised import SupervisedConfig
+from cryovox.training.strategies.teachers import taught
+
+Reading = Literal["remove-cube", "keep-outer", "keep-highest"]
+
+
+class VoxUDAConfig(Config):
+    """The parts of Vox-UDA, each of which can be switched off."""
+
+    ngm: bool = True
+    """Measure the noise in the target; otherwise `fixed_noise` is added."""
+    noise_mode: Literal["mean", "averaged", "rms"] = "mean"
+    """How the noise of several target patches becomes one level; `rms` keeps it, the others shrink it."""
+    cube: float = Field(0.625, gt=0, lt=1)
+    """Side of the low frequencies that are no noise, over that of the spectrum: 20 of 32."""
+    reading: Reading = "remove-cube"
+    """What the filter rate of the paper, the third power of `cube`, is the share of."""
+    sampled: int = Field(10, ge=1)
+    """Target patches whose noise is measured."""
+    redraw: int = Field(100, ge=1)
+    """Steps after which others are drawn: an epoch."""
+    fixed_noise: float = Field(0.3, ge=0)
+    """Standard deviation of the noise without `ngm`."""
+    restandardise: bool = False
+    """Bring the noisy source back to unit variance, as network input has it (ours)."""
+    learn_noisy: bool = False
+    """Judge the masks of the noisy source too (ours)."""
+    consistency: bool = True
+    """Features of the source and of the noisy source are to agree."""
+    taps: tuple[float, ...] = (0.2, 0.2, 0.3, 0.3)
+    """Weights of the features, from fine to coarse; all alike in a network with another number of them."""
+    pseudo: bool = True
+    """Learn the target from what the teacher sees in it."""
+    denoiser: Literal["ibf", "bf", "ngm", "none"] = "ibf"
+    """What the teacher's view is cleaned by: the improved or the classic bilateral filter, or the low
+    frequencies alone."""
+    sigma_d: float = Field(120.0, gt=0)
+    """Of the bilateral filters, in voxels; beyond 3 it makes no difference in a window of 3."""
+    sigma_r: float = Field(1.2, gt=0)
+    """Of the bilateral filters, in grey values."""
+    threshold: float = Field(0.85, gt=0, lt=1)
+    """Lowest probability of a pseudo-label."""
+    fair: bool = True
+    """Lower the threshold of classes that the teacher is less sure of, so that rare ones stay (ours)."""
+    priors: float = Field(0.0, ge=0, le=1)
+    """How far the teacher's classes are brought to the shares that they have in the source (ours)."""
+    pseudo_from: float = Field(0.1, ge=0, lt=1)
+    """Progress at which pseudo-labels begin."""
+    teacher_decay: float = Field(0.999, ge=0, lt=1)
+    """Decay of the moving average that teaches, and that is kept."""
+    adversarial: bool = True
+    """Align the coarsest features by a discriminator behind a gradient reversal."""
+    parts: dict[str, float] = Field({})
+    """Weights of `consistency`, `adversarial` and `pseudo`, 1 as in the paper."""
+
+
+class VoxUDA(SelfTaught):
+    """Vox-UDA on any network with features and a mask."""
+
+    Config = VoxUDAConfig
+    aligns = True
+    target_share: Tensor
+    source_share: Tensor
+    certainty: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: VoxUDAConfig,
+        name: str,
+        supervised: SupervisedConfig = SupervisedConfig(),
+    ) -> None:
+        super().__init__(network, config, name, supervised)
+        if config.ngm:  # patches whose noise is measured are a stream of their own
+            self.needs = (*self.needs, "noise")
+        widths = feature_widths(network)
+        given = torch.tensor(config.taps if len(config.taps) == len(widths) else [1.0] * len(widths))
+        self.taps = (given / given.sum()).tolist()
+        self.discriminator = Discriminator(list(widths.values())[-1]) if config.adversarial else None
+        for running in ("target_share", "source_share", "certainty"):
+            self.register_buffer(running, torch.zeros(0))
+
+    def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
+        config, found = self.config, dict[str, Tensor]()
+        if config.consistency or config.learn_noisy:
+            found |= self._noisy(source, batch)
+        if config.adversarial or config.pseudo:
+            x = batch["target"].image
+            logits, features = with_features(self.student, x, lambda g: supervise(self.student, g).prediction)
+            if self.discriminator is not None:
+                speed = strength(progress, 10.0)
+                found["adversarial"] = self.discriminator.fooled(last(source.features), last(features), speed)
+            if config.pseudo and progress >= config.pseudo_from:
+                found["pseudo"] = self._pseudo(logits, x, source)
+        return {name: config.parts.get(name, 1.0) * term for name, term in found.items()}
+
+    def _noisy(self, source: Seen, batch: Batches) -> dict[str, Tensor]:
+        """Source and source with the noise of the target: features, and masks if they are judged."""
+        x = self.noisy(source.batch.image, batch)
+        answer, features = self.answered(x)
+        found = {}
+        if self.config.consistency:
+            found["consistency"] = consistency(source.features, features, self.taps)
+        if self.config.learn_noisy:
+            judged = self.supervised.judged(answer, source.batch)
+            found |= {f"noisy-{name}": term for name, term in judged.items()}
+        return found
+
+    @torch.no_grad()
+    def noisy(self, x: Tensor, batch: Batches) -> Tensor:
+        """Source patches with as much white noise as the target shows."""
+        config, level = self.config, torch.tensor(self.config.fixed_noise)
+        if config.ngm:
+            level = noise_level(
+                batch["noise"].image, mode=config.noise_mode, cube=config.cube, reading=config.reading
+            )
+        out = x + level.to(x) * torch.randn_like(x)
+        if not config.restandardise:
+            return out
+        axes = (1, 2, 3, 4)
+        return out * (x.std(axes, keepdim=True) / out.std(axes, keepdim=True).clamp(min=1e-6))
+
+    def denoised(self, x: Tensor) -> Tensor:
+        """What the teacher sees of target patches."""
+        config = self.config
+        if config.denoiser == "none":
+            return x
+        if config.denoiser == "ngm":
+            return low_passed(x, cube=config.cube, reading=config.reading)
+        kind: Literal["gradient", "intensity"] = "gradient" if config.denoiser == "ibf" else "intensity"
+        return bilateral(x, sigma_d=config.sigma_d, sigma_r=config.sigma_r, by=kind)
+
+    def _pseudo(self, logits: Tensor, x: Tensor, source: Seen) -> Tensor:
+        """Cross-entropy of the target against what the teacher is sure of in the denoised target."""
+        with torch.no_grad():
+            chances = self._balanced(taught(self.teacher, self.denoised(x)), source)
+            sure, labels = chances.max(1)
+            kept = sure >= self._thresholds(chances)[labels]
+        loss = F.cross_entropy(logits.float(), labels, reduction="none") * kept
+        return loss.sum() / kept.sum().clamp(min=1)
+
+    def _balanced(self, chances: Tensor, source: Seen) -> Tensor:
+        """Classes weighed by how rare they are in the target for their share of the source."""
+        if not self.config.priors:
+            return chances
+        batch, classes = source.batch, chances.shape[1]
+        counts = torch.bincount(batch.target[batch.known], minlength=classes)[:classes].float()
+        self.source_share = average(self.source_share, counts / counts.sum().clamp(min=1))
+        self.target_share = average(self.target_share, chances.mean((0, 2, 3, 4)))
+        weight = (self.source_share.clamp(min=1e-4) / self.target_share.clamp(min=1e-4)) ** self.config.priors
+        weighed = chances * weight[None, :, None, None, None]
+        return weighed / weighed.sum(1, keepdim=True)
+
+    def _thresholds(self, chances: Tensor) -> Tensor:
+        """Lowest probability of a pseudo-label, by class (as FlexMatch, B. Zhang et al., 2021)."""
+        sure, labels = chances.max(1)
+        classes = chances.shape[1]
+        sums = torch.zeros(classes, device=chances.device).index_add_(0, labels.flatten(), sure.flatten())
+        counts = torch.bincount(labels.flatten(), minlength=classes)
+        seen = torch.where(counts > 0, sums / counts.clamp(min=1), sure.mean())
+        self.certainty = average(self.certainty, seen)
+        if not self.config.fair:
+            return torch.full_like(seen, self.config.threshold)
+        return self.config.threshold * self.certainty / self.certainty.max()
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
+        for running in ("target_share", "source_share", "certainty"):  # their length is that of the classes
+            if (key := prefix + running) in state:
+                setattr(self, running, torch.zeros_like(state[key], device=getattr(self, running).device))
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
+def consistency(some: dict[str, Tensor], others: dict[str, Tensor], weights: list[float]) -> Tensor:
+    """One minus the cosine of the features at every place, mean over places, weighed over depths."""
+    rows = [
+        weight * (1 - F.cosine_similarity(a.float(), b.float(), dim=1).mean())
+        for weight, a, b in zip(weights, some.values(), others.values(), strict=True)
+    ]
+    return torch.stack(rows).sum()
+
+
+def average(before: Tensor, now: Tensor, decay: float = 0.95) -> Tensor:
+    """A moving average that starts with the first value."""
+    return now if not len(before) else decay * before + (1 - decay) * now

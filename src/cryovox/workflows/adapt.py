@@ -1,0 +1,228 @@
+"""Train on a labelled source, adapt to unlabelled tomograms, and keep the better model of the two."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from cryovox.core.atomic import replacing
+from cryovox.core.config import Config, to_yaml
+from cryovox.core.dataset import Contrast
+from cryovox.data.patches import TargetSpec
+from cryovox.training.loop import LoopConfig, seconds
+from cryovox.workflows.choice import Judge
+from cryovox.workflows.devices import Device, choose_device
+from cryovox.workflows.job import Job, Told, fabric_of, tiles_of
+from cryovox.workflows.network import describe, make, settle
+from cryovox.workflows.run_folder import check_settings, prepare_folder
+from cryovox.workflows.target_data import TargetData, open_target
+from cryovox.workflows.train import TrainConfig, settings_of, train_supervised
+from cryovox.workflows.training_data import Draw, TrainingData, resolve
+
+if TYPE_CHECKING:
+    from cryovox.models.card import Card
+
+ANEW = 7919  # added to the seed of the second stage, so that it does not see the first one's batches again
+
+
+class StageConfig(Config):
+    """How source and target share the training, and how the outcome is judged."""
+
+    source_share: float = Field(0.5, gt=0, lt=1)
+    """Share of steps and time in which the network learns the source alone; without meaning where
+    --start names a model that knows it."""
+    target_contrast: Contrast = "auto"
+    """Whether particles are dark or bright in the target; what is clearly seen by default, else that of
+    the source."""
+    judged: int = Field(64, ge=4)
+    """Target patches on which the source model and the adapted one are compared, without labels."""
+    margin: float = Field(0.0, ge=0)
+    """By how much the adapted model must look better to be kept."""
+
+
+class AdaptConfig(TrainConfig):
+    """Everything that an adaptation depends on, but for the data and the device."""
+
+    stages: StageConfig = StageConfig()
+
+
+def adapt_settings(strategy: str) -> type[AdaptConfig]:
+    """Settings of an adaptation by a strategy of the table; those of its own are in `own`."""
+    found = settings_of(strategy, AdaptConfig)
+    assert issubclass(found, AdaptConfig)
+    return found
+
+
+def train_adapted(
+    source: Path | str | TrainingData,
+    targets: Sequence[Path | str],
+    out: Path,
+    config: AdaptConfig,
+    *,
+    device: Device = "auto",
+    devices: int = 1,
+    overwrite: bool = False,
+    told: Told = lambda done, total, share, loss: None,
+) -> Path:
+    """Learn the source, adapt to the target, choose; goes on with an interrupted run.
+
+    Parameters
+    ----------
+    source
+        As the data of :func:`cryovox.workflows.train.train_supervised`.
+    targets
+        Tomograms, folders, patterns, datasets, or one subtomogram set. Their labels are not looked at.
+    out
+        `source/` and `adapted/` are run folders; `model.safetensors` is the better model of the two,
+        `choice.json` and `report.html` say why.
+    config
+        By the strategy whose `adapt_settings` it is of.
+
+    Returns
+    -------
+    Path
+        Of the model file that was chosen.
+    """
+    settle(config.network)
+    if not overwrite:
+        check_settings(out, to_yaml(config))
+    data = source if isinstance(source, TrainingData) else resolve(source, config.validation, config.sets)
+    run = _Run(data, out, config, device, devices, overwrite, told)
+    target = open_target(targets, run.card(), config.stages.target_contrast)
+    inputs = {"source": data.inputs(), "target": target.inputs()}
+    prepare_folder(out, to_yaml(config), inputs, overwrite)
+    before = run.learn_source()
+    after = run.adapt(before, target)
+    judge = Judge(data, target, config, device)
+    choice = judge.choose(before, after)
+    judge.keep(out, choice, before, after)
+    return out / "model.safetensors"
+
+
+@dataclass
+class _Run:
+    """What all stages need."""
+
+    data: TrainingData
+    out: Path
+    config: AdaptConfig
+    device: Device
+    devices: int
+    overwrite: bool
+    told: Told
+
+    def card(self) -> Card:
+        """Of the network, before it is trained."""
+        made = make(_unstarted(self.config).network, settle(self.config.network), len(self.data.species))
+        return describe(made, self.data, self.config.patches.patch)
+
+    def learn_source(self) -> Path:
+        """Train on the source alone, or take the model that was trained already."""
+        folder = self.out / "source"
+        if self.config.network.start is not None:
+            folder.mkdir(exist_ok=True)
+            with replacing(folder / "model.safetensors") as beside:
+                shutil.copyfile(self.config.network.start, beside)
+            return folder / "model.safetensors"
+        config = TrainConfig(**_shared(self.config, self.config.stages.source_share))
+        return train_supervised(
+            self.data,
+            folder,
+            config,
+            device=self.device,
+            devices=self.devices,
+            overwrite=self.overwrite,
+            told=lambda done, total, share, loss: self.told(done, total, share / 2, loss),
+        )
+
+    def adapt(self, start: Path, target: TargetData) -> Path:
+        """Train on both, from the source model."""
+        import torch
+
+        from cryovox.training.strategies import STRATEGIES
+
+        config, folder = self._second_stage(start), self.out / "adapted"
+        if not self.overwrite:
+            check_settings(folder, to_yaml(config))
+        torch.manual_seed(config.seed)
+        made = make(config.network, settle(config.network), len(self.data.species))
+        card = describe(made, self.data, config.patches.patch)
+        spec = TargetSpec(card.kind, card.output_stride)
+        self.data.check(spec)
+        own = getattr(config, "own")  # noqa: B009 (settings of a strategy are made when they are asked for)
+        strategy = STRATEGIES[config.strategy](made.network, own, made.name, config.supervised)
+        prepare_folder(
+            folder, to_yaml(config), {"start": made.start, "target": target.inputs()}, self.overwrite
+        )
+        fabric = fabric_of(choose_device(self.device), self.devices, config.loop)
+        tiles, seed = tiles_of(card), (config.seed + ANEW, fabric.global_rank)
+        job = Job(
+            config.strategy,
+            config,
+            config.loop,
+            config.seed,
+            card,
+            folder,
+            validate=lambda network: self.data.validate(network, spec, tiles),
+            facts={"data": self.data.name, "start": made.start},
+        )
+        streams = self._streams(strategy, target, spec, card.patch, seed)
+
+        def told(done: int, total: int, share: float, loss: float) -> None:
+            self.told(done, total, 0.5 + share / 2, loss)
+
+        return job.run(strategy, streams, fabric, told)
+
+    def _second_stage(self, start: Path) -> AdaptConfig:
+        """Settings of the adaptation: the rest of the budget, from the source model, nothing selected."""
+        share = 1.0 if self.config.network.start is not None else 1 - self.config.stages.source_share
+        changed = _shared(self.config, share)
+        loop = changed["loop"].model_copy(update={"keep": "last", "patience": 1_000_000})
+        network = self.config.network.model_copy(update={"start": start})
+        return self.config.model_copy(update={"loop": loop, "network": network})
+
+    def _streams(
+        self, strategy: Any, target: TargetData, spec: TargetSpec, side: int, seed: tuple[int, int]
+    ) -> Mapping[str, Any]:
+        from cryovox.data.unlabelled import Held
+
+        config = self.config
+        draw = _draw(spec, side, config.loop.batch, seed, config, choose_device(self.device))
+        found = {"labelled": self.data.stream(draw), "target": target.stream(draw)}
+        if "noise" in strategy.needs:
+            own = strategy.config
+            sampled = _draw(spec, side, own.sampled, (seed[0] + 1, seed[1]), config)
+            found["noise"] = Held(target.stream(sampled), own.redraw)
+        return {name: found[name] for name in strategy.needs}
+
+
+def _shared(config: AdaptConfig, share: float) -> dict[str, Any]:
+    """The settings of a plain training, with so much of the budget."""
+    found = {name: getattr(config, name) for name in TrainConfig.model_fields}
+    loop: LoopConfig = config.loop
+    time = None if loop.max_time is None else f"{share * seconds(loop.max_time):g}s"
+    steps = max(1, round(share * loop.steps))
+    return found | {"loop": loop.model_copy(update={"steps": steps, "max_time": time})}
+
+
+def _unstarted(config: AdaptConfig) -> AdaptConfig:
+    return config.model_copy(
+        update={"network": config.network.model_copy(update={"start": None, "freeze": "none"})}
+    )
+
+
+def _draw(
+    spec: TargetSpec,
+    side: int,
+    batch: int,
+    seed: tuple[int, int],
+    config: AdaptConfig,
+    device: str = "cpu",
+) -> Draw:
+    """Draws with the settings of the training."""
+    return Draw(spec, side, batch, config.patches, config.augment, seed, device)

@@ -1,0 +1,240 @@
+"""Filter noise out of tomograms, from disk to disk and slab by slab."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from cryovox.core.atomic import writable_folder
+from cryovox.core.config import Config
+from cryovox.core.errors import RequestError
+from cryovox.core.intensity import Normalisation
+from cryovox.core.volume import Volume
+from cryovox.formats import mrc, read_volume
+from cryovox.workflows.devices import Device, choose_device
+from cryovox.workflows.inputs import expand, sound_moments
+from cryovox.workflows.manifest import Manifest, sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Told = Callable[[str, float], None]
+"""Takes the name of a tomogram and the share of it that is done."""
+
+Filled = Callable[[float], None]
+"""Takes the share that is done."""
+
+VOXELS = 1 << 23
+"""In a slab, as far as that leaves 8 planes; a filter holds up to 70 bytes for each."""
+
+
+class DenoiseConfig(Config):
+    """How tomograms are denoised."""
+
+    method: Literal["ibf", "bf", "ngm"] = "ibf"
+    """Bilateral filter that compares gradients of the Laplacian (ibf) or grey values (bf), or a low-pass
+    filter (ngm)."""
+    sigma_d: float = Field(120.0, gt=0)
+    """Of ibf and bf: width of the Gaussian on distances, in voxels."""
+    sigma_r: float = Field(1.2, gt=0)
+    """Of ibf and bf: width of the Gaussian on differences, of grey values with standard deviation 1."""
+    cube: float = Field(0.625, gt=0, le=1)
+    """Of ngm: share of the frequencies along each axis that stay, the lowest ones."""
+    voxel_size: float | None = Field(None, gt=0)
+    """Edge of a voxel in Å; wins over the headers."""
+    slab: int | None = Field(None, ge=1)
+    """Planes filtered at once; as memory wants it by default. Does not change the result."""
+
+
+def denoise(
+    tomograms: list[Path],
+    out: Path,
+    config: DenoiseConfig | None = None,
+    *,
+    device: Device = "auto",
+    overwrite: bool = False,
+    told: Told = lambda name, share: None,
+) -> tuple[dict[str, dict[str, Any]], dict[str, Exception]]:
+    """Denoise tomograms; what an earlier run finished with the same settings is not redone.
+
+    Parameters
+    ----------
+    tomograms
+        Files, folders or patterns.
+    out
+        Folder: `denoised/NAME.mrc`, with the grey values of the tomogram, and `manifest.json`.
+    told
+        Progress.
+
+    Returns
+    -------
+    done, failures
+        What the manifest says of every tomogram that is done, and what went wrong with the others.
+    """
+    config = config or DenoiseConfig()
+    files = expand(tomograms)
+    accelerator = choose_device(device)
+    for name, path in files.items():
+        if path.resolve() == _output(out, name).resolve():
+            raise RequestError(path, "would be replaced by its own result", "choose another --out")
+    ready = {name: _open(path, config) for name, path in files.items()} if len(files) == 1 else {}
+    writable_folder(out)
+    facts = {"command": "denoise", "device": accelerator, "config": config.model_dump(mode="json")}
+    run = _Run(out, config, accelerator, Manifest(out, facts), overwrite, told)
+    failures: dict[str, Exception] = {}
+    done: dict[str, dict[str, Any]] = {}
+    for name, path in files.items():
+        try:
+            done[name] = run.one(name, path, ready.get(name))
+        except Exception as error:
+            if len(files) == 1:
+                raise
+            failures[name] = error
+    return done, failures
+
+
+def denoise_into(
+    out: NDArray[Any],
+    volume: Volume,
+    normalise: Normalisation,
+    config: DenoiseConfig,
+    device: str = "cpu",
+    filled: Filled = lambda share: None,
+) -> float:
+    """Filter a volume in bounded memory.
+
+    Parameters
+    ----------
+    out : (z, y, x) float32
+        Filled, in grey values of the volume; may be a memory map.
+    volume
+        Only slabs of it are read.
+    normalise
+        To mean 0 and standard deviation 1.
+
+    Returns
+    -------
+    float
+        Standard deviation of what was removed over that of the volume.
+    """
+    if config.method == "ngm":
+        _low_pass(out, volume.data, normalise, config, device, filled)
+    else:
+        _bilateral(out, volume.data, normalise, config, device, filled)
+    squares = 0.0
+    for low, high in _slabs(len(out), _planes(out.shape, config.slab)):
+        given = normalise(volume.data[low:high])
+        squares += float(np.square(given - normalise(out[low:high]), dtype=np.float64).sum())
+    return float(np.sqrt(squares / out.size))
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What is the same for all tomograms."""
+
+    out: Path
+    config: DenoiseConfig
+    device: str
+    manifest: Manifest
+    overwrite: bool
+    told: Told
+
+    def one(self, name: str, path: Path, opened: tuple[Volume, Normalisation] | None) -> dict[str, Any]:
+        """Denoise one tomogram, unless an earlier run has done so; gives its entry in the manifest."""
+        settings = self.config.model_dump(mode="json", exclude={"slab"})
+        key = {"input": str(path), "input_sha256": sha256(path), "settings": settings}
+        if self.overwrite or not self.manifest.done(name, key):
+            began = time.monotonic()
+            volume, normalise = opened or _open(path, self.config)
+            target = _output(self.out, name)
+            with mrc.create(target, volume.shape, "f4", volume.voxel_size, volume.origin) as out:
+                removed = denoise_into(
+                    out, volume, normalise, self.config, self.device, lambda share: self.told(name, share)
+                )
+            facts = {"voxel_size": volume.voxel_size, "removed": round(removed, 4)}
+            self.manifest.note(name, key, {"denoised": target}, time.monotonic() - began, **facts)
+        found: dict[str, Any] = self.manifest.entries[name]
+        return found
+
+
+def _output(out: Path, name: str) -> Path:
+    return out / "denoised" / f"{name}.mrc"
+
+
+def _open(path: Path, config: DenoiseConfig) -> tuple[Volume, Normalisation]:
+    volume = read_volume(path, config.voxel_size)
+    moments = sound_moments(path, volume)
+    return volume, Normalisation(moments.mean, moments.std)
+
+
+def _bilateral(
+    out: NDArray[Any],
+    data: NDArray[Any],
+    normalise: Normalisation,
+    config: DenoiseConfig,
+    device: str,
+    filled: Filled,
+) -> None:
+    """Slabs with as much around them as the filter looks at."""
+    from cryovox.filters.bilateral import HALO, By, bilateral
+
+    by: By = "gradient" if config.method == "ibf" else "intensity"
+    for low, high in _slabs(len(data), _planes(data.shape, config.slab)):
+        first = max(0, low - HALO[by])
+        slab = _tensor(normalise(data[first : high + HALO[by]]), device)
+        found = bilateral(slab[None, None], sigma_d=config.sigma_d, sigma_r=config.sigma_r, by=by)
+        out[low:high] = _grey(found[0, 0, low - first : high - first], normalise)
+        filled(high / len(data))
+
+
+def _low_pass(
+    out: NDArray[Any],
+    data: NDArray[Any],
+    normalise: Normalisation,
+    config: DenoiseConfig,
+    device: str,
+    filled: Filled,
+) -> None:
+    """First along y and x, plane by plane, then along z: the filter is a product of three."""
+    import torch
+
+    from cryovox.filters.noise import centred
+
+    depth, height, width = data.shape
+    z, y, x = (centred(n, config.cube)[:, None].float().to(device) for n in data.shape)
+    z, x = z[: depth // 2 + 1, :, None], x[: width // 2 + 1, 0]
+    for low, high in _slabs(depth, _planes(data.shape, config.slab)):
+        planes = torch.fft.rfft2(_tensor(normalise(data[low:high]), device))
+        out[low:high] = torch.fft.irfft2(planes * (y * x), s=(height, width)).cpu().numpy()
+        filled(high / depth / 2)
+    for low, high in _slabs(height, _planes((height, depth, width), config.slab)):
+        columns = torch.fft.rfft(_tensor(out[:, low:high], device), dim=0)
+        out[:, low:high] = _grey(torch.fft.irfft(columns * z, n=depth, dim=0), normalise)
+        filled((1 + high / height) / 2)
+
+
+def _planes(shape: tuple[int, ...], wanted: int | None) -> int:
+    return wanted or max(8, VOXELS // (shape[1] * shape[2]))
+
+
+def _slabs(size: int, planes: int) -> Iterator[tuple[int, int]]:
+    for low in range(0, size, planes):
+        yield low, min(size, low + planes)
+
+
+def _tensor(values: NDArray[Any], device: str) -> Tensor:
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device)
+
+
+def _grey(found: Tensor, normalise: Normalisation) -> NDArray[np.float32]:
+    grey: NDArray[np.float32] = found.cpu().numpy() * np.float32(normalise.std) + np.float32(normalise.mean)
+    return grey

@@ -1,0 +1,188 @@
+"""What a network is adapted to: tomograms, datasets or subtomogram sets, whose labels are not looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryovox.core.dataset import Box, Contrast, Dataset, Entry
+from cryovox.core.errors import RequestError
+from cryovox.data.sources import Bounds, Source
+from cryovox.formats import dataset as dataset_files
+from cryovox.formats import is_volume, stem, subtomograms
+from cryovox.models.card import Card
+from cryovox.workflows.inputs import check_voxel_size, expand, prepare
+from cryovox.workflows.manifest import sha256
+
+if TYPE_CHECKING:
+    from cryovox.data.cubes import Cubes
+    from cryovox.workflows.training_data import Draw
+
+JUDGED = (2**31 - 2, 0)  # a seed that no training has
+
+
+@dataclass
+class TargetData:
+    """Unlabelled regions, or an unlabelled set.
+
+    Attributes
+    ----------
+    files
+        By name.
+    regions
+        Of tomograms.
+    even, odd
+        The same regions of half tomograms, where all tomograms have them.
+    cubes
+        Of sets.
+    notes
+        What was decided while they were opened.
+    """
+
+    files: dict[str, Path]
+    regions: list[Source] = field(default_factory=list)
+    even: list[Source] = field(default_factory=list)
+    odd: list[Source] = field(default_factory=list)
+    cubes: list[Cubes] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def inputs(self) -> dict[str, str]:
+        """Hashes by name."""
+        return {name: sha256(path) for name, path in self.files.items()}
+
+    def stream(self, draw: Draw) -> Any:
+        """Endless batches that say nothing of what they show."""
+        from cryovox.data.unlabelled import Unlabelled
+
+        return Unlabelled(self._drawn(self.regions, draw))
+
+    def sample(self, draw: Draw) -> NDArray[np.float32]:
+        """Patches (n, 1, z, y, x) to judge a network on, always the same ones."""
+        found = self._drawn(self.regions, draw)
+        try:
+            return np.asarray(found.make(0).image)
+        finally:
+            found.close()
+
+    def halves(self, draw: Draw) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Patches of both halves at the same places; None where there are no halves."""
+        if not self.even:
+            return None
+        made = [self._drawn(half, draw) for half in (self.even, self.odd)]
+        even, odd = (np.asarray(one.make(0).image) for one in made)
+        for one in made:
+            one.close()
+        return even, odd
+
+    def _drawn(self, regions: list[Source], draw: Draw) -> Any:
+        from cryovox.data.cubes import CubeStream
+        from cryovox.data.streams import PatchStream
+        from cryovox.data.unlabelled import ANYWHERE, FLIPPED
+
+        if self.cubes:
+            return CubeStream(self.cubes[0], draw.spec, draw.side, draw.batch, FLIPPED, draw.seed)
+        return PatchStream(regions, draw.spec, draw.side, draw.batch, ANYWHERE, FLIPPED, draw.seed)
+
+
+def open_target(targets: Sequence[Path | str], card: Card, contrast: Contrast = "auto") -> TargetData:
+    """Open tomograms, folders and patterns of them, datasets, or one subtomogram set.
+
+    Of a dataset, all entries are taken but those of the split "test".
+
+    Parameters
+    ----------
+    card
+        Of the network that is to be adapted: voxels must be of its size.
+    contrast
+        Of the target, where it does not say so itself; what is seen by default, else that of the card.
+    """
+    paths = [Path(t) for t in targets]
+    sets = [p for p in paths if p.exists() and subtomograms.is_set(p)]
+    if sets:
+        if len(paths) > 1:
+            told = "is given beside other targets"
+            raise RequestError(sets[0], told, "adapt to one set, or to tomograms")
+        return _set(sets[0], card, contrast)
+    found = TargetData({})
+    for path in paths:
+        for entry, dataset in _entries(path):
+            if entry.name in found.files:
+                raise RequestError(entry.tomogram, f"{entry.name!r} is given twice", "name each target once")
+            _add(found, entry, dataset, card, contrast)
+    if len(found.even) != len(found.regions):
+        found.even, found.odd = [], []
+    return found
+
+
+def _set(path: Path, card: Card, contrast: Contrast) -> TargetData:
+    from cryovox.data.cubes import load_cubes, seen_contrast
+    from cryovox.data.unlabelled import without_labels
+
+    found = subtomograms.read(path)
+    check_voxel_size(path, found.voxel_size, card)
+    settled, notes = contrast, []
+    if contrast == "auto":
+        if found.contrast != "auto":
+            settled = found.contrast
+        else:
+            _, certainty = seen_contrast(found)
+            settled = "auto" if certainty >= 3 else card.contrast
+            notes = [] if certainty >= 3 else [f"contrast unclear, taken as {card.contrast} like the source"]
+    bare = without_species(found)
+    return TargetData(
+        {stem(path): path}, cubes=[without_labels(load_cubes(bare, path, contrast=settled))], notes=notes
+    )
+
+
+def without_species(found: subtomograms.Subtomograms) -> subtomograms.Subtomograms:
+    """A set with one nameless species, so that what it tells apart does not matter."""
+    from dataclasses import replace
+
+    from cryovox.core.particles import Particles, Species
+
+    p = found.particles
+    edge = min(found.shape) * found.voxel_size
+    nameless = Particles.of(p.positions, ["target"] * len(p), rotations=p.rotations, tomograms=p.tomograms)
+    kind = Species(name="target", label=1, radius=edge / 4)
+    return replace(found, particles=nameless, species=(kind,), masks=None)
+
+
+def _entries(path: Path) -> list[tuple[Entry, Dataset | None]]:
+    if path.name == dataset_files.FILE or (path.is_dir() and (path / dataset_files.FILE).exists()):
+        dataset = dataset_files.read(path)
+        kept = [e for e in dataset.entries if e.split != "test"] or list(dataset.entries)
+        return [(e, dataset) for e in kept]
+    return [(Entry(name=n, tomogram=p), None) for n, p in expand([path], is_volume).items()]
+
+
+def _add(found: TargetData, entry: Entry, dataset: Dataset | None, card: Card, contrast: Contrast) -> None:
+    """Add the region of an entry, and that of its halves."""
+    wanted = entry.contrast if entry.contrast != "auto" else contrast
+    size = None if dataset is None else dataset.voxel_size
+    region, settled, notes = _region(entry.tomogram, entry, size, card, wanted)
+    found.files[entry.name] = entry.tomogram
+    found.regions.append(region)
+    found.notes += [f"{entry.name}: {note}" for note in notes]
+    if entry.even is not None and entry.odd is not None:
+        for half, kept in ((entry.even, found.even), (entry.odd, found.odd)):
+            kept.append(_region(half, entry, size, card, settled)[0])
+
+
+def _region(
+    path: Path, entry: Entry, voxel_size: float | None, card: Card, contrast: Contrast
+) -> tuple[Source, Contrast, tuple[str, ...]]:
+    from cryovox.data.unlabelled import unlabelled_region
+
+    ready = prepare(path, card, voxel_size, contrast)
+    bounds: Bounds = (entry.box or Box()).bounds(ready.volume.shape)
+    if any(low >= high for low, high in bounds):
+        told = f"the box {bounds} (z, y, x) holds no voxel of a tomogram of shape {ready.volume.shape}"
+        raise RequestError(entry.name, told, "mend `box:` of the entry in dataset.yaml")
+    mask = dataset_files.load_mask(entry)
+    region = unlabelled_region(entry.name, ready.volume, ready.normalise, bounds, card.species, mask)
+    return region, ready.contrast, ready.notes

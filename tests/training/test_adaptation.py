@@ -1,0 +1,324 @@
+"""What each adaptation asks of the network, by hand and by its invariants."""
+
+import copy
+from math import exp, log
+
+import pytest
+import torch
+from torch import nn
+
+from cryovox.core.errors import RequestError
+from cryovox.data.streams import Batch
+from cryovox.models import build
+from cryovox.models.features import feature_widths, with_features
+from cryovox.models.supervision import supervise
+from cryovox.training.strategies import STRATEGIES, alignment, teachers, vox_uda
+from cryovox.training.strategies.alignment import Discriminator, Reversal
+from cryovox.training.strategies.supervised import SupervisedConfig
+
+ADAPTING = [name for name in STRATEGIES if "target" in STRATEGIES[name].needs]
+SIDE = 16
+
+
+def network(name="voxresnet", classes=2):
+    torch.manual_seed(0)
+    return build(name, {"widths": [4, 8]}, 1, classes)
+
+
+def strategy(name, net=None, supervised=SupervisedConfig(), **own):
+    kind = STRATEGIES[name]
+    return kind(net or network(), kind.Config(**own), "voxresnet", supervised)
+
+
+def batches(seed=0, size=2, offset=0.0, scale=1.0):
+    torch.manual_seed(seed)
+    image = torch.randn(size, 1, SIDE, SIDE, SIDE)
+    target = torch.zeros(size, SIDE, SIDE, SIDE, dtype=torch.int64)
+    target[:, 4:9, 4:9, 4:9] = 1
+    image[:, 0, 4:9, 4:9, 4:9] += 3
+    known = torch.ones_like(target, dtype=torch.bool)
+    other = scale * torch.randn(size, 1, SIDE, SIDE, SIDE) + offset
+    bare = Batch(other, torch.full_like(target, 255), torch.zeros_like(known))
+    return {"labelled": Batch(image, target, known), "target": bare, "noise": bare}
+
+
+def value(loss):
+    return float(loss.detach())
+
+
+@pytest.mark.parametrize("name", ADAPTING)
+def test_every_adaptation_takes_a_step_and_goes_on(name):
+    method = strategy(name)
+    given = batches()
+    optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], 1e-3)
+    method.train()
+    for step in range(2):
+        terms = method.losses({n: given[n] for n in method.needs}, 0.5)
+        total = torch.stack([t for t in terms.values() if t.requires_grad]).sum()
+        assert torch.isfinite(total)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        method.after_step(step + 1)
+    assert all(torch.isfinite(p).all() for p in method.network().parameters())
+    other = strategy(name)
+    other.load_state_dict(method.state_dict())  # running sums too
+    for key, value in method.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("name", [n for n in ADAPTING if n != "adaptive-bn"])
+def test_the_target_teaches_the_student_something(name):
+    """The gradient changes with the target, and labels of the target have no say."""
+
+    def gradient(offset, labels=255):
+        method = strategy(name, **({"pseudo_from": 0.0} if name == "vox-uda" else {}))
+        given = batches(offset=offset, scale=1 + offset)
+        given["target"] = given["target"]._replace(target=torch.full_like(given["target"].target, labels))
+        torch.manual_seed(1)
+        terms = method.losses({n: given[n] for n in method.needs}, 1.0)
+        torch.stack([t for t in terms.values() if t.requires_grad]).sum().backward()
+        grads = [p.grad for p in method.student.parameters()]
+        return torch.cat([g.flatten() for g in grads if g is not None])
+
+    torch.use_deterministic_algorithms(True)
+    try:
+        same = gradient(0.0)
+        assert torch.equal(same, gradient(0.0, labels=1))
+        assert not torch.allclose(same, gradient(0.7), rtol=1e-3)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_features_come_from_the_one_pass_of_the_answer():
+    net, x = network().eval(), torch.randn(1, 1, SIDE, SIDE, SIDE)
+    calls = []
+    stem = net.stem.register_forward_hook(lambda *_: calls.append(1))
+    answer, features = with_features(net, x, net)
+    stem.remove()
+    assert calls == [1]
+    assert torch.equal(answer, net(x))
+    assert list(features) == ["fc", "v2", "v4", "v6"]
+    assert all(torch.equal(a, b) for a, b in zip(features.values(), net.encode(x).values(), strict=True))
+    assert "encode" not in vars(net)  # the method is in force again
+    assert feature_widths(net) == {"fc": 4, "v2": 8, "v4": 8, "v6": 8}
+
+
+def test_networks_that_do_not_answer_by_their_features_encode_twice():
+    net = build("swin-unetr", {"width": 12, "depths": [1, 1, 1, 1]}, 1, 2)
+    x = torch.randn(1, 1, 32, 32, 32)
+    answer, features = with_features(net.eval(), x, lambda given: supervise(net, given))
+    assert answer.prediction.shape == (1, 2, 32, 32, 32)
+    assert features
+
+
+def test_a_network_without_features_is_refused():
+    with pytest.raises(RequestError, match="shows no features"):
+        strategy("coral", nn.Conv3d(1, 2, 1)).answered(torch.zeros(1, 1, 4, 4, 4))
+
+
+def test_a_heatmap_network_has_no_pseudo_labels():
+    heat = build("heatmap-unet", {"widths": [4, 8], "blocks": [0, 0]}, 1, 1)
+    for name in ("vox-uda", "advent", "fixmatch"):
+        with pytest.raises(RequestError, match="probabilities of classes"):
+            strategy(name, heat)
+
+
+def test_the_reversed_gradient():
+    x = torch.tensor([2.0, 3.0], requires_grad=True)
+    (Reversal.apply(x, 0.25) * torch.tensor([4.0, -8.0])).sum().backward()
+    assert x.grad.tolist() == [-1.0, 2.0]
+    assert alignment.strength(0.0, 10) == 0
+    assert alignment.strength(0.1, 10) == pytest.approx(2 / (1 + exp(-1)) - 1)
+    assert alignment.strength(1.0, 10) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_discriminator_that_cannot_tell_pays_log_2():
+    teller = Discriminator(3).eval()
+    nn.init.zeros_(teller[-1].weight)
+    nn.init.zeros_(teller[-1].bias)
+    loss = teller.fooled(torch.randn(2, 3, 4, 4, 4), torch.randn(2, 3, 4, 4, 4), 1.0)
+    assert value(loss) == pytest.approx(log(2))
+
+
+def test_doubt_by_hand():
+    logits = torch.zeros(1, 2, 1, 1, 1)
+    assert alignment.doubt(logits).flatten().tolist() == pytest.approx([0.5, 0.5])
+    assert float(alignment.doubt(torch.tensor([50.0, 0.0]).view(1, 2, 1, 1, 1)).sum()) < 1e-6
+
+
+def test_the_discrepancy_of_a_sample_with_itself_is_nothing():
+    here = torch.randn(64, 3)
+    assert float(alignment.discrepancy(here, here)) == pytest.approx(0, abs=1e-6)
+    near, far = (float(alignment.discrepancy(here, torch.randn(64, 3) + d)) for d in (0.0, 2.0))
+    assert 0 < near < far
+
+
+def test_coral_by_hand():
+    """Covariances diag(2, 0) and 0 in two channels: 4 / (4 * 2^2)."""
+    method = strategy("coral")
+    here = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])  # torch.cov divides by n - 1
+    features = {"last": here.T[None, :, :, None, None]}
+    method.target_features = lambda x: torch.zeros(1, 2, 2, 1, 1)
+    seen = type("Seen", (), {"features": features})()
+    found = method.terms(seen, batches(), 1.0)["coral"]
+    assert float(found) == pytest.approx(4 / 16)
+
+
+def test_batch_norms_that_count_the_target_and_nothing_else_of_it():
+    method = strategy("adaptive-bn")
+    given = batches(offset=5.0)
+    method.train()
+    for step in range(60):
+        method.losses(given, 0.5)
+        method.after_step(step + 1)  # weights stay as they are
+    learned, kept = method.student, method.network()
+    assert all(torch.allclose(a, b) for a, b in zip(learned.parameters(), kept.parameters(), strict=True))
+    with torch.no_grad():
+        seen = method.student.stem[0](given["target"].image).mean((0, 2, 3, 4))
+    torch.testing.assert_close(kept.stem[1].running_mean, seen, atol=0.05, rtol=0.05)
+    assert not torch.allclose(learned.stem[1].running_mean, kept.stem[1].running_mean, atol=0.1)
+
+
+def test_adaptive_batch_norm_wants_batch_norms():
+    plain = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1))
+    with pytest.raises(RequestError, match="has no batch norm"):
+        strategy("adaptive-bn", plain)
+
+
+def test_fixmatch_learns_only_what_the_teacher_is_sure_of():
+    method = strategy("fixmatch", threshold=0.999999)
+    assert value(method.terms(None, batches(), 1.0)["pseudo"]) == 0
+    sure = strategy("fixmatch", threshold=0.01)
+    assert value(sure.terms(None, batches(), 1.0)["pseudo"]) > 0
+    assert value(sure.terms(None, batches(), 0.0)["pseudo"]) == 0  # not before it knows anything
+
+
+def test_blocks_are_hidden_whole():
+    torch.manual_seed(0)
+    mask = teachers.shown(torch.zeros(4, 1, 20, 20, 20), block=8, hidden=0.5)
+    assert mask.shape == (4, 1, 20, 20, 20)
+    assert set(mask.unique().tolist()) == {0.0, 1.0}
+    for corner in (mask[:, :, :8, :8, :8], mask[:, :, 8:16, :8, :8]):
+        assert torch.equal(corner, corner[..., :1, :1, :1].expand_as(corner))
+    assert 0.2 < float(mask.mean()) < 0.8
+
+
+def test_consistency_is_one_minus_the_cosine_weighed_over_depths():
+    a = {"x": torch.tensor([1.0, 0.0]).view(1, 2, 1, 1, 1), "y": torch.ones(1, 2, 1, 1, 1)}
+    b = {"x": torch.tensor([0.0, 3.0]).view(1, 2, 1, 1, 1), "y": torch.ones(1, 2, 1, 1, 1)}
+    assert float(vox_uda.consistency(a, b, [0.3, 0.7])) == pytest.approx(0.3)
+    assert float(vox_uda.consistency(a, a, [0.3, 0.7])) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["mean", "averaged", "rms"])
+def test_the_noise_of_the_target_is_added_to_the_source(mode):
+    """White target noise of 0.5: rms keeps what the filter lets through, the mean of 4 halves it."""
+    method = strategy("vox-uda", noise_mode=mode)
+    torch.manual_seed(0)
+    noise = 0.5 * torch.randn(4, 1, SIDE, SIDE, SIDE)
+    given = {"noise": Batch(noise, noise, noise)}
+    x = torch.zeros(8, 1, SIDE, SIDE, SIDE)
+    kept = (1 - (10 / 16) ** 3) ** 0.5
+    wanted = 0.5 * kept * (1 if mode == "rms" else 0.5)
+    assert float(method.noisy(x, given).std()) == pytest.approx(wanted, rel=0.05)
+
+
+def test_the_noisy_source_may_be_brought_back_to_its_variance():
+    method = strategy("vox-uda", noise_mode="rms", restandardise=True)
+    given = batches()
+    x = given["labelled"].image
+    out = method.noisy(x, given)
+    torch.testing.assert_close(out.std((1, 2, 3, 4)), x.std((1, 2, 3, 4)))
+    assert not torch.allclose(out, x)
+
+
+SWITCHES = {
+    "consistency": ({"consistency"}, {"adversarial", "pseudo"}),
+    "adversarial": ({"adversarial"}, {"consistency", "pseudo"}),
+    "pseudo": ({"pseudo"}, {"consistency", "adversarial"}),
+}
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_each_part_can_be_switched_off(name):
+    gone, left = SWITCHES[name]
+    terms = strategy("vox-uda", **{name: False}).losses(batches(), 1.0)
+    assert left <= set(terms)
+    assert not gone & set(terms)
+
+
+def test_weights_weigh_and_pseudo_labels_wait():
+    whole = strategy("vox-uda", ngm=False, fixed_noise=0.0)
+    torch.manual_seed(0)
+    plain = whole.losses(batches(), 1.0)
+    heavy = strategy("vox-uda", ngm=False, fixed_noise=0.0, parts={"pseudo": 3.0})
+    torch.manual_seed(0)
+    weighed = heavy.losses(batches(), 1.0)
+    assert value(weighed["pseudo"]) == pytest.approx(3 * value(plain["pseudo"]), rel=1e-4)
+    assert "pseudo" not in whole.losses(batches(), 0.05)
+
+
+def test_the_stream_of_noise_is_asked_for_with_ngm_alone():
+    assert strategy("vox-uda").needs == ("labelled", "target", "noise")
+    assert strategy("vox-uda", ngm=False).needs == ("labelled", "target")
+
+
+def test_only_what_the_teacher_is_sure_of_becomes_a_label():
+    """A teacher that says 0.9 background everywhere but 0.8 target in one voxel."""
+    method = strategy("vox-uda", fair=False, denoiser="none")
+    chances = torch.zeros(1, 2, SIDE, SIDE, SIDE)
+    chances[:, 0], chances[:, 1] = 0.9, 0.1
+    chances[0, :, 3, 3, 3] = torch.tensor([0.2, 0.8])
+
+    class Teacher(nn.Module):
+        def forward(self, x):
+            return chances.log()
+
+    method.supervised.average = Teacher()
+    x = torch.zeros(1, 1, SIDE, SIDE, SIDE)
+    right = chances.log() * 20
+    wrong = right.clone()
+    wrong[0, :, 3, 3, 3] = torch.tensor([9.0, -9.0])
+    assert float(method._pseudo(right, x, None)) == pytest.approx(0, abs=1e-3)
+    assert float(method._pseudo(wrong, x, None)) == pytest.approx(0, abs=1e-3)  # 0.8 is not sure enough
+    fair = strategy("vox-uda", fair=True, denoiser="none")
+    fair.supervised.average = Teacher()
+    assert float(fair._pseudo(wrong, x, None)) > 1e-3  # 0.85 * 0.8 / 0.9 is
+
+
+def test_priors_bring_the_shares_of_the_source():
+    method = strategy("vox-uda", priors=1.0)
+    chances = torch.tensor([0.9, 0.1]).view(1, 2, 1, 1, 1).expand(1, 2, SIDE, SIDE, SIDE)
+    given = batches(size=1)
+    share = float((given["labelled"].target > 0).float().mean())
+    seen = type("Seen", (), {"batch": given["labelled"]})()
+    found = method._balanced(chances, seen)
+    assert float(found.sum(1).mean()) == pytest.approx(1)
+    assert float(found[:, 1].mean()) == pytest.approx(share, rel=1e-3)
+
+
+@pytest.mark.parametrize("denoiser", ["ibf", "bf", "ngm", "none"])
+def test_the_teacher_sees_the_target_denoised(denoiser):
+    method = strategy("vox-uda", denoiser=denoiser)
+    torch.manual_seed(0)
+    x = torch.randn(2, 1, SIDE, SIDE, SIDE)
+    cleaned = method.denoised(x)
+    assert cleaned.shape == x.shape
+    assert torch.equal(cleaned, x) if denoiser == "none" else float(cleaned.std()) < float(x.std())
+
+
+def test_the_student_starts_as_its_teacher():
+    method = strategy("vox-uda")
+    for a, b in zip(method.student.parameters(), method.teacher.parameters(), strict=True):
+        assert torch.equal(a, b)
+    before = copy.deepcopy(method.teacher.state_dict())
+    method.terms(strategy_seen(method), batches(), 1.0)
+    assert all(torch.equal(v, method.teacher.state_dict()[k]) for k, v in before.items())
+
+
+def strategy_seen(method):
+    from cryovox.training.strategies.adapting import Seen
+
+    source = batches()["labelled"]
+    return Seen(source, *method.answered(source.image))

@@ -1,0 +1,166 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from cryovox.core.errors import RequestError
+from cryovox.core.volume import Volume
+from cryovox.data.augment import AugmentConfig
+from cryovox.data.patches import PatchConfig, TargetSpec
+from cryovox.formats import mrc
+from cryovox.models.card import read_card
+from cryovox.simulate.phantom import PhantomConfig
+from cryovox.training.loop import LoopConfig
+from cryovox.workflows.adapt import StageConfig, adapt_settings, train_adapted
+from cryovox.workflows.network import NetworkConfig
+from cryovox.workflows.phantoms import write_phantoms
+from cryovox.workflows.target_data import open_target
+from cryovox.workflows.train import TrainConfig, train_supervised
+from cryovox.workflows.training_data import Draw
+
+NETWORK = NetworkConfig(model="voxresnet", options={"widths": [4, 8]})
+LOOP = LoopConfig(steps=4, batch=2, warmup=1, validate_every=2, keep="last")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    config = PhantomConfig(shape=(24, 40, 48), count=4, snr=2.0)
+    return write_phantoms(tmp_path_factory.mktemp("data") / "source", config, ("train", "val"), 0)
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory):
+    config = PhantomConfig(shape=(24, 40, 48), count=4, snr=0.2)
+    return write_phantoms(tmp_path_factory.mktemp("data") / "target", config, ("train", "test"), 5)
+
+
+def settings(strategy="vox-uda", network=NETWORK, **more):
+    stages = StageConfig(judged=4)
+    return adapt_settings(strategy)(
+        network=network, loop=LOOP, patches=PatchConfig(patch=16), stages=stages, **more
+    )
+
+
+@pytest.fixture(scope="module")
+def run(data, target, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "run"
+    seen = []
+    model = train_adapted(
+        data, [target], out, settings(), device="cpu", told=lambda d, t, share, loss: seen.append(share)
+    )
+    return out, model, seen
+
+
+def alike(a, b):
+    first, second = load_file(a), load_file(b)
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_a_run_folder(run, target):
+    out, model, seen = run
+    assert seen == [0.25, 0.5, 0.75, 1.0]  # half of the steps for the source
+    wanted = {"model.safetensors", "choice.json", "report.html", "config.yaml", "manifest.json"}
+    assert wanted <= {p.name for p in out.iterdir()}
+    choice = json.loads((out / "choice.json").read_text())
+    chosen = out / choice["chosen"] / "model.safetensors"
+    assert alike(model, chosen)
+    assert not alike(out / "source" / "model.safetensors", out / "adapted" / "model.safetensors")
+    card = read_card(model)
+    assert card.training["adaptation"]["chosen"] == choice["chosen"]
+    assert card.training["adaptation"]["strategy"] == "vox-uda"
+    assert (card.domain is not None) == (choice["chosen"] == "adapted")
+    noted = json.loads((out / "manifest.json").read_text())["inputs"]
+    assert list(noted["target"]) == ["phantom_00"]  # what is to be tested on is left alone
+    page = (out / "report.html").read_text()
+    assert choice["reasons"][0].split(":")[0][:30] in page
+
+
+def test_a_finished_adaptation_is_left_as_it_is(run, data, target):
+    out, _, _ = run
+    before = {p: p.stat().st_mtime_ns for p in out.glob("*/state.safetensors")}
+    again = []
+    train_adapted(data, [target], out, settings(), device="cpu", told=lambda *step: again.append(step))
+    assert not again
+    assert before == {p: p.stat().st_mtime_ns for p in out.glob("*/state.safetensors")}
+
+
+def test_labels_of_the_target_are_never_looked_at(run, data, target, tmp_path):
+    """The same tomograms without any annotation give the same weights."""
+    out, _, _ = run
+    bare = tmp_path / "phantom_00.mrc"
+    described = yaml.safe_load((target / "dataset.yaml").read_text())
+    source = target / described["entries"][0]["tomogram"]
+    bare.symlink_to(source)
+    again = tmp_path / "run"
+    train_adapted(data, [bare], again, settings(), device="cpu")
+    assert alike(out / "adapted" / "model.safetensors", again / "adapted" / "model.safetensors")
+
+
+def test_from_a_model_that_knows_the_source(run, data, target, tmp_path):
+    """All steps go to the adaptation, and the source model is the one that was given."""
+    out, _, _ = run
+    start = out / "source" / "model.safetensors"
+    config = settings("coral", NETWORK.model_copy(update={"start": start}))
+    seen = []
+    train_adapted(data, [target], tmp_path / "run", config, device="cpu", told=lambda *s: seen.append(s[:2]))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert alike(start, tmp_path / "run" / "source" / "model.safetensors")
+
+
+def test_another_run_is_not_mixed_in(run, data, target):
+    out, _, _ = run
+    with pytest.raises(RequestError, match="other settings"):
+        train_adapted(data, [target], out, settings("dann"), device="cpu")
+    with pytest.raises(RequestError, match="other data"):
+        train_adapted(data, [data], out, settings(), device="cpu")
+
+
+def test_an_interrupted_adaptation_goes_on_to_the_same_weights(run, data, target, tmp_path):
+    out, _, _ = run
+
+    class Stop(Exception):
+        pass
+
+    def told(done, total, share, loss):
+        if share == 0.75:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_adapted(data, [target], tmp_path / "run", settings(), device="cpu", told=told)
+    train_adapted(data, [target], tmp_path / "run", settings(), device="cpu")
+    for stage in ("source", "adapted"):
+        assert alike(out / stage / "model.safetensors", tmp_path / "run" / stage / "model.safetensors")
+
+
+def test_a_target_of_other_voxels_is_refused_before_anything_is_trained(data, tmp_path):
+    wrong = tmp_path / "wrong.mrc"
+    rng = np.random.default_rng(0)
+    mrc.write(wrong, Volume(rng.standard_normal((16, 16, 16)).astype(np.float32), 3.0))
+    with pytest.raises(RequestError, match="voxels of 3"):
+        train_adapted(data, [wrong], tmp_path / "run", settings(), device="cpu")
+    assert not (tmp_path / "run" / "source").exists()
+
+
+def test_halves_show_the_same_places(data, target, tmp_path):
+    """Two halves that add up to the tomogram do so patch by patch."""
+    rng = np.random.default_rng(0)
+    even = rng.standard_normal((20, 24, 28)).astype(np.float32)
+    for name, values in (("whole", even), ("even", even), ("odd", -even)):
+        mrc.write(tmp_path / f"{name}.mrc", Volume(values, 10.0))
+    entry = {"name": "a", "tomogram": "whole.mrc", "even": "even.mrc", "odd": "odd.mrc", "contrast": "bright"}
+    (tmp_path / "dataset.yaml").write_text(yaml.safe_dump({"voxel_size": 10.0, "entries": [entry]}))
+    card = read_card(train_source(data, tmp_path)).model_copy(update={"voxel_size": 10.0})
+    found = open_target([tmp_path], card)
+    draw = Draw(TargetSpec("mask"), 16, 4, PatchConfig(foreground=0.0), AugmentConfig(), (1, 0))
+    first, second = found.halves(draw)
+    np.testing.assert_allclose(first, -second, atol=1e-5)
+    np.testing.assert_array_equal(first, found.sample(draw))
+
+
+def train_source(data, folder):
+    config = settings()
+    plain = {n: getattr(config, n) for n in ("network", "loop", "patches")}
+    return train_supervised(data, folder / "model", TrainConfig(**plain), device="cpu")
