@@ -15,6 +15,12 @@ SUITES = Registry(
         "subtomograms": "cryovox.benchmark.subtomograms:SUBTOMOGRAMS",
         "tomograms": "cryovox.benchmark.tomograms:TOMOGRAMS",
         "tomograms-pretrained": "cryovox.benchmark.tomograms:PRETRAINED",
+        "uda": "cryovox.benchmark.adaptation_cubes:UDA",
+        "uda-ablations": "cryovox.benchmark.adaptation_cubes:ABLATIONS",
+        "uda-real": "cryovox.benchmark.adaptation_real:REAL",
+        "uda-safety": "cryovox.benchmark.adaptation_cubes:SAFETY",
+        "uda-snr": "cryovox.benchmark.adaptation_cubes:TRANSFER",
+        "uda-tomograms": "cryovox.benchmark.adaptation_tomograms:TOMOGRAMS",
     },
 )
 """Each row is an instance of `cryovox.benchmark.suite.Suite`; other packages add theirs by entry point."""

@@ -65,8 +65,8 @@ def run_suite(  # noqa: PLR0913 (what a run is)
     used = choose_device(device)
     writable_folder(out)
     facts = _prepared(suite, out, tier, data, overwrite)
-    if data is not None:  # nobody has them without noise
-        plan = plan.without("clean")
+    if data is not None:
+        plan = suite.given(plan)
     jobs = plan.jobs()
     waiting = [job for job in jobs if overwrite or not _is_done(out, job)]
     for job in waiting:
@@ -77,7 +77,8 @@ def run_suite(  # noqa: PLR0913 (what a run is)
     result = {
         "command": command, "suite": name, "title": suite.title, "source": suite.source,
         "tier": tier, "data": facts,
-        "headlines": suite.headlines, "reference": suite.reference, "plan": plan.to_dict(),
+        "headlines": suite.headlines, "reference": suite.reference, "compared": suite.compared,
+        "plan": plan.to_dict(),
         "versions": {k: v for k, v in versions().items() if k != "machine"}, "cores": os.cpu_count(),
         "at_once": at_once, "device": used, "references": suite.references(out / "data"),
         "runs": [json.loads(_result(out, job).read_text(encoding="utf-8")) for job in jobs],
@@ -161,12 +162,13 @@ def _one(suite: Suite, job: Job, out: Path, device: Device) -> None:
 
 
 def _training(folder: Path) -> dict[str, Any]:
-    """Steps and seconds of the training, as its run folder tells."""
-    noted = folder / "run" / "manifest.json"
-    if not noted.exists():
+    """Steps and seconds of the training, of all its stages, as their run folders tell."""
+    noted = [folder / "run" / stage / "manifest.json" for stage in ("", "source", "adapted")]
+    known = [json.loads(path.read_text(encoding="utf-8")) for path in noted if path.exists()]
+    stages = [stage for stage in known if "steps" in stage]
+    if not stages:
         return {}
-    known = json.loads(noted.read_text(encoding="utf-8"))
-    return {"steps": known["steps"], "train_seconds": known["seconds"]}
+    return {"steps": sum(s["steps"] for s in stages), "train_seconds": sum(s["seconds"] for s in stages)}
 
 
 def _result(out: Path, job: Job) -> Path:

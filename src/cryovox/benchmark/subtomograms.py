@@ -194,8 +194,13 @@ def _simulated(
     folder: Path, name: str, species: tuple[str, ...], snr: float, count: int, seed: int
 ) -> Subtomograms:
     """A set whose only label is the target, whatever its species."""
-    config = SubtomogramConfig(snr=snr)
-    path = folder / "simulated" / f"{name}.zarr"
+    return simulated(folder / "simulated" / f"{name}.zarr", species, SubtomogramConfig(snr=snr), count, seed)
+
+
+def simulated(
+    path: Path, species: tuple[str, ...], config: SubtomogramConfig, count: int, seed: int
+) -> Subtomograms:
+    """Simulate a set, *count* of every species, and call them all the target."""
     write_set(path, templates(list(species), config.voxel_size, None, config.resolution), config, count, seed)
     return targets(files.read(path))
 

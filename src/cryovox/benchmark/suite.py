@@ -44,7 +44,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long every contestant may train: so many seconds of wall time, or so many steps."""
+    """How long every contestant may train: so many seconds (of the processor, on a CPU), or so many steps."""
 
     time: str | None = None
     steps: int | None = None
@@ -118,7 +118,9 @@ class Suite(ABC):
     headlines
         Metrics that are printed, a table each.
     reference
-        Contestant that the others are compared with.
+        Contestant that the others are compared with; none where empty.
+    compared
+        Conditions over which they are; all where empty.
     """
 
     name: str
@@ -126,6 +128,7 @@ class Suite(ABC):
     source: str
     headlines: tuple[str, ...]
     reference: str
+    compared: tuple[str, ...] = ()
 
     @abstractmethod
     def plan(self, tier: Tier) -> Plan:
@@ -138,6 +141,10 @@ class Suite(ABC):
     @abstractmethod
     def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
         """Train and score one contestant on what `prepare` left in *folder*."""
+
+    def given(self, plan: Plan) -> Plan:
+        """The rows that can be run on the user's data, which nobody has without noise."""
+        return plan.without("clean")
 
     def references(self, folder: Path) -> dict[str, Scores]:
         """Rows that need no training, such as the floor."""

@@ -84,14 +84,16 @@ def _table(result: Mapping[str, Any], budget: str, metric: str) -> str:
         [name, *(f"{scores[c][metric]:.3f}" if metric in scores.get(c, {}) else "" for c in seen), "", ""]
         for name, scores in result["references"].items()
     ]
-    base = _means(result, against, budget, seen, metric)
+    over = [c for c in seen if c in result.get("compared", ())]
+    base = _means(result, against, budget, over or seen, metric)
     for contestant in result["plan"]["contestants"]:
         name = contestant["name"]
         cells = [cell(values(result, name, budget, c, metric)) for c in seen]
-        gap = "" if name == against else _gap(_means(result, name, budget, seen, metric), base)
+        gap = "" if name == against else _gap(_means(result, name, budget, over or seen, metric), base)
         rows.append([name, *cells, gap, _steps(result, name, budget)])
     told = f"{metric}, mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}; budget {budget}"
-    table = f"{told}:\n\n{grid(['', *seen, f'mean of all less {against} [95 %]', 'steps'], rows)}"
+    title = f"{' and '.join(over) or 'mean of all'} less {against} [95 %]" if against else ""
+    table = f"{told}:\n\n{grid(['', *seen, title, 'steps'], rows)}"
     several = seeds > 1 and len(result["plan"]["contestants"]) > 1
     alike = [c for c in seen if several and not spread_tells(result, budget, c, metric)]
     return table + (

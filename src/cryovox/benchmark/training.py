@@ -9,7 +9,7 @@ from typing import Any
 from cryovox.benchmark.suite import Job
 from cryovox.core.config import validated
 from cryovox.models import activation
-from cryovox.workflows.devices import Device
+from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.train import TrainConfig, train_supervised
 
 NEVER = 1_000_000
@@ -27,7 +27,12 @@ EQUAL: dict[str, Any] = {
 """The same for all contestants: weights of the last step, averaged, nothing chosen by validation."""
 
 
-def settings(job: Job, common: Mapping[str, Any] = EQUAL, start: Path | None = None) -> TrainConfig:
+def settings(
+    job: Job,
+    common: Mapping[str, Any] = EQUAL,
+    start: Path | None = None,
+    kind: type[TrainConfig] = TrainConfig,
+) -> TrainConfig:
     """Settings of a job: what all share, what the row adds, and the budget."""
     contestant, budget = job.contestant, job.budget
     heatmap = activation(contestant.network, contestant.options) == "sigmoid"
@@ -43,7 +48,7 @@ def settings(job: Job, common: Mapping[str, Any] = EQUAL, start: Path | None = N
         "loop.max_time": budget.time,
         "seed": job.seed,
     }
-    return validated(TrainConfig, nested(dotted), Path(f"row {contestant.name!r} of the suite"))
+    return validated(kind, nested(dotted), Path(f"row {contestant.name!r} of the suite"))
 
 
 def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,4 +71,10 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
 
 def train(job: Job, data: Path, out: Path, device: Device, **more: Any) -> Path:
     """Train a contestant in ``out/run``; gives its model file."""
-    return train_supervised(data, out / "run", settings(job, **more), device=device)
+    config = settings(job, EQUAL | clock(device), **more)
+    return train_supervised(data, out / "run", config, device=device)
+
+
+def clock(device: Device) -> dict[str, Any]:
+    """What equal time is counted in: the processor's on a CPU, where runs share cores with others."""
+    return {"loop.clock": "processor" if choose_device(device) == "cpu" else "wall"}

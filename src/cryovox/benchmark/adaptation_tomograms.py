@@ -1,0 +1,182 @@
+"""Adaptation of whole tomograms: from this simulator to another one, whatever the species.
+
+The target are the four tomograms that others simulated (`sim_deepfinder` of the test data, in the folder of
+the environment variable CRYOVOX_TEST_DATA), or the entries of the user's dataset; without either, and in
+the tier `smoke`, a tomogram of other species under another microscope of ours stands in. All of them are
+learned from without labels. The last one, or those of the split "test", are "held out" from the upper bound.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryovox.benchmark.adaptation import (
+    AdaptationSuite,
+    Adapter,
+    Material,
+    Parts,
+    rows,
+    smoke,
+)
+from cryovox.benchmark.picking import RIBOSOMES
+from cryovox.benchmark.suite import Budget, Plan, Tier
+from cryovox.benchmark.tomograms import SCALES, shrunk, simulation, stand_in
+from cryovox.core.dataset import Dataset, Entry
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Species
+from cryovox.core.volume import LabelMap
+from cryovox.formats import dataset as dataset_files
+from cryovox.formats import read_labels, write_labels
+from cryovox.metrics.segmentation import evaluate_labels
+from cryovox.metrics.table import ANY, POOLED
+from cryovox.workflows.devices import Device
+
+PARTICLE = "particle"
+
+
+class TomogramAdaptationSuite(AdaptationSuite):
+    """Voxels of any particle against background."""
+
+    name = "uda-tomograms"
+    title = "Adaptation from our simulated tomograms to those of another simulator"
+    source = "our own protocol; the target is that of DeepFinder's examples"
+    headlines = ("dice", "iou")
+
+    def plan(self, tier: Tier) -> Plan:
+        if tier == "smoke":
+            return smoke(rows("s"))
+        if tier == "cpu":
+            return Plan(rows("s"), (Budget(time="5m"),))
+        return Plan(rows("paper"), (Budget(time="9m"),))
+
+    def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
+        scale, config = SCALES[tier], simulation(SCALES[tier])
+        made, facts = stand_in(folder / "simulated", config, scale.learned, 0)
+        source = merged(made, config.species, folder / "source")
+        dataset_files.write(folder / "source", source)
+        target, told = self._target(folder, tier, data)
+        whole = merged(target, [s.name for s in target.species], folder / "truth")
+        dataset_files.write(folder / "truth", whole)
+        dataset_files.write(folder / "target", unlabelled(whole))
+        known = tuple(e for e in whole.entries if e.split == "train")
+        dataset_files.write(folder / "labelled", whole.model_copy(update={"entries": known}))
+        return {"source": facts, "target": told}
+
+    def _target(self, folder: Path, tier: Tier, data: Path | None) -> tuple[Dataset, str]:
+        """Tomograms with labels, at least one of which is held out."""
+        if data is not None:
+            found = dataset_files.read(data)
+            return last_held_out(found, data), data.name
+        if (theirs := data_folder("sim_deepfinder")) is not None and tier != "smoke":
+            return last_held_out(sim_deepfinder(theirs), theirs), "sim_deepfinder"
+        scale = RIBOSOMES[tier]
+        found, _ = stand_in(folder / "elsewhere", shrunk("czii-phantom", scale), scale.learned, 1)
+        return found, "simulated: preset czii-phantom in a smaller box"
+
+    def material(self, row: Adapter, folder: Path) -> Material:
+        return Material(folder / "source", (folder / "target",), folder / "labelled")
+
+    def score(self, model: Path, row: Adapter, folder: Path, out: Path, device: Device) -> Parts:
+        from cryovox.workflows.segment import segment
+
+        truth = dataset_files.read(folder / "truth")
+        _, failures = segment([e.tomogram for e in truth.entries], model, out, device=device)
+        for error in failures.values():
+            raise error
+        return {"": overlap(truth.split("test"), out), "all": overlap(truth.entries, out)}
+
+
+def data_folder(name: str) -> Path | None:
+    """A folder of the test data; None where there is none."""
+    known = os.environ.get("CRYOVOX_TEST_DATA")
+    folder = None if known is None else Path(known) / name
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def sim_deepfinder(folder: Path) -> Dataset:
+    """The tomograms with their label maps; classes are numbered and have no names."""
+    files = sorted(folder.glob("tomo*_f16.mrc"))
+    if not files:
+        raise RequestError(
+            folder, "holds no tomo*_f16.mrc", "put the test data there, or give --data DATASET"
+        )
+    entries = tuple(
+        Entry(
+            name=path.stem,
+            tomogram=path.resolve(),
+            labels=folder.resolve() / f"{path.stem.removesuffix('_f16')}_labels.mrc.gz",
+            contrast="dark",
+        )
+        for path in files
+    )
+    first = read_labels(entries[0].labels or files[0])
+    labels = [int(k) for k in np.unique(first.data) if k]
+    species = tuple(Species(name=f"class{k}", label=k, radius=first.voxel_size) for k in labels)
+    return Dataset(voxel_size=first.voxel_size, species=species, entries=entries)
+
+
+def last_held_out(found: Dataset, named: Path) -> Dataset:
+    """Give the last entry the split "test" where none has it."""
+    if any(e.labels is None for e in found.entries):
+        raise RequestError(named, "has entries without label maps", "add `labels:`; they only score")
+    if len(found.entries) < 2:
+        raise RequestError(named, "holds one tomogram", "give two at least, the last of which is held out")
+    if found.split("test"):
+        return found
+    last = found.entries[-1].model_copy(update={"split": "test"})
+    return found.model_copy(update={"entries": (*found.entries[:-1], last)})
+
+
+def merged(found: Dataset, names: Iterable[str], folder: Path) -> Dataset:
+    """The dataset with one species, the particle, for all of these; masks are written to *folder*."""
+    of = {s.label: s for s in found.species if s.name in set(names)}
+    entries, count, pieces = [], 0, 0
+    for entry in found.entries:
+        labels, _ = dataset_files.load_annotations(entry, found)
+        if labels is None:
+            raise RequestError(entry.name, "has no label map", "this suite learns from masks")
+        mask = np.isin(np.asarray(labels.data), list(of)).astype(np.uint8)
+        path = folder / "masks" / f"{entry.name}.mrc"
+        write_labels(path, LabelMap(mask, labels.voxel_size))
+        entries.append(entry.model_copy(update={"labels": path.resolve(), "particles": None}))
+        count, pieces = count + int(mask.sum()), pieces + objects(mask)
+    radius = found.voxel_size * (3 * max(1, count) / max(1, pieces) / (4 * np.pi)) ** (1 / 3)
+    kind = Species(name=PARTICLE, label=1, radius=round(radius, 1))
+    return found.model_copy(update={"species": (kind,), "entries": tuple(entries)})
+
+
+def objects(mask: np.ndarray[Any, Any]) -> int:
+    """Connected pieces."""
+    from scipy import ndimage
+
+    return int(ndimage.label(mask)[1])
+
+
+def unlabelled(found: Dataset) -> Dataset:
+    """The tomograms alone, none of them held out."""
+    none = {"labels": None, "particles": None, "split": "train"}
+    entries = tuple(e.model_copy(update=none) for e in found.entries)
+    return found.model_copy(update={"species": (), "entries": entries})
+
+
+def overlap(entries: Iterable[Entry], out: Path) -> dict[str, float]:
+    """Dice and IoU of any particle, pooled over the tomograms."""
+    found, truth = {}, {}
+    for entry in entries:
+        if entry.labels is None:
+            raise RequestError(entry.name, "has no label map to score with", "add `labels:` in dataset.yaml")
+        truth[entry.name] = read_labels(entry.labels)
+        found[entry.name] = read_labels(out / "labels" / f"{entry.tomogram.stem}.mrc")
+    return {
+        str(r["metric"]): round(float(np.nan_to_num(float(r["value"]))), 5)
+        for r in evaluate_labels(found, truth)
+        if r["tomogram"] == POOLED and r["species"] == ANY
+    }
+
+
+TOMOGRAMS = TomogramAdaptationSuite()
