@@ -144,6 +144,13 @@ def test_a_target_of_other_voxels_is_refused_before_anything_is_trained(data, tm
     assert not (tmp_path / "run" / "source").exists()
 
 
+def test_a_network_that_cannot_be_adapted_is_refused_before_anything_is_trained(data, target, tmp_path):
+    config = settings(network=NetworkConfig(options={"widths": [4, 8], "blocks": [0, 0]}))
+    with pytest.raises(RequestError, match="probabilities of classes"):
+        train_adapted(data, [target], tmp_path / "run", config, device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
 def test_halves_show_the_same_places(data, target, tmp_path):
     """Two halves that add up to the tomogram do so patch by patch."""
     rng = np.random.default_rng(0)

@@ -18,7 +18,7 @@ from cryovox.training.loop import LoopConfig, seconds
 from cryovox.workflows.choice import Judge
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.job import Job, Told, fabric_of, tiles_of
-from cryovox.workflows.network import describe, make, settle
+from cryovox.workflows.network import NetworkConfig, describe, make, settle
 from cryovox.workflows.run_folder import check_settings, prepare_folder
 from cryovox.workflows.target_data import TargetData, open_target
 from cryovox.workflows.train import TrainConfig, settings_of, train_supervised
@@ -48,6 +48,7 @@ class StageConfig(Config):
 class AdaptConfig(TrainConfig):
     """Everything that an adaptation depends on, but for the data and the device."""
 
+    network: NetworkConfig = NetworkConfig(model="voxresnet")
     stages: StageConfig = StageConfig()
 
 
@@ -117,9 +118,15 @@ class _Run:
     told: Told
 
     def card(self) -> Card:
-        """Of the network, before it is trained."""
-        made = make(_unstarted(self.config).network, settle(self.config.network), len(self.data.species))
-        return describe(made, self.data, self.config.patches.patch)
+        """Of the network, before it is trained; a network that the strategy cannot adapt is refused."""
+        from cryovox.training.strategies import STRATEGIES
+
+        config = self.config
+        made = make(_unstarted(config).network, settle(config.network), len(self.data.species))
+        card = describe(made, self.data, config.patches.patch)
+        own = getattr(config, "own")  # noqa: B009
+        STRATEGIES[config.strategy](made.network, own, made.name, config.supervised)  # refuses what misfits
+        return card
 
     def learn_source(self) -> Path:
         """Train on the source alone, or take the model that was trained already."""
