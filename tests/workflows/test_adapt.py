@@ -7,11 +7,14 @@ import yaml
 from safetensors.torch import load_file
 
 from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
 from cryovox.data.augment import AugmentConfig
 from cryovox.data.patches import PatchConfig, TargetSpec
-from cryovox.formats import mrc
+from cryovox.formats import mrc, subtomograms
+from cryovox.formats.subtomograms import Subtomograms
 from cryovox.models.card import read_card
+from cryovox.models.checkpoint import load_model, save_model
 from cryovox.simulate.phantom import PhantomConfig
 from cryovox.training.loop import LoopConfig
 from cryovox.workflows.adapt import StageConfig, adapt_settings, train_adapted
@@ -149,6 +152,58 @@ def test_a_network_that_cannot_be_adapted_is_refused_before_anything_is_trained(
     with pytest.raises(RequestError, match="probabilities of classes"):
         train_adapted(data, [target], tmp_path / "run", config, device="cpu")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_start_that_knows_other_species_is_refused(run, data, target, tmp_path):
+    out, _, _ = run
+    network, card = load_model(out / "source" / "model.safetensors")
+    renamed = tuple(s.model_copy(update={"name": f"{s.name}-2"}) for s in card.species)
+    other = tmp_path / "other.safetensors"
+    save_model(other, network, card.model_copy(update={"species": renamed}))
+    config = settings(network=NETWORK.model_copy(update={"start": other}))
+    with pytest.raises(RequestError, match="the source has"):
+        train_adapted(data, [target], tmp_path / "run", config, device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def cubes(tmp_path):
+    """A set of ten subtomograms with bright balls, and its path."""
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((10, 16, 16, 16)).astype(np.float32)
+    images[:, 5:11, 5:11, 5:11] += 3
+    found = Subtomograms(images, None, 10.0, Particles.of(np.full((10, 3), 75.0), "ball"))
+    subtomograms.write(tmp_path / "set.zarr", found)
+    return tmp_path / "set.zarr"
+
+
+def test_a_set_as_target(run, cubes):
+    card = read_card(run[1])
+    card = card.model_copy(update={"voxel_size": 10.0, "contrast": "bright"})
+    found = open_target([cubes], card)
+    draw = Draw(TargetSpec("mask"), 16, 4, PatchConfig(foreground=0.0), AugmentConfig(), (1, 0))
+    batch = found.stream(draw).batch(0)
+    assert (batch.target == 255).all()
+    assert not batch.known.any()
+    middle = batch.image[:, 0, 5:11, 5:11, 5:11]
+    assert float(middle.mean()) > 1  # bright stays bright
+    assert found.halves(draw) is None
+    assert "taken as bright" in found.notes[0]
+
+
+def test_what_is_no_target(run, cubes, tmp_path):
+    card = read_card(run[1]).model_copy(update={"voxel_size": 10.0})
+    with pytest.raises(RequestError, match="beside other targets"):
+        open_target([cubes, tmp_path / "more.mrc"], card)
+    rng = np.random.default_rng(0)
+    volume = Volume(rng.standard_normal((16, 16, 16)).astype(np.float32), 10.0)
+    mrc.write(tmp_path / "a.mrc", volume)
+    with pytest.raises(RequestError, match="given twice"):
+        open_target([tmp_path / "a.mrc", tmp_path / "a.mrc"], card)
+    entry = {"name": "b", "tomogram": "a.mrc", "contrast": "dark", "box": {"z": [20, 30]}}
+    (tmp_path / "dataset.yaml").write_text(yaml.safe_dump({"voxel_size": 10.0, "entries": [entry]}))
+    with pytest.raises(RequestError, match="holds no voxel"):
+        open_target([tmp_path / "dataset.yaml"], card)
 
 
 def test_halves_show_the_same_places(data, target, tmp_path):

@@ -15,6 +15,7 @@ from cryovox.training.recipes import recipe
 from cryovox.training.strategies import STRATEGIES
 from cryovox.workflows.adapt import AdaptConfig, adapt_settings, train_adapted
 from cryovox.workflows.devices import Device, keep_freed_memory
+from cryovox.workflows.job import Told
 from cryovox.workflows.train import TrainConfig, settings_of, train_supervised
 
 
@@ -51,18 +52,20 @@ def supervised(
         Show no progress.
     """
     keep_freed_memory()
-    meter = Meter(quiet)
-
-    def told(done: int, total: int, share: float, loss: float) -> None:
-        meter("training", share, f"step {done} of at most {total}  loss {loss:.3f}")
-
     model = train_supervised(
-        data, out, config, device=device, devices=devices, overwrite=overwrite, told=told
+        data, out, config, device=device, devices=devices, overwrite=overwrite, told=_meter(quiet)
     )
     if not quiet:
         verb = "segment SET" if is_set(data) else "find TOMOGRAM"
         print(f"{model}\nnext: cryovox {verb} --model {model} --out FOUND", file=sys.stdout)
     return 0
+
+
+def _meter(quiet: bool) -> Told:
+    meter = Meter(quiet)
+    return lambda done, total, share, loss: meter(
+        "training", share, f"step {done} of at most {total}  loss {loss:.3f}"
+    )
 
 
 def _by_recipe(name: str | None) -> Callable[..., int]:
@@ -110,13 +113,8 @@ def adapted(
         Show no progress.
     """
     keep_freed_memory()
-    meter = Meter(quiet)
-
-    def told(done: int, total: int, share: float, loss: float) -> None:
-        meter("training", share, f"step {done} of at most {total}  loss {loss:.3f}")
-
     model = train_adapted(
-        source, target, out, config, device=device, devices=devices, overwrite=overwrite, told=told
+        source, target, out, config, device=device, devices=devices, overwrite=overwrite, told=_meter(quiet)
     )
     if not quiet:
         choice = json.loads((out / "choice.json").read_text(encoding="utf-8"))

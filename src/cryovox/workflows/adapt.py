@@ -13,7 +13,9 @@ from pydantic import Field
 from cryovox.core.atomic import replacing
 from cryovox.core.config import Config, to_yaml
 from cryovox.core.dataset import Contrast
+from cryovox.core.errors import RequestError
 from cryovox.data.patches import TargetSpec
+from cryovox.models.card import read_card
 from cryovox.training.loop import LoopConfig, seconds
 from cryovox.workflows.choice import Judge
 from cryovox.workflows.devices import Device, choose_device
@@ -122,9 +124,11 @@ class _Run:
         from cryovox.training.strategies import STRATEGIES
 
         config = self.config
-        made = make(_unstarted(config).network, settle(config.network), len(self.data.species))
+        made = make(config.network, settle(config.network), len(self.data.species))
         card = describe(made, self.data, config.patches.patch)
         own = getattr(config, "own")  # noqa: B009
+        if config.network.start is not None:
+            _check_species(config.network.start, card)
         STRATEGIES[config.strategy](made.network, own, made.name, config.supervised)  # refuses what misfits
         return card
 
@@ -208,6 +212,14 @@ class _Run:
         return {name: found[name] for name in strategy.needs}
 
 
+def _check_species(start: Path, card: Card) -> None:
+    """A model that is to stand for the source knows the species of the source, in their order."""
+    known, wanted = ([s.name for s in c.species] for c in (read_card(start), card))
+    if known != wanted:
+        told = f"knows {', '.join(known) or 'nothing'}; the source has {', '.join(wanted)}"
+        raise RequestError(start, told, "leave --start out, or start from a model of the same species")
+
+
 def _shared(config: AdaptConfig, share: float) -> dict[str, Any]:
     """The settings of a plain training, with so much of the budget."""
     found = {name: getattr(config, name) for name in TrainConfig.model_fields}
@@ -215,12 +227,6 @@ def _shared(config: AdaptConfig, share: float) -> dict[str, Any]:
     time = None if loop.max_time is None else f"{share * seconds(loop.max_time):g}s"
     steps = max(1, round(share * loop.steps))
     return found | {"loop": loop.model_copy(update={"steps": steps, "max_time": time})}
-
-
-def _unstarted(config: AdaptConfig) -> AdaptConfig:
-    return config.model_copy(
-        update={"network": config.network.model_copy(update={"start": None, "freeze": "none"})}
-    )
 
 
 def _draw(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.dataset import Box, Contrast, Dataset, Entry
 from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles, Species
 from cryovox.data.sources import Bounds, Source
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import is_volume, stem, subtomograms
@@ -120,31 +121,21 @@ def open_target(targets: Sequence[Path | str], card: Card, contrast: Contrast = 
 
 
 def _set(path: Path, card: Card, contrast: Contrast) -> TargetData:
-    from cryovox.data.cubes import load_cubes, seen_contrast
+    from cryovox.data.cubes import load_cubes
     from cryovox.data.unlabelled import without_labels
+    from cryovox.workflows.sets import settle_contrast
 
     found = subtomograms.read(path)
     check_voxel_size(path, found.voxel_size, card)
-    settled, notes = contrast, []
-    if contrast == "auto":
-        if found.contrast != "auto":
-            settled = found.contrast
-        else:
-            _, certainty = seen_contrast(found)
-            settled = "auto" if certainty >= 3 else card.contrast
-            notes = [] if certainty >= 3 else [f"contrast unclear, taken as {card.contrast} like the source"]
     bare = without_species(found)
-    return TargetData(
-        {stem(path): path}, cubes=[without_labels(load_cubes(bare, path, contrast=settled))], notes=notes
-    )
+    settled = settle_contrast(bare, card, contrast)
+    notes = [] if contrast != "auto" or found.contrast != "auto" else [f"particles taken as {settled}"]
+    cubes = without_labels(load_cubes(bare, path, contrast=settled))
+    return TargetData({stem(path): path}, cubes=[cubes], notes=notes)
 
 
 def without_species(found: subtomograms.Subtomograms) -> subtomograms.Subtomograms:
     """A set with one nameless species, so that what it tells apart does not matter."""
-    from dataclasses import replace
-
-    from cryovox.core.particles import Particles, Species
-
     p = found.particles
     edge = min(found.shape) * found.voxel_size
     nameless = Particles.of(p.positions, ["target"] * len(p), rotations=p.rotations, tomograms=p.tomograms)

@@ -59,7 +59,15 @@ class Adapting(Strategy):
     ) -> None:
         super().__init__()
         self.config = config
-        self.supervised = Supervised(network, supervised, name)
+        self.supervised = Supervised(network, self.settled(network, name, supervised), name)
+        self.furnish(network)
+
+    def settled(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
+        """How the source is learned under this method; refuses a network that it cannot adapt."""
+        return supervised
+
+    def furnish(self, network: nn.Module) -> None:
+        """Add what the method learns beside the student."""
 
     @property
     def student(self) -> nn.Module:
@@ -96,16 +104,9 @@ class Adapting(Strategy):
 class SelfTaught(Adapting):
     """An adaptation with a teacher: the moving average of the student."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        config: Any,
-        name: str,
-        supervised: SupervisedConfig = SupervisedConfig(),
-    ) -> None:
+    def settled(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
         needs_masks(network, name)
-        follows = supervised.model_copy(update={"ema": config.teacher_decay})
-        super().__init__(network, config, name, follows)
+        return supervised.model_copy(update={"ema": self.config.teacher_decay})
 
     @property
     def teacher(self) -> nn.Module:

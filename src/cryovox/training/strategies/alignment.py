@@ -87,14 +87,7 @@ class Aligning(Adapting):
 class Dann(Aligning):
     """A discriminator behind a gradient reversal on the coarsest features (DANN)."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        config: AlignmentConfig,
-        name: str,
-        supervised: SupervisedConfig = SupervisedConfig(),
-    ) -> None:
-        super().__init__(network, config, name, supervised)
+    def furnish(self, network: nn.Module) -> None:
         self.discriminator = Discriminator(list(feature_widths(network).values())[-1])
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
@@ -108,20 +101,16 @@ class Advent(Adapting):
 
     Config = AlignmentConfig
 
-    def __init__(
-        self,
-        network: nn.Module,
-        config: AlignmentConfig,
-        name: str,
-        supervised: SupervisedConfig = SupervisedConfig(),
-    ) -> None:
+    def settled(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
         needs_masks(network, name)
-        super().__init__(network, config, name, supervised)
+        return supervised
+
+    def furnish(self, network: nn.Module) -> None:
+        training, side = network.training, int(getattr(network, "patch", 32))
+        blank = torch.zeros(1, 1, side, side, side, device=next(network.parameters()).device)
         with torch.no_grad():
-            training, side = network.training, int(getattr(network, "patch", 32))
-            device = next(network.parameters()).device
-            classes = network.eval()(torch.zeros(1, 1, side, side, side, device=device)).shape[1]
-            network.train(training)
+            classes = network.eval()(blank).shape[1]
+        network.train(training)
         self.discriminator = Discriminator(classes)
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:

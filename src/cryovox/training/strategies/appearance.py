@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from abc import abstractmethod
 
 import torch
 from pydantic import Field
@@ -36,9 +36,9 @@ class Dressed(Adapting):
         source = batch["labelled"]
         return source._replace(image=self.dressed(source.image, batch["target"].image))
 
+    @abstractmethod
     def dressed(self, source: Tensor, target: Tensor) -> Tensor:
         """Source patches (b, 1, z, y, x) with the looks of the target."""
-        raise NotImplementedError
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
         return {}
@@ -72,19 +72,14 @@ class AdaptiveBatchNorm(Adapting):
 
     Config = PlainConfig
 
-    def __init__(
-        self,
-        network: nn.Module,
-        config: Any,
-        name: str,
-        supervised: SupervisedConfig = SupervisedConfig(),
-    ) -> None:
+    def settled(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
         if not counters(network):
             told = f"{name} has no batch norm whose statistics could be counted anew"
             raise RequestError("--model", told, "choose another network or another strategy")
-        if not supervised.ema:  # the student itself must keep the source's statistics
-            supervised = supervised.model_copy(update={"ema": 1e-6})
-        super().__init__(network, config, name, supervised)
+        # without an average the student would have to keep both statistics
+        return supervised if supervised.ema else supervised.model_copy(update={"ema": 1e-6})
+
+    def furnish(self, network: nn.Module) -> None:
         self._target: Tensor | None = None
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:

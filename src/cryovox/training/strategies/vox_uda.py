@@ -20,7 +20,6 @@ from cryovox.models.features import feature_widths, with_features
 from cryovox.models.supervision import supervise
 from cryovox.training.strategies.adapting import Batches, Seen, SelfTaught
 from cryovox.training.strategies.alignment import Discriminator, last, strength
-from cryovox.training.strategies.supervised import SupervisedConfig
 from cryovox.training.strategies.teachers import taught
 
 Reading = Literal["remove-cube", "keep-outer", "keep-highest"]
@@ -85,14 +84,8 @@ class VoxUDA(SelfTaught):
     source_share: Tensor
     certainty: Tensor
 
-    def __init__(
-        self,
-        network: nn.Module,
-        config: VoxUDAConfig,
-        name: str,
-        supervised: SupervisedConfig = SupervisedConfig(),
-    ) -> None:
-        super().__init__(network, config, name, supervised)
+    def furnish(self, network: nn.Module) -> None:
+        config: VoxUDAConfig = self.config
         if config.ngm:  # patches whose noise is measured are a stream of their own
             self.needs = (*self.needs, "noise")
         widths = feature_widths(network)
