@@ -45,15 +45,15 @@ def test_the_page_says_what_was_chosen_and_why():
     text = words(adaptation_page(Outcome(reasons=("First.", "Second.")), {"strategy": "vox-uda", "seed": 3}))
     assert "The adapted model was kept. First. Second." in text
     assert "source model adapted model (kept)" in text
-    assert "agreement between views (soft Dice) 0.912 0.912" in text
+    assert "agreement between views (concordance) 0.912 0.912" in text
     assert "score 0.5 0.625" in text
-    assert "half tomograms (soft Dice)" not in text
+    assert "half tomograms (concordance)" not in text
     assert "strategy vox-uda" in text
     refused = words(adaptation_page(Outcome("source", agreement=math.nan, halves=0.7), {}))
     assert "The source model was kept" in refused
     assert "source model (kept) adapted model" in refused
     assert "0.912 not finite" in refused
-    assert "half tomograms (soft Dice) - 0.7" in refused
+    assert "half tomograms (concordance) - 0.7" in refused
     assert "What was run" not in refused
 
 

@@ -24,9 +24,9 @@ MOST = 4
 """Example slices that are shown."""
 MODELS = ("source", "adapted")
 MEASURES = {
-    "agreement": "agreement between views (soft Dice)",
-    "halves": "agreement between half tomograms (soft Dice)",
-    "noise": "agreement with more noise (soft Dice)",
+    "agreement": "agreement between views (concordance)",
+    "halves": "agreement between half tomograms (concordance)",
+    "noise": "agreement with more noise (concordance)",
     "confidence": "mean probability where something is found",
     "entropy": "mean entropy (0 sure, 1 undecided)",
     "foreground": "share of the voxels called foreground",

@@ -21,6 +21,8 @@ Activation = Literal["softmax", "sigmoid"]
 Views = Sequence[tuple[int, ...]]
 NOISE = 0.25
 """Standard deviation of the noise that is added, in those of the image."""
+FLAT = 1e-12
+"""Variance of a probability that is rounding alone."""
 LEAST_SHARE = 1e-6
 """Foreground that is called none where logarithms are taken."""
 
@@ -32,8 +34,9 @@ class Quality:
     Attributes
     ----------
     agreement
-        Soft Dice of the foreground probabilities between the views of the missing wedge's symmetries,
-        mapped back; pooled over images and pairs of views. 1 is full agreement.
+        Concordance (Lin 1989) of the foreground probabilities between the views of the missing wedge's
+        symmetries, mapped back; pooled over images and pairs of views. 1 is full agreement, 0 what chance
+        gives: an answer that is the same everywhere agrees with nothing.
     halves
         The same between even and odd half tomograms; None without them.
     noise
@@ -154,7 +157,8 @@ def quality(
     learning = network.training
     network = network.to(device).eval()
     generator = torch.Generator().manual_seed(0)
-    seen, noisy, split, counts = _Dice(), _Dice(), _Dice(), _Counts()
+    seen, noisy, split = _Concordance(), _Concordance(), _Concordance()
+    counts = _Counts()
 
     def asked(x: Tensor) -> Tensor:
         return _probabilities(network(x.to(device)), activation)
@@ -256,26 +260,33 @@ def _parts(source: Quality, candidate: Quality) -> Iterator[str]:
         )
 
 
-class _Dice:
-    """Soft Dice among views of the same images, pooled over images and pairs.
+class _Concordance:
+    """Concordance among views of the same images, pooled over images, channels and pairs of views.
 
-    Over pairs i < j of maps p, 2 sum p_i p_j / sum (p_i^2 + p_j^2), the form of V-Net (Milletari et al.
-    2016, section 3); both sums follow from sum p and sum p^2 over the views.
+    Lin's coefficient (Biometrics 45, 1989, p. 255): over pairs i < j of maps, the sum of
+    2 cov(p_i, p_j) over that of var p_i + var p_j + (mean p_i - mean p_j)^2. All follows from sums
+    that are taken up batch by batch.
     """
 
     def __init__(self) -> None:
-        self.shared, self.all = 0.0, 0.0
+        self.products, self.sums, self.count = torch.zeros(()), torch.zeros(()), 0
 
     def add(self, views: Tensor) -> None:
-        """Take (v, ...) probabilities of the foreground."""
-        squares = views.square().sum(dtype=torch.float64)
-        self.shared += float(views.sum(0).square().sum(dtype=torch.float64) - squares)
-        self.all += float((len(views) - 1) * squares)
+        """Take (v, b, k, ...) probabilities of the foreground."""
+        flat = views.double().transpose(1, 2).flatten(2).cpu()  # (v, k, n)
+        self.products = self.products + torch.einsum("vkn,wkn->kvw", flat, flat)
+        self.sums = self.sums + flat.sum(2).T
+        self.count += flat.shape[2]
 
     @property
     def value(self) -> float:
-        """0 where all probabilities are 0: nothing agrees with nothing."""
-        return min(1.0, max(0.0, self.shared / self.all)) if self.all else 0.0
+        """0 where every map is constant: an answer that does not look at the image agrees with nothing."""
+        chance = self.sums[:, :, None] * self.sums[:, None, :] / self.count
+        squares = self.products.diagonal(dim1=1, dim2=2)
+        pairs = torch.ones_like(chance[0], dtype=torch.bool).triu(1)
+        over = 2 * float((self.products - chance)[:, pairs].sum())
+        under = float((squares[:, :, None] + squares[:, None, :] - 2 * chance)[:, pairs].sum())
+        return min(1.0, max(0.0, over / under)) if under > FLAT * self.count else 0.0
 
 
 class _Counts:
