@@ -67,10 +67,10 @@ def ce_boundary(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
 
 def _overlaps(logits: Tensor, target: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities and one-hot target with unknown voxels struck out."""
-    classes = logits.shape[1]
-    clean = torch.where(known, target, 0)
-    wanted = F.one_hot(clean, classes).movedim(-1, 1).to(torch.float32) * known[:, None]
-    return logits.float().softmax(1) * known[:, None], wanted
+    believed = known[:, None].to(torch.float32)
+    clean = torch.where(known, target, 0)[:, None]
+    wanted = torch.zeros_like(logits, dtype=torch.float32).scatter_(1, clean, believed)
+    return logits.float().softmax(1) * believed, wanted
 
 
 def _dice(found: Tensor, wanted: Tensor, smooth: float = 1.0) -> Tensor:
