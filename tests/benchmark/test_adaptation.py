@@ -1,6 +1,7 @@
 """Suites of adaptation train on what they say, hide the target's labels, and judge the choice."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,11 +99,14 @@ def stages(monkeypatch):
 
     def train(job, data, out, device, **more):
         seen["trained"].append((job, data))
-        return out / "run" / "model.safetensors"
+        model = out / "run" / "model.safetensors"
+        model.parent.mkdir(parents=True, exist_ok=True)
+        model.touch()
+        return model
 
     def train_adapted(source, targets, out, config, *, device):
         seen["adapted"].append((source, targets, config))
-        out.mkdir(parents=True)
+        out.mkdir(parents=True, exist_ok=True)
         (out / "choice.json").write_text(json.dumps({"chosen": seen["choice"]}))
         return out / "model.safetensors"
 
@@ -115,28 +119,45 @@ def test_contestants_learn_from_what_they_may(stages, tmp_path):
     given = Material(tmp_path / "source", (tmp_path / "bare",), tmp_path / "labelled")
     for name, data in ((SOURCE_ONLY, given.source), (SUPERVISED, given.labelled)):
         row = Adapter(name, "voxresnet", strategy=name)
-        assert len(set(models(job(row, time="4m"), given, tmp_path, "cpu").values())) == 1
+        assert len(set(models(job(row, time="4m"), given, tmp_path, tmp_path, "cpu").values())) == 1
         assert stages["trained"][-1][1] == data
         assert stages["trained"][-1][0].budget.time == "4m"  # all of it
     row = Adapter("dann", "voxresnet", strategy="dann", adapting={"own.weight": 0.5})
-    models(job(row, time="4m"), given, tmp_path / "dann", "cpu")
+    models(job(row, time="4m"), given, tmp_path, tmp_path / "dann", "cpu")
     source, targets, config = stages["adapted"][0]
     assert (source, targets) == (given.source, given.targets)
-    assert (config.loop.max_time, config.own.weight, config.loop.keep) == ("4m", 0.5, "last")
+    assert (config.loop.max_time, config.own.weight, config.loop.keep) == ("120s", 0.5, "last")
+    first, data = stages["trained"][-1]
+    assert (first.budget.time, data) == ("120s", given.source)
+
+
+def test_ways_to_adapt_start_from_one_model_of_the_source(stages, tmp_path):
+    given = Material(tmp_path / "source", (tmp_path / "bare",), tmp_path / "labelled")
+
+    def start(name, *, seed=0, **more):
+        row = Adapter(name, "voxresnet", strategy=name, **more)
+        models(replace(job(row, time="4m"), seed=seed), given, tmp_path, tmp_path / "out", "cpu")
+        return stages["adapted"][-1][2].network.start
+
+    known = start("dann")
+    assert start("mmd", adapting={"own.weight": 0.5}) == known
+    assert len(stages["trained"]) == 1
+    assert known not in (start("dann", seed=1), start("dann", train={"loop.batch": 2}))
+    assert len(stages["trained"]) == 3
 
 
 @pytest.mark.parametrize("choice", ["source", "adapted"])
 def test_the_chosen_model_is_one_of_both(stages, tmp_path, choice):
     stages["choice"] = choice
     row = Adapter("mmd", "voxresnet", strategy="mmd")
-    found = models(job(row), Material(tmp_path, (tmp_path,), tmp_path), tmp_path / "out", "cpu")
+    found = models(job(row), Material(tmp_path, (tmp_path,), tmp_path), tmp_path, tmp_path / "out", "cpu")
     assert found["chosen"] == found[choice]
     assert found["source"] != found["adapted"]
 
 
 def test_a_network_that_is_no_row_learns_the_source_alone(stages, tmp_path):
     given = Material(tmp_path / "source", (tmp_path / "bare",), tmp_path / "labelled")
-    models(job(Contestant("deepfinder", "deepfinder")), given, tmp_path, "cpu")
+    models(job(Contestant("deepfinder", "deepfinder")), given, tmp_path, tmp_path, "cpu")
     assert stages["trained"][0][1] == given.source
 
 

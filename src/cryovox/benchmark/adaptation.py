@@ -3,11 +3,13 @@
 A contestant learns from a labelled source and from a target whose labels it never sees; labels of the
 target score it afterwards. Every training leaves two models, before and after the adaptation, and the one
 that a rule chose without labels; all three are scored. The budget of a contestant holds both stages, and
-`source-only` has the whole of it for the source.
+`source-only` has the whole of it for the source. The first stage is the same for all ways to adapt: it is
+trained once for each seed, and all of them start from its model.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +17,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Scores, Suite
 from cryovox.benchmark.training import EQUAL, clock, settings, train
+from cryovox.training.loop import seconds
 from cryovox.workflows.devices import Device
 
 Parts = Mapping[str, Mapping[str, float]]
@@ -115,7 +120,7 @@ class AdaptationSuite(Suite):
 
     def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
         row = adapter(job.contestant)
-        found = models(replace(job, contestant=row), self.material(row, folder), out, device)
+        found = models(replace(job, contestant=row), self.material(row, folder), folder, out, device)
         return scored(found, lambda model, beside: self.score(model, row, folder, beside, device),
                       self.judged, out, ruled=row.strategy not in (SOURCE_ONLY, SUPERVISED))  # fmt: skip
 
@@ -128,21 +133,48 @@ class AdaptationSuite(Suite):
         """Compare what a model finds in the target with its labels."""
 
 
-def models(job: Job, material: Material, out: Path, device: Device) -> dict[str, Path]:
+def models(job: Job, material: Material, folder: Path, out: Path, device: Device) -> dict[str, Path]:
     """Train; gives the model file before the adaptation, after it, and the chosen one of both."""
     row = adapter(job.contestant)
     if row.strategy in (SOURCE_ONLY, SUPERVISED):
         data = material.source if row.strategy == SOURCE_ONLY else material.labelled
         return dict.fromkeys(MODELS, train(job, data, out, device))
-    from cryovox.workflows.adapt import AdaptConfig, adapt_settings, train_adapted
+    from cryovox.workflows.adapt import AdaptConfig, StageConfig, adapt_settings, train_adapted
 
-    config = settings(job, EQUAL | clock(device) | dict(row.adapting), kind=adapt_settings(row.strategy))
+    share = row.adapting.get("stages.source_share", StageConfig().source_share)
+    first, second = (replace(job, budget=part(job.budget, s)) for s in (share, 1 - share))
+    start = source_model(first, row, material.source, folder / "starts", device)
+    common = EQUAL | clock(device) | dict(row.adapting)
+    config = settings(second, common, start, adapt_settings(row.strategy))
     assert isinstance(config, AdaptConfig)
     run = out / "run"
     train_adapted(material.source, material.targets, run, config, device=device)
     choice = json.loads((run / "choice.json").read_text(encoding="utf-8"))
     both = {name: run / name / "model.safetensors" for name in ("source", "adapted")}
     return both | {"chosen": both[choice["chosen"]]}
+
+
+def part(budget: Budget, share: float) -> Budget:
+    """A share of a budget.
+
+    Examples
+    --------
+    >>> part(Budget(time="4m"), 0.25).time
+    '60s'
+    """
+    if budget.time:
+        return Budget(time=f"{share * seconds(budget.time):g}s")
+    return Budget(steps=max(1, round(share * (budget.steps or 0))))
+
+
+def source_model(job: Job, row: Adapter, data: Path, folder: Path, device: Device) -> Path:
+    """Model that knows the source alone; trained by the first job that asks, while the others wait."""
+    told = [data.name, job.budget.name, job.seed, row.network, row.size, dict(row.options), dict(row.train)]
+    name = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / f"{name}.lock"):
+        model = folder / name / "run" / "model.safetensors"
+        return model if model.exists() else train(job, data, folder / name, device)
 
 
 def scored(found: Mapping[str, Path], score: Score, judged: str, out: Path, *, ruled: bool) -> Scores:
