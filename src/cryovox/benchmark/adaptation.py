@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock
 
 from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Scores, Suite
-from cryovox.benchmark.training import EQUAL, clock, settings, train
+from cryovox.benchmark.training import equal, settings, train
 from cryovox.training.loop import seconds
 from cryovox.workflows.devices import Device
 
@@ -144,7 +144,7 @@ def models(job: Job, material: Material, folder: Path, out: Path, device: Device
     share = row.adapting.get("stages.source_share", StageConfig().source_share)
     first, second = (replace(job, budget=part(job.budget, s)) for s in (share, 1 - share))
     start = source_model(first, row, material.source, folder / "starts", device)
-    common = EQUAL | clock(device) | dict(row.adapting)
+    common = equal(device) | dict(row.adapting)
     config = settings(second, common, start, adapt_settings(row.strategy))
     assert isinstance(config, AdaptConfig)
     run = out / "run"

@@ -31,17 +31,18 @@ OBJECTS = (("any class", ANY), ("mean over classes", MEAN))
 
 @dataclass(frozen=True)
 class Scale:
-    """How much a tier simulates."""
+    """How much a tier simulates: box, particles of each species, tomograms, and their voxels in Å."""
 
     shape: tuple[int, int, int]
     each: int
     learned: int
     tested: int = 1
+    voxel_size: float = 10.0
 
 
 SCALES: dict[Tier, Scale] = {
     "smoke": Scale((32, 64, 64), each=1, learned=1),
-    "cpu": Scale((96, 192, 192), each=8, learned=4),
+    "cpu": Scale((64, 128, 128), each=20, learned=4, voxel_size=20.0),
     "gpu": Scale((200, 512, 512), each=125, learned=9),
 }
 
@@ -49,15 +50,16 @@ SCALES: dict[Tier, Scale] = {
 def shrunk(preset: str, scale: Scale, **scene: Any) -> SimulationConfig:
     """A preset in a smaller box, with as many particles of each species, and other changes of the scene."""
     whole = PRESETS[preset]
-    depth = 0.9 * scale.shape[0] * whole.scene.voxel_size
+    depth = 0.9 * scale.shape[0] * scale.voxel_size
     counts = dict.fromkeys(whole.species, scale.each)
-    changed = {"shape": scale.shape, "slab": depth, "counts": counts, **scene}
+    changed = {"shape": scale.shape, "voxel_size": scale.voxel_size, "slab": depth, "counts": counts, **scene}
     return whole.model_copy(update={"scene": whole.scene.model_copy(update=changed)})
 
 
 def simulation(scale: Scale) -> SimulationConfig:
     """The preset `shrec2021` in a smaller box."""
-    scene, share = PRESETS["shrec2021-slab"].scene, scale.shape[1] * scale.shape[2] / (512 * 512)
+    scene = PRESETS["shrec2021-slab"].scene
+    share = scale.shape[1] * scale.shape[2] * (scale.voxel_size / (512 * scene.voxel_size)) ** 2
     few = {"count": round(2 * share), "most": max(1, round(7 * share))}
     vesicles = scene.vesicles.model_copy(update=few | {"radius": (120.0, 250.0)})
     fiducials = scene.fiducials.model_copy(update=few)
@@ -141,7 +143,8 @@ def stand_in(
     keep = Keep(clean=True, instances=False, series=False)
     _, made = simulate_dataset(folder, config, count=learned + tested, seed=seed, split=split, keep=keep)
     snr = [round(entry["snr"], 4) for entry in made.values()]
-    facts = {"shape": config.scene.shape, "learned": learned, "tested": tested, "snr": snr}
+    box = {"shape": config.scene.shape, "voxel_size": config.scene.voxel_size}
+    facts = {**box, "learned": learned, "tested": tested, "snr": snr}
     return dataset_files.read(folder), facts
 
 

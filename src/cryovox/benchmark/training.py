@@ -25,6 +25,8 @@ EQUAL: dict[str, Any] = {
     "validation.held_out": 0.05,
 }
 """The same for all contestants: weights of the last step, averaged, nothing chosen by validation."""
+SHORT: dict[str, Any] = {"loop.batch": 2, "loop.lr": 3e-3, "loop.clock": "processor"}
+"""What differs where minutes of a CPU are all there is (docs/decisions/0010 and 0012)."""
 
 
 def settings(
@@ -71,10 +73,14 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
 
 def train(job: Job, data: Path, out: Path, device: Device, **more: Any) -> Path:
     """Train a contestant in ``out/run``; gives its model file."""
-    config = settings(job, EQUAL | clock(device), **more)
+    config = settings(job, equal(device), **more)
     return train_supervised(data, out / "run", config, device=device)
 
 
-def clock(device: Device) -> dict[str, Any]:
-    """What equal time is counted in: the processor's on a CPU, where runs share cores with others."""
-    return {"loop.clock": "processor" if choose_device(device) == "cpu" else "wall"}
+def equal(device: Device) -> dict[str, Any]:
+    """What all contestants have alike on a device.
+
+    On a CPU: small batches at a high rate, since the number of steps is what so short a training lacks,
+    and time is the processor's, since runs share cores with others.
+    """
+    return EQUAL | (SHORT if choose_device(device) == "cpu" else {})
