@@ -25,7 +25,7 @@ from cryovox.benchmark.adaptation import (
 )
 from cryovox.benchmark.picking import RIBOSOMES
 from cryovox.benchmark.suite import Budget, Plan, Tier
-from cryovox.benchmark.tomograms import SCALES, shrunk, simulation, stand_in
+from cryovox.benchmark.tomograms import Scale, shrunk, simulation, stand_in
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
@@ -37,6 +37,12 @@ from cryovox.metrics.table import ANY, POOLED
 from cryovox.workflows.devices import Device
 
 PARTICLE = "particle"
+SOURCES: dict[Tier, Scale] = {
+    "smoke": Scale((32, 64, 64), each=1, learned=1),
+    "cpu": Scale((96, 192, 192), each=8, learned=4),
+    "gpu": Scale((200, 512, 512), each=125, learned=9),
+}
+"""In voxels of the size that the target has."""
 
 
 class TomogramAdaptationSuite(AdaptationSuite):
@@ -55,7 +61,7 @@ class TomogramAdaptationSuite(AdaptationSuite):
         return Plan(rows("paper"), (Budget(time="9m"),))
 
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
-        scale, config = SCALES[tier], simulation(SCALES[tier])
+        scale, config = SOURCES[tier], simulation(SOURCES[tier])
         made, facts = stand_in(folder / "simulated", config, scale.learned, 0)
         source = merged(made, config.species, folder / "source")
         dataset_files.write(folder / "source", source)

@@ -94,6 +94,7 @@ SIZES: dict[tuple[str, str], dict[str, Any]] = {
     ("u-clstm", "paper"): {"widths": [32, 64, 128]},
     ("unet3d", "s"): {"widths": [8, 16, 32, 64]},
     ("unet3d", "paper"): {"widths": [32, 64, 128, 256]},
+    ("voxresnet", "xs"): {"widths": [8, 16]},
     ("voxresnet", "s"): {"widths": [16, 32]},
     ("voxresnet", "vox-uda"): {"widths": [32, 64]},
     ("voxresnet", "paper"): {"widths": [64, 128]},
@@ -108,7 +109,7 @@ def sizes(name: str) -> list[str]:
     Examples
     --------
     >>> sizes("voxresnet")
-    ['s', 'vox-uda', 'paper']
+    ['xs', 's', 'vox-uda', 'paper']
     """
     return [size for network, size in SIZES if network == name] or list(_own_sizes(name))
 
