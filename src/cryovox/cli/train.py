@@ -61,6 +61,44 @@ def supervised(
     return 0
 
 
+def semi_supervised(
+    *,
+    data: Path,
+    out: Path,
+    config: TrainConfig = TrainConfig(),
+    device: Device = "auto",
+    devices: int = 1,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Teach a picker from few picks and from tomograms, or parts of them, where nothing is picked.
+
+    Say `exhaustive: false` of entries in which only some particles are picked. Run it again to go on
+    after an interruption.
+
+    Parameters
+    ----------
+    data
+        Folder with dataset.yaml, or that file; entries without particles and labels are unlabelled
+        tomograms.
+    out
+        Run folder; model.safetensors, metrics.csv and config.yaml go there.
+    config
+        Settings.
+    device
+        Where to compute.
+    devices
+        How many of them; start with torchrun or SLURM for more than one.
+    overwrite
+        Start anew where the folder holds a run.
+    quiet
+        Show no progress.
+    """
+    return supervised(
+        data=data, out=out, config=config, device=device, devices=devices, overwrite=overwrite, quiet=quiet
+    )
+
+
 def _meter(quiet: bool) -> Told:
     meter = Meter(quiet)
     return lambda done, total, share, loss: meter(
@@ -124,9 +162,10 @@ def adapted(
 
 
 def by_strategy(name: str) -> Callable[..., int]:
-    """Give the command of a strategy, which needs labels only or adapts to a target."""
-    adapts = "target" in STRATEGIES[name].needs
-    kind = adapt_settings(name) if adapts else settings_of(name)
-    command = with_defaults(adapted if adapts else supervised, {"config": kind()})
+    """Give the command of a strategy, by the streams that it draws from."""
+    needs = STRATEGIES[name].needs
+    kind = adapt_settings(name) if "target" in needs else settings_of(name)
+    chosen = adapted if "target" in needs else semi_supervised if "unlabelled" in needs else supervised
+    command = with_defaults(chosen, {"config": kind()})
     command.__annotations__ = {**command.__annotations__, "config": kind}
     return command

@@ -77,12 +77,30 @@ def load_sources(dataset: Dataset, entries: Iterable[Entry]) -> list[Source]:
     return [_open(dataset, entry) for entry in entries]
 
 
-def _open(dataset: Dataset, entry: Entry) -> Source:
+def open_unlabelled(dataset: Dataset, entry: Entry) -> Source:
+    """Open an entry of which nothing is annotated."""
     volume = dataset_files.load_tomogram(entry, dataset)
     bounds = entry.box.bounds(volume.shape)
     if any(low >= high for low, high in bounds):
         told = f"the box {bounds} (z, y, x) holds no voxel of a tomogram of shape {volume.shape}"
         raise RequestError(entry.name, told, "mend `box:` of the entry in dataset.yaml")
+    return Source(
+        name=entry.name,
+        data=volume.data,
+        voxel_size=dataset.voxel_size,
+        normalise=normalisation(volume, entry),
+        bounds=bounds,
+        species=dataset.species,
+        positions=np.empty((0, 3)),
+        channels=np.empty(0, np.intp),
+        labels=None,
+        searched=dataset_files.load_mask(entry),
+        exhaustive=np.zeros(len(dataset.species), bool),
+    )
+
+
+def _open(dataset: Dataset, entry: Entry) -> Source:
+    region = open_unlabelled(dataset, entry)
     labels, particles = dataset_files.load_annotations(entry, dataset)
     if labels is None and particles is None:
         told = "has neither labels nor particles"
@@ -91,17 +109,11 @@ def _open(dataset: Dataset, entry: Entry) -> Source:
         particles = pick_labels(LabelMap(labels.data, dataset.voxel_size, dataset.species), PickConfig())
     assert particles is not None
     index = {s.name: i for i, s in enumerate(dataset.species)}
-    return Source(
-        name=entry.name,
-        data=volume.data,
-        voxel_size=dataset.voxel_size,
-        normalise=normalisation(volume, entry),
-        bounds=bounds,
-        species=dataset.species,
+    return replace(
+        region,
         positions=particles.positions / dataset.voxel_size,
         channels=np.array([index[s] for s in particles.species], dtype=np.intp),
         labels=None if labels is None else _by_channel(labels.data, dataset.species),
-        searched=dataset_files.load_mask(entry),
         exhaustive=np.array([entry.is_exhaustive(s.name) for s in dataset.species]),
     )
 

@@ -54,6 +54,13 @@ def unlabelled_region(
     )
 
 
+def without_annotations(region: Source) -> Source:
+    """The same places, of which nothing is said."""
+    nothing = np.empty(0, np.intp)
+    unsure = np.zeros_like(region.exhaustive)
+    return replace(region, positions=np.empty((0, 3)), channels=nothing, labels=None, exhaustive=unsure)
+
+
 def without_labels(cubes: Cubes) -> Cubes:
     """The images of a set alone."""
     nothing = np.empty(0, np.intp)

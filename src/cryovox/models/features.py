@@ -33,7 +33,7 @@ def with_features(
     features
         By name, from fine to coarse, (b, c_i, z_i, y_i, x_i).
     """
-    own = _encode(network)
+    own = encoder_of(network)
     caught: dict[str, Tensor] = {}
 
     def encode(given: Tensor) -> dict[str, Tensor]:
@@ -51,7 +51,7 @@ def with_features(
 
 def feature_widths(network: nn.Module, in_channels: int = 1) -> dict[str, int]:
     """Channels of the features by name."""
-    encode = _encode(network)
+    encode = encoder_of(network)
     fixed = bool(getattr(network, "fixed_patch", False))
     side = int(network.patch if fixed else 2 * network.stride)  # type: ignore[arg-type, operator]
     device = next(network.parameters()).device
@@ -63,7 +63,8 @@ def feature_widths(network: nn.Module, in_channels: int = 1) -> dict[str, int]:
     return {name: feature.shape[1] for name, feature in found.items()}
 
 
-def _encode(network: nn.Module) -> Any:
+def encoder_of(network: nn.Module) -> Any:
+    """Its method `encode`; refuses a network without one."""
     found = getattr(network, "encode", None)
     if found is None:
         told = f"{type(network).__name__} shows no features to be aligned"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from cryovox.data.streams import Batch
+
+if TYPE_CHECKING:
+    from cryovox.models.card import Card
 
 
 class Strategy(nn.Module, ABC):
@@ -26,6 +30,9 @@ class Strategy(nn.Module, ABC):
         progress
             From 0 at the start of the training to 1 at its end.
         """
+
+    def meet(self, card: Card) -> None:
+        """Called before the training with what is known of the network: species, voxels, strides."""
 
     @abstractmethod
     def network(self) -> nn.Module:

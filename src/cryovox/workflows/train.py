@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +16,8 @@ from cryovox.workflows.job import Job, Told, fabric_of, tiles_of
 from cryovox.workflows.network import NetworkConfig, describe, make, settle
 from cryovox.workflows.run_folder import check_settings, prepare_folder
 from cryovox.workflows.training_data import Draw, HeldOutConfig, SetConfig, TrainingData, resolve
+
+ELSEWHERE = 104_729  # added to the seed of unlabelled patches, which lie where labelled ones do not
 
 
 class TrainConfig(Config):
@@ -81,14 +84,18 @@ def train_supervised(
     chosen, accelerator = settle(config.network), choose_device(device)
     if not overwrite:
         check_settings(out, to_yaml(config))
-    source = data if isinstance(data, TrainingData) else resolve(data, config.validation, config.sets)
+    kind = STRATEGIES[config.strategy]
+    semi = "unlabelled" in kind.needs
+    held = config.validation, config.sets
+    source = data if isinstance(data, TrainingData) else resolve(data, *held, semi=semi)
     torch.manual_seed(config.seed)
     made = make(config.network, chosen, len(source.species))
     card = describe(made, source, config.patches.patch)
     spec = TargetSpec(card.kind, card.output_stride)
     source.check(spec)
     own = config.supervised if config.strategy == "supervised" else getattr(config, "own")  # noqa: B009
-    strategy = STRATEGIES[config.strategy](made.network, own, made.name)
+    strategy = kind(made.network, own, made.name, *((config.supervised,) if semi else ()))
+    strategy.meet(card)
     prepare_folder(out, to_yaml(config), source.inputs(), overwrite)
     fabric = fabric_of(accelerator, devices, config.loop)
     tiles = tiles_of(card)
@@ -111,4 +118,8 @@ def train_supervised(
         (config.seed, fabric.global_rank),
         accelerator,
     )
-    return job.run(strategy, {"labelled": source.stream(draw)}, fabric, told)
+    streams = {"labelled": source.stream(draw)}
+    if semi:
+        anew = replace(draw, seed=(config.seed + ELSEWHERE, fabric.global_rank))
+        streams["unlabelled"] = source.unlabelled(anew)
+    return job.run(strategy, streams, fabric, told)

@@ -16,7 +16,7 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
 from cryovox.data.augment import AugmentConfig
 from cryovox.data.patches import PatchConfig, TargetSpec
-from cryovox.data.sources import Source, hold_out, load_sources
+from cryovox.data.sources import Source, hold_out, load_sources, open_unlabelled
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import subtomograms
 from cryovox.workflows.run_folder import fingerprint
@@ -102,6 +102,11 @@ class TrainingData(ABC):
     def stream(self, draw: Draw) -> Any:
         """Endless batches, with methods ``batch(number)`` and ``close()``."""
 
+    def unlabelled(self, draw: Draw) -> Any:
+        """Endless batches of places of which nothing is said, for semi-supervised training."""
+        told = "has no tomograms, which semi-supervised training draws unlabelled patches from"
+        raise RequestError(self.name, told, "give a dataset.yaml with tomograms")
+
     @abstractmethod
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         """Metrics on what is held out, of which ``score`` decides."""
@@ -118,12 +123,21 @@ class TrainingData(ABC):
 
 
 class TomogramData(TrainingData):
-    """The entries of a `dataset.yaml`."""
+    """The entries of a `dataset.yaml`.
 
-    def __init__(self, path: Path, held: HeldOutConfig) -> None:
+    Parameters
+    ----------
+    semi
+        Whether entries without labels and particles are welcome: they are unlabelled tomograms.
+    """
+
+    def __init__(self, path: Path, held: HeldOutConfig, *, semi: bool = False) -> None:
         self.name, self.dataset = str(path), dataset_files.read(path)
         self.species, self.voxel_size = self.dataset.species, self.dataset.voxel_size
-        self.training = load_sources(self.dataset, self.dataset.split("train"))
+        entries = self.dataset.split("train")
+        bare = [e for e in entries if semi and e.labels is None and e.particles is None]
+        self.bare = [open_unlabelled(self.dataset, e) for e in bare]
+        self.training = load_sources(self.dataset, [e for e in entries if e not in bare])
         if not self.training:
             told = "has no entry with split: train"
             raise RequestError("dataset.yaml", told, "add `entries:` to train on")
@@ -144,6 +158,14 @@ class TomogramData(TrainingData):
         return PatchStream(
             self.training, draw.spec, draw.side, draw.batch, draw.patches, draw.varied, draw.seed
         )
+
+    def unlabelled(self, draw: Draw) -> Any:
+        """Places anywhere in all training regions, annotated or not."""
+        from cryovox.data.streams import PatchStream
+        from cryovox.data.unlabelled import ANYWHERE, FLIPPED, Unlabelled, without_annotations
+
+        places = [*map(without_annotations, self.training), *self.bare]
+        return Unlabelled(PatchStream(places, draw.spec, draw.side, draw.batch, ANYWHERE, FLIPPED, draw.seed))
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         from cryovox.training.validate import validate
@@ -199,11 +221,16 @@ class SetData(TrainingData):
         return -(-max(self.training.images.shape[1:]) // stride) * stride
 
 
-def resolve(data: Path | str, held: HeldOutConfig, sets: SetConfig) -> TrainingData:
-    """Open what `--data` names: `stream:NAME`, a subtomogram set, or a dataset."""
+def resolve(data: Path | str, held: HeldOutConfig, sets: SetConfig, *, semi: bool = False) -> TrainingData:
+    """Open what `--data` names: `stream:NAME`, a subtomogram set, or a dataset.
+
+    With *semi*, entries of a dataset without labels and particles are unlabelled tomograms.
+    """
     if str(data).startswith(STREAM):
         from cryovox.workflows.simulated_data import SimulatedData
 
         return SimulatedData(str(data).removeprefix(STREAM))
     path = Path(data)
-    return SetData.read(path, held, sets) if subtomograms.is_set(path) else TomogramData(path, held)
+    if subtomograms.is_set(path):
+        return SetData.read(path, held, sets)
+    return TomogramData(path, held, semi=semi)

@@ -21,5 +21,9 @@ STRATEGIES = Registry(
         "mean-teacher": "cryovox.training.strategies.teachers:MeanTeacher",
         "fixmatch": "cryovox.training.strategies.teachers:FixMatch",
         "mic": "cryovox.training.strategies.teachers:MaskedConsistency",
+        "semi-etpicker": "cryovox.training.strategies.semi_etpicker:SemiETPicker",
+        "heatmap-mean-teacher": "cryovox.training.strategies.semi_etpicker:HeatmapMeanTeacher",
+        "heatmap-fixmatch": "cryovox.training.strategies.semi_etpicker:HeatmapFixMatch",
+        "pseudo-labels": "cryovox.training.strategies.semi_etpicker:OfflinePseudoLabels",
     },
 )

@@ -82,7 +82,7 @@ class Adapting(Strategy):
 
     def seen(self, batch: Batches) -> Batch:
         """The source as the student sees it."""
-        return batch["labelled"]
+        return self.supervised.shown(batch["labelled"])
 
     def answered(self, x: Tensor) -> tuple[Supervision, dict[str, Tensor]]:
         """Let the student answer; with its features where they are needed."""

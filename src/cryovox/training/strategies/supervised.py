@@ -13,6 +13,7 @@ from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
 from cryovox.models.parts import hold_statistics
 from cryovox.models.supervision import Supervision, supervise
+from cryovox.training.drop_block import drop_cuboids
 from cryovox.training.ema import follow, twin
 from cryovox.training.losses import HEATMAP_LOSSES, MASK_LOSSES, contrastive, heatmap_hidden, mask_hidden
 from cryovox.training.strategy import Strategy
@@ -47,6 +48,8 @@ class SupervisedConfig(Config):
     ema: float = Field(0.995, ge=0, lt=1)
     """Decay of the moving average of the weights that is validated and kept; 0 keeps the weights
     themselves."""
+    drop_block: float = Field(0.0, ge=0, lt=1)
+    """Share of the labelled patches that is replaced by cuboids of noise, after SemiETPicker."""
     unknown: Literal["pu", "ignore"] = "pu"
     """Voxels of which nothing is known (outside picks, where the dataset is not exhaustive): `pu`
     gives them the positive-unlabelled risk, `ignore` leaves them out."""
@@ -89,8 +92,12 @@ class Supervised(Strategy):
         self.loss, self.hidden = table[chosen], heatmap_hidden if self.heatmap else mask_hidden
 
     def losses(self, batch: dict[str, Batch], progress: float) -> dict[str, Tensor]:
-        given = batch["labelled"]
+        given = self.shown(batch["labelled"])
         return self.judged(supervise(self.student, given.image), given)
+
+    def shown(self, given: Batch) -> Batch:
+        """A labelled batch as the student sees it."""
+        return given._replace(image=drop_cuboids(given.image, self.config.drop_block))
 
     def judged(self, answer: Supervision, given: Batch) -> dict[str, Tensor]:
         """Losses of what the network answered to a labelled batch."""

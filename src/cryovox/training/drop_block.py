@@ -1,0 +1,90 @@
+"""DropBlock for tomograms: cuboids of noise in the input, and holes in deep features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cryovox.models.features import encoder_of
+
+EDGES = (4, 12)
+TALL = 2.0
+
+
+def drop_cuboids(x: Tensor, share: float, edges: tuple[int, int] = EDGES, tall: float = TALL) -> Tensor:
+    """Replace cuboids by Gaussian noise with the mean and spread of their patch.
+
+    SemiETPicker names "a cryo-ET-specific DropBlock" and no more; this is our reconstruction. Zeros would
+    be strong edges in a tomogram, and the missing wedge smears along z: hence noise, and hence taller.
+
+    Parameters
+    ----------
+    x : (b, 1, z, y, x)
+    share
+        Of the volume that is dropped, where cuboids do not overlap; 0 drops nothing.
+    edges
+        Shortest and longest edge in voxels.
+    tall
+        Edges along z are so many times longer.
+    """
+    if not share:
+        return x
+    out, sides = x.clone(), x.shape[2:]
+    mean_edge = sum(edges) / 2
+    count = max(1, round(share * sides.numel() / (tall * mean_edge**3)))
+    for patch, image in zip(out, x, strict=True):
+        mean, spread = image.mean(), image.std()
+        for _ in range(count):
+            window = _cuboid(sides, edges, tall)
+            hole = patch[(slice(None), *window)]
+            hole.copy_(mean + spread * torch.randn_like(hole))
+    return out
+
+
+def _cuboid(sides: torch.Size, edges: tuple[int, int], tall: float) -> tuple[slice, ...]:
+    """A box whose middle lies anywhere, cut at the faces."""
+    drawn = torch.randint(edges[0], edges[1] + 1, (3,)).tolist()
+    lengths = [round(tall * drawn[0]), *drawn[1:]]
+    starts = [int(torch.randint(0, n, ())) - length // 2 for n, length in zip(sides, lengths, strict=True)]
+    return tuple(slice(max(0, a), max(0, a + length)) for a, length in zip(starts, lengths, strict=True))
+
+
+def drop_block(features: Tensor, share: float, block: int = 3) -> Tensor:
+    """DropBlock (G. Ghiasi et al., NeurIPS 2018) in three dimensions, the rest scaled up.
+
+    Parameters
+    ----------
+    features : (b, c, z, y, x)
+    share
+        Of the places that are set to 0, in all channels alike.
+    block
+        Edge of what is dropped in one piece, odd.
+    """
+    rate = 1 - (1 - share) ** (1 / block**3)
+    seeds = (torch.rand_like(features[:, :1]) < rate).to(features.dtype)
+    kept = 1 - F.max_pool3d(seeds, block, stride=1, padding=block // 2)
+    return features * kept * (kept.numel() / kept.sum().clamp(min=1))
+
+
+@contextmanager
+def deep_drop(network: nn.Module, share: float) -> Iterator[None]:
+    """Within, the coarsest features of the network have holes."""
+    if not share:
+        yield
+        return
+    own = encoder_of(network)
+
+    def encode(x: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = own(x)
+        deepest = list(found)[-1]
+        return found | {deepest: drop_block(found[deepest], share)}
+
+    network.encode = encode  # type: ignore[assignment]  # shadows the method for a while
+    try:
+        yield
+    finally:
+        del network.encode

@@ -1,0 +1,114 @@
+"""What a teacher sees in a patch from several sides, as a target for heatmaps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
+
+Axes = tuple[int, ...]
+NEAR = 0.1
+"""Height of a Gaussian down to which its surroundings are known."""
+
+
+class PseudoLabels(NamedTuple):
+    """A target as of labels.
+
+    Attributes
+    ----------
+    target : (b, k, z, y, x)
+        Gaussians at the peaks that are believed.
+    known : (b, k, z, y, x) bool
+        Where the target is to be believed.
+    kept
+        How many peaks are believed.
+    """
+
+    target: Tensor
+    known: Tensor
+    kept: Tensor
+
+
+def views_of(number: int) -> Sequence[Axes]:
+    """So many symmetries of the missing wedge, the identity first; up to 4 keep the handedness."""
+    return (HALF_TURNS if number <= len(HALF_TURNS) else WEDGE_SYMMETRIES)[:number]
+
+
+@torch.no_grad()
+def seen_from(ask: Callable[[Tensor], Tensor], x: Tensor, views: Sequence[Axes]) -> Tensor:
+    """Probabilities (v, b, k, z, y, x) of every view, turned back."""
+    return torch.stack([ask(x.flip(axes)).float().sigmoid().flip(axes) for axes in views])
+
+
+def pseudo_labels(
+    seen: Tensor,
+    high: Tensor,
+    low: float,
+    *,
+    radii: Sequence[float],
+    sigmas: Sequence[float],
+    agreement: float,
+    ignore: bool,
+) -> PseudoLabels:
+    """Peaks of the mean over the views that are high and that enough views share.
+
+    Parameters
+    ----------
+    seen : (v, b, k, z, y, x)
+        Probabilities in each view.
+    high : (k,)
+        Least height of a peak of each species.
+    low
+        Above it, what is no peak is not called background (with *ignore*).
+    radii, sigmas
+        Of the species and of their Gaussians, in voxels of the heatmap.
+    agreement
+        Least share of the views that have a voxel as high within a voxel of the peak.
+    ignore
+        Whether what lies between *low* and a peak is unknown.
+    """
+    mean, line = seen.mean(0), high[None, :, None, None, None]
+    peaks = summits_apart(mean, radii) & (mean >= line)
+    if agreement > 0:
+        near = F.max_pool3d(seen.flatten(0, 1), 3, stride=1, padding=1).view_as(seen)
+        peaks &= (near >= line).float().mean(0) >= agreement
+    target = gaussians(peaks, sigmas)
+    known = (mean <= low) | (target > NEAR) if ignore else torch.ones_like(peaks)
+    return PseudoLabels(target, known, peaks.sum())
+
+
+def summits_apart(heights: Tensor, radii: Sequence[float]) -> Tensor:
+    """Which voxels are the highest of all within half a radius (as a cube) of the same species."""
+    found = torch.empty_like(heights, dtype=torch.bool)
+    for channel, radius in enumerate(radii):
+        reach = max(1, int(0.5 * radius))
+        own = heights[:, channel : channel + 1]
+        found[:, channel : channel + 1] = F.max_pool3d(own, 2 * reach + 1, stride=1, padding=reach) == own
+    return found
+
+
+def gaussians(peaks: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """One Gaussian of height 1 for each peak; where several meet, the highest counts.
+
+    The logarithm of a Gaussian is a sum over the axes, so that the highest is found axis by axis.
+
+    Parameters
+    ----------
+    peaks : (b, k, z, y, x) bool
+    sigmas
+        Standard deviation in voxels, of each species.
+    """
+    height = torch.where(peaks, 0.0, -1e6).float()
+    scale = 0.5 / torch.tensor(sigmas, device=peaks.device).square()
+    for axis in (2, 3, 4):
+        at = torch.arange(peaks.shape[axis], device=peaks.device)
+        fall = scale[:, None, None] * (at[:, None] - at).square()  # (k, to, from)
+        moved = height.movedim(axis, -1)
+        best = (moved[..., None, :] - fall[None, :, None, None]).amax(-1)
+        height = best.movedim(-1, axis)
+    return height.exp()

@@ -1,0 +1,221 @@
+"""SemiETPicker: a heatmap picker from few labels and many unlabelled tomograms.
+
+Linhan Wang et al., ISBI 2026 (arXiv:2510.22454). Only the abstract was at hand: it names heatmaps,
+teacher-student co-training, multi-view pseudo-labels and a DropBlock for cryo-ET. How each of them is
+made here is our reconstruction; ``docs/methods/semietpicker.md`` lists every element.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from math import exp
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cryovox.core.config import Config
+from cryovox.core.errors import RequestError
+from cryovox.data.targets import heatmap_sigma
+from cryovox.training.drop_block import deep_drop, drop_cuboids
+from cryovox.training.ema import twin
+from cryovox.training.losses import summits
+from cryovox.training.pseudo_labels import pseudo_labels, seen_from, views_of
+from cryovox.training.strategies.adapting import Adapting, Batches, Seen
+from cryovox.training.strategies.supervised import SupervisedConfig
+from cryovox.training.strategies.teachers import harder
+
+if TYPE_CHECKING:
+    from cryovox.models.card import Card
+
+
+class LessonConfig(Config):
+    """A teacher on unlabelled patches, and how hard the student has it."""
+
+    teacher_decay: float = Field(0.999, ge=0, lt=1)
+    """Decay of the moving average that teaches, and that is kept."""
+    weight: float = Field(1.0, ge=0)
+    """Weight of what unlabelled patches teach, once it has risen."""
+    pseudo_from: float = Field(0.2, ge=0, lt=1)
+    """Progress at which unlabelled patches begin to teach."""
+    rise: float = Field(0.2, gt=0, le=1)
+    """Progress that their weight then takes to rise."""
+    student_noise: float = Field(0.3, ge=0)
+    """Largest standard deviation of the noise on what the student sees of them."""
+    student_gain: float = Field(0.3, ge=0, lt=1)
+    """Its grey values are multiplied by 1 +- this."""
+
+
+class SemiETPickerConfig(LessonConfig):
+    """The parts of SemiETPicker, each of which can be switched off."""
+
+    views: int = Field(4, ge=1, le=8)
+    """Symmetries of the missing wedge from which the teacher looks; up to 4 keep the handedness."""
+    high: float = Field(0.5, gt=0, lt=1)
+    """Highest threshold of a peak that becomes a pseudo-label."""
+    low: float = Field(0.1, ge=0, lt=1)
+    """Below it, what the teacher sees is background."""
+    agreement: float = Field(0.5, ge=0, le=1)
+    """Least share of the views that share a peak."""
+    adaptive: bool = True
+    """Lower the threshold of a species to what the student gives half of its labelled particles."""
+    ignore: bool = True
+    """Leave out what lies between background and peaks."""
+    student_drop: float = Field(0.1, ge=0, lt=1)
+    """Share of unlabelled patches that is replaced by cuboids of noise."""
+    deep_drop: float = Field(0.1, ge=0, lt=1)
+    """Share of the coarsest features that is set to 0."""
+
+
+class FixMatchConfig(SemiETPickerConfig):
+    """One view, one threshold, no DropBlock."""
+
+    views: int = Field(1, ge=1, le=8)
+    agreement: float = Field(0.0, ge=0, le=1)
+    adaptive: bool = False
+    student_drop: float = Field(0.0, ge=0, lt=1)
+    deep_drop: float = Field(0.0, ge=0, lt=1)
+
+
+class RoundsConfig(FixMatchConfig):
+    """Pseudo-labels that stay the same for a while."""
+
+    rounds: int = Field(2, ge=1)
+    """How often the teacher is replaced by what the student has become; the student goes on."""
+
+
+class SemiSupervised(Adapting):
+    """Labelled patches, unlabelled ones, a heatmap network and its moving average as the teacher."""
+
+    needs: tuple[str, ...] = ("labelled", "unlabelled")
+
+    def settled(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
+        if getattr(network, "kind", "mask") != "heatmap":
+            told = f"{name} answers with a mask, and this method needs heatmaps"
+            raise RequestError("--model", told, "choose one that gives them, such as heatmap-unet")
+        return supervised.model_copy(update={"ema": self.config.teacher_decay})
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The average."""
+        assert self.supervised.average is not None
+        return self.supervised.average
+
+    def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
+        weight = self.config.weight * risen(progress, self.config.pseudo_from, self.config.rise)
+        if not weight:
+            return {}
+        x = batch["unlabelled"].image
+        seen = harder(x, self.config.student_noise, self.config.student_gain)
+        return {"unlabelled": weight * self.lesson(x, seen, source, progress)}
+
+    @abstractmethod
+    def lesson(self, x: Tensor, seen: Tensor, source: Seen, progress: float) -> Tensor:
+        """What the student learns from *seen*, a harder view of the unlabelled patches *x*."""
+
+
+class HeatmapMeanTeacher(SemiSupervised):
+    """The student's heatmaps follow the teacher's (A. Tarvainen and H. Valpola, NeurIPS 2017)."""
+
+    Config: type[Config] = LessonConfig
+
+    def lesson(self, x: Tensor, seen: Tensor, source: Seen, progress: float) -> Tensor:
+        with torch.no_grad():
+            wanted = self.teacher(x).float().sigmoid()
+        found = self.student(seen).float().sigmoid()
+        return F.mse_loss(found, wanted) / wanted.mean().clamp(min=1e-3)
+
+
+class SemiETPicker(SemiSupervised):
+    """Peaks that the teacher sees from several sides teach a student with holes in its input."""
+
+    Config = SemiETPickerConfig
+    certainty: Tensor
+
+    def furnish(self, network: nn.Module) -> None:
+        self.register_buffer("certainty", torch.zeros(0))
+        self.radii, self.sigmas = [2.0], [1.0]
+
+    def meet(self, card: Card) -> None:
+        voxel = card.voxel_size * card.output_stride
+        self.radii = [s.radius / voxel for s in card.species]
+        self.sigmas = [heatmap_sigma(s, voxel) for s in card.species]
+        self.certainty = torch.full((len(card.species),), self.config.high)
+
+    def lesson(self, x: Tensor, seen: Tensor, source: Seen, progress: float) -> Tensor:
+        config = self.config
+        found = pseudo_labels(
+            seen_from(self.teaching(progress), x, views_of(config.views)),
+            self.thresholds(source),
+            config.low,
+            radii=self.radii,
+            sigmas=self.sigmas,
+            agreement=config.agreement,
+            ignore=config.ignore,
+        )
+        with deep_drop(self.student, config.deep_drop):
+            logits = self.student(drop_cuboids(seen, config.student_drop))
+        # per particle, and as if there were no fewer of them than in the labelled patches: where the teacher
+        # finds nothing, background would otherwise teach the student to find nothing either
+        labelled = (summits(source.batch.target) & source.batch.known).sum()
+        share = found.kept / torch.maximum(found.kept, labelled).clamp(min=1)
+        return share * self.supervised.loss(logits, found.target, found.known)
+
+    def teaching(self, progress: float) -> nn.Module:
+        """Who teaches now."""
+        return self.teacher
+
+    @torch.no_grad()
+    def thresholds(self, source: Seen) -> Tensor:
+        """Least height of a peak, by species."""
+        config = self.config
+        if not config.adaptive:
+            return torch.full_like(self.certainty, config.high)
+        heights = source.answer.prediction.float().sigmoid()
+        labelled = summits(source.batch.target) & source.batch.known
+        for channel in range(len(self.certainty)):
+            own = heights[:, channel][labelled[:, channel]]
+            if len(own):
+                self.certainty[channel].lerp_(own.median(), 0.05)
+        return self.certainty.clamp(2 * config.low, config.high)
+
+
+class HeatmapFixMatch(SemiETPicker):
+    """One view, one threshold, a harder view for the student (K. Sohn et al., NeurIPS 2020)."""
+
+    Config = FixMatchConfig
+
+
+class OfflinePseudoLabels(SemiETPicker):
+    """The teacher stays the same for a round (D.-H. Lee, 2013); labels are drawn anew with the patches."""
+
+    Config = RoundsConfig
+    round: Tensor
+
+    def furnish(self, network: nn.Module) -> None:
+        super().furnish(network)
+        self.fixed = twin(network)
+        self.register_buffer("round", torch.zeros((), dtype=torch.long))
+
+    def teaching(self, progress: float) -> nn.Module:
+        """The average as it was when the round began."""
+        start = self.config.pseudo_from
+        now = 1 + int((progress - start) / (1 - start) * self.config.rounds)
+        if now > self.round:
+            self.fixed.load_state_dict(self.teacher.state_dict())
+            self.round.fill_(now)
+        return self.fixed
+
+    def train(self, mode: bool = True) -> OfflinePseudoLabels:
+        super().train(mode)
+        self.fixed.eval()
+        return self
+
+
+def risen(progress: float, start: float, rise: float) -> float:
+    """From 0 to 1 by the sigmoid ramp of S. Laine and T. Aila (ICLR 2017)."""
+    if progress < start:
+        return 0.0
+    return exp(-5 * (1 - min(1.0, (progress - start) / rise)) ** 2)

@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from cryovox.models import build
+from cryovox.training.drop_block import deep_drop, drop_block, drop_cuboids
+
+
+@pytest.mark.parametrize("share", [0.05, 0.15])
+def test_so_much_is_dropped_and_the_rest_stays(share):
+    torch.manual_seed(0)
+    x = 5 + 2 * torch.randn(16, 1, 32, 32, 32)
+    out = drop_cuboids(x, share)
+    changed = (out != x).float().mean()
+    assert 0.4 * share < float(changed) < 1.2 * share  # cuboids overlap and are cut at the faces
+    fill = out[out != x]
+    assert float(fill.mean()) == pytest.approx(5, abs=0.1)
+    assert float(fill.std()) == pytest.approx(2, abs=0.1)
+    assert drop_cuboids(x, 0.0) is x
+
+
+def test_cuboids_are_taller_than_wide():
+    torch.manual_seed(1)
+    x = torch.zeros(1, 1, 64, 64, 64)
+    x[0, 0, 0, 0, 0] = 1  # some spread
+    spans = []
+    for _ in range(40):
+        hole = (drop_cuboids(x, 1e-9) != x)[0, 0].nonzero()
+        spans.append((hole.amax(0) - hole.amin(0) + 1).float())
+    z, y, x_ = torch.stack(spans).mean(0).tolist()
+    assert z > 1.5 * max(y, x_)
+
+
+def test_drop_block():
+    torch.manual_seed(0)
+    features = torch.ones(4, 3, 16, 16, 16)
+    out = drop_block(features, 0.2)
+    gone = (out == 0).float()
+    assert float(gone.mean()) == pytest.approx(0.2, abs=0.07)
+    assert torch.equal(gone[:, :1].expand_as(gone), gone)  # all channels alike
+    assert float(out.mean()) == pytest.approx(1, abs=1e-4)
+
+
+def test_deep_features_have_holes_within_and_none_after():
+    torch.manual_seed(0)
+    network = build("heatmap-unet", {"widths": [4, 8], "blocks": [0, 1], "norm": "batch"}, 1, 1).eval()
+    x = torch.randn(2, 1, 16, 16, 16)
+    with torch.no_grad():
+        before = network(x)
+        with deep_drop(network, 0.3):
+            assert not torch.allclose(network(x), before)
+        with deep_drop(network, 0.0):
+            assert torch.equal(network(x), before)
+        assert torch.equal(network(x), before)

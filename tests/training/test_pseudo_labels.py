@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
+from cryovox.data.targets import gaussian_heatmap
+from cryovox.training.pseudo_labels import gaussians, pseudo_labels, seen_from, summits_apart, views_of
+
+
+def maps(*peaks, side=12, height=0.9, sigma=1.0):
+    """A heatmap (1, 1, z, y, x) with Gaussians at the peaks."""
+    found = height * gaussian_heatmap(np.array(peaks, float).reshape(-1, 3), sigma, (side,) * 3)
+    return torch.from_numpy(found)[None, None]
+
+
+def labels(seen, high=0.5, low=0.1, radii=(4.0,), agreement=0.5, ignore=True):
+    line = torch.full((seen.shape[2],), high)
+    return pseudo_labels(
+        seen, line, low, radii=radii, sigmas=[1.0] * len(radii), agreement=agreement, ignore=ignore
+    )
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 9)] * 3), max_size=5, unique=True),
+    st.floats(0.5, 3.0),
+)
+@settings(max_examples=20, deadline=None)
+def test_gaussians_are_those_of_the_targets(peaks, sigma):
+    """Against the loop over particles that labelled targets are made by."""
+    mask = torch.zeros(1, 1, 10, 10, 10, dtype=torch.bool)
+    for z, y, x in peaks:
+        mask[0, 0, z, y, x] = True
+    found = gaussians(mask, [sigma])[0, 0].numpy()
+    wanted = gaussian_heatmap(np.array(peaks, float).reshape(-1, 3), sigma, (10, 10, 10))
+    np.testing.assert_allclose(found, wanted, atol=4e-4)  # those are cut off at 4 sigma
+
+
+def test_every_view_leaves_the_missing_wedge_in_place():
+    """A wedge mask of +-60 degrees about y is the same after every flip; a quarter turn moves it."""
+    axis = np.fft.fftshift(np.fft.fftfreq(15))
+    z, _, x = np.meshgrid(axis, axis, axis, indexing="ij")
+    wedge = np.abs(z) <= np.tan(np.radians(60)) * np.abs(x)
+    for number in range(1, 9):
+        assert len(views_of(number)) == number
+        for axes in views_of(number):
+            assert np.array_equal(np.flip(wedge, axes), wedge), axes
+    assert not np.array_equal(np.rot90(wedge, axes=(1, 2)), wedge)
+    assert views_of(4) == HALF_TURNS
+    assert views_of(8) == WEDGE_SYMMETRIES
+
+
+def test_views_are_turned_back():
+    """A network that copies its input answers the same from all sides."""
+    x = torch.randn(2, 1, 6, 6, 6)
+    seen = seen_from(lambda given: given, x, views_of(8))
+    for view in seen:
+        torch.testing.assert_close(view, x.sigmoid())
+
+
+def test_a_peak_becomes_a_gaussian_and_the_band_between_is_left_out():
+    seen = maps((6, 6, 6))[None] + maps((2, 2, 2), height=0.3)[None]
+    found = labels(seen)
+    assert int(found.kept) == 1
+    assert float(found.target[0, 0, 6, 6, 6]) == 1
+    assert bool(found.known[0, 0, 6, 6, 6])
+    assert not bool(found.known[0, 0, 2, 2, 2])  # neither peak nor background
+    assert bool(found.known[0, 0, 10, 10, 2])
+    everything = labels(seen, ignore=False)
+    assert bool(everything.known.all())
+    assert torch.equal(everything.target, found.target)
+
+
+def test_a_peak_that_few_views_share_is_no_label():
+    one, none = maps((6, 6, 6)), torch.zeros(1, 1, 12, 12, 12)
+    seen = torch.stack([one, one, none, none])
+    assert int(labels(seen, high=0.4).kept) == 1
+    assert int(labels(seen, high=0.4, agreement=0.6).kept) == 0
+    assert int(labels(seen, high=0.5).kept) == 0  # the mean is 0.45
+
+
+def test_of_two_peaks_within_half_a_radius_one_is_kept():
+    near = torch.maximum(maps((6, 6, 5)), maps((6, 6, 7), height=0.8))
+    assert int(labels(near[None], radii=(4.0,)).kept) == 1
+    assert int(labels(near[None], radii=(2.0,)).kept) == 2
+    assert summits_apart(near, [4.0])[0, 0, 6, 6, 5]
+
+
+def test_each_species_has_its_own_line():
+    seen = torch.cat([maps((6, 6, 6), height=0.4)] * 2, 1)[None]
+    found = pseudo_labels(
+        seen, torch.tensor([0.5, 0.3]), 0.1, radii=[4, 4], sigmas=[1, 2], agreement=0.5, ignore=True
+    )
+    assert int(found.kept) == 1
+    assert float(found.target[:, 0].max()) < 1e-6
+    assert float(found.target[0, 1, 6, 6, 8]) == pytest.approx(np.exp(-0.5))

@@ -1,0 +1,154 @@
+"""What each semi-supervised method asks of the network."""
+
+import copy
+
+import pytest
+import torch
+
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Species
+from cryovox.data.streams import Batch
+from cryovox.data.targets import gaussian_heatmap
+from cryovox.models import build
+from cryovox.models.card import Card
+from cryovox.training.strategies import STRATEGIES
+from cryovox.training.strategies.semi_etpicker import risen
+from cryovox.training.strategies.supervised import SupervisedConfig
+
+SEMI = [name for name in STRATEGIES if "unlabelled" in STRATEGIES[name].needs]
+SIDE = 16
+
+
+def card(tmp=None):
+    kinds = (Species(name="ball", label=1, radius=40.0), Species(name="disc", label=2, radius=60.0))
+    return Card.model_construct(species=kinds, voxel_size=10.0, output_stride=2)
+
+
+def network():
+    torch.manual_seed(0)
+    return build("heatmap-unet", {"widths": [4, 8], "blocks": [0, 1], "norm": "batch"}, 1, 2)
+
+
+def strategy(name, supervised=SupervisedConfig(), **own):
+    kind = STRATEGIES[name]
+    method = kind(network(), kind.Config(**own), "heatmap-unet", supervised)
+    method.meet(card())
+    return method
+
+
+def batches(seed=0, size=2):
+    torch.manual_seed(seed)
+    target = torch.zeros(size, 2, 8, 8, 8)
+    target[:, 0] = torch.from_numpy(gaussian_heatmap(torch.tensor([[3.0, 3, 3]]).numpy(), 1.0, (8, 8, 8)))
+    labelled = Batch(
+        torch.randn(size, 1, SIDE, SIDE, SIDE), target, torch.ones_like(target, dtype=torch.bool)
+    )
+    bare = Batch(
+        torch.randn(size, 1, SIDE, SIDE, SIDE), torch.zeros_like(target), torch.zeros_like(labelled.known)
+    )
+    return {"labelled": labelled, "unlabelled": bare}
+
+
+class Sees(torch.nn.Module):
+    """A teacher that sees a peak wherever the input is high, on a grid of half the voxels."""
+
+    def forward(self, x):
+        found = torch.nn.functional.max_pool3d(x, 2)
+        return torch.cat([8 * (found - 3), torch.full_like(found, -8.0)], 1)
+
+
+@pytest.mark.parametrize("name", SEMI)
+def test_every_method_takes_a_step_and_goes_on(name):
+    method = strategy(name)
+    given = batches()
+    optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], 1e-3)
+    method.train()
+    for step in range(2):
+        terms = method.losses(given, 0.5 + step / 4)
+        total = torch.stack(list(terms.values())).sum()
+        assert torch.isfinite(total)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        method.after_step(step + 1)
+    other = strategy(name)
+    other.load_state_dict(method.state_dict())
+    for key, value in method.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("name", SEMI)
+def test_nothing_unlabelled_is_looked_at_before_its_time(name):
+    method = strategy(name)
+    assert "unlabelled" not in method.losses(batches(), 0.1)
+    assert "unlabelled" in method.losses(batches(), 0.9)
+    assert "unlabelled" not in strategy(name, weight=0.0).losses(batches(), 0.9)
+
+
+def taught_by(method, image):
+    """The lesson of a teacher that sees peaks, and its gradient on the student."""
+    method.supervised.average = Sees()
+    given = batches()
+    given["unlabelled"] = given["unlabelled"]._replace(image=image)
+    torch.manual_seed(3)
+    loss = method.losses(given, 1.0)["unlabelled"]
+    loss.backward()
+    return float(loss.detach())
+
+
+def test_what_the_teacher_sees_teaches_the_student():
+    seen, unseen = torch.zeros(2, 1, SIDE, SIDE, SIDE), torch.zeros(2, 1, SIDE, SIDE, SIDE)
+    seen[:, 0, 6:8, 6:8, 6:8] = 5
+    method = strategy("semi-etpicker")
+    assert taught_by(method, seen) > 0
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in method.student.parameters())
+    assert taught_by(strategy("semi-etpicker"), unseen) == 0  # no peak: background alone teaches nothing
+
+
+def test_the_threshold_follows_what_labelled_particles_get():
+    method = strategy("semi-etpicker", low=0.05)
+    given = batches()
+    for _ in range(200):
+        method.losses(given, 1.0)
+    found = method.certainty
+    assert 0.05 < float(found[0]) < 0.5  # an untrained network is unsure of its labels
+    assert float(found[1]) == 0.5  # of this species it was told nothing
+    fixed = strategy("semi-etpicker", adaptive=False)
+    fixed.losses(given, 1.0)
+    assert fixed.certainty.tolist() == [0.5, 0.5]
+
+
+def test_pseudo_labels_of_a_round_come_from_one_teacher():
+    method = strategy("pseudo-labels", rounds=2)
+    given = batches()
+    method.losses(given, 0.3)
+    first = copy.deepcopy(method.fixed.state_dict())
+    with torch.no_grad():
+        for p in method.teacher.parameters():
+            p.add_(1.0)
+    method.losses(given, 0.5)
+    assert all(torch.equal(v, first[k]) for k, v in method.fixed.state_dict().items())
+    method.losses(given, 0.7)  # the second round
+    assert not all(torch.equal(v, first[k]) for k, v in method.fixed.state_dict().items())
+
+
+def test_masks_are_refused():
+    kind = STRATEGIES["semi-etpicker"]
+    masks = build("voxresnet", {"widths": [4, 8]}, 1, 2)
+    with pytest.raises(RequestError, match="needs heatmaps"):
+        kind(masks, kind.Config(), "voxresnet")
+
+
+def test_supervised_training_has_the_same_drop_block():
+    from cryovox.training.strategies.supervised import Supervised
+
+    method = Supervised(network(), SupervisedConfig(drop_block=0.2), "heatmap-unet")
+    given = batches()["labelled"]
+    assert not torch.equal(method.shown(given).image, given.image)
+    assert torch.equal(method.shown(given).target, given.target)
+
+
+def test_the_weight_rises():
+    assert risen(0.19, 0.2, 0.2) == 0
+    assert 0 < risen(0.21, 0.2, 0.2) < 0.02
+    assert risen(0.4, 0.2, 0.2) == risen(1.0, 0.2, 0.2) == 1

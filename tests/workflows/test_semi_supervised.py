@@ -1,0 +1,90 @@
+"""From picks and unlabelled tomograms to a run folder."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from cryovox.cli.train import by_strategy
+from cryovox.core.errors import RequestError
+from cryovox.data.augment import AugmentConfig
+from cryovox.data.patches import PatchConfig, TargetSpec
+from cryovox.formats import read_particles, read_volume, write_particles
+from cryovox.simulate.phantom import PhantomConfig
+from cryovox.training.loop import LoopConfig
+from cryovox.training.strategies import STRATEGIES
+from cryovox.workflows.network import NetworkConfig
+from cryovox.workflows.phantoms import write_phantoms
+from cryovox.workflows.train import TrainConfig, settings_of, train_supervised
+from cryovox.workflows.training_data import Draw, HeldOutConfig, SetConfig, resolve
+
+SMALL = NetworkConfig(model="heatmap-unet", options={"widths": [4, 8], "blocks": [0, 1], "norm": "batch"})
+SEMI = [name for name in STRATEGIES if "unlabelled" in STRATEGIES[name].needs]
+LOOP = LoopConfig(steps=6, batch=2, warmup=1, validate_every=3, keep="last")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Three picks of each species in one tomogram, nothing in the second, all in the third."""
+    config = PhantomConfig(shape=(24, 48, 64), count=10, snr=2.0)
+    folder = write_phantoms(tmp_path_factory.mktemp("data") / "d", config, ("train", "train", "val"), 0)
+    picks = folder / "particles" / "phantom_00.star"
+    volume = read_volume(folder / "tomograms" / "phantom_00.mrc")
+    found = read_particles(picks, tomogram=volume)
+    few = np.concatenate([np.flatnonzero(found.species == s)[:3] for s in np.unique(found.species)])
+    write_particles(folder / "few.csv", found.take(few))
+    told = yaml.safe_load((folder / "dataset.yaml").read_text())
+    told["entries"][0] |= {"exhaustive": False, "particles": "few.csv"}
+    del told["entries"][0]["labels"]
+    for known in ("labels", "particles", "exhaustive"):
+        told["entries"][1].pop(known, None)
+    (folder / "dataset.yaml").write_text(yaml.safe_dump(told))
+    return folder
+
+
+def settings(strategy, **more):
+    return settings_of(strategy)(network=SMALL, loop=LOOP, patches=PatchConfig(patch=16), **more)
+
+
+@pytest.mark.parametrize(
+    "strategy", ["semi-etpicker", "heatmap-mean-teacher", "heatmap-fixmatch", "pseudo-labels"]
+)
+def test_three_picks_of_each_species_suffice_to_train(data, tmp_path, strategy):
+    model = train_supervised(data, tmp_path / "run", settings(strategy), device="cpu")
+    assert all(np.isfinite(v.numpy()).all() for v in load_file(model).values() if v.dtype.is_floating_point)
+    names = (tmp_path / "run" / "metrics.csv").read_text()
+    assert "loss/unlabelled" in names
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["steps"] == LOOP.steps
+
+
+def test_without_a_teacher_an_entry_without_picks_is_a_mistake(data, tmp_path):
+    config = TrainConfig(network=SMALL, loop=LOOP, patches=PatchConfig(patch=16))
+    with pytest.raises(RequestError, match="neither labels nor particles"):
+        train_supervised(data, tmp_path / "run", config, device="cpu")
+
+
+def test_unlabelled_places_lie_in_every_training_tomogram(data):
+    found = resolve(data, HeldOutConfig(), SetConfig(), semi=True)
+    draw = Draw(TargetSpec("heatmap", 2), 16, 8, PatchConfig(), AugmentConfig(), (1, 0))
+    stream = found.unlabelled(draw)
+    try:
+        batch = stream.batch(0)
+    finally:
+        stream.close()
+    assert not batch.known.any()
+    names = [s.name for s in stream.drawn.sources]
+    assert names == ["phantom_00", "phantom_01"]  # not the one that is held out
+    assert not any(len(s.positions) or s.labels is not None for s in stream.drawn.sources)
+
+
+def test_a_simulation_has_no_unlabelled_tomograms(tmp_path):
+    with pytest.raises(RequestError, match="semi-supervised"):
+        train_supervised("stream:toy", tmp_path / "run", settings("semi-etpicker"), device="cpu")
+
+
+def test_the_command_says_what_it_is_for():
+    assert "few picks" in by_strategy("semi-etpicker").__doc__
+    assert "unlabelled tomograms" in by_strategy("vox-uda").__doc__
+    assert "label maps" in by_strategy("supervised").__doc__
