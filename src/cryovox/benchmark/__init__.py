@@ -15,6 +15,8 @@ SUITES = Registry(
         "subtomograms": "cryovox.benchmark.subtomograms:SUBTOMOGRAMS",
         "tomograms": "cryovox.benchmark.tomograms:TOMOGRAMS",
         "tomograms-pretrained": "cryovox.benchmark.tomograms:PRETRAINED",
+        "semi": "cryovox.benchmark.semi:SEMI",
+        "semi-ablations": "cryovox.benchmark.semi:ABLATIONS",
         "uda": "cryovox.benchmark.adaptation_cubes:UDA",
         "uda-ablations": "cryovox.benchmark.adaptation_cubes:ABLATIONS",
         "uda-real": "cryovox.benchmark.adaptation_real:REAL",

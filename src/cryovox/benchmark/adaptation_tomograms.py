@@ -23,7 +23,6 @@ from cryovox.benchmark.adaptation import (
     rows,
     smoke,
 )
-from cryovox.benchmark.picking import RIBOSOMES
 from cryovox.benchmark.suite import Budget, Plan, Tier
 from cryovox.benchmark.tomograms import Scale, shrunk, simulation, stand_in
 from cryovox.core.dataset import Dataset, Entry
@@ -80,7 +79,7 @@ class TomogramAdaptationSuite(AdaptationSuite):
             return last_held_out(found, data), data.name
         if (theirs := data_folder("sim_deepfinder")) is not None and tier != "smoke":
             return last_held_out(sim_deepfinder(theirs), theirs), "sim_deepfinder"
-        scale = RIBOSOMES[tier]
+        scale = SOURCES[tier]
         found, _ = stand_in(folder / "elsewhere", shrunk("czii-phantom", scale), scale.learned, 1)
         return found, "simulated: preset czii-phantom in a smaller box"
 

@@ -32,7 +32,7 @@ from cryovox.workflows.devices import Device
 RIBOSOME = "ribosome"
 RIBOSOMES: dict[Tier, Scale] = {
     "smoke": Scale((48, 96, 96), each=1, learned=1),
-    "cpu": Scale((96, 192, 192), each=6, learned=3),
+    "cpu": Scale((64, 128, 128), each=14, learned=3, voxel_size=20.0),
     "gpu": Scale((184, 630, 630), each=40, learned=6),
 }
 

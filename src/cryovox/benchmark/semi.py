@@ -1,0 +1,250 @@
+"""Picking from few labels and many unlabelled tomograms.
+
+The protocol after SemiETPicker (ISBI 2026), whose label fractions and tables are not public: a stand-in of
+the CZII phantom, of which a few particles are known. Every contestant is trained once for each amount
+of labels; the amounts are the conditions of the table. What is not picked is unknown, not background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Scores, Suite, Tier
+from cryovox.benchmark.tomograms import Scale, blobs, of, particles, shrunk, stand_in
+from cryovox.benchmark.training import equal, settings
+from cryovox.core.dataset import Dataset, Entry
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles, concatenate
+from cryovox.formats import dataset as dataset_files
+from cryovox.formats import read_particles, read_volume, write_particles
+from cryovox.formats import scores as score_files
+from cryovox.metrics import czii
+from cryovox.metrics.detection import detection, f_beta, precision_recall
+from cryovox.picking import PickConfig, pick
+from cryovox.workflows.devices import Device
+
+SCALES: dict[Tier, Scale] = {
+    "smoke": Scale((48, 96, 96), each=2, learned=2),
+    "cpu": Scale((96, 192, 192), each=16, learned=4),
+    "gpu": Scale((184, 630, 630), each=50, learned=7),
+}
+LABELS: dict[Tier, tuple[str, ...]] = {
+    "smoke": ("30 picks",),
+    "cpu": ("1 %", "30 picks", "all"),
+    "gpu": ("1 %", "5 %", "10 %", "30 picks", "one tomogram", "all"),
+}
+Rows = Callable[[str], tuple["Picker", ...]]
+LOWEST = 0.05
+"""Score down to which candidates are looked at."""
+
+
+@dataclass(frozen=True)
+class Picker(Contestant):
+    """A row: a way to learn from few labels.
+
+    Attributes
+    ----------
+    strategy
+        Row of the table of strategies.
+    """
+
+    strategy: str = "supervised"
+
+
+def pickers(size: str) -> tuple[Picker, ...]:
+    """Supervised training in two readings of what is not labelled, and all that look at it."""
+    ignore, drop = {"supervised.unknown": "ignore"}, {"supervised.drop_block": 0.03}
+    rows: dict[str, tuple[str, dict[str, Any]]] = {
+        "supervised": ("supervised", ignore | drop),
+        "nnpu": ("supervised", drop),
+        "pseudo-labels, two rounds": ("pseudo-labels", drop),
+        "mean teacher": ("heatmap-mean-teacher", drop),
+        "fixmatch": ("heatmap-fixmatch", drop),
+        "semi-etpicker": ("semi-etpicker", drop),
+    }
+    return tuple(
+        Picker(name, "heatmap-unet", size, train=train, strategy=strategy)
+        for name, (strategy, train) in rows.items()
+    )
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "semi-etpicker": {},
+    "one view": {"own.views": 1, "own.agreement": 0.0},
+    "8 views": {"own.views": 8},
+    "no agreement": {"own.agreement": 0.0},
+    "no DropBlock": {"own.student_drop": 0.0, "own.deep_drop": 0.0},
+    "no ignore band": {"own.ignore": False},
+    "fixed thresholds": {"own.adaptive": False},
+    "unlabelled is unknown": {"supervised.unknown": "ignore"},
+}
+"""One thing changed in SemiETPicker."""
+
+
+def variants(size: str) -> tuple[Picker, ...]:
+    """SemiETPicker with one thing changed."""
+    drop = {"supervised.drop_block": 0.03}
+    return tuple(
+        Picker(name, "heatmap-unet", size, train=drop | changed, strategy="semi-etpicker")
+        for name, changed in VARIANTS.items()
+    )
+
+
+class SemiSuite(Suite):
+    """F1 of picks within half a radius, by amount of labels."""
+
+    headlines = ("f1", "best_f1", "f_beta4")
+
+    def __init__(self, name: str, title: str, reference: str, rows: Rows) -> None:
+        self.name, self.title, self.reference, self.rows = name, title, reference, rows
+        self.source = "our own protocol, after SemiETPicker (ISBI 2026) on a stand-in of the CZII phantom"
+
+    def plan(self, tier: Tier) -> Plan:
+        if tier == "smoke":
+            return Plan(self.rows("s")[-1:], (Budget(steps=4),), seeds=1)
+        if tier == "cpu":
+            return Plan(self.rows("s"), (Budget(time="3m"),))
+        return Plan(self.rows("paper"), (Budget(time="9m"),))
+
+    def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
+        if data is None:
+            scale = SCALES[tier]
+            found, facts = stand_in(
+                folder / "phantom", shrunk("czii-phantom", scale), scale.learned, scale.tested
+            )
+            facts["stand-in"] = "simulated: preset czii-phantom in a smaller box, built-in structures"
+        else:
+            found, facts = dataset_files.read(data), {"folder": data.name}
+            if not found.split("test") or not found.split("train"):
+                raise RequestError(data, "needs entries of split train and test", "say which in dataset.yaml")
+        dataset_files.write(folder / "test", found)
+        known = {}
+        for labels in LABELS[tier]:
+            few = labelled(found, labels, folder / labels)
+            known[labels] = sum(len(some(e)) for e in few.entries if e.particles is not None)
+            dataset_files.write(folder / labels, few)
+            picked = tuple(e for e in few.entries if e.particles is not None)
+            dataset_files.write(folder / f"{labels}, alone", few.model_copy(update={"entries": picked}))
+        return facts | {"labels": known}
+
+    def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
+        tests = dataset_files.read(folder / "test")
+        amounts = sorted(p.name for p in folder.iterdir() if (folder / f"{p.name}, alone").is_dir())
+        models = {name: self.trained(job, folder, name, out / name, device) for name in amounts}
+        return {name: score(tests, model, out / name, device) for name, model in models.items()}
+
+    def trained(self, job: Job, folder: Path, labels: str, out: Path, device: Device) -> Path:
+        """Model file of a contestant that was told so much."""
+        from cryovox.training.strategies import STRATEGIES
+        from cryovox.workflows.train import settings_of, train_supervised
+
+        row = job.contestant if isinstance(job.contestant, Picker) else Picker(**vars(job.contestant))
+        semi = "unlabelled" in STRATEGIES[row.strategy].needs
+        config = settings(replace(job, contestant=row), equal(device), kind=settings_of(row.strategy))
+        data = folder / (labels if semi else f"{labels}, alone")
+        return train_supervised(data, out / "run", config, device=device)
+
+    def references(self, folder: Path) -> dict[str, Scores]:
+        tests = dataset_files.read(folder / "test")
+        return {"floor: blobs of no species, told how many": {"any species": blobs(tests, particles(tests))}}
+
+
+def labelled(found: Dataset, labels: str, folder: Path) -> Dataset:
+    """The training entries with so many of their picks; those without any are unlabelled.
+
+    Parameters
+    ----------
+    labels
+        "1 %" of each species (one at least), "30 picks" as evenly as can be, "one tomogram", or "all".
+    folder
+        Where the picks that are left are written.
+    """
+    entries = [e for e in found.split("train") if e.particles is not None]
+    if labels == "all":
+        kept = entries
+    elif labels == "one tomogram":
+        kept = [entries[0], *map(bare, entries[1:])]
+    else:
+        kept = thinned(entries, [s.name for s in found.species], labels, folder)
+    return found.model_copy(update={"entries": tuple(e.model_copy(update={"labels": None}) for e in kept)})
+
+
+def thinned(entries: list[Entry], species: list[str], labels: str, folder: Path) -> list[Entry]:
+    """Entries with few picks of each species, drawn over all of them by one seed."""
+    lists = [some(e) for e in entries]
+    owner = np.concatenate([np.full(len(p), i) for i, p in enumerate(lists)])
+    names = np.concatenate([p.species for p in lists])
+    rng, chosen = np.random.default_rng(0), np.zeros(len(names), bool)
+    for i, name in enumerate(species):
+        own = rng.permutation(np.flatnonzero(names == name))
+        if labels.endswith("%"):
+            count = max(1, round(float(labels.rstrip("% ")) / 100 * len(own)))
+        else:
+            count = len(range(i, int(labels.split()[0]), len(species)))
+        chosen[own[:count]] = True
+    kept = []
+    for i, (entry, picks) in enumerate(zip(entries, lists, strict=True)):
+        mine = np.flatnonzero(chosen[owner == i])
+        if not len(mine):
+            kept.append(bare(entry))
+            continue
+        path = folder / "picks" / f"{entry.name}.csv"
+        write_particles(path, picks.take(mine))
+        kept.append(entry.model_copy(update={"particles": path, "exhaustive": False}))
+    return kept
+
+
+def bare(entry: Entry) -> Entry:
+    """The tomogram alone."""
+    return entry.model_copy(update={"labels": None, "particles": None, "exhaustive": True})
+
+
+def some(entry: Entry) -> Particles:
+    """The picks of an entry."""
+    assert entry.particles is not None
+    return read_particles(entry.particles, tomogram=read_volume(entry.tomogram))
+
+
+def score(tests: Dataset, model: Path, out: Path, device: Device) -> dict[str, float]:
+    """F1 and F-beta within half a radius, mean over the species weighted as in the challenge.
+
+    "f1" and "f_beta4" are those of the picks that `find` gives. "best_f1" is what the best threshold
+    would give, chosen with the labels of what is tested: how well the picks are ranked.
+    """
+    from cryovox.workflows.find import find
+
+    picks, failures = find([e.tomogram for e in tests.split("test")], model, out / "found", device=device)
+    for error in failures.values():
+        raise error
+    given = concatenate(of(picks[e.tomogram.stem], e.name) for e in tests.split("test"))
+    loose = concatenate(candidates(e, out / "found") for e in tests.split("test"))
+    true = particles(tests)
+    rows, weights = [], []
+    for kind in tests.species:
+        radius, truth = czii.FRACTION * kind.radius, true.named(kind.name)
+        if not len(truth):
+            continue
+        own = given.named(kind.name)
+        precision, recall, _ = precision_recall(loose.named(kind.name), truth, radius)
+        best = max((f_beta(p, r, 1.0) for p, r in zip(precision, recall, strict=True)), default=0.0)
+        one_to_one = detection(own, truth, radius).f1
+        rows.append((one_to_one, best, czii.exact_f(czii.count(own, truth, radius))))
+        weights.append(czii.WEIGHTS.get(kind.name, 1.0))
+    mean = np.average(np.array(rows), axis=0, weights=weights)
+    return dict(zip(SemiSuite.headlines, np.round(mean, 5).tolist(), strict=True))
+
+
+def candidates(entry: Entry, found: Path) -> Particles:
+    """Peaks down to a low score."""
+    scores = score_files.read(found / "scores" / f"{entry.tomogram.stem}.zarr")
+    low = PickConfig(threshold=LOWEST)
+    return of(pick(scores, low), entry.name)
+
+
+SEMI = SemiSuite("semi", "Picking from few labels and unlabelled tomograms", "supervised", pickers)
+ABLATIONS = SemiSuite("semi-ablations", "Ablations of SemiETPicker", "semi-etpicker", variants)

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from cryovox.benchmark import semi
+from cryovox.benchmark.semi import labelled, pickers, some, variants
+from cryovox.benchmark.suite import Job
+from cryovox.benchmark.training import equal, settings
+from cryovox.core.particles import Particles
+from cryovox.core.volume import ScoreMap
+from cryovox.formats import dataset as dataset_files
+from cryovox.simulate.phantom import PhantomConfig
+from cryovox.workflows.phantoms import write_phantoms
+from cryovox.workflows.train import settings_of
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    config = PhantomConfig(shape=(24, 48, 64), count=10)
+    folder = write_phantoms(tmp_path_factory.mktemp("data") / "d", config, ("train", "train", "test"), 0)
+    return dataset_files.read(folder)
+
+
+def picks(data):
+    return [some(e) for e in data.entries if e.particles is not None]
+
+
+def test_all_and_one_tomogram(found, tmp_path):
+    whole = labelled(found, "all", tmp_path)
+    assert [e.particles is not None for e in whole.entries] == [True, True]
+    assert all(e.labels is None and e.exhaustive is True for e in whole.entries)
+    one = labelled(found, "one tomogram", tmp_path)
+    assert [e.particles is not None for e in one.entries] == [True, False]
+
+
+@pytest.mark.parametrize(("labels", "total"), [("5 picks", 5), ("2 picks", 2)])
+def test_so_many_picks_as_evenly_as_can_be(found, tmp_path, labels, total):
+    few = picks(labelled(found, labels, tmp_path))
+    names = np.concatenate([p.species for p in few])
+    assert len(names) == total
+    counts = [int((names == s.name).sum()) for s in found.species]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_a_share_is_one_at_least_and_taken_of_each_species(found, tmp_path):
+    all_names = np.concatenate([p.species for p in picks(labelled(found, "all", tmp_path))])
+    for labels, share in (("1 %", 0.01), ("50 %", 0.5)):
+        names = np.concatenate([p.species for p in picks(labelled(found, labels, tmp_path / labels))])
+        for kind in found.species:
+            there = int((all_names == kind.name).sum())
+            assert int((names == kind.name).sum()) == max(1, round(share * there))
+
+
+def test_what_is_left_out_is_unknown_and_the_same_each_time(found, tmp_path):
+    first, again = (labelled(found, "3 picks", tmp_path / name) for name in "ab")
+    for entry in first.entries:
+        assert entry.exhaustive == (entry.particles is None)  # without picks: an unlabelled tomogram
+    for a, b in zip(picks(first), picks(again), strict=True):
+        np.testing.assert_array_equal(a.positions, b.positions)
+
+
+@pytest.mark.parametrize("row", [*pickers("s"), *variants("s")], ids=lambda row: row.name)
+def test_rows_are_trainings_that_exist(row):
+    job = Job(row, semi.SEMI.plan("cpu").budgets[0], 0)
+    config = settings(job, equal("cpu"), kind=settings_of(row.strategy))
+    assert config.strategy == row.strategy
+    assert config.supervised.drop_block > 0
+
+
+def test_scores_of_perfect_picks_and_of_half_of_them(found, tmp_path, monkeypatch):
+    (entry,) = found.split("test")
+    true = some(entry)
+    given = {"picks": true}
+
+    def find(tomograms, model, out, device):
+        return {entry.tomogram.stem: given["picks"]}, {}
+
+    monkeypatch.setattr("cryovox.workflows.find.find", find)
+    monkeypatch.setattr(semi, "candidates", lambda e, out: semi.of(scored, e.name))
+    scored = Particles.of(true.positions, true.species.tolist(), np.linspace(1, 0.5, len(true)))
+    perfect = semi.score(found, tmp_path, tmp_path, "cpu")
+    assert perfect == {"f1": 1.0, "best_f1": 1.0, "f_beta4": 1.0}
+    given["picks"] = true.take(np.arange(0, len(true), 2))
+    half = semi.score(found, tmp_path, tmp_path, "cpu")
+    assert 0 < half["f_beta4"] < half["f1"] < 1
+    assert half["best_f1"] == 1
+
+
+def test_candidates_reach_further_down_than_picks(tmp_path):
+    from cryovox.core.particles import Species
+    from cryovox.formats import scores as score_files
+
+    data = np.zeros((1, 16, 16, 16), np.float32)
+    data[0, 4, 4, 4], data[0, 11, 11, 11] = 0.9, 0.1
+    kind = Species(name="ball", label=1, radius=30.0)
+    found = ScoreMap(data, 10.0, (kind,), kind="heatmap")
+    score_files.write(tmp_path / "scores" / "t.zarr", found)
+    from cryovox.core.dataset import Entry
+
+    assert len(semi.candidates(Entry(name="t", tomogram=tmp_path / "t.mrc"), tmp_path)) == 2
