@@ -7,6 +7,7 @@
     cryovox find       segment, pick and report in one go
     cryovox segment    score every voxel of tomograms
     cryovox pick       turn scores or labels into particles
+    cryovox suggest    tell which places to label next
     cryovox extract    cut subtomograms out at particles
     cryovox evaluate   compare particles or labels with the truth
     cryovox simulate   make labelled tomograms to train on
@@ -42,6 +43,7 @@ COMMANDS = Registry(
         "find": "cryovox.cli.tomograms:find",
         "segment": "cryovox.cli.tomograms:segment",
         "pick": "cryovox.cli.tomograms:pick",
+        "suggest": "cryovox.cli.suggest:suggest",
         "extract": "cryovox.cli.files:extract",
         "evaluate particles": "cryovox.cli.evaluate:particles",
         "evaluate labels": "cryovox.cli.evaluate:labels",

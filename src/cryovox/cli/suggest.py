@@ -1,0 +1,87 @@
+"""`cryovox suggest`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cryovox.cli.screen import Meter, check_json, failures, table, write_json
+from cryovox.picking.suggest import SuggestConfig
+from cryovox.workflows.devices import Device, keep_freed_memory
+from cryovox.workflows.segment import SegmentConfig
+
+
+def suggest(  # noqa: PLR0913 (the options of a command)
+    tomograms: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")],
+    /,
+    *,
+    model: Path,
+    out: Path,
+    labelled: tuple[Path, ...] = (),
+    config: SuggestConfig = SuggestConfig(),
+    segment: SegmentConfig = SegmentConfig(),
+    device: Device = "auto",
+    overwrite: bool = False,
+    quiet: bool = False,
+    json: Path | None = None,
+) -> int:
+    """Suggest which places to label next: suggested.star and report.html, beside the scores.
+
+    Parameters
+    ----------
+    tomograms
+        Files, folders or patterns.
+    model
+        Model file.
+    out
+        Output folder. What `segment`, `find` or an earlier run scored there is not redone.
+    labelled
+        Particle files of places that were looked at already, with whatever answer.
+    config
+        What is worth a label.
+    segment
+        How tomograms are scored.
+    device
+        Where to compute.
+    overwrite
+        Replace suggested.star and report.html.
+    quiet
+        Show no progress.
+    json
+        File for the list.
+    """
+    from cryovox.workflows.suggest import suggest as run
+
+    check_json(json)
+    keep_freed_memory()
+    meter = Meter(quiet)
+    places, failed = run(
+        list(tomograms),
+        model,
+        out,
+        segment,
+        config,
+        labelled=labelled,
+        device=device,
+        overwrite=overwrite,
+        command=shlex.join(["cryovox", *sys.argv[1:]]),
+        told=lambda name, done, total: meter(name, done / total, f"{done} of {total} tiles"),
+    )
+    columns = ("rank", "tomogram", "species", "x", "y", "z", "score", "uncertainty", "diversity")
+    names = [] if places.tomograms is None else places.tomograms.tolist()
+    rows = [
+        [i + 1, name, str(places.species[i]), *places.positions[i, ::-1].round(1).tolist()]
+        + [float(column[i]) for column in (places.scores, *(places.extra[c] for c in columns[7:]))]
+        for i, name in enumerate(names)
+    ]
+    print(table(columns, rows))
+    write_json(json, [dict(zip(columns, row, strict=True)) for row in rows])
+    if rows:
+        print(f"x, y, z in Å; look at {out / 'report.html'}")
+    elif not failed:
+        print("no place is left to suggest: lower --lowest, or take other tomograms")
+    return failures(failed)

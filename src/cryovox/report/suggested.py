@@ -1,0 +1,202 @@
+"""One page of places that are worth a label: a picture and the coordinates of each, in order of rank."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from cryovox.core.atomic import replacing
+from cryovox.core.particles import Particles, Species
+from cryovox.core.volume import Volume
+from cryovox.report.figures import COLOURS
+from cryovox.report.page import embedded, template
+
+Grey = NDArray[np.uint8]
+
+GAP = 1
+"""White voxels between two slices."""
+PLANES = (("XY", 0), ("XZ", 1), ("YZ", 2))
+"""Name of a slice and the axis of (z, y, x) that it cuts."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """One tomogram: its voxels, +1 where particles are bright and -1 where dark, and two counts."""
+
+    volume: Volume
+    sign: int = -1
+    candidates: int = 0
+    labelled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One place as the page shows it; the circles are (x, y) in voxels of the picture."""
+
+    rank: int
+    species: str
+    tomogram: str
+    voxel: str
+    angstrom: str
+    numbers: str
+    uri: str
+    width: int
+    height: int
+    circles: tuple[tuple[float, float], ...]
+    radius: float
+    colour: str
+
+
+def write_suggested_page(
+    path: Path,
+    places: Particles,
+    tomograms: Mapping[str, Shown],
+    species: Sequence[Species],
+    run: Mapping[str, Any],
+) -> None:
+    """Write one self-contained HTML file, whole or not at all.
+
+    Parameters
+    ----------
+    places
+        In the order of rank, with `tomograms` and the columns `uncertainty` and `diversity`.
+    tomograms
+        By name.
+    species
+        Names and radii in Å.
+    run
+        What was run, all of it is told: `command` and `model` in the advice too.
+    """
+    page = template("suggested.html").render(
+        title="What to label next",
+        tiles=_tiles(places, tomograms, species),
+        tomograms=tomograms,
+        cards=list(_cards(places, tomograms, species)),
+        command=run.get("command", ""),
+        model=run.get("model", "MODEL"),
+        facts=[(name, _words(value)) for name, value in run.items() if name != "command"],
+    )
+    with replacing(path) as beside:
+        beside.write_text(page, encoding="utf-8")
+
+
+def three_slices(
+    volume: Volume, position: NDArray[np.float64], radius: float, sign: int = -1
+) -> tuple[Grey, tuple[tuple[float, float], ...]]:
+    """The XY, XZ and YZ slices through a place, side by side, particles dark.
+
+    A slice is the mean of the planes within half a radius, shows two radii to every side, and is white
+    outside of the tomogram. The first axis of its name runs to the right, the second upwards.
+
+    Parameters
+    ----------
+    position : (z, y, x)
+        In Å, as is *radius*.
+    sign
+        +1 if particles are bright in the volume, -1 if dark.
+
+    Returns
+    -------
+    picture : (n, 3 n + 2) uint8
+    centres
+        Of the place in each slice, (x, y) in voxels from the upper left corner of the picture.
+    """
+    half = int(np.ceil(2 * radius / volume.voxel_size)) + 1
+    thick = max(1, int(radius / 2 / volume.voxel_size))
+    centre = np.rint(position / volume.voxel_size).astype(int)
+    cube = _cube(volume, centre, half)
+    side, strips, middles = 2 * half + 1, [], []
+    off = position / volume.voxel_size - centre + half + 0.5
+    for i, (_, axis) in enumerate(PLANES):
+        near = np.take(cube, range(half - min(thick, half), half + min(thick, half) + 1), axis)
+        # rows run downwards in a picture
+        strips += [_mean(near, axis)[::-1], np.full((side, GAP), np.nan)]
+        up, right = np.delete(off, axis)
+        middles.append((round(float(right) + i * (side + GAP), 3), round(float(side - up), 3)))
+    return _grey(np.hstack(strips[:-1]), inverted=sign > 0), tuple(middles)
+
+
+def _cube(volume: Volume, centre: NDArray[np.intp], half: int) -> NDArray[np.float32]:
+    """Voxels around one of them; NaN outside of the volume."""
+    cube = np.full((2 * half + 1,) * 3, np.nan, np.float32)
+    spans = [(max(0, c - half), min(n, c + half + 1)) for c, n in zip(centre, volume.shape, strict=True)]
+    if all(low < high for low, high in spans):
+        inside = tuple(slice(*span) for span in spans)
+        where = tuple(slice(a - c + half, b - c + half) for (a, b), c in zip(spans, centre, strict=True))
+        cube[where] = volume.data[inside]
+    return cube
+
+
+def _mean(planes: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
+    """Mean along an axis of what is finite, a little smoothed; NaN where nothing is."""
+    there = np.isfinite(planes)
+    count = there.sum(axis)
+    mean = np.where(there, planes, 0).sum(axis, dtype=np.float64) / np.maximum(count, 1)
+    weight = ndimage.gaussian_filter((count > 0).astype(np.float64), 0.6)
+    smooth = ndimage.gaussian_filter(np.where(count > 0, mean, 0.0), 0.6) / np.maximum(weight, 1e-6)
+    return np.where(count > 0, smooth, np.nan)
+
+
+def _grey(values: NDArray[np.float64], inverted: bool) -> Grey:
+    """Grey values between the 1st and the 99th percentile; NaN is white."""
+    there = np.isfinite(values)
+    low, high = np.percentile(values[there], [1, 99]) if there.any() else (0.0, 1.0)
+    share = (np.where(there, values, high) - low) / max(float(high - low), 1e-9)
+    share = np.clip(1 - share if inverted else share, 0, 1)
+    return np.where(there, np.rint(255 * share), 255).astype(np.uint8)
+
+
+def _cards(places: Particles, tomograms: Mapping[str, Shown], species: Sequence[Species]) -> Iterator[Card]:
+    order = [s.name for s in species]
+    radii = {s.name: s.radius for s in species}
+    names = [] if places.tomograms is None else places.tomograms.tolist()
+    for i, name in enumerate(names):
+        shown, kind, position = tomograms[name], str(places.species[i]), places.positions[i]
+        picture, centres = three_slices(shown.volume, position, radii[kind], shown.sign)
+        words = [("score", places.scores), *((k, places.extra[k]) for k in ("uncertainty", "diversity"))]
+        yield Card(
+            rank=i + 1,
+            species=kind,
+            tomogram=name,
+            voxel=", ".join(f"{v:.1f}" for v in position[::-1] / shown.volume.voxel_size),
+            angstrom=", ".join(f"{v:.1f}" for v in position[::-1]),
+            numbers=", ".join(f"{word} {float(column[i]):.2f}" for word, column in words),
+            uri=embedded("png", _png(picture)),
+            width=picture.shape[1],
+            height=picture.shape[0],
+            circles=centres,
+            radius=round(radii[kind] / shown.volume.voxel_size, 3),
+            colour=COLOURS[order.index(kind) % len(COLOURS)],
+        )
+
+
+def _png(picture: Grey) -> bytes:
+    raw = io.BytesIO()
+    Image.fromarray(picture).save(raw, format="png", optimize=True)
+    return raw.getvalue()
+
+
+def _tiles(
+    places: Particles, tomograms: Mapping[str, Shown], species: Sequence[Species]
+) -> list[tuple[str, str]]:
+    counts = [(f"{int((places.species == s.name).sum()):,}", s.name) for s in species[:6]]
+    return [
+        (f"{len(places):,}", "place to look at" if len(places) == 1 else "places to look at"),
+        *(counts if len(species) > 1 else []),
+        (f"{sum(t.candidates for t in tomograms.values()):,}", "candidates"),
+        (f"{sum(t.labelled for t in tomograms.values()):,}", "labelled before"),
+    ]
+
+
+def _words(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {_words(v)}" for k, v in value.items()) or "none"
+    return "default" if value is None else str(value)
