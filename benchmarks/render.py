@@ -276,6 +276,60 @@ Command: `{result["command"]}`
 """
 
 
+def picked() -> str:
+    """What picking costs from heatmaps and from masks, and how exact and separate the picks are."""
+    result = load("picking_speed")
+    if result is None:
+        return ""
+    settings, networks, ways = result["settings"], result["networks"], result["ways"]
+    whole = {
+        way: networks[row["kind"]]["processor_seconds"] + row["processor_seconds"]
+        for way, row in ways.items()
+    }
+    first = next(iter(ways))
+    rows = [
+        [
+            way,
+            networks[row["kind"]]["network"],
+            f"{networks[row['kind']]['processor_seconds']:.1f}",
+            f"{row['processor_seconds']:.3f}",
+            f"{row['processor_seconds'] / ways[first]['processor_seconds']:.0f}",
+            f"{whole[way] / whole[first]:.1f}",
+            f"{row['f1']:.3f}",
+            f"{row['mean_distance_A']:.2f}",
+        ]
+        for way, row in ways.items()
+    ]
+    columns = [
+        "what is picked from, and how", "network", "network, s", "picking, s", "picking, times the first",
+        "both, times the first", "F1", "distance of hits, Å",
+    ]  # fmt: skip
+    touching = [
+        [f"{row['radius']:g}", str(row["spheres"]), *(f"{row[way]:.3f}" for way in ways)]
+        for row in result["touching"]
+    ]
+    errors = ", ".join(f"{row['rms']:.1e} (width {row['sigma']:g})" for row in result["centres"])
+    weights = " and ".join(f"{n['network']} {n['weights'] / 1e6:.2f} M" for n in networks.values())
+    data = result["data"]
+    return f"""
+## Picking: heatmaps, regions and mean shift
+
+A phantom of {" x ".join(map(str, settings["shape"]))} voxels with {data["particles"]} particles; networks of size `s` with untrained weights ({weights}), {settings["device"]},
+{settings["threads"]} thread{"" if settings["threads"] == 1 else "s"}. Processor seconds, least of {settings["repeats"]}, load {settings["load_before"][0]:.1f} from other work before the run. Picked are ideal maps, rendered from the truth,
+so F1 and distance are what the picker makes of a perfect answer; a hit is {settings["reach_radii"]} radii away at most.
+
+{grid(columns, rows)}
+
+Spheres in chains of two to four, neighbours 1.0 to 1.2 diameters apart: F1 by radius in voxels.
+
+{grid(["radius", "spheres", *ways], touching)}
+
+Distance of picks from centres between the voxels, on clean heatmaps, root mean square in voxels of the heatmap: {errors}.
+
+Command: `{result["command"]}`
+"""
+
+
 def alike() -> str:
     """How well the built-in species are told apart."""
     result = load("library_correlation")
@@ -328,6 +382,7 @@ PAGES = (
     learnable,
     matched,
     denoised,
+    picked,
     alike,
 )
 

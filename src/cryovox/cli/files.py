@@ -62,13 +62,14 @@ def convert(
     Parameters
     ----------
     source
-        Volume (.mrc, .rec, .map, with .gz or .bz2) or particles (.star, .csv).
+        Volume (.mrc, .rec, .map, with .gz or .bz2), particles (.star, .csv), or a folder of particle lists.
     target
         What to write.
     config
         What to change on the way.
     tomogram
-        The tomogram that particles belong to; RELION 5 counts from its centre.
+        The tomogram that particles belong to; RELION 5 counts from its centre. For a folder of lists, a
+        folder of tomograms with the same names.
     verify
         Read the output back and compare.
     overwrite

@@ -34,6 +34,9 @@ PARTICLES = Registry(
 )
 """Ending of a file -> module with the `read` and `write` of :func:`read_particles`."""
 
+DIALECTS = Registry("dialect of CSV", group="cryovox.csv_dialects", rows={"czii": "cryovox.formats.czii"})
+"""Flavour of a CSV file -> module with a `write` of its own; the reader of tables reads them all."""
+
 COMPRESSED = (".gz", ".bz2")
 
 
@@ -167,11 +170,13 @@ def write_particles(
     tomogram_name
         Name for particles that name no tomogram.
     flavour
-        Dialect of the format, such as "relion5", "relion4" or "relion3" of STAR.
+        Dialect of the format: "relion5", "relion4" or "relion3" of STAR, "czii" of CSV.
     centre
         What a STAR file of RELION 5 counts from, "half" or "half-1" of the size.
     """
     writer = _module(PARTICLES, path).write
+    if flavour is not None and flavour in DIALECTS and ending(path) == ".csv":
+        writer, flavour = DIALECTS[flavour].write, None
     settings = _settings(writer, path, flavour=flavour, centre=centre)
     writer(
         Path(path),

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from cryovox.core.particles import Particles
 from cryovox.core.volume import LabelMap, ScoreMap
-from cryovox.picking.config import PickConfig
+from cryovox.picking.config import PickConfig, check_method
 
-__all__ = ["PickConfig", "pick", "pick_labels"]
+__all__ = ["PickConfig", "check_method", "pick", "pick_labels"]
 
 
 def pick(scores: ScoreMap, config: PickConfig | None = None, mask: NDArray[Any] | None = None) -> Particles:
@@ -19,7 +19,8 @@ def pick(scores: ScoreMap, config: PickConfig | None = None, mask: NDArray[Any] 
     Parameters
     ----------
     scores
-        Heatmaps are searched for peaks, masks for connected regions.
+        Heatmaps are searched for peaks, masks for connected regions or, with `method="mean-shift"`,
+        clusters of voxels.
     config
         The defaults where None.
     mask : (z, y, x) of the tomogram or of the score map
@@ -34,6 +35,7 @@ def pick(scores: ScoreMap, config: PickConfig | None = None, mask: NDArray[Any] 
     from cryovox.picking.exclude import allowed
 
     config = config or PickConfig()
+    check_method(config, scores.kind)
     frame = (scores.data.shape[1:], scores.voxel_size, scores.offset)
     if scores.tomogram_shape is not None and scores.tomogram_voxel_size is not None:
         frame = (scores.tomogram_shape, scores.tomogram_voxel_size, 0.0)
@@ -50,7 +52,8 @@ def pick(scores: ScoreMap, config: PickConfig | None = None, mask: NDArray[Any] 
 def pick_labels(
     labels: LabelMap, config: PickConfig | None = None, mask: NDArray[Any] | None = None
 ) -> Particles:
-    """Pick the particles of a label map: the centroids of its connected regions, each with score 1.
+    """Pick the particles of a label map: the centroids of its connected regions, or the centres of
+    clusters of its voxels with `method="mean-shift"`; each has score 1.
 
     A label that no species claims is called by its number, and its regions are measured against
     their median instead of a ball.

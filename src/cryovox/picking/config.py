@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from cryovox.core.config import Config
+from cryovox.core.errors import RequestError
 from cryovox.core.volume import ScoreMap
 
 THRESHOLDS = {"heatmap": 0.3, "mask": 0.5}
@@ -14,6 +17,9 @@ THRESHOLDS = {"heatmap": 0.3, "mask": 0.5}
 class PickConfig(Config):
     """What counts as a particle."""
 
+    method: Literal["auto", "mean-shift"] = "auto"
+    """auto: peaks of heatmaps, connected regions of masks and label maps. mean-shift: clusters of the voxels
+    of masks and label maps, as DeepFinder picks; slower, and it needs the radii of the species."""
     threshold: float | None = Field(default=None, ge=0, le=1)
     """Lowest score; by default the one that the model advises, else 0.5 for masks and 0.3 for heatmaps."""
     distance: float | None = Field(default=None, ge=0)
@@ -29,7 +35,14 @@ class PickConfig(Config):
     """In heatmaps, where two species claim one place (closer than the smaller radius), keep the claim
     that exceeds its threshold the most."""
     split_touching: bool = True
-    """Cut regions at their necks into the particles that touch there."""
+    """Cut connected regions at their necks into the particles that touch there."""
+
+
+def check_method(config: PickConfig, kind: str) -> None:
+    """Refuse a method that does not fit what a network answers with, "heatmap" or "mask"."""
+    if config.method == "mean-shift" and kind == "heatmap":
+        told = "mean-shift groups the voxels of masks, and this model answers with heatmaps"
+        raise RequestError("--method", told, "leave it out, or take a model that answers with masks")
 
 
 def threshold_of(scores: ScoreMap, name: str, config: PickConfig) -> float:

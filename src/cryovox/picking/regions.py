@@ -80,16 +80,21 @@ def _pick(
     labels: LabelMap, best: NDArray[np.uint16] | None, offset: float, config: PickConfig, allowed: Allowed
 ) -> Particles:
     """Regions, of fair size, cut where they touch, where they are allowed; best first."""
-    ids, count = connected(labels.data)
-    regions = measure(labels.data, ids, count, best)
-    boxes = ndimage.find_objects(ids) if config.split_touching and count else []
+    if config.method == "mean-shift":
+        from cryovox.picking.mean_shift import clusters
+
+        split, regions = False, clusters(labels, best)
+    else:
+        ids, count = connected(labels.data)
+        split, regions = config.split_touching, measure(labels.data, ids, count, best)
+        boxes = ndimage.find_objects(ids) if split and count else []
     lists = []
     for species, ball in _kinds(labels, regions):
         number = np.flatnonzero((regions.label == species.label) & (regions.size >= config.min_size * ball))
         if not len(number):
             continue
         found = regions.take(number)
-        if config.split_touching:
+        if split:
             large = found.size > LARGE * min(ball, float(np.median(found.size)))
             cut = [_cut(ids, i, boxes[i], best, ball) for i in number[large]]
             found = _join([found.take(~large), *cut], species.label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +13,12 @@ from pydantic import Field
 from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import slabs, statistics
-from cryovox.core.particles import Particles
+from cryovox.core.particles import Particles, concatenate
 from cryovox.core.volume import Volume
 from cryovox.formats import (
     PARTICLES,
     VOLUMES,
+    czii,
     is_particles,
     is_volume,
     read_particles,
@@ -26,7 +28,7 @@ from cryovox.formats import (
     write_particles,
     write_volume,
 )
-from cryovox.workflows.inputs import frame
+from cryovox.workflows.inputs import expand, frame
 
 
 class ConvertConfig(Config):
@@ -44,8 +46,9 @@ class ConvertConfig(Config):
     """Pixel size in Å of coordinates in the output, for formats that count pixels."""
     species: str | None = None
     """Species of particles whose file names none."""
-    flavour: Literal["relion5", "relion4", "relion3"] | None = None
-    """Dialect of a STAR file that is written."""
+    flavour: Literal["relion5", "relion4", "relion3", "czii"] | None = None
+    """Dialect of the file that is written: one of RELION's for STAR, czii for a submission to that
+    challenge as CSV."""
 
 
 def convert(
@@ -56,15 +59,16 @@ def convert(
     Parameters
     ----------
     source, target
-        Files; the endings choose the formats.
+        Files; the endings choose the formats. Particle lists of a folder are joined.
     tomogram
-        The tomogram that particles belong to, for formats that count from its centre or in voxels.
+        The tomogram that particles belong to, for formats that count from its centre or in voxels; for a
+        folder of lists, a folder of tomograms with their names.
     verify
         Read the output back and compare.
     """
     if source.resolve() == target.resolve():
         raise RequestError(target, "is the input itself", "name another output file")
-    if is_particles(source) and is_particles(target):
+    if is_particles(target) and (is_particles(source) or (source.is_dir() and not is_volume(source))):
         return _particles(source, target, config, tomogram, verify)
     if is_volume(source) and is_volume(target):
         return _volume(source, target, config, verify)
@@ -113,9 +117,10 @@ def _filled(volume: Volume) -> tuple[Volume, int]:
 
 
 def _particles(source: Path, target: Path, config: ConvertConfig, tomogram: Path | None, verify: bool) -> str:
-    belongs = None if tomogram is None else frame(tomogram)
-    particles = read_particles(source, tomogram=belongs, voxel_size=config.voxel_size, species=config.species)
+    particles, belongs = _joined(source, config, tomogram)
     name = stem(tomogram) if tomogram is not None else stem(source)
+    if config.flavour == "czii":
+        particles = czii.prepared(particles, name)
     write_particles(
         target,
         particles,
@@ -130,6 +135,24 @@ def _particles(source: Path, target: Path, config: ConvertConfig, tomogram: Path
         _compare(particles, back, target)
         told += ", verified"
     return told
+
+
+def _joined(source: Path, config: ConvertConfig, tomogram: Path | None) -> tuple[Particles, Volume | None]:
+    """All particles of a file or folder, and their tomogram, or one that stands for several alike."""
+    several, files = source.is_dir(), expand([source], is_particles)
+    frames = {} if tomogram is None else {name: frame(path) for name, path in expand([tomogram]).items()}
+    lists = []
+    for name, path in files.items():
+        if several and frames and name not in frames:
+            told = f"has no tomogram called {name}, to which {path.name} belongs"
+            raise RequestError(str(tomogram), told, "name the folder with all of them")
+        belongs = frames.get(name) if several else next(iter(frames.values()), None)
+        found = read_particles(path, tomogram=belongs, voxel_size=config.voxel_size, species=config.species)
+        if several and found.tomograms is None:
+            found = replace(found, tomograms=np.full(len(found), name))
+        lists.append(found)
+    alike = len({(volume.shape, volume.voxel_size) for volume in frames.values()}) == 1
+    return concatenate(lists), next(iter(frames.values())) if alike else None
 
 
 def _compare(wrote: Particles, back: Particles, target: Path) -> None:

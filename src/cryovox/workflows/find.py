@@ -10,7 +10,7 @@ from typing import Any
 from cryovox.core.particles import Particles
 from cryovox.formats import read_volume, scores, write_particles
 from cryovox.models.card import Card, read_card
-from cryovox.picking import PickConfig, pick
+from cryovox.picking import PickConfig, check_method, pick
 from cryovox.workflows.devices import Device
 from cryovox.workflows.manifest import Manifest, sha256, versions
 from cryovox.workflows.picks import PickOutput, frame_of, particle_file
@@ -49,6 +49,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     """
     began = time.monotonic()
     segmenting, picking = segmenting or SegmentConfig(), picking or PickConfig()
+    check_method(picking, read_card(model).kind)
     names, failures = segment(
         tomograms, model, out, segmenting, device=device, overwrite=overwrite, told=told
     )

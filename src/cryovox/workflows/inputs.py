@@ -12,7 +12,7 @@ from cryovox.core.dataset import Contrast
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import SURE, Normalisation, Statistics, detect_contrast, sign_of, statistics
 from cryovox.core.volume import Volume
-from cryovox.formats import is_volume, mrc, read_volume, stem
+from cryovox.formats import ending, is_volume, mrc, read_volume, stem
 from cryovox.models.card import Card
 from cryovox.workflows.home import domain_notes
 
@@ -56,6 +56,8 @@ def _behind(pattern: Path, wanted: Callable[[Path], bool]) -> list[Path]:
 
 def frame(path: Path) -> Volume:
     """Shape and voxel size of a tomogram, without its voxels."""
+    if ending(path) == ".zarr":
+        return read_volume(path)
     header = mrc.header(path)
     if header.voxel_size is None:
         told = header.problems[0] if header.problems else "does not know its voxel size"

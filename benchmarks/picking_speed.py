@@ -1,0 +1,206 @@
+"""What picking from heatmaps costs, beside masks with connected regions and masks with mean shift.
+
+python benchmarks/picking_speed.py
+python benchmarks/picking_speed.py --shape 184 630 630 --count 180 --threads 16 --device cuda
+
+One phantom is searched by two networks of alike size with untrained weights, which cost what trained ones cost.
+What is picked from are ideal maps, rendered from the truth at the resolution that the network answers with, since
+scores of untrained networks hold no particles: what is lost there is lost by the picker. Processor seconds are
+compared too, since other work may run on the same cores. Two further tables tell how exact and how separate the
+picks of ideal maps are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from common import write_result
+from cryovox.core.particles import Particles, Species
+from cryovox.core.volume import ScoreMap
+from cryovox.data.targets import ball_labels, gaussian_heatmap, heatmap_sigma
+from cryovox.formats import write_volume
+from cryovox.metrics.detection import detection
+from cryovox.models import activation, build, options
+from cryovox.models.card import Card
+from cryovox.models.checkpoint import save_model
+from cryovox.picking import PickConfig, pick
+from cryovox.simulate.phantom import SPECIES, PhantomConfig, phantom
+from cryovox.workflows.devices import keep_freed_memory
+from cryovox.workflows.segment import SegmentConfig, segment
+
+NETWORKS = {"heatmap": ("heatmap-unet", 2), "mask": ("voxresnet", 1)}
+"""What a network answers with -> network and its output stride."""
+WAYS = {
+    "heatmaps: peaks": ("heatmap", PickConfig()),
+    "masks: connected regions, cut at necks": ("mask", PickConfig()),
+    "masks: connected regions": ("mask", PickConfig(split_touching=False)),
+    "masks: mean shift": ("mask", PickConfig(method="mean-shift")),
+}
+REACH = 0.5
+"""Farthest hit, in radii."""
+Shape = tuple[int, int, int]
+
+
+def ideal(truth: Particles, species: tuple[Species, ...], shape: Shape, voxel: float, kind: str) -> ScoreMap:
+    """Maps of a network that knows the truth: Gaussians of a third of a radius, or balls."""
+    stride = NETWORKS[kind][1]
+    coarse, offset = voxel * stride, voxel * (stride - 1) / 2
+    sides: Shape = (shape[0] // stride, shape[1] // stride, shape[2] // stride)
+    index = (truth.positions - offset) / coarse
+    if kind == "heatmap":
+        maps = [
+            gaussian_heatmap(index[truth.species == s.name], heatmap_sigma(s, coarse), sides) for s in species
+        ]
+    else:
+        of = {s.name: s for s in species}
+        kinds = [of[str(name)] for name in truth.species]
+        balls = ball_labels(index, [s.label for s in kinds], [s.radius / coarse for s in kinds], sides)
+        maps = [(balls == s.label).astype(np.float32) for s in species]
+    return ScoreMap(
+        np.stack(maps), coarse, species, offset, kind, tomogram_shape=shape, tomogram_voxel_size=voxel
+    )
+
+
+def quality(found: Particles, truth: Particles, species: tuple[Species, ...]) -> dict[str, float]:
+    """F1 over all species, one to one within half a radius, and the mean distance of hits in Å."""
+    counts = [detection(found.named(s.name), truth.named(s.name), REACH * s.radius) for s in species]
+    total = sum(counts[1:], counts[0])
+    return {"f1": total.f1, "mean_distance_A": total.mean_distance}
+
+
+def timed(work: Callable[[], Any], repeats: int) -> tuple[Any, dict[str, float]]:
+    """What a call gives, and the least wall and processor seconds of some."""
+    wall, processor, given = [], [], None
+    for _ in range(repeats):
+        began, used = time.perf_counter(), time.process_time()
+        given = work()
+        wall.append(time.perf_counter() - began)
+        processor.append(time.process_time() - used)
+    return given, {"seconds": min(wall), "processor_seconds": min(processor)}
+
+
+def untrained(path: Path, name: str, voxel: float) -> int:
+    """Write a model of size `s` with weights that were never trained; gives their number."""
+    torch.manual_seed(0)
+    chosen, answer = options(name, "s"), activation(name, options(name, "s"))
+    out_channels = len(SPECIES) + (answer == "softmax")
+    network: Any = build(name, chosen, 1, out_channels)
+    card = Card(
+        network=name,
+        options=chosen,
+        out_channels=out_channels,
+        activation=network.activation,
+        kind=network.kind,
+        output_stride=network.output_stride,
+        patch=network.patch,
+        species=SPECIES,
+        voxel_size=voxel,
+        contrast="dark",
+    )
+    save_model(path, network, card)
+    return sum(p.numel() for p in network.parameters())
+
+
+def compare(args: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Seconds of the networks and of every way to pick, on one phantom."""
+    shape: Shape = tuple(args.shape)
+    drawn = phantom(PhantomConfig(shape=shape, count=args.count), np.random.default_rng(0))
+    voxel, truth = drawn.volume.voxel_size, drawn.particles
+    write_volume(work / "phantom.mrc", drawn.volume)
+    networks: dict[str, Any] = {}
+    for kind, (name, _) in NETWORKS.items():
+        model = work / f"{name}.safetensors"
+        weights = untrained(model, name, voxel)
+        run = lambda m=model, n=name: segment(  # noqa: E731
+            [work / "phantom.mrc"], m, work / n, SegmentConfig(), device=args.device, overwrite=True
+        )
+        networks[kind] = {"network": name, "weights": weights, **timed(run, args.repeats)[1]}
+        print(name, networks[kind], flush=True)
+    ways: dict[str, Any] = {}
+    for way, (kind, config) in WAYS.items():
+        maps = ideal(truth, SPECIES, shape, voxel, kind)
+        found, cost = timed(lambda m=maps, c=config: pick(m, c), args.repeats)
+        ways[way] = {"kind": kind, **cost, **quality(found, truth, SPECIES)}
+        print(way, ways[way], flush=True)
+    foreground = int((ideal(truth, SPECIES, shape, voxel, "mask").data.max(axis=0) > 0).sum())
+    facts = {"particles": len(truth), "foreground_voxels": foreground, "voxel_size_A": voxel}
+    return {"data": facts, "networks": networks, "ways": ways}
+
+
+def centre_error(sigma: float, draws: int = 300) -> dict[str, float]:
+    """Root mean square and largest distance of picks from centres between the voxels, in voxels of the map."""
+    rng, errors = np.random.default_rng(0), []
+    kind = Species(name="a", label=1, radius=3 * sigma)
+    for centre in rng.uniform(10, 14, (draws, 3)):
+        data = gaussian_heatmap(centre[None], sigma, (24, 24, 24))
+        found = pick(ScoreMap(data[None], 1.0, (kind,), kind="heatmap")).positions
+        errors.append(float(np.linalg.norm(found[0] - centre)) if len(found) == 1 else np.inf)
+    return {"sigma": sigma, "rms": float(np.sqrt(np.mean(np.square(errors)))), "largest": max(errors)}
+
+
+def chains(rng: np.random.Generator, radius: float, sides: Shape, count: int) -> np.ndarray:
+    """Chains of two to four spheres, neighbours 1.0 to 1.2 diameters apart, none overlapping another."""
+    placed = np.zeros((0, 3))
+    for start in rng.uniform(radius, np.array(sides) - 1 - radius, (count, 3)):
+        chain: list[np.ndarray] = []
+        for _ in range(100):
+            step = rng.standard_normal(3)
+            gap = 2 * radius * rng.uniform(1.0, 1.2)
+            new = start if not chain else chain[-1] + gap * step / np.linalg.norm(step)
+            others = np.concatenate([placed, np.reshape(chain, (-1, 3))])
+            free = (np.linalg.norm(others - new, axis=1) >= 2 * radius - 1e-9).all()
+            if free and (new >= radius).all() and (new <= np.array(sides) - 1 - radius).all():
+                chain.append(new)
+            if not chain or len(chain) == 4:
+                break
+        if len(chain) > 1:
+            placed = np.concatenate([placed, chain])
+    return placed
+
+
+def touching(radius: float) -> dict[str, Any]:
+    """F1 of every way to pick, on spheres of a radius in voxels that touch."""
+    voxel, sides = 10.0, (96, 96, 96)
+    kinds = (Species(name="a", label=1, radius=radius * voxel),)
+    places = chains(np.random.default_rng(0), radius, sides, 60)
+    truth = Particles.of(places * voxel, "a")
+    row: dict[str, Any] = {"radius": radius, "spheres": len(places)}
+    for way, (kind, config) in WAYS.items():
+        row[way] = quality(pick(ideal(truth, kinds, sides, voxel, kind), config), truth, kinds)["f1"]
+    return row
+
+
+def main() -> None:
+    """Measure everything and write the result file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shape", nargs=3, type=int, default=(64, 128, 128))
+    parser.add_argument("--count", type=int, default=24, help="particles of each of two species")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=2)
+    args = parser.parse_args()
+    keep_freed_memory()  # as the command does
+    torch.set_num_threads(args.threads)
+    load = os.getloadavg()
+    with tempfile.TemporaryDirectory() as work:
+        result = compare(args, Path(work))
+    result["centres"] = [centre_error(sigma) for sigma in (1.0, 1.5, 2.0, 3.0)]
+    result["touching"] = [touching(radius) for radius in (4.0, 5.0, 6.0)]
+    print(result["centres"], result["touching"], sep="\n")
+    settings = {**vars(args), "shape": list(args.shape), "reach_radii": REACH, "load_before": load}
+    print(write_result("picking_speed", {"settings": settings, **result}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Submissions to the CZII challenge: one CSV for all tomograms, `id,experiment,particle_type,x,y,z`.
+
+Places are in Å from the centre of voxel 0, `experiment` is the name of the tomogram, and the six types of
+particle are those of :data:`cryovox.core.czii.RADII`. There is no score: who picks more, submits more.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from difflib import get_close_matches
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+
+from cryovox.core.czii import RADII
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles
+from cryovox.core.volume import Volume
+from cryovox.formats import table, write_text
+
+COLUMNS = ("id", "experiment", "particle_type", "x", "y", "z")
+ALIASES: Mapping[str, str] = {
+    "apoferritin": "apo-ferritin",
+    "ferritin": "apo-ferritin",
+    "4v1w": "apo-ferritin",
+    "amylase": "beta-amylase",
+    "b-amylase": "beta-amylase",
+    "1fa2": "beta-amylase",
+    "galactosidase": "beta-galactosidase",
+    "b-galactosidase": "beta-galactosidase",
+    "beta-gal": "beta-galactosidase",
+    "6x1q": "beta-galactosidase",
+    "beta-amylase-tetramer": "beta-amylase",
+    "ribosome-80s": "ribosome",
+    "80s-ribosome": "ribosome",
+    "cytosolic-ribosome": "ribosome",
+    "80s": "ribosome",
+    "vlp": "virus-like-particle",
+    "pp7-vlp": "virus-like-particle",
+    "virus-like-particle-pp7": "virus-like-particle",
+}
+"""Other names of the six types, in lower case with hyphens."""
+
+
+def official(name: str) -> str:
+    """The type that a species name means; case, spaces, underscores and Greek letters do not matter."""
+    plain = "-".join(name.strip().lower().replace("β", "beta").replace("_", " ").replace("-", " ").split())
+    found = ALIASES.get(plain, plain)
+    if found in RADII:
+        return found
+    near = get_close_matches(plain, [*RADII, *ALIASES], n=1, cutoff=0.75)
+    hint = f"did you mean {ALIASES.get(near[0], near[0])!r}? " if near else ""
+    told = f"is no type of particle of the CZII challenge, which has {', '.join(RADII)}"
+    raise RequestError(name, told, f"{hint}Rename these particles, or leave them out of the list")
+
+
+def prepared(particles: Particles, tomogram_name: str | None = None) -> Particles:
+    """What a submission keeps of a list: official types, the tomogram of each, and places.
+
+    Parameters
+    ----------
+    tomogram_name
+        Tomogram of particles that name none.
+    """
+    names = {str(name): official(str(name)) for name in np.unique(particles.species)}
+    where = particles.tomograms if particles.tomograms is not None else tomogram_name
+    if where is None or "" in ([where] if isinstance(where, str) else where.tolist()):
+        told = "does not say which tomogram each particle is from"
+        raise RequestError("submission", told, "name the tomogram, or add a column `experiment`")
+    return Particles.of(particles.positions, [names[str(n)] for n in particles.species], tomograms=where)
+
+
+def read(path: Path) -> Particles:
+    """Read a submission, or the solution, in the order of its rows; the numbers of the rows are not kept."""
+    try:
+        return prepared(table.read(path))
+    except RequestError as error:
+        raise RequestError(path, f"{error.where}: {error.found}", error.remedy) from None
+
+
+def write(
+    path: Path,
+    particles: Particles,
+    *,
+    tomogram: Volume | None = None,
+    voxel_size: float | None = None,
+    tomogram_name: str | None = None,
+) -> None:
+    """Write a submission in the order of the list: rows numbered from 0, Å with three decimals.
+
+    Parameters
+    ----------
+    path
+        CSV file.
+    particles
+        Their scores, poses and further columns are left out.
+    tomogram
+        Not needed.
+    voxel_size
+        Refused: the challenge counts in Å.
+    tomogram_name
+        Tomogram of particles that name none.
+    """
+    if voxel_size is not None:
+        raise RequestError("--out-voxel-size", "a submission counts in Å", "leave it out")
+    rows = prepared(particles, tomogram_name)
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    where = rows.tomograms if rows.tomograms is not None else ()
+    for number, (name, kind, zyx) in enumerate(zip(where, rows.species, rows.positions, strict=True)):
+        writer.writerow([number, name, kind, *(f"{v:.3f}" for v in zyx[::-1])])
+    write_text(path, text.getvalue())

@@ -1,0 +1,32 @@
+import json
+
+
+def test_mean_shift_on_masks(cli, phantoms, tmp_path):
+    labels, out, counts = phantoms / "labels" / "phantom_03.mrc", tmp_path / "out", tmp_path / "n.json"
+    args = ("pick", labels, "--out", out, "--method", "mean-shift", "--json", counts)
+    cli(*args).refused("--method", "--dataset")
+    assert cli(*args, "--dataset", phantoms).code == 0
+    assert {row["species"]: row["particles"] for row in json.loads(counts.read_text())}.keys() == {
+        "capsid",
+        "dumbbell",
+    }
+    truth = phantoms / "particles" / "phantom_03.star"
+    table = tmp_path / "table.json"
+    told = cli(
+        "evaluate", "particles", "--found", out / "particles", "--truth", truth, "--dataset", phantoms,
+        "--tomogram", phantoms / "tomograms" / "phantom_03.mrc", "--json", table,
+    )  # fmt: skip
+    assert told.code == 0, told.err
+    f1 = [r["value"] for r in json.loads(table.read_text()) if (r["species"], r["metric"]) == ("any", "f1")]
+    assert min(f1) >= 0.7
+
+
+def test_find_with_mean_shift(cli, tomogram, tiny, tmp_path):
+    out = tmp_path / "out"
+    args = ("find", tomogram, "--out", out, "--method", "mean-shift", "--device", "cpu", "--quiet")
+    cli(*args, "--model", tiny("heatmap-unet")).refused("--method", "heatmaps")
+    assert not out.exists()  # refused before anything was computed
+    assert cli(*args, "--model", tiny("voxresnet")).code == 0
+    noted = json.loads((out / "manifest.json").read_text())
+    assert noted["pick"]["method"] == "mean-shift"
+    assert (out / "particles" / "phantom_03.star").exists()
