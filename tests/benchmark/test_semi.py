@@ -61,7 +61,7 @@ def test_what_is_left_out_is_unknown_and_the_same_each_time(found, tmp_path):
 @pytest.mark.parametrize("row", [*pickers("s"), *variants("s")], ids=lambda row: row.name)
 def test_rows_are_trainings_that_exist(row):
     job = Job(row, semi.SEMI.plan("cpu").budgets[0], 0)
-    config = settings(job, equal("cpu"), kind=settings_of(row.strategy))
+    config = settings(job, equal("cpu") | dict(row.own), kind=settings_of(row.strategy))
     assert config.strategy == row.strategy
     assert config.supervised.drop_block > 0
 

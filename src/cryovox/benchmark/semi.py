@@ -7,8 +7,8 @@ of labels; the amounts are the conditions of the table. What is not picked is un
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,12 @@ class Picker(Contestant):
     ----------
     strategy
         Row of the table of strategies.
+    own
+        Settings of the strategy that only this row has, by dotted name, such as ``{"own.views": 1}``.
     """
 
     strategy: str = "supervised"
+    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 def pickers(size: str) -> tuple[Picker, ...]:
@@ -81,7 +84,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no DropBlock": {"own.student_drop": 0.0, "own.deep_drop": 0.0},
     "no ignore band": {"own.ignore": False},
     "fixed thresholds": {"own.adaptive": False},
-    "unlabelled is unknown": {"supervised.unknown": "ignore"},
 }
 """One thing changed in SemiETPicker."""
 
@@ -89,9 +91,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def variants(size: str) -> tuple[Picker, ...]:
     """SemiETPicker with one thing changed."""
     drop = {"supervised.drop_block": 0.03}
-    return tuple(
-        Picker(name, "heatmap-unet", size, train=drop | changed, strategy="semi-etpicker")
-        for name, changed in VARIANTS.items()
+    left_out = drop | {"supervised.unknown": "ignore"}
+    changed = (
+        Picker(name, "heatmap-unet", size, train=drop, strategy="semi-etpicker", own=own)
+        for name, own in VARIANTS.items()
+    )
+    return (
+        *changed,
+        Picker("unknown left out", "heatmap-unet", size, train=left_out, strategy="semi-etpicker"),
     )
 
 
@@ -145,7 +152,8 @@ class SemiSuite(Suite):
 
         row = job.contestant if isinstance(job.contestant, Picker) else Picker(**vars(job.contestant))
         semi = "unlabelled" in STRATEGIES[row.strategy].needs
-        config = settings(replace(job, contestant=row), equal(device), kind=settings_of(row.strategy))
+        common = equal(device) | dict(row.own)
+        config = settings(replace(job, contestant=row), common, kind=settings_of(row.strategy))
         data = folder / (labels if semi else f"{labels}, alone")
         return train_supervised(data, out / "run", config, device=device)
 
