@@ -53,8 +53,8 @@ OFFSET = 0.06
 """Subtomograms are cut out where particles were picked. Within the quarter of a box of the 2018 recipe
 so little can be learned that there is nothing to lose (decision 0012)."""
 SOURCE = SubtomogramConfig(snr=NOISES[0], offset=OFFSET)
-ELSEWHERE = SubtomogramConfig(snr=0.02, defocus=8.0, tilt=45.0, resolution=50.0, envelope=0.3, offset=OFFSET)
-"""Another microscope: more noise, more defocus, a wider wedge, less detail."""
+ELSEWHERE = SubtomogramConfig(snr=0.5, defocus=2.0, tilt=40.0, resolution=30.0, envelope=0.6, offset=OFFSET)
+"""Another microscope: less noise and defocus, more detail, a wider wedge."""
 NOISY = SubtomogramConfig(snr=0.01, offset=OFFSET)
 """The most noise of Liu et al. 2018, as far as the names of their files tell."""
 
