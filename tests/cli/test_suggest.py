@@ -63,7 +63,7 @@ def test_everything_is_written_and_agrees(suggest, tomogram, model, tmp_path):
     star = (tmp_path / "out" / "suggested.star").read_text()
     assert "_rlnCenteredCoordinateXAngst" in star
     assert "_rlnTomoName" in star
-    page = (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "suggested.html").read_text()
     assert page.count("<svg") == 6
     assert str(model) in page
     for name in found.species:
@@ -78,7 +78,7 @@ def test_the_manifest_tells_what_was_run_on_what(suggest, tomogram, model, tmp_p
     assert noted["suggest"]["count"] == 3
     assert noted["model_sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
     assert noted["labelled"] == {str(labelled): hashlib.sha256(labelled.read_bytes()).hexdigest()}
-    assert noted["outputs"] == {"suggested": "suggested.star", "report": "report.html"}
+    assert noted["outputs"] == {"suggested": "suggested.star", "report": "suggested.html"}
     assert {"command", "device", "segment", "seconds", "versions"} <= set(noted)
     entry = noted["entries"]["phantom_03"]
     assert entry["suggested"]["count"] == 3 <= entry["suggested"]["candidates"]
@@ -124,7 +124,7 @@ def test_more_than_there_are_and_none_at_all(ask, suggest, tomogram, tmp_path):
     told = ask(tomogram, "--labelled", tmp_path / "all.star", name="none")
     assert told.code == 0
     assert "no place is left" in told.out
-    assert "No place is left" in (tmp_path / "none" / "report.html").read_text()
+    assert "No place is left" in (tmp_path / "none" / "suggested.html").read_text()
 
 
 def test_a_mask_network(suggest, model, tmp_path):
@@ -171,7 +171,7 @@ def test_one_broken_tomogram_of_two(ask, tomogram, make_mrc, noise, tmp_path):
     told = ask(tomogram, broken, "--count", 3, "--contrast", "dark")
     assert told.code == 1
     assert "broken" in told.err
-    assert (tmp_path / "out" / "report.html").exists()
+    assert (tmp_path / "out" / "suggested.html").exists()
 
 
 def test_bad_requests_leave_things_as_they_are(ask, tomogram, pair, tmp_path):
@@ -182,9 +182,9 @@ def test_bad_requests_leave_things_as_they_are(ask, tomogram, pair, tmp_path):
     ask(*pair, "--labelled", tmp_path / "other.csv").refused("other.csv", "names none of the tomograms")
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "report.html").write_text("the page of find")
-    ask(tomogram).refused("report.html", "already", "--overwrite")
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["report.html"]
+    (tmp_path / "out" / "suggested.html").write_text("the page of find")
+    ask(tomogram).refused("suggested.html", "already", "--overwrite")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["suggested.html"]
 
 
 def test_names_as_relion_and_warp_write_them(ask, pair, tmp_path):

@@ -139,6 +139,11 @@ def test_masks_are_refused():
         kind(masks, kind.Config(), "voxresnet")
 
 
+def test_background_that_reaches_into_the_peaks_is_refused():
+    with pytest.raises(RequestError, match="not below"):
+        strategy("semi-etpicker", low=0.6)
+
+
 def test_supervised_training_has_the_same_drop_block():
     from cryovox.training.strategies.supervised import Supervised
 

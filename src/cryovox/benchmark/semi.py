@@ -129,6 +129,8 @@ class SemiSuite(Suite):
             found, facts = dataset_files.read(data), {"folder": data.name}
             if not found.split("test") or not found.split("train"):
                 raise RequestError(data, "needs entries of split train and test", "say which in dataset.yaml")
+            if not any(e.particles is not None for e in found.split("train")):
+                raise RequestError(data, "has no particle lists to learn from", "add `particles:` to entries")
         dataset_files.write(folder / "test", found)
         known = {}
         for labels in LABELS[tier]:

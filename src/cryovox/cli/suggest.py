@@ -29,7 +29,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     quiet: bool = False,
     json: Path | None = None,
 ) -> int:
-    """Suggest which places to label next: suggested.star and report.html, beside the scores.
+    """Suggest which places to label next: suggested.star and suggested.html, beside the scores.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     device
         Where to compute.
     overwrite
-        Replace suggested.star and report.html.
+        Replace suggested.star and suggested.html.
     quiet
         Show no progress.
     json
@@ -81,7 +81,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     print(table(columns, rows))
     write_json(json, [dict(zip(columns, row, strict=True)) for row in rows])
     if rows:
-        print(f"x, y, z in Å; look at {out / 'report.html'}")
+        print(f"x, y, z in Å; look at {out / 'suggested.html'}")
     elif not failed:
         print("no place is left to suggest: lower --lowest, or take other tomograms")
     return failures(failed)

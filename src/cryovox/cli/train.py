@@ -18,6 +18,11 @@ from cryovox.workflows.devices import Device, keep_freed_memory
 from cryovox.workflows.job import Told
 from cryovox.workflows.train import TrainConfig, settings_of, train_supervised
 
+SEMI = """Teach a picker from few picks and from tomograms, or parts of them, where nothing is picked.
+
+    Entries of the dataset without particles and labels are unlabelled tomograms. Say `exhaustive: false`
+    where only some particles are picked. Run it again to go on after an interruption."""
+
 
 def supervised(
     *,
@@ -59,44 +64,6 @@ def supervised(
         verb = "segment SET" if is_set(data) else "find TOMOGRAM"
         print(f"{model}\nnext: cryovox {verb} --model {model} --out FOUND", file=sys.stdout)
     return 0
-
-
-def semi_supervised(
-    *,
-    data: Path,
-    out: Path,
-    config: TrainConfig = TrainConfig(),
-    device: Device = "auto",
-    devices: int = 1,
-    overwrite: bool = False,
-    quiet: bool = False,
-) -> int:
-    """Teach a picker from few picks and from tomograms, or parts of them, where nothing is picked.
-
-    Say `exhaustive: false` of entries in which only some particles are picked. Run it again to go on
-    after an interruption.
-
-    Parameters
-    ----------
-    data
-        Folder with dataset.yaml, or that file; entries without particles and labels are unlabelled
-        tomograms.
-    out
-        Run folder; model.safetensors, metrics.csv and config.yaml go there.
-    config
-        Settings.
-    device
-        Where to compute.
-    devices
-        How many of them; start with torchrun or SLURM for more than one.
-    overwrite
-        Start anew where the folder holds a run.
-    quiet
-        Show no progress.
-    """
-    return supervised(
-        data=data, out=out, config=config, device=device, devices=devices, overwrite=overwrite, quiet=quiet
-    )
 
 
 def _meter(quiet: bool) -> Told:
@@ -165,7 +132,9 @@ def by_strategy(name: str) -> Callable[..., int]:
     """Give the command of a strategy, by the streams that it draws from."""
     needs = STRATEGIES[name].needs
     kind = adapt_settings(name) if "target" in needs else settings_of(name)
-    chosen = adapted if "target" in needs else semi_supervised if "unlabelled" in needs else supervised
-    command = with_defaults(chosen, {"config": kind()})
+    command = with_defaults(adapted if "target" in needs else supervised, {"config": kind()})
+    if "unlabelled" in needs:
+        _, heading, options = (command.__doc__ or "").partition("\n\n    Parameters\n")
+        command.__doc__ = SEMI + heading + options
     command.__annotations__ = {**command.__annotations__, "config": kind}
     return command

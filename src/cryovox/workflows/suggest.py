@@ -24,7 +24,7 @@ from cryovox.workflows.inputs import expand
 from cryovox.workflows.manifest import Manifest, sha256
 from cryovox.workflows.segment import SegmentConfig, Told, segment
 
-STAR, PAGE = "suggested.star", "report.html"
+STAR, PAGE = "suggested.star", "suggested.html"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     """Suggest places whose labels would teach a model most.
 
     Writes what :func:`cryovox.workflows.segment.segment` writes, or uses what it or `find` wrote there
-    with the same model and settings, then `suggested.star` and `report.html`.
+    with the same model and settings, then `suggested.star` and `suggested.html`.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     labelled
         Particle files, folders or patterns: what was looked at already, found to be a particle or not.
     overwrite
-        Replace an earlier suggestion, or the page of `find`; score maps that are up to date stay.
+        Replace an earlier suggestion; score maps that are up to date stay.
 
     Returns
     -------

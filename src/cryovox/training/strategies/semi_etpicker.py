@@ -135,6 +135,9 @@ class SemiETPicker(SemiSupervised):
     certainty: Tensor
 
     def furnish(self, network: nn.Module) -> None:
+        if self.config.low >= self.config.high:
+            told = f"{self.config.low:g} is not below --high {self.config.high:g}"
+            raise RequestError("--low", told, "background must end below where peaks begin")
         self.register_buffer("certainty", torch.zeros(0))
         self.radii, self.sigmas = [2.0], [1.0]
 
