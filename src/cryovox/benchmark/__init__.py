@@ -23,6 +23,10 @@ SUITES = Registry(
         "uda-safety": "cryovox.benchmark.adaptation_cubes:SAFETY",
         "uda-snr": "cryovox.benchmark.adaptation_cubes:TRANSFER",
         "uda-tomograms": "cryovox.benchmark.adaptation_tomograms:TOMOGRAMS",
+        "zsda": "cryovox.benchmark.zero_shot:ZSDA",
+        "zsda-ablations": "cryovox.benchmark.zero_shot:ABLATIONS",
+        "zsda-real": "cryovox.benchmark.zero_shot:REAL",
+        "zsda-tomograms": "cryovox.benchmark.zero_shot:TOMOGRAMS",
     },
 )
 """Each row is an instance of `cryovox.benchmark.suite.Suite`; other packages add theirs by entry point."""

@@ -23,9 +23,12 @@ from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Scores, Suite
 from cryovox.benchmark.training import equal, settings, train
 from cryovox.training.loop import seconds
 from cryovox.workflows.devices import Device
+from cryovox.workflows.train import settings_of
 
 Parts = Mapping[str, Mapping[str, float]]
 """Part of the target ("" is the held-out one) -> metric -> value."""
+Rows = Callable[[str], "tuple[Adapter, ...]"]
+"""Contestants of a size of the network."""
 Score = Callable[[Path, Path], Parts]
 """From a model file and a folder to write in."""
 
@@ -34,6 +37,8 @@ SUPERVISED = "target-supervised"
 VOX_UDA = "vox-uda"
 BASELINES = ("adaptive-bn", "coral", "mmd", "dann", "advent", "histogram-matching", "spectrum-matching",
              "fda", "mean-teacher", "fixmatch", "mic")  # fmt: skip
+GENERALISING = ("heavy-augmentation", "mixstyle", "fourier-mixing", "swad", "rsc")
+VOX_ZSDA = "vox-zsda"
 MODELS = ("source", "adapted", "chosen")
 RULE = "rule"
 CLOSE = 0.005
@@ -88,6 +93,19 @@ def rows(size: str) -> tuple[Adapter, ...]:
     return tuple(Adapter(name, NETWORK, size, strategy=name) for name in names)
 
 
+def blind(size: str) -> tuple[Adapter, ...]:
+    """What learns from the source and nothing else, and two references that know the target."""
+    names = (SOURCE_ONLY, *GENERALISING, VOX_ZSDA, VOX_UDA, SUPERVISED)
+    return tuple(Adapter(name, NETWORK, size, strategy=name) for name in names)
+
+
+def adapts(strategy: str) -> bool:
+    """Whether a strategy looks at the target, and so leaves two models to choose from."""
+    from cryovox.training.strategies import STRATEGIES
+
+    return strategy not in (SOURCE_ONLY, SUPERVISED) and "target" in STRATEGIES[strategy].needs
+
+
 def smoke(found: Sequence[Adapter]) -> Plan:
     """A plan of seconds: both bounds, and Vox-UDA judged on few patches."""
     kinds = {c.strategy: c for c in reversed(found) if c.strategy in (SOURCE_ONLY, VOX_UDA, SUPERVISED)}
@@ -122,7 +140,7 @@ class AdaptationSuite(Suite):
         row = adapter(job.contestant)
         found = models(replace(job, contestant=row), self.material(row, folder), folder, out, device)
         return scored(found, lambda model, beside: self.score(model, row, folder, beside, device),
-                      self.judged, out, ruled=row.strategy not in (SOURCE_ONLY, SUPERVISED))  # fmt: skip
+                      self.judged, out, ruled=adapts(row.strategy))  # fmt: skip
 
     @abstractmethod
     def material(self, row: Adapter, folder: Path) -> Material:
@@ -139,6 +157,9 @@ def models(job: Job, material: Material, folder: Path, out: Path, device: Device
     if row.strategy in (SOURCE_ONLY, SUPERVISED):
         data = material.source if row.strategy == SOURCE_ONLY else material.labelled
         return dict.fromkeys(MODELS, train(job, data, out, device))
+    if not adapts(row.strategy):
+        own = {"common": equal(device) | dict(row.adapting), "kind": settings_of(row.strategy)}
+        return dict.fromkeys(MODELS, train(job, material.source, out, device, **own))
     from cryovox.workflows.adapt import AdaptConfig, StageConfig, adapt_settings, train_adapted
 
     share = row.adapting.get("stages.source_share", StageConfig().source_share)

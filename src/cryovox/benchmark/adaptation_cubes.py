@@ -24,6 +24,7 @@ from cryovox.benchmark.adaptation import (
     Adapter,
     Material,
     Parts,
+    Rows,
     rows,
     smoke,
 )
@@ -181,7 +182,7 @@ class CubeSuite(AdaptationSuite):
         name: str,
         title: str,
         source: str,
-        contestants: Callable[[str], tuple[Adapter, ...]],
+        contestants: Rows,
         targets: dict[str, Make],
         noises: tuple[float, ...] = NOISES[:1],
     ) -> None:

@@ -24,6 +24,7 @@ from cryovox.benchmark.adaptation import (
     Adapter,
     Material,
     Parts,
+    Rows,
     rows,
     smoke,
 )
@@ -80,18 +81,27 @@ class Real:
 
 
 class RealSuite(AdaptationSuite):
-    """Recall of ribosomes at so many candidates."""
+    """Recall of ribosomes at so many candidates.
 
-    name = "uda-real"
-    title = "Adaptation from a simulated likeness to a real tomogram: recall of ribosomes"
+    Parameters
+    ----------
+    contestants
+        Gives the rows of a size.
+    likeness
+        Whether the simulated source imitates the part of the tomogram that is learned from.
+    """
+
     source = "our own protocol"
     headlines = ("recall_1x", "recall_2x", "recall_4x")
     judged = "recall"
 
+    def __init__(self, name: str, title: str, contestants: Rows, *, likeness: bool) -> None:
+        self.name, self.title, self.contestants, self.likeness = name, title, contestants, likeness
+
     def plan(self, tier: Tier) -> Plan:
         if tier == "smoke":
-            return smoke(rows("s"))
-        return Plan(rows("s"), (Budget(time="4m" if tier == "cpu" else "9m"),))
+            return smoke(self.contestants("s"))
+        return Plan(self.contestants("s"), (Budget(time="4m" if tier == "cpu" else "9m"),))
 
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
         from cryovox.workflows.simulate import Keep, simulate_dataset
@@ -100,10 +110,8 @@ class RealSuite(AdaptationSuite):
         note(folder, real)
         config = crowd(real.volume)
         keep = Keep(clean=False, instances=False, series=False)
-        made = folder / "simulated"
-        simulate_dataset(
-            made, config, count=LEARNED[tier], seed=11, match=folder / "target" / "part.mrc", keep=keep
-        )
+        made, imitated = folder / "simulated", folder / "target" / "part.mrc" if self.likeness else None
+        simulate_dataset(made, config, count=LEARNED[tier], seed=11, match=imitated, keep=keep)
         source = only(dataset_files.read(made), RIBOSOME, folder / "source" / "masks")
         dataset_files.write(folder / "source", source)
         counts = {"learned_picks": len(real.part(above=False)), "tested_picks": len(real.part(above=True))}
@@ -254,4 +262,9 @@ def recall(found: Particles, true: Particles, budget: int) -> float:
     return round(len(greedy(best.positions, true.positions, MATCH, best.scores)) / len(true), 5)
 
 
-REAL = RealSuite()
+REAL = RealSuite(
+    "uda-real",
+    "Adaptation from a simulated likeness to a real tomogram: recall of ribosomes",
+    rows,
+    likeness=True,
+)

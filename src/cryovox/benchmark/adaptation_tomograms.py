@@ -20,6 +20,7 @@ from cryovox.benchmark.adaptation import (
     Adapter,
     Material,
     Parts,
+    Rows,
     rows,
     smoke,
 )
@@ -45,19 +46,26 @@ SOURCES: dict[Tier, Scale] = {
 
 
 class TomogramAdaptationSuite(AdaptationSuite):
-    """Voxels of any particle against background."""
+    """Voxels of any particle against background.
 
-    name = "uda-tomograms"
-    title = "Adaptation from our simulated tomograms to those of another simulator"
+    Parameters
+    ----------
+    contestants
+        Gives the rows of a size.
+    """
+
     source = "our own protocol; the target is that of DeepFinder's examples"
     headlines = ("dice", "iou")
 
+    def __init__(self, name: str, title: str, contestants: Rows) -> None:
+        self.name, self.title, self.contestants = name, title, contestants
+
     def plan(self, tier: Tier) -> Plan:
         if tier == "smoke":
-            return smoke(rows("s"))
+            return smoke(self.contestants("s"))
         if tier == "cpu":
-            return Plan(rows("s"), (Budget(time="5m"),))
-        return Plan(rows("paper"), (Budget(time="9m"),))
+            return Plan(self.contestants("s"), (Budget(time="5m"),))
+        return Plan(self.contestants("paper"), (Budget(time="9m"),))
 
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
         scale, config = SOURCES[tier], simulation(SOURCES[tier])
@@ -184,4 +192,6 @@ def overlap(entries: Iterable[Entry], out: Path) -> dict[str, float]:
     }
 
 
-TOMOGRAMS = TomogramAdaptationSuite()
+TOMOGRAMS = TomogramAdaptationSuite(
+    "uda-tomograms", "Adaptation from our simulated tomograms to those of another simulator", rows
+)

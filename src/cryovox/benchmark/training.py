@@ -72,8 +72,8 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def train(job: Job, data: Path, out: Path, device: Device, **more: Any) -> Path:
-    """Train a contestant in ``out/run``; gives its model file."""
-    config = settings(job, equal(device), **more)
+    """Train a contestant in ``out/run``; gives its model file. What is *more* goes to `settings`."""
+    config = settings(job, **{"common": equal(device), **more})
     return train_supervised(data, out / "run", config, device=device)
 
 

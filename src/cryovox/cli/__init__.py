@@ -3,7 +3,8 @@
     cryovox demo       the whole path on a small example, in a few minutes
     cryovox doctor     look a tomogram over before anything else
     cryovox train      teach a network: `cryovox train supervised --data DATASET --out RUN`, or adapt one
-                       to tomograms without labels: `cryovox train vox-uda --source D --target T --out RUN`
+                       to tomograms without labels: `cryovox train vox-uda --source D --target T --out RUN`,
+                       or to none: `cryovox train vox-zsda --source D --out RUN`
     cryovox find       segment, pick and report in one go
     cryovox segment    score every voxel of tomograms
     cryovox pick       turn scores or labels into particles

@@ -16,7 +16,7 @@ from cryovox.training.strategies import STRATEGIES
 from cryovox.workflows.adapt import AdaptConfig, adapt_settings, train_adapted
 from cryovox.workflows.devices import Device, keep_freed_memory
 from cryovox.workflows.job import Told
-from cryovox.workflows.train import TrainConfig, settings_of, train_supervised
+from cryovox.workflows.train import GeneralConfig, TrainConfig, settings_of, train_supervised
 
 SEMI = """Teach a picker from few picks and from tomograms, or parts of them, where nothing is picked.
 
@@ -128,13 +128,58 @@ def adapted(
     return 0
 
 
+def generalised(
+    *,
+    source: Path,
+    out: Path,
+    config: GeneralConfig = GeneralConfig(),
+    device: Device = "auto",
+    devices: int = 1,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Learn from a labelled source alone, for tomograms that nobody has seen yet.
+
+    Run it again to go on after an interruption.
+
+    Parameters
+    ----------
+    source
+        With labels: a dataset, a subtomogram set, or stream:PRESET.
+    out
+        Run folder; model.safetensors, metrics.csv and config.yaml go there.
+    config
+        Settings.
+    device
+        Where to compute.
+    devices
+        How many of them; start with torchrun or SLURM for more than one.
+    overwrite
+        Start anew where the folder holds a run.
+    quiet
+        Show no progress.
+    """
+    return supervised(
+        data=source, out=out, config=config, device=device, devices=devices, overwrite=overwrite, quiet=quiet
+    )
+
+
 def by_strategy(name: str) -> Callable[..., int]:
     """Give the command of a strategy, by the streams that it draws from."""
     needs = STRATEGIES[name].needs
-    kind = adapt_settings(name) if "target" in needs else settings_of(name)
-    command = with_defaults(adapted if "target" in needs else supervised, {"config": kind()})
+    command, base = _command(name, needs)
+    kind = adapt_settings(name) if base is AdaptConfig else settings_of(name, base)
+    command = with_defaults(command, {"config": kind()})
     if "unlabelled" in needs:
         _, heading, options = (command.__doc__ or "").partition("\n\n    Parameters\n")
         command.__doc__ = SEMI + heading + options
     command.__annotations__ = {**command.__annotations__, "config": kind}
     return command
+
+
+def _command(name: str, needs: tuple[str, ...]) -> tuple[Callable[..., int], type[TrainConfig]]:
+    if "target" in needs:
+        return adapted, AdaptConfig
+    if name == "supervised" or "unlabelled" in needs:
+        return supervised, TrainConfig
+    return generalised, GeneralConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-AXES = (2, 3, 4)
+from cryovox.filters.spectra import computed, frequencies, real_like, spectrum_of
 
 
 def swap_amplitudes(source: Tensor, target: Tensor, *, share: float = 0.1) -> Tensor:
@@ -25,10 +25,10 @@ def swap_amplitudes(source: Tensor, target: Tensor, *, share: float = 0.1) -> Te
     -------
     (b, 1, z, y, x)
     """
-    own, other = _spectrum(source), _spectrum(target[_in_turn(source, target)])
+    own, other = spectrum_of(source), spectrum_of(target[_in_turn(source, target)])
     low = _low(source, share)
     swapped = torch.polar(torch.where(low, other.abs(), own.abs()), own.angle())
-    return _real(swapped, source)
+    return real_like(swapped, source)
 
 
 def match_spectrum(source: Tensor, target: Tensor) -> Tensor:
@@ -48,11 +48,11 @@ def match_spectrum(source: Tensor, target: Tensor) -> Tensor:
     """
     _same_sides(source, target)
     shells = _shells(source)
-    spectrum = _spectrum(source)
+    spectrum = spectrum_of(source)
     own = _radial(spectrum.abs(), shells, source.shape[4])
-    wanted = _radial(_spectrum(target).abs(), shells, source.shape[4]).mean(0)
+    wanted = _radial(spectrum_of(target).abs(), shells, source.shape[4]).mean(0)
     gain = torch.where(own > 0, wanted / own, 0)
-    return _real(spectrum * gain[:, shells][:, None], source)
+    return real_like(spectrum * gain[:, shells][:, None], source)
 
 
 def match_histogram(source: Tensor, target: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def match_histogram(source: Tensor, target: Tensor) -> Tensor:
     -------
     (b, 1, z, y, x)
     """
-    values = _computed(source).flatten(1)
+    values = computed(source).flatten(1)
     wanted = target.flatten().to(values.dtype).sort().values
     ordered = values.sort(1).values
     below = torch.searchsorted(ordered, values)
@@ -81,18 +81,6 @@ def match_histogram(source: Tensor, target: Tensor) -> Tensor:
     high = (low + 1).clamp(max=len(wanted) - 1)
     mapped = torch.lerp(wanted[low], wanted[high], (place - low).to(values.dtype))
     return mapped.reshape(source.shape).to(source.dtype)
-
-
-def _computed(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def _spectrum(x: Tensor) -> Tensor:
-    return torch.fft.rfftn(_computed(x), dim=AXES)
-
-
-def _real(spectrum: Tensor, like: Tensor) -> Tensor:
-    return torch.fft.irfftn(spectrum, s=like.shape[2:], dim=AXES).to(like.dtype)
 
 
 def _in_turn(source: Tensor, target: Tensor) -> Tensor:
@@ -106,23 +94,15 @@ def _same_sides(source: Tensor, target: Tensor) -> None:
         raise ValueError(f"source and target have different sides: {told}")
 
 
-def _frequencies(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of an `rfftn`, in cycles per voxel, shaped to be joined."""
-    z, y, n = x.shape[2:]
-    of = torch.fft.fftfreq
-    fz, fy = of(z, device=x.device)[:, None, None], of(y, device=x.device)[:, None]
-    return fz, fy, torch.fft.rfftfreq(n, device=x.device)
-
-
 def _low(x: Tensor, share: float) -> Tensor:
-    fz, fy, fx = _frequencies(x)
+    fz, fy, fx = frequencies(x)
     half = share / 2 + 1e-6  # whole frequencies of single precision
     return (fz.abs() <= half) & (fy.abs() <= half) & (fx <= half)
 
 
 def _shells(x: Tensor) -> Tensor:
     """(z, y, x // 2 + 1): which shell a frequency belongs to."""
-    fz, fy, fx = _frequencies(x)
+    fz, fy, fx = frequencies(x)
     return ((fz**2 + fy**2 + fx**2).sqrt() * min(x.shape[2:])).round().long()
 
 

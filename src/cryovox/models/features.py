@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -41,26 +42,97 @@ def with_features(
         caught.update(found)
         return found
 
-    network.encode = encode  # type: ignore[assignment]  # shadows the method for this one pass
-    try:
+    with encoded_by(network, encode):
         answer = run(x)
+    return answer, caught or own(x)
+
+
+@contextmanager
+def encoded_by(network: nn.Module, encode: Callable[[Tensor], dict[str, Tensor]]) -> Iterator[None]:
+    """Within, the network encodes by this function, which shadows its method."""
+    network.encode = encode  # type: ignore[assignment]
+    try:
+        yield
     finally:
         del network.encode
-    return answer, caught or own(x)
 
 
 def feature_widths(network: nn.Module, in_channels: int = 1) -> dict[str, int]:
     """Channels of the features by name."""
-    encode = encoder_of(network)
+    shapes = feature_shapes(network, fitting_side(network), in_channels)
+    return {name: shape[0] for name, shape in shapes.items()}
+
+
+def feature_shapes(network: nn.Module, side: int, in_channels: int = 1) -> dict[str, tuple[int, ...]]:
+    """Channels and sides (c, z, y, x) of the features of a patch, by name, from fine to coarse."""
+    found = _probed(network, encoder_of(network), side, in_channels)
+    return {name: tuple(feature.shape[1:]) for name, feature in found.items()}
+
+
+def answers_by_features(network: nn.Module, in_channels: int = 1) -> bool:
+    """Whether the network calls its ``encode`` to answer."""
+    own, called = encoder_of(network), list[Tensor]()
+
+    def encode(given: Tensor) -> dict[str, Tensor]:
+        called.append(given)
+        found: dict[str, Tensor] = own(given)
+        return found
+
+    with encoded_by(network, encode):
+        _probed(network, network, fitting_side(network), in_channels)
+    return bool(called)
+
+
+def makers(network: nn.Module, in_channels: int = 1) -> dict[str, str]:
+    """Names of the modules that answer with a feature of ``encode``, by feature, from fine to coarse.
+
+    Features that no module answers with as they are, such as maps of which axes were moved, are left out.
+    """
+    made: list[tuple[str, Tensor]] = []  # holds all answers, so that no two share their memory by chance
+
+    def noting(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def note(_module: nn.Module, _given: Any, answer: Any) -> None:
+            if isinstance(answer, Tensor):
+                made.append((name, answer))
+
+        return note
+
+    hooks = [module.register_forward_hook(noting(name)) for name, module in network.named_modules()]
+    try:
+        features = _probed(network, encoder_of(network), fitting_side(network), in_channels)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    by_feature = {
+        key: [name for name, answer in made if _same(answer, feature)] for key, feature in features.items()
+    }
+    return {key: _outermost(names) for key, names in by_feature.items() if names}
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.data_ptr() == other.data_ptr() and one.shape == other.shape and one.stride() == other.stride()
+
+
+def _outermost(names: list[str]) -> str:
+    """The widest module around the first that answered; later ones only hand on what they are given."""
+    return min((name for name in names if f"{names[0]}.".startswith(f"{name}.")), key=len)
+
+
+def fitting_side(network: nn.Module) -> int:
+    """A small side of patches that the network takes."""
     fixed = bool(getattr(network, "fixed_patch", False))
-    side = int(network.patch if fixed else 2 * network.stride)  # type: ignore[arg-type, operator]
+    return int(network.patch if fixed else 2 * network.stride)  # type: ignore[arg-type, operator]
+
+
+@torch.no_grad()
+def _probed(network: nn.Module, run: Callable[[Tensor], Answer], side: int, in_channels: int) -> Answer:
+    """What comes of an empty patch."""
     device = next(network.parameters()).device
     training = network.training
     network.eval()
-    with torch.no_grad():
-        found = encode(torch.zeros(1, in_channels, side, side, side, device=device))
+    answer = run(torch.zeros(1, in_channels, side, side, side, device=device))
     network.train(training)
-    return {name: feature.shape[1] for name, feature in found.items()}
+    return answer
 
 
 def encoder_of(network: nn.Module) -> Any:

@@ -13,15 +13,19 @@ def twin(network: nn.Module) -> nn.Module:
     return deepcopy(network).requires_grad_(False).eval()
 
 
-@torch.no_grad()
 def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Move the average towards the network; early on it follows faster: (1 + n) / (10 + n).
+    """Move the average towards the network; early on it follows faster: (1 + n) / (10 + n)."""
+    approach(average, network, 1 - min(decay, (1 + step) / (10 + step)))
+
+
+@torch.no_grad()
+def approach(average: nn.Module, network: nn.Module, part: float) -> None:
+    """Move the average by this part of the way to the network.
 
     Statistics that are counted, such as those of batch norm, are averaged alike; integers copied.
     """
-    keep = min(decay, (1 + step) / (10 + step))
     for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
         if mean.dtype.is_floating_point:
-            mean.lerp_(value.to(mean.dtype), 1 - keep)
+            mean.lerp_(value.to(mean.dtype), part)
         else:
             mean.copy_(value)

@@ -167,6 +167,7 @@ class _Run:
         self.data.check(spec)
         own = getattr(config, "own")  # noqa: B009 (settings of a strategy are made when they are asked for)
         strategy = STRATEGIES[config.strategy](made.network, own, made.name, config.supervised)
+        strategy.meet(card)
         prepare_folder(
             folder, to_yaml(config), {"start": made.start, "target": target.inputs()}, self.overwrite
         )

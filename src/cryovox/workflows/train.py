@@ -36,6 +36,12 @@ class TrainConfig(Config):
     """Seed of everything random."""
 
 
+class GeneralConfig(TrainConfig):
+    """A training that is to hold where nobody has looked yet."""
+
+    network: NetworkConfig = NetworkConfig(model="voxresnet")
+
+
 def settings_of(strategy: str, base: type[TrainConfig] = TrainConfig) -> type[TrainConfig]:
     """Settings of a training by a strategy of the table; those of its own are in `own`."""
     if strategy == "supervised":
@@ -93,8 +99,9 @@ def train_supervised(
     card = describe(made, source, config.patches.patch)
     spec = TargetSpec(card.kind, card.output_stride)
     source.check(spec)
-    own = config.supervised if config.strategy == "supervised" else getattr(config, "own")  # noqa: B009
-    strategy = kind(made.network, own, made.name, *((config.supervised,) if semi else ()))
+    plain = config.strategy == "supervised"
+    own = config.supervised if plain else getattr(config, "own")  # noqa: B009
+    strategy = kind(made.network, own, made.name, *(() if plain else (config.supervised,)))
     strategy.meet(card)
     prepare_folder(out, to_yaml(config), source.inputs(), overwrite)
     fabric = fabric_of(accelerator, devices, config.loop)

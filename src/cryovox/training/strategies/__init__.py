@@ -10,6 +10,8 @@ STRATEGIES = Registry(
     {
         "supervised": "cryovox.training.strategies.supervised:Supervised",
         "vox-uda": "cryovox.training.strategies.vox_uda:VoxUDA",
+        "vox-zsda": "cryovox.training.strategies.vox_zsda:VoxZSDA",
+        "vox-zsda-few": "cryovox.training.strategies.vox_zsda:FewTarget",
         "dann": "cryovox.training.strategies.alignment:Dann",
         "advent": "cryovox.training.strategies.alignment:Advent",
         "coral": "cryovox.training.strategies.alignment:Coral",
@@ -25,5 +27,10 @@ STRATEGIES = Registry(
         "heatmap-mean-teacher": "cryovox.training.strategies.semi_etpicker:HeatmapMeanTeacher",
         "heatmap-fixmatch": "cryovox.training.strategies.semi_etpicker:HeatmapFixMatch",
         "pseudo-labels": "cryovox.training.strategies.semi_etpicker:OfflinePseudoLabels",
+        "heavy-augmentation": "cryovox.training.strategies.dressing:HeavyAugmentation",
+        "fourier-mixing": "cryovox.training.strategies.dressing:FourierMixing",
+        "mixstyle": "cryovox.training.strategies.generalising:MixStyle",
+        "swad": "cryovox.training.strategies.generalising:Swad",
+        "rsc": "cryovox.training.strategies.generalising:Rsc",
     },
 )

@@ -89,8 +89,7 @@ class VoxUDA(SelfTaught):
         if config.ngm:  # patches whose noise is measured are a stream of their own
             self.needs = (*self.needs, "noise")
         widths = feature_widths(network)
-        given = torch.tensor(config.taps if len(config.taps) == len(widths) else [1.0] * len(widths))
-        self.taps = (given / given.sum()).tolist()
+        self.taps = weights_of(config.taps, len(widths))
         self.discriminator = Discriminator(list(widths.values())[-1]) if config.adversarial else None
         for running in ("target_share", "source_share", "certainty"):
             self.register_buffer(running, torch.zeros(0))
@@ -183,6 +182,18 @@ class VoxUDA(SelfTaught):
             if (key := prefix + running) in state:
                 setattr(self, running, torch.zeros_like(state[key], device=getattr(self, running).device))
         super()._load_from_state_dict(state, prefix, *rest)
+
+
+def weights_of(taps: tuple[float, ...], number: int) -> list[float]:
+    """Weights of so many features that add up to 1: those that were given, or all alike.
+
+    Examples
+    --------
+    >>> weights_of((1.0, 3.0), 2), weights_of((1.0, 3.0), 4)
+    ([0.25, 0.75], [0.25, 0.25, 0.25, 0.25])
+    """
+    given = taps if len(taps) == number else (1.0,) * number
+    return [weight / sum(given) for weight in given]
 
 
 def consistency(some: dict[str, Tensor], others: dict[str, Tensor], weights: list[float]) -> Tensor:

@@ -1,0 +1,31 @@
+"""Spectra of batches of cubes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+AXES = (2, 3, 4)
+
+
+def computed(x: Tensor) -> Tensor:
+    """In single precision at least, which Fourier transforms need on every device."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def spectrum_of(x: Tensor) -> Tensor:
+    """The `rfftn` of cubes (b, 1, z, y, x)."""
+    return torch.fft.rfftn(computed(x), dim=AXES)
+
+
+def real_like(spectrum: Tensor, like: Tensor) -> Tensor:
+    """Cubes from their `rfftn`, of the sides and kind of others."""
+    return torch.fft.irfftn(spectrum, s=like.shape[2:], dim=AXES).to(like.dtype)
+
+
+def frequencies(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of an `rfftn`, in cycles per voxel, shaped to be joined."""
+    z, y, n = x.shape[2:]
+    of = torch.fft.fftfreq
+    fz, fy = of(z, device=x.device)[:, None, None], of(y, device=x.device)[:, None]
+    return fz, fy, torch.fft.rfftfreq(n, device=x.device)

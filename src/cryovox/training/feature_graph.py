@@ -1,0 +1,176 @@
+"""A graph over the features of a network: nodes with labels, and edges between those that are alike.
+
+Of Vox-ZSDA (IJCV 2026) only the abstract is public. This graph is our reconstruction: the nodes are those
+of MVGFormer, by some of the same authors; the edges are found anew as in DGCNN (Y. Wang et al., ACM
+TOG 2019).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cryovox.models.graph import cluster_means, full_precision, kmeans
+from cryovox.training.losses import UNKNOWN
+
+Rule = Literal["dynamic", "static"]
+"""Edges by likeness, found anew in each pass and layer, or by place."""
+MOST = 512
+"""Tokens that are clustered, 8 x 8 x 8; finer features are averaged first."""
+SMALLEST = 1e-3
+"""Length below which a feature has no direction; bounds the gradient of a dead one."""
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Clusters of the tokens of each sample.
+
+    Parameters
+    ----------
+    features : (b, k, c) float32
+        Mean feature of each node, 0 for an empty one.
+    assignment : (b, z, y, x) int64
+        Node of each token.
+    label : (b, k) int64
+        Class that most of the known voxels of a node have, 0 is background; -1 without known voxels.
+    purity : (b, k)
+        Share of that class among them; 0 without known voxels.
+    filled : (b, k) bool
+        Whether a node has tokens.
+    """
+
+    features: Tensor
+    assignment: Tensor
+    label: Tensor
+    purity: Tensor
+    filled: Tensor
+
+    @property
+    def places(self) -> Tensor:
+        """Centroids (b, k, 3), each axis from -1 to 1 over the grid; 0 for an empty node."""
+        sides, device = self.assignment.shape[1:], self.features.device
+        axes = [(2 * torch.arange(side, device=device) + 1) / side - 1 for side in sides]
+        grid = torch.stack(torch.meshgrid(axes, indexing="ij"), -1).flatten(0, 2)
+        none = grid.new_zeros(*self.filled.shape, 3)
+        return cluster_means(grid.expand(len(none), -1, -1), self.assignment.flatten(1), none)
+
+
+def nodes_of(
+    features: Tensor,
+    clusters: int,
+    steps: int = 5,
+    assignment: Tensor | None = None,
+    *,
+    target: Tensor | None = None,
+    known: Tensor | None = None,
+    threshold: float = 0.5,
+    most: int = MOST,
+) -> Nodes:
+    """Average features over clusters of k-means, or over those of another view of the same cubes.
+
+    The assignment carries no gradient; the means do.
+
+    Parameters
+    ----------
+    features : (b, c, z', y', x')
+        On a grid that covers the patch, coarser or not.
+    clusters
+        Nodes of each sample.
+    steps
+        Of Lloyd's iteration.
+    assignment : (b, z'', y'', x'') int64
+        Of a view whose nodes these are to match, on the grid that the features are averaged to.
+    target : (b, z, y, x) int64
+        Channel, 0 is background; 255 is unknown.
+    known : (b, z, y, x) bool
+        Voxels at which the target is to be believed; all by default.
+    threshold
+        Share of foreground among the known voxels above which a node is foreground.
+    most
+        Tokens to which finer features are averaged.
+    """
+    with full_precision(features):
+        tokens = averaged(features.float(), most)
+        points = tokens.flatten(2).transpose(1, 2)
+        if assignment is None:
+            assignment = _clustered(points, clusters, steps).unflatten(1, tokens.shape[2:])
+        _check_grid(assignment, tokens)
+        flat = assignment.flatten(1)
+        means = cluster_means(points, flat, points.new_zeros(len(points), clusters, points.shape[2]))
+        filled = F.one_hot(flat, clusters).any(1)
+        if target is None:
+            label, purity = torch.full_like(filled, -1, dtype=torch.int64), torch.zeros_like(means[..., 0])
+        else:
+            believed = target != UNKNOWN if known is None else known & (target != UNKNOWN)
+            label, purity = _majority(target, believed, assignment, clusters, threshold)
+        return Nodes(means, assignment, label, purity, filled)
+
+
+def knn_edges(nodes: Nodes, k: int = 4, rule: Rule = "dynamic") -> Tensor:
+    """Find the nearest filled nodes of each node, itself left out.
+
+    Returns
+    -------
+    (b, n, min(k, n)) int64
+        By the cosine of the features (dynamic) or the distance of the centroids (static), nearest
+        first. Where there are too few filled nodes, the node itself takes their place.
+    """
+    with full_precision(nodes.features):
+        found = unit(nodes.features) if rule == "dynamic" else nodes.places
+        return _nearest(found, nodes.filled, k)
+
+
+def _nearest(points: Tensor, filled: Tensor, k: int) -> Tensor:
+    """Nearest filled others of each of the points (b, n, c); of unit vectors, those of largest cosine."""
+    itself = torch.arange(points.shape[1], device=points.device)[:, None]
+    apart = (points[:, :, None] - points[:, None]).detach().square().sum(-1)
+    apart = apart.masked_fill(~filled[:, None] | (itself == itself.T), torch.inf)
+    found = apart.topk(min(k, points.shape[1]), largest=False)
+    return torch.where(found.values.isinf(), itself, found.indices)
+
+
+def unit(x: Tensor) -> Tensor:
+    """Bring vectors to unit length, those below `SMALLEST` to less."""
+    return F.normalize(x, dim=-1, eps=SMALLEST)
+
+
+def averaged(features: Tensor, most: int) -> Tensor:
+    """Average features (b, c, z, y, x) to about *most* tokens, if they are more."""
+    shape = features.shape[2:]
+    shrunk = (most / shape.numel()) ** (1 / 3)
+    if shrunk >= 1:
+        return features
+    z, y, x = (max(1, int(shrunk * side + 1e-6)) for side in shape)
+    return F.adaptive_avg_pool3d(features, (z, y, x))
+
+
+def _clustered(points: Tensor, clusters: int, steps: int) -> Tensor:
+    if clusters > points.shape[1]:
+        raise ValueError(f"{clusters} nodes cannot be made of {points.shape[1]} tokens; ask for fewer nodes")
+    return kmeans(points, clusters, steps)[0]
+
+
+def _check_grid(assignment: Tensor, tokens: Tensor) -> None:
+    wanted = (len(tokens), *tokens.shape[2:])
+    if tuple(assignment.shape) != wanted:
+        raise ValueError(f"the assignment {tuple(assignment.shape)} does not fit the tokens {wanted}")
+
+
+def _majority(
+    target: Tensor, known: Tensor, assignment: Tensor, clusters: int, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """Label and purity (b, k) of each node."""
+    clean = target.masked_fill(~known, 0)
+    classes = max(2, int(clean.max()) + 1)
+    node = F.interpolate(assignment[:, None].float(), size=target.shape[1:])[:, 0].long()
+    counts = torch.zeros(len(target), clusters * classes, device=target.device)
+    counts.scatter_add_(1, (node * classes + clean).flatten(1), known.flatten(1).float())
+    counts = counts.unflatten(1, (clusters, classes))
+    total, inside = counts.sum(-1), counts[..., 1:]
+    label = torch.where(inside.sum(-1) > threshold * total, inside.argmax(-1) + 1, 0)
+    purity = counts.gather(-1, label[..., None])[..., 0] / total.clamp(min=1)
+    return label.masked_fill(total == 0, -1), purity

@@ -1,0 +1,63 @@
+"""Suites without a target: one training, several worlds, and nothing of them seen before."""
+
+import numpy as np
+import pytest
+
+from cryovox.benchmark import adaptation_cubes
+from cryovox.benchmark.adaptation import GENERALISING, SOURCE_ONLY, SUPERVISED, VOX_UDA, VOX_ZSDA, adapts
+from cryovox.benchmark.adaptation_cubes import Scale
+from cryovox.benchmark.suite import Budget, Job
+from cryovox.benchmark.zero_shot import FIRST, VARIANTS, WORLDS, ZSDA, largest, localisation
+from cryovox.training.strategies import STRATEGIES
+
+
+def ball(centre, radius=3.0, side=16):
+    grid = np.indices((side,) * 3) - np.reshape(centre, (3, 1, 1, 1))
+    return ((grid**2).sum(0) <= radius**2).astype(np.uint8)
+
+
+def test_what_is_found_near_the_middle_counts():
+    truth = np.stack([ball((8, 8, 8))] * 4)
+    found = np.stack([ball((8, 8, 9)), ball((8, 8, 11)), ball((8, 8, 8), 2), np.zeros_like(truth[0])])
+    # two hits of three claims and four targets
+    assert localisation(found, truth) == pytest.approx(2 * 2 / 7)
+    assert localisation(truth, truth) == 1
+    assert localisation(np.zeros_like(truth), truth) == 0
+
+
+def test_the_largest_piece_is_what_was_found():
+    assert largest(np.maximum(ball((4, 4, 4), 1), ball((11, 11, 11), 3))) == pytest.approx((11, 11, 11))
+    assert largest(np.zeros((4, 4, 4), np.uint8)) is None
+
+
+def test_who_may_look_at_the_target():
+    names = {row.strategy for row in ZSDA.plan("cpu").contestants}
+    assert {SOURCE_ONLY, SUPERVISED, VOX_UDA, VOX_ZSDA, *GENERALISING} == names
+    assert [name for name in names if adapts(name)] == [VOX_UDA]
+
+
+def test_a_changed_row_differs_from_the_method_as_it_comes():
+    usual = STRATEGIES[VOX_ZSDA].Config().model_dump()
+    for name, own in VARIANTS.items():
+        same = True
+        for path, value in own.items():
+            at = usual
+            for key in path.split("."):
+                at = at[key]
+            same &= at == value
+        assert same == (name == VOX_ZSDA), name
+
+
+def test_all_worlds_are_scored_after_one_training(tmp_path, monkeypatch):
+    small = Scale(("groel",), ("hsp90",), source=4, target=8)
+    monkeypatch.setitem(adaptation_cubes.SCALES, "smoke", small)
+    ZSDA.prepare(tmp_path, "smoke", None)
+    (row,) = (r for r in ZSDA.plan("smoke").contestants if r.strategy == VOX_ZSDA)
+    found = ZSDA.run(Job(row, Budget(steps=2), 0), tmp_path, tmp_path / "out", "cpu")
+    wanted = {f"chosen, {part}" for part in ("all", *WORLDS) if part != FIRST} | {"chosen"}
+    assert wanted <= set(found)
+    assert found["chosen"] == found["source"] == found["adapted"]  # there is no choice without a target
+    for scores in found.values():
+        assert set(scores) == {"iou", "dice", "mean_iou_per_sample", "localisation_f1"}
+    (floor,) = ZSDA.references(tmp_path).values()
+    assert wanted == set(floor)

@@ -1,0 +1,145 @@
+"""Vox-ZSDA: two views, a graph that both share, and a way over to Vox-UDA."""
+
+import pytest
+import torch
+
+from cryovox.core.errors import RequestError
+from cryovox.data.streams import Batch
+from cryovox.filters.prior import PriorConfig
+from cryovox.models import MODELS
+from cryovox.models.card import Card
+from cryovox.models.voxresnet import VoxResNet
+from cryovox.training.strategies.supervised import SupervisedConfig
+from cryovox.training.strategies.vox_uda import VoxUDA, VoxUDAConfig
+from cryovox.training.strategies.vox_zsda import (
+    FewTarget,
+    FewTargetConfig,
+    GraphConfig,
+    VoxZSDA,
+    VoxZSDAConfig,
+    bearing,
+    blocks,
+    seen_twice,
+)
+
+SIDE = 16
+CARD = Card(
+    network="voxresnet", options={}, out_channels=2, activation="softmax", kind="mask", patch=SIDE,
+    species=(), voxel_size=10.0, contrast="dark",
+)  # fmt: skip
+GRAPH = GraphConfig(clusters=8, tokens=64)
+
+
+def batch(n=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn(n, 1, SIDE, SIDE, SIDE, generator=generator)
+    target = (torch.randn(n, SIDE, SIDE, SIDE, generator=generator) > 0.5).long()
+    return Batch(image, target, torch.ones_like(target, dtype=torch.bool))
+
+
+def batches():
+    return {"labelled": batch(), "target": batch(seed=1), "noise": batch(4, seed=2)}
+
+
+def strategy(kind, config):
+    torch.manual_seed(0)
+    made = kind(VoxResNet(1, 2, widths=(4, 8)), config, "voxresnet", SupervisedConfig(loss="ce+dice"))
+    made.meet(CARD)
+    return made.train()
+
+
+def losses(made, progress=0.5):
+    torch.manual_seed(1)
+    return made(batches(), progress)
+
+
+def test_every_part_has_a_term_that_reaches_the_student():
+    made = strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH))
+    found = losses(made)
+    assert {"main", "consistency", "graph", "graph-contrast"} <= set(found)
+    for name, term in found.items():
+        made.zero_grad()
+        term.backward(retain_graph=True)
+        moved = made.student.stem[0].weight.grad
+        # masked nodes are told from visible ones, which the student gives
+        assert moved is not None, name
+        assert bool((moved != 0).any()), name
+
+
+@pytest.mark.parametrize(
+    ("config", "missing"),
+    [
+        (VoxZSDAConfig(graph=GRAPH, consistency=False), "consistency"),
+        (VoxZSDAConfig(graph=GRAPH.model_copy(update={"graph_learning": False})), "graph"),
+        (VoxZSDAConfig(graph=GRAPH.model_copy(update={"graph_contrast": False})), "graph-contrast"),
+    ],
+    ids=["consistency", "graph", "contrast"],
+)
+def test_a_part_that_is_off_leaves_the_others_alone(config, missing):
+    every = set(losses(strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH))))
+    assert set(losses(strategy(VoxZSDA, config))) == every - {missing}
+
+
+def test_both_views_are_judged_by_the_same_mask_and_differ():
+    given = batch()
+    twice = seen_twice(given, PriorConfig())
+    assert torch.equal(twice.target[:2], given.target)
+    assert torch.equal(twice.target[2:], given.target)
+    assert not torch.allclose(twice.image[:2], twice.image[2:])
+
+
+def test_the_target_is_not_asked_for_without_leaning():
+    made = strategy(FewTarget, FewTargetConfig(graph=GRAPH, lean=0.0))
+    blind = strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH))
+    made.views.load_state_dict(blind.views.state_dict())  # weights beside the student are drawn later
+    alone, found = losses(blind), losses(made)
+    assert {name.removeprefix("views-") for name in found} == set(alone)
+    for name, term in alone.items():
+        assert torch.allclose(found[f"views-{name}"], term), name
+
+
+def test_full_leaning_is_vox_uda():
+    found = losses(strategy(FewTarget, FewTargetConfig(graph=GRAPH, lean=1.0)))
+    wanted = losses(strategy(VoxUDA, VoxUDAConfig()))
+    assert found.keys() == wanted.keys()
+    assert all(torch.allclose(found[name], wanted[name]) for name in wanted)
+
+
+def test_leaning_halfway_weighs_both_by_half():
+    half = losses(strategy(FewTarget, FewTargetConfig(graph=GRAPH, lean=0.5)))
+    uda = losses(strategy(FewTarget, FewTargetConfig(graph=GRAPH, lean=1.0)))
+    for name, term in uda.items():
+        assert torch.allclose(half[name], 0.5 * term), name
+    assert any(name.startswith("views-") for name in half)
+
+
+def test_heatmaps_are_refused():
+    network = MODELS["heatmap-unet"](1, 2)
+    with pytest.raises(RequestError, match="heatmaps"):
+        VoxZSDA(network, VoxZSDAConfig(), "heatmap-unet")
+
+
+def test_the_graph_lies_on_the_coarsest_features_with_room_for_it():
+    shapes = {"fine": (4, 32, 32, 32), "middle": (8, 8, 8, 8), "coarse": (8, 4, 4, 4)}
+    assert [bearing(shapes, n) for n in (8, 64, 65, 512, 513, 10**6)] == [
+        "coarse", "coarse", "middle", "middle", "fine", "fine",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("clusters", "count"), [(8, 8), (16, 8), (27, 27)])
+def test_blocks_fill_the_grid_evenly(clusters, count):
+    found = blocks(torch.zeros(2, 3, 12, 12, 12), clusters, 12**3)
+    sizes = torch.bincount(found[0].flatten())
+    assert found.shape == (2, 12, 12, 12)
+    assert sizes.tolist() == [12**3 // count] * count
+    corner = found[0, :2, :2, :2]
+    assert bool((corner == corner[0, 0, 0]).all())
+
+
+def test_nodes_of_both_views_are_the_clusters_of_the_first():
+    made = strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH))
+    first, second = torch.randn(2, 2, 8, 4, 4, 4).unbind(0)
+    one, other = made.views.graph._nodes(first, second, batch())
+    assert torch.equal(one.assignment, other.assignment)
+    again, _ = made.views.graph._nodes(first, first, batch())
+    assert torch.equal(one.assignment, again.assignment)
