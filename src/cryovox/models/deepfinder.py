@@ -28,6 +28,7 @@ class DeepFinder(nn.Module):
     """
 
     stride = 4
+    channels_last = True
     output_stride = 1
     activation = "softmax"
     kind = "mask"

@@ -30,6 +30,7 @@ class MedNeXt(MaskNetwork):
     """
 
     stride = 16
+    channels_last = True
 
     def __init__(
         self,

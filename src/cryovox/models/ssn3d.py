@@ -30,6 +30,7 @@ class SSN3DED(MaskNetwork):
     """
 
     stride = 8
+    channels_last = True
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class UNet3D(MaskNetwork):
     """
 
     stride = 8
+    channels_last = True
 
     def __init__(
         self, in_channels: int, out_channels: int, *, widths: Sequence[int] = (32, 64, 128, 256)

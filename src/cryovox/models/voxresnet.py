@@ -31,6 +31,7 @@ class VoxResNet(MaskNetwork):
     """
 
     stride = 8
+    channels_last = True
 
     def __init__(self, in_channels: int, out_channels: int, *, widths: Sequence[int] = (32, 64)) -> None:
         super().__init__()

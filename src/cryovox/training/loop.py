@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cryovox.core.config import Config
 from cryovox.data.streams import Batch
+from cryovox.models.layout import lay_out
 from cryovox.training.logbook import Logbook
 from cryovox.training.state import Progress, load_state, save_state
 from cryovox.training.strategy import Strategy
@@ -124,6 +125,7 @@ def fit(  # noqa: PLR0913
     """
     weights = [p for p in strategy.parameters() if p.requires_grad]
     optimizer = _optimizer(weights, config)
+    lay_out(strategy, fabric.device)
     wrapped, optimizer = fabric.setup(strategy, optimizer)
     now = load_state(folder, strategy, optimizer) or Progress()
     began = _clock(config) - now.seconds

@@ -1,0 +1,18 @@
+"""How the weights of a network lie in memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def lay_out(module: nn.Module, device: str | torch.device) -> None:
+    """Lay weights out as a CPU convolves them fastest, in place, in networks that say so (`channels_last`).
+
+    Answers differ by rounding alone. On other devices nothing is done: there it was not measured.
+    """
+    if torch.device(device).type != "cpu":
+        return
+    for part in module.modules():
+        if getattr(part, "channels_last", False):
+            part.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
