@@ -276,6 +276,59 @@ Command: `{result["command"]}`
 """
 
 
+def layout() -> str:
+    """What the layout of the weights is worth on a CPU."""
+    result = load("layout_speed")
+    if result is None:
+        return ""
+    rows = [
+        [
+            row["network"],
+            f"{row['batch']} x {row['side']}³",
+            "step" if row["learning"] else "answer",
+            f"{row['plain']:.3f}",
+            f"{row['channels_last']:.3f}",
+            f"{row['plain'] / row['channels_last']:.2f}",
+        ]
+        for row in result["rows"]
+    ]
+    columns = ["network", "patches", "what", "plain, s", "channels last, s", "ratio"]
+    return f"""
+## Training on a CPU: how weights lie in memory
+
+Seconds of the processor on {result["threads"]} thread, best of five, beside other runs on the same two cores.
+
+{grid(columns, rows)}
+
+Command: `{result["command"]}`
+"""
+
+
+def gap() -> str:
+    """What each difference between source and target costs."""
+    result = load("adaptation_gap")
+    if result is None:
+        return ""
+    rows = [
+        [
+            name,
+            ", ".join(f"{run['iou']:.3f}" for run in runs),
+            f"{sum(r['iou'] for r in runs) / len(runs):.3f}",
+        ]
+        for name, runs in result["worlds"].items()
+    ]
+    return f"""
+## Adaptation: what each difference from the source costs
+
+IoU of VoxResNet in size xs after {result["time"]} of one core on the source of the suite `uda`, in worlds that differ from it in one
+thing each. The first two rows: on the target of that suite, from the source alone and from labels of the target.
+
+{grid(["world", "by seed", "mean"], rows)}
+
+Command: `{result["command"]}`
+"""
+
+
 def picked() -> str:
     """What picking costs from heatmaps and from masks, and how exact and separate the picks are."""
     result = load("picking_speed")
@@ -383,6 +436,8 @@ PAGES = (
     matched,
     denoised,
     picked,
+    layout,
+    gap,
     alike,
 )
 

@@ -7,9 +7,10 @@ from torch import nn
 
 
 def lay_out(module: nn.Module, device: str | torch.device) -> None:
-    """Lay weights out as a CPU convolves them fastest, in place, in networks that say so (`channels_last`).
+    """Lay weights out as a CPU trains fastest with, in place, in networks that say so (`channels_last`).
 
-    Answers differ by rounding alone. On other devices nothing is done: there it was not measured.
+    Answers differ by rounding alone. For answers without a gradient it brings little or does harm, and on
+    other devices it was not measured (`benchmarks/layout_speed.py`).
     """
     if torch.device(device).type != "cpu":
         return

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from cryovox.data.augment import WEDGE_SYMMETRIES
-from cryovox.models.layout import lay_out
 
 Activation = Literal["softmax", "sigmoid"]
 Views = Sequence[tuple[int, ...]]
@@ -157,7 +156,6 @@ def quality(
         raise ValueError(f"images are (n, 1, z, y, x) and at least one, got {tuple(images.shape)}")
     learning = network.training
     network = network.to(device).eval()
-    lay_out(network, device)
     generator = torch.Generator().manual_seed(0)
     seen, noisy, split = _Concordance(), _Concordance(), _Concordance()
     counts = _Counts()

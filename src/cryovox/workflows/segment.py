@@ -84,7 +84,6 @@ def segment(
         Names of the tomograms that are done, and what went wrong with the others.
     """
     from cryovox.models.checkpoint import load_model
-    from cryovox.models.layout import lay_out
 
     config = config or SegmentConfig()
     files = expand(tomograms)
@@ -95,7 +94,6 @@ def segment(
         ready = {n: prepare(p, card, config.voxel_size, config.contrast) for n, p in files.items()}
     writable_folder(out)
     network = network.to(accelerator)
-    lay_out(network, accelerator)
     facts = {"command": "segment", "model": str(model), "model_sha256": sha256(model), "device": accelerator}
     manifest = Manifest(out, {**facts, "config": config.model_dump(mode="json")})
     run = _Run(network, card, out, config, manifest, overwrite, told)

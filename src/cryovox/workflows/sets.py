@@ -58,13 +58,11 @@ def label_set(
         Labels of the model's species: the likeliest for masks, balls around picks for heatmaps.
     """
     from cryovox.models.checkpoint import load_model
-    from cryovox.models.layout import lay_out
 
     network, card = load_model(model) if isinstance(model, Path) else model
     config = config or SegmentConfig()
     contrast = settle_contrast(found, card, config.contrast)
     network = network.to(choose_device(device)).eval()
-    lay_out(network, choose_device(device))
     tiles = tile_plan(card, config)
     out = np.zeros((len(found), *found.shape), np.uint8)
     values = np.array([0, *(s.label for s in card.species)], np.uint8)
