@@ -29,10 +29,10 @@ from cryovox.benchmark.adaptation import (
 from cryovox.benchmark.adaptation_cubes import (
     ELSEWHERE,
     NOISY,
+    SOURCE,
     CubeSuite,
     Make,
     Scale,
-    alike,
     unseen,
 )
 from cryovox.benchmark.adaptation_real import RealSuite
@@ -50,18 +50,28 @@ NEAR = 0.5
 
 def noisier(folder: Path, scale: Scale) -> Subtomograms:
     """Structures that the source does not know, in more noise, under its own microscope."""
-    return simulated(folder / "noisier.zarr", scale.unseen, NOISY, scale.target, 700)
+    return simulated(folder / "noisier.zarr", scale.unseen, NOISY, few(scale, scale.unseen), 700)
 
 
-def clearer(folder: Path, scale: Scale) -> Subtomograms:
+def elsewhere(folder: Path, scale: Scale) -> Subtomograms:
     """The structures of the source under another microscope."""
-    return simulated(folder / "clearer.zarr", scale.seen, ELSEWHERE, scale.target // 2, 800)
+    return simulated(folder / "elsewhere.zarr", scale.seen, ELSEWHERE, few(scale, scale.seen), 800)
+
+
+def alike(folder: Path, scale: Scale) -> Subtomograms:
+    """Others drawn as those of the source."""
+    return simulated(folder / "alike.zarr", scale.seen, SOURCE, few(scale, scale.seen), 900)
+
+
+def few(scale: Scale, species: tuple[str, ...]) -> int:
+    """Subtomograms of each species that make about as many as one species of the target has."""
+    return max(1, scale.target // len(species))
 
 
 WORLDS: dict[str, Make] = {
     FIRST: unseen,
     "unseen, more noise": noisier,
-    "seen, other microscope": clearer,
+    "seen, other microscope": elsewhere,
     "seen, same microscope": alike,
 }
 VARIANTS: dict[str, dict[str, Any]] = {
