@@ -27,7 +27,9 @@ from cryovox.benchmark.adaptation_cubes import UDA, Scale, chosen, empty, held_o
 from cryovox.benchmark.adaptation_real import MATCH, Real, candidates, note, noted, once, recalls
 from cryovox.benchmark.adaptation_tomograms import (
     last_held_out,
+    localisation,
     merged,
+    note_centres,
     overlap,
     sim_deepfinder,
     unlabelled,
@@ -400,6 +402,23 @@ def test_voxels_of_any_particle_are_pooled_over_tomograms(labelled, tmp_path):
     for i, mask in enumerate((half, 2 * half)):
         write_labels(tmp_path / "out" / "labels" / f"t{i}.mrc", LabelMap(mask, 10.0))
     assert overlap(whole.entries, tmp_path / "out") == {"dice": 0.66667, "iou": 0.5}
+
+
+def test_picks_of_any_particle_are_matched_with_the_objects(labelled, tmp_path):
+    for entry in labelled.entries:
+        note_centres(tmp_path / "centres" / f"{entry.name}.csv", entry, labelled)
+    whole = merged(labelled, [s.name for s in labelled.species], tmp_path / "merged")
+    for entry in whole.entries:  # the first tomogram as it is, nothing in the second
+        mask = np.asarray(read_volume(entry.labels).data).astype(np.uint8) * (entry.name == "t0")
+        write_labels(tmp_path / "out" / "labels" / f"{entry.tomogram.stem}.mrc", LabelMap(mask, 10.0))
+    first, second = whole.entries
+
+    def f1(*some):
+        return localisation(some, tmp_path / "centres", tmp_path / "out", whole.species)
+
+    assert f1(first) == 1
+    assert f1(second) == 0
+    assert f1(first, second) == pytest.approx(2 / 3, abs=1e-4)  # half of the objects, no false alarm
 
 
 def test_the_tomograms_of_others_have_nine_classes(shared_data):

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from cryovox.benchmark.adaptation import (
     AdaptationSuite,
@@ -28,12 +30,15 @@ from cryovox.benchmark.suite import Budget, Plan, Tier
 from cryovox.benchmark.tomograms import Scale, shrunk, simulation, stand_in
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
-from cryovox.core.particles import Species
+from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap
 from cryovox.formats import dataset as dataset_files
-from cryovox.formats import read_labels, write_labels
+from cryovox.formats import read_labels, read_particles, write_labels, write_particles
+from cryovox.metrics.matching import greedy
 from cryovox.metrics.segmentation import evaluate_labels
 from cryovox.metrics.table import ANY, POOLED
+from cryovox.picking import pick_labels
+from cryovox.picking.regions import connected
 from cryovox.workflows.devices import Device
 
 PARTICLE = "particle"
@@ -55,7 +60,7 @@ class TomogramAdaptationSuite(AdaptationSuite):
     """
 
     source = "our own protocol; the target is that of DeepFinder's examples"
-    headlines = ("dice", "iou")
+    headlines = ("dice", "iou", "localisation_f1")
 
     def __init__(self, name: str, title: str, contestants: Rows) -> None:
         self.name, self.title, self.contestants = name, title, contestants
@@ -75,6 +80,8 @@ class TomogramAdaptationSuite(AdaptationSuite):
         target, told = self._target(folder, tier, data)
         whole = merged(target, [s.name for s in target.species], folder / "truth")
         dataset_files.write(folder / "truth", whole)
+        for entry in target.entries:
+            note_centres(folder / "truth" / "centres" / f"{entry.name}.csv", entry, target)
         dataset_files.write(folder / "target", unlabelled(whole))
         known = tuple(e for e in whole.entries if e.split == "train")
         dataset_files.write(folder / "labelled", whole.model_copy(update={"entries": known}))
@@ -101,7 +108,12 @@ class TomogramAdaptationSuite(AdaptationSuite):
         _, failures = segment([e.tomogram for e in truth.entries], model, out, device=device)
         for error in failures.values():
             raise error
-        return {"": overlap(truth.split("test"), out), "all": overlap(truth.entries, out)}
+        parts = {"": truth.split("test"), "all": truth.entries}
+        centres = folder / "truth" / "centres"
+        return {
+            name: {**overlap(some, out), "localisation_f1": localisation(some, centres, out, truth.species)}
+            for name, some in parts.items()
+        }
 
 
 def data_folder(name: str) -> Path | None:
@@ -165,8 +177,6 @@ def merged(found: Dataset, names: Iterable[str], folder: Path) -> Dataset:
 
 def objects(mask: np.ndarray[Any, Any]) -> int:
     """Connected pieces."""
-    from scipy import ndimage
-
     return int(ndimage.label(mask)[1])
 
 
@@ -190,6 +200,32 @@ def overlap(entries: Iterable[Entry], out: Path) -> dict[str, float]:
         for r in evaluate_labels(found, truth)
         if r["tomogram"] == POOLED and r["species"] == ANY
     }
+
+
+def note_centres(path: Path, entry: Entry, found: Dataset) -> None:
+    """Write the centres of the objects of an entry: of the connected regions of each of its labels."""
+    labels, _ = dataset_files.load_annotations(entry, found)
+    if labels is None:
+        raise RequestError(entry.name, "has no label map", "this suite learns from masks")
+    whole = np.asarray(labels.data)
+    kept = np.where(np.isin(whole, [s.label for s in found.species]), whole, 0)
+    ids, count = connected(kept)
+    middles = ndimage.center_of_mass(ids > 0, ids, range(1, count + 1))
+    positions = labels.voxel_size * np.reshape(middles, (-1, 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_particles(path, Particles.of(positions, PARTICLE))
+
+
+def localisation(entries: Iterable[Entry], centres: Path, out: Path, species: tuple[Species, ...]) -> float:
+    """F1 of the picks from what was found, a pick being right within a radius of a free object's centre."""
+    hits, claims, objects = 0, 0, 0
+    for entry in entries:
+        found = read_labels(out / "labels" / f"{entry.tomogram.stem}.mrc")
+        picks = pick_labels(replace(found, species=species))
+        true = read_particles(centres / f"{entry.name}.csv")
+        hits += len(greedy(picks.positions, true.positions, species[0].radius))
+        claims, objects = claims + len(picks), objects + len(true)
+    return round(2 * hits / max(1, claims + objects), 5)
 
 
 TOMOGRAMS = TomogramAdaptationSuite(
