@@ -109,6 +109,8 @@ def gaussians(peaks: Tensor, sigmas: Sequence[float]) -> Tensor:
         at = torch.arange(peaks.shape[axis], device=peaks.device)
         fall = scale[:, None, None] * (at[:, None] - at).square()  # (k, to, from)
         moved = height.movedim(axis, -1)
-        best = (moved[..., None, :] - fall[None, :, None, None]).amax(-1)
+        best = torch.full_like(moved, -torch.inf)
+        for index in range(moved.shape[-1]):  # all at once would take side^4
+            best = torch.maximum(best, moved[..., index, None] - fall[None, :, None, None, :, index])
         height = best.movedim(-1, axis)
     return height.exp()
