@@ -9,6 +9,16 @@ from scipy import stats
 from cryovox.benchmark.tables import cell, conditions, difference, markdown, spread_tells, values
 
 
+def test_only_what_is_shown_is_printed():
+    two = result({"one": [0.1, 0.2, 0.3], "other": [0.4, 0.5, 0.6]})
+    for run in two["runs"]:
+        run["scores"] = {"chosen": {"iou": 0.5}, "chosen, all": {"iou": 0.6}, "source": {"iou": 0.7}}
+    every, some = (markdown({**two, "shown": shown}) for shown in ((), ("chosen",)))
+    assert "| source |" in every
+    assert "| source |" not in some
+    assert "| chosen | chosen, all |" in some
+
+
 def result(found, seeds=3):
     """A result with one condition and one metric, from contestant -> values."""
     names = list(found)

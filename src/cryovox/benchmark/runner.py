@@ -78,6 +78,7 @@ def run_suite(  # noqa: PLR0913 (what a run is)
         "command": command, "suite": name, "title": suite.title, "source": suite.source,
         "tier": tier, "data": facts,
         "headlines": suite.headlines, "reference": suite.reference, "compared": suite.compared,
+        "shown": suite.shown,
         "plan": plan.to_dict(),
         "versions": {k: v for k, v in versions().items() if k != "machine"}, "cores": os.cpu_count(),
         "at_once": at_once, "device": used, "references": suite.references(out / "data"),

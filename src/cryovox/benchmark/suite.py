@@ -121,6 +121,8 @@ class Suite(ABC):
         Contestant that the others are compared with; none where empty.
     compared
         Conditions over which they are; all where empty.
+    shown
+        What conditions that are printed begin with, up to a comma; all are where empty.
     """
 
     name: str
@@ -129,6 +131,7 @@ class Suite(ABC):
     headlines: tuple[str, ...]
     reference: str
     compared: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
 
     @abstractmethod
     def plan(self, tier: Tier) -> Plan:

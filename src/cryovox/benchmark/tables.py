@@ -78,7 +78,12 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def _table(result: Mapping[str, Any], budget: str, metric: str) -> str:
-    seen = [c for c in conditions(result) if _has(result, c, metric)]
+    shown = result.get("shown", ())
+    seen = [
+        c
+        for c in conditions(result)
+        if _has(result, c, metric) and (not shown or c.partition(",")[0] in shown)
+    ]
     against, seeds = result["reference"], result["plan"]["seeds"]
     rows = [
         [name, *(f"{scores[c][metric]:.3f}" if metric in scores.get(c, {}) else "" for c in seen), "", ""]

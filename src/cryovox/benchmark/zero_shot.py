@@ -109,6 +109,8 @@ class ZeroShotSuite(CubeSuite):
     """Subtomograms with one target each, in several worlds."""
 
     headlines = ("mean_iou_per_sample", "iou", "dice", "localisation_f1")
+    shown = ("chosen",)
+    """There is one model of each training, but for the reference that adapts."""
 
     def __init__(self, name: str, title: str, rows: Rows) -> None:
         source = "our own protocol, as only the abstract of Vox-ZSDA (IJCV 2026) is public"
