@@ -6,6 +6,9 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from cryovox.cli.parse import with_defaults
 from cryovox.cli.screen import Meter
@@ -22,6 +25,11 @@ SEMI = """Teach a picker from few picks and from tomograms, or parts of them, wh
 
     Entries of the dataset without particles and labels are unlabelled tomograms. Say `exhaustive: false`
     where only some particles are picked. Run it again to go on after an interruption."""
+
+
+BLIND = """Learn from a labelled source alone, for tomograms that nobody has seen yet.
+
+    Run it again to go on after an interruption."""
 
 
 def supervised(
@@ -128,58 +136,25 @@ def adapted(
     return 0
 
 
-def generalised(
-    *,
-    source: Path,
-    out: Path,
-    config: GeneralConfig = GeneralConfig(),
-    device: Device = "auto",
-    devices: int = 1,
-    overwrite: bool = False,
-    quiet: bool = False,
-) -> int:
-    """Learn from a labelled source alone, for tomograms that nobody has seen yet.
-
-    Run it again to go on after an interruption.
-
-    Parameters
-    ----------
-    source
-        With labels: a dataset, a subtomogram set, or stream:PRESET.
-    out
-        Run folder; model.safetensors, metrics.csv and config.yaml go there.
-    config
-        Settings.
-    device
-        Where to compute.
-    devices
-        How many of them; start with torchrun or SLURM for more than one.
-    overwrite
-        Start anew where the folder holds a run.
-    quiet
-        Show no progress.
-    """
-    return supervised(
-        data=source, out=out, config=config, device=device, devices=devices, overwrite=overwrite, quiet=quiet
-    )
-
-
 def by_strategy(name: str) -> Callable[..., int]:
     """Give the command of a strategy, by the streams that it draws from."""
     needs = STRATEGIES[name].needs
-    command, base = _command(name, needs)
-    kind = adapt_settings(name) if base is AdaptConfig else settings_of(name, base)
-    command = with_defaults(command, {"config": kind()})
+    if "target" in needs:
+        return _of(adapted, adapt_settings(name))
     if "unlabelled" in needs:
-        _, heading, options = (command.__doc__ or "").partition("\n\n    Parameters\n")
-        command.__doc__ = SEMI + heading + options
-    command.__annotations__ = {**command.__annotations__, "config": kind}
+        return _of(supervised, settings_of(name), SEMI)
+    if name == "supervised":
+        return _of(supervised, TrainConfig)
+    command = _of(supervised, settings_of(name, GeneralConfig), BLIND)
+    command.__annotations__["data"] = Annotated[Path, tyro.conf.arg(name="source")]
     return command
 
 
-def _command(name: str, needs: tuple[str, ...]) -> tuple[Callable[..., int], type[TrainConfig]]:
-    if "target" in needs:
-        return adapted, AdaptConfig
-    if name == "supervised" or "unlabelled" in needs:
-        return supervised, TrainConfig
-    return generalised, GeneralConfig
+def _of(command: Callable[..., int], kind: type[TrainConfig], told: str | None = None) -> Callable[..., int]:
+    """The command with settings of this kind, and with another description if one is given."""
+    made = with_defaults(command, {"config": kind()})
+    if told is not None:
+        _, heading, options = (made.__doc__ or "").partition("\n\n    Parameters\n")
+        made.__doc__ = told + heading + options
+    made.__annotations__ = {**made.__annotations__, "config": kind}
+    return made
