@@ -143,8 +143,8 @@ def by_strategy(name: str) -> Callable[..., int]:
         return _of(adapted, adapt_settings(name))
     if "unlabelled" in needs:
         return _of(supervised, settings_of(name), SEMI)
-    if name == "supervised":
-        return _of(supervised, TrainConfig)
+    if not STRATEGIES[name].elsewhere:
+        return _of(supervised, settings_of(name))
     command = _of(supervised, settings_of(name, GeneralConfig), BLIND)
     command.__annotations__["data"] = Annotated[Path, tyro.conf.arg(name="source")]
     return command

@@ -18,6 +18,9 @@ class Strategy(nn.Module, ABC):
 
     needs: tuple[str, ...] = ("labelled",)
     """Names of the streams it draws from."""
+    elsewhere: bool = False
+    """Whether what is learned is for other data than those with labels, which are called the source then;
+    such a strategy is also given the settings of `supervised`, after its own and the network's name."""
 
     @abstractmethod
     def losses(self, batch: dict[str, Batch], progress: float) -> dict[str, Tensor]:

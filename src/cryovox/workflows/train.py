@@ -99,9 +99,9 @@ def train_supervised(
     card = describe(made, source, config.patches.patch)
     spec = TargetSpec(card.kind, card.output_stride)
     source.check(spec)
-    plain = config.strategy == "supervised"
-    own = config.supervised if plain else getattr(config, "own")  # noqa: B009
-    strategy = kind(made.network, own, made.name, *(() if plain else (config.supervised,)))
+    own = config.supervised if config.strategy == "supervised" else getattr(config, "own")  # noqa: B009
+    beside = (config.supervised,) if semi or kind.elsewhere else ()
+    strategy = kind(made.network, own, made.name, *beside)
     strategy.meet(card)
     prepare_folder(out, to_yaml(config), source.inputs(), overwrite)
     fabric = fabric_of(accelerator, devices, config.loop)

@@ -46,6 +46,7 @@ class Adapting(Strategy):
     """
 
     needs: tuple[str, ...] = ("labelled", "target")
+    elsewhere = True
     aligns = False
     """Whether the features of the source are looked at."""
     Config: type[Config]
