@@ -113,6 +113,24 @@ def test_leaning_halfway_weighs_both_by_half():
     assert any(name.startswith("views-") for name in half)
 
 
+def test_cuboids_are_dropped_from_both_views_if_asked_for():
+    made = strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH))
+    before = losses(made)["main"]
+    made.supervised.config = made.supervised.config.model_copy(update={"drop_block": 0.5})
+    assert not torch.allclose(before, losses(made)["main"])
+
+
+def test_more_nodes_than_places_are_refused():
+    with pytest.raises(RequestError, match="27 nodes cannot be made of 8 places"):
+        strategy(VoxZSDA, VoxZSDAConfig(graph=GraphConfig(clusters=27, tokens=8)))
+
+
+@pytest.mark.parametrize("taps", [(0.0,) * 4, (1.0, 1.0, 1.0, -1.0)], ids=["none", "negative"])
+def test_taps_that_are_no_weights_are_refused(taps):
+    with pytest.raises(RequestError, match="no weights"):
+        strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH, taps=taps))
+
+
 def test_heatmaps_are_refused():
     network = MODELS["heatmap-unet"](1, 2)
     with pytest.raises(RequestError, match="heatmaps"):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.features import encoder_of
+from cryovox.models.features import encoded_by, encoder_of
 
 EDGES = (4, 12)
 TALL = 2.0
@@ -83,8 +83,5 @@ def deep_drop(network: nn.Module, share: float) -> Iterator[None]:
         deepest = list(found)[-1]
         return found | {deepest: drop_block(found[deepest], share)}
 
-    network.encode = encode  # type: ignore[assignment]  # shadows the method for a while
-    try:
+    with encoded_by(network, encode):
         yield
-    finally:
-        del network.encode

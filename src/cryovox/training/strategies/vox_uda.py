@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cryovox.core.config import Config
+from cryovox.core.errors import RequestError
 from cryovox.filters.bilateral import bilateral
 from cryovox.filters.noise import low_passed, noise_level
 from cryovox.models.features import feature_widths, with_features
@@ -193,6 +194,8 @@ def weights_of(taps: tuple[float, ...], number: int) -> list[float]:
     ([0.25, 0.75], [0.25, 0.25, 0.25, 0.25])
     """
     given = taps if len(taps) == number else (1.0,) * number
+    if min(given) < 0 or not sum(given):
+        raise RequestError("--taps", f"{taps} are no weights", "give values from 0 on, not all of them 0")
     return [weight / sum(given) for weight in given]
 
 

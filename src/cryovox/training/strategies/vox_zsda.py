@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cryovox.core.config import Config
+from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
 from cryovox.filters.prior import PriorConfig, dressed
 from cryovox.models.card import Card
@@ -76,8 +77,8 @@ class FewTargetConfig(VoxUDAConfig):
     clean: float = Field(0.5, ge=0, le=1)
     """Share of views that stay as they are."""
     lean: float = Field(0.5, ge=0, le=1)
-    """How far the target is trusted: 0 is Vox-ZSDA, which does not look at it, 1 is Vox-UDA. With one
-    tomogram a half is a good start."""
+    """How far the target is trusted: at 0 the losses are those of Vox-ZSDA, which does not look at it, at 1
+    those of Vox-UDA."""
 
 
 class VoxZSDA(Adapting):
@@ -141,6 +142,7 @@ class TwoViews(nn.Module):
     def losses(self, source: Batch) -> dict[str, Tensor]:
         """L_seg of both views, L_con, L_graph and L_dgc."""
         owner, twice = self._owner[0], seen_twice(source, self.config.prior, self.config.clean)
+        twice = owner.supervised.shown(twice)
         answer, features = owner.answered(twice.image)
         found = {name: 2 * term for name, term in owner.supervised.judged(answer, twice).items()}
         first, second = halves(features)
@@ -163,6 +165,10 @@ class FeatureGraph(nn.Module):
         super().__init__()
         self.config, self.at = config, bearing(shapes, config.tokens)
         width = shapes[self.at][0]
+        places = averaged(torch.empty(1, *shapes[self.at]), config.tokens)[0, 0].numel()
+        if config.clusters > places:
+            told = f"{config.clusters} nodes cannot be made of {places} places"
+            raise RequestError("--clusters", told, "ask for fewer, or for more --tokens or larger patches")
         self.rebuilding = NodeReconstruction(
             width, neighbours=config.neighbours, share=config.masked_nodes, rule=config.edges
         )
