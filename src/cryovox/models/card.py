@@ -69,9 +69,10 @@ def read_card(path: Path) -> Card:
                 raise ValueError("no safetensors header")
             header = json.loads(file.read(size))
         meta = header["__metadata__"]
-        found = json.loads(meta["cryovox"])
-        if meta.get("format") != FORMAT:
-            raise ValueError(f"format {meta.get('format')!r}")
+        found = {**json.loads(meta["cryovox"])}
+        given = found.pop("format", meta.get("format"))
+        if given != FORMAT:
+            raise ValueError(f"format {given!r}")
     except FileNotFoundError:
         told = "there is no such model file"
         raise RequestError(path, told, "`cryovox train supervised` makes one") from None

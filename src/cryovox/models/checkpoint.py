@@ -18,10 +18,13 @@ from cryovox.models.card import FORMAT, Card, read_card
 
 
 def save_model(path: Path, network: nn.Module, card: Card) -> None:
-    """Write weights and card, whole or not at all."""
+    """Write weights and card, whole or not at all; the same network and card give the same bytes.
+
+    The header has one entry: safetensors writes several in an order that changes from call to call.
+    """
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     with replacing(path) as beside:
-        save_file(weights, beside, {"format": FORMAT, "cryovox": json.dumps(card.model_dump(mode="json"))})
+        save_file(weights, beside, {"cryovox": json.dumps({"format": FORMAT} | card.model_dump(mode="json"))})
 
 
 def load_model(path: Path) -> tuple[nn.Module, Card]:
