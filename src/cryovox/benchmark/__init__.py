@@ -8,8 +8,10 @@ SUITES = Registry(
     "suite",
     "cryovox.suites",
     {
-        "ablations": "cryovox.benchmark.subtomograms:ABLATIONS",
+        "ablations": "cryovox.benchmark.ablations:ABLATIONS",
         "cost": "cryovox.benchmark.cost:COST",
+        "nodes": "cryovox.benchmark.ablations:NODES",
+        "nodes-czii": "cryovox.benchmark.ablations:NODES_CZII",
         "picking": "cryovox.benchmark.picking:PICKING",
         "picking-zero-shot": "cryovox.benchmark.picking:ZERO_SHOT",
         "subtomograms": "cryovox.benchmark.subtomograms:SUBTOMOGRAMS",

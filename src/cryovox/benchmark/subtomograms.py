@@ -2,7 +2,7 @@
 
 One training over all noises serves two tables: the segmentation of simulated subtomograms (MVGFormer,
 Table 3, pooled IoU and Dice of the target) and the protocol of Liu et al. 2018 (mean IoU per sample,
-and structures that were not trained on). `ablations` trains variants of MVGFormer on the same data.
+and structures that were not trained on).
 """
 
 from __future__ import annotations
@@ -66,56 +66,6 @@ def contestants(size: str) -> tuple[Contestant, ...]:
     ]
     rows += [Contestant("mvgformer p3da, no VSL", "mvgformer", size, {"decoder": "p3da", "vsl": False})]
     return (*rows, Contestant("oracle: voxresnet, no noise", "voxresnet", size, data="clean"))
-
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "mvgformer": {},
-    "no graph": {"graph": "none"},
-    "graph spectral": {"graph": "spectral"},
-    "graph mincut": {"graph": "mincut"},
-    "K 8": {"clusters": 8},
-    "K 32": {"clusters": 32},
-    "one view, xy": {"views": ["xy"]},
-    "tripled view, xy": {"views": ["xy", "xy", "xy"]},
-    "fusion norm-sum": {"fusion": "norm-sum"},
-    "fusion learned": {"fusion": "learned"},
-    "positions learned": {"positions": "learned"},
-    "positions sinusoidal": {"positions": "sinusoidal"},
-    "positions rotary": {"positions": "rotary"},
-    "no VSL": {"vsl": False},
-    "VSL apart": {"vsl_apart": True},
-    "decoder width 16": {"width": 16},
-    "no VSL, decoder width 16": {"vsl": False, "width": 16},
-    "decoder mf": {"decoder": "mf"},
-    "decoder mlp": {"decoder": "mlp"},
-    "decoder unetr": {"decoder": "unetr"},
-    "noise on xz": {"view_noise": {"xz": 0.05}},
-    "C 48": {"dim": 48},
-    "C 192": {"dim": 192},
-    "2 layers": {"layers": 2},
-    "8 layers": {"layers": 8},
-    "tokens of 8 voxels": {"token": 8},
-    "layer 1 cross": {"layer1": "cross"},
-    "layer 1 prepend": {"layer1": "prepend"},
-    "no drop path": {"drop_path": 0.0},
-}
-"""One thing changed in MVGFormer."""
-TRAININGS: dict[str, dict[str, Any]] = {
-    "loss ce": {"supervised.loss": "ce"},
-    "loss ce+boundary": {"supervised.loss": "ce+boundary"},
-    "loss ce, contrastive": {"supervised.loss": "ce", "supervised.contrastive": 0.1},
-    "views weigh half": {"supervised.weights": {"xy": 0.5, "yz": 0.5, "xz": 0.5}},
-    "VSL weight 0.1": {"supervised.weights": {"vsl": 0.1}},
-    "rate x3": {"loop.lr": 3e-3},
-    "rate /3": {"loop.lr": 3e-4},
-    "no warm-up": {"loop.warmup": 0},
-}
-
-
-def variants(size: str) -> tuple[Contestant, ...]:
-    """Rows of the ablations: MVGFormer with one thing changed."""
-    rows = [Contestant(name, "mvgformer", size, changed) for name, changed in VARIANTS.items()]
-    return (*rows, *(Contestant(name, "mvgformer", size, train=train) for name, train in TRAININGS.items()))
 
 
 class SubtomogramSuite(Suite):
@@ -286,12 +236,4 @@ SUBTOMOGRAMS = SubtomogramSuite(
     "MVGFormer, Table 3 (simulated); Liu et al. 2018 (unseen structures)",
     "voxresnet",
     contestants,
-)
-ABLATIONS = SubtomogramSuite(
-    "ablations",
-    "Ablations of MVGFormer on simulated subtomograms",
-    "MVGFormer, Tables 2 and 8-14 and Fig. 9, on the smallest stand-in",
-    "mvgformer",
-    variants,
-    budgets=1,
 )

@@ -67,15 +67,29 @@ def simulation(scale: Scale) -> SimulationConfig:
 
 
 class TomogramSuite(Suite):
-    """Voxel overlap and object scores on tomograms that were not trained on."""
+    """Voxel overlap and object scores on tomograms that were not trained on.
+
+    Parameters
+    ----------
+    rows
+        Gives the contestants of a size.
+    world
+        What is simulated where the user gives no data.
+    """
 
     headlines = ("dice", "f1")
-    reference = "voxresnet"
 
     def __init__(
-        self, name: str, title: str, source: str, rows: Callable[[str], tuple[Contestant, ...]]
+        self,
+        name: str,
+        title: str,
+        source: str,
+        rows: Callable[[str], tuple[Contestant, ...]],
+        reference: str = "voxresnet",
+        world: Callable[[Scale], SimulationConfig] = simulation,
     ) -> None:
         self.name, self.title, self.source, self.rows = name, title, source, rows
+        self.reference, self.world = reference, world
 
     def plan(self, tier: Tier) -> Plan:
         if tier == "smoke":
@@ -87,8 +101,9 @@ class TomogramSuite(Suite):
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
         if data is None:
             scale = SCALES[tier]
-            found, facts = stand_in(folder / "simulated", simulation(scale), scale.learned, scale.tested)
-            facts["stand-in"] = "simulated: preset shrec2021 in a smaller box, built-in structures"
+            found, facts = stand_in(folder / "simulated", self.world(scale), scale.learned, scale.tested)
+            facts["stand-in"] = "simulated: a preset in a smaller box, built-in structures"
+            facts["species"] = [kind.name for kind in found.species]
             dataset_files.write(folder / "clean", without_noise(found))
         else:
             found, facts = dataset_files.read(data), {"folder": data.name}

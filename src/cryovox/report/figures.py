@@ -171,10 +171,12 @@ def thirds(n: int, across: int) -> list[tuple[str, list[int]]]:
 
 
 def png(figure: Figure, limit: int = 400_000, dpi: float = 110) -> bytes:
-    """Draw as a PNG of at most *limit* bytes: fewer colours first, then fewer pixels."""
+    """Draw as a PNG of at most *limit* bytes: where it is larger, fewer colours first, then fewer pixels."""
     while True:
         raw = io.BytesIO()
         figure.savefig(raw, format="png", dpi=dpi, facecolor="white")
+        if raw.tell() <= limit:
+            return raw.getvalue()
         small = io.BytesIO()
         # noisy grey values hardly compress; a palette is a third of RGB
         Image.open(raw).convert("RGB").quantize(160).save(small, format="png", optimize=True)

@@ -1,0 +1,155 @@
+"""Ablations of MVGFormer: one thing changed in each row, and pictures of where the network is active.
+
+On simulated subtomograms everything that the paper varies; on tomograms of two kinds the number of nodes
+of the graph, which the paper varies on three data sets (Table 10).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cryovox.benchmark.subtomograms import SubtomogramSuite, images, masks
+from cryovox.benchmark.suite import Contestant, Job, Scores
+from cryovox.benchmark.tomograms import Scale, TomogramSuite, shrunk
+from cryovox.core.atomic import replacing
+from cryovox.data.cubes import normalised
+from cryovox.formats import subtomograms as files
+from cryovox.report.activations import activation_page
+from cryovox.report.figures import png
+from cryovox.simulate.tomogram import SimulationConfig
+from cryovox.workflows.devices import Device
+from cryovox.workflows.sets import label_set, settle_contrast
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "mvgformer": {},
+    "no graph": {"graph": "none"},
+    "graph spectral": {"graph": "spectral"},
+    "graph mincut": {"graph": "mincut"},
+    "K 8": {"clusters": 8},
+    "K 32": {"clusters": 32},
+    "one view, xy": {"views": ["xy"]},
+    "tripled view, xy": {"views": ["xy", "xy", "xy"]},
+    "fusion norm-sum": {"fusion": "norm-sum"},
+    "fusion learned": {"fusion": "learned"},
+    "positions learned": {"positions": "learned"},
+    "positions sinusoidal": {"positions": "sinusoidal"},
+    "positions rotary": {"positions": "rotary"},
+    "no VSL": {"vsl": False},
+    "VSL apart": {"vsl_apart": True},
+    "decoder width 16": {"width": 16},
+    "no VSL, decoder width 16": {"vsl": False, "width": 16},
+    "decoder mf": {"decoder": "mf"},
+    "decoder mlp": {"decoder": "mlp"},
+    "decoder unetr": {"decoder": "unetr"},
+    "noise on xz": {"view_noise": {"xz": 0.05}},
+    "C 48": {"dim": 48},
+    "C 192": {"dim": 192},
+    "2 layers": {"layers": 2},
+    "8 layers": {"layers": 8},
+    "tokens of 8 voxels": {"token": 8},
+    "layer 1 cross": {"layer1": "cross"},
+    "layer 1 prepend": {"layer1": "prepend"},
+    "no drop path": {"drop_path": 0.0},
+}
+"""One thing changed in MVGFormer."""
+TRAININGS: dict[str, dict[str, Any]] = {
+    "loss ce": {"supervised.loss": "ce"},
+    "loss ce+boundary": {"supervised.loss": "ce+boundary"},
+    "loss ce, contrastive": {"supervised.loss": "ce", "supervised.contrastive": 0.1},
+    "views weigh half": {"supervised.weights": {"xy": 0.5, "yz": 0.5, "xz": 0.5}},
+    "VSL weight 0.1": {"supervised.weights": {"vsl": 0.1}},
+    "rate 1e-2": {"loop.lr": 1e-2},
+    "rate 1e-3": {"loop.lr": 1e-3},
+    "rate 3e-4": {"loop.lr": 3e-4},
+    "no warm-up": {"loop.warmup": 0},
+}
+
+
+def variants(size: str) -> tuple[Contestant, ...]:
+    """Rows of the ablations: MVGFormer with one thing changed."""
+    rows = [Contestant(name, "mvgformer", size, changed) for name, changed in VARIANTS.items()]
+    return (*rows, *(Contestant(name, "mvgformer", size, train=train) for name, train in TRAININGS.items()))
+
+
+def nodes(size: str) -> tuple[Contestant, ...]:
+    """Rows of Table 10: the number of nodes of the graph, and no graph."""
+    rows = [Contestant(f"K {k}", "mvgformer", size, {"clusters": k}) for k in (8, 16, 24, 32)]
+    return (*rows, Contestant("no graph", "mvgformer", size, {"graph": "none"}))
+
+
+def czii(scale: Scale) -> SimulationConfig:
+    """The preset `czii-phantom` in a smaller box."""
+    return shrunk("czii-phantom", scale)
+
+
+class AblationSuite(SubtomogramSuite):
+    """The same data; every run leaves ``activations.png`` beside its result (Figs. 10 and 11)."""
+
+    def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
+        found = super().run(job, folder, out, device)
+        if job.contestant.network == "mvgformer":
+            test = min(folder.glob("test-*.zarr"))
+            draw(out / "run" / "model.safetensors", test, out / "activations.png", device)
+        return found
+
+
+def draw(model: Path, test: Path, out: Path, device: Device = "cpu", which: int = 0) -> None:
+    """Draw where MVGFormer is active in one subtomogram of a set, with its graph, the truth and its mask.
+
+    Parameters
+    ----------
+    model
+        Model file of an MVGFormer.
+    test
+        Set with masks.
+    out
+        PNG.
+    which
+        Number of the subtomogram in the set.
+    """
+    import torch
+
+    from cryovox.models.activations import activations
+    from cryovox.models.checkpoint import load_model
+
+    network: Any
+    network, card = load_model(model)
+    some = files.read(test)
+    cube = images(some)[which : which + 1]
+    one = replace(some, images=cube, masks=None, corners=None, particles=some.particles.take([which]))
+    x = normalised(cube, settle_contrast(some, card, "auto"))
+    with torch.no_grad():
+        seen = torch.from_numpy(x)[:, None]
+        maps = {name: level[0].numpy() for name, level in activations(network, seen).items()}
+        graph = network.assignment(seen)
+    drawn = {"truth": masks(some)[which], "mask": label_set((network, card), one, device)[0]}
+    page = activation_page(x[0], maps, assignment=None if graph is None else graph[0].numpy(), masks=drawn)
+    with replacing(out) as beside:
+        beside.write_bytes(png(page))
+
+
+ABLATIONS = AblationSuite(
+    "ablations",
+    "Ablations of MVGFormer on simulated subtomograms",
+    "MVGFormer, Tables 2 and 8-14 and Figs. 9-11, on the smallest stand-in",
+    "mvgformer",
+    variants,
+    budgets=1,
+)
+NODES = TomogramSuite(
+    "nodes",
+    "Nodes of MVGFormer's graph on tomograms with thirteen species",
+    "MVGFormer, Table 10 (SHREC 2021)",
+    nodes,
+    reference="K 16",
+)
+NODES_CZII = TomogramSuite(
+    "nodes-czii",
+    "Nodes of MVGFormer's graph on tomograms with the species of CZII",
+    "MVGFormer, Table 10, on a third kind of data",
+    nodes,
+    reference="K 16",
+    world=czii,
+)
