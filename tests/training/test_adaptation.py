@@ -9,6 +9,7 @@ from torch import nn
 
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
+from cryovox.filters.likeness import power
 from cryovox.models import build
 from cryovox.models.card import Card
 from cryovox.models.features import feature_widths, with_features
@@ -221,7 +222,7 @@ def test_consistency_is_one_minus_the_cosine_weighed_over_depths():
 @pytest.mark.parametrize("mode", ["mean", "averaged", "rms"])
 def test_the_noise_of_the_target_is_added_to_the_source(mode):
     """White target noise of 0.5: rms keeps what the filter lets through, the mean of 4 halves it."""
-    method = strategy("vox-uda", noise_mode=mode)
+    method = strategy("vox-uda", noise_kind="white", noise_mode=mode)
     torch.manual_seed(0)
     noise = 0.5 * torch.randn(4, 1, SIDE, SIDE, SIDE)
     given = {"noise": Batch(noise, noise, noise)}
@@ -232,12 +233,27 @@ def test_the_noise_of_the_target_is_added_to_the_source(mode):
 
 
 def test_the_noisy_source_may_be_brought_back_to_its_variance():
-    method = strategy("vox-uda", noise_mode="rms", restandardise=True)
+    method = strategy("vox-uda", noise_kind="white", noise_mode="rms", restandardise=True)
     given = batches()
     x = given["labelled"].image
     out = method.noisy(x, given)
     torch.testing.assert_close(out.std((1, 2, 3, 4)), x.std((1, 2, 3, 4)))
     assert not torch.allclose(out, x)
+
+
+def test_coloured_noise_gives_the_source_the_power_of_the_target():
+    method = strategy("vox-uda")
+    assert "noise" not in method.needs
+    torch.manual_seed(0)
+    target = torch.randn(60, 1, SIDE, SIDE, SIDE)
+    source = nn.functional.avg_pool3d(target, 3, 1, 1)
+    out = method.noisy(source, {"target": Batch(target, target, target)})
+    before, after = (power(x) / power(target) for x in (source, out))
+    assert before[SIDE // 2, SIDE // 2, SIDE // 2] < 0.01
+    assert after.median().item() == pytest.approx(1, abs=0.2)
+    other = 2 * target  # what was seen before is not forgotten at once
+    method.noisy(source, {"target": Batch(other, other, other)})
+    assert (method.target_power / power(target)).mean().item() == pytest.approx(1.03, abs=0.01)
 
 
 SWITCHES = {
@@ -266,8 +282,9 @@ def test_weights_weigh_and_pseudo_labels_wait():
     assert "pseudo" not in whole.losses(batches(), 0.05)
 
 
-def test_the_stream_of_noise_is_asked_for_with_ngm_alone():
-    assert strategy("vox-uda").needs == ("labelled", "target", "noise")
+def test_the_stream_of_noise_is_asked_for_with_white_noise_alone():
+    assert strategy("vox-uda").needs == ("labelled", "target")
+    assert strategy("vox-uda", noise_kind="white").needs == ("labelled", "target", "noise")
     assert strategy("vox-uda", ngm=False).needs == ("labelled", "target")
 
 

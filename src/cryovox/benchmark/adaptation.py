@@ -38,6 +38,8 @@ VOX_UDA = "vox-uda"
 BASELINES = ("adaptive-bn", "coral", "mmd", "dann", "advent", "histogram-matching", "spectrum-matching",
              "fda", "mean-teacher", "fixmatch", "mic")  # fmt: skip
 GENERALISING = ("heavy-augmentation", "mixstyle", "fourier-mixing", "swad", "rsc")
+PUBLISHED: dict[str, Any] = {"noise_kind": "white", "learn_noisy": False}
+"""Vox-UDA as its paper has it, as far as that is known."""
 VOX_ZSDA = "vox-zsda"
 MODELS = ("source", "adapted", "chosen")
 RULE = "rule"
@@ -90,7 +92,9 @@ class Material:
 def rows(size: str) -> tuple[Adapter, ...]:
     """The source alone, every way to adapt, and what labels of the target would give."""
     names = (SOURCE_ONLY, *BASELINES, VOX_UDA, SUPERVISED)
-    return tuple(Adapter(name, NETWORK, size, strategy=name) for name in names)
+    plain = [Adapter(name, NETWORK, size, strategy=name) for name in names]
+    adapting = {f"own.{k}": v for k, v in PUBLISHED.items()}
+    return (*plain, Adapter(f"{VOX_UDA}, as published", NETWORK, size, strategy=VOX_UDA, adapting=adapting))
 
 
 def blind(size: str) -> tuple[Adapter, ...]:

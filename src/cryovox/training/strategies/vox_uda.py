@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.filters.bilateral import bilateral
+from cryovox.filters.likeness import noise_to, power
 from cryovox.filters.noise import low_passed, noise_level
 from cryovox.models.features import feature_widths, with_features
 from cryovox.models.supervision import supervise
@@ -32,20 +33,23 @@ class VoxUDAConfig(Config):
     ngm: bool = True
     """Measure the noise in the target; otherwise `fixed_noise` is added."""
     noise_mode: Literal["mean", "averaged", "rms"] = "mean"
-    """How the noise of several target patches becomes one level; `rms` keeps it, the others shrink it."""
+    """How the white noise of several patches becomes one level; `rms` keeps it, the others shrink it."""
     cube: float = Field(0.625, gt=0, lt=1)
     """Side of the low frequencies that are no noise, over that of the spectrum: 20 of 32."""
     reading: Reading = "remove-cube"
     """What the filter rate of the paper, the third power of `cube`, is the share of."""
     sampled: int = Field(10, ge=1)
-    """Target patches whose noise is measured."""
+    """Target patches whose white noise is measured."""
     redraw: int = Field(100, ge=1)
     """Steps after which others are drawn: an epoch."""
+    noise_kind: Literal["coloured", "white"] = "coloured"
+    """Noise that gives the source the power of the target at every frequency, wedge and envelope included
+    (ours), or white noise of the level that a high-pass filter measures."""
     fixed_noise: float = Field(0.3, ge=0)
     """Standard deviation of the noise without `ngm`."""
     restandardise: bool = False
     """Bring the noisy source back to unit variance, as network input has it (ours)."""
-    learn_noisy: bool = False
+    learn_noisy: bool = True
     """Judge the masks of the noisy source too (ours)."""
     consistency: bool = True
     """Features of the source and of the noisy source are to agree."""
@@ -76,6 +80,10 @@ class VoxUDAConfig(Config):
     """Weights of `consistency`, `adversarial` and `pseudo`, 1 as in the paper."""
 
 
+RUNNING = ("target_share", "source_share", "certainty", "source_power", "target_power")
+"""Running averages that go on with an interrupted training."""
+
+
 class VoxUDA(SelfTaught):
     """Vox-UDA on any network with features and a mask."""
 
@@ -84,15 +92,19 @@ class VoxUDA(SelfTaught):
     target_share: Tensor
     source_share: Tensor
     certainty: Tensor
+    source_power: Tensor
+    target_power: Tensor
 
     def furnish(self, network: nn.Module) -> None:
         config: VoxUDAConfig = self.config
-        if config.ngm:  # patches whose noise is measured are a stream of their own
+        if (
+            config.ngm and config.noise_kind == "white"
+        ):  # patches whose noise is measured are a stream of their own
             self.needs = (*self.needs, "noise")
         widths = feature_widths(network)
         self.taps = weights_of(config.taps, len(widths))
         self.discriminator = Discriminator(list(widths.values())[-1]) if config.adversarial else None
-        for running in ("target_share", "source_share", "certainty"):
+        for running in RUNNING:
             self.register_buffer(running, torch.zeros(0))
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
@@ -123,8 +135,12 @@ class VoxUDA(SelfTaught):
 
     @torch.no_grad()
     def noisy(self, x: Tensor, batch: Batches) -> Tensor:
-        """Source patches with as much white noise as the target shows."""
+        """Source patches with as much noise as the target shows."""
         config, level = self.config, torch.tensor(self.config.fixed_noise)
+        if config.ngm and config.noise_kind == "coloured":
+            self.source_power = average(self.source_power, power(x), 0.99)
+            self.target_power = average(self.target_power, power(batch["target"].image), 0.99)
+            return noise_to(x, self.source_power, self.target_power)
         if config.ngm:
             level = noise_level(
                 batch["noise"].image, mode=config.noise_mode, cube=config.cube, reading=config.reading
@@ -179,7 +195,7 @@ class VoxUDA(SelfTaught):
         return self.config.threshold * self.certainty / self.certainty.max()
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
-        for running in ("target_share", "source_share", "certainty"):  # their length is that of the classes
+        for running in RUNNING:  # their length is that of the classes
             if (key := prefix + running) in state:
                 setattr(self, running, torch.zeros_like(state[key], device=getattr(self, running).device))
         super()._load_from_state_dict(state, prefix, *rest)

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+import torch
+
+from cryovox.filters.likeness import noise_to, power
+from cryovox.filters.spectra import frequencies, real_like, spectrum_of
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def coloured(x, edge):
+    """Nothing beyond a frequency."""
+    fz, fy, fx = frequencies(x)
+    return real_like(spectrum_of(x) * ((fz**2 + fy**2 + fx**2).sqrt() < edge), x)
+
+
+@pytest.mark.parametrize("sides", [(16, 16, 16), (8, 12, 15)])
+def test_white_noise_has_power_one_everywhere(sides):
+    found = power(3 * torch.randn(400, 1, *sides) + 5)
+    away = found.flatten()[9:] / 9  # the mean is taken out, which costs the lowest frequencies
+    assert found.shape == (*sides[:2], sides[2] // 2 + 1)
+    assert away.mean().item() == pytest.approx(1, rel=0.05)
+    assert found[4, 4, 4].item() == pytest.approx(9, rel=0.2)
+
+
+def test_borders_that_do_not_fit_leak_little():
+    ramp = torch.linspace(-1, 1, 32).expand(1, 1, 32, 32, 32).contiguous()
+    plain = spectrum_of(ramp).abs().square()[0, 0, 0, 0]
+    assert (power(ramp)[0, 0, 6:].sum() / power(ramp)[0, 0, :3].sum()).item() < 1e-3
+    assert (plain[6:].sum() / plain[:3].sum()).item() > 0.05
+
+
+def test_what_lacks_is_noise_and_what_is_too_much_is_damped():
+    source, target = 2 * coloured(torch.randn(200, 1, 16, 16, 16), 0.2), torch.randn(200, 1, 16, 16, 16)
+    own, wanted = power(source), power(target)
+    found = noise_to(source, own, wanted)
+    assert found.std().item() == pytest.approx(1, rel=0.05)
+    assert (power(found) / wanted).log2().abs().median().item() < 0.15
+
+    def like(frequency):
+        a, b = (spectrum_of(x)[:, 0][(slice(None), *frequency)] for x in (source, found))
+        return np.corrcoef(a.real, b.real)[0, 1]
+
+    assert like((0, 1, 2)) > 0.99  # damped, and no noise on top
+    assert abs(like((0, 0, 7))) < 0.3  # nothing but noise
+
+
+def test_a_source_that_has_the_power_wanted_stays():
+    x = torch.randn(3, 1, 9, 8, 8)
+    torch.testing.assert_close(noise_to(x, power(x), power(x)), x, rtol=1e-4, atol=1e-4)
+
+
+def test_half_precision_comes_back_as_it_was():
+    x = torch.randn(2, 1, 8, 8, 8).to(torch.bfloat16)
+    assert noise_to(x, power(x), power(x)).dtype == torch.bfloat16
