@@ -13,13 +13,14 @@ from torch import nn
 from cryovox.core.intensity import Normalisation
 from cryovox.inference.stream import TilePlan, score, stream
 
+BATCHES = {"cpu": 4}
 BATCH = 32
-"""Subtomograms that a network sees at once."""
+"""Subtomograms that a network sees at once: on a CPU so few that what it computes stays in the caches."""
 Scores = NDArray[np.float32]
 
 
 def score_cubes(
-    network: nn.Module, images: Any, tiles: TilePlan, batch: int = BATCH
+    network: nn.Module, images: Any, tiles: TilePlan, batch: int | None = None
 ) -> Iterator[tuple[slice, Scores]]:
     """Score subtomograms, each by itself.
 
@@ -32,12 +33,15 @@ def score_cubes(
         In eval mode, on its device.
     images : (n, z, y, x)
         Normalised; may be read lazily.
+    batch
+        Subtomograms at once; what suits the device by default.
 
     Yields
     ------
     which, scores : (b, k, z / stride, y / stride, x / stride) float32
         Species only.
     """
+    batch = batch or BATCHES.get(next(network.parameters()).device.type, BATCH)
     shape = images.shape[1:]
     whole = max(shape) <= tiles.tile
     sides = [_side(network, n, tiles.tile) for n in shape]

@@ -19,7 +19,7 @@ from cryovox.core.volume import ScoreMap
 from cryovox.data.cubes import normalised, seen_contrast
 from cryovox.formats import is_volume, stem, subtomograms
 from cryovox.formats.subtomograms import Subtomograms
-from cryovox.inference.cubes import BATCH, classes, score_cubes
+from cryovox.inference.cubes import classes, score_cubes
 from cryovox.models.card import Card
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.home import set_notes
@@ -66,7 +66,7 @@ def label_set(
     tiles = tile_plan(card, config)
     out = np.zeros((len(found), *found.shape), np.uint8)
     values = np.array([0, *(s.label for s in card.species)], np.uint8)
-    for which, scores in score_cubes(network, _Normalised(found, contrast), tiles, max(BATCH, config.batch)):
+    for which, scores in score_cubes(network, _Normalised(found, contrast), tiles):
         if card.kind == "mask":
             out[which] = values[classes(scores)]
         else:
