@@ -30,7 +30,10 @@ def test_help_names_every_command_and_imports_nothing_heavy(cli):
 
 
 def test_version(cli):
-    assert cli("--version").out.startswith("cryovox ")
+    told = cli("--version").out
+    assert told.startswith("cryovox ")
+    module = [sys.executable, "-m", "cryovox", "--version"]
+    assert subprocess.run(module, capture_output=True, text=True, timeout=60).stdout == told
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
