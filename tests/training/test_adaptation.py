@@ -256,6 +256,14 @@ def test_coloured_noise_gives_the_source_the_power_of_the_target():
     assert (method.target_power / power(target)).mean().item() == pytest.approx(1.03, abs=0.01)
 
 
+@pytest.mark.parametrize("given", [{"noise_mode": "rms"}, {"sampled": 5}, {"cube": 0.5}])
+def test_settings_of_white_noise_are_refused_where_it_is_coloured(given):
+    with pytest.raises(ValueError, match=next(iter(given))):
+        vox_uda.VoxUDAConfig(**given)
+    vox_uda.VoxUDAConfig(noise_kind="white", **given)
+    vox_uda.VoxUDAConfig(denoiser="ngm", cube=0.5)
+
+
 SWITCHES = {
     "consistency": ({"consistency"}, {"adversarial", "pseudo"}),
     "adversarial": ({"adversarial"}, {"consistency", "pseudo"}),

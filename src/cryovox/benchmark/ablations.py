@@ -95,8 +95,8 @@ class AblationSuite(SubtomogramSuite):
         return found
 
 
-def draw(model: Path, test: Path, out: Path, device: Device = "cpu", which: int = 0) -> None:
-    """Draw where MVGFormer is active in one subtomogram of a set, with its graph, the truth and its mask.
+def draw(model: Path, test: Path, out: Path, device: Device = "cpu") -> None:
+    """Draw where MVGFormer is active in the first subtomogram of a set, with graph, truth and mask.
 
     Parameters
     ----------
@@ -106,8 +106,8 @@ def draw(model: Path, test: Path, out: Path, device: Device = "cpu", which: int 
         Set with masks.
     out
         PNG.
-    which
-        Number of the subtomogram in the set.
+    device
+        Where its mask is computed.
     """
     import torch
 
@@ -117,14 +117,14 @@ def draw(model: Path, test: Path, out: Path, device: Device = "cpu", which: int 
     network: Any
     network, card = load_model(model)
     some = files.read(test)
-    cube = images(some)[which : which + 1]
-    one = replace(some, images=cube, masks=None, corners=None, particles=some.particles.take([which]))
+    cube = images(some)[:1]
+    one = replace(some, images=cube, masks=None, corners=None, particles=some.particles.take([0]))
     x = normalised(cube, settle_contrast(some, card, "auto"))
     with torch.no_grad():
         seen = torch.from_numpy(x)[:, None]
         maps = {name: level[0].numpy() for name, level in activations(network, seen).items()}
         graph = network.assignment(seen)
-    drawn = {"truth": masks(some)[which], "mask": label_set((network, card), one, device)[0]}
+    drawn = {"truth": masks(some)[0], "mask": label_set((network, card), one, device)[0]}
     page = activation_page(x[0], maps, assignment=None if graph is None else graph[0].numpy(), masks=drawn)
     with replacing(out) as beside:
         beside.write_bytes(png(page))

@@ -15,7 +15,7 @@ from cryovox.inference.stream import TilePlan, score, stream
 
 BATCHES = {"cpu": 4}
 BATCH = 32
-"""Subtomograms that a network sees at once: on a CPU so few that what it computes stays in the caches."""
+"""Subtomograms that a network sees at once; many at a time are no faster on a CPU, and want memory."""
 Scores = NDArray[np.float32]
 
 

@@ -70,7 +70,7 @@ def read_card(path: Path) -> Card:
             header = json.loads(file.read(size))
         meta = header["__metadata__"]
         found = {**json.loads(meta["cryovox"])}
-        given = found.pop("format", meta.get("format"))
+        given = found.pop("format", meta.get("format"))  # older files have it beside the card
         if given != FORMAT:
             raise ValueError(f"format {given!r}")
     except FileNotFoundError:

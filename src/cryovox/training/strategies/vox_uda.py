@@ -6,10 +6,10 @@ write-up. ``docs/methods/vox-uda.md`` lists every element, what is known of it a
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -78,6 +78,17 @@ class VoxUDAConfig(Config):
     """Align the coarsest features by a discriminator behind a gradient reversal."""
     parts: dict[str, float] = Field({})
     """Weights of `consistency`, `adversarial` and `pseudo`, 1 as in the paper."""
+
+    @model_validator(mode="after")
+    def _heeded(self) -> Self:
+        """Refuse settings of white noise where it is coloured and nothing else reads them."""
+        if not self.ngm or self.noise_kind == "white":
+            return self
+        filtered = () if self.denoiser == "ngm" else ("cube", "reading")
+        for name in ("noise_mode", "sampled", "redraw", "restandardise", *filtered):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is one of white noise; say noise_kind: white as well")
+        return self
 
 
 RUNNING = ("target_share", "source_share", "certainty", "source_power", "target_power")
