@@ -1,10 +1,13 @@
+import re
 import resource
 import subprocess
 import sys
 
 import pytest
 
+from cryovox.benchmark import SUITES
 from cryovox.cli import COMMANDS, main
+from cryovox.cli.benchmark import benchmark
 from cryovox.cli.screen import Meter, clock, table
 
 LOADED = "import sys; print(sorted({'torch', 'scipy', 'monai'} & set(sys.modules)), file=sys.stderr)"
@@ -47,6 +50,10 @@ def test_every_command_has_help(cli, name):
     told = cli(*name.split(), "--help")
     assert told.code == 0
     assert f"cryovox {name}" in told.out
+
+
+def test_the_help_of_benchmark_names_every_suite():
+    assert set(SUITES) <= set(re.findall(r"[\w-]+", benchmark.__doc__))
 
 
 def test_an_unknown_command_is_answered_with_the_nearest(cli):

@@ -37,9 +37,9 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
 ) -> int:
     """Compare networks as a paper does; run it again to go on after an interruption.
 
-    Suites: subtomograms, tomograms, tomograms-pretrained, ablations, picking, picking-zero-shot, cost; of
-    adaptation: uda, uda-snr, uda-tomograms, uda-real, uda-ablations, uda-safety; without a target: zsda,
-    zsda-tomograms, zsda-real, zsda-ablations; with few labels: semi, semi-ablations.
+    Suites: subtomograms, tomograms, tomograms-pretrained, ablations, nodes, nodes-czii, picking,
+    picking-zero-shot, cost; of adaptation: uda, uda-snr, uda-tomograms, uda-real, uda-ablations, uda-safety;
+    without a target: zsda, zsda-tomograms, zsda-real, zsda-ablations; with few labels: semi, semi-ablations.
 
     Parameters
     ----------
