@@ -34,6 +34,8 @@ SEEN = ("beta-galactosidase", "apo-ferritin", "p97", "rubisco", "thyroglobulin",
         "groel", "ribosome-70s")  # fmt: skip
 UNSEEN = ("hsp90", "tric", "ribosome-80s")
 NOISES = (float("inf"), 0.05, 0.03)
+TOKEN = 4
+"""Edge of MVGFormer's tokens, in voxels."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,10 @@ class SubtomogramSuite(Suite):
         }
 
     def references(self, folder: Path) -> dict[str, Scores]:
-        floor = {c: scores(blobs(images(t)), masks(t)) for c, t in _tests(folder)}
-        return {"floor: threshold, no training": floor}
+        tests = _tests(folder)
+        floor = {c: scores(blobs(images(t)), masks(t)) for c, t in tests}
+        coarse = {c: scores(by_tokens(masks(t)), masks(t)) for c, t in tests}
+        return {"floor: threshold, no training": floor, f"truth in tokens of {TOKEN} voxels": coarse}
 
 
 def _tests(folder: Path) -> list[tuple[str, Subtomograms]]:
@@ -228,6 +232,33 @@ def blobs(cubes: NDArray[np.float32], sigma: float = 1.5, level: float = 1.5) ->
         away = np.linalg.norm(middles - centre, axis=1) + np.where(sizes < sizes.max() / 4, 1e3, 0)
         mask[pieces == 1 + int(away.argmin())] = 1
     return out
+
+
+def by_tokens(truth: NDArray[np.uint8], edge: int = TOKEN) -> NDArray[np.uint8]:
+    """What is left of masks of which one number per token is known, enlarged trilinearly.
+
+    A network that makes up its mind on tokens, and knows nothing finer, can do no better than about this.
+
+    Parameters
+    ----------
+    truth : (n, z, y, x)
+        Of 0 and 1.
+    edge
+        Of a token, in voxels.
+
+    Examples
+    --------
+    >>> mask = np.zeros((1, 8, 8, 8), np.uint8)
+    >>> mask[:, :4] = 1
+    >>> bool((by_tokens(mask) == mask).all())
+    True
+    """
+    sides = truth.shape[1:]
+    full = np.pad(truth, [(0, 0), *((0, -n % edge) for n in sides)], mode="edge")
+    shape = [n for side in full.shape[1:] for n in (side // edge, edge)]
+    shares = full.reshape(len(full), *shape).mean(axis=(2, 4, 6))
+    large = [ndimage.zoom(s, edge, order=1, mode="nearest", grid_mode=True) > 0.5 for s in shares]
+    return np.array(large, np.uint8)[:, : sides[0], : sides[1], : sides[2]]
 
 
 SUBTOMOGRAMS = SubtomogramSuite(
