@@ -448,8 +448,9 @@ def suite(path: Path) -> str:
 
     result = json.loads(path.read_text(encoding="utf-8"))
     facts = "; ".join(f"{key}: {value}" for key, value in result["data"].items())
+    special = path.stem.removeprefix(f"suite-{result['suite']}").replace("-", " ").strip()
     return f"""
-## {result["title"]}
+## {result["title"]}{f" ({special})" if special else ""}
 
 After {result["source"]}. Tier {result["tier"]}, {result["device"]}, {result["at_once"]} trainings at a time on
 {result["cores"]} cores. Data: {facts}.

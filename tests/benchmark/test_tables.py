@@ -59,9 +59,9 @@ def test_equal_seeds_have_an_interval_of_no_width():
 
 def test_the_table_has_all_rows_with_steps_and_the_gap_to_the_reference():
     told = markdown(result({"base": [0.1, 0.2, 0.3], "new": [0.5, 0.6, 0.7]}))
-    base, new = told.splitlines()[-2:]
+    base, new = (line for line in told.splitlines() if line.startswith(("| base", "| new")))
     assert base == "| base | 0.200 ± 0.100 |  | 5-7 |"
-    assert new.startswith("| new | 0.600 ± 0.100 | +0.400 [")
+    assert new.startswith("| new | 0.600 ± 0.100 * | +0.400 [")
 
 
 def test_what_failed_is_shown_and_not_averaged():
@@ -85,3 +85,21 @@ def test_a_suite_in_which_all_lie_within_the_spread_cannot_tell():
     assert close.endswith("Too close to tell, within one standard deviation: easy.")
     assert "Too close" not in markdown(result({"a": [0.1, 0.12], "b": [0.8, 0.82]}, seeds=2))
     assert spread_tells(result({"a": [0.1, 0.12], "b": [0.8, 0.82]}), "9s", "easy", "iou")
+
+
+def test_contestants_are_compared_over_groups_of_conditions_too():
+    found = result({"base": [0.1, 0.2, 0.3], "new": [0.5, 0.6, 0.7]})
+    for run in found["runs"]:
+        run["scores"]["hard"] = {"iou": 0.5}
+    told = markdown(found | {"groups": {"with noise": ("hard",), "of another suite": ("none",)}})
+    assert "| mean of all less base [95 %] | with noise less base [95 %] | steps |" in told
+    assert "| +0.000 [+0.000, +0.000] |" in told
+
+
+def test_cells_that_differ_by_more_than_chance_are_marked():
+    found = result({"base": [0.10, 0.11, 0.12], "near": [0.11, 0.12, 0.14], "far": [0.40, 0.41, 0.42]})
+    told = markdown(found)
+    assert "| far | 0.410 ± 0.010 * |" in told
+    assert told.count(" * |") == 1
+    assert "difference to base excludes 0" in told
+    assert "*" not in markdown(found | {"reference": ""})

@@ -78,6 +78,7 @@ def run_suite(  # noqa: PLR0913 (what a run is)
         "command": command, "suite": name, "title": suite.title, "source": suite.source,
         "tier": tier, "data": facts,
         "headlines": suite.headlines, "reference": suite.reference, "compared": suite.compared,
+        "groups": suite.groups,
         "shown": suite.shown,
         "plan": plan.to_dict(),
         "versions": {k: v for k, v in versions().items() if k != "machine"}, "cores": os.cpu_count(),

@@ -7,7 +7,7 @@ and structures that were not trained on).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,10 @@ class SubtomogramSuite(Suite):
     """
 
     headlines = ("iou", "mean_iou_per_sample")
+    groups: Mapping[str, tuple[str, ...]] = {
+        "with noise": tuple(f"SNR {snr:g}" for snr in NOISES[1:]),
+        "without noise": (f"SNR {NOISES[0]:g}",),
+    }
 
     def __init__(
         self, name: str, title: str, source: str, reference: str, rows: Rows, budgets: int = 2

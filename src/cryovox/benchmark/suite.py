@@ -121,6 +121,8 @@ class Suite(ABC):
         Contestant that the others are compared with; none where empty.
     compared
         Conditions over which they are; all where empty.
+    groups
+        Name -> how the names of conditions end; they are compared over these besides.
     shown
         What conditions that are printed begin with, up to a comma; all are where empty.
     """
@@ -131,6 +133,7 @@ class Suite(ABC):
     headlines: tuple[str, ...]
     reference: str
     compared: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = {}
     shown: tuple[str, ...] = ()
 
     @abstractmethod

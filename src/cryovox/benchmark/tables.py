@@ -57,6 +57,14 @@ def difference(found: Sequence[float], reference: Sequence[float]) -> tuple[floa
     return mean, mean - half, mean + half
 
 
+def apart(found: Sequence[float], reference: Sequence[float]) -> bool:
+    """Whether the interval of the difference excludes 0."""
+    if min(len(found), len(reference)) < 2:
+        return False
+    _, low, high = difference(found, reference)
+    return low > 0 or high < 0
+
+
 def spread_tells(result: Mapping[str, Any], budget: str, condition: str, metric: str) -> bool:
     """Whether the contestants lie further apart than one typical standard deviation over seeds."""
     lists = [
@@ -85,20 +93,25 @@ def _table(result: Mapping[str, Any], budget: str, metric: str) -> str:
         if _has(result, c, metric) and (not shown or c.partition(",")[0] in shown)
     ]
     against, seeds = result["reference"], result["plan"]["seeds"]
+    groups = _groups(result, seen) if against else {}
     rows = [
-        [name, *(f"{scores[c][metric]:.3f}" if metric in scores.get(c, {}) else "" for c in seen), "", ""]
+        [name, *(f"{scores[c][metric]:.3f}" if metric in scores.get(c, {}) else "" for c in seen)]
+        + [""] * (len(groups) + 1)
         for name, scores in result["references"].items()
     ]
-    over = [c for c in seen if c in result.get("compared", ())]
-    base = _means(result, against, budget, over or seen, metric)
+    base = {c: values(result, against, budget, c, metric) for c in seen}
     for contestant in result["plan"]["contestants"]:
         name = contestant["name"]
-        cells = [cell(values(result, name, budget, c, metric)) for c in seen]
-        gap = "" if name == against else _gap(_means(result, name, budget, over or seen, metric), base)
-        rows.append([name, *cells, gap, _steps(result, name, budget)])
+        own = {c: values(result, name, budget, c, metric) for c in seen}
+        cells = [cell(own[c]) + " *" * (name != against and apart(own[c], base[c])) for c in seen]
+        gaps = ["" if name == against else _gap(_means(own, some), _means(base, some))
+                for some in groups.values()]  # fmt: skip
+        rows.append([name, *cells, *gaps, _steps(result, name, budget)])
     told = f"{metric}, mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}; budget {budget}"
-    title = f"{' and '.join(over) or 'mean of all'} less {against} [95 %]" if against else ""
-    table = f"{told}:\n\n{grid(['', *seen, title, 'steps'], rows)}"
+    titles = [f"{group} less {against} [95 %]" for group in groups]
+    table = f"{told}:\n\n{grid(['', *seen, *titles, 'steps'], rows)}"
+    if any(text.endswith(" *") for row in rows for text in row):
+        table += f"\n\n\\* The 95 % interval of the difference to {against} excludes 0, each cell by itself."
     several = seeds > 1 and len(result["plan"]["contestants"]) > 1
     alike = [c for c in seen if several and not spread_tells(result, budget, c, metric)]
     return table + (
@@ -110,11 +123,20 @@ def _has(result: Mapping[str, Any], condition: str, metric: str) -> bool:
     return any(metric in run.get("scores", {}).get(condition, {}) for run in result["runs"])
 
 
-def _means(
-    result: Mapping[str, Any], name: str, budget: str, seen: Sequence[str], metric: str
-) -> list[float]:
-    """The mean over the conditions, one value for each seed."""
-    return np.mean([values(result, name, budget, c, metric) for c in seen], axis=0).tolist() if seen else []
+def _groups(result: Mapping[str, Any], seen: Sequence[str]) -> dict[str, list[str]]:
+    """Conditions over which contestants are compared in the mean."""
+    over = [c for c in seen if c in result.get("compared", ())]
+    named = {
+        name: [c for c in seen if c.endswith(tuple(endings))]
+        for name, endings in result.get("groups", {}).items()
+    }
+    everything = {" and ".join(over) or "mean of all": over or list(seen)}
+    return everything | {name: some for name, some in named.items() if some}
+
+
+def _means(found: Mapping[str, Sequence[float]], some: Sequence[str]) -> list[float]:
+    """The mean over conditions, one value for each seed."""
+    return np.mean([found[c] for c in some], axis=0).tolist() if some else []
 
 
 def _gap(own: Sequence[float], base: Sequence[float]) -> str:
