@@ -241,7 +241,8 @@ def blobs(cubes: NDArray[np.float32], sigma: float = 1.5, level: float = 1.5) ->
 def by_tokens(truth: NDArray[np.uint8], edge: int = TOKEN) -> NDArray[np.uint8]:
     """What is left of masks of which one number per token is known, enlarged trilinearly.
 
-    A network that makes up its mind on tokens, and knows nothing finer, can do no better than about this.
+    Roughly what is left to a network that makes up its mind on tokens.
+    The numbers are the shares of the truth, not the ones that would score best.
 
     Parameters
     ----------
