@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Scores, Suite
 from cryovox.benchmark.training import equal, settings, train
+from cryovox.core.atomic import replacing
 from cryovox.training.loop import seconds
 from cryovox.workflows.devices import Device
 from cryovox.workflows.train import settings_of
@@ -42,6 +43,8 @@ PUBLISHED: dict[str, Any] = {"noise_kind": "white", "learn_noisy": False}
 """Vox-UDA as its paper has it, as far as that is known."""
 VOX_ZSDA = "vox-zsda"
 MODELS = ("source", "adapted", "chosen")
+STARTS = "starts"
+"""Folder in the data of a suite: models that know the source alone, by what they were trained with."""
 RULE = "rule"
 CLOSE = 0.005
 """Models whose scores differ by less are equally right."""
@@ -143,8 +146,12 @@ class AdaptationSuite(Suite):
     def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
         row = adapter(job.contestant)
         found = models(replace(job, contestant=row), self.material(row, folder), folder, out, device)
-        return scored(found, lambda model, beside: self.score(model, row, folder, beside, device),
-                      self.judged, out, ruled=adapts(row.strategy))  # fmt: skip
+
+        def score(model: Path, beside: Path) -> Parts:
+            return self.score(model, row, folder, beside, device)
+
+        known = remembered(score, folder / STARTS, row.target)
+        return scored(found, known, self.judged, out, ruled=adapts(row.strategy))
 
     @abstractmethod
     def material(self, row: Adapter, folder: Path) -> Material:
@@ -168,14 +175,14 @@ def models(job: Job, material: Material, folder: Path, out: Path, device: Device
 
     share = row.adapting.get("stages.source_share", StageConfig().source_share)
     first, second = (replace(job, budget=part(job.budget, s)) for s in (share, 1 - share))
-    start = source_model(first, row, material.source, folder / "starts", device)
+    start = source_model(first, row, material.source, folder / STARTS, device)
     common = equal(device) | dict(row.adapting)
     config = settings(second, common, start, adapt_settings(row.strategy))
     assert isinstance(config, AdaptConfig)
     run = out / "run"
     train_adapted(material.source, material.targets, run, config, device=device)
     choice = json.loads((run / "choice.json").read_text(encoding="utf-8"))
-    both = {name: run / name / "model.safetensors" for name in ("source", "adapted")}
+    both = {"source": start, "adapted": run / "adapted" / "model.safetensors"}
     return both | {"chosen": both[choice["chosen"]]}
 
 
@@ -200,6 +207,21 @@ def source_model(job: Job, row: Adapter, data: Path, folder: Path, device: Devic
     with FileLock(folder / f"{name}.lock"):
         model = folder / name / "run" / "model.safetensors"
         return model if model.exists() else train(job, data, folder / name, device)
+
+
+def remembered(score: Score, shared: Path, target: str) -> Score:
+    """Score models under *shared*, which several jobs start from, once for each target."""
+
+    def known(model: Path, out: Path) -> Parts:
+        if not model.is_relative_to(shared):
+            return score(model, out)
+        path = model.with_name(f"scores of {target}.json")
+        if not path.exists():
+            with replacing(path) as beside:
+                beside.write_text(json.dumps(score(model, out)), encoding="utf-8")
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+    return known
 
 
 def scored(found: Mapping[str, Path], score: Score, judged: str, out: Path, *, ruled: bool) -> Scores:

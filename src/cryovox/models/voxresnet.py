@@ -95,8 +95,24 @@ def norm_relu(width: int) -> tuple[nn.Module, nn.Module]:
     return nn.BatchNorm3d(width), nn.ReLU(inplace=True)
 
 
+class Enlarge(nn.ConvTranspose3d):
+    """Transposed convolution whose kernel is its stride, so that every voxel becomes a cube of its own.
+
+    A product of matrices says the same as the general form, which takes several times as long on a CPU.
+    """
+
+    def __init__(self, width: int, factor: int) -> None:
+        super().__init__(width, VOTE, kernel_size=factor, stride=factor)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        (b, _, *sides), (k, f, *_) = x.shape, self.weight.shape[1:]
+        cubes = (x.movedim(1, -1) @ self.weight.flatten(1)).view(b, *sides, k, f, f, f)
+        whole = cubes.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(b, k, *(f * side for side in sides))
+        return whole if self.bias is None else whole + self.bias[:, None, None, None]
+
+
 def enlarge(width: int, factor: int) -> nn.ConvTranspose3d:
     """Bring features back to full resolution with a transposed convolution."""
     if factor == 1:
         return nn.ConvTranspose3d(width, VOTE, kernel_size=3, padding=1)
-    return nn.ConvTranspose3d(width, VOTE, kernel_size=factor, stride=factor)
+    return Enlarge(width, factor)
