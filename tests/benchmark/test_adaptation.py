@@ -20,6 +20,7 @@ from cryovox.benchmark.adaptation import (
     Material,
     models,
     record,
+    remembered,
     rule,
     scored,
 )
@@ -179,6 +180,21 @@ def test_every_model_is_scored_once_on_every_part(tmp_path):
     assert [table[m]["iou"] for m in MODELS] == [0.2, 0.6, 0.6]
     assert table["chosen, all"] == {"iou": 0.5}
     assert table["rule"]["right"] == 1
+
+
+def test_models_that_jobs_share_are_scored_once_for_each_target(tmp_path):
+    asked = []
+
+    def score(model, out):
+        asked.append(model)
+        return {"": {"iou": 0.25}}
+
+    shared, own = tmp_path / "starts" / "a" / "model.safetensors", tmp_path / "own.safetensors"
+    shared.parent.mkdir(parents=True)
+    for target in ("one", "one", "other"):
+        known = remembered(score, tmp_path / "starts", target)
+        assert known(shared, tmp_path) == known(own, tmp_path) == {"": {"iou": 0.25}}
+    assert asked == [shared, own, own, shared, own]
 
 
 @pytest.mark.parametrize(

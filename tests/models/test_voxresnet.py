@@ -1,6 +1,8 @@
+import pytest
 import torch
+from torch.nn import functional as F
 
-from cryovox.models.voxresnet import VoxResNet
+from cryovox.models.voxresnet import VoxResNet, enlarge
 
 
 def test_the_prediction_is_the_sum_of_the_side_outputs():
@@ -23,3 +25,17 @@ def test_the_features_lie_at_their_depths():
         "v4": (8, 4, 2, 2),
         "v6": (8, 2, 1, 1),
     }
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_side_outputs_are_enlarged_as_by_a_transposed_convolution(factor):
+    torch.manual_seed(factor)
+    given = torch.randn(2, 3, 2, 4, 3, requires_grad=True)
+    part = enlarge(3, factor)
+    wanted = F.conv_transpose3d(given, part.weight, part.bias, stride=factor, padding=int(factor == 1))
+    found = part(given)
+    assert found.shape == wanted.shape
+    assert torch.allclose(found, wanted, atol=1e-5)
+    towards = torch.randn_like(wanted)
+    both = [torch.autograd.grad((y * towards).sum(), (given, *part.parameters())) for y in (found, wanted)]
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(*both, strict=True))
