@@ -14,6 +14,7 @@ from cryovox.models import build
 from cryovox.models.card import Card
 from cryovox.models.features import feature_widths, with_features
 from cryovox.models.supervision import supervise
+from cryovox.training.statistics import count
 from cryovox.training.strategies import STRATEGIES, alignment, teachers, vox_uda
 from cryovox.training.strategies.alignment import Discriminator, Reversal
 from cryovox.training.strategies.supervised import SupervisedConfig
@@ -173,19 +174,42 @@ def test_coral_by_hand():
     assert float(found) == pytest.approx(4 / 16)
 
 
-def test_batch_norms_that_count_the_target_and_nothing_else_of_it():
-    method = strategy("adaptive-bn")
+COUNTING = {"adaptive-bn": {}, "vox-uda": {}, "mean-teacher": {"target_statistics": True}}
+
+
+def statistics(name, **own):
+    """Mean that the kept network and the student count in the first batch norm, and that of the target."""
+    method = strategy(name, **own)
     given = batches(offset=5.0)
     method.train()
     for step in range(60):
-        method.losses(given, 0.5)
+        method.losses(given, 0.0)
         method.after_step(step + 1)  # weights stay as they are
     learned, kept = method.student, method.network()
     assert all(torch.allclose(a, b) for a, b in zip(learned.parameters(), kept.parameters(), strict=True))
+    assert not any(m.training for m in kept.modules())
     with torch.no_grad():
         seen = method.student.stem[0](given["target"].image).mean((0, 2, 3, 4))
-    torch.testing.assert_close(kept.stem[1].running_mean, seen, atol=0.05, rtol=0.05)
-    assert not torch.allclose(learned.stem[1].running_mean, kept.stem[1].running_mean, atol=0.1)
+    return kept.stem[1].running_mean, learned.stem[1].running_mean, seen
+
+
+@pytest.mark.parametrize("name", COUNTING)
+def test_batch_norms_that_count_the_target_and_nothing_else_of_it(name):
+    kept, learned, seen = statistics(name, **COUNTING[name])
+    torch.testing.assert_close(kept, seen, atol=0.05, rtol=0.05)
+    assert not torch.allclose(learned, kept, atol=0.1)
+
+
+def test_batch_norms_of_a_teacher_that_follow_the_student_are_of_both_domains():
+    kept, learned, seen = statistics("vox-uda", target_statistics=False)
+    torch.testing.assert_close(kept, learned, atol=0.1, rtol=0.1)
+    assert not torch.allclose(kept, seen, atol=0.1)
+
+
+def test_networks_without_batch_norms_have_nothing_to_count():
+    plain = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.InstanceNorm3d(2)).train()
+    count(plain, torch.zeros(1, 1, 4, 4, 4))
+    assert not plain.training
 
 
 def test_adaptive_batch_norm_wants_batch_norms():

@@ -39,8 +39,13 @@ VOX_UDA = "vox-uda"
 BASELINES = ("adaptive-bn", "coral", "mmd", "dann", "advent", "histogram-matching", "spectrum-matching",
              "fda", "mean-teacher", "fixmatch", "mic")  # fmt: skip
 GENERALISING = ("heavy-augmentation", "mixstyle", "fourier-mixing", "swad", "rsc")
-PUBLISHED: dict[str, Any] = {"noise_kind": "white", "learn_noisy": False}
+PUBLISHED: dict[str, Any] = {"noise_kind": "white", "learn_noisy": False, "target_statistics": False}
 """Vox-UDA as its paper has it, as far as that is known."""
+COUNTING: dict[str, tuple[str, dict[str, Any]]] = {
+    "mean-teacher, target statistics": ("mean-teacher", {"target_statistics": True}),
+    f"{VOX_UDA}, statistics of both": (VOX_UDA, {"target_statistics": False}),
+}
+"""Whether batch norms count the target, crossed with the methods: which of the two brings what."""
 VOX_ZSDA = "vox-zsda"
 MODELS = ("source", "adapted", "chosen")
 STARTS = "starts"
@@ -96,8 +101,11 @@ def rows(size: str) -> tuple[Adapter, ...]:
     """The source alone, every way to adapt, and what labels of the target would give."""
     names = (SOURCE_ONLY, *BASELINES, VOX_UDA, SUPERVISED)
     plain = [Adapter(name, NETWORK, size, strategy=name) for name in names]
-    adapting = {f"own.{k}": v for k, v in PUBLISHED.items()}
-    return (*plain, Adapter(f"{VOX_UDA}, as published", NETWORK, size, strategy=VOX_UDA, adapting=adapting))
+    changed = {f"{VOX_UDA}, as published": (VOX_UDA, PUBLISHED), **COUNTING}
+    return (*plain, *(
+        Adapter(name, NETWORK, size, strategy=strategy, adapting={f"own.{k}": v for k, v in own.items()})
+        for name, (strategy, own) in changed.items()
+    ))  # fmt: skip
 
 
 def blind(size: str) -> tuple[Adapter, ...]:

@@ -134,6 +134,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "teacher 0.99": {"teacher_decay": 0.99},
     "white noise": {"noise_kind": "white"},
     "noisy source not judged": {"learn_noisy": False},
+    "statistics of both domains": {"target_statistics": False},
 }
 """One thing changed in Vox-UDA."""
 NOISE: dict[str, dict[str, Any]] = {

@@ -13,6 +13,7 @@ from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
 from cryovox.models.features import with_features
 from cryovox.models.supervision import Supervision, supervise
+from cryovox.training.statistics import count, unmoved
 from cryovox.training.strategies.supervised import Supervised, SupervisedConfig
 from cryovox.training.strategy import Strategy
 
@@ -103,7 +104,13 @@ class Adapting(Strategy):
 
 
 class SelfTaught(Adapting):
-    """An adaptation with a teacher: the moving average of the student."""
+    """An adaptation with a teacher: the moving average of the student.
+
+    Batch norms of the student see both domains in turn, and what they count is of neither. Under
+    `target_statistics` those of the teacher count the target alone.
+    """
+
+    _target: Tensor | None = None
 
     def settled(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
         needs_masks(network, name)
@@ -114,6 +121,18 @@ class SelfTaught(Adapting):
         """The average."""
         assert self.supervised.average is not None
         return self.supervised.average
+
+    def losses(self, batch: Batches, progress: float) -> dict[str, Tensor]:
+        self._target = batch["target"].image
+        return super().losses(batch, progress)
+
+    def after_step(self, step: int) -> None:
+        if not self.config.target_statistics or self._target is None:
+            super().after_step(step)
+            return
+        with unmoved(self.teacher):
+            super().after_step(step)
+        count(self.teacher, self._target)
 
 
 def needs_masks(network: nn.Module, name: str) -> None:

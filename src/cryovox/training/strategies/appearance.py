@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -12,6 +11,7 @@ from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
 from cryovox.filters.match import match_histogram, match_spectrum, swap_amplitudes
+from cryovox.training.statistics import count, counters, unmoved
 from cryovox.training.strategies.adapting import Adapting, Batches, Seen
 from cryovox.training.strategies.supervised import SupervisedConfig
 
@@ -86,21 +86,8 @@ class AdaptiveBatchNorm(Adapting):
         self._target = batch["target"].image
         return {}
 
-    @torch.no_grad()
     def after_step(self, step: int) -> None:
-        average = self.network()
-        before = [(m.running_mean.clone(), m.running_var.clone()) for m in counters(average)]  # type: ignore[union-attr]
-        super().after_step(step)
-        for norm, (mean, variance) in zip(counters(average), before, strict=True):
-            norm.running_mean.copy_(mean)  # type: ignore[union-attr]
-            norm.running_var.copy_(variance)  # type: ignore[union-attr]
-            norm.train()
         assert self._target is not None
-        average(self._target)
-        average.eval()
-
-
-def counters(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    """The batch norms of a network that keep statistics."""
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    return [m for m in norms if m.track_running_stats]
+        with unmoved(self.network()):
+            super().after_step(step)
+        count(self.network(), self._target)

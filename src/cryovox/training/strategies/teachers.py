@@ -22,6 +22,8 @@ class TeacherConfig(Config):
     """Largest standard deviation of the noise on what the student sees."""
     student_gain: float = Field(0.3, ge=0, lt=1)
     """Its grey values are multiplied by 1 +- this."""
+    target_statistics: bool = False
+    """Batch norms of the teacher count the target alone (ours)."""
 
 
 class ConfidentConfig(TeacherConfig):

@@ -74,6 +74,8 @@ class VoxUDAConfig(Config):
     """Progress at which pseudo-labels begin."""
     teacher_decay: float = Field(0.999, ge=0, lt=1)
     """Decay of the moving average that teaches, and that is kept."""
+    target_statistics: bool = True
+    """Batch norms of the teacher count the target alone (ours)."""
     adversarial: bool = True
     """Align the coarsest features by a discriminator behind a gradient reversal."""
     parts: dict[str, float] = Field({})
