@@ -218,6 +218,14 @@ def test_ties_and_margins():
     assert not choose(GOOD, better, margin=0.041).adapted
 
 
+@pytest.mark.parametrize(("chance", "kept"), [(None, True), (1e-4, True), (0.2, False)])
+def test_what_is_found_in_noise_too_is_not_trusted(chance, kept):
+    choice = choose(GOOD, replace(GOOD, agreement=0.95), chance=chance)
+    assert choice.adapted is kept
+    assert kept or "finds in noise of the same power" in choice.reasons[0]
+    assert choice.summary()["chance"] == chance
+
+
 def test_growth():
     grown = replace(GOOD, agreement=1.0, foreground=0.45, prior=3.1)
     assert not choose(replace(GOOD, prior=0.1), grown).adapted

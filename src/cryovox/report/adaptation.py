@@ -36,7 +36,8 @@ NOTE = (
     "Measured on the target without labels: these numbers say whether a model is stable, not whether it is "
     "right. The score is agreement between views times agreement with more noise (with half tomograms, the "
     "square root of the product of all three), less where the foreground is more than two octaves from what "
-    "the source data lead one to expect."
+    "the source data lead one to expect. An adapted model that finds in the target what it finds in noise of "
+    "the same power is not kept, whatever it scores."
 )
 
 

@@ -79,6 +79,8 @@ class Rule:
         Shares of the foreground below and above which a network has collapsed.
     growth
         Times that the foreground may grow, unless it grows into what is expected.
+    chance
+        Probability of `emptiness.chance` from which on what was found may be noise.
     """
 
     agreement: float = 1.0
@@ -88,6 +90,7 @@ class Rule:
     nothing: float = 1e-4
     everything: float = 0.9
     growth: float = 8.0
+    chance: float = 0.01
 
 
 RULE = Rule()
@@ -105,6 +108,8 @@ class Choice:
         Sentences.
     scores
         Of the source model and of the adapted one.
+    chance
+        See `choose`.
     """
 
     adapted: bool
@@ -112,6 +117,7 @@ class Choice:
     source: Quality
     candidate: Quality
     scores: tuple[float, float]
+    chance: float | None = None
 
     def summary(self) -> dict[str, Any]:
         """As plain values, to be written down."""
@@ -119,6 +125,7 @@ class Choice:
             "chosen": "adapted" if self.adapted else "source",
             "reasons": list(self.reasons),
             "scores": {"source": self.scores[0], "adapted": self.scores[1]},
+            "chance": self.chance,
             "quality": {"source": asdict(self.source), "adapted": asdict(self.candidate)},
         }
 
@@ -200,28 +207,38 @@ def score(found: Quality, rule: Rule = RULE) -> float:
     return value * math.exp(-max(0.0, (found.prior or 0.0) - rule.octaves))
 
 
-def choose(source: Quality, candidate: Quality, *, margin: float = 0.0, rule: Rule = RULE) -> Choice:
+def choose(
+    source: Quality,
+    candidate: Quality,
+    *,
+    margin: float = 0.0,
+    chance: float | None = None,
+    rule: Rule = RULE,
+) -> Choice:
     """Take the adapted network (*candidate*) only where it is sound and scores higher.
 
     It is refused where its answers are not finite, where it finds nothing though the source model does,
-    where it finds hardly anything but foreground, and where its foreground is more than 8 times that of
-    the source model and not what is expected either. Otherwise the score decides; equal scores keep the
-    source model.
+    where it finds hardly anything but foreground, where its foreground is more than 8 times that of
+    the source model and not what is expected either, and where it finds as much in noise. Otherwise the
+    score decides; equal scores keep the source model.
 
     Parameters
     ----------
     margin
         By how much the score of the adapted network has to be higher.
+    chance
+        Probability that what the adapted network finds is what it finds in noise
+        (`cryovox.training.emptiness`); None where that was not asked.
     """
     scores = (score(source, rule), score(candidate, rule))
-    refused = tuple(_collapses(source, candidate, rule))
+    refused = (*_collapses(source, candidate, rule), *_hallucinates(chance, rule))
     if refused:
-        return Choice(False, refused, source, candidate, scores)
+        return Choice(False, refused, source, candidate, scores, chance)
     better = scores[1] > scores[0] + margin
     least = f" by more than {margin:g}" if margin else ""
     told = f"{scores[1]:.3f} against {scores[0]:.3f} of the source model"
     verdict = f"The adapted model scores {'' if better else 'not '}higher{least}: {told}."
-    return Choice(better, (verdict, *_parts(source, candidate)), source, candidate, scores)
+    return Choice(better, (verdict, *_parts(source, candidate)), source, candidate, scores, chance)
 
 
 def _collapses(source: Quality, candidate: Quality, rule: Rule) -> Iterator[str]:
@@ -242,6 +259,15 @@ def _collapses(source: Quality, candidate: Quality, rule: Rule) -> Iterator[str]
         yield (
             f"The foreground of the adapted model is {now / before:.1f} times that of the source model "
             f"(more than {rule.growth:g} times is not trusted)."
+        )
+
+
+def _hallucinates(chance: float | None, rule: Rule) -> Iterator[str]:
+    """That it finds as much in noise."""
+    if chance is not None and chance > rule.chance:
+        yield (
+            "The adapted model finds in the target what it finds in noise of the same power: the amounts "
+            f"differ no more than chance would have it ({chance:.2g}; at most {rule.chance:g} is trusted)."
         )
 
 
@@ -286,7 +312,8 @@ class _Concordance:
         pairs = torch.ones_like(chance[0], dtype=torch.bool).triu(1)
         over = 2 * float((self.products - chance)[:, pairs].sum())
         under = float((squares[:, :, None] + squares[:, None, :] - 2 * chance)[:, pairs].sum())
-        return min(1.0, max(0.0, over / under)) if under > FLAT * self.count else 0.0
+        least = FLAT * self.count * int(pairs.sum())
+        return min(1.0, max(0.0, over / under)) if under > least else 0.0
 
 
 class _Counts:

@@ -43,6 +43,9 @@ class StageConfig(Config):
     the source."""
     judged: int = Field(64, ge=4)
     """Target patches on which the source model and the adapted one are compared, without labels."""
+    beside_noise: int = Field(256, ge=0)
+    """Target patches whose foreground is compared with that of noise; an adapted model that finds the same
+    in both is not kept. Fewer than 16 leave the comparison out."""
     margin: float = Field(0.0, ge=0)
     """By how much the adapted model must look better to be kept."""
 

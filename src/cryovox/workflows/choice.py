@@ -45,7 +45,21 @@ class Judge:
         """Compare both models on the target, without labels."""
         from cryovox.training.quality import choose
 
-        return choose(self.quality(before), self.quality(after), margin=self.config.stages.margin)
+        margin, chance = self.config.stages.margin, self.chance(after)
+        return choose(self.quality(before), self.quality(after), margin=margin, chance=chance)
+
+    def chance(self, model: Path) -> float | None:
+        """Probability that what a model finds in the target is what it finds in noise."""
+        import torch
+
+        from cryovox.models.checkpoint import load_model
+        from cryovox.training.emptiness import chance
+
+        network, card = load_model(model)
+        count = min(self.config.stages.beside_noise, self.target.room(card.patch))
+        images = self.target.sample(judging(card, max(1, count)))
+        device = choose_device(self.device)
+        return chance(network, torch.from_numpy(images), activation=card.activation, device=device)
 
     def quality(self, model: Path) -> Quality:
         """What can be known of a model on the target."""

@@ -62,6 +62,12 @@ class TargetData:
 
         return Unlabelled(self._drawn(self.regions, draw))
 
+    def room(self, side: int) -> int:
+        """How many patches there are that show nothing twice."""
+        if self.cubes:
+            return len(self.cubes[0])
+        return sum(int(np.prod([(b - a) / side for a, b in r.bounds])) for r in self.regions)
+
     def sample(self, draw: Draw) -> NDArray[np.float32]:
         """Patches (n, 1, z, y, x) to judge a network on, always the same ones."""
         found = self._drawn(self.regions, draw)

@@ -1,0 +1,79 @@
+"""A network that finds in images what it finds in noise is found out; one that finds particles is not."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cryovox.filters.likeness import power
+from cryovox.training.emptiness import LEAST, chance, noise_like
+
+SIDE = 16
+
+
+class Bright(nn.Module):
+    """Calls foreground what is bright after a blur: blobs, and as many blobs of noise as there are."""
+
+    def __init__(self, at=1.5):
+        super().__init__()
+        self.at, self.scale = at, nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        found = 20 * self.scale * (F.avg_pool3d(x, 3, 1, 1) - self.at)
+        return torch.cat([torch.zeros_like(found), found], 1)
+
+
+def noise(n, seed=0, colour=1):
+    wide = SIDE + colour - 1  # so that no border is left
+    x = torch.randn(n, 1, wide, wide, wide, generator=torch.Generator().manual_seed(seed))
+    x = F.avg_pool3d(x, colour, 1)
+    return x / x.std()
+
+
+def asked(images, network=None):
+    return chance((network or Bright(0.5)).eval(), images, activation="softmax", device="cpu")
+
+
+@pytest.mark.parametrize("colour", [1, 3])
+def test_noise_is_what_noise_is_whatever_its_colour(colour):
+    found = [asked(noise(48, seed, colour)) for seed in range(12)]
+    assert sum(p <= 0.01 for p in found) <= 1  # a hundredth is wanted
+    assert sum(p <= 0.3 for p in found) <= 8
+
+
+def test_particles_are_told_from_noise_of_their_power():
+    images = noise(48)
+    images[:, :, 5:10, 6:11, 4:9] += 2
+    images = images / images.std()
+    assert asked(images) < 1e-4
+
+
+def test_a_network_that_finds_nothing_finds_it_in_noise_too():
+    images = noise(48)
+    images[:, :, 5:10, 6:11, 4:9] += 2
+    assert asked(images, Bright(at=1e3)) == 1
+
+
+def test_few_images_are_not_asked():
+    assert asked(noise(LEAST - 1)) is None
+    assert asked(noise(LEAST)) is not None
+
+
+def test_the_noise_has_the_power_the_mean_and_the_spread_of_the_images():
+    images = 5 + torch.linspace(1, 3, 64)[:, None, None, None, None] * noise(64, colour=3)
+    made = noise_like(images)
+    assert torch.equal(made, noise_like(images))
+    axes = (1, 2, 3, 4)
+    torch.testing.assert_close(made.mean(axes), images.mean(axes))
+    torch.testing.assert_close(made.std(axes), images.std(axes))
+    found, wanted = (power(x / x.std(axes, keepdim=True)) for x in (made, images))
+    strong = wanted > wanted.mean()  # where there is little, what leaks through the window is seen twice
+    assert (found / wanted)[strong].median().item() == pytest.approx(1, abs=0.15)
+
+
+def test_the_numbers_drawn_elsewhere_are_left_alone():
+    torch.manual_seed(7)
+    wanted = torch.rand(3)
+    torch.manual_seed(7)
+    noise_like(noise(4))
+    assert torch.equal(torch.rand(3), wanted)
