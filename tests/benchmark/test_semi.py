@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 
-from cryovox.benchmark import semi
+from cryovox.benchmark import semi, semi_real
+from cryovox.benchmark.adaptation_real import Real
 from cryovox.benchmark.semi import labelled, pickers, some, variants
 from cryovox.benchmark.suite import Job
 from cryovox.benchmark.training import equal, settings
 from cryovox.core.particles import Particles
-from cryovox.core.volume import ScoreMap
+from cryovox.core.volume import ScoreMap, Volume
 from cryovox.formats import dataset as dataset_files
+from cryovox.formats import write_volume
 from cryovox.simulate.phantom import PhantomConfig
 from cryovox.workflows.phantoms import write_phantoms
 from cryovox.workflows.train import settings_of
@@ -58,6 +60,32 @@ def test_what_is_left_out_is_unknown_and_the_same_each_time(found, tmp_path):
         np.testing.assert_array_equal(a.positions, b.positions)
 
 
+def test_errors_that_nobody_knows_of(found, tmp_path):
+    whole, wrong = picks(labelled(found, "all", tmp_path)), "all, 30 % missing, 20 % shifted"
+    radii = {s.name: s.radius for s in found.species}
+    few = labelled(found, wrong, tmp_path / "wrong")
+    assert all(e.exhaustive is True for e in few.entries)  # that is the error
+    for true, kept in zip(whole, picks(few), strict=True):
+        assert len(kept) == len(true) - round(0.3 * len(true))
+        away = np.linalg.norm(kept.positions[:, None] - true.positions, axis=2)
+        nearest = away.argmin(1)
+        same = away[np.arange(len(kept)), nearest] < 1e-2
+        assert (~same).sum() == round(0.2 * len(kept))
+        for i in np.flatnonzero(~same):
+            own = [k for k in range(len(true)) if true.species[k] == kept.species[i]]
+            half = radii[str(kept.species[i])] / 2
+            assert min(away[i, own]) <= half + 1e-2  # less at a border
+
+
+def test_one_kind_of_error_alone(found, tmp_path):
+    (true, *_), (missing, *_), (shifted, *_) = (
+        picks(labelled(found, labels, tmp_path / labels))
+        for labels in ("all", "all, 30 % missing", "all, 20 % shifted")
+    )
+    assert {tuple(row) for row in missing.positions.round(1)} < {tuple(r) for r in true.positions.round(1)}
+    assert len(shifted) == len(true)
+
+
 @pytest.mark.parametrize("row", [*pickers("s"), *variants("s")], ids=lambda row: row.name)
 def test_rows_are_trainings_that_exist(row):
     job = Job(row, semi.SEMI.plan("cpu").budgets[0], 0)
@@ -97,3 +125,25 @@ def test_candidates_reach_further_down_than_picks(tmp_path):
     from cryovox.core.dataset import Entry
 
     assert len(semi.candidates(Entry(name="t", tomogram=tmp_path / "t.mrc"), tmp_path)) == 2
+
+
+def test_few_picks_of_a_real_tomogram(tmp_path, monkeypatch):
+    """Picks come from below the cut alone, more of them hold the fewer, and the rest is unknown."""
+    rng = np.random.default_rng(0)
+    write_volume(tmp_path / "t.mrc", Volume(rng.random((8, 32, 16), dtype=np.float32), 30.0))
+    places = 30.0 * rng.uniform(0, (7, 31, 15), (60, 3))
+    real = Real(tmp_path / "t.mrc", Particles.of(places, semi_real.RIBOSOME))
+    monkeypatch.setattr(semi_real, "found_or_made", lambda *_: (real, "made"))
+    facts = semi_real.REAL.prepare(tmp_path / "data", "cpu", None)
+    below = real.part(above=False)
+    assert facts["labels"] == {"10 picks": 10, "30 picks": min(30, len(below)), "64 picks": len(below)}
+    assert facts["tested"] == 60 - len(below)
+    known = []
+    for labels in semi.amounts(tmp_path / "data"):
+        (entry,) = dataset_files.read(tmp_path / "data" / labels).entries
+        assert entry.exhaustive is False
+        assert entry.box.bounds((8, 32, 16))[1] == (0, real.cut)
+        known.append({tuple(p) for p in some(entry).positions.round(1)})
+    assert known[0] < known[1] <= known[2] == {tuple(p) for p in below.positions.round(1)}
+    references = semi_real.REAL.references(tmp_path / "data")
+    assert all(set(rows) == set(facts["labels"]) for rows in references.values())

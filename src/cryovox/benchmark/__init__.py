@@ -19,6 +19,8 @@ SUITES = Registry(
         "tomograms-pretrained": "cryovox.benchmark.tomograms:PRETRAINED",
         "semi": "cryovox.benchmark.semi:SEMI",
         "semi-ablations": "cryovox.benchmark.semi:ABLATIONS",
+        "semi-errors": "cryovox.benchmark.semi:NOISE",
+        "semi-real": "cryovox.benchmark.semi_real:REAL",
         "uda": "cryovox.benchmark.adaptation_cubes:UDA",
         "uda-ablations": "cryovox.benchmark.adaptation_cubes:ABLATIONS",
         "uda-real": "cryovox.benchmark.adaptation_real:REAL",

@@ -130,21 +130,22 @@ class RealSuite(AdaptationSuite):
 
     def references(self, folder: Path) -> dict[str, Scores]:
         """The blob picker without a choice, and with the best settings on the labelled part."""
-        real = noted(folder)
-        volume, sign = real.volume, -1 if real.dark else 1
-        data = np.asarray(volume.data)
+        return {name: {"chosen": row} for name, row in blob_pickers(noted(folder)).items()}
 
-        def recall(above: bool, sigma: float, ratio: float, distance: float) -> dict[str, float]:
-            found = dog(data, volume.voxel_size, sigma, ratio=ratio, sign=sign, distance=distance)
-            return recalls(real.part(above, found), real.part(above))
 
-        grid = list(product((1.0, 2.0, 3.0), (1.3, 1.6, 2.0), (100.0, 150.0, 200.0)))
-        best = max(grid, key=lambda chosen: recall(False, *chosen)["recall"])
-        usual = (RADIUS / volume.voxel_size / 2, 1.6, 150.0)
-        return {
-            WITHOUT_LABELS: {"chosen": recall(True, *usual)},
-            WITH_LABELS: {"chosen": recall(True, *best)},
-        }
+def blob_pickers(real: Real) -> dict[str, dict[str, float]]:
+    """Recalls above the cut of the difference of Gaussians, as it comes and with settings chosen below it."""
+    volume, sign = real.volume, -1 if real.dark else 1
+    data = np.asarray(volume.data)
+
+    def recall(above: bool, sigma: float, ratio: float, distance: float) -> dict[str, float]:
+        found = dog(data, volume.voxel_size, sigma, ratio=ratio, sign=sign, distance=distance)
+        return recalls(real.part(above, found), real.part(above))
+
+    grid = list(product((1.0, 2.0, 3.0), (1.3, 1.6, 2.0), (100.0, 150.0, 200.0)))
+    best = max(grid, key=lambda chosen: recall(False, *chosen)["recall"])
+    usual = (RADIUS / volume.voxel_size / 2, 1.6, 150.0)
+    return {WITHOUT_LABELS: recall(True, *usual), WITH_LABELS: recall(True, *best)}
 
 
 def found_or_made(folder: Path, tier: Tier, data: Path | None) -> tuple[Real, str]:

@@ -7,6 +7,7 @@ of labels; the amounts are the conditions of the table. What is not picked is un
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,11 +34,14 @@ SCALES: dict[Tier, Scale] = {
     "cpu": Scale((96, 192, 192), each=16, learned=4),
     "gpu": Scale((184, 630, 630), each=50, learned=7),
 }
-LABELS: dict[Tier, tuple[str, ...]] = {
-    "smoke": ("30 picks",),
-    "cpu": ("1 %", "30 picks", "all"),
-    "gpu": ("1 %", "5 %", "10 %", "30 picks", "one tomogram", "all"),
-}
+Labels = dict[Tier, tuple[str, ...]]
+EVERY = ("1 %", "5 %", "10 %", "30 picks", "one tomogram", "all")
+BUDGETS: Labels = {"smoke": ("30 picks",), "cpu": EVERY, "gpu": EVERY}
+FEW: Labels = {"smoke": ("30 picks",), "cpu": ("1 %", "30 picks"), "gpu": ("1 %", "30 picks")}
+WRONG = ("all", "all, 30 % missing", "all, 20 % shifted", "all, 30 % missing, 20 % shifted")
+ERRORS: Labels = {"smoke": WRONG[-1:], "cpu": WRONG, "gpu": WRONG}
+SHIFT = 0.5
+"""How far a shifted pick lies from its particle, in radii."""
 Rows = Callable[[str], tuple["Picker", ...]]
 LOWEST = 0.05
 """Score down to which candidates are looked at."""
@@ -103,12 +107,20 @@ def variants(size: str) -> tuple[Picker, ...]:
 
 
 class SemiSuite(Suite):
-    """F1 of picks within half a radius, by amount of labels."""
+    """F1 of picks within half a radius, by amount of labels.
 
-    headlines = ("f1", "best_f1", "f_beta4")
+    Parameters
+    ----------
+    rows
+        Gives the contestants of a size.
+    labels
+        What is known, see `labelled`.
+    """
 
-    def __init__(self, name: str, title: str, reference: str, rows: Rows) -> None:
-        self.name, self.title, self.reference, self.rows = name, title, reference, rows
+    headlines: tuple[str, ...] = ("f1", "best_f1", "f_beta4")
+
+    def __init__(self, name: str, title: str, reference: str, rows: Rows, labels: Labels) -> None:
+        self.name, self.title, self.reference, self.rows, self.labels = name, title, reference, rows, labels
         self.source = "our own protocol, after SemiETPicker (ISBI 2026) on a stand-in of the CZII phantom"
 
     def plan(self, tier: Tier) -> Plan:
@@ -133,7 +145,7 @@ class SemiSuite(Suite):
                 raise RequestError(data, "has no particle lists to learn from", "add `particles:` to entries")
         dataset_files.write(folder / "test", found)
         known = {}
-        for labels in LABELS[tier]:
+        for labels in self.labels[tier]:
             few = labelled(found, labels, folder / labels)
             known[labels] = sum(len(some(e)) for e in few.entries if e.particles is not None)
             dataset_files.write(folder / labels, few)
@@ -142,10 +154,12 @@ class SemiSuite(Suite):
         return facts | {"labels": known}
 
     def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
-        tests = dataset_files.read(folder / "test")
-        amounts = sorted(p.name for p in folder.iterdir() if (folder / f"{p.name}, alone").is_dir())
-        models = {name: self.trained(job, folder, name, out / name, device) for name in amounts}
-        return {name: score(tests, model, out / name, device) for name, model in models.items()}
+        models = {name: self.trained(job, folder, name, out / name, device) for name in amounts(folder)}
+        return {name: self.score(folder, model, out / name, device) for name, model in models.items()}
+
+    def score(self, folder: Path, model: Path, out: Path, device: Device) -> dict[str, float]:
+        """Compare what a model finds in the tests with the truth."""
+        return score(dataset_files.read(folder / "test"), model, out, device)
 
     def trained(self, job: Job, folder: Path, labels: str, out: Path, device: Device) -> Path:
         """Model file of a contestant that was told so much."""
@@ -164,13 +178,19 @@ class SemiSuite(Suite):
         return {"floor: blobs of no species, told how many": {"any species": blobs(tests, particles(tests))}}
 
 
+def amounts(folder: Path) -> list[str]:
+    """What `prepare` made known, by name."""
+    return sorted(p.name for p in folder.iterdir() if (folder / f"{p.name}, alone").is_dir())
+
+
 def labelled(found: Dataset, labels: str, folder: Path) -> Dataset:
     """The training entries with so many of their picks; those without any are unlabelled.
 
     Parameters
     ----------
     labels
-        "1 %" of each species (one at least), "30 picks" as evenly as can be, "one tomogram", or "all".
+        "1 %" of each species (one at least), "30 picks" as evenly as can be, "one tomogram", "all", or "all"
+        with errors that nobody knows of, as in "all, 30 % missing, 20 % shifted".
     folder
         Where the picks that are left are written.
     """
@@ -179,6 +199,8 @@ def labelled(found: Dataset, labels: str, folder: Path) -> Dataset:
         kept = entries
     elif labels == "one tomogram":
         kept = [entries[0], *map(bare, entries[1:])]
+    elif labels.startswith("all, "):
+        kept = erred(entries, {s.name: s.radius for s in found.species}, labels, folder)
     else:
         kept = thinned(entries, [s.name for s in found.species], labels, folder)
     return found.model_copy(update={"entries": tuple(e.model_copy(update={"labels": None}) for e in kept)})
@@ -206,6 +228,27 @@ def thinned(entries: list[Entry], species: list[str], labels: str, folder: Path)
         path = folder / "picks" / f"{entry.name}.csv"
         write_particles(path, picks.take(mine))
         kept.append(entry.model_copy(update={"particles": path, "exhaustive": False}))
+    return kept
+
+
+def erred(entries: list[Entry], radii: dict[str, float], labels: str, folder: Path) -> list[Entry]:
+    """Entries some of whose picks are missing, and of those that are left some shifted by half a radius."""
+    share = {kind: int(number) / 100 for number, kind in re.findall(r"(\d+) % (\w+)", labels)}
+    rng, kept = np.random.default_rng(0), []
+    for entry in entries:
+        picks = some(entry)
+        order = rng.permutation(len(picks))[round(share.get("missing", 0.0) * len(picks)) :]
+        picks = picks.take(np.sort(order))
+        moved = rng.permutation(len(picks))[: round(share.get("shifted", 0.0) * len(picks))]
+        ways = rng.standard_normal((len(moved), 3))
+        ways *= SHIFT / np.linalg.norm(ways, axis=1, keepdims=True)
+        positions = picks.positions.copy()
+        positions[moved] += ways * np.array([[radii[str(n)]] for n in picks.species[moved]]).reshape(-1, 1)
+        volume = read_volume(entry.tomogram)
+        inside = positions.clip(0, volume.voxel_size * (np.array(volume.shape) - 1))
+        path = folder / "picks" / f"{entry.name}.csv"
+        write_particles(path, replace(picks, positions=inside))
+        kept.append(entry.model_copy(update={"particles": path}))
     return kept
 
 
@@ -256,5 +299,6 @@ def candidates(entry: Entry, found: Path) -> Particles:
     return of(pick(scores, low), entry.name)
 
 
-SEMI = SemiSuite("semi", "Picking from few labels and unlabelled tomograms", "supervised", pickers)
-ABLATIONS = SemiSuite("semi-ablations", "Ablations of SemiETPicker", "semi-etpicker", variants)
+SEMI = SemiSuite("semi", "Picking from few labels and unlabelled tomograms", "supervised", pickers, BUDGETS)
+ABLATIONS = SemiSuite("semi-ablations", "Ablations of SemiETPicker", "semi-etpicker", variants, FEW)
+NOISE = SemiSuite("semi-errors", "Picking from labels with errors", "supervised", pickers, ERRORS)
