@@ -16,6 +16,8 @@ from cryovox.training.quality import Activation, foreground
 
 LEAST = 16
 """Fewer images than this cannot tell."""
+NOISE = 256
+"""Least number of cubes of noise: where there are few images, more noise tells more."""
 
 
 def chance(
@@ -29,7 +31,7 @@ def chance(
     """Probability that amounts so different are found where there is nothing but noise.
 
     A two-sample test of Kolmogorov and Smirnov on the mean foreground probability of the images and of as
-    many cubes of Gaussian noise.
+    many cubes of Gaussian noise, 256 at least.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def chance(
             foreground(network, part, activation=activation, device=device).mean((1, 2, 3))
             for part in some.split(batch)
         ])
-        for some in (images, noise_like(images))
+        for some in (images, noise_like(images.repeat(-(-NOISE // len(images)), 1, 1, 1, 1)))
     ]  # fmt: skip
     return float(ks_2samp(*(a.nan_to_num(0.0).numpy() for a in amounts)).pvalue)
 
