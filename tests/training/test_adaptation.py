@@ -206,6 +206,17 @@ def test_batch_norms_of_a_teacher_that_follow_the_student_are_of_both_domains():
     assert not torch.allclose(kept, seen, atol=0.1)
 
 
+@pytest.mark.parametrize("name", ["vox-uda", "mean-teacher"])
+def test_a_teacher_without_a_memory_is_the_student(name):
+    method = strategy(name, teacher_decay=0.0)
+    given = batches()
+    method.train()
+    method.losses({n: given[n] for n in method.needs}, 0.5)
+    method.after_step(1)
+    pairs = zip(method.student.parameters(), method.teacher.parameters(), strict=True)
+    assert all(torch.allclose(a, b) for a, b in pairs)
+
+
 def test_networks_without_batch_norms_have_nothing_to_count():
     plain = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.InstanceNorm3d(2)).train()
     count(plain, torch.zeros(1, 1, 4, 4, 4))

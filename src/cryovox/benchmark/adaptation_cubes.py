@@ -169,11 +169,15 @@ HARD: dict[str, Make] = {"target is source": alike, "nothing in it": empty}
 def risky(size: str) -> tuple[Adapter, ...]:
     """Vox-UDA and one of each family, where there is nothing to be gained."""
     names = (VOX_UDA, "dann", "advent", "coral", "mean-teacher", "fixmatch")
-    return tuple(
+    asked = tuple(
         Adapter(f"{name}, {target}", NETWORK, size, strategy=name, target=target)
         for target in HARD
         for name in names
     )
+    *_, nothing = HARD
+    blind = {"stages.beside_noise": 0}
+    told = f"{VOX_UDA}, {nothing}, noise not asked"
+    return (*asked, Adapter(told, NETWORK, size, strategy=VOX_UDA, target=nothing, adapting=blind))
 
 
 class CubeSuite(AdaptationSuite):

@@ -117,11 +117,11 @@ class SemiSuite(Suite):
         What is known, see `labelled`.
     """
 
+    source = "our own protocol, after SemiETPicker (ISBI 2026) on a stand-in of the CZII phantom"
     headlines: tuple[str, ...] = ("f1", "best_f1", "f_beta4")
 
     def __init__(self, name: str, title: str, reference: str, rows: Rows, labels: Labels) -> None:
         self.name, self.title, self.reference, self.rows, self.labels = name, title, reference, rows, labels
-        self.source = "our own protocol, after SemiETPicker (ISBI 2026) on a stand-in of the CZII phantom"
 
     def plan(self, tier: Tier) -> Plan:
         if tier == "smoke":

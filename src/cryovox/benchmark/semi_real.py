@@ -38,6 +38,7 @@ class RealSemiSuite(SemiSuite):
     """Recall at 1, 2 and 4 candidates for each true particle, by number of picks."""
 
     headlines = ("recall_1x", "recall_2x", "recall_4x")
+    source = "our own protocol"
 
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
         real, told = found_or_made(folder, tier, data)

@@ -98,7 +98,8 @@ def norm_relu(width: int) -> tuple[nn.Module, nn.Module]:
 class Enlarge(nn.ConvTranspose3d):
     """Transposed convolution whose kernel is its stride, so that every voxel becomes a cube of its own.
 
-    A product of matrices says the same as the general form, which takes several times as long on a CPU.
+    A product of matrices says the same as the general form, which takes up to several times as long on a
+    CPU (`benchmarks/own_forms.py`).
     """
 
     def __init__(self, width: int, factor: int) -> None:

@@ -27,7 +27,7 @@ def chance(
     activation: Activation,
     device: str | torch.device,
     batch: int = 8,
-) -> float | None:
+) -> float:
     """Probability that amounts so different are found where there is nothing but noise.
 
     A two-sample test of Kolmogorov and Smirnov on the mean foreground probability of the images and of as
@@ -38,15 +38,10 @@ def chance(
     network
         Answers logits (b, k, z, y, x), in eval mode.
     images : (n, 1, z, y, x)
-        As the network sees them.
-
-    Returns
-    -------
-    float or None
-        None for fewer than 16 images.
+        As the network sees them; ValueError for fewer than 16.
     """
     if len(images) < LEAST:
-        return None
+        raise ValueError(f"{len(images)} images cannot tell; give {LEAST} at least")
     amounts = [
         torch.cat([
             foreground(network, part, activation=activation, device=device).mean((1, 2, 3))

@@ -53,11 +53,13 @@ class Judge:
         import torch
 
         from cryovox.models.checkpoint import load_model
-        from cryovox.training.emptiness import chance
+        from cryovox.training.emptiness import LEAST, chance
 
         network, card = load_model(model)
         count = min(self.config.stages.beside_noise, self.target.room(card.patch))
-        images = self.target.sample(judging(card, max(1, count)))
+        if count < LEAST:
+            return None
+        images = self.target.sample(judging(card, count))
         device = choose_device(self.device)
         return chance(network, torch.from_numpy(images), activation=card.activation, device=device)
 

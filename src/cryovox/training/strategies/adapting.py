@@ -18,6 +18,8 @@ from cryovox.training.strategies.supervised import Supervised, SupervisedConfig
 from cryovox.training.strategy import Strategy
 
 Batches = dict[str, Batch]
+LEAST_DECAY = 1e-6
+"""Of an average that there has to be: practically the student itself."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Adapting(Strategy):
     elsewhere = True
     aligns = False
     """Whether the features of the source are looked at."""
+    _counted: Tensor | None = None
     Config: type[Config]
 
     def __init__(
@@ -76,7 +79,17 @@ class Adapting(Strategy):
         """The network that learns."""
         return self.supervised.student
 
+    @property
+    def counts_target(self) -> bool:
+        """Whether batch norms of the average, which is kept, count the target alone.
+
+        Those of the student see both domains in turn, and what they count is of neither.
+        """
+        return False
+
     def losses(self, batch: Batches, progress: float) -> dict[str, Tensor]:
+        if self.counts_target:
+            self._counted = batch["target"].image
         source = self.seen(batch)
         answer, features = self.answered(source.image)
         terms = self.supervised.judged(answer, source)
@@ -97,42 +110,33 @@ class Adapting(Strategy):
         """Named losses beside those of the source."""
 
     def after_step(self, step: int) -> None:
-        self.supervised.after_step(step)
+        if self._counted is None:
+            self.supervised.after_step(step)
+            return
+        with unmoved(self.network()):
+            self.supervised.after_step(step)
+        count(self.network(), self._counted)
 
     def network(self) -> nn.Module:
         return self.supervised.network()
 
 
 class SelfTaught(Adapting):
-    """An adaptation with a teacher: the moving average of the student.
+    """An adaptation with a teacher: the moving average of the student."""
 
-    Batch norms of the student see both domains in turn, and what they count is of neither. Under
-    `target_statistics` those of the teacher count the target alone.
-    """
-
-    _target: Tensor | None = None
+    @property
+    def counts_target(self) -> bool:
+        return bool(self.config.target_statistics)
 
     def settled(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
         needs_masks(network, name)
-        return supervised.model_copy(update={"ema": self.config.teacher_decay})
+        return supervised.model_copy(update={"ema": max(self.config.teacher_decay, LEAST_DECAY)})
 
     @property
     def teacher(self) -> nn.Module:
         """The average."""
         assert self.supervised.average is not None
         return self.supervised.average
-
-    def losses(self, batch: Batches, progress: float) -> dict[str, Tensor]:
-        self._target = batch["target"].image
-        return super().losses(batch, progress)
-
-    def after_step(self, step: int) -> None:
-        if not self.config.target_statistics or self._target is None:
-            super().after_step(step)
-            return
-        with unmoved(self.teacher):
-            super().after_step(step)
-        count(self.teacher, self._target)
 
 
 def needs_masks(network: nn.Module, name: str) -> None:

@@ -11,8 +11,8 @@ from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
 from cryovox.filters.match import match_histogram, match_spectrum, swap_amplitudes
-from cryovox.training.statistics import count, counters, unmoved
-from cryovox.training.strategies.adapting import Adapting, Batches, Seen
+from cryovox.training.statistics import counters
+from cryovox.training.strategies.adapting import LEAST_DECAY, Adapting, Batches, Seen
 from cryovox.training.strategies.supervised import SupervisedConfig
 
 
@@ -77,17 +77,11 @@ class AdaptiveBatchNorm(Adapting):
             told = f"{name} has no batch norm whose statistics could be counted anew"
             raise RequestError("--model", told, "choose another network or another strategy")
         # without an average the student would have to keep both statistics
-        return supervised if supervised.ema else supervised.model_copy(update={"ema": 1e-6})
+        return supervised.model_copy(update={"ema": max(supervised.ema, LEAST_DECAY)})
 
-    def furnish(self, network: nn.Module) -> None:
-        self._target: Tensor | None = None
+    @property
+    def counts_target(self) -> bool:
+        return True
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
-        self._target = batch["target"].image
         return {}
-
-    def after_step(self, step: int) -> None:
-        assert self._target is not None
-        with unmoved(self.network()):
-            super().after_step(step)
-        count(self.network(), self._target)
