@@ -224,3 +224,38 @@ def test_hold_out_of_a_region_without_particles_goes_by_length():
     (kept,), (held,) = hold_out([source([], shape=(80, 20, 50))], 0.2)
     assert kept.bounds == ((0, 80), (0, 20), (0, 35))
     assert held.bounds == ((0, 80), (0, 20), (40, 50))
+
+
+SPARSE = {"exhaustive": np.array([True, False]), "shape": (30, 400, 40)}
+
+
+def line(n, **more):
+    return source([[9.0, 10 + 8 * i, 20.0] for i in range(n)], **(SPARSE | more))
+
+
+def test_a_few_picks_are_all_learned_from():
+    given = [line(14), line(30), line(0)]
+    kept, held = hold_out(given, 0.2)
+    assert kept == given
+    assert held == []
+
+
+def test_of_many_sparse_picks_a_share_is_held_out_and_what_has_none_is_learned_from():
+    given = [line(40), line(30), line(0), line(1)]
+    kept, held = hold_out(given, 0.2)
+    assert [int(s.inside().sum()) for s in held] == [8, 6]
+    assert kept[2:] == given[2:]
+    assert all(s.bounds[1][1] < 400 for s in kept[:2])
+
+
+def test_picks_that_are_spread_thin_are_held_out_by_the_region():
+    given = [line(2) for _ in range(60)]
+    kept, held = hold_out(given, 0.2)
+    assert held == given[:12]
+    assert kept == given[12:]
+
+
+def test_of_few_particles_in_regions_that_were_searched_one_at_least_is_held_out():
+    (kept,), (held,) = hold_out([line(3, exhaustive=np.ones(2, bool))], 0.2)
+    assert kept.inside().sum() == 1  # another lies in the margin
+    assert held.inside().sum() == 1

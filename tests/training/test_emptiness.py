@@ -34,11 +34,12 @@ def asked(images, network=None):
     return chance((network or Bright(0.5)).eval(), images, activation="softmax", device="cpu")
 
 
-@pytest.mark.parametrize("colour", [1, 3])
-def test_noise_is_what_noise_is_whatever_its_colour(colour):
-    found = [asked(noise(48, seed, colour)) for seed in range(12)]
-    assert sum(p <= 0.01 for p in found) <= 2  # a hundredth is wanted; leaks of the window cost a little
-    assert sorted(found)[6] > 0.1
+@pytest.mark.parametrize("count", [48, 256])
+@pytest.mark.parametrize("colour", [1, 3, 5])
+def test_noise_is_what_noise_is_whatever_its_colour(colour, count):
+    found = [asked(noise(count, seed, colour)) for seed in range(8)]
+    assert sum(p <= 0.01 for p in found) <= 1  # a hundredth is wanted
+    assert sorted(found)[4] > 0.1
 
 
 def test_particles_are_told_from_noise_of_their_power():
@@ -51,7 +52,7 @@ def test_particles_are_told_from_noise_of_their_power():
 def test_a_network_that_finds_nothing_finds_it_in_noise_too():
     images = noise(48)
     images[:, :, 5:10, 6:11, 4:9] += 2
-    assert asked(images, Bright(at=1e3)) == 1
+    assert asked(images, Bright(at=1e3)) > 0.1  # all amounts are zero
 
 
 def test_few_images_are_refused():

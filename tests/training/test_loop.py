@@ -316,6 +316,18 @@ def test_which_weights_are_kept(tmp_path, which, steps):
     assert kept == [(step, 7.0) for step in steps]
 
 
+def test_where_nothing_is_held_out_the_last_weights_are_kept_and_patience_does_not_end(tmp_path):
+    kept = []
+    now = run(
+        tmp_path,
+        LoopConfig(steps=5, validate_every=1, patience=2),
+        validate=lambda network: {},
+        keep=lambda network, metrics, now: kept.append((now.step, metrics)),
+    )
+    assert kept == [(step, {}) for step in range(1, 6)]
+    assert (now.step, now.best_step) == (5, -1)
+
+
 def test_validation_sees_the_average_in_eval_mode_and_changes_nothing(tmp_path):
     seen, strategy = [], strategy_of()
 

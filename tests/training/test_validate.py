@@ -194,3 +194,7 @@ def test_a_long_region_needs_no_cube_of_its_length():
     long[:] = ball_labels(positions, [1], [4.0], long.shape)
     found = validate(Shown(mask=True), [source(long, positions)], MASK, tiles(MASK))
     assert found["score"] == 1
+
+
+def test_nothing_held_out_is_no_score():
+    assert validate(nn.Identity(), [], HEAT, tiles(HEAT)) == {}

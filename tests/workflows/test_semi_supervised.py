@@ -1,6 +1,7 @@
 """From picks and unlabelled tomograms to a run folder."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from cryovox.core.errors import RequestError
 from cryovox.data.augment import AugmentConfig
 from cryovox.data.patches import PatchConfig, TargetSpec
 from cryovox.formats import read_particles, read_volume, write_particles
+from cryovox.models.card import read_card
 from cryovox.simulate.phantom import PhantomConfig
 from cryovox.training.loop import LoopConfig
 from cryovox.training.strategies import STRATEGIES
@@ -57,6 +59,24 @@ def test_three_picks_of_each_species_suffice_to_train(data, tmp_path, strategy):
     names = (tmp_path / "run" / "metrics.csv").read_text()
     assert "loss/unlabelled" in names
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["steps"] == LOOP.steps
+
+
+@pytest.mark.parametrize("strategy", ["supervised", "semi-etpicker"])
+def test_a_few_picks_and_nothing_to_judge_by_train_too(data, tmp_path, strategy, capsys):
+    """Nothing is held out of so few; all of them are learned from."""
+    few = tmp_path / "few"
+    shutil.copytree(data, few)
+    told = yaml.safe_load((few / "dataset.yaml").read_text())
+    told["entries"] = told["entries"][:1]
+    (few / "dataset.yaml").write_text(yaml.safe_dump(told))
+    config = settings(strategy).model_copy(update={"validation": HeldOutConfig()})
+    assert by_strategy(strategy)(data=few / "dataset.yaml", out=tmp_path / "run", config=config) == 0
+    card = read_card(tmp_path / "run" / "model.safetensors")
+    assert (card.training["held_out"], card.thresholds) == ({}, {})
+    assert card.training["steps"] == LOOP.steps
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["best_score"] is None
+    assert "too few to judge by" in capsys.readouterr().out
 
 
 def test_without_a_teacher_an_entry_without_picks_is_a_mistake(data, tmp_path):

@@ -14,6 +14,7 @@ from cryovox.cli.parse import with_defaults
 from cryovox.cli.screen import Meter
 from cryovox.core.config import validated
 from cryovox.formats.subtomograms import is_set
+from cryovox.models.card import read_card
 from cryovox.training.recipes import recipe
 from cryovox.training.strategies import STRATEGIES
 from cryovox.workflows.adapt import AdaptConfig, adapt_settings, train_adapted
@@ -69,6 +70,8 @@ def supervised(
         data, out, config, device=device, devices=devices, overwrite=overwrite, told=_meter(quiet)
     )
     if not quiet:
+        if not read_card(model).training["held_out"]:
+            print("nothing was held out: the picks are too few to judge by; say --threshold where it finds too much")
         verb = "segment SET" if is_set(data) else "find TOMOGRAM"
         print(f"{model}\nnext: cryovox {verb} --model {model} --out FOUND", file=sys.stdout)
     return 0

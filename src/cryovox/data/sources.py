@@ -18,6 +18,8 @@ from cryovox.formats import dataset as dataset_files
 from cryovox.picking import PickConfig, pick_labels
 
 Bounds = tuple[Range, Range, Range]
+LEAST_HELD = 10
+"""Fewer picks than this are not held out of sparse ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,25 +156,49 @@ def hold_out(sources: list[Source], fraction: float) -> tuple[list[Source], list
     of the region (or of its length, if it holds fewer than two) beyond it. The margin is the radius
     of the largest species, so that no annotated particle of one side reaches the other.
 
+    Where annotation is not exhaustive and *fraction* of it is fewer than ten particles, nothing is held
+    out: they are too few to judge by, and too dear not to learn from. Where there are more, regions with so
+    few that none of them would be cut off are held out whole, as many as are needed.
+
     Returns
     -------
     training, validation
     """
+    counts = [int(s.inside().sum()) for s in sources]
+    if all(s.exhaustive.all() for s in sources):
+        shares = [max(1, round(fraction * n)) for n in counts]
+        missing = 0
+    else:
+        shares = [round(fraction * n) for n in counts]
+        missing = round(fraction * sum(counts)) - sum(shares)
+        if missing + sum(shares) < LEAST_HELD:
+            return sources, []
     kept: list[Source] = []
     held: list[Source] = []
-    for source in sources:
-        axis = 1 if np.ptp(source.bounds[1]) >= np.ptp(source.bounds[2]) else 2
-        low, high = source.bounds[axis]
-        places = np.sort(source.positions[source.inside(), axis])
-        cut = high - round(fraction * (high - low))
-        if len(places) > 1:
-            beyond = min(len(places) - 1, max(1, round(fraction * len(places))))
-            cut = int(np.floor(places[-beyond - 1 : len(places) - beyond + 1].mean()))
-        margin = int(np.ceil(max(s.radius for s in source.species) / source.voxel_size))
-        cut = min(max(cut, low + 1), high - 1)
-        kept.append(_rebound(source, axis, (low, max(low + 1, cut - margin))))
-        held.append(_rebound(source, axis, (cut, high)))
+    for source, count, share in zip(sources, counts, shares, strict=True):
+        if share:
+            near, far = _cut(source, fraction, min(share, count - 1))
+            kept.append(near)
+            held.append(far)
+        elif 0 < count <= missing:
+            held.append(source)
+            missing -= count
+        else:
+            kept.append(source)
     return kept, held
+
+
+def _cut(source: Source, fraction: float, beyond: int) -> tuple[Source, Source]:
+    """Two parts of a region, with so many particles in the second, or with *fraction* of its length."""
+    axis = 1 if np.ptp(source.bounds[1]) >= np.ptp(source.bounds[2]) else 2
+    low, high = source.bounds[axis]
+    places = np.sort(source.positions[source.inside(), axis])
+    cut = high - round(fraction * (high - low))
+    if beyond > 0:
+        cut = int(np.floor(places[-beyond - 1 : len(places) - beyond + 1].mean()))
+    margin = int(np.ceil(max(s.radius for s in source.species) / source.voxel_size))
+    cut = min(max(cut, low + 1), high - 1)
+    return _rebound(source, axis, (low, max(low + 1, cut - margin))), _rebound(source, axis, (cut, high))
 
 
 def _rebound(source: Source, axis: int, span: Range) -> Source:

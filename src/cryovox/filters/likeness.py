@@ -36,6 +36,42 @@ def power(x: Tensor) -> Tensor:
     return spectrum.abs().square().mean((0, 1)) / window.square().sum()
 
 
+def covariance_power(x: Tensor) -> Tensor:
+    """Power of the noise on a torus of twice the side whose cubes have the autocovariance of these.
+
+    No window smooths it, so that zeros of the spectrum stay. Every lag is divided by the pairs that it has
+    in a cube; from half the side on, where there are few, lags fade.
+
+    Parameters
+    ----------
+    x : (n, 1, z, y, x)
+
+    Returns
+    -------
+    (2 z, 2 y, x + 1)
+        White noise of unit variance has 1 nearly everywhere.
+    """
+    cubes = computed(x)
+    cubes = cubes - cubes.mean(AXES, keepdim=True)
+    sides = [2 * n for n in cubes.shape[2:]]
+    seen = torch.fft.rfftn(cubes, s=sides, dim=AXES).abs().square().mean((0, 1))
+    covariance = torch.fft.irfftn(seen, s=sides)
+    for axis, side in enumerate(cubes.shape[2:]):
+        lag = torch.fft.fftfreq(2 * side, 1 / (2 * side), device=cubes.device).abs()
+        weight = (2 - 2 * lag / side).clamp(0, 1) / (side - lag).clamp(min=1)
+        covariance = covariance * weight.view([-1 if axis == a else 1 for a in range(3)])
+    return torch.fft.rfftn(covariance).real.clamp(min=0)
+
+
+def noise_of(power: Tensor, count: int, shape: tuple[int, int, int]) -> Tensor:
+    """Cubes of Gaussian noise, cut from the torus of `covariance_power`; (count, 1, z, y, x)."""
+    sides = [2 * n for n in shape]
+    noise = torch.randn(count, 1, *sides, device=power.device, dtype=power.dtype)
+    spectrum = torch.fft.rfftn(noise, dim=AXES) * power.sqrt()
+    noise = torch.fft.irfftn(spectrum, s=sides, dim=AXES)
+    return noise[..., : shape[0], : shape[1], : shape[2]]
+
+
 def noise_to(x: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
     """Damp frequencies of cubes that have more power than wanted, and add Gaussian noise where there is less.
 

@@ -220,6 +220,10 @@ def _judge(
     else:
         metrics = {}
     metrics = fabric.broadcast(metrics, src=0)
+    if "score" not in metrics:  # nothing is held out
+        if fabric.global_rank == 0:
+            keep(strategy.network(), metrics, now)
+        return now
     judged = now.judged(metrics["score"])
     if (judged.best_step == now.step or config.keep == "last") and fabric.global_rank == 0:
         keep(strategy.network(), metrics, judged)

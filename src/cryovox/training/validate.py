@@ -43,8 +43,11 @@ def validate(
     dict
         ``score`` decides which weights are kept: mean F1 over species at the best thresholds for
         heatmaps, mean Dice for masks; mean recall at 1, 2 and 4 candidates per annotated particle
-        where annotation is not exhaustive. ``threshold/NAME`` is the threshold of each species.
+        where annotation is not exhaustive. ``threshold/NAME`` is the threshold of each species. Empty
+        where nothing is held out.
     """
+    if not regions:
+        return {}
     scored = [_score(network, region, tiles, spec) for region in regions]
     species = regions[0].species
     if spec.kind == "heatmap":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import warnings
@@ -131,6 +132,7 @@ class Job:
     def finish(self, progress: Progress) -> None:
         """Complete the manifest."""
         noted = json.loads((self.out / "manifest.json").read_text(encoding="utf-8"))
+        judged = math.isfinite(progress.best)
         told = {
             "command": f"train {self.strategy}",
             **self.facts,
@@ -139,8 +141,8 @@ class Job:
             "versions": versions(),
             "steps": progress.step,
             "seconds": round(progress.seconds, 1),
-            "best_step": progress.best_step,
-            "best_score": progress.best,
+            "best_step": progress.best_step if judged else None,
+            "best_score": progress.best if judged else None,
         }
         with replacing(self.out / "manifest.json") as beside:
             beside.write_text(json.dumps(told, indent=1), encoding="utf-8")
