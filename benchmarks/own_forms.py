@@ -108,7 +108,7 @@ def main() -> None:
     noise = [
         {"cubes": count, "box": colour, "told from noise": false_alarms(count, colour)}
         for count in (32, 256)
-        for colour in (1, 3)
+        for colour in (1, 3, 5)
     ]
     print(*noise, sep="\n")
     write_result("own_forms", {"side": SIDE, "batch": BATCH, "rows": rows, "sets": SETS, "noise": noise})

@@ -49,9 +49,12 @@ def chance(
     if len(images) < LEAST:
         raise ValueError(f"{len(images)} images cannot tell; give {LEAST} at least")
     amounts = [
-        torch.cat([
-            most(foreground(network, part, activation=activation, device=device)) for part in some.split(batch)
-        ])
+        torch.cat(
+            [
+                most(foreground(network, part, activation=activation, device=device))
+                for part in some.split(batch)
+            ]
+        )
         for some in (images, noise_like(images.repeat(-(-NOISE // len(images)), 1, 1, 1, 1)))
     ]
     rng = np.random.default_rng(0)
@@ -65,12 +68,17 @@ def most(foreground: Tensor) -> Tensor:
     Particles are compact, so that this tells more of them than the mean of the whole image.
     """
     sides = foreground.shape[1:]
-    boxes = F.avg_pool3d(foreground[:, None], [max(1, n // 4) for n in sides], [max(1, n // 8) for n in sides])
+    boxes = F.avg_pool3d(
+        foreground[:, None], [max(1, n // 4) for n in sides], [max(1, n // 8) for n in sides]
+    )
     return boxes.amax((1, 2, 3, 4))
 
 
 def noise_like(images: Tensor) -> Tensor:
-    """Gaussian noise with the mean autocovariance of images, and with mean and spread of each; always the same."""
+    """Gaussian noise with the mean autocovariance of images, and with mean and spread of each.
+
+    Always the same.
+    """
     images = images.float()
     count, _, z, y, x = images.shape
     spread = images.std(AXES, keepdim=True)
