@@ -71,9 +71,7 @@ def supervised(
     )
     if not quiet:
         if not read_card(model).training["held_out"]:
-            print(
-                "nothing was held out: the picks are too few to judge by; say --threshold where it finds too much"
-            )
+            print("nothing was held out, since the picks are too few to judge by: check what find finds")
         verb = "segment SET" if is_set(data) else "find TOMOGRAM"
         print(f"{model}\nnext: cryovox {verb} --model {model} --out FOUND", file=sys.stdout)
     return 0
