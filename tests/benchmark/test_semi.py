@@ -89,7 +89,7 @@ def test_one_kind_of_error_alone(found, tmp_path):
 @pytest.mark.parametrize("row", [*pickers("s"), *variants("s")], ids=lambda row: row.name)
 def test_rows_are_trainings_that_exist(row):
     job = Job(row, semi.SEMI.plan("cpu").budgets[0], 0)
-    config = settings(job, equal("cpu") | dict(row.own), kind=settings_of(row.strategy))
+    config = settings(job, equal("cpu") | semi.ALIKE | dict(row.own), kind=settings_of(row.strategy))
     assert config.strategy == row.strategy
     assert config.supervised.drop_block > 0
 
@@ -111,6 +111,17 @@ def test_scores_of_perfect_picks_and_of_half_of_them(found, tmp_path, monkeypatc
     half = semi.score(found, tmp_path, tmp_path, "cpu")
     assert 0 < half["f_beta4"] < half["f1"] < 1
     assert half["best_f1"] == 1
+
+
+def test_the_floor_finds_big_particles_and_is_told_how_many(found):
+    blobs = semi.blobs(found)
+    (entry,) = found.split("test")
+    true = some(entry)
+    assert {n: int((blobs.species == n).sum()) for n in np.unique(true.species)} == {
+        n: int((true.species == n).sum()) for n in np.unique(true.species)
+    }
+    near = np.linalg.norm(true.positions[:, None] - blobs.positions, axis=2).min(1)
+    assert (near < min(s.radius for s in found.species) / 2).mean() > 0.3  # by chance there is next to none
 
 
 def test_candidates_reach_further_down_than_picks(tmp_path):

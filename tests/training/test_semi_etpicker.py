@@ -132,6 +132,17 @@ def test_pseudo_labels_of_a_round_come_from_one_teacher():
     assert not all(torch.equal(v, first[k]) for k, v in method.fixed.state_dict().items())
 
 
+@pytest.mark.parametrize("name", SEMI)
+@pytest.mark.parametrize(("unknown", "risk"), [("auto", False), ("pu", True), ("ignore", False)])
+def test_what_is_not_picked_is_left_to_the_teacher(name, unknown, risk):
+    given = batches()
+    known = given["labelled"].known.clone()
+    known[..., 6:] = False
+    given["labelled"] = given["labelled"]._replace(known=known)
+    method = strategy(name, SupervisedConfig(unknown=unknown)).train()
+    assert any("unknown" in term for term in method.losses(given, 0.0)) == risk
+
+
 def test_masks_are_refused():
     kind = STRATEGIES["semi-etpicker"]
     masks = build("voxresnet", {"widths": [4, 8]}, 1, 2)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Scores, Suite, Tier
-from cryovox.benchmark.tomograms import Scale, blobs, of, particles, shrunk, stand_in
-from cryovox.benchmark.training import equal, settings
+from cryovox.benchmark.tomograms import Scale, of, particles, shrunk, stand_in
+from cryovox.benchmark.training import EQUAL, equal, settings
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, concatenate
@@ -27,6 +27,7 @@ from cryovox.formats import scores as score_files
 from cryovox.metrics import czii
 from cryovox.metrics.detection import detection, f_beta, precision_recall
 from cryovox.picking import PickConfig, pick
+from cryovox.picking.blobs import dog
 from cryovox.workflows.devices import Device
 
 SCALES: dict[Tier, Scale] = {
@@ -63,20 +64,25 @@ class Picker(Contestant):
     own: Mapping[str, Any] = field(default_factory=dict)
 
 
+NETWORK = "heatmap-unet"
+TAUGHT = {
+    "pseudo-labels, two rounds": "pseudo-labels",
+    "mean teacher": "heatmap-mean-teacher",
+    "fixmatch": "heatmap-fixmatch",
+    "semi-etpicker": "semi-etpicker",
+}
+"""Rows with a teacher, by the strategy."""
+ALIKE = {"supervised.drop_block": 0.03}
+"""Of all rows; their averages of the weights follow alike too, whether they teach or not (`own`)."""
+TEACHING = {"own.teacher_decay": EQUAL["supervised.ema"]}
+
+
 def pickers(size: str) -> tuple[Picker, ...]:
     """Supervised training in two readings of what is not labelled, and all that look at it."""
-    ignore, drop = {"supervised.unknown": "ignore"}, {"supervised.drop_block": 0.03}
-    rows: dict[str, tuple[str, dict[str, Any]]] = {
-        "supervised": ("supervised", ignore | drop),
-        "nnpu": ("supervised", drop),
-        "pseudo-labels, two rounds": ("pseudo-labels", drop),
-        "mean teacher": ("heatmap-mean-teacher", drop),
-        "fixmatch": ("heatmap-fixmatch", drop),
-        "semi-etpicker": ("semi-etpicker", drop),
-    }
-    return tuple(
-        Picker(name, "heatmap-unet", size, train=train, strategy=strategy)
-        for name, (strategy, train) in rows.items()
+    return (
+        Picker("supervised", NETWORK, size, train={"supervised.unknown": "ignore"}),
+        Picker("nnpu", NETWORK, size, train={"supervised.unknown": "pu"}),
+        *(Picker(name, NETWORK, size, strategy=strategy, own=TEACHING) for name, strategy in TAUGHT.items()),
     )
 
 
@@ -94,15 +100,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def variants(size: str) -> tuple[Picker, ...]:
     """SemiETPicker with one thing changed."""
-    drop = {"supervised.drop_block": 0.03}
-    left_out = drop | {"supervised.unknown": "ignore"}
     changed = (
-        Picker(name, "heatmap-unet", size, train=drop, strategy="semi-etpicker", own=own)
+        Picker(name, NETWORK, size, strategy="semi-etpicker", own=TEACHING | own)
         for name, own in VARIANTS.items()
     )
+    risk = {"supervised.unknown": "pu"}
     return (
         *changed,
-        Picker("unknown left out", "heatmap-unet", size, train=left_out, strategy="semi-etpicker"),
+        Picker("risk of what is unknown", NETWORK, size, train=risk, strategy="semi-etpicker", own=TEACHING),
     )
 
 
@@ -168,14 +173,17 @@ class SemiSuite(Suite):
 
         row = job.contestant if isinstance(job.contestant, Picker) else Picker(**vars(job.contestant))
         semi = "unlabelled" in STRATEGIES[row.strategy].needs
-        common = equal(device) | dict(row.own)
+        common = equal(device) | ALIKE | dict(row.own)
         config = settings(replace(job, contestant=row), common, kind=settings_of(row.strategy))
         data = folder / (labels if semi else f"{labels}, alone")
         return train_supervised(data, out / "run", config, device=device)
 
     def references(self, folder: Path) -> dict[str, Scores]:
+        """One blob filter for each species, which is told how many there are of it."""
         tests = dataset_files.read(folder / "test")
-        return {"floor: blobs of no species, told how many": {"any species": blobs(tests, particles(tests))}}
+        found = blobs(tests)
+        row = scores_of(found, found, tests)
+        return {"floor: blobs of each size, told how many": dict.fromkeys(amounts(folder), row)}
 
 
 def amounts(folder: Path) -> list[str]:
@@ -276,6 +284,11 @@ def score(tests: Dataset, model: Path, out: Path, device: Device) -> dict[str, f
         raise error
     given = concatenate(of(picks[e.tomogram.stem], e.name) for e in tests.split("test"))
     loose = concatenate(candidates(e, out / "found") for e in tests.split("test"))
+    return scores_of(given, loose, tests)
+
+
+def scores_of(given: Particles, loose: Particles, tests: Dataset) -> dict[str, float]:
+    """Of picks, and of candidates down to a low score."""
     true = particles(tests)
     rows, weights = [], []
     for kind in tests.species:
@@ -290,6 +303,19 @@ def score(tests: Dataset, model: Path, out: Path, device: Device) -> dict[str, f
         weights.append(czii.WEIGHTS.get(kind.name, 1.0))
     mean = np.average(np.array(rows), axis=0, weights=weights)
     return dict(zip(SemiSuite.headlines, np.round(mean, 5).tolist(), strict=True))
+
+
+def blobs(tests: Dataset) -> Particles:
+    """Dark blobs of the size of each species, as many as there are of it."""
+    lists = []
+    for entry in tests.split("test"):
+        volume, true = read_volume(entry.tomogram), particles(tests).within(entry.name)
+        for kind in tests.species:
+            width = kind.radius / 2 / volume.voxel_size
+            count = len(true.named(kind.name))
+            found = dog(volume.data, volume.voxel_size, width, max_count=count, species=kind.name)
+            lists.append(of(found, entry.name))
+    return concatenate(lists)
 
 
 def candidates(entry: Entry, found: Path) -> Particles:

@@ -50,9 +50,10 @@ class SupervisedConfig(Config):
     themselves."""
     drop_block: float = Field(0.0, ge=0, lt=1)
     """Share of the labelled patches that is replaced by cuboids of noise, after SemiETPicker."""
-    unknown: Literal["pu", "ignore"] = "pu"
+    unknown: Literal["auto", "pu", "ignore"] = "auto"
     """Voxels of which nothing is known (outside picks, where the dataset is not exhaustive): `pu`
-    gives them the positive-unlabelled risk, `ignore` leaves them out."""
+    gives them the positive-unlabelled risk, `ignore` leaves them out; `auto` leaves them to the teacher
+    of a heatmap network, and is `pu` where there is none."""
     hidden: float = Field(0.5, ge=0)
     """Under `pu`: how many unlabelled particles there are per labelled one."""
 
@@ -102,7 +103,7 @@ class Supervised(Strategy):
     def judged(self, answer: Supervision, given: Batch) -> dict[str, Tensor]:
         """Losses of what the network answered to a labelled batch."""
         terms = {name: self.loss(logits, given.target, given.known) for name, logits in answer.logits.items()}
-        if self.config.unknown == "pu" and not bool(given.known.all()):
+        if self.config.unknown != "ignore" and not bool(given.known.all()):
             for name, logits in answer.logits.items():
                 terms[f"{name}-unknown"] = self.hidden(logits, given.target, given.known, self.config.hidden)
         if self.config.contrastive:
