@@ -124,6 +124,16 @@ def test_the_floor_finds_big_particles_and_is_told_how_many(found):
     assert (near < min(s.radius for s in found.species) / 2).mean() > 0.3  # by chance there is next to none
 
 
+def test_the_risk_is_told_how_many_are_hidden(found, tmp_path):
+    """Of 14 hidden ones a patch shows as many as it takes up of the tomograms; seven of ten hold a pick."""
+    dataset_files.write(tmp_path / "test", found)
+    few = labelled(found, "6 picks", tmp_path / "6 picks")
+    dataset_files.write(tmp_path / "6 picks, alone", few)
+    total = sum(len(p) for p in picks(labelled(found, "all", tmp_path / "all")))
+    (told,) = semi.SEMI.hidden(tmp_path, "6 picks").values()
+    assert told == pytest.approx((total - 6) * min(1, 48**3 / (2 * 24 * 48 * 64)) / 0.7, abs=1e-3)
+
+
 def test_candidates_reach_further_down_than_picks(tmp_path):
     from cryovox.core.particles import Species
     from cryovox.formats import scores as score_files

@@ -19,6 +19,7 @@ SUITES = Registry(
         "tomograms-pretrained": "cryovox.benchmark.tomograms:PRETRAINED",
         "semi": "cryovox.benchmark.semi:SEMI",
         "semi-ablations": "cryovox.benchmark.semi:ABLATIONS",
+        "semi-amounts": "cryovox.benchmark.semi:MORE",
         "semi-errors": "cryovox.benchmark.semi:NOISE",
         "semi-real": "cryovox.benchmark.semi_real:REAL",
         "uda": "cryovox.benchmark.adaptation_cubes:UDA",

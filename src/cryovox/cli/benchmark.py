@@ -39,8 +39,8 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
 
     Suites: subtomograms, tomograms, tomograms-pretrained, ablations, nodes, nodes-czii, picking,
     picking-zero-shot, cost; of adaptation: uda, uda-snr, uda-tomograms, uda-real, uda-ablations, uda-safety;
-    without a target: zsda, zsda-tomograms, zsda-real, zsda-ablations; with few labels: semi, semi-ablations,
-    semi-errors, semi-real.
+    without a target: zsda, zsda-tomograms, zsda-real, zsda-ablations; with few labels: semi, semi-amounts,
+    semi-ablations, semi-errors, semi-real.
 
     Parameters
     ----------
