@@ -189,6 +189,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--name", default="picking_speed", help="of the result file")
     args = parser.parse_args()
     keep_freed_memory()  # as the command does
     torch.set_num_threads(args.threads)
@@ -199,7 +200,7 @@ def main() -> None:
     result["touching"] = [touching(radius) for radius in (4.0, 5.0, 6.0)]
     print(result["centres"], result["touching"], sep="\n")
     settings = {**vars(args), "shape": list(args.shape), "reach_radii": REACH, "load_before": load}
-    print(write_result("picking_speed", {"settings": settings, **result}))
+    print(write_result(args.name, {"settings": settings, **result}))
 
 
 if __name__ == "__main__":

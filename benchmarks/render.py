@@ -329,9 +329,9 @@ Command: `{result["command"]}`
 """
 
 
-def picked() -> str:
+def picked(name: str, title: str) -> str:
     """What picking costs from heatmaps and from masks, and how exact and separate the picks are."""
-    result = load("picking_speed")
+    result = load(name)
     if result is None:
         return ""
     settings, networks, ways = result["settings"], result["networks"], result["ways"]
@@ -365,7 +365,7 @@ def picked() -> str:
     weights = " and ".join(f"{n['network']} {n['weights'] / 1e6:.2f} M" for n in networks.values())
     data = result["data"]
     return f"""
-## Picking: heatmaps, regions and mean shift
+## {title}
 
 A phantom of {" x ".join(map(str, settings["shape"]))} voxels with {data["particles"]} particles; networks of size `s` with untrained weights ({weights}), {settings["device"]},
 {settings["threads"]} thread{"" if settings["threads"] == 1 else "s"}. Processor seconds, least of {settings["repeats"]}, load {settings["load_before"][0]:.1f} from other work before the run. Picked are ideal maps, rendered from the truth,
@@ -435,7 +435,8 @@ PAGES = (
     learnable,
     matched,
     denoised,
-    picked,
+    partial(picked, "picking_speed", "Picking: heatmaps, regions and mean shift"),
+    partial(picked, "picking_speed_crowded", "Picking: the same in a crowded tomogram"),
     layout,
     gap,
     alike,
