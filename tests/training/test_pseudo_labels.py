@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
 from cryovox.data.targets import gaussian_heatmap
-from cryovox.training.pseudo_labels import gaussians, pseudo_labels, seen_from, summits_apart, views_of
+from cryovox.training.pseudo_labels import (
+    gaussians,
+    highest_near,
+    pseudo_labels,
+    seen_from,
+    summits_apart,
+    views_of,
+)
 
 
 def maps(*peaks, side=12, height=0.9, sigma=1.0):
@@ -35,6 +42,13 @@ def test_gaussians_are_those_of_the_targets(peaks, sigma):
     found = gaussians(mask, [sigma])[0, 0].numpy()
     wanted = gaussian_heatmap(np.array(peaks, float).reshape(-1, 3), sigma, (10, 10, 10))
     np.testing.assert_allclose(found, wanted, atol=4e-4)  # those are cut off at 4 sigma
+
+
+@pytest.mark.parametrize("reach", [1, 2, 4])
+def test_the_highest_of_a_cube_axis_by_axis(reach):
+    heights = torch.rand(2, 3, 6, 7, 8, generator=torch.Generator().manual_seed(reach))
+    whole = torch.nn.functional.max_pool3d(heights, 2 * reach + 1, stride=1, padding=reach)
+    assert torch.equal(highest_near(heights, reach), whole)
 
 
 def test_every_view_leaves_the_missing_wedge_in_place():

@@ -75,7 +75,7 @@ def pseudo_labels(
     mean, line = seen.mean(0), high[None, :, None, None, None]
     peaks = summits_apart(mean, radii) & (mean >= line)
     if agreement > 0:
-        near = F.max_pool3d(seen.flatten(0, 1), 3, stride=1, padding=1).view_as(seen)
+        near = highest_near(seen.flatten(0, 1), 1).view_as(seen)
         peaks &= (near >= line).float().mean(0) >= agreement
     target = gaussians(peaks, sigmas)
     known = (mean <= low) | (target > NEAR) if ignore else torch.ones_like(peaks)
@@ -88,8 +88,17 @@ def summits_apart(heights: Tensor, radii: Sequence[float]) -> Tensor:
     for channel, radius in enumerate(radii):
         reach = max(1, int(0.5 * radius))
         own = heights[:, channel : channel + 1]
-        found[:, channel : channel + 1] = F.max_pool3d(own, 2 * reach + 1, stride=1, padding=reach) == own
+        found[:, channel : channel + 1] = highest_near(own, reach) == own
     return found
+
+
+def highest_near(heights: Tensor, reach: int) -> Tensor:
+    """Highest of the cube of so many voxels around each, axis by axis, which takes fewer comparisons."""
+    for axis in range(3):
+        side, border = [1, 1, 1], [0, 0, 0]
+        side[axis], border[axis] = 2 * reach + 1, reach
+        heights = F.max_pool3d(heights, side, stride=1, padding=border)
+    return heights
 
 
 def gaussians(peaks: Tensor, sigmas: Sequence[float]) -> Tensor:
