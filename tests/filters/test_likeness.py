@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from cryovox.filters.likeness import noise_to, power
+from cryovox.filters.likeness import covariance_power, noise_of, noise_to, power
 from cryovox.filters.spectra import frequencies, real_like, spectrum_of
 
 
@@ -56,3 +57,43 @@ def test_a_source_that_has_the_power_wanted_stays():
 def test_half_precision_comes_back_as_it_was():
     x = torch.randn(2, 1, 8, 8, 8).to(torch.bfloat16)
     assert noise_to(x, power(x), power(x)).dtype == torch.bfloat16
+
+
+def box(n, sides, wide):
+    """Noise through a box filter, without borders; its spectrum has zeros."""
+    return F.avg_pool3d(torch.randn(n, 1, *(side + wide - 1 for side in sides)), wide, 1)
+
+
+def theory(sides, wide):
+    """Power of such noise on a torus of twice the sides."""
+    kernel = torch.zeros(1, 1, *(2 * side for side in sides))
+    kernel[..., :wide, :wide, :wide] = wide**-3
+    return spectrum_of(kernel)[0, 0].abs().square()
+
+
+@pytest.mark.parametrize("sides", [(16, 16, 16), (8, 12, 15)])
+def test_the_covariance_keeps_the_zeros_of_a_spectrum_that_a_window_fills(sides):
+    found, wanted = covariance_power(box(300, sides, 3)), theory(sides, 3)
+    assert found.shape == wanted.shape
+    zeros, strong = wanted < 1e-4 * wanted.max(), wanted > 0.1 * wanted.max()
+    assert found[zeros].mean() < 2e-3 * wanted.max()
+    strong[:2, :2, :2] = False  # the mean is taken out, which costs the lowest frequencies
+    assert (found / wanted)[strong].median().item() == pytest.approx(1, abs=0.1)
+    windowed = power(box(300, sides, 3))
+    there = theory(sides, 3)[::2, ::2, ::2][: windowed.shape[0], : windowed.shape[1], : windowed.shape[2]]
+    assert windowed[there < 1e-4 * there.max()].mean() > found[zeros].mean()
+
+
+def test_noise_has_the_covariance_it_was_made_from():
+    seen = box(200, (12, 12, 12), 3)
+    made = noise_of(covariance_power(seen), 200, (12, 12, 12))
+    for lag in ((1, 0, 0), (0, 2, 0), (1, 1, 1), (0, 0, 5)):
+        a, b = (covariance(x, lag) for x in (seen, made))
+        assert a == pytest.approx(b, abs=0.05 * float(seen.var()))
+
+
+def covariance(x, lag):
+    z, y, w = lag
+    there = x[:, :, z:, y:, w:]
+    here = x[:, :, : x.shape[2] - z, : x.shape[3] - y, : x.shape[4] - w]
+    return float((here * there).mean() - x.mean() ** 2)

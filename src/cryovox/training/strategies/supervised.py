@@ -55,7 +55,7 @@ class SupervisedConfig(Config):
     gives them the positive-unlabelled risk, `ignore` leaves them out; `auto` leaves them to the teacher
     of a heatmap network, and is `pu` where there is none."""
     hidden: float = Field(0.5, ge=0)
-    """Under `pu`: how many unlabelled particles there are per labelled one."""
+    """Under `pu`: how many unlabelled particles a patch shows for each labelled one."""
 
 
 @final
