@@ -318,7 +318,7 @@ def test_which_weights_are_kept(tmp_path, which, steps):
 
 def test_where_nothing_is_held_out_the_last_weights_are_kept_and_patience_does_not_end(tmp_path):
     kept = []
-    now = run(
+    now, _ = run(
         tmp_path,
         LoopConfig(steps=5, validate_every=1, patience=2),
         validate=lambda network: {},
