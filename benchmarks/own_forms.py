@@ -2,7 +2,7 @@
 
 Seconds of the processor on one thread, the best of some: the side outputs of VoxResNet, whose transposed convolutions are
 products of matrices, and the cosine of features, for the depths of size xs and two cubes of 32. Then the test that
-compares a target with noise, on sets of noise alone: the share whose p is 0.01 or less, where a hundredth is wanted.
+compares a target with noise, on sets of noise alone: the share whose p is 0.05 or less, where a twentieth is wanted.
 
     OMP_NUM_THREADS=1 python benchmarks/own_forms.py
 """

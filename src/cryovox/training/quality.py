@@ -90,7 +90,7 @@ class Rule:
     nothing: float = 1e-4
     everything: float = 0.9
     growth: float = 8.0
-    chance: float = 0.01
+    chance: float = 0.05
 
 
 RULE = Rule()
