@@ -11,7 +11,7 @@ from cryovox.data.patches import TargetSpec
 from cryovox.data.sources import Source
 from cryovox.data.targets import ball_labels, gaussian_heatmap
 from cryovox.inference.stream import TilePlan
-from cryovox.training.validate import validate
+from cryovox.training.validate import at_picks, validate
 
 torch.set_num_threads(1)
 A, B = Species(name="a", label=1, radius=40.0), Species(name="b", label=2, radius=40.0)
@@ -196,5 +196,24 @@ def test_a_long_region_needs_no_cube_of_its_length():
     assert found["score"] == 1
 
 
-def test_nothing_held_out_is_no_score():
-    assert validate(nn.Identity(), [], HEAT, tiles(HEAT)) == {}
+BLUR = ((1 + np.exp(-0.5 / 1.5**2)) / 2) ** 3
+"""What is left of a Gaussian that is averaged over two voxels along each axis."""
+
+
+@pytest.mark.parametrize(("spec", "share"), [(HEAT, 1.0), (HEAT2, BLUR)])
+def test_without_a_hold_out_thresholds_are_half_of_what_half_of_the_picks_get(spec, share):
+    shown = Shown(2, spec.output_stride)
+    given = source(heat([0.9, 0.6, 0.2]), channels=[0, 0, 0], species=(A, B))
+    assert at_picks(shown, [given], spec, tiles(spec)) == {
+        "threshold/a": pytest.approx(0.3 * share, abs=0.01)
+    }
+    missed = replace(given, channels=np.array([0, 0, 1]))
+    found = at_picks(shown, [missed, missed], spec, tiles(spec))
+    assert found == {"threshold/a": pytest.approx(0.375 * share, abs=0.01), "threshold/b": 0.05}
+    outside = replace(given, bounds=(given.bounds[0], (0, 20), (0, 30)))  # holds the first pick alone
+    found = at_picks(shown, [outside], spec, tiles(spec))
+    assert found == {"threshold/a": pytest.approx(0.45 * share, abs=0.01)}
+
+
+def test_masks_have_no_heights():
+    assert at_picks(Shown(mask=True), [source(heat([1.0, 1.0, 1.0]))], MASK, tiles(MASK)) == {}

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.core.volume import ScoreMap
-from cryovox.data.patches import TargetSpec, mask_target
+from cryovox.data.patches import TargetSpec, cut, mask_target
 from cryovox.data.sources import Source
 from cryovox.data.targets import UNKNOWN
 from cryovox.inference.stream import TilePlan, stream
@@ -43,17 +44,60 @@ def validate(
     dict
         ``score`` decides which weights are kept: mean F1 over species at the best thresholds for
         heatmaps, mean Dice for masks; mean recall at 1, 2 and 4 candidates per annotated particle
-        where annotation is not exhaustive. ``threshold/NAME`` is the threshold of each species. Empty
-        where nothing is held out.
+        where annotation is not exhaustive. ``threshold/NAME`` is the threshold of each species.
     """
-    if not regions:
-        return {}
     scored = [_score(network, region, tiles, spec) for region in regions]
     species = regions[0].species
     if spec.kind == "heatmap":
         return summary(heatmap_rows(scored, species))
     rows = _mask_rows(scored, species)
     return summary(rows)
+
+
+@torch.no_grad()
+def at_picks(
+    network: nn.Module, regions: list[Source], spec: TargetSpec, tiles: TilePlan
+) -> dict[str, float]:
+    """Thresholds where nothing is held out: half of the height that half of the picks get.
+
+    The picks are those that were learned from, so they say nothing of how good the network is.
+
+    Returns
+    -------
+    dict
+        ``threshold/NAME`` of each species that has picks; empty for masks.
+    """
+    if spec.kind != "heatmap":
+        return {}
+    heights: dict[str, list[float]] = {}
+    for region in regions:
+        inside = region.inside()
+        for position, channel in zip(region.positions[inside], region.channels[inside], strict=True):
+            name = region.species[channel].name
+            heights.setdefault(name, []).append(_height(network, region, position, channel, spec, tiles.tile))
+    return {
+        f"threshold/{name}": float(np.clip(np.median(found) / 2, FLOOR, 0.5))
+        for name, found in heights.items()
+    }
+
+
+def _height(
+    network: nn.Module,
+    region: Source,
+    position: NDArray[np.floating],
+    channel: int,
+    spec: TargetSpec,
+    side: int,
+) -> float:
+    """Highest answer within a voxel of the heatmap around a position, in the middle of a patch."""
+    corner = np.rint(position).astype(int) - side // 2
+    image = cut(region, (int(corner[0]), int(corner[1]), int(corner[2])), side, spec).image
+    device = next(network.parameters()).device
+    answer = network(torch.from_numpy(image)[None, None].to(device))[0, channel].float().sigmoid()
+    stride = spec.output_stride
+    place = np.rint((position - corner - (stride - 1) / 2) / stride).astype(int)
+    near = tuple(slice(max(p - 1, 0), p + 2) for p in place)
+    return float(answer[near].max())
 
 
 def summary(rows: Mapping[str, float]) -> dict[str, float]:

@@ -168,8 +168,10 @@ class TomogramData(TrainingData):
         return Unlabelled(PatchStream(places, draw.spec, draw.side, draw.batch, ANYWHERE, FLIPPED, draw.seed))
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
-        from cryovox.training.validate import validate
+        from cryovox.training.validate import at_picks, validate
 
+        if not self.held:
+            return at_picks(network, self.training, spec, tiles)
         return validate(network, self.held, spec, tiles)
 
 
