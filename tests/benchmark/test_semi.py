@@ -6,9 +6,11 @@ from cryovox.benchmark.adaptation_real import Real
 from cryovox.benchmark.semi import labelled, pickers, some, variants
 from cryovox.benchmark.suite import Job
 from cryovox.benchmark.training import equal, settings
-from cryovox.core.particles import Particles
+from cryovox.core.dataset import Entry
+from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
 from cryovox.formats import dataset as dataset_files
+from cryovox.formats import scores as score_files
 from cryovox.formats import write_volume
 from cryovox.simulate.phantom import PhantomConfig
 from cryovox.workflows.phantoms import write_phantoms
@@ -134,18 +136,15 @@ def test_the_risk_is_told_how_many_are_hidden(found, tmp_path):
     assert told == pytest.approx((total - 6) * min(1, 48**3 / (2 * 24 * 48 * 64)) / 0.7, abs=1e-3)
 
 
-def test_candidates_reach_further_down_than_picks(tmp_path):
-    from cryovox.core.particles import Species
-    from cryovox.formats import scores as score_files
-
-    data = np.zeros((1, 16, 16, 16), np.float32)
+def test_candidates_reach_further_down_than_picks_and_oust_none_of_another_species(tmp_path):
+    data = np.zeros((2, 16, 16, 16), np.float32)
     data[0, 4, 4, 4], data[0, 11, 11, 11] = 0.9, 0.1
-    kind = Species(name="ball", label=1, radius=30.0)
-    found = ScoreMap(data, 10.0, (kind,), kind="heatmap")
+    data[1, 4, 4, 5] = 0.3
+    kinds = tuple(Species(name=n, label=i, radius=30.0) for i, n in enumerate(("ball", "shell"), start=1))
+    found = ScoreMap(data, 10.0, kinds, kind="heatmap")
     score_files.write(tmp_path / "scores" / "t.zarr", found)
-    from cryovox.core.dataset import Entry
-
-    assert len(semi.candidates(Entry(name="t", tomogram=tmp_path / "t.mrc"), tmp_path)) == 2
+    given = semi.candidates(Entry(name="t", tomogram=tmp_path / "t.mrc"), tmp_path)
+    assert sorted(given.species) == ["ball", "ball", "shell"]
 
 
 def test_few_picks_of_a_real_tomogram(tmp_path, monkeypatch):
