@@ -99,6 +99,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no DropBlock": {"own.student_drop": 0.0, "own.deep_drop": 0.0},
     "no ignore band": {"own.ignore": False},
     "fixed thresholds": {"own.adaptive": False},
+    "threshold 0.5": {"own.high": 0.5},
 }
 """One thing changed in SemiETPicker."""
 

@@ -53,7 +53,7 @@ class SemiETPickerConfig(LessonConfig):
 
     views: int = Field(4, ge=1, le=8)
     """Symmetries of the missing wedge from which the teacher looks; up to 4 keep the handedness."""
-    high: float = Field(0.5, gt=0, lt=1)
+    high: float = Field(0.3, gt=0, lt=1)
     """Highest threshold of a peak that becomes a pseudo-label."""
     low: float = Field(0.1, ge=0, lt=1)
     """Below it, what the teacher sees is background."""
