@@ -72,14 +72,20 @@ def pseudo_labels(
     ignore
         Whether what lies between *low* and a peak is unknown.
     """
+    peaks = believed(seen, high, radii, agreement)
+    target = gaussians(peaks, sigmas)
+    known = (seen.mean(0) <= low) | (target > NEAR) if ignore else torch.ones_like(peaks)
+    return PseudoLabels(target, known, peaks.sum())
+
+
+def believed(seen: Tensor, high: Tensor, radii: Sequence[float], agreement: float) -> Tensor:
+    """Which voxels (b, k, z, y, x) are peaks that become labels; as of `pseudo_labels`."""
     mean, line = seen.mean(0), high[None, :, None, None, None]
     peaks = summits_apart(mean, radii) & (mean >= line)
     if agreement > 0:
         near = highest_near(seen.flatten(0, 1), 1).view_as(seen)
         peaks &= (near >= line).float().mean(0) >= agreement
-    target = gaussians(peaks, sigmas)
-    known = (mean <= low) | (target > NEAR) if ignore else torch.ones_like(peaks)
-    return PseudoLabels(target, known, peaks.sum())
+    return peaks
 
 
 def summits_apart(heights: Tensor, radii: Sequence[float]) -> Tensor:
