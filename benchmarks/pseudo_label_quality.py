@@ -45,7 +45,8 @@ def peaks(seen: torch.Tensor, source: Source, stride: int, threshold: float) -> 
     voxel = source.voxel_size * stride
     high = torch.full((len(source.species),), threshold)
     radii = [s.radius / voxel for s in source.species]
-    found, mean = believed(seen, high, radii, AGREEMENT if len(seen) > 1 else 0.0), seen.mean(0)
+    agreement = AGREEMENT if len(seen) > 1 else 0.0
+    found, mean = believed(seen, high, radii, agreement, exclusive=True), seen.mean(0)
     _, channel, *index = (i.numpy() for i in found.nonzero(as_tuple=True))
     middle = voxel * np.stack(index, 1) + source.voxel_size * (stride - 1) / 2
     return Particles.of(middle, [source.species[c].name for c in channel], mean[found].numpy())
@@ -107,7 +108,10 @@ def main() -> None:
         row: dict[str, Any] = {"amount": amount, "views": views, "threshold": threshold, "seeds": len(of)}
         for name in ("precision", "recall"):
             values = [r[name] for r in of if r[name] is not None]
-            row[name] = [round(float(np.mean(values)), 4), round(float(np.std(values, ddof=min(1, len(values) - 1))), 4)]
+            row[name] = [
+                round(float(np.mean(values)), 4),
+                round(float(np.std(values, ddof=min(1, len(values) - 1))), 4),
+            ]
         rows.append(row)
         print(
             f"{amount:10s} {views} views, {threshold:.1f}: precision {row['precision']}, recall {row['recall']}"

@@ -22,11 +22,12 @@ def maps(*peaks, side=12, height=0.9, sigma=1.0):
     return torch.from_numpy(found)[None, None]
 
 
-def labels(seen, high=0.5, low=0.1, radii=(4.0,), agreement=0.5, ignore=True):
+def labels(seen, high=0.5, low=0.1, radii=(4.0,), agreement=0.5, ignore=True, exclusive=False):
     line = torch.full((seen.shape[2],), high)
     return pseudo_labels(
-        seen, line, low, radii=radii, sigmas=[1.0] * len(radii), agreement=agreement, ignore=ignore
-    )
+        seen, line, low, radii=radii, sigmas=[1.0] * len(radii), agreement=agreement, ignore=ignore,
+        exclusive=exclusive,
+    )  # fmt: skip
 
 
 @given(
@@ -104,8 +105,22 @@ def test_of_two_peaks_within_half_a_radius_one_is_kept():
 def test_each_species_has_its_own_line():
     seen = torch.cat([maps((6, 6, 6), height=0.4)] * 2, 1)[None]
     found = pseudo_labels(
-        seen, torch.tensor([0.5, 0.3]), 0.1, radii=[4, 4], sigmas=[1, 2], agreement=0.5, ignore=True
-    )
+        seen, torch.tensor([0.5, 0.3]), 0.1, radii=[4, 4], sigmas=[1, 2], agreement=0.5, ignore=True,
+        exclusive=False,
+    )  # fmt: skip
     assert int(found.kept) == 1
     assert float(found.target[:, 0].max()) < 1e-6
     assert float(found.target[0, 1, 6, 6, 8]) == pytest.approx(np.exp(-0.5))
+
+
+def test_one_species_in_a_place():
+    """Two claim the same particle: the higher one has it, and there the other is known to be absent."""
+    strong, weak, elsewhere = (
+        maps(p, height=h) for p, h in (((3, 3, 3), 0.9), ((3, 3, 4), 0.6), ((9, 9, 9), 0.6))
+    )
+    seen = torch.cat([strong, torch.maximum(weak, elsewhere)], dim=1)[None]
+    both, one = (labels(seen, radii=(4.0, 4.0), exclusive=e) for e in (False, True))
+    assert (int(both.kept), int(one.kept)) == (3, 2)
+    assert one.target[0, 1, 9, 9, 9] == 1  # where there is no rival it stays
+    assert one.known[0, 1, 3, 3, 4]
+    assert one.target[0, 1, 3, 3, 4] < 0.1

@@ -100,6 +100,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no ignore band": {"own.ignore": False},
     "fixed thresholds": {"own.adaptive": False},
     "threshold 0.5": {"own.high": 0.5},
+    "species not exclusive": {"own.exclusive": False},
 }
 """One thing changed in SemiETPicker."""
 

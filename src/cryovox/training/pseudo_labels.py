@@ -54,6 +54,7 @@ def pseudo_labels(
     sigmas: Sequence[float],
     agreement: float,
     ignore: bool,
+    exclusive: bool,
 ) -> PseudoLabels:
     """Peaks of the mean over the views that are high and that enough views share.
 
@@ -71,17 +72,25 @@ def pseudo_labels(
         Least share of the views that have a voxel as high within a voxel of the peak.
     ignore
         Whether what lies between *low* and a peak is unknown.
+    exclusive
+        Whether there is one species in a place: a peak is higher than what others have there, and tells
+        that they are not.
     """
-    peaks = believed(seen, high, radii, agreement)
+    peaks = believed(seen, high, radii, agreement, exclusive)
     target = gaussians(peaks, sigmas)
-    known = (seen.mean(0) <= low) | (target > NEAR) if ignore else torch.ones_like(peaks)
+    near = target > NEAR
+    if exclusive:
+        near = near.any(1, keepdim=True)
+    known = (seen.mean(0) <= low) | near if ignore else torch.ones_like(peaks)
     return PseudoLabels(target, known, peaks.sum())
 
 
-def believed(seen: Tensor, high: Tensor, radii: Sequence[float], agreement: float) -> Tensor:
+def believed(seen: Tensor, high: Tensor, radii: Sequence[float], agreement: float, exclusive: bool) -> Tensor:
     """Which voxels (b, k, z, y, x) are peaks that become labels; as of `pseudo_labels`."""
     mean, line = seen.mean(0), high[None, :, None, None, None]
     peaks = summits_apart(mean, radii) & (mean >= line)
+    if exclusive:
+        peaks &= mean >= highest_near(mean.amax(1, keepdim=True), 1)
     if agreement > 0:
         near = highest_near(seen.flatten(0, 1), 1).view_as(seen)
         peaks &= (near >= line).float().mean(0) >= agreement

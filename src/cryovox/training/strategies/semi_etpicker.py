@@ -63,6 +63,8 @@ class SemiETPickerConfig(LessonConfig):
     """Lower the threshold of a species to what the student gives half of its labelled particles."""
     ignore: bool = True
     """Leave out what lies between background and peaks."""
+    exclusive: bool = True
+    """Believe in one species in a place: the one whose peak is the highest."""
     student_drop: float = Field(0.1, ge=0, lt=1)
     """Share of unlabelled patches that is replaced by cuboids of noise."""
     deep_drop: float = Field(0.1, ge=0, lt=1)
@@ -70,11 +72,12 @@ class SemiETPickerConfig(LessonConfig):
 
 
 class FixMatchConfig(SemiETPickerConfig):
-    """One view, one threshold, no DropBlock."""
+    """One view, one threshold, each species by itself, no DropBlock."""
 
     views: int = Field(1, ge=1, le=8)
     agreement: float = Field(0.0, ge=0, le=1)
     adaptive: bool = False
+    exclusive: bool = False
     student_drop: float = Field(0.0, ge=0, lt=1)
     deep_drop: float = Field(0.0, ge=0, lt=1)
 
@@ -158,6 +161,7 @@ class SemiETPicker(SemiSupervised):
             sigmas=self.sigmas,
             agreement=config.agreement,
             ignore=config.ignore,
+            exclusive=config.exclusive,
         )
         with deep_drop(self.student, config.deep_drop):
             logits = self.student(drop_cuboids(seen, config.student_drop))
