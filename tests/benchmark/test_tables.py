@@ -103,3 +103,13 @@ def test_cells_that_differ_by_more_than_chance_are_marked():
     assert told.count(" * |") == 1
     assert "difference to base excludes 0" in told
     assert "*" not in markdown(found | {"reference": ""})
+
+
+def test_what_is_told_of_each_species_has_its_own_table():
+    found = result({"base": [0.1, 0.2], "new": [0.5, 0.6]})
+    assert "by species" not in markdown(found)
+    for run in found["runs"]:
+        run["scores"]["easy"]["iou/ribosome"] = run["scores"]["easy"]["iou"] / 2
+    told = markdown(found).partition("iou by species, easy; budget 9s:")[2]
+    assert "|  | ribosome |" in told
+    assert "| new | 0.275 ± 0.035 |" in told

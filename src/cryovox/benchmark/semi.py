@@ -308,21 +308,24 @@ def score(tests: Dataset, model: Path, out: Path, device: Device) -> dict[str, f
 
 
 def scores_of(given: Particles, loose: Particles, tests: Dataset) -> dict[str, float]:
-    """Of picks, and of candidates down to a low score."""
+    """Of picks, and of candidates down to a low score; "f1/NAME" and "f_beta4/NAME" of one species."""
     true = particles(tests)
-    rows, weights = [], []
+    table: dict[str, dict[str, float]] = {}
     for kind in tests.species:
         radius, truth = czii.FRACTION * kind.radius, true.named(kind.name)
         if not len(truth):
             continue
         own = given.named(kind.name)
         precision, recall, _ = precision_recall(loose.named(kind.name), truth, radius)
-        best = max((f_beta(p, r, 1.0) for p, r in zip(precision, recall, strict=True)), default=0.0)
-        one_to_one = detection(own, truth, radius).f1
-        rows.append((one_to_one, best, czii.exact_f(czii.count(own, truth, radius))))
-        weights.append(czii.WEIGHTS.get(kind.name, 1.0))
-    mean = np.average(np.array(rows), axis=0, weights=weights)
-    return dict(zip(SemiSuite.headlines, np.round(mean, 5).tolist(), strict=True))
+        table[kind.name] = {
+            "f1": detection(own, truth, radius).f1,
+            "best_f1": max((f_beta(p, r, 1.0) for p, r in zip(precision, recall, strict=True)), default=0.0),
+            "f_beta4": czii.exact_f(czii.count(own, truth, radius)),
+        }
+    weights = [czii.WEIGHTS.get(name, 1.0) for name in table]
+    means = {m: np.average([row[m] for row in table.values()], weights=weights) for m in SemiSuite.headlines}
+    each = {f"{m}/{name}": row[m] for m in ("f1", "f_beta4") for name, row in table.items()}
+    return {name: round(float(value), 5) for name, value in (means | each).items()}
 
 
 def blobs(tests: Dataset) -> Particles:

@@ -82,7 +82,15 @@ def spread_tells(result: Mapping[str, Any], budget: str, condition: str, metric:
 def markdown(result: Mapping[str, Any]) -> str:
     """All tables of a result: one for each metric and budget."""
     budgets = dict.fromkeys(run["budget"] for run in result["runs"])
-    return "\n\n".join(_table(result, b, metric) for metric in result["headlines"] for b in budgets)
+    of = [(b, metric) for metric in result["headlines"] for b in budgets]
+    whole = [_table(result, *which) for which in of]
+    parts = [
+        _by_part(result, *which, c, parts)
+        for which in of
+        for c in conditions(result)
+        if (parts := _parts(result, c, which[1]))
+    ]
+    return "\n\n".join([*whole, *parts])
 
 
 def _table(result: Mapping[str, Any], budget: str, metric: str) -> str:
@@ -117,6 +125,27 @@ def _table(result: Mapping[str, Any], budget: str, metric: str) -> str:
     return table + (
         f"\n\nToo close to tell, within one standard deviation: {', '.join(alike)}." if alike else ""
     )
+
+
+def _parts(result: Mapping[str, Any], condition: str, metric: str) -> list[str]:
+    """What a metric is also given of by itself, as species: of "f1/ribosome" what follows the stroke."""
+    rows = [run.get("scores", {}).get(condition, {}) for run in result["runs"]]
+    return list(dict.fromkeys(n.partition("/")[2] for row in rows for n in row if n.startswith(f"{metric}/")))
+
+
+def _by_part(
+    result: Mapping[str, Any], budget: str, metric: str, condition: str, parts: Sequence[str]
+) -> str:
+    names = [f"{metric}/{part}" for part in parts]
+    floor = [
+        [name, *(f"{scores[condition][n]:.3f}" if n in scores.get(condition, {}) else "" for n in names)]
+        for name, scores in result["references"].items()
+    ]
+    rows = [
+        [c["name"], *(cell(values(result, c["name"], budget, condition, n)) for n in names)]
+        for c in result["plan"]["contestants"]
+    ]
+    return f"{metric} by species, {condition}; budget {budget}:\n\n{grid(['', *parts], [*floor, *rows])}"
 
 
 def _has(result: Mapping[str, Any], condition: str, metric: str) -> bool:
