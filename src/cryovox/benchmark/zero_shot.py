@@ -204,3 +204,4 @@ REAL = RealSuite(
     blind,
     likeness=False,
 )
+TOMOGRAMS.shown = REAL.shown = ZeroShotSuite.shown
