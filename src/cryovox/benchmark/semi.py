@@ -7,6 +7,7 @@ of labels; the amounts are the conditions of the table. What is not picked is un
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -139,7 +140,7 @@ class SemiSuite(Suite):
         if tier == "smoke":
             return Plan(self.rows("s")[-1:], (Budget(steps=4),), seeds=1)
         if tier == "cpu":
-            return Plan(self.rows("s"), (Budget(time="3m"),))
+            return Plan(self.rows("s"), (Budget(time="4m"),))
         return Plan(self.rows("paper"), (Budget(time="9m"),))
 
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
@@ -167,7 +168,10 @@ class SemiSuite(Suite):
 
     def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
         models = {name: self.trained(job, folder, name, out / name, device) for name in amounts(folder)}
-        return {name: self.score(folder, model, out / name, device) for name, model in models.items()}
+        return {
+            name: {**self.score(folder, model, out / name, device), "steps": steps(model)}
+            for name, model in models.items()
+        }
 
     def score(self, folder: Path, model: Path, out: Path, device: Device) -> dict[str, float]:
         """Compare what a model finds in the tests with the truth."""
@@ -204,6 +208,11 @@ class SemiSuite(Suite):
         found = blobs(tests)
         row = scores_of(found, found, tests)
         return {"floor: blobs of each size, told how many": dict.fromkeys(amounts(folder), row)}
+
+
+def steps(model: Path) -> int:
+    """How many steps the training of a model made."""
+    return int(json.loads((model.parent / "manifest.json").read_text(encoding="utf-8"))["steps"])
 
 
 def amounts(folder: Path) -> list[str]:
