@@ -3,7 +3,8 @@
 python benchmarks/picking_speed.py
 python benchmarks/picking_speed.py --shape 184 630 630 --count 180 --threads 16 --device cuda
 
-One phantom is searched by two networks of alike size with untrained weights, which cost what trained ones cost.
+One phantom is searched by networks of the same size with untrained weights, which cost what trained ones cost: the
+heat map network, the same backbone with a mask for its answer, and DeepFinder, whose authors pick by mean shift.
 What is picked from are ideal maps, rendered from the truth at the resolution that the network answers with, since
 scores of untrained networks hold no particles: what is lost there is lost by the picker. Processor seconds are
 compared too, since other work may run on the same cores. Two further tables tell how exact and how separate the
@@ -29,7 +30,7 @@ from cryovox.core.volume import ScoreMap
 from cryovox.data.targets import ball_labels, gaussian_heatmap, heatmap_sigma
 from cryovox.formats import write_volume
 from cryovox.metrics.detection import detection
-from cryovox.models import activation, build, options
+from cryovox.models import DEFAULTS, activation, build, options
 from cryovox.models.card import Card
 from cryovox.models.checkpoint import save_model
 from cryovox.picking import PickConfig, pick
@@ -37,14 +38,15 @@ from cryovox.simulate.phantom import SPECIES, PhantomConfig, phantom
 from cryovox.workflows.devices import keep_freed_memory
 from cryovox.workflows.segment import SegmentConfig, segment
 
-NETWORKS = {"heatmap": ("heatmap-unet", 2), "mask": ("voxresnet", 1)}
-"""What a network answers with -> network and its output stride."""
+SHIFT = PickConfig(method="mean-shift")
 WAYS = {
-    "heatmaps: peaks": ("heatmap", PickConfig()),
-    "masks: connected regions, cut at necks": ("mask", PickConfig()),
-    "masks: connected regions": ("mask", PickConfig(split_touching=False)),
-    "masks: mean shift": ("mask", PickConfig(method="mean-shift")),
+    "heatmaps: peaks": ("heatmap-unet", PickConfig()),
+    "masks: connected regions, cut at necks": ("residual-unet", PickConfig()),
+    "masks: connected regions": ("residual-unet", PickConfig(split_touching=False)),
+    "masks: mean shift": ("residual-unet", SHIFT),
+    "masks: mean shift, as DeepFinder": ("deepfinder", SHIFT),
 }
+"""What is picked from, and how -> network and picker."""
 REACH = 0.5
 """Farthest hit, in radii."""
 Shape = tuple[int, int, int]
@@ -52,7 +54,7 @@ Shape = tuple[int, int, int]
 
 def ideal(truth: Particles, species: tuple[Species, ...], shape: Shape, voxel: float, kind: str) -> ScoreMap:
     """Maps of a network that knows the truth: Gaussians of a third of a radius, or balls."""
-    stride = NETWORKS[kind][1]
+    stride = 2 if kind == "heatmap" else 1
     coarse, offset = voxel * stride, voxel * (stride - 1) / 2
     sides: Shape = (shape[0] // stride, shape[1] // stride, shape[2] // stride)
     index = (truth.positions - offset) / coarse
@@ -117,19 +119,19 @@ def compare(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     voxel, truth = drawn.volume.voxel_size, drawn.particles
     write_volume(work / "phantom.mrc", drawn.volume)
     networks: dict[str, Any] = {}
-    for kind, (name, _) in NETWORKS.items():
+    for name in dict.fromkeys(name for name, _ in WAYS.values()):
         model = work / f"{name}.safetensors"
         weights = untrained(model, name, voxel)
         run = lambda m=model, n=name: segment(  # noqa: E731
             [work / "phantom.mrc"], m, work / n, SegmentConfig(), device=args.device, overwrite=True
         )
-        networks[kind] = {"network": name, "weights": weights, **timed(run, args.repeats)[1]}
-        print(name, networks[kind], flush=True)
+        networks[name] = {"weights": weights, **timed(run, args.repeats)[1]}
+        print(name, networks[name], flush=True)
     ways: dict[str, Any] = {}
-    for way, (kind, config) in WAYS.items():
-        maps = ideal(truth, SPECIES, shape, voxel, kind)
+    for way, (name, config) in WAYS.items():
+        maps = ideal(truth, SPECIES, shape, voxel, DEFAULTS[name].kind)
         found, cost = timed(lambda m=maps, c=config: pick(m, c), args.repeats)
-        ways[way] = {"kind": kind, **cost, **quality(found, truth, SPECIES)}
+        ways[way] = {"network": name, **cost, **quality(found, truth, SPECIES)}
         print(way, ways[way], flush=True)
     foreground = int((ideal(truth, SPECIES, shape, voxel, "mask").data.max(axis=0) > 0).sum())
     facts = {"particles": len(truth), "foreground_voxels": foreground, "voxel_size_A": voxel}
@@ -174,8 +176,9 @@ def touching(radius: float) -> dict[str, Any]:
     places = chains(np.random.default_rng(0), radius, sides, 60)
     truth = Particles.of(places * voxel, "a")
     row: dict[str, Any] = {"radius": radius, "spheres": len(places)}
-    for way, (kind, config) in WAYS.items():
-        row[way] = quality(pick(ideal(truth, kinds, sides, voxel, kind), config), truth, kinds)["f1"]
+    for way, (name, config) in WAYS.items():
+        maps = ideal(truth, kinds, sides, voxel, DEFAULTS[name].kind)
+        row[way] = quality(pick(maps, config), truth, kinds)["f1"]
     return row
 
 

@@ -336,15 +336,15 @@ def picked(name: str, title: str) -> str:
         return ""
     settings, networks, ways = result["settings"], result["networks"], result["ways"]
     whole = {
-        way: networks[row["kind"]]["processor_seconds"] + row["processor_seconds"]
+        way: networks[row["network"]]["processor_seconds"] + row["processor_seconds"]
         for way, row in ways.items()
     }
     first = next(iter(ways))
     rows = [
         [
             way,
-            networks[row["kind"]]["network"],
-            f"{networks[row['kind']]['processor_seconds']:.1f}",
+            row["network"],
+            f"{networks[row['network']]['processor_seconds']:.1f}",
             f"{row['processor_seconds']:.3f}",
             f"{row['processor_seconds'] / ways[first]['processor_seconds']:.0f}",
             f"{whole[way] / whole[first]:.1f}",
@@ -362,7 +362,7 @@ def picked(name: str, title: str) -> str:
         for row in result["touching"]
     ]
     errors = ", ".join(f"{row['rms']:.1e} (width {row['sigma']:g})" for row in result["centres"])
-    weights = " and ".join(f"{n['network']} {n['weights'] / 1e6:.2f} M" for n in networks.values())
+    weights = ", ".join(f"{name} {n['weights'] / 1e6:.2f} M" for name, n in networks.items())
     data = result["data"]
     return f"""
 ## {title}

@@ -27,6 +27,7 @@ TINY = {
     "mvgformer": {
         "dim": 16, "layers": 2, "heads": 2, "context": [4, 8], "width": 4, "clusters": 4, "drop_path": 0.0
     },
+    "residual-unet": {"widths": [4, 8, 8, 8], "blocks": [1, 1, 1, 1]},
     "ssn3d-ed": {"widths": [4, 6, 8]},
     "swift3d": {
         "embed": 8, "depths": [2, 1, 1, 1], "heads": [1, 2, 2, 4], "width": 8, "window": 2, "drop_path": 0.0

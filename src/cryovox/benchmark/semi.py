@@ -71,6 +71,8 @@ class Picker(Contestant):
 
 
 NETWORK = "heatmap-unet"
+MASKS = "residual-unet"
+"""The same backbone with an answer for every voxel, whose regions are cut at their necks and picked."""
 TAUGHT = {
     "pseudo-labels, two rounds": "pseudo-labels",
     "mean teacher": "heatmap-mean-teacher",
@@ -88,6 +90,7 @@ def pickers(size: str) -> tuple[Picker, ...]:
     return (
         Picker("supervised", NETWORK, size, train={"supervised.unknown": "ignore"}),
         Picker("nnpu", NETWORK, size, train={"supervised.unknown": "pu"}, told=True),
+        Picker("masks and regions", MASKS, size, train={"supervised.unknown": "ignore"}),
         *(Picker(name, NETWORK, size, strategy=strategy, own=TEACHING) for name, strategy in TAUGHT.items()),
     )
 

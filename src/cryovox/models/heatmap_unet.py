@@ -1,4 +1,4 @@
-"""A residual 3D U-Net that stops at half resolution and gives one heat map per species.
+"""A residual 3D U-Net that stops at half resolution and gives one heat map per species, or goes on to a mask.
 
 The form that did best in the CZII challenge of 2024: for finding centres, the half-resolution map
 is as exact as the full one and much cheaper. Every step keeps the geometry: output voxel i covers
@@ -63,20 +63,21 @@ class HeatmapUNet(nn.Module):
             )
             for before, after, n in zip(widths, widths[1:], blocks[1:], strict=False)
         )
+        met = widths[self.output_stride - 1 :]
         self.up = nn.ModuleList(
-            Merge(coarse, fine, norm) for fine, coarse in zip(widths[-2:0:-1], widths[:1:-1], strict=True)
+            Merge(coarse, fine, norm) for fine, coarse in zip(met[-2::-1], met[:0:-1], strict=True)
         )
-        self.head = nn.Sequential(
-            *norm_relu(widths[1], norm), nn.Conv3d(widths[1], out_channels, kernel_size=1)
-        )
+        self.head = nn.Sequential(*norm_relu(met[0], norm), nn.Conv3d(met[0], out_channels, kernel_size=1))
         he_init(self)
-        nn.init.normal_(self.head[-1].weight, std=0.01)  # type: ignore[arg-type]
-        nn.init.constant_(self.head[-1].bias, PRIOR)  # type: ignore[arg-type]
+        if self.kind == "heatmap":
+            nn.init.normal_(self.head[-1].weight, std=0.01)  # type: ignore[arg-type]
+            nn.init.constant_(self.head[-1].bias, PRIOR)  # type: ignore[arg-type]
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
-        """Features ``s2``, ``s4``, ... of the encoder, named after their stride."""
+        """Features ``s2``, ``s4``, ... of the encoder, named after their stride; for a mask ``s1`` too."""
         check_sides(x, self.stride)
-        features, x = {}, self.stem(x)
+        x = self.stem(x)
+        features = {"s1": x} if self.output_stride == 1 else {}
         for depth, down in enumerate(self.down, start=1):
             x = features[f"s{2**depth}"] = down(x)
         return features
@@ -86,6 +87,22 @@ class HeatmapUNet(nn.Module):
         for up, skip in zip(self.up, reversed(skips), strict=True):
             x = up(x, skip)
         return self.head(x)
+
+
+class ResidualUNet(HeatmapUNet):
+    """The same with one step of the decoder more: a mask at full resolution, to compare heat maps with.
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        Channels of the input and of the logits (background included).
+    widths, blocks, norm
+        As of :class:`HeatmapUNet`.
+    """
+
+    output_stride = 1
+    activation = "softmax"
+    kind = "mask"
 
 
 class Merge(nn.Module):
