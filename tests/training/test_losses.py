@@ -18,6 +18,7 @@ from cryovox.training.losses import (
     heatmap_hidden,
     hidden_risk,
     mask_hidden,
+    point_ce,
     soft_dice,
     summits,
     tversky,
@@ -101,6 +102,8 @@ def test_a_perfect_heatmap_costs_next_to_nothing():
     sharp = torch.where(summits(target), 20.0, -20.0)
     assert float(heatmap_focal(sharp, target, known)) < 1e-4
     assert float(heatmap_focal(-sharp, target, known)) > 5
+    assert float(point_ce(sharp, target, known)) < 1e-4
+    assert float(point_ce(-sharp, target, known)) > 5
 
 
 @mask_losses

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cryovox.models.layers import PRIOR, check_sides, he_init
+from cryovox.models.supervision import Supervision
+from cryovox.models.voting import voted
 
 
 class HeatmapUNet(nn.Module):
@@ -30,6 +32,9 @@ class HeatmapUNet(nn.Module):
     norm
         ``"group"`` serves small batches and teacher-student training. ``"batch"`` makes a
         prediction independent of what else lies in the tile.
+    offsets
+        A second head says where the centre lies, seen from each voxel; when the network predicts,
+        voxels vote for the centre they see.
     """
 
     stride = 8
@@ -47,8 +52,11 @@ class HeatmapUNet(nn.Module):
         widths: Sequence[int] = (32, 64, 128, 256),
         blocks: Sequence[int] = (1, 1, 2, 2),
         norm: str = "group",
+        offsets: bool = False,
     ) -> None:
         super().__init__()
+        if offsets and self.kind != "heatmap":
+            raise ValueError("offsets belong to heat maps; leave them out")
         if len(widths) < 2 or len(widths) != len(blocks):
             raise ValueError(f"widths {list(widths)} and blocks {list(blocks)} must be alike, two or more")
         self.stride = 2 ** (len(widths) - 1)
@@ -72,6 +80,11 @@ class HeatmapUNet(nn.Module):
         if self.kind == "heatmap":
             nn.init.normal_(self.head[-1].weight, std=0.01)  # type: ignore[arg-type]
             nn.init.constant_(self.head[-1].bias, PRIOR)  # type: ignore[arg-type]
+        self.offsets = None
+        if offsets:
+            self.offsets = nn.Sequential(*norm_relu(met[0], norm), nn.Conv3d(met[0], 3, kernel_size=1))
+            nn.init.normal_(self.offsets[-1].weight, std=0.01)  # type: ignore[arg-type]
+            nn.init.zeros_(self.offsets[-1].bias)  # type: ignore[arg-type]
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Features ``s2``, ``s4``, ... of the encoder, named after their stride; for a mask ``s1`` too."""
@@ -83,10 +96,18 @@ class HeatmapUNet(nn.Module):
         return features
 
     def forward(self, x: Tensor) -> Tensor:
+        found = self.supervise(x)
+        if self.training or found.offsets is None:
+            return found.prediction
+        return voted(found.prediction, found.offsets)
+
+    def supervise(self, x: Tensor) -> Supervision:
+        """Offer the logits, and the offsets where there is a head for them."""
         *skips, x = self.encode(x).values()
         for up, skip in zip(self.up, reversed(skips), strict=True):
             x = up(x, skip)
-        return self.head(x)
+        offsets = None if self.offsets is None else self.offsets(x)
+        return Supervision({"main": self.head(x)}, offsets=offsets)
 
 
 class ResidualUNet(HeatmapUNet):

@@ -55,6 +55,8 @@ class MultiView(MaskNetwork):
         if of == "multi-view" or not views or len(set(views)) < len(views):
             raise ValueError("of must be another network, and views different ones")
         self.network = build(of, named(of, size, **options or {}), in_channels, out_channels)
+        if getattr(self.network, "offsets", None) is not None:
+            raise ValueError("offsets are not turned from view to view; leave them out")
         self.views = tuple(views)
         for fact in fields(Facts):
             setattr(self, fact.name, getattr(self.network, fact.name))

@@ -20,11 +20,14 @@ class Supervision:
         Named scalar losses of the network's own.
     features
         Named last features (b, c, z', y', x'), along the axes of the input, for losses on them.
+    offsets
+        Of heat maps, (b, 3, z, y, x): from each voxel to the centre that it belongs to, in voxels.
     """
 
     logits: dict[str, Tensor]
     extra: dict[str, Tensor] = field(default_factory=dict)
     features: dict[str, Tensor] = field(default_factory=dict)
+    offsets: Tensor | None = None
 
     @property
     def prediction(self) -> Tensor:

@@ -16,6 +16,7 @@ from cryovox.models.supervision import Supervision, supervise
 from cryovox.training.drop_block import drop_cuboids
 from cryovox.training.ema import follow, twin
 from cryovox.training.losses import HEATMAP_LOSSES, MASK_LOSSES, contrastive, heatmap_hidden, mask_hidden
+from cryovox.training.offsets import offset_error
 from cryovox.training.strategy import Strategy
 
 OWN_LOSS = {
@@ -36,7 +37,7 @@ class SupervisedConfig(Config):
     """What is minimised, and which weights are kept."""
 
     loss: Literal[
-        "auto", "ce", "dice", "ce+dice", "ce+boundary", "tversky", "focal-heatmap", "weighted-mse"
+        "auto", "ce", "dice", "ce+dice", "ce+boundary", "tversky", "focal-heatmap", "weighted-mse", "point-ce"
     ] = "auto"
     """Loss; `auto` is the one of the network's source."""
     contrastive: float = Field(0.0, ge=0)
@@ -106,6 +107,8 @@ class Supervised(Strategy):
         if self.config.unknown != "ignore" and not bool(given.known.all()):
             for name, logits in answer.logits.items():
                 terms[f"{name}-unknown"] = self.hidden(logits, given.target, given.known, self.config.hidden)
+        if answer.offsets is not None:
+            terms["offsets"] = offset_error(answer.offsets, given.target, given.known)
         if self.config.contrastive:
             terms["contrastive"] = self._contrast(answer, given)
         return self._weighted(terms | answer.extra)

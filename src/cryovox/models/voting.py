@@ -1,0 +1,44 @@
+"""Heat maps whose voxels also say where the centre lies, and vote for it."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+REACH = 2.5
+"""Longest offset along an axis, in voxels of the heat map."""
+
+
+def voted(logits: Tensor, offsets: Tensor) -> Tensor:
+    """Give every voxel the highest vote for it: a Gaussian one voxel wide where each voxel sees the centre.
+
+    G. Papandreou et al., CVPR 2017, sum such votes; the highest keeps heights comparable with thresholds.
+
+    Parameters
+    ----------
+    logits : (b, k, z, y, x)
+    offsets : (b, 3, z, y, x)
+        From each voxel to the centre it belongs to, (z, y, x) in voxels of the heat map.
+
+    Returns
+    -------
+    (b, k, z, y, x) logits
+    """
+    height = logits.float().sigmoid()
+    offsets = offsets.float().clamp(-REACH, REACH)
+    best = torch.zeros_like(height)
+    for step in product((-1, 0, 1), repeat=3):
+        away = offsets - torch.tensor(step, device=offsets.device).view(3, 1, 1, 1)
+        vote = height * torch.exp(-0.5 * away.square().sum(1, keepdim=True))
+        best = torch.maximum(best, _moved(vote, step))
+    return best.clamp(1e-6, 1 - 1e-6).logit()
+
+
+def _moved(x: Tensor, step: tuple[int, ...]) -> Tensor:
+    """Every voxel at the place one step further, 0 where none comes from."""
+    wide = F.pad(x, (1,) * 6)
+    z, y, x_ = (slice(1 - s, 1 - s + n) for s, n in zip(step, x.shape[2:], strict=True))
+    return wide[..., z, y, x_]

@@ -1,0 +1,55 @@
+"""What the second head of a heat map network learns: where the centre lies."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cryovox.models.voting import REACH
+
+
+def offset_error(offsets: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Mean distance along an axis (smooth at 0) of offsets from those that the target implies.
+
+    Parameters
+    ----------
+    offsets : (b, 3, z, y, x)
+        From each voxel to the centre it belongs to, in voxels.
+    target, known : (b, k, z, y, x)
+        As of :func:`heatmap_focal`; above half the height of a Gaussian the offsets count.
+    """
+    height, species = target.max(1, keepdim=True)
+    wanted, sure = implied_offsets(height)
+    sure = sure & (height > 0.5) & known.gather(1, species)
+    terms = F.smooth_l1_loss(offsets.float(), wanted, reduction="none", beta=0.25)
+    return (terms * sure).sum() / (3 * sure.sum()).clamp(min=1)
+
+
+def implied_offsets(height: Tensor) -> tuple[Tensor, Tensor]:
+    """From each voxel (b, 1, z, y, x) of Gaussians to the centre, and where that is known.
+
+    The logarithm of a Gaussian is a parabola: its slope, divided by its curvature, leads to the centre.
+    """
+    log = F.pad(height.clamp(min=1e-12).log(), (1,) * 6, mode="replicate")
+    middle, wanted, sure = log[..., 1:-1, 1:-1, 1:-1], [], torch.ones_like(height, dtype=torch.bool)
+    for axis in (2, 3, 4):
+        before, after = (_beside(log, axis, start) for start in (0, 2))
+        bend = 2 * middle - before - after
+        sure = sure & (bend > 1e-3) & _within(height, axis)
+        wanted.append((after - before) / 2 / bend.clamp(min=1e-3))
+    offsets = torch.cat(wanted, 1)
+    return offsets, sure & (offsets.abs().amax(1, keepdim=True) <= REACH)
+
+
+def _beside(padded: Tensor, axis: int, start: int) -> Tensor:
+    """The neighbours before (0) or after (2) along an axis of what was padded by one voxel."""
+    window = [slice(None), slice(None), *(slice(1, -1) for _ in range(3))]
+    window[axis] = slice(start, start + padded.shape[axis] - 2)
+    return padded[tuple(window)]
+
+
+def _within(x: Tensor, axis: int) -> Tensor:
+    """Where a voxel has both neighbours along an axis."""
+    index = torch.arange(x.shape[axis], device=x.device).view(-1, *(1,) * (4 - axis))
+    return (index > 0) & (index < x.shape[axis] - 1)
