@@ -7,6 +7,7 @@ from cryovox.benchmark.semi import labelled, pickers, some, variants
 from cryovox.benchmark.suite import Job
 from cryovox.benchmark.training import equal, settings
 from cryovox.core.dataset import Entry
+from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
 from cryovox.formats import dataset as dataset_files
@@ -105,7 +106,9 @@ def test_scores_of_perfect_picks_and_of_half_of_them(found, tmp_path, monkeypatc
         return {entry.tomogram.stem: given["picks"]}, {}
 
     monkeypatch.setattr("cryovox.workflows.find.find", find)
-    monkeypatch.setattr(semi, "candidates", lambda e, out: semi.of(scored, e.name))
+    maps = ScoreMap(np.zeros((len(found.species), 2, 2, 2)), 10.0, found.species, kind="heatmap")
+    monkeypatch.setattr(semi, "opened", lambda e, out: maps)
+    monkeypatch.setattr(semi, "candidates", lambda name, scores, level: semi.of(scored, name))
     scored = Particles.of(true.positions, true.species.tolist(), np.linspace(1, 0.5, len(true)))
     perfect = semi.score(found, tmp_path, tmp_path, "cpu")
     species = {str(n) for n in true.species}
@@ -146,8 +149,33 @@ def test_candidates_reach_further_down_than_picks_and_oust_none_of_another_speci
     kinds = tuple(Species(name=n, label=i, radius=30.0) for i, n in enumerate(("ball", "shell"), start=1))
     found = ScoreMap(data, 10.0, kinds, kind="heatmap")
     score_files.write(tmp_path / "scores" / "t.zarr", found)
-    given = semi.candidates(Entry(name="t", tomogram=tmp_path / "t.mrc"), tmp_path)
+    entry = Entry(name="t", tomogram=tmp_path / "t.mrc")
+    given = semi.candidates("t", semi.opened(entry, tmp_path), semi.LEVELS[0])
     assert sorted(given.species) == ["ball", "ball", "shell"]
+
+
+def test_regions_that_merge_at_a_low_score_count_at_a_higher_one(found):
+    """Two cubes with a faint bridge are one region at 0.05 and two at 0.5: the best of both is told."""
+    kind = Species(name="ball", label=1, radius=30.0)
+    data = np.zeros((1, 24, 24, 24), np.float32)
+    data[0, 10:14, 10:14, 2:22] = 0.1
+    data[0, 10:14, 10:14, 3:7] = data[0, 10:14, 10:14, 16:20] = 0.9
+    scores = ScoreMap(data, 10.0, (kind,), kind="mask")
+    low, high = (semi.candidates("t", scores, level) for level in (semi.LEVELS[0], 0.5))
+    assert len(high) == 2
+    near = np.linalg.norm(high.positions - low.positions[:1], axis=1).min()
+    assert len(low) != 2 or near > 5  # the bridge moves or joins them
+
+
+def test_tests_without_picks_or_with_one_name_are_refused(found, tmp_path):
+    (test,) = found.split("test")
+    semi.check_tests(tmp_path, found)
+    bare = found.model_copy(update={"entries": (test.model_copy(update={"particles": None}),)})
+    with pytest.raises(RequestError, match="no particle list"):
+        semi.check_tests(tmp_path, bare)
+    twice = found.model_copy(update={"entries": (test, test.model_copy(update={"name": "b"}))})
+    with pytest.raises(RequestError, match="several tomograms"):
+        semi.check_tests(tmp_path, twice)
 
 
 def test_few_picks_of_a_real_tomogram(tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
+from cryovox.data.targets import gaussian_heatmap
 from cryovox.models.supervision import Supervision
 from cryovox.training.losses import (
     HEATMAP_LOSSES,
@@ -104,6 +106,12 @@ def test_a_perfect_heatmap_costs_next_to_nothing():
     assert float(heatmap_focal(-sharp, target, known)) > 5
     assert float(point_ce(sharp, target, known)) < 1e-4
     assert float(point_ce(-sharp, target, known)) > 5
+
+
+def test_a_particle_beyond_the_patch_has_no_summit_in_it():
+    target = torch.from_numpy(gaussian_heatmap(np.array([[-0.6, 5.0, 5.0], [5.0, 5.0, 5.0]]), 1.5, (10,) * 3))
+    assert float(target[0].max()) > 0.5
+    assert summits(target[None, None]).nonzero()[:, 2:].tolist() == [[5, 5, 5]]
 
 
 @mask_losses

@@ -6,13 +6,15 @@ from hypothesis import strategies as st
 
 from cryovox.core.particles import Species
 from cryovox.core.volume import ScoreMap
+from cryovox.data.streams import Batch
 from cryovox.data.targets import gaussian_heatmap
 from cryovox.models import build
 from cryovox.models.heatmap_unet import HeatmapUNet
-from cryovox.models.supervision import supervise
+from cryovox.models.supervision import predict, supervise
 from cryovox.models.voting import REACH, voted
 from cryovox.picking import pick
 from cryovox.training.offsets import implied_offsets, offset_error
+from cryovox.training.strategies.supervised import Supervised, SupervisedConfig
 
 SIDE = 16
 places = st.tuples(*(st.floats(5, 10),) * 3)
@@ -89,11 +91,23 @@ def test_a_network_with_offsets_learns_them_and_votes_when_it_predicts():
         errors.append(error.item())
     assert errors[-1] < errors[0] / 5
     offer = supervise(network, image)
-    assert torch.equal(network(image), offer.prediction)
+    assert torch.equal(network(image), offer.prediction)  # what a teacher says is what a student says
     network.eval()
     with torch.no_grad():
         offer = supervise(network, image)
-        assert torch.equal(network(image), voted(offer.prediction, offer.offsets))
+        assert torch.equal(predict(network, image), voted(offer.prediction, offer.offsets))
+        plain = HeatmapUNet(1, 1, widths=(4, 8, 8), blocks=(1, 1, 1)).eval()
+        assert torch.equal(predict(plain, image), plain(image))
+
+
+def test_training_counts_the_offsets():
+    torch.manual_seed(0)
+    target = target_of((7.4, 8.2, 6.7), 1.5)
+    given = Batch(torch.randn(1, 1, *(2 * SIDE,) * 3), target, torch.ones_like(target, dtype=torch.bool))
+    for offsets in (False, True):
+        network = HeatmapUNet(1, 1, widths=(4, 8, 8), blocks=(1, 1, 1), offsets=offsets)
+        terms = Supervised(network, SupervisedConfig(), "heatmap-unet").losses({"labelled": given}, 0.0)
+        assert set(terms) == {"main", "offsets"} if offsets else {"main"}
 
 
 def test_masks_and_views_have_none():

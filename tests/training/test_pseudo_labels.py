@@ -102,6 +102,17 @@ def test_of_two_peaks_within_half_a_radius_one_is_kept():
     assert summits_apart(near, [4.0])[0, 0, 6, 6, 5]
 
 
+@pytest.mark.parametrize("place", [(6, 6, 11.8), (-0.6, 6, 6), (6, 11.7, 0.4)])
+def test_the_slope_of_a_peak_beyond_the_patch_is_no_peak(place):
+    """Its highest voxel lies on a face, far from its centre; what is above background is left out."""
+    seen = maps(place)[None]
+    assert float(seen.max()) > 0.5
+    found = labels(seen)
+    assert int(found.kept) == 0
+    assert not bool(found.known[seen[0] > 0.5].any())
+    assert int(labels(torch.maximum(seen, maps((6, 6, 6))[None])).kept) == 1
+
+
 def test_each_species_has_its_own_line():
     seen = torch.cat([maps((6, 6, 6), height=0.4)] * 2, 1)[None]
     found = pseudo_labels(

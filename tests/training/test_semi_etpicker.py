@@ -11,7 +11,7 @@ from cryovox.data.streams import Batch
 from cryovox.data.targets import gaussian_heatmap
 from cryovox.models import build
 from cryovox.models.card import Card
-from cryovox.training.strategies import STRATEGIES
+from cryovox.training.strategies import STRATEGIES, semi_etpicker
 from cryovox.training.strategies.semi_etpicker import risen
 from cryovox.training.strategies.supervised import SupervisedConfig
 
@@ -116,6 +116,44 @@ def test_the_threshold_follows_what_labelled_particles_get():
     fixed = strategy("semi-etpicker", adaptive=False, high=0.5)
     fixed.losses(given, 1.0)
     assert fixed.certainty.tolist() == [0.5, 0.5]
+
+
+def test_patches_with_fewer_peaks_than_labels_teach_less():
+    """As many peaks as labels count fully, one for every two half."""
+    image = torch.zeros(2, 1, SIDE, SIDE, SIDE)
+    image[0, 0, 6:8, 6:8, 6:8] = 5
+    half = strategy("semi-etpicker", student_drop=0.0, deep_drop=0.0, student_noise=0.0, student_gain=0.0)
+    given = batches()
+    half.supervised.average = Sees()
+    given["unlabelled"] = given["unlabelled"]._replace(image=image)
+    judged, seen = half.supervised.loss, []
+    half.supervised.loss = lambda *given: seen.append(judged(*given)) or seen[-1]
+    assert half.losses(given, 1.0)["unlabelled"].item() == pytest.approx(seen[-1].item() / 2, rel=1e-5)
+
+
+def test_the_student_has_holes_in_its_input_and_its_deep_features(monkeypatch):
+    shares = {}
+    real = semi_etpicker.deep_drop
+    monkeypatch.setattr(semi_etpicker, "drop_cuboids", lambda x, share: shares.update(input=share) or x)
+    monkeypatch.setattr(
+        semi_etpicker, "deep_drop", lambda net, share: shares.update(deep=share) or real(net, share)
+    )
+    strategy("semi-etpicker", student_drop=0.2, deep_drop=0.3).losses(batches(), 1.0)
+    assert shares == {"input": 0.2, "deep": 0.3}
+
+
+def test_thresholds_that_cannot_adapt_are_refused():
+    with pytest.raises(RequestError, match="no-adaptive"):
+        strategy("semi-etpicker", low=0.2, high=0.3)
+    strategy("semi-etpicker", low=0.2, high=0.3, adaptive=False)
+
+
+def test_networks_whose_deep_features_are_not_their_own_are_refused():
+    kind = STRATEGIES["semi-etpicker"]
+    views = build("multi-view", {"of": "heatmap-unet", "options": {"widths": [4, 8], "blocks": [0, 1]}}, 1, 2)
+    with pytest.raises(RequestError, match="--deep-drop 0"):
+        kind(views, kind.Config(), "multi-view")
+    kind(views, kind.Config(deep_drop=0.0), "multi-view")
 
 
 def test_pseudo_labels_of_a_round_come_from_one_teacher():

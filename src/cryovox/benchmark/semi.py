@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from cryovox.benchmark.training import EQUAL, equal, settings
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, concatenate
+from cryovox.core.volume import ScoreMap
 from cryovox.data.patches import PatchConfig
 from cryovox.formats import dataset as dataset_files
-from cryovox.formats import read_particles, read_volume, write_particles
+from cryovox.formats import read_particles, read_volume, stem, write_particles
 from cryovox.formats import scores as score_files
 from cryovox.metrics import czii
 from cryovox.metrics.detection import detection, f_beta, precision_recall
@@ -48,8 +49,8 @@ ERRORS: Labels = {"smoke": WRONG[-1:], "cpu": WRONG, "gpu": WRONG}
 SHIFT = 0.5
 """How far a shifted pick lies from its particle, in radii."""
 Rows = Callable[[str], tuple["Picker", ...]]
-LOWEST = 0.05
-"""Score down to which candidates are looked at."""
+LEVELS = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8)
+"""Scores down to which candidates are looked at: the first for peaks; regions grow as it falls, so all."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ class SemiSuite(Suite):
                 raise RequestError(data, "needs entries of split train and test", "say which in dataset.yaml")
             if not any(e.particles is not None for e in found.split("train")):
                 raise RequestError(data, "has no particle lists to learn from", "add `particles:` to entries")
+            check_tests(data, found)
         dataset_files.write(folder / "test", found)
         known = {}
         for labels in self.labels[tier]:
@@ -209,8 +211,22 @@ class SemiSuite(Suite):
         """One blob filter for each species, which is told how many there are of it."""
         tests = dataset_files.read(folder / "test")
         found = blobs(tests)
-        row = scores_of(found, found, tests)
+        row = scores_of(found, [found], tests)
         return {"floor: blobs of each size, told how many": dict.fromkeys(amounts(folder), row)}
+
+
+def check_tests(data: Path, found: Dataset) -> None:
+    """Refuse tests that cannot be told apart or have nothing to compare with."""
+    tests = found.split("test")
+    bare = [e.name for e in tests if e.particles is None]
+    if bare:
+        told = f"{bare[0]} of split test has no particle list"
+        raise RequestError(data, told, "add `particles:`, or give it another split")
+    names = [stem(e.tomogram) for e in tests]
+    twice = sorted(name for name in set(names) if names.count(name) > 1)
+    if twice:
+        told = f"several tomograms of split test are called {twice[0]}"
+        raise RequestError(data, told, "rename them; `cryovox fetch dataset` links them by entry")
 
 
 def steps(model: Path) -> int:
@@ -314,13 +330,16 @@ def score(tests: Dataset, model: Path, out: Path, device: Device) -> dict[str, f
     picks, failures = find([e.tomogram for e in tests.split("test")], model, out / "found", device=device)
     for error in failures.values():
         raise error
-    given = concatenate(of(picks[e.tomogram.stem], e.name) for e in tests.split("test"))
-    loose = concatenate(candidates(e, out / "found") for e in tests.split("test"))
+    given = concatenate(of(picks[stem(e.tomogram)], e.name) for e in tests.split("test"))
+    maps = {e.name: opened(e, out / "found") for e in tests.split("test")}
+    heat = all(scores.kind == "heatmap" for scores in maps.values())
+    levels = LEVELS[:1] if heat else LEVELS
+    loose = [concatenate(candidates(name, maps[name], level) for name in maps) for level in levels]
     return scores_of(given, loose, tests)
 
 
-def scores_of(given: Particles, loose: Particles, tests: Dataset) -> dict[str, float]:
-    """Of picks, and of candidates down to a low score; "f1/NAME" and "f_beta4/NAME" of one species."""
+def scores_of(given: Particles, loose: Sequence[Particles], tests: Dataset) -> dict[str, float]:
+    """Of picks, and of candidates down to each of some scores; "f1/NAME", "f_beta4/NAME" of one species."""
     true = particles(tests)
     table: dict[str, dict[str, float]] = {}
     for kind in tests.species:
@@ -328,10 +347,12 @@ def scores_of(given: Particles, loose: Particles, tests: Dataset) -> dict[str, f
         if not len(truth):
             continue
         own = given.named(kind.name)
-        precision, recall, _ = precision_recall(loose.named(kind.name), truth, radius)
+        curves = [precision_recall(some.named(kind.name), truth, radius)[:2] for some in loose]
         table[kind.name] = {
             "f1": detection(own, truth, radius).f1,
-            "best_f1": max((f_beta(p, r, 1.0) for p, r in zip(precision, recall, strict=True)), default=0.0),
+            "best_f1": max(
+                (f_beta(p, r, 1.0) for curve in curves for p, r in zip(*curve, strict=True)), default=0.0
+            ),
             "f_beta4": czii.exact_f(czii.count(own, truth, radius)),
         }
     weights = [czii.WEIGHTS.get(name, 1.0) for name in table]
@@ -353,11 +374,14 @@ def blobs(tests: Dataset) -> Particles:
     return concatenate(lists)
 
 
-def candidates(entry: Entry, found: Path) -> Particles:
-    """Peaks down to a low score, of each species by itself: at so low a score they would oust each other."""
-    scores = score_files.read(found / "scores" / f"{entry.tomogram.stem}.zarr")
-    low = PickConfig(threshold=LOWEST, exclusive=False)
-    return of(pick(scores, low), entry.name)
+def opened(entry: Entry, found: Path) -> ScoreMap:
+    """What `find` scored."""
+    return score_files.read(found / "scores" / f"{stem(entry.tomogram)}.zarr")
+
+
+def candidates(name: str, scores: ScoreMap, level: float) -> Particles:
+    """Picks down to a score, of each species by itself: at a low one they would oust each other."""
+    return of(pick(scores, PickConfig(threshold=level, exclusive=False)), name)
 
 
 SEMI = SemiSuite("semi", "Picking from few labels and unlabelled tomograms", "supervised", pickers, BUDGETS)

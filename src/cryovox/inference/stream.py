@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cryovox.core.intensity import Normalisation
 from cryovox.inference.tiling import Axis, plan
+from cryovox.models.supervision import predict
 
 Sink = Callable[[int, NDArray[np.float32]], None]
 """Takes the first output plane and a block (k, n, y, x) of scores; blocks come in order of z."""
@@ -113,7 +114,7 @@ def score(network: nn.Module, images: Tensor, tiles: TilePlan) -> NDArray[np.flo
     with torch.inference_mode():
         images = images.to(device)
         views = [
-            torch.flip(_activate(network(torch.flip(images, axes)), tiles.activation), axes)
+            torch.flip(_activate(predict(network, torch.flip(images, axes)), tiles.activation), axes)
             for axes in tiles.flips
         ]
         mean = views[0] if len(views) == 1 else torch.stack(views).mean(0)

@@ -33,8 +33,8 @@ class HeatmapUNet(nn.Module):
         ``"group"`` serves small batches and teacher-student training. ``"batch"`` makes a
         prediction independent of what else lies in the tile.
     offsets
-        A second head says where the centre lies, seen from each voxel; when the network predicts,
-        voxels vote for the centre they see.
+        A second head says where the centre lies, seen from each voxel; in a prediction voxels vote
+        for the centre they see.
     """
 
     stride = 8
@@ -96,10 +96,12 @@ class HeatmapUNet(nn.Module):
         return features
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.supervise(x).prediction
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Logits as pickers read them: after the votes, where there are offsets."""
         found = self.supervise(x)
-        if self.training or found.offsets is None:
-            return found.prediction
-        return voted(found.prediction, found.offsets)
+        return found.prediction if found.offsets is None else voted(found.prediction, found.offsets)
 
     def supervise(self, x: Tensor) -> Supervision:
         """Offer the logits, and the offsets where there is a head for them."""

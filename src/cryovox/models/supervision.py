@@ -47,3 +47,10 @@ def supervise(network: nn.Module, x: Tensor) -> Supervision:
     """
     own = getattr(network, "supervise", None)
     return own(x) if own is not None else Supervision({"main": network(x)})
+
+
+def predict(network: nn.Module, x: Tensor) -> Tensor:
+    """Logits of a prediction; a network without a method ``predict`` gives what it gives in training."""
+    own = getattr(network, "predict", network)
+    found: Tensor = own(x)
+    return found

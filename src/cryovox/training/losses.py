@@ -90,7 +90,7 @@ def heatmap_focal(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     ----------
     logits, target : (b, k, z, y, x)
         Target in [0, 1]. A Gaussian seldom has its summit on a voxel, so "at the peak" is where
-        the target is the largest of its neighbourhood and above 0.5.
+        :func:`summits` says.
     known : (b, k, z, y, x) bool
     """
     peak, away = _focal_parts(logits, target)
@@ -117,8 +117,15 @@ def point_ce(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
 
 
 def summits(target: Tensor) -> Tensor:
-    """Where a Gaussian target has its largest voxel."""
-    return (F.max_pool3d(target, 3, stride=1, padding=1) == target) & (target > 0.5)
+    """Where a Gaussian target has its largest voxel; on a face of the patch nobody knows what lies beyond."""
+    return (F.max_pool3d(target, 3, stride=1, padding=1) == target) & (target > 0.5) & inside(target)
+
+
+def inside(maps: Tensor) -> Tensor:
+    """Which voxels (z, y, x) of maps (..., z, y, x) have all their neighbours."""
+    found = torch.zeros(maps.shape[-3:], dtype=torch.bool, device=maps.device)
+    found[1:-1, 1:-1, 1:-1] = True
+    return found
 
 
 def _focal_parts(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cryovox.models.voting import REACH
+from cryovox.training.losses import inside
 
 
 def offset_error(offsets: Tensor, target: Tensor, known: Tensor) -> Tensor:
@@ -32,11 +33,11 @@ def implied_offsets(height: Tensor) -> tuple[Tensor, Tensor]:
     The logarithm of a Gaussian is a parabola: its slope, divided by its curvature, leads to the centre.
     """
     log = F.pad(height.clamp(min=1e-12).log(), (1,) * 6, mode="replicate")
-    middle, wanted, sure = log[..., 1:-1, 1:-1, 1:-1], [], torch.ones_like(height, dtype=torch.bool)
+    middle, wanted, sure = log[..., 1:-1, 1:-1, 1:-1], [], inside(height)
     for axis in (2, 3, 4):
         before, after = (_beside(log, axis, start) for start in (0, 2))
         bend = 2 * middle - before - after
-        sure = sure & (bend > 1e-3) & _within(height, axis)
+        sure = sure & (bend > 1e-3)
         wanted.append((after - before) / 2 / bend.clamp(min=1e-3))
     offsets = torch.cat(wanted, 1)
     return offsets, sure & (offsets.abs().amax(1, keepdim=True) <= REACH)
@@ -47,9 +48,3 @@ def _beside(padded: Tensor, axis: int, start: int) -> Tensor:
     window = [slice(None), slice(None), *(slice(1, -1) for _ in range(3))]
     window[axis] = slice(start, start + padded.shape[axis] - 2)
     return padded[tuple(window)]
-
-
-def _within(x: Tensor, axis: int) -> Tensor:
-    """Where a voxel has both neighbours along an axis."""
-    index = torch.arange(x.shape[axis], device=x.device).view(-1, *(1,) * (4 - axis))
-    return (index > 0) & (index < x.shape[axis] - 1)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
+from cryovox.training.losses import inside
 
 Axes = tuple[int, ...]
 NEAR = 0.1
@@ -98,13 +99,16 @@ def believed(seen: Tensor, high: Tensor, radii: Sequence[float], agreement: floa
 
 
 def summits_apart(heights: Tensor, radii: Sequence[float]) -> Tensor:
-    """Which voxels are the highest of all within half a radius (as a cube) of the same species."""
+    """Which voxels are the highest of all within half a radius (as a cube) of the same species.
+
+    None on a face: it is mostly the slope of a peak beyond it.
+    """
     found = torch.empty_like(heights, dtype=torch.bool)
     for channel, radius in enumerate(radii):
         reach = max(1, int(0.5 * radius))
         own = heights[:, channel : channel + 1]
         found[:, channel : channel + 1] = highest_near(own, reach) == own
-    return found
+    return found & inside(heights)
 
 
 def highest_near(heights: Tensor, reach: int) -> Tensor:

@@ -17,6 +17,7 @@ from cryovox.data.sources import Source
 from cryovox.data.targets import UNKNOWN
 from cryovox.inference.stream import TilePlan, stream
 from cryovox.metrics.detection import detection, recall_at_budget
+from cryovox.models.supervision import predict
 from cryovox.picking import PickConfig, pick
 
 FLOOR = 0.05
@@ -93,7 +94,7 @@ def _height(
     corner = np.rint(position).astype(int) - side // 2
     image = cut(region, (int(corner[0]), int(corner[1]), int(corner[2])), side, spec).image
     device = next(network.parameters()).device
-    answer = network(torch.from_numpy(image)[None, None].to(device))[0, channel].float().sigmoid()
+    answer = predict(network, torch.from_numpy(image)[None, None].to(device))[0, channel].float().sigmoid()
     stride = spec.output_stride
     place = np.rint((position - corner - (stride - 1) / 2) / stride).astype(int)
     near = tuple(slice(max(p - 1, 0), p + 2) for p in place)

@@ -139,7 +139,7 @@ class TomogramData(TrainingData):
         self.bare = [open_unlabelled(self.dataset, e) for e in bare]
         self.training = load_sources(self.dataset, [e for e in entries if e not in bare])
         if not self.training:
-            told = "has no entry with split: train"
+            told = "no entry with split: train has picks" if bare else "has no entry with split: train"
             raise RequestError("dataset.yaml", told, "add `entries:` to train on")
         self.held: list[Source] = load_sources(self.dataset, self.dataset.split("val"))
         if not self.held:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.data.targets import heatmap_sigma
+from cryovox.models.features import answers_by_features
 from cryovox.training.drop_block import deep_drop, drop_cuboids
 from cryovox.training.ema import twin
 from cryovox.training.losses import summits
@@ -142,6 +143,14 @@ class SemiETPicker(SemiSupervised):
         if self.config.low >= self.config.high:
             told = f"{self.config.low:g} is not below --high {self.config.high:g}"
             raise RequestError("--low", told, "background must end below where peaks begin")
+        if self.config.adaptive and 2 * self.config.low > self.config.high:
+            told = (
+                f"twice {self.config.low:g} is above --high {self.config.high:g}, so no threshold can adapt"
+            )
+            raise RequestError("--low", told, "lower it, or say --no-adaptive")
+        if self.config.deep_drop and not answers_by_features(network):
+            told = "this network does not answer by features that can be dropped"
+            raise RequestError("--deep-drop", told, "say --deep-drop 0")
         self.register_buffer("certainty", torch.zeros(0))
         self.radii, self.sigmas = [2.0], [1.0]
 
@@ -210,7 +219,8 @@ class OfflinePseudoLabels(SemiETPicker):
     def teaching(self, progress: float) -> nn.Module:
         """The average as it was when the round began."""
         start = self.config.pseudo_from
-        now = 1 + int((progress - start) / (1 - start) * self.config.rounds)
+        rounds = self.config.rounds
+        now = min(rounds, 1 + int((progress - start) / (1 - start) * rounds))
         if now > self.round:
             self.fixed.load_state_dict(self.teacher.state_dict())
             self.round.fill_(now)
