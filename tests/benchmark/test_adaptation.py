@@ -27,6 +27,7 @@ from cryovox.benchmark.adaptation import (
 from cryovox.benchmark.adaptation_cubes import UDA, Scale, chosen, empty, held_out, share_out, spread
 from cryovox.benchmark.adaptation_real import MATCH, Real, candidates, note, noted, once, recalls
 from cryovox.benchmark.adaptation_tomograms import (
+    TOMOGRAMS,
     last_held_out,
     localisation,
     merged,
@@ -43,6 +44,7 @@ from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap, ScoreMap, Volume
+from cryovox.data.targets import ball_labels
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_volume, subtomograms, write_labels, write_volume
 from cryovox.formats.subtomograms import Subtomograms
@@ -417,7 +419,34 @@ def test_voxels_of_any_particle_are_pooled_over_tomograms(labelled, tmp_path):
     half[1, 1:3, 1:3] = 1
     for i, mask in enumerate((half, 2 * half)):
         write_labels(tmp_path / "out" / "labels" / f"t{i}.mrc", LabelMap(mask, 10.0))
-    assert overlap(whole.entries, tmp_path / "out") == {"dice": 0.66667, "iou": 0.5}
+    background = (2 * 512 - 16) / (2 * 512 - 8)
+    found = overlap(whole.entries, tmp_path / "out")
+    assert found == {"dice": 0.66667, "iou": 0.5, "mean_iou": round((0.5 + background) / 2, 5)}
+
+
+def test_the_floor_of_tomograms_finds_dark_balls(tmp_path):
+    """Told their size and number, with the contrast that an entry names."""
+    places = np.array([[8, 8, 8], [8, 24, 24], [24, 8, 24], [22, 23, 9]])
+    mask = ball_labels(places.astype(float), [1] * 4, [4.0] * 4, (32, 32, 32))
+    entries = []
+    for name, sign in (("a", -1), ("b", 1)):
+        grey = sign * mask.astype(np.float32) + 0.1 * np.random.default_rng(0).standard_normal(mask.shape)
+        write_volume(tmp_path / f"{name}.mrc", Volume(grey.astype(np.float32), 10.0))
+        write_labels(tmp_path / f"{name}_labels.mrc", LabelMap(mask, 10.0))
+        files = {"tomogram": tmp_path / f"{name}.mrc", "labels": tmp_path / f"{name}_labels.mrc"}
+        contrast = "dark" if sign < 0 else "bright"
+        split = "train" if sign < 0 else "test"
+        entries.append(Entry(name=name, contrast=contrast, split=split, **files))
+    kind = Species(name="particle", label=1, radius=40.0)
+    truth = Dataset(voxel_size=10.0, species=(kind,), entries=tuple(entries))
+    dataset_files.write(tmp_path / "truth", truth)
+    for entry in entries:
+        note_centres(tmp_path / "truth" / "centres" / f"{entry.name}.csv", entry, truth)
+    (floor,) = TOMOGRAMS.references(tmp_path).values()
+    assert set(floor) == {"chosen", "chosen, all"}
+    for row in floor.values():
+        assert row["localisation_f1"] == 1
+        assert row["dice"] > 0.8
 
 
 def test_picks_of_any_particle_are_matched_with_the_objects(labelled, tmp_path):

@@ -4,10 +4,27 @@ import numpy as np
 import pytest
 
 from cryovox.benchmark import adaptation_cubes
-from cryovox.benchmark.adaptation import GENERALISING, SOURCE_ONLY, SUPERVISED, VOX_UDA, VOX_ZSDA, adapts
+from cryovox.benchmark.adaptation import (
+    FEW_TARGET,
+    GENERALISING,
+    SOURCE_ONLY,
+    SUPERVISED,
+    VOX_UDA,
+    VOX_ZSDA,
+    adapts,
+)
 from cryovox.benchmark.adaptation_cubes import Scale
 from cryovox.benchmark.suite import Budget, Job
-from cryovox.benchmark.zero_shot import FIRST, VARIANTS, WORLDS, ZSDA, largest, localisation
+from cryovox.benchmark.zero_shot import (
+    CHOICES,
+    FIRST,
+    OTHERS,
+    VARIANTS,
+    WORLDS,
+    ZSDA,
+    largest,
+    localisation,
+)
 from cryovox.training.strategies import STRATEGIES
 
 
@@ -23,6 +40,10 @@ def test_what_is_found_near_the_middle_counts():
     assert localisation(found, truth) == pytest.approx(2 * 2 / 7)
     assert localisation(truth, truth) == 1
     assert localisation(np.zeros_like(truth), truth) == 0
+    nothing = np.zeros_like(truth)
+    nothing[:2] = truth[:2]  # two cubes without a target
+    assert localisation(nothing, nothing) == 1
+    assert localisation(truth, nothing) == pytest.approx(2 * 2 / (4 + 2))
 
 
 def test_the_largest_piece_is_what_was_found():
@@ -32,8 +53,8 @@ def test_the_largest_piece_is_what_was_found():
 
 def test_who_may_look_at_the_target():
     names = {row.strategy for row in ZSDA.plan("cpu").contestants}
-    assert {SOURCE_ONLY, SUPERVISED, VOX_UDA, VOX_ZSDA, *GENERALISING} == names
-    assert [name for name in names if adapts(name)] == [VOX_UDA]
+    assert {SOURCE_ONLY, SUPERVISED, VOX_UDA, VOX_ZSDA, FEW_TARGET, *GENERALISING} == names
+    assert {name for name in names if adapts(name)} == {VOX_UDA, FEW_TARGET}
 
 
 def test_a_changed_row_differs_from_the_method_as_it_comes():
@@ -46,6 +67,29 @@ def test_a_changed_row_differs_from_the_method_as_it_comes():
                 at = at[key]
             same &= at == value
         assert same == (name == VOX_ZSDA), name
+
+
+def test_what_is_chosen_by_is_not_what_is_tested(tmp_path):
+    """No world of the ablations has a species that only the tests have, nor their seeds."""
+    small = Scale(("groel",), adaptation_cubes.UNSEEN, source=3, target=3)
+    assert not set(OTHERS) & ({*adaptation_cubes.UNSEEN, *adaptation_cubes.SEEN})
+    assert CHOICES.keys() == WORLDS.keys()
+    for name, make in CHOICES.items():
+        mine, theirs = make(tmp_path / "a", small), WORLDS[name](tmp_path / "b", small)
+        assert len(mine) == len(theirs)
+        assert not np.array_equal(mine.images, theirs.images), name
+
+
+def test_the_users_target_is_one_world(tmp_path, monkeypatch):
+    monkeypatch.setattr(adaptation_cubes, "opened", lambda data, name: unseen_of(tmp_path / name))
+    ZSDA.prepare(tmp_path, "cpu", tmp_path)
+    assert len(list(tmp_path.glob("*-train.zarr"))) == 1
+    (floor,) = ZSDA.references(tmp_path).values()
+    assert set(floor) == {"chosen", "chosen, all"}
+
+
+def unseen_of(folder):
+    return adaptation_cubes.unseen(folder, Scale(("groel",), ("hsp90",), source=4, target=8))
 
 
 def test_all_worlds_are_scored_after_one_training(tmp_path, monkeypatch):

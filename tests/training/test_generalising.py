@@ -228,12 +228,6 @@ def test_mixstyle_only_while_training_and_in_company():
     assert torch.equal(*answers)
 
 
-@pytest.mark.parametrize("name", ["mixstyle", "fourier-mixing"])
-def test_a_single_patch_has_no_company(name):
-    with pytest.raises(RequestError, match="no other to be mixed"):
-        strategy(name, **CHANGING[name]).losses(batches(size=1), 0.0)
-
-
 @pytest.mark.parametrize("name", HIDDEN)
 def test_mixstyle_refuses_a_network_without_stages(name):
     with pytest.raises(RequestError, match="styles could be mixed"):
@@ -375,6 +369,8 @@ def data(tmp_path_factory):
 def settings(name):
     loop = LoopConfig(steps=3, batch=2, warmup=1, validate_every=3, keep="last")
     small = NetworkConfig(model="heatmap-unet", options={"widths": [4, 8], "blocks": [0, 0]})
+    if name == "vox-zsda":  # which needs masks
+        small = NetworkConfig(model="voxresnet", options={"widths": [4, 8]})
     return settings_of(name)(network=small, loop=loop, patches=PatchConfig(patch=16))
 
 
@@ -383,7 +379,7 @@ def alike(a, b):
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "vox-zsda"])
 def test_three_steps_and_the_same_after_an_interruption(name, data, tmp_path):
     whole = train_supervised(data, tmp_path / "whole", settings(name), device="cpu")
 
@@ -401,6 +397,15 @@ def test_three_steps_and_the_same_after_an_interruption(name, data, tmp_path):
     )
     assert seen == [2, 3]  # the state is written after it is told
     assert alike(again, whole)
+
+
+@pytest.mark.parametrize("name", ["mixstyle", "fourier-mixing"])
+def test_a_single_patch_is_refused_before_anything_is_written(name, data, tmp_path):
+    config = settings(name)
+    alone = config.model_copy(update={"loop": config.loop.model_copy(update={"batch": 1})})
+    with pytest.raises(RequestError, match="a single one"):
+        train_supervised(data, tmp_path / "run", alone, device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_settings_of_the_supervised_loss_are_heard(data, tmp_path):

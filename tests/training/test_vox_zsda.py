@@ -1,5 +1,6 @@
 """Vox-ZSDA: two views, a graph that both share, and a way over to Vox-UDA."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -111,6 +112,35 @@ def test_leaning_halfway_weighs_both_by_half():
     for name, term in uda.items():
         assert torch.allclose(half[name], 0.5 * term), name
     assert any(name.startswith("views-") for name in half)
+
+
+@pytest.mark.parametrize("lean", [0.0, 0.5, 1.0])
+def test_the_average_goes_over_too(lean):
+    """Its decay lies between those of both methods; its norms count the target as often as it leans."""
+    made = strategy(FewTarget, FewTargetConfig(graph=GRAPH, lean=lean))
+    blind, uda = strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH)), strategy(VoxUDA, VoxUDAConfig())
+    a, b, c = (x.supervised.config.ema for x in (blind, made, uda))
+    assert b == pytest.approx((1 - lean) * a + lean * c)
+    given, counted = batches(), []
+    for seed in range(20):
+        torch.manual_seed(seed)
+        made.losses(given, 0.5)
+        counted.append(made._counted is given["target"].image)
+    assert made._counted is None if not lean else 0.5 - lean / 2 <= np.mean(counted) <= 0.5 + lean / 2
+
+
+def test_parts_that_are_off_have_no_weights():
+    """Weights without a gradient stop a training on several devices."""
+    off = GRAPH.model_copy(update={"graph_learning": False, "graph_contrast": False})
+    for made in (
+        strategy(VoxZSDA, VoxZSDAConfig(graph=off)),
+        strategy(FewTarget, FewTargetConfig(graph=GRAPH, lean=0.0)),
+        strategy(FewTarget, FewTargetConfig(graph=GRAPH, lean=1.0)),
+        strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH.model_copy(update={"graph_contrast": False}))),
+    ):
+        sum(losses(made).values()).backward()
+        left = [name for name, p in made.named_parameters() if p.requires_grad and p.grad is None]
+        assert not left
 
 
 def test_cuboids_are_dropped_from_both_views_if_asked_for():

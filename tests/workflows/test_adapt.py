@@ -102,6 +102,25 @@ def test_labels_of_the_target_are_never_looked_at(run, data, target, tmp_path):
     assert alike(out / "adapted" / "model.safetensors", again / "adapted" / "model.safetensors")
 
 
+@pytest.mark.parametrize("lean", [0.0, 0.5, 1.0])
+def test_one_unlabelled_tomogram_is_enough_to_lean_on(data, target, tmp_path, lean):
+    (tomogram,) = (target / "tomograms").glob("phantom_00.mrc")
+    config = settings("vox-zsda-few")
+    graph = config.own.graph.model_copy(update={"clusters": 4, "tokens": 8})
+    config = config.model_copy(update={"own": config.own.model_copy(update={"lean": lean, "graph": graph})})
+    model = train_adapted(data, [tomogram], tmp_path / "run", config, device="cpu")
+    assert read_card(model).training["adaptation"]["strategy"] == "vox-zsda-few"
+
+
+def test_too_many_nodes_are_refused_before_anything_is_trained(data, target, tmp_path):
+    config = settings("vox-zsda-few")
+    graph = config.own.graph.model_copy(update={"clusters": 600})
+    config = config.model_copy(update={"own": config.own.model_copy(update={"graph": graph})})
+    with pytest.raises(RequestError, match="600 nodes cannot be made"):
+        train_adapted(data, [target], tmp_path / "run", config, device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
 def test_from_a_model_that_knows_the_source(run, data, target, tmp_path):
     """All steps go to the adaptation, and the source model is the one that was given."""
     out, _, _ = run

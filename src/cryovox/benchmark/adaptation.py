@@ -47,6 +47,7 @@ COUNTING: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Whether batch norms count the target, crossed with the methods: which of the two brings what."""
 VOX_ZSDA = "vox-zsda"
+FEW_TARGET = "vox-zsda-few"
 MODELS = ("source", "adapted", "chosen")
 STARTS = "starts"
 """Folder in the data of a suite: models that know the source alone, by what they were trained with."""
@@ -109,8 +110,8 @@ def rows(size: str) -> tuple[Adapter, ...]:
 
 
 def blind(size: str) -> tuple[Adapter, ...]:
-    """What learns from the source and nothing else, and two references that know the target."""
-    names = (SOURCE_ONLY, *GENERALISING, VOX_ZSDA, VOX_UDA, SUPERVISED)
+    """What learns from the source and nothing else, and three references that know the target."""
+    names = (SOURCE_ONLY, *GENERALISING, VOX_ZSDA, FEW_TARGET, VOX_UDA, SUPERVISED)
     return tuple(Adapter(name, NETWORK, size, strategy=name) for name in names)
 
 
@@ -122,9 +123,13 @@ def adapts(strategy: str) -> bool:
 
 
 def smoke(found: Sequence[Adapter]) -> Plan:
-    """A plan of seconds: both bounds, and Vox-UDA judged on few patches."""
-    kinds = {c.strategy: c for c in reversed(found) if c.strategy in (SOURCE_ONLY, VOX_UDA, SUPERVISED)}
-    few = (replace(c, adapting={**c.adapting, "stages.judged": 4}) for c in reversed(kinds.values()))
+    """A plan of seconds: both bounds, one that generalises, and Vox-UDA judged on few patches."""
+    one_each = (SOURCE_ONLY, VOX_ZSDA, VOX_UDA, SUPERVISED)
+    kinds = {c.strategy: c for c in reversed(found) if c.strategy in one_each}
+    few = (
+        replace(c, adapting={**c.adapting, "stages.judged": 4}) if adapts(c.strategy) else c
+        for c in reversed(kinds.values())
+    )
     return Plan(tuple(few), (Budget(steps=4),), seeds=1)
 
 

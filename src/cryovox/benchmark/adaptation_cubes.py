@@ -236,9 +236,13 @@ class CubeSuite(AdaptationSuite):
         facts = {"source_voxel_size": source.voxel_size, "target_voxel_size": target.voxel_size}
         target = replace(target, voxel_size=source.voxel_size)  # what counts is the edge in voxels, as there
         files.write(folder / f"{Adapter.data}.zarr", targets(source))
-        for name in self.targets:
+        for name in self.of_the_user():
             share_out(folder, name, targets(target), held_out(target))
         return {"folder": data.name, "source": len(source), "target": len(target), **facts}
+
+    def of_the_user(self) -> tuple[str, ...]:
+        """Targets that the user's stands for."""
+        return tuple(self.targets)
 
     def material(self, row: Adapter, folder: Path) -> Material:
         bare = folder / f"{row.target}-unlabelled.zarr"

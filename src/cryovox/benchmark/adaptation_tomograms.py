@@ -9,6 +9,7 @@ learned from without labels. The last one, or those of the split "test", are "he
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -26,18 +27,20 @@ from cryovox.benchmark.adaptation import (
     rows,
     smoke,
 )
-from cryovox.benchmark.suite import Budget, Plan, Tier
+from cryovox.benchmark.suite import Budget, Plan, Scores, Tier
 from cryovox.benchmark.tomograms import Scale, shrunk, simulation, stand_in
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap
+from cryovox.data.targets import ball_labels
 from cryovox.formats import dataset as dataset_files
-from cryovox.formats import read_labels, read_particles, write_labels, write_particles
+from cryovox.formats import read_labels, read_particles, read_volume, stem, write_labels, write_particles
 from cryovox.metrics.matching import greedy
 from cryovox.metrics.segmentation import evaluate_labels
 from cryovox.metrics.table import ANY, POOLED
 from cryovox.picking import pick_labels
+from cryovox.picking.blobs import dog
 from cryovox.picking.regions import connected
 from cryovox.workflows.devices import Device
 
@@ -60,7 +63,7 @@ class TomogramAdaptationSuite(AdaptationSuite):
     """
 
     source = "our own protocol; the target is that of DeepFinder's examples"
-    headlines = ("dice", "iou", "localisation_f1")
+    headlines = ("dice", "iou", "mean_iou", "localisation_f1")
 
     def __init__(self, name: str, title: str, contestants: Rows) -> None:
         self.name, self.title, self.contestants = name, title, contestants
@@ -108,12 +111,39 @@ class TomogramAdaptationSuite(AdaptationSuite):
         _, failures = segment([e.tomogram for e in truth.entries], model, out, device=device)
         for error in failures.values():
             raise error
-        parts = {"": truth.split("test"), "all": truth.entries}
-        centres = folder / "truth" / "centres"
-        return {
-            name: {**overlap(some, out), "localisation_f1": localisation(some, centres, out, truth.species)}
-            for name, some in parts.items()
-        }
+        return by_part(truth, folder, out)
+
+    def references(self, folder: Path) -> dict[str, Scores]:
+        """Balls at dark blobs of the mean size of a particle, as many as there are of them."""
+        truth = dataset_files.read(folder / "truth")
+        with tempfile.TemporaryDirectory() as out:
+            for entry in truth.entries:
+                blobs(entry, truth, folder, Path(out) / "labels" / f"{stem(entry.tomogram)}.mrc")
+            floor = by_part(truth, folder, Path(out))
+        named = {", ".join(filter(None, ("chosen", part))): dict(row) for part, row in floor.items()}
+        return {"floor: blobs of one size, told how many": named}
+
+
+def by_part(truth: Dataset, folder: Path, out: Path) -> Parts:
+    """Scores of the label maps in *out* on what was held out and on all."""
+    parts, centres = {"": truth.split("test"), "all": truth.entries}, folder / "truth" / "centres"
+    return {
+        name: {**overlap(some, out), "localisation_f1": localisation(some, centres, out, truth.species)}
+        for name, some in parts.items()
+    }
+
+
+def blobs(entry: Entry, truth: Dataset, folder: Path, path: Path) -> None:
+    """Write balls of the mean size of a particle at the best answers of a difference of Gaussians."""
+    volume, (kind,) = read_volume(entry.tomogram), truth.species
+    true = read_particles(folder / "truth" / "centres" / f"{entry.name}.csv")
+    radius = kind.radius / volume.voxel_size
+    sign = 1 if entry.contrast == "bright" else -1
+    found = dog(volume.data, volume.voxel_size, radius / 2, sign=sign, max_count=len(true))
+    places = found.positions / volume.voxel_size
+    balls = ball_labels(places, [1] * len(places), [radius] * len(places), volume.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_labels(path, LabelMap(balls, volume.voxel_size, truth.species, volume.origin))
 
 
 def data_folder(name: str) -> Path | None:
@@ -188,18 +218,25 @@ def unlabelled(found: Dataset) -> Dataset:
 
 
 def overlap(entries: Iterable[Entry], out: Path) -> dict[str, float]:
-    """Dice and IoU of any particle, pooled over the tomograms."""
+    """Dice and IoU of any particle and mean IoU with the background, pooled over the tomograms."""
     found, truth = {}, {}
     for entry in entries:
         if entry.labels is None:
             raise RequestError(entry.name, "has no label map to score with", "add `labels:` in dataset.yaml")
         truth[entry.name] = read_labels(entry.labels)
-        found[entry.name] = read_labels(out / "labels" / f"{entry.tomogram.stem}.mrc")
-    return {
-        str(r["metric"]): round(float(np.nan_to_num(float(r["value"]))), 5)
+        found[entry.name] = read_labels(out / "labels" / f"{stem(entry.tomogram)}.mrc")
+    row = {
+        str(r["metric"]): float(np.nan_to_num(float(r["value"])))
         for r in evaluate_labels(found, truth)
         if r["tomogram"] == POOLED and r["species"] == ANY
     }
+    both, either, voxels = 0, 0, 0
+    for name, labels in truth.items():
+        true, claimed = np.asarray(labels.data) > 0, np.asarray(found[name].data) > 0
+        both, either = both + int((true & claimed).sum()), either + int((true | claimed).sum())
+        voxels += true.size
+    row["mean_iou"] = (row["iou"] + (voxels - either) / max(1, voxels - both)) / 2
+    return {name: round(value, 5) for name, value in row.items()}
 
 
 def note_centres(path: Path, entry: Entry, found: Dataset) -> None:
@@ -220,7 +257,7 @@ def localisation(entries: Iterable[Entry], centres: Path, out: Path, species: tu
     """F1 of the picks from what was found, a pick being right within a radius of a free object's centre."""
     hits, claims, objects = 0, 0, 0
     for entry in entries:
-        found = read_labels(out / "labels" / f"{entry.tomogram.stem}.mrc")
+        found = read_labels(out / "labels" / f"{stem(entry.tomogram)}.mrc")
         picks = pick_labels(replace(found, species=species))
         true = read_particles(centres / f"{entry.name}.csv")
         hits += len(greedy(picks.positions, true.positions, species[0].radius))

@@ -50,7 +50,8 @@ class NodeReconstruction(nn.Module):
     A masked node is a learned token plus a linear embedding of its centroid, which visible nodes get too.
     Dynamic edges say nothing of what is masked: in the first layer only visible nodes are heard, by a
     visible node those most alike, by a masked one those nearest to its centroid, which is all that is known
-    of it. The edges of the second layer are found among the answers of the first.
+    of it. In the second layer all nodes are heard: the most alike among the answers of the first, or under
+    the static rule those nearest in space.
 
     Parameters
     ----------
@@ -106,8 +107,7 @@ class NodeReconstruction(nn.Module):
         near, alike = (knn_edges(seen, self.neighbours, rule) for rule in ("static", self.rule))
         edges = torch.where(masked[..., None], near, alike)
         x = self.layers[0](x, edges)
-        if self.rule == "dynamic":
-            edges = knn_edges(replace(nodes, features=x), self.neighbours)
+        edges = knn_edges(replace(nodes, features=x), self.neighbours, self.rule)
         return self.head(self.layers[1](x, edges))
 
 

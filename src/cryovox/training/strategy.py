@@ -22,6 +22,9 @@ class Strategy(nn.Module, ABC):
     """Whether what is learned is for other data than those with labels, which are called the source then;
     such a strategy is also given the settings of `supervised`, after its own and the network's name."""
 
+    least_batch: int = 1
+    """Patches that a step needs."""
+
     @abstractmethod
     def losses(self, batch: dict[str, Batch], progress: float) -> dict[str, Tensor]:
         """Named losses, weighted, to be summed.

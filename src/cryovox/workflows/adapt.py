@@ -132,7 +132,8 @@ class _Run:
         own = getattr(config, "own")  # noqa: B009
         if config.network.start is not None:
             _check_species(config.network.start, card)
-        STRATEGIES[config.strategy](made.network, own, made.name, config.supervised)  # refuses what misfits
+        strategy = STRATEGIES[config.strategy](made.network, own, made.name, config.supervised)
+        strategy.meet(card)  # both refuse what misfits
         return card
 
     def learn_source(self) -> Path:

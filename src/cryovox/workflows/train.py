@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from cryovox.core.config import Config, to_yaml
+from cryovox.core.errors import RequestError
 from cryovox.data.augment import AugmentConfig
 from cryovox.data.patches import PatchConfig, TargetSpec
 from cryovox.training.loop import LoopConfig
@@ -103,6 +104,9 @@ def train_supervised(
     beside = (config.supervised,) if semi or kind.elsewhere else ()
     strategy = kind(made.network, own, made.name, *beside)
     strategy.meet(card)
+    if config.loop.batch < strategy.least_batch:
+        alone = f"{config.strategy} mixes each patch with another, and there is a single one"
+        raise RequestError("--batch", alone, f"choose {strategy.least_batch} or more")
     prepare_folder(out, to_yaml(config), source.inputs(), overwrite)
     fabric = fabric_of(accelerator, devices, config.loop)
     tiles = tiles_of(card)

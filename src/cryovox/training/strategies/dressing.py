@@ -8,14 +8,14 @@ from typing import Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from cryovox.core.config import Config
 from cryovox.data.streams import Batch
 from cryovox.filters.mix import mix_amplitudes
 from cryovox.filters.prior import PriorConfig, Range, dressed
 from cryovox.training.strategies.adapting import Batches
-from cryovox.training.strategies.generalising import Generalising, in_company
+from cryovox.training.strategies.generalising import Generalising
 
 
 def mostly(x: Tensor, varied: Callable[[Tensor], Tensor], clean: float) -> Tensor:
@@ -81,7 +81,8 @@ class FourierMixing(Varied):
 
     Config = FourierMixingConfig
 
+    def furnish(self, network: nn.Module) -> None:
+        self.least_batch = 2 if self.config.mix_share[1] > 0 else 1
+
     def varied(self, x: Tensor) -> Tensor:
-        if self.config.mix_share[1] > 0:
-            in_company(x)
         return mix_amplitudes(x, self.config.mix_share, spread=self.config.mix_spread)

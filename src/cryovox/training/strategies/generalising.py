@@ -29,12 +29,6 @@ class Generalising(Adapting):
         return {}
 
 
-def in_company(x: Tensor) -> None:
-    """Refuse a batch of a single patch, which has nothing to be mixed with."""
-    if len(x) < 2:
-        raise RequestError("--batch", "a single patch has no other to be mixed with", "choose 2 or more")
-
-
 class MixStyleConfig(Config):
     """How often and how far styles are mixed."""
 
@@ -48,6 +42,7 @@ class MixStyle(Generalising):
     """Means and spreads of early features mixed between samples (K. Zhou et al., ICLR 2021: MixStyle)."""
 
     Config = MixStyleConfig
+    least_batch = 2
 
     def furnish(self, network: nn.Module) -> None:
         self.stages = list(dict.fromkeys(makers(network).values()))[:STAGES]
@@ -56,7 +51,6 @@ class MixStyle(Generalising):
             raise RequestError("--model", told, "choose another network, such as voxresnet")
 
     def answered(self, x: Tensor) -> tuple[Supervision, dict[str, Tensor]]:
-        in_company(x)
         modules = [self.student.get_submodule(name) for name in self.stages]
         chance = self.config.style_chance if self.training else 0.0
         with mixing_styles(modules, chance, self.config.style_alpha):

@@ -77,8 +77,8 @@ class FewTargetConfig(VoxUDAConfig):
     clean: float = Field(0.5, ge=0, le=1)
     """Share of views that stay as they are."""
     lean: float = Field(0.5, ge=0, le=1)
-    """How far the target is trusted: at 0 the losses are those of Vox-ZSDA, which does not look at it, at 1
-    those of Vox-UDA."""
+    """How far the target is trusted: losses, the decay of the average and what its batch norms count go over
+    from Vox-ZSDA, which does not look at it (0), to Vox-UDA (1)."""
 
 
 class VoxZSDA(Adapting):
@@ -107,8 +107,18 @@ class FewTarget(VoxUDA):
 
     Config = FewTargetConfig
 
+    def settled(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
+        found, lean = super().settled(network, name, supervised), self.config.lean
+        return found.model_copy(update={"ema": (1 - lean) * supervised.ema + lean * found.ema})
+
+    def furnish(self, network: nn.Module) -> None:
+        super().furnish(network)
+        if not self.config.lean:
+            self.discriminator = None
+
     def meet(self, card: Card) -> None:
-        self.views = TwoViews(self, card.patch)
+        if self.config.lean < 1:
+            self.views = TwoViews(self, card.patch)
 
     def losses(self, batch: Batches, progress: float) -> dict[str, Tensor]:
         lean: float = self.config.lean
@@ -116,8 +126,10 @@ class FewTarget(VoxUDA):
         if lean > 0:
             found |= {name: lean * term for name, term in super().losses(batch, progress).items()}
         if lean < 1:
-            blind = self.views.losses(batch["labelled"])
+            blind, twice = self.views.seen(batch["labelled"])
             found |= {f"views-{name}": (1 - lean) * term for name, term in blind.items()}
+            if lean and self.counts_target and torch.rand(()) >= lean:
+                self._counted = twice
         return found
 
 
@@ -141,6 +153,10 @@ class TwoViews(nn.Module):
 
     def losses(self, source: Batch) -> dict[str, Tensor]:
         """L_seg of both views, L_con, L_graph and L_dgc."""
+        return self.seen(source)[0]
+
+    def seen(self, source: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses, and both views one after the other."""
         owner, twice = self._owner[0], seen_twice(source, self.config.prior, self.config.clean)
         twice = owner.supervised.shown(twice)
         answer, features = owner.answered(twice.image)
@@ -148,7 +164,7 @@ class TwoViews(nn.Module):
         first, second = halves(features)
         if self.config.consistency:
             found["consistency"] = consistency(first, second, self.taps)
-        return found | self.graph(first, second, source)
+        return found | self.graph(first, second, source), twice.image
 
 
 class FeatureGraph(nn.Module):
@@ -169,21 +185,24 @@ class FeatureGraph(nn.Module):
         if config.clusters > places:
             told = f"{config.clusters} nodes cannot be made of {places} places"
             raise RequestError("--clusters", told, "ask for fewer, or for more --tokens or larger patches")
-        self.rebuilding = NodeReconstruction(
-            width, neighbours=config.neighbours, share=config.masked_nodes, rule=config.edges
-        )
-        self.project = projection(width)
+        self.rebuilding, self.project = None, None  # what is off has no weights
+        if config.graph_learning:
+            self.rebuilding = NodeReconstruction(
+                width, neighbours=config.neighbours, share=config.masked_nodes, rule=config.edges
+            )
+        if config.graph_contrast:
+            self.project = projection(width)
 
     def forward(
         self, first: dict[str, Tensor], second: dict[str, Tensor], source: Batch
     ) -> dict[str, Tensor]:
         config, found = self.config, dict[str, Tensor]()
-        if not (config.graph_learning or config.graph_contrast):
+        if self.rebuilding is None and self.project is None:
             return found
         one, other = self._nodes(first[self.at], second[self.at], source)
-        if config.graph_learning:
+        if self.rebuilding is not None:
             found["graph"] = config.graph_weight * (self.rebuilding(one) + self.rebuilding(other)) / 2
-        if config.graph_contrast:
+        if self.project is not None:
             alike = node_contrast(
                 one, other, project=self.project, temperature=config.temperature, positives=config.positives
             )
