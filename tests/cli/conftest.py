@@ -18,6 +18,7 @@ TINY = {
     "voxresnet": {"widths": [4, 8]},
     "deepfinder": {"widths": [4, 6, 8]},
     "heatmap-unet": {"widths": [4, 8], "blocks": [0, 0]},
+    "residual-unet": {"widths": [4, 8], "blocks": [0, 0]},
     "edss3d": {"width": 4},
     "fcn8": {"widths": [4, 6, 8], "hidden": 16},
     "mednext": {"width": 4, "blocks": [1, 1, 1, 1, 1], "expansion": [1, 1, 1, 1, 1]},
