@@ -17,20 +17,22 @@ def heatmap(peaks: list[tuple[int, int, float]]) -> ScoreMap:
     return ScoreMap(data, 10.0, SPECIES, kind="heatmap", thresholds={"a": 0.2, "b": 0.4})
 
 
-def test_one_place_goes_to_the_claim_farther_above_its_threshold():
-    found = pick(heatmap([(0, 10, 0.5), (1, 11, 0.6)]))  # 2.5 thresholds against 1.5
-    assert found.species.tolist() == ["a"]
-    assert len(pick(heatmap([(0, 10, 0.5), (1, 11, 0.6)]), PickConfig(exclusive=False))) == 2
+def test_one_place_goes_to_the_claim_that_is_clearly_farther_above_its_threshold():
+    clear, close = heatmap([(0, 10, 0.8), (1, 11, 0.6)]), heatmap([(0, 10, 0.5), (1, 11, 0.6)])
+    assert pick(clear).species.tolist() == ["a"]  # 4 thresholds against 1.5
+    assert len(pick(clear, PickConfig(exclusive=False))) == 2
+    assert len(pick(close)) == 2  # 2.5 against 1.5: nobody knows
+    assert pick(close, PickConfig(outvoted=1.5)).species.tolist() == ["a"]
 
 
 @pytest.mark.parametrize(("apart", "count"), [(2, 1), (4, 2)])
 def test_the_smaller_radius_is_the_limit(apart, count):
-    assert len(pick(heatmap([(0, 20, 0.9), (1, 20 + apart, 0.9)]))) == count
+    assert len(pick(heatmap([(0, 20, 0.9), (1, 20 + apart, 0.6)]))) == count
 
 
 def test_a_claim_that_lost_takes_nothing_with_it():
     # b at 22 loses to a at 20; the a at 24 is contested by that b alone and stays
-    found = pick(heatmap([(0, 20, 0.9), (1, 22, 0.8), (0, 24, 0.3)]), PickConfig(distance=20))
+    found = pick(heatmap([(0, 20, 0.9), (1, 22, 0.85), (0, 24, 0.2)]), PickConfig(distance=20))
     assert sorted(found.positions[:, 2].round(-1).tolist()) == [200.0, 240.0]
 
 

@@ -32,8 +32,11 @@ class PickConfig(Config):
     min_size: float = Field(default=0.1, ge=0)
     """Smallest region, as a fraction of the volume of a ball with the radius of the species."""
     exclusive: bool = True
-    """In heatmaps, where two species claim one place (closer than the smaller radius), keep the claim
-    that exceeds its threshold the most."""
+    """In heatmaps, where two species claim one place (closer than the smaller radius), drop the weaker claim
+    if it is clearly weaker; a claim is a score over its threshold."""
+    outvoted: float = Field(default=2.0, ge=1)
+    """A claim is clearly weaker than one that is at least so many times as strong; 1 leaves one species in
+    every place."""
     split_touching: bool = True
     """Cut connected regions at their necks into the particles that touch there."""
 

@@ -31,7 +31,8 @@ def pick_peaks(scores: ScoreMap, config: PickConfig, allowed: Allowed) -> Partic
     """Pick the peaks of every channel of a heatmap; one channel is read at a time, slab by slab.
 
     Two particles of a species keep their distance: `config.distance`, or the radius of the species.
-    Two species keep the smaller of their radii, if `config.exclusive`.
+    Of two species closer than the smaller of their radii the one that is clearly outvoted is dropped, if
+    `config.exclusive`.
     """
     found = []
     claims = []
@@ -52,11 +53,13 @@ def pick_peaks(scores: ScoreMap, config: PickConfig, allowed: Allowed) -> Partic
     if not config.exclusive or len(found) < 2:
         return particles
     radii = {species.name: species.radius for species in scores.species}
-    return particles.take(_uncontested(particles, np.concatenate(claims), radii))
+    return particles.take(_uncontested(particles, np.concatenate(claims), radii, config.outvoted))
 
 
-def _uncontested(particles: Particles, claims: Float, radii: dict[str, float]) -> NDArray[np.bool_]:
-    """Which particles no stronger claim of another species lies upon."""
+def _uncontested(
+    particles: Particles, claims: Float, radii: dict[str, float], times: float
+) -> NDArray[np.bool_]:
+    """Which particles no claim of another species, so many times as strong, lies upon."""
     reach = np.array([radii[str(name)] for name in particles.species])
     kept = np.ones(len(particles), dtype=bool)
     if len(particles) < 2:
@@ -65,6 +68,8 @@ def _uncontested(particles: Particles, claims: Float, radii: dict[str, float]) -
     gap = np.linalg.norm(particles.positions[pairs[:, 0]] - particles.positions[pairs[:, 1]], axis=1)
     rivals = particles.species[pairs[:, 0]] != particles.species[pairs[:, 1]]
     pairs = pairs[rivals & (gap < np.minimum(reach[pairs[:, 0]], reach[pairs[:, 1]]))]
+    both = np.sort(claims[pairs], axis=1)
+    pairs = pairs[both[:, 1] >= times * both[:, 0]]
     strong = claims[pairs[:, 0]] >= claims[pairs[:, 1]]
     order = np.argsort(-np.maximum(claims[pairs[:, 0]], claims[pairs[:, 1]]), kind="stable")
     for winner, loser in zip(
