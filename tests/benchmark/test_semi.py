@@ -10,9 +10,10 @@ from cryovox.core.dataset import Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
+from cryovox.data.targets import ball_labels
 from cryovox.formats import dataset as dataset_files
+from cryovox.formats import read_volume, write_particles, write_volume
 from cryovox.formats import scores as score_files
-from cryovox.formats import write_volume
 from cryovox.simulate.phantom import PhantomConfig
 from cryovox.workflows.phantoms import write_phantoms
 from cryovox.workflows.train import settings_of
@@ -154,17 +155,21 @@ def test_candidates_reach_further_down_than_picks_and_oust_none_of_another_speci
     assert sorted(given.species) == ["ball", "ball", "shell"]
 
 
-def test_regions_that_merge_at_a_low_score_count_at_a_higher_one(found):
-    """Two cubes with a faint bridge are one region at 0.05 and two at 0.5: the best of both is told."""
-    kind = Species(name="ball", label=1, radius=30.0)
-    data = np.zeros((1, 24, 24, 24), np.float32)
-    data[0, 10:14, 10:14, 2:22] = 0.1
-    data[0, 10:14, 10:14, 3:7] = data[0, 10:14, 10:14, 16:20] = 0.9
-    scores = ScoreMap(data, 10.0, (kind,), kind="mask")
-    low, high = (semi.candidates("t", scores, level) for level in (semi.LEVELS[0], 0.5))
-    assert len(high) == 2
-    near = np.linalg.norm(high.positions - low.positions[:1], axis=1).min()
-    assert len(low) != 2 or near > 5  # the bridge moves or joins them
+def test_regions_that_merge_at_a_low_score_count_at_a_higher_one(found, tmp_path, monkeypatch):
+    """A mask is faint everywhere: one region at the lowest level, every particle by itself above it."""
+    (entry,) = found.split("test")
+    true, shape = some(entry), read_volume(entry.tomogram).shape
+    data = np.full((len(found.species), *shape), 0.1, np.float32)
+    for channel, kind in enumerate(found.species):
+        places = true.named(kind.name).positions / found.voxel_size
+        small = [kind.radius / 2 / found.voxel_size] * len(places)
+        data[channel][ball_labels(places, [1] * len(places), small, shape) > 0] = 0.9
+    scores = ScoreMap(data, found.voxel_size, found.species, kind="mask")
+    monkeypatch.setattr(semi, "opened", lambda e, out: scores)
+    monkeypatch.setattr("cryovox.workflows.find.find", lambda *_, **__: ({entry.tomogram.stem: true}, {}))
+    assert semi.score(found, tmp_path, tmp_path, "cpu")["best_f1"] == 1
+    monkeypatch.setattr(semi, "LEVELS", semi.LEVELS[:1])
+    assert semi.score(found, tmp_path, tmp_path, "cpu")["best_f1"] <= 0.5
 
 
 def test_tests_without_picks_or_with_one_name_are_refused(found, tmp_path):
@@ -173,6 +178,13 @@ def test_tests_without_picks_or_with_one_name_are_refused(found, tmp_path):
     bare = found.model_copy(update={"entries": (test.model_copy(update={"particles": None}),)})
     with pytest.raises(RequestError, match="no particle list"):
         semi.check_tests(tmp_path, bare)
+    volume = read_volume(test.tomogram)
+    write_particles(tmp_path / "none.csv", some(test).take(np.arange(0)), tomogram=volume)
+    empty = found.model_copy(
+        update={"entries": (test.model_copy(update={"particles": tmp_path / "none.csv"}),)}
+    )
+    with pytest.raises(RequestError, match="no particle in its tests"):
+        semi.check_tests(tmp_path, empty)
     twice = found.model_copy(update={"entries": (test, test.model_copy(update={"name": "b"}))})
     with pytest.raises(RequestError, match="several tomograms"):
         semi.check_tests(tmp_path, twice)

@@ -168,6 +168,8 @@ def test_pseudo_labels_of_a_round_come_from_one_teacher():
     assert all(torch.equal(v, first[k]) for k, v in method.fixed.state_dict().items())
     method.losses(given, 0.7)  # the second round
     assert not all(torch.equal(v, first[k]) for k, v in method.fixed.state_dict().items())
+    method.losses(given, 1.0)
+    assert int(method.round) == 2  # the end begins no third
 
 
 @pytest.mark.parametrize("name", SEMI)

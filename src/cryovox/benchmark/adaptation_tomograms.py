@@ -37,8 +37,6 @@ from cryovox.data.targets import ball_labels
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_labels, read_particles, read_volume, stem, write_labels, write_particles
 from cryovox.metrics.matching import greedy
-from cryovox.metrics.segmentation import evaluate_labels
-from cryovox.metrics.table import ANY, POOLED
 from cryovox.picking import pick_labels
 from cryovox.picking.blobs import dog
 from cryovox.picking.regions import connected
@@ -219,23 +217,16 @@ def unlabelled(found: Dataset) -> Dataset:
 
 def overlap(entries: Iterable[Entry], out: Path) -> dict[str, float]:
     """Dice and IoU of any particle and mean IoU with the background, pooled over the tomograms."""
-    found, truth = {}, {}
+    both, either, voxels = 0, 0, 0
     for entry in entries:
         if entry.labels is None:
             raise RequestError(entry.name, "has no label map to score with", "add `labels:` in dataset.yaml")
-        truth[entry.name] = read_labels(entry.labels)
-        found[entry.name] = read_labels(out / "labels" / f"{stem(entry.tomogram)}.mrc")
-    row = {
-        str(r["metric"]): float(np.nan_to_num(float(r["value"])))
-        for r in evaluate_labels(found, truth)
-        if r["tomogram"] == POOLED and r["species"] == ANY
-    }
-    both, either, voxels = 0, 0, 0
-    for name, labels in truth.items():
-        true, claimed = np.asarray(labels.data) > 0, np.asarray(found[name].data) > 0
-        both, either = both + int((true & claimed).sum()), either + int((true | claimed).sum())
+        true = np.asarray(read_labels(entry.labels).data) > 0
+        found = np.asarray(read_labels(out / "labels" / f"{stem(entry.tomogram)}.mrc").data) > 0
+        both, either = both + int((true & found).sum()), either + int((true | found).sum())
         voxels += true.size
-    row["mean_iou"] = (row["iou"] + (voxels - either) / max(1, voxels - both)) / 2
+    iou, background = both / max(1, either), (voxels - either) / max(1, voxels - both)
+    row = {"dice": 2 * both / max(1, both + either), "iou": iou, "mean_iou": (iou + background) / 2}
     return {name: round(value, 5) for name, value in row.items()}
 
 

@@ -227,6 +227,8 @@ def check_tests(data: Path, found: Dataset) -> None:
     if twice:
         told = f"several tomograms of split test are called {twice[0]}"
         raise RequestError(data, told, "rename them; `cryovox fetch dataset` links them by entry")
+    if not len(particles(found)):
+        raise RequestError(data, "has no particle in its tests", "name lists that hold some")
 
 
 def steps(model: Path) -> int:
