@@ -41,7 +41,6 @@ SCALES: dict[Tier, Scale] = {
 }
 Labels = dict[Tier, tuple[str, ...]]
 BUDGETS: Labels = {"smoke": ("30 picks",), "cpu": ("1 %", "30 picks"), "gpu": ("1 %", "30 picks")}
-ABLATED: Labels = dict.fromkeys(BUDGETS, ("30 picks",))
 OTHER = ("5 %", "10 %", "one tomogram", "all")
 AMOUNTS: Labels = {"smoke": OTHER[:1], "cpu": OTHER, "gpu": OTHER}
 WRONG = ("all", "all, 30 % missing", "all, 20 % shifted", "all, 30 % missing, 20 % shifted")
@@ -387,6 +386,6 @@ def candidates(name: str, scores: ScoreMap, level: float) -> Particles:
 
 
 SEMI = SemiSuite("semi", "Picking from few labels and unlabelled tomograms", "supervised", pickers, BUDGETS)
-ABLATIONS = SemiSuite("semi-ablations", "Ablations of SemiETPicker", "semi-etpicker", variants, ABLATED)
+ABLATIONS = SemiSuite("semi-ablations", "Ablations of SemiETPicker", "semi-etpicker", variants, BUDGETS)
 MORE = SemiSuite("semi-amounts", "Picking from other amounts of labels", "supervised", pickers, AMOUNTS)
 NOISE = SemiSuite("semi-errors", "Picking from labels with errors", "supervised", pickers, ERRORS)
