@@ -208,5 +208,44 @@ def test_few_picks_of_a_real_tomogram(tmp_path, monkeypatch):
         assert entry.box.bounds((8, 32, 16))[1] == (0, real.cut)
         known.append({tuple(p) for p in some(entry).positions.round(1)})
     assert known[0] < known[1] <= known[2] == {tuple(p) for p in below.positions.round(1)}
+    (hidden,) = semi_real.REAL.hidden(tmp_path / "data", "10 picks").values()
+    assert hidden == pytest.approx((len(below) - 10) / 0.7, abs=1e-3)  # a patch shows all of so small a part
     references = semi_real.REAL.references(tmp_path / "data")
     assert all(set(rows) == set(facts["labels"]) for rows in references.values())
+
+
+def test_hours_count_a_training_for_every_amount():
+    plan = semi.MORE.plan("cpu")
+    assert plan.each == 4
+    assert plan.hours(2) == pytest.approx(len(plan.contestants) * 3 * 4 * 4 / 60 / 2)
+
+
+def test_tomograms_that_nobody_picked_stay_unlabelled(found, tmp_path):
+    first, *others = found.entries
+    mine = found.model_copy(update={"entries": (first, *map(semi.bare, others))})
+    for labels in ("1 %", "all", "one tomogram"):
+        kept = labelled(mine, labels, tmp_path).entries
+        assert [e.name for e in kept if e.particles is None] == [e.name for e in mine.split("train")[1:]]
+
+
+def test_the_floor_looks_for_blobs_of_the_right_sign(found):
+    (test,) = found.split("test")
+    volume = read_volume(test.tomogram)
+    turned = tmp = test.tomogram.with_name("bright.mrc")
+    write_volume(turned, Volume(-np.asarray(volume.data), volume.voxel_size))
+    bright = test.model_copy(update={"tomogram": tmp, "contrast": "bright"})
+    both = [semi.blobs(found.model_copy(update={"entries": (e,)})) for e in (test, bright)]
+    np.testing.assert_allclose(both[0].positions, both[1].positions)
+
+
+def test_species_that_weigh_nothing_are_scored_alike(found, tmp_path):
+    (test,) = found.split("test")
+    picks = some(test)
+    path = tmp_path / "p.csv"
+    write_particles(path, Particles.of(picks.positions, "beta-amylase"))
+    kind = Species(name="beta-amylase", label=1, radius=70.0)
+    only = found.model_copy(
+        update={"species": (kind,), "entries": (test.model_copy(update={"particles": path}),)}
+    )
+    true = semi.particles(only)
+    assert semi.scores_of(true, [true], only)["f1"] == 1.0

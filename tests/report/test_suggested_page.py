@@ -87,7 +87,7 @@ def test_the_page_tells_how_to_go_on_and_what_was_run(page):
     for some in (
         "exhaustive: false",
         "--start run/model.safetensors",
-        "--labelled yes.star no.star",
+        "cryovox train semi-etpicker",
         "cryovox suggest",
         "count 4, lowest 0.05",
         "3 places to look at",

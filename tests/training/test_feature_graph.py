@@ -28,16 +28,14 @@ def some_nodes(batch=2, count=6, channels=5, *, features=None, filled=None):
         features,
         torch.arange(count).expand(batch, 1, 1, count),
         torch.full((batch, count), -1),
-        torch.zeros(batch, count),
         torch.ones(batch, count, dtype=torch.bool) if filled is None else filled,
     )
 
 
 def shuffled(nodes, order):
     """The same nodes under other numbers."""
-    parts = (nodes.features, nodes.label, nodes.purity, nodes.filled)
-    features, label, purity, filled = (part[:, order] for part in parts)
-    return Nodes(features, order.argsort()[nodes.assignment], label, purity, filled)
+    features, label, filled = (part[:, order] for part in (nodes.features, nodes.label, nodes.filled))
+    return Nodes(features, order.argsort()[nodes.assignment], label, filled)
 
 
 def blobs(batch=2, channels=16):
@@ -100,11 +98,7 @@ def test_places_are_centroids():
     assert torch.allclose(nodes.places[0, bottom], torch.tensor([-0.75, 0.0, 0.0]), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("threshold", "label", "purity"),
-    [(0.5, [0, 2, 1, -1], [0.75, 0.625, 1.0, 0.0]), (0.2, [1, 2, 1, -1], [0.25, 0.625, 1.0, 0.0])],
-)
-def test_labels_are_the_majority_of_what_is_known(threshold, label, purity):
+def test_labels_are_the_majority_of_what_is_known():
     target = torch.zeros(1, 16, 16, 16, dtype=torch.int64)  # four slabs of four voxels
     target[:, 0] = 1  # a quarter
     target[:, 4:8, :10] = 2  # five eighths; the rest is background
@@ -112,16 +106,14 @@ def test_labels_are_the_majority_of_what_is_known(threshold, label, purity):
     target[:, 8, :2] = 1
     known = torch.ones_like(target, dtype=torch.bool)
     known[:, 12:] = False
-    nodes = nodes_of(slabs(batch=1), 4, target=target, known=known, threshold=threshold)
+    nodes = nodes_of(slabs(batch=1), 4, target=target, known=known)
     at = nodes.assignment[0, ::2, 0, 0]
-    assert nodes.label[0, at].tolist() == label
-    assert nodes.purity[0, at].tolist() == purity
+    assert nodes.label[0, at].tolist() == [0, 2, 1, -1]
 
 
 def test_without_a_target_nothing_is_known():
     nodes = nodes_of(slabs(), 4)
     assert (nodes.label == -1).all()
-    assert (nodes.purity == 0).all()
 
 
 def test_the_means_carry_the_gradient():

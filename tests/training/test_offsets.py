@@ -66,6 +66,12 @@ def test_votes_find_the_centre_that_a_coarse_height_does_not_tell(centre):
     np.testing.assert_allclose(found.positions[0], centre, atol=0.02)
 
 
+def test_votes_go_as_far_as_offsets_do():
+    logits, offsets = torch.full((1, 1, SIDE, SIDE, SIDE), -6.0), torch.zeros(1, 3, SIDE, SIDE, SIDE)
+    logits[0, 0, 4, 4, 4], offsets[0, 0, 4, 4, 4] = 2.0, 2.0
+    assert float(voted(logits, offsets)[0, 0, 6, 4, 4]) == pytest.approx(2.0, abs=1e-4)
+
+
 def test_votes_do_not_lie_higher_than_heights():
     torch.manual_seed(0)
     logits, offsets = torch.randn(2, 3, 8, 8, 8), torch.randn(2, 3, 8, 8, 8)

@@ -77,7 +77,7 @@ def test_views_are_turned_back():
 def test_a_peak_becomes_a_gaussian_and_the_band_between_is_left_out():
     seen = maps((6, 6, 6))[None] + maps((2, 2, 2), height=0.3)[None]
     found = labels(seen)
-    assert int(found.kept) == 1
+    assert int(found.peaks.sum()) == 1
     assert float(found.target[0, 0, 6, 6, 6]) == 1
     assert bool(found.known[0, 0, 6, 6, 6])
     assert not bool(found.known[0, 0, 2, 2, 2])  # neither peak nor background
@@ -90,15 +90,15 @@ def test_a_peak_becomes_a_gaussian_and_the_band_between_is_left_out():
 def test_a_peak_that_few_views_share_is_no_label():
     one, none = maps((6, 6, 6)), torch.zeros(1, 1, 12, 12, 12)
     seen = torch.stack([one, one, none, none])
-    assert int(labels(seen, high=0.4).kept) == 1
-    assert int(labels(seen, high=0.4, agreement=0.6).kept) == 0
-    assert int(labels(seen, high=0.5).kept) == 0  # the mean is 0.45
+    assert int(labels(seen, high=0.4).peaks.sum()) == 1
+    assert int(labels(seen, high=0.4, agreement=0.6).peaks.sum()) == 0
+    assert int(labels(seen, high=0.5).peaks.sum()) == 0  # the mean is 0.45
 
 
 def test_of_two_peaks_within_half_a_radius_one_is_kept():
     near = torch.maximum(maps((6, 6, 5)), maps((6, 6, 7), height=0.8))
-    assert int(labels(near[None], radii=(4.0,)).kept) == 1
-    assert int(labels(near[None], radii=(2.0,)).kept) == 2
+    assert int(labels(near[None], radii=(4.0,)).peaks.sum()) == 1
+    assert int(labels(near[None], radii=(2.0,)).peaks.sum()) == 2
     assert summits_apart(near, [4.0])[0, 0, 6, 6, 5]
 
 
@@ -108,9 +108,9 @@ def test_the_slope_of_a_peak_beyond_the_patch_is_no_peak(place):
     seen = maps(place)[None]
     assert float(seen.max()) > 0.5
     found = labels(seen)
-    assert int(found.kept) == 0
+    assert int(found.peaks.sum()) == 0
     assert not bool(found.known[seen[0] > 0.5].any())
-    assert int(labels(torch.maximum(seen, maps((6, 6, 6))[None])).kept) == 1
+    assert int(labels(torch.maximum(seen, maps((6, 6, 6))[None])).peaks.sum()) == 1
 
 
 def test_each_species_has_its_own_line():
@@ -119,7 +119,7 @@ def test_each_species_has_its_own_line():
         seen, torch.tensor([0.5, 0.3]), 0.1, radii=[4, 4], sigmas=[1, 2], agreement=0.5, ignore=True,
         exclusive=False,
     )  # fmt: skip
-    assert int(found.kept) == 1
+    assert int(found.peaks.sum()) == 1
     assert float(found.target[:, 0].max()) < 1e-6
     assert float(found.target[0, 1, 6, 6, 8]) == pytest.approx(np.exp(-0.5))
 
@@ -131,7 +131,7 @@ def test_one_species_in_a_place():
     )
     seen = torch.cat([strong, torch.maximum(weak, elsewhere)], dim=1)[None]
     both, one = (labels(seen, radii=(4.0, 4.0), exclusive=e) for e in (False, True))
-    assert (int(both.kept), int(one.kept)) == (3, 2)
+    assert (int(both.peaks.sum()), int(one.peaks.sum())) == (3, 2)
     assert one.target[0, 1, 9, 9, 9] == 1  # where there is no rival it stays
     assert one.known[0, 1, 3, 3, 4]
     assert one.target[0, 1, 3, 3, 4] < 0.1

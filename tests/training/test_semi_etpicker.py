@@ -44,7 +44,7 @@ def batches(seed=0, size=2):
         torch.randn(size, 1, SIDE, SIDE, SIDE), target, torch.ones_like(target, dtype=torch.bool)
     )
     bare = Batch(
-        torch.randn(size, 1, SIDE, SIDE, SIDE), torch.zeros_like(target), torch.zeros_like(labelled.known)
+        torch.randn(size, 1, SIDE, SIDE, SIDE), torch.zeros_like(target), torch.ones_like(labelled.known)
     )
     return {"labelled": labelled, "unlabelled": bare}
 
@@ -103,6 +103,25 @@ def test_what_the_teacher_sees_teaches_the_student():
     assert taught_by(method, seen) > 0
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in method.student.parameters())
     assert taught_by(strategy("semi-etpicker"), unseen) == 0  # no peak: background alone teaches nothing
+
+
+@pytest.mark.parametrize("name", ["semi-etpicker", "heatmap-mean-teacher"])
+def test_voxels_beyond_the_region_teach_nothing(name):
+    image = torch.zeros(2, 1, SIDE, SIDE, SIDE)
+    image[..., 6:8, 6:8, 4:6] = image[..., 6:8, 6:8, 10:12] = 5  # a peak on either side
+    given = batches()
+    known = given["unlabelled"].known.clone()
+    known[..., 4:] = False
+    given["unlabelled"] = given["unlabelled"]._replace(image=image, known=known)
+    method, answers = strategy(name), []
+    method.supervised.average = Sees()
+    method.student.register_forward_hook(
+        lambda _m, _x, answer: answers.append(answer) or answer.retain_grad()
+    )
+    method.losses(given, 1.0)["unlabelled"].backward()
+    gradient = answers[-1].grad
+    assert gradient[..., :4].abs().sum() > 0
+    assert (gradient[..., 4:] == 0).all()
 
 
 def test_the_threshold_follows_what_labelled_particles_get():

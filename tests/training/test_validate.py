@@ -172,11 +172,11 @@ def test_what_is_unknown_is_not_judged():
 @pytest.mark.parametrize("exhaustive", [True, False])
 @pytest.mark.parametrize("spec", [MASK, HEAT, HEAT2])
 @pytest.mark.parametrize("picks", [np.zeros((0, 3)), CENTRES[:1]])
-def test_a_region_without_particles_scores_nothing(spec, exhaustive, picks):
+def test_a_region_without_particles_has_no_score(spec, exhaustive, picks):
     shown = balls([1, 1, 1]) if spec.kind == "mask" else heat([0.9] * 3)
     given = source(shown, positions=picks, bounds=BOUNDS, exhaustive=exhaustive)
     network = Shown(mask=spec.kind == "mask", stride=spec.output_stride)
-    assert validate(network, [given], spec, tiles(spec)) == {"score": 0}
+    assert validate(network, [given], spec, tiles(spec)) == {}
 
 
 @pytest.mark.parametrize("spec", [MASK, HEAT])
@@ -215,5 +215,17 @@ def test_without_a_hold_out_thresholds_are_half_of_what_half_of_the_picks_get(sp
     assert found == {"threshold/a": pytest.approx(0.45 * share, abs=0.01)}
 
 
-def test_masks_have_no_heights():
-    assert at_picks(Shown(mask=True), [source(heat([1.0, 1.0, 1.0]))], MASK, tiles(MASK)) == {}
+class Unsure(Shown):
+    """A mask of which it is not sure."""
+
+    def forward(self, x):
+        return torch.cat([(1 - x).log(), x.log(), torch.full_like(x, -20.0)], 1)
+
+
+def test_masks_have_thresholds_of_the_same_rule():
+    image = np.full(SHAPE, 0.1, np.float32)
+    for centre, height in zip(CENTRES.astype(int), (0.6, 0.4, 0.95), strict=True):
+        image[tuple(centre)] = height
+    given = source(image, channels=[0, 0, 1], species=(A, B))
+    found = at_picks(Unsure(2, mask=True), [given], MASK, tiles(MASK))
+    assert found == {"threshold/a": pytest.approx(0.25, abs=0.01), "threshold/b": 0.05}

@@ -83,6 +83,21 @@ def test_a_few_picks_and_nothing_to_judge_by_train_too(data, tmp_path, strategy,
     assert "too few to judge by" in capsys.readouterr().out
 
 
+def test_where_nothing_is_annotated_in_what_is_held_out_the_last_weights_are_kept(data, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(data, bare)
+    told = yaml.safe_load((bare / "dataset.yaml").read_text())
+    told["entries"][2].pop("labels", None)
+    told["entries"][2] |= {"exhaustive": True, "particles": "none.csv"}
+    (bare / "none.csv").write_text("x,y,z,species\n")
+    (bare / "dataset.yaml").write_text(yaml.safe_dump(told))
+    best = LOOP.model_copy(update={"keep": "best"})
+    config = settings("semi-etpicker").model_copy(update={"loop": best})
+    card = read_card(train_supervised(bare, tmp_path / "run", config, device="cpu"))
+    assert card.training["steps"] == LOOP.steps  # not the first validation's
+    assert set(card.thresholds) == {s.name for s in card.species}
+
+
 def test_without_a_teacher_an_entry_without_picks_is_a_mistake(data, tmp_path):
     config = TrainConfig(network=SMALL, loop=LOOP, patches=PatchConfig(patch=16))
     with pytest.raises(RequestError, match="neither labels nor particles"):
@@ -97,7 +112,7 @@ def test_unlabelled_places_lie_in_every_training_tomogram(data):
         batch = stream.batch(0)
     finally:
         stream.close()
-    assert not batch.known.any()
+    assert batch.known.all()  # of no patch does a part lie beyond the region
     names = [s.name for s in stream.drawn.sources]
     assert names == ["phantom_00", "phantom_01"]  # not the one that is held out
     assert not any(len(s.positions) or s.labels is not None for s in stream.drawn.sources)
@@ -106,6 +121,7 @@ def test_unlabelled_places_lie_in_every_training_tomogram(data):
 def test_a_simulation_has_no_unlabelled_tomograms(tmp_path):
     with pytest.raises(RequestError, match="semi-supervised"):
         train_supervised("stream:toy", tmp_path / "run", settings("semi-etpicker"), device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_says_what_it_is_for():

@@ -31,6 +31,7 @@ from cryovox.benchmark.adaptation import (
 )
 from cryovox.benchmark.subtomograms import (
     blobs,
+    bright,
     images,
     masks,
     scores,
@@ -260,7 +261,7 @@ class CubeSuite(AdaptationSuite):
             return {}
         (name,) = self.targets
         whole = files.read(folder / f"{name}.zarr")
-        floor = by_part(blobs(images(whole)), masks(whole), folder, name)
+        floor = by_part(blobs(bright(whole)), masks(whole), folder, name)
         named = {", ".join(filter(None, ("chosen", part))): dict(row) for part, row in floor.items()}
         return {"floor: threshold, no training": named}
 

@@ -164,7 +164,7 @@ def _one(suite: Suite, job: Job, out: Path, device: Device) -> None:
 
 
 def _training(folder: Path) -> dict[str, Any]:
-    """Steps and seconds of the training, of all its stages, as their run folders tell."""
+    """Steps and seconds of the training, as its run folders tell; of a source model that jobs share, none."""
     noted = [folder / "run" / stage / "manifest.json" for stage in ("", "source", "adapted")]
     known = [json.loads(path.read_text(encoding="utf-8")) for path in noted if path.exists()]
     stages = [stage for stage in known if "steps" in stage]

@@ -21,6 +21,7 @@ from cryovox.benchmark.tomograms import Scale, of, particles, shrunk, stand_in
 from cryovox.benchmark.training import EQUAL, equal, settings
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
+from cryovox.core.intensity import sign_of
 from cryovox.core.particles import Particles, concatenate
 from cryovox.core.volume import ScoreMap
 from cryovox.data.patches import PatchConfig
@@ -118,7 +119,15 @@ def variants(size: str) -> tuple[Picker, ...]:
     risk = {"supervised.unknown": "pu"}
     return (
         *changed,
-        Picker("risk of what is unknown", NETWORK, size, train=risk, strategy="semi-etpicker", own=TEACHING),
+        Picker(
+            "risk of what is unknown",
+            NETWORK,
+            size,
+            train=risk,
+            strategy="semi-etpicker",
+            own=TEACHING,
+            told=True,
+        ),
     )
 
 
@@ -140,11 +149,12 @@ class SemiSuite(Suite):
         self.name, self.title, self.reference, self.rows, self.labels = name, title, reference, rows, labels
 
     def plan(self, tier: Tier) -> Plan:
+        each = len(self.labels[tier])
         if tier == "smoke":
-            return Plan(self.rows("s")[-1:], (Budget(steps=4),), seeds=1)
+            return Plan(self.rows("s")[-1:], (Budget(steps=4),), seeds=1, each=each)
         if tier == "cpu":
-            return Plan(self.rows("s"), (Budget(time="4m"),))
-        return Plan(self.rows("paper"), (Budget(time="9m"),))
+            return Plan(self.rows("s"), (Budget(time="4m"),), each=each)
+        return Plan(self.rows("paper"), (Budget(time="9m"),), each=each)
 
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
         if data is None:
@@ -197,14 +207,17 @@ class SemiSuite(Suite):
 
     def hidden(self, folder: Path, labels: str) -> dict[str, float]:
         """How many particles are not picked for each that is, as patches show them: most hold a pick."""
-        every = dataset_files.read(folder / "test").split("train")
+        every = self.picked(folder)
         few = dataset_files.read(folder / f"{labels}, alone").split("train")
-        total, known = (
-            sum(len(some(e)) for e in entries if e.particles is not None) for entries in (every, few)
-        )
-        voxels = sum(int(np.prod(read_volume(e.tomogram).shape)) for e in every)
+        total, known = (sum(len(some(e)) for e in entries) for entries in (every, few))
+        voxels = sum(size(e) for e in every)
         seen = (total - known) * min(1.0, DEFAULTS[NETWORK].patch ** 3 / voxels)
         return {"supervised.hidden": round(seen / PatchConfig().foreground, 3)}
+
+    def picked(self, folder: Path) -> list[Entry]:
+        """All that could be learned from, with all of its picks."""
+        entries = dataset_files.read(folder / "test").split("train")
+        return [e for e in entries if e.particles is not None]
 
     def references(self, folder: Path) -> dict[str, Scores]:
         """One blob filter for each species, which is told how many there are of it."""
@@ -230,6 +243,12 @@ def check_tests(data: Path, found: Dataset) -> None:
         raise RequestError(data, "has no particle in its tests", "name lists that hold some")
 
 
+def size(entry: Entry) -> int:
+    """Voxels of an entry, within its box."""
+    bounds = entry.box.bounds(read_volume(entry.tomogram).shape)
+    return int(np.prod([high - low for low, high in bounds]))
+
+
 def steps(model: Path) -> int:
     """How many steps the training of a model made."""
     return int(json.loads((model.parent / "manifest.json").read_text(encoding="utf-8"))["steps"])
@@ -252,6 +271,7 @@ def labelled(found: Dataset, labels: str, folder: Path) -> Dataset:
         Where the picks that are left are written.
     """
     entries = [e for e in found.split("train") if e.particles is not None]
+    never = [bare(e) for e in found.split("train") if e.particles is None]
     if labels == "all":
         kept = entries
     elif labels == "one tomogram":
@@ -260,7 +280,8 @@ def labelled(found: Dataset, labels: str, folder: Path) -> Dataset:
         kept = erred(entries, {s.name: s.radius for s in found.species}, labels, folder)
     else:
         kept = thinned(entries, [s.name for s in found.species], labels, folder)
-    return found.model_copy(update={"entries": tuple(e.model_copy(update={"labels": None}) for e in kept)})
+    entries = [e.model_copy(update={"labels": None}) for e in (*kept, *never)]
+    return found.model_copy(update={"entries": tuple(entries)})
 
 
 def thinned(entries: list[Entry], species: list[str], labels: str, folder: Path) -> list[Entry]:
@@ -357,20 +378,22 @@ def scores_of(given: Particles, loose: Sequence[Particles], tests: Dataset) -> d
             "f_beta4": czii.exact_f(czii.count(own, truth, radius)),
         }
     weights = [czii.WEIGHTS.get(name, 1.0) for name in table]
+    weights = weights if any(weights) else [1.0] * len(weights)
     means = {m: np.average([row[m] for row in table.values()], weights=weights) for m in SemiSuite.headlines}
     each = {f"{m}/{name}": row[m] for m in ("f1", "f_beta4") for name, row in table.items()}
     return {name: round(float(value), 5) for name, value in (means | each).items()}
 
 
 def blobs(tests: Dataset) -> Particles:
-    """Dark blobs of the size of each species, as many as there are of it."""
+    """Blobs of the size of each species, as many as there are of it; dark unless the entry says otherwise."""
     lists = []
     for entry in tests.split("test"):
         volume, true = read_volume(entry.tomogram), particles(tests).within(entry.name)
         for kind in tests.species:
             width = kind.radius / 2 / volume.voxel_size
             count = len(true.named(kind.name))
-            found = dog(volume.data, volume.voxel_size, width, max_count=count, species=kind.name)
+            sign = sign_of(entry.contrast)
+            found = dog(volume.data, volume.voxel_size, width, sign=sign, max_count=count, species=kind.name)
             lists.append(of(found, entry.name))
     return concatenate(lists)
 

@@ -68,6 +68,9 @@ class RealSemiSuite(SemiSuite):
         found = candidates(score_files.read(out / "scores" / f"{stem(real.tomogram)}.zarr"))
         return recalls(real.part(above=True, some=found), real.part(above=True))
 
+    def picked(self, folder: Path) -> list[Entry]:
+        return list(dataset_files.read(folder / "labelled").entries)
+
     def references(self, folder: Path) -> dict[str, Scores]:
         """The blob picker without a choice, and with the best settings on the labelled part."""
         known = amounts(folder)

@@ -19,6 +19,7 @@ from scipy import ndimage
 from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Scores, Suite, Tier
 from cryovox.benchmark.training import train
 from cryovox.core.errors import RequestError
+from cryovox.core.intensity import sign_of
 from cryovox.core.particles import Particles, Species
 from cryovox.formats import subtomograms as files
 from cryovox.formats.subtomograms import Subtomograms
@@ -139,7 +140,7 @@ class SubtomogramSuite(Suite):
 
     def references(self, folder: Path) -> dict[str, Scores]:
         tests = _tests(folder)
-        floor = {c: scores(blobs(images(t)), masks(t)) for c, t in tests}
+        floor = {c: scores(blobs(bright(t)), masks(t)) for c, t in tests}
         coarse = {c: scores(by_tokens(masks(t)), masks(t)) for c, t in tests}
         return {"floor: threshold, no training": floor, f"truth in tokens of {TOKEN} voxels": coarse}
 
@@ -188,6 +189,11 @@ def images(found: Subtomograms) -> NDArray[np.float32]:
     if found.images is None:
         raise RequestError("the set", "has no images", "give a set that has them")
     return np.asarray(found.images[:])
+
+
+def bright(found: Subtomograms) -> NDArray[np.float32]:
+    """Grey values with bright particles; taken for bright where the set does not say."""
+    return sign_of(found.contrast, otherwise=1) * images(found)
 
 
 def joined(sets: list[Subtomograms]) -> Subtomograms:

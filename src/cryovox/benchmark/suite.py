@@ -78,6 +78,8 @@ class Plan:
     contestants: tuple[Contestant, ...]
     budgets: tuple[Budget, ...]
     seeds: int = 3
+    each: int = 1
+    """How many models a job trains, one after the other."""
 
     def jobs(self) -> list[Job]:
         """All jobs, seed after seed, so that an interrupted run has whole tables."""
@@ -85,7 +87,7 @@ class Plan:
 
     def hours(self, at_once: int) -> float:
         """About how long it takes, scoring not counted."""
-        return sum(job.budget.hours() for job in self.jobs()) / at_once
+        return self.each * sum(job.budget.hours() for job in self.jobs()) / at_once
 
     def chosen(self, names: Sequence[str], size: str) -> Plan:
         """The same with these contestants only; networks that are no row become one."""

@@ -37,7 +37,7 @@ from cryovox.benchmark.adaptation_cubes import (
 )
 from cryovox.benchmark.adaptation_real import RealSuite
 from cryovox.benchmark.adaptation_tomograms import TomogramAdaptationSuite
-from cryovox.benchmark.subtomograms import blobs, images, masks, scores, simulated
+from cryovox.benchmark.subtomograms import blobs, bright, masks, scores, simulated
 from cryovox.benchmark.suite import Scores
 from cryovox.formats import subtomograms as files
 from cryovox.formats.subtomograms import Subtomograms
@@ -149,7 +149,7 @@ class ZeroShotSuite(CubeSuite):
         return self._in_all_worlds(folder, found)
 
     def references(self, folder: Path) -> dict[str, Scores]:
-        floor = self._in_all_worlds(folder, lambda given: blobs(images(given)))
+        floor = self._in_all_worlds(folder, lambda given: blobs(bright(given)))
         named = {", ".join(filter(None, ("chosen", part))): dict(row) for part, row in floor.items()}
         return {"floor: threshold, no training": named}
 

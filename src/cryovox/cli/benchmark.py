@@ -131,6 +131,6 @@ def _told(suite: Suite, plan: Plan, at_once: int) -> str:
     hours = clock(3600 * plan.hours(at_once))
     return (
         f"{suite.title}\nafter {suite.source}\n{rows}\n"
-        f"budgets: {budgets}; {plan.seeds} seeds; {len(plan.jobs())} trainings\n"
+        f"budgets: {budgets}; {plan.seeds} seeds; {plan.each * len(plan.jobs())} trainings\n"
         f"about {hours} of training, {at_once} at a time (a step taken as 1 s); scoring comes on top"
     )

@@ -25,7 +25,8 @@ from cryovox.workflows.train import GeneralConfig, TrainConfig, settings_of, tra
 SEMI = """Teach a picker from few picks and from tomograms, or parts of them, where nothing is picked.
 
     Entries of the dataset without particles and labels are unlabelled tomograms. Say `exhaustive: false`
-    where only some particles are picked. Run it again to go on after an interruption."""
+    where only some particles are picked. Sets of subtomograms and stream:PRESET are not taken
+    here. Run it again to go on after an interruption."""
 
 
 BLIND = """Learn from a labelled source alone, for tomograms that nobody has seen yet.

@@ -93,7 +93,7 @@ def _near_particle(
 
 
 def cut(source: Source, corner: Shape, side: int, spec: TargetSpec, rim: float = 1.5) -> Patch:
-    """Take a cube out of a source; what lies outside its region is mirrored and unknown."""
+    """Take a cube out of a source: unknown outside its region, mirrored outside the tomogram."""
     planes = _planes(source, corner, (side,) * 3)
     image = source.normalise(_gather(source.data, planes))
     if spec.kind == "mask":

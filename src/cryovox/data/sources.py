@@ -72,6 +72,30 @@ class Source:
         return Particles.of(self.positions[keep] * self.voxel_size, names)
 
 
+def unlabelled_region(
+    name: str,
+    volume: Volume,
+    normalise: Normalisation,
+    bounds: Bounds,
+    species: tuple[Species, ...],
+    searched: NDArray[np.bool_] | None = None,
+) -> Source:
+    """A region of a tomogram in which nothing is annotated."""
+    return Source(
+        name=name,
+        data=volume.data,
+        voxel_size=volume.voxel_size,
+        normalise=normalise,
+        bounds=bounds,
+        species=species,
+        positions=np.empty((0, 3)),
+        channels=np.empty(0, np.intp),
+        labels=None,
+        searched=searched,
+        exhaustive=np.zeros(len(species), bool),
+    )
+
+
 def load_sources(dataset: Dataset, entries: Iterable[Entry]) -> list[Source]:
     """Open every entry; refuses what nothing can be learned from."""
     if not dataset.species:
@@ -86,18 +110,10 @@ def open_unlabelled(dataset: Dataset, entry: Entry) -> Source:
     if any(low >= high for low, high in bounds):
         told = f"the box {bounds} (z, y, x) holds no voxel of a tomogram of shape {volume.shape}"
         raise RequestError(entry.name, told, "mend `box:` of the entry in dataset.yaml")
-    return Source(
-        name=entry.name,
-        data=volume.data,
-        voxel_size=dataset.voxel_size,
-        normalise=normalisation(volume, entry),
-        bounds=bounds,
-        species=dataset.species,
-        positions=np.empty((0, 3)),
-        channels=np.empty(0, np.intp),
-        labels=None,
-        searched=dataset_files.load_mask(entry),
-        exhaustive=np.zeros(len(dataset.species), bool),
+    volume = replace(volume, voxel_size=dataset.voxel_size)
+    searched = dataset_files.load_mask(entry)
+    return unlabelled_region(
+        entry.name, volume, normalisation(volume, entry), bounds, dataset.species, searched
     )
 
 

@@ -8,13 +8,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from cryovox.core.intensity import Normalisation
-from cryovox.core.particles import Species
-from cryovox.core.volume import Volume
 from cryovox.data.augment import AugmentConfig
 from cryovox.data.cubes import Cubes
 from cryovox.data.patches import PatchConfig
-from cryovox.data.sources import Bounds, Source
+from cryovox.data.sources import Source
 from cryovox.data.streams import Batch
 from cryovox.data.targets import UNKNOWN
 
@@ -30,35 +27,11 @@ class Drawing(Protocol):
     def close(self) -> None: ...
 
 
-def unlabelled_region(
-    name: str,
-    volume: Volume,
-    normalise: Normalisation,
-    bounds: Bounds,
-    species: tuple[Species, ...],
-    inside: np.ndarray | None = None,
-) -> Source:
-    """A region of a tomogram in which nothing is annotated."""
-    return Source(
-        name=name,
-        data=volume.data,
-        voxel_size=volume.voxel_size,
-        normalise=normalise,
-        bounds=bounds,
-        species=species,
-        positions=np.empty((0, 3)),
-        channels=np.empty(0, np.intp),
-        labels=None,
-        searched=inside,
-        exhaustive=np.zeros(len(species), bool),
-    )
-
-
 def without_annotations(region: Source) -> Source:
-    """The same places, of which nothing is said."""
+    """The same places without what is annotated; what is known of their patches is where the region lies."""
     nothing = np.empty(0, np.intp)
-    unsure = np.zeros_like(region.exhaustive)
-    return replace(region, positions=np.empty((0, 3)), channels=nothing, labels=None, exhaustive=unsure)
+    all_over = np.ones_like(region.exhaustive)
+    return replace(region, positions=np.empty((0, 3)), channels=nothing, labels=None, exhaustive=all_over)
 
 
 def without_labels(cubes: Cubes) -> Cubes:
@@ -68,7 +41,7 @@ def without_labels(cubes: Cubes) -> Cubes:
 
 
 class Unlabelled:
-    """Batches of another stream without what it may know; nothing of a target's labels is learned."""
+    """Batches of another stream without their targets; nothing of a target's labels is learned."""
 
     def __init__(self, drawn: Drawing) -> None:
         self.drawn = drawn
@@ -76,11 +49,7 @@ class Unlabelled:
     def batch(self, number: int) -> Batch:
         """Give batch *number*."""
         found = self.drawn.batch(number)
-        return Batch(
-            found.image,
-            torch.full_like(found.target, UNKNOWN),
-            torch.zeros_like(found.known, dtype=torch.bool),
-        )
+        return found._replace(target=torch.full_like(found.target, UNKNOWN))
 
     def close(self) -> None:
         """Stop whatever prepares batches."""

@@ -69,6 +69,11 @@ def feature_shapes(network: nn.Module, side: int, in_channels: int = 1) -> dict[
     return {name: tuple(feature.shape[1:]) for name, feature in found.items()}
 
 
+def answer_channels(network: nn.Module, in_channels: int = 1) -> int:
+    """Channels of the answer."""
+    return int(_probed(network, network, fitting_side(network), in_channels).shape[1])
+
+
 def answers_by_features(network: nn.Module, in_channels: int = 1) -> bool:
     """Whether the network calls its ``encode`` to answer."""
     own, called = encoder_of(network), list[Tensor]()

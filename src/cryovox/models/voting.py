@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 REACH = 2.5
 """Longest offset along an axis, in voxels of the heat map."""
+FURTHEST = int(REACH)
+"""Voxels along an axis that a vote is carried at most."""
 
 
 def voted(logits: Tensor, offsets: Tensor) -> Tensor:
@@ -30,7 +32,7 @@ def voted(logits: Tensor, offsets: Tensor) -> Tensor:
     height = logits.float().sigmoid()
     offsets = offsets.float().clamp(-REACH, REACH)
     best = torch.zeros_like(height)
-    for step in product((-1, 0, 1), repeat=3):
+    for step in product(range(-FURTHEST, FURTHEST + 1), repeat=3):
         away = offsets - torch.tensor(step, device=offsets.device).view(3, 1, 1, 1)
         vote = height * torch.exp(-0.5 * away.square().sum(1, keepdim=True))
         best = torch.maximum(best, _moved(vote, step))
@@ -39,6 +41,6 @@ def voted(logits: Tensor, offsets: Tensor) -> Tensor:
 
 def _moved(x: Tensor, step: tuple[int, ...]) -> Tensor:
     """Every voxel at the place one step further, 0 where none comes from."""
-    wide = F.pad(x, (1,) * 6)
-    z, y, x_ = (slice(1 - s, 1 - s + n) for s, n in zip(step, x.shape[2:], strict=True))
+    wide = F.pad(x, (FURTHEST,) * 6)
+    z, y, x_ = (slice(FURTHEST - s, FURTHEST - s + n) for s, n in zip(step, x.shape[2:], strict=True))
     return wide[..., z, y, x_]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cryovox.data.targets import UNKNOWN
 from cryovox.models.graph import cluster_means, full_precision, kmeans
-from cryovox.training.losses import UNKNOWN
 
 Rule = Literal["dynamic", "static"]
 """Edges by likeness, found anew in each pass and layer, or by place."""
@@ -37,8 +37,6 @@ class Nodes:
         Node of each token.
     label : (b, k) int64
         Class that most of the known voxels of a node have, 0 is background; -1 without known voxels.
-    purity : (b, k)
-        Share of that class among them; 0 without known voxels.
     filled : (b, k) bool
         Whether a node has tokens.
     """
@@ -46,7 +44,6 @@ class Nodes:
     features: Tensor
     assignment: Tensor
     label: Tensor
-    purity: Tensor
     filled: Tensor
 
     @property
@@ -67,7 +64,6 @@ def nodes_of(
     *,
     target: Tensor | None = None,
     known: Tensor | None = None,
-    threshold: float = 0.5,
     most: int = MOST,
 ) -> Nodes:
     """Average features over clusters of k-means, or over those of another view of the same cubes.
@@ -88,8 +84,6 @@ def nodes_of(
         Channel, 0 is background; 255 is unknown.
     known : (b, z, y, x) bool
         Voxels at which the target is to be believed; all by default.
-    threshold
-        Share of foreground among the known voxels above which a node is foreground.
     most
         Tokens to which finer features are averaged.
     """
@@ -103,11 +97,11 @@ def nodes_of(
         means = cluster_means(points, flat, points.new_zeros(len(points), clusters, points.shape[2]))
         filled = F.one_hot(flat, clusters).any(1)
         if target is None:
-            label, purity = torch.full_like(filled, -1, dtype=torch.int64), torch.zeros_like(means[..., 0])
+            label = torch.full_like(filled, -1, dtype=torch.int64)
         else:
             believed = target != UNKNOWN if known is None else known & (target != UNKNOWN)
-            label, purity = _majority(target, believed, assignment, clusters, threshold)
-        return Nodes(means, assignment, label, purity, filled)
+            label = _majority(target, believed, assignment, clusters)
+        return Nodes(means, assignment, label, filled)
 
 
 def knn_edges(nodes: Nodes, k: int = 4, rule: Rule = "dynamic") -> Tensor:
@@ -160,10 +154,8 @@ def _check_grid(assignment: Tensor, tokens: Tensor) -> None:
         raise ValueError(f"the assignment {tuple(assignment.shape)} does not fit the tokens {wanted}")
 
 
-def _majority(
-    target: Tensor, known: Tensor, assignment: Tensor, clusters: int, threshold: float
-) -> tuple[Tensor, Tensor]:
-    """Label and purity (b, k) of each node."""
+def _majority(target: Tensor, known: Tensor, assignment: Tensor, clusters: int) -> Tensor:
+    """Label (b, k) of each node: foreground where that is more than half of what is known."""
     clean = target.masked_fill(~known, 0)
     classes = max(2, int(clean.max()) + 1)
     node = F.interpolate(assignment[:, None].float(), size=target.shape[1:])[:, 0].long()
@@ -171,6 +163,5 @@ def _majority(
     counts.scatter_add_(1, (node * classes + clean).flatten(1), known.flatten(1).float())
     counts = counts.unflatten(1, (clusters, classes))
     total, inside = counts.sum(-1), counts[..., 1:]
-    label = torch.where(inside.sum(-1) > threshold * total, inside.argmax(-1) + 1, 0)
-    purity = counts.gather(-1, label[..., None])[..., 0] / total.clamp(min=1)
-    return label.masked_fill(total == 0, -1), purity
+    label = torch.where(inside.sum(-1) > total / 2, inside.argmax(-1) + 1, 0)
+    return label.masked_fill(total == 0, -1)

@@ -20,7 +20,7 @@ class Logbook:
         The file; None keeps the rows in memory only.
     every
         Steps over which training losses are averaged before they are written; fewer before a
-        validation, so that a resumed run writes what an uninterrupted one would.
+        validation and before the state is saved, so that a resumed run misses none.
     since
         When a run goes on from this step, later rows of the interrupted run are dropped.
     """
@@ -39,14 +39,15 @@ class Logbook:
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count, self._rate = self._count + 1, rate
         if now.step % self.every == 0:
-            self._flush(now)
+            self.flush(now)
 
     def validation(self, now: Progress, metrics: Mapping[str, float]) -> None:
         """Note the outcome of a validation, after the losses that led to it."""
-        self._flush(now)
+        self.flush(now)
         self._write(now, {f"val/{name}": value for name, value in metrics.items()})
 
-    def _flush(self, now: Progress) -> None:
+    def flush(self, now: Progress) -> None:
+        """Write what has been noted since the last row."""
         if self._count:
             means = {f"loss/{name}": total / self._count for name, total in self._sums.items()}
             self._write(now, means | {"lr": self._rate})

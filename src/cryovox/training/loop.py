@@ -49,7 +49,7 @@ class LoopConfig(Config):
     """Steps over which the learning rate rises."""
     clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Arithmetic."""
     validate_every: int = Field(200, ge=1)
     """Steps between validations on the held-out regions."""
@@ -147,6 +147,7 @@ def fit(  # noqa: PLR0913
             fabric.barrier()
             saved = now.seconds
         elif fabric.global_rank == 0 and now.seconds - saved > config.save_every:
+            logbook.flush(now)
             save_state(folder, strategy, optimizer, now)
             saved = now.seconds
     return now

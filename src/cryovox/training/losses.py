@@ -14,7 +14,7 @@ from monai.losses import DiceLoss, TverskyLoss
 from torch import Tensor
 from torch.nn import functional as F
 
-UNKNOWN = 255
+from cryovox.data.targets import UNKNOWN
 
 
 def cross_entropy(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:

@@ -26,13 +26,13 @@ class PseudoLabels(NamedTuple):
         Gaussians at the peaks that are believed.
     known : (b, k, z, y, x) bool
         Where the target is to be believed.
-    kept
-        How many peaks are believed.
+    peaks : (b, k, z, y, x) bool
+        Which are believed.
     """
 
     target: Tensor
     known: Tensor
-    kept: Tensor
+    peaks: Tensor
 
 
 def views_of(number: int) -> Sequence[Axes]:
@@ -83,7 +83,7 @@ def pseudo_labels(
     if exclusive:
         near = near.any(1, keepdim=True)
     known = (seen.mean(0) <= low) | near if ignore else torch.ones_like(peaks)
-    return PseudoLabels(target, known, peaks.sum())
+    return PseudoLabels(target, known, peaks)
 
 
 def believed(seen: Tensor, high: Tensor, radii: Sequence[float], agreement: float, exclusive: bool) -> Tensor:

@@ -45,7 +45,8 @@ def validate(
     dict
         ``score`` decides which weights are kept: mean F1 over species at the best thresholds for
         heatmaps, mean Dice for masks; mean recall at 1, 2 and 4 candidates per annotated particle
-        where annotation is not exhaustive. ``threshold/NAME`` is the threshold of each species.
+        where annotation is not exhaustive; none where nothing is annotated. ``threshold/NAME`` is the
+        threshold of each species.
     """
     scored = [_score(network, region, tiles, spec) for region in regions]
     species = regions[0].species
@@ -66,10 +67,8 @@ def at_picks(
     Returns
     -------
     dict
-        ``threshold/NAME`` of each species that has picks; empty for masks.
+        ``threshold/NAME`` of each species that has picks.
     """
-    if spec.kind != "heatmap":
-        return {}
     heights: dict[str, list[float]] = {}
     for region in regions:
         inside = region.inside()
@@ -90,11 +89,12 @@ def _height(
     spec: TargetSpec,
     side: int,
 ) -> float:
-    """Highest answer within a voxel of the heatmap around a position, in the middle of a patch."""
+    """Highest answer within a voxel (of the heatmap) around a position, in the middle of a patch."""
     corner = np.rint(position).astype(int) - side // 2
     image = cut(region, (int(corner[0]), int(corner[1]), int(corner[2])), side, spec).image
     device = next(network.parameters()).device
-    answer = predict(network, torch.from_numpy(image)[None, None].to(device))[0, channel].float().sigmoid()
+    logits = predict(network, torch.from_numpy(image)[None, None].to(device))[0].float()
+    answer = logits[channel].sigmoid() if spec.kind == "heatmap" else logits.softmax(0)[channel + 1]
     stride = spec.output_stride
     place = np.rint((position - corner - (stride - 1) / 2) / stride).astype(int)
     near = tuple(slice(max(p - 1, 0), p + 2) for p in place)
@@ -102,10 +102,10 @@ def _height(
 
 
 def summary(rows: Mapping[str, float]) -> dict[str, float]:
-    """Put the mean of the rows called ``judge`` in their place, as ``score``."""
+    """Put the mean of the rows called ``judge`` in their place, as ``score``; without any there is none."""
     judged = [value for name, value in rows.items() if name.startswith("judge/")]
     kept = {name: value for name, value in rows.items() if not name.startswith("judge/")}
-    return {"score": float(np.mean(judged)) if judged else 0.0, **kept}
+    return {"score": float(np.mean(judged)), **kept} if judged else kept
 
 
 def _score(network: nn.Module, region: Source, tiles: TilePlan, spec: TargetSpec) -> Scored:

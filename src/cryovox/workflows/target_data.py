@@ -173,7 +173,7 @@ def _add(found: TargetData, entry: Entry, dataset: Dataset | None, card: Card, c
 def _region(
     path: Path, entry: Entry, voxel_size: float | None, card: Card, contrast: Contrast
 ) -> tuple[Source, Contrast, tuple[str, ...]]:
-    from cryovox.data.unlabelled import unlabelled_region
+    from cryovox.data.sources import unlabelled_region
 
     ready = prepare(path, card, voxel_size, contrast)
     bounds: Bounds = (entry.box or Box()).bounds(ready.volume.shape)

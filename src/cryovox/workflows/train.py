@@ -99,7 +99,7 @@ def train_supervised(
     made = make(config.network, chosen, len(source.species))
     card = describe(made, source, config.patches.patch)
     spec = TargetSpec(card.kind, card.output_stride)
-    source.check(spec)
+    source.check(spec, semi=semi)
     own = config.supervised if config.strategy == "supervised" else getattr(config, "own")  # noqa: B009
     beside = (config.supervised,) if semi or kind.elsewhere else ()
     strategy = kind(made.network, own, made.name, *beside)

@@ -93,6 +93,8 @@ class TrainingData(ABC):
     contrast: Literal["dark", "bright"]
     normalisation: Literal["tomogram-zscore", "cube-zscore"] = "tomogram-zscore"
     masked: bool = True
+    places: bool = False
+    """Whether there are tomograms, of which unlabelled patches can be drawn."""
 
     @abstractmethod
     def inputs(self) -> dict[str, Any]:
@@ -103,16 +105,18 @@ class TrainingData(ABC):
         """Endless batches, with methods ``batch(number)`` and ``close()``."""
 
     def unlabelled(self, draw: Draw) -> Any:
-        """Endless batches of places of which nothing is said, for semi-supervised training."""
-        told = "has no tomograms, which semi-supervised training draws unlabelled patches from"
-        raise RequestError(self.name, told, "give a dataset.yaml with tomograms")
+        """Endless batches of places of which nothing is said, where there are `places`."""
+        raise NotImplementedError
 
     @abstractmethod
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         """Metrics on what is held out, of which ``score`` decides."""
 
-    def check(self, spec: TargetSpec) -> None:
-        """Refuse data that cannot teach such answers."""
+    def check(self, spec: TargetSpec, *, semi: bool = False) -> None:
+        """Refuse data that cannot teach such answers, or have no unlabelled patches (*semi*)."""
+        if semi and not self.places:
+            told = "has no tomograms, which semi-supervised training draws unlabelled patches from"
+            raise RequestError(self.name, told, "give a dataset.yaml with tomograms")
         if spec.kind == "mask" and not self.masked:
             told = "has no masks, which this network learns from"
             raise RequestError(self.name, told, "cut it with `--labels`, or train heatmap-unet")
@@ -130,6 +134,8 @@ class TomogramData(TrainingData):
     semi
         Whether entries without labels and particles are welcome: they are unlabelled tomograms.
     """
+
+    places = True
 
     def __init__(self, path: Path, held: HeldOutConfig, *, semi: bool = False) -> None:
         self.name, self.dataset = str(path), dataset_files.read(path)
@@ -164,15 +170,14 @@ class TomogramData(TrainingData):
         from cryovox.data.streams import PatchStream
         from cryovox.data.unlabelled import ANYWHERE, FLIPPED, Unlabelled, without_annotations
 
-        places = [*map(without_annotations, self.training), *self.bare]
+        places = [without_annotations(region) for region in (*self.training, *self.bare)]
         return Unlabelled(PatchStream(places, draw.spec, draw.side, draw.batch, ANYWHERE, FLIPPED, draw.seed))
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         from cryovox.training.validate import at_picks, validate
 
-        if not self.held:
-            return at_picks(network, self.training, spec, tiles)
-        return validate(network, self.held, spec, tiles)
+        found = validate(network, self.held, spec, tiles) if self.held else {}
+        return found if "score" in found else at_picks(network, self.training, spec, tiles)
 
 
 class SetData(TrainingData):

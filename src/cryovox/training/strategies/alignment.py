@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cryovox.core.config import Config
-from cryovox.models.features import feature_widths, with_features
+from cryovox.models.features import answer_channels, feature_widths, with_features
 from cryovox.models.supervision import supervise
 from cryovox.training.strategies.adapting import Adapting, Batches, Seen, needs_masks
 from cryovox.training.strategies.supervised import SupervisedConfig
@@ -106,12 +106,7 @@ class Advent(Adapting):
         return supervised
 
     def furnish(self, network: nn.Module) -> None:
-        training, side = network.training, int(getattr(network, "patch", 32))
-        blank = torch.zeros(1, 1, side, side, side, device=next(network.parameters()).device)
-        with torch.no_grad():
-            classes = network.eval()(blank).shape[1]
-        network.train(training)
-        self.discriminator = Discriminator(classes)
+        self.discriminator = Discriminator(answer_channels(network))
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
         there = supervise(self.student, batch["target"].image).prediction

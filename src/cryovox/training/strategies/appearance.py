@@ -34,7 +34,7 @@ class Dressed(Adapting):
 
     def seen(self, batch: Batches) -> Batch:
         source = batch["labelled"]
-        return source._replace(image=self.dressed(source.image, batch["target"].image))
+        return self.supervised.shown(source._replace(image=self.dressed(source.image, batch["target"].image)))
 
     @abstractmethod
     def dressed(self, source: Tensor, target: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
+from cryovox.data.streams import Batch
 from cryovox.data.targets import heatmap_sigma
 from cryovox.models.features import answers_by_features
 from cryovox.training.drop_block import deep_drop, drop_cuboids
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class LessonConfig(Config):
     """A teacher on unlabelled patches, and how hard the student has it."""
 
-    teacher_decay: float = Field(0.999, ge=0, lt=1)
+    teacher_decay: float = Field(0.999, gt=0, lt=1)
     """Decay of the moving average that teaches, and that is kept."""
     weight: float = Field(1.0, ge=0)
     """Weight of what unlabelled patches teach, once it has risen."""
@@ -112,13 +112,16 @@ class SemiSupervised(Adapting):
         weight = self.config.weight * risen(progress, self.config.pseudo_from, self.config.rise)
         if not weight:
             return {}
-        x = batch["unlabelled"].image
-        seen = harder(x, self.config.student_noise, self.config.student_gain)
-        return {"unlabelled": weight * self.lesson(x, seen, source, progress)}
+        given = batch["unlabelled"]
+        seen = harder(given.image, self.config.student_noise, self.config.student_gain)
+        return {"unlabelled": weight * self.lesson(given, seen, source, progress)}
 
     @abstractmethod
-    def lesson(self, x: Tensor, seen: Tensor, source: Seen, progress: float) -> Tensor:
-        """What the student learns from *seen*, a harder view of the unlabelled patches *x*."""
+    def lesson(self, given: Batch, seen: Tensor, source: Seen, progress: float) -> Tensor:
+        """What the student learns from *seen*, a harder view of unlabelled patches.
+
+        What is known of *given* is where they may teach: in the region, and where it was searched.
+        """
 
 
 class HeatmapMeanTeacher(SemiSupervised):
@@ -126,11 +129,13 @@ class HeatmapMeanTeacher(SemiSupervised):
 
     Config: type[Config] = LessonConfig
 
-    def lesson(self, x: Tensor, seen: Tensor, source: Seen, progress: float) -> Tensor:
+    def lesson(self, given: Batch, seen: Tensor, source: Seen, progress: float) -> Tensor:
         with torch.no_grad():
-            wanted = self.teacher(x).float().sigmoid()
-        found = self.student(seen).float().sigmoid()
-        return F.mse_loss(found, wanted) / wanted.mean().clamp(min=1e-3)
+            wanted = self.teacher(given.image).float().sigmoid()
+        missed = (self.student(seen).float().sigmoid() - wanted).square()
+        number = given.known.sum().clamp(min=1)
+        mean = (wanted * given.known).sum() / number
+        return (missed * given.known).sum() / number / mean.clamp(min=1e-3)
 
 
 class SemiETPicker(SemiSupervised):
@@ -152,7 +157,6 @@ class SemiETPicker(SemiSupervised):
             told = "this network does not answer by features that can be dropped"
             raise RequestError("--deep-drop", told, "say --deep-drop 0")
         self.register_buffer("certainty", torch.zeros(0))
-        self.radii, self.sigmas = [2.0], [1.0]
 
     def meet(self, card: Card) -> None:
         voxel = card.voxel_size * card.output_stride
@@ -160,10 +164,10 @@ class SemiETPicker(SemiSupervised):
         self.sigmas = [heatmap_sigma(s, voxel) for s in card.species]
         self.certainty = torch.full((len(card.species),), self.config.high)
 
-    def lesson(self, x: Tensor, seen: Tensor, source: Seen, progress: float) -> Tensor:
+    def lesson(self, given: Batch, seen: Tensor, source: Seen, progress: float) -> Tensor:
         config = self.config
         found = pseudo_labels(
-            seen_from(self.teaching(progress), x, views_of(config.views)),
+            seen_from(self.teaching(progress), given.image, views_of(config.views)),
             self.thresholds(source),
             config.low,
             radii=self.radii,
@@ -177,8 +181,9 @@ class SemiETPicker(SemiSupervised):
         # per particle, and as if there were no fewer of them than in the labelled patches: where the teacher
         # finds nothing, background would otherwise teach the student to find nothing either
         labelled = (summits(source.batch.target) & source.batch.known).sum()
-        share = found.kept / torch.maximum(found.kept, labelled).clamp(min=1)
-        return share * self.supervised.loss(logits, found.target, found.known)
+        kept = (found.peaks & given.known).sum()
+        share = kept / torch.maximum(kept, labelled).clamp(min=1)
+        return share * self.supervised.loss(logits, found.target, found.known & given.known)
 
     def teaching(self, progress: float) -> nn.Module:
         """Who teaches now."""
