@@ -70,6 +70,9 @@ class SemiETPickerConfig(LessonConfig):
     """Share of unlabelled patches that is replaced by cuboids of noise."""
     deep_drop: float = Field(0.1, ge=0, lt=1)
     """Share of the coarsest features that is set to 0."""
+    rounds: int = Field(0, ge=0)
+    """How often the teacher is replaced by what the student has become, and stays as it is in between; 0: it
+    follows the student all the time."""
 
 
 class FixMatchConfig(SemiETPickerConfig):
@@ -87,7 +90,6 @@ class RoundsConfig(FixMatchConfig):
     """Pseudo-labels that stay the same for a while."""
 
     rounds: int = Field(2, ge=1)
-    """How often the teacher is replaced by what the student has become; the student goes on."""
 
 
 class SemiSupervised(Adapting):
@@ -143,6 +145,7 @@ class SemiETPicker(SemiSupervised):
 
     Config = SemiETPickerConfig
     certainty: Tensor
+    round: Tensor
 
     def furnish(self, network: nn.Module) -> None:
         if self.config.low >= self.config.high:
@@ -157,6 +160,9 @@ class SemiETPicker(SemiSupervised):
             told = "this network does not answer by features that can be dropped"
             raise RequestError("--deep-drop", told, "say --deep-drop 0")
         self.register_buffer("certainty", torch.zeros(0))
+        if self.config.rounds:
+            self.fixed = twin(network)
+            self.register_buffer("round", torch.zeros((), dtype=torch.long))
 
     def meet(self, card: Card) -> None:
         voxel = card.voxel_size * card.output_stride
@@ -186,8 +192,21 @@ class SemiETPicker(SemiSupervised):
         return share * self.supervised.loss(logits, found.target, found.known & given.known)
 
     def teaching(self, progress: float) -> nn.Module:
-        """Who teaches now."""
-        return self.teacher
+        """Who teaches now: the average, or in rounds the average as it was when the round began."""
+        start, rounds = self.config.pseudo_from, self.config.rounds
+        if not rounds:
+            return self.teacher
+        now = min(rounds, 1 + int((progress - start) / (1 - start) * rounds))
+        if now > self.round:
+            self.fixed.load_state_dict(self.teacher.state_dict())
+            self.round.fill_(now)
+        return self.fixed
+
+    def train(self, mode: bool = True) -> SemiETPicker:
+        super().train(mode)
+        if self.config.rounds:
+            self.fixed.eval()
+        return self
 
     @torch.no_grad()
     def thresholds(self, source: Seen) -> Tensor:
@@ -214,27 +233,6 @@ class OfflinePseudoLabels(SemiETPicker):
     """The teacher stays the same for a round (D.-H. Lee, 2013); labels are drawn anew with the patches."""
 
     Config = RoundsConfig
-    round: Tensor
-
-    def furnish(self, network: nn.Module) -> None:
-        super().furnish(network)
-        self.fixed = twin(network)
-        self.register_buffer("round", torch.zeros((), dtype=torch.long))
-
-    def teaching(self, progress: float) -> nn.Module:
-        """The average as it was when the round began."""
-        start = self.config.pseudo_from
-        rounds = self.config.rounds
-        now = min(rounds, 1 + int((progress - start) / (1 - start) * rounds))
-        if now > self.round:
-            self.fixed.load_state_dict(self.teacher.state_dict())
-            self.round.fill_(now)
-        return self.fixed
-
-    def train(self, mode: bool = True) -> OfflinePseudoLabels:
-        super().train(mode)
-        self.fixed.eval()
-        return self
 
 
 def risen(progress: float, start: float, rise: float) -> float:
