@@ -57,6 +57,13 @@ class Sees(torch.nn.Module):
         return torch.cat([8 * (found - 3), torch.full_like(found, -8.0)], 1)
 
 
+def sees(method):
+    """Give it such a teacher, now and when a round begins."""
+    method.supervised.average = Sees()
+    if hasattr(method, "fixed"):
+        method.fixed = Sees()
+
+
 @pytest.mark.parametrize("name", SEMI)
 def test_every_method_takes_a_step_and_goes_on(name):
     method = strategy(name)
@@ -77,6 +84,13 @@ def test_every_method_takes_a_step_and_goes_on(name):
         assert torch.equal(value, other.state_dict()[key]), key
 
 
+def test_without_rounds_the_teacher_follows():
+    method = strategy("semi-etpicker", rounds=0)
+    assert method.teaching(0.3) is method.teacher
+    assert not hasattr(method, "fixed")
+    assert strategy("semi-etpicker").teaching(0.3) is not method.teacher
+
+
 @pytest.mark.parametrize("name", SEMI)
 def test_nothing_unlabelled_is_looked_at_before_its_time(name):
     method = strategy(name)
@@ -87,7 +101,7 @@ def test_nothing_unlabelled_is_looked_at_before_its_time(name):
 
 def taught_by(method, image):
     """The lesson of a teacher that sees peaks, and its gradient on the student."""
-    method.supervised.average = Sees()
+    sees(method)
     given = batches()
     given["unlabelled"] = given["unlabelled"]._replace(image=image)
     torch.manual_seed(3)
@@ -114,7 +128,7 @@ def test_voxels_beyond_the_region_teach_nothing(name):
     known[..., 4:] = False
     given["unlabelled"] = given["unlabelled"]._replace(image=image, known=known)
     method, answers = strategy(name), []
-    method.supervised.average = Sees()
+    sees(method)
     method.student.register_forward_hook(
         lambda _m, _x, answer: answers.append(answer) or answer.retain_grad()
     )
@@ -143,7 +157,7 @@ def test_patches_with_fewer_peaks_than_labels_teach_less():
     image[0, 0, 6:8, 6:8, 6:8] = 5
     half = strategy("semi-etpicker", student_drop=0.0, deep_drop=0.0, student_noise=0.0, student_gain=0.0)
     given = batches()
-    half.supervised.average = Sees()
+    sees(half)
     given["unlabelled"] = given["unlabelled"]._replace(image=image)
     judged, seen = half.supervised.loss, []
     half.supervised.loss = lambda *given: seen.append(judged(*given)) or seen[-1]

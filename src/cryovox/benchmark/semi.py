@@ -98,6 +98,7 @@ def pickers(size: str) -> tuple[Picker, ...]:
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "semi-etpicker": {},
+    "teacher follows": {"own.rounds": 0},
     "one view": {"own.views": 1, "own.agreement": 0.0},
     "8 views": {"own.views": 8},
     "no agreement": {"own.agreement": 0.0},
@@ -105,7 +106,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no ignore band": {"own.ignore": False},
     "fixed thresholds": {"own.adaptive": False},
     "threshold 0.5": {"own.high": 0.5},
-    "species not exclusive": {"own.exclusive": False},
+    "one species in a place": {"own.exclusive": True},
 }
 """One thing changed in SemiETPicker."""
 

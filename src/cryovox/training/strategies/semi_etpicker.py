@@ -64,26 +64,26 @@ class SemiETPickerConfig(LessonConfig):
     """Lower the threshold of a species to what the student gives half of its labelled particles."""
     ignore: bool = True
     """Leave out what lies between background and peaks."""
-    exclusive: bool = True
+    exclusive: bool = False
     """Believe in one species in a place: the one whose peak is the highest."""
     student_drop: float = Field(0.1, ge=0, lt=1)
     """Share of unlabelled patches that is replaced by cuboids of noise."""
     deep_drop: float = Field(0.1, ge=0, lt=1)
     """Share of the coarsest features that is set to 0."""
-    rounds: int = Field(0, ge=0)
+    rounds: int = Field(2, ge=0)
     """How often the teacher is replaced by what the student has become, and stays as it is in between; 0: it
     follows the student all the time."""
 
 
 class FixMatchConfig(SemiETPickerConfig):
-    """One view, one threshold, each species by itself, no DropBlock."""
+    """One view, one threshold, no DropBlock, a teacher that follows the student."""
 
     views: int = Field(1, ge=1, le=8)
     agreement: float = Field(0.0, ge=0, le=1)
     adaptive: bool = False
-    exclusive: bool = False
     student_drop: float = Field(0.0, ge=0, lt=1)
     deep_drop: float = Field(0.0, ge=0, lt=1)
+    rounds: int = Field(0, ge=0)
 
 
 class RoundsConfig(FixMatchConfig):
