@@ -387,9 +387,10 @@ class Rich(Toy):
 def test_weights_multiply_the_terms_they_name():
     torch.manual_seed(0)
     batch, network = {"labelled": toy_batch("mask")}, Rich("mask", 3)
-    plain = Supervised(network, SupervisedConfig(loss="ce"), "toy").losses(batch, 0.0)
+    plain = Supervised(network, SupervisedConfig(loss="ce", unknown="pu"), "toy").losses(batch, 0.0)
     given = {"side": 0.5, "own": 3.0, "main-unknown": 0.0}
-    weighted = Supervised(network, SupervisedConfig(loss="ce", weights=given), "toy").losses(batch, 0.0)
+    config = SupervisedConfig(loss="ce", unknown="pu", weights=given)
+    weighted = Supervised(network, config, "toy").losses(batch, 0.0)
     assert list(plain) == ["main", "side", "main-unknown", "side-unknown", "own"]
     for name, term in plain.items():
         assert torch.equal(weighted[name], given.get(name, 1.0) * term)

@@ -206,7 +206,7 @@ def test_pseudo_labels_of_a_round_come_from_one_teacher():
 
 
 @pytest.mark.parametrize("name", SEMI)
-@pytest.mark.parametrize(("unknown", "risk"), [("auto", False), ("pu", True), ("ignore", False)])
+@pytest.mark.parametrize(("unknown", "risk"), [("ignore", False), ("pu", True)])
 def test_what_is_not_picked_is_left_to_the_teacher(name, unknown, risk):
     given = batches()
     known = given["labelled"].known.clone()

@@ -101,8 +101,7 @@ class SemiSupervised(Adapting):
         if getattr(network, "kind", "mask") != "heatmap":
             told = f"{name} answers with a mask, and this method needs heatmaps"
             raise RequestError("--model", told, "choose one that gives them, such as heatmap-unet")
-        unknown = "ignore" if supervised.unknown == "auto" else supervised.unknown
-        return supervised.model_copy(update={"ema": self.config.teacher_decay, "unknown": unknown})
+        return supervised.model_copy(update={"ema": self.config.teacher_decay})
 
     @property
     def teacher(self) -> nn.Module:

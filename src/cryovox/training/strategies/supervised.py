@@ -51,10 +51,9 @@ class SupervisedConfig(Config):
     themselves."""
     drop_block: float = Field(0.0, ge=0, lt=1)
     """Share of the labelled patches that is replaced by cuboids of noise, after SemiETPicker."""
-    unknown: Literal["auto", "pu", "ignore"] = "auto"
-    """Voxels of which nothing is known (outside picks, where the dataset is not exhaustive): `pu`
-    gives them the positive-unlabelled risk, `ignore` leaves them out; `auto` leaves them to the teacher
-    of a heatmap network, and is `pu` where there is none."""
+    unknown: Literal["ignore", "pu"] = "ignore"
+    """Voxels of which nothing is known (outside picks, where the dataset is not exhaustive): `ignore`
+    leaves them out, or to a teacher where there is one; `pu` gives them the positive-unlabelled risk."""
     hidden: float = Field(0.5, ge=0)
     """Under `pu`: how many unlabelled particles a patch shows for each labelled one."""
 
