@@ -14,6 +14,7 @@ from cryovox.benchmark.adaptation import (
     adapts,
 )
 from cryovox.benchmark.adaptation_cubes import Scale
+from cryovox.benchmark.subtomograms import bright
 from cryovox.benchmark.suite import Budget, Job
 from cryovox.benchmark.zero_shot import (
     CHOICES,
@@ -25,6 +26,8 @@ from cryovox.benchmark.zero_shot import (
     largest,
     localisation,
 )
+from cryovox.core.particles import Particles
+from cryovox.formats.subtomograms import Subtomograms
 from cryovox.training.strategies import STRATEGIES
 
 
@@ -105,3 +108,11 @@ def test_all_worlds_are_scored_after_one_training(tmp_path, monkeypatch):
         assert set(scores) == {"iou", "dice", "mean_iou_per_sample", "localisation_f1"}
     (floor,) = ZSDA.references(tmp_path).values()
     assert wanted == set(floor)
+
+
+def test_the_floor_sees_dark_particles_as_bright_ones():
+    cubes = np.random.default_rng(0).standard_normal((2, 16, 16, 16)).astype(np.float32)
+    nowhere = Particles.of(np.zeros((2, 3)), "a")
+    for sign, contrast in ((1, "bright"), (-1, "dark"), (1, "auto")):
+        given = Subtomograms(sign * cubes, None, 10.0, nowhere, contrast=contrast)
+        assert np.array_equal(bright(given), cubes)

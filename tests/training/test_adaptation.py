@@ -99,6 +99,16 @@ def test_the_target_teaches_the_student_something(name):
         torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.parametrize("name", ["fda", "spectrum-matching", "histogram-matching", "dann"])
+def test_adaptations_drop_blocks_of_labelled_patches(name, monkeypatch):
+    from cryovox.training.strategies import supervised
+
+    shares = []
+    monkeypatch.setattr(supervised, "drop_cuboids", lambda x, share: shares.append(share) or x)
+    strategy(name, supervised=SupervisedConfig(drop_block=0.25)).losses(batches(), 0.5)
+    assert shares == [0.25]
+
+
 def test_features_come_from_the_one_pass_of_the_answer():
     net, x = network().eval(), torch.randn(1, 1, SIDE, SIDE, SIDE)
     calls = []

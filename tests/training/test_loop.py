@@ -419,3 +419,16 @@ def test_the_logbook_averages_and_drops_what_comes_after(tmp_path):
     assert rows(path) == expected[:2]
     Logbook(path)
     assert rows(path) == []
+
+
+def test_losses_before_a_save_are_written_with_it(tmp_path):
+    """An interrupted run has lost no row that its saved state has passed."""
+    config = LoopConfig(steps=5, validate_every=5, save_every=1e-9)
+
+    def told(progress: Progress, loss: float) -> None:
+        if progress.step == 4:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(tmp_path, config, logbook=Logbook(tmp_path / "m.csv", every=5), told=told)
+    assert [int(row.split(",")[0]) for row in (tmp_path / "m.csv").read_text().splitlines()[1:]][-1] == 3

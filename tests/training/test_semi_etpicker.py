@@ -237,6 +237,12 @@ def test_supervised_training_has_the_same_drop_block():
     assert torch.equal(method.shown(given).target, given.target)
 
 
+@pytest.mark.parametrize("name", SEMI)
+def test_there_is_always_a_teacher(name):
+    with pytest.raises(ValueError, match="teacher_decay"):
+        STRATEGIES[name].Config(teacher_decay=0.0)
+
+
 def test_the_weight_rises():
     assert risen(0.19, 0.2, 0.2) == 0
     assert 0 < risen(0.21, 0.2, 0.2) < 0.02

@@ -114,14 +114,15 @@ def score(network: nn.Module, images: Tensor, tiles: TilePlan) -> NDArray[np.flo
     with torch.inference_mode():
         images = images.to(device)
         views = [
-            torch.flip(_activate(predict(network, torch.flip(images, axes)), tiles.activation), axes)
+            torch.flip(activate(predict(network, torch.flip(images, axes)), tiles.activation), axes)
             for axes in tiles.flips
         ]
         mean = views[0] if len(views) == 1 else torch.stack(views).mean(0)
     return mean.float().cpu().numpy()
 
 
-def _activate(logits: Tensor, activation: str) -> Tensor:
+def activate(logits: Tensor, activation: str) -> Tensor:
+    """Score of every species from logits (b, c, z, y, x); the background of a softmax is left out."""
     if activation == "softmax":
         return logits.float().softmax(1)[:, 1:]
     return logits.float().sigmoid()

@@ -15,7 +15,7 @@ from cryovox.core.volume import ScoreMap
 from cryovox.data.patches import TargetSpec, cut, mask_target
 from cryovox.data.sources import Source
 from cryovox.data.targets import UNKNOWN
-from cryovox.inference.stream import TilePlan, stream
+from cryovox.inference.stream import TilePlan, activate, stream
 from cryovox.metrics.detection import detection, recall_at_budget
 from cryovox.models.supervision import predict
 from cryovox.picking import PickConfig, pick
@@ -74,7 +74,7 @@ def at_picks(
         inside = region.inside()
         for position, channel in zip(region.positions[inside], region.channels[inside], strict=True):
             name = region.species[channel].name
-            heights.setdefault(name, []).append(_height(network, region, position, channel, spec, tiles.tile))
+            heights.setdefault(name, []).append(_height(network, region, position, channel, spec, tiles))
     return {
         f"threshold/{name}": float(np.clip(np.median(found) / 2, FLOOR, 0.5))
         for name, found in heights.items()
@@ -87,14 +87,15 @@ def _height(
     position: NDArray[np.floating],
     channel: int,
     spec: TargetSpec,
-    side: int,
+    tiles: TilePlan,
 ) -> float:
     """Highest answer within a voxel (of the heatmap) around a position, in the middle of a patch."""
+    side = tiles.tile
     corner = np.rint(position).astype(int) - side // 2
     image = cut(region, (int(corner[0]), int(corner[1]), int(corner[2])), side, spec).image
     device = next(network.parameters()).device
-    logits = predict(network, torch.from_numpy(image)[None, None].to(device))[0].float()
-    answer = logits[channel].sigmoid() if spec.kind == "heatmap" else logits.softmax(0)[channel + 1]
+    logits = predict(network, torch.from_numpy(image)[None, None].to(device))
+    answer = activate(logits, tiles.activation)[0, channel]
     stride = spec.output_stride
     place = np.rint((position - corner - (stride - 1) / 2) / stride).astype(int)
     near = tuple(slice(max(p - 1, 0), p + 2) for p in place)

@@ -105,8 +105,12 @@ class TrainingData(ABC):
         """Endless batches, with methods ``batch(number)`` and ``close()``."""
 
     def unlabelled(self, draw: Draw) -> Any:
-        """Endless batches of places of which nothing is said, where there are `places`."""
-        raise NotImplementedError
+        """Endless batches of places of which nothing is said, for semi-supervised training."""
+        raise self._without_places()
+
+    def _without_places(self) -> RequestError:
+        told = "has no tomograms, which semi-supervised training draws unlabelled patches from"
+        return RequestError(self.name, told, "give a dataset.yaml with tomograms")
 
     @abstractmethod
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
@@ -115,8 +119,7 @@ class TrainingData(ABC):
     def check(self, spec: TargetSpec, *, semi: bool = False) -> None:
         """Refuse data that cannot teach such answers, or have no unlabelled patches (*semi*)."""
         if semi and not self.places:
-            told = "has no tomograms, which semi-supervised training draws unlabelled patches from"
-            raise RequestError(self.name, told, "give a dataset.yaml with tomograms")
+            raise self._without_places()
         if spec.kind == "mask" and not self.masked:
             told = "has no masks, which this network learns from"
             raise RequestError(self.name, told, "cut it with `--labels`, or train heatmap-unet")
