@@ -44,8 +44,12 @@ Labels = dict[Tier, tuple[str, ...]]
 BUDGETS: Labels = {"smoke": ("30 picks",), "cpu": ("1 %", "30 picks"), "gpu": ("1 %", "30 picks")}
 OTHER = ("5 %", "10 %", "one tomogram", "all")
 AMOUNTS: Labels = {"smoke": OTHER[:1], "cpu": OTHER, "gpu": OTHER}
-WRONG = ("all", "all, 30 % missing", "all, 20 % shifted", "all, 30 % missing, 20 % shifted")
-ERRORS: Labels = {"smoke": WRONG[-1:], "cpu": WRONG, "gpu": WRONG}
+BOTH = "all, 30 % missing, 20 % shifted"
+ERRORS: Labels = {
+    "smoke": (BOTH,),
+    "cpu": ("all", BOTH),
+    "gpu": ("all", "all, 30 % missing", "all, 20 % shifted", BOTH),
+}
 SHIFT = 0.5
 """How far a shifted pick lies from its particle, in radii."""
 Rows = Callable[[str], tuple["Picker", ...]]
