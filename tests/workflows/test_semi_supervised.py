@@ -104,6 +104,39 @@ def test_without_a_teacher_an_entry_without_picks_is_a_mistake(data, tmp_path):
         train_supervised(data, tmp_path / "run", config, device="cpu")
 
 
+def test_what_was_searched_is_not_unlabelled(data, tmp_path):
+    """A teacher is not asked where the labels tell all; where there is no other place, labels alone teach."""
+    searched = tmp_path / "searched"
+    shutil.copytree(data, searched)
+    path = searched / "dataset.yaml"
+    told = yaml.safe_load(path.read_text())
+    told["entries"][0]["exhaustive"] = True
+    path.write_text(yaml.safe_dump(told))
+    draw = Draw(TargetSpec("heatmap", 2), 16, 8, PatchConfig(), AugmentConfig(), (1, 0))
+    stream = resolve(searched, HeldOutConfig(), SetConfig(), semi=True).unlabelled(draw)
+    stream.close()
+    assert [s.name for s in stream.drawn.sources] == ["phantom_01"]
+    del told["entries"][1]
+    path.write_text(yaml.safe_dump(told))
+    assert not resolve(searched, HeldOutConfig(), SetConfig(), semi=True).unsearched
+
+
+@pytest.mark.parametrize("strategy", ["semi-etpicker", "heatmap-mean-teacher"])
+def test_where_all_is_searched_labels_alone_teach(data, tmp_path, strategy, capsys):
+    searched = tmp_path / "searched"
+    shutil.copytree(data, searched)
+    told = yaml.safe_load((searched / "dataset.yaml").read_text())
+    told["entries"][0]["exhaustive"] = True
+    del told["entries"][1]
+    (searched / "dataset.yaml").write_text(yaml.safe_dump(told))
+    out = tmp_path / "run"
+    assert by_strategy(strategy)(data=searched, out=out, config=settings(strategy)) == 0
+    names = (out / "metrics.csv").read_text()
+    assert "loss/main" in names
+    assert "loss/unlabelled" not in names
+    assert "nothing is unlabelled" in capsys.readouterr().out
+
+
 def test_unlabelled_places_lie_in_every_training_tomogram(data):
     found = resolve(data, HeldOutConfig(), SetConfig(), semi=True)
     draw = Draw(TargetSpec("heatmap", 2), 16, 8, PatchConfig(), AugmentConfig(), (1, 0))

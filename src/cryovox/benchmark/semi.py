@@ -44,11 +44,11 @@ Labels = dict[Tier, tuple[str, ...]]
 BUDGETS: Labels = {"smoke": ("30 picks",), "cpu": ("1 %", "30 picks"), "gpu": ("1 %", "30 picks")}
 OTHER = ("5 %", "10 %", "one tomogram", "all")
 AMOUNTS: Labels = {"smoke": OTHER[:1], "cpu": OTHER, "gpu": OTHER}
-BOTH = "all, 30 % missing, 20 % shifted"
+RIGHT, BOTH = "all, none wrong", "all, 30 % missing, 20 % shifted"
 ERRORS: Labels = {
     "smoke": (BOTH,),
-    "cpu": ("all", BOTH),
-    "gpu": ("all", "all, 30 % missing", "all, 20 % shifted", BOTH),
+    "cpu": (RIGHT, BOTH),
+    "gpu": (RIGHT, "all, 30 % missing", "all, 20 % shifted", BOTH),
 }
 SHIFT = 0.5
 """How far a shifted pick lies from its particle, in radii."""
@@ -270,8 +270,9 @@ def labelled(found: Dataset, labels: str, folder: Path) -> Dataset:
     Parameters
     ----------
     labels
-        "1 %" of each species (one at least), "30 picks" as evenly as can be, "one tomogram", "all", or "all"
-        with errors that nobody knows of, as in "all, 30 % missing, 20 % shifted".
+        "1 %" of each species (one at least), "30 picks" as evenly as can be, "one tomogram", "all", or all in
+        lists that do not claim to be complete, with or without errors: "all, none wrong", "all, 30 % missing,
+        20 % shifted".
     folder
         Where the picks that are left are written.
     """
@@ -315,7 +316,10 @@ def thinned(entries: list[Entry], species: list[str], labels: str, folder: Path)
 
 
 def erred(entries: list[Entry], radii: dict[str, float], labels: str, folder: Path) -> list[Entry]:
-    """Entries some of whose picks are missing, and of those that are left some shifted by half a radius."""
+    """Entries some of whose picks are missing, and of those that are left some shifted by half a radius.
+
+    They do not claim to be complete: what is not picked is left to the method.
+    """
     share = {kind: int(number) / 100 for number, kind in re.findall(r"(\d+) % (\w+)", labels)}
     rng, kept = np.random.default_rng(0), []
     for entry in entries:
@@ -331,7 +335,7 @@ def erred(entries: list[Entry], radii: dict[str, float], labels: str, folder: Pa
         inside = positions.clip(0, volume.voxel_size * (np.array(volume.shape) - 1))
         path = folder / "picks" / f"{entry.name}.csv"
         write_particles(path, replace(picks, positions=inside))
-        kept.append(entry.model_copy(update={"particles": path}))
+        kept.append(entry.model_copy(update={"particles": path, "exhaustive": False}))
     return kept
 
 

@@ -104,6 +104,8 @@ def train_supervised(
     beside = (config.supervised,) if semi or kind.elsewhere else ()
     strategy = kind(made.network, own, made.name, *beside)
     strategy.meet(card)
+    if semi and not source.unsearched:  # the labels tell all
+        strategy.needs, semi = ("labelled",), False
     if config.loop.batch < strategy.least_batch:
         alone = f"{config.strategy} mixes each patch with another, and there is a single one"
         raise RequestError("--batch", alone, f"choose {strategy.least_batch} or more")
@@ -118,7 +120,9 @@ def train_supervised(
         card,
         out,
         validate=lambda network: source.validate(network, spec, tiles),
-        facts={"data": source.name} | ({"start": made.start} if made.start else {}),
+        facts={"data": source.name}
+        | ({"start": made.start} if made.start else {})
+        | ({"unlabelled": len(source.unsearched)} if "unlabelled" in kind.needs else {}),
     )
     draw = Draw(
         spec,

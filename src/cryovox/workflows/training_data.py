@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -112,6 +112,11 @@ class TrainingData(ABC):
         told = "has no tomograms, which semi-supervised training draws unlabelled patches from"
         return RequestError(self.name, told, "give a dataset.yaml with tomograms")
 
+    @property
+    def unsearched(self) -> Sequence[Any]:
+        """What unlabelled patches are drawn from."""
+        return ()
+
     @abstractmethod
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         """Metrics on what is held out, of which ``score`` decides."""
@@ -168,12 +173,17 @@ class TomogramData(TrainingData):
             self.training, draw.spec, draw.side, draw.batch, draw.patches, draw.varied, draw.seed
         )
 
+    @property
+    def unsearched(self) -> Sequence[Source]:
+        """Training regions of which the labels do not tell all."""
+        return [*(region for region in self.training if not region.exhaustive.all()), *self.bare]
+
     def unlabelled(self, draw: Draw) -> Any:
-        """Places anywhere in all training regions, annotated or not."""
+        """Places anywhere in the regions that were not searched for all species."""
         from cryovox.data.streams import PatchStream
         from cryovox.data.unlabelled import ANYWHERE, FLIPPED, Unlabelled, without_annotations
 
-        places = [without_annotations(region) for region in (*self.training, *self.bare)]
+        places = [without_annotations(region) for region in self.unsearched]
         return Unlabelled(PatchStream(places, draw.spec, draw.side, draw.batch, ANYWHERE, FLIPPED, draw.seed))
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:

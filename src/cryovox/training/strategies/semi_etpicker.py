@@ -111,7 +111,7 @@ class SemiSupervised(Adapting):
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
         weight = self.config.weight * risen(progress, self.config.pseudo_from, self.config.rise)
-        if not weight:
+        if not weight or "unlabelled" not in batch:
             return {}
         given = batch["unlabelled"]
         seen = harder(given.image, self.config.student_noise, self.config.student_gain)
