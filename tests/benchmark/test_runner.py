@@ -1,6 +1,7 @@
 """A suite goes on where it stopped, shows what failed, and refuses to mix."""
 
 import json
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -132,3 +133,8 @@ def test_every_row_of_every_suite_can_be_built_and_trained_with_its_settings(nam
         chosen = options(contestant.network, contestant.size, **contestant.options)
         with torch.device("meta"):
             build(config.network.model, chosen, 1, 2)
+
+
+@pytest.mark.parametrize("name", list(SUITES))
+def test_a_suite_can_go_to_other_processes(name):
+    pickle.dumps(SUITES[name])

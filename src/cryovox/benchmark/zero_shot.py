@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,16 @@ def others(scale: Scale) -> tuple[str, ...]:
 
 def drawn(species: Species, config: SubtomogramConfig, seed: int, *, shared: bool = True) -> Make:
     """A world with as many subtomograms of each species as the target has, or *shared* by all of them."""
+    return partial(draw, species, config, seed, shared)
 
-    def make(folder: Path, scale: Scale) -> Subtomograms:
-        named = species(scale)
-        count = max(1, scale.target // len(named)) if shared else scale.target
-        return simulated(folder / f"world-{seed}.zarr", named, config, count, seed)
 
-    return make
+def draw(
+    species: Species, config: SubtomogramConfig, seed: int, shared: bool, folder: Path, scale: Scale
+) -> Subtomograms:
+    """Simulate it; at the top of the module, so that other processes find it."""
+    named = species(scale)
+    count = max(1, scale.target // len(named)) if shared else scale.target
+    return simulated(folder / f"world-{seed}.zarr", named, config, count, seed)
 
 
 WORLDS: dict[str, Make] = {
