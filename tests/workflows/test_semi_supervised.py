@@ -134,7 +134,9 @@ def test_where_all_is_searched_labels_alone_teach(data, tmp_path, strategy, caps
     names = (out / "metrics.csv").read_text()
     assert "loss/main" in names
     assert "loss/unlabelled" not in names
-    assert "nothing is unlabelled" in capsys.readouterr().out
+    told = capsys.readouterr().err
+    assert "nothing is unlabelled" in told
+    assert "exhaustive: false" in told
 
 
 def test_unlabelled_places_lie_in_every_training_tomogram(data):

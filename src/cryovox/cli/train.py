@@ -68,13 +68,18 @@ def supervised(
     """
     keep_freed_memory()
     model = train_supervised(
-        data, out, config, device=device, devices=devices, overwrite=overwrite, told=_meter(quiet)
+        data,
+        out,
+        config,
+        device=device,
+        devices=devices,
+        overwrite=overwrite,
+        told=_meter(quiet),
+        warned=lambda text: print(text, file=sys.stderr),
     )
     if not quiet:
         if not read_card(model).training["held_out"]:
             print("nothing was held out, since the picks are too few to judge by: check what find finds")
-        if json.loads((model.parent / "manifest.json").read_text(encoding="utf-8")).get("unlabelled") == 0:
-            print("nothing is unlabelled (`exhaustive: true` everywhere), so the labels alone have taught")
         verb = "segment SET" if is_set(data) else "find TOMOGRAM"
         print(f"{model}\nnext: cryovox {verb} --model {model} --out FOUND", file=sys.stdout)
     return 0

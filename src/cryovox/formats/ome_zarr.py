@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError
 from cryovox.core.volume import Volume
-from cryovox.formats import check_exists
+from cryovox.formats import check_exists, zarr_store
 
 CHUNK = 64
 UNITS = {"angstrom": 1.0, "nanometer": 10.0, "micrometer": 1e4}
@@ -85,8 +85,7 @@ def write(path: Path, volume: Volume) -> None:
     steps = [{"type": "scale", "scale": [volume.voxel_size] * 3}]
     axes = [{"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx"]
     datasets = [{"path": "0", "coordinateTransformations": steps}]
-    with replacing(path) as beside:
-        root = zarr.create_group(beside, zarr_format=3, overwrite=True)
+    with replacing(path) as beside, zarr_store.created(beside) as root:
         stored: Any = root.create_array(
             "0",
             shape=volume.shape,

@@ -22,7 +22,7 @@ from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError, RunError
 from cryovox.core.particles import Species
 from cryovox.core.volume import ZYX, ScoreMap
-from cryovox.formats import check_exists
+from cryovox.formats import check_exists, zarr_store
 
 LEVELS = 65535
 CHUNK = (1, 64, 128, 128)
@@ -102,8 +102,7 @@ def create(  # noqa: PLR0913 (the fields of a ScoreMap)
     """
     if len(species) != shape[0]:
         raise ValueError(f"{shape[0]} channels but {len(species)} species")
-    with replacing(path) as beside:
-        root = zarr.create_group(beside, zarr_format=3, overwrite=True)
+    with replacing(path) as beside, zarr_store.created(beside) as root:
         stored = root.create_array(
             "0",
             shape=shape,

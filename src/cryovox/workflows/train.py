@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +19,10 @@ from cryovox.workflows.network import NetworkConfig, describe, make, settle
 from cryovox.workflows.run_folder import check_settings, prepare_folder
 from cryovox.workflows.training_data import Draw, HeldOutConfig, SetConfig, TrainingData, resolve
 
+SEARCHED = (
+    "nothing is unlabelled: the dataset says of all tomograms that every particle is picked, so the labels"
+    " alone teach. If not every particle is picked, say `exhaustive: false` in dataset.yaml"
+)
 ELSEWHERE = 104_729  # added to the seed of unlabelled patches, which lie where labelled ones do not
 
 
@@ -66,6 +71,7 @@ def train_supervised(
     devices: int = 1,
     overwrite: bool = False,
     told: Told = lambda done, total, share, loss: None,
+    warned: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Train, or go on with an interrupted training; gives the model file.
 
@@ -83,6 +89,8 @@ def train_supervised(
         Where to compute; with several devices each process (of torchrun or SLURM) calls this.
     told
         Progress.
+    warned
+        What to know before the training has taken its time.
     """
     import torch
 
@@ -106,6 +114,7 @@ def train_supervised(
     strategy.meet(card)
     if semi and not source.unsearched:  # the labels tell all
         strategy.needs, semi = ("labelled",), False
+        warned(SEARCHED)
     if config.loop.batch < strategy.least_batch:
         alone = f"{config.strategy} mixes each patch with another, and there is a single one"
         raise RequestError("--batch", alone, f"choose {strategy.least_batch} or more")
@@ -120,9 +129,7 @@ def train_supervised(
         card,
         out,
         validate=lambda network: source.validate(network, spec, tiles),
-        facts={"data": source.name}
-        | ({"start": made.start} if made.start else {})
-        | ({"unlabelled": len(source.unsearched)} if "unlabelled" in kind.needs else {}),
+        facts={"data": source.name} | ({"start": made.start} if made.start else {}),
     )
     draw = Draw(
         spec,
