@@ -7,6 +7,7 @@ python benchmarks/render.py --check    # fail if they are not what the result fi
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from functools import partial
 from pathlib import Path
@@ -329,6 +330,30 @@ Command: `{result["command"]}`
 """
 
 
+def filtered() -> str:
+    """What a filter before a network without a target brings."""
+    result = load("denoised_input")
+    if result is None:
+        return ""
+    iou: dict[tuple[str, str], dict[str, str]] = {}
+    for row in result["rows"]:
+        found = [seed["iou"] for seed in row["seeds"]]
+        shown = f"{statistics.mean(found):.3f} ± {statistics.stdev(found):.3f}"
+        iou.setdefault((row["world"], row["model"]), {})[row["filter"]] = shown
+    kinds = list(next(iter(iou.values())))
+    rows = [[world, model, *(of[kind] for kind in kinds)] for (world, model), of in iou.items()]
+    return f"""
+## Without a target: a filter before the network
+
+IoU on all subtomograms of the worlds of the suite `zsda`, by what was done to them before they were labelled: models
+of {result["time"]} of one core, mean ± standard deviation over three seeds. "target" are unseen structures under another microscope.
+
+{grid(["world", "model", *kinds], rows)}
+
+Command: `{result["command"]}`
+"""
+
+
 def picked(name: str, title: str) -> str:
     """What picking costs from heatmaps and from masks, and how exact and separate the picks are."""
     result = load(name)
@@ -439,6 +464,7 @@ PAGES = (
     partial(picked, "picking_speed_crowded", "Picking: the same in a crowded tomogram"),
     layout,
     gap,
+    filtered,
     alike,
 )
 
