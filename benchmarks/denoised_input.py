@@ -1,16 +1,17 @@
-"""Whether a filter before the network helps a model that has seen no target: all worlds of the suite `zsda`.
+"""Whether a filter before the network helps a model that has seen no target: suites `zsda` and `zsda-tomograms`.
 
-The models are those of a finished run of the suite. Every subtomogram is normalised and filtered as
-`cryovox denoise` does, and then labelled as it would be without.
+The models are those of a finished run of the suite. Every subtomogram or tomogram is normalised and
+filtered as `cryovox denoise` does, and then labelled as it would be without.
 
-    cryovox benchmark zsda --contestants source-only heavy-augmentation vox-zsda --time 90s --out WORK
-    OMP_NUM_THREADS=1 python benchmarks/denoised_input.py --work WORK
+    cryovox benchmark SUITE --contestants source-only heavy-augmentation vox-zsda --time 90s --out WORK
+    OMP_NUM_THREADS=1 python benchmarks/denoised_input.py --suite SUITE --work WORK
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,18 @@ import torch
 from torch import Tensor
 
 from common import write_result
+from cryovox.benchmark.adaptation_tomograms import by_part
 from cryovox.benchmark.subtomograms import images, masks
 from cryovox.benchmark.zero_shot import WORLDS, judged
 from cryovox.data.cubes import normalised
 from cryovox.filters.bilateral import bilateral
 from cryovox.filters.noise import low_passed
+from cryovox.formats import dataset as dataset_files
+from cryovox.formats import stem
 from cryovox.formats import subtomograms as files
 from cryovox.formats.subtomograms import Subtomograms
+from cryovox.workflows.denoise import DenoiseConfig, denoise
+from cryovox.workflows.segment import segment
 from cryovox.workflows.sets import label_set
 
 MODELS = ("source-only", "heavy-augmentation", "vox-zsda")
@@ -46,25 +52,61 @@ def filtered(found: Subtomograms, kind: str) -> Subtomograms:
     return replace(found, images=np.asarray(done[:, 0]), masks=None)
 
 
+def on_subtomograms(work: Path, models: dict[str, list[Path]]) -> Iterator[dict[str, Any]]:
+    """Scores on all subtomograms of each world, by filter and model."""
+    for world in WORLDS:
+        whole = files.read(work / "data" / f"{world}.zarr")
+        for kind in FILTERS:
+            shown = filtered(whole, kind)
+            for name, seeds in models.items():
+                found = [judged(label_set(model, shown, "cpu"), masks(whole)) for model in seeds]
+                yield {"world": world, "filter": kind, "model": name, "seeds": found}
+
+
+def on_tomograms(work: Path, models: dict[str, list[Path]]) -> Iterator[dict[str, Any]]:
+    """Scores on all tomograms together, by filter and model."""
+    truth = dataset_files.read(work / "data" / "truth")
+    given = [entry.tomogram for entry in truth.entries]
+    for kind in FILTERS:
+        with tempfile.TemporaryDirectory() as folder:
+            shown, out = given, Path(folder)
+            if kind != "none":
+                denoise(given, out, DenoiseConfig(method=kind), device="cpu")
+                shown = [out / "denoised" / f"{stem(path)}.mrc" for path in given]
+            for name, seeds in models.items():
+                found = []
+                for model in seeds:
+                    segment(shown, model, out / "found", device="cpu", overwrite=True)
+                    found.append(by_part(truth, work / "data", out / "found")["all"])
+                yield {"world": "tomograms", "filter": kind, "model": name, "seeds": found}
+
+
+WAYS = {"zsda": on_subtomograms, "zsda-tomograms": on_tomograms}
+
+
 def main() -> None:
     """Filter, label, score, print, store."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    options.add_argument("--work", type=Path, required=True, help="folder of a finished run of zsda")
+    options.add_argument("--suite", choices=WAYS, default="zsda")
+    options.add_argument("--work", type=Path, required=True, help="folder of a finished run of the suite")
     options.add_argument("--time", default="90s", help="budget of its runs")
     chosen = options.parse_args()
+    models = {
+        name: [
+            chosen.work / "runs" / f"{name}_{chosen.time}_seed{seed}" / "run" / "model.safetensors"
+            for seed in range(SEEDS)
+        ]
+        for name in MODELS
+    }
     rows: list[dict[str, Any]] = []
-    for world in WORLDS:
-        whole = files.read(chosen.work / "data" / f"{world}.zarr")
-        for kind in FILTERS:
-            shown = filtered(whole, kind)
-            for name in MODELS:
-                runs = [chosen.work / "runs" / f"{name}_{chosen.time}_seed{seed}" for seed in range(SEEDS)]
-                found = [label_set(run / "run" / "model.safetensors", shown, "cpu") for run in runs]
-                seeds = [judged(labels, masks(whole)) for labels in found]
-                rows.append({"world": world, "filter": kind, "model": name, "seeds": seeds})
-                iou = [s["iou"] for s in seeds]
-                print(f"{world:26s} {kind:5s} {name:20s} IoU {np.mean(iou):.3f} ± {np.std(iou, ddof=1):.3f}")
-    write_result("denoised_input", {"time": chosen.time, "rows": rows})
+    for row in WAYS[chosen.suite](chosen.work, models):
+        rows.append(row)
+        iou = [seed["iou"] for seed in row["seeds"]]
+        print(
+            f"{row['world']:26s} {row['filter']:5s} {row['model']:20s}",
+            f"IoU {np.mean(iou):.3f} ± {np.std(iou, ddof=1):.3f}",
+        )
+    write_result(f"denoised_input-{chosen.suite}", {"time": chosen.time, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -332,25 +332,26 @@ Command: `{result["command"]}`
 
 def filtered() -> str:
     """What a filter before a network without a target brings."""
-    result = load("denoised_input")
-    if result is None:
+    results = [r for suite in ("zsda", "zsda-tomograms") if (r := load(f"denoised_input-{suite}"))]
+    if not results:
         return ""
     iou: dict[tuple[str, str], dict[str, str]] = {}
-    for row in result["rows"]:
+    for row in (row for result in results for row in result["rows"]):
         found = [seed["iou"] for seed in row["seeds"]]
         shown = f"{statistics.mean(found):.3f} ± {statistics.stdev(found):.3f}"
         iou.setdefault((row["world"], row["model"]), {})[row["filter"]] = shown
     kinds = list(next(iter(iou.values())))
     rows = [[world, model, *(of[kind] for kind in kinds)] for (world, model), of in iou.items()]
+    commands = ", ".join(f"`{result['command']}`" for result in results)
     return f"""
 ## Without a target: a filter before the network
 
-IoU on all subtomograms of the worlds of the suite `zsda`, by what was done to them before they were labelled: models
-of {result["time"]} of one core, mean ± standard deviation over three seeds. "target" are unseen structures under another microscope.
+IoU on all of the worlds of the suite `zsda` and on the tomograms of `zsda-tomograms`, by what was done to them before they were labelled:
+models of {results[0]["time"]} of one core, mean ± standard deviation over three seeds. "target" are unseen structures under another microscope.
 
 {grid(["world", "model", *kinds], rows)}
 
-Command: `{result["command"]}`
+Commands: {commands}
 """
 
 
