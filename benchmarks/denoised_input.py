@@ -23,6 +23,7 @@ from torch import Tensor
 from common import write_result
 from cryovox.benchmark.adaptation_tomograms import by_part
 from cryovox.benchmark.subtomograms import images, masks
+from cryovox.benchmark.tables import cell
 from cryovox.benchmark.zero_shot import WORLDS, judged
 from cryovox.data.cubes import normalised
 from cryovox.filters.bilateral import bilateral
@@ -43,6 +44,7 @@ FILTERS: dict[str, Callable[[Tensor], Tensor]] = {
     "ngm": low_passed,
 }
 SEEDS = 3
+METRICS = ("iou", "dice", "localisation_f1")
 
 
 def filtered(found: Subtomograms, kind: str) -> Subtomograms:
@@ -71,14 +73,20 @@ def on_tomograms(work: Path, models: dict[str, list[Path]]) -> Iterator[dict[str
         with tempfile.TemporaryDirectory() as folder:
             shown, out = given, Path(folder)
             if kind != "none":
-                denoise(given, out, DenoiseConfig(method=kind), device="cpu")
+                sound(denoise(given, out, DenoiseConfig(method=kind), device="cpu"))
                 shown = [out / "denoised" / f"{stem(path)}.mrc" for path in given]
             for name, seeds in models.items():
                 found = []
                 for model in seeds:
-                    segment(shown, model, out / "found", device="cpu", overwrite=True)
+                    sound(segment(shown, model, out / "found", device="cpu", overwrite=True))
                     found.append(by_part(truth, work / "data", out / "found")["all"])
                 yield {"world": "tomograms", "filter": kind, "model": name, "seeds": found}
+
+
+def sound(done: tuple[Any, dict[str, Exception]]) -> None:
+    """Raise what failed: else the labels of the model before would be scored."""
+    for error in done[1].values():
+        raise error
 
 
 WAYS = {"zsda": on_subtomograms, "zsda-tomograms": on_tomograms}
@@ -101,11 +109,8 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for row in WAYS[chosen.suite](chosen.work, models):
         rows.append(row)
-        iou = [seed["iou"] for seed in row["seeds"]]
-        print(
-            f"{row['world']:26s} {row['filter']:5s} {row['model']:20s}",
-            f"IoU {np.mean(iou):.3f} ± {np.std(iou, ddof=1):.3f}",
-        )
+        told = (f"{metric} {cell([seed[metric] for seed in row['seeds']])}" for metric in METRICS)
+        print(f"{row['world']:26s} {row['filter']:5s} {row['model']:20s}", *told)
     write_result(f"denoised_input-{chosen.suite}", {"time": chosen.time, "rows": rows})
 
 

@@ -7,7 +7,6 @@ python benchmarks/render.py --check    # fail if they are not what the result fi
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 from functools import partial
 from pathlib import Path
@@ -335,21 +334,26 @@ def filtered() -> str:
     results = [r for suite in ("zsda", "zsda-tomograms") if (r := load(f"denoised_input-{suite}"))]
     if not results:
         return ""
-    iou: dict[tuple[str, str], dict[str, str]] = {}
-    for row in (row for result in results for row in result["rows"]):
-        found = [seed["iou"] for seed in row["seeds"]]
-        shown = f"{statistics.mean(found):.3f} ± {statistics.stdev(found):.3f}"
-        iou.setdefault((row["world"], row["model"]), {})[row["filter"]] = shown
-    kinds = list(next(iter(iou.values())))
-    rows = [[world, model, *(of[kind] for kind in kinds)] for (world, model), of in iou.items()]
+    from cryovox.benchmark.tables import cell
+
+    tables = []
+    for metric in ("iou", "dice", "localisation_f1"):
+        shown: dict[tuple[str, str], dict[str, str]] = {}
+        for row in (row for result in results for row in result["rows"]):
+            seeds = cell([seed[metric] for seed in row["seeds"]])
+            shown.setdefault((row["world"], row["model"]), {})[row["filter"]] = seeds
+        kinds = list(next(iter(shown.values())))
+        rows = [[world, model, *(of[kind] for kind in kinds)] for (world, model), of in shown.items()]
+        tables.append(f"{metric}:\n\n{grid(['world', 'model', *kinds], rows)}")
+    together = "\n\n".join(tables)
     commands = ", ".join(f"`{result['command']}`" for result in results)
     return f"""
 ## Without a target: a filter before the network
 
-IoU on all of the worlds of the suite `zsda` and on the tomograms of `zsda-tomograms`, by what was done to them before they were labelled:
+Scores on all of the worlds of the suite `zsda` and on the tomograms of `zsda-tomograms`, by what was done to them before they were labelled:
 models of {results[0]["time"]} of one core, mean ± standard deviation over three seeds. "target" are unseen structures under another microscope.
 
-{grid(["world", "model", *kinds], rows)}
+{together}
 
 Commands: {commands}
 """
