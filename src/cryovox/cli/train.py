@@ -75,7 +75,7 @@ def supervised(
         devices=devices,
         overwrite=overwrite,
         told=_meter(quiet),
-        warned=lambda text: print(text, file=sys.stderr),
+        warned=lambda text: print(f"note: {text}", file=sys.stderr),
     )
     if not quiet:
         if not read_card(model).training["held_out"]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import zarr
-from zarr.core.sync import sync
+from zarr.core.sync import sync  # Zarr has no public way to its loop
 
 
 @contextmanager
