@@ -199,6 +199,8 @@ def test_option_without_a_value(cli, out):
         ("network: {model: mvgformer, sise: s}\n", "network.sise"),
         ("loop: {steps: many}\n", "loop.steps"),
         ("loop: {max_time: soon}\n", "90s"),
+        ("loop: {max_time: 20}\n", "20 has no unit: write 20s"),
+        ("loop: {save_every: 20}\n", "20 has no unit: write 20s"),
         ("- a list\n", "no keys"),
         ("a: [", "YAML"),
         ("", "no keys"),
@@ -208,6 +210,24 @@ def test_settings_that_are_wrong(teach, phantoms, tmp_path, text, words):
     file = tmp_path / "settings.yaml"
     file.write_text(text)
     teach(phantoms, "--config", file).refused("settings.yaml", words)
+
+
+@pytest.mark.parametrize("strategy", ["supervised", "vox-uda"])
+@pytest.mark.parametrize("option", ["--max-time", "--save-every"])
+def test_a_duration_without_a_unit(cli, phantoms, out, strategy, option):
+    where = ("--data", phantoms) if strategy == "supervised" else ("--source", phantoms, "--target", phantoms)
+    answer = cli("train", strategy, *where, "--out", out, option, "20")
+    assert answer.code == 2
+    assert "Traceback" not in answer.err + answer.out
+    screen = " ".join((answer.err + answer.out).replace("│", " ").split())
+    assert "20 has no unit: write 20s (seconds), 20m (minutes) or 20h (hours)" in screen
+    assert not out.exists()
+
+
+def test_a_time_of_a_benchmark_without_a_unit(cli, out):
+    cli("benchmark", "subtomograms", "--out", out, "--time", "20").refused("--time", "20m (minutes)")
+    cli("benchmark", "subtomograms", "--out", out, "--time", "soon", "--dry-run").refused("--time", "90s")
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1\n", "threshold: 0.3\n", "pick:\n  threshhold: 1\n"])

@@ -259,3 +259,67 @@ def test_of_few_particles_in_regions_that_were_searched_one_at_least_is_held_out
     (kept,), (held,) = hold_out([line(3, exhaustive=np.ones(2, bool))], 0.2)
     assert kept.inside().sum() == 1  # another lies in the margin
     assert held.inside().sum() == 1
+
+
+def crowded(count=300, seed=0, **more):
+    rng = np.random.default_rng(seed)
+    shape = (30, 48, 56)
+    positions = rng.uniform(-4, 1, (count, 3)) + rng.uniform(0, 1, (count, 3)) * np.array(shape)
+    return source(
+        positions, rng.integers(0, 2, count), shape=shape, bounds=((0, 30), (8, 40), (4, 50)), **more
+    )
+
+
+def drawn_naively(sources, config, side, rng):
+    """The definition: list every annotated particle of every region, for each patch anew."""
+    rng.random()
+    candidates = [(s, i) for s in range(len(sources)) for i in np.flatnonzero(sources[s].inside())]
+    kinds = np.array([sources[s].channels[i] for s, i in candidates])
+    if config.balance:
+        kind = rng.choice(np.unique(kinds))
+        candidates = [c for c, k in zip(candidates, kinds, strict=True) if k == kind]
+    which, i = candidates[rng.integers(len(candidates))]
+    origin = sources[which]
+    shift = rng.uniform(-config.jitter, config.jitter, 3) * side
+    wanted = np.rint(origin.positions[i] + shift - side / 2).astype(int)
+    return origin, tuple(
+        int(np.clip(w, a, max(a, b - side))) for w, (a, b) in zip(wanted, origin.bounds, strict=True)
+    )
+
+
+@pytest.mark.parametrize("balance", [True, False])
+def test_patches_are_drawn_as_from_a_list_of_all_particles(balance):
+    config = PatchConfig(foreground=1, balance=balance)
+    sources = [crowded(40, 1), source([]), crowded(7, 2), crowded(90, 3)]
+    fast, slow = np.random.default_rng(5), np.random.default_rng(5)
+    for _ in range(200):
+        ours, theirs = draw_corner(sources, config, 16, fast), drawn_naively(sources, config, 16, slow)
+        assert ours[0] is theirs[0]
+        assert ours[1] == theirs[1]
+
+
+@pytest.mark.parametrize("spec", [MASK, HEAT, HEAT2], ids=["mask", "heatmap", "heatmap, stride 2"])
+@pytest.mark.parametrize("exhaustive", [(True, True), (False, True), (False, False)])
+def test_a_cut_looks_at_every_particle_that_reaches_it(spec, exhaustive):
+    """Against a source whose neighbour search leaves nothing out."""
+
+    class All(Source):
+        def near(self, corner, shape, reach):
+            return np.arange(len(self.positions))
+
+    some = crowded(exhaustive=np.array(exhaustive))
+    every = All(**{name: getattr(some, name) for name in Source.__dataclass_fields__})
+    rng = np.random.default_rng(0)
+    for corner in rng.integers(-8, 40, (20, 3)).tolist():
+        ours, theirs = cut(some, corner, 16, spec), cut(every, corner, 16, spec)
+        assert np.array_equal(ours.target, theirs.target)
+        assert np.array_equal(ours.known, theirs.known)
+
+
+def test_particles_are_listed_once_however_many_patches_are_drawn(monkeypatch):
+    calls, inside = [], Source.inside
+    monkeypatch.setattr(Source, "inside", lambda self: calls.append(self) or inside(self))
+    sources = [crowded(50, 1), crowded(50, 2)]
+    for _ in range(20):
+        draw_corner(sources, PatchConfig(foreground=1), 16, np.random.default_rng(0))
+    assert len(calls) == len(sources)

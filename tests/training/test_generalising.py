@@ -388,7 +388,7 @@ def test_three_steps_and_the_same_after_an_interruption(name, data, tmp_path):
             raise KeyboardInterrupt
 
     always = settings(name)
-    always = always.model_copy(update={"loop": always.loop.model_copy(update={"save_every": 1e-6})})
+    always = always.model_copy(update={"loop": always.loop.model_copy(update={"save_every": "1e-6s"})})
     with pytest.raises(KeyboardInterrupt):
         train_supervised(data, tmp_path / "run", always, device="cpu", told=stop)
     seen = []

@@ -5,14 +5,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning_fabric import Fabric
-from pydantic import ValidationError
 from torch import nn
 
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
 from cryovox.training import loop
 from cryovox.training.logbook import Logbook
-from cryovox.training.loop import LoopConfig, fit, hash_seed, seconds, share
+from cryovox.training.loop import LoopConfig, fit, hash_seed, share
 from cryovox.training.state import NAME, Progress, load_state, save_state
 from cryovox.training.strategies.supervised import Supervised, SupervisedConfig
 
@@ -85,7 +84,7 @@ class Interrupted(Exception):
 
 
 def test_a_state_is_kept_by_the_clock_too(tmp_path):
-    config = LoopConfig(steps=6, validate_every=100, warmup=2, lr=0.01, save_every=1e-9)
+    config = LoopConfig(steps=6, validate_every=100, warmup=2, lr=0.01, save_every="1e-9s")
     _, straight = run(tmp_path / "whole", config)
 
     def told(progress: Progress, loss: float) -> None:
@@ -342,21 +341,6 @@ def test_validation_sees_the_average_in_eval_mode_and_changes_nothing(tmp_path):
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in strategy.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    ("text", "value"), [("90s", 90), ("20m", 1200), ("1.5h", 5400), ("300", 300), ("0.5", 0.5)]
-)
-def test_durations(text, value):
-    assert seconds(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "m", "ten", "5d", "-3m", "0", "nan", "inf", "1h30m"])
-def test_what_is_no_duration(text):
-    with pytest.raises(ValueError, match="is no duration"):
-        seconds(text)
-    with pytest.raises(ValidationError, match="is no duration"):
-        LoopConfig(max_time=text)
-
-
 def test_seeds_differ_by_step_and_rank():
     found = {hash_seed(seed, step, rank) for seed in range(5) for step in range(50) for rank in range(4)}
     assert len(found) == 1000
@@ -423,7 +407,7 @@ def test_the_logbook_averages_and_drops_what_comes_after(tmp_path):
 
 def test_losses_before_a_save_are_written_with_it(tmp_path):
     """An interrupted run has lost no row that its saved state has passed."""
-    config = LoopConfig(steps=5, validate_every=5, save_every=1e-9)
+    config = LoopConfig(steps=5, validate_every=5, save_every="1e-9s")
 
     def told(progress: Progress, loss: float) -> None:
         if progress.step == 4:

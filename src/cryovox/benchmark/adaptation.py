@@ -22,7 +22,7 @@ from filelock import FileLock
 from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Scores, Suite
 from cryovox.benchmark.training import equal, settings, train
 from cryovox.core.atomic import replacing
-from cryovox.training.loop import seconds
+from cryovox.core.durations import seconds
 from cryovox.workflows.devices import Device
 from cryovox.workflows.train import settings_of
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from cryovox.core.durations import seconds
 from cryovox.models import sizes
-from cryovox.training.loop import seconds
 from cryovox.workflows.devices import Device
 
 Tier = Literal["smoke", "cpu", "gpu"]

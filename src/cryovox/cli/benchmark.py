@@ -14,6 +14,7 @@ from cryovox.benchmark import SUITES
 from cryovox.benchmark.suite import Budget, Plan, Suite
 from cryovox.cli.screen import Meter, check_json, clock, write_json
 from cryovox.core.atomic import replacing
+from cryovox.core.durations import seconds
 from cryovox.core.errors import RequestError
 from cryovox.workflows.devices import Device
 
@@ -120,6 +121,11 @@ def _command() -> str:
 
 def _budgets(plan: Plan, time: str | None, steps: int | None) -> tuple[Budget, ...]:
     """The plan's budgets, or those that were asked for."""
+    if time not in (None, "no"):
+        try:
+            seconds(time)
+        except ValueError as error:
+            raise RequestError("--time", str(error), "such as --time 90s") from None
     by_time = tuple(b for b in plan.budgets if b.time) if time is None else (Budget(time=time),)
     by_step = tuple(b for b in plan.budgets if b.steps) if steps is None else (Budget(steps=steps),)
     return (() if time == "no" else by_time) + (() if steps == 0 else by_step)

@@ -14,6 +14,7 @@ from cryovox.data.sources import Source
 from cryovox.data.targets import UNKNOWN, ball_labels, gaussian_heatmap, heatmap_sigma, near_any
 
 Shape = tuple[int, int, int]
+_NONE = np.empty(0, np.intp)
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,17 @@ def draw_corner(
 def _near_particle(
     sources: list[Source], config: PatchConfig, side: int, rng: np.random.Generator
 ) -> tuple[Source, Shape] | None:
-    candidates = [(s, i) for s in range(len(sources)) for i in np.flatnonzero(sources[s].inside())]
-    if not candidates:
+    kinds = sorted({kind for source in sources for kind in source.annotated_by_channel})
+    if not kinds:
         return None
-    kinds = np.array([sources[s].channels[i] for s, i in candidates])
+    lists = [source.annotated for source in sources]
     if config.balance:
-        kind = rng.choice(np.unique(kinds))
-        candidates = [c for c, k in zip(candidates, kinds, strict=True) if k == kind]
-    which, i = candidates[rng.integers(len(candidates))]
-    source = sources[which]
+        kind = int(rng.choice(kinds))
+        lists = [source.annotated_by_channel.get(kind, _NONE) for source in sources]
+    ends = np.cumsum([len(index) for index in lists])
+    drawn = int(rng.integers(ends[-1]))
+    which = int(np.searchsorted(ends, drawn, side="right"))
+    source, i = sources[which], lists[which][drawn - ends[which]]  # counted from the end of the list
     shift = rng.uniform(-config.jitter, config.jitter, 3) * side
     wanted = np.rint(source.positions[i] + shift - side / 2).astype(int)
     corner = [int(np.clip(w, a, max(a, b - side))) for w, (a, b) in zip(wanted, source.bounds, strict=True)]
@@ -100,8 +103,7 @@ def cut(source: Source, corner: Shape, side: int, spec: TargetSpec, rim: float =
         labels = mask_target(source, corner, (side,) * 3, rim)
         return Patch(image, labels, labels != UNKNOWN)
     shape = (side // spec.output_stride,) * 3
-    positions = source.positions - np.array(corner)
-    target, known = _heatmap_target(source, positions, spec.output_stride, shape, rim)
+    target, known = _heatmap_target(source, corner, spec.output_stride, shape, rim)
     known &= _coarse(_believed(source, corner, planes), spec.output_stride)[None]
     return Patch(image, target, known)
 
@@ -109,15 +111,15 @@ def cut(source: Source, corner: Shape, side: int, spec: TargetSpec, rim: float =
 def mask_target(source: Source, corner: Shape, shape: Shape, rim: float = 1.5) -> NDArray[np.uint8]:
     """Channel + 1 of every voxel of a box, 0 background, 255 unknown or outside the region."""
     planes = _planes(source, corner, shape)
-    positions = source.positions - np.array(corner)
+    radii = np.array([s.radius for s in source.species]) / source.voxel_size
+    reach = rim * float(radii.max())
+    index = source.near(corner, shape, reach)
+    positions, channels = source.positions[index] - np.array(corner), source.channels[index]
     if source.labels is not None:
         target = np.ascontiguousarray(_gather(source.labels, planes))
     else:
-        radii = np.array([s.radius for s in source.species]) / source.voxel_size
-        labels = [int(c) + 1 for c in source.channels]
-        target = ball_labels(positions, labels, [float(radii[c]) for c in source.channels], shape)
+        target = ball_labels(positions, [int(c) + 1 for c in channels], radii[channels].tolist(), shape)
     if not source.exhaustive.all():
-        reach = rim * max(s.radius for s in source.species) / source.voxel_size
         target[(target == 0) & ~near_any(positions, reach, shape)] = UNKNOWN
     target[~_believed(source, corner, planes)] = UNKNOWN
     return target
@@ -157,19 +159,23 @@ def _coarse(fine: NDArray[np.bool_], stride: int) -> NDArray[np.bool_]:
 
 
 def _heatmap_target(
-    source: Source, positions: NDArray[np.float64], stride: int, shape: Shape, rim: float
+    source: Source, corner: Shape, stride: int, shape: Shape, rim: float
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    # output voxel i of a head of stride s is centred at input voxel s * i + (s - 1) / 2
-    centres = (positions - (stride - 1) / 2) / stride
     voxel = source.voxel_size * stride
+    sigmas = [heatmap_sigma(kind, voxel) for kind in source.species]
+    widest = max(*(4 * sigma for sigma in sigmas), *(rim * kind.radius / voxel for kind in source.species))
+    index = source.near(corner, (shape[0] * stride, shape[1] * stride, shape[2] * stride), stride * widest)
+    channels = source.channels[index]
+    # output voxel i of a head of stride s is centred at input voxel s * i + (s - 1) / 2
+    centres = (source.positions[index] - np.array(corner) - (stride - 1) / 2) / stride
     target = np.zeros((len(source.species), *shape), np.float32)
     known = np.ones((len(source.species), *shape), bool)
     for channel, kind in enumerate(source.species):
-        own = centres[source.channels == channel]
-        target[channel] = gaussian_heatmap(own, heatmap_sigma(kind, voxel), shape)
+        own = centres[channels == channel]
+        target[channel] = gaussian_heatmap(own, sigmas[channel], shape)
         if not source.exhaustive[channel]:
             known[channel] = near_any(own, rim * kind.radius / voxel, shape)
             for other, rival in enumerate(source.species):
                 if other != channel:
-                    known[channel] |= near_any(centres[source.channels == other], rival.radius / voxel, shape)
+                    known[channel] |= near_any(centres[channels == other], rival.radius / voxel, shape)
     return target, known

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from cryovox.core.dataset import Contrast, Dataset, Entry, Range
 from cryovox.core.errors import RequestError
@@ -64,6 +66,33 @@ class Source:
         """Which of the annotated centres lie in the region."""
         low, high = np.array(self.bounds, dtype=float).T
         return ((self.positions >= low - 0.5) & (self.positions < high - 0.5)).all(axis=1)
+
+    @cached_property
+    def annotated(self) -> NDArray[np.intp]:
+        """Indices of the annotated centres in the region; computed once."""
+        return np.flatnonzero(self.inside())
+
+    @cached_property
+    def annotated_by_channel(self) -> dict[int, NDArray[np.intp]]:
+        """The same, by channel."""
+        channels = self.channels[self.annotated]
+        return {int(c): self.annotated[channels == c] for c in np.unique(channels)}
+
+    @cached_property
+    def _tree(self) -> cKDTree:
+        return cKDTree(self.positions)
+
+    def near(
+        self, corner: tuple[int, int, int], shape: tuple[int, int, int], reach: float
+    ) -> NDArray[np.intp]:
+        """Indices of the annotated centres within *reach* voxels of a box, in ascending order; a few more
+        where the box is no cube.
+        """
+        if not len(self.positions):
+            return np.empty(0, np.intp)
+        middle = np.array(corner) + (np.array(shape) - 1) / 2
+        index = self._tree.query_ball_point(middle, max(shape) / 2 + reach, p=np.inf)
+        return np.sort(np.asarray(index, np.intp))
 
     def truth(self) -> Particles:
         """The annotated particles of the region, in Å."""

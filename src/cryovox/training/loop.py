@@ -10,10 +10,11 @@ from typing import Any, Literal, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from cryovox.core.config import Config
+from cryovox.core.durations import Duration, seconds
 from cryovox.data.streams import Batch
 from cryovox.models.layout import lay_out
 from cryovox.training.logbook import Logbook
@@ -26,8 +27,8 @@ class LoopConfig(Config):
 
     steps: int = Field(2000, ge=1)
     """Steps at most."""
-    max_time: str | None = None
-    """Time at most, as 90s, 20m or 1h. With it the schedule follows the clock or the steps,
+    max_time: Duration | None = None
+    """Time at most, with its unit: 90s, 20m or 1h. With it the schedule follows the clock or the steps,
     whichever is further, so that it is complete when time is up; such runs differ a little."""
     clock: Literal["wall", "processor"] = "wall"
     """What `max_time` is counted in: time that passes, or that the processors work for this training,
@@ -55,31 +56,11 @@ class LoopConfig(Config):
     """Steps between validations on the held-out regions."""
     patience: int = Field(20, ge=1)
     """Validations without a better score after which training stops."""
-    save_every: float = Field(120.0, gt=0)
-    """Seconds between states that an interrupted training goes on from, beside those of validations."""
+    save_every: Duration = "120s"
+    """Time between states that an interrupted training goes on from, beside those of validations."""
     keep: Literal["best", "last"] = "best"
     """Weights to keep: those of the best validation, or the last where few annotations make the
     validation a lottery."""
-
-    @field_validator("max_time")
-    @classmethod
-    def _readable(cls, value: str | None) -> str | None:
-        if value is not None:
-            seconds(value)
-        return value
-
-
-def seconds(text: str) -> float:
-    """Read a duration such as 90s, 20m, 1.5h or 300 (seconds)."""
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    number, unit = (text[:-1], text[-1]) if text and text[-1] in units else (text, "s")
-    try:
-        found = float(number) * units[unit]
-    except ValueError:
-        raise ValueError(f"{text!r} is no duration; write 90s, 20m or 1h") from None
-    if not (math.isfinite(found) and found > 0):
-        raise ValueError(f"{text!r} is no duration; write 90s, 20m or 1h")
-    return found
 
 
 class Stream(Protocol):
@@ -146,7 +127,7 @@ def fit(  # noqa: PLR0913
                 save_state(folder, strategy, optimizer, now)
             fabric.barrier()
             saved = now.seconds
-        elif fabric.global_rank == 0 and now.seconds - saved > config.save_every:
+        elif fabric.global_rank == 0 and now.seconds - saved > seconds(config.save_every):
             logbook.flush(now)
             save_state(folder, strategy, optimizer, now)
             saved = now.seconds

@@ -13,10 +13,11 @@ from pydantic import Field
 from cryovox.core.atomic import replacing
 from cryovox.core.config import Config, to_yaml
 from cryovox.core.dataset import Contrast
+from cryovox.core.durations import seconds
 from cryovox.core.errors import RequestError
 from cryovox.data.patches import TargetSpec
 from cryovox.models.card import read_card
-from cryovox.training.loop import LoopConfig, seconds
+from cryovox.training.loop import LoopConfig
 from cryovox.workflows.choice import Judge
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.job import Job, Told, fabric_of, tiles_of
