@@ -1,3 +1,4 @@
+import bz2
 import gzip
 import warnings
 from pathlib import Path
@@ -17,6 +18,7 @@ from cryovox.formats import (
     is_volume,
     mrc,
     read_labels,
+    read_mask,
     read_volume,
     stem,
     write_labels,
@@ -287,7 +289,127 @@ def test_labels_round_trip_and_refuse_strangers(tmp_path):
         read_labels(tmp_path / "negative.mrc")
 
 
+def signed_bytes(path: Path, data: np.ndarray) -> Path:
+    """Bytes as IMOD writes them by default: 0 is stored as -128."""
+    mrc.write(path, Volume((data.astype(np.int16) - 128).astype(np.int8), 10.0))
+    raw = bytearray(path.read_bytes())
+    raw[152:160] = np.array([mrc.IMOD_STAMP, 1], "<i4").tobytes()
+    path.write_bytes(raw)
+    return path
+
+
+def test_masks_and_labels_in_signed_bytes_of_imod(tmp_path):
+    data = np.zeros((3, 4, 5), np.uint8)
+    data[1], data[2, 0, 0] = 3, 200
+    path = signed_bytes(tmp_path / "a.mrc", data)
+    np.testing.assert_array_equal(read_mask(path), data > 0)
+    np.testing.assert_array_equal(read_labels(path).data, data)
+    plain = np.zeros((3, 4, 5), np.int8)
+    plain[1], plain[2] = -128, -1  # 128 and 255, wrapped
+    mrc.write(tmp_path / "b.mrc", Volume(plain, 10.0))
+    np.testing.assert_array_equal(read_mask(tmp_path / "b.mrc"), plain != 0)
+    with pytest.raises(RequestError, match="-128"):
+        read_labels(tmp_path / "b.mrc")
+    mrc.write(tmp_path / "c.mrc", Volume(np.full((3, 4, 5), np.nan, np.float32), 10.0))
+    with pytest.raises(RequestError, match="NaN"):
+        read_mask(tmp_path / "c.mrc")
+
+
+def test_mask_of_imod_in_the_field(shared_data):
+    folder = shared_data / "field_bugs" / "signed-byte-mask"
+    signed, plain = (read_mask(folder / f"mask_{kind}.mrc") for kind in ("signed", "plain"))
+    np.testing.assert_array_equal(signed, plain)
+    assert 0 < plain.mean() < 1
+
+
+def as_stack(path: Path, **fields) -> Path:
+    mrc.write(path, Volume(np.zeros((6, 4, 4), np.float32), 10.0))
+    extended = fields.pop("extended", b"")
+    patch(path, nsymbt=len(extended), **fields)
+    raw = path.read_bytes()
+    path.write_bytes(raw[:1024] + extended + raw[1024:])
+    return path
+
+
+def fei(angles, kind: bytes = b"FEI1") -> bytes:
+    table = np.zeros(6, mrcfile.dtypes.get_ext_header_dtype(kind, "<"))
+    table["Alpha tilt"] = angles
+    return table.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "told"),
+    [
+        ("a.mrc", {"ispg": 401, "mz": 2}, "3 volumes of 2 planes"),
+        ("a.rec", {"ispg": 401, "mz": 3}, "2 volumes of 3 planes"),
+        ("a.st", {"ispg": 0}, "6 images"),
+        ("a.st", {"ispg": 1}, "6 images"),
+        ("a.ali", {"ispg": 0}, "6 images"),
+        ("a.mrcs", {"ispg": 0}, "6 images"),
+        ("a.mrc", {"ispg": 0, "exttyp": b"SERI", "extended": bytes(192)}, "6 images"),
+        ("a.mrc", {"ispg": 0, "exttyp": b"FEI1", "extended": fei(np.arange(6.0))}, "6 images"),
+        ("a.mrc", {"ispg": 0, "exttyp": b"FEI2", "extended": fei(np.arange(6.0), b"FEI2")}, "6 images"),
+    ],
+)
+def test_stacks_are_no_tomograms(tmp_path, name, fields, told):
+    path = as_stack(tmp_path / name, **fields)
+    for packed in (path, path.with_name(f"{name}.gz")):
+        if packed != path:
+            packed.write_bytes(gzip.compress(path.read_bytes()))
+        for look in (read_volume, mrc.header):
+            with pytest.raises(RequestError, match=told):
+                look(packed)
+    if "images" in told:
+        assert mrc.read(path, images=True).shape == (6, 4, 4)
+        assert mrc.header(path, images=True).shape == (6, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("a.mrc", {"ispg": 401, "mz": 6}),
+        ("a.mrc", {"ispg": 0}),
+        ("a.mrc", {"ispg": 1, "mz": 12}),
+        ("a.rec", {"ispg": 0, "exttyp": b"SERI", "extended": bytes(192)}),
+        ("a.mrc", {"ispg": 1, "exttyp": b"SERI", "extended": bytes(192)}),
+        ("a.mrc", {"ispg": 0, "exttyp": b"FEI1", "extended": fei(np.zeros(6))}),
+        ("a.mrc", {"ispg": 0, "exttyp": b"FEI1", "extended": bytes(4)}),
+    ],
+)
+def test_volumes_that_look_like_stacks(tmp_path, name, fields):
+    assert read_volume(as_stack(tmp_path / name, **fields), 10.0).shape == (6, 4, 4)
+
+
+def test_start_goes_with_its_axis(ramp):
+    patch(ramp, nxstart=1, nystart=2, nzstart=3)
+    assert read_volume(ramp).nstart == (3, 2, 1)
+    # columns run along z, rows along x, sections along y
+    patch(ramp, mapc=3, mapr=1, maps=2, mx=4, my=3, mz=5)
+    assert mrc.header(ramp).nstart == (1, 3, 2)
+    patch(ramp, nxstart=1 << 30)
+    assert mrc.header(ramp).nstart == (0, 3, 2)
+
+
+def test_start_of_maps_in_the_field(shared_data):
+    found = mrc.header(shared_data / "membrane_chlamy" / "T1S2M15_membrane_mask.mrc.gz")
+    assert found.nstart == (200, 537, 244)
+    volume = Volume(np.zeros((2, 2, 2)), 10.0, nstart=(1, 2, 3))
+    assert volume.place == (10.0, 20.0, 30.0)
+    assert Volume(np.zeros((2, 2, 2)), 10.0, (5.0, 0.0, 0.0), (1, 2, 3)).place == (5.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("pack", [gzip, bz2])
+def test_headers_of_packed_files_are_read_without_the_rest(tmp_path, ramp, pack):
+    noise = np.random.default_rng(0).integers(0, 255, 1 << 22, np.uint8).tobytes()
+    path = tmp_path / "a.mrc.packed.mrc"
+    path.write_bytes(pack.compress(ramp.read_bytes() + noise)[: 1 << 21])  # the rest is not even there
+    assert mrc.header(path).shape == (3, 4, 5)
+    with pytest.raises(RequestError, match="cannot be read"):
+        read_volume(path)
+
+
 def test_endings_and_stems():
+    assert stem("a/TS_01.ome.zarr") == "TS_01"
     assert ending("a/B.MRC.gz") == ".mrc"
     assert is_volume("x.rec")
     assert not is_volume("x.star")

@@ -137,7 +137,7 @@ def blobs(entry: Entry, truth: Dataset, folder: Path, path: Path) -> None:
     true = read_particles(folder / "truth" / "centres" / f"{entry.name}.csv")
     radius = kind.radius / volume.voxel_size
     sign = 1 if entry.contrast == "bright" else -1
-    found = dog(volume.data, volume.voxel_size, radius / 2, sign=sign, max_count=len(true))
+    found = dog(np.asarray(volume.data), volume.voxel_size, radius / 2, sign=sign, max_count=len(true))
     places = found.positions / volume.voxel_size
     balls = ball_labels(places, [1] * len(places), [radius] * len(places), volume.shape)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -398,11 +398,12 @@ def blobs(tests: Dataset) -> Particles:
     lists = []
     for entry in tests.split("test"):
         volume, true = read_volume(entry.tomogram), particles(tests).within(entry.name)
+        data = np.asarray(volume.data)
         for kind in tests.species:
             width = kind.radius / 2 / volume.voxel_size
             count = len(true.named(kind.name))
             sign = sign_of(entry.contrast)
-            found = dog(volume.data, volume.voxel_size, width, sign=sign, max_count=count, species=kind.name)
+            found = dog(data, volume.voxel_size, width, sign=sign, max_count=count, species=kind.name)
             lists.append(of(found, entry.name))
     return concatenate(lists)
 

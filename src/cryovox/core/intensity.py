@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.dataset import Contrast
-from cryovox.core.volume import Volume
+from cryovox.core.volume import Volume, Voxels
 
 SURE = 3.0
 """Certainty from which a detected contrast is more than a guess."""
@@ -43,14 +43,14 @@ class Statistics:
     not_finite: int
 
 
-def slabs(data: NDArray[Any], voxels: int = 1 << 24) -> Iterator[NDArray[Any]]:
+def slabs(data: Voxels, voxels: int = 1 << 24) -> Iterator[NDArray[Any]]:
     """Cut along z into pieces of about that many voxels, in order."""
     planes = max(1, voxels // max(1, data.shape[1] * data.shape[2]))
     for z in range(0, data.shape[0], planes):
         yield data[z : z + planes]
 
 
-def statistics(data: NDArray[Any]) -> Statistics:
+def statistics(data: Voxels) -> Statistics:
     """Moments over all finite voxels, a slab at a time."""
     count, total, squares, broken = 0, 0.0, 0.0, 0
     low, high, shift = np.inf, -np.inf, None

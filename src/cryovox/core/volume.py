@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,79 @@ from numpy.typing import NDArray
 from cryovox.core.particles import Species
 
 ZYX = tuple[float, float, float]
+Start = tuple[int, int, int]
+SMALL = 64
+
+
+class Voxels(Protocol):
+    """What every volume offers, in memory, mapped or read from a store: slicing reads what is named.
+
+    Whatever else NumPy does with an array needs ``np.asarray`` first, which reads all of it.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, key: Any, /) -> NDArray[Any]: ...
+    def __array__(self, dtype: Any = None, /) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeHeader:
+    """What a volume file says of itself, without its voxels.
+
+    Attributes
+    ----------
+    shape : (z, y, x)
+    dtype
+        Of the values as stored.
+    voxel_sizes : (z, y, x)
+        In Å, as written; 0 where the file does not say.
+    origin, nstart : (z, y, x)
+        As in :class:`Volume`.
+    size_problem
+        Why the voxel size cannot be used; None where it can.
+    problems
+        What is wrong with the header, that of the voxel size included, each in a sentence.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    voxel_sizes: ZYX
+    origin: ZYX = (0.0, 0.0, 0.0)
+    nstart: Start = (0, 0, 0)
+    size_problem: str | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def voxel_size(self) -> float | None:
+        """Edge of a voxel in Å, or None where the header cannot be right."""
+        return None if self.size_problem else round(float(np.mean(self.voxel_sizes)), 5)
+
+
+def voxel_size_problem(voxel_sizes: ZYX, shape: tuple[int, int, int]) -> str | None:
+    """Why a voxel size (z, y, x) in Å as written cannot be right; None where it can.
+
+    A size of 1.0 Å is what writers leave that do not know it: it is taken only for maps of at most 64
+    voxels on the longest edge (small maps are sampled so finely, tomograms are not).
+    """
+    z, y, x = voxel_sizes
+    low, high = min(voxel_sizes), max(voxel_sizes)
+    if low <= 0:
+        return f"does not say its voxel size (x {x:g}, y {y:g}, z {z:g} Å)"
+    if low < 0.1 or high > 1000:
+        return f"says a voxel size of x {x:g}, y {y:g}, z {z:g} Å, which cannot be"
+    if high / low > 1.01:
+        return f"has voxels that are not cubes: x {x:g}, y {y:g}, z {z:g} Å"
+    if abs(low - 1) < 1e-5 and abs(high - 1) < 1e-5 and max(shape) > SMALL:
+        return "says a voxel size of 1.0 Å, which writers leave that do not know it"
+    return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,17 +93,23 @@ class Volume:
     Attributes
     ----------
     data : (z, y, x) of any real dtype
-        Often a memory map.
+        An array, a memory map, or a stored array of which slices are read: see :class:`Voxels`.
     voxel_size : float
         Edge of a voxel in Å.
     origin : (z, y, x)
-        What the header calls its origin, in Å. It is carried on to outputs and never shifts a
-        position: position 0 is the centre of voxel (0, 0, 0).
+        Where voxel (0, 0, 0) lies in the coordinates of whoever wrote the file, in Å. It is carried on
+        to outputs and never shifts a position: position 0 is the centre of voxel (0, 0, 0).
+    nstart : (z, y, x)
+        Number of voxel (0, 0, 0) in the grid of a larger map from which this one was cut (MRC's
+        NXSTART, NYSTART, NZSTART). Like `origin` it is carried on and shifts nothing. It counts voxels
+        of this size: outputs on another grid have none, and keep the place as their origin (see
+        :meth:`place`).
     """
 
-    data: NDArray[Any]
+    data: Voxels
     voxel_size: float
     origin: ZYX = (0.0, 0.0, 0.0)
+    nstart: Start = (0, 0, 0)
 
     def __post_init__(self) -> None:
         if self.data.ndim != 3:
@@ -41,6 +120,18 @@ class Volume:
     def shape(self) -> tuple[int, int, int]:
         z, y, x = self.data.shape
         return z, y, x
+
+    @property
+    def place(self) -> ZYX:
+        """Where voxel (0, 0, 0) lies in Å: the origin, or `nstart` voxels where no origin is written."""
+        if any(self.origin):
+            return self.origin
+        z, y, x = (n * self.voxel_size for n in self.nstart)
+        return z, y, x
+
+    def with_data(self, data: Voxels) -> Volume:
+        """Other values on the same grid: voxel size, origin and `nstart` stay."""
+        return replace(self, data=data)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,14 +146,15 @@ class LabelMap:
         Edge of a voxel in Å.
     species
         What the labels mean; may be empty where nobody said.
-    origin : (z, y, x)
-        Header origin in Å, carried on.
+    origin, nstart : (z, y, x)
+        As in :class:`Volume`, carried on.
     """
 
     data: NDArray[np.integer[Any]]
     voxel_size: float
     species: tuple[Species, ...] = ()
     origin: ZYX = (0.0, 0.0, 0.0)
+    nstart: Start = (0, 0, 0)
 
     def __post_init__(self) -> None:
         if self.data.ndim != 3:
@@ -88,8 +180,8 @@ class ScoreMap:
         Whether the channels peak at centres or cover whole particles.
     thresholds : name -> score
         Lowest score of a pick, as the model advises.
-    origin : (z, y, x)
-        Header origin of the tomogram in Å, carried on.
+    origin, nstart : (z, y, x)
+        Those of the tomogram, in Å and in its voxels, carried on.
     tomogram_shape, tomogram_voxel_size
         Of the tomogram itself, which a head with a stride does not preserve; None where unknown.
     """
@@ -103,6 +195,7 @@ class ScoreMap:
     origin: ZYX = (0.0, 0.0, 0.0)
     tomogram_shape: tuple[int, int, int] | None = None
     tomogram_voxel_size: float | None = None
+    nstart: Start = (0, 0, 0)
 
     def __post_init__(self) -> None:
         if len(self.data.shape) != 4 or self.data.shape[0] != len(self.species):

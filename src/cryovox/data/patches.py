@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cryovox.core.config import Config
+from cryovox.core.volume import Voxels
 from cryovox.data.sources import Source
 from cryovox.data.targets import UNKNOWN, ball_labels, gaussian_heatmap, heatmap_sigma, near_any
 
@@ -137,7 +138,7 @@ def _mirrored(start: int, side: int, n: int) -> NDArray[np.intp]:
     return np.where(index >= n, period - index, index).astype(np.intp)
 
 
-def _gather(data: NDArray[Any], planes: list[NDArray[np.intp]]) -> NDArray[Any]:
+def _gather(data: Voxels, planes: list[NDArray[np.intp]]) -> NDArray[Any]:
     low = [int(p.min()) for p in planes]
     high = [int(p.max()) + 1 for p in planes]
     block = np.asarray(data[low[0] : high[0], low[1] : high[1], low[2] : high[2]])

@@ -15,7 +15,7 @@ from cryovox.core.dataset import Contrast, Dataset, Entry, Range
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import SURE, Normalisation, detect_contrast, sign_of, statistics
 from cryovox.core.particles import Particles, Species
-from cryovox.core.volume import LabelMap, Volume
+from cryovox.core.volume import LabelMap, Volume, Voxels
 from cryovox.formats import dataset as dataset_files
 from cryovox.picking import PickConfig, pick_labels
 
@@ -31,7 +31,7 @@ class Source:
     Attributes
     ----------
     data : (z, y, x)
-        Raw grey values, often a memory map.
+        Raw grey values, often a memory map or a stored array.
     normalise
         From raw values to network input.
     bounds
@@ -51,7 +51,7 @@ class Source:
     """
 
     name: str
-    data: NDArray[Any]
+    data: Voxels
     voxel_size: float
     normalise: Normalisation
     bounds: Bounds

@@ -5,18 +5,22 @@ from __future__ import annotations
 import bz2
 import gzip
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError
 from cryovox.core.registry import Registry
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from cryovox.core.particles import Particles, Species
-    from cryovox.core.volume import LabelMap, Volume
+    from cryovox.core.volume import LabelMap, Volume, VolumeHeader
 
 VOLUMES = Registry(
     "volume format",
@@ -24,7 +28,7 @@ VOLUMES = Registry(
     rows=dict.fromkeys((".mrc", ".rec", ".map", ".st", ".ali", ".mrcs", ".ccp4"), "cryovox.formats.mrc")
     | {".zarr": "cryovox.formats.ome_zarr"},
 )
-"""Ending of a file -> module with `read(path, voxel_size)` and `write(path, volume)`."""
+"""Ending of a file -> module with `header(path)`, `read(path, voxel_size)` and `write(path, volume)`."""
 
 PARTICLES = Registry(
     "particle format",
@@ -38,6 +42,7 @@ DIALECTS = Registry("dialect of CSV", group="cryovox.csv_dialects", rows={"czii"
 """Flavour of a CSV file -> module with a `write` of its own; the reader of tables reads them all."""
 
 COMPRESSED = (".gz", ".bz2")
+VOXEL_SIZE = "pass --voxel-size A with the edge of a voxel in Å"
 
 
 def ending(path: Path | str) -> str:
@@ -49,9 +54,9 @@ def ending(path: Path | str) -> str:
 
 
 def stem(path: Path | str) -> str:
-    """Name without folder and ending: `a/TS_01.mrc.gz` is `TS_01`."""
+    """Name without folder and ending: `a/TS_01.mrc.gz` and `TS_01.ome.zarr` are `TS_01`."""
     name = Path(path).name
-    if name.lower().endswith(COMPRESSED):
+    if name.lower().endswith((*COMPRESSED, ".ome.zarr")):
         name = Path(name).stem
     return Path(name).stem
 
@@ -64,6 +69,24 @@ def is_volume(path: Path | str) -> bool:
 def is_particles(path: Path | str) -> bool:
     """Whether the ending is that of a particle list."""
     return ending(path) in PARTICLES
+
+
+def read_header(path: Path | str) -> VolumeHeader:
+    """Shape, type, voxel size, origin and problems of a volume, without its voxels."""
+    check_exists(Path(path))
+    header: VolumeHeader = _module(VOLUMES, path).header(Path(path))
+    return header
+
+
+def usable_voxel_size(path: Path, header: VolumeHeader, voxel_size: float | None) -> float:
+    """Edge of a voxel in Å: what the user says, else what the header says; refused where that cannot be."""
+    if voxel_size is not None:
+        if 0 < voxel_size < float("inf"):
+            return float(voxel_size)
+        raise RequestError("--voxel-size", f"is {voxel_size}", "give the edge of a voxel in Å, above 0")
+    if header.voxel_size is None:
+        raise RequestError(path, header.size_problem or "", VOXEL_SIZE)
+    return header.voxel_size
 
 
 def read_volume(path: Path | str, voxel_size: float | None = None) -> Volume:
@@ -100,16 +123,26 @@ def read_labels(
     voxel_size
         In Å; wins over the header.
     """
-    from cryovox.formats import mrc
+    from cryovox.formats.labels import as_labels
 
-    return mrc.as_labels(read_volume(path, voxel_size), tuple(species), Path(path))
+    return as_labels(read_volume(path, voxel_size), tuple(species), Path(path))
+
+
+def read_mask(path: Path | str) -> NDArray[np.bool_]:
+    """(z, y, x), true where a volume is not 0; its voxel size plays no part.
+
+    In signed bytes of IMOD, which go from -128 to 127, what stands for 0 is -128.
+    """
+    from cryovox.formats.labels import as_mask
+
+    return as_mask(read_volume(path, 1.0), Path(path))
 
 
 def write_labels(path: Path | str, labels: LabelMap) -> None:
-    """Write a label map with the voxel size and origin of its tomogram."""
+    """Write a label map with the voxel size, origin and start of its tomogram."""
     from cryovox.core.volume import Volume
 
-    write_volume(path, Volume(labels.data, labels.voxel_size, labels.origin))
+    write_volume(path, Volume(labels.data, labels.voxel_size, labels.origin, labels.nstart))
 
 
 def read_particles(
@@ -194,16 +227,30 @@ def check_exists(path: Path) -> None:
         raise RequestError(path, "there is no such file", "check the path")
 
 
+@contextmanager
+def unpacking(path: Path) -> Iterator[tuple[IO[bytes] | gzip.GzipFile | bz2.BZ2File, bool]]:
+    """Give a file to read from, and whether it is compressed, as its first bytes say (gzip, bzip2)."""
+    check_exists(path)
+    with path.open("rb") as raw:
+        first = raw.read(3)
+        raw.seek(0)
+        try:
+            if first[:2] == b"\x1f\x8b":
+                with gzip.open(raw) as file:
+                    yield file, True
+            elif first == b"BZh":
+                with bz2.open(raw) as file:
+                    yield file, True
+            else:
+                yield raw, False
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise RequestError(path, f"cannot be read: {error}", "copy or download the file again") from None
+
+
 def unpacked(path: Path) -> bytes:
     """All bytes of a file, decompressed where its first bytes say gzip or bzip2."""
-    check_exists(path)
-    try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            return gzip.decompress(raw)
-        return bz2.decompress(raw) if raw[:3] == b"BZh" else raw
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise RequestError(path, f"cannot be read: {error}", "copy or download the file again") from None
+    with unpacking(path) as (file, _):
+        return file.read()
 
 
 def read_text(path: Path) -> str:

@@ -23,8 +23,9 @@ from cryovox.formats import (
     is_particles,
     is_volume,
     layouts,
-    mrc,
+    read_header,
     read_labels,
+    read_mask,
     read_particles,
     read_volume,
     stem,
@@ -107,12 +108,12 @@ def guess(folder: Path | str, radius: float) -> Dataset:
     Dataset
         Not exhaustive: nobody said that all particles were picked.
     """
-    files = sorted(path for path in Path(folder).iterdir() if path.is_file()) if Path(folder).is_dir() else []
+    files = sorted(Path(folder).iterdir()) if Path(folder).is_dir() else []
     tomograms = [path for path in files if is_volume(path)]
     if not tomograms:
-        raise RequestError(folder, "holds no tomograms", "name a folder of MRC files")
+        raise RequestError(folder, "holds no tomograms", "name a folder of tomograms")
     picks = {stem(path): path for path in files if is_particles(path)}
-    sizes = {path: mrc.read(path).voxel_size for path in tomograms}
+    sizes = {path: read_volume(path).voxel_size for path in tomograms}
     names: set[str] = set()
     for path in tomograms:
         if stem(path) in picks:
@@ -139,9 +140,9 @@ def load_mask(entry: Entry) -> NDArray[np.bool_] | None:
     """(z, y, x), true inside the region that was searched; None where all of it was."""
     if entry.mask is None:
         return None
-    mask = read_volume(entry.mask, 1.0)
+    mask = read_mask(entry.mask)
     _check_shape(entry, "mask", mask.shape)
-    return np.asarray(mask.data != 0)
+    return mask
 
 
 def load_annotations(entry: Entry, dataset: Dataset) -> tuple[LabelMap | None, Particles | None]:
@@ -237,7 +238,7 @@ def _check(entry: Entry, dataset: Dataset, file: Path) -> None:
 
 
 def _check_size(where: str, name: str, path: Path, voxel_size: float) -> None:
-    written = read_volume(path).voxel_size if path.suffix == ".zarr" else mrc.header(path).voxel_size
+    written = read_header(path).voxel_size
     if written is None or abs(written / voxel_size - 1) <= 0.05:
         return
     if name not in ("tomogram", "even", "odd") and written == 1:  # label maps often say nothing
@@ -249,7 +250,7 @@ def _check_size(where: str, name: str, path: Path, voxel_size: float) -> None:
 
 
 def _check_shape(entry: Entry, name: str, shape: tuple[int, ...]) -> None:
-    wanted = read_volume(entry.tomogram, 1.0).shape
+    wanted = read_header(entry.tomogram).shape
     if tuple(shape) != wanted:
         told = f"{name} of shape {tuple(shape)} (z, y, x), the tomogram has {wanted}"
         raise RequestError(entry.name, told, "both must cover the same voxels")

@@ -1,8 +1,8 @@
 """MRC, the format in which most tomograms arrive, with all that writers get wrong.
 
-A header is trusted as far as it can be right. A voxel size of 1.0 Å is what writers leave that do not
-know: it is taken only for maps of at most 64 voxels on the longest edge (small maps are sampled so
-finely, tomograms are not). Sizes that differ between axes by at most 1 % are averaged.
+A header is trusted as far as it can be right (:func:`cryovox.core.volume.voxel_size_problem`). Sizes that
+differ between axes by at most 1 % are averaged. Stacks of volumes and of images, such as tilt series, are
+refused where a volume is wanted.
 The format: A. Cheng et al., J. Struct. Biol. 192 (2015) 146, and the IMOD manual for its flags.
 """
 
@@ -26,60 +26,45 @@ from numpy.typing import DTypeLike, NDArray
 from cryovox.core.atomic import discard, replacing
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import slabs, statistics
-from cryovox.core.particles import Species
-from cryovox.core.volume import ZYX, LabelMap, Volume
-from cryovox.formats import check_exists, unpacked
+from cryovox.core.volume import ZYX, Start, Volume, VolumeHeader, Voxels, voxel_size_problem
+from cryovox.formats import check_exists, unpacked, unpacking, usable_voxel_size
+from cryovox.formats.mrc_stacks import refuse_stacks
 
 HEADER_BYTES = 1024
 MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2", 101: "u1"}
 IMOD_STAMP = 1146047817
-SMALL = 64
-OPTION = "pass --voxel-size A with the edge of a voxel in Å"
+LARGEST = 1 << 20  # voxels along an axis
+MOST_EXTENDED = 1 << 20
 
 
-@dataclass(frozen=True)
-class MrcHeader:
-    """What the first kilobyte says.
+@dataclass(frozen=True, kw_only=True)
+class MrcHeader(VolumeHeader):
+    """What the first kilobyte says, besides what all volumes say; 4-bit values (mode 101) become uint8.
 
     Attributes
     ----------
-    shape : (z, y, x)
-    dtype
-        Of the values as stored; 4-bit values (mode 101) are unpacked to uint8.
     mode
         Number that MRC gives to the dtype.
-    voxel_sizes : (z, y, x)
-        In Å, as written.
-    origin : (z, y, x)
-        In Å, as written.
     axes
         Which axis (1 = x, 2 = y, 3 = z) columns, rows and sections run along.
     extended_bytes
         Length of the extended header.
     endianness
         "<" or ">".
-    data_bytes, file_bytes
-        Length of the data that the header promises, and of the (decompressed) file.
-    problems
-        What is wrong with the header, each in a sentence.
+    data_bytes
+        Length of the data that the header promises.
     """
 
-    shape: tuple[int, int, int]
-    dtype: np.dtype[Any]
     mode: int
-    voxel_sizes: ZYX
-    origin: ZYX
     axes: tuple[int, int, int]
     extended_bytes: int
     endianness: Literal["<", ">"]
     data_bytes: int
-    file_bytes: int
-    problems: tuple[str, ...] = ()
 
     @property
-    def voxel_size(self) -> float | None:
-        """Edge of a voxel in Å, or None where the header cannot be right."""
-        return None if _size_problem(self) else round(float(np.mean(self.voxel_sizes)), 5)
+    def file_bytes(self) -> int:
+        """Length of the (decompressed) file that the header promises."""
+        return HEADER_BYTES + self.extended_bytes + self.data_bytes
 
     @property
     def stored_shape(self) -> tuple[int, int, int]:
@@ -88,15 +73,22 @@ class MrcHeader:
         return sections, rows, columns
 
 
-def header(path: Path) -> MrcHeader:
-    """Look at the header without reading voxels; a wrong voxel size or length is a problem told, not raised.
+def header(path: Path, images: bool = False) -> MrcHeader:
+    """Look at the header alone, of compressed files too.
 
-    Files that are not MRC at all are refused.
+    A wrong voxel size or length is one of its problems and not raised; files that are not MRC at all are
+    refused. The length of a compressed file is not known before :func:`read`.
+
+    Parameters
+    ----------
+    path
+    images
+        Take a stack of images, such as a tilt series, which is refused otherwise.
     """
-    return _inspect(path)[0]
+    return _inspect(path, images)[0]
 
 
-def read(path: Path, voxel_size: float | None = None) -> Volume:
+def read(path: Path, voxel_size: float | None = None, images: bool = False) -> Volume:
     """Read a file with axes put in the order z, y, x; plain files are mapped into memory.
 
     Parameters
@@ -105,25 +97,24 @@ def read(path: Path, voxel_size: float | None = None) -> Volume:
         Any mode of real numbers, either byte order, any axis order; gzip and bzip2 too.
     voxel_size
         In Å; wins over the header, whatever that says.
+    images
+        Take a stack of images too, along z.
     """
-    found, packed = _inspect(path)
-    if found.file_bytes < HEADER_BYTES + found.extended_bytes + found.data_bytes:
-        raise RequestError(path, _length_problem(found) or "", "copy or reconstruct the file again")
-    if voxel_size is None:
-        voxel_size = found.voxel_size
-    elif not (np.isfinite(voxel_size) and voxel_size > 0):
-        raise RequestError("--voxel-size", f"is {voxel_size}", "give the edge of a voxel in Å, above 0")
-    if voxel_size is None:
-        raise RequestError(path, _size_problem(found) or "", OPTION)
-    offset = HEADER_BYTES + found.extended_bytes
+    about, is_packed = _inspect(path, images)
+    packed = unpacked(path) if is_packed else None
+    size = path.stat().st_size if packed is None else len(packed)
+    if size < about.file_bytes:
+        raise RequestError(path, _length_problem(about, size), "copy or reconstruct the file again")
+    edge = usable_voxel_size(path, about, voxel_size)
+    offset = HEADER_BYTES + about.extended_bytes
     raw: NDArray[np.uint8]
     if packed is None:
-        raw = np.memmap(path, np.uint8, "r", offset=offset, shape=(found.data_bytes,))
+        raw = np.memmap(path, np.uint8, "r", offset=offset, shape=(about.data_bytes,))
     else:
-        raw = np.frombuffer(packed, np.uint8, count=found.data_bytes, offset=offset)
+        raw = np.frombuffer(packed, np.uint8, count=about.data_bytes, offset=offset)
     # sections, rows, columns -> z, y, x
-    order = [(2, 1, 0)[found.axes.index(axis)] for axis in (3, 2, 1)]
-    return Volume(_values(raw, found).transpose(order), float(voxel_size), found.origin)
+    order = [(2, 1, 0)[about.axes.index(axis)] for axis in (3, 2, 1)]
+    return Volume(_values(raw, about).transpose(order), edge, about.origin, about.nstart)
 
 
 def write(path: Path, volume: Volume, dtype: DTypeLike | None = None) -> None:
@@ -133,7 +124,7 @@ def write(path: Path, volume: Volume, dtype: DTypeLike | None = None) -> None:
     int8 or uint16, and wider numbers become int16, uint16 or float32, whichever first holds them.
     """
     kind = np.dtype(dtype) if dtype is not None else _storable(volume.data)
-    with create(path, volume.shape, kind, volume.voxel_size, volume.origin) as out:
+    with create(path, volume.shape, kind, volume.voxel_size, volume.origin, volume.nstart) as out:
         z = 0
         for slab in slabs(volume.data):
             out[z : z + len(slab)] = slab
@@ -147,6 +138,7 @@ def create(
     dtype: DTypeLike,
     voxel_size: float,
     origin: ZYX = (0.0, 0.0, 0.0),
+    nstart: Start = (0, 0, 0),
 ) -> Iterator[NDArray[Any]]:
     """Give a (z, y, x) memory map to fill in any order; the file appears when the block ends well.
 
@@ -161,6 +153,8 @@ def create(
         In Å.
     origin : (z, y, x)
         In Å.
+    nstart : (z, y, x)
+        In voxels.
     """
     kind = np.dtype({"uint8": "u2", "bool": "i1"}.get(np.dtype(dtype).name, dtype))
     with replacing(path) as beside:
@@ -171,7 +165,7 @@ def create(
                 file.set_volume()
                 _claim(plain)
                 yield file.data
-                _finish(file, voxel_size, origin)
+                _finish(file, voxel_size, origin, nstart)
             _pack(plain, beside, path.suffix.lower())
         finally:
             discard(plain)
@@ -184,44 +178,25 @@ def _claim(plain: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, plain.stat().st_size)
 
 
-def as_labels(volume: Volume, species: tuple[Species, ...], where: Path) -> LabelMap:
-    """Take a volume as a label map: whole numbers, and only those that species have."""
-    known = {s.label for s in species}
-    stored = np.issubdtype(volume.data.dtype, np.integer) and volume.data.dtype.itemsize == 1
-    labels = volume.data.view(np.uint8) if stored else np.empty(volume.shape, np.uint8)
-    z = 0
-    for slab in slabs(volume.data):
-        values = np.unique(slab)
-        for value in values:
-            if not (np.isfinite(value) and value == int(value) and 0 <= value <= 255):
-                told = f"holds the value {value}; labels are whole numbers from 0 to 255"
-                raise RequestError(where, told, "is this a tomogram rather than a label map?")
-        unknown = sorted({int(v) for v in values} - known - {0}) if known else []
-        if unknown:
-            told = f"holds label {unknown[0]}, which no species has"
-            raise RequestError(where, told, f"labels of the species: {', '.join(map(str, sorted(known)))}")
-        if not stored:
-            labels[z : z + len(slab)] = slab
-        z += len(slab)
-    return LabelMap(labels, volume.voxel_size, species, volume.origin)
-
-
-def _inspect(path: Path) -> tuple[MrcHeader, bytes | None]:
+def _inspect(path: Path, images: bool = False) -> tuple[MrcHeader, bool]:
+    """The header, and whether the file is compressed; only its first bytes are read."""
     check_exists(path)
     if path.is_dir():
         raise RequestError(path, "is a folder, not an MRC file", "name the file")
-    with path.open("rb") as file:
+    with unpacking(path) as (file, is_packed):
         first = file.read(HEADER_BYTES)
-    packed = unpacked(path) if first[:2] == b"\x1f\x8b" or first[:3] == b"BZh" else None
-    size = path.stat().st_size if packed is None else len(packed)
-    first = first if packed is None else packed[:HEADER_BYTES]
-    if size < HEADER_BYTES:
-        told = "is empty" if size == 0 else f"has {size} bytes; an MRC header alone has {HEADER_BYTES}"
-        raise RequestError(path, told, "copy or reconstruct the file again")
-    record, endianness = _record(path, first)
-    found = _parse(record, endianness, size)
-    problems = (_length_problem(found), _size_problem(found))
-    return replace(found, problems=tuple(problem for problem in problems if problem)), packed
+        if len(first) < HEADER_BYTES:
+            size = len(first)
+            told = "is empty" if size == 0 else f"has {size} bytes; an MRC header alone has {HEADER_BYTES}"
+            raise RequestError(path, told, "copy or reconstruct the file again")
+        record, endianness = _record(path, first)
+        if not images:
+            refuse_stacks(path, record, file.read(min(int(record["nsymbt"]), MOST_EXTENDED)))
+    about = _parse(record, endianness)
+    size = about.file_bytes if is_packed else path.stat().st_size  # of packed ones it is not known yet
+    lacking = None if size >= about.file_bytes else _length_problem(about, size)
+    problems = tuple(problem for problem in (lacking, about.size_problem) if problem)
+    return replace(about, problems=problems), is_packed
 
 
 def _record(path: Path, first: bytes) -> tuple[Any, Literal["<", ">"]]:
@@ -241,11 +216,11 @@ def _record(path: Path, first: bytes) -> tuple[Any, Literal["<", ">"]]:
 
 
 def _sane(record: Any) -> bool:
-    sides = all(0 < int(record[key]) < 1 << 20 for key in ("nx", "ny", "nz"))
+    sides = all(0 < int(record[key]) < LARGEST for key in ("nx", "ny", "nz"))
     return sides and 0 <= int(record["nsymbt"]) < 1 << 30
 
 
-def _parse(record: Any, endianness: Literal["<", ">"], size: int) -> MrcHeader:
+def _parse(record: Any, endianness: Literal["<", ">"]) -> MrcHeader:
     mode = int(record["mode"])
     nx, ny, nz = (int(record[key]) for key in ("nx", "ny", "nz"))
     axes = tuple(int(record[key]) for key in ("mapc", "mapr", "maps"))
@@ -256,19 +231,26 @@ def _parse(record: Any, endianness: Literal["<", ">"], size: int) -> MrcHeader:
     if mode == 0 and _unsigned_bytes(record):
         dtype = np.dtype("u1")
     origin = record["origin"]
+    starts = dict(zip(axes, (_start(record[key]) for key in ("nxstart", "nystart", "nzstart")), strict=True))
     row = (nx + 1) // 2 if mode == 101 else nx * dtype.itemsize
+    shape, sizes = (counts[3], counts[2], counts[1]), _voxel_sizes(record, counts)
     return MrcHeader(
-        shape=(counts[3], counts[2], counts[1]),
+        shape=shape,
         dtype=dtype,
-        mode=mode,
-        voxel_sizes=_voxel_sizes(record, counts),
+        voxel_sizes=sizes,
         origin=(_finite(origin["z"]), _finite(origin["y"]), _finite(origin["x"])),
+        nstart=(starts[3], starts[2], starts[1]),
+        size_problem=voxel_size_problem(sizes, shape),
+        mode=mode,
         axes=(axes[0], axes[1], axes[2]),
         extended_bytes=int(record["nsymbt"]),
         endianness=endianness,
         data_bytes=row * ny * nz,
-        file_bytes=size,
     )
+
+
+def _start(value: Any) -> int:
+    return int(value) if abs(int(value)) < LARGEST else 0  # what is larger is no number of a voxel
 
 
 def _voxel_sizes(record: Any, counts: dict[int, int]) -> ZYX:
@@ -293,37 +275,20 @@ def _finite(value: Any) -> float:
     return float(value) if np.isfinite(value) else 0.0
 
 
-def _length_problem(found: MrcHeader) -> str | None:
-    wanted = HEADER_BYTES + found.extended_bytes + found.data_bytes
-    if found.file_bytes >= wanted:
-        return None
-    z, y, x = found.shape
-    return f"is cut off: {x} x {y} x {z} voxels need {wanted} bytes, the file has {found.file_bytes}"
+def _length_problem(about: MrcHeader, size: int) -> str:
+    z, y, x = about.shape
+    return f"is cut off: {x} x {y} x {z} voxels need {about.file_bytes} bytes, the file has {size}"
 
 
-def _size_problem(found: MrcHeader) -> str | None:
-    z, y, x = found.voxel_sizes
-    low, high = min(found.voxel_sizes), max(found.voxel_sizes)
-    if low <= 0:
-        return f"does not say its voxel size (x {x:g}, y {y:g}, z {z:g} Å)"
-    if low < 0.1 or high > 1000:
-        return f"says a voxel size of x {x:g}, y {y:g}, z {z:g} Å, which cannot be"
-    if high / low > 1.01:
-        return f"has voxels that are not cubes: x {x:g}, y {y:g}, z {z:g} Å"
-    if abs(low - 1) < 1e-5 and abs(high - 1) < 1e-5 and max(found.shape) > SMALL:
-        return "says a voxel size of 1.0 Å, which writers leave that do not know it"
-    return None
-
-
-def _values(raw: NDArray[np.uint8], found: MrcHeader) -> NDArray[Any]:
-    sections, rows, columns = found.stored_shape
-    if found.mode != 101:
-        return raw.view(found.dtype).reshape(sections, rows, columns)
+def _values(raw: NDArray[np.uint8], about: MrcHeader) -> NDArray[Any]:
+    sections, rows, columns = about.stored_shape
+    if about.mode != 101:
+        return raw.view(about.dtype).reshape(sections, rows, columns)
     pairs = raw.reshape(sections, rows, -1)
     return np.stack([pairs & 15, pairs >> 4], axis=-1).reshape(sections, rows, -1)[:, :, :columns]
 
 
-def _storable(data: NDArray[Any]) -> np.dtype[Any]:
+def _storable(data: Voxels) -> np.dtype[Any]:
     if data.dtype.kind == "f":
         return np.dtype("f2") if data.dtype.itemsize == 2 else np.dtype("f4")
     kept = {"bool": "i1", "int8": "i1", "int16": "i2", "uint16": "u2"}.get(data.dtype.name)
@@ -337,13 +302,14 @@ def _storable(data: NDArray[Any]) -> np.dtype[Any]:
     return np.dtype("f4")
 
 
-def _finish(file: Any, voxel_size: float, origin: ZYX) -> None:
+def _finish(file: Any, voxel_size: float, origin: ZYX, nstart: Start) -> None:
     file.voxel_size = voxel_size
-    for name, value in zip("zyx", origin, strict=True):
+    for name, value, start in zip("zyx", origin, nstart, strict=True):
         file.header.origin[name] = value
-    found = statistics(file.data)
-    file.header.dmin, file.header.dmax = found.low, found.high
-    file.header.dmean, file.header.rms = found.mean, found.std
+        file.header[f"n{name}start"] = start
+    moments = statistics(file.data)
+    file.header.dmin, file.header.dmax = moments.low, moments.high
+    file.header.dmean, file.header.rms = moments.mean, moments.std
 
 
 def _pack(plain: Path, beside: Path, suffix: str) -> None:

@@ -35,7 +35,7 @@ def resample(volume: Volume, voxel_size: float) -> Volume:
     data = np.asarray(volume.data, dtype=np.float32)
     step = voxel_size / volume.voxel_size
     if abs(step - 1) < 1e-6:
-        return Volume(data, volume.voxel_size, volume.origin)
+        return volume.with_data(data)
     if step > 1:
         # exp(-2 (pi sigma f)^2) = 1/2 at f = 1 / (2 step); less the blur that a voxel has already
         data = ndimage.gaussian_filter(
@@ -44,4 +44,4 @@ def resample(volume: Volume, voxel_size: float) -> Volume:
     shape = tuple(int(np.floor((n - 1) / step + 1e-6)) + 1 for n in volume.shape)
     out = np.empty(shape, np.float32)
     ndimage.affine_transform(data, np.full(3, step), output_shape=shape, output=out, order=3, mode="reflect")
-    return Volume(out, voxel_size, volume.origin)
+    return Volume(out, voxel_size, volume.place)

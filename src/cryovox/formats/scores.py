@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError, RunError
 from cryovox.core.particles import Species
-from cryovox.core.volume import ZYX, ScoreMap
+from cryovox.core.volume import ZYX, ScoreMap, Start
 from cryovox.formats import check_exists, zarr_store
 
 LEVELS = 65535
@@ -84,6 +84,7 @@ def create(  # noqa: PLR0913 (the fields of a ScoreMap)
     kind: str = "mask",
     thresholds: Mapping[str, float] | None = None,
     origin: ZYX = (0.0, 0.0, 0.0),
+    nstart: Start = (0, 0, 0),
     tomogram: tuple[tuple[int, int, int], float] | None = None,
 ) -> Iterator[ScoreWriter]:
     """Give a writer of blocks; the store appears when the block ends well.
@@ -93,7 +94,7 @@ def create(  # noqa: PLR0913 (the fields of a ScoreMap)
     path
         Folder to make or replace, `NAME.zarr`.
     shape : (k, z, y, x)
-    voxel_size, offset, kind, thresholds, origin
+    voxel_size, offset, kind, thresholds, origin, nstart
         As in :class:`cryovox.core.volume.ScoreMap`.
     species
         One per channel.
@@ -118,6 +119,7 @@ def create(  # noqa: PLR0913 (the fields of a ScoreMap)
             "kind": kind,
             "thresholds": dict(thresholds or {}),
             "origin": list(origin),
+            "nstart": list(nstart),
             "tomogram": None if tomogram is None else [list(tomogram[0]), tomogram[1]],
         }
         yield ScoreWriter(stored, path)
@@ -135,10 +137,24 @@ def write(path: Path, scores: ScoreMap) -> None:
         kind=scores.kind,
         thresholds=scores.thresholds,
         origin=scores.origin,
+        nstart=scores.nstart,
         tomogram=_of_tomogram(scores),
     ) as out:
         for z in range(0, shape[1], CHUNK[1]):
             out.write(z, np.asarray(scores.data[:, z : z + CHUNK[1]], dtype=np.float32))
+
+
+def is_scores(path: Path) -> bool:
+    """Whether a path is a score map, by what the store says of itself."""
+    if path.suffix.lower() != ".zarr" or not path.is_dir():
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            about: Any = zarr.open_group(path, mode="r").attrs.get("cryovox")
+    except (OSError, KeyError, ValueError):
+        return False
+    return isinstance(about, dict) and "kind" in about
 
 
 def read(path: Path) -> ScoreMap:
@@ -159,6 +175,7 @@ def read(path: Path) -> ScoreMap:
             kind=str(found["kind"]),
             thresholds={str(name): float(value) for name, value in found["thresholds"].items()},
             origin=_origin(found["origin"]),
+            nstart=_nstart(found.get("nstart", (0, 0, 0))),
             tomogram_shape=_shape(found.get("tomogram")),
             tomogram_voxel_size=float(found["tomogram"][1]) if found.get("tomogram") else None,
         )
@@ -183,6 +200,11 @@ def _shape(tomogram: Any) -> tuple[int, int, int] | None:
 def _origin(values: Sequence[float]) -> ZYX:
     z, y, x = values
     return float(z), float(y), float(x)
+
+
+def _nstart(values: Sequence[int]) -> Start:
+    z, y, x = values
+    return int(z), int(y), int(x)
 
 
 def _ome(name: str, species: Sequence[Species], voxel_size: float, offset: float) -> dict[str, Any]:

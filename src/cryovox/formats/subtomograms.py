@@ -27,7 +27,7 @@ from cryovox.core.dataset import Contrast
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import SURE, detect_contrast, statistics
 from cryovox.core.particles import Particles, Species
-from cryovox.core.volume import LabelMap, Volume, check_voxel_size
+from cryovox.core.volume import LabelMap, Volume, Voxels, check_voxel_size
 from cryovox.formats import check_exists
 
 HDF5 = (".h5", ".hdf5", ".hdf")
@@ -205,7 +205,7 @@ def _seen(volume: Volume) -> Contrast:
     return seen if certainty >= SURE else "auto"
 
 
-def _cube(data: NDArray[Any], corner: NDArray[np.intp], box: int, fill: float, dtype: str) -> NDArray[Any]:
+def _cube(data: Voxels, corner: NDArray[np.intp], box: int, fill: float, dtype: str) -> NDArray[Any]:
     low = np.maximum(corner, 0)
     high = np.minimum(corner + box, data.shape)
     inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))

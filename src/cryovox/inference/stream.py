@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cryovox.core.intensity import Normalisation
+from cryovox.core.volume import Voxels
 from cryovox.inference.tiling import Axis, plan
 from cryovox.models.supervision import predict
 
@@ -40,7 +40,7 @@ class TilePlan:
 
 def stream(
     network: nn.Module,
-    data: NDArray[Any],
+    data: Voxels,
     normalise: Normalisation,
     tiles: TilePlan,
     sink: Sink,
@@ -136,9 +136,7 @@ def _step(axis: Axis) -> int:
     return axis.starts[1] - axis.starts[0] if len(axis.starts) > 1 else 0
 
 
-def _read(
-    data: NDArray[Any], z: Axis, starts: tuple[int, ...], normalise: Normalisation
-) -> NDArray[np.float32]:
+def _read(data: Voxels, z: Axis, starts: tuple[int, ...], normalise: Normalisation) -> NDArray[np.float32]:
     planes = z.indices(starts[0], starts[-1] + z.tile - starts[0])
     low, high = int(planes.min()), int(planes.max()) + 1
     return normalise(np.asarray(data[low:high]))[planes - low]

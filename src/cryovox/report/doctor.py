@@ -272,7 +272,7 @@ def _contrast(piece: Volume, model: Expected | None) -> Finding:
 
 
 def _wedge(piece: Volume, path: Path) -> Finding:
-    what, wedge = "missing wedge", find_wedge(piece.data)
+    what, wedge = "missing wedge", find_wedge(np.asarray(piece.data))
     if wedge.contrast < 2:
         return Finding("note", what, "none to be seen: filled in, filtered away, or too noisy")
     told = f"tilt axis {'zyx'[wedge.tilt_axis]}, beam {'zyx'[wedge.beam]}"

@@ -83,7 +83,7 @@ def _volume(source: Path, target: Path, config: ConvertConfig, verify: bool) -> 
         volume, count = _filled(volume)
         told.append(f"{count} values filled")
     if config.invert:
-        volume = Volume(-volume.data.astype(np.float32), volume.voxel_size, volume.origin)
+        volume = volume.with_data(-np.asarray(volume.data, dtype=np.float32))
         told.append("inverted")
     if config.resample is not None:
         if statistics(volume.data).not_finite:
@@ -113,7 +113,7 @@ def _filled(volume: Volume) -> tuple[Volume, int]:
         return volume, 0
     data: NDArray[np.float32] = np.array(volume.data, dtype=np.float32)
     data[~np.isfinite(data)] = 0.0 if np.isnan(moments.mean) else moments.mean
-    return Volume(data, volume.voxel_size, volume.origin), moments.not_finite
+    return volume.with_data(data), moments.not_finite
 
 
 def _particles(source: Path, target: Path, config: ConvertConfig, tomogram: Path | None, verify: bool) -> str:

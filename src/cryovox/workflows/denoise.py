@@ -16,7 +16,7 @@ from cryovox.core.atomic import writable_folder
 from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import Normalisation
-from cryovox.core.volume import Volume
+from cryovox.core.volume import Volume, Voxels
 from cryovox.formats import mrc, read_volume
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.inputs import expand, sound_moments
@@ -154,7 +154,8 @@ class _Run:
             began = time.monotonic()
             volume, normalise = opened or _open(path, self.config)
             target = _output(self.out, name)
-            with mrc.create(target, volume.shape, "f4", volume.voxel_size, volume.origin) as out:
+            frame = volume.shape, "f4", volume.voxel_size, volume.origin
+            with mrc.create(target, *frame, volume.nstart) as out:
                 removed = denoise_into(
                     out, volume, normalise, self.config, self.device, lambda share: self.told(name, share)
                 )
@@ -176,7 +177,7 @@ def _open(path: Path, config: DenoiseConfig) -> tuple[Volume, Normalisation]:
 
 def _bilateral(
     out: NDArray[Any],
-    data: NDArray[Any],
+    data: Voxels,
     normalise: Normalisation,
     config: DenoiseConfig,
     device: str,
@@ -196,7 +197,7 @@ def _bilateral(
 
 def _low_pass(
     out: NDArray[Any],
-    data: NDArray[Any],
+    data: Voxels,
     normalise: Normalisation,
     config: DenoiseConfig,
     device: str,

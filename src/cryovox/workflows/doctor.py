@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cryovox.core.errors import RequestError
-from cryovox.formats import mrc, read_volume
+from cryovox.formats import read_header, read_volume
 from cryovox.models.card import Card, read_card
 from cryovox.report.doctor import Expected, Finding, examine, ranked
 from cryovox.workflows.home import domain_finding
@@ -38,7 +38,7 @@ def consult(
 
 
 def _one(path: Path, card: Card | None, expected: Expected | None, voxel_size: float | None) -> list[Finding]:
-    header = mrc.header(path)
+    header = read_header(path)
     volume = read_volume(path, voxel_size or header.voxel_size or 10.0)
     if voxel_size is not None:
         found = examine(volume, path, model=expected)

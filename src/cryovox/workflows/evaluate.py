@@ -12,7 +12,7 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.formats import dataset as dataset_files
-from cryovox.formats import is_particles, mrc, read_labels, read_particles, read_volume, subtomograms
+from cryovox.formats import is_particles, read_header, read_labels, read_particles, read_volume, subtomograms
 from cryovox.metrics import czii, shrec
 from cryovox.metrics.evaluation import evaluate_particles
 from cryovox.metrics.segmentation import evaluate_labels
@@ -103,7 +103,7 @@ def _evaluate_sets(found: Path, truth: Path) -> list[Row]:
 
 def _labels(path: Path, species: tuple[Species, ...]) -> LabelMap:
     """A label map; voxels are compared one by one, so their size may be unknown."""
-    return read_labels(path, species, mrc.header(path).voxel_size or 1.0)
+    return read_labels(path, species, read_header(path).voxel_size or 1.0)
 
 
 def _paired(picks: Particles, true: Particles, found: Path, truth: Path) -> Particles:
@@ -134,7 +134,7 @@ def _frames(dataset: Path | None, tomogram: Path | None) -> dict[str, Volume]:
 
 def _numbers(path: Path) -> LabelMap:
     """An occupancy mask: particle numbers, which may exceed 255; its header often knows no voxel size."""
-    volume = read_volume(path, mrc.header(path).voxel_size or shrec.VOXEL_SIZE)
+    volume = read_volume(path, read_header(path).voxel_size or shrec.VOXEL_SIZE)
     return LabelMap(np.asarray(volume.data), volume.voxel_size)
 
 

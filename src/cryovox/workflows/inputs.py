@@ -12,7 +12,7 @@ from cryovox.core.dataset import Contrast
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import SURE, Normalisation, Statistics, detect_contrast, sign_of, statistics
 from cryovox.core.volume import Volume
-from cryovox.formats import ending, is_volume, mrc, read_volume, stem
+from cryovox.formats import is_volume, read_header, read_volume, stem
 from cryovox.models.card import Card
 from cryovox.workflows.home import domain_notes
 
@@ -56,13 +56,11 @@ def _behind(pattern: Path, wanted: Callable[[Path], bool]) -> list[Path]:
 
 def frame(path: Path) -> Volume:
     """Shape and voxel size of a tomogram, without its voxels."""
-    if ending(path) == ".zarr":
-        return read_volume(path)
-    header = mrc.header(path)
+    header = read_header(path)
     if header.voxel_size is None:
-        told = header.problems[0] if header.problems else "does not know its voxel size"
-        raise RequestError(path, told, f"mend it: `cryovox convert {path} OUT.mrc --voxel-size A`")
-    return Volume(np.broadcast_to(np.int8(0), header.shape), header.voxel_size)
+        message = header.size_problem or "does not know its voxel size"
+        raise RequestError(path, message, f"mend it: `cryovox convert {path} OUT.mrc --voxel-size A`")
+    return Volume(np.broadcast_to(np.int8(0), header.shape), header.voxel_size, header.origin, header.nstart)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
-from cryovox.formats import is_volume, read_labels, read_volume, scores, write_particles
+from cryovox.formats import is_volume, read_labels, read_mask, scores, write_particles
 from cryovox.picking import PickConfig, pick, pick_labels
 from cryovox.workflows.inputs import expand
 
@@ -26,7 +26,7 @@ class PickOutput(Config):
 
 def is_pickable(path: Path) -> bool:
     """Whether a path is a score map or a label map."""
-    return path.suffix == ".zarr" or is_volume(path)
+    return is_volume(path)
 
 
 def pick_files(
@@ -59,7 +59,7 @@ def pick_files(
     """
     files = expand(inputs, is_pickable)
     species = _species(dataset)
-    allowed = None if mask is None else np.asarray(read_volume(mask, 1.0).data) != 0
+    allowed = None if mask is None else read_mask(mask)
     picks: dict[str, Particles] = {}
     failures: dict[str, Exception] = {}
     writable_folder(out / "particles")
@@ -83,11 +83,11 @@ def _picked(
     voxel_size: float | None,
 ) -> tuple[Particles, Volume]:
     """Particles of one file, and a stand-in for its tomogram."""
-    if path.suffix == ".zarr":
+    if scores.is_scores(path):
         found = scores.read(path)
         return pick(found, config, allowed), frame_of(found)
     labels = read_labels(path, species, voxel_size)
-    return pick_labels(labels, config, allowed), Volume(labels.data, labels.voxel_size)
+    return pick_labels(labels, config, allowed), Volume(labels.data, labels.voxel_size, labels.origin)
 
 
 def _write(name: str, out: Path, picks: Particles, frame: Volume, output: PickOutput) -> None:

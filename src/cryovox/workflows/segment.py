@@ -193,6 +193,7 @@ def write_scores(
         kind=card.kind,
         thresholds=card.thresholds,
         origin=volume.origin,
+        nstart=volume.nstart,
         tomogram=(volume.shape, volume.voxel_size),
     ) as writer:
         stream(network, volume.data, given.normalise, tiles, writer.write, told)
@@ -202,12 +203,11 @@ def write_label_map(found: ScoreMap, volume: Volume, path: Path) -> None:
     """Write the species of every voxel: the likeliest for masks, balls around picks for heatmaps."""
     if found.kind == "heatmap":
         balls = painted(found, volume.voxel_size, volume.shape)
-        write_labels(path, LabelMap(balls, volume.voxel_size, found.species, volume.origin))
+        write_labels(path, LabelMap(balls, volume.voxel_size, found.species, volume.origin, volume.nstart))
         return
     values = np.array([0, *(s.label for s in found.species)], dtype=np.uint8)
-    with mrc.create(
-        path, volume.shape, _label_type(found.species), volume.voxel_size, volume.origin
-    ) as labels:
+    frame = volume.shape, _label_type(found.species), volume.voxel_size, volume.origin
+    with mrc.create(path, *frame, volume.nstart) as labels:
         for z in range(0, volume.shape[0], 32):
             block: NDArray[Any] = np.asarray(found.data[:, z : z + 32])
             background = 1 - block.sum(axis=0, keepdims=True)

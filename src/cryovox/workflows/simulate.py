@@ -244,7 +244,7 @@ class Maker:
     def _alike(self, made: Simulated, number: int) -> Volume:
         assert self.like is not None
         rng = np.random.default_rng([self.seed, number, LIKENESS])
-        return Volume(imitate(-made.clean.data, self.like, rng), made.clean.voxel_size)
+        return Volume(imitate(-np.asarray(made.clean.data), self.like, rng), made.clean.voxel_size)
 
     def _write(self, name: str, made: Simulated) -> dict[str, Path]:
         files = paths(self.out, name, self.config, self.keep)

@@ -51,9 +51,15 @@ def read(folder: Path, tomogram: str = "denoised", fold: int = 6) -> Dataset:
         test, known = root.with_name("test"), {entry.name for entry in entries}
         entries += [_entry(test, run, tomogram, "") for run in _runs(test) if run.name not in known]
     found = tuple(entries)
-    size = ome_zarr.read(found[0].tomogram).voxel_size
+    size = _voxel_size(found[0].tomogram)
     kinds = tuple(Species(name=n, label=i, radius=r) for i, (n, r) in enumerate(RADII.items(), 1))
     return Dataset(voxel_size=size, species=kinds, entries=found)
+
+
+def _voxel_size(store: Path) -> float:
+    """What the store says, in Å as all of a copick project; else the name of its folder."""
+    written = ome_zarr.header(store, unit="angstrom").voxel_size
+    return written or float(store.parent.name.removeprefix("VoxelSpacing"))
 
 
 def _root(folder: Path) -> Path | None:

@@ -24,7 +24,7 @@ from scipy import ndimage
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
-from cryovox.formats import is_volume, read_volume, stem
+from cryovox.formats import is_volume, read_header, read_mask, read_volume, stem
 from cryovox.formats.layouts.split import by_volume
 from cryovox.formats.layouts.stack import Stack
 from cryovox.formats.subtomograms import Subtomograms
@@ -88,7 +88,7 @@ def read_patches(
     """
     pairs = _pairs(folder)
     size = _size(pairs, voxel_size)
-    shapes = {name: read_volume(image, 1.0).shape for name, (image, _) in pairs.items()}
+    shapes = {name: read_header(image).shape for name, (image, _) in pairs.items()}
     places = [(name, corner) for name, n in shapes.items() for corner in _corners(_target(n, side), side)]
     names = [name for name, _ in places]
     corners = np.array([corner for _, corner in places], dtype=np.intp)
@@ -143,7 +143,7 @@ def _pairs(folder: Path) -> Pairs:
         if name not in masks:
             told = f"there is no such file, but there is {image}"
             raise RequestError(folder / wanted.format(name), told, "put the mask there")
-        shapes = [read_volume(path, 1.0).shape for path in (image, masks[name])]
+        shapes = [read_header(path).shape for path in (image, masks[name])]
         if shapes[0] != shapes[1]:
             told = f"has shape {shapes[1]} (z, y, x), its volume {shapes[0]}"
             raise RequestError(masks[name], told, "both must cover the same voxels")
@@ -153,7 +153,7 @@ def _pairs(folder: Path) -> Pairs:
 def _named(folder: Path, ending: str) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
-    files = [p for p in sorted(folder.iterdir()) if p.is_file() and is_volume(p) and p.name[0] != "."]
+    files = [p for p in sorted(folder.iterdir()) if is_volume(p) and p.name[0] != "."]
     return {stem(p).removesuffix(ending): p for p in files if stem(p).endswith(ending)}
 
 
@@ -163,8 +163,7 @@ def _size(pairs: Pairs, voxel_size: float | None) -> float:
 
 
 def _species(pairs: Pairs, name: str, voxel_size: float) -> Species:
-    mask = read_volume(next(iter(pairs.values()))[1], voxel_size)
-    voxels = max(1, int(np.count_nonzero(mask.data)))
+    voxels = max(1, int(np.count_nonzero(read_mask(next(iter(pairs.values()))[1]))))
     return Species(name=name, label=1, radius=round(ball_radius(voxels) * voxel_size, 1))
 
 
@@ -185,10 +184,10 @@ def _corners(shape: tuple[int, int, int], side: int) -> list[tuple[int, int, int
 
 def _fitted(path: Path, side: int, mask: bool) -> NDArray[Any]:
     """A volume whose sides are multiples: rescaled if small, without its rim if large."""
-    data: NDArray[Any] = np.asarray(read_volume(path, 1.0).data)
+    data: NDArray[Any] = read_mask(path) if mask else np.asarray(read_volume(path, 1.0).data)
     target = _target((data.shape[0], data.shape[1], data.shape[2]), side)
     if mask:
-        data = (data != 0).astype(np.uint8)
+        data = data.astype(np.uint8)
     if max(data.shape) <= SMALL or min(data.shape) < side:
         return rescaled(data, target)
     starts = [(n - m) // 2 for n, m in zip(data.shape, target, strict=True)]

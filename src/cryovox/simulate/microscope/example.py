@@ -49,7 +49,7 @@ def example_amplitude(path: Path, voxel_size: float, bins: int) -> Floats:
 
 def _measured(path: Path) -> tuple[Floats, Floats]:
     try:
-        header = mrc.header(path)
+        header = mrc.header(path, images=True)
     except RequestError as error:
         raise RequestError(error.where, error.found, FORM) from None
     y, x = header.voxel_sizes[1:]
@@ -63,7 +63,7 @@ def _measured(path: Path) -> tuple[Floats, Floats]:
 @lru_cache(maxsize=1)
 def _spectrum(path: Path, pixel: float, *version: int) -> tuple[Floats, Floats]:
     """Of a stack of images; read again only where *version* says that the file is another."""
-    images = mrc.read(path, pixel).data
+    images = np.asarray(mrc.read(path, pixel, images=True).data)
     bins = rings_of(images.shape[1:])
     rows = np.concatenate([radial_amplitude(image[None], bins) for image in images])
     amplitude = np.sqrt((rows**2).mean(0))
