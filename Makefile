@@ -1,10 +1,11 @@
 # make demo   the whole path on a small example
 # make test   the tests; make test-slow the long ones; make check lint, types and import contracts
+# make long   the long runs of benchmarks/queue.yaml, for hours; stop it at any time and start it again
 PYTHON ?= python3
 BIN := .venv/bin
 CPUS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow check long clean
 
 .venv/ready: pyproject.toml constraints/ci.txt
 	$(PYTHON) -m venv .venv
@@ -28,6 +29,9 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python benchmarks/render.py --check
+
+long: .venv/ready
+	$(BIN)/python benchmarks/queue.py run
 
 clean:
 	rm -rf .venv demo-out runs

@@ -138,3 +138,43 @@ def test_every_row_of_every_suite_can_be_built_and_trained_with_its_settings(nam
 @pytest.mark.parametrize("name", list(SUITES))
 def test_a_suite_can_go_to_other_processes(name):
     pickle.dumps(SUITES[name])
+
+
+def test_a_result_file_alone_is_enough_to_continue(suite, tmp_path):
+    plan = suite.plan("smoke")
+    file = tmp_path / "result.json"
+    run_suite("counting", tmp_path / "here", replace(plan, seeds=1), tier="smoke", json_file=file)
+    suite.ran.clear()
+    result = run_suite("counting", tmp_path / "elsewhere", plan, tier="smoke", json_file=file)
+    assert suite.ran == ["bad_1-steps_seed0", "good_1-steps_seed1", "bad_1-steps_seed1"]
+    assert [run["seed"] for run in result["runs"]] == [0, 0, 1, 1]
+    assert json.loads(file.read_text())["runs"] == result["runs"]
+
+
+def test_a_result_file_of_other_data_or_settings_is_not_taken_over(suite, tmp_path):
+    plan = suite.plan("smoke")
+    file = tmp_path / "result.json"
+    result = run_suite("counting", tmp_path / "a", plan, tier="smoke", json_file=file)
+    suite.ran.clear()
+    file.write_text(json.dumps({**result, "data": {"tier": "other"}}))
+    run_suite("counting", tmp_path / "b", plan, tier="smoke", json_file=file)
+    assert len(suite.ran) == 4
+    suite.ran.clear()
+    run_suite(
+        "counting", tmp_path / "c", replace(plan, budgets=(Budget(steps=2),)), tier="smoke", json_file=file
+    )
+    assert len(suite.ran) == 4
+
+
+def test_the_result_file_grows_with_every_job_and_says_what_is_left(suite, tmp_path):
+    plan, file = suite.plan("smoke"), tmp_path / "result.json"
+    seen = []
+
+    def look(done, total, text):
+        if file.exists():
+            result = json.loads(file.read_text())
+            seen.append((len(result["runs"]), result["jobs_left"]))
+
+    run_suite("counting", tmp_path / "out", plan, tier="smoke", json_file=file, told=look)
+    assert seen == [(1, 3), (2, 2), (3, 1), (4, 0)]
+    assert {run["code"] for run in json.loads(file.read_text())["runs"]} == {runner.code_hash()}

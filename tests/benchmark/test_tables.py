@@ -113,3 +113,18 @@ def test_what_is_told_of_each_species_has_its_own_table():
     told = markdown(found).partition("iou by species, easy; budget 9s:")[2]
     assert "|  | ribosome |" in told
     assert "| new | 0.275 ± 0.035 |" in told
+
+
+def test_an_unfinished_result_shows_the_rows_begun_and_says_what_is_left():
+    partial = result({"base": [0.1, 0.2], "new": [0.5], "later": []})
+    text = markdown({**partial, "jobs_left": 6})
+    assert "| later" not in text
+    assert text.endswith("6 of 9 trainings have not been run yet.")
+    assert "not been run" not in markdown({**partial, "jobs_left": 0})
+
+
+def test_rows_of_several_versions_of_the_code_are_pointed_out():
+    mixed = result({"base": [0.1, 0.2], "new": [0.5, 0.6]})
+    for number, run in enumerate(mixed["runs"]):
+        run["code"] = str(number % 2)
+    assert markdown(mixed).endswith("The trainings were run with 2 versions of the code.")

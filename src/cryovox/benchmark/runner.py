@@ -19,7 +19,7 @@ from cryovox.benchmark.suite import Job, Plan, Suite, Tier
 from cryovox.core.atomic import discard, replacing, writable_folder
 from cryovox.core.errors import RequestError
 from cryovox.workflows.devices import Device, choose_device
-from cryovox.workflows.manifest import versions
+from cryovox.workflows.manifest import code_hash, versions
 
 Told = Callable[[int, int, str], None]
 """Takes jobs done, jobs in all, and what was last done."""
@@ -37,6 +37,7 @@ def run_suite(  # noqa: PLR0913 (what a run is)
     device: Device = "auto",
     overwrite: bool = False,
     command: str = "",
+    json_file: Path | None = None,
     told: Told = lambda done, total, text: None,
 ) -> dict[str, Any]:
     """Train and score whatever has not been, and gather the result.
@@ -55,6 +56,9 @@ def run_suite(  # noqa: PLR0913 (what a run is)
         Trainings at a time, each on its share of the cores.
     command
         How it was asked for, to be kept with the result.
+    json_file
+        Receives the result after every job. Jobs that it holds already, with the same settings and data, are
+        not run again, so a suite continues from a result file alone, for instance on another machine.
 
     Returns
     -------
@@ -68,13 +72,12 @@ def run_suite(  # noqa: PLR0913 (what a run is)
     if data is not None:
         plan = suite.given(plan)
     jobs = plan.jobs()
+    if json_file is not None and not overwrite:
+        _restore(out, jobs, facts, json_file)
     waiting = [job for job in jobs if overwrite or not _is_done(out, job)]
     for job in waiting:
         _make_way(out, job, overwrite)
-    told(len(jobs) - len(waiting), len(jobs), "")
-    for done, job in enumerate(_done(suite, waiting, out, at_once, device), len(jobs) - len(waiting) + 1):
-        told(done, len(jobs), job.name)
-    result = {
+    head = {
         "command": command, "suite": name, "title": suite.title, "source": suite.source,
         "tier": tier, "data": facts,
         "headlines": suite.headlines, "reference": suite.reference, "compared": suite.compared,
@@ -83,10 +86,36 @@ def run_suite(  # noqa: PLR0913 (what a run is)
         "plan": plan.to_dict(),
         "versions": {k: v for k, v in versions().items() if k != "machine"}, "cores": os.cpu_count(),
         "at_once": at_once, "device": used, "references": suite.references(out / "data"),
-        "runs": [json.loads(_result(out, job).read_text(encoding="utf-8")) for job in jobs],
     }  # fmt: skip
-    _write(out / "result.json", result)
+    told(len(jobs) - len(waiting), len(jobs), "")
+    for done, job in enumerate(_done(suite, waiting, out, at_once, device), len(jobs) - len(waiting) + 1):
+        if json_file is not None:
+            _write(json_file, _gathered(head, out, jobs))
+        told(done, len(jobs), job.name)
+    result = _gathered(head, out, jobs)
+    for path in (out / "result.json", json_file):
+        if path is not None:
+            _write(path, result)
     return result
+
+
+def _gathered(head: dict[str, Any], out: Path, jobs: list[Job]) -> dict[str, Any]:
+    """The result of all jobs that have been run, and how many have not."""
+    rows = [row for job in jobs if (row := _known(out, job)) is not None]
+    return {**head, "jobs_left": len(jobs) - len(rows), "runs": rows}
+
+
+def _restore(out: Path, jobs: list[Job], facts: dict[str, Any], json_file: Path) -> None:
+    """Take over what an earlier result file holds of these jobs on these data."""
+    if not json_file.exists():
+        return
+    earlier = json.loads(json_file.read_text(encoding="utf-8"))
+    if earlier["data"] != _plain(facts):
+        return
+    for row in earlier["runs"]:
+        for job in jobs:
+            if row["settings"] == _plain(asdict(job)) and "failed" not in row and not _is_done(out, job):
+                _write(_result(out, job), row)
 
 
 def _prepared(suite: Suite, out: Path, tier: Tier, data: Path | None, overwrite: bool) -> dict[str, Any]:
@@ -152,7 +181,7 @@ def _one(suite: Suite, job: Job, out: Path, device: Device) -> None:
     began = time.monotonic()
     row: dict[str, Any] = {
         "contestant": job.contestant.name, "budget": job.budget.name, "seed": job.seed,
-        "settings": asdict(job),
+        "settings": asdict(job), "code": code_hash(),
     }  # fmt: skip
     try:
         row["scores"] = suite.run(job, out / "data", folder, device)

@@ -80,7 +80,8 @@ def spread_tells(result: Mapping[str, Any], budget: str, condition: str, metric:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """All tables of a result: one for each metric and budget."""
+    """All tables of a result: one for each metric and budget; of an unfinished one, the rows begun."""
+    result = _begun(result)
     budgets = dict.fromkeys(run["budget"] for run in result["runs"])
     of = [(b, metric) for metric in result["headlines"] for b in budgets]
     whole = [_table(result, *which) for which in of]
@@ -90,7 +91,25 @@ def markdown(result: Mapping[str, Any]) -> str:
         for c in conditions(result)
         if (parts := _parts(result, c, which[1]))
     ]
-    return "\n\n".join([*whole, *parts])
+    return "\n\n".join([*whole, *parts, *_unfinished(result)])
+
+
+def _begun(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same without contestants of which nothing has been run."""
+    if not result.get("jobs_left"):
+        return result
+    names = {run["contestant"] for run in result["runs"]}
+    rows = [c for c in result["plan"]["contestants"] if c["name"] in names]
+    return {**result, "plan": {**result["plan"], "contestants": rows}}
+
+
+def _unfinished(result: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of a result that is not whole, or that several versions of the code made."""
+    left, codes = result.get("jobs_left", 0), {run["code"] for run in result["runs"] if "code" in run}
+    notes = [f"{left} of {left + len(result['runs'])} trainings have not been run yet."] if left else []
+    if len(codes) > 1:
+        notes.append(f"The trainings were run with {len(codes)} versions of the code.")
+    return [" ".join(notes)] if notes else []
 
 
 def _table(result: Mapping[str, Any], budget: str, metric: str) -> str:

@@ -12,7 +12,7 @@ import tyro
 
 from cryovox.benchmark import SUITES
 from cryovox.benchmark.suite import Budget, Plan, Suite
-from cryovox.cli.screen import Meter, check_json, clock, write_json
+from cryovox.cli.screen import Meter, check_json, clock
 from cryovox.core.atomic import replacing
 from cryovox.core.durations import seconds
 from cryovox.core.errors import RequestError
@@ -73,7 +73,8 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
     quiet
         Show no progress.
     json
-        Write the result to this file too.
+        Write the result to this file too, after every training. Trainings that the file holds already are not
+        repeated.
     """
     from cryovox.benchmark.runner import run_suite
     from cryovox.benchmark.tables import markdown
@@ -95,13 +96,12 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
     meter = Meter(quiet)
     result = run_suite(
         suite, out, plan, tier=tier, data=data, at_once=at_once, device=device,
-        overwrite=overwrite, command=_command(),
+        overwrite=overwrite, command=_command(), json_file=json,
         told=lambda done, total, text: meter("trainings", done / total, text),
     )  # fmt: skip
     table = markdown(result)
     with replacing(out / "table.md") as beside:
         beside.write_text(f"# {found.title}\n\n{table}\n", encoding="utf-8")
-    write_json(json, result)
     print(table)
     failed = [row for row in result["runs"] if "failed" in row]
     for row in failed:

@@ -30,6 +30,14 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def code_hash(package: Path = Path(__file__).parents[1]) -> str:
+    """First twelve digits of the hash of all modules of the package."""
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def versions() -> dict[str, str]:
     """Versions of this package, of Python and of the libraries that results depend on."""
     found = {"cryovox": __version__, "python": platform.python_version(), "machine": platform.platform()}
