@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from cryovox.core.intensity import SURE
 from cryovox.core.volume import Volume
 from cryovox.report.doctor import ORDER, Expected, Finding, examine, render, summary
 
@@ -148,6 +149,12 @@ def test_contrast_against_a_model():
     assert finding.level == "note"
     assert "m1 was trained on dark ones" in finding.found
     assert "--contrast dark" in finding.remedy
+
+
+@pytest.mark.parametrize(("certainty", "level"), [(SURE - 0.1, "warning"), (SURE, "ok")])
+def test_a_contrast_is_a_guess_here_where_it_is_one_in_training(clean, monkeypatch, certainty, level):
+    monkeypatch.setattr("cryovox.report.doctor.detect_contrast", lambda volume: ("dark", certainty))
+    assert found(clean, "contrast").level == level
 
 
 def test_contrast_without_particles_is_called_a_guess():

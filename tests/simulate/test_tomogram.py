@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import fft
 
+from cryovox.core.errors import RequestError
 from cryovox.simulate.microscope import OpticsConfig, ReconstructionConfig, TiltConfig
 from cryovox.simulate.particles.library import build
 from cryovox.simulate.particles.turn import turn
@@ -84,3 +85,42 @@ def test_noise_is_told_and_scaled(ribosome):
     louder = simulate([ribosome], PLAIN.model_copy(update={"snr": made.snr / 4}), (7,))
     assert np.allclose(louder.tomogram.data - louder.clean.data, 2 * noise, atol=1e-3 * np.abs(noise).max())
     assert made.drawn()["microscope"]["tilts"]["accumulated"][15] == 0  # the untilted view came first
+
+
+CROWD = SceneConfig(shape=(64, 48, 48), voxel_size=15.0, counts={"ribosome-80s": 30}, cut=True)
+PLAIN_CROWD = PLAIN.model_copy(update={"scene": CROWD})
+
+
+def simulated_crowd(**reconstruction):
+    config = PLAIN_CROWD.model_copy(update={"reconstruction": ReconstructionConfig(**reconstruction)})
+    return simulate([build("ribosome-80s", 15.0)], config, (1,))
+
+
+@pytest.mark.parametrize("thickness", [9, 24])
+def test_particles_whose_centre_is_cut_off_are_not_listed(thickness):
+    """The reader refuses a particle outside the tomogram."""
+    made, whole = simulated_crowd(thickness=thickness), simulated_crowd()
+    centres = whole.particles.positions - [15.0 * (32 - thickness // 2), 0, 0]
+    planes = np.rint(centres[:, 0] / 15.0)
+    wanted = (planes >= 0) & (planes < thickness)
+    assert 0 < wanted.sum() < len(wanted)
+    assert made.particles.positions == pytest.approx(centres[wanted])
+    scene = made.drawn()["scene"]
+    assert scene["placed"] == {"ribosome-80s": wanted.sum()}
+    nearest = np.rint(made.particles.positions / 15.0).astype(int)
+    assert made.instances[tuple(nearest.T)].tolist() == scene["particles"]["instance"]
+    assert ((made.labels.data > 0) == (made.instances > 0)).all()
+
+
+def test_particles_beyond_the_last_binned_voxel_are_not_listed():
+    """Its half ends before the last voxels of the scene do: at 62, 46 and 46 of 64, 48 and 48."""
+    made, whole = simulated_crowd(binning=4), simulated_crowd()
+    inside = (whole.particles.positions / 15.0 < (62, 46, 46)).all(axis=1)
+    assert not inside.all()
+    assert made.particles.positions == pytest.approx(whole.particles.positions[inside])
+
+
+def test_a_reconstruction_thicker_than_the_scene_is_refused(ribosome):
+    config = PLAIN.model_copy(update={"reconstruction": ReconstructionConfig(thickness=57)})
+    with pytest.raises(RequestError, match="more than the 56 of the scene"):
+        simulate([ribosome], config, (0,))

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from cryovox.core.errors import RequestError
+from cryovox.formats import VOLUMES, read_labels, read_particles, read_volume, subtomograms
 from cryovox.formats import dataset as dataset_files
-from cryovox.formats import read_labels, read_particles, read_volume, subtomograms
 from cryovox.simulate.presets import PRESETS
 from cryovox.simulate.scene import SceneConfig
 from cryovox.simulate.subtomograms import SubtomogramConfig
 from cryovox.simulate.tomogram import SimulationConfig
 from cryovox.workflows.simulate import adapted, measured, simulate_dataset, simulate_subtomograms
-from cryovox.workflows.templates import known_names, templates
+from cryovox.workflows.templates import MAPS, known_names, templates
 
 SMALL = PRESETS["toy"].model_copy(
     update={
@@ -182,3 +182,10 @@ def test_maps_serve_where_there_is_no_structure(tmp_path: Path, shared_data: Pat
     heard: list[str] = []
     make(tmp_path / "a", config, structures=maps, told=lambda name, share, note: heard.append(note))
     assert any("half" in note for note in heard)
+
+
+def test_every_ending_of_a_map_has_a_reader(tmp_path: Path) -> None:
+    assert [ending for ending in MAPS if ending not in VOLUMES] == []
+    (tmp_path / "GroEL.em").write_bytes(b"\x06\x00\x00\x05" + bytes(508))
+    with pytest.raises(RequestError, match=r"(?s)GroEL\.em.*not read.*convert it to MRC"):
+        templates(("groel",), 14.0, tmp_path)

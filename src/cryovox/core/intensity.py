@@ -92,7 +92,7 @@ def detect_contrast(volume: Volume) -> tuple[Contrast, float]:
     -------
     contrast : "dark" or "bright"
     certainty : float
-        Absolute skewness in units of its own spread over eight parts; under 3 is a guess.
+        Absolute skewness in units of its own spread over eight parts; under `SURE` it is a guess.
     """
     from scipy import ndimage
 

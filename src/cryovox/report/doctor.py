@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.dataset import Contrast
-from cryovox.core.intensity import detect_contrast, slabs
+from cryovox.core.intensity import SURE, detect_contrast, slabs
 from cryovox.core.volume import ZYX, Volume
 from cryovox.report.wedge import find_wedge
 
@@ -259,7 +259,7 @@ def _contrast(piece: Volume, model: Expected | None) -> Finding:
     contrast, certainty = detect_contrast(piece)
     other = {"dark": "bright", "bright": "dark"}[contrast]
     told = f"particles look {contrast} (certainty {certainty:.1f})"
-    if certainty < 2:
+    if certainty < SURE:
         mend = f"look at a slice and say --contrast {contrast} or --contrast {other}"
         return Finding("warning", "contrast", f"{told}: that is a guess", mend)
     if model is not None and model.contrast not in ("auto", contrast):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,9 +86,10 @@ class Simulated:
     labels, instances
         Species label and object number of every voxel.
     particles
-        In the frame of the tomogram, with poses.
+        In the frame of the tomogram, with poses; only those whose centres it holds. Of the others, `labels`
+        and `instances` show the part that it holds.
     scene
-        The sample: potential in volts, particles with poses, what was drawn for it.
+        The sample: potential in volts, the same particles in its own frame, what was drawn for it.
     series
         The tilt series as the camera recorded it, and what was drawn for it.
     snr
@@ -137,9 +139,11 @@ def simulate(
         Hears the share that is done, and of what.
     """
     told(0.0, "scene")
+    _check_thickness(config)
     amplitudes = amplitudes_of(config)
     scene = build_scene(templates, config.scene, np.random.default_rng([*seed, SCENE]))
     _check_room(scene)
+    scene = _without_particles_cut_off(scene, config.reconstruction)
     rng = np.random.default_rng([*seed, MICROSCOPE])
     tilts = tilt_scheme(config.tilts, rng)
     counting = int(rng.integers(2**63))
@@ -174,7 +178,7 @@ def simulate(
         halves=tuple(Volume(-half, edge) for half in halves),
         labels=LabelMap(np.ascontiguousarray(scene.labels[keep]), edge, species),
         instances=np.ascontiguousarray(scene.instances[keep]),
-        particles=_moved(scene, config),
+        particles=_moved(scene, config.reconstruction),
         scene=scene,
         series=series,
         snr=measured / factor**2,
@@ -188,6 +192,13 @@ def amplitudes_of(config: SimulationConfig) -> NDArray[np.float64] | None:
         return None
     scene = config.scene
     return example_amplitude(config.amplitudes, scene.voxel_size, rings_of(scene.shape[1:]))
+
+
+def _check_thickness(config: SimulationConfig) -> None:
+    thickness, depth = config.reconstruction.thickness, config.scene.shape[0]
+    if thickness is not None and thickness > depth:
+        message = f"{thickness} voxels are more than the {depth} of the scene (scene.shape)"
+        raise RequestError("reconstruction.thickness", message, f"choose at most {depth}")
 
 
 def _check_room(scene: Scene) -> None:
@@ -227,7 +238,24 @@ def _window(shape: tuple[int, ...], config: ReconstructionConfig) -> tuple[slice
     return slice(start, stop, config.binning), each, each
 
 
-def _moved(scene: Scene, config: SimulationConfig) -> Particles:
+def _without_particles_cut_off(scene: Scene, config: ReconstructionConfig) -> Scene:
+    """The scene, listing only particles whose centres lie in a voxel of the reconstruction."""
+    edge, moved = scene.voxel_size * config.binning, _moved(scene, config).positions
+    shape = np.array(scene.labels[_window(scene.labels.shape, config)].shape)
+    keep = ((moved >= -0.5 * edge) & (moved < (shape - 0.5) * edge)).all(axis=1)
+    if keep.all():
+        return scene
+    particles = scene.particles.take(keep)
+    numbers = np.array(scene.drawn["particles"]["instance"])[keep]
+    left = Counter(particles.species.tolist())
+    drawn = {
+        "particles": {"instance": numbers.tolist()},
+        "placed": {name: left[name] for name in scene.drawn["placed"]},
+    }
+    return replace(scene, particles=particles, drawn=scene.drawn | drawn)
+
+
+def _moved(scene: Scene, config: ReconstructionConfig) -> Particles:
     """The scene's particles, counted from the first voxel of the tomogram."""
-    offset = origin(scene.labels.shape, scene.voxel_size, config.reconstruction)
+    offset = origin(scene.labels.shape, scene.voxel_size, config)
     return replace(scene.particles, positions=scene.particles.positions - np.array(offset))

@@ -14,7 +14,9 @@ from cryovox.simulate.particles.structures import read_atoms
 from cryovox.simulate.particles.template import Template
 
 ATOMS = (".cif", ".mmcif", ".pdb", ".ent")
-MAPS = (".mrc", ".map", ".em", ".rec")
+MAPS = (".mrc", ".map", ".ccp4", ".rec")
+UNREAD = (".em", ".hdf", ".spi")
+PACKED = ("", ".gz", ".bz2")
 
 
 def templates(
@@ -40,7 +42,7 @@ def known_names(folder: Path | None = None) -> list[str]:
     """Every species that there is a file for in *folder*, or else every one of the library."""
     if folder is None:
         return library.names()
-    endings = tuple(f"{end}{packed}" for end in (*ATOMS, *MAPS) for packed in ("", ".gz", ".bz2"))
+    endings = tuple(f"{end}{packed}" for end in (*ATOMS, *MAPS) for packed in PACKED)
     found = sorted({p.name.split(".")[0] for p in folder.iterdir() if p.name.lower().endswith(endings)})
     if not found:
         raise RequestError(folder, "holds no structures", "name a folder of PDB, mmCIF or MRC files")
@@ -56,8 +58,17 @@ def _template(name: str, voxel_size: float, folder: Path | None, resolution: flo
         made = from_map(read_volume(volume), voxel_size, resolution=resolution, name=name)
         doubt = _doubt(name, made)
         return replace(made, source=volume.name, facts=made.facts | ({"doubt": doubt} if doubt else {}))
+    _check_unread(folder, name)
     made = library.build(name, voxel_size, resolution)
     return replace(made, name=name, source=f"built-in {made.name}")
+
+
+def _check_unread(folder: Path | None, name: str) -> None:
+    """Refuse to take the library's stand-in where the user's own map is in a format that is not read."""
+    map_file = _file(folder, name, UNREAD)
+    if map_file is not None:
+        message = f"is a map in a format that is not read (maps: {', '.join(MAPS)})"
+        raise RequestError(map_file, message, "convert it to MRC, with the voxel size in its header")
 
 
 def _doubt(name: str, made: Template) -> str | None:
@@ -73,6 +84,6 @@ def _file(folder: Path | None, name: str, endings: tuple[str, ...]) -> Path | No
     """The file of a name, whatever its case and compression."""
     if folder is None:
         return None
-    wanted = {f"{name.lower()}{end}{packed}" for end in endings for packed in ("", ".gz", ".bz2")}
+    wanted = {f"{name.lower()}{end}{packed}" for end in endings for packed in PACKED}
     found = sorted(path for path in folder.iterdir() if path.name.lower() in wanted)
     return found[0] if found else None

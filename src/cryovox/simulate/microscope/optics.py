@@ -6,7 +6,9 @@ underfocus positive, the image of a weak object is, relative to the incident bea
     I = 1 + 2 F^-1[ F[phi] CTF ],  CTF(k) = -sin(gamma(k) + asin A),
     gamma(k) = pi lambda defocus k^2 - pi/2 Cs lambda^3 k^4 + phase shift
 
-so that a positive potential is dark at low frequencies in an underfocused image.
+so that a positive potential is dark at low frequencies in an underfocused image. The phase shift is that of
+the scattered wave against the unscattered beam, which is frequency 0: gamma(0) is 0. Were the beam turned as
+well, nothing would change, since an image has no memory of a constant phase.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class OpticsConfig(Config):
     amplitude_contrast: float = Field(0.07, ge=0, lt=1)
     """Part of the contrast that does not need defocus."""
     phase_shift: float = 0.0
-    """Of a phase plate, in degrees."""
+    """Phase shift of a phase plate in degrees, as CTFFIND and RELION count it: at 90, contrast is largest in
+    focus."""
     cc: float = Field(2.7, ge=0)
     """Chromatic aberration in mm."""
     energy_spread: float = Field(0.7, ge=0)
@@ -70,12 +73,13 @@ def interaction(voltage: float) -> float:
 def aberration(frequency: Floats, defocus: float | Floats, optics: OpticsConfig) -> Floats:
     """Phase gamma in radians at *frequency* (1/Å) for *defocus* (Å, positive for underfocus).
 
-    Defocus may differ from frequency to frequency, as with astigmatism.
+    Defocus may differ from frequency to frequency, as with astigmatism. A phase plate turns all but the
+    unscattered beam, frequency 0.
     """
     wave, cs = wavelength(optics.voltage), 1e7 * optics.cs
     square = frequency**2
     lens = np.pi * wave * defocus * square - 0.5 * np.pi * cs * wave**3 * square**2
-    return lens + np.deg2rad(optics.phase_shift)
+    return lens + np.deg2rad(optics.phase_shift) * (frequency > 0)
 
 
 def transmission(optics: OpticsConfig) -> complex:
