@@ -24,7 +24,8 @@ import torch
 from common import write_result
 from cryovox.core.intensity import Normalisation
 from cryovox.core.volume import Volume
-from cryovox.workflows.denoise import DenoiseConfig, denoise_into
+from cryovox.workflows.config import DenoiseConfig
+from cryovox.workflows.denoise import denoise_into
 from cryovox.workflows.devices import keep_freed_memory
 
 METHODS = ("ibf", "bf", "ngm")

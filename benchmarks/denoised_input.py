@@ -32,7 +32,8 @@ from cryovox.formats import dataset as dataset_files
 from cryovox.formats import stem
 from cryovox.formats import subtomograms as files
 from cryovox.formats.subtomograms import Subtomograms
-from cryovox.workflows.denoise import DenoiseConfig, denoise
+from cryovox.workflows.config import DenoiseConfig
+from cryovox.workflows.denoise import denoise
 from cryovox.workflows.segment import segment
 from cryovox.workflows.sets import label_set
 

@@ -35,8 +35,9 @@ from cryovox.models.card import Card
 from cryovox.models.checkpoint import save_model
 from cryovox.picking import PickConfig, pick
 from cryovox.simulate.phantom import SPECIES, PhantomConfig, phantom
+from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import keep_freed_memory
-from cryovox.workflows.segment import SegmentConfig, segment
+from cryovox.workflows.segment import segment
 
 SHIFT = PickConfig(method="mean-shift")
 WAYS = {

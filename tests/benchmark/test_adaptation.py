@@ -50,7 +50,7 @@ from cryovox.formats import read_volume, subtomograms, write_labels, write_volum
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.training.strategies import STRATEGIES
 from cryovox.workflows import adapt
-from cryovox.workflows.train import settings_of
+from cryovox.workflows.config import adapt_settings, settings_of
 
 NAMES = [name for name in SUITES if name.startswith(("uda", "zsda"))]
 SMALL = Scale(("groel",), ("hsp90",), source=2, target=4)
@@ -81,7 +81,7 @@ def test_every_row_has_settings_of_its_strategy(name, tier):
         if row.strategy in (SOURCE_ONLY, SUPERVISED):
             settings(job(row))
             continue
-        kind = adapt.adapt_settings if adaptation.adapts(row.strategy) else settings_of
+        kind = adapt_settings if adaptation.adapts(row.strategy) else settings_of
         found = settings(job(row), {**EQUAL, **row.adapting}, kind=kind(row.strategy))
         changed = {k.removeprefix("own."): v for k, v in row.adapting.items() if k.startswith("own.")}
         assert {k: attrgetter(k)(found.own) for k in changed} == changed

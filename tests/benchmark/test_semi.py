@@ -15,8 +15,8 @@ from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_volume, write_particles, write_volume
 from cryovox.formats import scores as score_files
 from cryovox.simulate.phantom import PhantomConfig
+from cryovox.workflows.config import settings_of
 from cryovox.workflows.phantoms import write_phantoms
-from cryovox.workflows.train import settings_of
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import fft
 
-from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES, AugmentConfig, augment
+from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES, augment
+from cryovox.data.config import AugmentConfig
 from cryovox.data.patches import Patch
 from cryovox.data.targets import gaussian_heatmap
 

@@ -6,7 +6,7 @@ import pytest
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap, Volume
-from cryovox.data.augment import AugmentConfig
+from cryovox.data.config import AugmentConfig
 from cryovox.data.cubes import CubeStream, hold_out_cubes, load_cubes, seen_contrast
 from cryovox.data.patches import TargetSpec
 from cryovox.data.targets import UNKNOWN

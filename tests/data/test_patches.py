@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
-from cryovox.data.patches import PatchConfig, TargetSpec, cut, draw_corner, mask_target
+from cryovox.data.config import PatchConfig
+from cryovox.data.patches import TargetSpec, cut, draw_corner, mask_target
 from cryovox.data.sources import Source, hold_out
 from cryovox.data.targets import UNKNOWN
 

@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from cryovox.core.errors import RequestError
+from cryovox.data.config import PatchConfig
 from cryovox.data.domain import DomainConfig, power, see, white_spectrum
-from cryovox.data.patches import PatchConfig, TargetSpec
+from cryovox.data.patches import TargetSpec
 from cryovox.data.simulated import SimulatedStream
 from cryovox.data.streams import Batch
 from cryovox.simulate.particles.template import Template

@@ -4,8 +4,8 @@ import torch
 
 from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
-from cryovox.data.augment import AugmentConfig
-from cryovox.data.patches import PatchConfig, TargetSpec
+from cryovox.data.config import AugmentConfig, PatchConfig
+from cryovox.data.patches import TargetSpec
 from cryovox.data.sources import Source
 from cryovox.data.streams import Batch, PatchStream
 

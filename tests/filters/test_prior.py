@@ -3,11 +3,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from cryovox.data.augment import AugmentConfig
-from cryovox.data.patches import PatchConfig
-from cryovox.filters.prior import BOUNDS, PriorConfig, deviation, dressed
-from cryovox.training.loop import LoopConfig
-from cryovox.training.strategies.supervised import SupervisedConfig
+from cryovox.data.config import AugmentConfig, PatchConfig
+from cryovox.filters.config import BOUNDS, PriorConfig
+from cryovox.filters.prior import deviation, dressed
+from cryovox.training.config import LoopConfig
+from cryovox.training.strategies.config.supervised import SupervisedConfig
 
 AXES = (1, 2, 3, 4)
 CLOSED = {

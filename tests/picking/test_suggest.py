@@ -6,8 +6,8 @@ import pytest
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
 from cryovox.picking import PickConfig, pick
+from cryovox.picking.config import SuggestConfig
 from cryovox.picking.suggest import (
-    SuggestConfig,
     appearance,
     candidates,
     choose,

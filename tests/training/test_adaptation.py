@@ -17,7 +17,7 @@ from cryovox.models.supervision import supervise
 from cryovox.training.statistics import count
 from cryovox.training.strategies import STRATEGIES, alignment, teachers, vox_uda
 from cryovox.training.strategies.alignment import Discriminator, Reversal
-from cryovox.training.strategies.supervised import SupervisedConfig
+from cryovox.training.strategies.config.supervised import SupervisedConfig
 
 ADAPTING = [name for name in STRATEGIES if "target" in STRATEGIES[name].needs]
 SIDE = 16

@@ -13,12 +13,14 @@ from lightning_fabric import Fabric
 from torch import nn
 from cryovox.data.streams import Batch
 from cryovox.training import loop
+from cryovox.training.config import LoopConfig
 from cryovox.training.logbook import Logbook
-from cryovox.training.strategies.supervised import Supervised, SupervisedConfig
+from cryovox.training.strategies.config.supervised import SupervisedConfig
+from cryovox.training.strategies.supervised import Supervised
 
 torch.set_num_threads(1)
 out = Path(sys.argv[1])
-config = loop.LoopConfig.model_validate_json(sys.argv[2])
+config = LoopConfig.model_validate_json(sys.argv[2])
 
 
 class Net(nn.Module):

@@ -10,20 +10,21 @@ from safetensors.torch import load_file
 from torch import nn
 
 from cryovox.core.errors import RequestError
-from cryovox.data.patches import PatchConfig
+from cryovox.data.config import PatchConfig
 from cryovox.data.streams import Batch
 from cryovox.models import build
 from cryovox.models.features import answers_by_features, makers
 from cryovox.models.supervision import supervise
 from cryovox.simulate.phantom import PhantomConfig
-from cryovox.training.loop import LoopConfig
+from cryovox.training.config import LoopConfig
 from cryovox.training.mix_style import mix_styles, mixing_styles
 from cryovox.training.strategies import STRATEGIES
+from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.training.strategies.generalising import Swad, unmuted
-from cryovox.training.strategies.supervised import Supervised, SupervisedConfig
-from cryovox.workflows.network import NetworkConfig
+from cryovox.training.strategies.supervised import Supervised
+from cryovox.workflows.config import NetworkConfig, settings_of
 from cryovox.workflows.phantoms import write_phantoms
-from cryovox.workflows.train import settings_of, train_supervised
+from cryovox.workflows.train import train_supervised
 
 SIDE = 16
 OFF = {

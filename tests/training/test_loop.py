@@ -10,10 +10,12 @@ from torch import nn
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
 from cryovox.training import loop
+from cryovox.training.config import LoopConfig
 from cryovox.training.logbook import Logbook
-from cryovox.training.loop import LoopConfig, fit, hash_seed, share
+from cryovox.training.loop import fit, hash_seed, share
 from cryovox.training.state import NAME, Progress, load_state, save_state
-from cryovox.training.strategies.supervised import Supervised, SupervisedConfig
+from cryovox.training.strategies.config.supervised import SupervisedConfig
+from cryovox.training.strategies.supervised import Supervised
 
 torch.set_num_threads(1)
 

@@ -26,7 +26,8 @@ from cryovox.training.losses import (
     tversky,
     weighted_mse,
 )
-from cryovox.training.strategies.supervised import OWN_LOSS, Supervised, SupervisedConfig
+from cryovox.training.strategies.config.supervised import SupervisedConfig
+from cryovox.training.strategies.supervised import OWN_LOSS, Supervised
 
 torch.set_num_threads(1)
 SHAPE = (5, 6, 7)

@@ -14,7 +14,8 @@ from cryovox.models.supervision import predict, supervise
 from cryovox.models.voting import REACH, voted
 from cryovox.picking import pick
 from cryovox.training.offsets import implied_offsets, offset_error
-from cryovox.training.strategies.supervised import Supervised, SupervisedConfig
+from cryovox.training.strategies.config.supervised import SupervisedConfig
+from cryovox.training.strategies.supervised import Supervised
 
 SIDE = 16
 places = st.tuples(*(st.floats(5, 10),) * 3)

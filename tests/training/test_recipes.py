@@ -3,7 +3,7 @@ import pytest
 from cryovox.core.config import validated
 from cryovox.core.errors import RequestError
 from cryovox.training.recipes import recipe, recipes
-from cryovox.workflows.train import TrainConfig
+from cryovox.workflows.config import TrainConfig
 
 PATCHES = {"mvgformer": 9 * 4096, "mvgformer-pretraining": 75_000}
 EPOCHS = {"mvgformer": 200, "mvgformer-pretraining": 100}

@@ -6,22 +6,15 @@ import torch
 
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
-from cryovox.filters.prior import PriorConfig
+from cryovox.filters.config import PriorConfig
 from cryovox.models import MODELS
 from cryovox.models.card import Card
 from cryovox.models.voxresnet import VoxResNet
-from cryovox.training.strategies.supervised import SupervisedConfig
-from cryovox.training.strategies.vox_uda import VoxUDA, VoxUDAConfig
-from cryovox.training.strategies.vox_zsda import (
-    FewTarget,
-    FewTargetConfig,
-    GraphConfig,
-    VoxZSDA,
-    VoxZSDAConfig,
-    bearing,
-    blocks,
-    seen_twice,
-)
+from cryovox.training.strategies.config.supervised import SupervisedConfig
+from cryovox.training.strategies.config.vox_uda import VoxUDAConfig
+from cryovox.training.strategies.config.vox_zsda import FewTargetConfig, GraphConfig, VoxZSDAConfig
+from cryovox.training.strategies.vox_uda import VoxUDA
+from cryovox.training.strategies.vox_zsda import FewTarget, VoxZSDA, bearing, blocks, seen_twice
 
 SIDE = 16
 CARD = Card(

@@ -9,19 +9,19 @@ from safetensors.torch import load_file
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
-from cryovox.data.augment import AugmentConfig
-from cryovox.data.patches import PatchConfig, TargetSpec
+from cryovox.data.config import AugmentConfig, PatchConfig
+from cryovox.data.patches import TargetSpec
 from cryovox.formats import mrc, subtomograms
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.models.card import read_card
 from cryovox.models.checkpoint import load_model, save_model
 from cryovox.simulate.phantom import PhantomConfig
-from cryovox.training.loop import LoopConfig
-from cryovox.workflows.adapt import StageConfig, adapt_settings, train_adapted
-from cryovox.workflows.network import NetworkConfig
+from cryovox.training.config import LoopConfig
+from cryovox.workflows.adapt import train_adapted
+from cryovox.workflows.config import NetworkConfig, StageConfig, TrainConfig, adapt_settings
 from cryovox.workflows.phantoms import write_phantoms
 from cryovox.workflows.target_data import open_target
-from cryovox.workflows.train import TrainConfig, train_supervised
+from cryovox.workflows.train import train_supervised
 from cryovox.workflows.training_data import Draw
 
 NETWORK = NetworkConfig(model="voxresnet", options={"widths": [4, 8]})

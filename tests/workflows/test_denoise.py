@@ -10,7 +10,8 @@ from cryovox.core.volume import Volume
 from cryovox.filters.bilateral import bilateral
 from cryovox.filters.noise import low_passed
 from cryovox.formats import read_volume, write_volume
-from cryovox.workflows.denoise import DenoiseConfig, denoise, denoise_into
+from cryovox.workflows.config import DenoiseConfig
+from cryovox.workflows.denoise import denoise, denoise_into
 
 METHODS = ["ibf", "bf", "ngm"]
 WHOLE = {

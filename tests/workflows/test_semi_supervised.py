@@ -10,19 +10,19 @@ from safetensors.torch import load_file
 
 from cryovox.cli.train import by_strategy
 from cryovox.core.errors import RequestError
-from cryovox.data.augment import AugmentConfig
-from cryovox.data.patches import PatchConfig, TargetSpec
+from cryovox.data.config import AugmentConfig, PatchConfig
+from cryovox.data.patches import TargetSpec
 from cryovox.formats import read_particles, read_volume, write_particles
 from cryovox.metrics.detection import detection
 from cryovox.models.card import read_card
 from cryovox.simulate.phantom import PhantomConfig
-from cryovox.training.loop import LoopConfig
+from cryovox.training.config import LoopConfig
 from cryovox.training.strategies import STRATEGIES
+from cryovox.workflows.config import HeldOutConfig, NetworkConfig, SetConfig, TrainConfig, settings_of
 from cryovox.workflows.find import find
-from cryovox.workflows.network import NetworkConfig
 from cryovox.workflows.phantoms import write_phantoms
-from cryovox.workflows.train import TrainConfig, settings_of, train_supervised
-from cryovox.workflows.training_data import Draw, HeldOutConfig, SetConfig, resolve
+from cryovox.workflows.train import train_supervised
+from cryovox.workflows.training_data import Draw, resolve
 
 SMALL = NetworkConfig(model="heatmap-unet", options={"widths": [4, 8], "blocks": [0, 1], "norm": "batch"})
 SEMI = [name for name in STRATEGIES if "unlabelled" in STRATEGIES[name].needs]

@@ -9,12 +9,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from cryovox.core.errors import RequestError
-from cryovox.data.patches import PatchConfig
+from cryovox.data.config import PatchConfig
 from cryovox.models.card import read_card
 from cryovox.simulate.phantom import PhantomConfig
-from cryovox.training.loop import LoopConfig
+from cryovox.training.config import LoopConfig
+from cryovox.workflows.config import NetworkConfig, TrainConfig
 from cryovox.workflows.phantoms import write_phantoms
-from cryovox.workflows.train import NetworkConfig, TrainConfig, train_supervised
+from cryovox.workflows.train import train_supervised
 
 SMALL = {"widths": [4, 8], "blocks": [0, 0]}
 

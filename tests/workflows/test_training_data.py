@@ -11,20 +11,20 @@ from safetensors.torch import load_file
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
-from cryovox.data.augment import AugmentConfig
+from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.data.cubes import hold_out_cubes, load_cubes
-from cryovox.data.patches import PatchConfig, TargetSpec
+from cryovox.data.patches import TargetSpec
 from cryovox.formats import subtomograms
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.metrics.subtomograms import evaluate_masks
 from cryovox.models.card import read_card
-from cryovox.training.loop import LoopConfig
-from cryovox.training.strategies.supervised import SupervisedConfig
-from cryovox.workflows.network import NetworkConfig
+from cryovox.training.config import LoopConfig
+from cryovox.training.strategies.config.supervised import SupervisedConfig
+from cryovox.workflows.config import NetworkConfig, SetConfig, TrainConfig
 from cryovox.workflows.sets import label_set, segment_all
 from cryovox.workflows.simulated_data import SimulatedData, of_preset
-from cryovox.workflows.train import TrainConfig, train_supervised
-from cryovox.workflows.training_data import SetConfig, SetData
+from cryovox.workflows.train import train_supervised
+from cryovox.workflows.training_data import SetData
 
 TINY = {"voxresnet": {"widths": [4, 8]}, "heatmap-unet": {"widths": [4, 8], "blocks": [0, 0]}}
 SPECIES = (Species(name="light", label=1, radius=30), Species(name="heavy", label=2, radius=40))

@@ -23,8 +23,8 @@ from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Scores, Suite
 from cryovox.benchmark.training import equal, settings, train
 from cryovox.core.atomic import replacing
 from cryovox.core.durations import seconds
+from cryovox.workflows.config import settings_of
 from cryovox.workflows.devices import Device
-from cryovox.workflows.train import settings_of
 
 Parts = Mapping[str, Mapping[str, float]]
 """Part of the target ("" is the held-out one) -> metric -> value."""
@@ -184,7 +184,8 @@ def models(job: Job, material: Material, folder: Path, out: Path, device: Device
     if not adapts(row.strategy):
         own = {"common": equal(device) | dict(row.adapting), "kind": settings_of(row.strategy)}
         return dict.fromkeys(MODELS, train(job, material.source, out, device, **own))
-    from cryovox.workflows.adapt import AdaptConfig, StageConfig, adapt_settings, train_adapted
+    from cryovox.workflows.adapt import train_adapted
+    from cryovox.workflows.config import AdaptConfig, StageConfig, adapt_settings
 
     share = row.adapting.get("stages.source_share", StageConfig().source_share)
     first, second = (replace(job, budget=part(job.budget, s)) for s in (share, 1 - share))

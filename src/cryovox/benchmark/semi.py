@@ -24,7 +24,7 @@ from cryovox.core.errors import RequestError
 from cryovox.core.intensity import sign_of
 from cryovox.core.particles import Particles, concatenate
 from cryovox.core.volume import ScoreMap
-from cryovox.data.patches import PatchConfig
+from cryovox.data.config import PatchConfig
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_particles, read_volume, stem, write_particles
 from cryovox.formats import scores as score_files
@@ -199,7 +199,8 @@ class SemiSuite(Suite):
     def trained(self, job: Job, folder: Path, labels: str, out: Path, device: Device) -> Path:
         """Model file of a contestant that was told so much."""
         from cryovox.training.strategies import STRATEGIES
-        from cryovox.workflows.train import settings_of, train_supervised
+        from cryovox.workflows.config import settings_of
+        from cryovox.workflows.train import train_supervised
 
         row = job.contestant if isinstance(job.contestant, Picker) else Picker(**vars(job.contestant))
         semi = "unlabelled" in STRATEGIES[row.strategy].needs

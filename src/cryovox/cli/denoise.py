@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from cryovox.cli.screen import Meter, check_json, failures, table, write_json
-from cryovox.workflows.denoise import DenoiseConfig
+from cryovox.workflows.config import DenoiseConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
 
 

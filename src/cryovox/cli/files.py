@@ -10,7 +10,7 @@ import tyro
 
 from cryovox.cli.screen import check_json, failures, write_json
 from cryovox.core.errors import RequestError
-from cryovox.workflows.convert import ConvertConfig
+from cryovox.workflows.config import ConvertConfig
 
 Inputs = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")]
 

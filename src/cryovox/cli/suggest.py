@@ -10,9 +10,9 @@ from typing import Annotated
 import tyro
 
 from cryovox.cli.screen import Meter, check_json, failures, table, write_json
-from cryovox.picking.suggest import SuggestConfig
+from cryovox.picking.config import SuggestConfig
+from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
-from cryovox.workflows.segment import SegmentConfig
 
 
 def suggest(  # noqa: PLR0913 (the options of a command)

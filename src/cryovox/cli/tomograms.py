@@ -13,9 +13,8 @@ import tyro
 from cryovox.cli.screen import Meter, check_json, failures, table, write_json
 from cryovox.core.particles import Particles
 from cryovox.picking import PickConfig
+from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
-from cryovox.workflows.picks import PickOutput
-from cryovox.workflows.segment import SegmentConfig
 
 Inputs = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")]
 

@@ -17,10 +17,11 @@ from cryovox.formats.subtomograms import is_set
 from cryovox.models.card import read_card
 from cryovox.training.recipes import recipe
 from cryovox.training.strategies import STRATEGIES
-from cryovox.workflows.adapt import AdaptConfig, adapt_settings, train_adapted
+from cryovox.workflows.adapt import train_adapted
+from cryovox.workflows.config import AdaptConfig, GeneralConfig, TrainConfig, adapt_settings, settings_of
 from cryovox.workflows.devices import Device, keep_freed_memory
 from cryovox.workflows.job import Told
-from cryovox.workflows.train import GeneralConfig, TrainConfig, settings_of, train_supervised
+from cryovox.workflows.train import train_supervised
 
 SEMI = """Teach a picker from few picks and from tomograms, or parts of them, where nothing is picked.
 

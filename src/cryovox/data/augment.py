@@ -11,10 +11,9 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy import ndimage
 
-from cryovox.core.config import Config
+from cryovox.data.config import AugmentConfig
 from cryovox.data.patches import Patch
 
 WEDGE_SYMMETRIES: tuple[tuple[int, ...], ...] = tuple(
@@ -25,23 +24,6 @@ WEDGE_SYMMETRIES: tuple[tuple[int, ...], ...] = tuple(
 
 HALF_TURNS: tuple[tuple[int, ...], ...] = tuple(a for a in WEDGE_SYMMETRIES if len(a) in (0, 2))
 """Those of them that keep the handedness of what is seen."""
-
-
-class AugmentConfig(Config):
-    """How patches are varied."""
-
-    flips: bool = True
-    """Draw one of the eight symmetries of the missing wedge."""
-    mirrors: bool = True
-    """Allow those that change handedness."""
-    contrast: float = Field(0.2, ge=0, lt=1)
-    """Grey values are multiplied by 1 +- this."""
-    brightness: float = Field(0.1, ge=0)
-    """... and shifted by +- this many standard deviations of the tomogram."""
-    noise: float = Field(0.2, ge=0)
-    """Largest standard deviation of added white noise."""
-    blur: float = Field(0.6, ge=0)
-    """Largest width in voxels of a Gaussian blur, applied to half of the patches."""
 
 
 def augment(patch: Patch, config: AugmentConfig, rng: np.random.Generator) -> Patch:

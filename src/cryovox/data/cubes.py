@@ -14,7 +14,8 @@ from cryovox.core.dataset import Contrast
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import SURE, Normalisation, sign_of
 from cryovox.core.particles import Species
-from cryovox.data.augment import AugmentConfig, augment
+from cryovox.data.augment import augment
+from cryovox.data.config import AugmentConfig
 from cryovox.data.patches import Patch, TargetSpec, cut
 from cryovox.data.sources import Source
 from cryovox.data.streams import Ahead, Batch, collate

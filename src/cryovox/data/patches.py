@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from cryovox.core.config import Config
 from cryovox.core.volume import Voxels
+from cryovox.data.config import PatchConfig
 from cryovox.data.sources import Source
 from cryovox.data.targets import UNKNOWN, ball_labels, gaussian_heatmap, heatmap_sigma, near_any
 
@@ -24,22 +23,6 @@ class TargetSpec:
 
     kind: Literal["mask", "heatmap"]
     output_stride: int = 1
-
-
-class PatchConfig(Config):
-    """How patches are drawn from tomograms."""
-
-    patch: int | None = Field(None, ge=8)
-    """Edge of a patch in voxels; the network's own by default."""
-    foreground: float = Field(0.7, ge=0, le=1)
-    """Share of patches that are centred near a particle; the others lie anywhere."""
-    balance: bool = True
-    """Draw species equally often, however rare they are."""
-    jitter: float = Field(0.35, ge=0, le=0.5)
-    """Largest shift of that particle from the centre, as a share of the patch."""
-    rim: float = Field(1.5, ge=1)
-    """Where a species was not searched exhaustively, how far around its picks (in radii) the
-    absence of another particle is certain."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryovox.data.augment import AugmentConfig, augment
-from cryovox.data.patches import Patch, PatchConfig, TargetSpec, cut, draw_corner
+from cryovox.data.augment import augment
+from cryovox.data.config import AugmentConfig, PatchConfig
+from cryovox.data.patches import Patch, TargetSpec, cut, draw_corner
 from cryovox.data.sources import Source
 
 

@@ -8,9 +8,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from cryovox.data.augment import AugmentConfig
+from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.data.cubes import Cubes
-from cryovox.data.patches import PatchConfig
 from cryovox.data.sources import Source
 from cryovox.data.streams import Batch
 from cryovox.data.targets import UNKNOWN

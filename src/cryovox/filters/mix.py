@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from cryovox.filters.prior import Range, deviation
+from cryovox.filters.config import Range
+from cryovox.filters.prior import deviation
 from cryovox.filters.spectra import frequencies, real_like, spectrum_of
 
 WAVES = 4

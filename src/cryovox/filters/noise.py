@@ -14,7 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Reading = Literal["remove-cube", "keep-outer", "keep-highest"]
+from cryovox.filters.config import Reading
+
 Mode = Literal["mean", "averaged", "rms"]
 
 CUBE = 0.625

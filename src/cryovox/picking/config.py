@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
-from cryovox.core.volume import ScoreMap
+
+if TYPE_CHECKING:
+    from cryovox.core.volume import ScoreMap
 
 THRESHOLDS = {"heatmap": 0.3, "mask": 0.5}
 """Lowest score of a pick where neither the user nor the model named one."""
@@ -53,3 +55,18 @@ def threshold_of(scores: ScoreMap, name: str, config: PickConfig) -> float:
     if config.threshold is not None:
         return config.threshold
     return scores.thresholds.get(name, THRESHOLDS[scores.kind])
+
+
+class SuggestConfig(Config):
+    """What is worth a label."""
+
+    count: int = Field(default=30, ge=1)
+    """Places to suggest."""
+    lowest: float = Field(default=0.05, gt=0, le=1)
+    """Lowest score of a candidate; half the threshold of its species, where that is lower."""
+    balance: bool = True
+    """Give every species at least half of an equal share of the places."""
+    pool: int = Field(default=300, ge=1)
+    """Most candidates of a species in a tomogram whose surroundings are compared, the most uncertain."""
+    border: float = Field(default=0.0, ge=0)
+    """Width in Å of the rim of the tomogram in which nothing is suggested."""

@@ -11,14 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from cryovox.core.config import Config
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.core.volume import ScoreMap, Volume
-from cryovox.picking.config import PickConfig, threshold_of
+from cryovox.picking.config import PickConfig, SuggestConfig, threshold_of
 from cryovox.picking.exclude import allowed
 from cryovox.picking.peaks import Read, local_maxima, separate
 
@@ -32,21 +30,6 @@ CROP = 3.0
 """Edge of the cube that is looked at, in radii."""
 BALL = 0.7385
 """Value at the centre of a ball of ones smoothed with a Gaussian of half its radius: P(chi_3 < 2)."""
-
-
-class SuggestConfig(Config):
-    """What is worth a label."""
-
-    count: int = Field(default=30, ge=1)
-    """Places to suggest."""
-    lowest: float = Field(default=0.05, gt=0, le=1)
-    """Lowest score of a candidate; half the threshold of its species, where that is lower."""
-    balance: bool = True
-    """Give every species at least half of an equal share of the places."""
-    pool: int = Field(default=300, ge=1)
-    """Most candidates of a species in a tomogram whose surroundings are compared, the most uncertain."""
-    border: float = Field(default=0.0, ge=0)
-    """Width in Å of the rim of the tomogram in which nothing is suggested."""
 
 
 def suggest(

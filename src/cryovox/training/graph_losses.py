@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +17,7 @@ from torch.nn import functional as F
 
 from cryovox.models.graph import full_precision
 from cryovox.training.feature_graph import Nodes, Rule, knn_edges, unit
-
-Positives = Literal["both", "matched", "labels"]
-"""Which nodes belong together."""
+from cryovox.training.strategies.config.vox_zsda import Positives
 
 
 class EdgeConv(nn.Module):

@@ -8,61 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
 from cryovox.core.atomic import replacing
-from cryovox.core.config import Config, to_yaml
-from cryovox.core.dataset import Contrast
+from cryovox.core.config import to_yaml
 from cryovox.core.durations import seconds
 from cryovox.core.errors import RequestError
 from cryovox.data.patches import TargetSpec
 from cryovox.models.card import read_card
-from cryovox.training.loop import LoopConfig
+from cryovox.training.config import LoopConfig
 from cryovox.workflows.choice import Judge
+from cryovox.workflows.config import AdaptConfig, TrainConfig
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.job import Job, Told, fabric_of, tiles_of
-from cryovox.workflows.network import NetworkConfig, describe, make, settle
+from cryovox.workflows.network import describe, make, settle
 from cryovox.workflows.run_folder import check_settings, prepare_folder
 from cryovox.workflows.target_data import TargetData, open_target
-from cryovox.workflows.train import TrainConfig, settings_of, train_supervised
+from cryovox.workflows.train import train_supervised
 from cryovox.workflows.training_data import Draw, TrainingData, resolve
 
 if TYPE_CHECKING:
     from cryovox.models.card import Card
 
 ANEW = 7919  # added to the seed of the second stage, so that it does not see the first one's batches again
-
-
-class StageConfig(Config):
-    """How source and target share the training, and how the outcome is judged."""
-
-    source_share: float = Field(0.5, gt=0, lt=1)
-    """Share of steps and time in which the network learns the source alone; without meaning where
-    --start names a model that knows it."""
-    target_contrast: Contrast = "auto"
-    """Whether particles are dark or bright in the target; what is clearly seen by default, else that of
-    the source."""
-    judged: int = Field(64, ge=4)
-    """Target patches on which the source model and the adapted one are compared, without labels."""
-    beside_noise: int = Field(256, ge=0)
-    """Target patches whose foreground is compared with that of noise; an adapted model that finds the same
-    in both is not kept. Fewer than 16 leave the comparison out."""
-    margin: float = Field(0.0, ge=0)
-    """By how much the adapted model must look better to be kept."""
-
-
-class AdaptConfig(TrainConfig):
-    """Everything that an adaptation depends on, but for the data and the device."""
-
-    network: NetworkConfig = NetworkConfig(model="voxresnet")
-    stages: StageConfig = StageConfig()
-
-
-def adapt_settings(strategy: str) -> type[AdaptConfig]:
-    """Settings of an adaptation by a strategy of the table; those of its own are in `own`."""
-    found = settings_of(strategy, AdaptConfig)
-    assert issubclass(found, AdaptConfig)
-    return found
 
 
 def train_adapted(

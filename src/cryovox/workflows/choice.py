@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cryovox.core.atomic import replacing
-from cryovox.data.augment import AugmentConfig
-from cryovox.data.patches import PatchConfig, TargetSpec
+from cryovox.data.config import AugmentConfig, PatchConfig
+from cryovox.data.patches import TargetSpec
 from cryovox.models.card import Card, read_card
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.manifest import sha256

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import slabs, statistics
 from cryovox.core.particles import Particles, concatenate
@@ -28,27 +25,8 @@ from cryovox.formats import (
     write_particles,
     write_volume,
 )
+from cryovox.workflows.config import ConvertConfig
 from cryovox.workflows.inputs import expand, frame
-
-
-class ConvertConfig(Config):
-    """What to change on the way."""
-
-    voxel_size: float | None = Field(None, gt=0)
-    """Edge of a voxel in Å of the input; wins over what the file says."""
-    resample: float | None = Field(None, gt=0)
-    """Voxel size in Å to resample a volume to."""
-    fill_nan: bool = False
-    """Replace values that are NaN or infinite by the mean of the others."""
-    invert: bool = False
-    """Multiply grey values by -1."""
-    out_voxel_size: float | None = Field(None, gt=0)
-    """Pixel size in Å of coordinates in the output, for formats that count pixels."""
-    species: str | None = None
-    """Species of particles whose file names none."""
-    flavour: Literal["relion5", "relion4", "relion3", "czii"] | None = None
-    """Dialect of the file that is written: one of RELION's for STAR, czii for a submission to that
-    challenge as CSV."""
 
 
 def convert(

@@ -8,18 +8,18 @@ from typing import Any
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
-from cryovox.data.augment import AugmentConfig
+from cryovox.data.config import AugmentConfig
 from cryovox.formats import dataset as dataset_files
 from cryovox.metrics.evaluation import evaluate_particles
 from cryovox.metrics.table import Row
 from cryovox.report.html import Table
 from cryovox.simulate.phantom import PhantomConfig
-from cryovox.training.loop import LoopConfig
+from cryovox.training.config import LoopConfig
+from cryovox.workflows.config import NetworkConfig, TrainConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.find import find
-from cryovox.workflows.network import NetworkConfig
 from cryovox.workflows.phantoms import write_phantoms
-from cryovox.workflows.train import TrainConfig, train_supervised
+from cryovox.workflows.train import train_supervised
 
 Told = Callable[[str, float, str], None]
 

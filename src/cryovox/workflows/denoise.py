@@ -6,18 +6,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from cryovox.core.atomic import writable_folder
-from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import Normalisation
 from cryovox.core.volume import Volume, Voxels
 from cryovox.formats import mrc, read_volume
+from cryovox.workflows.config import DenoiseConfig
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.inputs import expand, sound_moments
 from cryovox.workflows.manifest import Manifest, sha256
@@ -33,24 +32,6 @@ Filled = Callable[[float], None]
 
 VOXELS = 1 << 23
 """In a slab, as far as that leaves 8 planes; a filter holds up to 70 bytes for each."""
-
-
-class DenoiseConfig(Config):
-    """How tomograms are denoised."""
-
-    method: Literal["ibf", "bf", "ngm"] = "ibf"
-    """Bilateral filter that compares gradients of the Laplacian (ibf) or grey values (bf), or a low-pass
-    filter (ngm)."""
-    sigma_d: float = Field(120.0, gt=0)
-    """Of ibf and bf: width of the Gaussian on distances, in voxels."""
-    sigma_r: float = Field(1.2, gt=0)
-    """Of ibf and bf: width of the Gaussian on differences, of grey values with standard deviation 1."""
-    cube: float = Field(0.625, gt=0, le=1)
-    """Of ngm: share of the frequencies along each axis that stay, the lowest ones."""
-    voxel_size: float | None = Field(None, gt=0)
-    """Edge of a voxel in Å; wins over the headers."""
-    slab: int | None = Field(None, ge=1)
-    """Planes filtered at once; as memory wants it by default. Does not change the result."""
 
 
 def denoise(

@@ -11,10 +11,11 @@ from cryovox.core.particles import Particles
 from cryovox.formats import read_volume, scores, write_particles
 from cryovox.models.card import Card, read_card
 from cryovox.picking import PickConfig, check_method, pick
+from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.manifest import Manifest, sha256, versions
-from cryovox.workflows.picks import PickOutput, frame_of, particle_file
-from cryovox.workflows.segment import SegmentConfig, Told, segment
+from cryovox.workflows.picks import frame_of, particle_file
+from cryovox.workflows.segment import Told, segment
 
 
 def find(  # noqa: PLR0913 (the options of a command)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cryovox.core.atomic import replacing
 from cryovox.core.config import Config
 from cryovox.models.card import Card
-from cryovox.training.loop import LoopConfig
+from cryovox.training.config import LoopConfig
 from cryovox.workflows.manifest import versions
 
 if TYPE_CHECKING:

@@ -2,62 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import tyro
-import yaml
-from pydantic import Field
-
-from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.models import activation, build, options
 from cryovox.models.card import Card
+from cryovox.workflows.config import NetworkConfig
 from cryovox.workflows.manifest import sha256
 
 if TYPE_CHECKING:
     from torch import nn
 
     from cryovox.workflows.training_data import TrainingData
-
-
-def _options(words: list[str]) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(words[0])
-    except yaml.YAMLError:
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f"{words[0]!r} is not of the form '{{name: value}}'")
-    return found
-
-
-# one option for all, since the names of a network's own may be those of other settings
-AS_YAML = tyro.constructors.PrimitiveConstructorSpec(
-    nargs=1,
-    metavar="YAML",
-    instance_from_str=_options,
-    is_instance=lambda given: isinstance(given, dict),
-    str_from_instance=lambda given: [json.dumps(given)],
-)
-
-
-class NetworkConfig(Config):
-    """Which network, how large, and what it knows already."""
-
-    model: str = "heatmap-unet"
-    """Network; `cryovox models` lists them."""
-    size: str = "s"
-    """Row of the table of sizes: `s` trains on two cores, `paper` is as published."""
-    options: Annotated[dict[str, Any], AS_YAML] = Field({})
-    """Sizes of the network to change, as YAML, such as '{widths: [8, 16]}'."""
-    start: Path | None = None
-    """Model file whose weights to start from, where name and shape agree; a head for other classes is
-    new."""
-    freeze: Literal["none", "encoder", "all-but-head"] = "none"
-    """What of a started network keeps its weights and batch statistics all along; to free it later,
-    start a second training from the result."""
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.atomic import writable_folder
-from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
 from cryovox.formats import is_volume, read_labels, read_mask, scores, write_particles
 from cryovox.picking import PickConfig, pick, pick_labels
+from cryovox.workflows.config import PickOutput
 from cryovox.workflows.inputs import expand
-
-
-class PickOutput(Config):
-    """What particle files look like."""
-
-    flavour: str = "relion5"
-    """Dialect of the STAR file: relion5, relion4 or relion3."""
 
 
 def is_pickable(path: Path) -> bool:

@@ -6,15 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from cryovox.core.atomic import writable_folder
-from cryovox.core.config import Config
-from cryovox.core.dataset import Contrast
 from cryovox.core.particles import Species
 from cryovox.core.volume import LabelMap, ScoreMap, Volume
 from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
@@ -23,6 +20,7 @@ from cryovox.formats import mrc, scores, write_labels
 from cryovox.inference.tiling import plan
 from cryovox.models.card import Card
 from cryovox.picking import PickConfig, pick
+from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.inputs import Prepared, expand, prepare
 from cryovox.workflows.manifest import Manifest, sha256
@@ -36,23 +34,6 @@ Told = Callable[[str, int, int], None]
 """Takes the name of a tomogram, tiles done and tiles in all."""
 
 VIEWS: dict[int, tuple[tuple[int, ...], ...]] = {1: ((),), 4: HALF_TURNS, 8: WEDGE_SYMMETRIES}
-
-
-class SegmentConfig(Config):
-    """How tomograms are scored."""
-
-    contrast: Contrast = "auto"
-    """Whether particles are dark or bright in the tomograms."""
-    voxel_size: float | None = Field(None, gt=0)
-    """Edge of a voxel in Å; wins over the headers."""
-    overlap: float | None = Field(None, ge=0, lt=1)
-    """Overlap of neighbouring tiles; the model's own by default."""
-    tta: Literal[1, 4, 8] = 1
-    """Views to average: the half turns (4), and the mirrors (8), of the missing wedge."""
-    batch: int = Field(4, ge=1)
-    """Tiles that the network sees at once; changes speed, not the result."""
-    slab_rows: int = Field(1, ge=1)
-    """Rows of tiles held in memory; changes memory, not the result."""
 
 
 def segment(

@@ -21,11 +21,12 @@ from cryovox.formats import is_volume, stem, subtomograms
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.inference.cubes import classes, score_cubes
 from cryovox.models.card import Card
+from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.home import set_notes
 from cryovox.workflows.inputs import check_voxel_size, expand
 from cryovox.workflows.manifest import Manifest, sha256
-from cryovox.workflows.segment import SegmentConfig, Told, painted, segment, tile_plan
+from cryovox.workflows.segment import Told, painted, segment, tile_plan
 
 if TYPE_CHECKING:
     from torch import nn

@@ -84,8 +84,7 @@ class SimulatedData(TrainingData):
         return self._opened(draw, draw.seed)
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
-        from cryovox.data.augment import AugmentConfig
-        from cryovox.data.patches import PatchConfig
+        from cryovox.data.config import AugmentConfig, PatchConfig
         from cryovox.training.validate import validate
 
         if not self._held:

@@ -17,12 +17,14 @@ from cryovox.core.particles import Particles, concatenate
 from cryovox.core.volume import Volume
 from cryovox.formats import is_particles, read_particles, read_volume, scores, stem, write_particles
 from cryovox.models.card import Card, read_card
-from cryovox.picking.suggest import SuggestConfig, appearance, candidates, crop_edge
+from cryovox.picking.config import SuggestConfig
+from cryovox.picking.suggest import appearance, candidates, crop_edge
 from cryovox.picking.suggest import suggest as chosen_of
+from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.inputs import expand
 from cryovox.workflows.manifest import Manifest, sha256
-from cryovox.workflows.segment import SegmentConfig, Told, segment
+from cryovox.workflows.segment import Told, segment
 
 STAR, PAGE = "suggested.star", "suggested.html"
 

@@ -5,61 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
-from cryovox.core.config import Config, to_yaml
+from cryovox.core.config import to_yaml
 from cryovox.core.errors import RequestError
-from cryovox.data.augment import AugmentConfig
-from cryovox.data.patches import PatchConfig, TargetSpec
-from cryovox.training.loop import LoopConfig
-from cryovox.training.strategies.supervised import SupervisedConfig
+from cryovox.data.patches import TargetSpec
+from cryovox.workflows.config import TrainConfig
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.job import Job, Told, fabric_of, tiles_of
-from cryovox.workflows.network import NetworkConfig, describe, make, settle
+from cryovox.workflows.network import describe, make, settle
 from cryovox.workflows.run_folder import check_settings, prepare_folder
-from cryovox.workflows.training_data import Draw, HeldOutConfig, SetConfig, TrainingData, resolve
+from cryovox.workflows.training_data import Draw, TrainingData, resolve
 
 SEARCHED = (
     "nothing is unlabelled: the dataset says of all tomograms that every particle is picked, so the labels"
     " alone teach. If not every particle is picked, say `exhaustive: false` in dataset.yaml"
 )
 ELSEWHERE = 104_729  # added to the seed of unlabelled patches, which lie where labelled ones do not
-
-
-class TrainConfig(Config):
-    """Everything that a training depends on, but for the data and the device."""
-
-    strategy: ClassVar[str] = "supervised"
-
-    network: NetworkConfig = NetworkConfig()
-    supervised: SupervisedConfig = SupervisedConfig()
-    loop: LoopConfig = LoopConfig()
-    patches: PatchConfig = PatchConfig()
-    augment: AugmentConfig = AugmentConfig()
-    sets: SetConfig = SetConfig()
-    validation: HeldOutConfig = HeldOutConfig()
-    seed: int = 0
-    """Seed of everything random."""
-
-
-class GeneralConfig(TrainConfig):
-    """A training that is to hold where nobody has looked yet."""
-
-    network: NetworkConfig = NetworkConfig(model="voxresnet")
-
-
-def settings_of(strategy: str, base: type[TrainConfig] = TrainConfig) -> type[TrainConfig]:
-    """Settings of a training by a strategy of the table; those of its own are in `own`."""
-    if strategy == "supervised":
-        return base
-    from pydantic import create_model
-
-    from cryovox.training.strategies import STRATEGIES
-
-    own = STRATEGIES[strategy].Config
-    kind = create_model(f"{strategy} settings", __base__=base, own=(own, own()))
-    kind.strategy = strategy
-    return kind
 
 
 def train_supervised(

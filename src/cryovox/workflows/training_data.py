@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
-
-from cryovox.core.config import Config
-from cryovox.core.dataset import Contrast
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
-from cryovox.data.augment import AugmentConfig
-from cryovox.data.patches import PatchConfig, TargetSpec
+from cryovox.data.config import AugmentConfig, PatchConfig
+from cryovox.data.patches import TargetSpec
 from cryovox.data.sources import Source, hold_out, load_sources, open_unlabelled
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import subtomograms
+from cryovox.workflows.config import HeldOutConfig, SetConfig
 from cryovox.workflows.run_folder import fingerprint
 
 if TYPE_CHECKING:
@@ -28,23 +25,6 @@ if TYPE_CHECKING:
     from cryovox.inference.stream import TilePlan
 
 STREAM = "stream:"
-
-
-class HeldOutConfig(Config):
-    """What is held out for validation where no entry of the dataset has the split `val`."""
-
-    held_out: float = Field(0.2, gt=0, lt=1)
-    """Share of the annotated particles of each region, cut off across its longer axis of y and x; or
-    of the subtomograms of a set, of every species alike."""
-
-
-class SetConfig(Config):
-    """How a subtomogram set is understood."""
-
-    set_contrast: Contrast = "auto"
-    """Whether particles are dark or bright in the subtomograms, where the set does not say."""
-    merge_species: bool = False
-    """Teach one species, called particle, whatever the set tells apart."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from cryovox.data.streams import Batch
 from cryovox.models.features import with_features
 from cryovox.models.supervision import Supervision, supervise
 from cryovox.training.statistics import count, unmoved
-from cryovox.training.strategies.supervised import Supervised, SupervisedConfig
+from cryovox.training.strategies.config.supervised import SupervisedConfig
+from cryovox.training.strategies.supervised import Supervised
 from cryovox.training.strategy import Strategy
 
 Batches = dict[str, Batch]

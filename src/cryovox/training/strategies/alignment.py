@@ -5,27 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.core.config import Config
 from cryovox.models.features import answer_channels, feature_widths, with_features
 from cryovox.models.supervision import supervise
 from cryovox.training.strategies.adapting import Adapting, Batches, Seen, needs_masks
-from cryovox.training.strategies.supervised import SupervisedConfig
+from cryovox.training.strategies.config.alignment import AlignmentConfig
+from cryovox.training.strategies.config.supervised import SupervisedConfig
 
 MARKS = 512
 """Places of the features that moments are taken of, per batch."""
-
-
-class AlignmentConfig(Config):
-    """How strongly the domains are aligned."""
-
-    weight: float = Field(1.0, ge=0)
-    """Weight of the alignment."""
-    ramp: float = Field(10.0, gt=0)
-    """How fast the reversed gradient grows with the progress p: 2 / (1 + exp(-ramp p)) - 1."""
 
 
 class Reversal(torch.autograd.Function):

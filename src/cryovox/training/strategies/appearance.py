@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from cryovox.core.config import Config
@@ -13,18 +12,8 @@ from cryovox.data.streams import Batch
 from cryovox.filters.match import match_histogram, match_spectrum, swap_amplitudes
 from cryovox.training.statistics import counters
 from cryovox.training.strategies.adapting import LEAST_DECAY, Adapting, Batches, Seen
-from cryovox.training.strategies.supervised import SupervisedConfig
-
-
-class PlainConfig(Config):
-    """Nothing to choose."""
-
-
-class FourierConfig(Config):
-    """Which amplitudes are taken from the target."""
-
-    share: float = Field(0.1, gt=0, le=1)
-    """Side of the cube of low frequencies over that of the whole spectrum (beta of the paper, doubled)."""
+from cryovox.training.strategies.config.appearance import FourierConfig, PlainConfig
+from cryovox.training.strategies.config.supervised import SupervisedConfig
 
 
 class Dressed(Adapting):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Self
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from cryovox.core.config import Config
 from cryovox.data.streams import Batch
 from cryovox.filters.mix import mix_amplitudes
-from cryovox.filters.prior import PriorConfig, Range, dressed
+from cryovox.filters.prior import dressed
 from cryovox.training.strategies.adapting import Batches
+from cryovox.training.strategies.config.dressing import FourierMixingConfig, HeavyConfig
 from cryovox.training.strategies.generalising import Generalising
 
 
@@ -40,13 +38,6 @@ class Varied(Generalising):
         """Patches (b, 1, z, y, x) as they might be elsewhere."""
 
 
-class HeavyConfig(PriorConfig):
-    """The prior of noise and microscopes, and how often it is drawn from."""
-
-    clean: float = Field(0.5, ge=0, le=1)
-    """Share of patches that stay as they are: the simulation, too, is to be learned."""
-
-
 class HeavyAugmentation(Varied):
     """Noise and microscopes drawn from a wide prior: domain randomisation (J. Tobin et al., IROS 2017)."""
 
@@ -54,23 +45,6 @@ class HeavyAugmentation(Varied):
 
     def varied(self, x: Tensor) -> Tensor:
         return dressed(x, self.config)
-
-
-class FourierMixingConfig(Config):
-    """How far and how often amplitudes are mixed."""
-
-    clean: float = Field(0.5, ge=0, le=1)
-    """Share of patches that stay as they are; half, as in the paper."""
-    mix_share: Range = (0.0, 1.0)
-    """Between these the share of another patch in the amplitudes is drawn."""
-    mix_spread: float = Field(0.5, ge=0)
-    """Standard deviation of the logarithm of a random spectrum on top; 0 leaves it out."""
-
-    @model_validator(mode="after")
-    def _shares(self) -> Self:
-        if not 0 <= self.mix_share[0] <= self.mix_share[1] <= 1:
-            raise ValueError("mix_share: two values in ascending order within 0 and 1 are needed")
-        return self
 
 
 class FourierMixing(Varied):

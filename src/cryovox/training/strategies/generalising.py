@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
 from cryovox.models.features import answers_by_features, encoded_by, makers
@@ -14,7 +12,8 @@ from cryovox.models.supervision import Supervision, supervise
 from cryovox.training.ema import approach, twin
 from cryovox.training.mix_style import mixing_styles
 from cryovox.training.strategies.adapting import Adapting, Batches, Seen
-from cryovox.training.strategies.supervised import SupervisedConfig
+from cryovox.training.strategies.config.generalising import MixStyleConfig, RscConfig, SwadConfig
+from cryovox.training.strategies.config.supervised import SupervisedConfig
 
 STAGES = 2
 """Stages of the encoder, from the finest on, in which styles are mixed."""
@@ -27,15 +26,6 @@ class Generalising(Adapting):
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
         return {}
-
-
-class MixStyleConfig(Config):
-    """How often and how far styles are mixed."""
-
-    style_chance: float = Field(0.5, ge=0, le=1)
-    """Chance that a stage of the encoder mixes the styles of a batch."""
-    style_alpha: float = Field(0.1, ge=0.01)
-    """Shares are drawn from Beta(alpha, alpha): below 1, mostly the own style or the other."""
 
 
 class MixStyle(Generalising):
@@ -55,14 +45,6 @@ class MixStyle(Generalising):
         chance = self.config.style_chance if self.training else 0.0
         with mixing_styles(modules, chance, self.config.style_alpha):
             return super().answered(x)
-
-
-class SwadConfig(Config):
-    """Over which part of the training weights are averaged."""
-
-    swad_share: float = Field(0.5, ge=0, le=1)
-    """Last part of the training whose weights are averaged, by progress; a training that patience ends
-    before does not come to it."""
 
 
 class Swad(Generalising):
@@ -99,15 +81,6 @@ class Swad(Generalising):
         super().train(mode)
         self.average.eval()
         return self
-
-
-class RscConfig(Config):
-    """How much is muted, and how often."""
-
-    rsc_share: float = Field(1 / 3, ge=0, lt=1)
-    """Share of the coarsest features that is muted: those that lower the loss most."""
-    rsc_samples: float = Field(1 / 3, ge=0, le=1)
-    """Share of the samples of which features are muted."""
 
 
 class Rsc(Generalising):
