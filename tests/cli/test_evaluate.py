@@ -16,9 +16,12 @@ def evaluate(cli, tmp_path):
         table = tmp_path / "table.json"
         told = cli("evaluate", what, "--found", found, "--truth", truth, "--json", table, *args)
         assert told.code == 0, told.err
-        rows = json.loads(table.read_text(), parse_constant=lambda name: pytest.fail(name))
+        written = json.loads(table.read_text(), parse_constant=lambda name: pytest.fail(name))
+        rows = written["rows"]
         assert all(str(row["species"]) in told.out for row in rows)
-        return {(r["tomogram"], r["species"], r["metric"]): r["value"] for r in rows}
+        assert "nan" not in told.out
+        assert len({(row["tomogram"], row["species"]) for row in rows}) == len(rows)
+        return {(r["tomogram"], r["species"], metric): value for r in rows for metric, value in r.items()}
 
     return call
 
@@ -36,7 +39,7 @@ def test_by_radius(evaluate, tmp_path):
     assert wide["all", "a", "hits"] == 1
     assert wide["all", "a", "f1"] == pytest.approx(2 / 5)
     assert wide["all", "b", "recall"] == 0
-    assert wide["all", "b", "mean_distance"] is None
+    assert ("all", "b", "mean_distance") not in wide
     narrow = evaluate("particles", found, truth, "--radius", 40, "--fraction", 0.5)
     assert narrow["all", "a", "hits"] == 0
 
@@ -131,3 +134,75 @@ def test_labels(evaluate, cli, phantoms, make_mrc, tmp_path):
 def test_nothing_to_compare(cli, tmp_path):
     args = ("evaluate", "particles", "--radius", 5, "--truth", tmp_path / "none.csv", "--found", tmp_path)
     cli(*args).refused("no file")
+
+
+def test_one_list_names_tomograms_and_the_other_does_not(evaluate, cli, tmp_path):
+    named, bare = tmp_path / "named.csv", tmp_path / "bare.csv"
+    named.write_text("x,y,z,tomogram\n0,0,0,TS_01\n100,0,0,TS_02\n")
+    bare.write_text("x,y,z\n0,0,0\n100,0,0\n")
+    for found, truth in ((named, bare), (bare, named)):
+        message = cli("evaluate", "particles", "--found", found, "--truth", truth, "--radius", 5)
+        message.refused("bare.csv", "names no tomograms", "TS_01, TS_02", "rlnTomoName")
+    named.write_text("x,y,z,tomogram\n0,0,0,TS_01\n100,0,0,TS_01\n")
+    for found, truth in ((named, bare), (bare, named)):
+        table = evaluate("particles", found, truth, "--radius", 5)
+        assert (table["all", "any", "true"], table["all", "any", "hits"]) == (2, 2)
+    none = tmp_path / "none.csv"
+    none.write_text("x,y,z\n")
+    assert evaluate("particles", none, named, "--radius", 5)["all", "any", "true"] == 2
+
+
+def test_lists_of_several_tomograms_count_from_the_centre_of_each(evaluate, shared_data):
+    folder = shared_data / "field_bugs" / "several-tomograms"
+    star, truth = folder / "particles.star", folder / "truth.csv"
+    for more in (("--dataset", folder), ("--tomogram", folder / "tomos", "--radius", 30)):
+        table = evaluate("particles", star, truth, *more)
+        for name in ("TS_01", "TS_02"):
+            assert table[name, "particle", "hits"] == table[name, "particle", "true"] == 1
+            assert table[name, "particle", "mean_distance"] == pytest.approx(0, abs=1e-3)
+
+
+def test_what_is_not_annotated_exhaustively_has_no_precision(evaluate, cli, make_mrc, tmp_path):
+    make_mrc("one.mrc", np.random.default_rng(0).normal(size=(20, 30, 40)).astype(np.float32), 10.0)
+    config = tmp_path / "dataset.yaml"
+    config.write_text(
+        "voxel_size: 10\nspecies: [{name: a, label: 1, radius: 20}, {name: b, label: 2, radius: 20}]\n"
+        "entries: [{name: one, tomogram: one.mrc, exhaustive: {a: false}, box: {x: [0, 20]}}]\n"
+    )
+    truth = csv(tmp_path / "truth.csv", "100,100,100,a", "50,50,50,b", "350,100,100,b")
+    rows = ["50,50,50,b,0.9", "100,100,100,a,0.8", "120,200,100,a,0.9", "390,100,100,b,0.9"]
+    found = tmp_path / "found.csv"
+    found.write_text("\n".join(["x,y,z,particle_type,score", *rows]) + "\n")
+    table = evaluate("particles", found, truth, "--dataset", config)
+    assert (table["all", "b", "true"], table["all", "b", "found"], table["all", "b", "precision"]) == (
+        1,
+        1,
+        1,
+    )
+    for species in ("a", "any"):
+        assert not {
+            ("all", species, m) for m in ("precision", "f1", "average_precision", "false_picks")
+        } & set(table)
+    assert ("all", "mean", "precision") not in table
+    assert (table["all", "a", "recall_at_1x"], table["all", "a", "recall_at_2x"]) == (0, 1)
+    message = cli("evaluate", "particles", "--found", found, "--truth", truth, "--dataset", config)
+    assert "annotation of a is not exhaustive (in one)" in message.err
+
+
+def test_curves_and_recall_at_budgets(cli, tmp_path):
+    truth = csv(tmp_path / "truth.csv", "0,0,0,a", "100,0,0,a")
+    found, table = tmp_path / "found.csv", tmp_path / "table.json"
+    rows = ["0,0,0,a,0.9", "300,0,0,a,0.8", "100,0,0,a,0.7", "400,0,0,a,0.6"]
+    found.write_text("\n".join(["x,y,z,particle_type,score", *rows]) + "\n")
+    message = cli("evaluate", "particles", "--found", found, "--truth", truth, "--radius", 5, "--json", table)
+    written = json.loads(table.read_text())
+    curve = written["precision_recall"]["a"]
+    assert curve["recall"] == [0.5, 0.5, 1, 1]
+    assert curve["precision"] == [1, 0.5, pytest.approx(2 / 3, abs=1e-6), 0.5]
+    assert curve["picks"] == [1, 2, 3, 4]
+    row = next(row for row in written["rows"] if row["species"] == "a")
+    assert [row[f"recall_at_{k}x"] for k in (1, 2, 4)] == [0.5, 1, 1]
+    assert row["average_precision"] == pytest.approx(0.5 + 0.5 * 2 / 3)
+    lines = [line for line in message.out.splitlines() if line.split()[1:2] == ["a"]]
+    assert len(lines) == 1
+    assert "recall@4x" in message.out.splitlines()[0]

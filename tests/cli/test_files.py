@@ -149,7 +149,9 @@ def test_extract_refuses(cli, phantoms, tomogram, tmp_path):
     extract("a.zarr", 500).refused("--box", "500")
     far = tmp_path / "far.csv"
     far.write_text("x,y,z\n9000,9000,9000\n")
-    cli("extract", far, tomogram, "--box", 8, "--out", tmp_path / "a.zarr").refused("none of 1")
+    cli("extract", far, tomogram, "--box", 8, "--out", tmp_path / "a.zarr").refused(
+        "far.csv", "1 of 1 picks lie outside"
+    )
     assert not (tmp_path / "a.zarr").exists()
 
 
@@ -176,3 +178,72 @@ def test_packed_volumes(cli, tomogram, tmp_path):
     for name, module in (("a.mrc.gz", gzip), ("a.mrc.bz2", bz2)):
         assert cli("convert", tomogram, tmp_path / name, "--verify").code == 0
         assert module.decompress((tmp_path / name).read_bytes())[208:211] == b"MAP"
+
+
+def test_extract_cuts_only_what_belongs_to_the_tomogram(cli, shared_data, tmp_path):
+    folder, out = shared_data / "field_bugs" / "several-tomograms", tmp_path / "e.zarr"
+    args = ("--out", out, "--box", 8)
+    assert cli("extract", folder / "particles.star", folder / "TS_01.mrc", *args).code == 0
+    cut = subtomograms.read(out)
+    assert len(cut) == 1
+    assert cut.particles.positions[0, ::-1].tolist() == [200, 150, 100]
+    wrong = shared_data / "field_bugs" / "wrong-list"
+    args = (wrong / "TS_01.star", wrong / "TS_02.mrc", "--box", 8, "--out", tmp_path / "f.zarr")
+    cli("extract", *args).refused("TS_01.star", "is a list of TS_01, not of TS_02")
+    assert cli("extract", *args, "--tomogram-name", "TS_01").code == 0
+
+
+def test_convert_splits_lists_by_tomogram(cli, shared_data, tmp_path):
+    folder, out = shared_data / "field_bugs" / "several-tomograms", tmp_path / "o.csv"
+    star = folder / "particles.star"
+    cli("convert", star, out, "--tomogram", folder / "TS_01.mrc").refused("TS_01, TS_02", "--tomogram FOLDER")
+    assert cli("convert", star, out, "--tomogram", folder / "tomos").code == 0
+    picks = read_particles(out)
+    assert picks.positions[:, ::-1].tolist() == [[200, 150, 100], [300, 100, 50]]
+    assert picks.tomograms.tolist() == ["TS_01", "TS_02"]
+    back = tmp_path / "back.star"
+    assert cli("convert", out, back, "--tomogram", folder / "tomos", "--verify").code == 0
+    same = tmp_path / "same.star"  # the centre plays no part here
+    assert cli("convert", star, same).code == 0
+    assert "40.000000  -10.000000  0.000000" in same.read_text()
+    assert "100.000000  -20.000000  -25.000000" in same.read_text()
+
+
+def test_a_list_named_otherwise_is_taken_with_a_warning(cli, shared_data, tmp_path):
+    folder = shared_data / "field_bugs" / "wrong-list"
+    message = cli("convert", folder / "TS_01.star", tmp_path / "o.csv", "--tomogram", folder / "TS_02.mrc")
+    assert message.code == 0
+    assert "warning: " in message.err
+    assert "is a list of TS_01, read as one of TS_02" in message.err
+
+
+def test_coordinates_are_compared_with_the_tomogram(cli, tomogram, tmp_path):
+    voxels, out = tmp_path / "v.csv", tmp_path / "o.csv"
+    voxels.write_text("x,y,z\n10,20,5\n30,15,12\n21,40,20\n")
+    args = ("convert", voxels, out, "--tomogram", tomogram)
+    cli(*args).refused("v.csv", "look like voxels", "--voxel-size 14")
+    assert cli(*args, "--voxel-size", 14).code == 0
+    assert read_particles(out).positions[0].tolist() == [70, 280, 140]
+    args = (
+        "evaluate",
+        "particles",
+        "--truth",
+        voxels,
+        "--found",
+        out,
+        "--radius",
+        50,
+        "--tomogram",
+        tomogram,
+    )
+    cli(*args).refused("v.csv", "look like voxels")
+    swapped = tmp_path / "s.csv"
+    swapped.write_text("x,y,z\n70,280,840\n168,210,820\n")
+    cli("convert", swapped, tmp_path / "p.csv", "--tomogram", tomogram).refused(
+        "2 of 2", "x and z look swapped"
+    )
+    swapped.write_text("x,y,z\n70,280,70\n168,210,168\n30,40,25038\n")
+    message = cli("convert", swapped, tmp_path / "p.csv", "--tomogram", tomogram)
+    assert message.code == 0
+    assert "1 of 3 picks lie outside" in message.err
+    assert "z 25038.0" in message.err

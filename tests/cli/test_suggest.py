@@ -151,7 +151,8 @@ def test_tomograms_of_unlike_size_share_one_list(ask, pair, tmp_path):
     rows = json.loads((tmp_path / "list.json").read_text())
     assert {row["tomogram"] for row in rows} == {"phantom_03", "cut"}
     for path, name in zip(pair, ("phantom_03", "cut"), strict=True):
-        found = read_particles(tmp_path / "out" / "suggested.star", tomogram=read_volume(path)).within(name)
+        star = tmp_path / "out" / "suggested.star"
+        found = read_particles(star, tomogram=read_volume(path), tomogram_names=[name])
         listed = [[row[a] for a in "zyx"] for row in rows if row["tomogram"] == name]
         assert np.allclose(found.positions, listed, atol=0.06)
     lists = tmp_path / "lists"
@@ -196,6 +197,12 @@ def test_names_as_relion_and_warp_write_them(ask, pair, tmp_path):
         assert ask(*pair, "--labelled", file, "--overwrite", "--contrast", "dark", "--count", 1).code == 0
         entries = json.loads((tmp_path / "out" / "manifest.json").read_text())["entries"]
         assert [entries[n]["suggested"]["labelled"] for n in ("phantom_03", "cut")] == [1, 0]
+
+
+def test_the_list_of_another_tomogram_is_refused(ask, tomogram, tmp_path):
+    picks = tmp_path / "picks.csv"
+    picks.write_text("x,y,z,tomogram\n100,100,100,TS_01\n")
+    ask(tomogram, "--labelled", picks).refused("picks.csv", "names none of the tomograms")
 
 
 def test_help_names_the_options(cli):

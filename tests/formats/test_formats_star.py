@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
-from cryovox.formats import read_particles, star, write_particles
+from cryovox.formats import read_particles, star, star_table, write_particles
 from cryovox.formats.angles import eulers_of, rotations_of
 
 
@@ -46,9 +46,13 @@ def lists(draw):
 )
 def test_round_trip_whatever_the_size(tmp_path_factory, made, shape, voxel_size, flavour, centre):
     path = tmp_path_factory.mktemp("star") / "a.star"
-    around = tomogram(shape, voxel_size)
+    around = {"TS_0": tomogram(shape, voxel_size), "TS_1": tomogram(shape[::-1], voxel_size)}
     star.write(path, made, tomogram=around, flavour=flavour, centre=centre)
     found = star.read(path, tomogram=around if flavour == "relion5" else None)
+    if flavour == "relion5":
+        again = path.with_name("b.star")
+        star.write(again, star.read(path, tomogram=star.stand_in(path)), tomogram=star.stand_in(path))
+        assert again.read_bytes() == path.read_bytes()
     np.testing.assert_allclose(found.positions, made.positions, atol=1e-3)
     np.testing.assert_allclose(found.rotations, made.rotations, atol=1e-6)
     np.testing.assert_array_equal(found.scores, made.scores)
@@ -60,7 +64,7 @@ def test_round_trip_whatever_the_size(tmp_path_factory, made, shape, voxel_size,
 def test_centre_of_odd_and_even_sizes(tmp_path, centre, voxels):
     made = Particles.of([np.array(voxels)[::-1] * 10.0], "a")
     star.write(tmp_path / "a.star", made, tomogram=tomogram(), centre=centre)
-    values = star._columns(cif.read(str(tmp_path / "a.star"))["particles"])
+    values = star_table.columns_of(cif.read(str(tmp_path / "a.star"))["particles"])
     assert [float(values[tag][0]) for tag in star.CENTRED] == [0, 0, 0]
     found = read_particles(tmp_path / "a.star", tomogram=tomogram())
     np.testing.assert_allclose(found.positions, made.positions)
@@ -263,16 +267,16 @@ def test_third_party_files_are_right_or_refused(shared_data):
     seen = 0
     for path in sorted(folder.rglob("*.star*")):
         name = str(path.relative_to(folder))
-        around = tomogram((44, 136, 84), 10.52) if name.startswith("relion5") else None
+        around = dict.fromkeys(("TS_01", "TS_02", "session1_TS_1"), tomogram((44, 136, 84), 10.52))
         if name not in READ:
             with pytest.raises(
                 RequestError, match=r"no particle coordinates|do(es)? not say their size"
             ) as caught:
-                read_particles(path, tomogram=around)
+                read_particles(path)
             assert caught.value.where == str(path)
             continue
         seen += 1
-        found = read_particles(path, tomogram=around)
+        found = read_particles(path, tomogram=around if name.startswith("relion5") else None)
         count, first = READ[name]
         assert len(found) == count
         for value, wanted in zip(found.positions[0, ::-1], first or (), strict=bool(first)):
@@ -286,14 +290,133 @@ def test_starfile_agrees_on_columns_of_third_party_files(shared_data, tmp_path):
     for name in ("cryocat/bin6_TM_starfile.star", "relion5_jobs/run_it050_data.star"):
         path = shared_data / "formats" / name
         table = starfile.read(path, always_dict=True)["particles"]
-        found = read_particles(path, tomogram=tomogram())
+        found = read_particles(path, tomogram=dict.fromkeys(("TS_01", "TS_02"), tomogram()))
         angles = table[star.ANGLES].to_numpy(float)
         np.testing.assert_allclose(found.rotations, rotations_of(angles), atol=1e-9)
-        assert set(found.extra) == set(table.columns) - star.GEOMETRY - {
-            star.GROUP,
-            "rlnMicrographName",
-            "rlnTomoName",
-        }
+        places = {*star.PIXELS, *star.CENTRED, "rlnMicrographName", "rlnTomoName"}
+        assert set(found.extra) == set(table.columns) - places
+
+
+MANY_TAGS = (
+    *star.CENTRED, *star.SHIFTS, *star.ANGLES, *star.FRAMES, "rlnAngleTiltPrior", "rlnAnglePsiPrior",
+    "rlnTomoName", "rlnOpticsGroup", "rlnImageName",
+)  # fmt: skip
+MANY = (
+    "data_general\n\n_rlnTomoSubTomosAre2DStacks 1\n\n"
+    + "data_optics\n\nloop_\n_rlnOpticsGroup\n_rlnOpticsGroupName\n_rlnVoltage\n_rlnTomoTiltSeriesPixelSize\n"
+    + "1 a 300.0 1.35\n2 b 200.0 1.5\n\ndata_particles\n\nloop_\n"
+    + "".join(f"_{tag}\n" for tag in MANY_TAGS)
+    + "10 20 30  1.5 -2.5 3.5  27.1 92.5 6.6  174.9 90.2 -129.5  90 5  TS_1  2  a.mrcs\n"
+    + "-10 5 -30  0.5 2.5 0  10 0 20  172.7 93.3 166.7  90 0  TS_2  1  b.mrcs\n"
+)
+
+
+def test_relion5_to_itself_is_the_identity(tmp_path):
+    import starfile
+
+    path, again = tmp_path / "a.star", tmp_path / "b.star"
+    path.write_text(MANY)
+    around = {"TS_1": tomogram((41, 60, 80)), "TS_2": tomogram((200, 100, 101), 8.0)}
+    star.write(again, star.read(path, tomogram=around), tomogram=around)
+    before, after = (starfile.read(p, always_dict=True) for p in (path, again))
+    assert after["general"] == before["general"]
+    assert after["optics"].equals(before["optics"])
+    for tag in MANY_TAGS:
+        assert after["particles"][tag].tolist() == before["particles"][tag].tolist(), tag
+
+
+def test_poses_stay_where_frames_cannot_be_written(tmp_path):
+    path, again = tmp_path / "a.star", tmp_path / "b.star"
+    path.write_text(MANY)
+    around = {"TS_1": tomogram(), "TS_2": tomogram()}
+    picks = star.read(path, tomogram=around)
+    star.write(again, picks, voxel_size=1.5, flavour="relion3")
+    assert not {"rlnAngleTiltPrior", "rlnTomoSubtomogramRot"} & set(star.read_table(again).columns)
+    write_particles(tmp_path / "c.csv", picks)
+    for back in (star.read(again), read_particles(tmp_path / "c.csv")):
+        np.testing.assert_allclose(back.positions, picks.positions, atol=1e-3)
+        np.testing.assert_allclose(back.rotations, picks.rotations, atol=1e-6)
+    header = (tmp_path / "c.csv").read_text().splitlines()[0].split(",")
+    assert not {"rlnOriginXAngst", "rlnTomoSubtomogramRot", "rlnAngleRot"} & set(header)
+
+
+def test_relion4_counts_in_the_pixels_of_the_optics_groups(tmp_path):
+    path, again = tmp_path / "a.star", tmp_path / "b.star"
+    path.write_text(MANY)
+    picks = star.read(path, tomogram={"TS_1": tomogram(), "TS_2": tomogram()})
+    star.write(again, picks, flavour="relion4")
+    table = star.read_table(again)
+    assert table.blocks["optics"]["rlnTomoTiltSeriesPixelSize"] == ["1.35", "1.5"]
+    shifted = picks.positions[:, ::-1] + star._turned(
+        rotations_of(table.numbers(star.FRAMES)), table.numbers(star.SHIFTS)
+    )
+    np.testing.assert_allclose(table.numbers(star.PIXELS), shifted / [[1.5], [1.35]], atol=1e-5)
+    np.testing.assert_allclose(star.read(again).positions, picks.positions, atol=1e-4)
+    star.write(again, picks, flavour="relion4", voxel_size=2.0)
+    assert star.read_table(again).blocks["optics"]["rlnTomoTiltSeriesPixelSize"] == ["2", "2"]
+    np.testing.assert_allclose(star.read(again).positions, picks.positions, atol=1e-4)
+
+
+def test_each_tomogram_has_its_own_centre(tmp_path):
+    path = tmp_path / "a.star"
+    sizes = {"TS_1": tomogram((20, 40, 60)), "TS_2": tomogram((10, 20, 30), 5.0)}
+    picks = Particles.of([[10, 20, 30], [5, 15, 25]], "a", tomograms=["TS_1", "TS_2"])
+    star.write(path, picks, tomogram=sizes)
+    centred = star.read_table(path).numbers(star.CENTRED)
+    np.testing.assert_allclose(centred, [[30 - 300, 20 - 200, 10 - 100], [25 - 75, 15 - 50, 5 - 25]])
+    np.testing.assert_allclose(star.read(path, tomogram=sizes).positions, picks.positions)
+    with pytest.raises(RequestError, match="TS_1, TS_2") as caught:
+        star.read(path, tomogram=sizes["TS_1"])
+    assert "--tomogram FOLDER" in caught.value.remedy
+    with pytest.raises(RequestError, match="TS_1, TS_2"):
+        star.write(tmp_path / "b.star", picks, tomogram=sizes["TS_1"])
+    with pytest.raises(RequestError, match="TS_2"):
+        star.read(path, tomogram={"TS_1": sizes["TS_1"]})
+    only = read_particles(path, tomogram=sizes["TS_2"], tomogram_names=["rec_TS_2"])
+    np.testing.assert_allclose(only.positions, [[5, 15, 25]])
+    with pytest.raises(RequestError, match=r"list of TS_1, TS_2, not of TS_3"):
+        read_particles(path, tomogram=sizes["TS_2"], tomogram_names=["TS_3"])
+
+
+def test_pixels_of_coordinates_and_of_shifts(shared_data):
+    folder = shared_data / "field_bugs" / "image-pixel-size"
+    from cryovox.formats import read_volume
+
+    volume = read_volume(folder / "TS_1.mrc")
+    np.testing.assert_allclose(
+        read_particles(folder / "spa31.star", tomogram=volume).positions, [[200, 300, 400]]
+    )
+    mixed = read_particles(folder / "mix.star", tomogram=volume)
+    np.testing.assert_allclose(mixed.positions[0, ::-1], [390, 300, mixed.positions[0, 0]])
+
+
+# file of good-star -> x, y, z of the first particle, in Å at 2.5 Å per pixel, and how many there are
+GOOD = {
+    "bom": 1, "cr": 1, "crlf": 1, "noblank": 1, "one": 1, "pairs": 1, "zero": 1, "empty": 0, "brackets": 3,
+    "comment": 2, "tabs": 2, "groups": 2,
+}  # fmt: skip
+
+
+def test_odd_but_good_files_of_others(shared_data):
+    folder = shared_data / "field_bugs" / "good-star"
+    assert set(GOOD) | {"import"} == {path.stem for path in folder.iterdir()}
+    for name, count in GOOD.items():
+        says = name in ("bom", "cr", "crlf", "noblank", "one", "pairs", "zero", "groups")
+        picks = read_particles(folder / f"{name}.star", voxel_size=None if says else 10.0)
+        assert len(picks) == count, name
+        if says:
+            np.testing.assert_allclose(picks.positions[0, ::-1], [400, 300, 200], err_msg=name)
+        if name == "tabs":
+            np.testing.assert_allclose(picks.positions[0, ::-1], [400, 300, 200])
+    assert read_particles(folder / "zero.star").tomograms.tolist() == ["00255"]
+    assert read_particles(folder / "groups.star").positions[1, ::-1].tolist() == [390, 300, 200]
+    brackets = read_particles(folder / "brackets.star", voxel_size=1.0)
+    assert brackets.tomograms.tolist() == ["TS_1", "[a]x", "Anna's_1"]
+    assert brackets.extra["rlnTomoVisibleFrames"].tolist() == ["[1,1,0]", "[1,1,1]", "[1,1,1]"]
+    assert brackets.extra["rlnTomoParticleName"].tolist()[2] == "a#b"
+    assert read_particles(folder / "comment.star", voxel_size=1.0).positions[1].tolist() == [9, 8, 7]
+    with pytest.raises(RequestError, match="no particle coordinates"):
+        read_particles(folder / "import.star")
 
 
 def test_scores_of_template_matching_are_read(shared_data):

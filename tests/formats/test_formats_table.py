@@ -72,6 +72,24 @@ def test_known_and_unknown_columns(tmp_path):
     assert again.tomograms.tolist() == ["TS_1"]
 
 
+def test_class_before_x(shared_data, tmp_path):
+    path = shared_data / "field_bugs" / "column-before-x" / "class.coords"
+    picks = read_particles(path, voxel_size=10.0)
+    assert picks.positions[:, ::-1].tolist() == [[400, 300, 200], [100, 120, 140]]
+    assert picks.species.tolist() == ["class1", "class2"]
+    assert read_particles(path, species="a").species.tolist() == ["a", "a"]
+    three = tmp_path / "a.coords"  # crYOLO
+    three.write_text("40 30 20\n")
+    assert read_particles(three).positions.tolist() == [[20, 30, 40]]
+    for text in (path.read_text(), "7 1.5 2.5 3.5 0.9\n"):
+        (tmp_path / "a.txt").write_text(text)
+        with pytest.raises(RequestError, match="may be x, a class or an index"):
+            read_particles(tmp_path / "a.txt")
+    for text in ("40 30 20 0.9\n", "40.5 30 20 7.5\n"):
+        (tmp_path / "a.txt").write_text(text)
+        assert read_particles(tmp_path / "a.txt").positions[0, :2].tolist() == [20, 30]
+
+
 def test_fourth_number_is_the_score_and_units_can_be_voxels(tmp_path):
     (tmp_path / "a.txt").write_text("1 2 3 0.25\n4 5 6 0.5\n")
     found = read_particles(tmp_path / "a.txt", voxel_size=10.0, species="s")

@@ -26,9 +26,10 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Any
 
-from cryovox.core.errors import RequestError, RunError
+from cryovox.core.errors import DataWarning, RequestError, RunError
 from cryovox.core.registry import Registry
 
 COMMANDS = Registry(
@@ -93,7 +94,24 @@ def _command(args: list[str]) -> int:
     name, rest = _named(args)
     from cryovox.cli.parse import call
 
-    return int(call(_found(name), rest, f"cryovox {name}") or 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DataWarning)
+        warnings.showwarning = _warner(warnings.showwarning)
+        return int(call(_found(name), rest, f"cryovox {name}") or 0)
+
+
+def _warner(other: Any) -> Any:
+    """Show each warning about data once, as a plain line; other warnings as Python does."""
+    shown: set[str] = set()
+
+    def show(message: Any, category: type[Warning], *rest: Any) -> None:
+        if not issubclass(category, DataWarning):
+            other(message, category, *rest)
+        elif str(message) not in shown:
+            shown.add(str(message))
+            print(f"warning: {message}", file=sys.stderr)
+
+    return show
 
 
 def _found(name: str) -> Any:

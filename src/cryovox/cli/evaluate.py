@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from cryovox.cli.screen import check_json, table, write_json
-from cryovox.metrics.table import Row
+from cryovox.metrics.evaluation import BUDGETS
+from cryovox.metrics.table import Row, tidy
 from cryovox.workflows.evaluate import Rule, evaluate_label_files, evaluate_particle_files
+
+HIDDEN = ("false_picks", "misses")
+"""Follow from the other counts; in the JSON file only."""
+SHORT = {"average_precision": "AP", "mean_distance": "distance (Å)"} | {
+    f"recall_at_{k}x": f"recall@{k}x" for k in BUDGETS
+}
 
 
 def particles(  # noqa: PLR0913 (the options of a command)
@@ -23,6 +31,10 @@ def particles(  # noqa: PLR0913 (the options of a command)
 ) -> int:
     """Compare picks with the truth: precision, recall, F1, average precision, or the CZII and SHREC scores.
 
+    One row per tomogram and species, over all tomograms ("all"), regardless of species ("any") and averaged
+    over species ("mean"). recall@1x, 2x and 4x is the recall of the best picks, as many as there are true
+    particles, and twice and four times as many; it needs no threshold and no exhaustive annotation.
+
     Parameters
     ----------
     truth
@@ -36,16 +48,17 @@ def particles(  # noqa: PLR0913 (the options of a command)
     fraction
         Largest distance of a hit, in radii.
     dataset
-        dataset.yaml with species and tomograms.
+        dataset.yaml with species and tomograms. Only the box and mask of each entry are scored; species that
+        are not annotated exhaustively get no precision.
     tomogram
-        The tomogram, for files that count from its centre.
+        The tomogram, or the folder of tomograms, for files that count from the centre.
     occupancy
         Occupancy mask of the SHREC rule.
     json
-        File for the table.
+        File for the table ("rows") and the precision-recall curve of each species ("precision_recall").
     """
     check_json(json)
-    rows = evaluate_particle_files(
+    outcome = evaluate_particle_files(
         found,
         truth,
         rule,
@@ -55,7 +68,9 @@ def particles(  # noqa: PLR0913 (the options of a command)
         tomogram=tomogram,
         occupancy=occupancy,
     )
-    return _show(rows, json)
+    for note in outcome.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return _show(outcome.rows, json, outcome.curves)
 
 
 def labels(*, truth: Path, found: Path, dataset: Path | None = None, json: Path | None = None) -> int:
@@ -78,8 +93,10 @@ def labels(*, truth: Path, found: Path, dataset: Path | None = None, json: Path 
     return _show(evaluate_label_files(found, truth, dataset), json)
 
 
-def _show(rows: list[Row], json: Path | None) -> int:
-    columns = ("tomogram", "species", "metric", "value")
-    print(table(columns, [[row[c] for c in columns] for row in rows]))
-    write_json(json, rows)
+def _show(rows: list[Row], json: Path | None, curves: dict[str, dict[str, list[float]]] | None = None) -> int:
+    """Print one row per tomogram and species; curves go to the file alone."""
+    wide = tidy(rows)
+    columns = list(dict.fromkeys(name for row in wide for name in row if name not in HIDDEN))
+    print(table([SHORT.get(c, c) for c in columns], [[row.get(c, "") for c in columns] for row in wide]))
+    write_json(json, {"rows": wide, "precision_recall": curves or {}})
     return 0

@@ -68,8 +68,8 @@ def convert(
     config
         What to change on the way.
     tomogram
-        The tomogram that particles belong to; RELION 5 counts from its centre. For a folder of lists, a
-        folder of tomograms with the same names.
+        The tomogram that particles belong to; RELION 5 counts from its centre. For a list that names several
+        tomograms, or a folder of lists, the folder of tomograms with the same names.
     verify
         Read the output back and compare.
     overwrite
@@ -94,6 +94,7 @@ def extract(  # noqa: PLR0913 (the options of a command)
     labels: Path | None = None,
     dataset: Path | None = None,
     pad: bool = False,
+    tomogram_name: str | None = None,
     overwrite: bool = False,
 ) -> int:
     """Cut subtomograms out of a tomogram into one file, NAME.zarr or NAME.h5.
@@ -101,7 +102,7 @@ def extract(  # noqa: PLR0913 (the options of a command)
     Parameters
     ----------
     particles
-        Particle list.
+        Particle list. Of a list that names several tomograms, only the particles of this one are taken.
     tomogram
         Where to cut.
     out
@@ -116,6 +117,8 @@ def extract(  # noqa: PLR0913 (the options of a command)
         dataset.yaml with names, labels and radii of the species, which the set will know.
     pad
         Fill up boxes that stick out with the mean of the tomogram; otherwise they are left out.
+    tomogram_name
+        What the list calls the tomogram, where that is not the name of its file.
     overwrite
         Replace the set if it is there.
     """
@@ -124,7 +127,15 @@ def extract(  # noqa: PLR0913 (the options of a command)
     if out.exists() and not overwrite:
         raise RequestError(out, "is there already", "name another file with --out, or add --overwrite")
     wrote, left = run(
-        particles, tomogram, box, out, voxel_size=voxel_size, labels=labels, dataset=dataset, pad=pad
+        particles,
+        tomogram,
+        box,
+        out,
+        voxel_size=voxel_size,
+        labels=labels,
+        dataset=dataset,
+        pad=pad,
+        tomogram_name=tomogram_name,
     )
     print(f"{out}: {wrote} subtomograms of {box}^3 voxels, {left} too close to the border left out")
     return 0

@@ -95,7 +95,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Lay rows out in columns; numbers to the right, floats with three decimals."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(len(c), *(len(r[i]) for r in cells)) if cells else len(c) for i, c in enumerate(columns)]
-    right = [all(isinstance(r[i], int | float) for r in rows) for i in range(len(columns))]
+    right = [all(isinstance(r[i], int | float) or r[i] == "" for r in rows) for i in range(len(columns))]
     lines = [
         [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
         for row in [list(columns), ["-" * w for w in widths], *cells]

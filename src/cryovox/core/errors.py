@@ -23,3 +23,7 @@ class RequestError(Exception):
 
 class RunError(RequestError):
     """Something failed while running (some inputs, a full disk); exit code 1."""
+
+
+class DataWarning(UserWarning):
+    """Data can be used but look wrong; commands print the message as a line of its own."""

@@ -44,6 +44,8 @@ class Particles:
         Name of the tomogram of each, in files that span several.
     extra : name -> (n,) array
         Columns of a file that we do not use but write back.
+    metadata : block -> column -> values
+        What a file says of all its particles, such as the optics groups of RELION; written back.
     """
 
     positions: NDArray[np.float64]
@@ -52,6 +54,7 @@ class Particles:
     rotations: NDArray[np.float64] | None = None
     tomograms: NDArray[np.str_] | None = None
     extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    metadata: Mapping[str, Mapping[str, list[str]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.positions)
@@ -118,8 +121,13 @@ class Particles:
 
 
 def concatenate(lists: Iterable[Particles]) -> Particles:
-    """Join lists; rotations, tomograms and extra columns survive where all lists have them."""
-    parts = list(lists)
+    """Join lists.
+
+    Rotations, tomograms and extra columns survive where all lists have them, metadata where all say the
+    same; empty lists have no say.
+    """
+    every = list(lists)
+    parts = [some for some in every if len(some)] or every[:1]
     if not parts:
         return Particles.of(np.zeros((0, 3)), [])
     shared = set.intersection(*(set(p.extra) for p in parts))
@@ -132,6 +140,11 @@ def concatenate(lists: Iterable[Particles]) -> Particles:
         rotations=np.concatenate(rotations) if len(rotations) == len(parts) else None,
         tomograms=np.concatenate(tomograms) if len(tomograms) == len(parts) else None,
         extra={name: np.concatenate([p.extra[name] for p in parts]) for name in sorted(shared)},
+        metadata={
+            name: block
+            for name, block in parts[0].metadata.items()
+            if all(part.metadata.get(name) == block for part in parts)
+        },
     )
 
 

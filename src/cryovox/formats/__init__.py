@@ -5,7 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
@@ -148,10 +148,11 @@ def write_labels(path: Path | str, labels: LabelMap) -> None:
 def read_particles(
     path: Path | str,
     *,
-    tomogram: Volume | None = None,
+    tomogram: Volume | Mapping[str, Volume] | None = None,
     voxel_size: float | None = None,
     species: str | None = None,
     centre: str | None = None,
+    tomogram_names: Collection[str] = (),
 ) -> Particles:
     """Read a particle list.
 
@@ -160,7 +161,7 @@ def read_particles(
     path
         File; its ending is in `PARTICLES`.
     tomogram
-        Gives shape and voxel size to formats that count from its centre or in voxels.
+        Gives shape and voxel size to formats that count from its centre or in voxels; several by name.
     voxel_size
         Å per pixel of the coordinates in the file; wins over what the file says.
     species
@@ -168,21 +169,30 @@ def read_particles(
     centre
         What a STAR file of RELION 5 counts from, "half" or "half-1" of the size; see
         :mod:`cryovox.formats.star`.
+    tomogram_names
+        Names of one tomogram. Of a list that names several tomograms only its particles are read; a list
+        that names others alone is refused.
     """
+    from cryovox.formats.tomogram_names import rows_of
+
     check_exists(Path(path))
     reader = _module(PARTICLES, path).read
-    settings = _settings(reader, path, centre=centre)
-    found: Particles = reader(
+    settings: dict[str, Any] = _settings(reader, path, centre=centre)
+    if "tomogram_names" in signature(reader).parameters:  # which it needs where it counts from centres
+        settings["tomogram_names"] = tomogram_names
+    picks: Particles = reader(
         Path(path), tomogram=tomogram, voxel_size=voxel_size, species=species, **settings
     )
-    return found
+    names = None if picks.tomograms is None else picks.tomograms.tolist()
+    rows = rows_of(path, names, tomogram_names)
+    return picks if rows is None else picks.take(rows)
 
 
 def write_particles(
     path: Path | str,
     particles: Particles,
     *,
-    tomogram: Volume | None = None,
+    tomogram: Volume | Mapping[str, Volume] | None = None,
     voxel_size: float | None = None,
     tomogram_name: str | None = None,
     flavour: str | None = None,
@@ -197,7 +207,7 @@ def write_particles(
     particles
         What to write.
     tomogram
-        Gives shape and voxel size to formats that count from its centre or in voxels.
+        Gives shape and voxel size to formats that count from its centre or in voxels; several by name.
     voxel_size
         Å per pixel of the coordinates to write; that of the tomogram by default.
     tomogram_name

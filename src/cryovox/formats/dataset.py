@@ -16,6 +16,7 @@ from cryovox.core.config import from_yaml
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
+from cryovox.core.placement import check_density, check_places, check_radius, outside_message
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.formats import (
     PARTICLES,
@@ -59,6 +60,8 @@ def read(path: Path | str) -> Dataset:
             for entry in found.entries
         ]
         dataset = found.model_copy(update={"entries": tuple(entries)})
+    for kind in dataset.species:
+        check_radius(file, kind.name, kind.radius, dataset.voxel_size)
     for entry in dataset.entries:
         _check(entry, dataset, file)
     return dataset
@@ -117,7 +120,9 @@ def guess(folder: Path | str, radius: float) -> Dataset:
     names: set[str] = set()
     for path in tomograms:
         if stem(path) in picks:
-            names |= set(read_particles(picks[stem(path)], tomogram=read_volume(path)).species.tolist())
+            frame = read_volume(path)
+            own = read_particles(picks[stem(path)], tomogram=frame, tomogram_names=(stem(path),))
+            names |= set(own.species.tolist())
     dataset = Dataset(
         voxel_size=float(np.median(list(sizes.values()))),
         species=tuple(Species(name=n, label=i, radius=radius) for i, n in enumerate(sorted(names), 1)),
@@ -168,9 +173,7 @@ def load_annotations(entry: Entry, dataset: Dataset) -> tuple[LabelMap | None, P
 def _load_particles(path: Path, entry: Entry, dataset: Dataset) -> Particles:
     tomogram = load_tomogram(entry, dataset)
     only = dataset.species[0].name if len(dataset.species) == 1 else None
-    found = _read_picks(path, tomogram, only)
-    if found.tomograms is not None and len(set(found.tomograms.tolist())) > 1:
-        found = _of_entry(path, found, entry)
+    found = _read_picks(path, tomogram, only, (entry.name, stem(entry.tomogram)))
     unknown = sorted(set(found.species.tolist()) - {s.name for s in dataset.species})
     if unknown:
         known = ", ".join(s.name for s in dataset.species) or "none"
@@ -181,45 +184,29 @@ def _load_particles(path: Path, entry: Entry, dataset: Dataset) -> Particles:
         raise RequestError(path, told, f"set `exhaustive: true` in {FILE} if there are none to find")
     radii = {s.name: s.radius for s in dataset.species}
     _check_inside(path, found, tomogram, np.array([radii[str(name)] for name in found.species]))
+    for kind in dataset.species:
+        check_density(f"{path}, {kind.name}", found.named(kind.name).positions, tomogram, kind.radius)
     return found
 
 
-def _read_picks(path: Path, tomogram: Volume, species: str | None) -> Particles:
+def _read_picks(path: Path, tomogram: Volume, species: str | None, names: tuple[str, ...]) -> Particles:
     if path.is_dir():
         return copick.read(path)
     if path.name == shrec2021.PICKS:
         return shrec2021.read_picks(path)
-    return read_particles(path, tomogram=tomogram, species=species)
-
-
-def _of_entry(path: Path, particles: Particles, entry: Entry) -> Particles:
-    """Those of the tomogram of an entry, from a list that spans several."""
-    names = particles.tomograms.tolist() if particles.tomograms is not None else []
-    wanted = {entry.name, stem(entry.tomogram), stem(entry.tomogram).removeprefix("rec_")}
-    # Warp writes NAME.tomostar, or NAME.mrc.tomostar
-    mine = [bool({name, stem(name), stem(stem(name))} & wanted) for name in names]
-    if not any(mine):
-        listed = ", ".join(sorted(set(names))[:5])
-        told = f"spans several tomograms, none of them {entry.name!r} (there are {listed})"
-        raise RequestError(path, told, "name the entry as the tomogram is named there")
-    return particles.take(np.array(mine))
+    return read_particles(path, tomogram=tomogram, species=species, tomogram_names=names)
 
 
 def _check_inside(path: Path, particles: Particles, tomogram: Volume, radii: NDArray[np.float64]) -> None:
     """Refuse picks farther out than their radius; closer ones are particles that the border cuts."""
-    voxel = tomogram.voxel_size
-    high = (np.array(tomogram.shape) - 0.5) * voxel
-    beyond = np.maximum(particles.positions - high, -0.5 * voxel - particles.positions).max(axis=1, initial=0)
-    outside = np.flatnonzero(beyond > radii)
-    if not len(outside):
-        return
-    worst = particles.positions[outside[beyond[outside].argmax()]]
-    told = (
-        f"{len(outside)} of {len(particles)} picks lie outside the tomogram, the worst at "
-        f"x {worst[2]:.1f}, y {worst[1]:.1f}, z {worst[0]:.1f} Å; it extends to "
-        f"x {high[2]:.1f}, y {high[1]:.1f}, z {high[0]:.1f} Å"
-    )
-    raise RequestError(path, told, "are they in pixels rather than Å, or are x and z swapped?")
+    high = (np.array(tomogram.shape) - 0.5) * tomogram.voxel_size
+    low = -0.5 * tomogram.voxel_size
+    beyond = np.maximum(particles.positions - high, low - particles.positions).max(axis=1, initial=-np.inf)
+    outside = int((beyond > radii).sum())
+    if outside:
+        message = outside_message(particles.positions, beyond, outside, high)
+        raise RequestError(path, message, "are they in pixels rather than Å, or are x and z swapped?")
+    check_places(path, particles.positions, tomogram, radii)
 
 
 def _check(entry: Entry, dataset: Dataset, file: Path) -> None:

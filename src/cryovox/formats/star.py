@@ -2,87 +2,74 @@
 
 Conventions, all turned into ours (Å from the centre of voxel 0) here and nowhere else:
 
-- `rlnCenteredCoordinate{X,Y,Z}Angst` (RELION 5) counts Å from the centre of the tomogram: n / 2 voxels
-  on an axis of n by default, as in RELION's C++ programs; its Python pickers use n / 2 - 1, which is
-  `centre="half-1"`. What we wrote is recorded in the block `data_cryovox` and honoured on reading. Where one
-  file spans several tomograms, all are taken to have the shape of the one that is given.
+- `rlnCenteredCoordinate{X,Y,Z}Angst` (RELION 5) counts Å from the centre of the tomogram that the particle
+  belongs to: n / 2 voxels on an axis of n by default, as in RELION's C++ programs; its Python pickers use
+  n / 2 - 1, which is `centre="half-1"`. What we wrote is recorded in the block `data_cryovox` and honoured
+  on reading.
 - `rlnCoordinate{X,Y,Z}` counts pixels, in RELION 4 and 5 those of the tilt series before any binning.
-- `rlnOrigin{X,Y,Z}Angst` (Å) or `rlnOrigin{X,Y,Z}` (pixels) is subtracted.
+- `rlnOrigin{X,Y,Z}Angst` (Å) or `rlnOrigin{X,Y,Z}` (pixels of the extracted images) is subtracted.
 - Angles are those of :mod:`cryovox.formats.angles`; `rlnTomoSubtomogram{Rot,Tilt,Psi}` turns the
   subtomogram, with its shift, into the tomogram.
+
+Positions and rotations include shifts and subtomogram angles. RELION 4 and 5 get both back as they were,
+with the blocks `data_optics` and `data_general`, since extracted images and priors refer to them.
 
 `rlnPixelSize` is not taken for the pixel of the coordinates: programs disagree on what it means.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from gemmi import cif
 from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
-from cryovox.formats import read_text, write_text
+from cryovox.formats import stem, write_text
 from cryovox.formats.angles import eulers_of, rotations_of
+from cryovox.formats.relion import (
+    ANGLE_PRIORS,
+    ANGLES,
+    CARRIED,
+    CENTRED,
+    DETECTOR,
+    FRAMES,
+    GEOMETRY,
+    GROUP,
+    IMAGE_SIZE,
+    PIXEL_SHIFTS,
+    PIXELS,
+    SERIES_SIZE,
+    SHIFT_PRIORS,
+    SHIFTS,
+    SIZES,
+)
+from cryovox.formats.star_table import Columns, Table, block_text, formatted, read_table
+from cryovox.formats.tomogram_names import listed, plain_name, rows_of, volume_of
 
 Flavour = Literal["relion5", "relion4", "relion3"]
 Centre = Literal["half", "half-1"]
-Columns = dict[str, list[str]]
+Frame = Volume | Mapping[str, Volume]
+"""A tomogram, or tomograms by name; only shape and voxel size are used."""
 
 VERSIONS = {"relion5": "50001", "relion4": "30001", "relion3": "30001"}
-PIXELS = [f"rlnCoordinate{axis}" for axis in "XYZ"]
-CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
-SHIFTS = [f"rlnOrigin{axis}Angst" for axis in "XYZ"]
-PIXEL_SHIFTS = [f"rlnOrigin{axis}" for axis in "XYZ"]
-ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
-FRAMES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
-SIZES = ["rlnTomoTiltSeriesPixelSize", "rlnMicrographPixelSize", "rlnImagePixelSize"]
-DETECTOR = ["rlnDetectorPixelSize", "rlnMagnification"]
-SCORE, SPECIES, GROUP = "rlnAutopickFigureOfMerit", "cryovoxSpecies", "rlnOpticsGroup"
-GEOMETRY = {*PIXELS, *CENTRED, *SHIFTS, *PIXEL_SHIFTS, *ANGLES, *FRAMES, *SIZES, *DETECTOR}
-PLAIN = re.compile(r"(?!data_|loop_|save_|stop_|global_|[.?]$)[^\s'\"#$_;]\S*", re.IGNORECASE)
-ESCAPED = re.compile(r"&#(\d+);")
-
-
-@dataclass(frozen=True)
-class _Table:
-    """The particles of a file and what its other blocks say of them."""
-
-    path: Path
-    columns: Columns
-    optics: Columns
-    centre: Centre
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values())))
-
-    def has(self, tags: list[str]) -> bool:
-        """Whether all columns are there; some of several is an error of the file."""
-        found = [tag for tag in tags if tag in self.columns]
-        if found and len(found) < len(tags):
-            missing = ", ".join(sorted(set(tags) - set(found)))
-            raise RequestError(self.path, f"has {found[0]} but no {missing}", "add the missing column")
-        return bool(found)
-
-    def numbers(self, tags: list[str]) -> NDArray[np.float64]:
-        """(n, len(tags)) values."""
-        return np.stack([_numbers(self.path, tag, self.columns[tag]) for tag in tags], axis=1)
+SCORE, SPECIES = "rlnAutopickFigureOfMerit", "cryovoxSpecies"
+OURS, CENTRE = "cryovox", "cryovoxCentre"
 
 
 def read(
     path: Path,
     *,
-    tomogram: Volume | None = None,
+    tomogram: Frame | None = None,
     voxel_size: float | None = None,
     species: str | None = None,
     centre: Centre | None = None,
+    tomogram_names: Collection[str] = (),
 ) -> Particles:
     """Read a particle list.
 
@@ -91,7 +78,8 @@ def read(
     path
         A file with `rlnCoordinate` or `rlnCenteredCoordinate` columns in any block.
     tomogram
-        Needed where the file counts from the centre.
+        Needed where the file counts from the centre; where it names several tomograms, all of them by name.
+        Of tomograms by name, a list that names none belongs to that with the name of its file.
     voxel_size
         Å per pixel of `rlnCoordinate`; wins over the file, which wins over *tomogram*.
     species
@@ -99,46 +87,58 @@ def read(
         `rlnClassNumber` become `class1`, `class2` ..., and one becomes `particle`.
     centre
         What counts as the centre, where the file does not say so; "half" by default.
+    tomogram_names
+        Names of one tomogram, to read its particles alone.
     """
-    table = _table(path, centre)
+    table = read_table(path)
+    rows = rows_of(path, table.names, tomogram_names)
+    table = table if rows is None else table.take(rows)
+    metadata = dict(table.blocks)
     if table.has(CENTRED):
-        positions = table.numbers(CENTRED) + _centre(path, tomogram, table.centre)
+        metadata[OURS] = {CENTRE: [_recorded(table, centre)]}
+        positions = table.numbers(CENTRED) + _centres(path, tomogram, table.names, metadata)
         pixels = None
     else:
         table.has(PIXELS)
         pixels = _pixel_sizes(table, tomogram, voxel_size)
         positions = table.numbers(PIXELS) * pixels
     frames = rotations_of(table.numbers(FRAMES)) if table.has(FRAMES) else None
-    shifts = _shifts(table, pixels)
+    shifts = _shifts(table, voxel_size if pixels is None else pixels)
     if shifts is not None:
-        positions = positions - (shifts if frames is None else np.einsum("nij,nj->ni", frames, shifts))
-    rotations = rotations_of(table.numbers(ANGLES)) if table.has(ANGLES) else None
-    if frames is not None:
-        rotations = frames if rotations is None else frames @ rotations
+        positions = positions - _turned(frames, shifts)
     _check_finite(path, positions)
     score = next((tag for tag in (SCORE, "rlnLCCmax") if tag in table.columns), None)
-    name = next((tag for tag in ("rlnTomoName", "rlnMicrographName") if tag in table.columns), None)
-    found = Particles.of(
+    picks = Particles.of(
         positions[:, ::-1],
         _species(table, species),
         scores=None if score is None else table.numbers([score])[:, 0],
-        rotations=rotations,
-        tomograms=None if name is None else table.columns[name],
+        rotations=_rotations(table, frames),
+        tomograms=table.names,
     )
-    used = GEOMETRY | {SCORE, SPECIES, GROUP, name}
-    extra = {tag: np.asarray(v, dtype=np.str_) for tag, v in table.columns.items() if tag not in used}
-    return replace(found, extra=extra)
+    columns = table.columns | ({} if shifts is None else formatted(SHIFTS, shifts))
+    used = (GEOMETRY - set(CARRIED)) | {SCORE, SPECIES, table.name_tag}
+    extra = {tag: np.asarray(v, dtype=np.str_) for tag, v in columns.items() if tag not in used}
+    return replace(picks, extra=extra, metadata=metadata)
+
+
+def stand_in(path: Path) -> Frame | None:
+    """Something to count from where a list that counts from centres is read only to be written so again."""
+    table = read_table(path)
+    if not table.has(CENTRED):
+        return None
+    nothing = Volume(np.broadcast_to(np.int8(0), (2, 2, 2)), 1.0)
+    return nothing if table.names is None else dict.fromkeys(table.names, nothing)
 
 
 def write(
     path: Path,
     particles: Particles,
     *,
-    tomogram: Volume | None = None,
+    tomogram: Frame | None = None,
     voxel_size: float | None = None,
     tomogram_name: str | None = None,
     flavour: Flavour = "relion5",
-    centre: Centre = "half",
+    centre: Centre | None = None,
 ) -> None:
     """Write a particle list.
 
@@ -149,150 +149,185 @@ def write(
     particles
         Their extra columns are written as they are, except those that would speak of the geometry again.
     tomogram
-        Needed for "relion5", which counts from its centre.
+        Needed for "relion5", which counts from the centre of each; several by name.
     voxel_size
-        Å per pixel of `rlnCoordinate`, for RELION 4 that of the tilt series; that of *tomogram* by default.
+        Å per pixel of `rlnCoordinate`, for RELION 4 that of the tilt series; by default that of the optics
+        groups of the particles, else that of *tomogram*.
     tomogram_name
         Name for particles that name none; `rec_`, which RELION puts before file names, is taken off.
     flavour
         "relion5": Å from the centre and `rlnTomoName`. "relion4": pixels and `rlnTomoName`. "relion3":
         pixels and `rlnMicrographName`, which Warp and M read too.
     centre
-        "half" or "half-1", see above.
+        "half" or "half-1", see above; by default that of the list that the particles were read from.
     """
     if flavour not in VERSIONS:
         raise RequestError("--flavour", f"is {flavour!r}", f"there are: {', '.join(VERSIONS)}")
-    if centre not in ("half", "half-1"):
-        raise RequestError("--centre", f"is {centre!r}", "there are: half, half-1")
-    xyz = particles.positions[:, ::-1]
-    blocks: dict[str, Columns] = {}
+    carried = {tag: [str(value) for value in values] for tag, values in particles.extra.items()}
+    table = Table(path, {SCORE: _scores(particles), **carried}, particles.metadata)
+    frames, shifts = _carried(table, flavour)
+    xyz = particles.positions[:, ::-1] + (0.0 if shifts is None else _turned(frames, shifts))
+    blocks = _blocks(table, flavour)
+    names = None if particles.tomograms is None else particles.tomograms.tolist()
     if flavour == "relion5":
-        blocks["cryovox"] = {"cryovoxCentre": [centre]}
-        columns = _formatted(CENTRED, xyz - _centre(path, tomogram, centre), 4)
+        blocks[OURS] = {CENTRE: [_recorded(table, centre, "--centre")]}
+        columns = formatted(CENTRED, xyz - _centres(path, tomogram, names, blocks))
     else:
-        pixel = voxel_size if voxel_size is not None else tomogram.voxel_size if tomogram else None
-        if pixel is None:
-            told = f"{flavour} STAR counts in pixels, whose size is not known"
-            raise RequestError(path, told, "pass --voxel-size A, the size of those pixels in Å")
-        blocks["optics"] = _optics(flavour, pixel)
-        columns = _formatted(PIXELS, xyz / pixel, 6)
-        columns[GROUP] = ["1"] * len(particles)
-    name = "rlnMicrographName" if flavour == "relion3" else "rlnTomoName"
-    columns = _named(name, particles, tomogram_name, flavour) | columns
-    if particles.rotations is not None:
-        columns |= _formatted(ANGLES, eulers_of(particles.rotations), 6)
-    columns[SCORE] = [f"{float(score):.9g}" for score in particles.scores]
+        pixels = _written_pixels(table, tomogram, voxel_size, flavour)
+        blocks["optics"] = _optics(blocks.get("optics"), flavour, pixels)
+        columns = formatted(PIXELS, xyz / pixels)
+    columns = _named(particles, tomogram_name, flavour) | columns
+    columns |= _written_angles(table, particles.rotations, frames)
+    if frames is not None:
+        columns |= {tag: table.columns[tag] for tag in FRAMES}
+    if shifts is not None:
+        columns |= {tag: table.columns[tag] for tag in SHIFTS}
+    if "optics" in blocks:
+        own = GROUP in table.columns and "optics" in table.blocks and flavour != "relion3"
+        columns[GROUP] = table.columns[GROUP] if own else blocks["optics"][GROUP][:1] * len(particles)
+    columns[SCORE] = _scores(particles)
     columns[SPECIES] = [str(species) for species in particles.species]
-    for tag, values in particles.extra.items():
-        if tag not in GEOMETRY and tag not in columns and tag != GROUP:
-            columns[tag.replace(" ", "_")] = [str(value) for value in values]
+    left = {*GEOMETRY, GROUP, *_stale(table, frames, shifts), *columns}
+    columns |= {tag.replace(" ", "_"): values for tag, values in table.columns.items() if tag not in left}
     blocks["particles"] = columns
-    text = "".join(_block(block, table, VERSIONS[flavour]) for block, table in blocks.items())
-    write_text(path, text)
+    write_text(path, "".join(_text(name, block, VERSIONS[flavour]) for name, block in blocks.items()))
 
 
-def _table(path: Path, centre: Centre | None) -> _Table:
-    text = read_text(path)
-    try:  # the parser takes ASCII only
-        document = cif.read_string(text.encode("ascii", "xmlcharrefreplace").decode())
-    except (ValueError, RuntimeError) as error:
-        raise RequestError(
-            path, f"is not a STAR file ({error})", "check that this is the file you meant"
-        ) from None
-    blocks = {block.name.strip(): _columns(block, escaped=not text.isascii()) for block in document}
-    recorded: Any = blocks.get("cryovox", {}).get("cryovoxCentre", ["half"])[0]
-    for columns in blocks.values():
-        if set(columns) & {*PIXELS, *CENTRED}:
-            table = _Table(path, columns, blocks.get("optics", {}), centre or recorded)
-            if table.centre not in ("half", "half-1"):
-                raise RequestError(path, f"counts from the centre {table.centre!r}", "it is half or half-1")
-            return table
-    listed = ", ".join(f"data_{name}" for name in blocks) or "none"
-    told = f"holds no particle coordinates (blocks: {listed})"
-    raise RequestError(path, told, "name the file with rlnCoordinateX or rlnCenteredCoordinateXAngst")
+def _text(name: str, columns: Columns, version: str) -> str:
+    rows = {len(column) for column in columns.values()}
+    return block_text(name, columns, version, pairs=rows == {1} and name not in (OURS, "optics", "particles"))
 
 
-def _columns(block: Any, escaped: bool = False) -> Columns:
-    raw: Columns = {}
-    for item in block:
-        if item.pair is not None:
-            raw[item.pair[0].lstrip("_")] = [item.pair[1]]
-        elif item.loop is not None:
-            values, width = item.loop.values, item.loop.width()
-            raw |= {tag.lstrip("_"): values[i::width] for i, tag in enumerate(item.loop.tags)}
-    return {tag: [_plain(value, escaped) for value in values] for tag, values in raw.items()}
+def _blocks(table: Table, flavour: Flavour) -> dict[str, Columns]:
+    """What is written beside the particles; optics only of RELION 4 and 5, and if the groups are known."""
+    blocks = {name: {t: list(c) for t, c in block.items()} for name, block in table.blocks.items()}
+    blocks.pop(OURS, None)
+    optics = blocks.get("optics", {})
+    groups = optics.get(GROUP, [])
+    used = set(table.columns.get(GROUP, groups if len(groups) == 1 else [""]))
+    if flavour == "relion3" or not groups or not used <= set(groups):
+        blocks.pop("optics", None)
+    if flavour == "relion3":
+        blocks.pop("general", None)
+    return blocks
 
 
-def _plain(value: str, escaped: bool) -> str:
-    if value[:1] in ("'", '"', ";"):
-        value = cif.as_string(value)
-    return ESCAPED.sub(lambda match: chr(int(match[1])), value) if escaped else value
+def _carried(table: Table, flavour: Flavour) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """Rotations of subtomograms, and shifts, that the particles came with and are written with."""
+    if flavour == "relion3":
+        return None, None
+    frames = rotations_of(table.numbers(FRAMES)) if set(FRAMES) <= set(table.columns) else None
+    return frames, table.numbers(SHIFTS) if set(SHIFTS) <= set(table.columns) else None
 
 
-def _numbers(path: Path, tag: str, values: list[str]) -> NDArray[np.float64]:
-    try:
-        return np.array(values, dtype=np.float64)
-    except ValueError:
-        for row, value in enumerate(values, 1):
-            try:
-                float(value)
-            except ValueError:
-                told = f"particle {row}: {tag} is {value!r}, not a number"
-                raise RequestError(path, told, "mend the file") from None
-        raise
+def _stale(table: Table, frames: Any, shifts: Any) -> set[str]:
+    """Priors that refer to angles or shifts that are not written."""
+    stale = set(ANGLE_PRIORS) if frames is None and set(FRAMES) <= set(table.columns) else set()
+    return stale | (set(SHIFT_PRIORS) if shifts is None and set(SHIFTS) <= set(table.columns) else set())
 
 
-def _centre(path: Path, tomogram: Volume | None, centre: Centre) -> NDArray[np.float64]:
-    """(x, y, z) of the centre of the tomogram in Å."""
+def _written_angles(table: Table, rotations: NDArray[np.float64] | None, frames: Any) -> Columns:
+    """Angles within the subtomogram; those that were read where they still hold."""
+    if rotations is None:
+        return {}
+    within = rotations if frames is None else np.swapaxes(frames, 1, 2) @ rotations
+    if set(ANGLES) <= set(table.columns):
+        before = rotations_of(table.numbers(ANGLES))
+        if np.allclose(before, within, atol=1e-6):
+            return {tag: table.columns[tag] for tag in ANGLES}
+    return formatted(ANGLES, eulers_of(within))
+
+
+def _turned(frames: NDArray[np.float64] | None, shifts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return shifts if frames is None else np.asarray(np.einsum("nij,nj->ni", frames, shifts))
+
+
+def _rotations(table: Table, frames: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    rotations = rotations_of(table.numbers(ANGLES)) if table.has(ANGLES) else None
+    if frames is None or rotations is None:
+        return frames if rotations is None else rotations
+    return np.asarray(frames @ rotations)
+
+
+def _recorded(table: Table, centre: str | None, where: object = None) -> str:
+    """What counts as the centre: what the caller says, else what the file says, else half."""
+    chosen = centre or table.blocks.get(OURS, {}).get(CENTRE, ["half"])[0]
+    if chosen not in ("half", "half-1"):
+        raise RequestError(where or table.path, f"counts from the centre {chosen!r}", "it is half or half-1")
+    return chosen
+
+
+def _centres(
+    path: Path,
+    tomogram: Frame | None,
+    names: list[str] | None,
+    metadata: Mapping[str, Mapping[str, list[str]]],
+) -> NDArray[np.float64]:
+    """(x, y, z) of the centre of the tomogram of each particle, or of all, in Å."""
+    minus = 1 if metadata[OURS][CENTRE] == ["half-1"] else 0
     if tomogram is None:
-        told = "counts coordinates from the centre of the tomogram, whose size is not known"
-        raise RequestError(path, told, "pass --tomogram T, the tomogram or its header")
-    voxels = np.array(tomogram.shape[::-1]) / 2 - (1 if centre == "half-1" else 0)
-    return np.asarray(voxels * tomogram.voxel_size, dtype=np.float64)
+        message = "counts coordinates from the centre of the tomogram, whose size is not known"
+        raise RequestError(path, message, "pass --tomogram T, the tomogram or its header")
+    if isinstance(tomogram, Volume):
+        _check_alone(path, names)
+        return np.asarray((np.array(tomogram.shape[::-1]) / 2 - minus) * tomogram.voxel_size)
+    if names is None:  # then the list is called as its tomogram is
+        volume = volume_of(path, stem(path), tomogram)
+        return np.asarray((np.array(volume.shape[::-1]) / 2 - minus) * volume.voxel_size)
+    volumes = {name: volume_of(path, name, tomogram) for name in set(names)}
+    centre = {n: (np.array(v.shape[::-1]) / 2 - minus) * v.voxel_size for n, v in volumes.items()}
+    return np.array([centre[name] for name in names], dtype=np.float64).reshape(-1, 3)
 
 
-def _pixel_sizes(table: _Table, tomogram: Volume | None, voxel_size: float | None) -> Any:
-    """Å per pixel, one for all or (n, 1)."""
+def _check_alone(path: Path, names: list[str] | None) -> None:
+    """Refuse to count from the centre of one tomogram what belongs to several."""
+    if len({plain_name(name) for name in names or ()}) > 1:
+        message = f"names several tomograms ({listed(names or ())}), each of which counts from its own centre"
+        raise RequestError(path, message, "pass --tomogram FOLDER, the folder that holds all of them")
+
+
+def _pixel_sizes(table: Table, tomogram: Frame | None, voxel_size: float | None) -> Any:
+    """Å per pixel of the coordinates, one for all or (n, 1)."""
     if voxel_size is not None:
         return voxel_size
-    for tag in SIZES:
-        sizes = _of_particles(table, tag)
+    sizes = _written_sizes(table, SIZES)
+    if sizes is not None:
+        return sizes
+    if isinstance(tomogram, Volume):
+        _check_alone(table.path, table.names)
+        return tomogram.voxel_size
+    if tomogram is not None:
+        names = table.names or [stem(table.path)] * len(table)
+        voxels = [volume_of(table.path, name, tomogram).voxel_size for name in names]
+        return np.array(voxels, dtype=np.float64).reshape(-1, 1)
+    message = "counts coordinates in pixels and does not say their size"
+    raise RequestError(table.path, message, "pass --voxel-size A, the size of those pixels in Å")
+
+
+def _written_sizes(table: Table, tags: list[str]) -> NDArray[np.float64] | None:
+    """The first pixel size that the file has, (n, 1) in Å."""
+    for tag in tags:
+        sizes = table.of_particles(tag)
         if sizes is not None:
             return sizes
-    detector, magnification = (_of_particles(table, tag) for tag in DETECTOR)
-    if detector is not None:  # in µm at the detector, or, without a magnification, in Å
-        return detector if magnification is None else detector * 1e4 / magnification
-    if tomogram is not None:
-        return tomogram.voxel_size
-    told = "counts coordinates in pixels and does not say their size"
-    raise RequestError(table.path, told, "pass --voxel-size A, the size of those pixels in Å")
+    detector, magnification = (table.of_particles(tag) for tag in DETECTOR)
+    # in µm at the detector, or, without a magnification, in Å
+    return detector if detector is None or magnification is None else detector * 1e4 / magnification
 
 
-def _of_particles(table: _Table, tag: str) -> NDArray[np.float64] | None:
-    """(n, 1) values of a column of the particles, or of their optics groups; None unless all positive."""
-    if tag in table.columns:
-        values = table.numbers([tag])
-    elif tag in table.optics:
-        given = _numbers(table.path, tag, table.optics[tag])
-        groups = table.optics.get(GROUP, [str(i + 1) for i in range(len(given))])
-        of_group = dict(zip(groups, given, strict=True))
-        chosen = table.columns.get(GROUP, groups[:1] * len(table))
-        unknown = set(chosen) - set(of_group)
-        if unknown:
-            told = f"particles name optics group {min(unknown)}, which data_optics lacks"
-            raise RequestError(table.path, told, "pass --voxel-size A, the size of a pixel in Å")
-        values = np.array([of_group[group] for group in chosen], dtype=np.float64).reshape(-1, 1)
-    else:
-        return None
-    return values if (values > 0).all() and np.isfinite(values).all() else None
-
-
-def _shifts(table: _Table, pixels: Any) -> NDArray[np.float64] | None:
+def _shifts(table: Table, pixels: Any) -> NDArray[np.float64] | None:
+    """Shifts in Å, (n, 3)."""
     if table.has(SHIFTS):
         return table.numbers(SHIFTS)
-    if pixels is not None and table.has(PIXEL_SHIFTS):
-        return np.asarray(table.numbers(PIXEL_SHIFTS) * pixels)
-    return None
+    if not table.has(PIXEL_SHIFTS):
+        return None
+    shifts = table.numbers(PIXEL_SHIFTS)
+    sizes = _written_sizes(table, [IMAGE_SIZE, *SIZES])
+    sizes = pixels if sizes is None else sizes
+    if sizes is None and shifts.any():
+        message = "has shifts rlnOriginX in pixels and does not say their size"
+        raise RequestError(table.path, message, "pass --voxel-size A, the size of those pixels in Å")
+    return np.asarray(shifts * (1.0 if sizes is None else sizes))
 
 
 def _check_finite(path: Path, positions: NDArray[np.float64]) -> None:
@@ -301,7 +336,7 @@ def _check_finite(path: Path, positions: NDArray[np.float64]) -> None:
         raise RequestError(path, f"particle {broken[0] + 1} has no finite coordinates", "mend the file")
 
 
-def _species(table: _Table, species: str | None) -> list[str]:
+def _species(table: Table, species: str | None) -> list[str]:
     if SPECIES in table.columns:
         return table.columns[SPECIES]
     classes = table.columns.get("rlnClassNumber", [])
@@ -310,27 +345,41 @@ def _species(table: _Table, species: str | None) -> list[str]:
     return [species or "particle"] * len(table)
 
 
-def _optics(flavour: Flavour, pixel: float) -> Columns:
-    tag = "rlnImagePixelSize" if flavour == "relion3" else "rlnTomoTiltSeriesPixelSize"
-    size = f"{pixel:.8g}"
-    return {GROUP: ["1"], "rlnOpticsGroupName": ["opticsGroup1"], tag: [size]}
+def _written_pixels(table: Table, tomogram: Frame | None, voxel_size: float | None, flavour: Flavour) -> Any:
+    """Å per pixel of coordinates that are written."""
+    if voxel_size is not None:
+        return voxel_size
+    sizes = None
+    if flavour == "relion4" and "optics" in _blocks(table, flavour):
+        sizes = table.of_particles(SERIES_SIZE)
+    if sizes is not None:
+        return sizes
+    volumes = [tomogram] if isinstance(tomogram, Volume) else list((tomogram or {}).values())
+    if len({volume.voxel_size for volume in volumes}) == 1:
+        return volumes[0].voxel_size
+    unknown = "whose size is not known" if not volumes else "of which the tomograms have several sizes"
+    message = f"{flavour} STAR counts in pixels, {unknown}"
+    raise RequestError(table.path, message, "pass --voxel-size A, the size of those pixels in Å")
 
 
-def _named(tag: str, particles: Particles, given: str | None, flavour: Flavour) -> Columns:
+def _optics(optics: Columns | None, flavour: Flavour, pixels: Any) -> Columns:
+    """The optics groups with the pixel size that coordinates are written in."""
+    if optics is None:
+        tag = IMAGE_SIZE if flavour == "relion3" else SERIES_SIZE
+        return {GROUP: ["1"], "rlnOpticsGroupName": ["opticsGroup1"], tag: [f"{pixels:.8g}"]}
+    if np.ndim(pixels):  # those of the groups
+        return optics
+    return optics | {SERIES_SIZE: [f"{pixels:.8g}"] * len(optics[GROUP])}
+
+
+def _scores(particles: Particles) -> list[str]:
+    return [f"{float(score):.9g}" for score in particles.scores]
+
+
+def _named(particles: Particles, name: str | None, flavour: Flavour) -> Columns:
+    tag = "rlnMicrographName" if flavour == "relion3" else "rlnTomoName"
     if particles.tomograms is not None:
         return {tag: [str(name) for name in particles.tomograms]}
-    if given is None:
+    if name is None:
         return {}
-    return {tag: [given if flavour == "relion3" else given.removeprefix("rec_")] * len(particles)}
-
-
-def _formatted(tags: list[str], values: NDArray[np.float64], digits: int) -> Columns:
-    return {tag: [f"{v:.{digits}f}" for v in values[:, i]] for i, tag in enumerate(tags)}
-
-
-def _block(name: str, columns: Mapping[str, list[str]], version: str) -> str:
-    lines = [f"# version {version}", "", f"data_{name}", "", "loop_"]
-    lines += [f"_{tag} #{i}" for i, tag in enumerate(columns, 1)]
-    quoted = [[v if PLAIN.fullmatch(v) else cif.quote(v) for v in column] for column in columns.values()]
-    lines += ["  ".join(row) for row in zip(*quoted, strict=True)]
-    return "\n".join([*lines, "", ""])
+    return {tag: [name if flavour == "relion3" else name.removeprefix("rec_")] * len(particles)}

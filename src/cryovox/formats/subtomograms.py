@@ -179,7 +179,7 @@ def extract(
     kept = np.flatnonzero(fits if border == "skip" else touches)
     if not len(kept):
         told = f"none of {len(particles)} cubes of {box} voxels fits into the tomogram {volume.shape}"
-        raise RequestError("--box", told, "give a smaller box, or --border pad")
+        raise RequestError("--box", told, "give a smaller box, or --pad")
     fill = statistics(volume.data).mean if np.isin(kept, np.flatnonzero(~fits)).any() else 0.0
     size = (len(kept), box, box, box)
     found = Subtomograms(

@@ -1,8 +1,10 @@
 """Particle lists as plain tables: CSV, TSV and columns of numbers.
 
 `x`, `y`, `z` are in Å from the centre of voxel 0, as in the CryoET Data Portal and the CZII challenge.
-Files without a header line are numbers x, y, z (a fourth column is the score); what unit they are in
-nobody says, so they are taken as Å too, unless a voxel size is given, which multiplies them.
+Files without a header line are numbers x, y, z (a fourth column is the score), or, in `.coords` files of four
+columns, class, x, y, z as DeepETPicker writes them; where a first column of whole numbers may be a class or
+an index, the file is refused. What unit they are in nobody says, so they are taken as Å too, unless a voxel
+size is given, which multiplies them.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from numpy.typing import NDArray
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
-from cryovox.formats import read_text, write_text
+from cryovox.formats import ending, read_text, write_text
 from cryovox.formats.angles import eulers_of, rotations_of
+from cryovox.formats.relion import CARRIED
 
 SPECIES = ("particle_type", "species", "particle", "class_name")
 SCORE = ("score", "confidence", "probability")
 TOMOGRAM = ("tomogram", "experiment", "tomo_id", "run_name")
+CLASS = "class_number"
 XYZ = ("x", "y", "z")
 ANGLES = ("rot", "tilt", "psi")
 DELIMITERS = ("\t", ",", ";")
@@ -100,16 +104,24 @@ def read(
         raise RequestError(path, told, "name the columns x, y, z, in Å")
     score, kind, where = rows.first(SCORE), rows.first(SPECIES), rows.first(TOMOGRAM)
     posed = all(name in rows.names for name in ANGLES)
-    found = Particles.of(
+    picks = Particles.of(
         rows.numbers(XYZ)[:, ::-1] * (1.0 if voxel_size is None else voxel_size),
-        (species or "particle") if kind is None else rows.column(kind),
+        _species(rows, kind, species),
         scores=None if score is None else rows.numbers((score,))[:, 0],
         rotations=rotations_of(rows.numbers(ANGLES)) if posed else None,
         tomograms=None if where is None else rows.column(where),
     )
     used = {*XYZ, score, kind, where} | (set(ANGLES) if posed else set())
     extra = {n: np.asarray(rows.column(n), dtype=np.str_) for n in rows.names if n not in used}
-    return replace(found, extra=extra)
+    return replace(picks, extra=extra)
+
+
+def _species(rows: _Rows, kind: str | None, species: str | None) -> str | list[str]:
+    if kind is not None:
+        return rows.column(kind)
+    if species is None and CLASS in rows.names:
+        return [f"class{number}" for number in rows.column(CLASS)]
+    return species or "particle"
 
 
 def write(
@@ -146,7 +158,7 @@ def write(
         columns["tomogram"] = particles.tomograms.tolist()
     elif tomogram_name is not None:
         columns["tomogram"] = [tomogram_name] * len(particles)
-    ours = {*columns, *SPECIES, *SCORE, *TOMOGRAM}
+    ours = {*columns, *SPECIES, *SCORE, *TOMOGRAM, *CARRIED}
     columns |= {name: list(values) for name, values in particles.extra.items() if name not in ours}
     text = StringIO()
     tabs = ".tsv" in [suffix.lower() for suffix in path.suffixes]
@@ -165,7 +177,7 @@ def _rows(path: Path) -> _Rows:
         )
     rows, lines = _cells(path, text, next((d for d in DELIMITERS if d in first), None))
     if _is_number(rows[0][0]):
-        names = ([*XYZ, "score"] + [f"column{i}" for i in range(5, len(rows[0]) + 1)])[: len(rows[0])]
+        names = _headless(path, rows)
     else:
         names = [name.lower() if name.lower() in (*XYZ, *ANGLES) else name for name in rows[0]]
         rows, lines = rows[1:], lines[1:]
@@ -176,6 +188,25 @@ def _rows(path: Path) -> _Rows:
         if len(row) != len(names):
             raise RequestError(path, f"line {line} has {len(row)} cells, not {len(names)}", "mend the file")
     return _Rows(path, names, rows, lines)
+
+
+def _headless(path: Path, rows: list[list[str]]) -> list[str]:
+    """Names of the columns of a file without a header line."""
+    width = len(rows[0])
+    if width == 4 and ending(path) == ".coords":
+        return [CLASS, *XYZ]
+    scores = [row[3] for row in rows if len(row) > 3]
+    in_range = all(_is_number(cell) and abs(float(cell)) <= 1 for cell in scores)
+    if scores and not in_range and all(_is_whole(row[0]) for row in rows):
+        message = (
+            f"has {width} columns of numbers and no header line: the first may be x, a class or an index"
+        )
+        raise RequestError(path, message, "write a line such as `x,y,z,score` or `class_number,x,y,z` first")
+    return ([*XYZ, "score"] + [f"column{i}" for i in range(5, width + 1)])[:width]
+
+
+def _is_whole(cell: str) -> bool:
+    return _is_number(cell) and float(cell).is_integer()
 
 
 def _cells(path: Path, text: str, delimiter: str | None) -> tuple[list[list[str]], list[int]]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.metrics.matching import Matching, greedy, optimal
 
@@ -128,10 +129,20 @@ def scored_tomograms(found: Particles, truth: Particles) -> Particles:
     return found.take(np.isin(found.tomograms, truth.tomograms))
 
 
+def check_tomograms(found: Particles, truth: Particles) -> None:
+    """Refuse to compare a list that names several tomograms with one that names none."""
+    names = tomograms_of(found, truth)
+    for what, some in (("picks", found), ("truth", truth)):
+        if len(names) > 1 and some.tomograms is None and len(some):
+            message = f"names no tomograms, the other list names {len(names)}"
+            raise RequestError(what, message, "name the tomogram of each particle in both lists")
+
+
 def per_tomogram(
     found: Particles, truth: Particles, radius: ArrayLike
 ) -> Iterator[tuple[Particles, Particles, Float]]:
     """Picks, particles and radii of each tomogram in turn."""
+    check_tomograms(found, truth)
     reach = np.broadcast_to(np.asarray(radius, dtype=np.float64), len(truth))
     for name in tomograms_of(found, truth):
         here = np.ones(len(truth), bool) if truth.tomograms is None else truth.tomograms == name
@@ -164,6 +175,26 @@ def precision_recall(found: Particles, truth: Particles, radius: ArrayLike) -> t
     hits = np.cumsum(hit)[last]
     recall = hits / len(truth) if len(truth) else np.zeros(len(last))
     return hits / (last + 1), recall, score[last]
+
+
+def precision_recall_curve(
+    found: Particles, truth: Particles, radius: ArrayLike, points: int = 200
+) -> dict[str, list[float]]:
+    """Points of the precision-recall curve as columns: precision, recall, threshold and picks.
+
+    Parameters
+    ----------
+    found, truth, radius
+        As for :func:`detection`.
+    points
+        At most as many, evenly spread over the scores that occur; the last is always there.
+    """
+    precision, recall, threshold = precision_recall(found, truth, radius)
+    scores = np.sort(found.scores.astype(np.float64))
+    picks = len(scores) - np.searchsorted(scores, threshold)
+    kept = np.unique(np.linspace(0, len(threshold) - 1, min(points, len(threshold))).round().astype(int))
+    columns = {"precision": precision, "recall": recall, "threshold": threshold, "picks": picks}
+    return {name: [round(float(v), 6) for v in column[kept]] for name, column in columns.items()}
 
 
 def average_precision(found: Particles, truth: Particles, radius: ArrayLike) -> float:

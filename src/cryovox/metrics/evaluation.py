@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,24 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.volume import LabelMap
 from cryovox.metrics import RULES, czii, shrec
-from cryovox.metrics.detection import Detection, average_precision, detection, scored_tomograms
+from cryovox.metrics.detection import (
+    Detection,
+    average_precision,
+    check_tomograms,
+    detection,
+    precision_recall_curve,
+    recall_at_budget,
+    scored_tomograms,
+)
 from cryovox.metrics.table import ANY, MEAN, POOLED, Row, rows
 
 Float = NDArray[np.float64]
-AVERAGED = ("precision", "recall", "f1", "average_precision")
+BUDGETS = (1, 2, 4)
+AVERAGED = ("precision", "recall", "f1", "average_precision", *(f"recall_at_{k}x" for k in BUDGETS))
+UNKNOWN = ("false_picks", "precision", "f1", "average_precision")
+"""What annotation that is not exhaustive cannot tell."""
+Incomplete = Mapping[str, Collection[str]]
+"""Tomogram -> species of which not all particles are annotated there; "" stands for one without a name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +43,8 @@ class Setup:
     """Rule radius: largest distance of a hit as a share of the radius."""
     occupancy: LabelMap | Mapping[str, LabelMap] | None = None
     """Rule shrec: number of the particle in each voxel."""
+    incomplete: Incomplete = field(default_factory=dict)
+    """Rule radius: what is not annotated exhaustively."""
 
     def radius(self, species: str) -> float:
         """Radius in Å of a species."""
@@ -50,6 +65,7 @@ def evaluate_particles(
     *,
     fraction: float = 1.0,
     occupancy: LabelMap | Mapping[str, LabelMap] | None = None,
+    incomplete: Incomplete | None = None,
 ) -> list[Row]:
     """Compare picks with the truth.
 
@@ -69,6 +85,8 @@ def evaluate_particles(
         That share.
     occupancy
         For "shrec": the occupancy mask, or one by tomogram.
+    incomplete
+        For "radius": tomogram -> species of which not all particles are annotated; they get no precision.
 
     Returns
     -------
@@ -76,25 +94,54 @@ def evaluate_particles(
         Per tomogram and, as tomogram "all", pooled; per species, for "any" species and as the "mean"
         over those in the truth.
     """
+    check_tomograms(found, truth)
     picks = scored_tomograms(found, truth)
     evaluate: Callable[[Particles, Particles, Setup], list[Row]] = RULES[rule]
-    return evaluate(picks, truth, Setup(radii, fraction, occupancy))
+    return evaluate(picks, truth, Setup(radii, fraction, occupancy, incomplete or {}))
 
 
 def by_radius(found: Particles, truth: Particles, setup: Setup) -> list[Row]:
-    """Match one to one: the best pick first, within a share of the radius of the particle."""
+    """Match one to one: the best pick first, within a share of the radius of the particle.
+
+    The recall of the best picks, as many as there are particles and twice and four times as many, needs
+    neither a threshold nor annotation that is exhaustive.
+    """
     table: list[Row] = []
     for tomogram, mine, theirs in _parts(found, truth):
         collected: dict[str, dict[str, float]] = {}
         for species in _species(found, truth):
             reach = setup.fraction * setup.radius(species)
-            collected[species] = _values(mine.named(species), theirs.named(species), reach)
+            values = _values(mine.named(species), theirs.named(species), reach)
+            collected[species] = _reportable(values, _unknown(setup, tomogram, species))
             table += rows(tomogram, species, collected[species])
         reach_of_each = [setup.fraction * setup.radius(str(name)) for name in theirs.species]
-        table += rows(tomogram, ANY, _values(mine, theirs, np.array(reach_of_each)))
+        whatever = _values(mine, theirs, np.array(reach_of_each))
+        table += rows(tomogram, ANY, _reportable(whatever, _unknown(setup, tomogram)))
         present = sorted(set(theirs.species.tolist()))
         table += rows(tomogram, MEAN, _average([collected[species] for species in present]))
     return table
+
+
+def precision_recall_curves(
+    found: Particles, truth: Particles, radii: Mapping[str, float] | float, fraction: float = 1.0
+) -> dict[str, dict[str, list[float]]]:
+    """Species -> curve over all tomograms, as :func:`evaluate_particles` matches by the rule "radius"."""
+    check_tomograms(found, truth)
+    picks, setup = scored_tomograms(found, truth), Setup(radii, fraction)
+    return {
+        name: precision_recall_curve(picks.named(name), truth.named(name), fraction * setup.radius(name))
+        for name in _species(truth)
+    }
+
+
+def _unknown(setup: Setup, tomogram: str, species: str | None = None) -> bool:
+    """Whether annotation of a species, or of any, is not exhaustive in a tomogram, or in one of all."""
+    which = setup.incomplete.values() if tomogram == POOLED else [setup.incomplete.get(tomogram, ())]
+    return any(names if species is None else species in names for names in which)
+
+
+def _reportable(values: dict[str, float], unknown: bool) -> dict[str, float]:
+    return {name: value for name, value in values.items() if not (unknown and name in UNKNOWN)}
 
 
 def by_czii(found: Particles, truth: Particles, setup: Setup) -> list[Row]:
@@ -172,14 +219,18 @@ def _outcome(counts: Detection) -> dict[str, float]:
 
 def _values(found: Particles, truth: Particles, radius: float | Float) -> dict[str, float]:
     counts = detection(found, truth, radius)
-    values = _outcome(counts) | {"mean_distance": counts.mean_distance}
-    return values | {"average_precision": average_precision(found, truth, radius)}
+    values = _outcome(counts) | {"average_precision": average_precision(found, truth, radius)}
+    if len(truth):
+        recalls = recall_at_budget(found, truth, radius, BUDGETS)
+        values |= {f"recall_at_{budget}x": recall for budget, recall in recalls.items()}
+    return values | {"mean_distance": counts.mean_distance}
 
 
 def _average(values: list[dict[str, Any]]) -> dict[str, float]:
     if not values:
         return {}
-    return {metric: float(np.mean([some[metric] for some in values])) for metric in AVERAGED}
+    shared = [metric for metric in AVERAGED if all(metric in some for some in values)]
+    return {metric: float(np.mean([some[metric] for some in values])) for metric in shared}
 
 
 def _species(*lists: Particles) -> list[str]:

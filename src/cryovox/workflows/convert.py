@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.core.errors import RequestError
+from cryovox.core.errors import DataWarning, RequestError
 from cryovox.core.intensity import slabs, statistics
 from cryovox.core.particles import Particles, concatenate
+from cryovox.core.placement import check_places
 from cryovox.core.volume import Volume
 from cryovox.formats import (
     PARTICLES,
     VOLUMES,
     czii,
+    ending,
     is_particles,
     is_volume,
     read_particles,
     read_volume,
     resample,
+    star,
     stem,
     write_particles,
     write_volume,
 )
+from cryovox.formats.tomogram_names import plain_name, volume_of
 from cryovox.workflows.config import ConvertConfig
 from cryovox.workflows.inputs import expand, frame
+
+Frames = Volume | Mapping[str, Volume]
 
 
 def convert(
@@ -95,42 +103,83 @@ def _filled(volume: Volume) -> tuple[Volume, int]:
 
 
 def _particles(source: Path, target: Path, config: ConvertConfig, tomogram: Path | None, verify: bool) -> str:
-    particles, belongs = _joined(source, config, tomogram)
+    particles, frames = _joined(source, target, config, tomogram)
     name = stem(tomogram) if tomogram is not None else stem(source)
     if config.flavour == "czii":
         particles = czii.prepared(particles, name)
     write_particles(
         target,
         particles,
-        tomogram=belongs,
+        tomogram=frames,
         voxel_size=config.out_voxel_size,
         tomogram_name=name,
         flavour=config.flavour,
     )
-    told = f"{target}: {len(particles)} particles"
+    message = f"{target}: {len(particles)} particles"
     if verify:
-        back = read_particles(target, tomogram=belongs, voxel_size=config.out_voxel_size)
+        back = read_particles(target, tomogram=frames, voxel_size=config.out_voxel_size)
         _compare(particles, back, target)
-        told += ", verified"
-    return told
+        message += ", verified"
+    return message
 
 
-def _joined(source: Path, config: ConvertConfig, tomogram: Path | None) -> tuple[Particles, Volume | None]:
-    """All particles of a file or folder, and their tomogram, or one that stands for several alike."""
+def _joined(
+    source: Path, target: Path, config: ConvertConfig, tomogram: Path | None
+) -> tuple[Particles, Frames | None]:
+    """All particles of a file or folder, and the tomograms that they belong to."""
     several, files = source.is_dir(), expand([source], is_particles)
-    frames = {} if tomogram is None else {name: frame(path) for name, path in expand([tomogram]).items()}
+    if (
+        tomogram is None
+        and _stays_centred(target, config)
+        and all(ending(p) == ".star" for p in files.values())
+    ):
+        own = {name: star.stand_in(path) for name, path in files.items()}
+        frames: Frames | None = None if None in own.values() else _merged(own, several)
+    else:
+        volumes = {} if tomogram is None else {n: frame(p) for n, p in expand([tomogram]).items()}
+        frames = next(iter(volumes.values())) if len(volumes) == 1 and not several else volumes or None
     lists = []
     for name, path in files.items():
-        if several and frames and name not in frames:
-            told = f"has no tomogram called {name}, to which {path.name} belongs"
-            raise RequestError(str(tomogram), told, "name the folder with all of them")
-        belongs = frames.get(name) if several else next(iter(frames.values()), None)
-        found = read_particles(path, tomogram=belongs, voxel_size=config.voxel_size, species=config.species)
-        if several and found.tomograms is None:
-            found = replace(found, tomograms=np.full(len(found), name))
-        lists.append(found)
-    alike = len({(volume.shape, volume.voxel_size) for volume in frames.values()}) == 1
-    return concatenate(lists), next(iter(frames.values())) if alike else None
+        picks = read_particles(path, tomogram=frames, voxel_size=config.voxel_size, species=config.species)
+        if several and picks.tomograms is None:
+            picks = replace(picks, tomograms=np.full(len(picks), name))
+        elif isinstance(frames, Volume) and tomogram is not None:
+            _warn_of_another(path, picks, stem(tomogram))
+        if tomogram is not None:
+            _check_places(path, picks, frames)
+        lists.append(picks)
+    return concatenate(lists), frames
+
+
+def _stays_centred(target: Path, config: ConvertConfig) -> bool:
+    """Whether coordinates that count from the centre are written as they are."""
+    return ending(target) == ".star" and config.flavour in (None, "relion5")
+
+
+def _merged(frames: Mapping[str, Frames | None], several: bool) -> Frames:
+    """Stand-ins of several lists by the names of their tomograms."""
+    if not several:
+        return next(frame for frame in frames.values() if frame is not None)
+    merged: dict[str, Volume] = {}
+    for name, own in frames.items():
+        merged |= {name: own} if isinstance(own, Volume) else dict(own or {})
+    return merged
+
+
+def _check_places(path: Path, picks: Particles, frames: Frames | None) -> None:
+    if isinstance(frames, Volume):
+        check_places(path, picks.positions, frames)
+    elif frames is not None and picks.tomograms is not None:
+        for name in np.unique(picks.tomograms):
+            if plain_name(str(name)) in {plain_name(key) for key in frames}:
+                check_places(path, picks.within(name).positions, volume_of(path, str(name), frames))
+
+
+def _warn_of_another(path: Path, picks: Particles, name: str) -> None:
+    names = set() if picks.tomograms is None else {plain_name(n) for n in picks.tomograms.tolist() if n}
+    if len(names) == 1 and names != {plain_name(name)}:
+        message = f"{path}: is a list of {next(iter(names))}, read as one of {name}"
+        warnings.warn(f"{message}; is --tomogram the right one?", DataWarning, stacklevel=2)
 
 
 def _compare(wrote: Particles, back: Particles, target: Path) -> None:

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from cryovox.core.errors import RequestError
+from cryovox.core.errors import DataWarning, RequestError
 from cryovox.core.particles import Particles, Species, concatenate
+from cryovox.core.placement import check_places
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import is_particles, read_header, read_labels, read_particles, read_volume, subtomograms
+from cryovox.formats.tomogram_names import listed, plain_name
 from cryovox.metrics import czii, shrec
-from cryovox.metrics.evaluation import evaluate_particles
+from cryovox.metrics.evaluation import evaluate_particles, precision_recall_curves
 from cryovox.metrics.segmentation import evaluate_labels
 from cryovox.metrics.subtomograms import evaluate_masks
 from cryovox.metrics.table import Row
 from cryovox.workflows.inputs import expand, frame
+from cryovox.workflows.searched import Searched, searched_only, searched_regions
 
 Rule = Literal["radius", "czii", "shrec"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A comparison of particle lists."""
+
+    rows: list[Row]
+    """One per tomogram, species and metric."""
+    curves: dict[str, dict[str, list[float]]]
+    """Species -> precision-recall curve over all tomograms; rule radius only."""
+    notes: list[str]
+    """What the reader should know."""
 
 
 def evaluate_particle_files(
@@ -33,8 +50,11 @@ def evaluate_particle_files(
     dataset: Path | None = None,
     tomogram: Path | None = None,
     occupancy: Path | None = None,
-) -> list[Row]:
-    """One tidy table for particle files, or folders of them with equal names.
+) -> Evaluation:
+    """Compare particle files, or folders of them with equal names.
+
+    Lists that name tomograms are compared tomogram by tomogram. With a dataset, only the boxes and masks
+    that were searched are scored, and what is not annotated exhaustively gets no precision.
 
     Parameters
     ----------
@@ -47,9 +67,9 @@ def evaluate_particle_files(
     fraction
         Largest distance of a hit, in radii.
     dataset
-        Dataset that names species, radii and tomograms.
+        Dataset that names species, radii, tomograms, and what was searched in them.
     tomogram
-        The tomogram, where a format counts from its centre.
+        The tomogram, or a folder of tomograms, where a format counts from its centre.
     occupancy
         Occupancy mask of the SHREC rule.
     """
@@ -57,13 +77,25 @@ def evaluate_particle_files(
         raise RequestError(
             "--occupancy", "the SHREC rule looks picks up in the occupancy mask", "name that file"
         )
+    searched = _searched(dataset, tomogram)
     species = _species(dataset)
-    frames = _frames(dataset, tomogram)
-    picks, true = _lists(found, frames, species, rule), _lists(truth, frames, species, rule)
-    picks = _paired(picks, true, found, truth)
+    picks, true = (_lists(path, searched, species, rule) for path in (found, truth))
+    picks, true = _paired(picks, true, found, truth, searched)
+    _check_places({truth: true, found: picks}, searched, radius)
+    picks, true = (searched_only(some, searched) for some in (picks, true))
     radii = _radii(true, picks, species, radius, rule)
     mask = None if occupancy is None else _numbers(occupancy)
-    return evaluate_particles(picks, true, radii, rule, fraction=fraction, occupancy=mask)
+    incomplete = {name: one.incomplete for name, one in searched.items() if one.incomplete}
+    if incomplete and rule != "radius":
+        message = (
+            f"annotation is not exhaustive in {listed(incomplete)}: rule {rule} counts true picks as false"
+        )
+        warnings.warn(message, DataWarning, stacklevel=2)
+    rows = evaluate_particles(
+        picks, true, radii, rule, fraction=fraction, occupancy=mask, incomplete=incomplete
+    )
+    curves = precision_recall_curves(picks, true, radii, fraction) if rule == "radius" else {}
+    return Evaluation(rows, curves, _unjudged(incomplete, true))
 
 
 def evaluate_label_files(found: Path, truth: Path, dataset: Path | None = None) -> list[Row]:
@@ -106,30 +138,83 @@ def _labels(path: Path, species: tuple[Species, ...]) -> LabelMap:
     return read_labels(path, species, read_header(path).voxel_size or 1.0)
 
 
-def _paired(picks: Particles, true: Particles, found: Path, truth: Path) -> Particles:
-    """Two lists that each name one tomogram belong together; several must have names in common."""
-    if picks.tomograms is None or true.tomograms is None or not len(picks) or not len(true):
-        return picks
-    ours, theirs = sorted(set(picks.tomograms.tolist())), sorted(set(true.tomograms.tolist()))
-    if set(ours) & set(theirs):
-        return picks
-    if len(ours) == len(theirs) == 1:
-        return replace(picks, tomograms=np.full(len(picks), theirs[0]))
-    told = f"names no tomogram of {truth.name} (here {', '.join(ours[:3])}; there {', '.join(theirs[:3])})"
-    raise RequestError(found, told, "names must agree with those of the truth")
+def _paired(
+    picks: Particles, true: Particles, found: Path, truth: Path, searched: Mapping[str, Searched]
+) -> tuple[Particles, Particles]:
+    """Two lists whose names of tomograms mean the same, or that both have none."""
+    if not len(picks) or not len(true):
+        return picks, true
+    sides = ((found, picks), (truth, true))
+    names = [None if some.tomograms is None else sorted(set(some.tomograms.tolist())) for _, some in sides]
+    for (path, some), (_, other), theirs in zip(sides, sides[::-1], names[::-1], strict=True):
+        if some.tomograms is None and other.tomograms is not None and theirs and len(theirs) > 1:
+            message = f"names no tomograms, the other list names {len(theirs)} ({listed(theirs)})"
+            remedy = (
+                "add a column `tomogram` (CSV) or `rlnTomoName` (STAR), or compare the lists of one tomogram"
+            )
+            raise RequestError(path, message, remedy)
+    ours, theirs = names
+    if ours is None or theirs is None:
+        only = (ours or theirs or [None])[0]
+        return (picks, true) if only is None else (_renamed(picks, only), _renamed(true, only))
+    if not set(ours) & set(theirs):
+        if len(ours) != 1 or len(theirs) != 1 or {*ours, *theirs} <= set(searched):
+            message = f"names no tomogram of {truth.name} (here {listed(ours, 3)}; there {listed(theirs, 3)})"
+            raise RequestError(found, message, "names must agree with those of the truth")
+        message = f"{found} names tomogram {ours[0]}, {truth} names {theirs[0]}: compared as one tomogram"
+        warnings.warn(message, DataWarning, stacklevel=3)
+        return _renamed(picks, theirs[0]), true
+    missing = sorted(set(theirs) - set(ours))
+    if missing:
+        message = f"{found} holds nothing of {listed(missing)}: all particles there count as missed"
+        warnings.warn(message, DataWarning, stacklevel=3)
+    return picks, true
+
+
+def _check_places(
+    lists: Mapping[Path, Particles],
+    searched: Mapping[str, Searched],
+    radius: float | None,
+) -> None:
+    """Compare positions and radii with the tomograms that are known."""
+    for name, one in searched.items():
+        for path, some in lists.items():
+            mine = some.within(name) if some.tomograms is not None or len(searched) == 1 else None
+            check_places(path, np.zeros((0, 3)) if mine is None else mine.positions, one.volume)
+        if radius is not None:
+            _check_radius(radius, one.volume.voxel_size)
+
+
+def _check_radius(radius: float, voxel_size: float) -> None:
+    if radius < voxel_size:
+        message = f"--radius {radius:g} Å is less than a voxel of {voxel_size:g} Å: is it in Å?"
+        warnings.warn(message, DataWarning, stacklevel=4)
+
+
+def _renamed(particles: Particles, name: str) -> Particles:
+    return replace(particles, tomograms=np.full(len(particles), name))
 
 
 def _species(dataset: Path | None) -> tuple[Species, ...]:
     return () if dataset is None else dataset_files.read(dataset).species
 
 
-def _frames(dataset: Path | None, tomogram: Path | None) -> dict[str, Volume]:
-    if tomogram is not None:
-        return {"": frame(tomogram)}
-    if dataset is None:
-        return {}
-    found = dataset_files.read(dataset)
-    return {entry.name: dataset_files.load_tomogram(entry, found) for entry in found.entries}
+def _searched(dataset: Path | None, tomogram: Path | None) -> dict[str, Searched]:
+    """The tomograms by name; entries of one tomogram are regions of it."""
+    if tomogram is not None and dataset is None:
+        return {name: Searched(frame(path), (name,)) for name, path in expand([tomogram]).items()}
+    regions = {} if dataset is None else searched_regions(dataset_files.read(dataset))
+    if tomogram is None:
+        return regions
+    frames = {name: frame(path) for name, path in expand([tomogram]).items()}
+    matched = {name: _named_alike(name, one, frames) for name, one in regions.items()}
+    kept = {n: replace(regions[n], volume=volume) for n, volume in matched.items() if volume is not None}
+    return kept or {name: Searched(volume, (name,)) for name, volume in frames.items()}
+
+
+def _named_alike(name: str, one: Searched, frames: Mapping[str, Volume]) -> Volume | None:
+    plain = {plain_name(other) for other in (name, *one.names)}
+    return next((volume for key, volume in frames.items() if plain_name(key) in plain), None)
 
 
 def _numbers(path: Path) -> LabelMap:
@@ -138,20 +223,41 @@ def _numbers(path: Path) -> LabelMap:
     return LabelMap(np.asarray(volume.data), volume.voxel_size)
 
 
-def _lists(path: Path, frames: dict[str, Volume], species: tuple[Species, ...], rule: Rule) -> Particles:
+def _lists(
+    path: Path, searched: Mapping[str, Searched], species: tuple[Species, ...], rule: Rule
+) -> Particles:
+    """All particles of a file or folder; tomograms have their names in *searched*, or plain ones."""
     only = species[0].name if len(species) == 1 else None
+    alias = {plain_name(other): name for name, one in searched.items() for other in (name, *one.names)}
+    frames = {other: one.volume for name, one in searched.items() for other in {name, *one.names}}
+    alone = next(iter(searched.values())).volume if len(searched) == 1 else None
     files = expand([path], is_particles)
     lists = []
     for name, file in files.items():
-        belongs = frames.get(name, frames.get("", next(iter(frames.values())) if len(frames) == 1 else None))
         if rule == "shrec" and file.suffix == ".txt":
-            read = shrec.read_objects(file)
+            picks = shrec.read_objects(file)
         else:
-            read = read_particles(file, tomogram=belongs, species=only)
-        if read.tomograms is None and len(files) > 1:
-            read = Particles.of(read.positions, read.species, read.scores, tomograms=[name] * len(read))
-        lists.append(read)
+            picks = read_particles(file, tomogram=alone or frames or None, species=only)
+        if picks.tomograms is not None and any(picks.tomograms.tolist()):
+            plain = [plain_name(str(other)) for other in picks.tomograms]
+            picks = replace(picks, tomograms=np.array([alias.get(other, other) for other in plain]))
+        elif len(files) > 1 or plain_name(name) in alias:
+            picks = _renamed(picks, alias.get(plain_name(name), plain_name(name)))
+        else:
+            picks = replace(picks, tomograms=None)
+        lists.append(picks)
     return concatenate(lists)
+
+
+def _unjudged(incomplete: Mapping[str, Collection[str]], true: Particles) -> list[str]:
+    """What is said of species that are not annotated exhaustively."""
+    names = sorted({name for some in incomplete.values() for name in some} & set(true.species.tolist()))
+    if not names:
+        return []
+    message = f"annotation of {listed(names)} is not exhaustive (in {listed(incomplete)})"
+    return [
+        f"{message}: no precision, F1 or average precision; recall at 1x, 2x and 4x the true number holds"
+    ]
 
 
 def _radii(

@@ -16,6 +16,7 @@ from cryovox.core.intensity import sign_of
 from cryovox.core.particles import Particles, concatenate
 from cryovox.core.volume import Volume
 from cryovox.formats import is_particles, read_particles, read_volume, scores, stem, write_particles
+from cryovox.formats.tomogram_names import OtherTomogramError, plain_name
 from cryovox.models.card import Card, read_card
 from cryovox.picking.config import SuggestConfig
 from cryovox.picking.suggest import appearance, candidates, crop_edge
@@ -139,21 +140,12 @@ def _known(labelled: list[Path], files: Mapping[str, Path], voxel_size: float | 
 
 def _of_tomogram(file: Path, name: str, frame: Volume, alone: bool) -> Particles | None:
     """Those of a list that lie in a tomogram; None where the list is about others."""
-    found = read_particles(file, tomogram=frame)
-    names = [] if found.tomograms is None else found.tomograms.tolist()
-    if not len(found) or (len(set(names)) < 2 and (alone or _same(file.name, name))):
-        return found
-    mine = np.array([_same(given, name) for given in names], dtype=bool)
-    return found.take(mine) if mine.any() else None
-
-
-def _same(given: str, tomogram: str) -> bool:
-    """Whether a name means a tomogram: RELION puts `rec_` before it, Warp `.mrc.tomostar` behind."""
-    return _plain(tomogram) in {_plain(n) for n in (given, stem(given), stem(stem(given)))}
-
-
-def _plain(name: str) -> str:
-    return name.removeprefix("rec_")
+    try:
+        picks = read_particles(file, tomogram=frame, tomogram_names=(name,))
+    except OtherTomogramError:
+        return None
+    named = picks.tomograms is not None and len(picks) > 0
+    return picks if named or alone or plain_name(stem(file)) == plain_name(name) else None
 
 
 def _search(
@@ -187,7 +179,8 @@ def _write(
     from cryovox.report.suggested import Shown, write_suggested_page
 
     frames = {name: part.volume for name, part in searched.items()}
-    write_particles(out / STAR, _centred_alike(places, frames), tomogram=next(iter(frames.values())))
+    names = None if places.tomograms is None else np.array([plain_name(str(n)) for n in places.tomograms])
+    write_particles(out / STAR, replace(places, tomograms=names), tomogram=frames)
     shown = {n: Shown(p.volume, p.sign, len(p.found), len(p.seeds)) for n, p in searched.items()}
     write_suggested_page(out / PAGE, places, shown, card.species, manifest.facts)
     for name, part in searched.items():
@@ -195,18 +188,3 @@ def _write(
         facts = {"candidates": len(part.found), "labelled": len(part.seeds), "count": count}
         manifest.entries[name]["suggested"] = facts
     manifest.write()
-
-
-def _centred_alike(places: Particles, frames: Mapping[str, Volume]) -> Particles:
-    """Positions for one STAR file of several tomograms, each of which counts from its own centre.
-
-    The writer subtracts the centre of the first tomogram, so the difference is put in before.
-    """
-    if places.tomograms is None:
-        return places
-    centres = {name: np.array(f.shape) / 2 * f.voxel_size for name, f in frames.items()}
-    first = next(iter(centres.values()))
-    moved = [first - centres[str(name)] for name in places.tomograms]
-    positions = places.positions + np.array(moved).reshape(-1, 3)
-    names = np.array([_plain(str(name)) for name in places.tomograms], dtype=np.str_)
-    return replace(places, positions=positions, tomograms=names)

@@ -12,7 +12,6 @@ exhaustive. The split is ours: a fifth of the tomograms tests.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from cryovox.core.dataset import Dataset, Entry
@@ -20,6 +19,7 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
 from cryovox.formats import is_particles, is_volume, read_volume, stem
 from cryovox.formats.layouts.split import by_volume
+from cryovox.formats.tomogram_names import plain_name
 
 RADIUS = 150.0
 """Of a ribosome in Å, as the CZII challenge has it."""
@@ -77,4 +77,4 @@ def _place(folder: Path) -> Path | None:
 
 def _name(path: Path) -> str:
     """Name of a tomogram in the lists of Warp and RELION."""
-    return re.sub(r"_\d+(\.\d+)?Apx$", "", stem(path)).removeprefix("rec_")
+    return plain_name(stem(path))

@@ -1,0 +1,21 @@
+"""Columns of RELION's particle lists that speak of where a particle is and how it is turned."""
+
+from __future__ import annotations
+
+PIXELS = [f"rlnCoordinate{axis}" for axis in "XYZ"]
+CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+SHIFTS = [f"rlnOrigin{axis}Angst" for axis in "XYZ"]
+PIXEL_SHIFTS = [f"rlnOrigin{axis}" for axis in "XYZ"]
+SHIFT_PRIORS = [f"rlnOrigin{axis}PriorAngst" for axis in "XYZ"]
+ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
+ANGLE_PRIORS = [f"{tag}Prior" for tag in ANGLES]
+FRAMES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
+SERIES_SIZE, IMAGE_SIZE = "rlnTomoTiltSeriesPixelSize", "rlnImagePixelSize"
+SIZES = [SERIES_SIZE, "rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize", IMAGE_SIZE]
+"""Pixel sizes in Å, those of coordinates first; that of extracted images serves where there is no other."""
+DETECTOR = ["rlnDetectorPixelSize", "rlnMagnification"]
+GROUP = "rlnOpticsGroup"
+GEOMETRY = {*PIXELS, *CENTRED, *SHIFTS, *PIXEL_SHIFTS, *ANGLES, *FRAMES, *SIZES, *DETECTOR}
+CARRIED = (*SHIFTS, *ANGLES, *FRAMES, GROUP)
+"""Columns that positions and rotations include already and that only a STAR file gets back: images that were
+extracted, and priors, refer to them."""

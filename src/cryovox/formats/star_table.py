@@ -1,0 +1,147 @@
+"""The blocks of a STAR file as text, and the one among them that lists particles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gemmi import cif
+from numpy.typing import NDArray
+
+from cryovox.core.errors import RequestError
+from cryovox.formats import read_text
+from cryovox.formats.relion import CENTRED, GROUP, PIXELS
+
+Columns = dict[str, list[str]]
+
+NAMES = ("rlnTomoName", "rlnMicrographName")
+PLAIN = re.compile(r"(?!data_|loop_|save_|stop_|global_|[.?]$)[^\s'\"#$_;]\S*", re.IGNORECASE)
+ESCAPED = re.compile(r"&#(\d+);")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The particles of a file, and its other blocks."""
+
+    path: Path
+    columns: Columns
+    blocks: Mapping[str, Mapping[str, list[str]]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    @property
+    def name_tag(self) -> str | None:
+        """The column that names tomograms."""
+        return next((tag for tag in NAMES if tag in self.columns), None)
+
+    @property
+    def names(self) -> list[str] | None:
+        """Name of the tomogram of each particle."""
+        return None if self.name_tag is None else self.columns[self.name_tag]
+
+    def take(self, rows: NDArray[np.bool_]) -> Table:
+        """Some of the particles."""
+        kept = {t: [v for v, keep in zip(c, rows, strict=True) if keep] for t, c in self.columns.items()}
+        return replace(self, columns=kept)
+
+    def has(self, tags: list[str]) -> bool:
+        """Whether all columns are there; some of several is an error of the file."""
+        present = [tag for tag in tags if tag in self.columns]
+        if present and len(present) < len(tags):
+            missing = ", ".join(sorted(set(tags) - set(present)))
+            raise RequestError(self.path, f"has {present[0]} but no {missing}", "add the missing column")
+        return bool(present)
+
+    def numbers(self, tags: list[str]) -> NDArray[np.float64]:
+        """(n, len(tags)) values."""
+        return np.stack([_numbers(self.path, tag, self.columns[tag]) for tag in tags], axis=1)
+
+    def of_particles(self, tag: str) -> NDArray[np.float64] | None:
+        """(n, 1) values of a column of the particles, or of their optics groups; None unless positive."""
+        optics = self.blocks.get("optics", {})
+        if tag in self.columns:
+            values = self.numbers([tag])
+        elif tag in optics:
+            sizes = _numbers(self.path, tag, optics[tag])
+            groups = optics.get(GROUP, [str(i + 1) for i in range(len(sizes))])
+            of_group = dict(zip(groups, sizes, strict=True))
+            chosen = self.columns.get(GROUP, groups[:1] * len(self))
+            unknown = set(chosen) - set(of_group)
+            if unknown:
+                message = f"particles name optics group {min(unknown)}, which data_optics lacks"
+                raise RequestError(self.path, message, "pass --voxel-size A, the size of a pixel in Å")
+            values = np.array([of_group[group] for group in chosen], dtype=np.float64).reshape(-1, 1)
+        else:
+            return None
+        return values if (values > 0).all() and np.isfinite(values).all() else None
+
+
+def read_table(path: Path) -> Table:
+    """The first block with coordinates."""
+    text = read_text(path)
+    try:  # the parser takes ASCII only
+        document = cif.read_string(text.encode("ascii", "xmlcharrefreplace").decode())
+    except (ValueError, RuntimeError) as error:
+        raise RequestError(
+            path, f"is not a STAR file ({error})", "check that this is the file you meant"
+        ) from None
+    blocks = {block.name.strip(): columns_of(block, escaped=not text.isascii()) for block in document}
+    for name, columns in blocks.items():
+        if set(columns) & {*PIXELS, *CENTRED}:
+            return Table(path, columns, {n: c for n, c in blocks.items() if n != name and c})
+    names = ", ".join(f"data_{name}" for name in blocks) or "none"
+    message = f"holds no particle coordinates (blocks: {names})"
+    raise RequestError(path, message, "name the file with rlnCoordinateX or rlnCenteredCoordinateXAngst")
+
+
+def columns_of(block: Any, escaped: bool = False) -> Columns:
+    """Columns of a block, tags without their underscore; a pair is a column of one value."""
+    raw: Columns = {}
+    for item in block:
+        if item.pair is not None:
+            raw[item.pair[0].lstrip("_")] = [item.pair[1]]
+        elif item.loop is not None:
+            values, width = item.loop.values, item.loop.width()
+            raw |= {tag.lstrip("_"): values[i::width] for i, tag in enumerate(item.loop.tags)}
+    return {tag: [_plain(value, escaped) for value in values] for tag, values in raw.items()}
+
+
+def block_text(name: str, columns: Mapping[str, list[str]], version: str, pairs: bool = False) -> str:
+    """A block as a loop, or as pairs."""
+    lines = [f"# version {version}", "", f"data_{name}", ""]
+    quoted = [[v if PLAIN.fullmatch(v) else cif.quote(v) for v in column] for column in columns.values()]
+    if pairs:
+        lines += [f"_{tag}  {column[0]}" for tag, column in zip(columns, quoted, strict=True)]
+    else:
+        lines += ["loop_"] + [f"_{tag} #{i}" for i, tag in enumerate(columns, 1)]
+        lines += ["  ".join(row) for row in zip(*quoted, strict=True)]
+    return "\n".join([*lines, "", ""])
+
+
+def formatted(tags: list[str], values: NDArray[np.float64], digits: int = 6) -> Columns:
+    """Columns of numbers."""
+    return {tag: [f"{v:.{digits}f}" for v in values[:, i]] for i, tag in enumerate(tags)}
+
+
+def _plain(value: str, escaped: bool) -> str:
+    if value[:1] in ("'", '"', ";"):
+        value = cif.as_string(value)
+    return ESCAPED.sub(lambda match: chr(int(match[1])), value) if escaped else value
+
+
+def _numbers(path: Path, tag: str, values: list[str]) -> NDArray[np.float64]:
+    try:
+        return np.array(values, dtype=np.float64)
+    except ValueError:
+        for row, value in enumerate(values, 1):
+            try:
+                float(value)
+            except ValueError:
+                message = f"particle {row}: {tag} is {value!r}, not a number"
+                raise RequestError(path, message, "mend the file") from None
+        raise
