@@ -64,7 +64,8 @@ def simulate(work: Path) -> Dataset:
     )
     settings.write_text(to_yaml(config), encoding="utf-8")
     data = work / "data"
-    cryovox("simulate", "--out", data, "--config", settings, "--count", TOMOGRAMS, "--quiet", log=log)
+    cryovox("simulate", "--out", data, "--config", settings, "--count", TOMOGRAMS, "--keep", "clean", "--quiet",
+            log=log)  # fmt: skip
     return dataset_files.read(data)
 
 

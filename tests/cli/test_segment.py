@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 import shutil
 
 import mrcfile
@@ -10,8 +11,10 @@ from cryovox.formats import scores
 
 
 def everything(folder):
-    """Every file but the manifest, with the time it was written."""
-    found = (p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
+    """Every file but the manifest and the locks, with the time it was written."""
+    found = (
+        p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json" and p.suffix != ".lock"
+    )
     return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in found}
 
 
@@ -99,6 +102,10 @@ def test_what_is_done_is_not_redone(segment, folder, out, other_model):
     first = everything(out)
     assert segment(path, "--batch", 1, "--slab-rows", 2).code == 0
     assert everything(out) == first
+    (folder.parent / "link").symlink_to(folder)
+    for other in (folder.parent / "link" / "a.mrc", os.path.relpath(path)):
+        assert segment(other).code == 0
+        assert everything(out) == first
     for change in (("--overwrite",), ("--overlap", 0.25), ("--tta", 4)):
         before = everything(out)
         assert segment(path, *change).code == 0
@@ -158,3 +165,42 @@ def test_contrast_and_voxel_size_can_be_forced(segment, folder, out, make_mrc, t
     assert segment(flipped, "--contrast", "dark").code == 0
     wrong = np.asarray(scores.read(out / "scores" / "bright.zarr").data)
     assert np.abs(read["a"] - wrong).max() > 1e-3
+
+
+def test_finished_tomograms_are_not_read_again(segment, folder, out, monkeypatch):
+    path = folder / "a.mrc"
+    segment(path)
+    before = everything(out)
+
+    def refuse(*args):
+        raise AssertionError("read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cryovox.workflows.segment.prepare", refuse)
+        patched.setattr("cryovox.workflows.manifest.sha256", refuse)
+        assert segment(path).code == 0
+    os.utime(path)  # touched, not changed: its contents are compared, once
+    assert segment(path).code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("cryovox.workflows.manifest.sha256", refuse)
+        assert segment(path).code == 0
+    assert everything(out) == before
+
+
+@pytest.mark.parametrize("verb", ["segment", "find", "denoise"])
+def test_the_same_name_from_another_folder_is_refused(cli, model, folder, out, verb):
+    other = folder.parent / "other" / "a.mrc"
+    other.parent.mkdir()
+    shutil.copy(folder / "a.mrc", other)
+    args = ("--out", out, "--device", "cpu", "--quiet", *(() if verb == "denoise" else ("--model", model)))
+    assert cli(verb, folder / "a.mrc", *args).code == 0
+    before = everything(out)
+    assert cli(verb, other, *args).code == 0  # a copy of it
+    with mrcfile.open(other, mode="r+") as file:
+        file.data[0, 0, 0] += 1
+    done = {name for name in before if "report" not in name and "particles" not in name}
+    cli(verb, other, *args).refused(other, folder / "a.mrc", "--overwrite")
+    cli(verb, folder / "a.mrc", other, *args).refused("a.mrc", "same name")
+    assert {name: everything(out)[name] for name in done} == {name: before[name] for name in done}
+    assert cli(verb, other, *args, "--overwrite").code == 0
+    assert all(everything(out)[name] > before[name] for name in done)

@@ -1,9 +1,12 @@
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from cryovox.core import atomic
 from cryovox.core.atomic import discard, replacing, writable_folder
 from cryovox.core.errors import RequestError, RunError
 
@@ -106,3 +109,91 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     with pytest.raises(RequestError, match="cannot be written"):
         writable_folder(tmp_path / "file" / "below")
     assert names(tmp_path / "a" / "b") == []
+
+
+def leftover(folder, process, machine=None):
+    path = folder / f".cryovox-{machine or atomic._machine()}-{process}-a.zarr"
+    path.mkdir(parents=True)
+    (path / "part").touch()
+    return path
+
+
+@pytest.fixture
+def dead():
+    """Number of a process that no longer runs."""
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path, dead):
+    scores = tmp_path / "scores"
+    gone = [leftover(tmp_path, dead), leftover(scores, dead)]
+    with subprocess.Popen(["sleep", "60"]) as alive:
+        kept = [
+            leftover(scores, alive.pid),
+            leftover(scores, dead, machine="0" * 8),  # of another machine on a shared file system
+            scores / f".{dead}.a.zarr",
+            scores / f"cryovox-{dead}-a.zarr",
+        ]
+        for path in kept[2:]:
+            path.touch()
+        writable_folder(tmp_path)
+        alive.kill()
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in kept)
+
+
+def test_the_next_file_in_a_folder_removes_them_too(tmp_path, dead):
+    gone = leftover(tmp_path, dead)
+    with replacing(tmp_path / "other.txt") as beside:
+        beside.touch()
+    assert not gone.exists()
+
+
+def test_a_process_that_is_killed_while_it_writes(tmp_path):
+    code = """
+import os, sys
+from pathlib import Path
+from cryovox.core.atomic import replacing
+with replacing(Path(sys.argv[1]) / "scores" / "a.zarr") as beside:
+    beside.mkdir()
+    (beside / "half").touch()
+    os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)])
+    assert done.returncode == -9
+    assert len(names(tmp_path / "scores")) == 1
+    writable_folder(tmp_path)
+    assert names(tmp_path / "scores") == []
+
+
+def test_errors_name_the_output(tmp_path):
+    path = tmp_path / "out.mrc"
+    with pytest.raises(PermissionError) as caught, replacing(path) as beside:
+        raise PermissionError(errno.EACCES, "Permission denied", str(beside / "c" / "0"))
+    assert caught.value.filename == str(path)
+    with pytest.raises(OSError, match="unable to open") as caught, replacing(path) as beside:
+        raise OSError(f"unable to open file (name = '{beside}')")
+    assert ".cryovox" not in str(caught.value)
+    with pytest.raises(PermissionError) as caught, replacing(path):
+        raise PermissionError(errno.EACCES, "Permission denied", "another file")
+    assert caught.value.filename == "another file"
+
+
+def test_a_folder_comes_back_where_its_successor_cannot_take_its_place(tmp_path, monkeypatch):
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "old").touch()
+    real = os.replace
+
+    def refuse(source, target):
+        if Path(target) == path and not str(source).endswith(".old"):
+            raise OSError(errno.EIO, "no")
+        real(source, target)
+
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(OSError, match="no"), replacing(path) as beside:
+        beside.mkdir()
+    assert names(path) == ["old"]
+    assert names(tmp_path) == ["out"]

@@ -179,3 +179,17 @@ def test_guess_pairs_by_stem(tmp_path):
     assert not found.entries[0].is_exhaustive("virus")
     with pytest.raises(RequestError, match="no tomograms"):
         dataset.guess(tmp_path / "gone", radius=70)
+
+
+def test_paths_stay_relative_behind_a_link(tmp_path):
+    there = tmp_path / "there"
+    write_volume(there / "tomograms" / "a.mrc", Volume(np.ones((4, 5, 6), np.float32), 10.0))
+    (tmp_path / "elsewhere.mrc").write_bytes((there / "tomograms" / "a.mrc").read_bytes())
+    (there / "tomograms" / "b.mrc").symlink_to(tmp_path / "elsewhere.mrc")
+    link = tmp_path / "link"
+    link.symlink_to(there)
+    for folder in (link, there):
+        files = [Entry(name=n, tomogram=link / "tomograms" / f"{n}.mrc") for n in "ab"]
+        text = dataset.write(folder, Dataset(voxel_size=10.0, entries=tuple(files))).read_text()
+        assert "tomogram: tomograms/a.mrc" in text
+        assert "tomogram: tomograms/b.mrc" in text

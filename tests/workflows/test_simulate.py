@@ -11,7 +11,7 @@ from cryovox.simulate.presets import PRESETS
 from cryovox.simulate.scene import SceneConfig
 from cryovox.simulate.subtomograms import SubtomogramConfig
 from cryovox.simulate.tomogram import SimulationConfig
-from cryovox.workflows.simulate import adapted, measured, simulate_dataset, simulate_subtomograms
+from cryovox.workflows.simulate import Keep, adapted, measured, simulate_dataset, simulate_subtomograms
 from cryovox.workflows.templates import MAPS, known_names, templates
 
 SMALL = PRESETS["toy"].model_copy(
@@ -34,12 +34,12 @@ def content(folder: Path) -> dict[str, bytes]:
         if p.suffix == ".mrc"
         else p.read_bytes()
         for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.name != "manifest.json"
+        if p.is_file() and p.name != "manifest.json" and p.suffix != ".lock"
     }
 
 
 def test_a_dataset_holds_what_it_says(tmp_path: Path) -> None:
-    dataset = dataset_files.read(make(tmp_path / "a"))
+    dataset = dataset_files.read(make(tmp_path / "a", keep=Keep(clean=True)))
     assert [s.name for s in dataset.species] == ["proteasome-20s", "1S3X"]
     assert dataset.species[1].structure == "built-in hsc70-fragment"
     (entry,) = dataset.entries
@@ -86,7 +86,7 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_a_requested_ratio_of_signal_to_noise_is_measured_in_the_tomogram(tmp_path: Path) -> None:
-    make(tmp_path, SMALL.model_copy(update={"snr": 0.2}))
+    make(tmp_path, SMALL.model_copy(update={"snr": 0.2}), keep=Keep(clean=True))
     noisy, clean = (
         np.asarray(read_volume(tmp_path / k / "sim_000.mrc").data, float) for k in ("tomograms", "clean")
     )
@@ -97,7 +97,7 @@ def test_halves_have_independent_noise(tmp_path: Path) -> None:
     config = SMALL.model_copy(
         update={"halves": "frames", "detector": SMALL.detector.model_copy(update={"frames": True})}
     )
-    (entry,) = dataset_files.read(make(tmp_path, config)).entries
+    (entry,) = dataset_files.read(make(tmp_path, config, keep=Keep(clean=True))).entries
     even, odd = (np.asarray(read_volume(p).data, float) for p in (entry.even, entry.odd))
     clean = np.asarray(read_volume(tmp_path / "clean" / "sim_000.mrc").data, float)
     whole = np.asarray(read_volume(entry.tomogram).data, float)
@@ -189,3 +189,59 @@ def test_every_ending_of_a_map_has_a_reader(tmp_path: Path) -> None:
     (tmp_path / "GroEL.em").write_bytes(b"\x06\x00\x00\x05" + bytes(508))
     with pytest.raises(RequestError, match=r"(?s)GroEL\.em.*not read.*convert it to MRC"):
         templates(("groel",), 14.0, tmp_path)
+
+
+def test_a_batch_of_another_name_is_added_and_nothing_is_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    make(out, count=2)
+    before = content(out)
+    other = SMALL.model_copy(update={"snr": 0.5})
+    with pytest.raises(RequestError, match="other settings"):
+        make(out, other)
+    with pytest.raises(RequestError, match="other settings"):
+        make(out, seed=1)
+    assert content(out) == before
+    make(out, other, name="low")
+    names = [e.name for e in dataset_files.read(out).entries]
+    assert names == ["sim_000", "sim_001", "low_000"]
+    make(out, count=1)  # goes on; the second one is still there
+    assert [e.name for e in dataset_files.read(out).entries] == names
+    after = content(out)
+    assert {n: after[n] for n in before if n != "dataset.yaml"} == {
+        n: b for n, b in before.items() if n != "dataset.yaml"
+    }
+    make(out, other, overwrite=True)  # a shorter batch takes the place of all of the first
+    assert [e.name for e in dataset_files.read(out).entries] == ["sim_000", "low_000"]
+    assert not (out / "tomograms" / "sim_001.mrc").exists()
+
+
+def test_a_folder_with_other_tomograms_wants_a_name(tmp_path: Path) -> None:
+    make(tmp_path, name="first")
+    with pytest.raises(RequestError, match=r"first_000.*\n.*--name"):
+        make(tmp_path)
+    species = {"species": ("groel",), "scene": SMALL.scene.model_copy(update={"counts": {"groel": 1}})}
+    with pytest.raises(RequestError, match="proteasome-20s"):
+        make(tmp_path, SMALL.model_copy(update=species), name="second")
+    (tmp_path / "b" / "tomograms").mkdir(parents=True)
+    (tmp_path / "b" / "tomograms" / "sim_000.mrc").write_text("of somebody else")
+    with pytest.raises(RequestError, match="not simulated here"):
+        make(tmp_path / "b")
+
+
+def test_by_default_only_what_training_reads_is_written(tmp_path: Path) -> None:
+    make(tmp_path / "a")
+    assert {p.name for p in (tmp_path / "a").iterdir() if p.is_dir()} == {
+        ".locks", "labels", "particles", "tomograms", "truth"
+    }  # fmt: skip
+    make(tmp_path / "b", keep=Keep(clean=True, instances=True, series=True))
+    assert {"clean", "instances", "series"} <= {p.name for p in (tmp_path / "b").iterdir()}
+
+
+def test_a_set_is_not_replaced_unless_asked(tmp_path: Path) -> None:
+    out = tmp_path / "set.zarr"
+    simulate_subtomograms(out, SubtomogramConfig(), species=("groel",), count=1)
+    with pytest.raises(RequestError, match="there already"):
+        simulate_subtomograms(out, SubtomogramConfig(), species=("groel",), count=2)
+    assert len(subtomograms.read(out)) == 1
+    simulate_subtomograms(out, SubtomogramConfig(), species=("groel",), count=2, overwrite=True)
+    assert len(subtomograms.read(out)) == 2

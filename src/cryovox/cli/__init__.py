@@ -59,6 +59,9 @@ COMMANDS = Registry(
 
 def run() -> None:
     """Entry point of the command line."""
+    from cryovox.cli.streams import make_safe
+
+    make_safe()
     sys.exit(main(sys.argv[1:]))
 
 

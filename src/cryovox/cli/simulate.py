@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -30,7 +30,8 @@ def simulate(  # noqa: PLR0913 (the options of a command)
     seed: int = 0,
     structures: Path | None = None,
     match: Path | None = None,
-    name: str = "sim",
+    name: str | None = None,
+    keep: tuple[Literal["clean", "instances", "series"], ...] = (),
     workers: int = 1,
     device: Device = "auto",
     overwrite: bool = False,
@@ -57,17 +58,21 @@ def simulate(  # noqa: PLR0913 (the options of a command)
     match
         Make them look like this tomogram: voxel size, contrast, grey values, spectrum, wedge, noise.
     name
-        Tomograms are called NAME_000, NAME_001, ...
+        Tomograms are called NAME_000, NAME_001, ...; sim_000, ... by default. A batch with another name is
+        added to the dataset in the folder.
+    keep
+        Also write the tomograms without noise (clean/), the number of the particle in every voxel
+        (instances/), or the tilt series (series/). Training needs none of them.
     workers
         Tomograms at a time; the result does not depend on it.
     device
         Where to compute.
     overwrite
-        Make anew what is there already.
+        Make the batch anew, also where it was made with other settings.
     quiet
         Show no progress.
     """
-    from cryovox.workflows.simulate import simulate_dataset
+    from cryovox.workflows.simulate import Keep, simulate_dataset
 
     keep_freed_memory()
     _positive("--count", count)
@@ -80,6 +85,7 @@ def simulate(  # noqa: PLR0913 (the options of a command)
         structures=structures,
         match=match,
         name=name,
+        keep=Keep(**dict.fromkeys(keep, True)),
         workers=workers,
         device=device,
         overwrite=overwrite,
@@ -106,6 +112,7 @@ def subtomograms(
     count: int = 10,
     seed: int = 0,
     structures: Path | None = None,
+    overwrite: bool = False,
     quiet: bool = False,
 ) -> int:
     """Make crowded subtomograms of 32^3 voxels with masks of the target (Liu et al. 2018).
@@ -125,13 +132,17 @@ def subtomograms(
         Subtomogram number i depends on the settings, this number and i alone.
     structures
         Folder of atomic models and maps, called as the species.
+    overwrite
+        Replace the set if it is there.
     quiet
         Show no result.
     """
     from cryovox.workflows.simulate import simulate_subtomograms
 
     _positive("--count", count)
-    total = simulate_subtomograms(out, config, species=species, count=count, seed=seed, structures=structures)
+    total = simulate_subtomograms(
+        out, config, species=species, count=count, seed=seed, structures=structures, overwrite=overwrite
+    )
     if not quiet:
         print(f"{out}: {total} subtomograms")
     return 0

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cryovox.core.errors import RequestError
+from cryovox.core.reading import check_readable
 
 
 class Config(BaseModel):
@@ -32,10 +33,9 @@ def to_yaml(config: BaseModel) -> str:
 
 def from_yaml(kind: type[C], path: Path) -> C:
     """Read a file into *kind*; what it does not know is an error that names the key."""
+    check_readable(path)
     try:
         found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RequestError(path, "there is no such file", "check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise RequestError(path, f"cannot be read as YAML: {error}", "mend the file") from None
     if not isinstance(found, dict):

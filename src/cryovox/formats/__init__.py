@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError
+from cryovox.core.reading import check_readable
 from cryovox.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -232,9 +233,8 @@ def write_particles(
 
 
 def check_exists(path: Path) -> None:
-    """Refuse a path at which nothing is."""
-    if not path.exists():
-        raise RequestError(path, "there is no such file", "check the path")
+    """Refuse a path at which nothing is, or which may not be read."""
+    check_readable(path)
 
 
 @contextmanager

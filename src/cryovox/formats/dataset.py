@@ -50,21 +50,24 @@ def read(path: Path | str) -> Dataset:
     Dataset
         With paths resolved against that folder.
     """
-    file = Path(path) / FILE if Path(path).is_dir() else Path(path)
-    if Path(path).is_dir() and not file.exists():
-        dataset = _laid_out(Path(path))
-    else:
-        found = from_yaml(Dataset, file)
-        entries = [
-            entry.model_copy(update={name: file.parent / value for name, value in _files(entry)})
-            for entry in found.entries
-        ]
-        dataset = found.model_copy(update={"entries": tuple(entries)})
+    is_folder = Path(path).is_dir()
+    file = Path(path) / FILE if is_folder else Path(path)
+    dataset = _laid_out(Path(path)) if is_folder and not file.exists() else described(file)
     for kind in dataset.species:
         check_radius(file, kind.name, kind.radius, dataset.voxel_size)
     for entry in dataset.entries:
         _check(entry, dataset, file)
     return dataset
+
+
+def described(file: Path) -> Dataset:
+    """What a `dataset.yaml` says, with paths resolved against its folder; the files are not looked at."""
+    dataset = from_yaml(Dataset, file)
+    entries = [
+        entry.model_copy(update={name: file.parent / value for name, value in _files(entry)})
+        for entry in dataset.entries
+    ]
+    return dataset.model_copy(update={"entries": tuple(entries)})
 
 
 def _laid_out(folder: Path) -> Dataset:
@@ -88,12 +91,18 @@ def write(folder: Path | str, dataset: Dataset) -> Path:
     found: dict[str, Any] = dataset.model_dump(mode="json", exclude_defaults=True)
     for row, entry in zip(found.get("entries", []), dataset.entries, strict=True):
         for name, value in _files(entry):
-            whole = Path(os.path.abspath(value))
-            row[name] = (whole.relative_to(root) if whole.is_relative_to(root) else whole).as_posix()
+            row[name] = _relative(value, root).as_posix()
     file = root / FILE
     with replacing(file) as beside:
         beside.write_text(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return file
+
+
+def _relative(file: Path, root: Path) -> Path:
+    """The path from a folder to a file below it, whichever links lead there; a link itself stays one."""
+    whole = Path(os.path.abspath(file))
+    whole = whole.parent.resolve() / whole.name
+    return whole.relative_to(root) if whole.is_relative_to(root) else whole
 
 
 def guess(folder: Path | str, radius: float) -> Dataset:

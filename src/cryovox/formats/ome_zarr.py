@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError
+from cryovox.core.reading import denied
 from cryovox.core.volume import Start, Volume, VolumeHeader, voxel_size_problem
 from cryovox.formats import check_exists, usable_voxel_size, zarr_store
 
@@ -164,6 +165,8 @@ def _opened(path: Path, unit: str | None = None) -> tuple[VolumeHeader, StoredVo
             axes = _spatial(path, names, stored.shape)
             scale = _scale(scales, finest, len(stored.shape), axes, [known or unit for known in units])
             nstart = _nstart(ours)
+    except PermissionError as error:
+        raise denied(error.filename or path) from None
     except (KeyError, IndexError, TypeError, AttributeError, OSError, ValueError) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RequestError(path, f"is not an OME-Zarr image ({told})", "name the folder NAME.zarr") from None

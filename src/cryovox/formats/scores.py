@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError, RunError
 from cryovox.core.particles import Species
+from cryovox.core.reading import denied
 from cryovox.core.volume import ZYX, ScoreMap, Start
 from cryovox.formats import check_exists, zarr_store
 
@@ -179,6 +180,8 @@ def read(path: Path) -> ScoreMap:
             tomogram_shape=_shape(found.get("tomogram")),
             tomogram_voxel_size=float(found["tomogram"][1]) if found.get("tomogram") else None,
         )
+    except PermissionError as error:
+        raise denied(error.filename or path) from None
     except (KeyError, TypeError, AttributeError, OSError, ValueError, ValidationError) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RequestError(path, f"is not a score map ({told})", remedy) from None

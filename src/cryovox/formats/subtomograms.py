@@ -27,8 +27,9 @@ from cryovox.core.dataset import Contrast
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import SURE, detect_contrast, statistics
 from cryovox.core.particles import Particles, Species
+from cryovox.core.reading import denied
 from cryovox.core.volume import LabelMap, Volume, Voxels, check_voxel_size
-from cryovox.formats import check_exists
+from cryovox.formats import check_exists, zarr_store
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 CHUNK_VOXELS = 1 << 18
@@ -121,6 +122,8 @@ def read(path: Path) -> Subtomograms:
             warnings.simplefilter("ignore")
             root = zarr.open_group(path, mode="r", zarr_format=3)
             return _parsed(dict(root.arrays()), root.attrs["cryovox"])
+    except PermissionError as error:
+        raise denied(error.filename or path) from None
     except (KeyError, TypeError, IndexError, OSError, ValueError, ValidationError) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = "name a store that `cryovox extract` wrote"
@@ -268,14 +271,13 @@ def _created(path: Path, found: Subtomograms) -> Iterator[Any]:
 
 @contextmanager
 def _zarr(path: Path) -> Iterator[tuple[Any, Callable[..., Any]]]:
-    group = zarr.create_group(path, zarr_format=3, overwrite=True)
-
     def array(name: str, shape: tuple[int, ...], dtype: Any) -> Any:
         chunks = (_per_chunk(shape[1:]), *shape[1:]) if len(shape) == 4 else shape
         chunks = tuple(max(1, min(c, n)) for c, n in zip(chunks, shape, strict=True))
         return group.create_array(name, shape=shape, chunks=chunks, dtype=np.dtype(dtype).name)
 
-    yield group, array
+    with zarr_store.created(path) as group:
+        yield group, array
 
 
 @contextmanager

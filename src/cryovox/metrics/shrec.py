@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
+from cryovox.core.reading import check_readable
 
 CLASSES = (
     *("background", "4V94", "4CR2", "1QVR", "1BXN", "3CF3", "1U6G", "3D2F", "2CG9"),
@@ -115,10 +116,9 @@ def read_objects(path: Path, voxel_size: float = VOXEL_SIZE) -> Particles:
     Particles
         In the order of the file, which matters.
     """
+    check_readable(path)
     try:
         return parse_objects(path.read_text(encoding="utf-8"), voxel_size)
-    except FileNotFoundError:
-        raise RequestError(path, "there is no such file", "check the path") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise RequestError(path, str(error), "give lines of class, x, y, z in voxels") from None
 

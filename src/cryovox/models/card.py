@@ -15,6 +15,7 @@ from pydantic import Field
 from cryovox.core.config import Config, validated
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
+from cryovox.core.reading import check_readable
 
 FORMAT = "cryovox-model-1"
 
@@ -62,6 +63,7 @@ class Card(Config):
 
 def read_card(path: Path) -> Card:
     """Read the card of a model file; the weights stay on disk."""
+    check_readable(path, "`cryovox train supervised` makes a model")
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
@@ -73,9 +75,6 @@ def read_card(path: Path) -> Card:
         given = found.pop("format", meta.get("format"))  # older files have it beside the card
         if given != FORMAT:
             raise ValueError(f"format {given!r}")
-    except FileNotFoundError:
-        told = "there is no such model file"
-        raise RequestError(path, told, "`cryovox train supervised` makes one") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         told = f"is not a cryovox model ({error})"
         raise RequestError(path, told, "give a model.safetensors written by `cryovox train`") from None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from cryovox.core.atomic import replacing
@@ -23,8 +23,18 @@ def save_model(path: Path, network: nn.Module, card: Card) -> None:
     The header has one entry: safetensors writes several in an order that changes from call to call.
     """
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    about = json.dumps({"format": FORMAT} | card.model_dump(mode="json"))
+    write_tensors(path, weights, {"cryovox": about})
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    The bytes are written here, since `save_file` makes files that only their owner can read, leaves
+    temporary files of its own when it is killed, and hides what the disk says.
+    """
     with replacing(path) as beside:
-        save_file(weights, beside, {"cryovox": json.dumps({"format": FORMAT} | card.model_dump(mode="json"))})
+        beside.write_bytes(save(tensors, about))
 
 
 def load_model(path: Path) -> tuple[nn.Module, Card]:

@@ -9,10 +9,10 @@ from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError
+from cryovox.core.reading import check_readable
+from cryovox.models.checkpoint import write_tensors
 from cryovox.training.strategy import Strategy
 
 NAME = "state.safetensors"
@@ -50,8 +50,7 @@ def save_state(folder: Path, strategy: Strategy, optimizer: Any, now: Progress) 
     for index, slots in optimizer.state_dict()["state"].items():
         for slot, value in slots.items():
             tensors[f"optimizer.{index}.{slot}"] = torch.as_tensor(value).detach().cpu().clone().contiguous()
-    with replacing(folder / NAME) as beside:
-        save_file(tensors, beside, {"progress": json.dumps(asdict(now))})
+    write_tensors(folder / NAME, tensors, {"progress": json.dumps(asdict(now))})
 
 
 def load_state(folder: Path, strategy: Strategy, optimizer: Any) -> Progress | None:
@@ -59,6 +58,7 @@ def load_state(folder: Path, strategy: Strategy, optimizer: Any) -> Progress | N
     path = folder / NAME
     if not path.exists():
         return None
+    check_readable(path)
     try:
         with safe_open(path, framework="pt") as file:
             progress = Progress(**json.loads(file.metadata()["progress"]))

@@ -19,7 +19,7 @@ from cryovox.formats import mrc, read_volume
 from cryovox.workflows.config import DenoiseConfig
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.inputs import expand, sound_moments
-from cryovox.workflows.manifest import Manifest, sha256
+from cryovox.workflows.manifest import Manifest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,20 +65,28 @@ def denoise(
     for name, path in files.items():
         if path.resolve() == _output(out, name).resolve():
             raise RequestError(path, "would be replaced by its own result", "choose another --out")
-    ready = {name: _open(path, config) for name, path in files.items()} if len(files) == 1 else {}
-    writable_folder(out)
     facts = {"command": "denoise", "device": accelerator, "config": config.model_dump(mode="json")}
-    run = _Run(out, config, accelerator, Manifest(out, facts), overwrite, told)
+    manifest = Manifest(out, facts, "denoise")
+    if not overwrite:
+        manifest.check_free(files)
+    run = _Run(out, config, accelerator, manifest, overwrite, told)
+    ready: dict[str, tuple[Volume, Normalisation]] = {}
+    if len(files) == 1 and not run.done(*next(iter(files.items()))):  # refused before the folder is made
+        ready = {name: _open(path, config) for name, path in files.items()}
+    writable_folder(out)
     failures: dict[str, Exception] = {}
     done: dict[str, dict[str, Any]] = {}
-    for name, path in files.items():
+
+    def attempt(name: str) -> None:
         try:
-            done[name] = run.one(name, path, ready.get(name))
+            done[name] = run.one(name, files[name], ready.get(name))
         except Exception as error:
             if len(files) == 1:
                 raise
             failures[name] = error
-    return done, failures
+
+    manifest.share(files, attempt)
+    return {name: done[name] for name in files if name in done}, failures
 
 
 def denoise_into(
@@ -127,13 +135,20 @@ class _Run:
     overwrite: bool
     told: Told
 
-    def one(self, name: str, path: Path, opened: tuple[Volume, Normalisation] | None) -> dict[str, Any]:
+    @property
+    def key(self) -> dict[str, Any]:
+        """What the output depends on, besides the tomogram."""
+        return {"settings": self.config.model_dump(mode="json", exclude={"slab"})}
+
+    def done(self, name: str, path: Path) -> bool:
+        """Whether an earlier run has denoised a tomogram."""
+        return not self.overwrite and self.manifest.done(name, self.key, path)
+
+    def one(self, name: str, path: Path, ready: tuple[Volume, Normalisation] | None) -> dict[str, Any]:
         """Denoise one tomogram, unless an earlier run has done so; gives its entry in the manifest."""
-        settings = self.config.model_dump(mode="json", exclude={"slab"})
-        key = {"input": str(path), "input_sha256": sha256(path), "settings": settings}
-        if self.overwrite or not self.manifest.done(name, key):
+        if not self.done(name, path):
             began = time.monotonic()
-            volume, normalise = opened or _open(path, self.config)
+            volume, normalise = ready or _open(path, self.config)
             target = _output(self.out, name)
             frame = volume.shape, "f4", volume.voxel_size, volume.origin
             with mrc.create(target, *frame, volume.nstart) as out:
@@ -141,9 +156,9 @@ class _Run:
                     out, volume, normalise, self.config, self.device, lambda share: self.told(name, share)
                 )
             facts = {"voxel_size": volume.voxel_size, "removed": round(removed, 4)}
-            self.manifest.note(name, key, {"denoised": target}, time.monotonic() - began, **facts)
-        found: dict[str, Any] = self.manifest.entries[name]
-        return found
+            self.manifest.note(name, self.key, {"denoised": target}, time.monotonic() - began, path, **facts)
+        entry: dict[str, Any] = self.manifest.entries[name]
+        return entry
 
 
 def _output(out: Path, name: str) -> Path:

@@ -85,11 +85,9 @@ def _picked(name: str, out: Path, picking: PickConfig, output: PickOutput) -> Pa
 
 def _note(out: Path, picks: dict[str, Particles], facts: dict[str, Any]) -> None:
     """Add the picks, and how they were made, to the manifest that the segmentation left."""
-    manifest = Manifest(out, facts)
-    for name, particles in picks.items():
-        file = str(particle_file(out, name).relative_to(out))
-        manifest.entries[name]["particles"] = {"file": file, "count": len(particles)}
-    manifest.write()
+    files = {name: str(particle_file(out, name).relative_to(out)) for name in picks}
+    counts = {name: {"file": files[name], "count": len(particles)} for name, particles in picks.items()}
+    Manifest(out, facts).write({name: {"particles": count} for name, count in counts.items()})
 
 
 def _facts(

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +85,7 @@ class Job:
             told(now.step, self.loop.steps, share(now, self.loop), loss)
 
         try:
-            with _refusals_of_the_disk(), warnings.catch_warnings():
+            with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", category=UserWarning, module=r"lightning_fabric.*")
                 progress = fit(
                     strategy,
@@ -153,20 +150,6 @@ def tiles_of(card: Card) -> TilePlan:
     from cryovox.inference.stream import TilePlan
 
     return TilePlan(card.patch, card.overlap, card.output_stride, card.activation, batch=4)
-
-
-@contextmanager
-def _refusals_of_the_disk() -> Iterator[None]:
-    """Turn what safetensors says of a full disk into the OSError that it is."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except SafetensorError as error:
-        code = re.search(r"os error (\d+)", str(error))
-        if code is None:
-            raise
-        raise OSError(int(code[1]), os.strerror(int(code[1]))) from None
 
 
 def _step_so_far(out: Path) -> int:

@@ -1,4 +1,9 @@
-"""What was run, on what, with what: the file that makes outputs repeatable and runs resumable."""
+"""What was run, on what, with what: the file that makes outputs repeatable and runs resumable.
+
+Several processes may write into one folder, as the tasks of a job array do. Every change of the file is
+made under a lock, upon what the file says at that moment, and a process works on a tomogram only while it
+holds the lock of its name.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +11,20 @@ import hashlib
 import json
 import platform
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from cryovox import __version__
 from cryovox.core.atomic import replacing
+from cryovox.core.errors import RequestError
 
 NAME = "manifest.json"
+LOCKS = ".locks"
 LIBRARIES = ("numpy", "scipy", "torch", "monai", "lightning-fabric", "zarr", "mrcfile")
 
 
@@ -49,6 +60,26 @@ def versions() -> dict[str, str]:
     return found
 
 
+def stamp(path: Path) -> list[int]:
+    """Size and time of the last change of a file, or of all files of a folder: fast to read."""
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    stats = [file.stat() for file in files]
+    return [len(stats), sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)]
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Keep other processes from changing a file meanwhile."""
+    with _lock(file.parent, file.name):
+        yield
+
+
+def _lock(folder: Path, name: str) -> FileLock:
+    locks = folder / LOCKS
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / f"{name}.lock")
+
+
 class Manifest:
     """`manifest.json` of an output folder: one entry per tomogram, written after each.
 
@@ -58,37 +89,148 @@ class Manifest:
         Where the outputs are.
     facts
         What is common to all entries: command, model, options, seed.
+    section
+        Where commands keep their entries that do not go on from those of `segment`.
     """
 
-    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
-        self.path = folder / NAME
-        self.entries: dict[str, Any] = self._earlier()
-        self.facts = facts
+    def __init__(self, folder: Path, facts: dict[str, Any], section: str | None = None) -> None:
+        self.path, self.facts, self.section = folder / NAME, facts, section
+        self.entries: dict[str, Any] = {}
+        self.refresh()
 
-    def _earlier(self) -> dict[str, Any]:
-        try:
-            entries = json.loads(self.path.read_text(encoding="utf-8"))["entries"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
-        return entries if isinstance(entries, dict) else {}
+    def refresh(self) -> None:
+        """Read again what other processes may have noted."""
+        entries = self._part(self._read()).get("entries")
+        self.entries = entries if isinstance(entries, dict) else {}
 
-    def done(self, name: str, key: dict[str, Any]) -> bool:
-        """Whether an earlier run made this from the same input, model and options, and all of it is there."""
+    @property
+    def sections(self) -> set[str]:
+        """Names of all parts of the file."""
+        return set(self._read())
+
+    def check_free(self, files: Mapping[str, Path]) -> None:
+        """Refuse inputs whose outputs would replace those of other inputs of the same names.
+
+        The same file may be called by another path, or lie elsewhere by now.
+        """
+        for name, path in files.items():
+            entry = self.entries.get(name)
+            if not isinstance(entry, dict) or "input" not in entry.get("key", {}):
+                continue
+            first = Path(entry["key"]["input"])
+            if first != path.resolve() and entry["key"].get("input_sha256") != sha256(path):
+                message = f"has the name of {first}, whose outputs are in {self.path.parent}"
+                remedy = "rename one of them, choose another --out, or replace the first with --overwrite"
+                raise RequestError(path, message, remedy)
+
+    def done(self, name: str, key: dict[str, Any], source: Path | None = None) -> bool:
+        """Whether an earlier run made this from the same input and settings, and all of it is there.
+
+        Parameters
+        ----------
+        key
+            What the outputs depend on, besides the input.
+        source
+            Input; its contents are read only where its size or time has changed.
+        """
         entry = self.entries.get(name)
-        if not isinstance(entry, dict) or entry.get("key") != key:
+        if not isinstance(entry, dict):
             return False
-        return all((self.path.parent / out).exists() for out in entry.get("outputs", {}).values())
+        known = {k: v for k, v in entry.get("key", {}).items() if k not in ("input", "input_sha256")}
+        if known != key or not all((self.path.parent / out).exists() for out in entry["outputs"].values()):
+            return False
+        return source is None or self._goes_on(name, entry, source)
 
     def note(
-        self, name: str, key: dict[str, Any], outputs: dict[str, Path], seconds: float, **more: Any
+        self,
+        name: str,
+        key: dict[str, Any],
+        outputs: dict[str, Path],
+        seconds: float,
+        source: Path | None = None,
+        **more: Any,
     ) -> None:
-        """Record an entry and write the file."""
+        """Record an entry and write the file; parameters as in :meth:`done`."""
         relative = {kind: str(path.relative_to(self.path.parent)) for kind, path in outputs.items()}
-        self.entries[name] = {"key": key, "outputs": relative, "seconds": round(seconds, 2), **more}
-        self.write()
+        entry: dict[str, Any] = {"key": key, "outputs": relative, "seconds": round(seconds, 2), **more}
+        if source is not None:
+            told = {"input": str(source.resolve()), "input_sha256": sha256(source)}
+            entry |= {"key": told | key, "stamp": stamp(source)}
+        self.write({name: entry})
 
-    def write(self) -> None:
-        """Write the file, whole or not at all."""
-        told = {**self.facts, "versions": versions(), "written": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        with replacing(self.path) as beside:
-            beside.write_text(json.dumps({**told, "entries": self.entries}, indent=1), encoding="utf-8")
+    def write(
+        self,
+        entries: Mapping[str, Mapping[str, Any]] | None = None,
+        prepare: Callable[[dict[str, Any]], None] = lambda part: None,
+    ) -> None:
+        """Write the facts, whole entries (with a key) and facts to add to entries; all else stays.
+
+        Parameters
+        ----------
+        prepare
+            Takes what is noted before, which it may change or refuse while nobody else writes.
+        """
+        with locked(self.path):
+            whole = self._read()
+            part = self._part(whole)
+            prepare(part)
+            kept = part.get("entries")
+            kept = kept if isinstance(kept, dict) else {}
+            for name, entry in (entries or {}).items():
+                kept[name] = dict(entry) if "key" in entry else {**kept.get(name, {}), **entry}
+            part.update(self.facts)
+            part["entries"] = kept
+            whole |= {"versions": versions(), "written": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+            with replacing(self.path) as beside:
+                beside.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+        self.entries = kept
+
+    def share(self, names: Iterable[str], work: Callable[[str], None]) -> None:
+        """Call *work* for each name while no other process works on it; those come last that one does."""
+        waiting = list(names)
+        for last in (False, True):
+            busy = []
+            for name in waiting:
+                lock = _lock(self.path.parent, f"{self.section or 'entry'}-{name}")
+                try:
+                    lock.acquire(blocking=last)
+                except Timeout:
+                    busy.append(name)
+                    continue
+                try:
+                    self.refresh()
+                    work(name)
+                finally:
+                    lock.release()
+            waiting = busy
+
+    def _goes_on(self, name: str, entry: dict[str, Any], path: Path) -> bool:
+        """Whether an input is as it was; one that was moved or touched is known at once the next time."""
+        if self._is_as_noted(entry, path):
+            return True
+        if entry["key"].get("input_sha256") != sha256(path):
+            return False
+        key = entry["key"] | {"input": str(path.resolve())}
+        self.write({name: {**entry, "key": key, "stamp": stamp(path)}})
+        return True
+
+    @staticmethod
+    def _is_as_noted(entry: dict[str, Any], path: Path) -> bool:
+        is_there = entry["key"].get("input") == str(path.resolve())
+        return is_there and bool(entry.get("stamp") == stamp(path))
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            whole = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return whole if isinstance(whole, dict) else {}
+
+    def _part(self, whole: dict[str, Any]) -> dict[str, Any]:
+        """Facts and entries of this manifest, within what the file says."""
+        if self.section is None:
+            return whole
+        part = whole.get(self.section)
+        whole[self.section] = part if isinstance(part, dict) else {}
+        own: dict[str, Any] = whole[self.section]
+        return own

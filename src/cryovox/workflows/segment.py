@@ -70,25 +70,29 @@ def segment(
     files = expand(tomograms)
     accelerator = choose_device(device)
     network, card = load_model(model)
-    ready: dict[str, Prepared] = {}
-    if len(files) == 1:  # refused before the folder is made
-        ready = {n: prepare(p, card, config.voxel_size, config.contrast) for n, p in files.items()}
-    writable_folder(out)
-    network = network.to(accelerator)
     facts = {"command": "segment", "model": str(model), "model_sha256": sha256(model), "device": accelerator}
     manifest = Manifest(out, {**facts, "config": config.model_dump(mode="json")})
-    run = _Run(network, card, out, config, manifest, overwrite, told)
+    if not overwrite:
+        manifest.check_free(files)
+    run = _Run(network.to(accelerator), card, out, config, manifest, overwrite, told)
+    ready: dict[str, Prepared] = {}
+    if len(files) == 1 and not run.done(*next(iter(files.items()))):  # refused before the folder is made
+        ready = {n: prepare(p, card, config.voxel_size, config.contrast) for n, p in files.items()}
+    writable_folder(out)
     done: list[str] = []
     failures: dict[str, Exception] = {}
-    for name, path in files.items():
+
+    def attempt(name: str) -> None:
         try:
-            run.one(name, ready.get(name) or prepare(path, card, config.voxel_size, config.contrast))
+            run.one(name, files[name], ready.get(name))
             done.append(name)
         except Exception as error:
             if len(files) == 1:
                 raise
             failures[name] = error
-    return done, failures
+
+    manifest.share(files, attempt)
+    return [name for name in files if name in done], failures
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,17 +107,22 @@ class _Run:
     overwrite: bool
     told: Told
 
-    def one(self, name: str, given: Prepared) -> None:
+    @property
+    def key(self) -> dict[str, Any]:
+        """What the outputs depend on, besides the tomogram."""
+        settings = self.config.model_dump(mode="json", exclude={"batch", "slab_rows"})
+        return {"model_sha256": self.manifest.facts["model_sha256"], "settings": settings}
+
+    def done(self, name: str, path: Path) -> bool:
+        """Whether an earlier run has scored a tomogram."""
+        return not self.overwrite and self.manifest.done(name, self.key, path)
+
+    def one(self, name: str, path: Path, ready: Prepared | None) -> None:
         """Score one tomogram, unless an earlier run has done so."""
-        key = {
-            "input": str(given.path),
-            "input_sha256": sha256(given.path),
-            "model_sha256": self.manifest.facts["model_sha256"],
-            "settings": self.config.model_dump(mode="json", exclude={"batch", "slab_rows"}),
-        }
-        if not self.overwrite and self.manifest.done(name, key):
+        if self.done(name, path):
             return
         began = time.monotonic()
+        given = ready or prepare(path, self.card, self.config.voxel_size, self.config.contrast)
         outputs = {
             "scores": self.out / "scores" / f"{name}.zarr",
             "labels": self.out / "labels" / f"{name}.mrc",
@@ -133,7 +142,7 @@ class _Run:
             "voxel_size": given.volume.voxel_size,
             "notes": list(given.notes),
         }
-        self.manifest.note(name, key, outputs, time.monotonic() - began, **facts)
+        self.manifest.note(name, self.key, outputs, time.monotonic() - began, path, **facts)
 
 
 def tile_plan(card: Card, config: SegmentConfig) -> TilePlan:

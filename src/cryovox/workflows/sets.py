@@ -124,6 +124,8 @@ def segment_all(
     files = expand(inputs, lambda path: is_volume(path) or subtomograms.is_set(path))
     sets = {name: path for name, path in files.items() if subtomograms.is_set(path)}
     others = [path for path in files.values() if path not in sets.values()]
+    if not overwrite:
+        Manifest(out, {}).check_free(files)
     done, failures = dict[str, list[str]](), dict[str, Exception]()
     if others:
         try:
@@ -140,15 +142,18 @@ def segment_all(
         if len(files) == 1:  # refused before the folder is made
             run.opened(*sets.values())
         writable_folder(out)
-        for name, path in sets.items():
+
+        def attempt(name: str) -> None:
             try:
-                run.one(name, path)
+                run.one(name, sets[name])
                 finished.append(name)
             except Exception as error:
                 if len(files) == 1:
                     raise
                 failures[name] = error
-        done["subtomogram sets"] = finished
+
+        run.manifest.share(sets, attempt)
+        done["subtomogram sets"] = [name for name in sets if name in finished]
     return done, failures
 
 
@@ -162,15 +167,14 @@ class _Sets:
 
         self.network, self.card = load_model(model)
         self.out, self.config, self.device, self.overwrite, self.told = out, config, device, overwrite, told
-        self.facts = {"command": "segment", "model": str(model), "model_sha256": sha256(model)}
+        settings = config.model_dump(mode="json", exclude={"batch", "slab_rows"})
+        self.key = {"model_sha256": sha256(model), "settings": settings}
+        facts = {"command": "segment", "model": str(model), "model_sha256": self.key["model_sha256"]}
+        self.manifest = Manifest(out, {**facts, "device": device, "config": settings})
 
     def one(self, name: str, path: Path) -> None:
         """Label one set, unless an earlier run has done so."""
-        settings = self.config.model_dump(mode="json", exclude={"batch", "slab_rows"})
-        key = {"input": str(path), "input_sha256": sha256(path), "settings": settings}
-        key["model_sha256"] = self.facts["model_sha256"]
-        manifest = Manifest(self.out, {**self.facts, "device": self.device, "config": settings})
-        if not self.overwrite and manifest.done(name, key):
+        if not self.overwrite and self.manifest.done(name, self.key, path):
             return
         began, found = time.monotonic(), self.opened(path)
         contrast = settle_contrast(found, self.card, self.config.contrast)
@@ -187,7 +191,7 @@ class _Sets:
         subtomograms.write(target, labelled)
         notes = set_notes(found.images, self.card, path)
         spent = time.monotonic() - began
-        manifest.note(name, key, {"labels": target}, spent, contrast=contrast, notes=notes)
+        self.manifest.note(name, self.key, {"labels": target}, spent, path, contrast=contrast, notes=notes)
 
     def opened(self, path: Path) -> Subtomograms:
         """Open a set and make sure that the model can be asked about it."""

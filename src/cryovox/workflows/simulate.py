@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
 from cryovox.core.volume import Volume
-from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_volume, subtomograms, write_labels, write_particles, write_volume
 from cryovox.report.likeness import likeness_page
 from cryovox.simulate.likeness.imitation import imitate
@@ -26,6 +26,7 @@ from cryovox.simulate.likeness.measure import Likeness, measure
 from cryovox.simulate.scene.build import scene_species
 from cryovox.simulate.subtomograms import SubtomogramConfig, write_set
 from cryovox.simulate.tomogram import Simulated, SimulationConfig, amplitudes_of, simulate
+from cryovox.workflows.batch import Batch
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.manifest import Manifest
 from cryovox.workflows.templates import known_names, templates
@@ -33,15 +34,29 @@ from cryovox.workflows.templates import known_names, templates
 Told = Callable[[str, float, str], None]
 BIG = 2**16
 LIKENESS = 2  # a stream of random numbers of its own
+IGNORE = (
+    signal.SIGINT,
+    signal.SIG_IGN,
+)  # Ctrl-C reaches all processes of a terminal; the first one ends them
 
 
 @dataclass(frozen=True)
 class Keep:
-    """What is written besides tomograms, labels and particles."""
+    """What is written besides tomograms, labels and particles; none of it is needed for training.
 
-    clean: bool = True
-    instances: bool = True
-    series: bool = True
+    Attributes
+    ----------
+    clean
+        `clean/NAME.mrc`: the tomogram before any noise.
+    instances
+        `instances/NAME.mrc`: the number of the particle in every voxel.
+    series
+        `series/NAME.mrc`: the tilt series, with and without noise.
+    """
+
+    clean: bool = False
+    instances: bool = False
+    series: bool = False
 
 
 def simulate_dataset(  # noqa: PLR0913 (the options of a command)
@@ -52,7 +67,7 @@ def simulate_dataset(  # noqa: PLR0913 (the options of a command)
     seed: int = 0,
     structures: Path | None = None,
     match: Path | None = None,
-    name: str = "sim",
+    name: str | None = None,
     split: Sequence[str] = ("train",),
     keep: Keep | None = None,
     device: Device = "auto",
@@ -63,41 +78,45 @@ def simulate_dataset(  # noqa: PLR0913 (the options of a command)
 ) -> tuple[Path, dict[str, Any]]:
     """Write *count* simulated tomograms and their `dataset.yaml`; goes on where it stopped.
 
-    Tomogram number i depends on the settings, the templates, *seed* and i alone.
+    Tomogram number i depends on the settings, the templates, *seed* and i alone. Several processes may
+    write one batch, or batches of different names, into one folder.
 
     Parameters
     ----------
     match
         A tomogram to be imitated; :func:`adapted` says what it changes in the settings.
+    name
+        Of the batch, "sim" by default. A batch of another name is added to what the folder holds;
+        without a name, a folder that holds other tomograms is refused.
+    overwrite
+        Make the batch anew where it was made with other settings, or already.
 
     Returns
     -------
     file, entries
-        `dataset.yaml`, and what the manifest tells of every tomogram.
+        `dataset.yaml`, and what the manifest says of every tomogram of the batch.
     """
     like = None if match is None else measured(match)
     config = config if like is None else adapted(config, like)
     made = Maker(out, config, seed, structures, keep or Keep(), choose_device(device), command, like)
+    edge = config.scene.voxel_size * config.reconstruction.binning
+    batch = Batch(out, name or "sim", Dataset(voxel_size=edge, species=made.species()))
+    batch.check(named=name is not None)
     writable_folder(out)
     for template in made.templates:
         if "doubt" in template.facts:
             told(template.source, 0.0, template.facts["doubt"])
-    numbers = list(range(count))
-    manifest = Manifest(out, made.facts())
-    if not overwrite:
-        numbers = [i for i in numbers if not manifest.done(_name(name, i), made.key(i))]
-    if workers > 1 and len(numbers) > 1:
-        _in_processes(made, name, numbers, workers, manifest, told)
+    manifest = batch.begin(made.facts(), made.key(), overwrite=overwrite)
+    names = {batch.name_of(i): i for i in range(count)}
+    if workers > 1 and count > 1:
+        _in_processes(made, names, workers, manifest, told)
     else:
-        for i in numbers:
-            _note(manifest, made, _name(name, i), i, made(_name(name, i), i, told))
-    manifest.write()
+        manifest.share(names, lambda one: _make(made, manifest, one, names[one], told))
+    manifest.refresh()
     if match is not None:
-        _compare(out, _name(name, 0), match, made)
-    entries = tuple(_entry(made, _name(name, i), split[min(i, len(split) - 1)]) for i in range(count))
-    edge = config.scene.voxel_size * config.reconstruction.binning
-    file = dataset_files.write(out, Dataset(voxel_size=edge, species=made.species(), entries=entries))
-    return file, manifest.entries
+        _compare(out, batch, match, made)
+    entries = [_entry(made, one, split[min(i, len(split) - 1)]) for one, i in names.items()]
+    return batch.describe(entries), manifest.entries
 
 
 def simulate_subtomograms(
@@ -108,10 +127,13 @@ def simulate_subtomograms(
     count: int = 10,
     seed: int = 0,
     structures: Path | None = None,
+    overwrite: bool = False,
 ) -> int:
     """Write a set of crowded subtomograms, *count* of each species; gives their number."""
     if out.suffix not in (".zarr", *subtomograms.HDF5):
         raise RequestError(out, "is no name of a subtomogram set", "call it NAME.zarr or NAME.h5")
+    if out.exists() and not overwrite:
+        raise RequestError(out, "is there already", "choose another --out, or replace it with --overwrite")
     chosen = list(species) or known_names(structures)
     made = templates(chosen, config.voxel_size, structures, config.resolution)
     write_set(out, made, config, count, seed)
@@ -150,22 +172,19 @@ def adapted(config: SimulationConfig, like: Likeness) -> SimulationConfig:
     return config.model_copy(update={"scene": scene.model_copy(update=update), "tilts": tilts})
 
 
-def _compare(out: Path, name: str, match: Path, made: Maker) -> None:
+def _compare(out: Path, batch: Batch, match: Path, made: Maker) -> None:
     """Write the page that shows the measured and the first simulated tomogram side by side."""
     real = read_volume(match)
-    files = paths(out, name, made.config, made.keep)
+    files = paths(out, batch.name_of(0), made.config, made.keep)
     page = likeness_page(
         np.asarray(real.data),
         np.asarray(read_volume(files["tomogram"]).data),
         real.voxel_size,
         title=f"{match.name} and its likeness",
     )
-    with replacing(out / "likeness.html") as beside:
+    page_file = "likeness.html" if batch.name == "sim" else f"likeness_{batch.name}.html"
+    with replacing(out / page_file) as beside:
         beside.write_text(page, encoding="utf-8")
-
-
-def _name(name: str, number: int) -> str:
-    return f"{name}_{number:03d}"
 
 
 @dataclass
@@ -206,8 +225,8 @@ class Maker:
             "config": self.config.model_dump(mode="json"),
         }
 
-    def key(self, number: int) -> dict[str, Any]:
-        """What tomogram *number* depends on."""
+    def key(self) -> dict[str, Any]:
+        """What tomograms depend on, besides their numbers."""
         digest = hashlib.sha256(to_yaml(self.config).encode())
         for template in self.templates:
             digest.update(np.ascontiguousarray(template.density).tobytes())
@@ -216,7 +235,6 @@ class Maker:
         if self.amplitudes is not None:
             digest.update(self.amplitudes.tobytes())
         return {
-            "number": number,
             "seed": self.seed,
             "settings": digest.hexdigest(),
             "keep": asdict(self.keep),
@@ -289,39 +307,39 @@ def paths(out: Path, name: str, config: SimulationConfig, keep: Keep) -> dict[st
     return files
 
 
-def _note(
-    manifest: Manifest,
-    made: Maker,
-    name: str,
-    number: int,
-    result: tuple[dict[str, Path], dict[str, Any], float],
-) -> None:
-    files, facts, seconds = result
-    manifest.note(name, made.key(number), files, seconds, **facts)
+def _make(made: Maker, manifest: Manifest, name: str, number: int, told: Told) -> None:
+    """Make a tomogram, unless an earlier run has done so, and note it."""
+    key = {"number": number, **made.key()}
+    if not manifest.done(name, key):
+        files, facts, seconds = made(name, number, told)
+        manifest.note(name, key, files, seconds, **facts)
 
 
 def _in_processes(
-    made: Maker, name: str, numbers: Sequence[int], workers: int, manifest: Manifest, told: Told
+    made: Maker, names: Mapping[str, int], workers: int, manifest: Manifest, told: Told
 ) -> None:
     """Several at a time; each process computes on its share of the cores."""
     from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
+    from multiprocessing import active_children, get_context
 
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(_alone, made, _name(name, i), i, workers): i for i in numbers}
-        for done, future in enumerate(as_completed(waiting), start=1):
-            number = waiting[future]
-            _note(manifest, made, _name(name, number), number, future.result())
-            told("tomograms", done / len(numbers), f"{done} of {len(numbers)}")
+    with ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, IGNORE) as pool:
+        waiting = [pool.submit(_alone, made, manifest, one, i, workers) for one, i in names.items()]
+        try:
+            for done, future in enumerate(as_completed(waiting), start=1):
+                future.result()
+                told("tomograms", done / len(names), f"{done} of {len(names)}")
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():
+                process.terminate()
+            raise
 
 
-def _alone(
-    made: Maker, name: str, number: int, workers: int
-) -> tuple[dict[str, Path], dict[str, Any], float]:
+def _alone(made: Maker, manifest: Manifest, name: str, number: int, workers: int) -> None:
     import torch
 
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
-    return made(name, number, lambda name, share, note: None)
+    manifest.share([name], lambda one: _make(made, manifest, one, number, lambda *_: None))
 
 
 def _entry(made: Maker, name: str, split: str) -> Entry:

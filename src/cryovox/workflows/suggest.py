@@ -183,8 +183,9 @@ def _write(
     write_particles(out / STAR, replace(places, tomograms=names), tomogram=frames)
     shown = {n: Shown(p.volume, p.sign, len(p.found), len(p.seeds)) for n, p in searched.items()}
     write_suggested_page(out / PAGE, places, shown, card.species, manifest.facts)
+    entries = {}
     for name, part in searched.items():
         count = int((places.tomograms == name).sum()) if places.tomograms is not None else 0
         facts = {"candidates": len(part.found), "labelled": len(part.seeds), "count": count}
-        manifest.entries[name]["suggested"] = facts
-    manifest.write()
+        entries[name] = {"suggested": facts}
+    manifest.write(entries)

@@ -1,0 +1,44 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cryovox.core.volume import Volume
+from cryovox.formats import write_volume
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """The command line in a process whose terminal has an encoding."""
+
+    def call(encoding, *args):
+        environment = os.environ | {"PYTHONIOENCODING": encoding}
+        command = [sys.executable, "-m", "cryovox", *map(str, args)]
+        done = subprocess.run(command, capture_output=True, timeout=120, env=environment)
+        return done.returncode, done.stdout.decode(encoding), done.stderr.decode(encoding)
+
+    return call
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "gbk"])
+def test_a_terminal_that_does_not_know_angstroms(run, encoding, noise, tmp_path):
+    tomogram = tmp_path / "TS.mrc"
+    write_volume(tomogram, Volume(noise, 10.0))
+    code, out, _ = run(encoding, "convert", tomogram, tmp_path / "o.mrc")
+    assert code == 0
+    assert "voxels (z, y, x) of 10 A" in out
+    code, out, _ = run(encoding, "doctor", tomogram)
+    assert code == 0
+    assert "10 A" in out
+    code, out, _ = run(encoding, "convert", "--help")
+    assert code == 0
+    assert "Pixel size in A" in out.replace("\n", " ")
+    code, _, err = run(encoding, "doctor", tmp_path / "none-\u00c5.mrc")
+    assert code == 2
+    assert "none-A.mrc" in err
+
+
+def test_utf_8_stays_as_it_is(run, noise, tmp_path):
+    write_volume(tmp_path / "TS.mrc", Volume(noise, 10.0))
+    assert "10 \u00c5" in run("utf-8", "convert", tmp_path / "TS.mrc", tmp_path / "o.mrc")[1]
