@@ -294,6 +294,9 @@ class Runner:
 
 def _lowest_priority() -> None:
     os.nice(19)
+    # Linux divides the processor between sessions first, and niceness counts within a session only
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text("19", encoding="utf-8")
 
 
 def signal_group(pid: int, *numbers: signal.Signals) -> None:

@@ -194,13 +194,15 @@ def test_runs_use_one_thread_and_the_lowest_priority(tmp_path):
     script = tmp_path / "ask.py"
     script.write_text(
         "import json, os, pathlib, sys\n"
-        "facts = [os.nice(0), os.environ['OMP_NUM_THREADS'], os.environ['PYTHONPATH']]\n"
+        "session = pathlib.Path('/proc/self/autogroup')\n"
+        "group = session.read_text().split()[-1] if session.exists() else '19'\n"
+        "facts = [os.nice(0), int(group), os.environ['OMP_NUM_THREADS'], os.environ['PYTHONPATH']]\n"
         "pathlib.Path(sys.argv[1]).write_text(json.dumps(facts))\n"
     )
     desk = Desk(tmp_path, {**entry("a"), "command": f"python {script} {{result}}"})
     assert desk.run().returncode == 0
-    nice, threads, path = json.loads((desk.results / "a.json").read_text())
-    assert (nice, threads) == (19, "1")
+    nice, group, threads, path = json.loads((desk.results / "a.json").read_text())
+    assert (nice, group, threads) == (19, 19, "1")
     assert (Path(path) / "cryovox" / "__init__.py").exists()
     assert Path(path).parent.parent == tmp_path / "runs"
 
