@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from cryovox.simulate.config.scene import SceneConfig
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.scene.canvas import FREE, MATTER, OUTSIDE, Canvas
-from cryovox.simulate.scene.config import SceneConfig
 from cryovox.simulate.scene.pack import Space, fits, pack, put, wanted
 from cryovox.simulate.scene.stamp import grow, stamp
 

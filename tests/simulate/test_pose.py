@@ -16,6 +16,7 @@ from scipy import fft
 from scipy.spatial.transform import Rotation
 
 from cryovox.formats import read_particles, write_particles
+from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.microscope import DetectorConfig, OpticsConfig, ReconstructionConfig, TiltConfig
 from cryovox.simulate.microscope.optics import ctf, envelope
 from cryovox.simulate.microscope.projection import project
@@ -23,7 +24,7 @@ from cryovox.simulate.particles.beads import rasterise
 from cryovox.simulate.particles.library import SPECIES, build
 from cryovox.simulate.particles.turn import add, turn
 from cryovox.simulate.scene import SceneConfig
-from cryovox.simulate.tomogram import SimulationConfig, simulate
+from cryovox.simulate.tomogram import simulate
 
 SHAPE = (48, 40, 64)
 VOXELS = {"clpb": 10.0, "cand1-cul1": 7.0, "arp2-3": 7.0}

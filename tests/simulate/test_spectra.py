@@ -9,13 +9,14 @@ from cryovox.core.config import from_yaml, to_yaml
 from cryovox.core.errors import RequestError
 from cryovox.core.volume import Volume
 from cryovox.formats import write_volume
+from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.half_spectrum import multiplicity
 from cryovox.simulate.microscope import DetectorConfig, TiltConfig, acquire, radial_amplitude, tilt_scheme
 from cryovox.simulate.microscope.example import example_amplitude
 from cryovox.simulate.microscope.spectra import rings_of
 from cryovox.simulate.particles.library import build
 from cryovox.simulate.scene import SceneConfig
-from cryovox.simulate.tomogram import SimulationConfig, amplitudes_of, simulate
+from cryovox.simulate.tomogram import amplitudes_of, simulate
 from cryovox.workflows.simulate import Keep, Maker
 
 VOXEL = 14.0

@@ -5,15 +5,10 @@ from scipy.spatial.transform import Rotation
 
 from cryovox.core.particles import Particles
 from cryovox.formats import subtomograms as files
+from cryovox.simulate.config.subtomograms import SubtomogramConfig
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.particles.turn import COARSEST, add, turn, windows
-from cryovox.simulate.subtomograms import (
-    SubtomogramConfig,
-    arrange,
-    recipe_filters,
-    subtomogram,
-    write_set,
-)
+from cryovox.simulate.subtomograms import arrange, recipe_filters, subtomogram, write_set
 
 
 def bead_template(name, beads, voxel=10.0, n=21, width=14.0):

@@ -3,11 +3,12 @@ import pytest
 from scipy import fft
 
 from cryovox.core.errors import RequestError
+from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.microscope import OpticsConfig, ReconstructionConfig, TiltConfig
 from cryovox.simulate.particles.library import build
 from cryovox.simulate.particles.turn import turn
 from cryovox.simulate.scene import SceneConfig
-from cryovox.simulate.tomogram import SimulationConfig, simulate
+from cryovox.simulate.tomogram import simulate
 
 VOXEL = 10.0
 PLAIN = SimulationConfig(

@@ -7,10 +7,10 @@ import pytest
 from cryovox.core.errors import RequestError
 from cryovox.formats import VOLUMES, read_labels, read_particles, read_volume, subtomograms
 from cryovox.formats import dataset as dataset_files
+from cryovox.simulate.config.subtomograms import SubtomogramConfig
+from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.presets import PRESETS
 from cryovox.simulate.scene import SceneConfig
-from cryovox.simulate.subtomograms import SubtomogramConfig
-from cryovox.simulate.tomogram import SimulationConfig
 from cryovox.workflows.simulate import Keep, adapted, measured, simulate_dataset, simulate_subtomograms
 from cryovox.workflows.templates import MAPS, known_names, templates
 

@@ -18,7 +18,7 @@ from cryovox.data.cubes import normalised
 from cryovox.formats import subtomograms as files
 from cryovox.report.activations import activation_page
 from cryovox.report.figures import png
-from cryovox.simulate.tomogram import SimulationConfig
+from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.sets import label_set, settle_contrast
 

@@ -45,7 +45,7 @@ from cryovox.formats.layouts import folder as pairs
 from cryovox.formats.layouts import xulab
 from cryovox.formats.layouts.split import by_volume
 from cryovox.formats.subtomograms import Subtomograms
-from cryovox.simulate.subtomograms import SubtomogramConfig
+from cryovox.simulate.config.subtomograms import SubtomogramConfig
 from cryovox.workflows.devices import Device
 
 SEEN = ("beta-galactosidase", "p97", "thyroglobulin", "proteasome-20s", "groel", "ribosome-70s", "hsp90",

@@ -42,9 +42,9 @@ from cryovox.formats import scores as score_files
 from cryovox.metrics.matching import greedy
 from cryovox.picking import PickConfig, pick
 from cryovox.picking.blobs import dog
+from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.presets import PRESETS
 from cryovox.simulate.scene import SheetConfig, VesicleConfig
-from cryovox.simulate.tomogram import SimulationConfig
 from cryovox.workflows.devices import Device
 
 RIBOSOME, RADIUS = "ribosome-80s", 125.0

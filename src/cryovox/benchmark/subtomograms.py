@@ -25,7 +25,8 @@ from cryovox.formats import subtomograms as files
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.metrics.subtomograms import evaluate_masks
 from cryovox.metrics.table import ANY
-from cryovox.simulate.subtomograms import SubtomogramConfig, write_set
+from cryovox.simulate.config.subtomograms import SubtomogramConfig
+from cryovox.simulate.subtomograms import write_set
 from cryovox.workflows.devices import Device
 from cryovox.workflows.templates import templates
 

@@ -21,8 +21,8 @@ from cryovox.metrics.evaluation import evaluate_particles
 from cryovox.metrics.segmentation import FOREGROUND, evaluate_labels
 from cryovox.metrics.table import ANY, MEAN, POOLED, Row
 from cryovox.picking.blobs import dog
+from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.presets import PRESETS
-from cryovox.simulate.tomogram import SimulationConfig
 from cryovox.workflows.devices import Device
 
 VOXELS = (("pooled", FOREGROUND), ("any class", ANY), ("mean over classes", MEAN))

@@ -42,7 +42,7 @@ from cryovox.benchmark.subtomograms import blobs, bright, masks, scores, simulat
 from cryovox.benchmark.suite import Scores
 from cryovox.formats import subtomograms as files
 from cryovox.formats.subtomograms import Subtomograms
-from cryovox.simulate.subtomograms import SubtomogramConfig
+from cryovox.simulate.config.subtomograms import SubtomogramConfig
 from cryovox.workflows.devices import Device
 
 FIRST = "target"

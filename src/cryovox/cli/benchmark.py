@@ -6,17 +6,19 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from cryovox.benchmark import SUITES
-from cryovox.benchmark.suite import Budget, Plan, Suite
 from cryovox.cli.screen import Meter, check_json, clock
 from cryovox.core.atomic import replacing
 from cryovox.core.durations import seconds
 from cryovox.core.errors import RequestError
 from cryovox.workflows.devices import Device
+
+if TYPE_CHECKING:
+    from cryovox.benchmark.suite import Budget, Plan, Suite
 
 
 def benchmark(  # noqa: PLR0913 (the options of a command)
@@ -126,6 +128,8 @@ def _budgets(plan: Plan, time: str | None, steps: int | None) -> tuple[Budget, .
             seconds(time)
         except ValueError as error:
             raise RequestError("--time", str(error), "such as --time 90s") from None
+    from cryovox.benchmark.suite import Budget
+
     by_time = tuple(b for b in plan.budgets if b.time) if time is None else (Budget(time=time),)
     by_step = tuple(b for b in plan.budgets if b.steps) if steps is None else (Budget(steps=steps),)
     return (() if time == "no" else by_time) + (() if steps == 0 else by_step)

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 
 from cryovox.cli.screen import Meter, table
-from cryovox.workflows.demo import demo as run
-from cryovox.workflows.demo import summary
 from cryovox.workflows.devices import Device, keep_freed_memory
 
 
@@ -38,6 +36,9 @@ def demo(
     quiet
         Show no progress.
     """
+    from cryovox.workflows.demo import demo as run
+    from cryovox.workflows.demo import summary
+
     keep_freed_memory()
     command = shlex.join(["cryovox", *sys.argv[1:]])
     rows, page = run(

@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 from cryovox.cli.screen import check_json, table, write_json
-from cryovox.metrics.evaluation import BUDGETS
-from cryovox.metrics.table import Row, tidy
-from cryovox.workflows.evaluate import Rule, evaluate_label_files, evaluate_particle_files
+from cryovox.metrics.table import BUDGETS, Row, tidy
+from cryovox.workflows.config import Rule
 
 HIDDEN = ("false_picks", "misses")
 """Follow from the other counts; in the JSON file only."""
@@ -57,6 +56,8 @@ def particles(  # noqa: PLR0913 (the options of a command)
     json
         File for the table ("rows") and the precision-recall curve of each species ("precision_recall").
     """
+    from cryovox.workflows.evaluate import evaluate_particle_files
+
     check_json(json)
     outcome = evaluate_particle_files(
         found,
@@ -89,6 +90,8 @@ def labels(*, truth: Path, found: Path, dataset: Path | None = None, json: Path 
     json
         File for the table.
     """
+    from cryovox.workflows.evaluate import evaluate_label_files
+
     check_json(json)
     return _show(evaluate_label_files(found, truth, dataset), json)
 

@@ -12,9 +12,11 @@ from typing import Any, get_type_hints
 import tyro
 from pydantic import RootModel
 
+from cryovox.cli.help import help_text
 from cryovox.core.config import Config, from_yaml, to_yaml, validated
 from cryovox.core.errors import RequestError
 
+HELP = ("-h", "--help", "--help-all")
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
 NESTED = (tyro.conf.HelptextFromCommentsOff,)
 
@@ -26,29 +28,24 @@ def call(command: Callable[..., Any], args: list[str], prog: str) -> Any:
     `--print-config` prints the settings that would be used. A command with an attribute `preset`
     takes `--preset NAME` and gives the command to run instead.
     """
-    if hasattr(command, "preset"):
-        args, preset = _without(args, "--preset")
-        command = command.preset(preset)
+    if asked := next((arg for arg in args if arg in HELP), None):
+        print(help_text(_preset(command, args)[0], prog, everything=asked == "--help-all"), end="")
+        return 0
+    command, args = _preset(command, args)
     args, path = _without(args, "--config")
     command = command if path is None else _with_settings(command, Path(path))
     if "--print-config" in args:
         print(_settings_text(command, [a for a in args if a != "--print-config"]), end="")
         return 0
-    return tyro.cli(
-        command,
-        args=args,
-        prog=prog,
-        description=_description(command, prog),
-        config=_style(command),
-    )
+    return tyro.cli(command, args=args, prog=prog, description="", config=_style(command))
 
 
-def _description(command: Callable[..., Any], prog: str) -> str:
-    text = inspect.getdoc(command) or ""
-    told = text.split("Parameters\n")[0].strip()
-    if _configs(command):
-        told += f"\n\nSettings in YAML: {prog} --print-config, {prog} --config FILE."
-    return told
+def _preset(command: Callable[..., Any], args: list[str]) -> tuple[Callable[..., Any], list[str]]:
+    """The command with the defaults of `--preset`, and the other arguments."""
+    if not hasattr(command, "preset"):
+        return command, args
+    args, preset = _without(args, "--preset")
+    return command.preset(preset), args
 
 
 def _style(command: Callable[..., Any]) -> tuple[Any, ...]:
@@ -98,8 +95,10 @@ def _with_settings(command: Callable[..., Any], path: Path) -> Callable[..., Any
     )
 
 
-def with_defaults(command: Callable[..., Any], new: dict[str, Any]) -> Callable[..., Any]:
-    """The same command with other defaults."""
+def with_defaults(
+    command: Callable[..., Any], new: dict[str, Any], description: str | None = None
+) -> Callable[..., Any]:
+    """The same command with other defaults, and with another description for its help if one is given."""
     assert isinstance(command, FunctionType)
     names = list(inspect.signature(command).parameters)
     given = command.__defaults__ or ()
@@ -113,6 +112,7 @@ def with_defaults(command: Callable[..., Any], new: dict[str, Any]) -> Callable[
     copy.__kwdefaults__ = {n: new.get(n, d) for n, d in (command.__kwdefaults__ or {}).items()}
     copy.__annotations__, copy.__doc__ = command.__annotations__, command.__doc__
     copy.__module__ = command.__module__
+    copy.description = description or getattr(command, "description", None)  # type: ignore[attr-defined]
     return copy
 
 

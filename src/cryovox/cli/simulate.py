@@ -13,9 +13,9 @@ import tyro
 from cryovox.cli.parse import with_defaults
 from cryovox.cli.screen import Meter, table
 from cryovox.core.errors import RequestError
+from cryovox.simulate.config.subtomograms import SubtomogramConfig
+from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.presets import PRESETS
-from cryovox.simulate.subtomograms import SubtomogramConfig
-from cryovox.simulate.tomogram import SimulationConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
 
 SUBTOMOGRAMS = "subtomogram-50"

@@ -5,16 +5,17 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import tyro
 
 from cryovox.cli.screen import Meter, check_json, failures, table, write_json
-from cryovox.core.particles import Particles
-from cryovox.picking import PickConfig
+from cryovox.picking.config import PickConfig
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
+
+if TYPE_CHECKING:
+    from cryovox.core.particles import Particles
 
 Inputs = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")]
 
@@ -186,7 +187,9 @@ def _told(meter: Meter):  # type: ignore[no-untyped-def]
 
 
 def _count(picks: dict[str, Particles], json: Path | None) -> None:
-    rows = []
+    import numpy as np
+
+    rows: list[list[object]] = []
     for name, found in picks.items():
         for kind in np.unique(found.species) if len(found) else []:
             own = found.named(str(kind))

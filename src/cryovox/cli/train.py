@@ -13,26 +13,23 @@ import tyro
 from cryovox.cli.parse import with_defaults
 from cryovox.cli.screen import Meter
 from cryovox.core.config import validated
-from cryovox.formats.subtomograms import is_set
-from cryovox.models.card import read_card
 from cryovox.training.recipes import recipe
-from cryovox.training.strategies import STRATEGIES
-from cryovox.workflows.adapt import train_adapted
+from cryovox.training.strategies import facts
 from cryovox.workflows.config import AdaptConfig, GeneralConfig, TrainConfig, adapt_settings, settings_of
 from cryovox.workflows.devices import Device, keep_freed_memory
-from cryovox.workflows.job import Told
-from cryovox.workflows.train import train_supervised
 
-SEMI = """Teach a picker from few picks and from tomograms, or parts of them, where nothing is picked.
+SEMI = """Train a picker from few picks and from tomograms, or parts of them, where nothing is picked.
 
-    Entries of the dataset without particles and labels are unlabelled tomograms. Say `exhaustive: false`
-    where only some particles are picked. Sets of subtomograms and stream:PRESET are not taken
-    here. Run it again to go on after an interruption."""
+Entries of the dataset without particles and labels are unlabelled tomograms. Write `exhaustive: false`
+where only some particles are picked. Subtomogram sets and stream:PRESET are not supported here. Run the
+same command again to continue after an interruption."""
 
+ADAPTATION = """Train a network on a labelled source, adapt it to unlabelled tomograms, and keep the better
+model of the two. Run the same command again to continue after an interruption. report.html says which
+model was kept, and why."""
 
-BLIND = """Learn from a labelled source alone, for tomograms that nobody has seen yet.
-
-    Run it again to go on after an interruption."""
+GENERALIZATION = """Train a network on a labelled source alone, for tomograms with other noise, missing
+wedge and CTF. Run the same command again to continue after an interruption."""
 
 
 def supervised(
@@ -67,6 +64,13 @@ def supervised(
     quiet
         Show no progress.
     """
+    from cryovox.workflows.check import check_training
+
+    check_training(data, out, config, overwrite=overwrite)
+    from cryovox.formats.subtomograms import is_set
+    from cryovox.models.card import read_card
+    from cryovox.workflows.train import train_supervised
+
     keep_freed_memory()
     model = train_supervised(
         data,
@@ -86,7 +90,7 @@ def supervised(
     return 0
 
 
-def _meter(quiet: bool) -> Told:
+def _meter(quiet: bool) -> Callable[[int, int, float, float], None]:
     meter = Meter(quiet)
     return lambda done, total, share, loss: meter(
         "training", share, f"step {done} of at most {total}  loss {loss:.3f}"
@@ -137,6 +141,11 @@ def adapted(
     quiet
         Show no progress.
     """
+    from cryovox.workflows.check import check_training
+
+    check_training(source, out, config, target, overwrite=overwrite)
+    from cryovox.workflows.adapt import train_adapted
+
     keep_freed_memory()
     model = train_adapted(
         source, target, out, config, device=device, devices=devices, overwrite=overwrite, told=_meter(quiet)
@@ -150,23 +159,22 @@ def adapted(
 
 def by_strategy(name: str) -> Callable[..., int]:
     """Give the command of a strategy, by the streams that it draws from."""
-    needs = STRATEGIES[name].needs
-    if "target" in needs:
-        return _of(adapted, adapt_settings(name))
-    if "unlabelled" in needs:
-        return _of(supervised, settings_of(name), SEMI)
-    if not STRATEGIES[name].elsewhere:
+    about = facts(name)
+    if about.task == "domain adaptation":
+        return _of(adapted, adapt_settings(name), f"{about.summary}.\n\n{ADAPTATION}")
+    if about.task == "semi-supervised":
+        return _of(supervised, settings_of(name), f"{about.summary}.\n\n{SEMI}")
+    if about.task == "supervised":
         return _of(supervised, settings_of(name))
-    command = _of(supervised, settings_of(name, GeneralConfig), BLIND)
+    command = _of(supervised, settings_of(name, GeneralConfig), f"{about.summary}.\n\n{GENERALIZATION}")
     command.__annotations__["data"] = Annotated[Path, tyro.conf.arg(name="source")]
     return command
 
 
-def _of(command: Callable[..., int], kind: type[TrainConfig], told: str | None = None) -> Callable[..., int]:
+def _of(
+    command: Callable[..., int], kind: type[TrainConfig], description: str | None = None
+) -> Callable[..., int]:
     """The command with settings of this kind, and with another description if one is given."""
-    made = with_defaults(command, {"config": kind()})
-    if told is not None:
-        _, heading, options = (made.__doc__ or "").partition("\n\n    Parameters\n")
-        made.__doc__ = told + heading + options
-    made.__annotations__ = {**made.__annotations__, "config": kind}
-    return made
+    copy = with_defaults(command, {"config": kind()}, description)
+    copy.__annotations__ = {**copy.__annotations__, "config": kind}
+    return copy

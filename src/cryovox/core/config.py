@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cryovox.core.errors import RequestError
 from cryovox.core.reading import check_readable
+
+Contrast = Literal["auto", "dark", "bright"]
+"""Of particles against their surroundings."""
 
 
 class Config(BaseModel):
@@ -21,6 +24,8 @@ class Config(BaseModel):
 
     nested: ClassVar[bool] = False
     """Whether options on the command line go by the whole path of their names."""
+    basic: ClassVar[tuple[str, ...] | None] = None
+    """Fields that `--help` shows; the others stand under `--help-all`. By default all are shown."""
 
 
 C = TypeVar("C", bound=BaseModel)

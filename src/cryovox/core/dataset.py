@@ -7,9 +7,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cryovox.core.config import Contrast
 from cryovox.core.particles import Species
 
-Contrast = Literal["auto", "dark", "bright"]
 Range = tuple[int, int]
 
 

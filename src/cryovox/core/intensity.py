@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.core.dataset import Contrast
+from cryovox.core.config import Contrast
 from cryovox.core.volume import Volume, Voxels
 
 SURE = 3.0

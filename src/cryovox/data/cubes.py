@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from cryovox.core.dataset import Contrast
+from cryovox.core.config import Contrast
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import SURE, Normalisation, sign_of
 from cryovox.core.particles import Species

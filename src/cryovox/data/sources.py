@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from cryovox.core.dataset import Contrast, Dataset, Entry, Range
+from cryovox.core.config import Contrast
+from cryovox.core.dataset import Dataset, Entry, Range
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import SURE, Normalisation, detect_contrast, sign_of, statistics
 from cryovox.core.particles import Particles, Species

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from cryovox.core.atomic import replacing
-from cryovox.core.dataset import Contrast
+from cryovox.core.config import Contrast
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import SURE, detect_contrast, statistics
 from cryovox.core.particles import Particles, Species

@@ -22,10 +22,9 @@ from cryovox.metrics.detection import (
     recall_at_budget,
     scored_tomograms,
 )
-from cryovox.metrics.table import ANY, MEAN, POOLED, Row, rows
+from cryovox.metrics.table import ANY, BUDGETS, MEAN, POOLED, Row, rows
 
 Float = NDArray[np.float64]
-BUDGETS = (1, 2, 4)
 AVERAGED = ("precision", "recall", "f1", "average_precision", *(f"recall_at_{k}x" for k in BUDGETS))
 UNKNOWN = ("false_picks", "precision", "f1", "average_precision")
 """What annotation that is not exhaustive cannot tell."""

@@ -13,6 +13,8 @@ POOLED = "all"
 """Stands for the tomogram in rows over all tomograms."""
 ANY = "any"
 """Stands for the species in rows that take no notice of it."""
+BUDGETS = (1, 2, 4)
+"""Picks, over the number of true particles, at which recall is given."""
 MEAN = "mean"
 """Stands for the species in rows that average over those in the truth."""
 

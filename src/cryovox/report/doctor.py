@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.core.dataset import Contrast
+from cryovox.core.config import Contrast
 from cryovox.core.intensity import SURE, detect_contrast, slabs
 from cryovox.core.volume import ZYX, Volume
 from cryovox.report.wedge import find_wedge

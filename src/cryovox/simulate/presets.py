@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cryovox.simulate.microscope import DetectorConfig, OpticsConfig, ReconstructionConfig, TiltConfig
-from cryovox.simulate.scene import FiducialConfig, SceneConfig, VesicleConfig
-from cryovox.simulate.tomogram import SimulationConfig
+from cryovox.simulate.config.microscope import DetectorConfig, OpticsConfig, ReconstructionConfig, TiltConfig
+from cryovox.simulate.config.scene import FiducialConfig, SceneConfig, VesicleConfig
+from cryovox.simulate.config.tomogram import SimulationConfig
 
 SHREC_2021 = {
     "4V94": 125, "4CR2": 115, "1QVR": 127, "1BXN": 135, "3CF3": 139, "1U6G": 143, "3D2F": 140,

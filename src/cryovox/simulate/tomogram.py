@@ -5,70 +5,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.volume import LabelMap, Volume
+from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.microscope import (
-    DetectorConfig,
-    OpticsConfig,
     ReconstructionConfig,
     Series,
-    TiltConfig,
     acquire,
     reconstruct,
     tilt_scheme,
 )
 from cryovox.simulate.microscope.detector import snr_of
 from cryovox.simulate.microscope.example import example_amplitude
-from cryovox.simulate.microscope.projection import Beyond
 from cryovox.simulate.microscope.reconstruct import origin
 from cryovox.simulate.microscope.spectra import rings_of
 from cryovox.simulate.particles.template import Template
-from cryovox.simulate.scene import Scene, SceneConfig, build_scene
+from cryovox.simulate.scene import Scene, build_scene
 
 Told = Callable[[float, str], None]
 SCENE, MICROSCOPE = 0, 1  # streams of random numbers that do not disturb each other
-
-
-class SimulationConfig(Config):
-    """Everything that a simulated tomogram depends on, besides its templates and seed."""
-
-    nested: ClassVar[bool] = True
-
-    species: tuple[str, ...] = ("ribosome-80s", "proteasome-20s")
-    """Names of the built-in library, PDB ids, or stems of files in the folder of structures; the
-    order is that of the labels."""
-    resolution: float | None = Field(None, gt=0)
-    """Resolution of the templates in Å; what the voxels can hold by default."""
-    scene: SceneConfig = SceneConfig()
-    """What is in the sample."""
-    tilts: TiltConfig = TiltConfig()
-    """How the sample is turned."""
-    optics: OpticsConfig = OpticsConfig()
-    """How the microscope forms images."""
-    detector: DetectorConfig = DetectorConfig()
-    """How they are counted."""
-    reconstruction: ReconstructionConfig = ReconstructionConfig()
-    """How the tilt series becomes a tomogram."""
-    beyond: Beyond = "mirror"
-    """What tilted views see next to the scene in x: nothing but ice, or a sample that goes on as the
-    scene's mirror image (not with multislice)."""
-    amplitudes: Path | None = None
-    """Filter the recorded projections so that their radial spectrum has the form of an experiment's: a
-    tilt series (MRC stack), or a table of frequencies in 1/Å and amplitudes."""
-    snr: float | None = Field(None, gt=0)
-    """Scale the noise so that the variance of the noise-free tomogram is this many times that of the
-    noise in it; as the dose has it by default."""
-    halves: Literal["none", "tilts", "frames"] = "none"
-    """Reconstruct two half-tomograms as well, from even and odd tilts or from half of the dose each."""
 
 
 @dataclass(frozen=True, eq=False)

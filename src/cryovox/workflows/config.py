@@ -8,13 +8,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 import yaml
-from pydantic import Field
+from pydantic import Field, create_model
 
-from cryovox.core.config import Config
-from cryovox.core.dataset import Contrast
+from cryovox.core.config import Config, Contrast
 from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.training.config import LoopConfig
+from cryovox.training.strategies import config_of
 from cryovox.training.strategies.config.supervised import SupervisedConfig
+
+Rule = Literal["radius", "czii", "shrec"]
+"""When a pick counts as right."""
 
 
 def _options(words: list[str]) -> dict[str, Any]:
@@ -97,11 +100,7 @@ def settings_of(strategy: str, base: type[TrainConfig] = TrainConfig) -> type[Tr
     """Settings of a training by a strategy of the table; those of its own are in `own`."""
     if strategy == "supervised":
         return base
-    from pydantic import create_model
-
-    from cryovox.training.strategies import STRATEGIES
-
-    own = STRATEGIES[strategy].Config
+    own = config_of(strategy)
     kind = create_model(f"{strategy} settings", __base__=base, own=(own, own()))
     kind.strategy = strategy
     return kind

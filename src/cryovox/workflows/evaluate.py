@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -22,10 +21,9 @@ from cryovox.metrics.evaluation import evaluate_particles, precision_recall_curv
 from cryovox.metrics.segmentation import evaluate_labels
 from cryovox.metrics.subtomograms import evaluate_masks
 from cryovox.metrics.table import Row
+from cryovox.workflows.config import Rule
 from cryovox.workflows.inputs import expand, frame
 from cryovox.workflows.searched import Searched, searched_only, searched_regions
-
-Rule = Literal["radius", "czii", "shrec"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cryovox.core.dataset import Contrast
+from cryovox.core.config import Contrast
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import SURE, Normalisation, Statistics, detect_contrast, sign_of, statistics
 from cryovox.core.volume import Volume

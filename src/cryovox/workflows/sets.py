@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.atomic import writable_folder
-from cryovox.core.dataset import Contrast
+from cryovox.core.config import Contrast
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import SURE
 from cryovox.core.volume import ScoreMap

@@ -21,11 +21,13 @@ from cryovox.core.particles import Species
 from cryovox.core.volume import Volume
 from cryovox.formats import read_volume, subtomograms, write_labels, write_particles, write_volume
 from cryovox.report.likeness import likeness_page
+from cryovox.simulate.config.subtomograms import SubtomogramConfig
+from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.likeness.imitation import imitate
 from cryovox.simulate.likeness.measure import Likeness, measure
 from cryovox.simulate.scene.build import scene_species
-from cryovox.simulate.subtomograms import SubtomogramConfig, write_set
-from cryovox.simulate.tomogram import Simulated, SimulationConfig, amplitudes_of, simulate
+from cryovox.simulate.subtomograms import write_set
+from cryovox.simulate.tomogram import Simulated, amplitudes_of, simulate
 from cryovox.workflows.batch import Batch
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.manifest import Manifest

@@ -17,9 +17,9 @@ from cryovox.core.particles import Species
 from cryovox.data.domain import DomainConfig
 from cryovox.data.patches import TargetSpec
 from cryovox.data.sources import Bounds, Source
+from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.presets import PRESETS
-from cryovox.simulate.tomogram import SimulationConfig
 from cryovox.workflows.templates import known_names, templates
 from cryovox.workflows.training_data import Draw, TrainingData
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.core.dataset import Box, Contrast, Dataset, Entry
+from cryovox.core.config import Contrast
+from cryovox.core.dataset import Box, Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.data.sources import Bounds, Source

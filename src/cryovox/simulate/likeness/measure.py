@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import ndimage
 
-from cryovox.core.config import Config, validated
-from cryovox.core.dataset import Contrast
+from cryovox.core.config import Config, Contrast, validated
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import detect_contrast, sign_of
 from cryovox.core.volume import Volume

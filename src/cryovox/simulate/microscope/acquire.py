@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from cryovox.core.volume import check_voxel_size
+from cryovox.simulate.config.microscope import Beyond, DetectorConfig, OpticsConfig
 from cryovox.simulate.microscope import detector as camera
 from cryovox.simulate.microscope import optics as lens
-from cryovox.simulate.microscope.detector import DetectorConfig
 from cryovox.simulate.microscope.multislice import exit_wave
-from cryovox.simulate.microscope.optics import OpticsConfig
-from cryovox.simulate.microscope.projection import Beyond, project
+from cryovox.simulate.microscope.projection import project
 from cryovox.simulate.microscope.spectra import amplitude_gain, filter_rings
 from cryovox.simulate.microscope.tilts import Tilts
 

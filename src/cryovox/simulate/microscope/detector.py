@@ -11,46 +11,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy import special
 
-from cryovox.core.config import Config
+from cryovox.simulate.config.microscope import DetectorConfig
 
 Floats = NDArray[np.float64]
 Array = NDArray[np.floating[Any]]
 FEW = 10.0
 """Below this mean the Poisson quantile is summed up; above it is expanded."""
-
-
-class DetectorConfig(Config):
-    """The camera, and what the ice in front of it takes.
-
-    The defaults are round numbers for a camera that counts electrons (compare McMullan et al. 2014).
-    """
-
-    dqe: float = Field(0.85, gt=0, le=1)
-    """Detective quantum efficiency at frequency 0: the part of the electrons that is counted."""
-    dqe_nyquist: float = Field(0.35, gt=0, le=1)
-    """... and at the Nyquist frequency of the camera's own pixels."""
-    mtf_nyquist: float = Field(0.45, gt=0, le=1)
-    """What the camera leaves of the signal's amplitude at that frequency."""
-    pixel_size: float | None = Field(None, gt=0)
-    """Edge of the camera's own pixels in Å, where the series is binned; the voxel size by default."""
-    mean_free_path: float | None = Field(3950.0, gt=0)
-    """Path in ice, in Å, after which 1/e of the electrons has lost no energy and passes the filter (Rice et
-    al. 2018, 300 kV); nothing is lost without."""
-    thickness: float | None = Field(None, gt=0)
-    """Thickness of the ice in Å; that of the volume by default."""
-    snr: float | None = Field(None, gt=0)
-    """Scale the noise so that the series' signal variance is this many times that of the noise, whatever the
-    dose."""
-    frames: bool = False
-    """Count each tilt as two exposures of half the dose, for half-sets of frames instead of tilts."""
-
-    @classmethod
-    def ideal(cls, **more: Any) -> DetectorConfig:
-        """Every electron is counted where it arrives, and none is lost."""
-        return cls(**{"dqe": 1.0, "dqe_nyquist": 1.0, "mtf_nyquist": 1.0, "mean_free_path": None} | more)
 
 
 def flux(config: DetectorConfig, dose: Floats, angles: Floats, voxel_size: float, thickness: float) -> Floats:

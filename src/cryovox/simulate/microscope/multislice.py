@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from cryovox.simulate.config.microscope import OpticsConfig
 from cryovox.simulate.microscope import optics as lens
 from cryovox.simulate.microscope import projection as shadow
-from cryovox.simulate.microscope.optics import OpticsConfig
 
 Array = NDArray[np.floating[Any]]
 

@@ -13,47 +13,15 @@ well, nothing would change, since an image has no memory of a constant phase.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy import constants, fft
 
-from cryovox.core.config import Config
+from cryovox.simulate.config.microscope import OpticsConfig
 
 Floats = NDArray[np.float64]
 REST = constants.m_e * constants.c**2 / constants.e
 """Energy of an electron at rest in eV."""
-
-
-class OpticsConfig(Config):
-    """The microscope between the sample and the detector."""
-
-    voltage: float = Field(300.0, gt=0)
-    """Acceleration voltage in kV."""
-    cs: float = Field(2.7, ge=0)
-    """Spherical aberration in mm."""
-    amplitude_contrast: float = Field(0.07, ge=0, lt=1)
-    """Part of the contrast that does not need defocus."""
-    phase_shift: float = 0.0
-    """Phase shift of a phase plate in degrees, as CTFFIND and RELION count it: at 90, contrast is largest in
-    focus."""
-    cc: float = Field(2.7, ge=0)
-    """Chromatic aberration in mm."""
-    energy_spread: float = Field(0.7, ge=0)
-    """Standard deviation of the electrons' energy in eV."""
-    aperture: float = Field(0.03, ge=0)
-    """Half angle of the illumination in mrad (1/e of a Gaussian source)."""
-    b_factor: float = Field(0.0, ge=0)
-    """Further loss exp(-B k^2 / 4), in Å²; blur by a Gaussian of standard deviation s is B = 8 pi^2 s^2."""
-    damage: bool = True
-    """The beam erases fine detail as the dose accumulates."""
-    model: Literal["weak", "strong", "multislice"] = "strong"
-    """Image formation: linear in the projected potential; the squared modulus of the wave behind the
-    projected potential; or the wave carried through the tilted sample slice by slice."""
-    slice_thickness: float = Field(50.0, gt=0)
-    """Of the slices of `multislice`, in Å."""
 
 
 def wavelength(voltage: float) -> float:

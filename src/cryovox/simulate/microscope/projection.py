@@ -18,14 +18,15 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, sparse, special
 
+from cryovox.simulate.config.microscope import Beyond
+
 Array = NDArray[np.floating[Any]]
-Beyond = Literal["nothing", "mirror"]
 FINE = 2
 """Samples of a line per pixel."""
 MARGIN = 30

@@ -5,45 +5,21 @@ Both are linear and keep the sign of the series: bright particles in, bright par
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy import fft
 
-from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
+from cryovox.simulate.config.microscope import OpticsConfig, ReconstructionConfig
 from cryovox.simulate.microscope import optics as lens
-from cryovox.simulate.microscope.optics import OpticsConfig
 from cryovox.simulate.microscope.projection import Plane, Projector, back_project, chunks
 from cryovox.simulate.microscope.tilts import Tilts
 
 Array = NDArray[np.floating[Any]]
 Floats = NDArray[np.float64]
 Images = NDArray[np.float32]
-
-
-class ReconstructionConfig(Config):
-    """How a tomogram is made from a series."""
-
-    method: Literal["wbp", "sirt"] = "wbp"
-    """Weighted back-projection, or simultaneous iterative reconstruction."""
-    weighting: Literal["ramp", "exact"] = "ramp"
-    """Weights of wbp: |frequency| times the angle that a tilt stands for, or from the overlap of all the
-    tilts' slices of a slab (Harauz and van Heel 1986)."""
-    window: Literal["soft", "hamming", "none"] = "soft"
-    """How wbp ends towards high frequencies: a cosine edge at `cutoff`, a Hamming window, or not at all."""
-    cutoff: float = Field(0.9, gt=0, le=1)
-    """Where the soft edge is down to one half, over the Nyquist frequency."""
-    iterations: int = Field(20, ge=1)
-    """Of sirt."""
-    phase_flip: bool = False
-    """Undo the sign of the contrast transfer of each tilt, as its nominal defocus gives it."""
-    binning: int = Field(1, ge=1)
-    """Crop the series in Fourier space by this factor first; the tomogram's voxels grow as much."""
-    thickness: int | None = Field(None, ge=1)
-    """Voxels along z before binning, around the same middle; those of the scene by default."""
 
 
 def reconstruct(

@@ -3,74 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
-from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
+from cryovox.simulate.config.microscope import TiltConfig
 
 Floats = NDArray[np.float64]
-Dose = Annotated[float, Field(gt=0)]
-
-
-class TiltConfig(Config):
-    """How the sample is tilted, exposed and followed."""
-
-    scheme: Literal["dose-symmetric", "continuous", "bidirectional", "list"] = "dose-symmetric"
-    """Order of the tilts: outwards from the start with the sides taking turns, from the lowest angle to
-    the highest, from the start up and then from the start down, or as the list has it."""
-    range: tuple[float, float] = (-60.0, 60.0)
-    """Lowest and highest angle in degrees."""
-    step: float = Field(2.0, gt=0)
-    """Degrees between tilts."""
-    start: float = 0.0
-    """Angle of the first tilt of the dose-symmetric and bidirectional schemes."""
-    angles: tuple[float, ...] = ()
-    """Scheme `list`: the angles in degrees, in the order in which they were taken."""
-    measured_defocus: tuple[float, ...] = ()
-    """Scheme `list`: defocus of each tilt in µm instead of a random one."""
-    total_dose: Dose | tuple[Dose, Dose] = 120.0
-    """Electrons per Å² over the whole series, the same for every tilt; drawn between two numbers."""
-    defocus: tuple[float, float] = (2.0, 5.0)
-    """The series' mean defocus is drawn between these, in µm, positive for underfocus."""
-    defocus_spread: float = Field(0.0, ge=0)
-    """Standard deviation of a tilt's defocus around the mean, in µm."""
-    defocus_error: float = Field(0.0, ge=0)
-    """Standard deviation in µm of what the defocus estimate of a tilt is wrong by."""
-    astigmatism: tuple[float, float] = (0.0, 0.0)
-    """Difference between the largest and the smallest defocus around the beam, drawn for the series between
-    these, in µm."""
-    astigmatism_angle: tuple[float, float] = (0.0, 180.0)
-    """Direction of the largest defocus, from x towards y, drawn between these, in degrees."""
-    shift: float = Field(0.0, ge=0)
-    """Standard deviation on each axis of what the alignment leaves, in Å."""
-    angle_error: float = Field(0.0, ge=0)
-    """Standard deviation in degrees of the true angle around the nominal one."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> TiltConfig:
-        low, high = self.range
-        if not -90 < low <= high < 90:
-            raise ValueError("range runs from low to high within -90 to 90 degrees")
-        if not low <= self.start <= high:
-            raise ValueError("start lies outside range")
-        for name in ("defocus", "total_dose", "astigmatism", "astigmatism_angle"):
-            first, last = self.ends(name)
-            if first > last:
-                raise ValueError(f"{name} runs from low to high")
-        if self.astigmatism[0] < 0:
-            raise ValueError("astigmatism is not negative; astigmatism_angle turns it")
-        if any(not -90 < a < 90 for a in self.angles):
-            raise ValueError("angles lie within -90 to 90 degrees")
-        return self
-
-    def ends(self, name: str) -> tuple[float, float]:
-        """Between which numbers a setting is drawn."""
-        found = getattr(self, name)
-        return found if isinstance(found, tuple) else (found, found)
 
 
 @dataclass(frozen=True, eq=False)

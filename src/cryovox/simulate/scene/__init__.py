@@ -1,7 +1,6 @@
 """What is in the ice: particles, membranes, filaments, gold, ice crystals and carbon."""
 
-from cryovox.simulate.scene.build import Scene, build_scene, scene_species
-from cryovox.simulate.scene.config import (
+from cryovox.simulate.config.scene import (
     CarbonConfig,
     FiducialConfig,
     FilamentConfig,
@@ -10,6 +9,7 @@ from cryovox.simulate.scene.config import (
     SheetConfig,
     VesicleConfig,
 )
+from cryovox.simulate.scene.build import Scene, build_scene, scene_species
 
 __all__ = [
     "CarbonConfig",

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
+from cryovox.simulate.config.scene import SceneConfig
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.scene.canvas import Canvas
-from cryovox.simulate.scene.config import SceneConfig
 from cryovox.simulate.scene.fiducials import add_carbon, add_fiducials, add_ice
 from cryovox.simulate.scene.filaments import OUTER, add_filaments
 from cryovox.simulate.scene.membranes import Membrane, add_sheets, add_vesicles, embed

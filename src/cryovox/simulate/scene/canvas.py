@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from cryovox.simulate.scene.config import SceneConfig
+from cryovox.simulate.config.scene import SceneConfig
 
 FREE, MATTER, OUTSIDE = 0, 1, 2
 """Of the occupancy grid: nothing, an object, or beyond the slab or the volume."""

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cryovox.simulate.config.scene import CarbonConfig, FiducialConfig, IceConfig
 from cryovox.simulate.scene.canvas import MATTER, OUTSIDE, Canvas, Floats, soft, unit
-from cryovox.simulate.scene.config import CarbonConfig, FiducialConfig, IceConfig
 from cryovox.simulate.scene.pack import Placed
 
 TRIES = 300

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from cryovox.simulate.config.scene import FilamentConfig
 from cryovox.simulate.scene.canvas import FREE, MATTER, OUTSIDE, Canvas, Floats, frame, soft
-from cryovox.simulate.scene.config import FilamentConfig
 from cryovox.simulate.scene.membranes import TRIES, sideways
 
 STEP = 20.0

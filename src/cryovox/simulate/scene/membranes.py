@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from cryovox.simulate.config.scene import SceneConfig, SheetConfig, VesicleConfig
 from cryovox.simulate.scene.canvas import FREE, MATTER, OUTSIDE, Canvas, Floats, Slab, frame, unit
-from cryovox.simulate.scene.config import SceneConfig, SheetConfig, VesicleConfig
 from cryovox.simulate.scene.pack import Placed, fits, put
 from cryovox.simulate.scene.stamp import Stamp, grow
 from cryovox.simulate.scene.surfaces import Surface, bent, bulged, onto

@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from cryovox.simulate.microscope.detector import DetectorConfig, filters, flux
-from cryovox.simulate.microscope.optics import OpticsConfig, ctf, damage, envelope, interaction
+from cryovox.simulate.config.microscope import DetectorConfig, OpticsConfig
+from cryovox.simulate.microscope.detector import filters, flux
+from cryovox.simulate.microscope.optics import ctf, damage, envelope, interaction
 from cryovox.simulate.microscope.reconstruct import angle_share
 from cryovox.simulate.microscope.tilts import Tilts
 

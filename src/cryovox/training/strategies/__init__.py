@@ -1,6 +1,9 @@
-"""The table of training strategies."""
+"""The table of training strategies, and what can be said of each without loading torch."""
 
 from __future__ import annotations
+
+from pkgutil import resolve_name
+from typing import Any, Literal, NamedTuple
 
 from cryovox.core.registry import Registry
 
@@ -34,3 +37,114 @@ STRATEGIES = Registry(
         "rsc": "cryovox.training.strategies.generalising:Rsc",
     },
 )
+
+Task = Literal["supervised", "semi-supervised", "domain adaptation", "domain generalization"]
+
+
+class Facts(NamedTuple):
+    """What the command line needs to know of a strategy."""
+
+    task: Task
+    """Decides which data the command takes: `--data`, `--source` and `--target`, or `--source` alone."""
+    summary: str
+    """One line for lists."""
+    config: str
+    """Module and class of its settings, below `cryovox.training.strategies.config`."""
+    baseline: bool = True
+
+
+FACTS: dict[str, Facts] = {
+    "supervised": Facts(
+        "supervised", "from label maps, picks or masks", "supervised:SupervisedConfig", baseline=False
+    ),
+    "semi-etpicker": Facts(
+        "semi-supervised", "SemiETPicker: multi-view pseudo-labels, DropBlock",
+        "semi_etpicker:SemiETPickerConfig", baseline=False,
+    ),
+    "heatmap-mean-teacher": Facts(
+        "semi-supervised", "mean teacher on heatmaps", "semi_etpicker:LessonConfig"
+    ),
+    "heatmap-fixmatch": Facts("semi-supervised", "FixMatch on heatmaps", "semi_etpicker:FixMatchConfig"),
+    "pseudo-labels": Facts(
+        "semi-supervised", "pseudo-labels from a teacher that is fixed for a round",
+        "semi_etpicker:RoundsConfig",
+    ),
+    "vox-uda": Facts(
+        "domain adaptation", "Vox-UDA: target noise, denoised pseudo-labels, consistency, alignment",
+        "vox_uda:VoxUDAConfig", baseline=False,
+    ),
+    "vox-zsda-few": Facts(
+        "domain adaptation", "Vox-ZSDA combined with Vox-UDA, for few target tomograms",
+        "vox_zsda:FewTargetConfig", baseline=False,
+    ),
+    "adaptive-bn": Facts(
+        "domain adaptation", "batch-norm statistics of the target (AdaBN)", "appearance:PlainConfig"
+    ),
+    "advent": Facts(
+        "domain adaptation", "adversarial alignment of entropy maps (AdvEnt)", "alignment:AlignmentConfig"
+    ),
+    "coral": Facts(
+        "domain adaptation", "alignment of feature covariances (Deep CORAL)", "alignment:AlignmentConfig"
+    ),
+    "dann": Facts(
+        "domain adaptation", "adversarial alignment of features (DANN)", "alignment:AlignmentConfig"
+    ),
+    "fda": Facts(
+        "domain adaptation", "low-frequency amplitudes of the target (FDA)", "appearance:FourierConfig"
+    ),
+    "fixmatch": Facts("domain adaptation", "confident pseudo-labels (FixMatch)", "teachers:ConfidentConfig"),
+    "histogram-matching": Facts(
+        "domain adaptation", "gray-value histogram of the target", "appearance:PlainConfig"
+    ),
+    "mean-teacher": Facts(
+        "domain adaptation", "consistency with an EMA teacher (mean teacher)", "teachers:TeacherConfig"
+    ),
+    "mic": Facts("domain adaptation", "masked image consistency (MIC)", "teachers:MicConfig"),
+    "mmd": Facts(
+        "domain adaptation", "maximum mean discrepancy of features (DAN)", "alignment:AlignmentConfig"
+    ),
+    "spectrum-matching": Facts(
+        "domain adaptation", "radial amplitude spectrum of the target (DeePiCt)", "appearance:PlainConfig"
+    ),
+    "vox-zsda": Facts(
+        "domain generalization", "Vox-ZSDA: noise prior, graph learning, graph contrast",
+        "vox_zsda:VoxZSDAConfig", baseline=False,
+    ),
+    "fourier-mixing": Facts(
+        "domain generalization", "amplitudes mixed between patches (FACT)", "dressing:FourierMixingConfig"
+    ),
+    "heavy-augmentation": Facts(
+        "domain generalization", "noise and microscopes from a wide prior", "dressing:HeavyConfig"
+    ),
+    "mixstyle": Facts(
+        "domain generalization", "feature statistics mixed between patches (MixStyle)",
+        "generalising:MixStyleConfig",
+    ),
+    "rsc": Facts("domain generalization", "self-challenging of features (RSC)", "generalising:RscConfig"),
+    "swad": Facts("domain generalization", "weights averaged densely (SWAD)", "generalising:SwadConfig"),
+}  # fmt: skip
+
+
+def facts(name: str) -> Facts:
+    """Facts of a strategy; the class of another package, which is not in the table, is asked."""
+    if name in FACTS:
+        return FACTS[name]
+    kind = STRATEGIES[name]
+    summary = (kind.__doc__ or "").strip().partition("\n")[0]
+    return Facts(task_of(kind), summary, "", baseline=False)
+
+
+def task_of(kind: Any) -> Task:
+    """What a strategy is for, by the streams that it draws from."""
+    if "target" in kind.needs:
+        return "domain adaptation"
+    if "unlabelled" in kind.needs:
+        return "semi-supervised"
+    return "domain generalization" if kind.elsewhere else "supervised"
+
+
+def config_of(name: str) -> Any:
+    """The class of a strategy's own settings."""
+    if name not in FACTS:
+        return STRATEGIES[name].Config
+    return resolve_name(f"cryovox.training.strategies.config.{FACTS[name].config}")

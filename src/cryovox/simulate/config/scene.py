@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from cryovox.core.config import Config
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Range = tuple[float, float]
 """Lowest and highest value of a uniform draw."""

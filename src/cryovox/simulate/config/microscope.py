@@ -1,0 +1,154 @@
+"""Settings of the simulated microscope."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from cryovox.core.config import Config
+
+
+class OpticsConfig(Config):
+    """The microscope between the sample and the detector."""
+
+    voltage: float = Field(300.0, gt=0)
+    """Acceleration voltage in kV."""
+    cs: float = Field(2.7, ge=0)
+    """Spherical aberration in mm."""
+    amplitude_contrast: float = Field(0.07, ge=0, lt=1)
+    """Part of the contrast that does not need defocus."""
+    phase_shift: float = 0.0
+    """Phase shift of a phase plate in degrees, as CTFFIND and RELION count it: at 90, contrast is largest in
+    focus."""
+    cc: float = Field(2.7, ge=0)
+    """Chromatic aberration in mm."""
+    energy_spread: float = Field(0.7, ge=0)
+    """Standard deviation of the electrons' energy in eV."""
+    aperture: float = Field(0.03, ge=0)
+    """Half angle of the illumination in mrad (1/e of a Gaussian source)."""
+    b_factor: float = Field(0.0, ge=0)
+    """Further loss exp(-B k^2 / 4), in Å²; blur by a Gaussian of standard deviation s is B = 8 pi^2 s^2."""
+    damage: bool = True
+    """The beam erases fine detail as the dose accumulates."""
+    model: Literal["weak", "strong", "multislice"] = "strong"
+    """Image formation: linear in the projected potential; the squared modulus of the wave behind the
+    projected potential; or the wave carried through the tilted sample slice by slice."""
+    slice_thickness: float = Field(50.0, gt=0)
+    """Of the slices of `multislice`, in Å."""
+
+
+class DetectorConfig(Config):
+    """The camera, and what the ice in front of it takes.
+
+    The defaults are round numbers for a camera that counts electrons (compare McMullan et al. 2014).
+    """
+
+    dqe: float = Field(0.85, gt=0, le=1)
+    """Detective quantum efficiency at frequency 0: the part of the electrons that is counted."""
+    dqe_nyquist: float = Field(0.35, gt=0, le=1)
+    """... and at the Nyquist frequency of the camera's own pixels."""
+    mtf_nyquist: float = Field(0.45, gt=0, le=1)
+    """What the camera leaves of the signal's amplitude at that frequency."""
+    pixel_size: float | None = Field(None, gt=0)
+    """Edge of the camera's own pixels in Å, where the series is binned; the voxel size by default."""
+    mean_free_path: float | None = Field(3950.0, gt=0)
+    """Path in ice, in Å, after which 1/e of the electrons has lost no energy and passes the filter (Rice et
+    al. 2018, 300 kV); nothing is lost without."""
+    thickness: float | None = Field(None, gt=0)
+    """Thickness of the ice in Å; that of the volume by default."""
+    snr: float | None = Field(None, gt=0)
+    """Scale the noise so that the series' signal variance is this many times that of the noise, whatever the
+    dose."""
+    frames: bool = False
+    """Count each tilt as two exposures of half the dose, for half-sets of frames instead of tilts."""
+
+    @classmethod
+    def ideal(cls, **more: Any) -> DetectorConfig:
+        """Every electron is counted where it arrives, and none is lost."""
+        return cls(**{"dqe": 1.0, "dqe_nyquist": 1.0, "mtf_nyquist": 1.0, "mean_free_path": None} | more)
+
+
+Dose = Annotated[float, Field(gt=0)]
+
+
+class TiltConfig(Config):
+    """How the sample is tilted, exposed and followed."""
+
+    scheme: Literal["dose-symmetric", "continuous", "bidirectional", "list"] = "dose-symmetric"
+    """Order of the tilts: outwards from the start with the sides taking turns, from the lowest angle to
+    the highest, from the start up and then from the start down, or as the list has it."""
+    range: tuple[float, float] = (-60.0, 60.0)
+    """Lowest and highest angle in degrees."""
+    step: float = Field(2.0, gt=0)
+    """Degrees between tilts."""
+    start: float = 0.0
+    """Angle of the first tilt of the dose-symmetric and bidirectional schemes."""
+    angles: tuple[float, ...] = ()
+    """Scheme `list`: the angles in degrees, in the order in which they were taken."""
+    measured_defocus: tuple[float, ...] = ()
+    """Scheme `list`: defocus of each tilt in µm instead of a random one."""
+    total_dose: Dose | tuple[Dose, Dose] = 120.0
+    """Electrons per Å² over the whole series, the same for every tilt; drawn between two numbers."""
+    defocus: tuple[float, float] = (2.0, 5.0)
+    """The series' mean defocus is drawn between these, in µm, positive for underfocus."""
+    defocus_spread: float = Field(0.0, ge=0)
+    """Standard deviation of a tilt's defocus around the mean, in µm."""
+    defocus_error: float = Field(0.0, ge=0)
+    """Standard deviation in µm of what the defocus estimate of a tilt is wrong by."""
+    astigmatism: tuple[float, float] = (0.0, 0.0)
+    """Difference between the largest and the smallest defocus around the beam, drawn for the series between
+    these, in µm."""
+    astigmatism_angle: tuple[float, float] = (0.0, 180.0)
+    """Direction of the largest defocus, from x towards y, drawn between these, in degrees."""
+    shift: float = Field(0.0, ge=0)
+    """Standard deviation on each axis of what the alignment leaves, in Å."""
+    angle_error: float = Field(0.0, ge=0)
+    """Standard deviation in degrees of the true angle around the nominal one."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TiltConfig:
+        low, high = self.range
+        if not -90 < low <= high < 90:
+            raise ValueError("range runs from low to high within -90 to 90 degrees")
+        if not low <= self.start <= high:
+            raise ValueError("start lies outside range")
+        for name in ("defocus", "total_dose", "astigmatism", "astigmatism_angle"):
+            first, last = self.ends(name)
+            if first > last:
+                raise ValueError(f"{name} runs from low to high")
+        if self.astigmatism[0] < 0:
+            raise ValueError("astigmatism is not negative; astigmatism_angle turns it")
+        if any(not -90 < a < 90 for a in self.angles):
+            raise ValueError("angles lie within -90 to 90 degrees")
+        return self
+
+    def ends(self, name: str) -> tuple[float, float]:
+        """Between which numbers a setting is drawn."""
+        found = getattr(self, name)
+        return found if isinstance(found, tuple) else (found, found)
+
+
+class ReconstructionConfig(Config):
+    """How a tomogram is made from a series."""
+
+    method: Literal["wbp", "sirt"] = "wbp"
+    """Weighted back-projection, or simultaneous iterative reconstruction."""
+    weighting: Literal["ramp", "exact"] = "ramp"
+    """Weights of wbp: |frequency| times the angle that a tilt stands for, or from the overlap of all the
+    tilts' slices of a slab (Harauz and van Heel 1986)."""
+    window: Literal["soft", "hamming", "none"] = "soft"
+    """How wbp ends towards high frequencies: a cosine edge at `cutoff`, a Hamming window, or not at all."""
+    cutoff: float = Field(0.9, gt=0, le=1)
+    """Where the soft edge is down to one half, over the Nyquist frequency."""
+    iterations: int = Field(20, ge=1)
+    """Of sirt."""
+    phase_flip: bool = False
+    """Undo the sign of the contrast transfer of each tilt, as its nominal defocus gives it."""
+    binning: int = Field(1, ge=1)
+    """Crop the series in Fourier space by this factor first; the tomogram's voxels grow as much."""
+    thickness: int | None = Field(None, ge=1)
+    """Voxels along z before binning, around the same middle; those of the scene by default."""
+
+
+Beyond = Literal["nothing", "mirror"]
