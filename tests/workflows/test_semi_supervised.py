@@ -8,6 +8,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from cryovox.cli.help import describe
 from cryovox.cli.train import by_strategy
 from cryovox.core.errors import RequestError
 from cryovox.data.config import AugmentConfig, PatchConfig
@@ -160,9 +161,9 @@ def test_a_simulation_has_no_unlabelled_tomograms(tmp_path):
 
 
 def test_the_command_says_what_it_is_for():
-    assert "few picks" in by_strategy("semi-etpicker").__doc__
-    assert "unlabelled tomograms" in by_strategy("vox-uda").__doc__
-    assert "label maps" in by_strategy("supervised").__doc__
+    assert "few picks" in describe(by_strategy("semi-etpicker"))
+    assert "unlabelled tomograms" in describe(by_strategy("vox-uda"))
+    assert "label maps" in describe(by_strategy("supervised"))
 
 
 @pytest.mark.slow
