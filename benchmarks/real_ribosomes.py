@@ -162,7 +162,7 @@ def together(
     """The block searched by all its trainings at once: their scores are averaged."""
     maps = [searched(work / f"block{number}-seed{seed}") for seed in seeds]
     mean = replace(maps[0], data=np.mean([np.asarray(m.data[:], np.float32) for m in maps], axis=0))
-    found = inside(pick(mean, PickConfig(threshold=1e-3)), block, volume.voxel_size)
+    found = inside(pick(mean, PickConfig(threshold=1e-3, border=0.0)), block, volume.voxel_size)
     own = inside(true, block, volume.voxel_size)
     return {str(b): hits(found, own, b) for b in BUDGETS}
 
@@ -192,7 +192,7 @@ def run_fold(
     if not (found / "report.html").exists():
         train_and_find(fold, folder, volume, true, args)
     seconds = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["seconds"]
-    candidates = inside(pick(searched(folder), PickConfig(threshold=1e-3)), fold.block, volume.voxel_size)
+    candidates = inside(pick(searched(folder), PickConfig(threshold=1e-3, border=0.0)), fold.block, volume.voxel_size)
     own = inside(true, fold.block, volume.voxel_size)
     answer = {str(b): hits(candidates, own, b) for b in BUDGETS}
     recall = {b: round(float(np.mean(h)), 4) for b, h in answer.items()}

@@ -118,7 +118,7 @@ def test_small_regions_are_dropped():
     data[0, 0, 0] = data[18, 18, 17] = 1
     labels = LabelMap(data, 10.0, (species(4),))
     assert len(pick_labels(labels)) == 1
-    assert len(pick_labels(labels, PickConfig(min_size=0.0))) == 3
+    assert len(pick_labels(labels, PickConfig(min_size=0.0, border=0))) == 3
     assert len(pick_labels(labels, PickConfig(min_size=1.2))) == 0
 
 

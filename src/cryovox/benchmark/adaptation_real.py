@@ -246,7 +246,7 @@ def candidates(found: ScoreMap) -> Particles:
             [ndimage.gaussian_filter(np.asarray(one[:], np.float32), sigma) for one in found.data]
         )
         found = replace(found, data=blurred, kind="heatmap")
-    return pick(found, PickConfig(threshold=1e-3)).sorted()
+    return pick(found, PickConfig(threshold=1e-3, border=0.0)).sorted()
 
 
 def recalls(found: Particles, true: Particles) -> dict[str, float]:

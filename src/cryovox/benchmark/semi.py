@@ -416,7 +416,7 @@ def opened(entry: Entry, found: Path) -> ScoreMap:
 
 def candidates(name: str, scores: ScoreMap, level: float) -> Particles:
     """Picks down to a score, of each species by itself: at a low one they would oust each other."""
-    return of(pick(scores, PickConfig(threshold=level, exclusive=False)), name)
+    return of(pick(scores, PickConfig(threshold=level, exclusive=False, border=0.0)), name)
 
 
 SEMI = SemiSuite("semi", "Picking from few labels and unlabelled tomograms", "supervised", pickers, BUDGETS)

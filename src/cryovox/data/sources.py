@@ -154,7 +154,9 @@ def _open(dataset: Dataset, entry: Entry) -> Source:
         told = "has neither labels nor particles"
         raise RequestError(entry.name, told, "add `labels:` or `particles:` to the entry in dataset.yaml")
     if particles is None and labels is not None:
-        particles = pick_labels(LabelMap(labels.data, dataset.voxel_size, dataset.species), PickConfig())
+        particles = pick_labels(
+            LabelMap(labels.data, dataset.voxel_size, dataset.species), PickConfig(border=0.0)
+        )
     assert particles is not None
     index = {s.name: i for i, s in enumerate(dataset.species)}
     return replace(

@@ -10,7 +10,7 @@ from cryovox.core.particles import Particles
 from cryovox.core.volume import LabelMap, ScoreMap
 from cryovox.picking.config import PickConfig, check_method
 
-__all__ = ["PickConfig", "check_method", "pick", "pick_labels"]
+__all__ = ["PickConfig", "check_method", "pick", "pick_counted", "pick_labels", "pick_labels_counted"]
 
 
 def pick(scores: ScoreMap, config: PickConfig | None = None, mask: NDArray[Any] | None = None) -> Particles:
@@ -32,21 +32,28 @@ def pick(scores: ScoreMap, config: PickConfig | None = None, mask: NDArray[Any] 
         Centres in Å in the frame of the tomogram; the score is that of the peak, or the mean over
         the voxels of the region.
     """
-    from cryovox.picking.exclude import allowed
+    return pick_counted(scores, config, mask)[0]
+
+
+def pick_counted(
+    scores: ScoreMap, config: PickConfig | None = None, mask: NDArray[Any] | None = None
+) -> tuple[Particles, int]:
+    """As :func:`pick`, and how many were left out since they lie too close to a face of the volume."""
+    from cryovox.picking.exclude import allowed, near_faces
 
     config = config or PickConfig()
     check_method(config, scores.kind)
     frame = (scores.data.shape[1:], scores.voxel_size, scores.offset)
     if scores.tomogram_shape is not None and scores.tomogram_voxel_size is not None:
         frame = (scores.tomogram_shape, scores.tomogram_voxel_size, 0.0)
-    may = allowed(*frame, mask, config.border)
+    limits = allowed(*frame, mask, 0.0), near_faces(*frame, config.border)
     if scores.kind == "heatmap":
         from cryovox.picking.peaks import pick_peaks
 
-        return pick_peaks(scores, config, may)
+        return pick_peaks(scores, config, *limits)
     from cryovox.picking.regions import pick_masks
 
-    return pick_masks(scores, config, may)
+    return pick_masks(scores, config, *limits)
 
 
 def pick_labels(
@@ -58,10 +65,17 @@ def pick_labels(
     A label that no species claims is called by its number, and its regions are measured against
     their median instead of a ball.
     """
-    from cryovox.picking.exclude import allowed
+    return pick_labels_counted(labels, config, mask)[0]
+
+
+def pick_labels_counted(
+    labels: LabelMap, config: PickConfig | None = None, mask: NDArray[Any] | None = None
+) -> tuple[Particles, int]:
+    """As :func:`pick_labels`, and how many were left out since they lie too close to a face."""
+    from cryovox.picking.exclude import allowed, near_faces
     from cryovox.picking.regions import pick_regions
 
     config = config or PickConfig()
     z, y, x = labels.data.shape
-    may = allowed((z, y, x), labels.voxel_size, 0.0, mask, config.border)
-    return pick_regions(labels, config, may)
+    frame = ((z, y, x), labels.voxel_size, 0.0)
+    return pick_regions(labels, config, allowed(*frame, mask, 0.0), near_faces(*frame, config.border))

@@ -27,8 +27,9 @@ class PickConfig(Config):
     distance: float | None = Field(default=None, ge=0)
     """Least distance in Å between two particles of a species; by default the radius of the species in
     heatmaps, and no limit for the regions of masks and label maps."""
-    border: float = Field(default=0.0, ge=0)
-    """Width in Å of the rim of the volume in which nothing is picked."""
+    border: float | None = Field(default=None, ge=0)
+    """Exclude picks whose centre lies within this distance (Å) of a face of the volume; by default half the
+    radius of the species, since the boxes of such picks are cut and many are artefacts. 0 keeps all."""
     max_count: int | None = Field(default=None, ge=1)
     """Most particles of each species, best first."""
     min_size: float = Field(default=0.1, ge=0)
@@ -68,5 +69,6 @@ class SuggestConfig(Config):
     """Give every species at least half of an equal share of the places."""
     pool: int = Field(default=300, ge=1)
     """Most candidates of a species in a tomogram whose surroundings are compared, the most uncertain."""
-    border: float = Field(default=0.0, ge=0)
-    """Width in Å of the rim of the tomogram in which nothing is suggested."""
+    border: float | None = Field(default=None, ge=0)
+    """Suggest nothing whose centre lies within this distance (Å) of a face of the tomogram; by default half the
+    radius of the species. 0 suggests there too."""

@@ -13,6 +13,7 @@ from cryovox.core.particles import Particles
 
 Shape = tuple[int, int, int]
 Allowed = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
+NearFaces = Callable[[NDArray[np.float64], float], NDArray[np.bool_]]
 
 
 def exclude(
@@ -57,6 +58,27 @@ def allowed(
         depth = positions - low
         inside = np.asarray(((depth >= border) & (sides - depth >= border)).all(axis=1))
         return inside if look is None else inside & look(positions)
+
+    return test
+
+
+def near_faces(shape: Shape, voxel_size: float, offset: float, border: float | None) -> NearFaces:
+    """Give the function that tells which positions, in Å, lie too close to a face for their species.
+
+    Parameters
+    ----------
+    shape, voxel_size, offset
+        Of the map; the last two in Å.
+    border
+        Least distance of a centre to the outer faces, in Å; half the radius of the species where None.
+    """
+    low = offset - voxel_size / 2
+    sides = np.asarray(shape) * voxel_size
+
+    def test(positions: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
+        width = radius / 2 if border is None else border
+        depth = positions - low
+        return np.asarray(((depth < width) | (sides - depth < width)).any(axis=1))
 
     return test
 

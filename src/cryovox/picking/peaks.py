@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 from cryovox.core.particles import Particles, concatenate
 from cryovox.core.volume import ScoreMap
 from cryovox.picking.config import PickConfig, threshold_of
-from cryovox.picking.exclude import Allowed
+from cryovox.picking.exclude import Allowed, NearFaces
 
 Float = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -27,14 +27,23 @@ _DESIGN = np.concatenate([np.ones((27, 1)), _AROUND, _AROUND**2], axis=1)
 _PRODUCTS = np.einsum("ki,kj->kij", _DESIGN, _DESIGN).reshape(27, 49)
 
 
-def pick_peaks(scores: ScoreMap, config: PickConfig, allowed: Allowed) -> Particles:
+def pick_peaks(
+    scores: ScoreMap, config: PickConfig, allowed: Allowed, near_faces: NearFaces
+) -> tuple[Particles, int]:
     """Pick the peaks of every channel of a heatmap; one channel is read at a time, slab by slab.
 
     Two particles of a species keep their distance: `config.distance`, or the radius of the species.
     Of two species closer than the smaller of their radii the one that is clearly outvoted is dropped, if
     `config.exclusive`.
+
+    Returns
+    -------
+    particles
+    at_faces : int
+        How many were left out since they lie too close to a face of the volume.
     """
     found = []
+    at_faces = 0
     claims = []
     for channel, species in enumerate(scores.species):
 
@@ -46,14 +55,18 @@ def pick_peaks(scores: ScoreMap, config: PickConfig, allowed: Allowed) -> Partic
         positions = scores.offset + index * scores.voxel_size
         keep = np.flatnonzero(allowed(positions))
         distance = species.radius if config.distance is None else config.distance
+        cut = near_faces(positions[keep], species.radius)
+        at_faces += len(separate(positions[keep[cut]], values[keep[cut]], distance))
+        keep = keep[~cut]
         keep = keep[separate(positions[keep], values[keep], distance, config.max_count)]
         found.append(Particles.of(positions[keep], species.name, values[keep]))
         claims.append(values[keep] / max(low, 1e-6))
     particles = concatenate(found)
     if not config.exclusive or len(found) < 2:
-        return particles
+        return particles, at_faces
     radii = {species.name: species.radius for species in scores.species}
-    return particles.take(_uncontested(particles, np.concatenate(claims), radii, config.outvoted))
+    kept = _uncontested(particles, np.concatenate(claims), radii, config.outvoted)
+    return particles.take(kept), at_faces
 
 
 def _uncontested(

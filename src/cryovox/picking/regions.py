@@ -13,7 +13,7 @@ from scipy import ndimage
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.core.volume import LabelMap, ScoreMap
 from cryovox.picking.config import PickConfig, threshold_of
-from cryovox.picking.exclude import Allowed
+from cryovox.picking.exclude import Allowed, NearFaces
 from cryovox.picking.peaks import SLAB, separate
 from cryovox.picking.touching import pieces
 
@@ -38,12 +38,16 @@ class Regions:
         return Regions(self.label[which], self.size[which], self.centre[which], self.score[which])
 
 
-def pick_regions(labels: LabelMap, config: PickConfig, allowed: Allowed) -> Particles:
-    """Pick the regions of a label map."""
-    return _pick(labels, None, 0.0, config, allowed)
+def pick_regions(
+    labels: LabelMap, config: PickConfig, allowed: Allowed, near_faces: NearFaces
+) -> tuple[Particles, int]:
+    """Pick the regions of a label map; also how many were left out at the faces of the volume."""
+    return _pick(labels, None, 0.0, config, (allowed, near_faces))
 
 
-def pick_masks(scores: ScoreMap, config: PickConfig, allowed: Allowed) -> Particles:
+def pick_masks(
+    scores: ScoreMap, config: PickConfig, allowed: Allowed, near_faces: NearFaces
+) -> tuple[Particles, int]:
     """Pick the regions of score maps: each voxel goes to its best species, if that is good enough."""
     shape = scores.data.shape[1:]
     best = np.zeros(shape, np.uint16)
@@ -53,7 +57,7 @@ def pick_masks(scores: ScoreMap, config: PickConfig, allowed: Allowed) -> Partic
         _contest(scores, low, start, stop, winner[start:stop], best[start:stop])
     numbered = tuple(s.model_copy(update={"label": i}) for i, s in enumerate(scores.species, start=1))
     labels = LabelMap(winner, scores.voxel_size, numbered)
-    return _pick(labels, best, scores.offset, config, allowed)
+    return _pick(labels, best, scores.offset, config, (allowed, near_faces))
 
 
 def _contest(
@@ -77,8 +81,12 @@ def _contest(
 
 
 def _pick(
-    labels: LabelMap, best: NDArray[np.uint16] | None, offset: float, config: PickConfig, allowed: Allowed
-) -> Particles:
+    labels: LabelMap,
+    best: NDArray[np.uint16] | None,
+    offset: float,
+    config: PickConfig,
+    limits: tuple[Allowed, NearFaces],
+) -> tuple[Particles, int]:
     """Regions, of fair size, cut where they touch, where they are allowed; best first."""
     if config.method == "mean-shift":
         from cryovox.picking.mean_shift import clusters
@@ -88,7 +96,8 @@ def _pick(
         ids, count = connected(labels.data)
         split, regions = config.split_touching, measure(labels.data, ids, count, best)
         boxes = ndimage.find_objects(ids) if split and count else []
-    lists = []
+    lists, at_faces = [], 0
+    allowed, near_faces = limits
     for species, ball in _kinds(labels, regions):
         number = np.flatnonzero((regions.label == species.label) & (regions.size >= config.min_size * ball))
         if not len(number):
@@ -101,9 +110,12 @@ def _pick(
             found = found.take(found.size >= config.min_size * ball)
         positions = offset + found.centre * labels.voxel_size
         keep = np.flatnonzero(allowed(positions))
+        outer = near_faces(positions[keep], species.radius)
+        at_faces += int(outer.sum())
+        keep = keep[~outer]
         keep = keep[separate(positions[keep], found.score[keep], config.distance or 0.0, config.max_count)]
         lists.append(Particles.of(positions[keep], species.name, found.score[keep]))
-    return concatenate(lists)
+    return concatenate(lists), at_faces
 
 
 def _kinds(labels: LabelMap, regions: Regions) -> Iterator[tuple[Species, float]]:

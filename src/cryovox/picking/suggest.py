@@ -17,7 +17,7 @@ from scipy.spatial import KDTree
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.core.volume import ScoreMap, Volume
 from cryovox.picking.config import PickConfig, SuggestConfig, threshold_of
-from cryovox.picking.exclude import allowed
+from cryovox.picking.exclude import allowed, near_faces
 from cryovox.picking.peaks import Read, local_maxima, separate
 
 Float = NDArray[np.float64]
@@ -89,12 +89,13 @@ def candidates(scores: ScoreMap, config: SuggestConfig, labelled: Float | None =
     frame = (scores.data.shape[1:], scores.voxel_size, scores.offset)
     if scores.tomogram_shape is not None and scores.tomogram_voxel_size is not None:
         frame = (scores.tomogram_shape, scores.tomogram_voxel_size, 0.0)
-    inside = allowed(*frame, None, config.border)
+    inside, faces = allowed(*frame, None, 0.0), near_faces(*frame, config.border)
     lists, claims = [], []
     for channel, species in enumerate(scores.species):
         threshold = threshold_of(scores, species.name, PickConfig())
         positions, values = _maxima(scores, channel, min(config.lowest, threshold / 2))
-        keep = np.flatnonzero(inside(positions) & ~near(positions, labelled, species.radius))
+        away = ~near(positions, labelled, species.radius) & ~faces(positions, species.radius)
+        keep = np.flatnonzero(inside(positions) & away)
         keep = keep[separate(positions[keep], values[keep], species.radius)]
         unsure = uncertainty(values[keep], threshold)
         keep = keep[np.argsort(-unsure, kind="stable")[: config.pool]]

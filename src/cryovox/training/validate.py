@@ -131,7 +131,7 @@ def _score(network: nn.Module, region: Source, tiles: TilePlan, spec: TargetSpec
 
 def candidates(scored: Scored, threshold: float) -> Particles:
     """Picks of a region, in Å of its tomogram, best first."""
-    found = pick(scored.scores, PickConfig(threshold=threshold, exclusive=False))
+    found = pick(scored.scores, PickConfig(threshold=threshold, exclusive=False, border=0.0))
     source = scored.source
     positions = found.positions + np.array(scored.corner) * source.voxel_size
     found = Particles.of(positions, found.species, found.scores)

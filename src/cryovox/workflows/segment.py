@@ -210,7 +210,7 @@ def _label_type(species: tuple[Species, ...]) -> str:
 
 def painted(found: ScoreMap, voxel_size: float, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Balls with the radii of the species around the picks of a heatmap."""
-    picks = pick(found, PickConfig())
+    picks = pick(found, PickConfig(border=0.0))
     of = {s.name: s for s in found.species}
     kinds = [of[name] for name in picks.species]
     radii = [s.radius / voxel_size for s in kinds]
