@@ -192,7 +192,9 @@ def run_fold(
     if not (found / "report.html").exists():
         train_and_find(fold, folder, volume, true, args)
     seconds = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["seconds"]
-    candidates = inside(pick(searched(folder), PickConfig(threshold=1e-3, border=0.0)), fold.block, volume.voxel_size)
+    candidates = inside(
+        pick(searched(folder), PickConfig(threshold=1e-3, border=0.0)), fold.block, volume.voxel_size
+    )
     own = inside(true, fold.block, volume.voxel_size)
     answer = {str(b): hits(candidates, own, b) for b in BUDGETS}
     recall = {b: round(float(np.mean(h)), 4) for b, h in answer.items()}

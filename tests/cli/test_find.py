@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cryovox.formats import read_particles, read_volume, scores
+from cryovox.models.card import read_card
 from cryovox.picking import pick
 
 
@@ -99,3 +100,27 @@ def test_no_particle_at_all(find, tomogram, tmp_path):
     assert (out / "report.html").exists()
     assert json.loads((tmp_path / "counts.json").read_text())[0]["particles"] == 0
     assert len(read_particles(out / "particles" / "phantom_03.star", tomogram=read_volume(tomogram))) == 0
+
+
+def test_picks_near_the_faces_are_left_out_and_said(cli, model, tomogram, without_page, tmp_path):
+    args = ("find", tomogram, "--model", model, "--device", "cpu", "--quiet", "--threshold", "0.01")
+    cut = cli(*args, "--out", tmp_path / "cut")
+    whole = cli(*args, "--out", tmp_path / "whole", "--border", "0")
+    assert (cut.code, whole.code) == (0, 0), cut.err + whole.err
+    volume = read_volume(tomogram)
+    radii = {s.name: s.radius for s in read_card(model).species}
+    depths = {}
+    for name in ("cut", "whole"):
+        picks = read_particles(tmp_path / name / "particles" / "phantom_03.star", tomogram=volume)
+        high = (np.array(volume.shape) - 0.5) * volume.voxel_size
+        low = picks.positions + 0.5 * volume.voxel_size
+        depth = np.minimum(low, high - picks.positions).min(axis=1)
+        depths[name] = depth / np.array([radii[str(s)] for s in picks.species])
+    assert depths["cut"].min() >= 0.5 - 1e-3
+    assert depths["whole"].min() < 0.5
+    entry = json.loads((tmp_path / "cut" / "manifest.json").read_text())["entries"]["phantom_03"]
+    count = entry["particles"]["left_out"]["at_faces"]
+    assert count > 0
+    assert f"{count} picks near the faces" in cut.err
+    assert "--border 0 keeps them" in cut.err
+    assert "near the faces" not in whole.err

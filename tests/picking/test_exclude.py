@@ -4,7 +4,7 @@ import pytest
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap, ScoreMap
-from cryovox.picking import PickConfig, pick, pick_labels
+from cryovox.picking import PickConfig, pick, pick_counted, pick_labels, pick_labels_counted
 from cryovox.picking.exclude import exclude
 
 
@@ -86,3 +86,22 @@ def test_a_hidden_peak_does_not_suppress_a_visible_one():
     mask = np.ones((9, 9, 9), bool)
     mask[:, :, :4] = False
     assert pick(ScoreMap(data, 10.0, (species,), kind="heatmap"), mask=mask).positions[:, 2].tolist() == [50]
+
+
+def test_picks_near_the_faces_are_left_out_and_counted():
+    kinds = (Species(name="a", label=1, radius=40.0), Species(name="b", label=2, radius=100.0))
+    data = np.zeros((2, 20, 20, 20), np.float32)
+    data[:, 10, 10, 1] = data[:, 10, 10, 3] = data[:, 10, 10, 10] = 0.9
+    heat = ScoreMap(data, 10.0, kinds, kind="heatmap")
+    settings = {"exclusive": False, "distance": 0.0}
+    picks, left = pick_counted(heat, PickConfig(**settings))
+    assert picks.named("a").positions[:, 2].tolist() == [30, 100]  # 20 Å from the outer face at -5 Å
+    assert picks.named("b").positions[:, 2].tolist() == [100]
+    assert left == 3
+    every, none = pick_counted(heat, PickConfig(**settings, border=0.0))
+    assert (len(every), none) == (6, 0)
+    wide, more = pick_counted(heat, PickConfig(**settings, border=60.0))
+    assert (len(wide), more) == (2, 4)
+    labels = LabelMap((data[0] > 0).astype(np.uint8), 10.0, kinds)
+    picks, left = pick_labels_counted(labels, PickConfig(min_size=0))
+    assert (picks.positions[:, 2].tolist(), left) == ([30, 100], 1)

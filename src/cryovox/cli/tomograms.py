@@ -100,7 +100,14 @@ def pick(
 
     check_json(json)
     picks, failed = pick_files(
-        list(inputs), out, config, output, dataset=dataset, mask=mask, voxel_size=voxel_size
+        list(inputs),
+        out,
+        config,
+        output,
+        dataset=dataset,
+        mask=mask,
+        voxel_size=voxel_size,
+        on_note=lambda name, text: print(f"note: {name}: {text}", file=sys.stderr),
     )
     _count(picks, json)
     return failures(failed)
@@ -115,6 +122,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     segment: SegmentConfig = SegmentConfig(),
     pick: PickConfig = PickConfig(),
     output: PickOutput = PickOutput(),
+    keep_dense: bool = False,
     device: Device = "auto",
     seed: int = 0,
     overwrite: bool = False,
@@ -137,6 +145,8 @@ def find(  # noqa: PLR0913 (the options of a command)
         What counts as a particle.
     output
         What particle files look like.
+    keep_dense
+        Keep picks on gold and other specks that are far denser than the other picks of their species.
     device
         Where to compute.
     seed
@@ -164,21 +174,26 @@ def find(  # noqa: PLR0913 (the options of a command)
         seed=seed,
         overwrite=overwrite,
         command=command,
+        keep_dense=keep_dense,
         told=_told(Meter(quiet)),
     )
-    _notes(out, list(picks))
+    _notes(out, list(picks), picked=True)
     _count(picks, json)
     if picks:
         print(f"look at {out / 'report.html'}")
     return failures(failed)
 
 
-def _notes(out: Path, names: list[str]) -> None:
-    """Tell what was noted of each input, such as that it is unlike what the model knows."""
+def _notes(out: Path, names: list[str], picked: bool = False) -> None:
+    """Print what was noted of each input, such as that it is unlike what the model knows."""
     from cryovox.workflows.manifest import Manifest
+    from cryovox.workflows.picks import left_out_notes
 
     for name, entry in Manifest(out, {}).entries.items():
-        for note in entry.get("notes", []) if name in names else []:
+        notes = list(entry.get("notes", []))
+        if picked:
+            notes += left_out_notes(entry.get("particles", {}).get("left_out", {}))
+        for note in notes if name in names else []:
             print(f"note: {name}: {note}", file=sys.stderr)
 
 

@@ -70,5 +70,5 @@ class SuggestConfig(Config):
     pool: int = Field(default=300, ge=1)
     """Most candidates of a species in a tomogram whose surroundings are compared, the most uncertain."""
     border: float | None = Field(default=None, ge=0)
-    """Suggest nothing whose centre lies within this distance (Å) of a face of the tomogram; by default half the
-    radius of the species. 0 suggests there too."""
+    """Suggest nothing whose centre lies within this distance (Å) of a face of the tomogram; by default half
+    the radius of the species. 0 suggests there too."""

@@ -7,14 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cryovox.core.intensity import sign_of
 from cryovox.core.particles import Particles
-from cryovox.formats import read_volume, scores, write_particles
+from cryovox.core.volume import ScoreMap
+from cryovox.formats import read_volume, scores
 from cryovox.models.card import Card, read_card
-from cryovox.picking import PickConfig, check_method, pick
+from cryovox.picking import PickConfig, check_method, pick_counted
+from cryovox.picking.dense import dense_specks
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.manifest import Manifest, sha256, versions
-from cryovox.workflows.picks import frame_of, particle_file
+from cryovox.workflows.picks import frame_of, particle_file, write_picks
 from cryovox.workflows.segment import Told, segment
 
 
@@ -30,6 +36,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     seed: int = 0,
     overwrite: bool = False,
     command: str = "",
+    keep_dense: bool = False,
     tables: Callable[[dict[str, Particles]], list[Any]] | None = None,
     told: Told = lambda name, done, total: None,
 ) -> tuple[dict[str, Particles], dict[str, Exception]]:
@@ -40,6 +47,8 @@ def find(  # noqa: PLR0913 (the options of a command)
 
     Parameters
     ----------
+    keep_dense
+        Keep picks on gold and other specks that are far denser than the rest of their species.
     tables
         Gives further tables for the page, from the picks.
 
@@ -55,9 +64,16 @@ def find(  # noqa: PLR0913 (the options of a command)
         tomograms, model, out, segmenting, device=device, overwrite=overwrite, told=told
     )
     picks: dict[str, Particles] = {}
+    left_out: dict[str, dict[str, int]] = {}
+    entries = Manifest(out, {}).entries
     for name in names:
         try:
-            picks[name] = _picked(name, out, picking, output or PickOutput())
+            scored = scores.read(out / "scores" / f"{name}.zarr")
+            own, at_faces = pick_counted(scored, picking)
+            dense = _on_specks(own, scored, entries[name], keep_dense)
+            left_out[name] = {"at_faces": at_faces, "dense": int(dense.sum())}
+            picks[name] = own.take(~dense)
+            write_picks(name, out, picks[name], frame_of(scored), output or PickOutput())
         except Exception as error:
             if len(names) + len(failures) == 1:
                 raise
@@ -65,28 +81,33 @@ def find(  # noqa: PLR0913 (the options of a command)
     if picks:
         card = read_card(model)
         run = _facts(card, model, segmenting, picking, command, seed, time.monotonic() - began)
-        _note(out, picks, {**run, "model": str(model), "model_sha256": sha256(model), "device": device})
+        _note(
+            out,
+            picks,
+            left_out,
+            {**run, "model": str(model), "model_sha256": sha256(model), "device": device},
+        )
         _report(out, picks, card, picking, run, tables(picks) if tables else [])
     return picks, failures
 
 
-def _picked(name: str, out: Path, picking: PickConfig, output: PickOutput) -> Particles:
-    found = scores.read(out / "scores" / f"{name}.zarr")
-    picks = pick(found, picking)
-    write_particles(
-        particle_file(out, name),
-        picks,
-        tomogram=frame_of(found),
-        tomogram_name=name,
-        flavour=output.flavour,
-    )
-    return picks
+def _on_specks(picks: Particles, scored: ScoreMap, entry: dict[str, Any], keep: bool) -> NDArray[np.bool_]:
+    """Which picks lie on gold or other dense specks."""
+    if keep:
+        return np.zeros(len(picks), dtype=bool)
+    volume = read_volume(Path(entry["key"]["input"]), entry["voxel_size"])
+    return dense_specks(volume, picks, scored.species, sign_of(entry["contrast"]))
 
 
-def _note(out: Path, picks: dict[str, Particles], facts: dict[str, Any]) -> None:
+def _note(
+    out: Path, picks: dict[str, Particles], left_out: dict[str, dict[str, int]], facts: dict[str, Any]
+) -> None:
     """Add the picks, and how they were made, to the manifest that the segmentation left."""
     files = {name: str(particle_file(out, name).relative_to(out)) for name in picks}
-    counts = {name: {"file": files[name], "count": len(particles)} for name, particles in picks.items()}
+    counts = {
+        name: {"file": files[name], "count": len(particles), "left_out": left_out[name]}
+        for name, particles in picks.items()
+    }
     Manifest(out, facts).write({name: {"particles": count} for name, count in counts.items()})
 
 

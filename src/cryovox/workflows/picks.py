@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
 from cryovox.formats import is_volume, read_labels, read_mask, scores, write_particles
-from cryovox.picking import PickConfig, pick, pick_labels
+from cryovox.picking import PickConfig, pick_counted, pick_labels_counted
 from cryovox.workflows.config import PickOutput
 from cryovox.workflows.inputs import expand
 
@@ -31,6 +32,7 @@ def pick_files(
     dataset: Path | None = None,
     mask: Path | None = None,
     voxel_size: float | None = None,
+    on_note: Callable[[str, str], None] = lambda name, text: None,
 ) -> tuple[dict[str, Particles], dict[str, Exception]]:
     """Pick from every input and write `out/particles/NAME.star`.
 
@@ -44,6 +46,8 @@ def pick_files(
         Volume that is not 0 where particles may lie; its voxel size plays no part.
     voxel_size
         Edge of a voxel in Å of label maps; wins over their headers.
+    on_note
+        Called with the name of an input and what the reader should know of its picks.
 
     Returns
     -------
@@ -58,9 +62,10 @@ def pick_files(
     writable_folder(out / "particles")
     for name, path in files.items():
         try:
-            picked = _picked(path, config, species, allowed, voxel_size)
-            _write(name, out, *picked, output or PickOutput())
-            picks[name] = picked[0]
+            picks[name], frame, at_faces = _picked(path, config, species, allowed, voxel_size)
+            write_picks(name, out, picks[name], frame, output or PickOutput())
+            for text in left_out_notes({"at_faces": at_faces}):
+                on_note(name, text)
         except Exception as error:
             if len(files) == 1:
                 raise
@@ -74,18 +79,33 @@ def _picked(
     species: tuple[Species, ...],
     allowed: NDArray[np.bool_] | None,
     voxel_size: float | None,
-) -> tuple[Particles, Volume]:
-    """Particles of one file, and a stand-in for its tomogram."""
+) -> tuple[Particles, Volume, int]:
+    """Particles of one file, a stand-in for its tomogram, and how many were left out at its faces."""
     if scores.is_scores(path):
         found = scores.read(path)
-        return pick(found, config, allowed), frame_of(found)
+        picks, at_faces = pick_counted(found, config, allowed)
+        return picks, frame_of(found), at_faces
     labels = read_labels(path, species, voxel_size)
-    return pick_labels(labels, config, allowed), Volume(labels.data, labels.voxel_size, labels.origin)
+    picks, at_faces = pick_labels_counted(labels, config, allowed)
+    return picks, Volume(labels.data, labels.voxel_size, labels.origin), at_faces
 
 
-def _write(name: str, out: Path, picks: Particles, frame: Volume, output: PickOutput) -> None:
+def write_picks(name: str, out: Path, picks: Particles, frame: Volume, output: PickOutput) -> None:
+    """Write the particle file of a tomogram."""
     flavour = output.flavour
     write_particles(particle_file(out, name), picks, tomogram=frame, tomogram_name=name, flavour=flavour)
+
+
+def left_out_notes(counts: Mapping[str, int]) -> list[str]:
+    """What is said of picks that were left out, and the options that keep them."""
+    notes = []
+    if counts.get("at_faces"):
+        at = "near the faces of the volume (within half a radius, or --border)"
+        notes.append(f"{counts['at_faces']} picks {at} are left out; --border 0 keeps them")
+    if counts.get("dense"):
+        on = "on specks far denser than the others, such as gold,"
+        notes.append(f"{counts['dense']} picks {on} are left out; --keep-dense keeps them")
+    return notes
 
 
 def particle_file(out: Path, name: str) -> Path:
