@@ -46,8 +46,8 @@ def simulated(like: Likeness, shape: tuple[int, int, int], seed: int) -> Simulat
         update={
             "shape": shape,
             "counts": COUNTS,
-            "vesicles": VesicleConfig(count=3, radius=(300.0, 700.0)),
-            "sheets": SheetConfig(count=2),
+            "vesicles": VesicleConfig(count=3, radius=(300.0, 700.0), protein=1.0),
+            "sheets": SheetConfig(count=2, protein=1.0),
         }
     )
     config = config.model_copy(update={"species": tuple(COUNTS), "scene": scene})

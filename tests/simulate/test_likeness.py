@@ -12,6 +12,7 @@ from cryovox.simulate.likeness.imitation import imitate, mix, signal_share
 from cryovox.simulate.likeness.measure import Likeness, find_slab, measure
 from cryovox.simulate.likeness.spectrum import (
     filter_like,
+    imaging_spectrum,
     power_spectrum,
     radial_filter,
     radial_frequency,
@@ -100,6 +101,51 @@ def test_the_radial_filter_is_the_square_root_of_its_shells():
     shells = np.linspace(1, 4, 32)
     made = fft.irfftn(fft.rfftn(white()) * radial_filter(shells, SHAPE), s=SHAPE)
     assert radial_power(made)[3:] == pytest.approx(shells[3:], rel=0.12)
+
+
+def sheet(shape=SHAPE, slab=SLAB):
+    """A membrane that stands upright in the slab, at an x that hardly changes along y."""
+    z, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    away = x - shape[2] / 2 - 0.08 * y
+    inside = (z >= slab[0]) & (z < slab[1])
+    return (np.exp(-0.5 * away**2) * inside).astype(np.float32)
+
+
+def streaks(data, slab, plane):
+    """Power within 10 degrees of the x axis over that from 20 to 50, at equal frequency, in a plane.
+
+    Matter without order has about 1 in xy, where nothing is missing, and in xz up to the wedge.
+    """
+    part = standardised(data[slab[0] : slab[1]])
+    for axis, n in enumerate(part.shape):
+        part = part * np.hanning(n).reshape([-1 if i == axis else 1 for i in range(3)])
+    power = np.abs(fft.fftn(part)) ** 2
+    kz, ky, kx = np.meshgrid(*(fft.fftfreq(n) for n in part.shape), indexing="ij")
+    across, out = (ky, kz) if plane == "xy" else (kz, ky)
+    k, angle = np.hypot(across, kx), np.degrees(np.arctan2(np.abs(across), np.abs(kx)))
+    use = (np.abs(out) < 1.5 / min(part.shape[0], 48)) & (k > 0.08) & (k < 0.25)
+    ring = np.rint(40 * k).astype(int)
+    near, far = (use & (angle < 10)), (use & (angle > 20) & (angle < 50))
+    means = [
+        np.bincount(ring[w], power[w], 12)[4:10] / np.bincount(ring[w], minlength=12)[4:10]
+        for w in (near, far)
+    ]
+    return float(np.mean(means[0] / means[1]))
+
+
+def test_a_membrane_leaves_no_ridge_in_the_spectrum_of_the_imaging():
+    noise = wedge_filter(ndimage.gaussian_filter(white(), 0.7), 60)
+    alone, both = (power_spectrum(v) for v in (noise, noise + 3 * sheet()))
+    cleaned = imaging_spectrum(noise + 3 * sheet())
+    k = np.hypot(spectrum.ALONG[:, None], spectrum.AROUND)[:, :, None]
+    use = np.broadcast_to((k > 0.08) & (k < 0.4) & (np.abs(spectrum.ANGLES) < 50), alone.shape)
+    assert (both / alone)[use].max() > 100
+    assert (cleaned / alone)[use].max() < 10
+    assert np.quantile((cleaned / alone)[use], 0.95) < 2.5 < 8 < np.quantile((both / alone)[use], 0.95)
+    # what has no ridge stays as it is, and so does the wedge
+    assert np.median((imaging_spectrum(noise) / alone)[use]) == pytest.approx(1, abs=0.02)
+    wedge = np.broadcast_to((k > 0.15) & (k < 0.4) & (np.abs(spectrum.ANGLES) > 75), alone.shape)
+    assert (imaging_spectrum(noise) / alone)[wedge].max() < 1.01
 
 
 @pytest.mark.parametrize("tilt_axis", [False, True])
@@ -248,6 +294,27 @@ def test_a_likeness_has_the_spectrum_and_grey_values_of_its_target(scene, target
     assert high == pytest.approx(low, abs=float(0.1 * target.std()))
 
 
+def test_a_membrane_in_the_target_becomes_no_streaks(scene):
+    """The spectrum of one membrane, given to noise of random phases, is a pattern of streaks along it."""
+    clean, _ = balls(seed=9)
+    noise = wedge_filter(ndimage.gaussian_filter(white(seed=8), 0.7), 60)
+    target = -(standardised(clean) + wedge_filter(8 * sheet(), 60) + 0.8 * standardised(noise))
+    alike = imitate(scene[0], measure(target, VOXEL), 1, rounds=3)
+    for plane in ("xy", "xz"):
+        assert streaks(target, SLAB, plane) > 3
+        assert streaks(alike, SLAB, plane) < 1.8
+
+
+def test_a_membrane_of_the_scene_is_seen_in_its_likeness(scene, likeness):
+    clean = scene[0] + 0.7 * wedge_filter(sheet(), 60)
+    alike = imitate(clean, likeness, 1, rounds=3)
+    inside, there = sheet() > 0.6, sheet() > 0.01
+    matter = np.zeros(SHAPE, bool)
+    matter[SLAB[0] + 3 : SLAB[1] - 3] = True
+    apart = alike[inside & matter].mean() - alike[~there & matter].mean()
+    assert apart < -0.5 * alike[matter].std()  # dark
+
+
 def test_the_profile_along_z_is_that_of_the_target(target, made):
     found, wanted = (ndimage.gaussian_filter1d(v.std(axis=(1, 2)), 2) for v in (made, target))
     assert np.abs(np.log(found / wanted)).max() < 0.25
@@ -328,3 +395,10 @@ def test_a_real_tomogram(shared_data):
     assert found.largest_tilt == pytest.approx(60, abs=4)
     assert found.noise_from == "void"
     assert 0.8 < found.share < 0.98
+    # a membrane runs along y in this part of it
+    scene, _ = balls((128, 96, 128), (35, 95), seed=3)
+    alike = imitate(scene, found, 0, rounds=2)
+    for plane in ("xy", "xz"):
+        real = streaks(data[:, :96], (35, 95), plane)
+        assert real > 2
+        assert streaks(alike, (35, 95), plane) < 0.6 * real

@@ -55,6 +55,24 @@ def test_at_high_resolution_heads_and_core_have_their_potentials():
     assert -0.5 < found[1] < 0
 
 
+@pytest.mark.parametrize("voxel", [2.0, 31.0])
+def test_unresolved_proteins_add_their_mass_to_a_membrane(voxel):
+    """As much potential per dalton as templates have, 4.08 V·Å³; lipids weigh 2 * 760 Da per 66 Å²."""
+    away = np.linspace(-400, 400, 16001)
+    added = profile(away, 40.0, voxel, protein=1.0) - profile(away, 40.0, voxel)
+    assert np.trapezoid(added, away) == pytest.approx(4.08 * 2 * 760 / 66, rel=0.01)
+    twice = profile(away, 40.0, voxel, protein=2.0) - profile(away, 40.0, voxel)
+    assert twice == pytest.approx(2 * added)
+
+
+@pytest.mark.parametrize("kind", ["vesicles", "sheets"])
+def test_unresolved_proteins_change_the_potential_and_nothing_else(kind):
+    bare, rich = (draw(seed=3, **{kind: {"count": 1, "protein": protein}}) for protein in (0.0, 1.0))
+    assert (bare.labels == rich.labels).all()
+    assert (bare.labels > 0).any()
+    assert rich.potential.sum() == pytest.approx(bare.potential.sum() * (1 + 94.0 / 53.6), rel=0.1)
+
+
 def independent(surface):
     """A vesicle's radius by direction, from what was drawn."""
 

@@ -151,6 +151,9 @@ def test_presets_are_what_they_imitate() -> None:
     assert (low, high) == (164.5, 344.5)  # the outer faces of slices 165 to 344
     assert len(shrec.species) == 13
     assert PRESETS["czii-phantom"].scene.shape == (184, 630, 630)
+    cell = PRESETS["cell"].scene
+    assert min(cell.sheets.count, cell.vesicles.count) > 0
+    assert cell.sheets.protein == cell.vesicles.protein == 1
 
 
 def test_a_likeness_is_written_with_its_page(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def simulate(  # noqa: PLR0913 (the options of a command)
 ) -> int:
     """Make labelled tomograms: a dataset to train on and to be tested with.
 
-    --preset takes toy (the default), shrec2021, shrec2021-slab, czii-phantom or subtomogram-50;
+    --preset takes toy (the default), cell, shrec2021, shrec2021-slab, czii-phantom or subtomogram-50;
     everything in it can be changed by an option below or in YAML.
 
     Parameters
@@ -56,7 +56,8 @@ def simulate(  # noqa: PLR0913 (the options of a command)
         Folder of atomic models (PDB, mmCIF) and maps (MRC), called as the species; the built-in
         stand-ins serve for what is not there.
     match
-        Make them look like this tomogram: voxel size, contrast, grey values, spectrum, wedge, noise.
+        Make them look like this tomogram: voxel size, contrast, grey values, spectrum, wedge, noise. Which
+        objects they hold is up to the preset: cell has membranes.
     name
         Tomograms are called NAME_000, NAME_001, ...; sim_000, ... by default. A batch with another name is
         added to the dataset in the folder.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cryovox.simulate.config.microscope import DetectorConfig, OpticsConfig, ReconstructionConfig, TiltConfig
-from cryovox.simulate.config.scene import FiducialConfig, SceneConfig, VesicleConfig
+from cryovox.simulate.config.scene import FiducialConfig, SceneConfig, SheetConfig, VesicleConfig
 from cryovox.simulate.config.tomogram import SimulationConfig
 
 SHREC_2021 = {
@@ -80,8 +80,26 @@ def _toy() -> SimulationConfig:
     )
 
 
+def _cell() -> SimulationConfig:
+    """A crowded cytoplasm with membranes: what to match to a tomogram of a cell."""
+    counts = {"ribosome-80s": 50, "fatty-acid-synthase": 31, "proteasome-26s": 37, "tric": 62}
+    return SimulationConfig(
+        species=tuple(counts),
+        scene=SceneConfig(
+            shape=(128, 256, 256),
+            voxel_size=10.0,
+            slab=1200.0,
+            counts=counts,
+            vesicles=VesicleConfig(count=3, radius=(300.0, 500.0), protein=1.0),
+            sheets=SheetConfig(count=2, protein=1.0),
+        ),
+        tilts=TiltConfig(range=(-60, 60), step=3, total_dose=120, defocus=(3, 5)),
+    )
+
+
 PRESETS: dict[str, SimulationConfig] = {
     "toy": _toy(),
+    "cell": _cell(),
     "shrec2021": _shrec2021(512, 10 * (165 + 344) / 2),
     "shrec2021-slab": _shrec2021(200, None),
     "czii-phantom": _czii(),

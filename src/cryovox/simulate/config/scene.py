@@ -26,6 +26,9 @@ class VesicleConfig(Config):
     """Mean radius in Å, to the middle of the bilayer."""
     thickness: float = Field(40.0, gt=0)
     """From head groups to head groups in Å."""
+    protein: float = Field(0.0, ge=0)
+    """Mass of membrane proteins that are not drawn one by one, over that of the lipids; about 1 in cells.
+    They are spread evenly over the bilayer and its surroundings."""
     bulge: float = Field(0.08, ge=0, le=0.2)
     """Deviation from a sphere over the radius: spherical harmonics of order 2 (an ellipsoid) and 3."""
     embedded: float | None = Field(None, ge=0)
@@ -45,6 +48,9 @@ class SheetConfig(Config):
     """Largest angle in degrees between the sheet's normal and the plane of the slab."""
     thickness: float = Field(40.0, gt=0)
     """From head groups to head groups in Å."""
+    protein: float = Field(0.0, ge=0)
+    """Mass of membrane proteins that are not drawn one by one, over that of the lipids; about 1 in cells.
+    They are spread evenly over the bilayer and its surroundings."""
 
 
 class FilamentConfig(Config):

@@ -17,7 +17,7 @@ from cryovox.simulate.likeness.spectrum import (
     Shape,
     blurred,
     filter_like,
-    power_spectrum,
+    imaging_spectrum,
     radial_filter,
     radial_power,
     standardised,
@@ -115,7 +115,7 @@ def imitate(
 
 def mix(scene: Image, likeness: Likeness, signal: float | None = None) -> Recipe:
     """The first guess at a recipe, from the matter of a standardised noise-free tomogram."""
-    own = power_spectrum(scene)
+    own = imaging_spectrum(scene)
     target, noise = likeness.powers()
     share = signal_share(scene, likeness) if signal is None else signal
     if not 0 <= share <= 1:
@@ -236,7 +236,7 @@ def _levelled(made: Image, likeness: Likeness, slab: tuple[int, int], layers: La
 
 def _emptied(made: Image, likeness: Likeness, slab: tuple[int, int]) -> Image:
     """Take out what the profile and the map of grey values have put into an empty missing wedge."""
-    excess = power_spectrum(made[slab[0] : slab[1]]) / likeness.powers()[0]
+    excess = imaging_spectrum(made[slab[0] : slab[1]]) / likeness.powers()[0]
     if excess.max() < EXCESS:
         return made
     keep = filter_like(1 / np.where(excess > EXCESS, excess, 1.0), made.shape)
@@ -247,7 +247,7 @@ def _corrected(recipe: Recipe, made: Image, likeness: Likeness, slab: tuple[int,
     """Raise the powers that came out too low, and lower those that came out too high."""
     target, noise = likeness.powers()
     inside, void = made[slab[0] : slab[1]], void_spectra(made, slab)
-    matter = _ratio(target, power_spectrum(inside))
+    matter = _ratio(target, imaging_spectrum(inside))
     radial = _radial_ratio(likeness.matter_radial, radial_power(inside))
     if void is None or likeness.noise_from != "void":
         rest, rest_radial = matter, radial

@@ -21,7 +21,7 @@ from cryovox.simulate.likeness.spectrum import (
     AROUND,
     SHAPE,
     filter_like,
-    power_spectrum,
+    imaging_spectrum,
     radial_power,
     standardised,
 )
@@ -192,10 +192,10 @@ def _powers(
 ) -> dict[str, Any]:
     """The fields of a likeness that are about matter and noise."""
     inside = values[slab[0] : slab[1]]
-    matter, matter_radial = power_spectrum(inside), radial_power(inside)
+    matter, matter_radial = imaging_spectrum(inside), radial_power(inside)
     void = void_spectra(values, slab)
     if half is not None:
-        noise, radial, how = power_spectrum(half), radial_power(half), "halves"
+        noise, radial, how = imaging_spectrum(half), radial_power(half), "halves"
     elif void is not None:
         (noise, radial), how = void, "void"
     else:
@@ -247,7 +247,7 @@ def void_spectra(values: Image, slab: Slab, margin: int = 3) -> tuple[Floats, Fl
     if not parts:
         return None
     planes = [len(part) for part in parts]
-    whole = np.average([np.log(power_spectrum(part)) for part in parts], axis=0, weights=planes)
+    whole = np.average([np.log(imaging_spectrum(part)) for part in parts], axis=0, weights=planes)
     radial = np.average([np.log(radial_power(part)) for part in parts], axis=0, weights=planes)
     return np.exp(whole), np.exp(radial)
 

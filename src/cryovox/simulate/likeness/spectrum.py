@@ -29,6 +29,8 @@ SHELLS = 32
 TILE = 128  # voxels: the longest side of what is transformed at once
 MOST_TILES = 12  # evenly spread over a large tomogram
 LEAST = 1e-8  # of the mean power: what is called nothing
+RING = 0.15  # of the logarithm of the frequency: half the width of a ring of nodes
+RIDGE = 1.2  # times the median of its ring: more power at a node is content
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +105,29 @@ def power_spectrum(data: NDArray[Any], voxels: int = TILE) -> Floats:
         sums, weights = nodes(tile.shape).gather(periodogram(tile))
         total, weight = total + sums, weight + weights
     return _filled(total, weight)
+
+
+def imaging_spectrum(data: NDArray[Any], voxels: int = TILE) -> Floats:
+    """The power of `power_spectrum` without the ridges that single objects leave in it.
+
+    Matter without order, seen through a microscope, has about the same power in all directions around
+    the axis of the beam. A flat membrane does not: all of its power lies along its normal. Gaussian noise
+    of such a spectrum would be streaks. Along a ring of equal frequency at one tilt no node keeps more
+    than `RIDGE` times the median; what lies below it, as the wedge, stays as it is.
+    """
+    log = np.log(power_spectrum(data, voxels)).reshape(len(ALONG) * len(AROUND), len(ANGLES))
+    rings = _rings()
+    trend = np.array([np.median(log[ring]) for ring in rings])[:, None]
+    flat = log - trend
+    middle = np.array([np.median(flat[ring], axis=0) for ring in rings])
+    return np.exp(np.minimum(flat, middle + np.log(RIDGE)) + trend).reshape(SHAPE)
+
+
+@lru_cache(maxsize=1)
+def _rings() -> NDArray[np.bool_]:
+    """Which nodes have about the same frequency as each, over (|ky|, distance from the tilt axis)."""
+    k = np.log(np.maximum(np.hypot(ALONG[:, None], AROUND).ravel(), AROUND[1]))
+    return np.abs(k[:, None] - k) < RING
 
 
 def periodogram(tile: NDArray[Any]) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryovox.simulate.config.scene import SceneConfig, SheetConfig, VesicleConfig
+from cryovox.simulate.particles.maps import PROTEIN_INTEGRAL
 from cryovox.simulate.scene.canvas import FREE, MATTER, OUTSIDE, Canvas, Floats, Slab, frame, unit
 from cryovox.simulate.scene.pack import Placed, fits, put
 from cryovox.simulate.scene.stamp import Stamp, grow
@@ -22,6 +23,10 @@ HEAD, CORE = 2.5, -0.4
 """Potential above ice at the middle of head groups and tails, in volts; protein has about +2.5 V."""
 HEAD_WIDTH, CORE_WIDTH = 5.0, 9.0
 """Standard deviations in Å of the Gaussians that stand for head groups and tails."""
+LIPIDS = 23.0
+"""Da/Å² of a bilayer: two leaflets of lipids of 760 Da on 66 Å² each (POPC; Nagle and Tristram-Nagle)."""
+PROTEIN_WIDTH = 35.0
+"""Standard deviation in Å of the Gaussian that stands for proteins in and on a bilayer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,18 +58,21 @@ class Membrane:
     facts: dict[str, Any]
 
 
-def profile(away: Floats, thickness: float, voxel: float) -> Floats:
+def profile(away: Floats, thickness: float, voxel: float, protein: float = 0.0) -> Floats:
     """Give the potential of a bilayer in volts at distances in Å from its middle.
 
     Two leaflets of head groups and a core of tails, a Gaussian each (as in the density profiles of
     lipid bilayers, Nagle & Tristram-Nagle, Biochim. Biophys. Acta 1469, 2000). Widths are those of the
-    groups and of half a voxel together, so that integrals do not depend on the voxels.
+    groups and of half a voxel together, so that integrals do not depend on the voxels. Proteins of *protein*
+    times the mass of the lipids are a third, wide Gaussian.
     """
     half = thickness / 2
+    height = protein * LIPIDS * PROTEIN_INTEGRAL / (np.sqrt(2 * np.pi) * PROTEIN_WIDTH)
     return (
         _bump(away - half, HEAD, HEAD_WIDTH, voxel)
         + _bump(away + half, HEAD, HEAD_WIDTH, voxel)
         + _bump(away, CORE, CORE_WIDTH, voxel)
+        + _bump(away, height, PROTEIN_WIDTH, voxel)
     )
 
 
@@ -178,11 +186,16 @@ def _vesicle(
         if centre is None:
             continue
         surface = bulged(centre, radius, setting.bulge, rng)
-        box = centre - outer - canvas.voxel_size, centre + outer + canvas.voxel_size
-        shell = _shell(canvas, surface, box, setting.thickness, gap, inside=True)
+        margin = max(canvas.voxel_size, _reach(setting, canvas.voxel_size) if setting.protein else 0.0)
+        box = centre - outer - margin, centre + outer + margin
+        shell = _shell(canvas, surface, box, setting, gap, inside=True)
         if shell is not None:
             facts = {"centre": centre.tolist(), "radius": radius, "order_2": surface.second.tolist()}
-            facts |= {"order_3": surface.third.tolist(), "thickness": setting.thickness}
+            facts |= {
+                "order_3": surface.third.tolist(),
+                "thickness": setting.thickness,
+                "protein": setting.protein,
+            }
             return _draw(canvas, surface, shell, label, density, facts)
     return None
 
@@ -197,10 +210,10 @@ def _sheet(
         normal = sideways(canvas.slab, float(rng.uniform(-1, 1)) * setting.inclination, rng)
         curvature = float(rng.uniform(*setting.curvature) * rng.choice([-1.0, 1.0]))
         surface = bent(centre, normal, curvature, rng)
-        shell = _shell(canvas, surface, (np.zeros(3), extent), setting.thickness, config.gap, inside=False)
+        shell = _shell(canvas, surface, (np.zeros(3), extent), setting, config.gap, inside=False)
         if shell is not None:
             facts = {"centre": centre.tolist(), "normal": normal.tolist(), "axis": surface.axis.tolist()}
-            facts |= {"curvature": curvature, "thickness": setting.thickness}
+            facts |= {"curvature": curvature, "thickness": setting.thickness, "protein": setting.protein}
             return _draw(canvas, surface, shell, label, config.membrane_proteins, facts)
     return None
 
@@ -209,7 +222,7 @@ def _shell(
     canvas: Canvas,
     surface: Surface,
     box: tuple[Floats, Floats],
-    thickness: float,
+    setting: VesicleConfig | SheetConfig,
     gap: int,
     *,
     inside: bool,
@@ -218,16 +231,22 @@ def _shell(
 
     With *inside* it may not cross the faces of the slab either; else it ends there.
     """
-    clear = half_width(thickness) + gap * canvas.voxel_size
+    clear = half_width(setting.thickness) + gap * canvas.voxel_size
     if canvas.hits(surface.distance, clear):
         return None
-    drawn = thickness / 2 + 3 * float(np.hypot(HEAD_WIDTH, canvas.voxel_size / 2))
-    near = canvas.near(surface.distance, *box, max(clear, drawn), solid=False)
+    reach = max(clear, _reach(setting, canvas.voxel_size))
+    near = canvas.near(surface.distance, *box, reach, solid=False)
     away, state = surface.distance(canvas.points(near)), canvas.state(near)
     obstacle = state != FREE if inside else state == MATTER
     if (obstacle & (np.abs(away) <= clear)).any():
         return None
     return near[state != OUTSIDE], away[state != OUTSIDE]
+
+
+def _reach(setting: VesicleConfig | SheetConfig, voxel: float) -> float:
+    """How far from the middle a membrane has a potential, in Å."""
+    lipids = setting.thickness / 2 + 3 * float(np.hypot(HEAD_WIDTH, voxel / 2))
+    return max(lipids, 3 * float(np.hypot(PROTEIN_WIDTH, voxel / 2))) if setting.protein else lipids
 
 
 def _draw(
@@ -239,7 +258,7 @@ def _draw(
     facts: dict[str, Any],
 ) -> Membrane:
     (near, away), voxel, identity = shell, canvas.voxel_size, canvas.new_id()
-    canvas.add(near, profile(away, facts["thickness"], voxel))
+    canvas.add(near, profile(away, facts["thickness"], voxel, facts["protein"]))
     inside = near[(np.abs(away) <= half_width(facts["thickness"])) & (canvas.state(near) == FREE)]
     canvas.own(inside, label, identity)
     middle = near[np.abs(away) <= voxel / 2]
