@@ -3,8 +3,8 @@
 Arrays: `image` (n, z, y, x) float32 and `mask` (n, z, y, x) uint8, or one of them; per subtomogram
 `position` (n, 3) in Å in its tomogram, `corner` (n, 3) index of its first voxel there, `pose` (n, 3, 3) with
 NaN where unknown, `score`, and `species` and `source` as indices into lists of names in the attribute
-`cryovox`, which also holds the voxel size, the species and the contrast. Orders are z, y, x; poses act on
-x, y, z.
+`cryovox`, which also holds the voxel size, the species, the contrast, and origin and start of the tomogram.
+Orders are z, y, x; poses act on x, y, z.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import zarr
@@ -28,11 +28,12 @@ from cryovox.core.errors import RequestError
 from cryovox.core.intensity import SURE, detect_contrast, statistics
 from cryovox.core.particles import Particles, Species
 from cryovox.core.reading import denied
-from cryovox.core.volume import LabelMap, Volume, Voxels, check_voxel_size
+from cryovox.core.volume import ZYX, LabelMap, Start, Volume, Voxels, check_voxel_size
 from cryovox.formats import check_exists, zarr_store
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 CHUNK_VOXELS = 1 << 18
+T = TypeVar("T", int, float)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +57,8 @@ class Subtomograms:
         ``position - corner * voxel_size`` within its subtomogram.
     contrast
         Whether particles are dark or bright in the images; "auto" where nobody said.
+    origin, nstart : (z, y, x)
+        Those of the tomogram that was cut, as in :class:`cryovox.core.volume.Volume`.
     """
 
     images: Any | None
@@ -65,6 +68,8 @@ class Subtomograms:
     species: tuple[Species, ...] = ()
     corners: NDArray[np.intp] | None = None
     contrast: Contrast = "auto"
+    origin: ZYX = (0.0, 0.0, 0.0)
+    nstart: Start = (0, 0, 0)
 
     def __post_init__(self) -> None:
         if self.images is None and self.masks is None:
@@ -193,6 +198,8 @@ def extract(
         species=tuple(species) or (() if masks is None else masks.species),
         corners=corners[kept],
         contrast=_seen(volume) if contrast == "auto" else contrast,
+        origin=volume.origin,
+        nstart=volume.nstart,
     )
     with _created(path, found) as out:
         for at in batches(len(kept), size[1:]):
@@ -255,6 +262,8 @@ def _created(path: Path, found: Subtomograms) -> Iterator[Any]:
         "names": kinds.tolist(),
         "sources": sources.tolist() if particles.tomograms is not None else [],
         "contrast": found.contrast,
+        "origin": list(found.origin),
+        "nstart": list(found.nstart),
     }
     with replacing(path) as beside:
         is_hdf5 = path.suffix.lower() in HDF5
@@ -305,7 +314,14 @@ def _parsed(arrays: dict[str, Any], about: Any) -> Subtomograms:
         species=tuple(Species.model_validate(row) for row in about["species"]),
         corners=np.asarray(arrays["corner"], dtype=np.intp) if "corner" in arrays else None,
         contrast=about.get("contrast", "auto"),
+        origin=_three(float, about.get("origin", (0, 0, 0))),
+        nstart=_three(int, about.get("nstart", (0, 0, 0))),
     )
+
+
+def _three(kind: Callable[[Any], T], values: Sequence[Any]) -> tuple[T, T, T]:
+    z, y, x = values
+    return kind(z), kind(y), kind(x)
 
 
 def _h5py() -> Any:
