@@ -1,0 +1,407 @@
+"""Every command that takes a volume, on every volume format: the same answer as on a plain MRC file."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from cryovox.cli import _commands
+from cryovox.core.particles import Particles
+from cryovox.core.volume import Volume
+from cryovox.data.sources import load_sources
+from cryovox.formats import dataset as dataset_files
+from cryovox.formats import (
+    read_header,
+    read_particles,
+    read_volume,
+    scores,
+    subtomograms,
+    write_particles,
+    write_volume,
+)
+
+ORIGIN, NSTART = (10.0, 20.0, 30.0), (4, -5, 6)
+
+
+def by_name(suffix: str) -> Callable[[Path, Volume], Path]:
+    def write(folder: Path, volume: Volume) -> Path:
+        path = folder / f"TS{suffix}"
+        write_volume(path if suffix[1:4] in ("mrc", "zar") else folder / "TS.mrc", volume)
+        return path if path.exists() else (folder / "TS.mrc").rename(path)
+
+    return write
+
+
+def ome_zarr(order: str, version: int, unit: str) -> Callable[[Path, Volume], Path]:
+    """As others write it: axes in any order, of length 1 besides z, y and x."""
+
+    def write(folder: Path, volume: Volume) -> Path:
+        path, factor = folder / "TS.zarr", {"angstrom": 1.0, "nanometer": 0.1}[unit]
+        data = np.asarray(volume.data).transpose(["zyx".index(a) for a in order if a in "zyx"])
+        shape = [volume.shape["zyx".index(a)] if a in "zyx" else 1 for a in order]
+        shifts = dict(zip("zyx", volume.origin, strict=True))
+        axes = [{"name": a, "type": "space", "unit": unit} if a in "zyx" else {"name": a} for a in order]
+        steps = [volume.voxel_size * factor if a in "zyx" else 1.0 for a in order]
+        moved = [shifts.get(a, 0.0) * factor for a in order]
+        rows = [{"type": "scale", "scale": steps}, {"type": "translation", "translation": moved}]
+        root = zarr.create_group(path, zarr_format=version)
+        root.create_array("0", data=data.reshape(shape))
+        scales = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": rows}]}
+        about = {"multiscales": [scales]}
+        root.attrs.update(about if version == 2 else {"ome": {"version": "0.5", **about}})
+        root.attrs["cryovox"] = {"nstart": list(volume.nstart)}
+        return path
+
+    return write
+
+
+FORMATS = {
+    "mrc": by_name(".mrc"),
+    "rec": by_name(".rec"),
+    "map": by_name(".map"),
+    "ccp4": by_name(".ccp4"),
+    "mrc.gz": by_name(".mrc.gz"),
+    "mrc.bz2": by_name(".mrc.bz2"),
+    "zarr": by_name(".zarr"),
+    "zarr-0.4": ome_zarr("zyx", 2, "angstrom"),
+    "zarr-0.5": ome_zarr("zyx", 3, "nanometer"),
+    "zarr-tczyx": ome_zarr("tczyx", 2, "angstrom"),
+    "zarr-xyz": ome_zarr("xyz", 3, "nanometer"),
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    tomogram: Path
+    labels: Path
+    mask: Path
+    particles: Path
+    phantoms: Path
+    model: Path
+
+
+@pytest.fixture(scope="session")
+def volumes(phantoms) -> dict[str, Volume]:
+    """A tomogram, its labels as bytes, and a mask of half of it."""
+    tomogram = read_volume(phantoms / "tomograms" / "phantom_03.mrc")
+    labels = read_volume(phantoms / "labels" / "phantom_03.mrc")
+    mask = np.zeros(labels.shape, np.int8)
+    mask[:, :, :40] = 1
+    placed = {"origin": ORIGIN, "nstart": NSTART}
+    return {
+        "tomogram": replace(tomogram, data=np.asarray(tomogram.data, dtype=np.float32), **placed),
+        "labels": replace(labels, data=np.asarray(labels.data).astype(np.int8), **placed),
+        "mask": replace(labels, data=mask, **placed),
+    }
+
+
+@pytest.fixture(scope="session")
+def inputs(volumes, phantoms, model, tmp_path_factory) -> Callable[[str], Inputs]:
+    root, ready = tmp_path_factory.mktemp("formats"), dict[str, Inputs]()
+
+    def make(kind: str) -> Inputs:
+        if kind not in ready:
+            paths = {}
+            for what, volume in volumes.items():
+                folder = root / kind / what
+                folder.mkdir(parents=True)
+                paths[what] = FORMATS[kind](folder, volume)
+            star = phantoms / "particles" / "phantom_03.star"
+            ready[kind] = Inputs(**paths, particles=star, phantoms=phantoms, model=model)
+        return ready[kind]
+
+    return make
+
+
+def placed(path: Path) -> dict[str, object]:
+    """A written volume with its place, which all verbs keep."""
+    header, volume = read_header(path), read_volume(path)
+    assert (header.origin, header.nstart) == (ORIGIN, NSTART), path
+    return {"data": np.asarray(volume.data), "voxel_size": volume.voxel_size}
+
+
+def picks(path: Path, of: Inputs) -> np.ndarray:
+    return read_particles(path, tomogram=read_volume(of.tomogram)).positions
+
+
+def doctor(run, of: Inputs, out: Path):
+    run("doctor", of.tomogram, "--json", out)
+    (findings,) = json.loads(out.read_text()).values()
+    return {"findings": [[f["level"], f["what"], f["found"]] for f in findings]}
+
+
+def convert(run, of: Inputs, out: Path):
+    run("convert", of.tomogram, out / "a.mrc", "--verify")
+    run("convert", of.tomogram, out / "a.zarr", "--verify")
+    run("convert", of.labels, out / "labels.mrc.gz", "--verify")
+    run("convert", of.tomogram, out / "inverted.mrc", "--invert", "--fill-nan")
+    run("convert", of.particles, out / "a.csv", "--tomogram", of.tomogram)
+    run("convert", of.tomogram, out / "coarse.mrc", "--resample", 28)
+    coarse = read_header(out / "coarse.mrc")
+    assert (coarse.origin, coarse.nstart) == (ORIGIN, (0, 0, 0))  # the start counts other voxels
+    written = {name: placed(out / name) for name in ("a.mrc", "a.zarr", "labels.mrc.gz", "inverted.mrc")}
+    return {**written, "picks": picks(out / "a.csv", of)}
+
+
+def denoise(run, of: Inputs, out: Path):
+    run("denoise", of.tomogram, "--out", out, "--device", "cpu", "--quiet")
+    return placed(out / "denoised" / "TS.mrc")
+
+
+def _scored(out: Path):
+    found = scores.read(out / "scores" / "TS.zarr")
+    assert (found.origin, found.nstart) == (ORIGIN, NSTART)
+    return {"scores": np.asarray(found.data), "labels": placed(out / "labels" / "TS.mrc")}
+
+
+def segment(run, of: Inputs, out: Path):
+    run("segment", of.tomogram, "--model", of.model, "--out", out, "--device", "cpu", "--quiet")
+    return _scored(out)
+
+
+def find(run, of: Inputs, out: Path):
+    run("find", of.tomogram, "--model", of.model, "--out", out, "--device", "cpu", "--quiet")
+    assert (out / "report.html").exists()
+    return {**_scored(out), "picks": picks(out / "particles" / "TS.star", of)}
+
+
+def pick(run, of: Inputs, out: Path):
+    dataset = of.phantoms / "dataset.yaml"
+    run("pick", of.labels, "--out", out, "--dataset", dataset, "--mask", of.mask)
+    return {"picks": picks(out / "particles" / "TS.star", of)}
+
+
+def suggest(run, of: Inputs, out: Path):
+    more = ("--count", 4, "--labelled", of.particles)
+    run("suggest", of.tomogram, "--model", of.model, "--out", out, "--device", "cpu", "--quiet", *more)
+    return {"picks": picks(out / "suggested.star", of)}
+
+
+def extract(run, of: Inputs, out: Path):
+    run("extract", of.particles, of.tomogram, "--labels", of.labels, "--box", 8, "--out", out / "s.zarr")
+    cut = subtomograms.read(out / "s.zarr")
+    assert (cut.origin, cut.nstart) == (ORIGIN, NSTART)
+    return {"images": np.asarray(cut.images), "masks": np.asarray(cut.masks), "corners": cut.corners}
+
+
+def evaluate_labels(run, of: Inputs, out: Path):
+    truth = of.phantoms / "labels" / "phantom_03.mrc"
+    run("evaluate", "labels", "--found", of.labels, "--truth", truth, "--json", out)
+    return {"rows": json.loads(out.read_text())}
+
+
+def evaluate_particles(run, of: Inputs, out: Path):
+    lists = ("--found", of.particles, "--truth", of.particles, "--radius", 50)
+    run("evaluate", "particles", *lists, "--tomogram", of.tomogram, "--json", out / "a")
+    places = picks(of.particles, of)
+    write_particles(out / "shrec.csv", Particles.of(places, ["1S3X"] * len(places)))
+    shrec = ("--found", out / "shrec.csv", "--truth", out / "shrec.csv", "--rule", "shrec")
+    run("evaluate", "particles", *shrec, "--occupancy", of.labels, "--json", out / "b")
+    return {name: json.loads((out / name).read_text()) for name in "ab"}
+
+
+def simulate(run, of: Inputs, out: Path):
+    few = ("--species", "groel", "--scene.counts", "groel", 2, "--tilts.step", 15, "--device", "cpu")
+    run("simulate", "--match", of.tomogram, "--out", out, "--quiet", *few)
+    assert (out / "likeness.html").exists()
+    return {"data": np.asarray(read_volume(out / "tomograms" / "sim_000.mrc").data)}
+
+
+def fetch_dataset(run, of: Inputs, out: Path):
+    """A folder of the layout of EMPIAR-10499, of which a dataset is made."""
+    there = out / "there"
+    (there / "tomograms").mkdir(parents=True)
+    (there / "particles").mkdir()
+    (there / "tomograms" / of.tomogram.name).symlink_to(of.tomogram)
+    write_particles(there / "particles" / "TS.csv", Particles.of(picks(of.particles, of), "ribosome"))
+    run("fetch", "dataset", "empiar10499", "--from", there, "--out", out / "mine", "--quiet")
+    dataset = dataset_files.read(out / "mine")
+    (entry,) = dataset.entries
+    tomogram, (_, found) = (
+        dataset_files.load_tomogram(entry, dataset),
+        dataset_files.load_annotations(entry, dataset),
+    )
+    return {"data": np.asarray(tomogram.data), "picks": found.positions}
+
+
+VERBS = {
+    "doctor": doctor,
+    "convert": convert,
+    "denoise": denoise,
+    "segment": segment,
+    "find": find,
+    "pick": pick,
+    "suggest": suggest,
+    "extract": extract,
+    "evaluate labels": evaluate_labels,
+    "evaluate particles": evaluate_particles,
+    "simulate": simulate,
+    "fetch dataset": fetch_dataset,
+}
+NO_VOLUME = {"demo", "models", "fetch structure", "benchmark"}
+
+
+def trainings() -> list[str]:
+    return [name.removeprefix("train ") for name in _commands() if name.startswith("train ")]
+
+
+def test_no_command_is_forgotten():
+    """A new command is added to VERBS, or to NO_VOLUME where it takes none."""
+    assert {name for name in _commands() if not name.startswith("train ")} == {*VERBS} | NO_VOLUME
+
+
+@pytest.fixture
+def run(cli):
+    def call(*args):
+        answer = cli(*args)
+        assert answer.code == 0, answer.err
+        return answer
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, object]:
+    return {}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "mrc"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_takes_every_format(verb, kind, run, inputs, expected, tmp_path):
+    for name in ("plain", "other"):
+        (tmp_path / name).mkdir()
+    if verb not in expected:
+        expected[verb] = VERBS[verb](run, inputs("mrc"), _place(verb, tmp_path / "plain"))
+    _compare(VERBS[verb](run, inputs(kind), _place(verb, tmp_path / "other")), expected[verb])
+
+
+def _place(verb: str, folder: Path) -> Path:
+    return folder / "out.json" if verb in ("doctor", "evaluate labels") else folder
+
+
+def _compare(found, wanted) -> None:
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys()
+        for key in wanted:
+            _compare(found[key], wanted[key])
+    elif isinstance(wanted, np.ndarray):
+        assert wanted.size
+        np.testing.assert_array_equal(found, wanted)
+    else:
+        assert found == wanted
+
+
+@pytest.fixture(scope="session")
+def of_all_formats(inputs, phantoms, tmp_path_factory) -> Path:
+    """A dataset with the same tomogram in every format."""
+    folder = tmp_path_factory.mktemp("all")
+    dataset = dataset_files.read(phantoms)
+    (like,) = (e for e in dataset.entries if e.name == "phantom_03")
+    entries = [
+        like.model_copy(
+            update={
+                "name": kind,
+                "tomogram": of.tomogram,
+                "even": of.tomogram,
+                "odd": of.tomogram,
+                "labels": of.labels,
+                "mask": of.mask,
+                "particles": of.particles,
+                "contrast": "bright",
+                "split": "val" if i % 4 == 3 else "train",
+            }
+        )
+        for i, (kind, of) in enumerate((kind, inputs(kind)) for kind in FORMATS)
+    ]
+    dataset_files.write(folder, dataset.model_copy(update={"entries": tuple(entries)}))
+    return folder
+
+
+def test_a_dataset_is_the_same_in_every_format(of_all_formats, volumes):
+    dataset = dataset_files.read(of_all_formats)
+    for source in load_sources(dataset, dataset.entries):
+        np.testing.assert_array_equal(np.asarray(source.data), volumes["tomogram"].data, source.name)
+        np.testing.assert_array_equal(source.data[3:9, 5, ::2], volumes["tomogram"].data[3:9, 5, ::2])
+        np.testing.assert_array_equal(source.labels, volumes["labels"].data, source.name)
+        np.testing.assert_array_equal(source.searched, volumes["mask"].data > 0, source.name)
+        assert len(source.positions) == 16
+
+
+HEATMAPS = ("semi-etpicker", "heatmap-mean-teacher", "heatmap-fixmatch", "pseudo-labels")
+
+
+@pytest.mark.parametrize("strategy", trainings())
+def test_every_training_takes_every_format(strategy, run, of_all_formats, tmp_path):
+    heatmap = strategy in HEATMAPS
+    network = {"model": "heatmap-unet" if heatmap else "voxresnet", "options": {"widths": [4, 8]}}
+    if heatmap:
+        network["options"]["blocks"] = [0, 0]
+    (tmp_path / "net.yaml").write_text(json.dumps({"network": network}))
+    quick = ("--steps", 1, "--batch", 2, "--patch", 16, "--warmup", 1, "--device", "cpu", "--quiet")
+    usage = run("train", strategy, "--help").out
+    data = ("--source", of_all_formats) if "--source" in usage else ("--data", of_all_formats)
+    if "--target" in usage:
+        dataset = dataset_files.read(of_all_formats)
+        (tmp_path / "target").mkdir()
+        for entry in dataset.entries:  # names of targets differ
+            (tmp_path / "target" / f"{entry.name}-{entry.tomogram.name}").symlink_to(entry.tomogram)
+        data += ("--target", tmp_path / "target")
+    config = ("--config", tmp_path / "net.yaml")
+    run("train", strategy, *data, "--out", tmp_path / "run", *config, *quick)
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_labels_in_a_store_are_evaluated_in_the_field(run, shared_data, tmp_path):
+    folder = shared_data / "field_bugs" / "zarr-not-everywhere"
+    for truth, found in (("lab.zarr", "lab.mrc"), ("lab.mrc", "lab.zarr")):
+        run(
+            "evaluate",
+            "labels",
+            "--truth",
+            folder / truth,
+            "--found",
+            folder / found,
+            "--json",
+            tmp_path / "a",
+        )
+        rows = json.loads((tmp_path / "a").read_text())
+        assert [row["value"] for row in rows if row["metric"] == "dice"] == [1.0] * 4
+    for name in ("lab.zarr", "lab.mrc"):
+        run("pick", folder / name, "--out", tmp_path / name)
+    labels = read_volume(folder / "lab.mrc")
+    both = [
+        read_particles(tmp_path / name / "particles" / "lab.star", tomogram=labels).positions
+        for name in ("lab.zarr", "lab.mrc")
+    ]
+    assert len(both[0])
+    np.testing.assert_array_equal(*both)
+    run("doctor", folder / "good.zarr")
+    run("convert", folder / "five.zarr", tmp_path / "five.mrc")
+    volume = read_volume(tmp_path / "five.mrc")
+    assert (volume.shape, volume.voxel_size) == ((16, 32, 96), 10.0)
+    np.testing.assert_array_equal(volume.data, read_volume(folder / "five.zarr").data[:])
+
+
+def test_a_relative_scale_asks_for_the_voxel_size_in_the_field(cli, shared_data, tmp_path):
+    folder = shared_data / "field_bugs" / "zarr-relative-scale"
+    cli("convert", folder / "unitless.zarr", tmp_path / "o.mrc").refused("no unit", "--voxel-size")
+    particles = ("convert", folder / "t.csv", tmp_path / "t.star", "--tomogram", folder / "unitless.zarr")
+    cli(*particles).refused("no unit", "--voxel-size")
+    assert cli("convert", folder / "unitless.zarr", tmp_path / "o.mrc", "--voxel-size", 10).code == 0
+    assert "voxel size" in cli("doctor", folder / "unitless.zarr").out
+
+
+def test_a_mask_in_signed_bytes_in_the_field(run, shared_data, tmp_path):
+    folder = shared_data / "field_bugs" / "signed-byte-mask"
+    for mask in ("mask_signed.mrc", "mask_plain.mrc"):
+        out = tmp_path / mask
+        more = ("--dataset", folder / "dataset.yaml", "--mask", folder / mask)
+        run("pick", folder / "lab.mrc", "--out", out, *more)
+        found = read_particles(out / "particles" / "lab.star", tomogram=read_volume(folder / "lab.mrc"))
+        assert found.positions[:, 2].tolist() == [250.0]
+    dataset = dataset_files.read(folder / "dataset.yaml")
+    assert 0 < dataset_files.load_mask(dataset.entries[0]).mean() < 1
