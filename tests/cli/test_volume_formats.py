@@ -23,6 +23,8 @@ from cryovox.formats import (
     write_particles,
     write_volume,
 )
+from cryovox.simulate.phantom import PhantomConfig
+from cryovox.workflows.phantoms import write_phantoms
 
 ORIGIN, NSTART = (10.0, 20.0, 30.0), (4, -5, 6)
 
@@ -84,13 +86,12 @@ class Inputs:
     model: Path
 
 
-@pytest.fixture(scope="session")
-def volumes(phantoms) -> dict[str, Volume]:
-    """A tomogram, its labels as bytes, and a mask of half of it."""
-    tomogram = read_volume(phantoms / "tomograms" / "phantom_03.mrc")
-    labels = read_volume(phantoms / "labels" / "phantom_03.mrc")
+def volumes(phantoms: Path, name: str) -> dict[str, Volume]:
+    """A tomogram, its labels as bytes, and a mask of a part of it."""
+    tomogram = read_volume(phantoms / "tomograms" / f"{name}.mrc")
+    labels = read_volume(phantoms / "labels" / f"{name}.mrc")
     mask = np.zeros(labels.shape, np.int8)
-    mask[:, :, :40] = 1
+    mask[:, :, : labels.shape[2] * 3 // 4] = 1
     placed = {"origin": ORIGIN, "nstart": NSTART}
     return {
         "tomogram": replace(tomogram, data=np.asarray(tomogram.data, dtype=np.float32), **placed),
@@ -99,19 +100,24 @@ def volumes(phantoms) -> dict[str, Volume]:
     }
 
 
+def written(root: Path, kind: str, phantoms: Path, name: str) -> dict[str, Path]:
+    """All three in a format, each called TS, and the particles."""
+    paths = {"particles": phantoms / "particles" / f"{name}.star"}
+    for what, volume in volumes(phantoms, name).items():
+        folder = root / kind / what
+        folder.mkdir(parents=True)
+        paths[what] = FORMATS[kind](folder, volume)
+    return paths
+
+
 @pytest.fixture(scope="session")
-def inputs(volumes, phantoms, model, tmp_path_factory) -> Callable[[str], Inputs]:
+def inputs(phantoms, model, tmp_path_factory) -> Callable[[str], Inputs]:
     root, ready = tmp_path_factory.mktemp("formats"), dict[str, Inputs]()
 
     def make(kind: str) -> Inputs:
         if kind not in ready:
-            paths = {}
-            for what, volume in volumes.items():
-                folder = root / kind / what
-                folder.mkdir(parents=True)
-                paths[what] = FORMATS[kind](folder, volume)
-            star = phantoms / "particles" / "phantom_03.star"
-            ready[kind] = Inputs(**paths, particles=star, phantoms=phantoms, model=model)
+            paths = written(root, kind, phantoms, "phantom_03")
+            ready[kind] = Inputs(**paths, phantoms=phantoms, model=model)
         return ready[kind]
 
     return make
@@ -296,39 +302,39 @@ def _compare(found, wanted) -> None:
 
 
 @pytest.fixture(scope="session")
-def of_all_formats(inputs, phantoms, tmp_path_factory) -> Path:
+def small(tmp_path_factory) -> Path:
+    config = PhantomConfig(shape=(20, 32, 32), count=4, snr=2.0)
+    return write_phantoms(tmp_path_factory.mktemp("small") / "data", config, ("train",), 0)
+
+
+@pytest.fixture(scope="session")
+def of_all_formats(small, tmp_path_factory) -> Path:
     """A dataset with the same tomogram in every format."""
     folder = tmp_path_factory.mktemp("all")
-    dataset = dataset_files.read(phantoms)
-    (like,) = (e for e in dataset.entries if e.name == "phantom_03")
-    entries = [
-        like.model_copy(
-            update={
-                "name": kind,
-                "tomogram": of.tomogram,
-                "even": of.tomogram,
-                "odd": of.tomogram,
-                "labels": of.labels,
-                "mask": of.mask,
-                "particles": of.particles,
-                "contrast": "bright",
-                "split": "val" if i % 4 == 3 else "train",
-            }
-        )
-        for i, (kind, of) in enumerate((kind, inputs(kind)) for kind in FORMATS)
-    ]
+    dataset = dataset_files.read(small)
+    (like,) = dataset.entries
+    entries = []
+    for kind in FORMATS:
+        paths = written(folder, kind, small, like.name)
+        halves = {"even": paths["tomogram"], "odd": paths["tomogram"]}
+        split = "val" if kind == "zarr-xyz" else "train"
+        facts = {"name": kind, "contrast": "bright", "split": split, **paths, **halves}
+        entries.append(like.model_copy(update=facts))
     dataset_files.write(folder, dataset.model_copy(update={"entries": tuple(entries)}))
     return folder
 
 
-def test_a_dataset_is_the_same_in_every_format(of_all_formats, volumes):
+def test_a_dataset_is_the_same_in_every_format(of_all_formats, small):
     dataset = dataset_files.read(of_all_formats)
+    (like,) = dataset_files.read(small).entries
+    wanted = {what: np.asarray(volume.data) for what, volume in volumes(small, like.name).items()}
+    picked = read_particles(like.particles, tomogram=read_volume(like.tomogram))
     for source in load_sources(dataset, dataset.entries):
-        np.testing.assert_array_equal(np.asarray(source.data), volumes["tomogram"].data, source.name)
-        np.testing.assert_array_equal(source.data[3:9, 5, ::2], volumes["tomogram"].data[3:9, 5, ::2])
-        np.testing.assert_array_equal(source.labels, volumes["labels"].data, source.name)
-        np.testing.assert_array_equal(source.searched, volumes["mask"].data > 0, source.name)
-        assert len(source.positions) == 16
+        np.testing.assert_array_equal(np.asarray(source.data), wanted["tomogram"], source.name)
+        np.testing.assert_array_equal(source.data[3:9, 5, ::2], wanted["tomogram"][3:9, 5, ::2])
+        np.testing.assert_array_equal(source.labels, wanted["labels"], source.name)
+        np.testing.assert_array_equal(source.searched, wanted["mask"] > 0, source.name)
+        np.testing.assert_allclose(source.positions * 14.0, picked.positions)
 
 
 HEATMAPS = ("semi-etpicker", "heatmap-mean-teacher", "heatmap-fixmatch", "pseudo-labels")
