@@ -411,3 +411,74 @@ def test_a_mask_in_signed_bytes_in_the_field(run, shared_data, tmp_path):
         assert found.positions[:, 2].tolist() == [250.0]
     dataset = dataset_files.read(folder / "dataset.yaml")
     assert 0 < dataset_files.load_mask(dataset.entries[0]).mean() < 1
+
+
+@pytest.mark.parametrize("name", ["stack.mrc", "ts.st"])
+def test_stacks_in_the_field_are_no_tomograms(cli, shared_data, phantoms, model, tmp_path, name):
+    stack = shared_data / "field_bugs" / "stacks" / name
+    told = "3 volumes of 16 planes" if name == "stack.mrc" else "21 images"
+    star, labels = phantoms / "particles" / "phantom_03.star", phantoms / "labels" / "phantom_03.mrc"
+    out, table = ("--out", tmp_path / "out"), tmp_path / "t.csv"
+    asked = ("--model", model, *out, "--device", "cpu", "--quiet")
+    requests = {
+        "doctor": (stack,),
+        "convert": (stack, tmp_path / "o.mrc"),
+        "denoise": (stack, *out),
+        "segment": (stack, *asked),
+        "find": (stack, *asked),
+        "suggest": (stack, *asked),
+        "pick": (stack, *out),
+        "extract": (star, stack, "--box", 8, "--out", tmp_path / "s.zarr"),
+        "evaluate labels": ("--truth", labels, "--found", stack),
+        "evaluate particles": ("--truth", star, "--found", star, "--radius", 50, "--tomogram", stack),
+        "simulate": ("--match", stack, *out),
+    }
+    assert {*requests} == {*VERBS} - {"fetch dataset"}
+    for verb, request in requests.items():
+        cli(*verb.split(), *request).refused(name, told)
+    cli("convert", star, table, "--tomogram", stack).refused(name, told)
+    adapted = (
+        "--source",
+        phantoms,
+        "--target",
+        stack,
+        "--out",
+        tmp_path / "run",
+        "--steps",
+        1,
+        "--device",
+        "cpu",
+    )
+    cli("train", "vox-uda", *adapted).refused(name, told)
+    species = [{"name": "a", "label": 1, "radius": 40}]
+    facts = {"voxel_size": 10, "species": species, "entries": [{"name": "a", "tomogram": str(stack)}]}
+    (tmp_path / "dataset.yaml").write_text(json.dumps(facts))
+    cli("train", "supervised", "--data", tmp_path, "--out", tmp_path / "run").refused(name, told)
+
+
+def test_bytes_that_were_taken_for_signed_ones(cli, run, shared_data, make_mrc, model, tmp_path):
+    u8 = shared_data / "field_bugs" / "byte-no-statistics" / "u8.mrc"
+    told = " ".join(run("doctor", u8).out.split())
+    assert "particles look" not in told  # the contrast would be that of the wrong numbers
+    assert "bytes look wrapped" in told
+    assert "100 to 200" in told
+    assert "--unsigned-bytes" in told
+    run("convert", u8, tmp_path / "mended.mrc", "--unsigned-bytes", "--verify")
+    mended = read_volume(tmp_path / "mended.mrc")
+    assert (mended.data.min(), mended.data.max()) == (100, 200)
+    assert "wrapped" not in run("doctor", tmp_path / "mended.mrc").out
+    cli("convert", tmp_path / "mended.mrc", tmp_path / "b.mrc", "--unsigned-bytes").refused("no signed bytes")
+
+    grey = np.clip(np.random.default_rng(0).normal(120, 12, (32, 64, 64)), 0, 255).astype(np.uint8)
+    tomogram, out = make_mrc("grey.mrc", grey.view(np.int8)), ("--out", tmp_path / "out")
+    asked = ("--model", model, *out, "--device", "cpu", "--quiet")
+    for verb in ("segment", "find", "suggest"):
+        assert "bytes look wrapped" in run(verb, tomogram, *asked).err, verb
+    cli("denoise", tomogram, *out).refused("wrapped", "--unsigned-bytes")
+    cli("simulate", "--match", tomogram, *out).refused("wrapped", "--unsigned-bytes")
+
+
+def test_bytes_that_are_signed(run, shared_data):
+    real = shared_data / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz"
+    assert read_header(real).dtype == np.int8
+    assert "wrapped" not in run("doctor", real).out

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cryovox.core.intensity import Normalisation, detect_contrast, sign_of, slabs, statistics
+from cryovox.core.intensity import Normalisation, detect_contrast, sign_of, slabs, statistics, wrapped_bytes
 from cryovox.core.volume import Volume
 from cryovox.simulate.phantom import PhantomConfig, phantom
 
@@ -77,3 +77,27 @@ def test_contrast_of_noise_is_a_guess():
         detect_contrast(Volume(np.random.default_rng(s).normal(size=(32, 48, 48)), 10.0))[1] for s in range(8)
     ]
     assert np.median(sure) < 3
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "wrapped"),
+    [(127, 12, True), (127, 50, True), (150, 30, True), (100, 25, True), (60, 10, False)],
+)
+def test_unsigned_bytes_that_are_taken_for_signed_ones(mean, std, wrapped):
+    grey = np.clip(np.random.default_rng(0).normal(mean, std, (20, 40, 40)), 0, 255).astype(np.uint8)
+    found = wrapped_bytes(grey.view(np.int8))
+    assert (found is not None) == wrapped
+    if wrapped:
+        assert (found.low, found.high) == (grey.min(), grey.max())
+    assert wrapped_bytes(grey) is None
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0, 10), (0, 40), (40, 40), (-60, 40), (100, 60), (-100, 5)])
+def test_signed_bytes_are_left_alone(mean, std):
+    grey = np.clip(np.random.default_rng(0).normal(mean, std, (20, 40, 40)), -128, 127).astype(np.int8)
+    assert wrapped_bytes(grey) is None
+
+
+@pytest.mark.parametrize("values", [(0, 1), (0, -1), (-128, -127), (5, 5)])
+def test_masks_are_not_wrapped(values):
+    assert wrapped_bytes(np.resize(np.array(values, np.int8), (4, 4, 4))) is None

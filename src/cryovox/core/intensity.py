@@ -76,6 +76,51 @@ def statistics(data: Voxels) -> Statistics:
     return Statistics(mean + shift, std, low + shift, high + shift, broken)
 
 
+@dataclass(frozen=True, slots=True)
+class WrappedBytes:
+    """Bytes of 0 to 255 that are taken for -128 to 127, so that those above 127 are negative.
+
+    Attributes
+    ----------
+    low, high : int
+        Lowest and highest value as unsigned bytes.
+    """
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        return (
+            f"its bytes look wrapped: read as signed ones they fall into two groups at both ends of -128 to "
+            f"127, as unsigned ones they are {self.low} to {self.high}"
+        )
+
+
+def wrapped_bytes(data: Voxels) -> WrappedBytes | None:
+    """Whether signed bytes are unsigned ones that a header does not call so.
+
+    Grey values have one mode: read the wrong way it is torn apart, and their spread grows, where signed ones
+    gather around 0 and have the smaller spread as they are.
+    """
+    if data.dtype != np.int8:
+        return None
+    counts = np.zeros(256, np.int64)
+    for slab in slabs(data):
+        counts += np.bincount(slab.astype(np.uint8).ravel(), minlength=256)
+    unsigned, seam = np.arange(256), 8
+    torn = _spread(unsigned.astype(np.int8), counts) > 1.25 * _spread(unsigned, counts)
+    if not torn or counts[:seam].sum() + counts[-seam:].sum() > counts[128 - seam : 128 + seam].sum():
+        return None
+    present = np.flatnonzero(counts)
+    return WrappedBytes(int(present[0]), int(present[-1]))
+
+
+def _spread(values: NDArray[Any], counts: NDArray[np.int64]) -> float:
+    """Standard deviation of a histogram."""
+    mean = np.average(values, weights=counts)
+    return float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
+
+
 def sign_of(contrast: Contrast, otherwise: int = -1) -> int:
     """+1 if particles are bright, -1 if dark, *otherwise* where it is to be found out."""
     return {"bright": 1, "dark": -1, "auto": otherwise}[contrast]

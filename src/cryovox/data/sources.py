@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from cryovox.core.config import Contrast
 from cryovox.core.dataset import Dataset, Entry, Range
 from cryovox.core.errors import RequestError
-from cryovox.core.intensity import SURE, Normalisation, detect_contrast, sign_of, statistics
+from cryovox.core.intensity import SURE, Normalisation, detect_contrast, sign_of, statistics, wrapped_bytes
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap, Volume, Voxels
 from cryovox.formats import dataset as dataset_files
@@ -176,6 +176,11 @@ def normalisation(volume: Volume, entry: Entry) -> Normalisation:
         raise RequestError(entry.tomogram, told, "mend it with `cryovox convert IN OUT --fill-nan`")
     if not moments.std > 0:
         raise RequestError(entry.tomogram, "is constant", "check the file with `cryovox doctor`")
+    wrapped = wrapped_bytes(volume.data)
+    if wrapped is not None:
+        raise RequestError(
+            entry.tomogram, str(wrapped), "mend it with `cryovox convert IN OUT --unsigned-bytes`"
+        )
     return Normalisation(moments.mean, moments.std, sign_of(_contrast(volume, entry)))
 
 

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from cryovox.core.atomic import replacing
 from cryovox.core.config import Contrast
 from cryovox.core.errors import RequestError
-from cryovox.core.intensity import SURE, detect_contrast, statistics
+from cryovox.core.intensity import SURE, detect_contrast, statistics, wrapped_bytes
 from cryovox.core.particles import Particles, Species
 from cryovox.core.reading import denied
 from cryovox.core.volume import ZYX, LabelMap, Start, Volume, Voxels, check_voxel_size
@@ -211,6 +211,8 @@ def extract(
 
 
 def _seen(volume: Volume) -> Contrast:
+    if wrapped_bytes(volume.data) is not None:
+        return "auto"
     seen, certainty = detect_contrast(volume)
     return seen if certainty >= SURE else "auto"
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.config import Contrast
-from cryovox.core.intensity import SURE, detect_contrast, slabs
+from cryovox.core.intensity import SURE, detect_contrast, slabs, wrapped_bytes
 from cryovox.core.volume import ZYX, Volume
 from cryovox.report.wedge import find_wedge
 
@@ -87,8 +87,11 @@ def examine(
         told = "no two voxels differ" if np.isfinite(survey.low.min()) else "no voxel is finite"
         return ranked([*findings, Finding("error", "grey values", told, "write the tomogram again")])
     findings += [_saturation(survey, volume), *_slab(survey, volume)]
+    wrapped = wrapped_bytes(volume.data)
+    if wrapped is not None:
+        findings.append(Finding("warning", "bytes", str(wrapped), _convert(path, "--unsigned-bytes")))
     piece = _piece(volume)
-    if min(piece.shape) >= 16:  # under that there is nothing to judge by
+    if min(piece.shape) >= 16 and wrapped is None:  # under that there is nothing to judge by
         findings += [_contrast(piece, model), _wedge(piece, path)]
     if model is not None:
         findings.append(_sampling(volume, path, model))

@@ -187,6 +187,8 @@ class ConvertConfig(Config):
     """Edge of a voxel in Å of the input; wins over what the file says."""
     resample: float | None = Field(None, gt=0)
     """Voxel size in Å to resample a volume to."""
+    unsigned_bytes: bool = False
+    """Read signed bytes (mode 0 of MRC) as 0 to 255, where the header does not say that they are so."""
     fill_nan: bool = False
     """Replace values that are NaN or infinite by the mean of the others."""
     invert: bool = False

@@ -65,6 +65,9 @@ def convert(
 def _volume(source: Path, target: Path, config: ConvertConfig, verify: bool) -> str:
     volume = read_volume(source, config.voxel_size)
     told = []
+    if config.unsigned_bytes:
+        volume = _unsigned(source, volume)
+        told.append("bytes read as unsigned")
     if config.fill_nan:
         volume, count = _filled(volume)
         told.append(f"{count} values filled")
@@ -91,6 +94,12 @@ def _volume(source: Path, target: Path, config: ConvertConfig, verify: bool) -> 
     return f"{target}: {z} x {y} x {x} voxels (z, y, x) of {volume.voxel_size:g} Å" + "".join(
         f", {t}" for t in told
     )
+
+
+def _unsigned(source: Path, volume: Volume) -> Volume:
+    if volume.data.dtype != np.int8:
+        raise RequestError("--unsigned-bytes", f"{source} holds no signed bytes", "leave it out")
+    return volume.with_data(np.asarray(volume.data).view(np.uint8))
 
 
 def _filled(volume: Volume) -> tuple[Volume, int]:

@@ -18,7 +18,7 @@ from cryovox.core.volume import Volume, Voxels
 from cryovox.formats import mrc, read_volume
 from cryovox.workflows.config import DenoiseConfig
 from cryovox.workflows.devices import Device, choose_device
-from cryovox.workflows.inputs import expand, sound_moments
+from cryovox.workflows.inputs import expand, refuse_wrapped_bytes, sound_moments
 from cryovox.workflows.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -167,6 +167,7 @@ def _output(out: Path, name: str) -> Path:
 
 def _open(path: Path, config: DenoiseConfig) -> tuple[Volume, Normalisation]:
     volume = read_volume(path, config.voxel_size)
+    refuse_wrapped_bytes(path, volume)
     moments = sound_moments(path, volume)
     return volume, Normalisation(moments.mean, moments.std)
 

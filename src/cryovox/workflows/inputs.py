@@ -10,7 +10,15 @@ import numpy as np
 
 from cryovox.core.config import Contrast
 from cryovox.core.errors import RequestError
-from cryovox.core.intensity import SURE, Normalisation, Statistics, detect_contrast, sign_of, statistics
+from cryovox.core.intensity import (
+    SURE,
+    Normalisation,
+    Statistics,
+    detect_contrast,
+    sign_of,
+    statistics,
+    wrapped_bytes,
+)
 from cryovox.core.volume import Volume
 from cryovox.formats import is_volume, read_header, read_volume, stem
 from cryovox.models.card import Card
@@ -82,6 +90,9 @@ def prepare(path: Path, card: Card, voxel_size: float | None, contrast: Contrast
     settled, notes = _settle_contrast(volume, card, contrast)
     if off > 0.02:
         notes.append(f"voxels of {volume.voxel_size:g} Å, model trained at {card.voxel_size:g} Å")
+    wrapped = wrapped_bytes(volume.data)
+    if wrapped is not None:
+        notes.append(f"{wrapped}; mend it with `cryovox convert {path} OUT.mrc --unsigned-bytes`")
     notes += domain_notes(volume, card, path)
     return Prepared(
         path, volume, Normalisation(moments.mean, moments.std, sign_of(settled)), settled, tuple(notes)
@@ -99,6 +110,15 @@ def sound_moments(path: Path, volume: Volume) -> Statistics:
             path, "is constant: there is nothing to see", "check the file with `cryovox doctor`"
         )
     return moments
+
+
+def refuse_wrapped_bytes(path: Path, volume: Volume) -> None:
+    """Refuse bytes that were taken for signed ones, where the grey values would mislead."""
+    wrapped = wrapped_bytes(volume.data)
+    if wrapped is not None:
+        raise RequestError(
+            path, str(wrapped), f"mend it with `cryovox convert {path} OUT.mrc --unsigned-bytes`"
+        )
 
 
 def check_voxel_size(path: Path, voxel_size: float, card: Card) -> float:

@@ -30,6 +30,7 @@ from cryovox.simulate.subtomograms import write_set
 from cryovox.simulate.tomogram import Simulated, amplitudes_of, simulate
 from cryovox.workflows.batch import Batch
 from cryovox.workflows.devices import Device, choose_device
+from cryovox.workflows.inputs import refuse_wrapped_bytes
 from cryovox.workflows.manifest import Manifest
 from cryovox.workflows.templates import known_names, templates
 
@@ -145,6 +146,7 @@ def simulate_subtomograms(
 def measured(tomogram: Path) -> Likeness:
     """What there is to be imitated in a tomogram."""
     volume = read_volume(tomogram)
+    refuse_wrapped_bytes(tomogram, volume)
     return measure(np.asarray(volume.data), volume.voxel_size)
 
 
