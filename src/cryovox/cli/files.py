@@ -62,7 +62,7 @@ def convert(
     Parameters
     ----------
     source
-        Volume (.mrc, .rec, .map, with .gz or .bz2), particles (.star, .csv), or a folder of particle lists.
+        Volume (.mrc, .rec, .map, with .gz or .bz2; .zarr), particles (.star, .csv), or a folder of lists.
     target
         What to write.
     config

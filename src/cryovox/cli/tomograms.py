@@ -80,7 +80,7 @@ def pick(
     Parameters
     ----------
     inputs
-        Score maps (scores/NAME.zarr), label maps (.mrc), folders or patterns.
+        Score maps (scores/NAME.zarr), label maps (MRC, OME-Zarr), folders or patterns.
     out
         Output folder.
     config
