@@ -13,8 +13,9 @@ from cryovox.cli import _commands
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
 from cryovox.data.sources import load_sources
-from cryovox.formats import dataset as dataset_files
 from cryovox.formats import (
+    IMAGES,
+    VOLUMES,
     read_header,
     read_particles,
     read_volume,
@@ -23,6 +24,7 @@ from cryovox.formats import (
     write_particles,
     write_volume,
 )
+from cryovox.formats import dataset as dataset_files
 from cryovox.simulate.phantom import PhantomConfig
 from cryovox.workflows.phantoms import write_phantoms
 
@@ -102,10 +104,14 @@ def volumes(phantoms: Path, name: str) -> dict[str, Volume]:
 
 def written(root: Path, kind: str, phantoms: Path, name: str) -> dict[str, Path]:
     """All three in a format, each called TS, and the particles."""
-    paths = {"particles": phantoms / "particles" / f"{name}.star"}
+    (root / kind).mkdir(parents=True)
+    tomogram = read_volume(phantoms / "tomograms" / f"{name}.mrc")
+    found = read_particles(phantoms / "particles" / f"{name}.star", tomogram=tomogram)
+    paths = {"particles": root / kind / "TS.star"}
+    write_particles(paths["particles"], replace(found, tomograms=None), tomogram=tomogram, tomogram_name="TS")
     for what, volume in volumes(phantoms, name).items():
         folder = root / kind / what
-        folder.mkdir(parents=True)
+        folder.mkdir()
         paths[what] = FORMATS[kind](folder, volume)
     return paths
 
@@ -255,6 +261,10 @@ def trainings() -> list[str]:
     return [name.removeprefix("train ") for name in _commands() if name.startswith("train ")]
 
 
+def test_no_format_is_forgotten():
+    assert {f".{kind.split('.')[0].split('-')[0]}" for kind in FORMATS} == {*VOLUMES} - {*IMAGES}
+
+
 def test_no_command_is_forgotten():
     """A new command is added to VERBS, or to NO_VOLUME where it takes none."""
     assert {name for name in _commands() if not name.startswith("train ")} == {*VERBS} | NO_VOLUME
@@ -374,8 +384,9 @@ def test_labels_in_a_store_are_evaluated_in_the_field(run, shared_data, tmp_path
             "--json",
             tmp_path / "a",
         )
-        rows = json.loads((tmp_path / "a").read_text())
-        assert [row["value"] for row in rows if row["metric"] == "dice"] == [1.0] * 4
+        rows = json.loads((tmp_path / "a").read_text())["rows"]
+        assert rows
+        assert all(row["dice"] == 1.0 for row in rows)
     for name in ("lab.zarr", "lab.mrc"):
         run("pick", folder / name, "--out", tmp_path / name)
     labels = read_volume(folder / "lab.mrc")

@@ -194,3 +194,5 @@ def test_scores_keep_origin_and_start(tmp_path):
     )
     again = scores.read(tmp_path / "s.zarr")
     assert (again.origin, again.nstart) == ((1.0, 2.0, 3.0), (-4, 5, 6))
+    about = zarr.open_group(tmp_path / "s.zarr", mode="r").attrs["ome"]["multiscales"][0]["datasets"][0]
+    assert about["coordinateTransformations"][1]["translation"] == [0, 1.0, 2.0, 3.0]

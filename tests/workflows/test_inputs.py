@@ -36,7 +36,7 @@ def write(path, voxel_size=10.0, sign=-1, seed=0):
 
 
 def test_expand(tmp_path):
-    for name in ("b.mrc", "a.rec", ".hidden.mrc", "notes.txt"):
+    for name in ("b.mrc", "a.rec", "a.st", "a.ali", "c.mrcs", ".hidden.mrc", "notes.txt"):
         (tmp_path / name).touch()
     assert list(expand([tmp_path])) == ["a", "b"]
     assert list(expand([tmp_path / "*.mrc"])) == list(expand([tmp_path / "b*"])) == ["b"]

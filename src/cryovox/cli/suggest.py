@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from cryovox.cli.screen import Meter, check_json, failures, table, write_json
+from cryovox.cli.tomograms import print_notes
 from cryovox.picking.config import SuggestConfig
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
@@ -54,6 +55,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     json
         File for the list.
     """
+    from cryovox.workflows.inputs import expand
     from cryovox.workflows.suggest import suggest as run
 
     check_json(json)
@@ -71,6 +73,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
         command=shlex.join(["cryovox", *sys.argv[1:]]),
         told=lambda name, done, total: meter(name, done / total, f"{done} of {total} tiles"),
     )
+    print_notes(out, list(expand(tomograms)))
     columns = ("rank", "tomogram", "species", "x", "y", "z", "score", "uncertainty", "diversity")
     names = [] if places.tomograms is None else places.tomograms.tolist()
     rows = [

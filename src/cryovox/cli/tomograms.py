@@ -58,7 +58,7 @@ def segment(
     done, failed = segment_all(
         list(tomograms), model, out, config, device=device, overwrite=overwrite, told=_told(meter)
     )
-    _notes(out, [name for names in done.values() for name in names])
+    print_notes(out, [name for names in done.values() for name in names])
     print(", ".join(f"{len(names)} {kind} segmented" for kind, names in done.items()) + f", in {out}")
     return failures(failed)
 
@@ -177,14 +177,14 @@ def find(  # noqa: PLR0913 (the options of a command)
         keep_dense=keep_dense,
         told=_told(Meter(quiet)),
     )
-    _notes(out, list(picks), picked=True)
+    print_notes(out, list(picks), picked=True)
     _count(picks, json)
     if picks:
         print(f"look at {out / 'report.html'}")
     return failures(failed)
 
 
-def _notes(out: Path, names: list[str], picked: bool = False) -> None:
+def print_notes(out: Path, names: list[str], picked: bool = False) -> None:
     """Print what was noted of each input, such as that it is unlike what the model knows."""
     from cryovox.workflows.manifest import Manifest
     from cryovox.workflows.picks import left_out_notes

@@ -42,6 +42,9 @@ PARTICLES = Registry(
 DIALECTS = Registry("dialect of CSV", group="cryovox.csv_dialects", rows={"czii": "cryovox.formats.czii"})
 """Flavour of a CSV file -> module with a `write` of its own; the reader of tables reads them all."""
 
+IMAGES = (".st", ".ali", ".mrcs")
+"""Endings of stacks of images, which only the simulator reads."""
+
 COMPRESSED = (".gz", ".bz2")
 VOXEL_SIZE = "pass --voxel-size A with the edge of a voxel in Å"
 
@@ -65,6 +68,11 @@ def stem(path: Path | str) -> str:
 def is_volume(path: Path | str) -> bool:
     """Whether the ending is that of a volume."""
     return ending(path) in VOLUMES
+
+
+def is_images(path: Path | str) -> bool:
+    """Whether the ending is that of a stack of images, such as a tilt series."""
+    return ending(path) in IMAGES
 
 
 def is_particles(path: Path | str) -> bool:

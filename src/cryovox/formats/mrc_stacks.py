@@ -14,10 +14,9 @@ import numpy as np
 from mrcfile.dtypes import get_ext_header_dtype
 
 from cryovox.core.errors import RequestError
-from cryovox.formats import ending
+from cryovox.formats import ending, is_images
 
 VOLUME_STACK = 401
-IMAGES = (".st", ".ali", ".mrcs")
 RECONSTRUCTION = ".rec"
 PER_IMAGE = (b"SERI", b"AGAR")
 TILTED = (b"FEI1", b"FEI2")
@@ -41,7 +40,7 @@ def refuse_stacks(path: Path, record: Any, extended: bytes) -> None:
             f"is a stack of {sections / planes:g} volumes of {planes} planes (space group {record['ispg']})"
         )
         raise RequestError(path, told, "write each volume to a file of its own, for example with `newstack`")
-    if ending(path) in IMAGES or _is_series(path, record, extended):
+    if is_images(path) or _is_series(path, record, extended):
         told = f"is a stack of {sections} images, such as a tilt series, and not a tomogram"
         remedy = "name the reconstructed tomogram; if this is one, call the file NAME.rec"
         raise RequestError(path, told, remedy)

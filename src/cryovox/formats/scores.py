@@ -112,7 +112,7 @@ def create(  # noqa: PLR0913 (the fields of a ScoreMap)
             dtype="uint16",
             dimension_names=["c", "z", "y", "x"],
         )
-        root.attrs["ome"] = _ome(path.stem, species, voxel_size, offset)
+        root.attrs["ome"] = _ome(path.stem, species, voxel_size, [0.0, *(o + offset for o in origin)])
         root.attrs["cryovox"] = {
             "species": [s.model_dump() for s in species],
             "voxel_size": voxel_size,
@@ -210,12 +210,14 @@ def _nstart(values: Sequence[int]) -> Start:
     return int(z), int(y), int(x)
 
 
-def _ome(name: str, species: Sequence[Species], voxel_size: float, offset: float) -> dict[str, Any]:
+def _ome(
+    name: str, species: Sequence[Species], voxel_size: float, translation: list[float]
+) -> dict[str, Any]:
     axes = [{"name": "c", "type": "channel"}]
     axes += [{"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx"]
     steps = [
         {"type": "scale", "scale": [1.0, voxel_size, voxel_size, voxel_size]},
-        {"type": "translation", "translation": [0.0, offset, offset, offset]},
+        {"type": "translation", "translation": translation},
     ]
     channels = [
         {

@@ -20,7 +20,7 @@ from cryovox.core.intensity import (
     wrapped_bytes,
 )
 from cryovox.core.volume import Volume
-from cryovox.formats import is_volume, read_header, read_volume, stem
+from cryovox.formats import is_images, is_volume, read_header, read_volume, stem
 from cryovox.models.card import Card
 from cryovox.workflows.home import domain_notes
 
@@ -46,7 +46,7 @@ def expand(patterns: Iterable[Path], wanted: Callable[[Path], bool] = is_volume)
 
 def _behind(pattern: Path, wanted: Callable[[Path], bool]) -> list[Path]:
     if pattern.is_dir() and not wanted(pattern):
-        inside = sorted(p for p in pattern.iterdir() if wanted(p) and not p.name.startswith("."))
+        inside = sorted(p for p in pattern.iterdir() if wanted(p) and not _is_passed_over(p))
         if not inside:
             raise RequestError(pattern, "the folder holds no file of the wanted kind", "check the path")
         return inside
@@ -60,6 +60,11 @@ def _behind(pattern: Path, wanted: Callable[[Path], bool]) -> list[Path]:
             return matches
         raise RequestError(pattern, "the pattern matches no file", "check the path")
     raise RequestError(pattern, "there is no such file", "check the path")
+
+
+def _is_passed_over(path: Path) -> bool:
+    """Hidden files, and the tilt series that lie beside reconstructions under the same name."""
+    return path.name.startswith(".") or is_images(path)
 
 
 def frame(path: Path) -> Volume:
