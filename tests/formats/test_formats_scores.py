@@ -85,7 +85,7 @@ def test_metadata_is_that_of_ome_zarr(tmp_path, made):
     assert [axis["name"] for axis in image["axes"]] == ["c", "z", "y", "x"]
     scale, shift = image["datasets"][0]["coordinateTransformations"]
     assert scale == {"type": "scale", "scale": [1, 20, 20, 20]}
-    assert shift == {"type": "translation", "translation": [0, 5, 5, 5]}
+    assert shift == {"type": "translation", "translation": [0, 6, 7, 8]}
     names = [channel["label"] for channel in attributes["ome"]["omero"]["channels"]]
     assert names == ["ribosome", "proteasome"]
     stored = json.loads((tmp_path / "a.zarr" / "0" / "zarr.json").read_text())
