@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from cryovox.core.errors import RequestError
-from cryovox.formats import VOLUMES, read_labels, read_particles, read_volume, subtomograms
+from cryovox.core.volume import Volume
+from cryovox.formats import VOLUMES, read_labels, read_particles, read_volume, subtomograms, write_volume
 from cryovox.formats import dataset as dataset_files
 from cryovox.simulate.config.subtomograms import SubtomogramConfig
 from cryovox.simulate.config.tomogram import SimulationConfig
+from cryovox.simulate.phantom import wedge_filter
 from cryovox.simulate.presets import PRESETS
 from cryovox.simulate.scene import SceneConfig
 from cryovox.workflows.simulate import Keep, adapted, measured, simulate_dataset, simulate_subtomograms
@@ -132,6 +134,16 @@ def test_a_likeness_takes_voxels_slab_and_wedge_from_the_tomogram(tmp_path: Path
     assert sum(config.scene.counts.values()) > 10 * sum(PRESETS["toy"].scene.counts.values())
     with pytest.raises(RequestError, match="half-tomograms"):
         adapted(PRESETS["toy"].model_copy(update={"halves": "tilts"}), like)
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_tomogram_tilted_about_x_is_measured_as_if_tilted_about_y(tmp_path: Path, turns: int) -> None:
+    noise = np.random.default_rng(0).standard_normal((48, 64, 80), dtype=np.float32)
+    data = np.rot90(wedge_filter(noise, 55), turns, axes=(1, 2))
+    write_volume(tmp_path / "a.mrc", Volume(np.ascontiguousarray(data), 20.0))
+    like = measured(tmp_path / "a.mrc")
+    assert like.shape == (48, 64, 80)
+    assert like.largest_tilt == pytest.approx(55, abs=5)
 
 
 def test_a_set_of_subtomograms(tmp_path: Path) -> None:

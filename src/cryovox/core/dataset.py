@@ -53,9 +53,9 @@ class Entry(BaseModel):
     box: Box = Box()
     """Region to use, in voxels."""
     tilt_axis: Literal["y", "x"] = "y"
-    """Tilt axis."""
+    """Tilt axis. Tilted about x, patches and tiles are turned by a quarter for the network."""
     tilt_range: tuple[float, float] | None = None
-    """Lowest and highest tilt in degrees."""
+    """Lowest and highest tilt in degrees: a record. Neither training nor segmentation depends on it."""
     contrast: Contrast = "auto"
     """Whether particles are dark or bright."""
     split: Literal["train", "val", "test"] = "train"

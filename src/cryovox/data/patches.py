@@ -92,6 +92,16 @@ def cut(source: Source, corner: Shape, side: int, spec: TargetSpec, rim: float =
     return Patch(image, target, known)
 
 
+def upright(patch: Patch, tilt_axis: Literal["y", "x"]) -> Patch:
+    """Turn what was tilted about x by a quarter about z: its missing wedge lies as after a tilt about y."""
+    if tilt_axis == "y":
+        return patch
+    turned = (
+        np.ascontiguousarray(np.rot90(a, axes=(-2, -1))) for a in (patch.image, patch.target, patch.known)
+    )
+    return Patch(*turned)
+
+
 def mask_target(source: Source, corner: Shape, shape: Shape, rim: float = 1.5) -> NDArray[np.uint8]:
     """Channel + 1 of every voxel of a box, 0 background, 255 unknown or outside the region."""
     planes = _planes(source, corner, shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,8 @@ class Source:
         Where annotations were sought at all.
     exhaustive : (k,) bool
         Whether every particle of the species in the region is annotated.
+    tilt_axis : "y" or "x"
+        Of the tomogram; networks see what was tilted about x after a quarter turn about z.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Source:
     labels: NDArray[np.uint8] | None
     searched: NDArray[np.bool_] | None
     exhaustive: NDArray[np.bool_]
+    tilt_axis: Literal["y", "x"] = "y"
 
     def inside(self) -> NDArray[np.bool_]:
         """Which of the annotated centres lie in the region."""
@@ -142,9 +145,10 @@ def open_unlabelled(dataset: Dataset, entry: Entry) -> Source:
         raise RequestError(entry.name, told, "mend `box:` of the entry in dataset.yaml")
     volume = replace(volume, voxel_size=dataset.voxel_size)
     searched = dataset_files.load_mask(entry)
-    return unlabelled_region(
+    region = unlabelled_region(
         entry.name, volume, normalisation(volume, entry), bounds, dataset.species, searched
     )
+    return replace(region, tilt_axis=entry.tilt_axis)
 
 
 def _open(dataset: Dataset, entry: Entry) -> Source:

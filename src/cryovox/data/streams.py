@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cryovox.data.augment import augment
 from cryovox.data.config import AugmentConfig, PatchConfig
-from cryovox.data.patches import Patch, TargetSpec, cut, draw_corner
+from cryovox.data.patches import Patch, TargetSpec, cut, draw_corner, upright
 from cryovox.data.sources import Source
 
 
@@ -115,4 +115,5 @@ class PatchStream(Ahead):
 
     def _one(self, rng: np.random.Generator) -> Patch:
         source, corner = draw_corner(self.sources, self.patches, self.side, rng)
-        return augment(cut(source, corner, self.side, self.spec, self.patches.rim), self.varied, rng)
+        patch = upright(cut(source, corner, self.side, self.spec, self.patches.rim), source.tilt_axis)
+        return augment(patch, self.varied, rng)

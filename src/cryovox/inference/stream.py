@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ class TilePlan:
     """Rows of tiles held at once: the height of a slab. Changes memory, never the result."""
     flips: tuple[tuple[int, ...], ...] = ((),)
     """Views to average: axes to flip."""
+    tilt_axis: Literal["y", "x"] = "y"
+    """Networks know tilts about y; tiles of a tomogram tilted about x are turned for them, scores back."""
 
 
 def stream(
@@ -113,11 +116,15 @@ def score(network: nn.Module, images: Tensor, tiles: TilePlan) -> NDArray[np.flo
     device = next(network.parameters()).device
     with torch.inference_mode():
         images = images.to(device)
+        if tiles.tilt_axis == "x":
+            images = torch.rot90(images, dims=(-2, -1))
         views = [
             torch.flip(activate(predict(network, torch.flip(images, axes)), tiles.activation), axes)
             for axes in tiles.flips
         ]
         mean = views[0] if len(views) == 1 else torch.stack(views).mean(0)
+        if tiles.tilt_axis == "x":
+            mean = torch.rot90(mean, -1, dims=(-2, -1))
     return mean.float().cpu().numpy()
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cryovox.core.config import Contrast
 from cryovox.core.intensity import SURE, detect_contrast, slabs, wrapped_bytes
 from cryovox.core.volume import ZYX, Volume
-from cryovox.report.wedge import find_wedge
+from cryovox.report.wedge import SEEN, find_wedge
 
 Level = Literal["ok", "note", "warning", "error"]
 Floats = NDArray[np.float64]
@@ -276,14 +276,19 @@ def _contrast(piece: Volume, model: Expected | None) -> Finding:
 
 def _wedge(piece: Volume, path: Path) -> Finding:
     what, wedge = "missing wedge", find_wedge(np.asarray(piece.data))
-    if wedge.contrast < 2:
+    if wedge.contrast < SEEN:
         return Finding("note", what, "none to be seen: filled in, filtered away, or too noisy")
     told = f"tilt axis {'zyx'[wedge.tilt_axis]}, beam {'zyx'[wedge.beam]}"
     if wedge.beam != 0:
         mend = f"trimvol -rx {_names(path)}" if wedge.beam == 1 else TRANSPOSE
         return Finding("note", what, f"{told}; the beam should be along z", mend)
     if wedge.tilt_axis == 2:
-        return Finding("note", what, told, "in dataset.yaml, under the entry: tilt_axis: x")
+        return Finding(
+            "note",
+            what,
+            told,
+            "--tilt-axis x in `find` and `segment`; in dataset.yaml, under the entry: tilt_axis: x",
+        )
     return Finding("ok", what, told)
 
 

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+SEEN = 2.0
+"""Contrast from which a wedge is seen; less is none, or noise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wedge:
@@ -27,7 +30,7 @@ def find_wedge(data: NDArray[Any]) -> Wedge:
 
     A tilt about y leaves the ky-kz plane unmeasured but for its ky axis, while half of the kx-kz
     plane and all of the kx-ky plane are filled. Beam and tilt axis are told apart by the power along
-    them: the beam has none. A contrast under 2 means that there is no wedge to be seen.
+    them: the beam has none. A contrast under `SEEN` means that there is no wedge to be seen.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,9 +15,8 @@ from cryovox.core.volume import ScoreMap
 from cryovox.data.patches import TargetSpec, cut, mask_target
 from cryovox.data.sources import Source
 from cryovox.data.targets import UNKNOWN
-from cryovox.inference.stream import TilePlan, activate, stream
+from cryovox.inference.stream import TilePlan, score, stream
 from cryovox.metrics.detection import detection, recall_at_budget
-from cryovox.models.supervision import predict
 from cryovox.picking import PickConfig, pick
 
 FLOOR = 0.05
@@ -93,9 +92,8 @@ def _height(
     side = tiles.tile
     corner = np.rint(position).astype(int) - side // 2
     image = cut(region, (int(corner[0]), int(corner[1]), int(corner[2])), side, spec).image
-    device = next(network.parameters()).device
-    logits = predict(network, torch.from_numpy(image)[None, None].to(device))
-    answer = activate(logits, tiles.activation)[0, channel]
+    turned = replace(tiles, tilt_axis=region.tilt_axis)
+    answer = score(network, torch.from_numpy(image)[None, None], turned)[0, channel]
     stride = spec.output_stride
     place = np.rint((position - corner - (stride - 1) / 2) / stride).astype(int)
     near = tuple(slice(max(p - 1, 0), p + 2) for p in place)
@@ -117,7 +115,8 @@ def _score(network: nn.Module, region: Source, tiles: TilePlan, spec: TargetSpec
     high = [min(n, b + reach) for (_, b), n in zip(region.bounds, shape, strict=True)]
     part = region.data[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
     blocks: list[NDArray[np.float32]] = []
-    stream(network, part, region.normalise, tiles, lambda _, block: blocks.append(block.copy()))
+    turned = replace(tiles, tilt_axis=region.tilt_axis)
+    stream(network, part, region.normalise, turned, lambda _, block: blocks.append(block.copy()))
     voxel = region.voxel_size
     scores = ScoreMap(
         np.concatenate(blocks, axis=1),

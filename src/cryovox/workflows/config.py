@@ -149,6 +149,8 @@ class SegmentConfig(Config):
     """Overlap of neighbouring tiles; the model's own by default."""
     tta: Literal[1, 4, 8] = 1
     """Views to average: the half turns (4), and the mirrors (8), of the missing wedge."""
+    tilt_axis: Literal["y", "x"] = "y"
+    """Tilt axis of the tomograms; `cryovox doctor` says which it is."""
     batch: int = Field(4, ge=1)
     """Tiles that the network sees at once; changes speed, not the result."""
     slab_rows: int = Field(1, ge=1)

@@ -158,6 +158,7 @@ def tile_plan(card: Card, config: SegmentConfig) -> TilePlan:
         config.batch,
         config.slab_rows,
         VIEWS[config.tta],
+        config.tilt_axis,
     )
 
 

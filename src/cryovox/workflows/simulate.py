@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cryovox.core.atomic import replacing, writable_folder
 from cryovox.core.config import to_yaml
@@ -21,6 +22,7 @@ from cryovox.core.particles import Species
 from cryovox.core.volume import Volume
 from cryovox.formats import read_volume, subtomograms, write_labels, write_particles, write_volume
 from cryovox.report.likeness import likeness_page
+from cryovox.report.wedge import SEEN, find_wedge
 from cryovox.simulate.config.subtomograms import SubtomogramConfig
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.likeness.imitation import imitate
@@ -147,7 +149,17 @@ def measured(tomogram: Path) -> Likeness:
     """What there is to be imitated in a tomogram."""
     volume = read_volume(tomogram)
     refuse_wrapped_bytes(tomogram, volume)
-    return measure(np.asarray(volume.data), volume.voxel_size)
+    return measure(_tilted_about_y(np.asarray(volume.data)), volume.voxel_size)
+
+
+def _tilted_about_y(data: NDArray[Any]) -> NDArray[Any]:
+    """The tomogram, turned by a quarter about z where its missing wedge is that of a tilt about x.
+
+    What is simulated is always tilted about y.
+    """
+    wedge = find_wedge(data)
+    about_x = wedge.contrast >= SEEN and (wedge.beam, wedge.tilt_axis) == (0, 2)
+    return np.rot90(data, axes=(1, 2)) if about_x else data
 
 
 def adapted(config: SimulationConfig, like: Likeness) -> SimulationConfig:
@@ -181,7 +193,7 @@ def _compare(out: Path, batch: Batch, match: Path, made: Maker) -> None:
     real = read_volume(match)
     files = paths(out, batch.name_of(0), made.config, made.keep)
     page = likeness_page(
-        np.asarray(real.data),
+        _tilted_about_y(np.asarray(real.data)),
         np.asarray(read_volume(files["tomogram"]).data),
         real.voxel_size,
         title=f"{match.name} and its likeness",

@@ -183,4 +183,5 @@ def _region(
         raise RequestError(entry.name, told, "mend `box:` of the entry in dataset.yaml")
     mask = dataset_files.load_mask(entry)
     region = unlabelled_region(entry.name, ready.volume, ready.normalise, bounds, card.species, mask)
+    region = replace(region, tilt_axis=entry.tilt_axis)
     return region, ready.contrast, ready.notes
