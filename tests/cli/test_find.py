@@ -1,17 +1,23 @@
+import base64
 import hashlib
+import io
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from cryovox.formats import read_particles, read_volume, scores
+from cryovox.core.volume import Volume
+from cryovox.formats import read_particles, read_volume, scores, write_volume
 from cryovox.models.card import read_card
-from cryovox.picking import pick
+from cryovox.picking import PickConfig, pick
 
 
 @pytest.fixture
 def find(cli, tomogram, model, tmp_path):
-    def call(name, *args):
+    def call(name, *args, tomogram=tomogram):
         out = tmp_path / name
         told = cli("find", tomogram, "--model", model, "--out", out, "--device", "cpu", "--quiet", *args)
         assert told.code == 0, told.err
@@ -124,3 +130,116 @@ def test_picks_near_the_faces_are_left_out_and_said(cli, model, tomogram, withou
     assert f"{count} picks near the faces" in cut.err
     assert "--border 0 keeps them" in cut.err
     assert "near the faces" not in whole.err
+
+
+@pytest.mark.usefixtures("without_page")
+@pytest.mark.parametrize("threshold", [0.02, 0.3])
+def test_the_label_map_shows_the_picks_of_this_threshold(find, tomogram, threshold):
+    find("found", "--threshold", 1)  # what is painted first is painted anew
+    out = find("found", "--threshold", threshold, "--max-count", 3)
+    volume = read_volume(tomogram)
+    picks = read_particles(out / "particles" / "phantom_03.star", tomogram=volume)
+    labels = read_volume(out / "labels" / "phantom_03.mrc", 1.0).data
+    score_map = scores.read(out / "scores" / "phantom_03.zarr")
+    radii = {s.name: s.radius for s in score_map.species}
+    z, y, x = np.indices(volume.shape) * volume.voxel_size
+    near = np.zeros(volume.shape, bool)
+    for centre, name in zip(picks.positions, picks.species, strict=True):
+        squared = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2
+        near |= squared <= radii[str(name)] ** 2 * (1 - 1e-3)
+    assert (len(picks) > 0) == (threshold < 0.1)
+    assert (labels[near] > 0).all()
+    assert (labels > 0).sum() <= near.sum() * 1.02
+
+
+def pictures(page):
+    raw = re.findall(r'src="data:image/png;base64,([^"]+)"', page.read_text())
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(p))).convert("L"), float) for p in raw]
+
+
+def test_bright_tomograms_are_shown_like_dark_ones(find, tomogram, tmp_path):
+    volume = read_volume(tomogram)
+    write_volume(tmp_path / "bright" / "phantom_03.mrc", Volume(-np.asarray(volume.data), volume.voxel_size))
+    dark = pictures(find("dark", "--threshold", 0.02, "--contrast", "dark") / "report.html")
+    args = ("--threshold", 0.02, "--contrast", "bright")
+    bright = pictures(find("bright", *args, tomogram=tmp_path / "bright" / "phantom_03.mrc") / "report.html")
+    assert len(dark) == len(bright) > 1
+    for a, b in zip(dark, bright, strict=True):
+        assert np.abs(a - b).mean() < 2
+        assert a.std() > 5
+
+
+def half_mask(tomogram, tmp_path):
+    """Half of the tomogram along x, and a voxel in the other half."""
+    volume = read_volume(tomogram)
+    inside = np.zeros(volume.shape, np.int8)
+    inside[:, :, : volume.shape[2] // 2] = 1
+    write_volume(tmp_path / "mask.mrc", Volume(inside, volume.voxel_size))
+    return tmp_path / "mask.mrc", inside != 0
+
+
+@pytest.mark.usefixtures("without_page")
+def test_what_a_mask_skips_changes_no_pick_inside(find, tomogram, tmp_path):
+    mask, inside = half_mask(tomogram, tmp_path)
+    args = ("--threshold", 0.02, "--keep-dense")
+    plain, masked = find("plain", *args), find("masked", *args, "--mask", mask)
+    wanted = pick(scores.read(plain / "scores" / "phantom_03.zarr"), PickConfig(threshold=0.02), inside)
+    picks = read_particles(masked / "particles" / "phantom_03.star", tomogram=read_volume(tomogram))
+    assert len(picks) == len(wanted) > 0
+    a, b = (p.take(np.lexsort(np.rint(p.positions * 10).T)) for p in (wanted, picks))
+    assert np.allclose(a.positions, b.positions, atol=1e-3)
+    assert np.allclose(a.scores, b.scores, atol=1e-4)
+
+
+@pytest.mark.usefixtures("without_page")
+def test_what_a_mask_skips_changes_no_label_inside(cli, tiny, tomogram, tmp_path):
+    mask, inside = half_mask(tomogram, tmp_path)
+    args = ("segment", tomogram, "--model", tiny("voxresnet"), "--device", "cpu", "--quiet")
+    for name, more in (("plain", ()), ("masked", ("--mask", mask))):
+        assert cli(*args, "--out", tmp_path / name, *more).code == 0
+    plain, masked = (
+        np.asarray(read_volume(tmp_path / name / "labels" / "phantom_03.mrc", 1.0).data)
+        for name in ("plain", "masked")
+    )
+    assert plain[~inside].any()
+    assert np.array_equal(masked, np.where(inside, plain, 0))
+
+
+@pytest.mark.usefixtures("without_page")
+def test_another_mask_segments_again(find, tomogram, tmp_path):
+    mask, inside = half_mask(tomogram, tmp_path)
+    out = find("found", "--mask", mask)
+    stored = out / "scores" / "phantom_03.zarr" / "zarr.json"
+    before = stored.stat().st_mtime_ns
+    find("found", "--mask", mask)
+    assert stored.stat().st_mtime_ns == before
+    write_volume(mask, Volume((~inside).astype(np.int8), 10.0))
+    find("found", "--mask", mask)
+    assert stored.stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize("command", ["find", "segment", "suggest"])
+def test_masks_that_do_not_fit_are_refused(cli, model, tomogram, tmp_path, command):
+    shape = read_volume(tomogram).shape
+    write_volume(tmp_path / "small.mrc", Volume(np.ones((8, 8, 8), np.int8), 10.0))
+    write_volume(tmp_path / "empty.mrc", Volume(np.zeros(shape, np.int8), 10.0))
+    write_volume(tmp_path / "masks" / "other.mrc", Volume(np.ones(shape, np.int8), 10.0))
+    args = (command, tomogram, "--model", model, "--out", tmp_path / "out", "--quiet")
+    cli(*args, "--mask", tmp_path / "small.mrc").refused("--mask", "(8, 8, 8)", str(shape))
+    cli(*args, "--mask", tmp_path / "empty.mrc").refused("--mask", "0 everywhere")
+    cli(*args, "--mask", tmp_path / "masks").refused("--mask", "phantom_03")
+    cli(*args, "--mask", tmp_path / "none.mrc").refused("none.mrc")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_masks_serves_each_tomogram_its_own(cli, model, tomogram, tmp_path):
+    _, inside = half_mask(tomogram, tmp_path)
+    for name, values in (("phantom_03", inside), ("b", ~inside)):
+        write_volume(tmp_path / "masks" / f"{name}.mrc", Volume(values.astype(np.int8), 10.0))
+    shutil.copy(tomogram, tmp_path / "b.mrc")
+    args = ("--model", model, "--out", tmp_path / "out", "--device", "cpu", "--quiet")
+    answer = cli("segment", tomogram, tmp_path / "b.mrc", *args, "--mask", tmp_path / "masks")
+    assert answer.code == 0, answer.err
+    labels = [read_volume(tmp_path / "out" / "labels" / f"{n}.mrc", 1.0).data for n in ("phantom_03", "b")]
+    assert not labels[0][~inside].any()
+    assert not labels[1][inside].any()

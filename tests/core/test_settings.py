@@ -54,7 +54,7 @@ def test_what_is_wrong_is_named(tmp_path, text, told):
 
 
 def test_the_known_keys_are_told():
-    with pytest.raises(RequestError, match="known keys: name, rate, inner, shape"):
+    with pytest.raises(RequestError, match="there are: name, rate, inner, shape"):
         validated(Outer, {"x": 1}, "here")
 
 

@@ -232,7 +232,7 @@ def test_what_is_missing_is_asked_for(tmp_path):
     with pytest.raises(RequestError) as caught:
         write_particles(tmp_path / "a.star", made, flavour="relion4")
     assert "--voxel-size" in caught.value.remedy
-    with pytest.raises(RequestError, match="--centre"):
+    with pytest.raises(RequestError, match="centre"):
         write_particles(tmp_path / "a.star", made, tomogram=tomogram(), centre="corner")
     with pytest.raises(RequestError, match="relion9"):
         write_particles(tmp_path / "a.star", made, flavour="relion9")

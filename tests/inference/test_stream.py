@@ -5,7 +5,8 @@ from monai.inferers import sliding_window_inference
 from torch import nn
 
 from cryovox.core.intensity import Normalisation
-from cryovox.inference.stream import TilePlan, score, stream
+from cryovox.inference.stream import Region, TilePlan, score, stream
+from cryovox.inference.tiling import plan
 
 PLAIN = Normalisation(0.0, 1.0)
 
@@ -213,3 +214,41 @@ def test_half_precision_networks_give_float32():
     network = Own(lambda x: x.to(torch.bfloat16))
     found, _ = collect(network, volume((8, 8, 8)), TilePlan(8, 0.5, 1, "sigmoid"))
     assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(20, 40, 56), (5, 17, 16), (3, 9, 90)])
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.75])
+def test_tiles_are_cut_from_the_mirrored_volume(shape, overlap):
+    data, tiles = volume(shape), TilePlan(16, overlap, 1, "sigmoid", batch=3, rows=2)
+    shown = []
+    collect(Own(lambda x: (shown.append(x.clone()), x)[1]), data, tiles)
+    mirrored = np.pad(data, 48, mode="reflect")
+    axes = [plan(n, 16, overlap) for n in shape]
+    places = [(z, y, x) for z in axes[0].starts for y in axes[1].starts for x in axes[2].starts]
+    images = torch.cat(shown)[:, 0].numpy()
+    assert len(images) == len(places)
+    for image, place in zip(images, places, strict=True):
+        assert np.array_equal(image, mirrored[tuple(slice(a + 48, a + 64) for a in place)]), place
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_scores_inside_a_region_are_those_without_one(rows, stride):
+    pool = nn.AvgPool3d(5, 1, 2)
+    network, data = Own(lambda x: pool(x)[:, :, ::stride, ::stride, ::stride]), volume((70, 20, 44))
+    tiles = TilePlan(8, 0.5, stride, "sigmoid", rows=rows)
+    whole, _ = collect(network, data, tiles)
+    mask = np.zeros(data.shape, bool)
+    mask[40:47, 5:9, 30:36] = True
+    sparse, calls = np.zeros_like(whole), []
+
+    def sink(first, block):
+        sparse[:, first : first + block.shape[1]] = block
+
+    region = Region(mask, 2)
+    stream(network.eval(), data, PLAIN, tiles, sink, lambda n, total: calls.append((n, total)), region)
+    inside = mask[::stride, ::stride, ::stride]
+    assert np.array_equal(sparse[:, inside], whole[:, inside])
+    assert not sparse[:, : 24 // stride].any()
+    assert not sparse[:, 62 // stride :].any()
+    assert calls[-1][0] == calls[-1][1] < 70 * 20 * 44 / 4**3 / 4

@@ -1,3 +1,4 @@
+import re
 import shlex
 from pathlib import Path
 
@@ -7,7 +8,10 @@ from scipy import ndimage
 
 from cryovox.core.intensity import SURE
 from cryovox.core.volume import Volume
-from cryovox.report.doctor import ORDER, Expected, Finding, examine, render, summary
+from cryovox.formats import read_particles, read_volume
+from cryovox.report.doctor import ORDER, Expected, Finding, examine, render, sample_planes, summary
+from cryovox.simulate.phantom import PhantomConfig
+from cryovox.simulate.phantom import phantom as simulated
 
 PATH = Path("tomo.mrc")
 SHAPE = (64, 96, 112)
@@ -42,7 +46,7 @@ def found(data, what, **given):
 def test_a_clean_tomogram_raises_no_warning(clean):
     findings = examine(Volume(clean, 10.0), PATH, (10.0, 10.0, 10.0), model=Expected(10.2, "dark"))
     assert {f.level for f in findings} == {"ok"}, findings
-    assert summary(findings) == "nothing to worry about"
+    assert summary(findings) == "no problems detected"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,8 @@ def test_empty_planes_are_located(clean):
     finding = found(data, "empty planes")
     assert finding.level == "warning"
     assert finding.found.startswith("z 0 to 6 and z 62 to 63:")
-    assert "z: [7, 62]" in finding.remedy
+    assert finding.remedy == "cryovox doctor tomo.mrc --write-masks masks"
+    assert sample_planes(Volume(data, 10.0)) == (7, 62)
     data = clean.copy()
     data[-1] = 0
     assert found(data, "empty planes").found.startswith("z 63 to 63:")
@@ -126,14 +131,60 @@ def test_empty_planes_of_nan_are_located(clean):
 
 
 def test_the_slab_is_found():
-    data = phantom(solid=slice(16, 48), seed=2)
-    data[:12] *= 0.4
-    data[52:] *= 0.4
+    data = phantom((128, 96, 112), solid=slice(44, 84), seed=2)
+    data[:40] *= 0.4
+    data[88:] *= 0.4
     finding = found(data, "slab")
     assert finding.level == "note"
-    z0, z1 = (int(word) for word in finding.found.split()[1:4:2])
-    assert abs(z0 - 12) <= 2
-    assert abs(z1 - 51) <= 2
+    assert finding.remedy == "cryovox doctor tomo.mrc --write-masks masks"
+    z0, z1 = map(int, re.search(r"the sample spans z (\d+)-(\d+) \(", finding.found).groups())
+    assert (z0, z1 + 1) == sample_planes(Volume(data, 10.0))
+    assert abs(z0 - (40 - 15)) <= 3
+    assert abs(z1 - (87 + 15)) <= 3
+
+
+def with_a_bead(data, seed):
+    """The same with one ball of 40 Å radius, far denser than anything else."""
+    centre = np.random.default_rng([seed, 9]).integers(8, np.array(data.shape) - 8)
+    squared = sum(
+        (axis - c) ** 2 for axis, c in zip(np.ogrid[tuple(map(slice, data.shape))], centre, strict=True)
+    )
+    return data - 20 * data.std() * (squared < 9)
+
+
+@pytest.mark.parametrize("count", [1, 4, 14])
+@pytest.mark.parametrize("snr", [0.05, 0.2, 2.0])
+@pytest.mark.parametrize("vacuum", [None, 0.3])
+def test_no_particle_of_a_phantom_lies_outside_the_sample(count, snr, vacuum):
+    config = PhantomConfig(shape=(96, 64, 64), count=count, snr=snr)
+    narrow = 0
+    for seed in range(4):
+        made = simulated(config, np.random.default_rng([seed, count]))
+        z = made.particles.positions[:, 0] / config.voxel_size
+        data = np.array(made.volume.data)
+        if vacuum is not None:  # the ice is as thick as the particles need
+            keep = np.abs(z - z.mean()) <= 18
+            z = z[keep] if keep.any() else z[:1]
+            low, high = int(z.min()) - 5, int(z.max()) + 6
+            noise = np.random.default_rng(seed).normal(scale=vacuum * data.std(), size=data.shape)
+            data[: max(0, low)], data[high:] = noise[: max(0, low)], noise[high:]
+        for shown in (data, with_a_bead(data, seed)):
+            first, last = sample_planes(Volume(shown, config.voxel_size))
+            assert first <= z.min()
+            assert z.max() <= last - 1
+            narrow += last - first < 0.9 * len(data)
+    assert vacuum is None or narrow > 0
+
+
+def test_the_sample_of_a_real_tomogram_holds_all_its_picks(shared_data):
+    volume = read_volume(shared_data / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz")
+    picks = read_particles(shared_data / "real_tomograms" / "tomo_171_xlow_80S_angstrom.csv")
+    first, last = sample_planes(volume)
+    z, radius = picks.positions[:, 0] / volume.voxel_size, 150 / volume.voxel_size
+    assert len(z) == 128
+    assert first <= z.min() - radius
+    assert z.max() + radius <= last - 1
+    assert last - first < 0.75 * volume.shape[0]
 
 
 @pytest.mark.parametrize(("sign", "contrast"), [(-1, "dark"), (1, "bright")])
@@ -241,9 +292,7 @@ def test_a_real_tomogram(shared_data):
     with mrcfile.open(path, permissive=True) as file:
         findings = examine(Volume(file.data.copy(), 31.36), path)
     told = {f.what: f.found for f in findings}
-    assert summary(findings) == "nothing to worry about"
+    assert summary(findings) == "no problems detected"
     assert "look dark" in told["contrast"]
     assert "tilt axis y, beam z" in told["missing wedge"]
-    z0, z1 = (int(word) for word in told["slab"].split()[1:4:2])
-    assert 30 <= z0 <= 40
-    assert 90 <= z1 <= 102
+    assert re.search(r"spans z 2\d-10\d \(", told["slab"])

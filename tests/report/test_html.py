@@ -1,6 +1,9 @@
 import base64
 import re
+import shlex
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,7 +143,8 @@ def test_many_tomograms_stay_usable(tmp_path):
 
 def test_without_scores_picks_or_facts(tmp_path):
     _, parsed = written(tmp_path, [entry(n=0, scores=False, species=SPECIES)], run={})
-    assert "Nothing was found" in parsed.text()
+    assert "No particles found." in parsed.text()
+    assert "no problems detected" not in parsed.text()
     _, parsed = written(tmp_path, [], run={})
     assert "0 tomograms" in parsed.text()
 
@@ -152,3 +156,54 @@ def test_a_failure_leaves_the_old_page(tmp_path):
         write_find_report(path, [entry(name="x", seconds=None)], {})
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def commands(parsed):
+    """Every command of a page."""
+    return [line for line in "\n".join(parsed.words).splitlines() if line.startswith("cryovox ")]
+
+
+def test_the_advised_threshold_is_that_of_the_picks(tmp_path):
+    one = entry(outputs={"scores": tmp_path / "scores" / "TS_01.zarr"})
+    run = {"pick": {"threshold": 0.25, "border": 50.0, "exclusive": False, "outvoted": 2.0}}
+    _, parsed = written(tmp_path, [one], run=run)
+    command = shlex.split(next(c for c in commands(parsed) if c.startswith("cryovox pick")))
+    value = float(command[command.index("--threshold") + 1])
+    assert 0.4 <= (one.particles.scores >= value).mean() <= 0.6
+    assert command[command.index("--border") + 1] == "50"
+    assert "--no-exclusive" in command
+    assert "--outvoted" not in command
+    assert "at least 0.25" in parsed.text()
+
+
+def empty_entry(highest, **changes):
+    one = entry(n=0, outputs={"scores": Path("out/scores/TS_01.zarr")}, tomogram=Path("TS_01.mrc"))
+    data = np.zeros((2, 8, 12, 12), np.float32)
+    data[0, 5, 6, 7] = highest
+    thresholds = {"ribosome": 0.3, "a & <b>": 0.3}
+    return replace(one, scores=replace(one.scores, data=data), thresholds=thresholds, **changes)
+
+
+@pytest.mark.parametrize(
+    ("highest", "words", "threshold"),
+    [
+        (0.21, "The highest score is 0.21 (ribosome), 0 (a & <b>); the threshold is 0.3.", "0.18"),
+        (0.004, "no threshold will help", None),
+        (0.62, "another setting removed every candidate", None),
+    ],
+)
+def test_a_page_without_picks_says_why_and_what_to_try(tmp_path, highest, words, threshold):
+    run = {"command": "cryovox find TS_01.mrc", "model": {"file": "run/model.safetensors"}}
+    text, parsed = written(tmp_path, [empty_entry(highest, sign=1)], run=run)
+    assert words in parsed.text()
+    assert "no particles found" in parsed.text()
+    assert "no problems detected" not in text
+    assert "Start with the thumbnails" not in text
+    assert "RELION" not in text
+    picks = [shlex.split(c) for c in commands(parsed) if c.startswith("cryovox pick")]
+    assert len(picks) == (highest > 0.1)
+    assert [c[c.index("--threshold") + 1] for c in picks if "--threshold" in c] == (
+        [threshold] if threshold else []
+    )
+    assert "cryovox doctor TS_01.mrc --model run/model.safetensors" in commands(parsed)
+    assert "--contrast dark" in parsed.text()

@@ -75,3 +75,12 @@ def test_white_noise_has_a_flat_spectrum_and_no_wedge(volumes):
     assert not tilt.lines
     assert np.sum(histogram.lines[0].get_ydata()) * 0.1 == pytest.approx(1, abs=0.01)
     assert len(along.lines[0].get_xdata()) == SHAPE[0]
+
+
+def test_particles_are_dark_whatever_the_contrast(volumes):
+    real, simulated, _ = volumes
+    dark = side_by_side({"a": real, "b": simulated}, 10.0)
+    bright = side_by_side({"a": -real, "b": -simulated}, 10.0, sign=1)
+    for a, b in zip(dark.axes, bright.axes, strict=True):
+        assert np.array_equal(a.images[0].get_array(), b.images[0].get_array())
+        assert a.images[0].get_cmap().name == b.images[0].get_cmap().name == "gray"

@@ -79,9 +79,9 @@ def test_the_species_of_both_challenges_are_there():
 
 
 def test_an_unknown_species_is_refused_with_the_nearest_names():
-    with pytest.raises(RequestError, match="did you mean proteasome"):
+    with pytest.raises(RequestError, match="did you mean 'proteasome"):
         library.build("proteosome-20s", 10)
-    with pytest.raises(RequestError, match="known are hsc70-fragment"):
+    with pytest.raises(RequestError, match="there are: hsc70-fragment"):
         library.find("zzz")
 
 

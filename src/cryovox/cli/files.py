@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,7 @@ def doctor(
     *,
     model: Path | None = None,
     voxel_size: float | None = None,
+    write_masks: Path | None = None,
     json: Path | None = None,
 ) -> int:
     """Look tomograms over: voxel size, contrast, NaN, slab, wedge; each finding with what mends it.
@@ -33,16 +35,22 @@ def doctor(
         Model file to compare with.
     voxel_size
         Edge of a voxel in Å, where the header is wrong.
+    write_masks
+        Folder for a mask of the sample of each tomogram, NAME.mrc, which --mask of find, segment, suggest and
+        train takes.
     json
         File for the findings.
     """
     from cryovox.report.doctor import render
-    from cryovox.workflows.doctor import consult
+    from cryovox.workflows.doctor import consult, mask_path
 
     check_json(json)
-    found, failed = consult(list(tomograms), model, voxel_size)
+    found, failed = consult(list(tomograms), model, voxel_size, write_masks)
     for path, findings in found.items():
         print(render(findings, path), end="\n\n")
+        if write_masks is not None:
+            mask = shlex.quote(str(mask_path(write_masks, path)))
+            print(f"mask of the sample: {mask}; limit the search to it with --mask {mask}", end="\n\n")
     write_json(json, {str(path): [asdict(f) for f in findings] for path, findings in found.items()})
     return failures(failed)
 

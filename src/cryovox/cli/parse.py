@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import field, make_dataclass
+from functools import wraps
 from pathlib import Path
 from types import FunctionType
 from typing import Any, get_type_hints
@@ -13,8 +14,9 @@ import tyro
 from pydantic import RootModel
 
 from cryovox.cli.help import help_text
-from cryovox.core.config import Config, from_yaml, to_yaml, validated
+from cryovox.core.config import Config, from_yaml, refusing_options, to_yaml, validated
 from cryovox.core.errors import RequestError
+from cryovox.core.names import suggestion
 
 HELP = ("-h", "--help", "--help-all")
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
@@ -37,7 +39,14 @@ def call(command: Callable[..., Any], args: list[str], prog: str) -> Any:
     if "--print-config" in args:
         print(_settings_text(command, [a for a in args if a != "--print-config"]), end="")
         return 0
-    return tyro.cli(command, args=args, prog=prog, description="", config=_style(command))
+
+    @wraps(command)
+    def run(*values: Any, **options: Any) -> Any:
+        with refusing_options(None):  # what the command itself makes is no option
+            return command(*values, **options)
+
+    with refusing_options(args):
+        return tyro.cli(run, args=args, prog=prog, description="", config=_style(command))
 
 
 def _preset(command: Callable[..., Any], args: list[str]) -> tuple[Callable[..., Any], list[str]]:
@@ -66,7 +75,8 @@ def _settings_text(command: Callable[..., Any], args: list[str]) -> str:
     hints = get_type_hints(command, include_extras=True)  # tyro's own remarks stay
     fields = [(name, hints[name], field(default=config)) for name, config in configs.items()]
     kind: Any = make_dataclass("Settings", fields)
-    found, _ = tyro.cli(kind, args=args, return_unknown_args=True, config=_style(command))
+    with refusing_options(args):
+        found, _ = tyro.cli(kind, args=args, return_unknown_args=True, config=_style(command))
     values: dict[str, Config] = {name: getattr(found, name) for name in configs}
     if len(values) == 1:
         return to_yaml(next(iter(values.values())))
@@ -87,9 +97,8 @@ def _with_settings(command: Callable[..., Any], path: Path) -> Callable[..., Any
         return with_defaults(command, {name: from_yaml(type(config), path)})
     found = from_yaml(RootModel[dict[str, Any]], path).root
     if unknown := set(found) - set(configs):
-        raise RequestError(
-            path, f"unknown key {sorted(map(str, unknown))[0]!r}", f"known keys: {', '.join(configs)}"
-        )
+        key = sorted(map(str, unknown))[0]
+        raise RequestError(path, f"unknown key {key!r}", suggestion(key, configs))
     return with_defaults(
         command, {n: validated(type(configs[n]), values, path) for n, values in found.items()}
     )

@@ -13,6 +13,7 @@ import tyro
 from cryovox.cli.parse import with_defaults
 from cryovox.cli.screen import Meter, table
 from cryovox.core.errors import RequestError
+from cryovox.core.names import suggestion
 from cryovox.simulate.config.subtomograms import SubtomogramConfig
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.presets import PRESETS
@@ -156,7 +157,7 @@ def _preset(name: str | None) -> Callable[..., int]:
         return subtomograms
     if name not in PRESETS:
         raise RequestError(
-            "--preset", f"there is none called {name!r}", f"there are: {', '.join([*PRESETS, SUBTOMOGRAMS])}"
+            "--preset", f"there is none called {name!r}", suggestion(name, [*PRESETS, SUBTOMOGRAMS])
         )
     return with_defaults(simulate, {"config": PRESETS[name]})
 

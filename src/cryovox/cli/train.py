@@ -37,6 +37,7 @@ def supervised(
     data: Path,
     out: Path,
     config: TrainConfig = TrainConfig(),
+    mask: Path | None = None,
     device: Device = "auto",
     devices: int = 1,
     overwrite: bool = False,
@@ -55,6 +56,9 @@ def supervised(
         Run folder; model.safetensors, metrics.csv and config.yaml go there.
     config
         Settings.
+    mask
+        Mask of the region to train on, not 0 inside, or a folder of masks named after the tomograms; in place
+        of `mask` in dataset.yaml.
     device
         Where to compute.
     devices
@@ -79,6 +83,7 @@ def supervised(
         device=device,
         devices=devices,
         overwrite=overwrite,
+        mask=mask,
         told=_meter(quiet),
         warned=lambda text: print(f"note: {text}", file=sys.stderr),
     )
@@ -107,12 +112,13 @@ def _by_recipe(name: str | None) -> Callable[..., int]:
 supervised.preset = _by_recipe  # type: ignore[attr-defined]  # see cryovox.cli.parse
 
 
-def adapted(
+def adapted(  # noqa: PLR0913 (the options of a command)
     *,
     source: Path,
     target: tuple[Path, ...],
     out: Path,
     config: AdaptConfig = AdaptConfig(),
+    mask: Path | None = None,
     device: Device = "auto",
     devices: int = 1,
     overwrite: bool = False,
@@ -132,6 +138,8 @@ def adapted(
         Run folder; model.safetensors, choice.json and report.html go there.
     config
         Settings.
+    mask
+        Mask of the targets, not 0 inside, or a folder of masks named after them: patches are drawn inside.
     device
         Where to compute.
     devices
@@ -148,7 +156,15 @@ def adapted(
 
     keep_freed_memory()
     model = train_adapted(
-        source, target, out, config, device=device, devices=devices, overwrite=overwrite, told=_meter(quiet)
+        source,
+        target,
+        out,
+        config,
+        device=device,
+        devices=devices,
+        overwrite=overwrite,
+        mask=mask,
+        told=_meter(quiet),
     )
     if not quiet:
         choice = json.loads((out / "choice.json").read_text(encoding="utf-8"))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from cryovox.core.errors import RequestError
+from cryovox.core.names import suggestion
 from cryovox.core.reading import check_readable
 
 Contrast = Literal["auto", "dark", "bright"]
 """Of particles against their surroundings."""
+_OPTIONS: ContextVar[tuple[str, ...] | None] = ContextVar("options", default=None)
 
 
 class Config(BaseModel):
@@ -26,6 +31,17 @@ class Config(BaseModel):
     """Whether options on the command line go by the whole path of their names."""
     basic: ClassVar[tuple[str, ...] | None] = None
     """Fields that `--help` shows; the others stand under `--help-all`. By default all are shown."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refuse_options(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            args = _OPTIONS.get()
+            if args is None:
+                raise
+            raise _refusal(error.errors(include_url=False)[0], args) from None
 
 
 C = TypeVar("C", bound=BaseModel)
@@ -50,18 +66,66 @@ def from_yaml(kind: type[C], path: Path) -> C:
 
 def validated(kind: type[C], found: dict[str, Any], where: object) -> C:
     """Check values against *kind*; the first few problems are told, each with its key."""
+    token = _OPTIONS.set(None)
     try:
         return kind.model_validate(found)
     except ValidationError as error:
-        lines = [_line(problem) for problem in error.errors()[:5]]
-        known = ", ".join(kind.model_fields)
-        raise RequestError(where, "; ".join(lines), f"known keys: {known}") from None
+        problems: list[Any] = error.errors(include_url=False)[:5]
+        unknown = [p["loc"] for p in problems if p["type"] == "extra_forbidden"]
+        remedy = _known_keys(kind, unknown[0]) if unknown else "change these values"
+        raise RequestError(where, "; ".join(_line(p) for p in problems), remedy) from None
+    finally:
+        _OPTIONS.reset(token)
+
+
+def _known_keys(kind: type[BaseModel], path: tuple[int | str, ...]) -> str:
+    """Advice for a key that is not known, from the keys of the settings in which it stands."""
+    for part in path[:-1]:
+        kind = _inner(kind, part) or kind
+    return suggestion(path[-1], kind.model_fields)
+
+
+def _inner(kind: type[BaseModel], key: int | str) -> type[BaseModel] | None:
+    """The settings below a key; None for the number of an element."""
+    if key not in kind.model_fields:
+        return None
+    waiting: list[Any] = [kind.model_fields[str(key)].annotation]
+    while waiting:
+        hint = waiting.pop()
+        if isinstance(hint, type) and issubclass(hint, BaseModel):
+            return hint
+        waiting += get_args(hint)
+    return None
 
 
 def _line(problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"]) or "it"
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key!r}"
-    found = problem.get("input")
-    told = "" if isinstance(found, dict | list) else f" (found {found!r})"
-    return f"{key}: {problem['msg']}{told}"
+    value = problem.get("input")
+    return f"{key}: {_message(problem)}" + ("" if isinstance(value, dict | list) else f" (found {value!r})")
+
+
+def _message(problem: Any) -> str:
+    return str(problem["msg"]).removeprefix("Value error, ")
+
+
+@contextmanager
+def refusing_options(args: Sequence[str] | None) -> Iterator[None]:
+    """Let settings that are made from a command line refuse a value by its option, or (None) not."""
+    token = _OPTIONS.set(None if args is None else tuple(args))
+    try:
+        yield
+    finally:
+        _OPTIONS.reset(token)
+
+
+def _refusal(problem: Any, args: Sequence[str]) -> RequestError:
+    """What is said of the value of an option, called as the user wrote it."""
+    key = str(problem["loc"][0]).replace("_", "-") if problem["loc"] else ""
+    written = [arg.split("=")[0] for arg in args if arg.startswith("--")]
+    same = [o for o in written if o.lstrip("-").replace("_", "-").split(".")[-1] == key]
+    if not key:
+        return RequestError("options", _message(problem), "change one of these options")
+    option = same[0] if same else f"--{key}"
+    return RequestError(option, f"is {problem.get('input')!r}: {_message(problem)}", "change its value")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pkgutil import resolve_name
 from typing import Any
 
 from cryovox.core.errors import RequestError
+from cryovox.core.names import suggestion
 
 
 class Registry:
@@ -38,7 +38,5 @@ class Registry:
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.rows:
-            near = get_close_matches(name, self.rows, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(self)}"
-            raise RequestError(name, f"no {self.kind} is called {name!r}", hint)
+            raise RequestError(name, f"no {self.kind} is called {name!r}", suggestion(name, self))
         return resolve_name(self.rows[name])

@@ -293,7 +293,8 @@ def _settings(function: Any, path: Path | str, **given: str | None) -> dict[str,
     chosen = {name: value for name, value in given.items() if value is not None}
     for name in chosen:
         if name not in signature(function).parameters:
-            raise RequestError(f"--{name}", f"{ending(path)} files have none", "leave it out")
+            where = "--flavour" if name == "flavour" else name  # the others are no options
+            raise RequestError(where, f"{ending(path)} files have none", "leave it out")
     return chosen
 
 

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
+from cryovox.core.names import suggestion
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
 from cryovox.formats import stem, write_text
@@ -162,7 +163,7 @@ def write(
         "half" or "half-1", see above; by default that of the list that the particles were read from.
     """
     if flavour not in VERSIONS:
-        raise RequestError("--flavour", f"is {flavour!r}", f"there are: {', '.join(VERSIONS)}")
+        raise RequestError("--flavour", f"is {flavour!r}", suggestion(flavour, VERSIONS))
     carried = {tag: [str(value) for value in values] for tag, values in particles.extra.items()}
     table = Table(path, {SCORE: _scores(particles), **carried}, particles.metadata)
     frames, shifts = _carried(table, flavour)
@@ -170,7 +171,7 @@ def write(
     blocks = _blocks(table, flavour)
     names = None if particles.tomograms is None else particles.tomograms.tolist()
     if flavour == "relion5":
-        blocks[OURS] = {CENTRE: [_recorded(table, centre, "--centre")]}
+        blocks[OURS] = {CENTRE: [_recorded(table, centre, "centre")]}
         columns = formatted(CENTRED, xyz - _centres(path, tomogram, names, blocks))
     else:
         pixels = _written_pixels(table, tomogram, voxel_size, flavour)

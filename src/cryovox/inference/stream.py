@@ -41,6 +41,27 @@ class TilePlan:
     """Networks know tilts about y; tiles of a tomogram tilted about x are turned for them, scores back."""
 
 
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Where scores are wanted.
+
+    Attributes
+    ----------
+    mask : (z, y, x)
+        True inside.
+    margin
+        Width in voxels of the rim around it in which scores are as if there were no mask.
+    """
+
+    mask: NDArray[np.bool_]
+    margin: int = 0
+
+    def touches(self, place: tuple[int, int, int], tile: int) -> bool:
+        """Whether a tile that starts at *place* reaches the region."""
+        around = tuple(slice(max(0, s - self.margin), s + tile + self.margin) for s in place)
+        return bool(np.any(self.mask[around]))
+
+
 def stream(
     network: nn.Module,
     data: Voxels,
@@ -48,6 +69,7 @@ def stream(
     tiles: TilePlan,
     sink: Sink,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    region: Region | None = None,
 ) -> None:
     """Score a volume and hand finished planes to *sink*.
 
@@ -65,18 +87,23 @@ def stream(
         Receives the scores, species only, shape (k, n, y / stride, x / stride).
     progress
         Called with tiles done and tiles in all.
+    region
+        Tiles that do not touch it are skipped and score 0; planes before the first tile that does are
+        not handed over.
     """
     z, y, x = (plan(n, tiles.tile, tiles.overlap, tiles.stride) for n in data.shape)
     norm_yx: NDArray[np.float32] = y.total()[:, None] * x.total()[None, :]
     norm_z = z.total()
     window = _window(z, y, x)
-    total, done = len(z.starts) * len(y.starts) * len(x.starts), 0
+    lattice = [(zs, ys, xs) for zs in z.starts for ys in y.starts for xs in x.starts]
+    wanted = [place for place in lattice if region is None or region.touches(place, tiles.tile)]
+    total, done = len(wanted), 0
     buffer: NDArray[np.float32] | None = None
     first = 0  # output plane at buffer[:, 0]
     for row in range(0, len(z.starts), tiles.rows):
         starts = z.starts[row : row + tiles.rows]
-        slab = _read(data, z, starts, normalise)
-        places = [(zs, ys, xs) for zs in starts for ys in y.starts for xs in x.starts]
+        places = [place for place in wanted if starts[0] <= place[0] <= starts[-1]]
+        slab = _read(data, z, starts, normalise) if places else np.empty(0, np.float32)
         for chunk in _chunks(places, tiles.batch):
             images = [_tile(slab, starts[0], place, y, x, tiles.tile) for place in chunk]
             scores = score(network, torch.from_numpy(np.stack(images)[:, None]), tiles)
@@ -89,9 +116,10 @@ def stream(
             progress(done, total)
         last = row + tiles.rows >= len(z.starts)
         upto = z.out_size if last else max(0, z.starts[row + tiles.rows] // tiles.stride)
-        assert buffer is not None
         ready = upto - first
-        if ready > 0:
+        if buffer is None:
+            first = max(first, upto)
+        elif ready > 0:
             sink(
                 first,
                 np.divide(buffer[:, :ready], norm_z[first:upto, None, None] * norm_yx, dtype=np.float32),
@@ -153,8 +181,12 @@ def _tile(
     slab: NDArray[np.float32], base: int, place: tuple[int, int, int], y: Axis, x: Axis, tile: int
 ) -> NDArray[np.float32]:
     zs, ys, xs = place
-    part = slab[zs - base : zs - base + tile]
-    return np.ascontiguousarray(part[:, y.indices(ys)][:, :, x.indices(xs)])
+    rows, columns = y.indices(ys), x.indices(xs)
+    top, left = rows.min(), columns.min()
+    box = slab[zs - base : zs - base + tile, top : rows.max() + 1, left : columns.max() + 1]
+    if min(ys, xs) >= 0 and ys + tile <= y.size and xs + tile <= x.size:  # nothing is mirrored
+        return np.ascontiguousarray(box)
+    return np.ascontiguousarray(box[:, rows - top][:, :, columns - left])
 
 
 def _chunks(places: list[tuple[int, int, int]], size: int) -> Iterator[list[tuple[int, int, int]]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cryovox.core.errors import RequestError
+from cryovox.core.names import suggestion
 from cryovox.core.registry import Registry
 
 MODELS = Registry(
@@ -130,8 +131,8 @@ def options(name: str, size: str, /, **overrides: Any) -> dict[str, Any]:
         return deepcopy(SIZES[name, size]) | overrides
     own = _own_sizes(name)
     if size not in own:
-        known = ", ".join(sizes(name)) or "none; give its options one by one"
-        raise RequestError(size, f"the network {name!r} has no size {size!r}", f"there are: {known}")
+        known = sizes(name) or ["none; give its options one by one"]
+        raise RequestError(size, f"the network {name!r} has no size {size!r}", suggestion(size, known))
     return deepcopy(dict(own[size])) | overrides
 
 
@@ -170,7 +171,7 @@ def build(name: str, options: Mapping[str, Any], in_channels: int, out_channels:
     unknown = sorted(set(options) - set(known))
     if unknown:
         found = f"the network {name!r} has no option {', '.join(map(repr, unknown))}"
-        raise RequestError("options", found, f"there are: {', '.join(known)}")
+        raise RequestError("options", found, suggestion(unknown[0], known))
     try:
         return network(in_channels, out_channels, **options)
     except ValueError as error:

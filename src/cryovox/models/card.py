@@ -18,6 +18,7 @@ from cryovox.core.particles import Species
 from cryovox.core.reading import check_readable
 
 FORMAT = "cryovox-model-1"
+MODEL = "model.safetensors"
 
 
 class Card(Config):
@@ -61,8 +62,20 @@ class Card(Config):
     """Training manifest: config, data, hashes, steps, versions, held-out metrics."""
 
 
+def model_file(path: Path) -> Path:
+    """The model file that a path means: itself, or the model in a run folder."""
+    if not path.is_dir():
+        return path
+    inside = path / MODEL
+    if not inside.exists():
+        message = f"is a folder that holds no {MODEL}"
+        raise RequestError(path, message, "name a model file, or the run folder of `cryovox train`")
+    return inside
+
+
 def read_card(path: Path) -> Card:
-    """Read the card of a model file; the weights stay on disk."""
+    """Read the card of a model file, or of the model in a run folder; the weights stay on disk."""
+    path = model_file(path)
     check_readable(path, "`cryovox train supervised` makes a model")
     try:
         with path.open("rb") as file:

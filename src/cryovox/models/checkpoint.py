@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError
 from cryovox.models import build
-from cryovox.models.card import FORMAT, Card, read_card
+from cryovox.models.card import FORMAT, Card, model_file, read_card
 
 
 def save_model(path: Path, network: nn.Module, card: Card) -> None:
@@ -39,6 +39,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, str])
 
 def load_model(path: Path) -> tuple[nn.Module, Card]:
     """Build the network that the card describes and give it its weights, on the CPU, in eval mode."""
+    path = model_file(path)
     card = read_card(path)
     network = build(card.network, card.options, card.in_channels, card.out_channels)
     try:
@@ -70,6 +71,7 @@ class Started:
 
 def start_from(network: nn.Module, path: Path) -> Started:
     """Copy the weights of *path* wherever name and shape agree; refused where that is less than half."""
+    path = model_file(path)
     card = read_card(path)
     try:
         given = load_file(path)

@@ -8,6 +8,7 @@ Clustering to Minimize the Maximum Intercluster Distance, 1985) between local ap
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,12 @@ def suggest(
     return replace(chosen, extra={**chosen.extra, **ranked})
 
 
-def candidates(scores: ScoreMap, config: SuggestConfig, labelled: Float | None = None) -> Particles:
+def candidates(
+    scores: ScoreMap,
+    config: SuggestConfig,
+    labelled: Float | None = None,
+    mask: NDArray[Any] | None = None,
+) -> Particles:
     """Local maxima of the score, weak ones too, each with its `uncertainty`.
 
     Candidates of a species keep its radius from each other and from what is labelled, candidates of
@@ -85,11 +91,13 @@ def candidates(scores: ScoreMap, config: SuggestConfig, labelled: Float | None =
         Heatmap or mask of one tomogram.
     labelled : (m, 3)
         Places in Å that are labelled already, whatever the answer was.
+    mask : (z, y, x) of the tomogram
+        0 where nothing is suggested.
     """
     frame = (scores.data.shape[1:], scores.voxel_size, scores.offset)
     if scores.tomogram_shape is not None and scores.tomogram_voxel_size is not None:
         frame = (scores.tomogram_shape, scores.tomogram_voxel_size, 0.0)
-    inside, faces = allowed(*frame, None, 0.0), near_faces(*frame, config.border)
+    inside, faces = allowed(*frame, mask, 0.0), near_faces(*frame, config.border)
     lists, claims = [], []
     for channel, species in enumerate(scores.species):
         threshold = threshold_of(scores, species.name, PickConfig())

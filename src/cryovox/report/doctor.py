@@ -24,6 +24,8 @@ ORDER: tuple[Level, ...] = ("error", "warning", "note", "ok")
 SMALLEST, LARGEST = 0.5, 100.0  # Å; edges of voxels that tomograms have
 TRANSPOSE = "write array.transpose(2, 1, 0) in place of array: axes are (z, y, x)"
 FINE = 10.0  # Å; contrast and wedge are judged on voxels of about this edge
+MARGIN = 150.0  # Å kept above and below the sample: the radius of a large particle
+OUTLIER = 8.0  # standard deviations of the vacuum: more than noise and reconstruction leave there
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def examine(
     if not survey.high.max() > survey.low.min():
         told = "no two voxels differ" if np.isfinite(survey.low.min()) else "no voxel is finite"
         return ranked([*findings, Finding("error", "grey values", told, "write the tomogram again")])
-    findings += [_saturation(survey, volume), *_slab(survey, volume)]
+    findings += [_saturation(survey, volume), *_slab(survey, volume, path)]
     wrapped = wrapped_bytes(volume.data)
     if wrapped is not None:
         findings.append(Finding("warning", "bytes", str(wrapped), _convert(path, "--unsigned-bytes")))
@@ -126,19 +128,20 @@ def _wrapped(text: str, width: int, head: str) -> list[str]:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """Count what is wrong: "1 error, 2 warnings", or "nothing to worry about"."""
+    """Count what is wrong: "1 error, 2 warnings", or "no problems detected"."""
     counts = [(level, sum(f.level == level for f in findings)) for level in ("error", "warning")]
     told = [f"{n} {level}{'s' if n > 1 else ''}" for level, n in counts if n]
-    return ", ".join(told) or "nothing to worry about"
+    return ", ".join(told) or "no problems detected"
 
 
 @dataclass(frozen=True, slots=True)
 class _Survey:
-    """Per plane of z: extremes, spread of the coarse plane, and counts of odd voxels."""
+    """Per plane of z: extremes, spread and largest deviation of the coarse plane, counts of odd voxels."""
 
     low: Floats
     high: Floats
     spread: Floats
+    extreme: Floats
     broken: NDArray[np.int64]
     clipped: NDArray[np.int64]
 
@@ -149,17 +152,26 @@ def _survey(volume: Volume) -> _Survey:
     return _Survey(*(np.array(column) for column in zip(*rows, strict=True)))
 
 
-def _plane(raw: NDArray[Any], side: int) -> tuple[float, float, float, int, int]:
+def _plane(raw: NDArray[Any], side: int) -> tuple[float, float, float, float, int, int]:
     values, clipped = raw.astype(np.float32), 0
     if raw.dtype.kind in "iu":
         ends = np.iinfo(raw.dtype)
         clipped = int(((raw == ends.min) | (raw == ends.max)).sum())
     broken = values.size - int(np.isfinite(values).sum())
     if broken == values.size:
-        return np.inf, -np.inf, 0.0, broken, clipped
+        return np.inf, -np.inf, 0.0, 0.0, broken, clipped
     values = _finite(values)
-    spread = float(_binned(values[None], side, (1, 2)).std(dtype=np.float64))
-    return float(values.min()), float(values.max()), spread, broken, clipped
+    spread, extreme = _clipped_spread(_binned(values[None], side, (1, 2)))
+    return float(values.min()), float(values.max()), spread, extreme, broken, clipped
+
+
+def _clipped_spread(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Standard deviation within three of itself, which a bead does not change, and largest deviation."""
+    deviation = np.abs(values.astype(np.float64) - np.median(values))
+    spread = largest = float(deviation.max())
+    for _ in range(5):
+        spread = float(np.sqrt(np.square(deviation[deviation <= 3 * spread]).mean()))
+    return spread, largest
 
 
 def _voxel_size(volume: Volume, path: Path, header: ZYX | None) -> Finding:
@@ -217,45 +229,53 @@ def _saturation(survey: _Survey, volume: Volume) -> Finding:
     return Finding("ok", "grey values", told)
 
 
-def _slab(survey: _Survey, volume: Volume) -> list[Finding]:
+def sample_planes(volume: Volume) -> tuple[int, int]:
+    """The planes [first, last) of z that hold the sample; all of them unless the rest is clearly empty."""
+    return _sample(_survey(volume), volume.voxel_size)
+
+
+def _slab(survey: _Survey, volume: Volume, path: Path) -> list[Finding]:
     filled = np.flatnonzero(survey.high > survey.low)
     first, last, planes = int(filled[0]), int(filled[-1]), len(survey.low)
+    mend = f"cryovox doctor {shlex.quote(str(path))} --write-masks masks"
     findings = []
     if first > 0 or last < planes - 1:
         told = f"z 0 to {first - 1} and " * (first > 0) + f"z {last + 1} to {planes - 1} and " * (
             last < planes - 1
         )
-        mend = f"in dataset.yaml, under the entry: box: {{z: [{first}, {last + 1}]}}"
         findings.append(Finding("warning", "empty planes", f"{told[:-5]}: one value, no data", mend))
-    top, bottom = _matter(survey.spread[first : last + 1])
+    top, bottom = _sample(survey, volume.voxel_size)
     if bottom - top < 0.9 * (last + 1 - first):
-        z0, z1 = first + top, first + bottom - 1
-        thick = (z1 - z0 + 1) * volume.voxel_size / 10
-        told = f"z {z0} to {z1} ({thick:.0f} nm) hold matter; above and below there is little to find"
-        mend = f"in dataset.yaml, under the entry: box: {{z: [{z0}, {z1 + 1}]}}; or --mask MASK"
-        return [*findings, Finding("note", "slab", told, mend)]
-    return [*findings, Finding("ok", "slab", "matter from the first plane to the last")]
+        thick = (bottom - top) * volume.voxel_size / 10
+        message = (
+            f"the sample spans z {top}-{bottom - 1} ({thick:.0f} nm, with a margin of {MARGIN / 10:g} nm)"
+        )
+        return [*findings, Finding("note", "slab", f"{message}; a mask limits the search to it", mend)]
+    return [*findings, Finding("ok", "slab", "the sample spans the whole volume")]
 
 
-def _matter(spread: Floats) -> tuple[int, int]:
-    """The planes [top, bottom) that hold matter, by the best cut of their spread into two classes."""
+def _sample(survey: _Survey, voxel_size: float) -> tuple[int, int]:
+    """The planes [top, bottom) with more structure than the emptiest ones, and a margin around them.
+
+    Planes count as empty only where their spread is near that of the emptiest tenth and nothing in them
+    stands out from the noise, so that a few particles in thin ice are never cut off.
+    """
     from scipy.ndimage import median_filter
 
-    everything = (0, len(spread))
-    ranked = np.sort(spread)
-    if len(ranked) < 8:
-        return everything
-    n = np.arange(1, len(ranked))
-    sums = np.cumsum(ranked)
-    low, high = sums[:-1] / n, (sums[-1] - sums[:-1]) / n[::-1]
-    best = int(np.argmax(n * n[::-1] * (high - low) ** 2))
-    if high[best] < 1.3 * low[best]:
-        return everything
-    cut = (low[best] + high[best]) / 2
-    inside = np.flatnonzero(median_filter(spread, 5, mode="nearest") > cut)
-    if len(inside) == 0:
-        return everything
-    return int(inside[0]), int(inside[-1]) + 1
+    filled = np.flatnonzero(survey.high > survey.low)
+    first, last = int(filled[0]), int(filled[-1]) + 1
+    spread = survey.spread[first:last]
+    if len(spread) < 8:
+        return first, last
+    smooth = median_filter(spread, 5, mode="nearest")
+    vacuum, inside = np.percentile(smooth, [10, 85])
+    if inside <= 1.4 * vacuum:
+        return first, last
+    busy = smooth > vacuum + 0.4 * (inside - vacuum)
+    occupied = np.flatnonzero(busy | (survey.extreme[first:last] > OUTLIER * vacuum))
+    margin = int(np.ceil(MARGIN / voxel_size))
+    top, bottom = int(occupied[0]) - margin, int(occupied[-1]) + 1 + margin
+    return first + max(0, top), min(last, first + bottom)
 
 
 def _contrast(piece: Volume, model: Expected | None) -> Finding:

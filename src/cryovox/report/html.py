@@ -1,4 +1,4 @@
-"""One page that tells what a run found: no server, no network, no other files."""
+"""The picking report, one page: no server, no network, no other files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
 from cryovox.report import charts, figures
 from cryovox.report.doctor import Finding, summary
+from cryovox.report.next_steps import Step, steps_without_picks, threshold_step
 from cryovox.report.page import embedded, template
 
 TIMES = " \u00d7 "
@@ -41,6 +42,8 @@ class ReportEntry:
         Names and radii; those of `scores` where none are given.
     sign
         +1 if particles are bright in `volume`, -1 if dark.
+    tomogram
+        File of the tomogram, for commands.
     """
 
     name: str
@@ -53,6 +56,7 @@ class ReportEntry:
     seconds: float = 0.0
     species: tuple[Species, ...] = ()
     sign: int = -1
+    tomogram: Path | None = None
 
     def kinds(self) -> tuple[Species, ...]:
         """The species that are told about."""
@@ -83,7 +87,7 @@ def write_find_report(
     entries: Sequence[ReportEntry],
     run: Mapping[str, Any],
     tables: Sequence[Table] = (),
-    title: str = "What was found",
+    title: str = "Picking report",
     figures_for: int = 12,
 ) -> None:
     """Write one self-contained HTML file, whole or not at all.
@@ -99,7 +103,7 @@ def write_find_report(
     figures_for
         Tomograms that get figures, from the first on; the page says so where there are more.
     """
-    drawn = entries[:figures_for]
+    drawn, first = entries[:figures_for], next((e.outputs for e in entries if e.outputs), {})
     each = max(1, sum(1 + len(e.kinds()) for e in drawn))
     limit = min(PICTURE_LIMIT, PAGE_LIMIT // each)
     page = template("found.html").render(
@@ -108,11 +112,17 @@ def write_find_report(
         summary=_summary(entries),
         tables=[_shown(table) for table in tables],
         overview=_overview(entries),
-        entries=[_section(e, path.parent, limit if i < figures_for else 0) for i, e in enumerate(entries)],
+        entries=[
+            _section(e, path.parent, limit if i < figures_for else 0, run) for i, e in enumerate(entries)
+        ],
         figures_for=min(figures_for, len(entries)),
         command=_command(run.get("command", "")),
         facts=_facts(run),
-        steps=_next_steps(entries),
+        total=sum(len(e.particles) for e in entries),
+        particles=shlex.quote(str(first.get("particles", "PARTICLES.star"))),
+        threshold=threshold_step(
+            [e.particles for e in entries], entries[0].thresholds if entries else {}, first.get("scores"), run
+        ),
     )
     with replacing(path) as beside:
         beside.write_text(page, encoding="utf-8")
@@ -184,7 +194,7 @@ def _overview(entries: Sequence[ReportEntry]) -> Picture | None:
     )
 
 
-def _section(entry: ReportEntry, folder: Path, limit: int) -> dict[str, Any]:
+def _section(entry: ReportEntry, folder: Path, limit: int, run: Mapping[str, Any]) -> dict[str, Any]:
     z, y, x = entry.volume.shape
     voxels = TIMES.join(str(n) for n in (x, y, z))
     nm = TIMES.join(f"{n * entry.volume.voxel_size / 10:.0f}" for n in (x, y, z))
@@ -193,7 +203,8 @@ def _section(entry: ReportEntry, folder: Path, limit: int) -> dict[str, Any]:
         "facts": f"{voxels} voxels (x, y, z) of {entry.volume.voxel_size:.4g} Å, {nm} nm",
         "count": len(entry.particles),
         "findings": entry.findings,
-        "verdict": summary(entry.findings),
+        "verdict": summary(entry.findings) if len(entry.particles) else _empty(entry.findings),
+        "steps": [] if len(entry.particles) else _steps(entry, run),
         "outputs": [
             (kind, _shortest(out, folder), _link(out, folder)) for kind, out in entry.outputs.items()
         ],
@@ -211,7 +222,9 @@ def _pictures(entry: ReportEntry, limit: int) -> dict[str, Any]:
         embedded("png", figures.png(figure, limit)),
         f"Three orthogonal slices of {entry.name} with picks as circles; in the tomogram: {told}",
         "Slices through the place with most picks. A circle is what the slice cuts out of a particle, so "
-        "small ones lie above or below; tint is the score.",
+        "small ones lie above or below; tint is the score."
+        if len(entry.particles)
+        else "Slices through the centre; tint is the score.",
     )
     thumbnails = []
     for i, one in enumerate(kinds):
@@ -261,11 +274,15 @@ def _words(value: object, group: str = "") -> str:
     return _cell(value)
 
 
-def _next_steps(entries: Sequence[ReportEntry]) -> dict[str, str]:
-    """Paths of the first outputs as they were given, so that the commands can be pasted."""
-    first = next((e.outputs for e in entries if e.outputs), {})
-    told = {"scores": "SCORES", "particles": "PARTICLES.star"}
-    return {kind: shlex.quote(str(first.get(kind, name))) for kind, name in told.items()}
+def _empty(findings: Sequence[Finding]) -> str:
+    """The headline of a tomogram without picks, which is a problem whatever the checks say."""
+    wrong = any(f.level in ("warning", "error") for f in findings)
+    return "no particles found" + (f", {summary(findings)}" if wrong else "")
+
+
+def _steps(entry: ReportEntry, run: Mapping[str, Any]) -> list[Step]:
+    where = entry.outputs.get("scores"), entry.tomogram
+    return steps_without_picks(entry.scores, entry.thresholds, *where, entry.sign, run)
 
 
 def _shortest(path: Path, folder: Path) -> str:

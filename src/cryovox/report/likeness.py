@@ -29,6 +29,7 @@ def likeness_page(
     scores: Mapping[str, Sequence[object]] | None = None,
     facts: Mapping[str, object] | None = None,
     title: str = "A tomogram and its likeness",
+    sign: int = -1,
 ) -> str:
     """The whole page as HTML text that needs no other file.
 
@@ -42,6 +43,8 @@ def likeness_page(
         look-alike, such as ``{"log-spectrum RMSE": (0.79, 0.11)}``.
     facts : name -> value
         What was measured in the real tomogram; nested values are left out.
+    sign
+        +1 if particles are bright, -1 if dark; they are always shown dark.
     """
     shown = {"real": real, "simulated": simulated}
     if unmatched is not None:
@@ -50,13 +53,13 @@ def likeness_page(
     tables = [_score_table(scores or {}, unmatched is not None), _fact_table(facts or {})]
     return template("likeness.html").render(
         title=title,
-        pictures=_pictures(shown, voxel_size),
+        pictures=_pictures(shown, voxel_size, sign),
         tables=[table for table in tables if table.rows],
     )
 
 
-def side_by_side(shown: Named, voxel_size: float) -> Figure:
-    """One column for each tomogram: the middle XY slice above the middle XZ slice, alike in grey."""
+def side_by_side(shown: Named, voxel_size: float, sign: int = -1) -> Figure:
+    """One column for each tomogram: the middle XY slice above the middle XZ slice, particles dark."""
     across = len(shown)
     tall = [max(d.shape[1] for d in shown.values()), max(d.shape[0] for d in shown.values())]
     wide = max(d.shape[2] for d in shown.values())
@@ -68,7 +71,7 @@ def side_by_side(shown: Named, voxel_size: float) -> Figure:
         for axes, plane, label in ((column[0], data[z], "y (nm)"), (column[1], data[:, y], "z (nm)")):
             scale = voxel_size / 10
             extent = (0, plane.shape[1] * scale, 0, plane.shape[0] * scale)
-            axes.imshow(plane, cmap="gray", vmin=-3, vmax=3, origin="lower", extent=extent)
+            axes.imshow(-sign * plane, cmap="gray", vmin=-3, vmax=3, origin="lower", extent=extent)
             axes.set_ylabel(label if axes in grid[:, 0] else "", fontsize=8, color=INK)
             _style(axes)
         column[0].set_title(name, fontsize=9, color=INK, loc="left")
@@ -103,15 +106,16 @@ def curves(shown: Named, voxel_size: float) -> Figure:
     return figure
 
 
-def _pictures(shown: Named, voxel_size: float) -> list[Picture]:
+def _pictures(shown: Named, voxel_size: float, sign: int) -> list[Picture]:
     names = ", ".join(shown)
-    slices = figures.png(side_by_side(shown, voxel_size), 1_200_000)
+    slices = figures.png(side_by_side(shown, voxel_size, sign), 1_200_000)
     lines = figures.svg(curves(shown, voxel_size))
     return [
         Picture(
             embedded("png", slices),
             f"Slices side by side: {names}",
-            "The middle slice along z, and the middle one along y; grey from -3 to 3 standard deviations.",
+            "The middle slice along z, and the middle one along y; grey from -3 to 3 standard deviations. "
+            "Particles are shown dark.",
         ),
         Picture(
             embedded("svg+xml", lines),

@@ -13,7 +13,7 @@ from cryovox.core.config import to_yaml
 from cryovox.core.durations import seconds
 from cryovox.core.errors import RequestError
 from cryovox.data.patches import TargetSpec
-from cryovox.models.card import read_card
+from cryovox.models.card import model_file, read_card
 from cryovox.training.config import LoopConfig
 from cryovox.workflows.choice import Judge
 from cryovox.workflows.config import AdaptConfig, TrainConfig
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ANEW = 7919  # added to the seed of the second stage, so that it does not see the first one's batches again
 
 
-def train_adapted(
+def train_adapted(  # noqa: PLR0913 (the options of a command)
     source: Path | str | TrainingData,
     targets: Sequence[Path | str],
     out: Path,
@@ -40,6 +40,7 @@ def train_adapted(
     device: Device = "auto",
     devices: int = 1,
     overwrite: bool = False,
+    mask: Path | None = None,
     told: Told = lambda done, total, share, loss: None,
 ) -> Path:
     """Learn the source, adapt to the target, choose; goes on with an interrupted run.
@@ -55,6 +56,8 @@ def train_adapted(
         `choice.json` and `report.html` say why.
     config
         By the strategy whose `adapt_settings` it is of.
+    mask
+        Mask of the targets, or folder of masks named after them: patches are drawn inside.
 
     Returns
     -------
@@ -66,7 +69,7 @@ def train_adapted(
         check_settings(out, to_yaml(config))
     data = source if isinstance(source, TrainingData) else resolve(source, config.validation, config.sets)
     run = _Run(data, out, config, device, devices, overwrite, told)
-    target = open_target(targets, run.card(), config.stages.target_contrast)
+    target = open_target(targets, run.card(), config.stages.target_contrast, mask)
     inputs = {"source": data.inputs(), "target": target.inputs()}
     prepare_folder(out, to_yaml(config), inputs, overwrite)
     before = run.learn_source()
@@ -109,7 +112,7 @@ class _Run:
         if self.config.network.start is not None:
             folder.mkdir(exist_ok=True)
             with replacing(folder / "model.safetensors") as beside:
-                shutil.copyfile(self.config.network.start, beside)
+                shutil.copyfile(model_file(self.config.network.start), beside)
             return folder / "model.safetensors"
         config = TrainConfig(**_shared(self.config, self.config.stages.source_share))
         return train_supervised(

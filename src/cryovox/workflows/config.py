@@ -155,6 +155,9 @@ class SegmentConfig(Config):
     """Tiles that the network sees at once; changes speed, not the result."""
     slab_rows: int = Field(1, ge=1)
     """Rows of tiles held in memory; changes memory, not the result."""
+    mask: Path | None = None
+    """Mask of the region to search: a volume of the shape of the tomogram that is not 0 inside, or a folder
+    of masks named after the tomograms. What lies outside is skipped."""
 
 
 class PickOutput(Config):

@@ -4,37 +4,63 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cryovox.core.atomic import writable_folder
 from cryovox.core.errors import RequestError
-from cryovox.formats import read_header, read_volume
-from cryovox.models.card import Card, read_card
-from cryovox.report.doctor import Expected, Finding, examine, ranked
+from cryovox.formats import mrc, read_header, read_volume, stem
+from cryovox.models.card import Card, model_file, read_card
+from cryovox.report.doctor import Expected, Finding, examine, ranked, sample_planes
 from cryovox.workflows.home import domain_finding
 from cryovox.workflows.inputs import expand
 
 
 def consult(
-    tomograms: list[Path], model: Path | None = None, voxel_size: float | None = None
+    tomograms: list[Path],
+    model: Path | None = None,
+    voxel_size: float | None = None,
+    masks: Path | None = None,
 ) -> tuple[dict[Path, list[Finding]], dict[str, Exception]]:
     """Examine every tomogram; a file that cannot be read at all is a failure.
+
+    With *masks*, a mask of the sample is written there for every tomogram, called as the tomogram.
 
     A header without a usable voxel size is a finding, not a failure: the file is read as if its
     voxels were of 10 Å and the finding says so.
     """
     card = expected = None
     if model is not None:
+        model = model_file(model)
         card = read_card(model)
         expected = Expected(card.voxel_size, card.contrast, model.name)
     files = expand(tomograms)
+    for target in [] if masks is None else [mask_path(masks, path) for path in files.values()]:
+        if target.exists():  # perhaps the tomogram itself
+            raise RequestError(target, "is there already", "name another folder with --write-masks")
     found: dict[Path, list[Finding]] = {}
     failed: dict[str, Exception] = {}
     for name, path in files.items():
         try:
             found[path] = _one(path, card, expected, voxel_size)
+            if masks is not None:
+                _write_mask(path, mask_path(masks, path))
         except RequestError as error:
             if len(files) == 1:
                 raise
             failed[name] = error
     return found, failed
+
+
+def mask_path(folder: Path, tomogram: Path) -> Path:
+    """Where the mask of a tomogram goes."""
+    return folder / f"{stem(tomogram)}.mrc"
+
+
+def _write_mask(tomogram: Path, target: Path) -> None:
+    """Write 1 where the sample is and 0 elsewhere, with the shape of the tomogram."""
+    volume = read_volume(tomogram, read_header(tomogram).voxel_size or 10.0)
+    writable_folder(target.parent)
+    first, last = sample_planes(volume)
+    with mrc.create(target, volume.shape, "int8", volume.voxel_size, volume.origin, volume.nstart) as mask:
+        mask[:first], mask[first:last], mask[last:] = 0, 1, 0
 
 
 def _one(path: Path, card: Card | None, expected: Expected | None, voxel_size: float | None) -> list[Finding]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from cryovox.core.atomic import replacing, writable_folder
 from cryovox.core.errors import RequestError, RunError
+from cryovox.core.names import suggestion
 from cryovox.workflows.dataverse import CLIENT, File, safe_name
 from cryovox.workflows.download import (
     RECORD,
@@ -118,7 +119,7 @@ DATASETS: dict[str, Source] = {
 def source_of(name: str) -> Source:
     """The row of `DATASETS`."""
     if name not in DATASETS:
-        raise RequestError(name, "is no dataset that we know", f"there are: {', '.join(DATASETS)}")
+        raise RequestError(name, "is no dataset that we know", suggestion(name, DATASETS))
     return DATASETS[name]
 
 

@@ -14,14 +14,16 @@ from cryovox.core.intensity import sign_of
 from cryovox.core.particles import Particles
 from cryovox.core.volume import ScoreMap
 from cryovox.formats import read_volume, scores
-from cryovox.models.card import Card, read_card
+from cryovox.models.card import Card, model_file, read_card
 from cryovox.picking import PickConfig, check_method, pick_counted
+from cryovox.picking.config import THRESHOLDS
 from cryovox.picking.dense import dense_specks
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.manifest import Manifest, sha256, versions
+from cryovox.workflows.masks import mask_of
 from cryovox.workflows.picks import frame_of, particle_file, write_picks
-from cryovox.workflows.segment import Told, segment
+from cryovox.workflows.segment import Told, segment, write_label_map
 
 
 def find(  # noqa: PLR0913 (the options of a command)
@@ -57,7 +59,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     picks, failures
         By name of the tomogram.
     """
-    began = time.monotonic()
+    began, model = time.monotonic(), model_file(model)
     segmenting, picking = segmenting or SegmentConfig(), picking or PickConfig()
     check_method(picking, read_card(model).kind)
     names, failures = segment(
@@ -69,11 +71,15 @@ def find(  # noqa: PLR0913 (the options of a command)
     for name in names:
         try:
             scored = scores.read(out / "scores" / f"{name}.zarr")
-            own, at_faces = pick_counted(scored, picking)
+            tomogram = frame_of(scored)
+            inside = mask_of(segmenting.mask, name, tomogram.shape)
+            own, at_faces = pick_counted(scored, picking, inside)
             dense = _on_specks(own, scored, entries[name], keep_dense)
             left_out[name] = {"at_faces": at_faces, "dense": int(dense.sum())}
             picks[name] = own.take(~dense)
-            write_picks(name, out, picks[name], frame_of(scored), output or PickOutput())
+            write_picks(name, out, picks[name], tomogram, output or PickOutput())
+            if scored.kind == "heatmap":  # the labels are the picks, so they follow the same settings
+                write_label_map(scored, tomogram, out / "labels" / f"{name}.mrc", picks[name], inside)
         except Exception as error:
             if len(names) + len(failures) == 1:
                 raise
@@ -159,9 +165,7 @@ def _report(
 
     entries: list[ReportEntry] = []
     noted = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["entries"]
-    default = {
-        s.name: card.thresholds.get(s.name, 0.3 if card.kind == "heatmap" else 0.5) for s in card.species
-    }
+    default = {s.name: card.thresholds.get(s.name, THRESHOLDS[card.kind]) for s in card.species}
     thresholds = {n: t if picking.threshold is None else picking.threshold for n, t in default.items()}
     for name, particles in picks.items():
         entry = noted[name]
@@ -179,6 +183,8 @@ def _report(
                 findings=[*warned, *examine(volume, path)],
                 outputs={**outputs, "particles": particle_file(out, name).relative_to(out)},
                 seconds=entry["seconds"],
+                sign=sign_of(entry["contrast"]),
+                tomogram=path,
             )
         )
     write_find_report(out / "report.html", entries, run, tables=tables)

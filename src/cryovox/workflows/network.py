@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryovox.core.errors import RequestError
 from cryovox.models import activation, build, options
-from cryovox.models.card import Card
+from cryovox.models.card import Card, model_file
 from cryovox.workflows.config import NetworkConfig
 from cryovox.workflows.manifest import sha256
 
@@ -45,10 +45,11 @@ def make(config: NetworkConfig, chosen: dict[str, Any], species: int) -> Made:
     network = build(config.model, chosen, 1, out_channels)
     told: dict[str, Any] = {}
     if config.start is not None:
-        started = start_from(network, config.start)
+        start = model_file(config.start)
+        started = start_from(network, start)
         told = {
-            "model": config.start.name,
-            "sha256": sha256(config.start),
+            "model": start.name,
+            "sha256": sha256(start),
             "weights_taken": started.taken,
             "weights": started.total,
             "new": list(started.fresh),

@@ -116,7 +116,8 @@ def particle_file(out: Path, name: str) -> Path:
 def frame_of(found: ScoreMap) -> Volume:
     """A stand-in for the tomogram of a score map: its shape and voxel size, no voxels."""
     shape = found.tomogram_shape or tuple(found.data.shape[1:])
-    return Volume(np.broadcast_to(np.int8(0), shape), found.tomogram_voxel_size or found.voxel_size)
+    size = found.tomogram_voxel_size or found.voxel_size
+    return Volume(np.broadcast_to(np.int8(0), shape), size, found.origin, found.nstart)
 
 
 def _species(dataset: Path | None) -> tuple[Species, ...]:

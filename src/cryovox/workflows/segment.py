@@ -12,18 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.atomic import writable_folder
-from cryovox.core.particles import Species
+from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap, ScoreMap, Volume
 from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
 from cryovox.data.targets import ball_labels
 from cryovox.formats import mrc, scores, write_labels
 from cryovox.inference.tiling import plan
-from cryovox.models.card import Card
+from cryovox.models.card import Card, model_file
 from cryovox.picking import PickConfig, pick
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.inputs import Prepared, expand, prepare
 from cryovox.workflows.manifest import Manifest, sha256
+from cryovox.workflows.masks import mask_file, mask_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,7 +67,7 @@ def segment(
     """
     from cryovox.models.checkpoint import load_model
 
-    config = config or SegmentConfig()
+    config, model = config or SegmentConfig(), model_file(model)
     files = expand(tomograms)
     accelerator = choose_device(device)
     network, card = load_model(model)
@@ -78,6 +79,8 @@ def segment(
     ready: dict[str, Prepared] = {}
     if len(files) == 1 and not run.done(*next(iter(files.items()))):  # refused before the folder is made
         ready = {n: prepare(p, card, config.voxel_size, config.contrast) for n, p in files.items()}
+        for name, prepared in ready.items():
+            mask_of(config.mask, name, prepared.volume.shape)
     writable_folder(out)
     done: list[str] = []
     failures: dict[str, Exception] = {}
@@ -107,15 +110,17 @@ class _Run:
     overwrite: bool
     told: Told
 
-    @property
-    def key(self) -> dict[str, Any]:
-        """What the outputs depend on, besides the tomogram."""
-        settings = self.config.model_dump(mode="json", exclude={"batch", "slab_rows"})
-        return {"model_sha256": self.manifest.facts["model_sha256"], "settings": settings}
+    def key(self, name: str) -> dict[str, Any]:
+        """What the outputs depend on, besides the tomogram itself."""
+        settings = self.config.model_dump(mode="json", exclude={"batch", "slab_rows", "mask"})
+        key = {"model_sha256": self.manifest.facts["model_sha256"], "settings": settings}
+        if self.config.mask is not None:
+            key["mask_sha256"] = sha256(mask_file(self.config.mask, name))
+        return key
 
     def done(self, name: str, path: Path) -> bool:
         """Whether an earlier run has scored a tomogram."""
-        return not self.overwrite and self.manifest.done(name, self.key, path)
+        return not self.overwrite and self.manifest.done(name, self.key(name), path)
 
     def one(self, name: str, path: Path, ready: Prepared | None) -> None:
         """Score one tomogram, unless an earlier run has done so."""
@@ -123,6 +128,7 @@ class _Run:
             return
         began = time.monotonic()
         given = ready or prepare(path, self.card, self.config.voxel_size, self.config.contrast)
+        mask = mask_of(self.config.mask, name, given.volume.shape)
         outputs = {
             "scores": self.out / "scores" / f"{name}.zarr",
             "labels": self.out / "labels" / f"{name}.mrc",
@@ -135,14 +141,15 @@ class _Run:
             tiles,
             outputs["scores"],
             lambda n, total: self.told(name, n, total),
+            mask,
         )
-        write_label_map(scores.read(outputs["scores"]), given.volume, outputs["labels"])
+        write_label_map(scores.read(outputs["scores"]), given.volume, outputs["labels"], mask=mask)
         facts = {
             "contrast": given.contrast,
             "voxel_size": given.volume.voxel_size,
             "notes": list(given.notes),
         }
-        self.manifest.note(name, self.key, outputs, time.monotonic() - began, path, **facts)
+        self.manifest.note(name, self.key(name), outputs, time.monotonic() - began, path, **facts)
 
 
 def tile_plan(card: Card, config: SegmentConfig) -> TilePlan:
@@ -169,11 +176,15 @@ def write_scores(
     tiles: TilePlan,
     path: Path,
     told: Callable[[int, int], None] = lambda done, total: None,
+    mask: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Stream a tomogram through a network into a score map on disk."""
-    from cryovox.inference.stream import stream
+    """Stream a tomogram through a network into a score map on disk; what lies far outside a mask scores 0."""
+    from cryovox.inference.stream import Region, stream
 
     volume = given.volume
+    # a particle that the mask cuts is scored whole, so a mask moves no pick
+    widest = max(s.radius for s in card.species) / volume.voxel_size
+    region = None if mask is None else Region(mask, int(np.ceil(2 * widest)) + 2 * tiles.stride)
     sides = [plan(n, tiles.tile, tiles.overlap, tiles.stride).out_size for n in volume.shape]
     with scores.create(
         path,
@@ -187,13 +198,30 @@ def write_scores(
         nstart=volume.nstart,
         tomogram=(volume.shape, volume.voxel_size),
     ) as writer:
-        stream(network, volume.data, given.normalise, tiles, writer.write, told)
+        stream(network, volume.data, given.normalise, tiles, writer.write, told, region)
 
 
-def write_label_map(found: ScoreMap, volume: Volume, path: Path) -> None:
-    """Write the species of every voxel: the likeliest for masks, balls around picks for heatmaps."""
+def write_label_map(
+    found: ScoreMap,
+    volume: Volume,
+    path: Path,
+    picks: Particles | None = None,
+    mask: NDArray[np.bool_] | None = None,
+) -> None:
+    """Write the species of every voxel: the likeliest for masks, balls around picks for heatmaps.
+
+    Parameters
+    ----------
+    picks
+        Of a heatmap; by default what it gives with the default settings.
+    mask : (z, y, x)
+        0 where there is to be no label.
+    """
     if found.kind == "heatmap":
-        balls = painted(found, volume.voxel_size, volume.shape)
+        picks = pick(found, PickConfig(border=0.0), mask) if picks is None else picks
+        balls = paint_balls(picks, found.species, volume.voxel_size, volume.shape)
+        if mask is not None:
+            balls[~mask] = 0
         write_labels(path, LabelMap(balls, volume.voxel_size, found.species, volume.origin, volume.nstart))
         return
     values = np.array([0, *(s.label for s in found.species)], dtype=np.uint8)
@@ -203,16 +231,19 @@ def write_label_map(found: ScoreMap, volume: Volume, path: Path) -> None:
             block: NDArray[Any] = np.asarray(found.data[:, z : z + 32])
             background = 1 - block.sum(axis=0, keepdims=True)
             labels[z : z + 32] = values[np.concatenate([background, block]).argmax(axis=0)]
+            if mask is not None:
+                labels[z : z + 32][~mask[z : z + 32]] = 0
 
 
 def _label_type(species: tuple[Species, ...]) -> str:
     return "int8" if max(s.label for s in species) <= 127 else "uint16"
 
 
-def painted(found: ScoreMap, voxel_size: float, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Balls with the radii of the species around the picks of a heatmap."""
-    picks = pick(found, PickConfig(border=0.0))
-    of = {s.name: s for s in found.species}
+def paint_balls(
+    picks: Particles, species: tuple[Species, ...], voxel_size: float, shape: tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    """Paint a ball with the radius and the label of its species around every pick."""
+    of = {s.name: s for s in species}
     kinds = [of[name] for name in picks.species]
     radii = [s.radius / voxel_size for s in kinds]
     return ball_labels(picks.positions / voxel_size, [s.label for s in kinds], radii, shape)

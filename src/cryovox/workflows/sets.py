@@ -20,13 +20,14 @@ from cryovox.data.cubes import normalised, seen_contrast
 from cryovox.formats import is_volume, stem, subtomograms
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.inference.cubes import classes, score_cubes
-from cryovox.models.card import Card
+from cryovox.models.card import Card, model_file
+from cryovox.picking import PickConfig, pick
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.home import set_notes
 from cryovox.workflows.inputs import check_voxel_size, expand
 from cryovox.workflows.manifest import Manifest, sha256
-from cryovox.workflows.segment import Told, painted, segment, tile_plan
+from cryovox.workflows.segment import Told, paint_balls, segment, tile_plan
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,7 +92,7 @@ def _balls(scores: NDArray[np.float32], found: Subtomograms, card: Card) -> NDAr
     stride, voxel = card.output_stride, found.voxel_size
     offset, thresholds = voxel * (stride - 1) / 2, card.thresholds
     shown = ScoreMap(scores, voxel * stride, card.species, offset, "heatmap", thresholds)
-    return painted(shown, voxel, found.shape)
+    return paint_balls(pick(shown, PickConfig(border=0.0)), card.species, voxel, found.shape)
 
 
 def settle_contrast(found: Subtomograms, card: Card, wanted: Contrast) -> Contrast:
@@ -121,6 +122,7 @@ def segment_all(
     names, failures
         Names of the "tomograms" and "subtomogram sets" that are done, and what went wrong.
     """
+    model = model_file(model)
     files = expand(inputs, lambda path: is_volume(path) or subtomograms.is_set(path))
     sets = {name: path for name, path in files.items() if subtomograms.is_set(path)}
     others = [path for path in files.values() if path not in sets.values()]
@@ -137,6 +139,9 @@ def segment_all(
                 raise
             failures[stem(others[0])] = error
     if sets:
+        if config is not None and config.mask is not None:
+            message = f"goes with tomograms, and {next(iter(sets.values()))} is a subtomogram set"
+            raise RequestError("--mask", message, "leave --mask out")
         run = _Sets(model, out, config or SegmentConfig(), choose_device(device), overwrite, told)
         finished = list[str]()
         if len(files) == 1:  # refused before the folder is made

@@ -197,6 +197,7 @@ def _compare(out: Path, batch: Batch, match: Path, made: Maker) -> None:
         np.asarray(read_volume(files["tomogram"]).data),
         real.voxel_size,
         title=f"{match.name} and its likeness",
+        sign=-1 if made.like is None else made.like.sign,
     )
     page_file = "likeness.html" if batch.name == "sim" else f"likeness_{batch.name}.html"
     with replacing(out / page_file) as beside:

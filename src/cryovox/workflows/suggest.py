@@ -17,7 +17,7 @@ from cryovox.core.particles import Particles, concatenate
 from cryovox.core.volume import Volume
 from cryovox.formats import is_particles, read_particles, read_volume, scores, stem, write_particles
 from cryovox.formats.tomogram_names import OtherTomogramError, plain_name
-from cryovox.models.card import Card, read_card
+from cryovox.models.card import Card, model_file, read_card
 from cryovox.picking.config import SuggestConfig
 from cryovox.picking.suggest import appearance, candidates, crop_edge
 from cryovox.picking.suggest import suggest as chosen_of
@@ -25,6 +25,7 @@ from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.inputs import expand
 from cryovox.workflows.manifest import Manifest, sha256
+from cryovox.workflows.masks import mask_of
 from cryovox.workflows.segment import Told, segment
 
 STAR, PAGE = "suggested.star", "suggested.html"
@@ -73,7 +74,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     places, failures
         The suggestions in the order of rank; what went wrong with tomograms, by name.
     """
-    began = time.monotonic()
+    began, model = time.monotonic(), model_file(model)
     segmenting, config = segmenting or SegmentConfig(), config or SuggestConfig()
     files, card, labelled = expand(tomograms), read_card(model), list(labelled)
     _check_free(out, overwrite)
@@ -83,7 +84,9 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     searched: dict[str, _Searched] = {}
     for name in names:
         try:
-            searched[name] = _search(name, out, card, config, manifest.entries[name], known[name])
+            searched[name] = _search(
+                name, out, card, config, manifest.entries[name], known[name], segmenting.mask
+            )
         except Exception as error:
             if len(files) == 1:
                 raise
@@ -149,10 +152,17 @@ def _of_tomogram(file: Path, name: str, frame: Volume, alone: bool) -> Particles
 
 
 def _search(
-    name: str, out: Path, card: Card, config: SuggestConfig, entry: Mapping[str, Any], known: Particles
+    name: str,
+    out: Path,
+    card: Card,
+    config: SuggestConfig,
+    entry: Mapping[str, Any],
+    known: Particles,
+    mask: Path | None,
 ) -> _Searched:
-    found = candidates(scores.read(out / "scores" / f"{name}.zarr"), config, known.positions)
     volume = read_volume(Path(entry["key"]["input"]), entry["voxel_size"])
+    inside = mask_of(mask, name, volume.shape)
+    found = candidates(scores.read(out / "scores" / f"{name}.zarr"), config, known.positions, inside)
     sign, edge = sign_of(entry["contrast"]), crop_edge(card.species)
     return _Searched(
         volume=volume,

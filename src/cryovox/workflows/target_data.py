@@ -16,10 +16,11 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.data.sources import Bounds, Source
 from cryovox.formats import dataset as dataset_files
-from cryovox.formats import is_volume, stem, subtomograms
+from cryovox.formats import is_volume, read_header, stem, subtomograms
 from cryovox.models.card import Card
 from cryovox.workflows.inputs import check_voxel_size, expand, prepare
 from cryovox.workflows.manifest import sha256
+from cryovox.workflows.masks import mask_file, mask_of
 
 if TYPE_CHECKING:
     from cryovox.data.cubes import Cubes
@@ -44,6 +45,8 @@ class TargetData:
         Of sets.
     notes
         What was decided while they were opened.
+    masks
+        Of the files that have one, each called "NAME mask".
     """
 
     files: dict[str, Path]
@@ -52,10 +55,11 @@ class TargetData:
     odd: list[Source] = field(default_factory=list)
     cubes: list[Cubes] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    masks: dict[str, Path] = field(default_factory=dict)
 
     def inputs(self) -> dict[str, str]:
         """Hashes by name."""
-        return {name: sha256(path) for name, path in self.files.items()}
+        return {name: sha256(path) for name, path in (self.files | self.masks).items()}
 
     def stream(self, draw: Draw) -> Any:
         """Endless batches that say nothing of what they show."""
@@ -97,7 +101,9 @@ class TargetData:
         return PatchStream(regions, draw.spec, draw.side, draw.batch, ANYWHERE, FLIPPED, draw.seed)
 
 
-def open_target(targets: Sequence[Path | str], card: Card, contrast: Contrast = "auto") -> TargetData:
+def open_target(
+    targets: Sequence[Path | str], card: Card, contrast: Contrast = "auto", mask: Path | None = None
+) -> TargetData:
     """Open tomograms, folders and patterns of them, datasets, or one subtomogram set.
 
     Of a dataset, all entries are taken but those of the split "test".
@@ -108,10 +114,14 @@ def open_target(targets: Sequence[Path | str], card: Card, contrast: Contrast = 
         Of the network that is to be adapted: voxels must be of its size.
     contrast
         Of the target, where it does not say so itself; what is seen by default, else that of the card.
+    mask
+        Mask of the tomograms, or folder of masks named after them, in place of those of a dataset.
     """
     paths = [Path(t) for t in targets]
     sets = [p for p in paths if p.exists() and subtomograms.is_set(p)]
     if sets:
+        if mask is not None:
+            raise RequestError("--mask", f"goes with tomograms, not with {sets[0]}", "leave --mask out")
         if len(paths) > 1:
             told = "is given beside other targets"
             raise RequestError(sets[0], told, "adapt to one set, or to tomograms")
@@ -121,6 +131,9 @@ def open_target(targets: Sequence[Path | str], card: Card, contrast: Contrast = 
         for entry, dataset in _entries(path):
             if entry.name in found.files:
                 raise RequestError(entry.tomogram, f"{entry.name!r} is given twice", "name each target once")
+            if mask is not None:
+                entry = entry.model_copy(update={"mask": mask_file(mask, stem(entry.tomogram))})
+                mask_of(entry.mask, entry.name, read_header(entry.tomogram).shape)
             _add(found, entry, dataset, card, contrast)
     if len(found.even) != len(found.regions):
         found.even, found.odd = [], []
@@ -164,6 +177,7 @@ def _add(found: TargetData, entry: Entry, dataset: Dataset | None, card: Card, c
     size = None if dataset is None else dataset.voxel_size
     region, settled, notes = _region(entry.tomogram, entry, size, card, wanted)
     found.files[entry.name] = entry.tomogram
+    found.masks |= {} if entry.mask is None else {f"{entry.name} mask": entry.mask}
     found.regions.append(region)
     found.notes += [f"{entry.name}: {note}" for note in notes]
     if entry.even is not None and entry.odd is not None:

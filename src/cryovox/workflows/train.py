@@ -23,7 +23,7 @@ SEARCHED = (
 ELSEWHERE = 104_729  # added to the seed of unlabelled patches, which lie where labelled ones do not
 
 
-def train_supervised(
+def train_supervised(  # noqa: PLR0913 (the options of a command)
     data: Path | str | TrainingData,
     out: Path,
     config: TrainConfig,
@@ -31,6 +31,7 @@ def train_supervised(
     device: Device = "auto",
     devices: int = 1,
     overwrite: bool = False,
+    mask: Path | None = None,
     told: Told = lambda done, total, share, loss: None,
     warned: Callable[[str], None] = lambda text: None,
 ) -> Path:
@@ -48,6 +49,8 @@ def train_supervised(
         is refused unless *overwrite*.
     device, devices
         Where to compute; with several devices each process (of torchrun or SLURM) calls this.
+    mask
+        Mask, or folder of masks named after the tomograms, in place of those of the dataset.
     told
         Progress.
     warned
@@ -63,7 +66,7 @@ def train_supervised(
     kind = STRATEGIES[config.strategy]
     semi = "unlabelled" in kind.needs
     held = config.validation, config.sets
-    source = data if isinstance(data, TrainingData) else resolve(data, *held, semi=semi)
+    source = data if isinstance(data, TrainingData) else resolve(data, *held, semi=semi, mask=mask)
     torch.manual_seed(config.seed)
     made = make(config.network, chosen, len(source.species))
     card = describe(made, source, config.patches.patch)

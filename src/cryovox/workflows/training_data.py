@@ -16,6 +16,7 @@ from cryovox.data.sources import Source, hold_out, load_sources, open_unlabelled
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import subtomograms
 from cryovox.workflows.config import HeldOutConfig, SetConfig
+from cryovox.workflows.masks import masked
 from cryovox.workflows.run_folder import fingerprint
 
 if TYPE_CHECKING:
@@ -121,12 +122,16 @@ class TomogramData(TrainingData):
     ----------
     semi
         Whether entries without labels and particles are welcome: they are unlabelled tomograms.
+    mask
+        Mask, or folder of masks, in place of those of the entries.
     """
 
     places = True
 
-    def __init__(self, path: Path, held: HeldOutConfig, *, semi: bool = False) -> None:
-        self.name, self.dataset = str(path), dataset_files.read(path)
+    def __init__(
+        self, path: Path, held: HeldOutConfig, *, semi: bool = False, mask: Path | None = None
+    ) -> None:
+        self.name, self.dataset = str(path), masked(dataset_files.read(path), mask)
         self.species, self.voxel_size = self.dataset.species, self.dataset.voxel_size
         entries = self.dataset.split("train")
         bare = [e for e in entries if semi and e.labels is None and e.particles is None]
@@ -221,11 +226,16 @@ class SetData(TrainingData):
         return -(-max(self.training.images.shape[1:]) // stride) * stride
 
 
-def resolve(data: Path | str, held: HeldOutConfig, sets: SetConfig, *, semi: bool = False) -> TrainingData:
+def resolve(
+    data: Path | str, held: HeldOutConfig, sets: SetConfig, *, semi: bool = False, mask: Path | None = None
+) -> TrainingData:
     """Open what `--data` names: `stream:NAME`, a subtomogram set, or a dataset.
 
-    With *semi*, entries of a dataset without labels and particles are unlabelled tomograms.
+    With *semi*, entries of a dataset without labels and particles are unlabelled tomograms. A *mask*, or a
+    folder of masks named after the tomograms, takes the place of the masks of the entries.
     """
+    if mask is not None and (str(data).startswith(STREAM) or subtomograms.is_set(Path(data))):
+        raise RequestError("--mask", f"goes with tomograms, which {data} does not hold", "leave --mask out")
     if str(data).startswith(STREAM):
         from cryovox.workflows.simulated_data import SimulatedData
 
@@ -233,4 +243,4 @@ def resolve(data: Path | str, held: HeldOutConfig, sets: SetConfig, *, semi: boo
     path = Path(data)
     if subtomograms.is_set(path):
         return SetData.read(path, held, sets)
-    return TomogramData(path, held, semi=semi)
+    return TomogramData(path, held, semi=semi, mask=mask)

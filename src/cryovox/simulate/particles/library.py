@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-
 from cryovox.core.errors import RequestError
+from cryovox.core.names import nearest, suggestion
 from cryovox.simulate.particles.beads import Blueprint, rasterise
 from cryovox.simulate.particles.species import SPECIES
 from cryovox.simulate.particles.template import Template
@@ -26,8 +25,8 @@ def find(name_or_id: str) -> str:
     wanted = _plain(name_or_id)
     if wanted in known:
         return known[wanted]
-    near = [known[word] for word in difflib.get_close_matches(wanted, known, n=3)]
-    advice = f"did you mean {', '.join(dict.fromkeys(near))}?" if near else f"known are {', '.join(names())}"
+    near = nearest(wanted, known)
+    advice = suggestion(known.get(near or "", wanted), names())
     raise RequestError(name_or_id, "is not a species of the built-in library", advice)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from cryovox.core.errors import RequestError
+from cryovox.core.names import suggestion
 
 PACKAGE = "cryovox.training.recipes"
 
@@ -28,6 +29,6 @@ def recipe(name: str) -> dict[str, Any]:
     72
     """
     if name not in recipes():
-        raise RequestError("--preset", f"there is none called {name!r}", f"there are: {', '.join(recipes())}")
+        raise RequestError("--preset", f"there is none called {name!r}", suggestion(name, recipes()))
     found: dict[str, Any] = yaml.safe_load((files(PACKAGE) / f"{name}.yaml").read_text(encoding="utf-8"))
     return found

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cryovox.core.errors import RequestError
+from cryovox.core.names import suggestion
 from cryovox.data.streams import Batch
 from cryovox.models.parts import hold_statistics
 from cryovox.models.supervision import Supervision, supervise
@@ -97,7 +98,7 @@ class Supervised(Strategy):
         weights = self.config.weights
         if unknown := sorted(set(weights) - set(terms) - {f"{name}-unknown" for name in terms}):
             raise RequestError(
-                "--weights", f"no term is called {unknown[0]!r}", f"there are: {', '.join(terms)}"
+                "--weights", f"no term is called {unknown[0]!r}", suggestion(unknown[0], terms)
             )
         return {name: weights.get(name, 1.0) * term for name, term in terms.items()}
 

@@ -1,0 +1,109 @@
+"""Advice that the program gives names commands and options that exist."""
+
+import ast
+import re
+import warnings
+from functools import cache
+from pathlib import Path
+
+import tyro
+
+import cryovox
+from cryovox.cli import _commands, _found
+from cryovox.cli.parse import _style
+
+PACKAGE = Path(cryovox.__file__).parent
+OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]+(?:\.[a-z0-9-]+)*)")
+EVERYWHERE = {"help", "help-all", "config", "print-config", "version", "preset"}
+
+
+def parsed_options(command):
+    """Options of a command, as its parser has them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        parser = tyro.extras.get_parser(command, config=_style(command))
+    return {o.removeprefix("--") for action in parser._actions for o in action.option_strings}
+
+
+@cache
+def options_of(name):
+    return parsed_options(_found(name)) | EVERYWHERE
+
+
+@cache
+def all_options():
+    subtomograms = _found("simulate").preset("subtomogram-50")
+    return set().union(parsed_options(subtomograms), *(options_of(name) for name in _commands()))
+
+
+def written(node):
+    """Text of a string or f-string, X for what is filled in."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else "X"
+    if isinstance(node, ast.JoinedStr):
+        return "".join(written(part) for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return written(node.left) + written(node.right)
+    return "X"
+
+
+def texts():
+    """Every string of the package that is no docstring, and every page, with where it stands."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+        for node in ast.walk(tree):
+            inside = isinstance(parents.get(node), ast.JoinedStr | ast.FormattedValue | ast.Expr)
+            if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and not inside):
+                text = written(node)
+                if "--" in text or "cryovox " in text:
+                    yield f"{path.relative_to(PACKAGE)}:{node.lineno}", text
+    for path in sorted(PACKAGE.rglob("*.html")):
+        page = re.sub(r"<style>.*?</style>|\{#.*?#\}", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        yield path.name, re.sub(r"<[^>]*>|\{\{.*?\}\}|\{%.*?%\}", " X ", page, flags=re.DOTALL)
+
+
+def command_lines(text):
+    """Each `cryovox COMMAND ...` with the options that follow it in the same sentence or code span."""
+    for match in re.finditer(r"(?<![\w/.-])(?<!a )cryovox ([a-z][a-z0-9 -]*)([^`\n;,]*)", text):
+        words = match[0].split()[1:]
+        plain = [w for w in words[:2] if re.fullmatch(r"[a-z][a-z0-9-]*", w)]
+        yield plain, OPTION.findall(match[0])
+
+
+def options_that_do_not_exist(texts):
+    return [
+        f"{where}: --{option}"
+        for where, text in texts
+        for option in OPTION.findall(text)
+        if option not in all_options()
+    ]
+
+
+def commands_that_do_not_exist(texts):
+    names = set(_commands())
+    families = {name.split()[0] for name in names}
+    wrong = []
+    for where, text in texts:
+        for words, options in command_lines(text):
+            name = " ".join(words) if " ".join(words) in names else (words[0] if words else "")
+            if name not in names:
+                known = not words or name in families or name in ("COMMAND", "report", "view")
+                wrong += [] if known else [f"{where}: cryovox {' '.join(words)}"]
+                continue
+            wrong += [f"{where}: {name} --{o}" for o in options if o not in options_of(name)]
+    return wrong
+
+
+def test_advised_options_exist():
+    assert not options_that_do_not_exist(texts())
+
+
+def test_advised_commands_exist_and_take_their_options():
+    assert not commands_that_do_not_exist(texts())
+
+
+def test_wrong_advice_is_noticed():
+    assert options_that_do_not_exist([("here", "pass --border-pad")]) == ["here: --border-pad"]
+    assert commands_that_do_not_exist([("here", "`cryovox find X --truth Y`")]) == ["here: find --truth"]
+    assert commands_that_do_not_exist([("here", "`cryovox fnid X`")])
