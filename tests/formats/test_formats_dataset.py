@@ -193,3 +193,14 @@ def test_paths_stay_relative_behind_a_link(tmp_path):
         text = dataset.write(folder, Dataset(voxel_size=10.0, entries=tuple(files))).read_text()
         assert "tomogram: tomograms/a.mrc" in text
         assert "tomogram: tomograms/b.mrc" in text
+
+
+def test_voxels_read_as_angstrom_and_radii_in_voxels(folder):
+    picks(folder, "5,10,4,a,one\n6,12,7,b,one\n20,3,9,a,one\n")
+    with pytest.raises(RequestError, match="look like voxels") as caught:
+        annotations(folder)
+    assert "--voxel-size 10" in caught.value.remedy
+    text = (folder / "dataset.yaml").read_text()
+    (folder / "dataset.yaml").write_text(text.replace("radius: 50", "radius: 5"))
+    with pytest.raises(RequestError, match="radius of a is 5 Å, less than a voxel of 10 Å"):
+        dataset.read(folder)

@@ -87,7 +87,7 @@ def check_radius(where: object, name: str, radius: float, voxel_size: float) -> 
 def check_density(where: object, positions: Float, volume: Volume, radius: float) -> None:
     """Warn where the density at the particles is that of the places beside them."""
     t = density_t(positions, volume, radius)
-    if t is not None and abs(t) < 2:
+    if t is not None and abs(t) < 2.5:
         message = f"density at the {len(positions)} positions is that of the places beside them (t = {t:.1f})"
         remedy = "check units, the order of x, y and z, and that list and tomogram belong together"
         warnings.warn(f"{where}: {message}; {remedy}", DataWarning, stacklevel=2)
