@@ -10,6 +10,7 @@ from cryovox.picking.config import SuggestConfig
 from cryovox.picking.suggest import (
     appearance,
     candidates,
+    candidates_counted,
     choose,
     compressed,
     crop_edge,
@@ -114,6 +115,9 @@ def test_the_pool_keeps_the_most_uncertain_and_the_border_is_free():
     found = candidates(heatmap(peaks), SuggestConfig(pool=2))
     assert sorted(rounded(found.scores)) == [0.25, 0.3]
     assert len(candidates(heatmap(peaks), SuggestConfig(border=60.0))) == 3
+    inner, left_out = candidates_counted(heatmap(peaks), SuggestConfig(border=60.0))
+    every, none = candidates_counted(heatmap(peaks), SuggestConfig(border=0.0))
+    assert (len(inner) + left_out, none) == (len(every), 0)
 
 
 @pytest.mark.parametrize("offset", [0.0, 5.0])

@@ -72,6 +72,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
         overwrite=overwrite,
         command=shlex.join(["cryovox", *sys.argv[1:]]),
         told=lambda name, done, total: meter(name, done / total, f"{done} of {total} tiles"),
+        on_note=lambda name, text: print(f"note: {name}: {text}", file=sys.stderr),
     )
     print_notes(out, list(expand(tomograms)))
     columns = ("rank", "tomogram", "species", "x", "y", "z", "score", "uncertainty", "diversity")

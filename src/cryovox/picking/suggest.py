@@ -94,16 +94,28 @@ def candidates(
     mask : (z, y, x) of the tomogram
         0 where nothing is suggested.
     """
+    return candidates_counted(scores, config, labelled, mask)[0]
+
+
+def candidates_counted(
+    scores: ScoreMap,
+    config: SuggestConfig,
+    labelled: Float | None = None,
+    mask: NDArray[Any] | None = None,
+) -> tuple[Particles, int]:
+    """As :func:`candidates`, and how many were left out since they lie too close to a face of the volume."""
     frame = (scores.data.shape[1:], scores.voxel_size, scores.offset)
     if scores.tomogram_shape is not None and scores.tomogram_voxel_size is not None:
         frame = (scores.tomogram_shape, scores.tomogram_voxel_size, 0.0)
     inside, faces = allowed(*frame, mask, 0.0), near_faces(*frame, config.border)
-    lists, claims = [], []
+    lists, claims, at_faces = [], [], 0
     for channel, species in enumerate(scores.species):
         threshold = threshold_of(scores, species.name, PickConfig())
         positions, values = _maxima(scores, channel, min(config.lowest, threshold / 2))
-        away = ~near(positions, labelled, species.radius) & ~faces(positions, species.radius)
-        keep = np.flatnonzero(inside(positions) & away)
+        keep = np.flatnonzero(inside(positions) & ~near(positions, labelled, species.radius))
+        outer = faces(positions[keep], species.radius)
+        at_faces += len(separate(positions[keep[outer]], values[keep[outer]], species.radius))
+        keep = keep[~outer]
         keep = keep[separate(positions[keep], values[keep], species.radius)]
         unsure = uncertainty(values[keep], threshold)
         keep = keep[np.argsort(-unsure, kind="stable")[: config.pool]]
@@ -111,7 +123,7 @@ def candidates(
         claims.append(rescaled(values[keep], threshold))
     found = concatenate(lists)
     closest = min(species.radius for species in scores.species)
-    return found.take(separate(found.positions, np.concatenate(claims), closest))
+    return found.take(separate(found.positions, np.concatenate(claims), closest)), at_faces
 
 
 def _listed(positions: Float, species: str, values: NDArray[np.floating], threshold: float) -> Particles:

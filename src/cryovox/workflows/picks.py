@@ -17,6 +17,9 @@ from cryovox.picking import PickConfig, pick_counted, pick_labels_counted
 from cryovox.workflows.config import PickOutput
 from cryovox.workflows.inputs import expand
 
+OnNote = Callable[[str, str], None]
+"""Called with the name of an input and what the reader should know of it."""
+
 
 def is_pickable(path: Path) -> bool:
     """Whether a path is a score map or a label map."""
@@ -32,7 +35,7 @@ def pick_files(
     dataset: Path | None = None,
     mask: Path | None = None,
     voxel_size: float | None = None,
-    on_note: Callable[[str, str], None] = lambda name, text: None,
+    on_note: OnNote = lambda name, text: None,
 ) -> tuple[dict[str, Particles], dict[str, Exception]]:
     """Pick from every input and write `out/particles/NAME.star`.
 

@@ -19,13 +19,14 @@ from cryovox.formats import is_particles, read_particles, read_volume, scores, s
 from cryovox.formats.tomogram_names import OtherTomogramError, plain_name
 from cryovox.models.card import Card, model_file, read_card
 from cryovox.picking.config import SuggestConfig
-from cryovox.picking.suggest import appearance, candidates, crop_edge
+from cryovox.picking.suggest import appearance, candidates_counted, crop_edge
 from cryovox.picking.suggest import suggest as chosen_of
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.inputs import expand
 from cryovox.workflows.manifest import Manifest, sha256
 from cryovox.workflows.masks import mask_of
+from cryovox.workflows.picks import OnNote, left_out_notes
 from cryovox.workflows.segment import Told, segment
 
 STAR, PAGE = "suggested.star", "suggested.html"
@@ -40,6 +41,7 @@ class _Searched:
     found: Particles
     features: NDArray[np.float32]
     seeds: NDArray[np.float32]
+    at_faces: int
 
 
 def suggest(  # noqa: PLR0913 (the options of a command)
@@ -54,6 +56,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     overwrite: bool = False,
     command: str = "",
     told: Told = lambda name, done, total: None,
+    on_note: OnNote = lambda name, text: None,
 ) -> tuple[Particles, dict[str, Exception]]:
     """Suggest places whose labels would teach a model most.
 
@@ -68,6 +71,8 @@ def suggest(  # noqa: PLR0913 (the options of a command)
         Particle files, folders or patterns: what was looked at already, found to be a particle or not.
     overwrite
         Replace an earlier suggestion; score maps that are up to date stay.
+    on_note
+        Called with the name of a tomogram and what the reader should know of its places.
 
     Returns
     -------
@@ -106,6 +111,9 @@ def suggest(  # noqa: PLR0913 (the options of a command)
         "seconds": round(time.monotonic() - began, 1),
     }
     _write(out, places, searched, card, manifest)
+    for name, part in searched.items():
+        for text in left_out_notes({"at_faces": part.at_faces}):
+            on_note(name, text)
     return places, failures
 
 
@@ -162,7 +170,8 @@ def _search(
 ) -> _Searched:
     volume = read_volume(Path(entry["key"]["input"]), entry["voxel_size"])
     inside = mask_of(mask, name, volume.shape)
-    found = candidates(scores.read(out / "scores" / f"{name}.zarr"), config, known.positions, inside)
+    scored = scores.read(out / "scores" / f"{name}.zarr")
+    found, at_faces = candidates_counted(scored, config, known.positions, inside)
     sign, edge = sign_of(entry["contrast"]), crop_edge(card.species)
     return _Searched(
         volume=volume,
@@ -170,6 +179,7 @@ def _search(
         found=replace(found, tomograms=np.full(len(found), name)),
         features=appearance(volume, found.positions, edge, sign),
         seeds=appearance(volume, known.positions, edge, sign),
+        at_faces=at_faces,
     )
 
 
@@ -197,5 +207,6 @@ def _write(
     for name, part in searched.items():
         count = int((places.tomograms == name).sum()) if places.tomograms is not None else 0
         facts = {"candidates": len(part.found), "labelled": len(part.seeds), "count": count}
+        facts["at_faces"] = part.at_faces
         entries[name] = {"suggested": facts}
     manifest.write(entries)
