@@ -247,3 +247,11 @@ def test_coordinates_are_compared_with_the_tomogram(cli, tomogram, tmp_path):
     assert message.code == 0
     assert "1 of 3 picks lie outside" in message.err
     assert "z 25038.0" in message.err
+
+
+def test_true_particles_of_two_sizes_lie_on_density(cli, phantoms, tomogram, tmp_path):
+    args = (phantoms / "particles" / "phantom_03.star", tomogram, "--out", tmp_path / "a.zarr", "--pad")
+    for box in (8, 16, 32):
+        message = cli("extract", *args, "--box", box, "--overwrite")
+        assert message.code == 0
+        assert "warning" not in message.err

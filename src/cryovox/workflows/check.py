@@ -36,9 +36,11 @@ def check_training(
 
 
 def _check_data(path: Path) -> None:
-    from cryovox.formats import dataset
+    from cryovox.formats import dataset, subtomograms
 
     if not path.exists():
         raise RequestError(path, "there is no such file or folder", "check the path")
+    if subtomograms.is_set(path):
+        return
     if path.is_dir() or path.suffix in (".yaml", ".yml"):
         dataset.read(path)

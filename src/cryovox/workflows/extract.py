@@ -46,7 +46,7 @@ def extract(  # noqa: PLR0913 (the options of a command)
     volume = read_volume(tomogram, voxel_size)
     picks = read_particles(particles, tomogram=volume, tomogram_names=(tomogram_name or stem(tomogram),))
     check_places(particles, picks.positions, volume)
-    check_density(particles, picks.positions, volume, box * volume.voxel_size / 4)
+    check_density(particles, picks.positions, volume, box * volume.voxel_size / 2)
     species = () if dataset is None else dataset_files.read(dataset).species
     masks = None if labels is None else read_labels(labels, species, voxel_size=volume.voxel_size)
     border: Literal["skip", "pad"] = "pad" if pad else "skip"
