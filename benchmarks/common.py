@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from cryovox.core.atomic import replacing
 from cryovox.workflows.manifest import versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -53,5 +54,6 @@ def write_result(name: str, result: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     head = {"command": command, "written": time.strftime("%Y-%m-%d"), "machine": machine, "versions": facts}
-    path.write_text(json.dumps({**head, **result}, indent=1) + "\n", encoding="utf-8")
+    with replacing(path) as beside:
+        beside.write_text(json.dumps({**head, **result}, indent=1) + "\n", encoding="utf-8")
     return path

@@ -72,7 +72,7 @@ def test_picking_and_looking_go_on_past_a_broken_file(cli, segmented, folder, ou
     (folder.parent / "a.zarr").mkdir()
     told = cli("pick", segmented / "scores" / "*.zarr", folder.parent / "a.zarr", "--out", out)
     assert told.code == 1
-    assert "failed: a: is not a score map" in told.err
+    assert "failed: a: is not" in told.err
     assert (out / "particles" / "phantom_03.star").exists()
     told = cli("doctor", folder)
     assert told.code == 1
@@ -149,6 +149,19 @@ def test_interruption_leaves_nothing_half_written(segment, folder, out, monkeypa
     shutil.rmtree(out / "scores")
     assert segment(folder / "a.mrc").code == 130
     assert everything(out) == {}
+
+
+def test_picks_of_another_input_are_not_replaced(cli, segmented, tmp_path):
+    scores_ = segmented / "scores" / "phantom_03.zarr"
+    labels = segmented / "labels" / "phantom_03.mrc"
+    star = tmp_path / "out" / "particles" / "phantom_03.star"
+    assert cli("pick", scores_, "--out", tmp_path / "out").code == 0
+    assert cli("pick", scores_, "--out", tmp_path / "out", "--max-count", 1).code == 0
+    before = star.read_bytes()
+    cli("pick", labels, "--out", tmp_path / "out").refused(scores_, labels, "--overwrite")
+    assert star.read_bytes() == before
+    assert cli("pick", labels, "--out", tmp_path / "out", "--overwrite").code == 0
+    assert star.read_bytes() != before
 
 
 def test_contrast_and_voxel_size_can_be_forced(segment, folder, out, make_mrc, tomogram):

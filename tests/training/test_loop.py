@@ -1,5 +1,9 @@
 import csv
 import math
+import os
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from cryovox.core import interrupt
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
 from cryovox.training import loop
@@ -418,3 +423,51 @@ def test_losses_before_a_save_are_written_with_it(tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path, config, logbook=Logbook(tmp_path / "m.csv", every=5), told=told)
     assert [int(row.split(",")[0]) for row in (tmp_path / "m.csv").read_text().splitlines()[1:]][-1] == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("during", ["step", "validation"])
+def test_a_signal_saves_the_state_and_the_run_goes_on_exactly(tmp_path, number, during):
+    config = LoopConfig(steps=6, validate_every=2, warmup=0, save_every="1h")
+    (whole, wanted), scores = run(tmp_path / "whole", config), iter(range(10))
+
+    def told(now, loss):
+        if during == "step" and now.step == 3:
+            os.kill(os.getpid(), number)
+
+    def validate(network):
+        if during == "validation" and next(scores) == 1:
+            os.kill(os.getpid(), number)
+            raise AssertionError("went on")
+        return {"score": 0.5}
+
+    before = signal.getsignal(number)
+    step = 3 if during == "step" else 4
+    with pytest.raises(interrupt.Interrupted, match=f"state of step {step} is saved") as caught:
+        run(tmp_path / "cut", config, told=told, validate=validate)
+    assert caught.value.code == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert signal.getsignal(number) is before
+    kept = []
+    now, strategy = run(tmp_path / "cut", config, keep=lambda network, metrics, now: kept.append(now.step))
+    assert (now.step, now.best_step, now.waiting) == (whole.step, whole.best_step, whole.waiting)
+    for name, value in wanted.state_dict().items():
+        assert torch.equal(value, strategy.state_dict()[name]), name
+    assert (
+        load_state(tmp_path / "cut", strategy_of(), torch.optim.AdamW(strategy_of().parameters())).step == 6
+    )
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path):
+    code = """
+import os, signal, time
+from cryovox.core.interrupt import postponed
+with postponed() as interrupt:
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)  # a launcher hands on what the terminal sent as well
+    print(interrupt.signal, flush=True)
+    time.sleep(1.1)
+    os.kill(os.getpid(), signal.SIGINT)
+    print("went on", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (-signal.SIGINT, ["2"])

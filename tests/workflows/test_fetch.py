@@ -26,7 +26,7 @@ def server(web):
 
 
 def names(folder: Path):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != ".locks")
 
 
 def test_files_arrive_whole_and_are_recorded(server, tmp_path):

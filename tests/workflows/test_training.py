@@ -1,6 +1,10 @@
 import csv
 import json
+import re
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -13,6 +17,7 @@ from cryovox.data.config import PatchConfig
 from cryovox.models.card import read_card
 from cryovox.simulate.phantom import PhantomConfig
 from cryovox.training.config import LoopConfig
+from cryovox.training.state import progress_in
 from cryovox.workflows.config import NetworkConfig, TrainConfig
 from cryovox.workflows.phantoms import write_phantoms
 from cryovox.workflows.train import train_supervised
@@ -56,7 +61,7 @@ def test_a_run_folder(train, data, config, tmp_path):
     model = train(out, told=lambda done, total, share, loss: seen.append((done, total, share)))
     assert seen == [(1, 4, 0.25), (2, 4, 0.5), (3, 4, 0.75), (4, 4, 1.0)]
     names = {"model.safetensors", "state.safetensors", "metrics.csv", "config.yaml", "manifest.json"}
-    assert {p.name for p in out.iterdir()} == names
+    assert {p.name for p in out.iterdir() if p.is_file()} == names
     assert TrainConfig.model_validate(yaml.safe_load((out / "config.yaml").read_text())) == config()
     card = read_card(model)
     assert (card.network, card.patch, card.voxel_size, card.contrast) == ("heatmap-unet", 16, 14.0, "dark")
@@ -160,3 +165,52 @@ def test_without_an_entry_for_validation_a_part_is_held_out(train, data, tmp_pat
     file.write_text(yaml.safe_dump(found))
     model = train(tmp_path / "run", source=alone)
     assert "score" in read_card(model).training["held_out"]
+
+
+def test_a_training_that_is_finished_says_so(data, tmp_path, capsys):
+    from cryovox.cli import main
+
+    def call(out, *more):
+        quick = ("--steps", 2, "--batch", 1, "--warmup", 1, "--patch", 16, "--device", "cpu", "--quiet")
+        options = ("--options", "{widths: [4, 8], blocks: [0, 0]}", *quick, *more)
+        code = main([str(a) for a in ("train", "supervised", "--data", data, "--out", out, *options)])
+        return code, capsys.readouterr().err
+
+    out = tmp_path / "run"
+    code, err = call(out)
+    assert (code, "finished before" in err) == (0, False), err
+    state = (out / "state.safetensors").read_bytes()
+    code, err = call(out)
+    assert code == 0
+    assert "finished before, after 2 steps" in err
+    assert f"--start {out / 'model.safetensors'}" in err
+    assert (out / "state.safetensors").read_bytes() == state
+    assert call(tmp_path / "longer", "--start", out / "model.safetensors")[0] == 0
+    (tmp_path / "link").symlink_to(out)  # the same model by another path is the same setting
+    code, err = call(tmp_path / "longer", "--start", tmp_path / "link" / "model.safetensors")
+    assert code == 0, err
+    assert "finished before" in err
+
+
+def test_a_terminated_training_leaves_its_state(data, tmp_path):
+    """SIGTERM, as batch systems send it, in the middle of a training in a process of its own."""
+    out = tmp_path / "run"
+    options = ("--steps", "100000", "--batch", "1", "--patch", "16", "--device", "cpu", "--save-every", "1h")
+    network = ("--options", "{widths: [4, 8], blocks: [0, 0]}", "--validate-every", "100000")
+    command = [sys.executable, "-m", "cryovox", "train", "supervised", "--data", str(data), "--out", str(out)]
+    process = subprocess.Popen([*command, *options, *network], stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 200
+    while time.monotonic() < until and "loss/" not in _text(out / "metrics.csv"):
+        time.sleep(0.1)
+    process.terminate()
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 143, err
+    assert "Traceback" not in err
+    found = re.search(r"state of step (\d+) is saved in .*; the same command continues", err)
+    assert found, err
+    assert progress_in(out).step == int(found[1]) >= 20
+    assert not list(out.glob(".cryovox-*"))
+
+
+def _text(path):
+    return path.read_text() if path.exists() else ""

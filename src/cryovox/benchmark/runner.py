@@ -188,7 +188,8 @@ def _one(suite: Suite, job: Job, out: Path, device: Device) -> None:
         row |= _training(folder)
     except Exception as error:
         row["failed"] = f"{type(error).__name__}: {error}"
-        (folder / "failure.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        with replacing(folder / "failure.txt") as beside:
+            beside.write_text(traceback.format_exc(), encoding="utf-8")
     _write(_result(out, job), row | {"seconds": round(time.monotonic() - began, 1)})
 
 

@@ -57,11 +57,17 @@ COMMANDS = Registry(
 )
 
 
+RESUMABLE = ("train", "find", "segment", "denoise", "simulate", "suggest", "fetch", "benchmark", "demo")
+"""Commands that skip what an interrupted run has finished."""
+
+
 def run() -> None:
     """Entry point of the command line."""
     from cryovox.cli.streams import make_safe
+    from cryovox.core.interrupt import end_on_sigterm
 
     make_safe()
+    end_on_sigterm()
     sys.exit(main(sys.argv[1:]))
 
 
@@ -83,9 +89,8 @@ def main(args: list[str]) -> int:
         return _complain(error, 1)
     except RequestError as error:
         return _complain(error, 2)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        return _stopped(args[0], stop)
     except BrokenPipeError:  # `cryovox ... | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -145,6 +150,13 @@ def _named(args: list[str]) -> tuple[str, list[str]]:
         print("\n".join(f"    cryovox {name} --help" for name in families))
         raise SystemExit(0 if len(args) > 1 else 2)
     return two, args[2:]
+
+
+def _stopped(command: str, stop: KeyboardInterrupt) -> int:
+    message = getattr(stop, "message", "") or "what was finished is kept"
+    resumes = f"{message}; the same command continues from there"
+    print(f"\nstopped: {resumes if command in RESUMABLE else 'no output was changed'}", file=sys.stderr)
+    return int(getattr(stop, "code", 130))
 
 
 def _complain(error: RequestError, code: int) -> int:

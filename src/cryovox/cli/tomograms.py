@@ -63,7 +63,7 @@ def segment(
     return failures(failed)
 
 
-def pick(
+def pick(  # noqa: PLR0913 (the options of a command)
     inputs: Inputs,
     /,
     *,
@@ -73,6 +73,7 @@ def pick(
     dataset: Path | None = None,
     mask: Path | None = None,
     voxel_size: float | None = None,
+    overwrite: bool = False,
     json: Path | None = None,
 ) -> int:
     """Turn score maps or label maps into particles: particles/NAME.star.
@@ -93,6 +94,8 @@ def pick(
         Volume that is not 0 where particles may lie.
     voxel_size
         Edge of a voxel in Å of label maps; wins over their headers.
+    overwrite
+        Replace the picks of another input of the same name.
     json
         File for the counts.
     """
@@ -107,6 +110,7 @@ def pick(
         dataset=dataset,
         mask=mask,
         voxel_size=voxel_size,
+        overwrite=overwrite,
         on_note=lambda name, text: print(f"note: {name}: {text}", file=sys.stderr),
     )
     _count(picks, json)

@@ -73,9 +73,11 @@ def supervised(
     check_training(data, out, config, overwrite=overwrite)
     from cryovox.formats.subtomograms import is_set
     from cryovox.models.card import read_card
+    from cryovox.workflows.run_folder import finished_note
     from cryovox.workflows.train import train_supervised
 
     keep_freed_memory()
+    finished = "" if overwrite else finished_note(out, out / "model.safetensors")
     model = train_supervised(
         data,
         out,
@@ -87,12 +89,18 @@ def supervised(
         told=_meter(quiet),
         warned=lambda text: print(f"note: {text}", file=sys.stderr),
     )
+    _remark(finished)
     if not quiet:
         if not read_card(model).training["held_out"]:
             print("nothing was held out, since the picks are too few to judge by: check what find finds")
         verb = "segment SET" if is_set(data) else "find TOMOGRAM"
         print(f"{model}\nnext: cryovox {verb} --model {model} --out FOUND", file=sys.stdout)
     return 0
+
+
+def _remark(text: str) -> None:
+    if text:
+        print(f"note: {text}", file=sys.stderr)
 
 
 def _meter(quiet: bool) -> Callable[[int, int, float, float], None]:
@@ -153,8 +161,10 @@ def adapted(  # noqa: PLR0913 (the options of a command)
 
     check_training(source, out, config, target, overwrite=overwrite)
     from cryovox.workflows.adapt import train_adapted
+    from cryovox.workflows.run_folder import finished_note
 
     keep_freed_memory()
+    finished = "" if overwrite else finished_note(out / "adapted", out / "model.safetensors")
     model = train_adapted(
         source,
         target,
@@ -166,6 +176,7 @@ def adapted(  # noqa: PLR0913 (the options of a command)
         mask=mask,
         told=_meter(quiet),
     )
+    _remark(finished)
     if not quiet:
         choice = json.loads((out / "choice.json").read_text(encoding="utf-8"))
         print(f"kept: the {choice['chosen']} model\n" + "\n".join(f"    {r}" for r in choice["reasons"]))

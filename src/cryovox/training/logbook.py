@@ -6,6 +6,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+from cryovox.core.atomic import replacing
 from cryovox.training.state import Progress
 
 COLUMNS = ("step", "seconds", "name", "value")
@@ -58,7 +59,7 @@ class Logbook:
         if since and path.exists():
             with path.open(newline="", encoding="utf-8") as file:
                 kept = [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= since]
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([COLUMNS, *kept])
 
     def _write(self, now: Progress, values: Mapping[str, float]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from cryovox.core.durations import seconds
+from cryovox.core.interrupt import Interrupt, Interrupted, postponed
 from cryovox.data.streams import Batch
 from cryovox.models.layout import lay_out
 from cryovox.training.config import LoopConfig
@@ -69,27 +71,43 @@ def fit(  # noqa: PLR0913
     now = load_state(folder, strategy, optimizer) or Progress()
     began = _clock(config) - now.seconds
     saved = now.seconds
-    while not _finished(now, config):
-        _set_rate(optimizer, config, now)
-        torch.manual_seed(hash_seed(seed, now.step, fabric.global_rank))
-        wrapped.train()
-        terms = _step(wrapped, optimizer, streams, strategy.needs, config, fabric, now)
-        now = now.stepped(_elapsed(began, config, fabric))
-        strategy.after_step(now.step)
-        logbook.step(now, terms, optimizer.param_groups[0]["lr"])
-        told(now, sum(terms.values()))
-        if now.step % config.validate_every == 0 or _out_of_time(now, config):
-            now = _judge(strategy, validate, keep, fabric, logbook, config, now)
-            now = now.at(_elapsed(began, config, fabric))
-            if fabric.global_rank == 0:
-                save_state(folder, strategy, optimizer, now)
-            fabric.barrier()
-            saved = now.seconds
-        elif fabric.global_rank == 0 and now.seconds - saved > seconds(config.save_every):
+
+    def save() -> None:
+        if fabric.global_rank == 0:
             logbook.flush(now)
             save_state(folder, strategy, optimizer, now)
-            saved = now.seconds
+
+    with postponed() as interrupt:
+        while now.due or not finished(now, config):
+            if not now.due:
+                terms = _step(wrapped, optimizer, streams, strategy.needs, config, fabric, now, seed)
+                now = now.stepped(_elapsed(began, config, fabric))
+                now = replace(now, due=now.step % config.validate_every == 0 or _out_of_time(now, config))
+                strategy.after_step(now.step)
+                logbook.step(now, terms, optimizer.param_groups[0]["lr"])
+                told(now, sum(terms.values()))
+            try:
+                if is_judged := now.due:
+                    with interrupt.at_once():
+                        judged = _judge(strategy, validate, keep, fabric, logbook, config, now)
+                    now = replace(judged, due=False, seconds=_elapsed(began, config, fabric))
+                if is_judged or now.seconds - saved > seconds(config.save_every):
+                    save()
+                    saved = now.seconds
+                _stop_if_asked(interrupt, fabric)
+            except Interrupted:
+                save()
+                raise interrupt.error(f"the state of step {now.step} is saved in {folder}") from None
     return now
+
+
+def _stop_if_asked(interrupt: Interrupt, fabric: Fabric) -> None:
+    """Stop all processes after the same step where any of them got a signal."""
+    asked = interrupt.signal is not None
+    if fabric.world_size > 1:
+        asked = bool(fabric.all_reduce(torch.tensor(float(asked)), reduce_op="sum") > 0)
+    if asked:
+        raise interrupt.error()
 
 
 def _optimizer(weights: list[nn.Parameter], config: LoopConfig) -> torch.optim.Optimizer:
@@ -121,8 +139,12 @@ def _step(
     config: LoopConfig,
     fabric: Fabric,
     now: Progress,
+    seed: int,
 ) -> dict[str, float]:
     """Move the weights once; gives the mean of every term."""
+    _set_rate(optimizer, config, now)
+    torch.manual_seed(hash_seed(seed, now.step, fabric.global_rank))
+    wrapped.train()
     optimizer.zero_grad()
     sums: dict[str, float] = {}
     for part in range(config.accumulate):
@@ -182,7 +204,8 @@ def _out_of_time(now: Progress, config: LoopConfig) -> bool:
     return share(now, config) >= 1.0
 
 
-def _finished(now: Progress, config: LoopConfig) -> bool:
+def finished(now: Progress, config: LoopConfig) -> bool:
+    """Whether a training has used its steps or time, or no longer gets better."""
     return _out_of_time(now, config) or now.waiting >= config.patience
 
 

@@ -28,10 +28,12 @@ class Progress:
     best_step: int = -1
     waiting: int = 0
     """Validations since the best."""
+    due: bool = False
+    """Whether a validation of this step is still to be done."""
 
     def stepped(self, seconds: float) -> Self:
         """After one more step."""
-        return replace(self, step=self.step + 1, seconds=seconds)
+        return replace(self, step=self.step + 1, seconds=seconds, due=False)
 
     def at(self, seconds: float) -> Self:
         """The same, later."""
@@ -51,6 +53,20 @@ def save_state(folder: Path, strategy: Strategy, optimizer: Any, now: Progress) 
         for slot, value in slots.items():
             tensors[f"optimizer.{index}.{slot}"] = torch.as_tensor(value).detach().cpu().clone().contiguous()
     write_tensors(folder / NAME, tensors, {"progress": json.dumps(asdict(now))})
+
+
+def progress_in(folder: Path) -> Progress | None:
+    """How far the training in a folder has come; None where there is no state."""
+    path = folder / NAME
+    if not path.exists():
+        return None
+    check_readable(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return Progress(**json.loads(file.metadata()["progress"]))
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        message = f"is no state of a training ({str(error)[:200]})"
+        raise RequestError(path, message, "use --overwrite to start anew, or another --out") from None
 
 
 def load_state(folder: Path, strategy: Strategy, optimizer: Any) -> Progress | None:

@@ -169,7 +169,7 @@ class _Run:
         share = 1.0 if self.config.network.start is not None else 1 - self.config.stages.source_share
         changed = _shared(self.config, share)
         loop = changed["loop"].model_copy(update={"keep": "last", "patience": 1_000_000})
-        network = self.config.network.model_copy(update={"start": start})
+        network = self.config.network.model_copy(update={"start": start.resolve()})
         return self.config.model_copy(update={"loop": loop, "network": network})
 
     def _streams(

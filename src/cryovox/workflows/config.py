@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 import yaml
-from pydantic import Field, create_model
+from pydantic import Field, create_model, field_validator
 
 from cryovox.core.config import Config, Contrast
 from cryovox.data.config import AugmentConfig, PatchConfig
@@ -55,6 +55,12 @@ class NetworkConfig(Config):
     freeze: Literal["none", "encoder", "all-but-head"] = "none"
     """What of a started network keeps its weights and batch statistics all along; to free it later,
     start a second training from the result."""
+
+    @field_validator("start")
+    @classmethod
+    def _resolve(cls, start: Path | None) -> Path | None:
+        """However the path is spelled, a run goes on with the same settings."""
+        return None if start is None else start.resolve()
 
 
 class HeldOutConfig(Config):

@@ -23,7 +23,7 @@ from typing import Any
 from cryovox import __version__
 from cryovox.core.atomic import discard, replacing
 from cryovox.core.errors import RequestError, RunError
-from cryovox.workflows.manifest import sha256
+from cryovox.workflows.manifest import locked, sha256
 
 RECORD = "fetched.json"
 
@@ -192,9 +192,11 @@ def note(there: Path, path: Path, folder: Path, record: dict[str, Any], url: str
     """Record a file, which may lie elsewhere still."""
     facts = {"url": url, "sha256": sha256(there), "bytes": there.stat().st_size}
     when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    record[path.relative_to(folder).as_posix()] = {**facts, "fetched": when}
-    with replacing(folder / RECORD) as beside:
-        beside.write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")
+    with locked(folder / RECORD):
+        record.update(read_record(folder))
+        record[path.relative_to(folder).as_posix()] = {**facts, "fetched": when}
+        with replacing(folder / RECORD) as beside:
+            beside.write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")
 
 
 def _take(answer: Any, part: Part, told: Told) -> bool:

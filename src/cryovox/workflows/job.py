@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -10,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryovox.core.atomic import replacing
 from cryovox.core.config import Config
 from cryovox.models.card import Card
 from cryovox.training.config import LoopConfig
-from cryovox.workflows.manifest import versions
+from cryovox.workflows.manifest import Manifest, versions
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -77,8 +75,10 @@ class Job:
         """
         from cryovox.training.logbook import Logbook
         from cryovox.training.loop import fit, share
+        from cryovox.training.state import progress_in
 
-        since = _step_so_far(self.out)
+        before = progress_in(self.out)
+        since = 0 if before is None else before.step
         logbook = Logbook(self.out / "metrics.csv" if fabric.global_rank == 0 else None, since=since)
 
         def tell(now: Progress, loss: float) -> None:
@@ -128,12 +128,10 @@ class Job:
 
     def finish(self, progress: Progress) -> None:
         """Complete the manifest."""
-        noted = json.loads((self.out / "manifest.json").read_text(encoding="utf-8"))
         judged = math.isfinite(progress.best)
         told = {
             "command": f"train {self.strategy}",
             **self.facts,
-            "inputs": noted["inputs"],
             "config": self.config.model_dump(mode="json"),
             "versions": versions(),
             "steps": progress.step,
@@ -141,8 +139,7 @@ class Job:
             "best_step": progress.best_step if judged else None,
             "best_score": progress.best if judged else None,
         }
-        with replacing(self.out / "manifest.json") as beside:
-            beside.write_text(json.dumps(told, indent=1), encoding="utf-8")
+        Manifest(self.out, told).write()
 
 
 def tiles_of(card: Card) -> TilePlan:
@@ -150,15 +147,3 @@ def tiles_of(card: Card) -> TilePlan:
     from cryovox.inference.stream import TilePlan
 
     return TilePlan(card.patch, card.overlap, card.output_stride, card.activation, batch=4)
-
-
-def _step_so_far(out: Path) -> int:
-    from safetensors import safe_open
-
-    from cryovox.training.state import NAME
-
-    path = out / NAME
-    if not path.exists():
-        return 0
-    with safe_open(path, framework="pt") as file:
-        return int(json.loads(file.metadata()["progress"])["step"])

@@ -179,7 +179,8 @@ class Manifest:
             for name, entry in (entries or {}).items():
                 kept[name] = dict(entry) if "key" in entry else {**kept.get(name, {}), **entry}
             part.update(self.facts)
-            part["entries"] = kept
+            if kept:
+                part["entries"] = kept
             whole |= {"versions": versions(), "written": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
             with replacing(self.path) as beside:
                 beside.write_text(json.dumps(whole, indent=1), encoding="utf-8")
@@ -205,13 +206,15 @@ class Manifest:
             waiting = busy
 
     def _goes_on(self, name: str, entry: dict[str, Any], path: Path) -> bool:
-        """Whether an input is as it was; one that was moved or touched is known at once the next time."""
+        """Whether an input is as it was; one that was moved or touched is noted anew, a copy is not."""
         if self._is_as_noted(entry, path):
             return True
         if entry["key"].get("input_sha256") != sha256(path):
             return False
-        key = entry["key"] | {"input": str(path.resolve())}
-        self.write({name: {**entry, "key": key, "stamp": stamp(path)}})
+        first = Path(entry["key"]["input"])
+        if first == path.resolve() or not first.exists():
+            key = entry["key"] | {"input": str(path.resolve())}
+            self.write({name: {**entry, "key": key, "stamp": stamp(path)}})
         return True
 
     @staticmethod

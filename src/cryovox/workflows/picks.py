@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cryovox.formats import is_volume, read_labels, read_mask, scores, write_par
 from cryovox.picking import PickConfig, pick_counted, pick_labels_counted
 from cryovox.workflows.config import PickOutput
 from cryovox.workflows.inputs import expand
+from cryovox.workflows.manifest import Manifest
 
 OnNote = Callable[[str, str], None]
 """Called with the name of an input and what the reader should know of it."""
@@ -36,6 +38,7 @@ def pick_files(
     mask: Path | None = None,
     voxel_size: float | None = None,
     on_note: OnNote = lambda name, text: None,
+    overwrite: bool = False,
 ) -> tuple[dict[str, Particles], dict[str, Exception]]:
     """Pick from every input and write `out/particles/NAME.star`.
 
@@ -51,6 +54,8 @@ def pick_files(
         Edge of a voxel in Å of label maps; wins over their headers.
     on_note
         Called with the name of an input and what the reader should know of its picks.
+    overwrite
+        Replace the picks of another input of the same name; those of the same input are always replaced.
 
     Returns
     -------
@@ -60,15 +65,22 @@ def pick_files(
     files = expand(inputs, is_pickable)
     species = _species(dataset)
     allowed = None if mask is None else read_mask(mask)
+    manifest = Manifest(out, {}, "pick")
+    if not overwrite:
+        manifest.check_free(files)
     picks: dict[str, Particles] = {}
     failures: dict[str, Exception] = {}
     writable_folder(out / "particles")
     for name, path in files.items():
         try:
+            began = time.monotonic()
             picks[name], frame, at_faces = _picked(path, config, species, allowed, voxel_size)
             write_picks(name, out, picks[name], frame, output or PickOutput())
             for text in left_out_notes({"at_faces": at_faces}):
                 on_note(name, text)
+            key, file = {"settings": config.model_dump(mode="json")}, particle_file(out, name)
+            seconds = time.monotonic() - began
+            manifest.note(name, key, {"particles": file}, seconds, path, count=len(picks[name]))
         except Exception as error:
             if len(files) == 1:
                 raise

@@ -10,7 +10,7 @@ from cryovox.core.atomic import discard, replacing, writable_folder
 from cryovox.core.dataset import Dataset
 from cryovox.core.errors import RequestError
 from cryovox.formats import dataset as dataset_files
-from cryovox.workflows.manifest import sha256
+from cryovox.workflows.manifest import Manifest, sha256
 
 ANEW = "choose another --out, or start anew with --overwrite"
 
@@ -32,6 +32,28 @@ def check_settings(out: Path, config: str) -> None:
         raise RequestError(settings, "holds a run with other settings", ANEW)
 
 
+def finished_note(run: Path, model: Path) -> str:
+    """What to say where the training in a folder was finished before; nothing where it was not.
+
+    Parameters
+    ----------
+    run
+        Folder of the training.
+    model
+        What came of it.
+    """
+    try:
+        steps = json.loads((run / "manifest.json").read_text(encoding="utf-8")).get("steps")
+    except (OSError, ValueError):
+        return ""
+    if steps is None or not model.exists():
+        return ""
+    return (
+        f"this training was finished before, after {steps} steps, and nothing was trained now. To train "
+        f"longer, start another one from its model: --start {model} --out NEW; to train anew: --overwrite"
+    )
+
+
 def prepare_folder(out: Path, config: str, inputs: dict[str, Any], overwrite: bool) -> None:
     """Make the run folder ready; a run on other data is not mixed with this one.
 
@@ -51,12 +73,11 @@ def prepare_folder(out: Path, config: str, inputs: dict[str, Any], overwrite: bo
     if overwrite:
         for name in (NAME, "model.safetensors", "metrics.csv", "manifest.json"):
             discard(out / name)
-    elif manifest.exists():
-        noted = json.loads(manifest.read_text(encoding="utf-8")).get("inputs")
-        if isinstance(noted, dict) and noted != inputs:
+
+    def check(noted: dict[str, Any]) -> None:
+        if isinstance(noted.get("inputs"), dict) and noted["inputs"] != inputs:
             raise RequestError(manifest, "tells of a run on other data", ANEW)
+
+    Manifest(out, {"inputs": inputs}).write(prepare=check)
     with replacing(out / "config.yaml") as beside:
         beside.write_text(config, encoding="utf-8")
-    if not manifest.exists():
-        with replacing(manifest) as beside:
-            beside.write_text(json.dumps({"inputs": inputs}, indent=1), encoding="utf-8")
