@@ -197,3 +197,11 @@ def test_a_record_that_is_broken_is_written_anew(server, tmp_path):
     (tmp_path / "fetched.json").write_text("[1, 2")
     fetch_structure(["1bxn"], tmp_path, base=server.base)
     assert list(json.loads((tmp_path / "fetched.json").read_text())) == ["1bxn.cif.gz"]
+
+
+def test_two_processes_keep_each_others_records(tmp_path):
+    first, second = {}, {}  # what each read before the other wrote
+    for name, record in (("a", first), ("b", second)):
+        (tmp_path / name).write_text(name)
+        download.note(tmp_path / name, tmp_path / name, tmp_path, record, f"https://example.org/{name}")
+    assert sorted(download.read_record(tmp_path)) == ["a", "b"]

@@ -105,7 +105,8 @@ def _stop_if_asked(interrupt: Interrupt, fabric: Fabric) -> None:
     """Stop all processes after the same step where any of them got a signal."""
     asked = interrupt.signal is not None
     if fabric.world_size > 1:
-        asked = bool(fabric.all_reduce(torch.tensor(float(asked)), reduce_op="sum") > 0)
+        total = fabric.all_reduce(torch.tensor(float(asked), device=fabric.device), reduce_op="sum")
+        asked = bool(total > 0)
     if asked:
         raise interrupt.error()
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.core.atomic import writable_folder
+from cryovox.core.atomic import replacing, writable_folder
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.formats import dataset as dataset_files
@@ -110,10 +110,11 @@ def _linked(entry: Entry, place: Path) -> Path:
     there = entry.tomogram.resolve()
     link = place / f"{entry.name}{there.name[len(stem(there)) :]}"
     place.mkdir(exist_ok=True)
-    if link.is_symlink():
-        link.unlink()
+    if link.exists() and not link.is_symlink():
+        return there
     try:
-        link.symlink_to(there, target_is_directory=there.is_dir())
+        with replacing(link) as beside:
+            beside.symlink_to(there, target_is_directory=there.is_dir())
     except (OSError, NotImplementedError):  # some systems have no links: then the place itself serves
         return there
     return link

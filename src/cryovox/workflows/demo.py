@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cryovox.core.config import to_yaml
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.data.config import AugmentConfig
@@ -19,6 +20,7 @@ from cryovox.workflows.config import NetworkConfig, TrainConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.find import find
 from cryovox.workflows.phantoms import write_phantoms
+from cryovox.workflows.run_folder import check_settings
 from cryovox.workflows.train import train_supervised
 
 Told = Callable[[str, float, str], None]
@@ -42,14 +44,16 @@ def demo(
         Precision, recall and F1 on the test phantom, and the report.
     """
     data, run, found = out / "dataset", out / "run", out / "found"
-    write_phantoms(data, PhantomConfig(), ("train", "train", "val", "test"), seed)
-    told("phantoms", 1.0, "")
     config = TrainConfig(
         network=NetworkConfig(model="heatmap-unet"),
         loop=LoopConfig(steps=steps, lr=3e-3, warmup=20, validate_every=max(1, steps // 3)),
         augment=AugmentConfig(),
         seed=seed,
     )
+    if not overwrite:
+        check_settings(run, to_yaml(config))  # before its phantoms are replaced
+    write_phantoms(data, PhantomConfig(), ("train", "train", "val", "test"), seed)
+    told("phantoms", 1.0, "")
     model = train_supervised(
         data,
         run,

@@ -28,7 +28,7 @@ def is_pickable(path: Path) -> bool:
     return is_volume(path)
 
 
-def pick_files(
+def pick_files(  # noqa: PLR0913 (the options of a command)
     inputs: list[Path],
     out: Path,
     config: PickConfig,
