@@ -55,7 +55,7 @@ def test_the_subtomogram_recipe_is_a_preset(cli, tmp_path):
 
 def test_wrong_requests(cli, tmp_path):
     out = ("--out", tmp_path / "a")
-    cli("simulate", *out, "--preset", "tou").refused("--preset", "toy", "czii-phantom")
+    cli("simulate", *out, "--preset", "tou").refused("--preset", "toy")
     cli("simulate", *out, "--count", 0).refused("--count")
     cli("simulate", *out, "--species", "ribosom-80s").refused("ribosom-80s", "ribosome-80s")
     cli("simulate", *out, *FEW, "--structures", tmp_path / "none").refused("none", "not a folder")
