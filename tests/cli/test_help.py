@@ -2,15 +2,23 @@ import re
 import resource
 import subprocess
 import sys
+import warnings
 
 import pytest
+import tyro
 
-from cryovox.benchmark import SUITES
+from cryovox.benchmark import SUITES, SUMMARIES
 from cryovox.cli import COMMANDS, main
-from cryovox.cli.benchmark import benchmark
+from cryovox.cli import _found as command_of
+from cryovox.cli.help import options_of
+from cryovox.cli.parse import _style
 from cryovox.cli.screen import Meter, clock, table
+from cryovox.training.strategies import FACTS, STRATEGIES, config_of, facts, task_of
 
-LOADED = "import sys; print(sorted({'torch', 'scipy', 'monai'} & set(sys.modules)), file=sys.stderr)"
+HEAVY = {"torch", "scipy", "monai", "lightning_fabric", "zarr", "mrcfile", "gemmi", "matplotlib"}
+LOADED = f"import sys; print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
+EVERY = [*COMMANDS, *(f"train {name}" for name in STRATEGIES if name != "supervised")]
+SCREENS = 80  # lines of two screens
 
 
 def loaded(*args: str) -> tuple[int, str]:
@@ -52,8 +60,11 @@ def test_every_command_has_help(cli, name):
     assert f"cryovox {name}" in told.out
 
 
-def test_the_help_of_benchmark_names_every_suite():
-    assert set(SUITES) <= set(re.findall(r"[\w-]+", benchmark.__doc__))
+def test_the_help_of_benchmark_has_a_line_on_every_suite(cli):
+    shown = cli("benchmark", "--help").out
+    assert set(SUMMARIES) == set(SUITES)
+    for name, summary in SUMMARIES.items():
+        assert re.search(rf"^  {name} +{re.escape(summary)}$", shown, re.M), name
 
 
 def test_an_unknown_command_is_answered_with_the_nearest(cli):
@@ -65,16 +76,96 @@ def test_an_unknown_command_is_answered_with_the_nearest(cli):
 def test_half_a_command_lists_the_family(cli, family):
     told = cli(family)
     assert told.code == 2
-    assert all(name in told.out for name in COMMANDS if name.startswith(family))
+    assert all(name.split()[1] in told.out for name in COMMANDS if name.startswith(family))
     assert cli(family, "--help").code == 0
 
 
-@pytest.mark.parametrize("name", ["pick", "convert", "denoise", "evaluate particles", "models", "doctor"])
-def test_commands_without_a_network_do_not_import_torch(name):
-    code, found = loaded(*name.split(), "--help")
-    assert code == 0
-    assert "torch" not in found
-    assert "monai" not in found
+@pytest.mark.parametrize("name", EVERY)
+def test_help_tells_what_every_option_does(cli, name):
+    """On every Python: 3.13 takes the indentation out of docstrings, which once emptied the help."""
+    shown = cli(*name.split(), "--help-all")
+    assert shown.code == 0
+    words = " ".join(shown.out.split())
+    for option in options_of(command_of(name)):
+        assert len(option.text) > 5, option
+        assert option.name in words, option
+        assert option.text in words, option
+
+
+@pytest.mark.parametrize("name", [*EVERY, "simulate --preset subtomogram-50"])
+def test_help_lists_the_options_that_are_accepted(name):
+    command = command_of(name.split(" --")[0])
+    if name.endswith("subtomogram-50"):
+        command = command.preset("subtomogram-50")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        parser = tyro.extras.get_parser(command, config=_style(command))
+    accepted = {o for action in parser._actions for o in action.option_strings} - {"-h", "--help"}
+    shown = {option.name.replace("[no-]", "") for option in options_of(command) if option.name}
+    assert shown <= accepted
+    assert {o for o in accepted if not re.search(r"(^--|\.)no-", o)} == shown
+
+
+@pytest.mark.parametrize("name", [*EVERY, "train", "models"])
+def test_help_fits_two_screens_and_is_free_of_jargon(cli, name):
+    shown = cli(*name.split(), "--help").out
+    assert len(shown.splitlines()) <= SCREENS
+    for text in (shown, cli(*name.split(), "--help-all").out):
+        for jargon in ("(default", "[default: ]", "{None}", "config.own", "None|", "Teach", "Settings."):
+            assert jargon not in text, jargon
+
+
+def test_basic_options_come_first_and_the_rest_on_request(cli):
+    basic, every = (cli("train", "vox-uda", option).out for option in ("--help", "--help-all"))
+    for option in ("--source", "--target", "--out", "--model", "--max-time", "--lr"):
+        assert f"  {option} " in basic
+    for option in ("--sigma-d", "--accumulate", "--jitter"):
+        assert option not in basic
+        assert f"  {option} " in every
+    assert "--help-all shows all" in basic
+    assert "--help-all shows all" not in every
+
+
+def test_strategies_are_listed_in_groups(cli):
+    shown = cli("train", "--help").out
+    headings = ["Supervised", "Semi-supervised", "Domain adaptation", "Domain generalization"]
+    places = [shown.index(f"\n{heading}") for heading in headings]
+    assert places == sorted(places)
+    for name in STRATEGIES:
+        assert re.search(rf"^  {name} +{re.escape(facts(name).summary)}$", shown, re.M), name
+    assert places[2] < shown.index("  vox-uda ") < shown.index("  dann ") < places[3]
+
+
+@pytest.mark.parametrize("name", list(STRATEGIES))
+def test_the_table_of_strategies_says_what_the_classes_say(name):
+    kind = STRATEGIES[name]
+    assert FACTS[name].task == task_of(kind)
+    assert config_of(name) is kind.Config
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_help_imports_nothing_heavy(name):
+    assert loaded(*name.split(), "--help") == (0, "[]")
+
+
+WRONG = {
+    "unknown option": ("train", "supervised", "--data", "none", "--out", "run", "--nonsense", "3"),
+    "bad value": ("train", "supervised", "--data", "none", "--out", "run", "--batch", "x"),
+    "missing file": ("train", "supervised", "--data", "none", "--out", "run"),
+    "missing source": ("train", "vox-uda", "--source", "none", "--target", "none", "--out", "run"),
+    "unknown strategy": ("train", "vox-uba", "--source", "none", "--out", "run"),
+    "unknown network": ("train", "supervised", "--data", "none", "--out", "run", "--model", "voxresnett"),
+    "unknown size": ("train", "supervised", "--data", "none", "--out", "run", "--size", "huge"),
+    "missing start": ("train", "supervised", "--data", "none", "--out", "run", "--start", "none"),
+}
+
+
+@pytest.mark.parametrize("mistake", list(WRONG))
+def test_mistakes_are_reported_before_torch_is_imported(mistake):
+    before = busy()
+    _, found = loaded(*WRONG[mistake])
+    assert not {"torch", "monai", "lightning_fabric"} & set(re.findall(r"\w+", found))
+    assert busy() - before < 4  # a second; with torch a dozen on the same busy machine
 
 
 def test_work_without_a_network_does_not_import_torch(segmented, tomogram, tmp_path):

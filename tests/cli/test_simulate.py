@@ -2,6 +2,7 @@ import pytest
 import yaml
 
 from cryovox.formats import dataset as dataset_files
+from cryovox.formats import subtomograms
 from cryovox.simulate.presets import PRESETS
 
 FEW = (
@@ -44,12 +45,16 @@ def test_the_subtomogram_recipe_is_a_preset(cli, tmp_path):
         "groel",
         "hsp90",
         "--count",
-        1,
+        3,
         "--snr",
         0.1,
     )
     assert told.code == 0, told.err
-    assert "2 subtomograms" in told.out
+    assert "3 subtomograms" in told.out
+    found = subtomograms.read(tmp_path / "s.zarr")
+    assert list(found.particles.species) == ["groel", "groel", "hsp90"]
+    few = ("--out", tmp_path / "t.zarr", "--species", "groel", "hsp90", "--count", 1)
+    cli("simulate", "--preset", "subtomogram-50", *few).refused("--count", "2 species")
     assert "snr: 0.05" in cli("simulate", "--preset", "subtomogram-50", "--print-config").out
 
 

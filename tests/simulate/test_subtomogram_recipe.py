@@ -214,7 +214,7 @@ def test_the_same_state_draws_the_same_and_noise_is_drawn_last(templates):
 
 def test_a_set_is_written_and_read_back(tmp_path, templates):
     config = SubtomogramConfig(box=16, snr=0.5, neighbours=2)
-    write_set(tmp_path / "set.zarr", templates, config, 3, seed=5)
+    write_set(tmp_path / "set.zarr", templates, config, 9, seed=5)
     found = files.read(tmp_path / "set.zarr")
     assert found.images.shape == found.masks.shape == (9, 16, 16, 16)
     assert [s.label for s in found.species] == [1, 2, 3]

@@ -35,3 +35,31 @@ SUITES = Registry(
     },
 )
 """Each row is an instance of `cryovox.benchmark.suite.Suite`; other packages add theirs by entry point."""
+
+SUMMARIES = {
+    "subtomograms": "segmentation of simulated subtomograms, seen and unseen structures",
+    "tomograms": "segmentation of simulated tomograms",
+    "tomograms-pretrained": "the same after pre-training on subtomograms",
+    "ablations": "ablations of MVGFormer",
+    "nodes": "number of graph nodes of MVGFormer, 13 species",
+    "nodes-czii": "number of graph nodes of MVGFormer, CZII species",
+    "picking": "particle picking by networks trained on simulated tomograms",
+    "picking-zero-shot": "particle picking in tomograms of other imaging conditions",
+    "cost": "time and memory of every network",
+    "uda": "domain adaptation of subtomogram segmentation",
+    "uda-snr": "domain adaptation from high to low SNR",
+    "uda-tomograms": "domain adaptation of tomogram segmentation",
+    "uda-real": "domain adaptation to a real tomogram",
+    "uda-ablations": "ablations of Vox-UDA",
+    "uda-safety": "how often the choice between source and adapted model is right",
+    "zsda": "domain generalization of subtomogram segmentation",
+    "zsda-tomograms": "domain generalization of tomogram segmentation",
+    "zsda-real": "domain generalization to a real tomogram",
+    "zsda-ablations": "ablations of Vox-ZSDA",
+    "semi": "picking from few labels and unlabelled tomograms",
+    "semi-amounts": "picking from other amounts of labels",
+    "semi-ablations": "ablations of SemiETPicker",
+    "semi-errors": "picking from labels with errors",
+    "semi-real": "picking from few labels in a real tomogram",
+}
+"""A line on every suite, by task."""

@@ -167,7 +167,13 @@ def simulated(
     path: Path, species: tuple[str, ...], config: SubtomogramConfig, count: int, seed: int
 ) -> Subtomograms:
     """Simulate a set, *count* of every species, and call them all the target."""
-    write_set(path, templates(list(species), config.voxel_size, None, config.resolution), config, count, seed)
+    write_set(
+        path,
+        templates(list(species), config.voxel_size, None, config.resolution),
+        config,
+        count * len(species),
+        seed,
+    )
     return targets(files.read(path))
 
 

@@ -1,25 +1,24 @@
 """Find macromolecules in cryo-electron tomograms.
 
-    cryovox demo       the whole path on a small example, in a few minutes
-    cryovox doctor     look a tomogram over before anything else
-    cryovox train      teach a network: `cryovox train supervised --data DATASET --out RUN`, or adapt one
-                       to tomograms without labels: `cryovox train vox-uda --source D --target T --out RUN`,
-                       or to none: `cryovox train vox-zsda --source D --out RUN`
-    cryovox find       segment, pick and report in one go
-    cryovox segment    score every voxel of tomograms
-    cryovox pick       turn scores or labels into particles
-    cryovox suggest    tell which places to label next
-    cryovox extract    cut subtomograms out at particles
-    cryovox evaluate   compare particles or labels with the truth
-    cryovox simulate   make labelled tomograms to train on
-    cryovox fetch      download atomic models and datasets: `cryovox fetch structure ID`
-    cryovox convert    read one format and write another; mend what the doctor found
-    cryovox denoise    filter noise out of tomograms
-    cryovox models     list networks and what each costs, or tell what a model file is
-    cryovox benchmark  compare networks as the papers do
+    cryovox demo       run the whole path on a small example, in a few minutes
+    cryovox doctor     inspect tomograms before anything else
+    cryovox train      train a network: `cryovox train` lists the strategies (supervised, semi-supervised,
+                       domain adaptation, domain generalization)
+    cryovox find       segment, pick and report in one command
+    cryovox segment    segment tomograms or subtomograms
+    cryovox pick       extract particle coordinates from score or label maps
+    cryovox suggest    suggest regions to annotate next
+    cryovox extract    extract subtomograms at particles
+    cryovox evaluate   compare particles or labels with the ground truth
+    cryovox simulate   simulate labelled tomograms or subtomograms for training
+    cryovox fetch      download atomic models and datasets
+    cryovox convert    convert volumes and particle lists; apply what `doctor` advises
+    cryovox denoise    denoise tomograms
+    cryovox models     list networks and which one to choose, or describe a model file
+    cryovox benchmark  compare networks on benchmark suites
 
-`cryovox COMMAND --help` tells the rest. Exit code 0: all done; 1: some inputs failed or the disk
-filled; 2: the request is wrong and nothing was started.
+`cryovox COMMAND --help` shows the main options, --help-all all options. Exit code 0: all done; 1: some
+inputs failed or the disk filled; 2: the request is wrong and nothing was started.
 """
 
 from __future__ import annotations
@@ -147,7 +146,7 @@ def _named(args: list[str]) -> tuple[str, list[str]]:
     if not families:
         return args[0], args[1:]
     if len(args) == 1 or args[1] in ("-h", "--help"):
-        print("\n".join(f"    cryovox {name} --help" for name in families))
+        print(_family(args[0], families))
         raise SystemExit(0 if len(args) > 1 else 2)
     return two, args[2:]
 
@@ -157,6 +156,15 @@ def _stopped(command: str, stop: KeyboardInterrupt) -> int:
     resumes = f"{message}; the same command continues from there"
     print(f"\nstopped: {resumes if command in RESUMABLE else 'no output was changed'}", file=sys.stderr)
     return int(getattr(stop, "code", 130))
+
+
+def _family(family: str, names: list[str]) -> str:
+    """The commands of a family; strategies in groups, by what they learn from."""
+    if family != "train":
+        return "\n".join(f"    cryovox {name} --help" for name in names)
+    from cryovox.cli.strategies import listing
+
+    return listing([name.removeprefix("train ") for name in names])
 
 
 def _complain(error: RequestError, code: int) -> int:

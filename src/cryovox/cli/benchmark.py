@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from cryovox.benchmark import SUITES
+from cryovox.benchmark import SUITES, SUMMARIES
+from cryovox.cli.help import two_columns
 from cryovox.cli.screen import Meter, check_json, clock
 from cryovox.core.atomic import replacing
 from cryovox.core.durations import seconds
@@ -38,21 +39,16 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
     quiet: bool = False,
     json: Path | None = None,
 ) -> int:
-    """Compare networks as a paper does; run it again to go on after an interruption.
-
-    Suites: subtomograms, tomograms, tomograms-pretrained, ablations, nodes, nodes-czii, picking,
-    picking-zero-shot, cost; of adaptation: uda, uda-snr, uda-tomograms, uda-real, uda-ablations, uda-safety;
-    without a target: zsda, zsda-tomograms, zsda-real, zsda-ablations; with few labels: semi, semi-amounts,
-    semi-ablations, semi-errors, semi-real.
+    """Compare networks on a benchmark suite. Run the same command again to continue after an interruption.
 
     Parameters
     ----------
     suite
-        Which table.
+        Name of the suite.
     out
-        Folder of data, runs, result.json and table.md.
+        Output folder for data, runs, result.json and table.md.
     tier
-        How much: smoke takes seconds, cpu hours on two cores, gpu one large GPU.
+        Size of the benchmark: smoke takes seconds, cpu hours on two cores, gpu one large GPU.
     data
         Folder with the true data; simulated stand-ins otherwise.
     contestants
@@ -67,13 +63,13 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
     at_once
         Trainings at a time, each on its share of the cores.
     device
-        Where to compute.
+        Device.
     dry_run
         Print the plan with its hours, and run nothing.
     overwrite
         Run anew what has been run.
     quiet
-        Show no progress.
+        Suppress progress output.
     json
         Write the result to this file too, after every training. Trainings that the file holds already are not
         repeated.
@@ -109,6 +105,9 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
     for row in failed:
         print(f"failed: {row['contestant']} seed {row['seed']}: {row['failed']}", file=sys.stderr)
     return 1 if failed else 0
+
+
+benchmark.notes = lambda: f"Suites:\n{two_columns(SUMMARIES, every=SUITES)}"  # type: ignore[attr-defined]
 
 
 def _command() -> str:

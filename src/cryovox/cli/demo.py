@@ -19,22 +19,22 @@ def demo(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Make small phantoms, train a network on them, find particles in another, and show it all.
+    """Run the whole path on small phantoms: train a network, find particles, evaluate and report.
 
     Parameters
     ----------
     out
         Output folder.
     steps
-        Steps of training.
+        Training steps.
     device
-        Where to compute.
+        Device.
     seed
-        Seed of phantoms and training.
+        Random seed of phantoms and training.
     overwrite
-        Start anew where the folder holds a demonstration.
+        Delete the demonstration in the folder and start again.
     quiet
-        Show no progress.
+        Suppress progress output.
     """
     from cryovox.workflows.demo import demo as run
     from cryovox.workflows.demo import summary

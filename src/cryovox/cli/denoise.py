@@ -23,24 +23,24 @@ def denoise(
     quiet: bool = False,
     json: Path | None = None,
 ) -> int:
-    """Filter noise out of tomograms: denoised/NAME.mrc, with the grey values of the tomogram.
+    """Denoise tomograms: denoised/NAME.mrc, at the gray values of the tomogram.
 
     Parameters
     ----------
     tomograms
         Files, folders or patterns.
     out
-        Output folder. What an earlier run finished there is not redone.
+        Output folder; results of an earlier run are kept.
     config
         Settings.
     device
-        Where to compute.
+        Device.
     overwrite
-        Redo what is there.
+        Compute existing results again.
     quiet
-        Show no progress.
+        Suppress progress output.
     json
-        File for what was done.
+        Write the table to this JSON file.
     """
     from cryovox.workflows.denoise import denoise as run
 

@@ -76,7 +76,7 @@ def dataset(
     overwrite
         Download anew what is there already.
     quiet
-        Show no progress.
+        Suppress progress output.
     """
     from cryovox.workflows import fetch_dataset as work
     from cryovox.workflows.adopt import adopt, is_laid_out

@@ -25,7 +25,7 @@ def doctor(
     write_masks: Path | None = None,
     json: Path | None = None,
 ) -> int:
-    """Look tomograms over: voxel size, contrast, NaN, slab, wedge; each finding with what mends it.
+    """Inspect tomograms: voxel size, contrast, NaN, slab, missing wedge; each finding comes with its remedy.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def doctor(
     model
         Model file to compare with.
     voxel_size
-        Edge of a voxel in Å, where the header is wrong.
+        Voxel size in Å, where the header is wrong.
     write_masks
-        Folder for a mask of the sample of each tomogram, NAME.mrc, which --mask of find, segment, suggest and
-        train takes.
+        Folder to which a mask of the sample of each tomogram is written, NAME.mrc, for --mask of find,
+        segment, suggest and train.
     json
-        File for the findings.
+        Write the findings to this JSON file.
     """
     from cryovox.report.doctor import render
     from cryovox.workflows.doctor import consult, mask_path
@@ -65,7 +65,7 @@ def convert(
     verify: bool = False,
     overwrite: bool = False,
 ) -> int:
-    """Read one format and write another; the endings of the names choose them.
+    """Convert volumes or particle lists; the file names determine the formats.
 
     Parameters
     ----------
@@ -79,9 +79,9 @@ def convert(
         The tomogram that particles belong to; RELION 5 counts from its centre. For a list that names several
         tomograms, or a folder of lists, the folder of tomograms with the same names.
     verify
-        Read the output back and compare.
+        Read the output back and compare it with the input.
     overwrite
-        Replace the output if it is there.
+        Overwrite an existing output.
     """
     from cryovox.workflows.convert import convert as run
 
@@ -116,9 +116,9 @@ def extract(  # noqa: PLR0913 (the options of a command)
     out
         The set to write; it keeps the place of every subtomogram.
     box
-        Edge in voxels.
+        Box size in voxels.
     voxel_size
-        Edge of a voxel in Å; wins over the header.
+        Voxel size in Å; overrides the header.
     labels
         Label map to cut masks from.
     dataset
@@ -128,7 +128,7 @@ def extract(  # noqa: PLR0913 (the options of a command)
     tomogram_name
         What the list calls the tomogram, where that is not the name of its file.
     overwrite
-        Replace the set if it is there.
+        Overwrite an existing set.
     """
     from cryovox.workflows.extract import extract as run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import shutil
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -59,10 +59,12 @@ def help_text(command: Callable[..., Any], prog: str, *, everything: bool = Fals
     required = [f"{o.name} {o.value}" for o in named if o.required]
     words = [prog, *(o.value for o in shown if not o.name), *required, "[OPTIONS]"]
     blocks = [textwrap.fill("usage: " + " ".join(words), width, subsequent_indent="    "), describe(command)]
+    if notes := getattr(command, "notes", None):
+        blocks.append(notes())
     blocks.append(_block("Arguments", [o for o in shown if not o.name], width))
     grouped = everything or len(shown) == len(every)
     for heading in dict.fromkeys(o.heading if grouped else "" for o in named):
-        block = [o for o in named if not grouped or o.heading == heading]
+        block = [o for o in named if o.heading == heading] if grouped else sorted(named, key=_shared)
         blocks.append(_block(heading or "Options", block, width))
     if len(shown) < len(every):
         blocks.append(f"--help-all shows all {len(every)} options.")
@@ -79,6 +81,12 @@ def describe(command: Callable[..., Any]) -> str:
     documentation = _documentation(command)
     parts = (documentation.short_description, documentation.long_description)
     return "\n\n".join(part for part in parts if part)
+
+
+def two_columns(summaries: Mapping[str, str], every: Iterable[str] = ()) -> str:
+    """Names with a line each, in the order of *summaries*; names of *every* without one come last."""
+    names = [*summaries, *(name for name in every if name not in summaries)]
+    return "\n".join(f"  {name:<{COLUMN - 2}}{summaries.get(name, '')}".rstrip() for name in names)
 
 
 def options_of(command: Callable[..., Any]) -> list[Option]:
@@ -103,6 +111,11 @@ def options_of(command: Callable[..., Any]) -> list[Option]:
         *(option for name, option in own if name in LAST),
         *(option for option in settings if option.heading),
     ]
+
+
+def _shared(option: Option) -> bool:
+    """Whether most commands have an option."""
+    return option.name.removeprefix("--").replace("-", "_") in LAST
 
 
 def _documentation(command: Callable[..., Any]) -> Any:

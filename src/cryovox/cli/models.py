@@ -15,7 +15,7 @@ COLUMNS = ("network", "size", "answers with", "patch", "weights, M", "GFLOP a pa
 
 
 def models(model: Annotated[Path | None, tyro.conf.Positional] = None, /, *, json: Path | None = None) -> int:
-    """List the networks that can be trained and what each costs, or tell what a model file is.
+    """List the networks, which one to choose and what each costs; or describe a model file.
 
     GFLOP: operations to predict one patch with 16 output channels, in thousands of millions; a
     multiplication with its addition counts as two.
@@ -25,11 +25,20 @@ def models(model: Annotated[Path | None, tyro.conf.Positional] = None, /, *, jso
     model
         Model file.
     json
-        File for the same in JSON.
+        Write the same to this JSON file.
     """
     check_json(json)
     write_json(json, _networks() if model is None else _card(model))
     return 0
+
+
+ADVICE = """Which network to choose:
+  particle picking                 heatmap-unet (default); --size xs for tens of picks
+  domain adaptation                voxresnet (default of those strategies)
+  segmentation of tomograms        voxresnet, deepfinder; mvgformer on a GPU
+  segmentation of subtomograms     voxresnet, ssn3d-ed; mvgformer on a GPU
+  comparison with published work   the other networks, in size paper"""
+"""Networks with heatmaps give centers, the others masks."""
 
 
 def _networks() -> list[dict[str, Any]]:
@@ -40,6 +49,7 @@ def _networks() -> list[dict[str, Any]]:
     wanted = [(name, size) for name in MODELS for size in sizes(name)]
     rows = [counted.get(row) or _count(*row) for row in wanted]
     print(table(COLUMNS, [_cells(row) for row in rows]))
+    print(f"\n{ADVICE}")
     return rows
 
 

@@ -38,7 +38,7 @@ def simulate(  # noqa: PLR0913 (the options of a command)
     overwrite: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Make labelled tomograms: a dataset to train on and to be tested with.
+    """Simulate labelled tomograms: a dataset for training and testing.
 
     --preset takes toy (the default), cell, shrec2021, shrec2021-slab, czii-phantom or subtomogram-50;
     everything in it can be changed by an option below or in YAML.
@@ -50,9 +50,9 @@ def simulate(  # noqa: PLR0913 (the options of a command)
     config
         Settings.
     count
-        Tomograms.
+        Number of tomograms.
     seed
-        Tomogram number i depends on the settings, this number and i alone.
+        Random seed; tomogram i depends on the settings, the seed and i alone.
     structures
         Folder of atomic models (PDB, mmCIF) and maps (MRC), called as the species; the built-in
         stand-ins serve for what is not there.
@@ -66,13 +66,13 @@ def simulate(  # noqa: PLR0913 (the options of a command)
         Also write the tomograms without noise (clean/), the number of the particle in every voxel
         (instances/), or the tilt series (series/). Training needs none of them.
     workers
-        Tomograms at a time; the result does not depend on it.
+        Tomograms simulated at a time; the result does not depend on it.
     device
-        Where to compute.
+        Device.
     overwrite
         Make the batch anew, also where it was made with other settings.
     quiet
-        Show no progress.
+        Suppress progress output.
     """
     from cryovox.workflows.simulate import Keep, simulate_dataset
 
@@ -111,13 +111,13 @@ def subtomograms(
     out: Path,
     config: SubtomogramConfig = SubtomogramConfig(),
     species: tuple[str, ...] = (),
-    count: int = 10,
+    count: int = 320,
     seed: int = 0,
     structures: Path | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Make crowded subtomograms of 32^3 voxels with masks of the target (Liu et al. 2018).
+    """Simulate crowded subtomograms of 32^3 voxels with masks of the target (Liu et al. 2018).
 
     Parameters
     ----------
@@ -129,15 +129,15 @@ def subtomograms(
         Targets, each with its own label; the whole built-in library by default, or what is in the
         folder of structures.
     count
-        Subtomograms of each.
+        Number of subtomograms, shared evenly by the species.
     seed
-        Subtomogram number i depends on the settings, this number and i alone.
+        Random seed; subtomogram i depends on the settings, the seed and i alone.
     structures
         Folder of atomic models and maps, called as the species.
     overwrite
-        Replace the set if it is there.
+        Overwrite an existing set.
     quiet
-        Show no result.
+        Suppress the summary.
     """
     from cryovox.workflows.simulate import simulate_subtomograms
 

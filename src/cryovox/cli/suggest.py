@@ -30,7 +30,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     quiet: bool = False,
     json: Path | None = None,
 ) -> int:
-    """Suggest which places to label next: suggested.star and suggested.html, beside the scores.
+    """Suggest regions to annotate next: suggested.star and suggested.html, beside the scores.
 
     Parameters
     ----------
@@ -41,19 +41,19 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     out
         Output folder. What `segment`, `find` or an earlier run scored there is not redone.
     labelled
-        Particle files of places that were looked at already, with whatever answer.
+        Particle files of locations that are annotated already, whatever the result.
     config
         What is worth a label.
     segment
         How tomograms are scored.
     device
-        Where to compute.
+        Device.
     overwrite
         Replace suggested.star and suggested.html.
     quiet
-        Show no progress.
+        Suppress progress output.
     json
-        File for the list.
+        Write the list to this JSON file.
     """
     from cryovox.workflows.inputs import expand
     from cryovox.workflows.suggest import suggest as run

@@ -31,8 +31,8 @@ def segment(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Score every voxel of tomograms: labels/NAME.mrc and scores/NAME.zarr; or of subtomogram sets:
-    labels/NAME.zarr, the same set with the masks that were found in place of its images.
+    """Segment tomograms (labels/NAME.mrc and scores/NAME.zarr) or subtomogram sets (labels/NAME.zarr, the set
+    with predicted masks in place of its images).
 
     Parameters
     ----------
@@ -41,15 +41,15 @@ def segment(
     model
         Model file.
     out
-        Output folder. What an earlier run finished there is not redone.
+        Output folder; results of an earlier run are kept.
     config
         Settings.
     device
-        Where to compute.
+        Device.
     overwrite
-        Redo what is there.
+        Compute existing results again.
     quiet
-        Show no progress.
+        Suppress progress output.
     """
     from cryovox.workflows.sets import segment_all
 
@@ -76,7 +76,7 @@ def pick(  # noqa: PLR0913 (the options of a command)
     overwrite: bool = False,
     json: Path | None = None,
 ) -> int:
-    """Turn score maps or label maps into particles: particles/NAME.star.
+    """Extract particle coordinates from score maps or label maps: particles/NAME.star.
 
     Parameters
     ----------
@@ -91,13 +91,13 @@ def pick(  # noqa: PLR0913 (the options of a command)
     dataset
         dataset.yaml with names and radii of the labels, for label maps.
     mask
-        Volume that is not 0 where particles may lie.
+        Mask volume: particles are picked where it is not 0.
     voxel_size
-        Edge of a voxel in Å of label maps; wins over their headers.
+        Voxel size of label maps in Å; overrides their headers.
     overwrite
         Replace the picks of another input of the same name.
     json
-        File for the counts.
+        Write the counts to this JSON file.
     """
     from cryovox.workflows.picks import pick_files
 
@@ -142,7 +142,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     model
         Model file.
     out
-        Output folder. What an earlier run segmented there is not redone.
+        Output folder; segmentations of an earlier run are kept.
     segment
         How tomograms are scored.
     pick
@@ -152,15 +152,15 @@ def find(  # noqa: PLR0913 (the options of a command)
     keep_dense
         Keep picks on gold and other specks that are far denser than the other picks of their species.
     device
-        Where to compute.
+        Device.
     seed
         Noted in the manifest; nothing here is random.
     overwrite
-        Redo what is there.
+        Compute existing results again.
     quiet
-        Show no progress.
+        Suppress progress output.
     json
-        File for the counts.
+        Write the counts to this JSON file.
     """
     from cryovox.workflows.find import find as run
 

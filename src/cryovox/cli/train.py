@@ -43,30 +43,31 @@ def supervised(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Teach a network from label maps, picks or masks; run it again to go on after an interruption.
+    """Train a network on label maps, picks or masks.
 
-    Settings of a published training: --preset mvgformer, --preset mvgformer-pretraining.
+    Run the same command again to continue after an interruption. --preset mvgformer and
+    --preset mvgformer-pretraining take the settings of the published trainings.
 
     Parameters
     ----------
     data
-        Folder with dataset.yaml, or that file; a subtomogram set (.zarr, .h5); or an endless simulation,
+        Folder with dataset.yaml, or that file; a subtomogram set (.zarr, .h5); or simulation during training,
         stream:PRESET (as in `cryovox simulate --preset`) or stream:FILE.yaml.
     out
-        Run folder; model.safetensors, metrics.csv and config.yaml go there.
+        Run folder for model.safetensors, metrics.csv and config.yaml.
     config
         Settings.
     mask
         Mask of the region to train on, not 0 inside, or a folder of masks named after the tomograms; in place
         of `mask` in dataset.yaml.
     device
-        Where to compute.
+        Device.
     devices
-        How many of them; start with torchrun or SLURM for more than one.
+        Number of devices; launch with torchrun or SLURM for more than one.
     overwrite
-        Start anew where the folder holds a run.
+        Delete the run in the folder and start again.
     quiet
-        Show no progress.
+        Suppress progress output.
     """
     from cryovox.workflows.check import check_training
 
@@ -139,23 +140,23 @@ def adapted(  # noqa: PLR0913 (the options of a command)
     Parameters
     ----------
     source
-        With labels: a dataset, a subtomogram set, or stream:PRESET.
+        Labelled data: a dataset, a subtomogram set, or stream:PRESET.
     target
-        Without labels: tomograms, folders, patterns, datasets, or one subtomogram set.
+        Unlabelled data: tomograms, folders, patterns, datasets, or one subtomogram set.
     out
-        Run folder; model.safetensors, choice.json and report.html go there.
+        Run folder for model.safetensors, choice.json and report.html.
     config
         Settings.
     mask
         Mask of the targets, not 0 inside, or a folder of masks named after them: patches are drawn inside.
     device
-        Where to compute.
+        Device.
     devices
-        How many of them; start with torchrun or SLURM for more than one.
+        Number of devices; launch with torchrun or SLURM for more than one.
     overwrite
-        Start anew where the folder holds a run.
+        Delete the run in the folder and start again.
     quiet
-        Show no progress.
+        Suppress progress output.
     """
     from cryovox.workflows.check import check_training
 

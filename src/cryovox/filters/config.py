@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -24,40 +24,40 @@ BOUNDS: dict[str, Range] = {
 
 
 class PriorConfig(Config):
-    """From how wide a world the looks of a cube are drawn; shares of 0 and closed ranges switch parts off."""
+    """Prior of noise and microscope."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     prior_level: Range = (0.1, 2.0)
-    """Standard deviation of the noise over that of the cube, before wedge and envelope, drawn on a
-    logarithmic scale; 0 0 adds none."""
+    """Range of the standard deviation of the noise relative to the patch, log-uniform; 0 0 adds none."""
     prior_colour: Range = (0.0, 2.0)
-    """Exponent by which the power of the noise falls with the frequency: 0 is white."""
+    """Range of the exponent by which the noise power falls with frequency; 0 is white."""
     prior_band: Range = (0.5, 2.0)
-    """Share of Nyquist above which there is no noise; from 1.74 on all frequencies of the cube have it."""
+    """Range of the fraction of Nyquist above which there is no noise; 1.74 and more keep all frequencies."""
     prior_wedge: Range = (40.0, 70.0)
-    """Largest tilt in degrees, on both sides: what lies beyond is empty."""
+    """Range of the maximum tilt in degrees, on both sides."""
     prior_wedge_share: float = Field(0.8, ge=0, le=1)
-    """Share of cubes that get a wedge."""
+    """Fraction of patches with a missing wedge."""
     prior_ctf_share: float = Field(0.5, ge=0, le=1)
-    """Share of cubes whose contrast is transferred by an underfocused lens."""
+    """Fraction of patches with a CTF."""
     prior_zero: Range = (0.2, 0.8)
-    """Its first zero in cycles per voxel: 3 µm and 10 Å make 0.4."""
+    """Range of the first zero of the CTF in cycles per voxel (3 µm at 10 Å: 0.4)."""
     prior_phase: Range = (5.0, 90.0)
-    """Its phase in degrees at frequency 0: about 5 for ice; 90, which leaves low frequencies as they are,
-    for a phase plate, or where the source has lost them already."""
+    """Range of the CTF phase at frequency 0 in degrees: about 5 for ice, 90 for a phase plate."""
     prior_flip_share: float = Field(0.5, ge=0, le=1)
-    """Share of those cubes with corrected phases."""
+    """Fraction of those patches with corrected phases."""
     prior_envelope: Range = (0.4, 1.5)
-    """Share of Nyquist at which a Gaussian low-pass filter has fallen to one half."""
+    """Range of the fraction of Nyquist at which a Gaussian low-pass filter has fallen to one half."""
     prior_envelope_share: float = Field(0.5, ge=0, le=1)
-    """Share of cubes that pass it."""
+    """Fraction of patches that pass this filter."""
     prior_gamma: Range = (0.7, 1.4)
-    """Power to which grey values, in standard deviations from their mean, are raised; their sign stays."""
+    """Range of the gamma correction of the standardized gray values; their sign stays."""
     prior_restandardised: bool = True
-    """Bring every cube to mean 0 and standard deviation 1 before gain and offset, as network input has it."""
+    """Standardize every patch before gain and offset."""
     prior_gain: float = Field(0.2, ge=0, lt=1)
-    """Grey values are multiplied by 1 +- this at the end."""
+    """Gray values are scaled by a random factor within 1 ± this."""
     prior_offset: float = Field(0.1, ge=0)
-    """... and shifted by +- this."""
+    """Gray values are shifted by up to this."""
 
     @field_validator(*BOUNDS)
     @classmethod

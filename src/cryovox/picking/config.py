@@ -17,31 +17,31 @@ THRESHOLDS = {"heatmap": 0.3, "mask": 0.5}
 
 
 class PickConfig(Config):
-    """What counts as a particle."""
+    """Picking."""
 
     method: Literal["auto", "mean-shift"] = "auto"
-    """auto: peaks of heatmaps, connected regions of masks and label maps. mean-shift: clusters of the voxels
-    of masks and label maps, as DeepFinder picks; slower, and it needs the radii of the species."""
+    """auto: peaks of heatmaps, connected regions of masks and label maps. mean-shift: clusters of the
+    voxels of masks and label maps, as in DeepFinder; slower, needs the radii of the species."""
     threshold: float | None = Field(default=None, ge=0, le=1)
-    """Lowest score; by default the one that the model advises, else 0.5 for masks and 0.3 for heatmaps."""
+    """Minimum score; by default that of the model, else 0.5 for masks and 0.3 for heatmaps."""
     distance: float | None = Field(default=None, ge=0)
-    """Least distance in Å between two particles of a species; by default the radius of the species in
-    heatmaps, and no limit for the regions of masks and label maps."""
+    """Minimum distance between picks of a species in Å; by default the radius of the species in heatmaps,
+    none in masks and label maps."""
     border: float | None = Field(default=None, ge=0)
-    """Exclude picks whose centre lies within this distance (Å) of a face of the volume; by default half the
-    radius of the species, since the boxes of such picks are cut and many are artefacts. 0 keeps all."""
+    """Exclude picks whose center lies within this distance of the volume edge, in Å; by default half the
+    radius of the species, since such boxes are cut and many are artifacts. 0 keeps all."""
     max_count: int | None = Field(default=None, ge=1)
-    """Most particles of each species, best first."""
+    """Maximum number of picks per species, best first."""
     min_size: float = Field(default=0.1, ge=0)
-    """Smallest region, as a fraction of the volume of a ball with the radius of the species."""
+    """Minimum size of a region, as a fraction of a sphere with the radius of the species."""
     exclusive: bool = True
-    """In heatmaps, where two species claim one place (closer than the smaller radius), drop the weaker claim
-    if it is clearly weaker; a claim is a score over its threshold."""
+    """In heatmaps: where picks of two species overlap (closer than the smaller radius), drop the weaker
+    one."""
     outvoted: float = Field(default=2.0, ge=1)
-    """A claim is clearly weaker than one that is at least so many times as strong; 1 leaves one species in
-    every place."""
+    """Drop the weaker of two overlapping picks if the ratio of their scores (over the thresholds) exceeds
+    this; 1 always drops it."""
     split_touching: bool = True
-    """Cut connected regions at their necks into the particles that touch there."""
+    """Split connected regions at their necks into touching particles."""
 
 
 def check_method(config: PickConfig, kind: str) -> None:
@@ -59,16 +59,16 @@ def threshold_of(scores: ScoreMap, name: str, config: PickConfig) -> float:
 
 
 class SuggestConfig(Config):
-    """What is worth a label."""
+    """Selection."""
 
     count: int = Field(default=30, ge=1)
-    """Places to suggest."""
+    """Number of locations to suggest."""
     lowest: float = Field(default=0.05, gt=0, le=1)
-    """Lowest score of a candidate; half the threshold of its species, where that is lower."""
+    """Minimum score of a candidate; half the threshold of its species, where that is lower."""
     balance: bool = True
-    """Give every species at least half of an equal share of the places."""
+    """Give every species at least half of an equal share."""
     pool: int = Field(default=300, ge=1)
-    """Most candidates of a species in a tomogram whose surroundings are compared, the most uncertain."""
+    """Maximum number of candidates per species and tomogram that are compared, the most uncertain first."""
     border: float | None = Field(default=None, ge=0)
-    """Suggest nothing whose centre lies within this distance (Å) of a face of the tomogram; by default half
-    the radius of the species. 0 suggests there too."""
+    """Exclude candidates whose center lies within this distance of the volume edge, in Å; by default half the
+    radius of the species. 0 keeps all."""

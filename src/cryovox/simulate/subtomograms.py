@@ -209,15 +209,15 @@ def _contrast(k: NDArray[np.float64], config: SubtomogramConfig) -> NDArray[np.f
 def write_set(
     path: Path, templates: Sequence[Template], config: SubtomogramConfig, count: int, seed: int
 ) -> None:
-    """Write *count* subtomograms of every template; the masks hold its label (index + 1).
+    """Write *count* subtomograms, shared evenly by the templates; the masks hold their labels (index + 1).
 
     Number i is drawn from (seed, i) alone, so that sets of one seed that differ in the ratio of
     signal to noise show the same scenes. They are made a chunk at a time, when they are written.
     """
-    voxel, total = config.voxel_size, count * len(templates)
-    kinds = np.repeat(np.arange(len(templates)), count)
+    voxel = config.voxel_size
+    kinds = np.arange(count) * len(templates) // count
     drawn = _Drawn(templates, kinds, config, seed)
-    placed = [drawn.arrangement(i)[0] for i in range(total)]
+    placed = [drawn.arrangement(i)[0] for i in range(count)]
     names = [t.name for t in templates]
     particles = Particles.of(
         np.array([p.positions[0] for p in placed]).reshape(-1, 3) * voxel,
@@ -228,7 +228,7 @@ def write_set(
         Species(name=t.name, label=i + 1, radius=t.radius, structure=t.source)
         for i, t in enumerate(templates)
     )
-    corners = np.zeros((total, 3), np.intp)
+    corners = np.zeros((count, 3), np.intp)
     found = files.Subtomograms(drawn, _Masks(drawn), voxel, particles, species, corners, "bright")
     files.write(path, found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,41 +11,42 @@ from cryovox.core.durations import Duration
 
 
 class LoopConfig(Config):
-    """How long and how fast."""
+    """Training schedule."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ("steps", "max_time", "batch", "lr")
 
     steps: int = Field(2000, ge=1)
-    """Steps at most."""
+    """Maximum number of steps."""
     max_time: Duration | None = None
-    """Time at most, with its unit: 90s, 20m or 1h. With it the schedule follows the clock or the steps,
-    whichever is further, so that it is complete when time is up; such runs differ a little."""
+    """Maximum duration with its unit: 90s, 20m or 1h. The learning-rate schedule then follows the clock or
+    the steps, whichever is further, and is complete when the time is up."""
     clock: Literal["wall", "processor"] = "wall"
-    """What `max_time` is counted in: time that passes, or that the processors work for this training,
-    which other work on the machine does not change."""
+    """Clock of `max_time`: wall time, or processor time of this training, which other work on the machine
+    does not change."""
     batch: int = Field(8, ge=1)
-    """Patches per step (on each device)."""
+    """Batch size in patches, on each device."""
     accumulate: int = Field(1, ge=1)
-    """Batches whose gradients are summed before the weights move."""
+    """Batches whose gradients are accumulated before an optimizer step."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    """What moves the weights; `sgd` has Nesterov momentum 0.9."""
+    """Optimizer; `sgd` has Nesterov momentum 0.9."""
     lr: float = Field(1e-3, gt=0)
-    """Learning rate at its height."""
+    """Peak learning rate."""
     weight_decay: float = Field(1e-4, ge=0)
-    """Weight decay; `adamw` decouples it from the gradient."""
+    """Weight decay; decoupled from the gradient in `adamw`."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
-    """Learning rate over time: half a cosine, or a tenth at every half of the training (the
-    MVGFormer recipe), or constant."""
+    """Learning-rate schedule: cosine, a factor of 10 down at every half of the training (the MVGFormer
+    recipe), or constant."""
     warmup: int = Field(50, ge=0)
-    """Steps over which the learning rate rises."""
+    """Warm-up steps of the learning rate."""
     clip: float = Field(1.0, gt=0)
-    """Largest norm of the gradient."""
+    """Maximum norm of the gradient."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Arithmetic."""
+    """Precision."""
     validate_every: int = Field(200, ge=1)
-    """Steps between validations on the held-out regions."""
+    """Steps between validations."""
     patience: int = Field(20, ge=1)
-    """Validations without a better score after which training stops."""
+    """Validations without improvement after which training stops."""
     save_every: Duration = "120s"
-    """Time between states that an interrupted training goes on from, beside those of validations."""
+    """Time between checkpoints from which an interrupted training continues, besides those of validations."""
     keep: Literal["best", "last"] = "best"
-    """Weights to keep: those of the best validation, or the last where few annotations make the
-    validation a lottery."""
+    """Weights to keep: best validation, or last, where few annotations make the validation unreliable."""

@@ -41,20 +41,22 @@ AS_YAML = tyro.constructors.PrimitiveConstructorSpec(
 
 
 class NetworkConfig(Config):
-    """Which network, how large, and what it knows already."""
+    """Network."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ("model", "size", "start")
 
     model: str = "heatmap-unet"
-    """Network; `cryovox models` lists them."""
+    """Network; `cryovox models` lists them and says which one to choose."""
     size: str = "s"
-    """Row of the table of sizes: `s` trains on two cores, `paper` is as published."""
+    """Size of the network: `s` trains on two CPU cores, `paper` is as published."""
     options: Annotated[dict[str, Any], AS_YAML] = Field({})
-    """Sizes of the network to change, as YAML, such as '{widths: [8, 16]}'."""
+    """Options of the network to change, as YAML, such as '{widths: [8, 16]}'."""
     start: Path | None = None
-    """Model file whose weights to start from, where name and shape agree; a head for other classes is
-    new."""
+    """Model file with initial weights; weights whose name and shape agree are taken, a head for other
+    classes is new."""
     freeze: Literal["none", "encoder", "all-but-head"] = "none"
-    """What of a started network keeps its weights and batch statistics all along; to free it later,
-    start a second training from the result."""
+    """Layers to freeze, batch statistics included. To unfreeze them later, start a second training from the
+    result."""
 
     @field_validator("start")
     @classmethod
@@ -64,24 +66,30 @@ class NetworkConfig(Config):
 
 
 class HeldOutConfig(Config):
-    """What is held out for validation where no entry of the dataset has the split `val`."""
+    """Validation."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ("held_out",)
 
     held_out: float = Field(0.2, gt=0, lt=1)
-    """Share of the annotated particles of each region, cut off across its longer axis of y and x; or
-    of the subtomograms of a set, of every species alike."""
+    """Fraction of the annotated particles of each region, or of the subtomograms of a set, that is held out
+    for validation where no entry of the dataset has the split `val`."""
 
 
 class SetConfig(Config):
-    """How a subtomogram set is understood."""
+    """Subtomogram sets."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     set_contrast: Contrast = "auto"
-    """Whether particles are dark or bright in the subtomograms, where the set does not say."""
+    """Contrast of the particles in the subtomograms, where the set does not record it."""
     merge_species: bool = False
-    """Teach one species, called particle, whatever the set tells apart."""
+    """Train one class, called particle, whatever species the set distinguishes."""
 
 
 class TrainConfig(Config):
-    """Everything that a training depends on, but for the data and the device."""
+    """Settings of a training, without the data and the device."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ("seed",)
 
     strategy: ClassVar[str] = "supervised"
 
@@ -93,11 +101,11 @@ class TrainConfig(Config):
     sets: SetConfig = SetConfig()
     validation: HeldOutConfig = HeldOutConfig()
     seed: int = 0
-    """Seed of everything random."""
+    """Random seed."""
 
 
 class GeneralConfig(TrainConfig):
-    """A training that is to hold where nobody has looked yet."""
+    """Settings of a training for domain generalization."""
 
     network: NetworkConfig = NetworkConfig(model="voxresnet")
 
@@ -113,25 +121,25 @@ def settings_of(strategy: str, base: type[TrainConfig] = TrainConfig) -> type[Tr
 
 
 class StageConfig(Config):
-    """How source and target share the training, and how the outcome is judged."""
+    """Stages of the adaptation and choice of the model."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ("source_share",)
 
     source_share: float = Field(0.5, gt=0, lt=1)
-    """Share of steps and time in which the network learns the source alone; without meaning where
-    --start names a model that knows it."""
+    """Fraction of steps and time spent on the source alone; ignored where --start names a source model."""
     target_contrast: Contrast = "auto"
-    """Whether particles are dark or bright in the target; what is clearly seen by default, else that of
-    the source."""
+    """Contrast of the particles in the target; detected by default, else that of the source."""
     judged: int = Field(64, ge=4)
-    """Target patches on which the source model and the adapted one are compared, without labels."""
+    """Target patches on which the source model and the adapted model are compared, without labels."""
     beside_noise: int = Field(256, ge=0)
-    """Target patches whose foreground is compared with that of noise; an adapted model that finds the same
-    in both is not kept. Fewer than 16 leave the comparison out."""
+    """Target patches whose foreground is compared with that of noise; an adapted model that finds as much
+    in noise is not kept. Fewer than 16 skip the comparison."""
     margin: float = Field(0.0, ge=0)
-    """By how much the adapted model must look better to be kept."""
+    """Minimum advantage of the adapted model in the criterion for it to be kept."""
 
 
 class AdaptConfig(TrainConfig):
-    """Everything that an adaptation depends on, but for the data and the device."""
+    """Settings of an adaptation, without the data and the device."""
 
     network: NetworkConfig = NetworkConfig(model="voxresnet")
     stages: StageConfig = StageConfig()
@@ -145,69 +153,69 @@ def adapt_settings(strategy: str) -> type[AdaptConfig]:
 
 
 class SegmentConfig(Config):
-    """How tomograms are scored."""
+    """Segmentation."""
 
     contrast: Contrast = "auto"
-    """Whether particles are dark or bright in the tomograms."""
+    """Contrast of the particles in the tomograms."""
     voxel_size: float | None = Field(None, gt=0)
-    """Edge of a voxel in Å; wins over the headers."""
+    """Voxel size in Å; overrides the headers."""
     overlap: float | None = Field(None, ge=0, lt=1)
-    """Overlap of neighbouring tiles; the model's own by default."""
+    """Overlap of neighboring tiles as a fraction of the tile; by default that of the model."""
     tta: Literal[1, 4, 8] = 1
-    """Views to average: the half turns (4), and the mirrors (8), of the missing wedge."""
+    """Test-time augmentation: number of wedge-preserving orientations (4: half turns; 8: mirrors as well)."""
     tilt_axis: Literal["y", "x"] = "y"
-    """Tilt axis of the tomograms; `cryovox doctor` says which it is."""
+    """Tilt axis of the tomograms; `cryovox doctor` detects it."""
     batch: int = Field(4, ge=1)
-    """Tiles that the network sees at once; changes speed, not the result."""
+    """Tiles per forward pass; changes the speed, not the result."""
     slab_rows: int = Field(1, ge=1)
-    """Rows of tiles held in memory; changes memory, not the result."""
+    """Rows of tiles held in memory; changes the memory, not the result."""
     mask: Path | None = None
     """Mask of the region to search: a volume of the shape of the tomogram that is not 0 inside, or a folder
-    of masks named after the tomograms. What lies outside is skipped."""
+    of masks named after the tomograms. Tiles outside are skipped."""
 
 
 class PickOutput(Config):
-    """What particle files look like."""
+    """Particle files."""
 
     flavour: str = "relion5"
-    """Dialect of the STAR file: relion5, relion4 or relion3."""
+    """STAR convention: relion5, relion4 or relion3."""
 
 
 class DenoiseConfig(Config):
-    """How tomograms are denoised."""
+    """Denoising."""
 
     method: Literal["ibf", "bf", "ngm"] = "ibf"
-    """Bilateral filter that compares gradients of the Laplacian (ibf) or grey values (bf), or a low-pass
-    filter (ngm)."""
+    """Filter: improved bilateral filter that compares gradients of the Laplacian (ibf), bilateral filter
+    that compares gray values (bf), or low-pass filter (ngm)."""
     sigma_d: float = Field(120.0, gt=0)
-    """Of ibf and bf: width of the Gaussian on distances, in voxels."""
+    """ibf and bf: standard deviation of the spatial Gaussian, in voxels."""
     sigma_r: float = Field(1.2, gt=0)
-    """Of ibf and bf: width of the Gaussian on differences, of grey values with standard deviation 1."""
+    """ibf and bf: standard deviation of the range Gaussian, in standard deviations of the tomogram."""
     cube: float = Field(0.625, gt=0, le=1)
-    """Of ngm: share of the frequencies along each axis that stay, the lowest ones."""
+    """ngm: fraction of the frequencies along each axis to keep, the lowest ones."""
     voxel_size: float | None = Field(None, gt=0)
-    """Edge of a voxel in Å; wins over the headers."""
+    """Voxel size in Å; overrides the headers."""
     slab: int | None = Field(None, ge=1)
-    """Planes filtered at once; as memory wants it by default. Does not change the result."""
+    """Planes filtered at once; by default chosen by memory. Does not change the result."""
 
 
 class ConvertConfig(Config):
-    """What to change on the way."""
+    """Conversion."""
 
     voxel_size: float | None = Field(None, gt=0)
-    """Edge of a voxel in Å of the input; wins over what the file says."""
+    """Voxel size of the input in Å; overrides the header."""
     resample: float | None = Field(None, gt=0)
-    """Voxel size in Å to resample a volume to."""
+    """Resample a volume to this voxel size in Å."""
     unsigned_bytes: bool = False
-    """Read signed bytes (mode 0 of MRC) as 0 to 255, where the header does not say that they are so."""
+    """Read signed bytes (mode 0 of MRC) as 0 to 255, where the header does not mark them as unsigned."""
     fill_nan: bool = False
-    """Replace values that are NaN or infinite by the mean of the others."""
+    """Replace NaN and infinite values by the mean of the others."""
     invert: bool = False
-    """Multiply grey values by -1."""
+    """Multiply gray values by -1."""
     out_voxel_size: float | None = Field(None, gt=0)
-    """Pixel size in Å of coordinates in the output, for formats that count pixels."""
+    """Voxel size in Å of the coordinates in the output, for formats in voxels."""
     species: str | None = None
-    """Species of particles whose file names none."""
+    """Species of the particles, where the file names none."""
     flavour: Literal["relion5", "relion4", "relion3", "czii"] | None = None
-    """Dialect of the file that is written: one of RELION's for STAR, czii for a submission to that
-    challenge as CSV."""
+    """Convention of the output: that of a RELION version for STAR, or czii for a CSV submission to that
+    challenge."""

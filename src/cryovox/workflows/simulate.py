@@ -134,15 +134,18 @@ def simulate_subtomograms(
     structures: Path | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Write a set of crowded subtomograms, *count* of each species; gives their number."""
+    """Write a set of *count* crowded subtomograms, shared evenly by the species; gives their number."""
     if out.suffix not in (".zarr", *subtomograms.HDF5):
         raise RequestError(out, "is no name of a subtomogram set", "call it NAME.zarr or NAME.h5")
     if out.exists() and not overwrite:
         raise RequestError(out, "is there already", "choose another --out, or replace it with --overwrite")
     chosen = list(species) or known_names(structures)
     made = templates(chosen, config.voxel_size, structures, config.resolution)
+    if count < len(made):
+        advice = f"give at least {len(made)}, or name fewer --species"
+        raise RequestError("--count", f"{count} subtomograms cannot show {len(made)} species", advice)
     write_set(out, made, config, count, seed)
-    return count * len(made)
+    return count
 
 
 def measured(tomogram: Path) -> Likeness:

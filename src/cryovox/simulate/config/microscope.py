@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,17 +10,18 @@ from cryovox.core.config import Config
 
 
 class OpticsConfig(Config):
-    """The microscope between the sample and the detector."""
+    """Optics and CTF."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     voltage: float = Field(300.0, gt=0)
     """Acceleration voltage in kV."""
     cs: float = Field(2.7, ge=0)
     """Spherical aberration in mm."""
     amplitude_contrast: float = Field(0.07, ge=0, lt=1)
-    """Part of the contrast that does not need defocus."""
+    """Amplitude contrast."""
     phase_shift: float = 0.0
-    """Phase shift of a phase plate in degrees, as CTFFIND and RELION count it: at 90, contrast is largest in
-    focus."""
+    """Phase shift of a phase plate in degrees."""
     cc: float = Field(2.7, ge=0)
     """Chromatic aberration in mm."""
     energy_spread: float = Field(0.7, ge=0)
@@ -30,19 +31,21 @@ class OpticsConfig(Config):
     b_factor: float = Field(0.0, ge=0)
     """Further loss exp(-B k^2 / 4), in Å²; blur by a Gaussian of standard deviation s is B = 8 pi^2 s^2."""
     damage: bool = True
-    """The beam erases fine detail as the dose accumulates."""
+    """Radiation damage: high frequencies fade as the dose accumulates."""
     model: Literal["weak", "strong", "multislice"] = "strong"
     """Image formation: linear in the projected potential; the squared modulus of the wave behind the
     projected potential; or the wave carried through the tilted sample slice by slice."""
     slice_thickness: float = Field(50.0, gt=0)
-    """Of the slices of `multislice`, in Å."""
+    """Thickness of the slices of `multislice`, in Å."""
 
 
 class DetectorConfig(Config):
-    """The camera, and what the ice in front of it takes.
+    """Detector.
 
     The defaults are round numbers for a camera that counts electrons (compare McMullan et al. 2014).
     """
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     dqe: float = Field(0.85, gt=0, le=1)
     """Detective quantum efficiency at frequency 0: the part of the electrons that is counted."""
@@ -51,7 +54,7 @@ class DetectorConfig(Config):
     mtf_nyquist: float = Field(0.45, gt=0, le=1)
     """What the camera leaves of the signal's amplitude at that frequency."""
     pixel_size: float | None = Field(None, gt=0)
-    """Edge of the camera's own pixels in Å, where the series is binned; the voxel size by default."""
+    """Pixel size of the camera in Å, where the series is binned; by default the voxel size."""
     mean_free_path: float | None = Field(3950.0, gt=0)
     """Path in ice, in Å, after which 1/e of the electrons has lost no energy and passes the filter (Rice et
     al. 2018, 300 kV); nothing is lost without."""
@@ -73,38 +76,39 @@ Dose = Annotated[float, Field(gt=0)]
 
 
 class TiltConfig(Config):
-    """How the sample is tilted, exposed and followed."""
+    """Tilt series."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ("range", "step", "total_dose", "defocus")
 
     scheme: Literal["dose-symmetric", "continuous", "bidirectional", "list"] = "dose-symmetric"
-    """Order of the tilts: outwards from the start with the sides taking turns, from the lowest angle to
-    the highest, from the start up and then from the start down, or as the list has it."""
+    """Order of the tilts."""
     range: tuple[float, float] = (-60.0, 60.0)
-    """Lowest and highest angle in degrees."""
+    """Minimum and maximum tilt in degrees."""
     step: float = Field(2.0, gt=0)
-    """Degrees between tilts."""
+    """Tilt increment in degrees."""
     start: float = 0.0
     """Angle of the first tilt of the dose-symmetric and bidirectional schemes."""
     angles: tuple[float, ...] = ()
-    """Scheme `list`: the angles in degrees, in the order in which they were taken."""
+    """Scheme `list`: tilt angles in degrees, in the order of acquisition."""
     measured_defocus: tuple[float, ...] = ()
     """Scheme `list`: defocus of each tilt in µm instead of a random one."""
     total_dose: Dose | tuple[Dose, Dose] = 120.0
-    """Electrons per Å² over the whole series, the same for every tilt; drawn between two numbers."""
+    """Total dose in e/Å², spread evenly over the tilts; drawn between two numbers where two are given."""
     defocus: tuple[float, float] = (2.0, 5.0)
-    """The series' mean defocus is drawn between these, in µm, positive for underfocus."""
+    """Range of the mean defocus of the series in µm, positive for underfocus."""
     defocus_spread: float = Field(0.0, ge=0)
-    """Standard deviation of a tilt's defocus around the mean, in µm."""
+    """Standard deviation of the defocus of a tilt around the mean, in µm."""
     defocus_error: float = Field(0.0, ge=0)
-    """Standard deviation in µm of what the defocus estimate of a tilt is wrong by."""
+    """Standard deviation of the error of the estimated defocus of a tilt, in µm."""
     astigmatism: tuple[float, float] = (0.0, 0.0)
     """Difference between the largest and the smallest defocus around the beam, drawn for the series between
     these, in µm."""
     astigmatism_angle: tuple[float, float] = (0.0, 180.0)
     """Direction of the largest defocus, from x towards y, drawn between these, in degrees."""
     shift: float = Field(0.0, ge=0)
-    """Standard deviation on each axis of what the alignment leaves, in Å."""
+    """Residual alignment error: standard deviation on each axis, in Å."""
     angle_error: float = Field(0.0, ge=0)
-    """Standard deviation in degrees of the true angle around the nominal one."""
+    """Standard deviation of the true tilt angle around the nominal one, in degrees."""
 
     @model_validator(mode="after")
     def _consistent(self) -> TiltConfig:
@@ -130,10 +134,12 @@ class TiltConfig(Config):
 
 
 class ReconstructionConfig(Config):
-    """How a tomogram is made from a series."""
+    """Reconstruction."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     method: Literal["wbp", "sirt"] = "wbp"
-    """Weighted back-projection, or simultaneous iterative reconstruction."""
+    """Weighted back-projection (wbp), or simultaneous iterative reconstruction (sirt)."""
     weighting: Literal["ramp", "exact"] = "ramp"
     """Weights of wbp: |frequency| times the angle that a tilt stands for, or from the overlap of all the
     tilts' slices of a slab (Harauz and van Heel 1986)."""
@@ -142,9 +148,9 @@ class ReconstructionConfig(Config):
     cutoff: float = Field(0.9, gt=0, le=1)
     """Where the soft edge is down to one half, over the Nyquist frequency."""
     iterations: int = Field(20, ge=1)
-    """Of sirt."""
+    """Iterations of sirt."""
     phase_flip: bool = False
-    """Undo the sign of the contrast transfer of each tilt, as its nominal defocus gives it."""
+    """Correct the CTF by phase flipping with the estimated defocus of each tilt."""
     binning: int = Field(1, ge=1)
     """Crop the series in Fourier space by this factor first; the tomogram's voxels grow as much."""
     thickness: int | None = Field(None, ge=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,132 +16,147 @@ Range = tuple[float, float]
 
 
 class VesicleConfig(Config):
-    """Closed bilayers."""
+    """Vesicles."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     count: int = Field(0, ge=0)
-    """How many, as far as they find room."""
+    """Number of vesicles, as far as they fit."""
     most: int | None = Field(None, ge=0)
-    """Where it is given, the number is drawn between `count` and this."""
+    """Draw the number between `count` and this."""
     radius: Range = (250.0, 500.0)
-    """Mean radius in Å, to the middle of the bilayer."""
+    """Range of the mean radius in Å, to the middle of the bilayer."""
     thickness: float = Field(40.0, gt=0)
-    """From head groups to head groups in Å."""
+    """Thickness of the bilayer in Å, between the head groups."""
     protein: float = Field(0.0, ge=0)
-    """Mass of membrane proteins that are not drawn one by one, over that of the lipids; about 1 in cells.
-    They are spread evenly over the bilayer and its surroundings."""
+    """Mass of membrane proteins that are not modeled one by one, relative to that of the lipids; about 1 in
+    cells. It is spread evenly over the bilayer and its surroundings."""
     bulge: float = Field(0.08, ge=0, le=0.2)
-    """Deviation from a sphere over the radius: spherical harmonics of order 2 (an ellipsoid) and 3."""
+    """Deviation from a sphere relative to the radius."""
     embedded: float | None = Field(None, ge=0)
-    """Membrane proteins per µm²; none: as in sheets, `membrane_proteins` of the scene."""
+    """Membrane proteins per µm²; by default `membrane_proteins` of the scene."""
     cut: bool = True
-    """They may cross the faces of the volume in x and y, the centre being inside."""
+    """Allow vesicles to cross the faces of the volume in x and y."""
 
 
 class SheetConfig(Config):
-    """Open bilayers that cross the slab from top to bottom."""
+    """Membrane sheets."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     count: int = Field(0, ge=0)
-    """How many, as far as they find room."""
+    """Number of sheets, as far as they fit."""
     curvature: Range = (0.0, 5e-4)
-    """1 / radius in 1/Å; 0 is flat."""
+    """Range of the curvature in 1/Å; 0 is flat."""
     inclination: float = Field(35.0, ge=0, le=90)
-    """Largest angle in degrees between the sheet's normal and the plane of the slab."""
+    """Maximum angle in degrees between the normal of the sheet and the plane of the sample."""
     thickness: float = Field(40.0, gt=0)
-    """From head groups to head groups in Å."""
+    """Thickness of the bilayer in Å, between the head groups."""
     protein: float = Field(0.0, ge=0)
-    """Mass of membrane proteins that are not drawn one by one, over that of the lipids; about 1 in cells.
-    They are spread evenly over the bilayer and its surroundings."""
+    """Mass of membrane proteins that are not modeled one by one, relative to that of the lipids; about 1 in
+    cells. It is spread evenly over the bilayer and its surroundings."""
 
 
 class FilamentConfig(Config):
-    """Microtubules or thin filaments, lying in the plane of the slab."""
+    """Filaments."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     count: int = Field(0, ge=0)
-    """How many, as far as they find room."""
+    """Number of filaments, as far as they fit."""
     kind: Literal["microtubule", "actin"] = "microtubule"
-    """A tube of 13 protofilaments, 250 Å outside and 150 Å inside; or a double helix 70 Å thick."""
+    """Microtubule of 13 protofilaments, or actin."""
     length: Range = (3000.0, 10000.0)
-    """Contour length in Å; what lies outside of the volume is not drawn."""
+    """Range of the contour length in Å."""
     persistence: float | None = Field(None, gt=0)
-    """Persistence length in Å; none: 5.2 mm for microtubules and 17.7 µm for actin."""
+    """Persistence length in Å; by default 5.2 mm for microtubules and 17.7 µm for actin."""
     inclination: float = Field(5.0, ge=0, le=90)
-    """Largest angle in degrees out of the plane of the slab."""
+    """Maximum angle in degrees out of the plane of the sample."""
     potential: float = 3.0
-    """Above ice, in volts."""
+    """Potential above that of ice, in volts."""
 
 
 class FiducialConfig(Config):
-    """Gold beads."""
+    """Gold fiducials."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     count: int = Field(0, ge=0)
-    """How many, as far as they find room."""
+    """Number of gold beads, as far as they fit."""
     most: int | None = Field(None, ge=0)
-    """Where it is given, the number is drawn between `count` and this."""
+    """Draw the number between `count` and this."""
     diameter: Range = (80.0, 120.0)
-    """In Å."""
+    """Range of the diameter in Å."""
     potential: float = 20.0
-    """Above ice, in volts. The mean inner potential of gold is 25-30 V and that of ice about 4 V."""
+    """Potential above that of ice, in volts; that of gold is 25-30 V, that of ice about 4 V."""
     surface: bool = False
-    """They touch the faces of the slab from within; else they lie anywhere in it."""
+    """Place beads at the faces of the sample; otherwise anywhere in it."""
 
 
 class IceConfig(Config):
-    """Crystals of ice on the faces of the slab."""
+    """Crystalline ice."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     count: int = Field(0, ge=0)
-    """How many."""
+    """Number of ice crystals."""
     radius: Range = (200.0, 500.0)
-    """In Å."""
+    """Range of the radius in Å."""
     potential: float = 4.5
-    """Above the vacuum around the slab, in volts."""
+    """Potential above that of the vacuum, in volts."""
 
 
 class CarbonConfig(Config):
-    """A film of carbon with the edge of a round hole in the field of view."""
+    """Carbon film."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     present: bool = False
-    """Whether there is one."""
+    """Add a carbon film with the edge of a round hole."""
     thickness: Range = (120.0, 200.0)
-    """In Å."""
+    """Range of the thickness in Å."""
     hole: Range = (6000.0, 10000.0)
-    """Radius of the hole in Å."""
+    """Range of the radius of the hole in Å."""
     cover: Range = (0.1, 0.3)
-    """Part of the field that carbon covers."""
+    """Range of the fraction of the field that is covered by carbon."""
     potential: float = 5.0
-    """Above ice, in volts."""
+    """Potential above that of ice, in volts."""
     texture: float = Field(1.0, ge=0)
-    """Standard deviation from voxel to voxel, in volts."""
+    """Standard deviation of the potential between voxels, in volts."""
 
 
 class SceneConfig(Config):
-    """What a scene looks like, before any microscope."""
+    """Sample."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ("shape", "voxel_size", "counts", "occupancy")
 
     shape: tuple[int, int, int] = (64, 128, 128)
     """Size in voxels (z, y, x)."""
     voxel_size: float = Field(10.0, gt=0)
-    """Edge of a voxel in Å."""
+    """Voxel size in Å."""
     slab: float | None = Field(None, gt=0)
-    """Thickness of the sample in Å; particles lie inside; none: the whole volume."""
+    """Thickness of the sample in Å; by default the whole volume."""
     slab_centre: float | None = None
-    """z of its middle in Å, 0 being the centre of the first voxel; none: the middle of the volume."""
+    """z of the middle of the sample in Å, from the center of the first voxel; by default the middle of the
+    volume."""
     slab_tilt: tuple[float, float] = (0.0, 0.0)
     """Tilt of the sample in degrees, about x and then about y."""
     counts: dict[str, int] | None = None
-    """Particles of each species, as far as they find room."""
+    """Number of particles of each species, as far as they fit."""
     occupancy: float | None = Field(None, ge=0, lt=0.6)
-    """Part of the slab that particles fill; reached with `species`, after `counts`."""
+    """Fraction of the sample volume filled by particles, filled with `species` after `counts`."""
     species: dict[str, float] | None = None
-    """How often each species is drawn, in numbers, for `occupancy` and `membrane_proteins`; none: alike."""
+    """Relative frequencies of the species for `occupancy` and `membrane_proteins`; equal by default."""
     gap: int = Field(1, ge=0, le=8)
-    """Voxels that stay free around a particle."""
+    """Minimum gap between particles in voxels."""
     cut: bool = False
-    """Particles may cross the faces of the volume in x and y, their centres being inside."""
+    """Allow particles to cross the faces of the volume in x and y."""
     vesicles: VesicleConfig = VesicleConfig()
     """Closed bilayers."""
     sheets: SheetConfig = SheetConfig()
     """Open bilayers."""
     membrane_proteins: float = Field(0.0, ge=0)
-    """Per µm² of bilayer; drawn from the species that have a membrane axis."""
+    """Membrane proteins per µm² of bilayer, from the species with a membrane axis."""
     filaments: FilamentConfig = FilamentConfig()
     """Microtubules or thin filaments."""
     fiducials: FiducialConfig = FiducialConfig()

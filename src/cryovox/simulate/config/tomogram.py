@@ -19,15 +19,17 @@ from cryovox.simulate.config.scene import SceneConfig
 
 
 class SimulationConfig(Config):
-    """Everything that a simulated tomogram depends on, besides its templates and seed."""
+    """Settings of a simulated tomogram, without its structures and seed."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ("species", "snr", "halves")
 
     nested: ClassVar[bool] = True
 
     species: tuple[str, ...] = ("ribosome-80s", "proteasome-20s")
-    """Names of the built-in library, PDB ids, or stems of files in the folder of structures; the
-    order is that of the labels."""
+    """Names of the built-in library, PDB IDs, or stems of files in the folder of structures, in the order
+    of their labels."""
     resolution: float | None = Field(None, gt=0)
-    """Resolution of the templates in Å; what the voxels can hold by default."""
+    """Resolution of the structures in Å; by default what the voxels can hold."""
     scene: SceneConfig = SceneConfig()
     """What is in the sample."""
     tilts: TiltConfig = TiltConfig()
@@ -39,13 +41,13 @@ class SimulationConfig(Config):
     reconstruction: ReconstructionConfig = ReconstructionConfig()
     """How the tilt series becomes a tomogram."""
     beyond: Beyond = "mirror"
-    """What tilted views see next to the scene in x: nothing but ice, or a sample that goes on as the
-    scene's mirror image (not with multislice)."""
+    """What tilted views show beside the scene in x: ice alone, or the mirror image of the scene (not with
+    multislice)."""
     amplitudes: Path | None = None
-    """Filter the recorded projections so that their radial spectrum has the form of an experiment's: a
-    tilt series (MRC stack), or a table of frequencies in 1/Å and amplitudes."""
+    """Match the radial amplitude spectrum of the projections to an experiment: a tilt series (MRC stack),
+    or a table of frequencies in 1/Å and amplitudes."""
     snr: float | None = Field(None, gt=0)
-    """Scale the noise so that the variance of the noise-free tomogram is this many times that of the
-    noise in it; as the dose has it by default."""
+    """Signal-to-noise ratio of the tomogram: variance of the noise-free tomogram over that of the noise; by
+    default set by the dose."""
     halves: Literal["none", "tilts", "frames"] = "none"
-    """Reconstruct two half-tomograms as well, from even and odd tilts or from half of the dose each."""
+    """Also reconstruct two half-tomograms, from even and odd tilts or from half of the dose each."""

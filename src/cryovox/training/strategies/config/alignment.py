@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from cryovox.core.config import Config
 
 
 class AlignmentConfig(Config):
-    """How strongly the domains are aligned."""
+    """Domain alignment."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     weight: float = Field(1.0, ge=0)
-    """Weight of the alignment."""
+    """Weight of the alignment loss."""
     ramp: float = Field(10.0, gt=0)
-    """How fast the reversed gradient grows with the progress p: 2 / (1 + exp(-ramp p)) - 1."""
+    """Steepness r of the gradient-reversal coefficient at progress p: 2 / (1 + exp(-r p)) - 1."""

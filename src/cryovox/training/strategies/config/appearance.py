@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from cryovox.core.config import Config
 
 
 class PlainConfig(Config):
-    """Nothing to choose."""
+    """Strategy (no settings of its own)."""
 
 
 class FourierConfig(Config):
-    """Which amplitudes are taken from the target."""
+    """Fourier domain adaptation."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     share: float = Field(0.1, gt=0, le=1)
-    """Side of the cube of low frequencies over that of the whole spectrum (beta of the paper, doubled)."""
+    """Size of the low-frequency cube as a fraction of the spectrum (twice the paper's beta)."""

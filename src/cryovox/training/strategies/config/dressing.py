@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -11,21 +11,25 @@ from cryovox.filters.config import PriorConfig, Range
 
 
 class HeavyConfig(PriorConfig):
-    """The prior of noise and microscopes, and how often it is drawn from."""
+    """Random appearance from a wide prior."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     clean: float = Field(0.5, ge=0, le=1)
-    """Share of patches that stay as they are: the simulation, too, is to be learned."""
+    """Fraction of patches that stay unchanged."""
 
 
 class FourierMixingConfig(Config):
-    """How far and how often amplitudes are mixed."""
+    """Mixing of Fourier amplitudes."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     clean: float = Field(0.5, ge=0, le=1)
-    """Share of patches that stay as they are; half, as in the paper."""
+    """Fraction of patches that stay unchanged; half, as in the paper."""
     mix_share: Range = (0.0, 1.0)
-    """Between these the share of another patch in the amplitudes is drawn."""
+    """Range of the mixing coefficient of another patch's amplitudes."""
     mix_spread: float = Field(0.5, ge=0)
-    """Standard deviation of the logarithm of a random spectrum on top; 0 leaves it out."""
+    """Standard deviation of the logarithm of a random spectrum on top; 0 turns it off."""
 
     @model_validator(mode="after")
     def _shares(self) -> Self:

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from cryovox.core.config import Config
 
 
 class MixStyleConfig(Config):
-    """How often and how far styles are mixed."""
+    """MixStyle."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     style_chance: float = Field(0.5, ge=0, le=1)
-    """Chance that a stage of the encoder mixes the styles of a batch."""
+    """Probability that a stage of the encoder mixes the feature statistics of a batch."""
     style_alpha: float = Field(0.1, ge=0.01)
-    """Shares are drawn from Beta(alpha, alpha): below 1, mostly the own style or the other."""
+    """Mixing coefficients are drawn from Beta(alpha, alpha)."""
 
 
 class SwadConfig(Config):
-    """Over which part of the training weights are averaged."""
+    """Dense weight averaging."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     swad_share: float = Field(0.5, ge=0, le=1)
-    """Last part of the training whose weights are averaged, by progress; a training that patience ends
-    before does not come to it."""
+    """Last fraction of the training whose weights are averaged; a training that stops early may not reach
+    it."""
 
 
 class RscConfig(Config):
-    """How much is muted, and how often."""
+    """Representation self-challenging."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     rsc_share: float = Field(1 / 3, ge=0, lt=1)
-    """Share of the coarsest features that is muted: those that lower the loss most."""
+    """Fraction of the coarsest features to mute: those that lower the loss most."""
     rsc_samples: float = Field(1 / 3, ge=0, le=1)
-    """Share of the samples of which features are muted."""
+    """Fraction of the samples whose features are muted."""

@@ -2,66 +2,79 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from cryovox.core.config import Config
 
 
 class LessonConfig(Config):
-    """A teacher on unlabelled patches, and how hard the student has it."""
+    """Unlabelled patches."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     teacher_decay: float = Field(0.999, gt=0, lt=1)
-    """Decay of the moving average that teaches, and that is kept."""
+    """Decay of the EMA teacher, which is kept as the model."""
     weight: float = Field(1.0, ge=0)
-    """Weight of what unlabelled patches teach, once it has risen."""
+    """Weight of the unlabelled loss after the ramp-up."""
     pseudo_from: float = Field(0.2, ge=0, lt=1)
-    """Progress at which unlabelled patches begin to teach."""
+    """Progress (0 to 1) at which the unlabelled loss begins."""
     rise: float = Field(0.2, gt=0, le=1)
-    """Progress that their weight then takes to rise."""
+    """Length of its ramp-up, in progress."""
     student_noise: float = Field(0.3, ge=0)
-    """Largest standard deviation of the noise on what the student sees of them."""
+    """Maximum standard deviation of noise added to the student's input."""
     student_gain: float = Field(0.3, ge=0, lt=1)
-    """Its grey values are multiplied by 1 +- this."""
+    """The student's gray values are scaled by a random factor within 1 ± this."""
 
 
 class SemiETPickerConfig(LessonConfig):
-    """The parts of SemiETPicker, each of which can be switched off."""
+    """SemiETPicker; each part can be switched off."""
 
     views: int = Field(4, ge=1, le=8)
-    """Symmetries of the missing wedge from which the teacher looks; up to 4 keep the handedness."""
+    """Number of wedge-preserving orientations from which the teacher predicts; up to 4 keep the
+    handedness."""
     high: float = Field(0.3, gt=0, lt=1)
-    """Highest threshold of a peak that becomes a pseudo-label."""
+    """Maximum threshold of a peak that becomes a pseudo-label."""
     low: float = Field(0.1, ge=0, lt=1)
-    """Below it, what the teacher sees is background."""
+    """Teacher scores below it are background."""
     agreement: float = Field(0.5, ge=0, le=1)
-    """Least share of the views that share a peak."""
+    """Minimum fraction of the orientations that share a peak."""
     adaptive: bool = True
-    """Lower the threshold of a species to what the student gives half of its labelled particles."""
+    """Lower the threshold of a species to the median score of its labelled particles."""
     ignore: bool = True
-    """Leave out what lies between background and peaks."""
+    """Ignore voxels between background and peaks in the loss."""
     exclusive: bool = False
-    """Believe in one species in a place: the one whose peak is the highest."""
+    """At most one species per location: the one with the highest peak."""
     student_drop: float = Field(0.1, ge=0, lt=1)
-    """Share of unlabelled patches that is replaced by cuboids of noise."""
+    """Fraction of unlabelled patches replaced by cuboids of noise."""
     deep_drop: float = Field(0.1, ge=0, lt=1)
-    """Share of the coarsest features that is set to 0."""
+    """Fraction of the coarsest features set to 0."""
     rounds: int = Field(2, ge=0)
-    """How often the teacher is replaced by what the student has become, and stays as it is in between; 0: it
-    follows the student all the time."""
+    """Number of times that a fixed teacher is replaced by the EMA of the student; 0: the teacher is the EMA
+    at every step."""
 
 
 class FixMatchConfig(SemiETPickerConfig):
-    """One view, one threshold, no DropBlock, a teacher that follows the student."""
+    """FixMatch on heatmaps."""
 
     views: int = Field(1, ge=1, le=8)
+    """Number of wedge-preserving orientations from which the teacher predicts."""
     agreement: float = Field(0.0, ge=0, le=1)
+    """Minimum fraction of the orientations that share a peak."""
     adaptive: bool = False
+    """Lower the threshold of a species to the median score of its labelled particles."""
     student_drop: float = Field(0.0, ge=0, lt=1)
+    """Fraction of unlabelled patches replaced by cuboids of noise."""
     deep_drop: float = Field(0.0, ge=0, lt=1)
+    """Fraction of the coarsest features set to 0."""
     rounds: int = Field(0, ge=0)
+    """Number of times that a fixed teacher is replaced by the EMA of the student; 0: the teacher is the EMA
+    at every step."""
 
 
 class RoundsConfig(FixMatchConfig):
-    """Pseudo-labels that stay the same for a while."""
+    """Pseudo-labels in rounds."""
 
     rounds: int = Field(2, ge=1)
+    """Number of times that the fixed teacher is replaced by the EMA of the student."""

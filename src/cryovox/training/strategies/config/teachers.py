@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from cryovox.core.config import Config
 
 
 class TeacherConfig(Config):
-    """A teacher, and how hard the student has it."""
+    """Teacher and student."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     teacher_decay: float = Field(0.99, ge=0, lt=1)
-    """Decay of the moving average that teaches, and that is kept."""
+    """Decay of the EMA teacher, which is kept as the model."""
     weight: float = Field(1.0, ge=0)
-    """Weight of the teacher's lessons, from a quarter of the training on."""
+    """Weight of the unlabelled loss, reached after a quarter of the training."""
     student_noise: float = Field(0.5, ge=0)
-    """Largest standard deviation of the noise on what the student sees."""
+    """Maximum standard deviation of noise added to the student's input."""
     student_gain: float = Field(0.3, ge=0, lt=1)
-    """Its grey values are multiplied by 1 +- this."""
+    """The student's gray values are scaled by a random factor within 1 ± this."""
     target_statistics: bool = False
-    """Batch norms of the teacher count the target alone (ours)."""
+    """Batch-norm statistics of the teacher from the target alone (our addition)."""
 
 
 class ConfidentConfig(TeacherConfig):
-    """The same, and when the teacher is believed."""
+    """Teacher, student and pseudo-labels."""
 
     threshold: float = Field(0.85, gt=0, lt=1)
-    """Lowest probability of a pseudo-label."""
+    """Minimum probability of a pseudo-label."""
 
 
 class MicConfig(ConfidentConfig):
-    """The same, and what is hidden from the student."""
+    """Masked image consistency."""
 
     threshold: float = Field(0.968, gt=0, lt=1)
-    """Probability above which a voxel counts as certain; the share of those weighs the lesson."""
+    """Probability above which a voxel is confident; the fraction of confident voxels weights the loss."""
     block: int = Field(8, ge=1)
-    """Edge of what is hidden in one piece, in voxels."""
+    """Size of a masked block in voxels."""
     masked: float = Field(0.5, gt=0, lt=1)
-    """Share of the patch that is hidden."""
+    """Fraction of the patch that is masked."""

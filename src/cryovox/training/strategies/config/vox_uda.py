@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,58 +11,60 @@ from cryovox.filters.config import Reading
 
 
 class VoxUDAConfig(Config):
-    """The parts of Vox-UDA, each of which can be switched off."""
+    """Vox-UDA; each part can be switched off."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     ngm: bool = True
-    """Measure the noise in the target; otherwise `fixed_noise` is added."""
+    """Noise generation module: add noise measured in the target; otherwise noise of `fixed_noise`."""
     noise_mode: Literal["mean", "averaged", "rms"] = "mean"
-    """How the white noise of several patches becomes one level; `rms` keeps it, the others shrink it."""
+    """How white noise of several patches becomes one level; `rms` keeps the level, the others reduce it."""
     cube: float = Field(0.625, gt=0, lt=1)
-    """Side of the low frequencies that are no noise, over that of the spectrum: 20 of 32."""
+    """Size of the low-frequency cube that is not noise, as a fraction of the spectrum (20 of 32)."""
     reading: Reading = "remove-cube"
-    """What the filter rate of the paper, the third power of `cube`, is the share of."""
+    """Interpretation of the paper's filter rate, the cube of `cube`."""
     sampled: int = Field(10, ge=1)
-    """Target patches whose white noise is measured."""
+    """Target patches in which noise is measured."""
     redraw: int = Field(100, ge=1)
-    """Steps after which others are drawn: an epoch."""
+    """Steps after which new target patches are sampled (an epoch)."""
     noise_kind: Literal["coloured", "white"] = "coloured"
-    """Noise that gives the source the power of the target at every frequency, wedge and envelope included
-    (ours), or white noise of the level that a high-pass filter measures."""
+    """`coloured`: noise that gives the source the power spectrum of the target (our addition); `white`:
+    white noise of the level that a high-pass filter measures."""
     fixed_noise: float = Field(0.3, ge=0)
     """Standard deviation of the noise without `ngm`."""
     restandardise: bool = False
-    """Bring the noisy source back to unit variance, as network input has it (ours)."""
+    """Standardize the noisy source to unit variance (our addition)."""
     learn_noisy: bool = True
-    """Judge the masks of the noisy source too (ours)."""
+    """Supervised loss on the noisy source as well (our addition)."""
     consistency: bool = True
-    """Features of the source and of the noisy source are to agree."""
+    """Consistency loss between features of the source and of the noisy source."""
     taps: tuple[float, ...] = (0.2, 0.2, 0.3, 0.3)
-    """Weights of the features, from fine to coarse; all alike in a network with another number of them."""
+    """Weights of the features, from fine to coarse; equal in a network with another number of features."""
     pseudo: bool = True
-    """Learn the target from what the teacher sees in it."""
+    """Pseudo-label loss on the target."""
     denoiser: Literal["ibf", "bf", "ngm", "none"] = "ibf"
-    """What the teacher's view is cleaned by: the improved or the classic bilateral filter, or the low
-    frequencies alone."""
+    """Filter of the teacher's input: improved bilateral (ibf), bilateral (bf), low-pass (ngm) or none."""
     sigma_d: float = Field(120.0, gt=0)
-    """Of the bilateral filters, in voxels; beyond 3 it makes no difference in a window of 3."""
+    """Bilateral filters: standard deviation of the spatial Gaussian in voxels."""
     sigma_r: float = Field(1.2, gt=0)
-    """Of the bilateral filters, in grey values."""
+    """Bilateral filters: standard deviation of the range Gaussian in gray values."""
     threshold: float = Field(0.85, gt=0, lt=1)
-    """Lowest probability of a pseudo-label."""
+    """Minimum probability of a pseudo-label."""
     fair: bool = True
-    """Lower the threshold of classes that the teacher is less sure of, so that rare ones stay (ours)."""
+    """Lower the threshold of classes with less confident predictions (our addition)."""
     priors: float = Field(0.0, ge=0, le=1)
-    """How far the teacher's classes are brought to the shares that they have in the source (ours)."""
+    """Strength of class-prior correction toward the class frequencies of the source, 0 to 1 (our
+    addition)."""
     pseudo_from: float = Field(0.1, ge=0, lt=1)
-    """Progress at which pseudo-labels begin."""
+    """Progress (0 to 1) at which the pseudo-label loss begins."""
     teacher_decay: float = Field(0.999, ge=0, lt=1)
-    """Decay of the moving average that teaches, and that is kept."""
+    """Decay of the EMA teacher, which is kept as the model."""
     target_statistics: bool = True
-    """Batch norms of the teacher count the target alone (ours)."""
+    """Batch-norm statistics of the teacher from the target alone (our addition)."""
     adversarial: bool = True
-    """Align the coarsest features by a discriminator behind a gradient reversal."""
+    """Adversarial alignment of the coarsest features, with a gradient-reversal layer."""
     parts: dict[str, float] = Field({})
-    """Weights of `consistency`, `adversarial` and `pseudo`, 1 as in the paper."""
+    """Weights of `consistency`, `adversarial` and `pseudo`; 1 as in the paper."""
 
     @model_validator(mode="after")
     def _heeded(self) -> Self:

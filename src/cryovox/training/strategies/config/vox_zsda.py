@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,54 +15,60 @@ Positives = Literal["both", "matched", "labels"]
 
 
 class GraphConfig(Config):
-    """The graph of the features, and what is learned from it; each part can be switched off."""
+    """Feature graph; each part can be switched off."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     graph_learning: bool = True
-    """Self-supervised graph learning: masked nodes are told from their neighbours."""
+    """Self-supervised graph learning: reconstruct masked nodes from their neighbors."""
     graph_contrast: bool = True
-    """Dynamic graph contrastive learning: nodes of both views that belong together are alike."""
+    """Dynamic graph contrastive learning between two views."""
     clusters: int = Field(16, ge=2)
-    """Nodes of a patch."""
+    """Nodes per patch."""
     nodes: Literal["kmeans", "blocks"] = "kmeans"
-    """What a node is: a cluster of the features, or a block of the patch."""
+    """Nodes: clusters of the features, or blocks of the patch."""
     tokens: int = Field(512, ge=8)
-    """The coarsest features with at least so many places bear the graph, averaged to as many."""
+    """Minimum number of locations of the features that carry the graph; finer features are averaged to as
+    many."""
     neighbours: int = Field(4, ge=1)
-    """Edges from every node."""
+    """Edges per node."""
     edges: Literal["dynamic", "static"] = "dynamic"
-    """To the nodes with the most similar features, found anew in every layer and pass, or to the nearest."""
+    """`dynamic`: edges to the most similar nodes, computed in every layer; `static`: to the nearest nodes
+    in space."""
     masked_nodes: float = Field(0.5, gt=0, lt=1)
-    """Share of the nodes that are masked."""
+    """Fraction of masked nodes."""
     temperature: float = Field(0.1, gt=0)
-    """Of the contrast."""
+    """Temperature of the contrastive loss."""
     positives: Positives = "both"
-    """Nodes that belong together: the same one in the other view, those with the same label, or both."""
+    """Positive pairs: the same node in the other view (matched), nodes of the same label (labels), or
+    both."""
     graph_weight: float = Field(0.1, ge=0)
-    """Weight of the reconstruction."""
+    """Weight of the reconstruction loss."""
     contrast_weight: float = Field(0.1, ge=0)
-    """Weight of the contrast."""
+    """Weight of the contrastive loss."""
 
 
 class VoxZSDAConfig(Config):
-    """The parts of Vox-ZSDA, each of which can be switched off."""
+    """Vox-ZSDA; each part can be switched off."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ()
 
     prior: PriorConfig = PriorConfig()
     graph: GraphConfig = GraphConfig()
     clean: float = Field(0.5, ge=0, le=1)
-    """Share of views that stay as they are: the simulation, too, is to be learned."""
+    """Fraction of views that stay unchanged."""
     consistency: bool = True
-    """Features of both views are to agree, as in Vox-UDA."""
+    """Consistency loss between features of the two views, as in Vox-UDA."""
     taps: tuple[float, ...] = (0.2, 0.2, 0.3, 0.3)
-    """Weights of the features, from fine to coarse; all alike in a network with another number of them."""
+    """Weights of the features, from fine to coarse; equal in a network with another number of features."""
 
 
 class FewTargetConfig(VoxUDAConfig):
-    """Vox-ZSDA and Vox-UDA at once."""
+    """Vox-ZSDA combined with Vox-UDA."""
 
     prior: PriorConfig = PriorConfig()
     graph: GraphConfig = GraphConfig()
     clean: float = Field(0.5, ge=0, le=1)
-    """Share of views that stay as they are."""
+    """Fraction of views that stay unchanged."""
     lean: float = Field(0.5, ge=0, le=1)
-    """How far the target is trusted: losses, the decay of the average and what its batch norms count go over
-    from Vox-ZSDA, which does not look at it (0), to Vox-UDA (1)."""
+    """Weight of the target: 0 is Vox-ZSDA, which ignores it, 1 is Vox-UDA."""
