@@ -111,7 +111,7 @@ def test_help_fits_two_screens_and_is_free_of_jargon(cli, name):
     shown = cli(*name.split(), "--help").out
     assert len(shown.splitlines()) <= SCREENS
     for text in (shown, cli(*name.split(), "--help-all").out):
-        for jargon in ("(default", "[default: ]", "{None}", "config.own", "None|", "Teach", "Settings."):
+        for jargon in ("(default", "[default: ]", "{None}", "config.own", "None|", "Teach ", "Settings."):
             assert jargon not in text, jargon
 
 
