@@ -43,6 +43,15 @@ class Meter:
         if share >= 1:
             self.close()
 
+    def message(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self.quiet:
+            return
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
     def close(self) -> None:
         """Leave the terminal in order."""
         if self._bar is not None:
@@ -139,6 +148,14 @@ def _finite(what: Any) -> Any:
     if isinstance(what, list | tuple):
         return [_finite(value) for value in what]
     return None if isinstance(what, float) and not math.isfinite(what) else what
+
+
+def model_warnings(model: Path) -> None:
+    """Repeat what the card of a model says against it."""
+    from cryovox.models.card import read_card
+
+    for warning in read_card(model).warnings:
+        print(f"warning: {model}: {warning}", file=sys.stderr)
 
 
 def failures(failed: dict[str, Exception]) -> int:

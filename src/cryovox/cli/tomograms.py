@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from cryovox.cli.screen import Meter, check_json, failures, table, write_json
+from cryovox.cli.screen import Meter, check_json, failures, model_warnings, table, write_json
 from cryovox.picking.config import PickConfig
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
@@ -59,6 +59,7 @@ def segment(
         list(tomograms), model, out, config, device=device, overwrite=overwrite, told=_told(meter)
     )
     print_notes(out, [name for names in done.values() for name in names])
+    model_warnings(model)
     print(", ".join(f"{len(names)} {kind} segmented" for kind, names in done.items()) + f", in {out}")
     return failures(failed)
 
@@ -182,6 +183,7 @@ def find(  # noqa: PLR0913 (the options of a command)
         told=_told(Meter(quiet)),
     )
     print_notes(out, list(picks), picked=True)
+    model_warnings(model)
     _count(picks, json)
     if picks:
         print(f"look at {out / 'report.html'}")

@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from cryovox.cli.parse import with_defaults
-from cryovox.cli.screen import Meter
+from cryovox.cli.screen import Meter, model_warnings
 from cryovox.core.config import validated
 from cryovox.training.recipes import recipe
 from cryovox.training.strategies import facts
@@ -26,10 +26,14 @@ same command again to continue after an interruption."""
 
 ADAPTATION = """Train a network on a labelled source, adapt it to unlabelled tomograms, and keep the better
 model of the two. Run the same command again to continue after an interruption. report.html says which
-model was kept, and why."""
+model was kept, and why. --max-time limits the whole command. The exit code is 1 if neither model finds
+anything in the target."""
 
 GENERALIZATION = """Train a network on a labelled source alone, for tomograms with other noise, missing
 wedge and CTF. Run the same command again to continue after an interruption."""
+
+
+Steps = Callable[[int, int, float, float], None]
 
 
 def supervised(
@@ -73,12 +77,13 @@ def supervised(
 
     check_training(data, out, config, overwrite=overwrite)
     from cryovox.formats.subtomograms import is_set
-    from cryovox.models.card import read_card
     from cryovox.workflows.run_folder import finished_note
     from cryovox.workflows.train import train_supervised
 
     keep_freed_memory()
     finished = "" if overwrite else finished_note(out, out / "model.safetensors")
+    meter = Meter(quiet)
+    told, on_phase = _progress(meter)
     model = train_supervised(
         data,
         out,
@@ -87,15 +92,17 @@ def supervised(
         devices=devices,
         overwrite=overwrite,
         mask=mask,
-        told=_meter(quiet),
+        told=told,
         warned=lambda text: print(f"note: {text}", file=sys.stderr),
+        on_message=meter.message,
+        on_phase=on_phase,
     )
     _remark(finished)
     if not quiet:
-        if not read_card(model).training["held_out"]:
-            print("nothing was held out, since the picks are too few to judge by: check what find finds")
         verb = "segment SET" if is_set(data) else "find TOMOGRAM"
-        print(f"{model}\nnext: cryovox {verb} --model {model} --out FOUND", file=sys.stdout)
+        last = [str(model), f"next: cryovox {verb} --model {model} --out FOUND"]
+        print("\n".join([*_scores(model), *last]))
+    model_warnings(model)
     return 0
 
 
@@ -104,11 +111,31 @@ def _remark(text: str) -> None:
         print(f"note: {text}", file=sys.stderr)
 
 
-def _meter(quiet: bool) -> Callable[[int, int, float, float], None]:
-    meter = Meter(quiet)
-    return lambda done, total, share, loss: meter(
-        "training", share, f"step {done} of at most {total}  loss {loss:.3f}"
-    )
+def _scores(model: Path) -> list[str]:
+    """Held-out figures of a model, a line for each species."""
+    from cryovox.models.card import read_card
+    from cryovox.training.verdict import in_full
+
+    training = read_card(model).training
+    return in_full(training.get("held_out", {}), training.get("blob_picker", {}))
+
+
+def _progress(meter: Meter) -> tuple[Steps, Callable[[str, float], None]]:
+    """Progress of the steps, and of what is done between and after them."""
+    steps = 0.0
+
+    def told(done: int, total: int, share: float, loss: float) -> None:
+        nonlocal steps
+        steps = share
+        meter("training", share, f"step {done} of at most {total}  loss {loss:.3f}")
+
+    def on_phase(name: str, share: float) -> None:
+        if name == "validation":  # in between: the bar of the training stays
+            meter("training", min(steps, 0.999), "validation")
+        else:
+            meter(name, share)
+
+    return told, on_phase
 
 
 def _by_recipe(name: str | None) -> Callable[..., int]:
@@ -135,7 +162,8 @@ def adapted(  # noqa: PLR0913 (the options of a command)
 ) -> int:
     """Learn from a labelled source, adapt to unlabelled tomograms, and keep the better model of the two.
 
-    Run it again to go on after an interruption. report.html says which model was kept, and why.
+    Run it again to go on after an interruption. report.html says which model was kept, and why. --max-time
+    bounds the whole command. The exit code is 1 where neither model finds anything in the target.
 
     Parameters
     ----------
@@ -166,6 +194,8 @@ def adapted(  # noqa: PLR0913 (the options of a command)
 
     keep_freed_memory()
     finished = "" if overwrite else finished_note(out / "adapted", out / "model.safetensors")
+    meter = Meter(quiet)
+    told, on_phase = _progress(meter)
     model = train_adapted(
         source,
         target,
@@ -175,14 +205,20 @@ def adapted(  # noqa: PLR0913 (the options of a command)
         devices=devices,
         overwrite=overwrite,
         mask=mask,
-        told=_meter(quiet),
+        told=told,
+        on_message=meter.message,
+        on_phase=on_phase,
     )
     _remark(finished)
+    choice = json.loads((out / "choice.json").read_text(encoding="utf-8"))
     if not quiet:
-        choice = json.loads((out / "choice.json").read_text(encoding="utf-8"))
-        print(f"kept: the {choice['chosen']} model\n" + "\n".join(f"    {r}" for r in choice["reasons"]))
+        kept = f"kept: the {choice['chosen']} model"
+        if choice["undecided"]:
+            kept = "nothing was chosen; the source model stays"
+        print("\n".join([kept, *(f"    {reason}" for reason in choice["reasons"]), *_scores(model)]))
         print(f"{model}\nnext: cryovox find TOMOGRAM --model {model} --out FOUND")
-    return 0
+    model_warnings(model)
+    return 1 if choice["undecided"] else 0
 
 
 def by_strategy(name: str) -> Callable[..., int]:

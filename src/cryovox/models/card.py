@@ -58,6 +58,9 @@ class Card(Config):
     domain: dict[str, Any] | None = None
     """Fingerprint of the tomograms that it was adapted to, their names and hashes, and the distance up to
     which others are like them; see `cryovox.metrics.domain.Domain`."""
+    warnings: tuple[str, ...] = ()
+    """What speaks against the model: a training that was too short, a held-out score no better than a blob
+    picker's. `cryovox find` and its report repeat them."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Training manifest: config, data, hashes, steps, versions, held-out metrics."""
 

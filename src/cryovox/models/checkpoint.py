@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -50,6 +51,15 @@ def load_model(path: Path) -> tuple[nn.Module, Card]:
             path, told, "the file is damaged or was made by another version; train it again"
         ) from None
     return network.eval(), card
+
+
+def update_card(path: Path, changes: Mapping[str, Any]) -> Card:
+    """Change the card of a model file, and leave the weights; gives the card."""
+    network, card = load_model(path)
+    changed = card.model_copy(update=dict(changes))
+    if changed != card:
+        save_model(path, network, changed)
+    return changed
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def adaptation_page(
     shown = [_slices(examples[:MOST])] if examples else []
     return template("adaptation.html").render(
         title=title,
-        verdict=_verdict(str(told["chosen"])),
+        verdict=_verdict(str(told["chosen"]), bool(told.get("undecided"))),
         reasons=told["reasons"],
         pictures=[*shown, *_curves(courses or {})],
         tables=[_qualities(told), _facts(facts)] if facts else [_qualities(told)],
@@ -143,7 +143,9 @@ def _curves(courses: Mapping[str, Path]) -> Iterator[Picture]:
         yield Picture(embedded("svg+xml", drawn), f"Losses of the {name} model", caption)
 
 
-def _verdict(chosen: str) -> str:
+def _verdict(chosen: str, undecided: bool) -> str:
+    if undecided:
+        return "Neither model finds anything in the target. The source model stays; the adaptation failed."
     if chosen == "adapted":
         return "The adapted model was kept."
     return "The source model was kept; the adapted one was not trusted."

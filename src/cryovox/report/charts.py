@@ -115,7 +115,7 @@ def _courses(path: Path) -> dict[str, Course]:
         cells = [(row["name"], row["value"])] if long else [(k, v) for k, v in row.items() if k]
         for name, cell in cells:
             value = _number(cell)
-            if value is not None and name not in NOT_DRAWN:
+            if value is not None and name not in NOT_DRAWN and not name.startswith("val/half"):
                 courses.setdefault(name, []).append((float(i) if step is None else step, value))
     return courses
 

@@ -19,7 +19,7 @@ from cryovox.training.quality import Activation, foreground
 LEAST = 16
 """Fewer images than this cannot tell."""
 NOISE = 256
-"""Least number of cubes of noise: where there are few images, more noise tells more."""
+"""Number of cubes of noise at least, by default: where there are few images, more noise tells more."""
 TIE = 1e-9
 """Equal amounts are told apart by so much at random, since the test knows no ties."""
 PART = 32
@@ -32,12 +32,13 @@ def chance(
     *,
     activation: Activation,
     device: str | torch.device,
+    noise: int = NOISE,
     batch: int = 8,
 ) -> float:
     """Probability that amounts so different are found where there is nothing but noise.
 
     A two-sample test of Cramér and von Mises on the `most` that is found in one place of every image, and
-    of as many cubes of Gaussian noise, 256 at least.
+    of as many cubes of Gaussian noise, *noise* at least.
 
     Parameters
     ----------
@@ -45,6 +46,8 @@ def chance(
         Answers logits (b, k, z, y, x), in eval mode.
     images : (n, 1, z, y, x)
         As the network sees them; ValueError for fewer than 16.
+    noise
+        Least number of cubes of noise.
     """
     if len(images) < LEAST:
         raise ValueError(f"{len(images)} images cannot tell; give {LEAST} at least")
@@ -55,7 +58,7 @@ def chance(
                 for part in some.split(batch)
             ]
         )
-        for some in (images, noise_like(images.repeat(-(-NOISE // len(images)), 1, 1, 1, 1)))
+        for some in (images, noise_like(images.repeat(-(-noise // len(images)), 1, 1, 1, 1)))
     ]
     rng = np.random.default_rng(0)
     apart = [a.nan_to_num(0.0).numpy() + TIE * rng.random(len(a)) for a in amounts]

@@ -81,6 +81,8 @@ class Rule:
         Times that the foreground may grow, unless it grows into what is expected.
     chance
         Probability of `emptiness.chance` from which on what was found may be noise.
+    stable
+        Agreement between views times that with more noise below which an answer is noise.
     """
 
     agreement: float = 1.0
@@ -91,6 +93,7 @@ class Rule:
     everything: float = 0.9
     growth: float = 8.0
     chance: float = 0.05
+    stable: float = 0.05
 
 
 RULE = Rule()
@@ -110,6 +113,8 @@ class Choice:
         Of the source model and of the adapted one.
     chance
         See `choose`.
+    undecided
+        Whether neither network finds anything, so that nothing was chosen and the source model only stays.
     """
 
     adapted: bool
@@ -118,11 +123,13 @@ class Choice:
     candidate: Quality
     scores: tuple[float, float]
     chance: float | None = None
+    undecided: bool = False
 
     def summary(self) -> dict[str, Any]:
         """As plain values, to be written down."""
         return {
             "chosen": "adapted" if self.adapted else "source",
+            "undecided": self.undecided,
             "reasons": list(self.reasons),
             "scores": {"source": self.scores[0], "adapted": self.scores[1]},
             "chance": self.chance,
@@ -213,6 +220,7 @@ def choose(
     *,
     margin: float = 0.0,
     chance: float | None = None,
+    unchecked: bool = False,
     rule: Rule = RULE,
 ) -> Choice:
     """Take the adapted network (*candidate*) only where it is sound and scores higher.
@@ -220,7 +228,8 @@ def choose(
     It is refused where its answers are not finite, where it finds nothing though the source model does,
     where it finds hardly anything but foreground, where its foreground is more than 8 times that of
     the source model and not what is expected either, and where it finds as much in noise. Otherwise the
-    score decides; equal scores keep the source model.
+    score decides; equal scores keep the source model. Between two networks that find nothing there is no
+    choice: the source model stays, and the outcome says that nothing was decided.
 
     Parameters
     ----------
@@ -229,9 +238,14 @@ def choose(
     chance
         Probability that what the adapted network finds is what it finds in noise
         (`cryovox.training.emptiness`); None where that was not asked.
+    unchecked
+        Whether there was no time to ask; then the adapted network is not taken.
     """
     scores = (score(source, rule), score(candidate, rule))
-    refused = (*_collapses(source, candidate, rule), *_hallucinates(chance, rule))
+    if _empty(source, rule) and _empty(candidate, rule):
+        reasons = tuple(_nothing(source, candidate, rule))
+        return Choice(False, reasons, source, candidate, scores, chance, undecided=True)
+    refused = (*_collapses(source, candidate, rule), *_hallucinates(chance, unchecked, rule))
     if refused:
         return Choice(False, refused, source, candidate, scores, chance)
     better = scores[1] > scores[0] + margin
@@ -239,6 +253,30 @@ def choose(
     told = f"{scores[1]:.3f} against {scores[0]:.3f} of the source model"
     verdict = f"The adapted model scores {'' if better else 'not '}higher{least}: {told}."
     return Choice(better, (verdict, *_parts(source, candidate)), source, candidate, scores, chance)
+
+
+def _empty(found: Quality, rule: Rule) -> bool:
+    """Whether a network finds nothing, or nothing that stays when the image is turned or noise is added.
+
+    Peaks of heatmaps cover few voxels, so that their share says nothing; nothing is expected of it either.
+    """
+    if not found.finite:
+        return True
+    nothing = found.prior is not None and found.foreground < rule.nothing
+    return nothing or found.agreement * found.noise < rule.stable
+
+
+def _nothing(source: Quality, candidate: Quality, rule: Rule) -> Iterator[str]:
+    yield "Neither model finds anything in the target, so there is nothing to choose between."
+    for name, one in (("source", source), ("adapted", candidate)):
+        if one.finite:
+            yield (
+                f"The {name} model calls {100 * one.foreground:.2g} % of the voxels foreground (a mask needs "
+                f"{100 * rule.nothing:g} %); agreement between views times that with more noise is "
+                f"{one.agreement * one.noise:.3f} ({rule.stable:g} is the least)."
+            )
+        else:
+            yield f"The {name} model gives answers that are not finite."
 
 
 def _collapses(source: Quality, candidate: Quality, rule: Rule) -> Iterator[str]:
@@ -262,8 +300,10 @@ def _collapses(source: Quality, candidate: Quality, rule: Rule) -> Iterator[str]
         )
 
 
-def _hallucinates(chance: float | None, rule: Rule) -> Iterator[str]:
-    """That it finds as much in noise."""
+def _hallucinates(chance: float | None, unchecked: bool, rule: Rule) -> Iterator[str]:
+    """That it finds as much in noise, or that nobody knows."""
+    if unchecked:
+        yield "There was no time to compare what the adapted model finds with noise: raise --max-time."
     if chance is not None and chance > rule.chance:
         yield (
             "The adapted model finds in the target what it finds in noise of the same power: the amounts "

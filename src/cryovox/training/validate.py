@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,14 +9,24 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cryovox.core.particles import Particles, Species, concatenate
+from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap
 from cryovox.data.patches import TargetSpec, cut, mask_target
 from cryovox.data.sources import Source
 from cryovox.data.targets import UNKNOWN
 from cryovox.inference.stream import TilePlan, score, stream
-from cryovox.metrics.detection import detection, recall_at_budget
+from cryovox.metrics.detection import detection
 from cryovox.picking import PickConfig, pick
+from cryovox.training.held_out import (
+    RegionPicks,
+    Rows,
+    dice_rows,
+    halves,
+    joined,
+    mask_half,
+    picker_rows,
+    summary,
+)
 
 FLOOR = 0.05
 """Candidates below this score are not looked at."""
@@ -45,14 +54,14 @@ def validate(
         ``score`` decides which weights are kept: mean F1 over species at the best thresholds for
         heatmaps, mean Dice for masks; mean recall at 1, 2 and 4 candidates per annotated particle
         where annotation is not exhaustive; none where nothing is annotated. ``threshold/NAME`` is the
-        threshold of each species.
+        threshold of each species. ``half1/...`` and ``half2/...`` are the figures of the two halves
+        that `cryovox.training.held_out.cross_fit` takes.
     """
     scored = [_score(network, region, tiles, spec) for region in regions]
     species = regions[0].species
     if spec.kind == "heatmap":
-        return summary(heatmap_rows(scored, species))
-    rows = _mask_rows(scored, species)
-    return summary(rows)
+        return summary(picker_rows(picked(scored, FLOOR), species))
+    return summary(_mask_rows(scored, species))
 
 
 @torch.no_grad()
@@ -100,13 +109,6 @@ def _height(
     return float(answer[near].max())
 
 
-def summary(rows: Mapping[str, float]) -> dict[str, float]:
-    """Put the mean of the rows called ``judge`` in their place, as ``score``; without any there is none."""
-    judged = [value for name, value in rows.items() if name.startswith("judge/")]
-    kept = {name: value for name, value in rows.items() if not name.startswith("judge/")}
-    return {"score": float(np.mean(judged)), **kept} if judged else kept
-
-
 def _score(network: nn.Module, region: Source, tiles: TilePlan, spec: TargetSpec) -> Scored:
     """Run the network over a region and as much of its surroundings as a tile overlaps."""
     reach = tiles.tile // 4 // tiles.stride * tiles.stride
@@ -139,69 +141,35 @@ def candidates(scored: Scored, threshold: float) -> Particles:
     return found.take(inside).sorted()
 
 
-def _joined(lists: list[Particles]) -> Particles:
-    """Put the regions so far apart that nothing matches across them."""
-    apart = np.array([1e7, 0.0, 0.0])
-    return concatenate(
-        Particles.of(p.positions + apart * i, p.species, p.scores) for i, p in enumerate(lists)
-    ).sorted()
+def picked(scored: list[Scored], threshold: float) -> list[RegionPicks]:
+    """Candidates of every region."""
+    return [RegionPicks(s.source, candidates(s, threshold)) for s in scored]
 
 
-def heatmap_rows(scored: list[Scored], species: tuple[Species, ...]) -> dict[str, float]:
-    """F1 where annotation is exhaustive, recall at a budget where it is not, by species."""
-    found = _joined([candidates(s, FLOOR) for s in scored])
-    truth = _joined([s.source.truth() for s in scored])
-    rows: dict[str, float] = {}
-    for channel, kind in enumerate(species):
-        true, seen = truth.named(kind.name), found.named(kind.name)
-        if not len(true):
-            continue
-        exhaustive = all(bool(s.source.exhaustive[channel]) for s in scored)
-        if exhaustive:
-            rows |= _best_f1(seen, true, kind)
-        else:
-            rows |= _budget(seen, true, kind)
-    return rows
-
-
-def _best_f1(found: Particles, truth: Particles, kind: Species) -> dict[str, float]:
-    levels = np.unique(np.quantile(found.scores, np.linspace(0, 1, 33))) if len(found) else np.array([0.5])
-    outcomes = [(detection(found.take(found.scores >= t), truth, kind.radius).f1, float(t)) for t in levels]
-    f1, threshold = max(outcomes)
-    return {f"judge/{kind.name}": f1, f"f1/{kind.name}": f1, f"threshold/{kind.name}": threshold}
-
-
-def _budget(found: Particles, truth: Particles, kind: Species) -> dict[str, float]:
-    """Judge by recall; the threshold keeps twice as many candidates as there are annotated ones."""
-    recalls = recall_at_budget(found, truth, kind.radius, budgets=(1, 2, 4))
-    mean = float(np.mean(list(recalls.values())))
-    kept = found.scores[: 2 * len(truth)]
-    threshold = float(kept[-1]) if len(kept) else 0.5
-    named = {f"recall@{budget}x/{kind.name}": value for budget, value in recalls.items()}
-    return {f"judge/{kind.name}": mean, **named, f"threshold/{kind.name}": threshold}
-
-
-def _mask_rows(scored: list[Scored], species: tuple[Species, ...]) -> dict[str, float]:
-    counts = np.zeros((len(species) + 1, 3))
-    for one in scored:
-        counts += _confusion(one, len(species) + 1)
-    rows: dict[str, float] = {}
-    for channel, kind in enumerate(species):
-        hits, false, missed = counts[channel + 1]
-        if hits + missed:
-            dice = 2 * hits / (2 * hits + false + missed)
-            rows |= {f"judge/{kind.name}": float(dice), f"dice/{kind.name}": float(dice)}
-    truth = _joined([s.source.truth() for s in scored])
+def _mask_rows(scored: list[Scored], species: tuple[Species, ...]) -> Rows:
+    rows = dice_rows(_counts(scored, species), species)
+    for number, half in enumerate(halves([s.source for s in scored]), start=1):
+        parts = [replace(scored[i], source=part) for i, part in half]
+        rows |= mask_half(number, _counts(parts, species), [p.source for p in parts], species)
+    truth = joined([s.source.truth() for s in scored])
     best: dict[str, tuple[float, float]] = {}
     for level in MASK_LEVELS:
-        found = _joined([candidates(s, level) for s in scored])
+        picks = joined([p.picks for p in picked(scored, level)])
         for kind in species:
             if len(true := truth.named(kind.name)):
-                f1 = detection(found.named(kind.name), true, kind.radius).f1
+                f1 = detection(picks.named(kind.name), true, kind.radius).f1
                 best[kind.name] = max(best.get(kind.name, (-1.0, level)), (f1, level))
     for name, (f1, level) in best.items():
         rows |= {f"f1/{name}": f1, f"threshold/{name}": level}
     return rows
+
+
+def _counts(scored: list[Scored], species: tuple[Species, ...]) -> NDArray[np.float64]:
+    """Hits, false and missed voxels of each species."""
+    counts = np.zeros((len(species) + 1, 3))
+    for one in scored:
+        counts += _confusion(one, len(species) + 1)
+    return counts[1:]
 
 
 def _confusion(scored: Scored, classes: int) -> NDArray[np.float64]:

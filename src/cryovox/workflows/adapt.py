@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from cryovox.workflows.job import Job, Told, fabric_of, tiles_of
 from cryovox.workflows.network import describe, make, settle
 from cryovox.workflows.run_folder import check_settings, prepare_folder
 from cryovox.workflows.target_data import TargetData, open_target
+from cryovox.workflows.time_budget import TimeBudget, forward_seconds
 from cryovox.workflows.train import train_supervised
 from cryovox.workflows.training_data import Draw, TrainingData, resolve
 
@@ -42,6 +43,8 @@ def train_adapted(  # noqa: PLR0913 (the options of a command)
     overwrite: bool = False,
     mask: Path | None = None,
     told: Told = lambda done, total, share, loss: None,
+    on_message: Callable[[str], None] = lambda text: None,
+    on_phase: Callable[[str, float], None] = lambda name, share: None,
 ) -> Path:
     """Learn the source, adapt to the target, choose; goes on with an interrupted run.
 
@@ -55,29 +58,56 @@ def train_adapted(  # noqa: PLR0913 (the options of a command)
         `source/` and `adapted/` are run folders; `model.safetensors` is the better model of the two,
         `choice.json` and `report.html` say why.
     config
-        By the strategy whose `adapt_settings` it is of.
+        By the strategy whose `adapt_settings` it is of. Its `loop.max_time` bounds all of this.
     mask
         Mask of the targets, or folder of masks named after them: patches are drawn inside.
+    on_message
+        Takes the held-out score after each validation, in words.
+    on_phase
+        Takes what is done beside the training (validation, choice), and the share of it that is done.
 
     Returns
     -------
     Path
         Of the model file that was chosen.
     """
+    budget = _budget(config)
     settle(config.network)
     if not overwrite:
         check_settings(out, to_yaml(config))
     data = source if isinstance(source, TrainingData) else resolve(source, config.validation, config.sets)
-    run = _Run(data, out, config, device, devices, overwrite, told)
-    target = open_target(targets, run.card(), config.stages.target_contrast, mask)
+    screen = Screen(told, on_message, on_phase)
+    run = _Run(data, out, config, device, devices, overwrite, screen)
+    card, each = run.card()
+    target = open_target(targets, card, config.stages.target_contrast, mask)
     inputs = {"source": data.inputs(), "target": target.inputs()}
     prepare_folder(out, to_yaml(config), inputs, overwrite)
+    data.limit_held_out(budget.forwards(each, VALIDATION), tiles_of(card))
     before = run.learn_source()
     after = run.adapt(before, target)
-    judge = Judge(data, target, config, device)
+    judge = Judge(data, target, config, device, budget, screen.on_phase)
     choice = judge.choose(before, after)
     judge.keep(out, choice, before, after)
     return out / "model.safetensors"
+
+
+VALIDATION = 0.04
+"""Share of the whole time that one validation may take."""
+
+
+def _budget(config: AdaptConfig) -> TimeBudget:
+    """The time for everything; without a limit where the trainings take all of it."""
+    loop = config.loop if config.stages.choice_share else config.loop.model_copy(update={"max_time": None})
+    return TimeBudget.of(loop)
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Where progress and messages go; see :func:`train_adapted`."""
+
+    told: Told
+    on_message: Callable[[str], None]
+    on_phase: Callable[[str, float], None]
 
 
 @dataclass
@@ -90,10 +120,13 @@ class _Run:
     device: Device
     devices: int
     overwrite: bool
-    told: Told
+    screen: Screen
 
-    def card(self) -> Card:
-        """Of the network, before it is trained; a network that the strategy cannot adapt is refused."""
+    def card(self) -> tuple[Card, float]:
+        """Of the network, before it is trained, and the seconds that it takes for a patch.
+
+        A network that the strategy cannot adapt is refused.
+        """
         from cryovox.training.strategies import STRATEGIES
 
         config = self.config
@@ -104,7 +137,11 @@ class _Run:
             _check_species(config.network.start, card)
         strategy = STRATEGIES[config.strategy](made.network, own, made.name, config.supervised)
         strategy.meet(card)  # both refuse what misfits
-        return card
+        if config.loop.max_time is None:
+            return card, 1.0
+        processor = config.loop.clock == "processor"
+        device = choose_device(self.device)
+        return card, forward_seconds(made.network, card.patch, device, processor=processor)
 
     def learn_source(self) -> Path:
         """Train on the source alone, or take the model that was trained already."""
@@ -122,7 +159,9 @@ class _Run:
             device=self.device,
             devices=self.devices,
             overwrite=self.overwrite,
-            told=lambda done, total, share, loss: self.told(done, total, share / 2, loss),
+            told=lambda done, total, share, loss: self.screen.told(done, total, share / 2, loss),
+            on_message=lambda text: self.screen.on_message(f"source: {text}"),
+            on_phase=self.screen.on_phase,
         )
 
     def adapt(self, start: Path, target: TargetData) -> Path:
@@ -156,11 +195,14 @@ class _Run:
             folder,
             validate=lambda network: self.data.validate(network, spec, tiles),
             facts={"data": self.data.name, "start": made.start},
+            blobs=self.data.blob_figures(spec, tiles),
+            on_message=lambda text: self.screen.on_message(f"source, after adaptation: {text}"),
+            on_phase=self.screen.on_phase,
         )
         streams = self._streams(strategy, target, spec, card.patch, seed)
 
         def told(done: int, total: int, share: float, loss: float) -> None:
-            self.told(done, total, 0.5 + share / 2, loss)
+            self.screen.told(done, total, 0.5 + share / 2, loss)
 
         return job.run(strategy, streams, fabric, told)
 
@@ -199,7 +241,8 @@ def _shared(config: AdaptConfig, share: float) -> dict[str, Any]:
     """The settings of a plain training, with so much of the budget."""
     found = {name: getattr(config, name) for name in TrainConfig.model_fields}
     loop: LoopConfig = config.loop
-    time = None if loop.max_time is None else f"{share * seconds(loop.max_time):g}s"
+    left = share * (1 - config.stages.choice_share)
+    time = None if loop.max_time is None else f"{left * seconds(loop.max_time):g}s"
     steps = max(1, round(share * loop.steps))
     return found | {"loop": loop.model_copy(update={"steps": steps, "max_time": time})}
 

@@ -136,6 +136,9 @@ class StageConfig(Config):
     in noise is not kept. Fewer than 16 skip the comparison."""
     margin: float = Field(0.0, ge=0)
     """Minimum advantage of the adapted model in the criterion for it to be kept."""
+    choice_share: float = Field(0.35, ge=0, lt=1)
+    """Fraction of --max-time for everything but the two trainings (opening data, validation, choice, report);
+    with 0 both trainings take all of it, and the command takes longer."""
 
 
 class AdaptConfig(TrainConfig):

@@ -172,7 +172,11 @@ def _report(
         path = Path(entry["key"]["input"])
         volume = read_volume(path, entry["voxel_size"])
         outputs = {k: Path(v) for k, v in entry["outputs"].items()}
-        warned = [Finding("warning", "model", told) for told in entry.get("notes", [])]
+        notes = [*card.warnings, *entry.get("notes", [])]
+        warned = [Finding("warning", "model", text) for text in notes]
+        if not len(particles):
+            lower = "lower --threshold, or check voxel size and contrast with `cryovox doctor`"
+            warned.append(Finding("warning", "picks", "no score is above the threshold", lower))
         entries.append(
             ReportEntry(
                 name=name,

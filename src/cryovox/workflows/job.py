@@ -13,6 +13,7 @@ from cryovox.core.config import Config
 from cryovox.models.card import Card
 from cryovox.training.config import LoopConfig
 from cryovox.workflows.manifest import Manifest, versions
+from cryovox.workflows.time_budget import ticking
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from cryovox.inference.stream import TilePlan
     from cryovox.training.state import Progress
     from cryovox.training.strategy import Strategy
+    from cryovox.training.verdict import Course
 
 Told = Callable[[int, int, float, float], None]
 """Takes steps done, steps in all, share done and the current loss."""
@@ -54,6 +56,15 @@ class Job:
         Metrics of a network on what is held out.
     facts
         What the manifest and the card tell besides.
+    blobs
+        What a blob picker scores on what is held out.
+    picks, passes
+        Annotated particles to learn from, and how often each was shown on average after so many steps; see
+        `cryovox.training.verdict.Course`.
+    on_message
+        Takes a line after each validation.
+    on_phase
+        Takes "validation" now and then while that runs, and the share of it that is done, if that is known.
     """
 
     strategy: str
@@ -64,6 +75,11 @@ class Job:
     out: Path
     validate: Callable[[nn.Module], Mapping[str, float]]
     facts: dict[str, Any] = field(default_factory=dict)
+    blobs: Mapping[str, float] = field(default_factory=dict)
+    picks: int = 0
+    passes: Callable[[int], float | None] = lambda steps: None
+    on_message: Callable[[str], None] = lambda text: None
+    on_phase: Callable[[str, float], None] = lambda name, share: None
 
     def run(self, strategy: Strategy, streams: Mapping[str, Any], fabric: Fabric, told: Told) -> Path:
         """Train, or go on with an interrupted training; gives the model file.
@@ -94,7 +110,7 @@ class Job:
                     fabric,
                     logbook,
                     self.out,
-                    self.validate,
+                    self._judged,
                     self.keep,
                     self.seed,
                     tell,
@@ -102,8 +118,41 @@ class Job:
         finally:
             for stream in streams.values():
                 stream.close()
-        self.finish(progress)
+        if fabric.global_rank == 0:
+            self.finish(progress)
+        fabric.barrier()
         return self.out / "model.safetensors"
+
+    def _judged(self, network: nn.Module) -> Mapping[str, float]:
+        """Metrics of what is held out, which a line on the screen repeats."""
+        from cryovox.training.held_out import whole_figures
+        from cryovox.training.verdict import in_one_line
+
+        self.on_phase("validation", 0.0)
+        with ticking(network, lambda: self.on_phase("validation", 0.5)):
+            metrics = self.validate(network)
+        self.on_phase("validation", 1.0)
+        if "score" in metrics:
+            self.on_message(in_one_line(whole_figures(metrics), self.blobs))
+        return metrics
+
+    def _course(self, now: Progress) -> Course:
+        from cryovox.training.held_out import cross_fit
+        from cryovox.training.loop import finished, share
+        from cryovox.training.verdict import Course, table_of
+
+        validations, losses = table_of(self.out / "metrics.csv")
+        scored = [rows for rows in validations if "score" in rows]
+        return Course(
+            steps=now.step,
+            warmup=self.loop.warmup,
+            share=1.0 if finished(now, self.loop) else share(now, self.loop),
+            picks=self.picks,
+            passes=self.passes(now.step),
+            losses=losses,
+            figures=cross_fit(scored, choose=self.loop.keep == "best"),
+            blobs=self.blobs,
+        )
 
     def keep(self, network: nn.Module, metrics: Mapping[str, float], now: Progress) -> None:
         """Write the model file."""
@@ -112,22 +161,29 @@ class Job:
         thresholds = {
             n.removeprefix("threshold/"): v for n, v in metrics.items() if n.startswith("threshold/")
         }
-        held_out = {n: round(v, 5) for n, v in metrics.items() if not n.startswith("threshold/")}
+        course = self._course(now)
         told = {
             "strategy": self.strategy,
             "steps": now.step,
             "seconds": round(now.seconds, 1),
-            "held_out": held_out,
+            **_figures(course),
             "seed": self.seed,
             **self.facts,
             "config": self.config.model_dump(mode="json"),
             "versions": versions(),
         }
-        card = self.card.model_copy(update={"thresholds": thresholds, "training": told})
+        update = {"thresholds": thresholds, "training": told, "warnings": tuple(course.warnings())}
+        card = self.card.model_copy(update=update)
         save_model(self.out / "model.safetensors", network, card)
 
     def finish(self, progress: Progress) -> None:
-        """Complete the manifest."""
+        """Complete the manifest, and the card by what the whole training tells of the model."""
+        from cryovox.models.card import read_card
+        from cryovox.models.checkpoint import update_card
+
+        course, model = self._course(progress), self.out / "model.safetensors"
+        training = read_card(model).training | _figures(course)
+        update_card(model, {"training": training, "warnings": tuple(course.warnings())})
         judged = math.isfinite(progress.best)
         told = {
             "command": f"train {self.strategy}",
@@ -140,6 +196,14 @@ class Job:
             "best_score": progress.best if judged else None,
         }
         Manifest(self.out, told).write()
+
+
+def _figures(course: Course) -> dict[str, Any]:
+    """Held-out figures for the card, beside those of a blob picker."""
+    return {
+        "held_out": {name: round(value, 5) for name, value in course.figures.items()},
+        "blob_picker": {name: round(value, 5) for name, value in course.blobs.items()},
+    }
 
 
 def tiles_of(card: Card) -> TilePlan:

@@ -21,7 +21,7 @@ from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.presets import PRESETS
 from cryovox.workflows.templates import known_names, templates
-from cryovox.workflows.training_data import Draw, TrainingData
+from cryovox.workflows.training_data import Draw, TrainingData, smaller_regions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,6 +74,7 @@ class SimulatedData(TrainingData):
         )
         self.voxel_size, self.contrast = self.config.voxel_size, self.config.contrast
         self._held: list[Source] = []
+        self._most: int | None = None
 
     def inputs(self) -> dict[str, Any]:
         shapes = {t.name: hashlib.sha256(t.density.tobytes()).hexdigest() for t in self.templates}
@@ -84,16 +85,32 @@ class SimulatedData(TrainingData):
         return self._opened(draw, draw.seed)
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
-        from cryovox.data.config import AugmentConfig, PatchConfig
         from cryovox.training.validate import validate
+
+        return validate(network, self._boxes(spec, tiles), spec, tiles)
+
+    def blob_figures(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
+        from cryovox.training.held_out import blob_figures
+
+        return blob_figures(self._boxes(spec, tiles), self.species, spec.kind)
+
+    def _boxes(self, spec: TargetSpec, tiles: TilePlan) -> list[Source]:
+        """Held-out boxes, simulated when they are first asked for."""
+        from cryovox.data.config import AugmentConfig, PatchConfig
 
         if not self._held:
             draw = Draw(spec, tiles.tile, 1, PatchConfig(), AugmentConfig(), HELD)
             boxes = self._opened(draw, HELD)
             step = boxes.domain.scenes  # each under a microscope of its own
-            self._held = [self._source(boxes.block(i * step), i) for i in range(self.config.held_out)]
+            count = self.config.held_out if self._most is None else 1
+            self._held = [self._source(boxes.block(i * step), i) for i in range(count)]
             boxes.close()
-        return validate(network, self._held, spec, tiles)
+            if self._most is not None:
+                self._held = smaller_regions(self._held, self._most, tiles)
+        return self._held
+
+    def limit_held_out(self, most: int | None, tiles: TilePlan) -> None:
+        self._most = most
 
     def _opened(self, draw: Draw, seed: tuple[int, int]) -> Any:
         from cryovox.data.simulated import SimulatedStream

@@ -34,6 +34,8 @@ def train_supervised(  # noqa: PLR0913 (the options of a command)
     mask: Path | None = None,
     told: Told = lambda done, total, share, loss: None,
     warned: Callable[[str], None] = lambda text: None,
+    on_message: Callable[[str], None] = lambda text: None,
+    on_phase: Callable[[str, float], None] = lambda name, share: None,
 ) -> Path:
     """Train, or go on with an interrupted training; gives the model file.
 
@@ -55,6 +57,10 @@ def train_supervised(  # noqa: PLR0913 (the options of a command)
         Progress.
     warned
         What to know before the training has taken its time.
+    on_message
+        Takes the held-out score after each validation, in words.
+    on_phase
+        Takes "validation" and the share of it that is done, while that runs.
     """
     import torch
 
@@ -94,6 +100,11 @@ def train_supervised(  # noqa: PLR0913 (the options of a command)
         out,
         validate=lambda network: source.validate(network, spec, tiles),
         facts={"data": source.name} | ({"start": made.start} if made.start else {}),
+        blobs=source.blob_figures(spec, tiles),
+        picks=source.picks() or 0,
+        passes=_passes(config, source, fabric.world_size),
+        on_message=on_message,
+        on_phase=on_phase,
     )
     draw = Draw(
         spec,
@@ -109,3 +120,13 @@ def train_supervised(  # noqa: PLR0913 (the options of a command)
         anew = replace(draw, seed=(config.seed + ELSEWHERE, fabric.global_rank))
         streams["unlabelled"] = source.unlabelled(anew)
     return job.run(strategy, streams, fabric, told)
+
+
+def _passes(config: TrainConfig, source: TrainingData, devices: int) -> Callable[[int], float | None]:
+    """How often each pick was shown on average after so many steps; None where a network was started."""
+    picks = source.picks()
+    if not picks or config.network.start is not None:
+        return lambda steps: None
+    shown = config.loop.batch * config.loop.accumulate * devices
+    near = config.patches.foreground if source.places else 1.0
+    return lambda steps: steps * shown * near / picks

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +17,7 @@ from cryovox.data.patches import TargetSpec
 from cryovox.data.sources import Source, hold_out, load_sources, open_unlabelled
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import subtomograms
+from cryovox.inference.tiling import plan
 from cryovox.workflows.config import HeldOutConfig, SetConfig
 from cryovox.workflows.masks import masked
 from cryovox.workflows.run_folder import fingerprint
@@ -102,6 +105,18 @@ class TrainingData(ABC):
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         """Metrics on what is held out, of which ``score`` decides."""
 
+    def blob_figures(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
+        """What a blob picker scores on what is held out, as of `cryovox.training.held_out.cross_fit`."""
+        return {}
+
+    @abstractmethod
+    def limit_held_out(self, most: int | None, tiles: TilePlan) -> None:
+        """Hold out less, so that a validation takes so many tiles at most; None sets no limit."""
+
+    def picks(self) -> int | None:
+        """How many annotated particles there are to learn from; None where they have no end."""
+        return None
+
     def check(self, spec: TargetSpec, *, semi: bool = False) -> None:
         """Refuse data that cannot teach such answers, or have no unlabelled patches (*semi*)."""
         if semi and not self.places:
@@ -177,6 +192,18 @@ class TomogramData(TrainingData):
         found = validate(network, self.held, spec, tiles) if self.held else {}
         return found if "score" in found else at_picks(network, self.training, spec, tiles)
 
+    def blob_figures(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
+        from cryovox.training.held_out import blob_figures
+
+        return blob_figures(self.held, self.species, spec.kind) if self.held else {}
+
+    def limit_held_out(self, most: int | None, tiles: TilePlan) -> None:
+        if most is not None:
+            self.held = smaller_regions(self.held, most, tiles)
+
+    def picks(self) -> int:
+        return sum(len(region.annotated) for region in self.training)
+
 
 class SetData(TrainingData):
     """Subtomograms, each normalised by itself.
@@ -205,8 +232,19 @@ class SetData(TrainingData):
         cubes = load_cubes(found, path, contrast=config.set_contrast, merge=config.merge_species)
         return cls(str(path), *hold_out_cubes(cubes, held.held_out))
 
-    def inputs(self) -> dict[str, Any]:
+    @cached_property
+    def _digests(self) -> dict[str, Any]:
         return {"training": self.training.digest(), "held_out": self.held.digest()}
+
+    def inputs(self) -> dict[str, Any]:
+        return self._digests
+
+    def limit_held_out(self, most: int | None, tiles: TilePlan) -> None:
+        self.inputs()  # of everything that may be held out
+        if most is not None:
+            each = tile_count(self.held.images.shape[1:], tiles)
+            stride = -(-len(self.held) * each // max(1, most))
+            self.held = replace(self.held, chosen=self.held.chosen[::stride])
 
     def stream(self, draw: Draw) -> Any:
         from cryovox.data.cubes import CubeStream
@@ -218,12 +256,34 @@ class SetData(TrainingData):
 
         return validate_cubes(network, self.held, spec, tiles)
 
+    def blob_figures(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
+        from cryovox.training.validate_cubes import blob_figures_of_cubes
+
+        return blob_figures_of_cubes(self.held, spec)
+
+    def picks(self) -> int:
+        return len(self.training)
+
     def side(self, network: Any) -> int:
         """The edge of the subtomograms, or the next larger one that the network takes."""
         if getattr(network, "fixed_patch", False):
             return int(network.patch)
         stride = int(getattr(network, "stride", 1))
         return -(-max(self.training.images.shape[1:]) // stride) * stride
+
+
+def tile_count(shape: Sequence[int], tiles: TilePlan) -> int:
+    """Tiles of a volume."""
+    axes = (plan(size, tiles.tile, tiles.overlap, tiles.stride) for size in shape)
+    return math.prod(len(axis.starts) for axis in axes)
+
+
+def smaller_regions(regions: list[Source], most: int, tiles: TilePlan) -> list[Source]:
+    """Held-out regions whose validation takes so many tiles at most."""
+    from cryovox.training.held_out import limited
+
+    around = tiles.tile // 2  # what a validation looks at beside a region
+    return limited(regions, most, lambda r: tile_count([b - a + around for a, b in r.bounds], tiles))
 
 
 def resolve(
