@@ -1,10 +1,14 @@
 """A short training says what it is worth, wherever its model is used."""
 
+import json
 import re
+import time
 
 import pytest
 
 from cryovox.models.card import read_card
+from cryovox.training import quality as quality_module
+from cryovox.training.quality import Quality
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +52,52 @@ def test_the_same_command_again_repeats_the_warnings(cli, short):
     first, again = cli(*short), cli(*short)
     assert "20 of 50 warm-up steps" in first.err
     assert again.err.count("warning: ") == first.err.count("warning: ") > 1
+
+
+def adapting(data, out, *more):
+    target = data / "tomograms" / "phantom_03.mrc"
+    where = ("--source", data, "--target", target, "--out", out)
+    return ("train", "vox-uda", *where, "--device", "cpu", *more)
+
+
+def test_two_models_that_find_nothing_are_not_chosen_between(cli, phantoms, tmp_path, monkeypatch):
+    def blind(*_, **__):
+        return Quality(0.1, None, 0.1, 0.0, 0.01, 0.0, 15.0)
+
+    monkeypatch.setattr(quality_module, "quality", blind)
+    config = tmp_path / "settings.yaml"
+    config.write_text("network: {model: voxresnet, options: {widths: [4, 8]}}\nloop: {steps: 2, batch: 2}\n")
+    out = tmp_path / "run"
+    answer = cli(*adapting(phantoms, out, "--config", config, "--patch", 16, "--beside-noise", 0))
+    assert answer.code == 1
+    assert "nothing was chosen; the source model stays" in answer.out
+    assert "comparing" in answer.err or "validation" in answer.err
+    choice = json.loads((out / "choice.json").read_text())
+    assert (choice["chosen"], choice["undecided"]) == ("source", True)
+    page = (out / "report.html").read_text()
+    assert "Neither model finds anything in the target. The source model stays" in page
+    assert "adapted model was kept" not in page
+    model = out / "model.safetensors"
+    first, *others = read_card(model).warnings
+    assert first == "neither the source model nor the adapted one finds anything in the target"
+    assert any("is not above" in w for w in others)
+    assert answer.err.splitlines()[-len(others) - 1] == f"warning: {model}: {first}"
+
+
+@pytest.mark.slow
+def test_an_adaptation_of_one_minute_takes_one_minute_and_tells_the_truth(cli, phantoms, tmp_path):
+    """By the clock of the processor, so that other work on the machine changes nothing; the network is that
+    of the defaults, for which a minute is far too short."""
+    out = tmp_path / "run"
+    began = time.process_time()
+    answer = cli(*adapting(phantoms, out, "--max-time", "1m", "--clock", "processor"))
+    assert time.process_time() - began < 75
+    choice = json.loads((out / "choice.json").read_text())
+    assert answer.code == int(choice["undecided"])
+    for phase in ("training", "validation", "comparing the models on the target"):
+        assert phase in answer.err
+    warnings = read_card(out / "model.safetensors").warnings
+    assert any("warm-up steps" in w for w in warnings)
+    assert any("not above" in w for w in warnings)
+    page = (out / "report.html").read_text()
+    assert ("Neither model finds anything" in page) == choice["undecided"]

@@ -240,3 +240,37 @@ def test_a_choice_can_be_written_down(ask):
     assert told["chosen"] == "source"
     assert set(told["quality"]) == {"source", "adapted"}
     assert told["quality"]["adapted"]["foreground"] == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "candidate"),
+    [(nothing, nothing), (Dice(), nothing), (nothing, lambda x: x * math.nan), (Dice(), Dice())],
+    ids=["nothing", "noise and nothing", "nothing and nan", "noise"],
+)
+def test_there_is_no_choice_between_two_that_find_nothing(ask, source, candidate):
+    choice = choose(ask(source, prior=0.02), ask(candidate, prior=0.02), chance=1e-6)
+    assert not choice.adapted
+    assert choice.undecided
+    assert choice.summary()["undecided"]
+    assert (
+        choice.reasons[0]
+        == "Neither model finds anything in the target, so there is nothing to choose between."
+    )
+    assert len(choice.reasons) == 3
+
+
+def test_a_network_that_finds_something_is_chosen_beside_one_that_finds_nothing(ask):
+    assert not choose(ask(blobs, prior=0.02), ask(nothing, prior=0.02)).undecided
+    assert not choose(ask(nothing, prior=0.02), ask(blobs, prior=0.02)).undecided
+
+
+def test_peaks_below_a_half_are_not_nothing():
+    """Heatmaps: nothing is expected of their foreground, and it may be none."""
+    low = replace(GOOD, prior=None, foreground=0.0)
+    assert choose(low, replace(low, agreement=0.95)).adapted
+
+
+def test_what_was_not_compared_with_noise_is_not_taken():
+    choice = choose(GOOD, replace(GOOD, agreement=0.95), unchecked=True)
+    assert not choice.adapted
+    assert "no time" in choice.reasons[0]

@@ -190,7 +190,7 @@ def models(job: Job, material: Material, folder: Path, out: Path, device: Device
     share = row.adapting.get("stages.source_share", StageConfig().source_share)
     first, second = (replace(job, budget=part(job.budget, s)) for s in (share, 1 - share))
     start = source_model(first, row, material.source, folder / STARTS, device)
-    common = equal(device) | dict(row.adapting)
+    common = equal(device) | dict(row.adapting) | {"stages.choice_share": 0.0}  # the budget is for training
     config = settings(second, common, start, adapt_settings(row.strategy))
     assert isinstance(config, AdaptConfig)
     run = out / "run"

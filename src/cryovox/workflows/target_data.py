@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.config import Contrast
-from cryovox.core.dataset import Box, Dataset, Entry
+from cryovox.core.dataset import Box, Dataset, Entry, Range
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
+from cryovox.core.volume import Volume
 from cryovox.data.sources import Bounds, Source
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import is_volume, read_header, stem, subtomograms
@@ -196,6 +197,28 @@ def _region(
         told = f"the box {bounds} (z, y, x) holds no voxel of a tomogram of shape {ready.volume.shape}"
         raise RequestError(entry.name, told, "mend `box:` of the entry in dataset.yaml")
     mask = dataset_files.load_mask(entry)
+    bounds = specimen(ready.volume, bounds, mask)
     region = unlabelled_region(entry.name, ready.volume, ready.normalise, bounds, card.species, mask)
     region = replace(region, tilt_axis=entry.tilt_axis)
     return region, ready.contrast, ready.notes
+
+
+def specimen(volume: Volume, bounds: Bounds, mask: NDArray[np.bool_] | None = None) -> Bounds:
+    """The part of a region that holds the sample: where a mask says so, else the planes that are not empty.
+
+    Patches of the vacuum above and below a lamella teach an adaptation nothing of the particles, and a
+    comparison of two models on them compares noise.
+    """
+    from cryovox.report.doctor import sample_planes
+
+    if mask is not None and mask.any():
+        held: list[Range] = []
+        for axis in range(3):
+            index = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+            held.append((int(index[0]), int(index[-1]) + 1))
+    else:
+        held = [sample_planes(volume), (0, volume.shape[1]), (0, volume.shape[2])]
+    spans = [(max(a, low), min(b, high)) for (a, b), (low, high) in zip(bounds, held, strict=True)]
+    if any(low >= high for low, high in spans):  # they do not meet: the box is what was asked for
+        return bounds
+    return spans[0], spans[1], spans[2]
