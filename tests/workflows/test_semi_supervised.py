@@ -81,7 +81,7 @@ def test_a_few_picks_and_nothing_to_judge_by_train_too(data, tmp_path, strategy,
     assert card.training["steps"] == LOOP.steps
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["best_score"] is None
-    assert "too few to judge by" in capsys.readouterr().out
+    assert "too few to judge by" in capsys.readouterr().err
 
 
 def test_where_nothing_is_annotated_in_what_is_held_out_the_last_weights_are_kept(data, tmp_path):
