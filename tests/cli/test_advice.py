@@ -6,6 +6,7 @@ import warnings
 from functools import cache
 from pathlib import Path
 
+import pytest
 import tyro
 
 import cryovox
@@ -13,6 +14,7 @@ from cryovox.cli import _commands, _found
 from cryovox.cli.parse import _style
 
 PACKAGE = Path(cryovox.__file__).parent
+ROOT = Path(__file__).parents[2]
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]+(?:\.[a-z0-9-]+)*)")
 EVERYWHERE = {"help", "help-all", "config", "print-config", "version", "preset"}
 
@@ -101,6 +103,27 @@ def test_advised_options_exist():
 
 def test_advised_commands_exist_and_take_their_options():
     assert not commands_that_do_not_exist(texts())
+
+
+def commands_of_pages():
+    """Commands of the README and the how-to pages, and the options that their tables and sentences name."""
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]:
+        parts = page.read_text(encoding="utf-8").replace("\\\n", " ").split("```")
+        blocks = [part for part in parts[1::2] if part.startswith("sh\n")]
+        lines = [line.partition("#")[0] for block in blocks for line in block.splitlines()]
+        spans = [span.replace("\n", " ") for part in parts[::2] for span in re.findall(r"`([^`]+)`", part)]
+        yield page.name, [code for code in (*lines, *spans) if "cryovox " in code or code.startswith("--")]
+
+
+@pytest.mark.parametrize(("page", "codes"), list(commands_of_pages()))
+def test_pages_name_commands_and_options_that_exist(page, codes):
+    texts = [(page, code) for code in codes]
+    assert not commands_that_do_not_exist(texts)
+    assert not options_that_do_not_exist([text for text in texts if text[1].startswith("--")])
+
+
+def test_pages_name_many_commands():
+    assert sum(len(codes) for _, codes in commands_of_pages()) > 150
 
 
 def test_wrong_advice_is_noticed():

@@ -337,7 +337,7 @@ def opened(data: Path, name: str) -> Subtomograms:
     if pairs.is_here(inside):
         return pairs.read_patches(inside)
     told = f"holds no {name}.zarr, and no folder {name}/ of volumes with masks"
-    raise RequestError(data, told, "see docs/how-to/adapt.md for the layout")
+    raise RequestError(data, told, "see docs/how-to/compare-adaptation.md for the layout")
 
 
 UDA = CubeSuite(
