@@ -67,7 +67,7 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
     dry_run
         Print the plan with its hours, and run nothing.
     overwrite
-        Run anew what has been run.
+        Run finished trainings again.
     quiet
         Suppress progress output.
     json

@@ -32,7 +32,7 @@ def structure(
     base
         Where they are served, each as ID.cif.gz.
     overwrite
-        Download anew what is there already.
+        Download existing files again.
     """
     from cryovox.workflows.fetch import fetch_structure
 
@@ -56,7 +56,7 @@ def dataset(
     """Get a dataset of the papers; run it again to go on after an interruption.
 
     Hashes that are published are checked; those of all files are recorded in fetched.json. What may not
-    be downloaded for you is told how to get.
+    be downloaded automatically comes with instructions.
 
     Parameters
     ----------
@@ -72,9 +72,9 @@ def dataset(
     list
         List the datasets.
     dry_run
-        Tell what would be fetched, and stop.
+        List what would be fetched, and stop.
     overwrite
-        Download anew what is there already.
+        Download existing files again.
     quiet
         Suppress progress output.
     """

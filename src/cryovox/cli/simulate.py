@@ -70,7 +70,7 @@ def simulate(  # noqa: PLR0913 (the options of a command)
     device
         Device.
     overwrite
-        Make the batch anew, also where it was made with other settings.
+        Simulate the batch again, also where it was made with other settings.
     quiet
         Suppress progress output.
     """
