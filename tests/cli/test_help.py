@@ -200,7 +200,9 @@ def test_interruption_is_told_in_a_line(monkeypatch, capsys):
 
     monkeypatch.setattr("cryovox.cli._command", stop)
     assert main(["models"]) == 130
-    assert "goes on from here" in capsys.readouterr().err
+    assert "no output was changed" in capsys.readouterr().err
+    assert main(["find"]) == 130
+    assert "the same command continues from there" in capsys.readouterr().err
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():

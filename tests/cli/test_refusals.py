@@ -184,7 +184,7 @@ def test_options_that_are_wrong(cli, segmented, out, args):
     assert told.code == 2
     assert "Traceback" not in told.err
     assert args[0].strip("-").split("-")[0] in told.err
-    assert "cryovox pick --help" in " ".join(told.err.split())
+    assert "--help" in told.err
     assert len(told.err.splitlines()) < 20
 
 

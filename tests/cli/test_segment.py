@@ -64,7 +64,8 @@ def test_find_with_one_or_all_broken(cli, model, folder, out):
     shutil.rmtree(out)
     told = cli("find", folder / "a.mrc", folder / "b.mrc", *args)
     assert told.code == 1
-    assert [line.split(":")[1].strip() for line in told.err.splitlines()[::2]] == ["a", "b"]
+    failures = [line for line in told.err.splitlines() if line.startswith("failed:")]
+    assert [line.split(":")[1].strip() for line in failures] == ["a", "b"]
     assert not (out / "report.html").exists()
 
 
@@ -139,7 +140,7 @@ def test_a_broken_manifest_is_no_reason_to_stop(segment, folder, out):
 
 
 def test_interruption_leaves_nothing_half_written(segment, folder, out, monkeypatch):
-    def stop(*args):
+    def stop(*args, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cryovox.workflows.segment.write_label_map", stop)
@@ -207,8 +208,8 @@ def test_the_same_name_from_another_folder_is_refused(cli, model, folder, out, v
     shutil.copy(folder / "a.mrc", other)
     args = ("--out", out, "--device", "cpu", "--quiet", *(() if verb == "denoise" else ("--model", model)))
     assert cli(verb, folder / "a.mrc", *args).code == 0
-    before = everything(out)
     assert cli(verb, other, *args).code == 0  # a copy of it
+    before = everything(out)
     with mrcfile.open(other, mode="r+") as file:
         file.data[0, 0, 0] += 1
     done = {name for name in before if verb != "find" or name.startswith("scores")}  # all else is drawn anew

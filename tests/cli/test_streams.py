@@ -33,7 +33,7 @@ def test_a_terminal_that_does_not_know_angstroms(run, encoding, noise, tmp_path)
     assert "10 A" in out
     code, out, _ = run(encoding, "convert", "--help")
     assert code == 0
-    assert "Pixel size in A" in out.replace("\n", " ")
+    assert "Voxel size of the input in A;" in out.replace("\n", " ")
     code, _, err = run(encoding, "doctor", tmp_path / "none-\u00c5.mrc")
     assert code == 2
     assert "none-A.mrc" in err

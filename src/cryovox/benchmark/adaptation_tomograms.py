@@ -37,7 +37,7 @@ from cryovox.data.targets import ball_labels
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_labels, read_particles, read_volume, stem, write_labels, write_particles
 from cryovox.metrics.matching import greedy
-from cryovox.picking import pick_labels
+from cryovox.picking import PickConfig, pick_labels
 from cryovox.picking.blobs import dog
 from cryovox.picking.regions import connected
 from cryovox.workflows.devices import Device
@@ -249,7 +249,7 @@ def localisation(entries: Iterable[Entry], centres: Path, out: Path, species: tu
     hits, claims, objects = 0, 0, 0
     for entry in entries:
         found = read_labels(out / "labels" / f"{stem(entry.tomogram)}.mrc")
-        picks = pick_labels(replace(found, species=species))
+        picks = pick_labels(replace(found, species=species), PickConfig(border=0.0))
         true = read_particles(centres / f"{entry.name}.csv")
         hits += len(greedy(picks.positions, true.positions, species[0].radius))
         claims, objects = claims + len(picks), objects + len(true)

@@ -128,4 +128,6 @@ def _refusal(problem: Any, args: Sequence[str]) -> RequestError:
     if not key:
         return RequestError("options", _message(problem), "change one of these options")
     option = same[0] if same else f"--{key}"
-    return RequestError(option, f"is {problem.get('input')!r}: {_message(problem)}", "change its value")
+    return RequestError(
+        option, f"is {problem.get('input')!r}: {_message(problem)}", "see --help for the values that it takes"
+    )

@@ -186,6 +186,18 @@ class Manifest:
                 beside.write_text(json.dumps(whole, indent=1), encoding="utf-8")
         self.entries = kept
 
+    def withdraw(self) -> None:
+        """Remove what a refused request noted before it made anything."""
+        if self.section is None:
+            return
+        with locked(self.path):
+            whole = self._read()
+            if whole.get(self.section, {}).get("entries"):
+                return
+            whole.pop(self.section, None)
+            with replacing(self.path) as beside:
+                beside.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+
     def share(self, names: Iterable[str], work: Callable[[str], None]) -> None:
         """Call *work* for each name while no other process works on it; those come last that one does."""
         waiting = list(names)

@@ -113,10 +113,14 @@ def simulate_dataset(  # noqa: PLR0913 (the options of a command)
             told(template.source, 0.0, template.facts["doubt"])
     manifest = batch.begin(made.facts(), made.key(), overwrite=overwrite)
     names = {batch.name_of(i): i for i in range(count)}
-    if workers > 1 and count > 1:
-        _in_processes(made, names, workers, manifest, told)
-    else:
-        manifest.share(names, lambda one: _make(made, manifest, one, names[one], told))
+    try:
+        if workers > 1 and count > 1:
+            _in_processes(made, names, workers, manifest, told)
+        else:
+            manifest.share(names, lambda one: _make(made, manifest, one, names[one], told))
+    except RequestError:
+        manifest.withdraw()
+        raise
     manifest.refresh()
     if match is not None:
         _compare(out, batch, match, made)
