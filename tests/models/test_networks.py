@@ -166,7 +166,7 @@ def test_options_can_be_overridden_without_touching_the_table():
     [
         (lambda: options("voxresnet", "xl"), "s, vox-uda, paper"),
         (lambda: options("voxresnett", "s"), "did you mean 'voxresnet'"),
-        (lambda: build("voxresnet", {"width": 3}, 1, 2), "there are: widths"),
+        (lambda: build("voxresnet", {"width": 3}, 1, 2), "did you mean 'widths'"),
         (lambda: build("mvgformer", {"decoder": "mx"}, 1, 2), "p3da, mf, mlp"),
         (lambda: build("heatmap-unet", {"norm": "layer"}, 1, 2), "'group' nor 'batch'"),
         (lambda: build("heatmap-unet", {"widths": [4]}, 1, 2), "must be alike"),

@@ -113,12 +113,12 @@ def test_the_same_file_gives_the_same_series_and_another_spectrum_another_key(ta
     def made():
         return Maker(tmp_path, config, 0, None, Keep(), "cpu", "")
 
-    one, key = simulate(made().templates, config, (1,)), made().key(0)
+    one, key = simulate(made().templates, config, (1,)), made().key()
     two = simulate(made().templates, from_yaml_of(config, tmp_path), (1,))
     assert np.array_equal(one.series.counts, two.series.counts)
-    assert made().key(0) == key
+    assert made().key() == key
     table.write_text("0 1\n0.05 1\n")
-    assert made().key(0) != key
+    assert made().key() != key
 
 
 def from_yaml_of(config, folder):

@@ -12,7 +12,7 @@ from cryovox.models import build
 from cryovox.models.heatmap_unet import HeatmapUNet
 from cryovox.models.supervision import predict, supervise
 from cryovox.models.voting import REACH, voted
-from cryovox.picking import pick
+from cryovox.picking import PickConfig, pick
 from cryovox.training.offsets import implied_offsets, offset_error
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.training.strategies.supervised import Supervised
@@ -62,7 +62,7 @@ def test_votes_find_the_centre_that_a_coarse_height_does_not_tell(centre):
     summit[0, 1, z, y, x] = 2.0  # one voxel alone
     kinds = (Species(name="a", label=1, radius=30.0), Species(name="b", label=2, radius=30.0))
     logits = voted(summit, towards(centre).clamp(-REACH, REACH))
-    found = pick(ScoreMap(logits.sigmoid()[0].numpy(), 1.0, kinds, kind="heatmap"))
+    found = pick(ScoreMap(logits.sigmoid()[0].numpy(), 1.0, kinds, kind="heatmap"), PickConfig(border=0.0))
     assert list(found.species) == ["b"]
     np.testing.assert_allclose(found.positions[0], centre, atol=0.02)
 

@@ -266,7 +266,7 @@ def test_what_cannot_be_fetched_is_told_how_to_get(name, tmp_path, capsys):
 
 def test_unknown_datasets_and_addresses(tmp_path, capsys):
     assert main(["fetch", "dataset", "shrec"]) == 2
-    assert "there are: shrec2021, czii" in capsys.readouterr().err
+    assert "did you mean 'shrec2021'" in capsys.readouterr().err
     assert main(["fetch", "dataset", "shrec2021", "--from", str(tmp_path / "gone")]) == 2
     assert "no web address" in capsys.readouterr().err
 
