@@ -92,7 +92,7 @@ class Course:
 
     def _weak(self) -> str:
         if not self.figures:
-            return "nothing was held out, since the picks are too few to judge by: how good it is was not measured"
+            return "nothing was held out, as the picks are too few to judge by; the quality is not known"
         if "score" not in self.blobs or self.figures["score"] > self.blobs["score"]:
             return ""
         return (
