@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import numpy as np
@@ -206,3 +207,17 @@ def test_curves_and_recall_at_budgets(cli, tmp_path):
     lines = [line for line in message.out.splitlines() if line.split()[1:2] == ["a"]]
     assert len(lines) == 1
     assert "recall@4x" in message.out.splitlines()[0]
+
+
+def test_a_page_shows_the_scores_and_the_curve(cli, tmp_path):
+    truth, found, page = tmp_path / "t.csv", tmp_path / "f.csv", tmp_path / "page.html"
+    truth.write_text("x,y,z,species\n100,100,100,a\n300,300,300,a\n")
+    found.write_text("x,y,z,species,score\n101,100,100,a,0.9\n700,700,700,a,0.8\n300,301,300,a,0.7\n")
+    args = ("--truth", truth, "--found", found, "--radius", 50, "--report", page)
+    assert cli("evaluate", "particles", *args).code == 0
+    text = page.read_text(encoding="utf-8")
+    assert "Evaluation of particles" in text
+    assert "data:image/svg+xml" in text
+    assert re.search(r"<td[^>]*>1\.000</td>", text)  # recall of all picks
+    assert re.search(r"<td[^>]*>0\.667</td>", text)  # precision of all picks
+    cli("evaluate", "particles", *args[:-1], tmp_path).refused(tmp_path, "--report")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cryovox.cli.screen import check_json, table, write_json
 from cryovox.metrics.table import BUDGETS, Row, tidy
 from cryovox.workflows.config import Rule
+
+if TYPE_CHECKING:
+    from cryovox.workflows.evaluate import Evaluation
 
 HIDDEN = ("false_picks", "misses")
 """Follow from the other counts; in the JSON file only."""
@@ -26,6 +30,7 @@ def particles(  # noqa: PLR0913 (the options of a command)
     dataset: Path | None = None,
     tomogram: Path | None = None,
     occupancy: Path | None = None,
+    report: Path | None = None,
     json: Path | None = None,
 ) -> int:
     """Compare picks with the truth: precision, recall, F1, average precision, or the CZII and SHREC scores.
@@ -53,12 +58,15 @@ def particles(  # noqa: PLR0913 (the options of a command)
         The tomogram, or the folder of tomograms, for files that count from the centre.
     occupancy
         Occupancy mask of the SHREC rule.
+    report
+        HTML file for a page with the table and the precision-recall curve of each species.
     json
         File for the table ("rows") and the precision-recall curve of each species ("precision_recall").
     """
     from cryovox.workflows.evaluate import evaluate_particle_files
 
     check_json(json)
+    check_json(report, "--report")
     outcome = evaluate_particle_files(
         found,
         truth,
@@ -71,7 +79,22 @@ def particles(  # noqa: PLR0913 (the options of a command)
     )
     for note in outcome.notes:
         print(f"note: {note}", file=sys.stderr)
+    if report is not None:
+        _page(
+            report,
+            outcome,
+            {"found": found, "truth": truth, "rule": rule, "fraction of the radius": fraction},
+        )
     return _show(outcome.rows, json, outcome.curves)
+
+
+def _page(path: Path, outcome: Evaluation, facts: dict[str, object]) -> None:
+    from cryovox.report.evaluation import write_evaluation_page
+    from cryovox.report.html import Table
+
+    columns, cells = _cells(outcome.rows)
+    rows = [[f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row] for row in cells]
+    write_evaluation_page(path, Table("Scores", columns, rows), outcome.curves, outcome.notes, facts)
 
 
 def labels(*, truth: Path, found: Path, dataset: Path | None = None, json: Path | None = None) -> int:
@@ -98,8 +121,13 @@ def labels(*, truth: Path, found: Path, dataset: Path | None = None, json: Path 
 
 def _show(rows: list[Row], json: Path | None, curves: dict[str, dict[str, list[float]]] | None = None) -> int:
     """Print one row per tomogram and species; curves go to the file alone."""
+    print(table(*_cells(rows)))
+    write_json(json, {"rows": tidy(rows), "precision_recall": curves or {}})
+    return 0
+
+
+def _cells(rows: list[Row]) -> tuple[list[str], list[list[Any]]]:
+    """Titles of the columns, and one row per tomogram and species."""
     wide = tidy(rows)
     columns = list(dict.fromkeys(name for row in wide for name in row if name not in HIDDEN))
-    print(table([SHORT.get(c, c) for c in columns], [[row.get(c, "") for c in columns] for row in wide]))
-    write_json(json, {"rows": wide, "precision_recall": curves or {}})
-    return 0
+    return [SHORT.get(c, c) for c in columns], [[row.get(c, "") for c in columns] for row in wide]

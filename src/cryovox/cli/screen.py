@@ -116,15 +116,17 @@ def _cell(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def check_json(path: Path | None) -> None:
-    """Refuse a file of `--json` that cannot be, before any work is done."""
+def check_json(path: Path | None, option: str = "--json") -> None:
+    """Refuse a file of `--json`, or of another option, that cannot be, before any work is done."""
     if path is None:
         return
     if path.is_dir():
-        raise RequestError(path, "is a folder", "name a file for --json")
+        raise RequestError(path, "is a folder", f"name a file for {option}")
     above = next((p for p in path.parents if p.exists()), path.parent)
     if not above.is_dir():
-        raise RequestError(path, f"cannot be written: {above} is no folder", "choose another file for --json")
+        raise RequestError(
+            path, f"cannot be written: {above} is no folder", f"choose another file for {option}"
+        )
 
 
 def write_json(path: Path | None, what: Any) -> None:

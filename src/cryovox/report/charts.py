@@ -47,7 +47,7 @@ def score_histogram(
         axes.set_title(f"{name}: {len(scores)}", fontsize=9, color=INK, loc="left")
         axes.set_xlabel("score", fontsize=8, color=INK)
         axes.set_ylabel("picks", fontsize=8, color=INK)
-        _open(axes)
+        tidy_axes(axes)
     return figure
 
 
@@ -74,7 +74,7 @@ def counts(found: Mapping[str, Particles], species: Sequence[str], most: int = 4
         axes.set_xlabel("picks", fontsize=8, color=INK)
     if len(species) > 1:
         axes.legend(frameon=False, fontsize=8, loc="best")
-    _open(axes)
+    tidy_axes(axes)
     return figure
 
 
@@ -101,7 +101,7 @@ def training_curves(metrics_csv: Path) -> Figure:
         axes.set_title(title, fontsize=9, color=INK, loc="left")
         axes.set_xlabel("step", fontsize=8, color=INK)
         axes.legend(frameon=False, fontsize=7)
-        _open(axes)
+        tidy_axes(axes)
     return figure
 
 
@@ -128,7 +128,8 @@ def _number(cell: str | None) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _open(axes: Axes) -> None:
+def tidy_axes(axes: Axes) -> None:
+    """Draw the left and bottom spine alone, with small ticks."""
     axes.tick_params(labelsize=7, colors=INK, length=3, width=0.6, which="both")
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))

@@ -1,0 +1,69 @@
+"""One page with the scores of a particle list and its precision-recall curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cryovox.core.atomic import replacing
+from cryovox.report import charts, figures
+from cryovox.report.html import Picture, Table
+from cryovox.report.page import embedded, template
+
+Curve = Mapping[str, Sequence[float]]
+"""Columns of a curve: precision, recall, threshold and picks."""
+
+
+def precision_recall(curves: Mapping[str, Curve]) -> Figure:
+    """Precision against recall, a line for each species; a dot marks all picks of the list."""
+    figure = Figure(figsize=(figures.WIDTH * 0.6, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for i, (name, curve) in enumerate(curves.items()):
+        color = figures.COLOURS[i % len(figures.COLOURS)]
+        order = np.argsort(curve["recall"], kind="stable")
+        recall, precision = (np.asarray(curve[column])[order] for column in ("recall", "precision"))
+        axes.plot(recall, precision, lw=1.4, color=color, label=name)
+        last = int(np.argmax(curve["picks"]))
+        axes.plot(curve["recall"][last], curve["precision"][last], "o", ms=4, color=color)
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("recall", fontsize=8, color=figures.INK)
+    axes.set_ylabel("precision", fontsize=8, color=figures.INK)
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    charts.tidy_axes(axes)
+    return figure
+
+
+def write_evaluation_page(
+    path: Path, table: Table, curves: Mapping[str, Curve], notes: Sequence[str], facts: Mapping[str, object]
+) -> None:
+    """Write the page as one HTML file that needs no other file.
+
+    Parameters
+    ----------
+    path
+        HTML file.
+    table
+        One row per tomogram and species.
+    curves
+        Species -> curve over all tomograms; those without a point are left out.
+    notes
+        Limits of the comparison, such as species that are not annotated exhaustively.
+    facts
+        Name -> value of what was compared.
+    """
+    drawn = {name: curve for name, curve in curves.items() if len(curve["recall"])}
+    caption = (
+        "Precision and recall over all tomograms as the score threshold varies. A dot is the whole list."
+    )
+    figure = precision_recall(drawn) if drawn else None
+    uri = embedded("svg+xml", figures.svg(figure)) if figure is not None else ""
+    pictures = [Picture(uri, "Precision against recall for each species", caption)] if drawn else []
+    tables = [table, *([Table("Notes", ["note"], [[note] for note in notes])] if notes else [])]
+    tables.append(Table("What was compared", ["", ""], [[name, value] for name, value in facts.items()]))
+    text = template("likeness.html").render(title="Evaluation of particles", pictures=pictures, tables=tables)
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
