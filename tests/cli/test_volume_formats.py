@@ -76,6 +76,9 @@ FORMATS = {
     "zarr-tczyx": ome_zarr("tczyx", 2, "angstrom"),
     "zarr-xyz": ome_zarr("xyz", 3, "nanometer"),
 }
+QUICK_FORMATS = ("map", "mrc.gz", "zarr-0.4", "zarr-tczyx")
+"""One of each reader: `make test` runs these with every verb, `make test-slow` the others."""
+QUICK_TRAININGS = ("supervised", "semi-etpicker", "vox-uda", "vox-zsda")
 
 
 @dataclass(frozen=True)
@@ -261,6 +264,11 @@ def trainings() -> list[str]:
     return [name.removeprefix("train ") for name in _commands() if name.startswith("train ")]
 
 
+def quick_and_slow(names, quick):
+    """All names as parameters; `make test` runs the quick ones and `make test-slow` the others."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 def test_no_format_is_forgotten():
     assert {f".{kind.split('.')[0].split('-')[0]}" for kind in FORMATS} == {*VOLUMES} - {*IMAGES}
 
@@ -285,7 +293,7 @@ def expected() -> dict[str, object]:
     return {}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "mrc"])
+@pytest.mark.parametrize("kind", quick_and_slow([kind for kind in FORMATS if kind != "mrc"], QUICK_FORMATS))
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_takes_every_format(verb, kind, run, inputs, expected, tmp_path):
     for name in ("plain", "other"):
@@ -350,7 +358,7 @@ def test_a_dataset_is_the_same_in_every_format(of_all_formats, small):
 HEATMAPS = ("semi-etpicker", "heatmap-mean-teacher", "heatmap-fixmatch", "pseudo-labels")
 
 
-@pytest.mark.parametrize("strategy", trainings())
+@pytest.mark.parametrize("strategy", quick_and_slow(trainings(), QUICK_TRAININGS))
 def test_every_training_takes_every_format(strategy, run, of_all_formats, tmp_path):
     heatmap = strategy in HEATMAPS
     network = {"model": "heatmap-unet" if heatmap else "voxresnet", "options": {"widths": [4, 8]}}
