@@ -35,7 +35,7 @@ from cryovox.formats.subtomograms import Subtomograms
 from cryovox.workflows.config import DenoiseConfig
 from cryovox.workflows.denoise import denoise
 from cryovox.workflows.segment import segment
-from cryovox.workflows.sets import label_set
+from cryovox.workflows.subtomogram_sets import label_set
 
 MODELS = ("source-only", "heavy-augmentation", "vox-zsda")
 FILTERS: dict[str, Callable[[Tensor], Tensor]] = {

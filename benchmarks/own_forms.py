@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from common import write_result
 from cryovox.models.voxresnet import VOTE, enlarge
-from cryovox.training.emptiness import chance
-from cryovox.training.quality import RULE
-from cryovox.training.strategies.vox_uda import cosine
+from cryovox.training.evaluation.model_selection import RULE
+from cryovox.training.evaluation.noise_test import chance
+from cryovox.training.strategies.uda.vox_uda import cosine
 
 SIDE, BATCH, WIDTHS = 32, 2, (8, 16, 16, 16)
 REPEATS = 12

@@ -20,12 +20,12 @@ import torch
 from common import write_result
 from cryovox.benchmark.semi import amounts
 from cryovox.core.particles import Particles, Species, concatenate
-from cryovox.data.sources import Source, load_sources
+from cryovox.data.regions import Source, load_sources
 from cryovox.formats import dataset as dataset_files
 from cryovox.metrics.czii import FRACTION
 from cryovox.metrics.detection import detection
 from cryovox.models.checkpoint import load_model
-from cryovox.training.pseudo_labels import believed, seen_from, views_of
+from cryovox.training.strategies.semi.pseudo_labels import believed, seen_from, views_of
 
 VIEWS = (1, 4, 8)
 THRESHOLDS = (0.2, 0.3, 0.5)

@@ -22,16 +22,16 @@ from cryovox.core.particles import Particles
 from cryovox.formats import read_volume
 from cryovox.metrics.matching import greedy
 from cryovox.picking.blobs import dog
-from cryovox.report.likeness import likeness_page
-from cryovox.simulate.likeness.discriminate import classifier_auc, patches
-from cryovox.simulate.likeness.imitation import imitate
-from cryovox.simulate.likeness.measure import Likeness, measure
-from cryovox.simulate.likeness.spectrum import spectrum_rmse, standardised
+from cryovox.report.simulation_match import likeness_page
 from cryovox.simulate.presets import PRESETS
+from cryovox.simulate.realism.discriminate import classifier_auc, patches
+from cryovox.simulate.realism.imitation import imitate
+from cryovox.simulate.realism.measure import Likeness, measure
+from cryovox.simulate.realism.spectrum import spectrum_rmse, standardised
 from cryovox.simulate.scene import SheetConfig, VesicleConfig
 from cryovox.simulate.tomogram import Simulated, simulate
-from cryovox.workflows.simulate import adapted
-from cryovox.workflows.templates import templates
+from cryovox.workflows.simulation.dataset import adapted
+from cryovox.workflows.simulation.templates import templates
 
 TOMOGRAM = DATA / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz"
 SPLIT = 160  # in y: measured below, scored above

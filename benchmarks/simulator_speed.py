@@ -57,7 +57,7 @@ def stages(preset: str) -> dict[str, float]:
     """Seconds of each stage of one tomogram, in this process and without writing."""
     from cryovox.simulate.presets import PRESETS
     from cryovox.simulate.tomogram import simulate
-    from cryovox.workflows.templates import templates
+    from cryovox.workflows.simulation.templates import templates
 
     config = PRESETS[preset]
     marks: list[tuple[float, str]] = [(time.monotonic(), "templates")]

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from common import write_result
-from cryovox.data.domain import DomainConfig, draw_transfer, see
+from cryovox.data.imaging_domain import DomainConfig, draw_transfer, see
 from cryovox.data.patches import TargetSpec
 from cryovox.data.simulated import SimulatedStream
 from cryovox.simulate.particles.library import build

@@ -26,7 +26,7 @@ _PUBLIC = {
     "read_scores": "cryovox.formats.scores:read",
     "read_volume": "cryovox.formats:read_volume",
     "segment": "cryovox.workflows.segment:segment",
-    "train_supervised": "cryovox.workflows.train:train_supervised",
+    "train_supervised": "cryovox.workflows.training.train:train_supervised",
     "write_labels": "cryovox.formats:write_labels",
     "write_particles": "cryovox.formats:write_particles",
     "write_volume": "cryovox.formats:write_volume",

@@ -49,8 +49,8 @@ from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_volume, subtomograms, write_labels, write_volume
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.training.strategies import STRATEGIES
-from cryovox.workflows import adapt
 from cryovox.workflows.config import adapt_settings, settings_of
+from cryovox.workflows.training import adapt
 
 NAMES = [name for name in SUITES if name.startswith(("uda", "zsda"))]
 SMALL = Scale(("groel",), ("hsp90",), source=2, target=4)
@@ -304,7 +304,7 @@ def test_a_suite_from_data_to_table(small, stages, tmp_path, monkeypatch):
         truth = subtomograms.read(tmp_path / "out" / "data" / "target.zarr").masks[:]
         return truth if model.parent.name == "adapted" else 0 * truth
 
-    monkeypatch.setattr("cryovox.workflows.sets.label_set", label_set)
+    monkeypatch.setattr("cryovox.workflows.subtomogram_sets.label_set", label_set)
     found = run_suite("uda", tmp_path / "out", UDA.plan("smoke"), tier="smoke", device="cpu")
     runs = {run["contestant"]: run for run in found["runs"]}
     alone, ours = runs[SOURCE_ONLY], runs[VOX_UDA]

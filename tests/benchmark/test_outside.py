@@ -13,7 +13,7 @@ CODE = """
     from cryovox.benchmark.suite import Budget, Contestant, Plan, Suite
     from cryovox.core.config import Config
     from cryovox.models import build, options
-    from cryovox.training.strategy import Strategy
+    from cryovox.training.strategies.base import Strategy
 
 
     class Thin(nn.Module):

@@ -16,7 +16,7 @@ from cryovox.formats import read_volume, write_particles, write_volume
 from cryovox.formats import scores as score_files
 from cryovox.simulate.phantom import PhantomConfig
 from cryovox.workflows.config import settings_of
-from cryovox.workflows.phantoms import write_phantoms
+from cryovox.workflows.simulation.phantoms import write_phantoms
 
 
 @pytest.fixture(scope="module")

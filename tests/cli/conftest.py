@@ -11,7 +11,7 @@ import pytest
 
 from cryovox.cli import main
 from cryovox.simulate.phantom import PhantomConfig
-from cryovox.workflows.phantoms import write_phantoms
+from cryovox.workflows.simulation.phantoms import write_phantoms
 
 TINY = {
     "mvgformer": {"dim": 32, "layers": 2, "heads": 2, "context": [8, 16], "width": 8, "clusters": 8},

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from cryovox.models.card import read_card
-from cryovox.training import quality as quality_module
-from cryovox.training.quality import Quality
+from cryovox.training.evaluation import model_selection as quality_module
+from cryovox.training.evaluation.model_selection import Quality
 
 
 @pytest.fixture(scope="module")

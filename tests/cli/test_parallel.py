@@ -20,7 +20,7 @@ import json, os, sys, time
 from pathlib import Path
 from cryovox.cli import main
 import cryovox.workflows.denoise as denoising
-import cryovox.workflows.find, cryovox.workflows.simulate, cryovox.models.checkpoint
+import cryovox.workflows.find, cryovox.workflows.simulation.dataset, cryovox.models.checkpoint
 
 barrier, task, commands = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 real = denoising.denoise_into

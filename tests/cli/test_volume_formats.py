@@ -12,7 +12,7 @@ import zarr
 from cryovox.cli import _commands
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
-from cryovox.data.sources import load_sources
+from cryovox.data.regions import load_sources
 from cryovox.formats import (
     IMAGES,
     VOLUMES,
@@ -26,7 +26,7 @@ from cryovox.formats import (
 )
 from cryovox.formats import dataset as dataset_files
 from cryovox.simulate.phantom import PhantomConfig
-from cryovox.workflows.phantoms import write_phantoms
+from cryovox.workflows.simulation.phantoms import write_phantoms
 
 ORIGIN, NSTART = (10.0, 20.0, 30.0), (4, -5, 6)
 

@@ -9,7 +9,7 @@ from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
 from cryovox.data.config import PatchConfig
 from cryovox.data.patches import TargetSpec, cut, draw_corner, mask_target
-from cryovox.data.sources import Source, hold_out
+from cryovox.data.regions import Source, hold_out
 from cryovox.data.targets import UNKNOWN
 
 A, B = Species(name="a", label=1, radius=30.0), Species(name="b", label=2, radius=50.0)

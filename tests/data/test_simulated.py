@@ -4,7 +4,7 @@ import torch
 
 from cryovox.core.errors import RequestError
 from cryovox.data.config import PatchConfig
-from cryovox.data.domain import DomainConfig, power, see, white_spectrum
+from cryovox.data.imaging_domain import DomainConfig, power, see, white_spectrum
 from cryovox.data.patches import TargetSpec
 from cryovox.data.simulated import SimulatedStream
 from cryovox.data.streams import Batch

@@ -5,7 +5,7 @@ from cryovox.core.dataset import Box, Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
 from cryovox.core.volume import Volume
-from cryovox.data.sources import load_sources
+from cryovox.data.regions import load_sources
 from cryovox.data.targets import ball_labels
 from cryovox.formats import mrc
 
@@ -94,7 +94,7 @@ def test_broken_tomograms_are_refused(folder, value, told):
 
 
 def test_a_sign_that_cannot_be_seen_is_asked_for(folder, monkeypatch):
-    monkeypatch.setattr("cryovox.data.sources.detect_contrast", lambda volume: ("dark", 1.2))
+    monkeypatch.setattr("cryovox.data.regions.detect_contrast", lambda volume: ("dark", 1.2))
     with pytest.raises(RequestError, match=r"unclear.*1\.2") as caught:
         load(folder, particles=folder / "p.csv")
     assert "contrast: dark" in caught.value.remedy

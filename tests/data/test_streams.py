@@ -6,7 +6,7 @@ from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
 from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.data.patches import TargetSpec
-from cryovox.data.sources import Source
+from cryovox.data.regions import Source
 from cryovox.data.streams import Batch, PatchStream
 
 

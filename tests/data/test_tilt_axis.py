@@ -10,12 +10,12 @@ from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
 from cryovox.data.augment import AugmentConfig
 from cryovox.data.patches import PatchConfig, TargetSpec, cut, upright
-from cryovox.data.sources import Source
+from cryovox.data.regions import Source
 from cryovox.data.streams import PatchStream
 from cryovox.inference.stream import TilePlan, stream
 from cryovox.report.wedge import find_wedge
 from cryovox.simulate.phantom import wedge_filter
-from cryovox.training.validate import at_picks
+from cryovox.training.evaluation.validate import at_picks
 
 SIDE = 48
 PLAIN = AugmentConfig(flips=False, contrast=0, brightness=0, noise=0, blur=0)

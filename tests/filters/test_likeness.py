@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cryovox.filters.likeness import covariance_power, noise_of, noise_to, power
+from cryovox.filters.power_matching import covariance_power, noise_of, noise_to, power
 from cryovox.filters.spectra import frequencies, real_like, spectrum_of
 
 

@@ -13,7 +13,7 @@ import zarr
 from cryovox.core.dataset import Box
 from cryovox.core.errors import RequestError
 from cryovox.core.volume import Volume
-from cryovox.data.sources import load_sources
+from cryovox.data.regions import load_sources
 from cryovox.formats import copick as copick_files
 from cryovox.formats import dataset, layouts, mrc, ome_zarr, read_volume, subtomograms, write_volume
 from cryovox.formats.layouts import czii, empiar10499, folder, shrec2021, xulab

@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from cryovox.core.intensity import Normalisation
-from cryovox.metrics.domain import (
+from cryovox.metrics.fingerprint import (
     BINS,
     LEAST_LIMIT,
     Fingerprint,

@@ -4,7 +4,7 @@ import torch
 from cryovox.models import MODELS, build, options
 from cryovox.models.card import Card
 from cryovox.models.checkpoint import load_model, save_model
-from cryovox.models.layout import lay_out
+from cryovox.models.memory_format import lay_out
 
 LAST = [name for name in MODELS if getattr(MODELS[name], "channels_last", False)]
 

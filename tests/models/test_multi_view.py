@@ -9,7 +9,7 @@ from cryovox.models.checkpoint import load_model, save_model
 from cryovox.models.multi_view import MultiView
 from cryovox.models.views import turn
 from cryovox.workflows.config import NetworkConfig
-from cryovox.workflows.network import make, settle
+from cryovox.workflows.training.network import make, settle
 
 VOX = {"of": "voxresnet", "options": {"widths": [4, 8]}}
 MAPS = {"of": "heatmap-unet", "options": {"widths": [4, 8, 8, 8], "blocks": [0, 1, 1, 1]}}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryovox.report.likeness import curves, likeness_page, side_by_side
+from cryovox.report.simulation_match import curves, likeness_page, side_by_side
 
 EVIL = "<script>alert('x')</script>"
 SHAPE = (24, 40, 32)

@@ -6,11 +6,12 @@ from scipy import fft, ndimage
 
 from cryovox.core.errors import RequestError
 from cryovox.formats import read_volume
-from cryovox.simulate.likeness import spectrum
-from cryovox.simulate.likeness.discriminate import area, classifier_auc, patches
-from cryovox.simulate.likeness.imitation import imitate, mix, signal_share
-from cryovox.simulate.likeness.measure import Likeness, find_slab, measure
-from cryovox.simulate.likeness.spectrum import (
+from cryovox.simulate.phantom import wedge_filter
+from cryovox.simulate.realism import spectrum
+from cryovox.simulate.realism.discriminate import area, classifier_auc, patches
+from cryovox.simulate.realism.imitation import imitate, mix, signal_share
+from cryovox.simulate.realism.measure import Likeness, find_slab, measure
+from cryovox.simulate.realism.spectrum import (
     filter_like,
     imaging_spectrum,
     power_spectrum,
@@ -20,8 +21,7 @@ from cryovox.simulate.likeness.spectrum import (
     spectrum_rmse,
     standardised,
 )
-from cryovox.simulate.likeness.tilt_range import find_tilts
-from cryovox.simulate.phantom import wedge_filter
+from cryovox.simulate.realism.tilt_range import find_tilts
 
 SHAPE, SLAB, VOXEL = (64, 72, 80), (18, 46), 30.0
 

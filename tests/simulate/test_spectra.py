@@ -17,7 +17,7 @@ from cryovox.simulate.microscope.spectra import rings_of
 from cryovox.simulate.particles.library import build
 from cryovox.simulate.scene import SceneConfig
 from cryovox.simulate.tomogram import amplitudes_of, simulate
-from cryovox.workflows.simulate import Keep, Maker
+from cryovox.workflows.simulation.dataset import Keep, Maker
 
 VOXEL = 14.0
 SMALL = SimulationConfig(

@@ -9,14 +9,14 @@ from torch import nn
 
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
-from cryovox.filters.likeness import power
+from cryovox.filters.power_matching import power
 from cryovox.models import build
 from cryovox.models.card import Card
 from cryovox.models.features import feature_widths, with_features
 from cryovox.models.supervision import supervise
-from cryovox.training.statistics import count
+from cryovox.training.batch_norm import count
 from cryovox.training.strategies import STRATEGIES, alignment, teachers, vox_uda
-from cryovox.training.strategies.alignment import Discriminator, Reversal
+from cryovox.training.strategies.baselines.alignment import Discriminator, Reversal
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 
 ADAPTING = [name for name in STRATEGIES if "target" in STRATEGIES[name].needs]
@@ -395,7 +395,7 @@ def test_the_student_starts_as_its_teacher():
 
 
 def strategy_seen(method):
-    from cryovox.training.strategies.adapting import Seen
+    from cryovox.training.strategies.domain_adaptation import Seen
 
     source = batches()["labelled"]
     return Seen(source, *method.answered(source.image))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cryovox.models import build
-from cryovox.training.drop_block import deep_drop, drop_block, drop_cuboids
+from cryovox.training.strategies.semi.drop_block import deep_drop, drop_block, drop_cuboids
 
 
 @pytest.mark.parametrize("share", [0.05, 0.15])

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cryovox.filters.likeness import power
-from cryovox.training.emptiness import LEAST, chance, noise_like
-from cryovox.training.quality import RULE
+from cryovox.filters.power_matching import power
+from cryovox.training.evaluation.model_selection import RULE
+from cryovox.training.evaluation.noise_test import LEAST, chance, noise_like
 
 SIDE = 16
 

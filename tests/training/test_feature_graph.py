@@ -5,8 +5,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cryovox.training.feature_graph import Nodes, knn_edges, nodes_of
-from cryovox.training.graph_losses import EdgeConv, NodeReconstruction, drawn, node_contrast, projection
+from cryovox.training.strategies.zsda.feature_graph import Nodes, knn_edges, nodes_of
+from cryovox.training.strategies.zsda.graph_losses import (
+    EdgeConv,
+    NodeReconstruction,
+    drawn,
+    node_contrast,
+    projection,
+)
 
 
 @pytest.fixture(autouse=True)

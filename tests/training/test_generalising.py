@@ -17,14 +17,14 @@ from cryovox.models.features import answers_by_features, makers
 from cryovox.models.supervision import supervise
 from cryovox.simulate.phantom import PhantomConfig
 from cryovox.training.config import LoopConfig
-from cryovox.training.mix_style import mix_styles, mixing_styles
 from cryovox.training.strategies import STRATEGIES
+from cryovox.training.strategies.baselines.generalization import Swad, unmuted
+from cryovox.training.strategies.baselines.mix_style import mix_styles, mixing_styles
 from cryovox.training.strategies.config.supervised import SupervisedConfig
-from cryovox.training.strategies.generalising import Swad, unmuted
 from cryovox.training.strategies.supervised import Supervised
 from cryovox.workflows.config import NetworkConfig, settings_of
-from cryovox.workflows.phantoms import write_phantoms
-from cryovox.workflows.train import train_supervised
+from cryovox.workflows.simulation.phantoms import write_phantoms
+from cryovox.workflows.training.train import train_supervised
 
 SIDE = 16
 OFF = {

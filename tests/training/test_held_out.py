@@ -5,9 +5,9 @@ import pytest
 
 from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Particles, Species
-from cryovox.data.sources import Source
+from cryovox.data.regions import Source
 from cryovox.data.targets import ball_labels
-from cryovox.training.held_out import (
+from cryovox.training.evaluation.held_out import (
     RegionPicks,
     blob_figures,
     cross_fit,

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
 from cryovox.data.targets import gaussian_heatmap
-from cryovox.training.pseudo_labels import (
+from cryovox.training.strategies.semi.pseudo_labels import (
     gaussians,
     highest_near,
     pseudo_labels,

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cryovox.training.quality import RULE, Quality, choose, quality, score
+from cryovox.training.evaluation.model_selection import RULE, Quality, choose, quality, score
 
 GOOD = Quality(0.9, None, 0.8, 0.95, 0.1, 0.05, 1.0)
 

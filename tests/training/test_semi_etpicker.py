@@ -13,7 +13,7 @@ from cryovox.models import build
 from cryovox.models.card import Card
 from cryovox.training.strategies import STRATEGIES, semi_etpicker
 from cryovox.training.strategies.config.supervised import SupervisedConfig
-from cryovox.training.strategies.semi_etpicker import risen
+from cryovox.training.strategies.semi.semi_etpicker import risen
 
 SEMI = [name for name in STRATEGIES if "unlabelled" in STRATEGIES[name].needs]
 SIDE = 16

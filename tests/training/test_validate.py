@@ -8,10 +8,10 @@ from torch import nn
 from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
 from cryovox.data.patches import TargetSpec
-from cryovox.data.sources import Source
+from cryovox.data.regions import Source
 from cryovox.data.targets import ball_labels, gaussian_heatmap
 from cryovox.inference.stream import TilePlan
-from cryovox.training.validate import at_picks, validate
+from cryovox.training.evaluation.validate import at_picks, validate
 
 torch.set_num_threads(1)
 A, B = Species(name="a", label=1, radius=40.0), Species(name="b", label=2, radius=40.0)

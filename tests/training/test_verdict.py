@@ -1,6 +1,6 @@
 import pytest
 
-from cryovox.training.verdict import Course, in_full, in_one_line, table_of
+from cryovox.training.evaluation.summary import Course, in_full, in_one_line, table_of
 
 BLOBS = {"score": 0.6, "recall@1x/a": 0.3, "recall@2x/a": 0.6, "recall@4x/a": 0.9, "n/a": 18}
 GOOD = {"score": 0.8, "recall@1x/a": 0.6, "recall@2x/a": 0.8, "recall@4x/a": 1.0, "n/a": 18}

@@ -13,8 +13,8 @@ from cryovox.models.voxresnet import VoxResNet
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.training.strategies.config.vox_uda import VoxUDAConfig
 from cryovox.training.strategies.config.vox_zsda import FewTargetConfig, GraphConfig, VoxZSDAConfig
-from cryovox.training.strategies.vox_uda import VoxUDA
-from cryovox.training.strategies.vox_zsda import FewTarget, VoxZSDA, bearing, blocks, seen_twice
+from cryovox.training.strategies.uda.vox_uda import VoxUDA
+from cryovox.training.strategies.zsda.vox_zsda import FewTarget, VoxZSDA, bearing, blocks, seen_twice
 
 SIDE = 16
 CARD = Card(

@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from cryovox.workflows import download
+from cryovox.workflows.fetch import http as download
 
 
 class Server(ThreadingHTTPServer):

@@ -17,12 +17,12 @@ from cryovox.models.card import read_card
 from cryovox.models.checkpoint import load_model, save_model
 from cryovox.simulate.phantom import PhantomConfig
 from cryovox.training.config import LoopConfig
-from cryovox.workflows.adapt import train_adapted
 from cryovox.workflows.config import NetworkConfig, StageConfig, TrainConfig, adapt_settings
-from cryovox.workflows.phantoms import write_phantoms
-from cryovox.workflows.target_data import open_target
-from cryovox.workflows.train import train_supervised
-from cryovox.workflows.training_data import Draw
+from cryovox.workflows.simulation.phantoms import write_phantoms
+from cryovox.workflows.training.adapt import train_adapted
+from cryovox.workflows.training.data import Draw
+from cryovox.workflows.training.target import open_target
+from cryovox.workflows.training.train import train_supervised
 
 NETWORK = NetworkConfig(model="voxresnet", options={"widths": [4, 8]})
 LOOP = LoopConfig(steps=4, batch=2, warmup=1, validate_every=2, keep="last")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cryovox.core.errors import RequestError, RunError
-from cryovox.workflows import download
-from cryovox.workflows.fetch import fetch_structure
+from cryovox.workflows.fetch import http as download
+from cryovox.workflows.fetch.structures import fetch_structure
 
 
 def entry(name):

@@ -15,9 +15,9 @@ from cryovox.core.volume import Volume
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_particles, read_volume, subtomograms, write_volume
 from cryovox.formats.layouts import LAYOUTS
-from cryovox.workflows import fetch_dataset as work
-from cryovox.workflows.adopt import adopt
-from cryovox.workflows.dataverse import File, list_files
+from cryovox.workflows.fetch import datasets as work
+from cryovox.workflows.fetch.dataverse import File, list_files
+from cryovox.workflows.fetch.prepare import adopt
 
 DOI = "doi:10.34894/XRTJMA"
 

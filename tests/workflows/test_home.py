@@ -5,10 +5,10 @@ from scipy import ndimage
 from cryovox.core.errors import RequestError
 from cryovox.core.volume import Volume
 from cryovox.formats import write_volume
-from cryovox.metrics.domain import Domain, fingerprint_of
+from cryovox.metrics.fingerprint import Domain, fingerprint_of
 from cryovox.models.card import Card
 from cryovox.workflows.doctor import consult
-from cryovox.workflows.home import AS_IT_IS, domain_finding, domain_notes, set_notes
+from cryovox.workflows.domain_check import AS_IT_IS, domain_finding, domain_notes, set_notes
 from cryovox.workflows.inputs import prepare
 
 

@@ -21,9 +21,9 @@ from cryovox.training.config import LoopConfig
 from cryovox.training.strategies import STRATEGIES
 from cryovox.workflows.config import HeldOutConfig, NetworkConfig, SetConfig, TrainConfig, settings_of
 from cryovox.workflows.find import find
-from cryovox.workflows.phantoms import write_phantoms
-from cryovox.workflows.train import train_supervised
-from cryovox.workflows.training_data import Draw, resolve
+from cryovox.workflows.simulation.phantoms import write_phantoms
+from cryovox.workflows.training.data import Draw, resolve
+from cryovox.workflows.training.train import train_supervised
 
 SMALL = NetworkConfig(model="heatmap-unet", options={"widths": [4, 8], "blocks": [0, 1], "norm": "batch"})
 SEMI = [name for name in STRATEGIES if "unlabelled" in STRATEGIES[name].needs]

@@ -13,8 +13,14 @@ from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.phantom import wedge_filter
 from cryovox.simulate.presets import PRESETS
 from cryovox.simulate.scene import SceneConfig
-from cryovox.workflows.simulate import Keep, adapted, measured, simulate_dataset, simulate_subtomograms
-from cryovox.workflows.templates import MAPS, known_names, templates
+from cryovox.workflows.simulation.dataset import (
+    Keep,
+    adapted,
+    measured,
+    simulate_dataset,
+    simulate_subtomograms,
+)
+from cryovox.workflows.simulation.templates import MAPS, known_names, templates
 
 SMALL = PRESETS["toy"].model_copy(
     update={

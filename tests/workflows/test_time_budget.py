@@ -8,13 +8,13 @@ from torch import nn
 from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
 from cryovox.core.volume import Volume
-from cryovox.data.sources import Source
+from cryovox.data.regions import Source
 from cryovox.inference.stream import TilePlan
 from cryovox.training.config import LoopConfig
-from cryovox.workflows.choice import FEWEST, Amounts, _views
-from cryovox.workflows.target_data import specimen
-from cryovox.workflows.time_budget import TimeBudget, forward_seconds, ticking
-from cryovox.workflows.training_data import smaller_regions, tile_count
+from cryovox.workflows.training.data import smaller_regions, tile_count
+from cryovox.workflows.training.select import FEWEST, Amounts, _views
+from cryovox.workflows.training.target import specimen
+from cryovox.workflows.training.time_budget import TimeBudget, forward_seconds, ticking
 
 FULL = Amounts(64, 256, 256)
 

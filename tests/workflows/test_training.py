@@ -19,8 +19,8 @@ from cryovox.simulate.phantom import PhantomConfig
 from cryovox.training.config import LoopConfig
 from cryovox.training.state import progress_in
 from cryovox.workflows.config import NetworkConfig, TrainConfig
-from cryovox.workflows.phantoms import write_phantoms
-from cryovox.workflows.train import train_supervised
+from cryovox.workflows.simulation.phantoms import write_phantoms
+from cryovox.workflows.training.train import train_supervised
 
 SMALL = {"widths": [4, 8], "blocks": [0, 0]}
 

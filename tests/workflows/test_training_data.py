@@ -21,10 +21,10 @@ from cryovox.models.card import read_card
 from cryovox.training.config import LoopConfig
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.workflows.config import NetworkConfig, SetConfig, TrainConfig
-from cryovox.workflows.sets import label_set, segment_all
-from cryovox.workflows.simulated_data import SimulatedData, of_preset
-from cryovox.workflows.train import train_supervised
-from cryovox.workflows.training_data import SetData
+from cryovox.workflows.subtomogram_sets import label_set, segment_all
+from cryovox.workflows.training.data import SetData
+from cryovox.workflows.training.stream import SimulatedData, of_preset
+from cryovox.workflows.training.train import train_supervised
 
 TINY = {"voxresnet": {"widths": [4, 8]}, "heatmap-unet": {"widths": [4, 8], "blocks": [0, 0]}}
 SPECIES = (Species(name="light", label=1, radius=30), Species(name="heavy", label=2, radius=40))
@@ -235,8 +235,8 @@ def test_a_network_learns_from_a_stream(toy, tmp_path):
 
 
 def test_what_judges_is_never_learned_from(toy):
-    from cryovox.workflows.simulated_data import HELD
-    from cryovox.workflows.training_data import Draw
+    from cryovox.workflows.training.data import Draw
+    from cryovox.workflows.training.stream import HELD
 
     data = SimulatedData(str(toy))
     draw = Draw(TargetSpec("mask"), 16, 2, PatchConfig(), AugmentConfig(), (0, 0))

@@ -20,7 +20,7 @@ from cryovox.report.activations import activation_page
 from cryovox.report.figures import png
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.workflows.devices import Device
-from cryovox.workflows.sets import label_set, settle_contrast
+from cryovox.workflows.subtomogram_sets import label_set, settle_contrast
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "mvgformer": {},

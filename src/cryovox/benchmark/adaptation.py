@@ -184,8 +184,8 @@ def models(job: Job, material: Material, folder: Path, out: Path, device: Device
     if not adapts(row.strategy):
         own = {"common": equal(device) | dict(row.adapting), "kind": settings_of(row.strategy)}
         return dict.fromkeys(MODELS, train(job, material.source, out, device, **own))
-    from cryovox.workflows.adapt import train_adapted
     from cryovox.workflows.config import AdaptConfig, StageConfig, adapt_settings
+    from cryovox.workflows.training.adapt import train_adapted
 
     share = row.adapting.get("stages.source_share", StageConfig().source_share)
     first, second = (replace(job, budget=part(job.budget, s)) for s in (share, 1 - share))

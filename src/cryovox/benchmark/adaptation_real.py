@@ -104,7 +104,7 @@ class RealSuite(AdaptationSuite):
         return Plan(self.contestants("s"), (Budget(time="4m" if tier == "cpu" else "9m"),))
 
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
-        from cryovox.workflows.simulate import Keep, simulate_dataset
+        from cryovox.workflows.simulation.dataset import Keep, simulate_dataset
 
         real, told = found_or_made(folder, tier, data)
         note(folder, real)
@@ -183,7 +183,7 @@ def once(path: Path) -> Particles:
 
 def pretended(folder: Path) -> Real:
     """A simulated tomogram that is taken for real."""
-    from cryovox.workflows.simulate import Keep, simulate_dataset
+    from cryovox.workflows.simulation.dataset import Keep, simulate_dataset
 
     config = PRESETS["toy"]
     scene = config.scene.model_copy(

@@ -200,7 +200,7 @@ class SemiSuite(Suite):
         """Model file of a contestant that was told so much."""
         from cryovox.training.strategies import STRATEGIES
         from cryovox.workflows.config import settings_of
-        from cryovox.workflows.train import train_supervised
+        from cryovox.workflows.training.train import train_supervised
 
         row = job.contestant if isinstance(job.contestant, Picker) else Picker(**vars(job.contestant))
         semi = "unlabelled" in STRATEGIES[row.strategy].needs

@@ -28,7 +28,7 @@ from cryovox.metrics.table import ANY
 from cryovox.simulate.config.subtomograms import SubtomogramConfig
 from cryovox.simulate.subtomograms import write_set
 from cryovox.workflows.devices import Device
-from cryovox.workflows.templates import templates
+from cryovox.workflows.simulation.templates import templates
 
 Rows = Callable[[str], tuple[Contestant, ...]]
 TARGET = Species(name="target", label=1, radius=60.0)
@@ -131,7 +131,7 @@ class SubtomogramSuite(Suite):
         return {"folder": data.name}
 
     def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
-        from cryovox.workflows.sets import label_set
+        from cryovox.workflows.subtomogram_sets import label_set
 
         model = train(job, folder / f"{job.contestant.data}.zarr", out, device)
         return {

@@ -152,7 +152,7 @@ def stand_in(
     folder: Path, config: SimulationConfig, learned: int, tested: int, seed: int = 7
 ) -> tuple[Dataset, dict[str, Any]]:
     """Simulate tomograms to learn from and to test on; gives the dataset and its facts."""
-    from cryovox.workflows.simulate import Keep, simulate_dataset
+    from cryovox.workflows.simulation.dataset import Keep, simulate_dataset
 
     split = ["train"] * learned + ["test"]
     keep = Keep(clean=True, instances=False, series=False)

@@ -11,7 +11,7 @@ from cryovox.core.config import validated
 from cryovox.models import activation
 from cryovox.workflows.config import TrainConfig
 from cryovox.workflows.devices import Device, choose_device
-from cryovox.workflows.train import train_supervised
+from cryovox.workflows.training.train import train_supervised
 
 NEVER = 1_000_000
 EQUAL: dict[str, Any] = {

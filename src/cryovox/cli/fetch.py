@@ -10,7 +10,7 @@ import tyro
 from cryovox.cli.screen import Meter, table
 
 if TYPE_CHECKING:
-    from cryovox.workflows.dataverse import File
+    from cryovox.workflows.fetch.dataverse import File
 
 
 def structure(
@@ -34,7 +34,7 @@ def structure(
     overwrite
         Download existing files again.
     """
-    from cryovox.workflows.fetch import fetch_structure
+    from cryovox.workflows.fetch.structures import fetch_structure
 
     for path in fetch_structure(ids, out, base=base, overwrite=overwrite):
         print(path)
@@ -78,9 +78,9 @@ def dataset(
     quiet
         Suppress progress output.
     """
-    from cryovox.workflows import fetch_dataset as work
-    from cryovox.workflows.adopt import adopt, is_laid_out
-    from cryovox.workflows.dataverse import list_files
+    from cryovox.workflows.fetch import datasets as work
+    from cryovox.workflows.fetch.dataverse import list_files
+    from cryovox.workflows.fetch.prepare import adopt, is_laid_out
 
     if list or name is None:
         rows = [
@@ -108,7 +108,7 @@ def dataset(
 
 
 def _tell(files: list[File]) -> int:
-    from cryovox.workflows.fetch_dataset import gigabytes
+    from cryovox.workflows.fetch.datasets import gigabytes
 
     rows = [
         (f.name, gigabytes(f.size), f"{f.algorithm} {f.hash}" if f.hash else "recorded on first download")

@@ -74,7 +74,7 @@ def simulate(  # noqa: PLR0913 (the options of a command)
     quiet
         Suppress progress output.
     """
-    from cryovox.workflows.simulate import Keep, simulate_dataset
+    from cryovox.workflows.simulation.dataset import Keep, simulate_dataset
 
     keep_freed_memory()
     _positive("--count", count)
@@ -139,7 +139,7 @@ def subtomograms(
     quiet
         Suppress the summary.
     """
-    from cryovox.workflows.simulate import simulate_subtomograms
+    from cryovox.workflows.simulation.dataset import simulate_subtomograms
 
     _positive("--count", count)
     total = simulate_subtomograms(

@@ -51,7 +51,7 @@ def segment(
     quiet
         Suppress progress output.
     """
-    from cryovox.workflows.sets import segment_all
+    from cryovox.workflows.subtomogram_sets import segment_all
 
     keep_freed_memory()
     meter = Meter(quiet)
@@ -100,7 +100,7 @@ def pick(  # noqa: PLR0913 (the options of a command)
     json
         Write the counts to this JSON file.
     """
-    from cryovox.workflows.picks import pick_files
+    from cryovox.workflows.pick import pick_files
 
     check_json(json)
     picks, failed = pick_files(
@@ -193,7 +193,7 @@ def find(  # noqa: PLR0913 (the options of a command)
 def print_notes(out: Path, names: list[str], picked: bool = False) -> None:
     """Print what was noted of each input, such as that it is unlike what the model knows."""
     from cryovox.workflows.manifest import Manifest
-    from cryovox.workflows.picks import left_out_notes
+    from cryovox.workflows.pick import left_out_notes
 
     for name, entry in Manifest(out, {}).entries.items():
         notes = list(entry.get("notes", []))

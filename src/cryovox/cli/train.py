@@ -73,12 +73,12 @@ def supervised(
     quiet
         Suppress progress output.
     """
-    from cryovox.workflows.check import check_training
+    from cryovox.workflows.training.checks import check_training
 
     check_training(data, out, config, overwrite=overwrite)
     from cryovox.formats.subtomograms import is_set
-    from cryovox.workflows.run_folder import finished_note
-    from cryovox.workflows.train import train_supervised
+    from cryovox.workflows.training.run_folder import finished_note
+    from cryovox.workflows.training.train import train_supervised
 
     keep_freed_memory()
     finished = "" if overwrite else finished_note(out, out / "model.safetensors")
@@ -114,7 +114,7 @@ def _remark(text: str) -> None:
 def _scores(model: Path) -> list[str]:
     """Held-out figures of a model, a line for each species."""
     from cryovox.models.card import read_card
-    from cryovox.training.verdict import in_full
+    from cryovox.training.evaluation.summary import in_full
 
     training = read_card(model).training
     return in_full(training.get("held_out", {}), training.get("blob_picker", {}))
@@ -186,11 +186,11 @@ def adapted(  # noqa: PLR0913 (the options of a command)
     quiet
         Suppress progress output.
     """
-    from cryovox.workflows.check import check_training
+    from cryovox.workflows.training.checks import check_training
 
     check_training(source, out, config, target, overwrite=overwrite)
-    from cryovox.workflows.adapt import train_adapted
-    from cryovox.workflows.run_folder import finished_note
+    from cryovox.workflows.training.adapt import train_adapted
+    from cryovox.workflows.training.run_folder import finished_note
 
     keep_freed_memory()
     finished = "" if overwrite else finished_note(out / "adapted", out / "model.safetensors")

@@ -17,7 +17,7 @@ from cryovox.core.particles import Species
 from cryovox.data.augment import augment
 from cryovox.data.config import AugmentConfig
 from cryovox.data.patches import Patch, TargetSpec, cut
-from cryovox.data.sources import Source
+from cryovox.data.regions import Source
 from cryovox.data.streams import Ahead, Batch, collate
 from cryovox.data.targets import near_any
 from cryovox.formats.subtomograms import Subtomograms, batches

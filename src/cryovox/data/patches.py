@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.volume import Voxels
 from cryovox.data.config import PatchConfig
-from cryovox.data.sources import Source
+from cryovox.data.regions import Source
 from cryovox.data.targets import UNKNOWN, ball_labels, gaussian_heatmap, heatmap_sigma, near_any
 
 Shape = tuple[int, int, int]

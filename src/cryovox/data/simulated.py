@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.data.config import PatchConfig
-from cryovox.data.domain import DomainConfig, Shape, draw_transfer, see
+from cryovox.data.imaging_domain import DomainConfig, Shape, draw_transfer, see
 from cryovox.data.patches import TargetSpec
 from cryovox.data.streams import Batch
 from cryovox.data.targets import gaussian_heatmap, heatmap_sigma

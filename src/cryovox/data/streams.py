@@ -13,7 +13,7 @@ from torch import Tensor
 from cryovox.data.augment import augment
 from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.data.patches import Patch, TargetSpec, cut, draw_corner, upright
-from cryovox.data.sources import Source
+from cryovox.data.regions import Source
 
 
 class Batch(NamedTuple):

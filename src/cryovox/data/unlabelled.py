@@ -10,7 +10,7 @@ import torch
 
 from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.data.cubes import Cubes
-from cryovox.data.sources import Source
+from cryovox.data.regions import Source
 from cryovox.data.streams import Batch
 from cryovox.data.targets import UNKNOWN
 

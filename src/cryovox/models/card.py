@@ -57,7 +57,7 @@ class Card(Config):
     """Reserved for score calibration."""
     domain: dict[str, Any] | None = None
     """Fingerprint of the tomograms that it was adapted to, their names and hashes, and the distance up to
-    which others are like them; see `cryovox.metrics.domain.Domain`."""
+    which others are like them; see `cryovox.metrics.fingerprint.Domain`."""
     warnings: tuple[str, ...] = ()
     """What speaks against the model: a training that was too short, a held-out score no better than a blob
     picker's. `cryovox find` and its report repeat them."""

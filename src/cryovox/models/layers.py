@@ -21,7 +21,7 @@ class MaskNetwork(nn.Module):
     patch = 32
     fixed_patch = False
     channels_last = False
-    """Whether a CPU trains faster with weights laid out channels last; see `cryovox.models.layout`."""
+    """Whether a CPU trains faster with weights laid out channels last; see `cryovox.models.memory_format`."""
 
 
 def check_sides(x: Tensor, stride: int) -> None:

@@ -42,7 +42,7 @@ NOTE = (
 
 
 class Outcome(Protocol):
-    """What was chosen; `cryovox.training.quality.Choice` is one."""
+    """What was chosen; `cryovox.training.evaluation.model_selection.Choice` is one."""
 
     def summary(self) -> Mapping[str, Any]:
         """As plain values: ``chosen``, ``reasons``, ``scores`` and ``quality`` of both models."""

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from cryovox.core.durations import seconds
 from cryovox.core.interrupt import Interrupt, Interrupted, postponed
 from cryovox.data.streams import Batch
-from cryovox.models.layout import lay_out
+from cryovox.models.memory_format import lay_out
 from cryovox.training.config import LoopConfig
 from cryovox.training.logbook import Logbook
 from cryovox.training.state import Progress, load_state, save_state
-from cryovox.training.strategy import Strategy
+from cryovox.training.strategies.base import Strategy
 
 
 class Stream(Protocol):

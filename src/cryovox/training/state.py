@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from cryovox.core.errors import RequestError
 from cryovox.core.reading import check_readable
 from cryovox.models.checkpoint import write_tensors
-from cryovox.training.strategy import Strategy
+from cryovox.training.strategies.base import Strategy
 
 NAME = "state.safetensors"
 

@@ -19,9 +19,9 @@ from cryovox.training.config import LoopConfig
 from cryovox.workflows.config import NetworkConfig, TrainConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.find import find
-from cryovox.workflows.phantoms import write_phantoms
-from cryovox.workflows.run_folder import check_settings
-from cryovox.workflows.train import train_supervised
+from cryovox.workflows.simulation.phantoms import write_phantoms
+from cryovox.workflows.training.run_folder import check_settings
+from cryovox.workflows.training.train import train_supervised
 
 Told = Callable[[str, float, str], None]
 

@@ -9,7 +9,7 @@ from cryovox.core.errors import RequestError
 from cryovox.formats import mrc, read_header, read_volume, stem
 from cryovox.models.card import Card, model_file, read_card
 from cryovox.report.doctor import Expected, Finding, examine, ranked, sample_planes
-from cryovox.workflows.home import domain_finding
+from cryovox.workflows.domain_check import domain_finding
 from cryovox.workflows.inputs import expand
 
 

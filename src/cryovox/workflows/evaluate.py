@@ -13,6 +13,7 @@ from cryovox.core.errors import DataWarning, RequestError
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.core.placement import check_places
 from cryovox.core.volume import LabelMap, Volume
+from cryovox.data.annotated_regions import Searched, searched_only, searched_regions
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import is_particles, read_header, read_labels, read_particles, read_volume, subtomograms
 from cryovox.formats.tomogram_names import listed, plain_name
@@ -23,7 +24,6 @@ from cryovox.metrics.subtomograms import evaluate_masks
 from cryovox.metrics.table import Row
 from cryovox.workflows.config import Rule
 from cryovox.workflows.inputs import expand, frame
-from cryovox.workflows.searched import Searched, searched_only, searched_regions
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.manifest import Manifest, sha256, versions
 from cryovox.workflows.masks import mask_of
-from cryovox.workflows.picks import frame_of, particle_file, write_picks
+from cryovox.workflows.pick import frame_of, particle_file, write_picks
 from cryovox.workflows.segment import Told, segment, write_label_map
 
 

@@ -22,7 +22,7 @@ from cryovox.core.intensity import (
 from cryovox.core.volume import Volume
 from cryovox.formats import is_images, is_volume, read_header, read_volume, stem
 from cryovox.models.card import Card
-from cryovox.workflows.home import domain_notes
+from cryovox.workflows.domain_check import domain_notes
 
 
 def expand(patterns: Iterable[Path], wanted: Callable[[Path], bool] = is_volume) -> dict[str, Path]:

@@ -26,7 +26,7 @@ from cryovox.workflows.devices import Device
 from cryovox.workflows.inputs import expand
 from cryovox.workflows.manifest import Manifest, sha256
 from cryovox.workflows.masks import mask_of
-from cryovox.workflows.picks import OnNote, left_out_notes
+from cryovox.workflows.pick import OnNote, left_out_notes
 from cryovox.workflows.segment import Told, segment
 
 STAR, PAGE = "suggested.star", "suggested.html"

@@ -12,29 +12,29 @@ STRATEGIES = Registry(
     "cryovox.strategies",
     {
         "supervised": "cryovox.training.strategies.supervised:Supervised",
-        "vox-uda": "cryovox.training.strategies.vox_uda:VoxUDA",
-        "vox-zsda": "cryovox.training.strategies.vox_zsda:VoxZSDA",
-        "vox-zsda-few": "cryovox.training.strategies.vox_zsda:FewTarget",
-        "dann": "cryovox.training.strategies.alignment:Dann",
-        "advent": "cryovox.training.strategies.alignment:Advent",
-        "coral": "cryovox.training.strategies.alignment:Coral",
-        "mmd": "cryovox.training.strategies.alignment:Mmd",
-        "fda": "cryovox.training.strategies.appearance:FourierDomainAdaptation",
-        "spectrum-matching": "cryovox.training.strategies.appearance:SpectrumMatching",
-        "histogram-matching": "cryovox.training.strategies.appearance:HistogramMatching",
-        "adaptive-bn": "cryovox.training.strategies.appearance:AdaptiveBatchNorm",
-        "mean-teacher": "cryovox.training.strategies.teachers:MeanTeacher",
-        "fixmatch": "cryovox.training.strategies.teachers:FixMatch",
-        "mic": "cryovox.training.strategies.teachers:MaskedConsistency",
-        "semi-etpicker": "cryovox.training.strategies.semi_etpicker:SemiETPicker",
-        "heatmap-mean-teacher": "cryovox.training.strategies.semi_etpicker:HeatmapMeanTeacher",
-        "heatmap-fixmatch": "cryovox.training.strategies.semi_etpicker:HeatmapFixMatch",
-        "pseudo-labels": "cryovox.training.strategies.semi_etpicker:OfflinePseudoLabels",
-        "heavy-augmentation": "cryovox.training.strategies.dressing:HeavyAugmentation",
-        "fourier-mixing": "cryovox.training.strategies.dressing:FourierMixing",
-        "mixstyle": "cryovox.training.strategies.generalising:MixStyle",
-        "swad": "cryovox.training.strategies.generalising:Swad",
-        "rsc": "cryovox.training.strategies.generalising:Rsc",
+        "vox-uda": "cryovox.training.strategies.uda.vox_uda:VoxUDA",
+        "vox-zsda": "cryovox.training.strategies.zsda.vox_zsda:VoxZSDA",
+        "vox-zsda-few": "cryovox.training.strategies.zsda.vox_zsda:FewTarget",
+        "dann": "cryovox.training.strategies.baselines.alignment:Dann",
+        "advent": "cryovox.training.strategies.baselines.alignment:Advent",
+        "coral": "cryovox.training.strategies.baselines.alignment:Coral",
+        "mmd": "cryovox.training.strategies.baselines.alignment:Mmd",
+        "fda": "cryovox.training.strategies.baselines.style_transfer:FourierDomainAdaptation",
+        "spectrum-matching": "cryovox.training.strategies.baselines.style_transfer:SpectrumMatching",
+        "histogram-matching": "cryovox.training.strategies.baselines.style_transfer:HistogramMatching",
+        "adaptive-bn": "cryovox.training.strategies.baselines.style_transfer:AdaptiveBatchNorm",
+        "mean-teacher": "cryovox.training.strategies.baselines.mean_teacher:MeanTeacher",
+        "fixmatch": "cryovox.training.strategies.baselines.mean_teacher:FixMatch",
+        "mic": "cryovox.training.strategies.baselines.mean_teacher:MaskedConsistency",
+        "semi-etpicker": "cryovox.training.strategies.semi.semi_etpicker:SemiETPicker",
+        "heatmap-mean-teacher": "cryovox.training.strategies.semi.semi_etpicker:HeatmapMeanTeacher",
+        "heatmap-fixmatch": "cryovox.training.strategies.semi.semi_etpicker:HeatmapFixMatch",
+        "pseudo-labels": "cryovox.training.strategies.semi.semi_etpicker:OfflinePseudoLabels",
+        "heavy-augmentation": "cryovox.training.strategies.baselines.augmentation:HeavyAugmentation",
+        "fourier-mixing": "cryovox.training.strategies.baselines.augmentation:FourierMixing",
+        "mixstyle": "cryovox.training.strategies.baselines.generalization:MixStyle",
+        "swad": "cryovox.training.strategies.baselines.generalization:Swad",
+        "rsc": "cryovox.training.strategies.baselines.generalization:Rsc",
     },
 )
 
@@ -78,7 +78,7 @@ FACTS: dict[str, Facts] = {
         "vox_zsda:FewTargetConfig", baseline=False,
     ),
     "adaptive-bn": Facts(
-        "domain adaptation", "batch-norm statistics of the target (AdaBN)", "appearance:PlainConfig"
+        "domain adaptation", "batch-norm statistics of the target (AdaBN)", "style_transfer:PlainConfig"
     ),
     "advent": Facts(
         "domain adaptation", "adversarial alignment of entropy maps (AdvEnt)", "alignment:AlignmentConfig"
@@ -90,38 +90,40 @@ FACTS: dict[str, Facts] = {
         "domain adaptation", "adversarial alignment of features (DANN)", "alignment:AlignmentConfig"
     ),
     "fda": Facts(
-        "domain adaptation", "low-frequency amplitudes of the target (FDA)", "appearance:FourierConfig"
+        "domain adaptation", "low-frequency amplitudes of the target (FDA)", "style_transfer:FourierConfig"
     ),
-    "fixmatch": Facts("domain adaptation", "confident pseudo-labels (FixMatch)", "teachers:ConfidentConfig"),
+    "fixmatch": Facts(
+        "domain adaptation", "confident pseudo-labels (FixMatch)", "mean_teacher:ConfidentConfig"
+    ),
     "histogram-matching": Facts(
-        "domain adaptation", "gray-value histogram of the target", "appearance:PlainConfig"
+        "domain adaptation", "gray-value histogram of the target", "style_transfer:PlainConfig"
     ),
     "mean-teacher": Facts(
-        "domain adaptation", "consistency with an EMA teacher (mean teacher)", "teachers:TeacherConfig"
+        "domain adaptation", "consistency with an EMA teacher (mean teacher)", "mean_teacher:TeacherConfig"
     ),
-    "mic": Facts("domain adaptation", "masked image consistency (MIC)", "teachers:MicConfig"),
+    "mic": Facts("domain adaptation", "masked image consistency (MIC)", "mean_teacher:MicConfig"),
     "mmd": Facts(
         "domain adaptation", "maximum mean discrepancy of features (DAN)", "alignment:AlignmentConfig"
     ),
     "spectrum-matching": Facts(
-        "domain adaptation", "radial amplitude spectrum of the target (DeePiCt)", "appearance:PlainConfig"
+        "domain adaptation", "radial amplitude spectrum of the target (DeePiCt)", "style_transfer:PlainConfig"
     ),
     "vox-zsda": Facts(
         "domain generalization", "Vox-ZSDA: noise prior, graph learning, graph contrast",
         "vox_zsda:VoxZSDAConfig", baseline=False,
     ),
     "fourier-mixing": Facts(
-        "domain generalization", "amplitudes mixed between patches (FACT)", "dressing:FourierMixingConfig"
+        "domain generalization", "amplitudes mixed between patches (FACT)", "augmentation:FourierMixingConfig"
     ),
     "heavy-augmentation": Facts(
-        "domain generalization", "noise and microscopes from a wide prior", "dressing:HeavyConfig"
+        "domain generalization", "noise and microscopes from a wide prior", "augmentation:HeavyConfig"
     ),
     "mixstyle": Facts(
         "domain generalization", "feature statistics mixed between patches (MixStyle)",
-        "generalising:MixStyleConfig",
+        "generalization:MixStyleConfig",
     ),
-    "rsc": Facts("domain generalization", "self-challenging of features (RSC)", "generalising:RscConfig"),
-    "swad": Facts("domain generalization", "weights averaged densely (SWAD)", "generalising:SwadConfig"),
+    "rsc": Facts("domain generalization", "self-challenging of features (RSC)", "generalization:RscConfig"),
+    "swad": Facts("domain generalization", "weights averaged densely (SWAD)", "generalization:SwadConfig"),
 }  # fmt: skip
 
 

@@ -12,12 +12,12 @@ from cryovox.core.names import suggestion
 from cryovox.data.streams import Batch
 from cryovox.models.parts import hold_statistics
 from cryovox.models.supervision import Supervision, supervise
-from cryovox.training.drop_block import drop_cuboids
 from cryovox.training.ema import follow, twin
 from cryovox.training.losses import HEATMAP_LOSSES, MASK_LOSSES, contrastive, heatmap_hidden, mask_hidden
 from cryovox.training.offsets import offset_error
+from cryovox.training.strategies.base import Strategy
 from cryovox.training.strategies.config.supervised import SupervisedConfig
-from cryovox.training.strategy import Strategy
+from cryovox.training.strategies.semi.drop_block import drop_cuboids
 
 OWN_LOSS = {
     "deepfinder": "tversky",

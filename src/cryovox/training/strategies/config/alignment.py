@@ -1,4 +1,4 @@
-"""Settings of `cryovox.training.strategies.alignment`."""
+"""Settings of `cryovox.training.strategies.baselines.alignment`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of `cryovox.training.strategies.semi_etpicker`."""
+"""Settings of `cryovox.training.strategies.semi.semi_etpicker`."""
 
 from __future__ import annotations
 

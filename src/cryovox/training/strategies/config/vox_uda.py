@@ -1,4 +1,4 @@
-"""Settings of `cryovox.training.strategies.vox_uda`."""
+"""Settings of `cryovox.training.strategies.uda.vox_uda`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of `cryovox.training.strategies.vox_zsda`."""
+"""Settings of `cryovox.training.strategies.zsda.vox_zsda`."""
 
 from __future__ import annotations
 

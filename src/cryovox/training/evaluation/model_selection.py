@@ -1,0 +1,422 @@
+"""What can be known of a network without labels, and which of two networks to trust.
+
+Adaptation can fail without a sign in its losses: the network may come to find nothing, or everything,
+or something else each time it looks. The rule below is ours, made to be safe: the source model stays
+unless the adapted one looks better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cryovox.data.augment import WEDGE_SYMMETRIES
+
+Activation = Literal["softmax", "sigmoid"]
+Views = Sequence[tuple[int, ...]]
+NOISE = 0.25
+"""Standard deviation of the noise that is added, in those of the image."""
+FLAT = 1e-12
+"""Variance of a probability that is rounding alone."""
+LEAST_SHARE = 1e-6
+"""Foreground that is called none where logarithms are taken."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A network on images without labels; every number is NaN where an answer of it is not finite.
+
+    Attributes
+    ----------
+    agreement
+        Concordance (Lin 1989) of the foreground probabilities between the views of the missing wedge's
+        symmetries, mapped back; pooled over images and pairs of views. 1 is full agreement, 0 what chance
+        gives: an answer that is the same everywhere agrees with nothing.
+    halves
+        The same between even and odd half tomograms; None without them.
+    noise
+        The same between an image and the image with noise.
+    confidence
+        Mean of the largest probability over the voxels called foreground; 0 where there are none.
+    entropy
+        Mean over the voxels, 0 where all is sure and 1 where nothing is.
+    foreground
+        Share of the voxels called foreground.
+    prior
+        Octaves between that share and the one expected; None where nothing is expected.
+    """
+
+    agreement: float
+    halves: float | None
+    noise: float
+    confidence: float
+    entropy: float
+    foreground: float
+    prior: float | None
+
+    @property
+    def finite(self) -> bool:
+        """Whether the network gave numbers everywhere."""
+        return all(math.isfinite(v) for v in asdict(self).values() if v is not None)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How two networks are compared; every weight of it stands here.
+
+    Attributes
+    ----------
+    agreement, noise, halves
+        Exponents of the parts of the score.
+    octaves
+        Distance from the expected foreground that costs nothing; each one beyond divides by e.
+    nothing, everything
+        Shares of the foreground below and above which a network has collapsed.
+    growth
+        Times that the foreground may grow, unless it grows into what is expected.
+    chance
+        Probability of `emptiness.chance` from which on what was found may be noise.
+    stable
+        Agreement between views times that with more noise below which an answer is noise.
+    """
+
+    agreement: float = 1.0
+    noise: float = 1.0
+    halves: float = 1.0
+    octaves: float = 2.0
+    nothing: float = 1e-4
+    everything: float = 0.9
+    growth: float = 8.0
+    chance: float = 0.05
+    stable: float = 0.05
+
+
+RULE = Rule()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which network to keep, and why.
+
+    Attributes
+    ----------
+    adapted
+        Whether it is the adapted one.
+    reasons
+        Sentences.
+    scores
+        Of the source model and of the adapted one.
+    chance
+        See `choose`.
+    undecided
+        Whether neither network finds anything, so that nothing was chosen and the source model only stays.
+    """
+
+    adapted: bool
+    reasons: tuple[str, ...]
+    source: Quality
+    candidate: Quality
+    scores: tuple[float, float]
+    chance: float | None = None
+    undecided: bool = False
+
+    def summary(self) -> dict[str, Any]:
+        """As plain values, to be written down."""
+        return {
+            "chosen": "adapted" if self.adapted else "source",
+            "undecided": self.undecided,
+            "reasons": list(self.reasons),
+            "scores": {"source": self.scores[0], "adapted": self.scores[1]},
+            "chance": self.chance,
+            "quality": {"source": asdict(self.source), "adapted": asdict(self.candidate)},
+        }
+
+
+@torch.no_grad()
+def quality(
+    network: nn.Module,
+    images: Tensor,
+    *,
+    activation: Activation,
+    device: str | torch.device,
+    prior: float | None = None,
+    halves: tuple[Tensor, Tensor] | None = None,
+    batch: int = 8,
+    views: Views = WEDGE_SYMMETRIES,
+) -> Quality:
+    """Ask a network about images without labels; on the same images the answer is always the same.
+
+    Parameters
+    ----------
+    network
+        Answers logits (b, k, z, y, x); background comes first under softmax.
+    images : (n, 1, z, y, x)
+        As the network sees them.
+    prior
+        Share of the voxels that is expected to be foreground.
+    halves : two of (n, 1, z, y, x)
+        The same images from the even and from the odd frames.
+    batch
+        Images at once.
+    views
+        Axes to flip, the identity first.
+    """
+    if images.ndim != 5 or not len(images):
+        raise ValueError(f"images are (n, 1, z, y, x) and at least one, got {tuple(images.shape)}")
+    learning = network.training
+    network = network.to(device).eval()
+    generator = torch.Generator().manual_seed(0)
+    seen, noisy, split = _Concordance(), _Concordance(), _Concordance()
+    counts = _Counts()
+
+    def asked(x: Tensor) -> Tensor:
+        return _probabilities(network(x.to(device)), activation)
+
+    try:
+        for i, part in _batches(images, batch):
+            first = asked(part)
+            counts.add(first, activation)
+            seen.add(_views(asked, part, first, activation, views))
+            shaken = part + NOISE * torch.randn(part.shape, generator=generator).to(part)
+            noisy.add(_stack(activation, first, asked(shaken)))
+            if halves is not None:
+                split.add(_stack(activation, *(asked(half[i : i + batch]) for half in halves)))
+    finally:
+        network.train(learning)
+    return counts.quality(seen.value, noisy.value, None if halves is None else split.value, prior)
+
+
+@torch.no_grad()
+def foreground(
+    network: nn.Module, images: Tensor, *, activation: Activation, device: str | torch.device
+) -> Tensor:
+    """Probability of any foreground: (n, z, y, x) on the CPU, from a network in eval mode."""
+    p = _probabilities(network.to(device)(images.to(device)), activation)
+    return (1 - p[:, 0] if activation == "softmax" else p.amax(1)).cpu()
+
+
+def score(found: Quality, rule: Rule = RULE) -> float:
+    """How far to trust a network, in [0, 1]; 0 where its answers are not finite.
+
+    ``agreement * noise``, or with halves ``sqrt(agreement * noise * halves)``; times
+    ``exp(2 - prior)`` where the foreground is more than two octaves from what is expected.
+    """
+    if not found.finite:
+        return 0.0
+    value = found.agreement**rule.agreement * found.noise**rule.noise
+    if found.halves is not None:
+        value = math.sqrt(value * found.halves**rule.halves)
+    return value * math.exp(-max(0.0, (found.prior or 0.0) - rule.octaves))
+
+
+def choose(
+    source: Quality,
+    candidate: Quality,
+    *,
+    margin: float = 0.0,
+    chance: float | None = None,
+    unchecked: bool = False,
+    rule: Rule = RULE,
+) -> Choice:
+    """Take the adapted network (*candidate*) only where it is sound and scores higher.
+
+    It is refused where its answers are not finite, where it finds nothing though the source model does,
+    where it finds hardly anything but foreground, where its foreground is more than 8 times that of
+    the source model and not what is expected either, and where it finds as much in noise. Otherwise the
+    score decides; equal scores keep the source model. Between two networks that find nothing there is no
+    choice: the source model stays, and the outcome says that nothing was decided.
+
+    Parameters
+    ----------
+    margin
+        By how much the score of the adapted network has to be higher.
+    chance
+        Probability that what the adapted network finds is what it finds in noise
+        (`cryovox.training.evaluation.noise_test`); None where that was not asked.
+    unchecked
+        Whether there was no time to ask; then the adapted network is not taken.
+    """
+    scores = (score(source, rule), score(candidate, rule))
+    if _empty(source, rule) and _empty(candidate, rule):
+        reasons = tuple(_nothing(source, candidate, rule))
+        return Choice(False, reasons, source, candidate, scores, chance, undecided=True)
+    refused = (*_collapses(source, candidate, rule), *_hallucinates(chance, unchecked, rule))
+    if refused:
+        return Choice(False, refused, source, candidate, scores, chance)
+    better = scores[1] > scores[0] + margin
+    least = f" by more than {margin:g}" if margin else ""
+    told = f"{scores[1]:.3f} against {scores[0]:.3f} of the source model"
+    verdict = f"The adapted model scores {'' if better else 'not '}higher{least}: {told}."
+    return Choice(better, (verdict, *_parts(source, candidate)), source, candidate, scores, chance)
+
+
+def _empty(found: Quality, rule: Rule) -> bool:
+    """Whether a network finds nothing, or nothing that stays when the image is turned or noise is added.
+
+    Peaks of heatmaps cover few voxels, so that their share says nothing; nothing is expected of it either.
+    """
+    if not found.finite:
+        return True
+    nothing = found.prior is not None and found.foreground < rule.nothing
+    return nothing or found.agreement * found.noise < rule.stable
+
+
+def _nothing(source: Quality, candidate: Quality, rule: Rule) -> Iterator[str]:
+    yield "Neither model finds anything in the target, so there is nothing to choose between."
+    for name, one in (("source", source), ("adapted", candidate)):
+        if one.finite:
+            yield (
+                f"The {name} model calls {100 * one.foreground:.2g} % of the voxels foreground (a mask needs "
+                f"{100 * rule.nothing:g} %); agreement between views times that with more noise is "
+                f"{one.agreement * one.noise:.3f} ({rule.stable:g} is the least)."
+            )
+        else:
+            yield f"The {name} model gives answers that are not finite."
+
+
+def _collapses(source: Quality, candidate: Quality, rule: Rule) -> Iterator[str]:
+    """What rules an adapted network out, whatever its score."""
+    now = candidate.foreground
+    if not candidate.finite:
+        yield "The adapted model gives answers that are not finite."
+        return
+    if not source.finite:
+        return
+    before = source.foreground
+    if now < rule.nothing <= before:
+        yield f"The adapted model finds nothing ({now:.2g} of the voxels; the source model {before:.2g})."
+    if now > rule.everything >= before:
+        yield f"The adapted model calls nearly everything foreground ({100 * now:.0f} % of the voxels)."
+    expected = candidate.prior is not None and candidate.prior <= rule.octaves
+    if before >= rule.nothing and now > rule.growth * before and not expected:
+        yield (
+            f"The foreground of the adapted model is {now / before:.1f} times that of the source model "
+            f"(more than {rule.growth:g} times is not trusted)."
+        )
+
+
+def _hallucinates(chance: float | None, unchecked: bool, rule: Rule) -> Iterator[str]:
+    """That it finds as much in noise, or that nobody knows."""
+    if unchecked:
+        yield "There was no time to compare what the adapted model finds with noise: raise --max-time."
+    if chance is not None and chance > rule.chance:
+        yield (
+            "The adapted model finds in the target what it finds in noise of the same power: the amounts "
+            f"differ no more than chance would have it ({chance:.2g}; at most {rule.chance:g} is trusted)."
+        )
+
+
+def _parts(source: Quality, candidate: Quality) -> Iterator[str]:
+    """What made the scores."""
+    names = {"agreement": "views of an image", "noise": "an image and the same with more noise"}
+    if source.halves is not None and candidate.halves is not None:
+        names["halves"] = "half tomograms"
+    for name, between in names.items():
+        before, after = getattr(source, name), getattr(candidate, name)
+        yield f"Agreement between {between}: {after:.3f} against {before:.3f} of the source model."
+    if source.prior is not None and candidate.prior is not None:
+        yield (
+            f"Foreground {candidate.prior:.1f} octaves from what is expected, against "
+            f"{source.prior:.1f} of the source model."
+        )
+
+
+class _Concordance:
+    """Concordance among views of the same images, pooled over images, channels and pairs of views.
+
+    Lin's coefficient (Biometrics 45, 1989, p. 255): over pairs i < j of maps, the sum of
+    2 cov(p_i, p_j) over that of var p_i + var p_j + (mean p_i - mean p_j)^2. All follows from sums
+    that are taken up batch by batch.
+    """
+
+    def __init__(self) -> None:
+        self.products, self.sums, self.count = torch.zeros(()), torch.zeros(()), 0
+
+    def add(self, views: Tensor) -> None:
+        """Take (v, b, k, ...) probabilities of the foreground."""
+        flat = views.double().transpose(1, 2).flatten(2).cpu()  # (v, k, n)
+        self.products = self.products + torch.einsum("vkn,wkn->kvw", flat, flat)
+        self.sums = self.sums + flat.sum(2).T
+        self.count += flat.shape[2]
+
+    @property
+    def value(self) -> float:
+        """0 where every map is constant: an answer that does not look at the image agrees with nothing."""
+        chance = self.sums[:, :, None] * self.sums[:, None, :] / self.count
+        squares = self.products.diagonal(dim1=1, dim2=2)
+        pairs = torch.ones_like(chance[0], dtype=torch.bool).triu(1)
+        over = 2 * float((self.products - chance)[:, pairs].sum())
+        under = float((squares[:, :, None] + squares[:, None, :] - 2 * chance)[:, pairs].sum())
+        least = FLAT * self.count * int(pairs.sum())
+        return min(1.0, max(0.0, over / under)) if under > least else 0.0
+
+
+class _Counts:
+    """What is counted over the answers to the images themselves."""
+
+    def __init__(self) -> None:
+        self.voxels, self.found, self.sure, self.entropy = 0, 0, 0.0, 0.0
+        self.finite = True
+
+    def add(self, p: Tensor, activation: Activation) -> None:
+        """Take probabilities (b, k, z, y, x)."""
+        best, which = p.max(dim=1)
+        called = which > 0 if activation == "softmax" else best > 0.5
+        self.finite &= bool(torch.isfinite(p).all())
+        self.voxels += called.numel()
+        self.found += int(called.sum())
+        self.sure += float(best[called].sum(dtype=torch.float64))
+        self.entropy += float(_entropy(p, activation).sum(dtype=torch.float64))
+
+    def quality(self, agreement: float, noise: float, halves: float | None, prior: float | None) -> Quality:
+        share = self.found / self.voxels
+        entropy, sure = self.entropy / self.voxels, self.sure / max(1, self.found)
+        octaves = None if prior is None else _octaves(share, prior)
+        if self.finite and math.isfinite(agreement + noise + (halves or 0.0)):
+            return Quality(agreement, halves, noise, sure, entropy, share, octaves)
+        lost = math.nan
+        return Quality(
+            lost, None if halves is None else lost, lost, lost, lost, lost, None if prior is None else lost
+        )
+
+
+def _octaves(share: float, expected: float) -> float:
+    return abs(math.log2(max(share, LEAST_SHARE) / max(expected, LEAST_SHARE)))
+
+
+def _probabilities(logits: Tensor, activation: Activation) -> Tensor:
+    values = logits.float()
+    return values.softmax(1) if activation == "softmax" else values.sigmoid()
+
+
+def _foreground(p: Tensor, activation: Activation) -> Tensor:
+    return p[:, 1:] if activation == "softmax" else p
+
+
+def _entropy(p: Tensor, activation: Activation) -> Tensor:
+    """Entropy of every voxel, in units of the largest that there can be."""
+    if activation == "softmax":
+        return -torch.xlogy(p, p).sum(1) / math.log(p.shape[1])
+    return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)).mean(1) / math.log(2)
+
+
+def _views(
+    asked: Callable[[Tensor], Tensor], images: Tensor, first: Tensor, activation: Activation, views: Views
+) -> Tensor:
+    """The foreground in every view, all turned back: (v, b, k, z, y, x)."""
+    others = (asked(images.flip(axes)).flip(axes) for axes in views[1:])
+    return _stack(activation, first, *others)
+
+
+def _stack(activation: Activation, *answers: Tensor) -> Tensor:
+    return torch.stack([_foreground(p, activation) for p in answers])
+
+
+def _batches(images: Tensor, batch: int) -> Iterator[tuple[int, Tensor]]:
+    for start in range(0, len(images), batch):
+        yield start, images[start : start + batch]

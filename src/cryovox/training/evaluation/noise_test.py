@@ -1,0 +1,93 @@
+"""Whether a network finds other things in images than in noise of the same power.
+
+Views of one image share its noise, so that a network which paints particles into noise agrees with itself.
+What it finds in images that hold nothing, though, is what it finds in noise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.stats import cramervonmises_2samp
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cryovox.filters.power_matching import covariance_power, noise_of
+from cryovox.filters.spectra import AXES
+from cryovox.training.evaluation.model_selection import Activation, foreground
+
+LEAST = 16
+"""Fewer images than this cannot tell."""
+NOISE = 256
+"""Number of cubes of noise at least, by default: where there are few images, more noise tells more."""
+TIE = 1e-9
+"""Equal amounts are told apart by so much at random, since the test knows no ties."""
+PART = 32
+"""So many cubes are transformed at once."""
+
+
+def chance(
+    network: nn.Module,
+    images: Tensor,
+    *,
+    activation: Activation,
+    device: str | torch.device,
+    noise: int = NOISE,
+    batch: int = 8,
+) -> float:
+    """Probability that amounts so different are found where there is nothing but noise.
+
+    A two-sample test of Cramér and von Mises on the `most` that is found in one place of every image, and
+    of as many cubes of Gaussian noise, *noise* at least.
+
+    Parameters
+    ----------
+    network
+        Answers logits (b, k, z, y, x), in eval mode.
+    images : (n, 1, z, y, x)
+        As the network sees them; ValueError for fewer than 16.
+    noise
+        Least number of cubes of noise.
+    """
+    if len(images) < LEAST:
+        raise ValueError(f"{len(images)} images cannot tell; give {LEAST} at least")
+    amounts = [
+        torch.cat(
+            [
+                most(foreground(network, part, activation=activation, device=device))
+                for part in some.split(batch)
+            ]
+        )
+        for some in (images, noise_like(images.repeat(-(-noise // len(images)), 1, 1, 1, 1)))
+    ]
+    rng = np.random.default_rng(0)
+    apart = [a.nan_to_num(0.0).numpy() + TIE * rng.random(len(a)) for a in amounts]
+    return float(cramervonmises_2samp(*apart).pvalue)
+
+
+def most(foreground: Tensor) -> Tensor:
+    """Highest mean probability in any box of a quarter of the sides; (n, z, y, x) gives (n,).
+
+    Particles are compact, so that this tells more of them than the mean of the whole image.
+    """
+    sides = foreground.shape[1:]
+    boxes = F.avg_pool3d(
+        foreground[:, None], [max(1, n // 4) for n in sides], [max(1, n // 8) for n in sides]
+    )
+    return boxes.amax((1, 2, 3, 4))
+
+
+def noise_like(images: Tensor) -> Tensor:
+    """Gaussian noise with the mean autocovariance of images, and with mean and spread of each.
+
+    Always the same.
+    """
+    images = images.float()
+    count, _, z, y, x = images.shape
+    spread = images.std(AXES, keepdim=True)
+    wanted = covariance_power(images / spread.clamp(min=1e-6))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        noise = torch.cat([noise_of(wanted, min(PART, count - i), (z, y, x)) for i in range(0, count, PART)])
+    noise = (noise - noise.mean(AXES, keepdim=True)) / noise.std(AXES, keepdim=True).clamp(min=1e-6)
+    return images.mean(AXES, keepdim=True) + spread * noise

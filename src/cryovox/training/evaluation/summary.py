@@ -1,0 +1,172 @@
+"""What to say of a training that has ended: held-out figures in words, and what speaks against the model."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cryovox.training.evaluation.held_out import RECALLS, Rows, interval
+
+LEAST_PASSES = 3.0
+"""A network that was shown each pick fewer times on average is not trained."""
+FALLING = 0.1
+"""Share that the loss loses from the third quarter of a training to the last from which it still falls."""
+LEAST_ROWS = 8
+"""Losses in the table of a training that are too few to see a trend."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training went.
+
+    Attributes
+    ----------
+    steps, warmup
+        Steps that were done, and over which the learning rate rises.
+    share
+        Part of the training that is done, 0 to 1.
+    picks, passes
+        Annotated particles to learn from, and how often each was shown on average; None for a simulated
+        stream, and where the network knew something before.
+    losses
+        In their order.
+    figures, blobs
+        Held-out figures of the network and of a blob picker, as of `held_out.cross_fit`; empty where
+        nothing is held out.
+    """
+
+    steps: int
+    warmup: int
+    share: float = 1.0
+    picks: int = 0
+    passes: float | None = None
+    losses: Sequence[float] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
+    blobs: Mapping[str, float] = field(default_factory=dict)
+
+    def warnings(self) -> list[str]:
+        """What speaks against the model, a sentence each."""
+        candidates = (
+            self._unfinished(),
+            self._few_steps(),
+            self._rising_rate(),
+            self._falling(),
+            self._weak(),
+        )
+        return [sentence for sentence in candidates if sentence]
+
+    def _unfinished(self) -> str:
+        if self.share >= 1:
+            return ""
+        return f"the training is not finished: {100 * self.share:.0f} % done, at step {self.steps}"
+
+    def _few_steps(self) -> str:
+        if self.passes is None or self.passes >= LEAST_PASSES:
+            return ""
+        needed = int(np.ceil(self.steps * LEAST_PASSES / self.passes))
+        return (
+            f"{self.steps} steps showed each of the {self.picks} picks {self.passes:.1f} times on average; "
+            f"train for {needed} steps at least"
+        )
+
+    def _rising_rate(self) -> str:
+        if self.passes is None or self.steps > self.warmup:
+            return ""
+        return f"the learning rate was still rising ({self.steps} of {self.warmup} warm-up steps)"
+
+    def _falling(self) -> str:
+        quarter = len(self.losses) // 4
+        if len(self.losses) < LEAST_ROWS:
+            return ""
+        before, last = (
+            float(np.mean(part)) for part in (self.losses[-2 * quarter : -quarter], self.losses[-quarter:])
+        )
+        drop = (before - last) / before if before > 0 else 0.0
+        if drop <= FALLING:
+            return ""
+        return f"the training loss still fell by {100 * drop:.0f} % over the last quarter; train longer"
+
+    def _weak(self) -> str:
+        if not self.figures:
+            return "nothing was held out, as the picks are too few to judge by; the quality is not known"
+        if "score" not in self.blobs or self.figures["score"] > self.blobs["score"]:
+            return ""
+        return (
+            f"held-out {_words(self.figures)} is not above the {_values(self.blobs)} of a blob picker, which "
+            "learns nothing"
+        )
+
+
+def table_of(path: Path) -> tuple[list[dict[str, float]], list[float]]:
+    """Validations and losses in a `metrics.csv`, in their order."""
+    validations: dict[int, dict[str, float]] = {}
+    losses: dict[int, float] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            step, (kind, _, name) = int(row["step"]), row["name"].partition("/")
+            if kind == "val":
+                validations.setdefault(step, {})[name] = float(row["value"])
+            elif kind == "loss":
+                losses[step] = losses.get(step, 0.0) + float(row["value"])
+    return [validations[step] for step in sorted(validations)], [losses[step] for step in sorted(losses)]
+
+
+def in_one_line(figures: Mapping[str, float], blobs: Mapping[str, float]) -> str:
+    """Held-out figures beside those of a blob picker, as means over the species."""
+    beside = f" (blob picker {_values(blobs)})" if blobs else ""
+    return f"held-out {_words(figures)}{beside}"
+
+
+def in_full(figures: Mapping[str, float], blobs: Mapping[str, float]) -> list[str]:
+    """A line for each species: figures, those of a blob picker, number of particles and intervals."""
+    lines = []
+    for kind in dict.fromkeys(name.partition("/")[2] for name in figures if name.startswith("n/")):
+        own, theirs = _of(figures, kind), _of(blobs, kind)
+        count = figures[f"n/{kind}"]
+        text = f"{kind}: held-out {_words(own)}"
+        if theirs:
+            text += f"; blob picker {_values(theirs)}"
+        text += f"; n = {count:.0f} particles"
+        if recalls := [own[f"{name}/{kind}"] for name in RECALLS if f"{name}/{kind}" in own]:
+            limits = (interval(value, count) for value in recalls)
+            text += ", 95 % CI " + ", ".join(f"{low:.2f}-{high:.2f}" for low, high in limits)
+        lines.append(text)
+    return lines
+
+
+def _of(figures: Mapping[str, float], kind: str) -> Rows:
+    return {name: value for name, value in figures.items() if name.partition("/")[2] == kind}
+
+
+def _means(figures: Mapping[str, float]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for name, value in figures.items():
+        figure, _, kind = name.partition("/")
+        if kind and figure != "n":
+            values.setdefault(figure, []).append(value)
+    return {figure: float(np.mean(some)) for figure, some in values.items()}
+
+
+def _words(figures: Mapping[str, float]) -> str:
+    means = _means(figures)
+    parts = []
+    if RECALLS[0] in means:
+        parts.append(f"recall at 1x/2x/4x of the picks {_joined(means, RECALLS)}")
+    parts += [
+        f"{title} {means[name]:.2f}" for name, title in (("f1", "F1"), ("dice", "Dice")) if name in means
+    ]
+    return ", ".join(parts)
+
+
+def _values(figures: Mapping[str, float]) -> str:
+    means = _means(figures)
+    recalls = [_joined(means, RECALLS)] if RECALLS[0] in means else []
+    return ", ".join(recalls + [f"{means[name]:.2f}" for name in ("f1", "dice") if name in means])
+
+
+def _joined(means: Mapping[str, float], names: Sequence[str]) -> str:
+    return "/".join(f"{means[name]:.2f}" for name in names)

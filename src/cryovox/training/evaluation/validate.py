@@ -1,0 +1,194 @@
+"""How good a network is on regions that it does not learn from, and which thresholds suit it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cryovox.core.particles import Particles, Species
+from cryovox.core.volume import ScoreMap
+from cryovox.data.patches import TargetSpec, cut, mask_target
+from cryovox.data.regions import Source
+from cryovox.data.targets import UNKNOWN
+from cryovox.inference.stream import TilePlan, score, stream
+from cryovox.metrics.detection import detection
+from cryovox.picking import PickConfig, pick
+from cryovox.training.evaluation.held_out import (
+    RegionPicks,
+    Rows,
+    dice_rows,
+    halves,
+    joined,
+    mask_half,
+    picker_rows,
+    summary,
+)
+
+FLOOR = 0.05
+"""Candidates below this score are not looked at."""
+MASK_LEVELS = (0.3, 0.5, 0.7)
+"""Thresholds that are tried on masks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A held-out region with what the network says of it."""
+
+    source: Source
+    scores: ScoreMap
+    corner: tuple[int, int, int]
+
+
+def validate(
+    network: nn.Module, regions: list[Source], spec: TargetSpec, tiles: TilePlan
+) -> dict[str, float]:
+    """Score the held-out regions.
+
+    Returns
+    -------
+    dict
+        ``score`` decides which weights are kept: mean F1 over species at the best thresholds for
+        heatmaps, mean Dice for masks; mean recall at 1, 2 and 4 candidates per annotated particle
+        where annotation is not exhaustive; none where nothing is annotated. ``threshold/NAME`` is the
+        threshold of each species. ``half1/...`` and ``half2/...`` are the figures of the two halves
+        that `cryovox.training.evaluation.held_out.cross_fit` takes.
+    """
+    scored = [_score(network, region, tiles, spec) for region in regions]
+    species = regions[0].species
+    if spec.kind == "heatmap":
+        return summary(picker_rows(picked(scored, FLOOR), species))
+    return summary(_mask_rows(scored, species))
+
+
+@torch.no_grad()
+def at_picks(
+    network: nn.Module, regions: list[Source], spec: TargetSpec, tiles: TilePlan
+) -> dict[str, float]:
+    """Thresholds where nothing is held out: half of the height that half of the picks get.
+
+    The picks are those that were learned from, so they say nothing of how good the network is.
+
+    Returns
+    -------
+    dict
+        ``threshold/NAME`` of each species that has picks.
+    """
+    heights: dict[str, list[float]] = {}
+    for region in regions:
+        inside = region.inside()
+        for position, channel in zip(region.positions[inside], region.channels[inside], strict=True):
+            name = region.species[channel].name
+            heights.setdefault(name, []).append(_height(network, region, position, channel, spec, tiles))
+    return {
+        f"threshold/{name}": float(np.clip(np.median(found) / 2, FLOOR, 0.5))
+        for name, found in heights.items()
+    }
+
+
+def _height(
+    network: nn.Module,
+    region: Source,
+    position: NDArray[np.floating],
+    channel: int,
+    spec: TargetSpec,
+    tiles: TilePlan,
+) -> float:
+    """Highest answer within a voxel (of the heatmap) around a position, in the middle of a patch."""
+    side = tiles.tile
+    corner = np.rint(position).astype(int) - side // 2
+    image = cut(region, (int(corner[0]), int(corner[1]), int(corner[2])), side, spec).image
+    turned = replace(tiles, tilt_axis=region.tilt_axis)
+    answer = score(network, torch.from_numpy(image)[None, None], turned)[0, channel]
+    stride = spec.output_stride
+    place = np.rint((position - corner - (stride - 1) / 2) / stride).astype(int)
+    near = tuple(slice(max(p - 1, 0), p + 2) for p in place)
+    return float(answer[near].max())
+
+
+def _score(network: nn.Module, region: Source, tiles: TilePlan, spec: TargetSpec) -> Scored:
+    """Run the network over a region and as much of its surroundings as a tile overlaps."""
+    reach = tiles.tile // 4 // tiles.stride * tiles.stride
+    shape = region.data.shape
+    low = [max(0, a - reach) for a, _ in region.bounds]
+    high = [min(n, b + reach) for (_, b), n in zip(region.bounds, shape, strict=True)]
+    part = region.data[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+    blocks: list[NDArray[np.float32]] = []
+    turned = replace(tiles, tilt_axis=region.tilt_axis)
+    stream(network, part, region.normalise, turned, lambda _, block: blocks.append(block.copy()))
+    voxel = region.voxel_size
+    scores = ScoreMap(
+        np.concatenate(blocks, axis=1),
+        voxel * tiles.stride,
+        region.species,
+        offset=voxel * (tiles.stride - 1) / 2,
+        kind=spec.kind,
+    )
+    return Scored(region, scores, (low[0], low[1], low[2]))
+
+
+def candidates(scored: Scored, threshold: float) -> Particles:
+    """Picks of a region, in Å of its tomogram, best first."""
+    found = pick(scored.scores, PickConfig(threshold=threshold, exclusive=False, border=0.0))
+    source = scored.source
+    positions = found.positions + np.array(scored.corner) * source.voxel_size
+    found = Particles.of(positions, found.species, found.scores)
+    low, high = (np.array(source.bounds, dtype=float).T - 0.5) * source.voxel_size
+    inside = ((found.positions >= low) & (found.positions < high)).all(axis=1)
+    return found.take(inside).sorted()
+
+
+def picked(scored: list[Scored], threshold: float) -> list[RegionPicks]:
+    """Candidates of every region."""
+    return [RegionPicks(s.source, candidates(s, threshold)) for s in scored]
+
+
+def _mask_rows(scored: list[Scored], species: tuple[Species, ...]) -> Rows:
+    rows = dice_rows(_counts(scored, species), species)
+    for number, half in enumerate(halves([s.source for s in scored]), start=1):
+        parts = [replace(scored[i], source=part) for i, part in half]
+        rows |= mask_half(number, _counts(parts, species), [p.source for p in parts], species)
+    truth = joined([s.source.truth() for s in scored])
+    best: dict[str, tuple[float, float]] = {}
+    for level in MASK_LEVELS:
+        picks = joined([p.picks for p in picked(scored, level)])
+        for kind in species:
+            if len(true := truth.named(kind.name)):
+                f1 = detection(picks.named(kind.name), true, kind.radius).f1
+                best[kind.name] = max(best.get(kind.name, (-1.0, level)), (f1, level))
+    for name, (f1, level) in best.items():
+        rows |= {f"f1/{name}": f1, f"threshold/{name}": level}
+    return rows
+
+
+def _counts(scored: list[Scored], species: tuple[Species, ...]) -> NDArray[np.float64]:
+    """Hits, false and missed voxels of each species."""
+    counts = np.zeros((len(species) + 1, 3))
+    for one in scored:
+        counts += _confusion(one, len(species) + 1)
+    return counts[1:]
+
+
+def _confusion(scored: Scored, classes: int) -> NDArray[np.float64]:
+    """Hits, false and missed voxels of every class, where the truth is known."""
+    source, corner = scored.source, scored.corner
+    low = [a - c for (a, _), c in zip(source.bounds, corner, strict=True)]
+    sides = [b - a for a, b in source.bounds]
+    window = tuple(slice(a, a + n) for a, n in zip(low, sides, strict=True))
+    species = np.asarray(scored.scores.data)[(slice(None), *window)]
+    found = np.concatenate([1 - species.sum(0, keepdims=True), species]).argmax(0)
+    start = (source.bounds[0][0], source.bounds[1][0], source.bounds[2][0])
+    true = mask_target(source, start, (sides[0], sides[1], sides[2]))
+    known = true != UNKNOWN
+    rows = [
+        [
+            ((found == c) & (true == c) & known).sum(),
+            ((found == c) & (true != c) & known).sum(),
+            ((found != c) & (true == c) & known).sum(),
+        ]
+        for c in range(classes)
+    ]
+    return np.array(rows, dtype=np.float64)

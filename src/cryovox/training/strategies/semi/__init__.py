@@ -1,0 +1,1 @@
+"""SemiETPicker and other semi-supervised heatmap pickers."""

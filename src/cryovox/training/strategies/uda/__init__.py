@@ -1,0 +1,1 @@
+"""Vox-UDA: unsupervised domain adaptation."""

@@ -1,0 +1,1 @@
+"""Vox-ZSDA: zero-shot domain adaptation."""

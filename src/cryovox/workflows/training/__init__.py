@@ -1,0 +1,1 @@
+"""Training workflows: data, network, run and model selection."""

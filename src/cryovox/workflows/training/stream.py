@@ -1,0 +1,209 @@
+"""The endless simulated stream as training data, judged on simulated boxes that it never gives."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from cryovox.core.config import Config, from_yaml
+from cryovox.core.errors import RequestError
+from cryovox.core.intensity import Normalisation
+from cryovox.core.particles import Species
+from cryovox.data.imaging_domain import DomainConfig
+from cryovox.data.patches import TargetSpec
+from cryovox.data.regions import Bounds, Source
+from cryovox.simulate.config.tomogram import SimulationConfig
+from cryovox.simulate.particles.template import Template
+from cryovox.simulate.presets import PRESETS
+from cryovox.workflows.simulation.templates import known_names, templates
+from cryovox.workflows.training.data import Draw, TrainingData, smaller_regions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cryovox.data.simulated import Block
+    from cryovox.inference.stream import TilePlan
+
+HELD = (2**31 - 1, 0)  # a seed that no training has
+SPARSE, DENSEST = (
+    0.08,
+    0.3,
+)  # the fullest boxes fill at least and at most this, so that each teaches something
+
+
+class StreamConfig(Config):
+    """What is simulated while a network learns from it."""
+
+    species: tuple[str, ...] = ()
+    """Names of the built-in library, or stems of files in the folder of structures; all there are by
+    default. The order is that of the labels."""
+    structures: Path | None = None
+    """Folder of atomic models (PDB, mmCIF) and maps (MRC); relative to this file."""
+    voxel_size: float = Field(10.0, gt=0)
+    """Edge of a voxel in Å."""
+    resolution: float | None = Field(None, gt=0)
+    """Resolution of the templates in Å; what the voxels can hold by default."""
+    contrast: Literal["dark", "bright"] = "dark"
+    """Of the tomograms that the network is for, where their own contrast is unclear."""
+    held_out: int = Field(4, ge=1)
+    """Boxes to be judged by, which the training never sees."""
+    workers: int = Field(1, ge=1)
+    """Boxes made at a time; batches do not depend on it."""
+    domain: DomainConfig = DomainConfig()
+    """How wide a world is drawn from."""
+
+
+class SimulatedData(TrainingData):
+    """A stream by the name of a preset, or by a file of settings."""
+
+    def __init__(self, name: str) -> None:
+        self.name = f"stream:{name}"
+        self.config = _settings(name)
+        chosen = self.config.species or known_names(self.config.structures)
+        self.templates = templates(
+            chosen, self.config.voxel_size, self.config.structures, self.config.resolution
+        )
+        self.species = tuple(
+            Species(name=t.name, label=i + 1, radius=t.radius, structure=t.source)
+            for i, t in enumerate(self.templates)
+        )
+        self.voxel_size, self.contrast = self.config.voxel_size, self.config.contrast
+        self._held: list[Source] = []
+        self._most: int | None = None
+
+    def inputs(self) -> dict[str, Any]:
+        shapes = {t.name: hashlib.sha256(t.density.tobytes()).hexdigest() for t in self.templates}
+        settings = self.config.model_dump(mode="json", exclude={"structures", "workers"})
+        return {"stream": settings, "templates": shapes}
+
+    def stream(self, draw: Draw) -> Any:
+        return self._opened(draw, draw.seed)
+
+    def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
+        from cryovox.training.evaluation.validate import validate
+
+        return validate(network, self._boxes(spec, tiles), spec, tiles)
+
+    def blob_figures(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
+        from cryovox.training.evaluation.held_out import blob_figures
+
+        return blob_figures(self._boxes(spec, tiles), self.species, spec.kind)
+
+    def _boxes(self, spec: TargetSpec, tiles: TilePlan) -> list[Source]:
+        """Held-out boxes, simulated when they are first asked for."""
+        from cryovox.data.config import AugmentConfig, PatchConfig
+
+        if not self._held:
+            draw = Draw(spec, tiles.tile, 1, PatchConfig(), AugmentConfig(), HELD)
+            boxes = self._opened(draw, HELD)
+            step = boxes.domain.scenes  # each under a microscope of its own
+            count = self.config.held_out if self._most is None else 1
+            self._held = [self._source(boxes.block(i * step), i) for i in range(count)]
+            boxes.close()
+            if self._most is not None:
+                self._held = smaller_regions(self._held, self._most, tiles)
+        return self._held
+
+    def limit_held_out(self, most: int | None, tiles: TilePlan) -> None:
+        self._most = most
+
+    def _opened(self, draw: Draw, seed: tuple[int, int]) -> Any:
+        from cryovox.data.simulated import SimulatedStream
+
+        return SimulatedStream(
+            self.templates,
+            draw.spec,
+            draw.side,
+            draw.batch,
+            seed,
+            self.config.domain,
+            draw.patches,
+            voxel_size=self.voxel_size,
+            device=draw.device,
+            workers=self.config.workers,
+        )
+
+    def _source(self, block: Block, number: int) -> Source:
+        """A box as a region; particles that its periodic faces cut are not asked for."""
+        radius = max(s.radius for s in self.species) / self.voxel_size
+        shape = block.image.shape
+        margins = [min(int(np.ceil(radius)), n // 4) for n in shape]
+        (z, y, x) = ((m, n - m) for m, n in zip(margins, shape, strict=True))
+        bounds: Bounds = (z, y, x)
+        return Source(
+            name=f"box {number}",
+            data=block.image,
+            voxel_size=self.voxel_size,
+            normalise=Normalisation(float(block.image.mean()), float(block.image.std())),
+            bounds=bounds,
+            species=self.species,
+            positions=block.inside.positions,
+            channels=block.inside.channels,
+            labels=block.inside.labels,
+            searched=None,
+            exhaustive=np.ones(len(self.species), bool),
+        )
+
+
+def _settings(name: str) -> StreamConfig:
+    if name in PRESETS:
+        return of_preset(PRESETS[name])
+    path = Path(name)
+    if not path.is_file():
+        told = f"there is no preset and no file called {name!r}"
+        advice = f"presets are {', '.join(PRESETS)}; or name a YAML file as stream:FILE.yaml"
+        raise RequestError("--data", told, advice)
+    found = from_yaml(StreamConfig, path)
+    if found.structures is None:
+        return found
+    return found.model_copy(update={"structures": path.parent / found.structures})
+
+
+def of_preset(preset: SimulationConfig) -> StreamConfig:
+    """The species of a preset, and a world around its microscope and its crowding.
+
+    What the stream does not know (membranes, filaments, gold, ice, the surroundings) is left out.
+    """
+    edge = preset.scene.voxel_size * preset.reconstruction.binning
+    made = templates(preset.species, edge, None, preset.resolution)
+    tilts, scene = preset.tilts, preset.scene
+    largest = max(abs(a) for a in (tilts.angles or tilts.range))
+    depth = scene.slab or scene.shape[0] * scene.voxel_size
+    domain: dict[str, Any] = {
+        "tilt": (max(5.0, largest - 5), min(85.0, largest + 5)),
+        "step": (0.8 * tilts.step, 1.25 * tilts.step),
+        "defocus": (max(0.5, tilts.defocus[0] - 0.5), tilts.defocus[1] + 0.5),
+        "defocus_spread": max(0.1, tilts.defocus_spread),
+        "phase_flip": float(preset.reconstruction.phase_flip),
+        "dose": (0.7 * tilts.ends("total_dose")[0], 1.4 * tilts.ends("total_dose")[1]),
+        "thickness": (0.7 * depth, 1.3 * depth),
+        "snr": None if preset.snr is None else (0.6 * preset.snr, 1.6 * preset.snr),
+        "shift": (0.0, 1.5 * tilts.shift + 2),
+        "b_factor": (0.5 * preset.optics.b_factor, 1.5 * preset.optics.b_factor + 200),
+        "low_pass": (0.0, 2 * edge),
+    }
+    filled = crowding(preset, made, depth)
+    if filled is not None:
+        fullest = min(max(1.5 * filled, SPARSE), DENSEST)
+        domain["occupancy"] = (min(0.3 * filled, fullest), fullest)
+    return StreamConfig(
+        species=preset.species,
+        voxel_size=edge,
+        resolution=preset.resolution,
+        domain=DomainConfig(**domain),
+    )
+
+
+def crowding(preset: SimulationConfig, made: Sequence[Template], depth: float) -> float | None:
+    """Share of the slab that a preset's particles fill; None where it does not say."""
+    scene = preset.scene
+    if scene.counts is None:
+        return scene.occupancy
+    volumes = {t.name: int(t.support.sum()) * t.voxel_size**3 for t in made}
+    room = depth * scene.shape[1] * scene.shape[2] * scene.voxel_size**2
+    return sum(count * volumes.get(name, 0.0) for name, count in scene.counts.items()) / room

@@ -1,0 +1,224 @@
+"""What a network is adapted to: tomograms, datasets or subtomogram sets, whose labels are not looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryovox.core.config import Contrast
+from cryovox.core.dataset import Box, Dataset, Entry, Range
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles, Species
+from cryovox.core.volume import Volume
+from cryovox.data.regions import Bounds, Source
+from cryovox.formats import dataset as dataset_files
+from cryovox.formats import is_volume, read_header, stem, subtomograms
+from cryovox.models.card import Card
+from cryovox.workflows.inputs import check_voxel_size, expand, prepare
+from cryovox.workflows.manifest import sha256
+from cryovox.workflows.masks import mask_file, mask_of
+
+if TYPE_CHECKING:
+    from cryovox.data.cubes import Cubes
+    from cryovox.workflows.training.data import Draw
+
+JUDGED = (2**31 - 2, 0)  # a seed that no training has
+
+
+@dataclass
+class TargetData:
+    """Unlabelled regions, or an unlabelled set.
+
+    Attributes
+    ----------
+    files
+        By name.
+    regions
+        Of tomograms.
+    even, odd
+        The same regions of half tomograms, where all tomograms have them.
+    cubes
+        Of sets.
+    notes
+        What was decided while they were opened.
+    masks
+        Of the files that have one, each called "NAME mask".
+    """
+
+    files: dict[str, Path]
+    regions: list[Source] = field(default_factory=list)
+    even: list[Source] = field(default_factory=list)
+    odd: list[Source] = field(default_factory=list)
+    cubes: list[Cubes] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    masks: dict[str, Path] = field(default_factory=dict)
+
+    def inputs(self) -> dict[str, str]:
+        """Hashes by name."""
+        return {name: sha256(path) for name, path in (self.files | self.masks).items()}
+
+    def stream(self, draw: Draw) -> Any:
+        """Endless batches that say nothing of what they show."""
+        from cryovox.data.unlabelled import Unlabelled
+
+        return Unlabelled(self._drawn(self.regions, draw))
+
+    def room(self, side: int) -> int:
+        """How many patches there are that show nothing twice."""
+        if self.cubes:
+            return len(self.cubes[0])
+        return sum(int(np.prod([(b - a) / side for a, b in r.bounds])) for r in self.regions)
+
+    def sample(self, draw: Draw) -> NDArray[np.float32]:
+        """Patches (n, 1, z, y, x) to judge a network on, always the same ones."""
+        found = self._drawn(self.regions, draw)
+        try:
+            return np.asarray(found.make(0).image)
+        finally:
+            found.close()
+
+    def halves(self, draw: Draw) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Patches of both halves at the same places; None where there are no halves."""
+        if not self.even:
+            return None
+        made = [self._drawn(half, draw) for half in (self.even, self.odd)]
+        even, odd = (np.asarray(one.make(0).image) for one in made)
+        for one in made:
+            one.close()
+        return even, odd
+
+    def _drawn(self, regions: list[Source], draw: Draw) -> Any:
+        from cryovox.data.cubes import CubeStream
+        from cryovox.data.streams import PatchStream
+        from cryovox.data.unlabelled import ANYWHERE, FLIPPED
+
+        if self.cubes:
+            return CubeStream(self.cubes[0], draw.spec, draw.side, draw.batch, FLIPPED, draw.seed)
+        return PatchStream(regions, draw.spec, draw.side, draw.batch, ANYWHERE, FLIPPED, draw.seed)
+
+
+def open_target(
+    targets: Sequence[Path | str], card: Card, contrast: Contrast = "auto", mask: Path | None = None
+) -> TargetData:
+    """Open tomograms, folders and patterns of them, datasets, or one subtomogram set.
+
+    Of a dataset, all entries are taken but those of the split "test".
+
+    Parameters
+    ----------
+    card
+        Of the network that is to be adapted: voxels must be of its size.
+    contrast
+        Of the target, where it does not say so itself; what is seen by default, else that of the card.
+    mask
+        Mask of the tomograms, or folder of masks named after them, in place of those of a dataset.
+    """
+    paths = [Path(t) for t in targets]
+    sets = [p for p in paths if p.exists() and subtomograms.is_set(p)]
+    if sets:
+        if mask is not None:
+            raise RequestError("--mask", f"goes with tomograms, not with {sets[0]}", "leave --mask out")
+        if len(paths) > 1:
+            told = "is given beside other targets"
+            raise RequestError(sets[0], told, "adapt to one set, or to tomograms")
+        return _set(sets[0], card, contrast)
+    found = TargetData({})
+    for path in paths:
+        for entry, dataset in _entries(path):
+            if entry.name in found.files:
+                raise RequestError(entry.tomogram, f"{entry.name!r} is given twice", "name each target once")
+            if mask is not None:
+                entry = entry.model_copy(update={"mask": mask_file(mask, stem(entry.tomogram))})
+                mask_of(entry.mask, entry.name, read_header(entry.tomogram).shape)
+            _add(found, entry, dataset, card, contrast)
+    if len(found.even) != len(found.regions):
+        found.even, found.odd = [], []
+    return found
+
+
+def _set(path: Path, card: Card, contrast: Contrast) -> TargetData:
+    from cryovox.data.cubes import load_cubes
+    from cryovox.data.unlabelled import without_labels
+    from cryovox.workflows.subtomogram_sets import settle_contrast
+
+    found = subtomograms.read(path)
+    check_voxel_size(path, found.voxel_size, card)
+    bare = without_species(found)
+    settled = settle_contrast(bare, card, contrast)
+    notes = [] if contrast != "auto" or found.contrast != "auto" else [f"particles taken as {settled}"]
+    cubes = without_labels(load_cubes(bare, path, contrast=settled))
+    return TargetData({stem(path): path}, cubes=[cubes], notes=notes)
+
+
+def without_species(found: subtomograms.Subtomograms) -> subtomograms.Subtomograms:
+    """A set with one nameless species, so that what it tells apart does not matter."""
+    p = found.particles
+    edge = min(found.shape) * found.voxel_size
+    nameless = Particles.of(p.positions, ["target"] * len(p), rotations=p.rotations, tomograms=p.tomograms)
+    kind = Species(name="target", label=1, radius=edge / 4)
+    return replace(found, particles=nameless, species=(kind,), masks=None)
+
+
+def _entries(path: Path) -> list[tuple[Entry, Dataset | None]]:
+    if path.name == dataset_files.FILE or (path.is_dir() and (path / dataset_files.FILE).exists()):
+        dataset = dataset_files.read(path)
+        kept = [e for e in dataset.entries if e.split != "test"] or list(dataset.entries)
+        return [(e, dataset) for e in kept]
+    return [(Entry(name=n, tomogram=p), None) for n, p in expand([path], is_volume).items()]
+
+
+def _add(found: TargetData, entry: Entry, dataset: Dataset | None, card: Card, contrast: Contrast) -> None:
+    """Add the region of an entry, and that of its halves."""
+    wanted = entry.contrast if entry.contrast != "auto" else contrast
+    size = None if dataset is None else dataset.voxel_size
+    region, settled, notes = _region(entry.tomogram, entry, size, card, wanted)
+    found.files[entry.name] = entry.tomogram
+    found.masks |= {} if entry.mask is None else {f"{entry.name} mask": entry.mask}
+    found.regions.append(region)
+    found.notes += [f"{entry.name}: {note}" for note in notes]
+    if entry.even is not None and entry.odd is not None:
+        for half, kept in ((entry.even, found.even), (entry.odd, found.odd)):
+            kept.append(_region(half, entry, size, card, settled)[0])
+
+
+def _region(
+    path: Path, entry: Entry, voxel_size: float | None, card: Card, contrast: Contrast
+) -> tuple[Source, Contrast, tuple[str, ...]]:
+    from cryovox.data.regions import unlabelled_region
+
+    ready = prepare(path, card, voxel_size, contrast)
+    bounds: Bounds = (entry.box or Box()).bounds(ready.volume.shape)
+    if any(low >= high for low, high in bounds):
+        told = f"the box {bounds} (z, y, x) holds no voxel of a tomogram of shape {ready.volume.shape}"
+        raise RequestError(entry.name, told, "mend `box:` of the entry in dataset.yaml")
+    mask = dataset_files.load_mask(entry)
+    bounds = specimen(ready.volume, bounds, mask)
+    region = unlabelled_region(entry.name, ready.volume, ready.normalise, bounds, card.species, mask)
+    region = replace(region, tilt_axis=entry.tilt_axis)
+    return region, ready.contrast, ready.notes
+
+
+def specimen(volume: Volume, bounds: Bounds, mask: NDArray[np.bool_] | None = None) -> Bounds:
+    """The part of a region that holds the sample: where a mask says so, else the planes that are not empty.
+
+    Patches of the vacuum above and below a lamella teach an adaptation nothing of the particles, and a
+    comparison of two models on them compares noise.
+    """
+    from cryovox.report.doctor import sample_planes
+
+    if mask is not None and mask.any():
+        held: list[Range] = []
+        for axis in range(3):
+            index = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+            held.append((int(index[0]), int(index[-1]) + 1))
+    else:
+        held = [sample_planes(volume), (0, volume.shape[1]), (0, volume.shape[2])]
+    spans = [(max(a, low), min(b, high)) for (a, b), (low, high) in zip(bounds, held, strict=True)]
+    if any(low >= high for low, high in spans):  # they do not meet: the box is what was asked for
+        return bounds
+    return spans[0], spans[1], spans[2]
