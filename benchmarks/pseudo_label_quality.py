@@ -20,7 +20,7 @@ import torch
 from common import write_result
 from cryovox.benchmark.semi import amounts
 from cryovox.core.particles import Particles, Species, concatenate
-from cryovox.data.regions import Source, load_sources
+from cryovox.data.regions import Region, load_regions
 from cryovox.formats import dataset as dataset_files
 from cryovox.metrics.czii import FRACTION
 from cryovox.metrics.detection import detection
@@ -32,7 +32,7 @@ THRESHOLDS = (0.2, 0.3, 0.5)
 AGREEMENT = 0.5
 
 
-def answers(model: Path, sources: list[Source], views: int) -> list[torch.Tensor]:
+def answers(model: Path, sources: list[Region], views: int) -> list[torch.Tensor]:
     """Heatmaps (v, 1, k, z, y, x) of whole tomograms."""
     network, _ = load_model(model)
     network.eval()
@@ -40,7 +40,7 @@ def answers(model: Path, sources: list[Source], views: int) -> list[torch.Tensor
     return [seen_from(network, image, views_of(views)) for image in images]
 
 
-def peaks(seen: torch.Tensor, source: Source, stride: int, threshold: float) -> Particles:
+def peaks(seen: torch.Tensor, source: Region, stride: int, threshold: float) -> Particles:
     """What would become a pseudo-label, in Å."""
     voxel = source.voxel_size * stride
     high = torch.full((len(source.species),), threshold)
@@ -62,9 +62,9 @@ def unknown(found: Particles, known: Particles, kind: Species) -> Particles:
 def quality(work: Path, amount: str, model: Path) -> list[dict[str, Any]]:
     """One row for each number of views and threshold; means over the species."""
     every, few = (dataset_files.read(work / "data" / name) for name in ("test", amount))
-    sources = load_sources(every, every.split("train"))
+    sources = load_regions(every, every.split("train"))
     picked = {e.name: e for e in few.entries if e.particles is not None}
-    known = {s.name: load_sources(few, [picked[s.name]])[0].truth() for s in sources if s.name in picked}
+    known = {s.name: load_regions(few, [picked[s.name]])[0].truth() for s in sources if s.name in picked}
     stride = load_model(model)[1].output_stride
 
     def all_of(lists: list[Particles], kind: Species) -> Particles:

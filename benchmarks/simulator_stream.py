@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from common import write_result
-from cryovox.data.imaging_domain import DomainConfig, draw_transfer, see
+from cryovox.data.imaging_domain import DomainConfig, apply_microscope, draw_transfer
 from cryovox.data.patches import TargetSpec
 from cryovox.data.simulated import SimulatedStream
 from cryovox.simulate.particles.library import build
@@ -81,7 +81,9 @@ def parts(args: argparse.Namespace, times: int = 12) -> dict[str, float]:
     jobs = {
         "crowd": lambda: crowd(stream.bank, 0, stream.shape, 0.15, rng),
         "transfer (every other box)": lambda: draw_transfer(domain, stream.shape, VOXEL, rng),
-        "fourier transforms and noise": lambda: see(filled.potential, through, domain, rng, args.device),
+        "fourier transforms and noise": lambda: apply_microscope(
+            filled.potential, through, domain, rng, args.device
+        ),
         "whole box": lambda: stream.block(next(numbers)),
     }
     stream.close()

@@ -64,7 +64,7 @@ CODE = """
             given = batch["labelled"]
             wanted = (given.target == 1).float()
             error = (self.student(given.image).softmax(1)[:, 1] - wanted).abs()
-            return {"power": (error**self.power)[given.known].mean()}
+            return {"power": (error**self.power)[given.valid_mask].mean()}
 
         def network(self):
             return self.student

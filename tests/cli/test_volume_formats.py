@@ -12,7 +12,7 @@ import zarr
 from cryovox.cli import _commands
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
-from cryovox.data.regions import load_sources
+from cryovox.data.regions import load_regions
 from cryovox.formats import (
     IMAGES,
     VOLUMES,
@@ -347,7 +347,7 @@ def test_a_dataset_is_the_same_in_every_format(of_all_formats, small):
     (like,) = dataset_files.read(small).entries
     wanted = {what: np.asarray(volume.data) for what, volume in volumes(small, like.name).items()}
     picked = read_particles(like.particles, tomogram=read_volume(like.tomogram))
-    for source in load_sources(dataset, dataset.entries):
+    for source in load_regions(dataset, dataset.entries):
         np.testing.assert_array_equal(np.asarray(source.data), wanted["tomogram"], source.name)
         np.testing.assert_array_equal(source.data[3:9, 5, ::2], wanted["tomogram"][3:9, 5, ::2])
         np.testing.assert_array_equal(source.labels, wanted["labels"], source.name)

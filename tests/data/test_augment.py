@@ -91,7 +91,7 @@ def test_image_and_heatmap_move_together_under_every_flip(stride):
         fine = np.where(out.target[0] > 0.3, out.target[0], 0)
         assert np.abs(stride * centre(fine) + (stride - 1) / 2 - centre(sharp)).max() < 0.35
         # what is unknown moves as the target does
-        unknown = np.argwhere(~out.known[0])[0]
+        unknown = np.argwhere(~out.valid_mask[0])[0]
         n = 16 // stride
         flipped = [int(peak[i] > n / 2 - 0.5) for i in range(3)]
         was = [int(5.5 > 7.5), int(9.5 > 7.5), int(2.5 > 7.5)]

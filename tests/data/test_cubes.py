@@ -140,7 +140,7 @@ def test_a_batch_is_the_same_whenever_it_is_drawn(stream):
 @pytest.mark.parametrize("spec", [MASK, HEAT], ids=["mask", "heatmap"])
 def test_targets_lie_on_the_particles(stream, spec):
     batch = stream(load_cubes(balls()), spec).batch(0)
-    for image, target, known in zip(batch.image[:, 0], batch.target, batch.known, strict=True):
+    for image, target, known in zip(batch.image[:, 0], batch.target, batch.valid_mask, strict=True):
         if spec is MASK:
             assert image[target > 0].mean() > 1
             assert known.all()

@@ -9,14 +9,14 @@ from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
 from cryovox.data.config import PatchConfig
 from cryovox.data.patches import TargetSpec, cut, draw_corner, mask_target
-from cryovox.data.regions import Source, hold_out
+from cryovox.data.regions import Region, hold_out
 from cryovox.data.targets import UNKNOWN
 
 A, B = Species(name="a", label=1, radius=30.0), Species(name="b", label=2, radius=50.0)
 MASK, HEAT, HEAT2 = TargetSpec("mask"), TargetSpec("heatmap"), TargetSpec("heatmap", 2)
 
 
-def source(positions=((10.0, 20, 30),), channels=None, shape=(24, 48, 56), bounds=None, **more) -> Source:
+def source(positions=((10.0, 20, 30),), channels=None, shape=(24, 48, 56), bounds=None, **more) -> Region:
     positions = np.array(positions, dtype=float).reshape(-1, 3)
     given = {
         "name": "t",
@@ -28,10 +28,10 @@ def source(positions=((10.0, 20, 30),), channels=None, shape=(24, 48, 56), bound
         "positions": positions,
         "channels": np.zeros(len(positions), np.intp) if channels is None else np.array(channels),
         "labels": None,
-        "searched": None,
+        "annotated_mask": None,
         "exhaustive": np.ones(2, bool),
     }
-    return Source(**(given | more))
+    return Region(**(given | more))
 
 
 def test_a_cut_holds_the_voxels_at_its_corner():
@@ -52,9 +52,9 @@ def test_a_small_tomogram_is_mirrored_and_what_is_outside_unknown():
     assert (patch.target[:, 10:] == UNKNOWN).all()
     assert (patch.target[:8, :10, :12] != UNKNOWN).all()
     heat = cut(given, (0, 0, 0), 24, HEAT2)
-    assert heat.known[:, :4, :5, :6].all()
-    assert not heat.known[:, 4:].any()
-    assert heat.known.sum() == 2 * 4 * 5 * 6
+    assert heat.valid_mask[:, :4, :5, :6].all()
+    assert not heat.valid_mask[:, 4:].any()
+    assert heat.valid_mask.sum() == 2 * 4 * 5 * 6
 
 
 @settings(max_examples=40, deadline=None)
@@ -68,7 +68,7 @@ def test_any_tomogram_and_any_corner_can_be_cut(data):
     patch = cut(given, corner, 16, spec)
     assert patch.image.shape == (16, 16, 16)
     n = 16 // spec.output_stride
-    assert patch.target.shape == patch.known.shape == ((16,) * 3 if spec is MASK else (2, n, n, n))
+    assert patch.target.shape == patch.valid_mask.shape == ((16,) * 3 if spec is MASK else (2, n, n, n))
     ends = [min(16, n - c) for n, c in zip(shape, corner, strict=True)]
     window = tuple(slice(c, c + e) for c, e in zip(corner, ends, strict=True))
     assert np.array_equal(patch.image[: ends[0], : ends[1], : ends[2]], given.data[window])
@@ -96,7 +96,7 @@ def test_stride_two_peaks_where_two_voxels_meet():
 
 
 def test_heatmap_of_an_exhaustive_source_is_known_throughout():
-    assert cut(source(), (0, 8, 16), 24, HEAT).known.all()
+    assert cut(source(), (0, 8, 16), 24, HEAT).valid_mask.all()
 
 
 def test_heatmap_where_one_species_was_not_searched_exhaustively():
@@ -109,11 +109,11 @@ def test_heatmap_where_one_species_was_not_searched_exhaustively():
     patch = cut(given, (0, 0, 0), 24, HEAT, rim=1.5)
     far = np.linalg.norm(np.moveaxis(np.indices((24, 24, 24)), 0, -1) - 12, axis=-1)
     rival = np.linalg.norm(np.moveaxis(np.indices((24, 24, 24)), 0, -1) - [12, 12, 20], axis=-1)
-    assert np.array_equal(patch.known[0], (far <= 4.5) | (rival <= 5))
-    assert patch.known[1].all()
+    assert np.array_equal(patch.valid_mask[0], (far <= 4.5) | (rival <= 5))
+    assert patch.valid_mask[1].all()
     # the rim is known background, the far side of the patch is not
     assert patch.target[0][(far > 4) & (far <= 4.5)].max() < 0.02
-    assert not patch.known[0, 0, 0, 0]
+    assert not patch.valid_mask[0, 0, 0, 0]
 
 
 def test_mask_outside_the_rim_is_unknown_where_not_exhaustive():
@@ -123,18 +123,18 @@ def test_mask_outside_the_rim_is_unknown_where_not_exhaustive():
     assert (patch.target[far <= 3] == 1).all()
     assert (patch.target[(far > 3) & (far <= 7.5)] == 0).all()  # 1.5 radii of the largest species
     assert (patch.target[far > 7.5] == UNKNOWN).all()
-    assert np.array_equal(patch.known, patch.target != UNKNOWN)
+    assert np.array_equal(patch.valid_mask, patch.target != UNKNOWN)
     assert (cut(replace(given, exhaustive=np.ones(2, bool)), (0, 0, 0), 24, MASK).target != UNKNOWN).all()
 
 
 @pytest.mark.parametrize("spec", [MASK, HEAT, HEAT2])
 def test_outside_the_box_and_the_searched_mask_nothing_is_known(spec):
-    searched = np.ones((24, 48, 56), bool)
-    searched[:, :, 24:] = False
-    given = source(bounds=((4, 24), (0, 48), (0, 56)), searched=searched)
+    annotated_mask = np.ones((24, 48, 56), bool)
+    annotated_mask[:, :, 24:] = False
+    given = source(bounds=((4, 24), (0, 48), (0, 56)), annotated_mask=annotated_mask)
     patch = cut(given, (0, 8, 16), 24, spec)
     s = spec.output_stride
-    known = patch.known if spec is MASK else patch.known[0]
+    known = patch.valid_mask if spec is MASK else patch.valid_mask[0]
     expected = np.zeros((24, 24, 24), bool)
     expected[4:, :, :8] = True
     assert np.array_equal(known, expected[::s, ::s, ::s])
@@ -166,7 +166,7 @@ def test_corners_stay_inside_the_region(data):
     found, corner = draw_corner([source([at], shape=shape, bounds=bounds)], PatchConfig(), 16, rng)
     for c, (a, b) in zip(corner, bounds, strict=True):
         assert a <= c <= max(a, b - 16)
-    assert cut(found, corner, 16, MASK).known.any()
+    assert cut(found, corner, 16, MASK).valid_mask.any()
 
 
 def test_foreground_patches_hold_a_particle_and_rare_species_are_drawn_as_often():
@@ -271,7 +271,7 @@ def crowded(count=300, seed=0, **more):
     )
 
 
-def drawn_naively(sources, config, side, rng):
+def drawn_naively(sources, config, patch_size, rng):
     """The definition: list every annotated particle of every region, for each patch anew."""
     rng.random()
     candidates = [(s, i) for s in range(len(sources)) for i in np.flatnonzero(sources[s].inside())]
@@ -281,10 +281,10 @@ def drawn_naively(sources, config, side, rng):
         candidates = [c for c, k in zip(candidates, kinds, strict=True) if k == kind]
     which, i = candidates[rng.integers(len(candidates))]
     origin = sources[which]
-    shift = rng.uniform(-config.jitter, config.jitter, 3) * side
-    wanted = np.rint(origin.positions[i] + shift - side / 2).astype(int)
+    shift = rng.uniform(-config.jitter, config.jitter, 3) * patch_size
+    wanted = np.rint(origin.positions[i] + shift - patch_size / 2).astype(int)
     return origin, tuple(
-        int(np.clip(w, a, max(a, b - side))) for w, (a, b) in zip(wanted, origin.bounds, strict=True)
+        int(np.clip(w, a, max(a, b - patch_size))) for w, (a, b) in zip(wanted, origin.bounds, strict=True)
     )
 
 
@@ -304,22 +304,22 @@ def test_patches_are_drawn_as_from_a_list_of_all_particles(balance):
 def test_a_cut_looks_at_every_particle_that_reaches_it(spec, exhaustive):
     """Against a source whose neighbour search leaves nothing out."""
 
-    class All(Source):
+    class All(Region):
         def near(self, corner, shape, reach):
             return np.arange(len(self.positions))
 
     some = crowded(exhaustive=np.array(exhaustive))
-    every = All(**{name: getattr(some, name) for name in Source.__dataclass_fields__})
+    every = All(**{name: getattr(some, name) for name in Region.__dataclass_fields__})
     rng = np.random.default_rng(0)
     for corner in rng.integers(-8, 40, (20, 3)).tolist():
         ours, theirs = cut(some, corner, 16, spec), cut(every, corner, 16, spec)
         assert np.array_equal(ours.target, theirs.target)
-        assert np.array_equal(ours.known, theirs.known)
+        assert np.array_equal(ours.valid_mask, theirs.valid_mask)
 
 
 def test_particles_are_listed_once_however_many_patches_are_drawn(monkeypatch):
-    calls, inside = [], Source.inside
-    monkeypatch.setattr(Source, "inside", lambda self: calls.append(self) or inside(self))
+    calls, inside = [], Region.inside
+    monkeypatch.setattr(Region, "inside", lambda self: calls.append(self) or inside(self))
     sources = [crowded(50, 1), crowded(50, 2)]
     for _ in range(20):
         draw_corner(sources, PatchConfig(foreground=1), 16, np.random.default_rng(0))

@@ -4,7 +4,7 @@ import torch
 
 from cryovox.core.errors import RequestError
 from cryovox.data.config import PatchConfig
-from cryovox.data.imaging_domain import DomainConfig, power, see, white_spectrum
+from cryovox.data.imaging_domain import DomainConfig, apply_microscope, power, white_spectrum
 from cryovox.data.patches import TargetSpec
 from cryovox.data.simulated import SimulatedStream
 from cryovox.data.streams import Batch
@@ -62,8 +62,8 @@ def test_shapes_and_types(stream, kind, stride, shape, dtype):
     assert batch.image.shape == (4, 1, 16, 16, 16)
     assert batch.image.dtype == torch.float32
     assert (batch.target.shape, batch.target.dtype) == (shape, dtype)
-    assert (batch.known.shape, batch.known.dtype) == (shape, torch.bool)
-    assert batch.known.all()
+    assert (batch.valid_mask.shape, batch.valid_mask.dtype) == (shape, torch.bool)
+    assert batch.valid_mask.all()
     assert batch.target.max() > 0.5
 
 
@@ -260,7 +260,7 @@ def test_a_requested_ratio_of_signal_to_noise_is_met(snr):
     half = (24, 28, 17)
     both = Transfer(np.full(half, 0.3, np.float32), np.full(half, 2.0, np.float32))
     domain = DomainConfig(snr=(snr, snr), gain=0.0, offset=0.0)
-    seen = see(potential, both, domain, np.random.Generator(np.random.Philox(1)))
+    seen = apply_microscope(potential, both, domain, np.random.Generator(np.random.Philox(1)))
     assert seen.mean() == pytest.approx(0, abs=1e-4)
     assert seen.std() == pytest.approx(1, rel=1e-4)
     slope = (seen * potential).mean() / potential.var()

@@ -5,7 +5,7 @@ from cryovox.core.dataset import Box, Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
 from cryovox.core.volume import Volume
-from cryovox.data.regions import load_sources
+from cryovox.data.regions import load_regions
 from cryovox.data.targets import ball_labels
 from cryovox.formats import mrc
 
@@ -28,7 +28,7 @@ def folder(tmp_path):
 
 def load(folder, species=(A, B), **more):
     entry = Entry(name="t", tomogram=folder / "t.mrc", **more)
-    return load_sources(Dataset(voxel_size=VOXEL, species=species, entries=(entry,)), [entry])[0]
+    return load_regions(Dataset(voxel_size=VOXEL, species=species, entries=(entry,)), [entry])[0]
 
 
 def test_label_maps_without_picks_give_positions(folder):

@@ -6,7 +6,7 @@ from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
 from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.data.patches import TargetSpec
-from cryovox.data.regions import Source
+from cryovox.data.regions import Region
 from cryovox.data.streams import Batch, PatchStream
 
 
@@ -14,7 +14,7 @@ from cryovox.data.streams import Batch, PatchStream
 def stream():
     opened = []
     rng = np.random.default_rng(0)
-    source = Source(
+    source = Region(
         name="t",
         data=rng.normal(size=(24, 32, 32)).astype(np.float32),
         voxel_size=10.0,
@@ -24,7 +24,7 @@ def stream():
         positions=rng.uniform(4, 20, (5, 3)),
         channels=np.zeros(5, np.intp),
         labels=None,
-        searched=None,
+        annotated_mask=None,
         exhaustive=np.array([False]),
     )
 
@@ -69,9 +69,9 @@ def test_shapes_and_types(stream, kind, stride, shape, dtype):
     assert batch.image.shape == (2, 1, 16, 16, 16)
     assert batch.image.dtype == torch.float32
     assert (batch.target.shape, batch.target.dtype) == (shape, dtype)
-    assert (batch.known.shape, batch.known.dtype) == (shape, torch.bool)
+    assert (batch.valid_mask.shape, batch.valid_mask.dtype) == (shape, torch.bool)
     if kind == "mask":
-        assert torch.equal(batch.known, batch.target != 255)
+        assert torch.equal(batch.valid_mask, batch.target != 255)
     moved = batch.to(torch.device("cpu"))
     assert isinstance(moved, Batch)
     assert same(moved, batch)

@@ -10,7 +10,7 @@ from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
 from cryovox.data.augment import AugmentConfig
 from cryovox.data.patches import PatchConfig, TargetSpec, cut, upright
-from cryovox.data.regions import Source
+from cryovox.data.regions import Region
 from cryovox.data.streams import PatchStream
 from cryovox.inference.stream import TilePlan, stream
 from cryovox.report.wedge import find_wedge
@@ -30,10 +30,10 @@ def source(data, tilt_axis):
     position = np.array([[20.0, 12.0, 31.0]])
     labels = np.zeros(data.shape, np.uint8)
     labels[18:23, 10:15, 29:34] = 1
-    return Source(
+    return Region(
         name="one", data=data, voxel_size=10.0, normalise=Normalisation(0.0, 1.0),
         bounds=((0, SIDE),) * 3, species=(Species(name="ball", label=1, radius=30.0),),
-        positions=position, channels=np.zeros(1, np.intp), labels=labels, searched=None,
+        positions=position, channels=np.zeros(1, np.intp), labels=labels, annotated_mask=None,
         exhaustive=np.ones(1, bool), tilt_axis=tilt_axis,
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from monai.inferers import sliding_window_inference
 from torch import nn
 
 from cryovox.core.intensity import Normalisation
-from cryovox.inference.stream import Region, TilePlan, score, stream
+from cryovox.inference.stream import SearchMask, TilePlan, score, stream
 from cryovox.inference.tiling import plan
 
 PLAIN = Normalisation(0.0, 1.0)
@@ -245,7 +245,7 @@ def test_scores_inside_a_region_are_those_without_one(rows, stride):
     def sink(first, block):
         sparse[:, first : first + block.shape[1]] = block
 
-    region = Region(mask, 2)
+    region = SearchMask(mask, 2)
     stream(network.eval(), data, PLAIN, tiles, sink, lambda n, total: calls.append((n, total)), region)
     inside = mask[::stride, ::stride, ::stride]
     assert np.array_equal(sparse[:, inside], whole[:, inside])

@@ -112,7 +112,7 @@ def test_labels_are_the_majority_of_what_is_known():
     target[:, 8, :2] = 1
     known = torch.ones_like(target, dtype=torch.bool)
     known[:, 12:] = False
-    nodes = nodes_of(slabs(batch=1), 4, target=target, known=known)
+    nodes = nodes_of(slabs(batch=1), 4, target=target, valid_mask=known)
     at = nodes.assignment[0, ::2, 0, 0]
     assert nodes.label[0, at].tolist() == [0, 2, 1, -1]
 

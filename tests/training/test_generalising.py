@@ -292,7 +292,7 @@ def test_every_network_that_answers_by_its_features_is_challenged(name):
     if net.kind == "heatmap":
         step = net.output_stride
         target = given.target[:, None, ::step, ::step, ::step].float().expand(-1, 2, -1, -1, -1)
-        given = given._replace(target=target, known=target >= 0)
+        given = given._replace(target=target, valid_mask=target >= 0)
     terms = strategy("rsc", net, rsc_samples=1.0).losses({"labelled": given}, 0.0)
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())

@@ -5,7 +5,7 @@ import pytest
 
 from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Particles, Species
-from cryovox.data.regions import Source
+from cryovox.data.regions import Region
 from cryovox.data.targets import ball_labels
 from cryovox.training.evaluation.held_out import (
     RegionPicks,
@@ -20,11 +20,11 @@ BALL = Species(name="ball", label=1, radius=40.0)
 SHAPE = (32, 48, 64)
 
 
-def region(positions, exhaustive=False, sign=1, noise=0.1, seed=0, bounds=None) -> Source:
+def region(positions, exhaustive=False, sign=1, noise=0.1, seed=0, bounds=None) -> Region:
     positions = np.asarray(positions, float).reshape(-1, 3)
     rng = np.random.default_rng(seed)
     body = ball_labels(positions, [1] * len(positions), [4.0] * len(positions), SHAPE) > 0
-    return Source(
+    return Region(
         name="t",
         data=(sign * (body + noise * rng.standard_normal(SHAPE))).astype(np.float32),
         voxel_size=10.0,
@@ -34,7 +34,7 @@ def region(positions, exhaustive=False, sign=1, noise=0.1, seed=0, bounds=None) 
         positions=positions,
         channels=np.zeros(len(positions), np.intp),
         labels=None,
-        searched=None,
+        annotated_mask=None,
         exhaustive=np.array([exhaustive]),
     )
 
@@ -42,7 +42,7 @@ def region(positions, exhaustive=False, sign=1, noise=0.1, seed=0, bounds=None) 
 GRID = np.array([(z, y, x) for z in (8, 24) for y in (10, 26, 40) for x in (8, 24, 40, 56)], float)
 
 
-def picks(source: Source, hit, scores=None) -> RegionPicks:
+def picks(source: Region, hit, scores=None) -> RegionPicks:
     """Candidates on those particles that are to be hit, and as many far from all, in their order."""
     hit = np.asarray(hit, bool)
     places = np.where(hit[:, None], source.positions, source.positions + np.array([0.0, 8.0, 8.0]))

@@ -39,8 +39,8 @@ def mask_case(seed: int = 0):
     g = torch.Generator().manual_seed(seed)
     logits = torch.randn(2, 3, *SHAPE, generator=g, requires_grad=True)
     target = torch.randint(0, 3, (2, *SHAPE), generator=g)
-    known = torch.rand(2, *SHAPE, generator=g) < 0.7
-    return logits, target.masked_fill(~known, UNKNOWN), known
+    valid_mask = torch.rand(2, *SHAPE, generator=g) < 0.7
+    return logits, target.masked_fill(~valid_mask, UNKNOWN), valid_mask
 
 
 def gaussians(centres, shape=(9, 10, 11), sigma=1.5):
@@ -56,8 +56,8 @@ def heatmap_case(seed: int = 0):
     return logits, target, torch.rand(target.shape, generator=g) < 0.7
 
 
-def outcome(loss, logits, target, known):
-    value = loss(logits, target, known)
+def outcome(loss, logits, target, valid_mask):
+    value = loss(logits, target, valid_mask)
     (gradient,) = torch.autograd.grad(value, logits)
     return value.detach(), gradient
 
@@ -65,48 +65,48 @@ def outcome(loss, logits, target, known):
 @mask_losses
 @pytest.mark.parametrize("written", [UNKNOWN, 0, 1, 2])
 def test_unknown_voxels_of_a_mask_have_no_influence(loss, written):
-    logits, target, known = mask_case()
-    value, gradient = outcome(loss, logits, target, known)
+    logits, target, valid_mask = mask_case()
+    value, gradient = outcome(loss, logits, target, valid_mask)
     other = logits.detach().clone()
-    other[(~known)[:, None].expand_as(other)] = 50.0
-    there = outcome(loss, other.requires_grad_(), target.masked_fill(~known, written), known)
+    other[(~valid_mask)[:, None].expand_as(other)] = 50.0
+    there = outcome(loss, other.requires_grad_(), target.masked_fill(~valid_mask, written), valid_mask)
     assert torch.allclose(value, there[0])
-    assert torch.allclose(gradient.movedim(1, -1)[known], there[1].movedim(1, -1)[known])
-    assert gradient.movedim(1, -1)[~known].abs().max() == 0
+    assert torch.allclose(gradient.movedim(1, -1)[valid_mask], there[1].movedim(1, -1)[valid_mask])
+    assert gradient.movedim(1, -1)[~valid_mask].abs().max() == 0
     assert gradient.abs().max() > 0
 
 
 @heatmap_losses
 def test_unknown_voxels_of_a_heatmap_have_no_influence(loss):
-    logits, target, known = heatmap_case()
-    known[target > 0.5] = True  # what is beside a summit decides whether it is one
-    value, gradient = outcome(loss, logits, target, known)
-    other = torch.where(known, logits.detach(), 9.0).requires_grad_()
-    there = outcome(loss, other, torch.where(known, target, 0.2), known)
+    logits, target, valid_mask = heatmap_case()
+    valid_mask[target > 0.5] = True  # what is beside a summit decides whether it is one
+    value, gradient = outcome(loss, logits, target, valid_mask)
+    other = torch.where(valid_mask, logits.detach(), 9.0).requires_grad_()
+    there = outcome(loss, other, torch.where(valid_mask, target, 0.2), valid_mask)
     assert torch.allclose(value, there[0])
-    assert torch.allclose(gradient[known], there[1][known])
-    assert gradient[~known].abs().max() == 0
+    assert torch.allclose(gradient[valid_mask], there[1][valid_mask])
+    assert gradient[~valid_mask].abs().max() == 0
     assert gradient.abs().max() > 0
 
 
 @mask_losses
 def test_a_perfect_mask_costs_next_to_nothing(loss):
-    _, target, known = mask_case()
-    perfect = torch.nn.functional.one_hot(target.masked_fill(~known, 0), 3).movedim(-1, 1) * 30.0
-    assert 0 <= float(loss(perfect, target, known)) < 0.02
+    _, target, valid_mask = mask_case()
+    perfect = torch.nn.functional.one_hot(target.masked_fill(~valid_mask, 0), 3).movedim(-1, 1) * 30.0
+    assert 0 <= float(loss(perfect, target, valid_mask)) < 0.02
     worst = perfect.roll(1, 1)
-    assert float(loss(worst, target, known)) > 0.9
+    assert float(loss(worst, target, valid_mask)) > 0.9
 
 
 def test_a_perfect_heatmap_costs_next_to_nothing():
-    _, target, known = heatmap_case()
+    _, target, valid_mask = heatmap_case()
     perfect = target.clamp(1e-6, 1 - 1e-6).logit()
-    assert float(weighted_mse(perfect, target, known)) < 1e-6
+    assert float(weighted_mse(perfect, target, valid_mask)) < 1e-6
     sharp = torch.where(summits(target), 20.0, -20.0)
-    assert float(heatmap_focal(sharp, target, known)) < 1e-4
-    assert float(heatmap_focal(-sharp, target, known)) > 5
-    assert float(point_ce(sharp, target, known)) < 1e-4
-    assert float(point_ce(-sharp, target, known)) > 5
+    assert float(heatmap_focal(sharp, target, valid_mask)) < 1e-4
+    assert float(heatmap_focal(-sharp, target, valid_mask)) > 5
+    assert float(point_ce(sharp, target, valid_mask)) < 1e-4
+    assert float(point_ce(-sharp, target, valid_mask)) > 5
 
 
 def test_a_particle_beyond_the_patch_has_no_summit_in_it():
@@ -117,23 +117,23 @@ def test_a_particle_beyond_the_patch_has_no_summit_in_it():
 
 @mask_losses
 def test_mask_losses_fall_under_gradient_descent(loss):
-    logits, target, known = mask_case()
-    assert_falls(loss, logits, target, known)
+    logits, target, valid_mask = mask_case()
+    assert_falls(loss, logits, target, valid_mask)
 
 
 @heatmap_losses
 def test_heatmap_losses_fall_under_gradient_descent(loss):
-    logits, target, known = heatmap_case()
-    assert_falls(loss, logits, target, known)
+    logits, target, valid_mask = heatmap_case()
+    assert_falls(loss, logits, target, valid_mask)
 
 
-def assert_falls(loss, logits, target, known):
+def assert_falls(loss, logits, target, valid_mask):
     logits = logits.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=0.2)
-    before = loss(logits, target, known).item()
+    before = loss(logits, target, valid_mask).item()
     for _ in range(60):
         optimizer.zero_grad()
-        value = loss(logits, target, known)
+        value = loss(logits, target, valid_mask)
         value.backward()
         optimizer.step()
     assert value.item() < 0.5 * before
@@ -141,8 +141,8 @@ def assert_falls(loss, logits, target, known):
 
 @pytest.mark.parametrize("loss", [*MASK_LOSSES.values(), *HEATMAP_LOSSES.values()])
 def test_where_nothing_is_known_there_is_no_gradient_and_no_nan(loss):
-    logits, target, known = mask_case() if loss in MASK_LOSSES.values() else heatmap_case()
-    value, gradient = outcome(loss, logits, target, torch.zeros_like(known))
+    logits, target, valid_mask = mask_case() if loss in MASK_LOSSES.values() else heatmap_case()
+    value, gradient = outcome(loss, logits, target, torch.zeros_like(valid_mask))
     assert torch.isfinite(value)
     assert gradient.abs().max() == 0
 
@@ -179,25 +179,27 @@ def sure_of(labels: torch.Tensor) -> torch.Tensor:
 
 
 def test_boundary_dice_by_hand():
-    known = torch.ones(1, 8, 8, 8, dtype=torch.bool)
-    assert float(boundary_dice(sure_of(cube(5)), cube(5), known)) == pytest.approx(0, abs=1e-4)
+    valid_mask = torch.ones(1, 8, 8, 8, dtype=torch.bool)
+    assert float(boundary_dice(sure_of(cube(5)), cube(5), valid_mask)) == pytest.approx(0, abs=1e-4)
     # 5^3 - 3^3 = 98 voxels of surface; the shell of the smaller cube has 4^3 - 2^3 = 56, 37 of them common
     small = sure_of(cube(4))
-    assert float(boundary_dice(small, cube(5), known)) == pytest.approx(1 - 2 * 37 / (98 + 56), abs=1e-4)
+    assert float(boundary_dice(small, cube(5), valid_mask)) == pytest.approx(1 - 2 * 37 / (98 + 56), abs=1e-4)
     filled, hollow = cube(5), cube(5)
     hollow[:, 2:5, 2:5, 2:5] = 0
     inside = sure_of(hollow)  # no voxel of the surface is wrong, and soft Dice would tell
-    assert float(boundary_dice(inside, filled, known)) == pytest.approx(0, abs=1e-4)
-    assert float(soft_dice(inside, filled, known)) > 0.1
+    assert float(boundary_dice(inside, filled, valid_mask)) == pytest.approx(0, abs=1e-4)
+    assert float(soft_dice(inside, filled, valid_mask)) > 0.1
 
 
 def test_surfaces_beside_unknown_voxels_do_not_count():
-    labels, known = cube(5), torch.ones(1, 8, 8, 8, dtype=torch.bool)
-    known[:, 5:] = False  # the face at z = 5 is unknown, and what z = 4 is depends on it
+    labels, valid_mask = cube(5), torch.ones(1, 8, 8, 8, dtype=torch.bool)
+    valid_mask[:, 5:] = False  # the face at z = 5 is unknown, and what z = 4 is depends on it
     wrong = sure_of(labels)
     wrong[:, :, 4] = wrong[:, :, 4].roll(1, 1)
-    right = float(boundary_dice(sure_of(labels), labels.masked_fill(~known, UNKNOWN), known))
-    assert float(boundary_dice(sure_of(cube(6)), labels.masked_fill(~known, UNKNOWN), known)) > right
+    right = float(boundary_dice(sure_of(labels), labels.masked_fill(~valid_mask, UNKNOWN), valid_mask))
+    assert (
+        float(boundary_dice(sure_of(cube(6)), labels.masked_fill(~valid_mask, UNKNOWN), valid_mask)) > right
+    )
     assert right < 0.02
 
 
@@ -216,25 +218,25 @@ def halves() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_contrast_by_hand():
-    target, known = halves()
+    target, valid_mask = halves()
     torch.manual_seed(0)
     apart = torch.nn.functional.one_hot(target, 2).movedim(-1, 1).float()
-    found = float(contrastive(apart, target, known, points=400, temperature=1.0))
+    found = float(contrastive(apart, target, valid_mask, points=400, temperature=1.0))
     # each of 800 sees 400 alike (itself left out) at exp(1) and 400 at exp(0); classes come equally often
     assert found == pytest.approx(-1 + math.log(399 * math.e + 400), abs=0.05)
     same = torch.ones_like(apart)
-    assert float(contrastive(same, target, known, points=400)) == pytest.approx(math.log(799), abs=1e-3)
+    assert float(contrastive(same, target, valid_mask, points=400)) == pytest.approx(math.log(799), abs=1e-3)
 
 
 def test_contrast_separates_classes_and_leaves_out_what_is_unknown():
-    target, known = halves()
-    known[:, :, 4:] = False
+    target, valid_mask = halves()
+    valid_mask[:, :, 4:] = False
     torch.manual_seed(0)
     features = torch.randn(2, 3, 8, 8, 8, requires_grad=True)
     optimizer = torch.optim.Adam([features], lr=0.1)
     for _ in range(40):
         optimizer.zero_grad()
-        contrastive(features, target.masked_fill(~known, UNKNOWN), known).backward()
+        contrastive(features, target.masked_fill(~valid_mask, UNKNOWN), valid_mask).backward()
         assert not features.grad[:, :, :, 5:].any()
         optimizer.step()
     units = torch.nn.functional.normalize(features.detach(), dim=1)[:, :, :, :4].transpose(0, 1)
@@ -244,9 +246,9 @@ def test_contrast_separates_classes_and_leaves_out_what_is_unknown():
 
 
 def test_contrast_where_nothing_is_known():
-    target, known = halves()
+    target, valid_mask = halves()
     features = torch.randn(2, 3, 4, 4, 4, requires_grad=True)
-    for left in (torch.zeros_like(known), known & (torch.arange(2) == 0)[:, None, None, None]):
+    for left in (torch.zeros_like(valid_mask), valid_mask & (torch.arange(2) == 0)[:, None, None, None]):
         value = contrastive(features, target, left)
         (gradient,) = torch.autograd.grad(value, features)
         assert value.isfinite()
@@ -262,11 +264,11 @@ def test_tversky_by_hand():
 
 
 def test_heatmap_focal_is_the_formula():
-    logits, target, known = heatmap_case()
+    logits, target, valid_mask = heatmap_case()
     p = logits.detach().double().sigmoid()
     total, count = 0.0, 0
     neighbours = torch.nn.functional.max_pool3d(target, 3, 1, 1)
-    for index in torch.nonzero(known).tolist():
+    for index in torch.nonzero(valid_mask).tolist():
         i = tuple(index)
         if target[i] > 0.5 and target[i] == neighbours[i]:
             total -= (1 - p[i]) ** 2 * p[i].log()
@@ -274,7 +276,7 @@ def test_heatmap_focal_is_the_formula():
         else:
             total -= (1 - target[i]) ** 4 * p[i] ** 2 * (1 - p[i]).log()
     assert count >= 1
-    assert heatmap_focal(logits, target, known).item() == pytest.approx(float(total / count), rel=1e-5)
+    assert heatmap_focal(logits, target, valid_mask).item() == pytest.approx(float(total / count), rel=1e-5)
 
 
 def test_every_particle_has_a_summit_even_between_voxels():
@@ -285,10 +287,10 @@ def test_every_particle_has_a_summit_even_between_voxels():
 
 
 def test_losses_do_not_overflow():
-    _, target, known = heatmap_case()
+    _, target, valid_mask = heatmap_case()
     for sign in (1, -1):
-        assert torch.isfinite(heatmap_focal(torch.full_like(target, sign * 1e4), target, known))
-        assert torch.isfinite(heatmap_hidden(torch.full_like(target, sign * 1e4), target, known, 0.5))
+        assert torch.isfinite(heatmap_focal(torch.full_like(target, sign * 1e4), target, valid_mask))
+        assert torch.isfinite(heatmap_hidden(torch.full_like(target, sign * 1e4), target, valid_mask, 0.5))
 
 
 def test_hidden_risk_by_hand():
@@ -304,18 +306,18 @@ def test_hidden_risk_by_hand():
 @pytest.mark.parametrize("hidden", [0.0, 0.5, 3.0])
 def test_hidden_risk_is_never_negative(hidden):
     for seed in range(5):
-        logits, target, known = heatmap_case(seed)
-        assert heatmap_hidden(logits, target, known, hidden).item() >= 0
-        logits, target, known = mask_case(seed)
-        assert mask_hidden(logits, target, known, hidden).item() >= 0
+        logits, target, valid_mask = heatmap_case(seed)
+        assert heatmap_hidden(logits, target, valid_mask, hidden).item() >= 0
+        logits, target, valid_mask = mask_case(seed)
+        assert mask_hidden(logits, target, valid_mask, hidden).item() >= 0
 
 
 @pytest.mark.parametrize(("loss", "case"), [(heatmap_hidden, heatmap_case), (mask_hidden, mask_case)])
 def test_the_unknown_are_not_pushed_to_background_once_the_hidden_account_for_it(loss, case):
-    logits, target, known = case()
-    _, pushed = outcome(lambda *a: loss(*a, 0.0), logits, target, known)
+    logits, target, valid_mask = case()
+    _, pushed = outcome(lambda *a: loss(*a, 0.0), logits, target, valid_mask)
     assert pushed.abs().max() > 0
-    value, gradient = outcome(lambda *a: loss(*a, 1e6), logits, target, known)
+    value, gradient = outcome(lambda *a: loss(*a, 1e6), logits, target, valid_mask)
     assert value == 0
     assert gradient.abs().max() == 0
 
@@ -323,10 +325,10 @@ def test_the_unknown_are_not_pushed_to_background_once_the_hidden_account_for_it
 def test_the_hidden_risk_touches_unknown_voxels_downwards_and_labelled_ones_upwards():
     logits = torch.zeros(1, 1, 9, 10, 11, requires_grad=True)
     target = gaussians([[4.0, 5.0, 5.0]], sigma=1.0)[None, None]
-    known = target > 0.1
-    _, gradient = outcome(lambda *a: heatmap_hidden(*a, 0.5), logits, target, known)
-    assert (gradient[~known] > 0).all()  # descent lowers the score
-    assert (gradient[known] < 0).all()
+    valid_mask = target > 0.1
+    _, gradient = outcome(lambda *a: heatmap_hidden(*a, 0.5), logits, target, valid_mask)
+    assert (gradient[~valid_mask] > 0).all()  # descent lowers the score
+    assert (gradient[valid_mask] < 0).all()
 
 
 class Toy(torch.nn.Module):
@@ -342,10 +344,10 @@ class Toy(torch.nn.Module):
 
 def toy_batch(kind: str) -> Batch:
     if kind == "heatmap":
-        _, target, known = heatmap_case()
-        return Batch(target.amax(1, keepdim=True) * 3, target, known)
-    _, target, known = mask_case()
-    return Batch(target.masked_fill(~known, 0)[:, None].float(), target, known)
+        _, target, valid_mask = heatmap_case()
+        return Batch(target.amax(1, keepdim=True) * 3, target, valid_mask)
+    _, target, valid_mask = mask_case()
+    return Batch(target.masked_fill(~valid_mask, 0)[:, None].float(), target, valid_mask)
 
 
 CASES = [("mask", name) for name in MASK_LOSSES] + [("heatmap", name) for name in HEATMAP_LOSSES]
@@ -405,7 +407,7 @@ def test_a_weight_of_no_term_is_refused():
 
 def test_a_weight_of_the_unknown_voxels_may_wait_for_some():
     batch = toy_batch("mask")
-    batch = batch._replace(known=torch.ones_like(batch.known), target=batch.target.clamp(max=2))
+    batch = batch._replace(valid_mask=torch.ones_like(batch.valid_mask), target=batch.target.clamp(max=2))
     strategy = Supervised(Rich("mask", 3), SupervisedConfig(weights={"main-unknown": 0.5}), "toy")
     assert "main-unknown" not in strategy.losses({"labelled": batch}, 0.0)
 
@@ -427,7 +429,9 @@ def test_contrast_is_a_term_with_its_weight():
 def test_a_fully_known_batch_has_no_unknown_term():
     strategy = Supervised(Toy("heatmap", 2), SupervisedConfig(), "toy")
     batch = toy_batch("heatmap")
-    assert set(strategy({"labelled": batch._replace(known=torch.ones_like(batch.known))}, 0.0)) == {"main"}
+    assert set(strategy({"labelled": batch._replace(valid_mask=torch.ones_like(batch.valid_mask))}, 0.0)) == {
+        "main"
+    }
 
 
 @pytest.mark.parametrize(("kind", "loss"), [("mask", "focal-heatmap"), ("heatmap", "ce+dice")])

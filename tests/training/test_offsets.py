@@ -43,15 +43,15 @@ def test_a_gaussian_tells_how_far_its_centre_is(centre, sigma):
 def test_offsets_cost_nothing_where_they_are_right_and_count_where_something_is_known():
     centre = (7.3, 8.1, 6.6)
     target = target_of(centre, 1.5)
-    known = torch.ones_like(target, dtype=torch.bool)
+    valid_mask = torch.ones_like(target, dtype=torch.bool)
     right = towards(centre)
-    assert float(offset_error(right, target, known)) < 1e-5
+    assert float(offset_error(right, target, valid_mask)) < 1e-5
     wrong = right + 1.0
-    assert float(offset_error(wrong, target, known)) == pytest.approx(1 - 0.25 / 2, abs=1e-2)
-    assert float(offset_error(wrong, target, ~known)) == 0
+    assert float(offset_error(wrong, target, valid_mask)) == pytest.approx(1 - 0.25 / 2, abs=1e-2)
+    assert float(offset_error(wrong, target, ~valid_mask)) == 0
     elsewhere = torch.where(target > 0.5, right, 9.0)
-    assert float(offset_error(elsewhere, target, known)) < 1e-5
-    assert float(offset_error(wrong, torch.zeros_like(target), known)) == 0
+    assert float(offset_error(elsewhere, target, valid_mask)) < 1e-5
+    assert float(offset_error(wrong, torch.zeros_like(target), valid_mask)) == 0
 
 
 @settings(max_examples=30, deadline=None)
@@ -86,12 +86,12 @@ def test_a_network_with_offsets_learns_them_and_votes_when_it_predicts():
     network = HeatmapUNet(1, 1, widths=(4, 8, 8), blocks=(1, 1, 1), offsets=True)
     centre = (7.4, 8.2, 6.7)
     target = target_of(centre, 1.5)
-    known = torch.ones_like(target, dtype=torch.bool)
+    valid_mask = torch.ones_like(target, dtype=torch.bool)
     image = torch.randn(1, 1, *(2 * SIDE,) * 3)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     errors = []
     for _ in range(60):
-        error = offset_error(supervise(network, image).offsets, target, known)
+        error = offset_error(supervise(network, image).offsets, target, valid_mask)
         optimizer.zero_grad()
         error.backward()
         optimizer.step()

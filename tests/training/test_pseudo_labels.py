@@ -79,11 +79,11 @@ def test_a_peak_becomes_a_gaussian_and_the_band_between_is_left_out():
     found = labels(seen)
     assert int(found.peaks.sum()) == 1
     assert float(found.target[0, 0, 6, 6, 6]) == 1
-    assert bool(found.known[0, 0, 6, 6, 6])
-    assert not bool(found.known[0, 0, 2, 2, 2])  # neither peak nor background
-    assert bool(found.known[0, 0, 10, 10, 2])
+    assert bool(found.valid_mask[0, 0, 6, 6, 6])
+    assert not bool(found.valid_mask[0, 0, 2, 2, 2])  # neither peak nor background
+    assert bool(found.valid_mask[0, 0, 10, 10, 2])
     everything = labels(seen, ignore=False)
-    assert bool(everything.known.all())
+    assert bool(everything.valid_mask.all())
     assert torch.equal(everything.target, found.target)
 
 
@@ -109,7 +109,7 @@ def test_the_slope_of_a_peak_beyond_the_patch_is_no_peak(place):
     assert float(seen.max()) > 0.5
     found = labels(seen)
     assert int(found.peaks.sum()) == 0
-    assert not bool(found.known[seen[0] > 0.5].any())
+    assert not bool(found.valid_mask[seen[0] > 0.5].any())
     assert int(labels(torch.maximum(seen, maps((6, 6, 6))[None])).peaks.sum()) == 1
 
 
@@ -133,5 +133,5 @@ def test_one_species_in_a_place():
     both, one = (labels(seen, radii=(4.0, 4.0), exclusive=e) for e in (False, True))
     assert (int(both.peaks.sum()), int(one.peaks.sum())) == (3, 2)
     assert one.target[0, 1, 9, 9, 9] == 1  # where there is no rival it stays
-    assert one.known[0, 1, 3, 3, 4]
+    assert one.valid_mask[0, 1, 3, 3, 4]
     assert one.target[0, 1, 3, 3, 4] < 0.1

@@ -44,7 +44,7 @@ def batches(seed=0, size=2):
         torch.randn(size, 1, SIDE, SIDE, SIDE), target, torch.ones_like(target, dtype=torch.bool)
     )
     bare = Batch(
-        torch.randn(size, 1, SIDE, SIDE, SIDE), torch.zeros_like(target), torch.ones_like(labelled.known)
+        torch.randn(size, 1, SIDE, SIDE, SIDE), torch.zeros_like(target), torch.ones_like(labelled.valid_mask)
     )
     return {"labelled": labelled, "unlabelled": bare}
 
@@ -124,9 +124,9 @@ def test_voxels_beyond_the_region_teach_nothing(name):
     image = torch.zeros(2, 1, SIDE, SIDE, SIDE)
     image[..., 6:8, 6:8, 4:6] = image[..., 6:8, 6:8, 10:12] = 5  # a peak on either side
     given = batches()
-    known = given["unlabelled"].known.clone()
+    known = given["unlabelled"].valid_mask.clone()
     known[..., 4:] = False
-    given["unlabelled"] = given["unlabelled"]._replace(image=image, known=known)
+    given["unlabelled"] = given["unlabelled"]._replace(image=image, valid_mask=known)
     method, answers = strategy(name), []
     sees(method)
     method.student.register_forward_hook(
@@ -209,9 +209,9 @@ def test_pseudo_labels_of_a_round_come_from_one_teacher():
 @pytest.mark.parametrize(("unknown", "risk"), [("ignore", False), ("pu", True)])
 def test_what_is_not_picked_is_left_to_the_teacher(name, unknown, risk):
     given = batches()
-    known = given["labelled"].known.clone()
+    known = given["labelled"].valid_mask.clone()
     known[..., 6:] = False
-    given["labelled"] = given["labelled"]._replace(known=known)
+    given["labelled"] = given["labelled"]._replace(valid_mask=known)
     method = strategy(name, SupervisedConfig(unknown=unknown)).train()
     assert any("unknown" in term for term in method.losses(given, 0.0)) == risk
 

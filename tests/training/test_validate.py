@@ -8,7 +8,7 @@ from torch import nn
 from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
 from cryovox.data.patches import TargetSpec
-from cryovox.data.regions import Source
+from cryovox.data.regions import Region
 from cryovox.data.targets import ball_labels, gaussian_heatmap
 from cryovox.inference.stream import TilePlan
 from cryovox.training.evaluation.validate import at_picks, validate
@@ -21,8 +21,8 @@ CENTRES = np.array([[6.0, 8, 8], [13.0, 27, 20], [8.0, 10, 40]])
 MASK, HEAT, HEAT2 = TargetSpec("mask"), TargetSpec("heatmap"), TargetSpec("heatmap", 2)
 
 
-def source(data, positions=CENTRES, channels=None, bounds=None, exhaustive=True, species=(A,)) -> Source:
-    return Source(
+def source(data, positions=CENTRES, channels=None, bounds=None, exhaustive=True, species=(A,)) -> Region:
+    return Region(
         name="t",
         data=data,
         voxel_size=10.0,
@@ -32,7 +32,7 @@ def source(data, positions=CENTRES, channels=None, bounds=None, exhaustive=True,
         positions=np.asarray(positions, float).reshape(-1, 3),
         channels=np.zeros(len(positions), np.intp) if channels is None else np.array(channels),
         labels=None,
-        searched=None,
+        annotated_mask=None,
         exhaustive=np.full(len(species), exhaustive),
     )
 

@@ -20,7 +20,7 @@ from cryovox.training.config import LoopConfig
 from cryovox.workflows.config import NetworkConfig, StageConfig, TrainConfig, adapt_settings
 from cryovox.workflows.simulation.phantoms import write_phantoms
 from cryovox.workflows.training.adapt import train_adapted
-from cryovox.workflows.training.data import Draw
+from cryovox.workflows.training.data import SamplingConfig
 from cryovox.workflows.training.target import open_target
 from cryovox.workflows.training.train import train_supervised
 
@@ -200,10 +200,10 @@ def test_a_set_as_target(run, cubes):
     card = read_card(run[1])
     card = card.model_copy(update={"voxel_size": 10.0, "contrast": "bright"})
     found = open_target([cubes], card)
-    draw = Draw(TargetSpec("mask"), 16, 4, PatchConfig(foreground=0.0), AugmentConfig(), (1, 0))
+    draw = SamplingConfig(TargetSpec("mask"), 16, 4, PatchConfig(foreground=0.0), AugmentConfig(), (1, 0))
     batch = found.stream(draw).batch(0)
     assert (batch.target == 255).all()
-    assert batch.known.all()  # of a subtomogram nothing lies beyond a region
+    assert batch.valid_mask.all()  # of a subtomogram nothing lies beyond a region
     middle = batch.image[:, 0, 5:11, 5:11, 5:11]
     assert float(middle.mean()) > 1  # bright stays bright
     assert found.halves(draw) is None
@@ -235,7 +235,7 @@ def test_halves_show_the_same_places(data, target, tmp_path):
     (tmp_path / "dataset.yaml").write_text(yaml.safe_dump({"voxel_size": 10.0, "entries": [entry]}))
     card = read_card(train_source(data, tmp_path)).model_copy(update={"voxel_size": 10.0})
     found = open_target([tmp_path], card)
-    draw = Draw(TargetSpec("mask"), 16, 4, PatchConfig(foreground=0.0), AugmentConfig(), (1, 0))
+    draw = SamplingConfig(TargetSpec("mask"), 16, 4, PatchConfig(foreground=0.0), AugmentConfig(), (1, 0))
     first, second = found.halves(draw)
     np.testing.assert_allclose(first, -second, atol=1e-5)
     np.testing.assert_array_equal(first, found.sample(draw))

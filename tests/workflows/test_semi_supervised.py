@@ -22,7 +22,7 @@ from cryovox.training.strategies import STRATEGIES
 from cryovox.workflows.config import HeldOutConfig, NetworkConfig, SetConfig, TrainConfig, settings_of
 from cryovox.workflows.find import find
 from cryovox.workflows.simulation.phantoms import write_phantoms
-from cryovox.workflows.training.data import Draw, resolve
+from cryovox.workflows.training.data import SamplingConfig, resolve
 from cryovox.workflows.training.train import train_supervised
 
 SMALL = NetworkConfig(model="heatmap-unet", options={"widths": [4, 8], "blocks": [0, 1], "norm": "batch"})
@@ -113,7 +113,7 @@ def test_what_was_searched_is_not_unlabelled(data, tmp_path):
     told = yaml.safe_load(path.read_text())
     told["entries"][0]["exhaustive"] = True
     path.write_text(yaml.safe_dump(told))
-    draw = Draw(TargetSpec("heatmap", 2), 16, 8, PatchConfig(), AugmentConfig(), (1, 0))
+    draw = SamplingConfig(TargetSpec("heatmap", 2), 16, 8, PatchConfig(), AugmentConfig(), (1, 0))
     stream = resolve(searched, HeldOutConfig(), SetConfig(), semi=True).unlabelled(draw)
     stream.close()
     assert [s.name for s in stream.drawn.sources] == ["phantom_01"]
@@ -142,13 +142,13 @@ def test_where_all_is_searched_labels_alone_teach(data, tmp_path, strategy, caps
 
 def test_unlabelled_places_lie_in_every_training_tomogram(data):
     found = resolve(data, HeldOutConfig(), SetConfig(), semi=True)
-    draw = Draw(TargetSpec("heatmap", 2), 16, 8, PatchConfig(), AugmentConfig(), (1, 0))
+    draw = SamplingConfig(TargetSpec("heatmap", 2), 16, 8, PatchConfig(), AugmentConfig(), (1, 0))
     stream = found.unlabelled(draw)
     try:
         batch = stream.batch(0)
     finally:
         stream.close()
-    assert batch.known.all()  # of no patch does a part lie beyond the region
+    assert batch.valid_mask.all()  # of no patch does a part lie beyond the region
     names = [s.name for s in stream.drawn.sources]
     assert names == ["phantom_00", "phantom_01"]  # not the one that is held out
     assert not any(len(s.positions) or s.labels is not None for s in stream.drawn.sources)

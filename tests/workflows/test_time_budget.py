@@ -8,7 +8,7 @@ from torch import nn
 from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
 from cryovox.core.volume import Volume
-from cryovox.data.regions import Source
+from cryovox.data.regions import Region
 from cryovox.inference.stream import TilePlan
 from cryovox.training.config import LoopConfig
 from cryovox.workflows.training.data import smaller_regions, tile_count
@@ -71,7 +71,7 @@ def test_a_network_is_timed_and_its_answers_counted():
 
 
 def region(shape, places):
-    return Source(
+    return Region(
         name="t",
         data=np.zeros(shape, np.float32),
         voxel_size=10.0,
@@ -81,7 +81,7 @@ def region(shape, places):
         positions=np.array(places, float).reshape(-1, 3),
         channels=np.zeros(len(places), np.intp),
         labels=None,
-        searched=None,
+        annotated_mask=None,
         exhaustive=np.ones(1, bool),
     )
 

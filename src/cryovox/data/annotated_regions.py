@@ -14,7 +14,7 @@ from cryovox.core.volume import Volume
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import stem
 
-Region = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_] | None]
+SearchedBox = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_] | None]
 """Lowest and highest voxel (half open) of a box, and the mask."""
 
 
@@ -26,7 +26,7 @@ class Searched:
     """Shape and voxel size count."""
     names: tuple[str, ...] = ()
     """Further names of the tomogram."""
-    regions: tuple[Region, ...] = ()
+    regions: tuple[SearchedBox, ...] = ()
     """What was searched; all of it where there is none."""
     incomplete: frozenset[str] = field(default=frozenset())
     """Species of which not all particles are annotated."""
@@ -71,7 +71,7 @@ def searched_only(particles: Particles, searched: Mapping[str, Searched]) -> Par
     return particles.take(kept)
 
 
-def _regions(entry: Entry, volume: Volume) -> list[Region]:
+def _regions(entry: Entry, volume: Volume) -> list[SearchedBox]:
     low, high = np.array(entry.box.bounds(volume.shape), dtype=np.float64).T
     return [(low, high, dataset_files.load_mask(entry))]
 

@@ -36,7 +36,7 @@ def augment(patch: Patch, config: AugmentConfig, rng: np.random.Generator) -> Pa
     return Patch(
         np.ascontiguousarray(image, dtype=np.float32),
         np.ascontiguousarray(np.flip(patch.target, axes)),
-        np.ascontiguousarray(np.flip(patch.known, axes)),
+        np.ascontiguousarray(np.flip(patch.valid_mask, axes)),
     )
 
 

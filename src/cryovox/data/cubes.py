@@ -17,8 +17,8 @@ from cryovox.core.particles import Species
 from cryovox.data.augment import augment
 from cryovox.data.config import AugmentConfig
 from cryovox.data.patches import Patch, TargetSpec, cut
-from cryovox.data.regions import Source
-from cryovox.data.streams import Ahead, Batch, collate
+from cryovox.data.regions import Region
+from cryovox.data.streams import Batch, Prefetcher, collate
 from cryovox.data.targets import near_any
 from cryovox.formats.subtomograms import Subtomograms, batches
 
@@ -67,7 +67,7 @@ class Cubes:
     def __len__(self) -> int:
         return len(self.chosen)
 
-    def source(self, i: int, spec: TargetSpec) -> Source:
+    def source(self, i: int, spec: TargetSpec) -> Region:
         """Subtomogram number *i* of the chosen ones, as a region.
 
         A mask says of all voxels what they are. A centre says nothing of the neighbours, so that for
@@ -76,7 +76,7 @@ class Cubes:
         n = self.chosen[i]
         z, y, x = self.images.shape[1:]
         low, high = np.searchsorted(self.owners, (n, n + 1))
-        return Source(
+        return Region(
             name=str(n),
             data=self.images[n],
             voxel_size=self.voxel_size,
@@ -86,7 +86,7 @@ class Cubes:
             positions=self.centres[low:high],
             channels=self.channels[low:high],
             labels=None if self.labels is None else self.labels[n],
-            searched=None,
+            annotated_mask=None,
             exhaustive=np.full(len(self.species), spec.kind == "mask"),
         )
 
@@ -279,7 +279,7 @@ def hold_out_cubes(cubes: Cubes, fraction: float) -> tuple[Cubes, Cubes]:
     return replace(cubes, chosen=cubes.chosen[~held]), replace(cubes, chosen=cubes.chosen[held])
 
 
-class CubeStream(Ahead):
+class CubeStream(Prefetcher):
     """Batches of subtomograms: all of them, in a new order, before any of them again.
 
     Parameters
@@ -303,13 +303,13 @@ class CubeStream(Ahead):
         self,
         cubes: Cubes,
         spec: TargetSpec,
-        side: int,
+        patch_size: int,
         batch: int,
         varied: AugmentConfig,
         seed: tuple[int, ...],
     ) -> None:
         super().__init__()
-        self.cubes, self.spec, self.side, self.size = cubes, spec, side, batch
+        self.cubes, self.spec, self.patch_size, self.size = cubes, spec, patch_size, batch
         self.varied, self.seed = varied, seed
         self._orders: dict[int, NDArray[np.intp]] = {}
 
@@ -322,8 +322,8 @@ class CubeStream(Ahead):
     def _one(self, number: int, rng: np.random.Generator) -> Patch:
         epoch, place = divmod(number, len(self.cubes))
         source = self.cubes.source(int(self._order(epoch)[place]), self.spec)
-        z, y, x = (int(rng.integers(max(1, n - self.side + 1))) for n in source.data.shape)
-        return augment(cut(source, (z, y, x), self.side, self.spec), self.varied, rng)
+        z, y, x = (int(rng.integers(max(1, n - self.patch_size + 1))) for n in source.data.shape)
+        return augment(cut(source, (z, y, x), self.patch_size, self.spec), self.varied, rng)
 
     def _order(self, epoch: int) -> NDArray[np.intp]:
         if epoch not in self._orders:

@@ -99,7 +99,7 @@ def draw_transfer(
     )
 
 
-def see(
+def apply_microscope(
     potential: NDArray[np.float32],
     through: Transfer,
     domain: DomainConfig,

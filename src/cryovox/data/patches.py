@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.volume import Voxels
 from cryovox.data.config import PatchConfig
-from cryovox.data.regions import Source
+from cryovox.data.regions import Region
 from cryovox.data.targets import UNKNOWN, ball_labels, gaussian_heatmap, heatmap_sigma, near_any
 
 Shape = tuple[int, int, int]
@@ -42,26 +42,26 @@ class Patch:
 
     image: NDArray[np.float32]
     target: NDArray[Any]
-    known: NDArray[np.bool_]
+    valid_mask: NDArray[np.bool_]
 
 
 def draw_corner(
-    sources: list[Source], config: PatchConfig, side: int, rng: np.random.Generator
-) -> tuple[Source, Shape]:
+    sources: list[Region], config: PatchConfig, patch_size: int, rng: np.random.Generator
+) -> tuple[Region, Shape]:
     """Choose a source and the low corner of a patch inside its region."""
     if rng.random() < config.foreground:
-        found = _near_particle(sources, config, side, rng)
+        found = _near_particle(sources, config, patch_size, rng)
         if found is not None:
             return found
     sizes = np.array([np.prod([float(b - a) for a, b in s.bounds]) for s in sources])
     source = sources[rng.choice(len(sources), p=sizes / sizes.sum())]
-    corner = [int(rng.integers(a, max(a, b - side) + 1)) for a, b in source.bounds]
+    corner = [int(rng.integers(a, max(a, b - patch_size) + 1)) for a, b in source.bounds]
     return source, (corner[0], corner[1], corner[2])
 
 
 def _near_particle(
-    sources: list[Source], config: PatchConfig, side: int, rng: np.random.Generator
-) -> tuple[Source, Shape] | None:
+    sources: list[Region], config: PatchConfig, patch_size: int, rng: np.random.Generator
+) -> tuple[Region, Shape] | None:
     kinds = sorted({kind for source in sources for kind in source.annotated_by_channel})
     if not kinds:
         return None
@@ -73,23 +73,25 @@ def _near_particle(
     drawn = int(rng.integers(ends[-1]))
     which = int(np.searchsorted(ends, drawn, side="right"))
     source, i = sources[which], lists[which][drawn - ends[which]]  # counted from the end of the list
-    shift = rng.uniform(-config.jitter, config.jitter, 3) * side
-    wanted = np.rint(source.positions[i] + shift - side / 2).astype(int)
-    corner = [int(np.clip(w, a, max(a, b - side))) for w, (a, b) in zip(wanted, source.bounds, strict=True)]
+    shift = rng.uniform(-config.jitter, config.jitter, 3) * patch_size
+    wanted = np.rint(source.positions[i] + shift - patch_size / 2).astype(int)
+    corner = [
+        int(np.clip(w, a, max(a, b - patch_size))) for w, (a, b) in zip(wanted, source.bounds, strict=True)
+    ]
     return source, (corner[0], corner[1], corner[2])
 
 
-def cut(source: Source, corner: Shape, side: int, spec: TargetSpec, rim: float = 1.5) -> Patch:
+def cut(source: Region, corner: Shape, patch_size: int, spec: TargetSpec, rim: float = 1.5) -> Patch:
     """Take a cube out of a source: unknown outside its region, mirrored outside the tomogram."""
-    planes = _planes(source, corner, (side,) * 3)
+    planes = _planes(source, corner, (patch_size,) * 3)
     image = source.normalise(_gather(source.data, planes))
     if spec.kind == "mask":
-        labels = mask_target(source, corner, (side,) * 3, rim)
+        labels = mask_target(source, corner, (patch_size,) * 3, rim)
         return Patch(image, labels, labels != UNKNOWN)
-    shape = (side // spec.output_stride,) * 3
-    target, known = _heatmap_target(source, corner, spec.output_stride, shape, rim)
-    known &= _coarse(_believed(source, corner, planes), spec.output_stride)[None]
-    return Patch(image, target, known)
+    shape = (patch_size // spec.output_stride,) * 3
+    target, valid_mask = _heatmap_target(source, corner, spec.output_stride, shape, rim)
+    valid_mask &= _coarse(_believed(source, corner, planes), spec.output_stride)[None]
+    return Patch(image, target, valid_mask)
 
 
 def upright(patch: Patch, tilt_axis: Literal["y", "x"]) -> Patch:
@@ -97,12 +99,13 @@ def upright(patch: Patch, tilt_axis: Literal["y", "x"]) -> Patch:
     if tilt_axis == "y":
         return patch
     turned = (
-        np.ascontiguousarray(np.rot90(a, axes=(-2, -1))) for a in (patch.image, patch.target, patch.known)
+        np.ascontiguousarray(np.rot90(a, axes=(-2, -1)))
+        for a in (patch.image, patch.target, patch.valid_mask)
     )
     return Patch(*turned)
 
 
-def mask_target(source: Source, corner: Shape, shape: Shape, rim: float = 1.5) -> NDArray[np.uint8]:
+def mask_target(source: Region, corner: Shape, shape: Shape, rim: float = 1.5) -> NDArray[np.uint8]:
     """Channel + 1 of every voxel of a box, 0 background, 255 unknown or outside the region."""
     planes = _planes(source, corner, shape)
     radii = np.array([s.radius for s in source.species]) / source.voxel_size
@@ -119,13 +122,13 @@ def mask_target(source: Source, corner: Shape, shape: Shape, rim: float = 1.5) -
     return target
 
 
-def _planes(source: Source, corner: Shape, shape: Shape) -> list[NDArray[np.intp]]:
+def _planes(source: Region, corner: Shape, shape: Shape) -> list[NDArray[np.intp]]:
     return [_mirrored(c, side, n) for c, side, n in zip(corner, shape, source.data.shape, strict=True)]
 
 
-def _mirrored(start: int, side: int, n: int) -> NDArray[np.intp]:
+def _mirrored(start: int, patch_size: int, n: int) -> NDArray[np.intp]:
     """Indices start .. start + side, reflected at the ends of an axis of n voxels."""
-    index = np.arange(start, start + side)
+    index = np.arange(start, start + patch_size)
     period = max(1, 2 * (n - 1))
     index = np.abs(index) % period
     return np.where(index >= n, period - index, index).astype(np.intp)
@@ -139,13 +142,13 @@ def _gather(data: Voxels, planes: list[NDArray[np.intp]]) -> NDArray[Any]:
     return block[np.ix_(z, y, x)]
 
 
-def _believed(source: Source, corner: Shape, planes: list[NDArray[np.intp]]) -> NDArray[np.bool_]:
+def _believed(source: Region, corner: Shape, planes: list[NDArray[np.intp]]) -> NDArray[np.bool_]:
     inside = [
         (np.arange(c, c + len(p)) >= a) & (np.arange(c, c + len(p)) < b)
         for c, p, (a, b) in zip(corner, planes, source.bounds, strict=True)
     ]
     believed = inside[0][:, None, None] & inside[1][None, :, None] & inside[2][None, None, :]
-    return believed if source.searched is None else believed & _gather(source.searched, planes)
+    return believed if source.annotated_mask is None else believed & _gather(source.annotated_mask, planes)
 
 
 def _coarse(fine: NDArray[np.bool_], stride: int) -> NDArray[np.bool_]:
@@ -153,7 +156,7 @@ def _coarse(fine: NDArray[np.bool_], stride: int) -> NDArray[np.bool_]:
 
 
 def _heatmap_target(
-    source: Source, corner: Shape, stride: int, shape: Shape, rim: float
+    source: Region, corner: Shape, stride: int, shape: Shape, rim: float
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     voxel = source.voxel_size * stride
     sigmas = [heatmap_sigma(kind, voxel) for kind in source.species]
@@ -163,13 +166,13 @@ def _heatmap_target(
     # output voxel i of a head of stride s is centred at input voxel s * i + (s - 1) / 2
     centres = (source.positions[index] - np.array(corner) - (stride - 1) / 2) / stride
     target = np.zeros((len(source.species), *shape), np.float32)
-    known = np.ones((len(source.species), *shape), bool)
+    valid_mask = np.ones((len(source.species), *shape), bool)
     for channel, kind in enumerate(source.species):
         own = centres[channels == channel]
         target[channel] = gaussian_heatmap(own, sigmas[channel], shape)
         if not source.exhaustive[channel]:
-            known[channel] = near_any(own, rim * kind.radius / voxel, shape)
+            valid_mask[channel] = near_any(own, rim * kind.radius / voxel, shape)
             for other, rival in enumerate(source.species):
                 if other != channel:
-                    known[channel] |= near_any(centres[channels == other], rival.radius / voxel, shape)
-    return target, known
+                    valid_mask[channel] |= near_any(centres[channels == other], rival.radius / voxel, shape)
+    return target, valid_mask

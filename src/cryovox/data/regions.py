@@ -26,7 +26,7 @@ LEAST_HELD = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class Region:
     """One region of one tomogram and what is known of it.
 
     Attributes
@@ -45,7 +45,7 @@ class Source:
         Index into `species` of each.
     labels : (z, y, x) uint8 or None
         Channel + 1 of every voxel, 0 is background.
-    searched : (z, y, x) bool or None
+    annotated_mask : (z, y, x) bool or None
         Where annotations were sought at all.
     exhaustive : (k,) bool
         Whether every particle of the species in the region is annotated.
@@ -62,7 +62,7 @@ class Source:
     positions: NDArray[np.float64]
     channels: NDArray[np.intp]
     labels: NDArray[np.uint8] | None
-    searched: NDArray[np.bool_] | None
+    annotated_mask: NDArray[np.bool_] | None
     exhaustive: NDArray[np.bool_]
     tilt_axis: Literal["y", "x"] = "y"
 
@@ -111,10 +111,10 @@ def unlabelled_region(
     normalise: Normalisation,
     bounds: Bounds,
     species: tuple[Species, ...],
-    searched: NDArray[np.bool_] | None = None,
-) -> Source:
+    annotated_mask: NDArray[np.bool_] | None = None,
+) -> Region:
     """A region of a tomogram in which nothing is annotated."""
-    return Source(
+    return Region(
         name=name,
         data=volume.data,
         voxel_size=volume.voxel_size,
@@ -124,19 +124,19 @@ def unlabelled_region(
         positions=np.empty((0, 3)),
         channels=np.empty(0, np.intp),
         labels=None,
-        searched=searched,
+        annotated_mask=annotated_mask,
         exhaustive=np.zeros(len(species), bool),
     )
 
 
-def load_sources(dataset: Dataset, entries: Iterable[Entry]) -> list[Source]:
+def load_regions(dataset: Dataset, entries: Iterable[Entry]) -> list[Region]:
     """Open every entry; refuses what nothing can be learned from."""
     if not dataset.species:
         raise RequestError("dataset.yaml", "names no species", "add `species:` with name, label and radius")
     return [_open(dataset, entry) for entry in entries]
 
 
-def open_unlabelled(dataset: Dataset, entry: Entry) -> Source:
+def open_unlabelled(dataset: Dataset, entry: Entry) -> Region:
     """Open an entry of which nothing is annotated."""
     volume = dataset_files.load_tomogram(entry, dataset)
     bounds = entry.box.bounds(volume.shape)
@@ -144,14 +144,14 @@ def open_unlabelled(dataset: Dataset, entry: Entry) -> Source:
         told = f"the box {bounds} (z, y, x) holds no voxel of a tomogram of shape {volume.shape}"
         raise RequestError(entry.name, told, "mend `box:` of the entry in dataset.yaml")
     volume = replace(volume, voxel_size=dataset.voxel_size)
-    searched = dataset_files.load_mask(entry)
+    annotated_mask = dataset_files.load_mask(entry)
     region = unlabelled_region(
-        entry.name, volume, normalisation(volume, entry), bounds, dataset.species, searched
+        entry.name, volume, normalisation(volume, entry), bounds, dataset.species, annotated_mask
     )
     return replace(region, tilt_axis=entry.tilt_axis)
 
 
-def _open(dataset: Dataset, entry: Entry) -> Source:
+def _open(dataset: Dataset, entry: Entry) -> Region:
     region = open_unlabelled(dataset, entry)
     labels, particles = dataset_files.load_annotations(entry, dataset)
     if labels is None and particles is None:
@@ -206,7 +206,7 @@ def _by_channel(labels: NDArray[Any], species: tuple[Species, ...]) -> NDArray[n
     return table[np.asarray(labels).astype(np.uint8)]
 
 
-def hold_out(sources: list[Source], fraction: float) -> tuple[list[Source], list[Source]]:
+def hold_out(sources: list[Region], fraction: float) -> tuple[list[Region], list[Region]]:
     """Cut a part of every region off for validation, with a margin between the two.
 
     The cut runs across the longer of y and x, where it leaves *fraction* of the annotated particles
@@ -230,8 +230,8 @@ def hold_out(sources: list[Source], fraction: float) -> tuple[list[Source], list
         missing = round(fraction * sum(counts)) - sum(shares)
         if missing + sum(shares) < LEAST_HELD:
             return sources, []
-    kept: list[Source] = []
-    held: list[Source] = []
+    kept: list[Region] = []
+    held: list[Region] = []
     for source, count, share in zip(sources, counts, shares, strict=True):
         if share:
             near, far = _cut(source, fraction, min(share, count - 1))
@@ -245,7 +245,7 @@ def hold_out(sources: list[Source], fraction: float) -> tuple[list[Source], list
     return kept, held
 
 
-def _cut(source: Source, fraction: float, beyond: int) -> tuple[Source, Source]:
+def _cut(source: Region, fraction: float, beyond: int) -> tuple[Region, Region]:
     """Two parts of a region, with so many particles in the second, or with *fraction* of its length."""
     axis = 1 if np.ptp(source.bounds[1]) >= np.ptp(source.bounds[2]) else 2
     low, high = source.bounds[axis]
@@ -258,7 +258,7 @@ def _cut(source: Source, fraction: float, beyond: int) -> tuple[Source, Source]:
     return _rebound(source, axis, (low, max(low + 1, cut - margin))), _rebound(source, axis, (cut, high))
 
 
-def _rebound(source: Source, axis: int, span: Range) -> Source:
+def _rebound(source: Region, axis: int, span: Range) -> Region:
     bounds = list(source.bounds)
     bounds[axis] = span
     return replace(source, bounds=(bounds[0], bounds[1], bounds[2]))

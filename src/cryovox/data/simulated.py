@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.data.config import PatchConfig
-from cryovox.data.imaging_domain import DomainConfig, Shape, draw_transfer, see
+from cryovox.data.imaging_domain import DomainConfig, Shape, apply_microscope, draw_transfer
 from cryovox.data.patches import TargetSpec
 from cryovox.data.streams import Batch
 from cryovox.data.targets import gaussian_heatmap, heatmap_sigma
@@ -88,7 +88,7 @@ class SimulatedStream:
         self,
         templates: Sequence[Template],
         spec: TargetSpec,
-        side: int,
+        patch_size: int,
         batch: int,
         seed: tuple[int, ...],
         domain: DomainConfig | None = None,
@@ -101,7 +101,7 @@ class SimulatedStream:
         if not templates:
             raise RequestError("templates", "there are none", "name at least one species to simulate")
         self.domain, self.patches = domain or DomainConfig(), patches or PatchConfig()
-        self.spec, self.side, self.size, self.seed, self.device = spec, side, batch, seed, device
+        self.spec, self.patch_size, self.size, self.seed, self.device = spec, patch_size, batch, seed, device
         self.voxel_size = voxel_size or templates[0].voxel_size
         self.species = tuple(
             Species(name=t.name, label=i + 1, radius=t.radius, structure=t.source)
@@ -109,7 +109,7 @@ class SimulatedStream:
         )
         sizes = np.linspace(*self.domain.voxel_size, self.domain.voxel_sizes) * self.voxel_size
         self.bank = Bank(templates, sizes.tolist(), self.domain.poses, (*seed, POSES))
-        z, y, x = (max(n, side) for n in self.domain.block)
+        z, y, x = (max(n, patch_size) for n in self.domain.block)
         self.shape: Shape = (z, y, x)
         self.blocks = max(self.domain.blocks, -(-batch // self.domain.patches))
         self._pool = ThreadPoolExecutor(workers)
@@ -119,9 +119,9 @@ class SimulatedStream:
     def batch(self, number: int) -> Batch:
         """Give batch *number*, and have the shelf after its own made."""
         cuts = self._cuts(number)
-        images = np.stack([_cube(block.image, corner, self.side) for block, corner in cuts])
+        images = np.stack([_cube(block.image, corner, self.patch_size) for block, corner in cuts])
         if self.spec.kind == "mask":
-            masks = np.stack([_cube(block.inside.labels, corner, self.side) for block, corner in cuts])
+            masks = np.stack([_cube(block.inside.labels, corner, self.patch_size) for block, corner in cuts])
             target = torch.from_numpy(masks.astype(np.int64))
         else:
             target = torch.from_numpy(np.stack([self._heatmap(*cut) for cut in cuts]))
@@ -137,7 +137,7 @@ class SimulatedStream:
         noise = np.random.Generator(np.random.Philox(np.random.SeedSequence([*self.seed, NOISE, number])))
         level, through = self._microscope(number // self.domain.scenes)
         inside = self._filled(level, scene)
-        image = see(inside.potential, through, self.domain, noise, self.device)
+        image = apply_microscope(inside.potential, through, self.domain, noise, self.device)
         return Block(image, inside, self._corners(inside, cuts))
 
     def close(self) -> None:
@@ -194,32 +194,32 @@ class SimulatedStream:
                     np.flatnonzero(inside.channels == rng.choice(kinds)) if config.balance else everyone
                 )
                 centre = inside.positions[rng.choice(balanced)]
-                corner[:] = np.rint(centre + self.side * (shift - 0.5))
+                corner[:] = np.rint(centre + self.patch_size * (shift - 0.5))
         return (corners % np.array(self.shape)).astype(np.intp)
 
     def _nearby(self, block: Block, corner: NDArray[np.intp]) -> NDArray[np.float64]:
         """Centres from a patch's first voxel, each in the period that is closest to the patch."""
-        gap = (np.array(self.shape) - self.side) / 2
+        gap = (np.array(self.shape) - self.patch_size) / 2
         return np.mod(block.inside.positions - corner + gap, self.shape) - gap
 
     def _particles(self, block: Block, corner: NDArray[np.intp]) -> Particles:
         near = self._nearby(block, corner)
-        within = ((near >= -0.5) & (near < self.side - 0.5)).all(axis=1)
+        within = ((near >= -0.5) & (near < self.patch_size - 0.5)).all(axis=1)
         names = [self.species[c].name for c in block.inside.channels[within]]
         turns = block.inside.rotations[within]
         return Particles.of(near[within] * self.voxel_size, names, rotations=turns)
 
     def _heatmap(self, block: Block, corner: NDArray[np.intp]) -> NDArray[np.float32]:
         # output voxel i of a head of stride s is centred at input voxel s * i + (s - 1) / 2
-        stride, side = self.spec.output_stride, self.side // self.spec.output_stride
+        stride, patch_size = self.spec.output_stride, self.patch_size // self.spec.output_stride
         centres = (self._nearby(block, corner) - (stride - 1) / 2) / stride
         sigmas = [heatmap_sigma(kind, self.voxel_size * stride) for kind in self.species]
-        felt = ((centres > -4 * max(sigmas)) & (centres < side + 4 * max(sigmas))).all(axis=1)
+        felt = ((centres > -4 * max(sigmas)) & (centres < patch_size + 4 * max(sigmas))).all(axis=1)
         centres, channels = centres[felt], block.inside.channels[felt]
-        maps = [gaussian_heatmap(centres[channels == c], s, (side,) * 3) for c, s in enumerate(sigmas)]
+        maps = [gaussian_heatmap(centres[channels == c], s, (patch_size,) * 3) for c, s in enumerate(sigmas)]
         return np.stack(maps)
 
 
-def _cube(array: NDArray[Any], corner: NDArray[np.intp], side: int) -> NDArray[Any]:
+def _cube(array: NDArray[Any], corner: NDArray[np.intp], patch_size: int) -> NDArray[Any]:
     z, y, x = array.shape
-    return array[periodic(corner, (side,) * 3, (z, y, x))]
+    return array[periodic(corner, (patch_size,) * 3, (z, y, x))]

@@ -13,7 +13,7 @@ from torch import Tensor
 from cryovox.data.augment import augment
 from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.data.patches import Patch, TargetSpec, cut, draw_corner, upright
-from cryovox.data.regions import Source
+from cryovox.data.regions import Region
 
 
 class Batch(NamedTuple):
@@ -30,18 +30,18 @@ class Batch(NamedTuple):
 
     image: Tensor
     target: Tensor
-    known: Tensor
+    valid_mask: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """Move to a device."""
         return Batch(
             self.image.to(device, non_blocking=True),
             self.target.to(device, non_blocking=True),
-            self.known.to(device, non_blocking=True),
+            self.valid_mask.to(device, non_blocking=True),
         )
 
 
-class Ahead(ABC):
+class Prefetcher(ABC):
     """Batches that are prepared one ahead in a thread."""
 
     def __init__(self) -> None:
@@ -72,11 +72,11 @@ def collate(patches: list[Patch], spec: TargetSpec) -> Batch:
     return Batch(
         torch.from_numpy(np.stack([p.image for p in patches])[:, None]),
         torch.from_numpy(np.stack([p.target for p in patches])).to(kind),
-        torch.from_numpy(np.stack([p.known for p in patches])),
+        torch.from_numpy(np.stack([p.valid_mask for p in patches])),
     )
 
 
-class PatchStream(Ahead):
+class PatchStream(Prefetcher):
     """Batches of patches out of tomograms.
 
     Parameters
@@ -96,16 +96,16 @@ class PatchStream(Ahead):
 
     def __init__(
         self,
-        sources: list[Source],
+        sources: list[Region],
         spec: TargetSpec,
-        side: int,
+        patch_size: int,
         batch: int,
         patches: PatchConfig,
         varied: AugmentConfig,
         seed: tuple[int, ...],
     ) -> None:
         super().__init__()
-        self.sources, self.spec, self.side, self.size = sources, spec, side, batch
+        self.sources, self.spec, self.patch_size, self.size = sources, spec, patch_size, batch
         self.patches, self.varied, self.seed = patches, varied, seed
 
     def make(self, number: int) -> Batch:
@@ -114,6 +114,6 @@ class PatchStream(Ahead):
         return collate([self._one(rng) for _ in range(self.size)], self.spec)
 
     def _one(self, rng: np.random.Generator) -> Patch:
-        source, corner = draw_corner(self.sources, self.patches, self.side, rng)
-        patch = upright(cut(source, corner, self.side, self.spec, self.patches.rim), source.tilt_axis)
+        source, corner = draw_corner(self.sources, self.patches, self.patch_size, rng)
+        patch = upright(cut(source, corner, self.patch_size, self.spec, self.patches.rim), source.tilt_axis)
         return augment(patch, self.varied, rng)

@@ -10,7 +10,7 @@ import torch
 
 from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.data.cubes import Cubes
-from cryovox.data.regions import Source
+from cryovox.data.regions import Region
 from cryovox.data.streams import Batch
 from cryovox.data.targets import UNKNOWN
 
@@ -26,7 +26,7 @@ class Drawing(Protocol):
     def close(self) -> None: ...
 
 
-def without_annotations(region: Source) -> Source:
+def without_annotations(region: Region) -> Region:
     """The same places without what is annotated; what is known of their patches is where the region lies."""
     nothing = np.empty(0, np.intp)
     all_over = np.ones_like(region.exhaustive)
@@ -55,7 +55,7 @@ class Unlabelled:
         self.drawn.close()
 
 
-class Held:
+class RepeatedBatches:
     """Gives each batch of another stream so many times: what is drawn anew once an epoch."""
 
     def __init__(self, drawn: Unlabelled, times: int) -> None:

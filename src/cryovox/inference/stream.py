@@ -42,7 +42,7 @@ class TilePlan:
 
 
 @dataclass(frozen=True, eq=False)
-class Region:
+class SearchMask:
     """Where scores are wanted.
 
     Attributes
@@ -69,7 +69,7 @@ def stream(
     tiles: TilePlan,
     sink: Sink,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    region: Region | None = None,
+    region: SearchMask | None = None,
 ) -> None:
     """Score a volume and hand finished planes to *sink*.
 

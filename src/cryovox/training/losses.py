@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from cryovox.data.targets import UNKNOWN
 
 
-def cross_entropy(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
     """Mean cross-entropy over the known voxels.
 
     Parameters
@@ -25,50 +25,50 @@ def cross_entropy(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     logits : (b, 1 + k, z, y, x)
     target : (b, z, y, x) int64
         Channel, 0 is background; 255 is unknown.
-    known : (b, z, y, x) bool
+    valid_mask : (b, z, y, x) bool
     """
-    believed = target.masked_fill(~known, UNKNOWN)
+    believed = target.masked_fill(~valid_mask, UNKNOWN)
     terms = F.cross_entropy(logits.float(), believed, ignore_index=UNKNOWN, reduction="none")
-    return terms.sum() / known.sum().clamp(min=1)
+    return terms.sum() / valid_mask.sum().clamp(min=1)
 
 
-def soft_dice(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def soft_dice(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
     """One minus soft Dice, mean over the foreground classes that occur, pooled over the batch."""
-    return _dice(*_overlaps(logits, target, known))
+    return _dice(*_overlaps(logits, target, valid_mask))
 
 
-def boundary_dice(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def boundary_dice(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
     """Soft Dice of the inner surfaces of the masks, where all neighbours are known.
 
     A surface is max-pool(1 - p) - (1 - p) over 3 x 3 x 3 voxels (A. Bokhovkin and E. Burnaev, 2019, who
     further widen it). MVGFormer names a "Boundary Dice Loss" in table 9 and no more; this is our reading.
     """
-    sure = F.max_pool3d((~known[:, None]).to(torch.float32), 3, stride=1, padding=1) == 0
-    probabilities, wanted = _overlaps(logits, target, known)
+    sure = F.max_pool3d((~valid_mask[:, None]).to(torch.float32), 3, stride=1, padding=1) == 0
+    probabilities, wanted = _overlaps(logits, target, valid_mask)
     return _dice(_surface(probabilities) * sure, _surface(wanted) * sure, smooth=1e-5)
 
 
-def tversky(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def tversky(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
     """Mean over all classes of one minus the Tversky index with alpha = beta = 0.5 (DeepFinder)."""
-    probabilities, wanted = _overlaps(logits, target, known)
+    probabilities, wanted = _overlaps(logits, target, valid_mask)
     loss = TverskyLoss(alpha=0.5, beta=0.5, batch=True, reduction="none", smooth_nr=1.0, smooth_dr=1.0)
     return loss(probabilities, wanted).mean()
 
 
-def ce_dice(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def ce_dice(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
     """Cross-entropy plus soft Dice."""
-    return cross_entropy(logits, target, known) + soft_dice(logits, target, known)
+    return cross_entropy(logits, target, valid_mask) + soft_dice(logits, target, valid_mask)
 
 
-def ce_boundary(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def ce_boundary(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
     """Cross-entropy plus Dice of the boundaries (table 9 of MVGFormer)."""
-    return cross_entropy(logits, target, known) + boundary_dice(logits, target, known)
+    return cross_entropy(logits, target, valid_mask) + boundary_dice(logits, target, valid_mask)
 
 
-def _overlaps(logits: Tensor, target: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+def _overlaps(logits: Tensor, target: Tensor, valid_mask: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities and one-hot target with unknown voxels struck out."""
-    believed = known[:, None].to(torch.float32)
-    clean = torch.where(known, target, 0)[:, None]
+    believed = valid_mask[:, None].to(torch.float32)
+    clean = torch.where(valid_mask, target, 0)[:, None]
     wanted = torch.zeros_like(logits, dtype=torch.float32).scatter_(1, clean, believed)
     return logits.float().softmax(1) * believed, wanted
 
@@ -83,7 +83,7 @@ def _surface(mask: Tensor) -> Tensor:
     return F.max_pool3d(1 - mask, 3, stride=1, padding=1) - (1 - mask)
 
 
-def heatmap_focal(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def heatmap_focal(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
     """Penalty-reduced focal loss on Gaussian targets, per particle (CenterNet: alpha 2, beta 4).
 
     Parameters
@@ -91,27 +91,27 @@ def heatmap_focal(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     logits, target : (b, k, z, y, x)
         Target in [0, 1]. A Gaussian seldom has its summit on a voxel, so "at the peak" is where
         :func:`summits` says.
-    known : (b, k, z, y, x) bool
+    valid_mask : (b, k, z, y, x) bool
     """
     peak, away = _focal_parts(logits, target)
-    summit = summits(target) & known
+    summit = summits(target) & valid_mask
     count = summit.sum().clamp(min=1)
-    return (peak[summit].sum() + away[known & ~summit].sum()) / count
+    return (peak[summit].sum() + away[valid_mask & ~summit].sum()) / count
 
 
-def weighted_mse(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def weighted_mse(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
     """Squared error of the heatmap, weighted towards its peaks (target + 0.1)."""
     error = (logits.float().sigmoid() - target).square() * (target + 0.1)
-    return error[known].sum() / (target[known].sum() + 1e-3 * known.sum()).clamp(min=1)
+    return error[valid_mask].sum() / (target[valid_mask].sum() + 1e-3 * valid_mask.sum()).clamp(min=1)
 
 
-def point_ce(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def point_ce(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
     """Cross-entropy of the one voxel at a centre against all others, weighted 256 to 1.
 
     As in the first place of the CZII challenge, but for each species by itself instead of one softmax.
     """
     point = summits(target)
-    weights = torch.where(point, 256.0, 1.0) * known
+    weights = torch.where(point, 256.0, 1.0) * valid_mask
     terms = F.binary_cross_entropy_with_logits(logits.float(), point.float(), reduction="none")
     return (terms * weights).sum() / weights.sum().clamp(min=1)
 
@@ -160,24 +160,24 @@ def hidden_risk(away: Tensor, unknown: Tensor, labelled: Tensor, hidden: float) 
     return (seen - owed).clamp(min=0).sum()
 
 
-def heatmap_hidden(logits: Tensor, target: Tensor, known: Tensor, hidden: float) -> Tensor:
+def heatmap_hidden(logits: Tensor, target: Tensor, valid_mask: Tensor, hidden: float) -> Tensor:
     """:func:`hidden_risk` for heatmaps, per labelled particle."""
     z = logits.float()
     away = -(z.sigmoid() ** 2) * F.logsigmoid(-z)
-    summit = summits(target) & known
-    return hidden_risk(away, ~known, (target > 0.1) & known, hidden) / summit.sum().clamp(min=1)
+    summit = summits(target) & valid_mask
+    return hidden_risk(away, ~valid_mask, (target > 0.1) & valid_mask, hidden) / summit.sum().clamp(min=1)
 
 
-def mask_hidden(logits: Tensor, target: Tensor, known: Tensor, hidden: float) -> Tensor:
+def mask_hidden(logits: Tensor, target: Tensor, valid_mask: Tensor, hidden: float) -> Tensor:
     """:func:`hidden_risk` for masks: background cross-entropy over the unknown voxels, per voxel."""
     away = -F.log_softmax(logits.float(), 1)[:, :1]
-    unknown = ~known[:, None]
-    labelled = (known & (target > 0))[:, None]
+    unknown = ~valid_mask[:, None]
+    labelled = (valid_mask & (target > 0))[:, None]
     return hidden_risk(away, unknown, labelled, hidden) / unknown.sum().clamp(min=1)
 
 
 def contrastive(
-    features: Tensor, target: Tensor, known: Tensor, points: int = 64, temperature: float = 0.1
+    features: Tensor, target: Tensor, valid_mask: Tensor, points: int = 64, temperature: float = 0.1
 ) -> Tensor:
     """Supervised contrastive loss (P. Khosla et al., NeurIPS 2020) of the features at sampled voxels.
 
@@ -190,14 +190,14 @@ def contrastive(
     features : (b, c, z', y', x')
         On a grid that covers the patch, coarser or not.
     target : (b, z, y, x) int64
-    known : (b, z, y, x) bool
+    valid_mask : (b, z, y, x) bool
     points
         Voxels per sample; drawn with replacement.
     """
-    at = _balanced_voxels(target, known, points)
+    at = _balanced_voxels(target, valid_mask, points)
     labels = target.flatten(1).gather(1, at).flatten()
     found = F.normalize(_read(features.float(), at, target.shape[1:]), dim=-1).flatten(0, 1)
-    usable = known.flatten(1).gather(1, at).flatten()
+    usable = valid_mask.flatten(1).gather(1, at).flatten()
     same = (labels[:, None] == labels) & usable[:, None] & usable
     alike = found @ found.T / temperature
     self_ = torch.eye(len(alike), dtype=torch.bool, device=alike.device)
@@ -208,12 +208,12 @@ def contrastive(
     return -((chances * pairs).sum(1) / pairs.sum(1).clamp(min=1)).sum() / held.sum().clamp(min=1)
 
 
-def _balanced_voxels(target: Tensor, known: Tensor, points: int) -> Tensor:
+def _balanced_voxels(target: Tensor, valid_mask: Tensor, points: int) -> Tensor:
     """Draw flat indices (b, points) of known voxels, every class with the same weight."""
-    labels = target.masked_fill(~known, 0).flatten(1)
-    counts = torch.bincount(labels[known.flatten(1)], minlength=int(labels.max()) + 1)
-    weights = known.flatten(1) / counts.float().clamp(min=1)[labels]
-    nothing = ~known.flatten(1).any(1, keepdim=True)
+    labels = target.masked_fill(~valid_mask, 0).flatten(1)
+    counts = torch.bincount(labels[valid_mask.flatten(1)], minlength=int(labels.max()) + 1)
+    weights = valid_mask.flatten(1) / counts.float().clamp(min=1)[labels]
+    nothing = ~valid_mask.flatten(1).any(1, keepdim=True)
     return torch.multinomial(weights + nothing, points, replacement=True)
 
 

@@ -10,7 +10,7 @@ from cryovox.models.voting import REACH
 from cryovox.training.losses import inside
 
 
-def offset_error(offsets: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def offset_error(offsets: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
     """Mean distance along an axis (smooth at 0) of offsets from those that the target implies.
 
     Parameters
@@ -22,7 +22,7 @@ def offset_error(offsets: Tensor, target: Tensor, known: Tensor) -> Tensor:
     """
     height, species = target.max(1, keepdim=True)
     wanted, sure = implied_offsets(height)
-    sure = sure & (height > 0.5) & known.gather(1, species)
+    sure = sure & (height > 0.5) & valid_mask.gather(1, species)
     terms = F.smooth_l1_loss(offsets.float(), wanted, reduction="none", beta=0.25)
     return (terms * sure).sum() / (3 * sure.sum()).clamp(min=1)
 

@@ -179,12 +179,12 @@ def write_scores(
     mask: NDArray[np.bool_] | None = None,
 ) -> None:
     """Stream a tomogram through a network into a score map on disk; what lies far outside a mask scores 0."""
-    from cryovox.inference.stream import Region, stream
+    from cryovox.inference.stream import SearchMask, stream
 
     volume = given.volume
     # a particle that the mask cuts is scored whole, so a mask moves no pick
     widest = max(s.radius for s in card.species) / volume.voxel_size
-    region = None if mask is None else Region(mask, int(np.ceil(2 * widest)) + 2 * tiles.stride)
+    region = None if mask is None else SearchMask(mask, int(np.ceil(2 * widest)) + 2 * tiles.stride)
     sides = [plan(n, tiles.tile, tiles.overlap, tiles.stride).out_size for n in volume.shape]
     with scores.create(
         path,

@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.data.patches import mask_target
-from cryovox.data.regions import Bounds, Source
+from cryovox.data.regions import Bounds, Region
 from cryovox.data.targets import UNKNOWN, ball_labels
 from cryovox.metrics.detection import detection, recall_at_budget
 from cryovox.picking.blobs import dog
@@ -35,20 +35,20 @@ RATIO = 1.6
 class RegionPicks:
     """A region and the candidates in it, best first."""
 
-    source: Source
+    source: Region
     picks: Particles
 
-    def inside(self, part: Source) -> RegionPicks:
+    def inside(self, part: Region) -> RegionPicks:
         """The same for a part of the region."""
         low, high = (np.array(part.bounds, dtype=float).T - 0.5) * part.voxel_size
         keep = ((self.picks.positions >= low) & (self.picks.positions < high)).all(axis=1)
         return RegionPicks(part, self.picks.take(keep))
 
 
-Halves = tuple[list[tuple[int, Source]], list[tuple[int, Source]]]
+Halves = tuple[list[tuple[int, Region]], list[tuple[int, Region]]]
 
 
-def halves(regions: Sequence[Source], *, whole: bool = False) -> Halves:
+def halves(regions: Sequence[Region], *, whole: bool = False) -> Halves:
     """Cut regions in two parts with about as many annotated particles each.
 
     A region with fewer than two, or every one where they stay *whole*, goes to the part that has fewer.
@@ -72,7 +72,7 @@ def halves(regions: Sequence[Source], *, whole: bool = False) -> Halves:
     return parts
 
 
-def _cut_in_two(region: Source) -> tuple[Source, Source] | None:
+def _cut_in_two(region: Region) -> tuple[Region, Region] | None:
     """Across the axis along which the particles spread most; None where no cut parts them."""
     places = region.positions[region.annotated]
     axis = int(np.ptp(places, axis=0).argmax())
@@ -83,13 +83,13 @@ def _cut_in_two(region: Source) -> tuple[Source, Source] | None:
     return _rebound(region, axis, (low, cut)), _rebound(region, axis, (cut, high))
 
 
-def _rebound(region: Source, axis: int, span: tuple[int, int]) -> Source:
+def _rebound(region: Region, axis: int, span: tuple[int, int]) -> Region:
     bounds = list(region.bounds)
     bounds[axis] = span
     return replace(region, bounds=(bounds[0], bounds[1], bounds[2]))
 
 
-def limited(regions: Sequence[Source], most: int, cost: Callable[[Source], int]) -> list[Source]:
+def limited(regions: Sequence[Region], most: int, cost: Callable[[Region], int]) -> list[Region]:
     """Smaller and fewer held-out regions around their particles, of which the costs sum to *most* at most.
 
     One region stays, whatever it costs.
@@ -107,7 +107,7 @@ def limited(regions: Sequence[Source], most: int, cost: Callable[[Source], int])
     return kept
 
 
-def _shrunk(region: Source) -> Source | None:
+def _shrunk(region: Region) -> Region | None:
     """Three quarters of a region around its middle particle; None where it is small or holds none."""
     axis = int(np.argmax([b - a for a, b in region.bounds]))
     low, high = region.bounds[axis]
@@ -138,7 +138,7 @@ def picker_rows(found: Sequence[RegionPicks], species: tuple[Species, ...]) -> R
     return rows
 
 
-def _as_half(number: int, rows: Rows, sources: Sequence[Source], species: tuple[Species, ...]) -> Rows:
+def _as_half(number: int, rows: Rows, sources: Sequence[Region], species: tuple[Species, ...]) -> Rows:
     """Rows of a half under its own names, with how many particles each species has there."""
     judged = [value for name, value in rows.items() if name.startswith("judge/")]
     if not judged:
@@ -198,7 +198,7 @@ def _budget(picks: Particles, truth: Particles, kind: Species) -> Rows:
     return {f"judge/{kind.name}": mean, **named, f"threshold/{kind.name}": threshold}
 
 
-def blob_figures(regions: Sequence[Source], species: tuple[Species, ...], kind: str) -> Rows:
+def blob_figures(regions: Sequence[Region], species: tuple[Species, ...], kind: str) -> Rows:
     """Figures, as of :func:`cross_fit`, of a difference-of-Gaussians picker, which has learned nothing.
 
     It knows the radius of each species and no other setting. Where networks answer with masks (*kind*
@@ -220,7 +220,7 @@ def summary(rows: Rows) -> Rows:
 
 
 def mask_half(
-    number: int, counts: NDArray[np.float64], sources: Sequence[Source], species: tuple[Species, ...]
+    number: int, counts: NDArray[np.float64], sources: Sequence[Region], species: tuple[Species, ...]
 ) -> Rows:
     """Dice of one half of the held-out data, from the counts of :func:`dice_rows`."""
     return _as_half(number, dice_rows(counts, species), sources, species)
@@ -236,7 +236,7 @@ def dice_rows(counts: NDArray[np.float64], species: tuple[Species, ...]) -> Rows
     return rows
 
 
-def blobs(region: Source, species: tuple[Species, ...]) -> Particles:
+def blobs(region: Region, species: tuple[Species, ...]) -> Particles:
     """Blobs of the size of each species in a region, in Å of its tomogram, best first."""
     lists = []
     for kind in species:
@@ -254,7 +254,7 @@ def blobs(region: Source, species: tuple[Species, ...]) -> Particles:
     return RegionPicks(region, concatenate(lists).sorted()).inside(region).picks
 
 
-def _blob_counts(regions: Sequence[Source], species: tuple[Species, ...]) -> NDArray[np.float64]:
+def _blob_counts(regions: Sequence[Region], species: tuple[Species, ...]) -> NDArray[np.float64]:
     counts = np.zeros((len(species), 3))
     for region in regions:
         start, shape = _box(region.bounds)

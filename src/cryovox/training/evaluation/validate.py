@@ -12,7 +12,7 @@ from torch import nn
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap
 from cryovox.data.patches import TargetSpec, cut, mask_target
-from cryovox.data.regions import Source
+from cryovox.data.regions import Region
 from cryovox.data.targets import UNKNOWN
 from cryovox.inference.stream import TilePlan, score, stream
 from cryovox.metrics.detection import detection
@@ -38,13 +38,13 @@ MASK_LEVELS = (0.3, 0.5, 0.7)
 class Scored:
     """A held-out region with what the network says of it."""
 
-    source: Source
+    source: Region
     scores: ScoreMap
     corner: tuple[int, int, int]
 
 
 def validate(
-    network: nn.Module, regions: list[Source], spec: TargetSpec, tiles: TilePlan
+    network: nn.Module, regions: list[Region], spec: TargetSpec, tiles: TilePlan
 ) -> dict[str, float]:
     """Score the held-out regions.
 
@@ -66,7 +66,7 @@ def validate(
 
 @torch.no_grad()
 def at_picks(
-    network: nn.Module, regions: list[Source], spec: TargetSpec, tiles: TilePlan
+    network: nn.Module, regions: list[Region], spec: TargetSpec, tiles: TilePlan
 ) -> dict[str, float]:
     """Thresholds where nothing is held out: half of the height that half of the picks get.
 
@@ -91,16 +91,16 @@ def at_picks(
 
 def _height(
     network: nn.Module,
-    region: Source,
+    region: Region,
     position: NDArray[np.floating],
     channel: int,
     spec: TargetSpec,
     tiles: TilePlan,
 ) -> float:
     """Highest answer within a voxel (of the heatmap) around a position, in the middle of a patch."""
-    side = tiles.tile
-    corner = np.rint(position).astype(int) - side // 2
-    image = cut(region, (int(corner[0]), int(corner[1]), int(corner[2])), side, spec).image
+    patch_size = tiles.tile
+    corner = np.rint(position).astype(int) - patch_size // 2
+    image = cut(region, (int(corner[0]), int(corner[1]), int(corner[2])), patch_size, spec).image
     turned = replace(tiles, tilt_axis=region.tilt_axis)
     answer = score(network, torch.from_numpy(image)[None, None], turned)[0, channel]
     stride = spec.output_stride
@@ -109,7 +109,7 @@ def _height(
     return float(answer[near].max())
 
 
-def _score(network: nn.Module, region: Source, tiles: TilePlan, spec: TargetSpec) -> Scored:
+def _score(network: nn.Module, region: Region, tiles: TilePlan, spec: TargetSpec) -> Scored:
     """Run the network over a region and as much of its surroundings as a tile overlaps."""
     reach = tiles.tile // 4 // tiles.stride * tiles.stride
     shape = region.data.shape

@@ -9,7 +9,7 @@ from torch import nn
 from cryovox.core.volume import ScoreMap
 from cryovox.data.cubes import Cubes
 from cryovox.data.patches import TargetSpec
-from cryovox.data.regions import Source
+from cryovox.data.regions import Region
 from cryovox.inference.cubes import classes, score_cubes
 from cryovox.inference.stream import TilePlan
 from cryovox.metrics.segmentation import confusion, dice, iou, pooled
@@ -43,7 +43,7 @@ def blob_figures_of_cubes(cubes: Cubes, spec: TargetSpec) -> Rows:
     return blob_figures(_sources(cubes, spec), cubes.species, spec.kind)
 
 
-def _sources(cubes: Cubes, spec: TargetSpec) -> list[Source]:
+def _sources(cubes: Cubes, spec: TargetSpec) -> list[Region]:
     return [cubes.source(i, spec) for i in range(len(cubes))]
 
 

@@ -77,12 +77,16 @@ class Supervised(Strategy):
 
     def judged(self, answer: Supervision, given: Batch) -> dict[str, Tensor]:
         """Losses of what the network answered to a labelled batch."""
-        terms = {name: self.loss(logits, given.target, given.known) for name, logits in answer.logits.items()}
-        if self.config.unknown != "ignore" and not bool(given.known.all()):
+        terms = {
+            name: self.loss(logits, given.target, given.valid_mask) for name, logits in answer.logits.items()
+        }
+        if self.config.unknown != "ignore" and not bool(given.valid_mask.all()):
             for name, logits in answer.logits.items():
-                terms[f"{name}-unknown"] = self.hidden(logits, given.target, given.known, self.config.hidden)
+                terms[f"{name}-unknown"] = self.hidden(
+                    logits, given.target, given.valid_mask, self.config.hidden
+                )
         if answer.offsets is not None:
-            terms["offsets"] = offset_error(answer.offsets, given.target, given.known)
+            terms["offsets"] = offset_error(answer.offsets, given.target, given.valid_mask)
         if self.config.contrastive:
             terms["contrastive"] = self._contrast(answer, given)
         return self._weighted(terms | answer.extra)
@@ -92,7 +96,7 @@ class Supervised(Strategy):
             told = "this network offers no features along with a mask"
             raise RequestError("--contrastive", told, "leave it out, or train mvgformer")
         features = torch.cat(list(answer.features.values()), 1)
-        return self.config.contrastive * contrastive(features, given.target, given.known)
+        return self.config.contrastive * contrastive(features, given.target, given.valid_mask)
 
     def _weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         weights = self.config.weights

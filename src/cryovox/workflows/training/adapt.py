@@ -17,7 +17,7 @@ from cryovox.models.card import model_file, read_card
 from cryovox.training.config import LoopConfig
 from cryovox.workflows.config import AdaptConfig, TrainConfig
 from cryovox.workflows.devices import Device, choose_device
-from cryovox.workflows.training.data import Draw, TrainingData, resolve
+from cryovox.workflows.training.data import SamplingConfig, TrainingData, resolve
 from cryovox.workflows.training.network import describe, make, settle
 from cryovox.workflows.training.run import Job, Told, fabric_of, tiles_of
 from cryovox.workflows.training.run_folder import check_settings, prepare_folder
@@ -215,17 +215,17 @@ class _Run:
         return self.config.model_copy(update={"loop": loop, "network": network})
 
     def _streams(
-        self, strategy: Any, target: TargetData, spec: TargetSpec, side: int, seed: tuple[int, int]
+        self, strategy: Any, target: TargetData, spec: TargetSpec, patch_size: int, seed: tuple[int, int]
     ) -> Mapping[str, Any]:
-        from cryovox.data.unlabelled import Held
+        from cryovox.data.unlabelled import RepeatedBatches
 
         config = self.config
-        draw = _draw(spec, side, config.loop.batch, seed, config, choose_device(self.device))
+        draw = _draw(spec, patch_size, config.loop.batch, seed, config, choose_device(self.device))
         found = {"labelled": self.data.stream(draw), "target": target.stream(draw)}
         if "noise" in strategy.needs:
             own = strategy.config
-            sampled = _draw(spec, side, own.sampled, (seed[0] + 1, seed[1]), config)
-            found["noise"] = Held(target.stream(sampled), own.redraw)
+            sampled = _draw(spec, patch_size, own.sampled, (seed[0] + 1, seed[1]), config)
+            found["noise"] = RepeatedBatches(target.stream(sampled), own.redraw)
         return {name: found[name] for name in strategy.needs}
 
 
@@ -249,11 +249,11 @@ def _shared(config: AdaptConfig, share: float) -> dict[str, Any]:
 
 def _draw(
     spec: TargetSpec,
-    side: int,
+    patch_size: int,
     batch: int,
     seed: tuple[int, int],
     config: AdaptConfig,
     device: str = "cpu",
-) -> Draw:
+) -> SamplingConfig:
     """Draws with the settings of the training."""
-    return Draw(spec, side, batch, config.patches, config.augment, seed, device)
+    return SamplingConfig(spec, patch_size, batch, config.patches, config.augment, seed, device)

@@ -14,7 +14,7 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
 from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.data.patches import TargetSpec
-from cryovox.data.regions import Source, hold_out, load_sources, open_unlabelled
+from cryovox.data.regions import Region, hold_out, load_regions, open_unlabelled
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import subtomograms
 from cryovox.inference.tiling import plan
@@ -32,7 +32,7 @@ STREAM = "stream:"
 
 
 @dataclass(frozen=True)
-class Draw:
+class SamplingConfig:
     """How batches are drawn.
 
     Attributes
@@ -50,7 +50,7 @@ class Draw:
     """
 
     spec: TargetSpec
-    side: int
+    patch_size: int
     batch: int
     patches: PatchConfig
     varied: AugmentConfig
@@ -85,10 +85,10 @@ class TrainingData(ABC):
         """What it is made of, in JSON, with hashes in place of paths."""
 
     @abstractmethod
-    def stream(self, draw: Draw) -> Any:
+    def stream(self, draw: SamplingConfig) -> Any:
         """Endless batches, with methods ``batch(number)`` and ``close()``."""
 
-    def unlabelled(self, draw: Draw) -> Any:
+    def unlabelled(self, draw: SamplingConfig) -> Any:
         """Endless batches of places of which nothing is said, for semi-supervised training."""
         raise self._without_places()
 
@@ -125,7 +125,7 @@ class TrainingData(ABC):
             told = "has no masks, which this network learns from"
             raise RequestError(self.name, told, "cut it with `--labels`, or train heatmap-unet")
 
-    def side(self, network: Any) -> int:
+    def patch_size(self, network: Any) -> int:
         """Edge of a patch that suits a network."""
         return int(getattr(network, "patch", 32))
 
@@ -151,11 +151,11 @@ class TomogramData(TrainingData):
         entries = self.dataset.split("train")
         bare = [e for e in entries if semi and e.labels is None and e.particles is None]
         self.bare = [open_unlabelled(self.dataset, e) for e in bare]
-        self.training = load_sources(self.dataset, [e for e in entries if e not in bare])
+        self.training = load_regions(self.dataset, [e for e in entries if e not in bare])
         if not self.training:
             told = "no entry with split: train has picks" if bare else "has no entry with split: train"
             raise RequestError("dataset.yaml", told, "add `entries:` to train on")
-        self.held: list[Source] = load_sources(self.dataset, self.dataset.split("val"))
+        self.held: list[Region] = load_regions(self.dataset, self.dataset.split("val"))
         if not self.held:
             self.training, self.held = hold_out(self.training, held.held_out)
         if not any(len(s.truth()) for s in self.training):
@@ -166,25 +166,27 @@ class TomogramData(TrainingData):
     def inputs(self) -> dict[str, Any]:
         return fingerprint(self.dataset)
 
-    def stream(self, draw: Draw) -> Any:
+    def stream(self, draw: SamplingConfig) -> Any:
         from cryovox.data.streams import PatchStream
 
         return PatchStream(
-            self.training, draw.spec, draw.side, draw.batch, draw.patches, draw.varied, draw.seed
+            self.training, draw.spec, draw.patch_size, draw.batch, draw.patches, draw.varied, draw.seed
         )
 
     @property
-    def unsearched(self) -> Sequence[Source]:
+    def unsearched(self) -> Sequence[Region]:
         """Training regions of which the labels do not tell all."""
         return [*(region for region in self.training if not region.exhaustive.all()), *self.bare]
 
-    def unlabelled(self, draw: Draw) -> Any:
+    def unlabelled(self, draw: SamplingConfig) -> Any:
         """Places anywhere in the regions that were not searched for all species."""
         from cryovox.data.streams import PatchStream
         from cryovox.data.unlabelled import ANYWHERE, FLIPPED, Unlabelled, without_annotations
 
         places = [without_annotations(region) for region in self.unsearched]
-        return Unlabelled(PatchStream(places, draw.spec, draw.side, draw.batch, ANYWHERE, FLIPPED, draw.seed))
+        return Unlabelled(
+            PatchStream(places, draw.spec, draw.patch_size, draw.batch, ANYWHERE, FLIPPED, draw.seed)
+        )
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         from cryovox.training.evaluation.validate import at_picks, validate
@@ -246,10 +248,10 @@ class SetData(TrainingData):
             stride = -(-len(self.held) * each // max(1, most))
             self.held = replace(self.held, chosen=self.held.chosen[::stride])
 
-    def stream(self, draw: Draw) -> Any:
+    def stream(self, draw: SamplingConfig) -> Any:
         from cryovox.data.cubes import CubeStream
 
-        return CubeStream(self.training, draw.spec, draw.side, draw.batch, draw.varied, draw.seed)
+        return CubeStream(self.training, draw.spec, draw.patch_size, draw.batch, draw.varied, draw.seed)
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         from cryovox.training.evaluation.validate_cubes import validate_cubes
@@ -264,7 +266,7 @@ class SetData(TrainingData):
     def picks(self) -> int:
         return len(self.training)
 
-    def side(self, network: Any) -> int:
+    def patch_size(self, network: Any) -> int:
         """The edge of the subtomograms, or the next larger one that the network takes."""
         if getattr(network, "fixed_patch", False):
             return int(network.patch)
@@ -278,7 +280,7 @@ def tile_count(shape: Sequence[int], tiles: TilePlan) -> int:
     return math.prod(len(axis.starts) for axis in axes)
 
 
-def smaller_regions(regions: list[Source], most: int, tiles: TilePlan) -> list[Source]:
+def smaller_regions(regions: list[Region], most: int, tiles: TilePlan) -> list[Region]:
     """Held-out regions whose validation takes so many tiles at most."""
     from cryovox.training.evaluation.held_out import limited
 

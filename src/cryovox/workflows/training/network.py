@@ -69,7 +69,7 @@ def describe(made: Made, data: TrainingData, wanted: int | None) -> Card:
         Edge of a patch in voxels; what suits network and data by default.
     """
     network: Any = made.network
-    patch = wanted or data.side(network)
+    patch = wanted or data.patch_size(network)
     if getattr(network, "fixed_patch", False) and patch != network.patch:
         told = f"{made.name} works on patches of {network.patch} voxels only, not {patch}"
         raise RequestError("--patch", told, "leave --patch out")

@@ -16,7 +16,7 @@ from cryovox.data.patches import TargetSpec
 from cryovox.models.card import Card, read_card
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.manifest import sha256
-from cryovox.workflows.training.data import Draw, TrainingData
+from cryovox.workflows.training.data import SamplingConfig, TrainingData
 from cryovox.workflows.training.target import JUDGED, TargetData
 from cryovox.workflows.training.time_budget import TimeBudget, forward_seconds, ticking
 
@@ -185,14 +185,14 @@ class Judge:
                 halves=None if halves is None else (torch.from_numpy(halves[0]), torch.from_numpy(halves[1])),
             )
 
-    def _prior(self, draw: Draw) -> float | None:
+    def _prior(self, draw: SamplingConfig) -> float | None:
         """Share of the source that is foreground, wherever it is looked at."""
         stream = self.source.stream(draw)
         try:
             batch = stream.batch(0)
         finally:
             stream.close()
-        known = batch.known & (batch.target != 255)
+        known = batch.valid_mask & (batch.target != 255)
         return float((batch.target[known] > 0).float().mean()) if bool(known.any()) else None
 
     def keep(self, out: Path, choice: Choice, before: Path, after: Path) -> None:
@@ -239,10 +239,10 @@ class Judge:
         return adaptation_page(choice, facts, examples(before, after, patches, self.device), courses)
 
 
-def judging(card: Card, count: int) -> Draw:
+def judging(card: Card, count: int) -> SamplingConfig:
     """Patches that are drawn anywhere, always the same ones, and not varied."""
     spec = TargetSpec(card.kind, card.output_stride)
-    return Draw(spec, card.patch, count, PatchConfig(foreground=0.0), AugmentConfig(), JUDGED)
+    return SamplingConfig(spec, card.patch, count, PatchConfig(foreground=0.0), AugmentConfig(), JUDGED)
 
 
 def domain_of(target: TargetData, card: Card) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
 from cryovox.data.imaging_domain import DomainConfig
 from cryovox.data.patches import TargetSpec
-from cryovox.data.regions import Bounds, Source
+from cryovox.data.regions import Bounds, Region
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.presets import PRESETS
 from cryovox.workflows.simulation.templates import known_names, templates
-from cryovox.workflows.training.data import Draw, TrainingData, smaller_regions
+from cryovox.workflows.training.data import SamplingConfig, TrainingData, smaller_regions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,7 +73,7 @@ class SimulatedData(TrainingData):
             for i, t in enumerate(self.templates)
         )
         self.voxel_size, self.contrast = self.config.voxel_size, self.config.contrast
-        self._held: list[Source] = []
+        self._held: list[Region] = []
         self._most: int | None = None
 
     def inputs(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class SimulatedData(TrainingData):
         settings = self.config.model_dump(mode="json", exclude={"structures", "workers"})
         return {"stream": settings, "templates": shapes}
 
-    def stream(self, draw: Draw) -> Any:
+    def stream(self, draw: SamplingConfig) -> Any:
         return self._opened(draw, draw.seed)
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
@@ -94,12 +94,12 @@ class SimulatedData(TrainingData):
 
         return blob_figures(self._boxes(spec, tiles), self.species, spec.kind)
 
-    def _boxes(self, spec: TargetSpec, tiles: TilePlan) -> list[Source]:
+    def _boxes(self, spec: TargetSpec, tiles: TilePlan) -> list[Region]:
         """Held-out boxes, simulated when they are first asked for."""
         from cryovox.data.config import AugmentConfig, PatchConfig
 
         if not self._held:
-            draw = Draw(spec, tiles.tile, 1, PatchConfig(), AugmentConfig(), HELD)
+            draw = SamplingConfig(spec, tiles.tile, 1, PatchConfig(), AugmentConfig(), HELD)
             boxes = self._opened(draw, HELD)
             step = boxes.domain.scenes  # each under a microscope of its own
             count = self.config.held_out if self._most is None else 1
@@ -112,13 +112,13 @@ class SimulatedData(TrainingData):
     def limit_held_out(self, most: int | None, tiles: TilePlan) -> None:
         self._most = most
 
-    def _opened(self, draw: Draw, seed: tuple[int, int]) -> Any:
+    def _opened(self, draw: SamplingConfig, seed: tuple[int, int]) -> Any:
         from cryovox.data.simulated import SimulatedStream
 
         return SimulatedStream(
             self.templates,
             draw.spec,
-            draw.side,
+            draw.patch_size,
             draw.batch,
             seed,
             self.config.domain,
@@ -128,14 +128,14 @@ class SimulatedData(TrainingData):
             workers=self.config.workers,
         )
 
-    def _source(self, block: Block, number: int) -> Source:
+    def _source(self, block: Block, number: int) -> Region:
         """A box as a region; particles that its periodic faces cut are not asked for."""
         radius = max(s.radius for s in self.species) / self.voxel_size
         shape = block.image.shape
         margins = [min(int(np.ceil(radius)), n // 4) for n in shape]
         (z, y, x) = ((m, n - m) for m, n in zip(margins, shape, strict=True))
         bounds: Bounds = (z, y, x)
-        return Source(
+        return Region(
             name=f"box {number}",
             data=block.image,
             voxel_size=self.voxel_size,
@@ -145,7 +145,7 @@ class SimulatedData(TrainingData):
             positions=block.inside.positions,
             channels=block.inside.channels,
             labels=block.inside.labels,
-            searched=None,
+            annotated_mask=None,
             exhaustive=np.ones(len(self.species), bool),
         )
 

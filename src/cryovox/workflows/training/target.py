@@ -15,7 +15,7 @@ from cryovox.core.dataset import Box, Dataset, Entry, Range
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import Volume
-from cryovox.data.regions import Bounds, Source
+from cryovox.data.regions import Bounds, Region
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import is_volume, read_header, stem, subtomograms
 from cryovox.models.card import Card
@@ -25,7 +25,7 @@ from cryovox.workflows.masks import mask_file, mask_of
 
 if TYPE_CHECKING:
     from cryovox.data.cubes import Cubes
-    from cryovox.workflows.training.data import Draw
+    from cryovox.workflows.training.data import SamplingConfig
 
 JUDGED = (2**31 - 2, 0)  # a seed that no training has
 
@@ -51,9 +51,9 @@ class TargetData:
     """
 
     files: dict[str, Path]
-    regions: list[Source] = field(default_factory=list)
-    even: list[Source] = field(default_factory=list)
-    odd: list[Source] = field(default_factory=list)
+    regions: list[Region] = field(default_factory=list)
+    even: list[Region] = field(default_factory=list)
+    odd: list[Region] = field(default_factory=list)
     cubes: list[Cubes] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     masks: dict[str, Path] = field(default_factory=dict)
@@ -62,19 +62,19 @@ class TargetData:
         """Hashes by name."""
         return {name: sha256(path) for name, path in (self.files | self.masks).items()}
 
-    def stream(self, draw: Draw) -> Any:
+    def stream(self, draw: SamplingConfig) -> Any:
         """Endless batches that say nothing of what they show."""
         from cryovox.data.unlabelled import Unlabelled
 
         return Unlabelled(self._drawn(self.regions, draw))
 
-    def room(self, side: int) -> int:
+    def room(self, patch_size: int) -> int:
         """How many patches there are that show nothing twice."""
         if self.cubes:
             return len(self.cubes[0])
-        return sum(int(np.prod([(b - a) / side for a, b in r.bounds])) for r in self.regions)
+        return sum(int(np.prod([(b - a) / patch_size for a, b in r.bounds])) for r in self.regions)
 
-    def sample(self, draw: Draw) -> NDArray[np.float32]:
+    def sample(self, draw: SamplingConfig) -> NDArray[np.float32]:
         """Patches (n, 1, z, y, x) to judge a network on, always the same ones."""
         found = self._drawn(self.regions, draw)
         try:
@@ -82,7 +82,7 @@ class TargetData:
         finally:
             found.close()
 
-    def halves(self, draw: Draw) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    def halves(self, draw: SamplingConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """Patches of both halves at the same places; None where there are no halves."""
         if not self.even:
             return None
@@ -92,14 +92,14 @@ class TargetData:
             one.close()
         return even, odd
 
-    def _drawn(self, regions: list[Source], draw: Draw) -> Any:
+    def _drawn(self, regions: list[Region], draw: SamplingConfig) -> Any:
         from cryovox.data.cubes import CubeStream
         from cryovox.data.streams import PatchStream
         from cryovox.data.unlabelled import ANYWHERE, FLIPPED
 
         if self.cubes:
-            return CubeStream(self.cubes[0], draw.spec, draw.side, draw.batch, FLIPPED, draw.seed)
-        return PatchStream(regions, draw.spec, draw.side, draw.batch, ANYWHERE, FLIPPED, draw.seed)
+            return CubeStream(self.cubes[0], draw.spec, draw.patch_size, draw.batch, FLIPPED, draw.seed)
+        return PatchStream(regions, draw.spec, draw.patch_size, draw.batch, ANYWHERE, FLIPPED, draw.seed)
 
 
 def open_target(
@@ -188,7 +188,7 @@ def _add(found: TargetData, entry: Entry, dataset: Dataset | None, card: Card, c
 
 def _region(
     path: Path, entry: Entry, voxel_size: float | None, card: Card, contrast: Contrast
-) -> tuple[Source, Contrast, tuple[str, ...]]:
+) -> tuple[Region, Contrast, tuple[str, ...]]:
     from cryovox.data.regions import unlabelled_region
 
     ready = prepare(path, card, voxel_size, contrast)

@@ -11,7 +11,7 @@ from cryovox.core.errors import RequestError
 from cryovox.data.patches import TargetSpec
 from cryovox.workflows.config import TrainConfig
 from cryovox.workflows.devices import Device, choose_device
-from cryovox.workflows.training.data import Draw, TrainingData, resolve
+from cryovox.workflows.training.data import SamplingConfig, TrainingData, resolve
 from cryovox.workflows.training.network import describe, make, settle
 from cryovox.workflows.training.run import Job, Told, fabric_of, tiles_of
 from cryovox.workflows.training.run_folder import check_settings, prepare_folder
@@ -106,7 +106,7 @@ def train_supervised(  # noqa: PLR0913 (the options of a command)
         on_message=on_message,
         on_phase=on_phase,
     )
-    draw = Draw(
+    draw = SamplingConfig(
         spec,
         card.patch,
         config.loop.batch,

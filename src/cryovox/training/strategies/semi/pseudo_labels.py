@@ -24,14 +24,14 @@ class PseudoLabels(NamedTuple):
     ----------
     target : (b, k, z, y, x)
         Gaussians at the peaks that are believed.
-    known : (b, k, z, y, x) bool
+    valid_mask : (b, k, z, y, x) bool
         Where the target is to be believed.
     peaks : (b, k, z, y, x) bool
         Which are believed.
     """
 
     target: Tensor
-    known: Tensor
+    valid_mask: Tensor
     peaks: Tensor
 
 
@@ -82,8 +82,8 @@ def pseudo_labels(
     near = target > NEAR
     if exclusive:
         near = near.any(1, keepdim=True)
-    known = (seen.mean(0) <= low) | near if ignore else torch.ones_like(peaks)
-    return PseudoLabels(target, known, peaks)
+    valid_mask = (seen.mean(0) <= low) | near if ignore else torch.ones_like(peaks)
+    return PseudoLabels(target, valid_mask, peaks)
 
 
 def believed(seen: Tensor, high: Tensor, radii: Sequence[float], agreement: float, exclusive: bool) -> Tensor:

@@ -79,9 +79,9 @@ class HeatmapMeanTeacher(SemiSupervised):
         with torch.no_grad():
             wanted = self.teacher(given.image).float().sigmoid()
         missed = (self.student(seen).float().sigmoid() - wanted).square()
-        number = given.known.sum().clamp(min=1)
-        mean = (wanted * given.known).sum() / number
-        return (missed * given.known).sum() / number / mean.clamp(min=1e-3)
+        number = given.valid_mask.sum().clamp(min=1)
+        mean = (wanted * given.valid_mask).sum() / number
+        return (missed * given.valid_mask).sum() / number / mean.clamp(min=1e-3)
 
 
 class SemiETPicker(SemiSupervised):
@@ -130,10 +130,10 @@ class SemiETPicker(SemiSupervised):
             logits = self.student(drop_cuboids(seen, config.student_drop))
         # per particle, and as if there were no fewer of them than in the labelled patches: where the teacher
         # finds nothing, background would otherwise teach the student to find nothing either
-        labelled = (summits(source.batch.target) & source.batch.known).sum()
-        kept = (found.peaks & given.known).sum()
+        labelled = (summits(source.batch.target) & source.batch.valid_mask).sum()
+        kept = (found.peaks & given.valid_mask).sum()
         share = kept / torch.maximum(kept, labelled).clamp(min=1)
-        return share * self.supervised.loss(logits, found.target, found.known & given.known)
+        return share * self.supervised.loss(logits, found.target, found.valid_mask & given.valid_mask)
 
     def teaching(self, progress: float) -> nn.Module:
         """Who teaches now: the average, or in rounds the average as it was when the round began."""
@@ -159,7 +159,7 @@ class SemiETPicker(SemiSupervised):
         if not config.adaptive:
             return torch.full_like(self.certainty, config.high)
         heights = source.answer.prediction.float().sigmoid()
-        labelled = summits(source.batch.target) & source.batch.known
+        labelled = summits(source.batch.target) & source.batch.valid_mask
         for channel in range(len(self.certainty)):
             own = heights[:, channel][labelled[:, channel]]
             if len(own):

@@ -118,7 +118,7 @@ class VoxUDA(SelfTaught):
         if not self.config.priors:
             return chances
         batch, classes = source.batch, chances.shape[1]
-        counts = torch.bincount(batch.target[batch.known], minlength=classes)[:classes].float()
+        counts = torch.bincount(batch.target[batch.valid_mask], minlength=classes)[:classes].float()
         self.source_share = average(self.source_share, counts / counts.sum().clamp(min=1))
         self.target_share = average(self.target_share, chances.mean((0, 2, 3, 4)))
         weight = (self.source_share.clamp(min=1e-4) / self.target_share.clamp(min=1e-4)) ** self.config.priors

@@ -63,7 +63,7 @@ def nodes_of(
     assignment: Tensor | None = None,
     *,
     target: Tensor | None = None,
-    known: Tensor | None = None,
+    valid_mask: Tensor | None = None,
     most: int = MOST,
 ) -> Nodes:
     """Average features over clusters of k-means, or over those of another view of the same cubes.
@@ -82,7 +82,7 @@ def nodes_of(
         Of a view whose nodes these are to match, on the grid that the features are averaged to.
     target : (b, z, y, x) int64
         Channel, 0 is background; 255 is unknown.
-    known : (b, z, y, x) bool
+    valid_mask : (b, z, y, x) bool
         Voxels at which the target is to be believed; all by default.
     most
         Tokens to which finer features are averaged.
@@ -99,7 +99,7 @@ def nodes_of(
         if target is None:
             label = torch.full_like(filled, -1, dtype=torch.int64)
         else:
-            believed = target != UNKNOWN if known is None else known & (target != UNKNOWN)
+            believed = target != UNKNOWN if valid_mask is None else valid_mask & (target != UNKNOWN)
             label = _majority(target, believed, assignment, clusters)
         return Nodes(means, assignment, label, filled)
 
@@ -154,13 +154,13 @@ def _check_grid(assignment: Tensor, tokens: Tensor) -> None:
         raise ValueError(f"the assignment {tuple(assignment.shape)} does not fit the tokens {wanted}")
 
 
-def _majority(target: Tensor, known: Tensor, assignment: Tensor, clusters: int) -> Tensor:
+def _majority(target: Tensor, valid_mask: Tensor, assignment: Tensor, clusters: int) -> Tensor:
     """Label (b, k) of each node: foreground where that is more than half of what is known."""
-    clean = target.masked_fill(~known, 0)
+    clean = target.masked_fill(~valid_mask, 0)
     classes = max(2, int(clean.max()) + 1)
     node = F.interpolate(assignment[:, None].float(), size=target.shape[1:])[:, 0].long()
     counts = torch.zeros(len(target), clusters * classes, device=target.device)
-    counts.scatter_add_(1, (node * classes + clean).flatten(1), known.flatten(1).float())
+    counts.scatter_add_(1, (node * classes + clean).flatten(1), valid_mask.flatten(1).float())
     counts = counts.unflatten(1, (clusters, classes))
     total, inside = counts.sum(-1), counts[..., 1:]
     label = torch.where(inside.sum(-1) > total / 2, inside.argmax(-1) + 1, 0)

@@ -164,7 +164,7 @@ class FeatureGraph(nn.Module):
                 config.clusters,
                 assignment=whose,
                 target=source.target,
-                known=source.known,
+                valid_mask=source.valid_mask,
                 most=config.tokens,
             )
 
