@@ -170,11 +170,11 @@ def test_the_result_file_grows_with_every_job_and_says_what_is_left(suite, tmp_p
     plan, file = suite.plan("smoke"), tmp_path / "result.json"
     seen = []
 
-    def look(done, total, text):
+    def look(name, fraction, note=""):
         if file.exists():
             result = json.loads(file.read_text())
             seen.append((len(result["runs"]), result["jobs_left"]))
 
-    run_suite("counting", tmp_path / "out", plan, tier="smoke", json_file=file, told=look)
+    run_suite("counting", tmp_path / "out", plan, tier="smoke", json_file=file, on_progress=look)
     assert seen == [(1, 3), (2, 2), (3, 1), (4, 0)]
     assert {run["code"] for run in json.loads(file.read_text())["runs"]} == {runner.code_hash()}

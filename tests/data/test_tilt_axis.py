@@ -49,7 +49,7 @@ def test_patches_of_a_tilt_about_x_have_the_wedge_of_a_tilt_about_y():
         )
         assert find_wedge(one.image[0, 0].numpy()).tilt_axis == 1
         assert find_wedge(other.image[0, 0].numpy()).tilt_axis == 2
-        for name in ("image", "target", "known"):
+        for name in ("image", "target", "valid_mask"):
             turned = torch.rot90(getattr(other, name), dims=(-2, -1))
             assert torch.equal(getattr(one, name), turned)
 

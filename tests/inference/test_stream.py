@@ -182,18 +182,18 @@ def test_only_slabs_are_read(rows):
 
 
 def test_progress_ends_at_the_total():
-    told = []
+    reports = []
     stream(
         nn.Conv3d(1, 1, 1),
         volume((20, 20, 20)),
         PLAIN,
         TilePlan(16, 0.5, 1, "sigmoid", batch=3),
         lambda *_: None,
-        lambda *now: told.append(now),
+        lambda *report: reports.append(report),
     )
-    done = [d for d, _ in told]
-    assert done == sorted(set(done))
-    assert told[-1] == (27, 27)
+    fractions = [fraction for _, fraction, _ in reports]
+    assert fractions == sorted(set(fractions))
+    assert reports[-1] == ("tiles", 1.0, "27 of 27 tiles")
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -246,9 +246,10 @@ def test_scores_inside_a_region_are_those_without_one(rows, stride):
         sparse[:, first : first + block.shape[1]] = block
 
     region = SearchMask(mask, 2)
-    stream(network.eval(), data, PLAIN, tiles, sink, lambda n, total: calls.append((n, total)), region)
+    stream(network.eval(), data, PLAIN, tiles, sink, lambda *report: calls.append(report), region)
     inside = mask[::stride, ::stride, ::stride]
     assert np.array_equal(sparse[:, inside], whole[:, inside])
     assert not sparse[:, : 24 // stride].any()
     assert not sparse[:, 62 // stride :].any()
-    assert calls[-1][0] == calls[-1][1] < 70 * 20 * 44 / 4**3 / 4
+    done, _, total, _ = calls[-1][2].split()
+    assert int(done) == int(total) < 70 * 20 * 44 / 4**3 / 4

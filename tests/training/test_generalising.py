@@ -381,22 +381,16 @@ def alike(a, b):
 
 
 @pytest.mark.parametrize("name", [*NAMES, "vox-zsda"])
-def test_three_steps_and_the_same_after_an_interruption(name, data, tmp_path):
+def test_three_steps_and_the_same_after_an_interruption(name, data, tmp_path, recorded_steps):
     whole = train_supervised(data, tmp_path / "whole", settings(name), device="cpu")
-
-    def stop(done, total, share, loss):
-        if done == 2:
-            raise KeyboardInterrupt
 
     always = settings(name)
     always = always.model_copy(update={"loop": always.loop.model_copy(update={"save_every": "1e-6s"})})
     with pytest.raises(KeyboardInterrupt):
-        train_supervised(data, tmp_path / "run", always, device="cpu", told=stop)
-    seen = []
-    again = train_supervised(
-        data, tmp_path / "run", always, device="cpu", told=lambda done, *_: seen.append(done)
-    )
-    assert seen == [2, 3]  # the state is written after it is told
+        train_supervised(data, tmp_path / "run", always, device="cpu", on_progress=recorded_steps(stop_at=2))
+    steps = recorded_steps()
+    again = train_supervised(data, tmp_path / "run", always, device="cpu", on_progress=steps)
+    assert steps.numbers == [2, 3]  # the state is written after the callback
     assert alike(again, whole)
 
 

@@ -94,12 +94,12 @@ def test_a_state_is_kept_by_the_clock_too(tmp_path):
     config = LoopConfig(steps=6, validate_every=100, warmup=2, lr=0.01, save_every="1e-9s")
     _, straight = run(tmp_path / "whole", config)
 
-    def told(progress: Progress, loss: float) -> None:
+    def on_step(progress: Progress, loss: float) -> None:
         if progress.step == 5:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        run(tmp_path / "parts", config, told=told)
+        run(tmp_path / "parts", config, on_step=on_step)
     stream = Balls()
     _, resumed = run(tmp_path / "parts", config, strategy_of(init=7), stream)
     assert min(stream.asked) == 4
@@ -120,12 +120,12 @@ def test_a_run_goes_on_exactly_where_it_was_interrupted(tmp_path, stop, accumula
 
     now, straight = run(whole, config, logbook=Logbook(whole / "m.csv", every=2), validate=score)
 
-    def told(progress: Progress, loss: float) -> None:
+    def on_step(progress: Progress, loss: float) -> None:
         if progress.step == stop:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        run(other, config, logbook=Logbook(other / "m.csv", every=2), validate=score, told=told)
+        run(other, config, logbook=Logbook(other / "m.csv", every=2), validate=score, on_step=on_step)
     again, stream = strategy_of(init=7), Balls()  # what it starts from must not matter
     then, resumed = run(
         other, config, again, stream, logbook=Logbook(other / "m.csv", every=2, since=3), validate=score
@@ -210,12 +210,12 @@ def test_a_run_of_another_optimizer_goes_on_too(tmp_path, optimizer):
     config = LoopConfig(steps=4, validate_every=2, lr=0.01, optimizer=optimizer)
     _, straight = run(tmp_path / "a", config)
 
-    def told(progress: Progress, loss: float) -> None:
+    def on_step(progress: Progress, loss: float) -> None:
         if progress.step == 3:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        run(tmp_path / "b", config, told=told)
+        run(tmp_path / "b", config, on_step=on_step)
     _, resumed = run(tmp_path / "b", config, strategy_of(init=7))
     assert all(torch.equal(v, resumed.state_dict()[k]) for k, v in straight.state_dict().items())
 
@@ -260,7 +260,7 @@ def test_the_gradient_is_clipped(tmp_path):
     def look(progress: Progress, loss: float) -> None:
         norms.append(math.sqrt(sum(float(p.grad.square().sum()) for p in strategy.student.parameters())))
 
-    run(tmp_path, LoopConfig(steps=2, clip=1e-3), strategy, told=look)
+    run(tmp_path, LoopConfig(steps=2, clip=1e-3), strategy, on_step=look)
     assert norms == pytest.approx([1e-3, 1e-3], rel=1e-2)
 
 
@@ -416,12 +416,12 @@ def test_losses_before_a_save_are_written_with_it(tmp_path):
     """An interrupted run has lost no row that its saved state has passed."""
     config = LoopConfig(steps=5, validate_every=5, save_every="1e-9s")
 
-    def told(progress: Progress, loss: float) -> None:
+    def on_step(progress: Progress, loss: float) -> None:
         if progress.step == 4:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        run(tmp_path, config, logbook=Logbook(tmp_path / "m.csv", every=5), told=told)
+        run(tmp_path, config, logbook=Logbook(tmp_path / "m.csv", every=5), on_step=on_step)
     assert [int(row.split(",")[0]) for row in (tmp_path / "m.csv").read_text().splitlines()[1:]][-1] == 3
 
 
@@ -431,7 +431,7 @@ def test_a_signal_saves_the_state_and_the_run_goes_on_exactly(tmp_path, number, 
     config = LoopConfig(steps=6, validate_every=2, warmup=0, save_every="1h")
     (whole, wanted), scores = run(tmp_path / "whole", config), iter(range(10))
 
-    def told(now, loss):
+    def on_step(now, loss):
         if during == "step" and now.step == 3:
             os.kill(os.getpid(), number)
 
@@ -444,7 +444,7 @@ def test_a_signal_saves_the_state_and_the_run_goes_on_exactly(tmp_path, number, 
     before = signal.getsignal(number)
     step = 3 if during == "step" else 4
     with pytest.raises(interrupt.Interrupted, match=f"state of step {step} is saved") as caught:
-        run(tmp_path / "cut", config, told=told, validate=validate)
+        run(tmp_path / "cut", config, on_step=on_step, validate=validate)
     assert caught.value.code == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
     assert signal.getsignal(number) is before
     kept = []

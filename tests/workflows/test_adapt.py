@@ -48,13 +48,11 @@ def settings(strategy="vox-uda", network=NETWORK, **more):
 
 
 @pytest.fixture(scope="module")
-def run(data, target, tmp_path_factory):
+def run(data, target, tmp_path_factory, recorded_steps):
     out = tmp_path_factory.mktemp("run") / "run"
-    seen = []
-    model = train_adapted(
-        data, [target], out, settings(), device="cpu", told=lambda d, t, share, loss: seen.append(share)
-    )
-    return out, model, seen
+    steps = recorded_steps()
+    model = train_adapted(data, [target], out, settings(), device="cpu", on_progress=steps)
+    return out, model, [fraction for _, _, fraction in steps]
 
 
 def alike(a, b):
@@ -85,8 +83,10 @@ def test_a_finished_adaptation_is_left_as_it_is(run, data, target):
     out, _, _ = run
     before = {p: p.stat().st_mtime_ns for p in out.glob("*/state.safetensors")}
     again = []
-    train_adapted(data, [target], out, settings(), device="cpu", told=lambda *step: again.append(step))
-    assert not again
+    train_adapted(
+        data, [target], out, settings(), device="cpu", on_progress=lambda name, *_: again.append(name)
+    )
+    assert "training" not in again
     assert before == {p: p.stat().st_mtime_ns for p in out.glob("*/state.safetensors")}
 
 
@@ -121,14 +121,14 @@ def test_too_many_nodes_are_refused_before_anything_is_trained(data, target, tmp
     assert not (tmp_path / "run").exists()
 
 
-def test_from_a_model_that_knows_the_source(run, data, target, tmp_path):
+def test_from_a_model_that_knows_the_source(run, data, target, tmp_path, recorded_steps):
     """All steps go to the adaptation, and the source model is the one that was given."""
     out, _, _ = run
     start = out / "source" / "model.safetensors"
     config = settings("coral", NETWORK.model_copy(update={"start": start}))
-    seen = []
-    train_adapted(data, [target], tmp_path / "run", config, device="cpu", told=lambda *s: seen.append(s[:2]))
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    steps = recorded_steps()
+    train_adapted(data, [target], tmp_path / "run", config, device="cpu", on_progress=steps)
+    assert [step[:2] for step in steps] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert alike(start, tmp_path / "run" / "source" / "model.safetensors")
 
 
@@ -140,18 +140,21 @@ def test_another_run_is_not_mixed_in(run, data, target):
         train_adapted(data, [data], out, settings(), device="cpu")
 
 
-def test_an_interrupted_adaptation_goes_on_to_the_same_weights(run, data, target, tmp_path):
+def test_an_interrupted_adaptation_goes_on_to_the_same_weights(run, data, target, tmp_path, recorded_steps):
     out, _, _ = run
 
     class Stop(Exception):
         pass
 
-    def told(done, total, share, loss):
-        if share == 0.75:
-            raise Stop
-
     with pytest.raises(Stop):
-        train_adapted(data, [target], tmp_path / "run", settings(), device="cpu", told=told)
+        train_adapted(
+            data,
+            [target],
+            tmp_path / "run",
+            settings(),
+            device="cpu",
+            on_progress=recorded_steps(stop_at=0.75, error=Stop),
+        )
     train_adapted(data, [target], tmp_path / "run", settings(), device="cpu")
     for stage in ("source", "adapted"):
         assert alike(out / stage / "model.safetensors", tmp_path / "run" / stage / "model.safetensors")

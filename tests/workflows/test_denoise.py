@@ -108,7 +108,7 @@ def test_no_more_than_slabs_are_held(method):
 def test_outputs_and_manifest(tomogram, tmp_path):
     shares = []
     done, failed = denoise(
-        [tomogram], tmp_path / "out", device="cpu", told=lambda name, share: shares.append(share)
+        [tomogram], tmp_path / "out", device="cpu", on_progress=lambda name, share: shares.append(share)
     )
     assert not failed
     found, given = read_volume(tmp_path / "out" / "denoised" / "tomo.mrc"), read_volume(tomogram)
@@ -149,7 +149,7 @@ def test_an_interruption_leaves_nothing_half_written(tomogram, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        denoise([tomogram], tmp_path / "out", DenoiseConfig(slab=2), device="cpu", told=stop)
+        denoise([tomogram], tmp_path / "out", DenoiseConfig(slab=2), device="cpu", on_progress=stop)
     assert [p for p in (tmp_path / "out").rglob("*") if p.is_file() and p.suffix != ".lock"] == []
 
 

@@ -139,16 +139,15 @@ def test_what_the_server_does_not_have(base):
 
 
 def test_files_are_fetched_checked_and_recorded(base, dataverse, tmp_path):
-    told = []
+    progress = []
     files = list_files(base, DOI)
-    paths = work.fetch_files(files, tmp_path, told=lambda *seen: told.append(seen))
+    paths = work.fetch_files(files, tmp_path, on_progress=lambda *report: progress.append(report))
     assert [p.read_bytes() for p in paths] == [
         dataverse.files[f"/api/access/datafile/{i}"] for i in (1, 2, 3)
     ]
     record = json.loads((tmp_path / "fetched.json").read_text())
     assert record["more/text/readme.txt"]["sha256"] == hashlib.sha256(b"read me").hexdigest()
-    total = sum(file.size for file in files)
-    assert told[-1] == ("more/text/readme.txt", total, total)
+    assert progress[-1] == ("fetching", 1.0, "more/text/readme.txt")
     asked = len(dataverse.asked)
     work.fetch_files(files, tmp_path)
     assert len(dataverse.asked) == asked

@@ -202,7 +202,12 @@ def test_maps_serve_where_there_is_no_structure(tmp_path: Path, shared_data: Pat
         update={"species": ("1BXN",), "scene": SMALL.scene.model_copy(update={"counts": {"1BXN": 1}})}
     )
     heard: list[str] = []
-    make(tmp_path / "a", config, structures=maps, told=lambda name, share, note: heard.append(note))
+    make(
+        tmp_path / "a",
+        config,
+        structures=maps,
+        on_progress=lambda name, fraction, note="": heard.append(note),
+    )
     assert any("half" in note for note in heard)
 
 

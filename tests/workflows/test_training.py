@@ -55,11 +55,11 @@ def alike(a, b):
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
-def test_a_run_folder(train, data, config, tmp_path):
-    seen = []
+def test_a_run_folder(train, data, config, tmp_path, recorded_steps):
+    steps = recorded_steps()
     out = tmp_path / "run"
-    model = train(out, told=lambda done, total, share, loss: seen.append((done, total, share)))
-    assert seen == [(1, 4, 0.25), (2, 4, 0.5), (3, 4, 0.75), (4, 4, 1.0)]
+    model = train(out, on_progress=steps)
+    assert steps == [(1, 4, 0.25), (2, 4, 0.5), (3, 4, 0.75), (4, 4, 1.0)]
     names = {"model.safetensors", "state.safetensors", "metrics.csv", "config.yaml", "manifest.json"}
     assert {p.name for p in out.iterdir() if p.is_file()} == names
     assert TrainConfig.model_validate(yaml.safe_load((out / "config.yaml").read_text())) == config()
@@ -94,7 +94,7 @@ def test_a_finished_training_is_left_as_it_is(train, tmp_path):
     model = train(out)
     before = {name: (out / name).stat().st_mtime_ns for name in ("model.safetensors", "state.safetensors")}
     steps = []
-    assert train(out, told=lambda *now: steps.append(now)) == model
+    assert train(out, on_progress=lambda *now: steps.append(now)) == model
     assert steps == []
     assert {name: (out / name).stat().st_mtime_ns for name in before} == before
     with (out / "metrics.csv").open() as file:
@@ -102,19 +102,15 @@ def test_a_finished_training_is_left_as_it_is(train, tmp_path):
 
 
 @pytest.mark.parametrize("at", [1, 3])
-def test_an_interrupted_training_goes_on_to_the_same_weights(train, tmp_path, at):
+def test_an_interrupted_training_goes_on_to_the_same_weights(train, tmp_path, at, recorded_steps):
     whole = train(tmp_path / "whole")
-
-    def stop(done, total, share, loss):
-        if done == at:
-            raise KeyboardInterrupt
 
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train(out, told=stop)
-    seen = []
-    model = train(out, told=lambda done, *more: seen.append(done))
-    assert seen == ([1, 2, 3, 4] if at == 1 else [3, 4])
+        train(out, on_progress=recorded_steps(stop_at=at))
+    steps = recorded_steps()
+    model = train(out, on_progress=steps)
+    assert steps.numbers == ([1, 2, 3, 4] if at == 1 else [3, 4])
     assert alike(model, whole)
     assert alike(out / "state.safetensors", tmp_path / "whole" / "state.safetensors")
     rows = [(f / "metrics.csv").read_text().splitlines() for f in (out, tmp_path / "whole")]

@@ -98,22 +98,18 @@ def test_heatmaps_learn_from_places_without_masks(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["set", "stream"])
-def test_an_interrupted_training_goes_on_to_the_same_weights(given, toy, tmp_path, kind):
+def test_an_interrupted_training_goes_on_to_the_same_weights(given, toy, tmp_path, kind, recorded_steps):
     data = {"set": given, "stream": f"stream:{toy}"}[kind]
-
-    def stop(done, total, share, loss):
-        if done == 3:
-            raise KeyboardInterrupt
 
     settings = config(patches=PatchConfig(patch=16))
     whole = train_supervised(data, tmp_path / "whole", settings, device="cpu")
     with pytest.raises(KeyboardInterrupt):
-        train_supervised(data, tmp_path / "run", settings, device="cpu", told=stop)
-    seen = []
-    model = train_supervised(
-        data, tmp_path / "run", settings, device="cpu", told=lambda n, *_: seen.append(n)
-    )
-    assert seen == [3, 4]
+        train_supervised(
+            data, tmp_path / "run", settings, device="cpu", on_progress=recorded_steps(stop_at=3)
+        )
+    steps = recorded_steps()
+    model = train_supervised(data, tmp_path / "run", settings, device="cpu", on_progress=steps)
+    assert steps.numbers == [3, 4]
     assert alike(model, whole)
 
 
@@ -156,15 +152,13 @@ def test_from_one_class_to_several(first, given, tmp_path):
 
 @pytest.mark.parametrize("part", ["encoder", "all-but-head"])
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_what_is_frozen_stays_and_the_rest_moves(first, given, tmp_path, part, ema):
+def test_what_is_frozen_stays_and_the_rest_moves(first, given, tmp_path, part, ema, recorded_steps):
     settings = config(start=first, freeze=part, ema=ema)
 
-    def stop(done, total, share, loss):
-        if done == 3:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train_supervised(given, tmp_path / "run", settings, device="cpu", told=stop)
+        train_supervised(
+            given, tmp_path / "run", settings, device="cpu", on_progress=recorded_steps(stop_at=3)
+        )
     model = train_supervised(given, tmp_path / "run", settings, device="cpu")
     old, new = load_file(first), load_file(model)
     same = {key for key in new if old[key].shape == new[key].shape and torch.equal(old[key], new[key])}

@@ -6,7 +6,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,11 +18,10 @@ from cryovox.benchmark import SUITES
 from cryovox.benchmark.suite import Job, Plan, Suite, Tier
 from cryovox.core.atomic import discard, replacing, writable_folder
 from cryovox.core.errors import RequestError
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.manifest import code_hash, versions
 
-Told = Callable[[int, int, str], None]
-"""Takes jobs done, jobs in all, and what was last done."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -38,7 +37,7 @@ def run_suite(  # noqa: PLR0913 (what a run is)
     overwrite: bool = False,
     command: str = "",
     json_file: Path | None = None,
-    told: Told = lambda done, total, text: None,
+    on_progress: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
     """Train and score whatever has not been, and gather the result.
 
@@ -87,11 +86,11 @@ def run_suite(  # noqa: PLR0913 (what a run is)
         "versions": {k: v for k, v in versions().items() if k != "machine"}, "cores": os.cpu_count(),
         "at_once": at_once, "device": used, "references": suite.references(out / "data"),
     }  # fmt: skip
-    told(len(jobs) - len(waiting), len(jobs), "")
+    on_progress("trainings", (len(jobs) - len(waiting)) / len(jobs))
     for done, job in enumerate(_done(suite, waiting, out, at_once, device), len(jobs) - len(waiting) + 1):
         if json_file is not None:
             _write(json_file, _gathered(head, out, jobs))
-        told(done, len(jobs), job.name)
+        on_progress("trainings", done / len(jobs), job.name)
     result = _gathered(head, out, jobs)
     for path in (out / "result.json", json_file):
         if path is not None:

@@ -89,13 +89,13 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
     if not plan.jobs():
         raise RequestError("the plan", "holds no training", "give --time, --steps or --seeds otherwise")
     if dry_run:
-        print(_told(found, plan, at_once))
+        print(_plan_text(found, plan, at_once))
         return 0
     meter = Meter(quiet)
     result = run_suite(
         suite, out, plan, tier=tier, data=data, at_once=at_once, device=device,
         overwrite=overwrite, command=_command(), json_file=json,
-        told=lambda done, total, text: meter("trainings", done / total, text),
+        on_progress=meter,
     )  # fmt: skip
     table = markdown(result)
     with replacing(out / "table.md") as beside:
@@ -134,7 +134,7 @@ def _budgets(plan: Plan, time: str | None, steps: int | None) -> tuple[Budget, .
     return (() if time == "no" else by_time) + (() if steps == 0 else by_step)
 
 
-def _told(suite: Suite, plan: Plan, at_once: int) -> str:
+def _plan_text(suite: Suite, plan: Plan, at_once: int) -> str:
     rows = "\n".join(f"    {c.name}" for c in plan.contestants)
     budgets = ", ".join(b.name for b in plan.budgets)
     hours = clock(3600 * plan.hours(at_once))

@@ -42,8 +42,14 @@ def demo(
     keep_freed_memory()
     command = shlex.join(["cryovox", *sys.argv[1:]])
     rows, page = run(
-        out, steps=steps, device=device, seed=seed, overwrite=overwrite, command=command, told=Meter(quiet)
+        out,
+        steps=steps,
+        device=device,
+        seed=seed,
+        overwrite=overwrite,
+        command=command,
+        on_progress=Meter(quiet),
     )
-    told = summary(rows)
-    print(f"{told.title}:\n{table(list(told.columns), told.rows)}\nlook at {page}")
+    summary_table = summary(rows)
+    print(f"{summary_table.title}:\n{table(list(summary_table.columns), summary_table.rows)}\nlook at {page}")
     return 0

@@ -46,7 +46,9 @@ def denoise(
 
     check_json(json)
     keep_freed_memory()
-    done, failed = run(list(tomograms), out, config, device=device, overwrite=overwrite, told=Meter(quiet))
+    done, failed = run(
+        list(tomograms), out, config, device=device, overwrite=overwrite, on_progress=Meter(quiet)
+    )
     columns = ("tomogram", "file", "removed", "seconds")
     rows = [[n, str(out / e["outputs"]["denoised"]), e["removed"], e["seconds"]] for n, e in done.items()]
     print(table(columns, rows))

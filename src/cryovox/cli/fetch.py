@@ -95,12 +95,7 @@ def dataset(
     found = list_files(place or source.server, source.doi, files or source.files)
     if dry_run:
         return _tell(found)
-    meter = Meter(quiet)
-
-    def told(at: str, done: int, total: int) -> None:
-        meter("fetching", done / total if total else 0.0, at)
-
-    for path in work.fetch_files(found, folder, overwrite=overwrite, told=told):
+    for path in work.fetch_files(found, folder, overwrite=overwrite, on_progress=Meter(quiet)):
         print(path)
         if path.suffix == ".zip":
             work.unpack(path, folder)

@@ -29,18 +29,18 @@ class Meter:
         self._bar: Any = None
         self._task: Any = None
 
-    def __call__(self, name: str, share: float, note: str = "") -> None:
-        """Show that *share* (0 to 1) of *name* is done."""
+    def __call__(self, name: str, fraction: float, note: str = "") -> None:
+        """Show that *fraction* (0 to 1) of *name* is done."""
         if self.quiet:
             return
         if name != self._name:
             self.close()
             self._name, self._began, self._last = name, time.monotonic(), 0.0
         if sys.stderr.isatty():
-            self._draw(share, note)
+            self._draw(fraction, note)
         else:
-            self._line(share, note)
-        if share >= 1:
+            self._line(fraction, note)
+        if fraction >= 1:
             self.close()
 
     def message(self, text: str) -> None:
@@ -58,7 +58,7 @@ class Meter:
             self._bar.stop()
         self._bar, self._name = None, ""
 
-    def _draw(self, share: float, note: str) -> None:
+    def _draw(self, fraction: float, note: str) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -72,16 +72,18 @@ class Meter:
             self._bar = Progress(*words, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
             self._bar.start()
             self._task = self._bar.add_task(self._name, total=1.0, note=note)
-        self._bar.update(self._task, completed=share, note=note)
+        self._bar.update(self._task, completed=fraction, note=note)
 
-    def _line(self, share: float, note: str) -> None:
+    def _line(self, fraction: float, note: str) -> None:
         now = time.monotonic()
-        if now - self._last < 15 and share < 1:
+        if now - self._last < 15 and fraction < 1:
             return
         self._last = now
         spent = now - self._began
-        left = f"{clock(spent / share * (1 - share))} left  " if 0.01 < share < 1 and spent > 1 else ""
-        print(f"{self._name}  {100 * share:3.0f} %  {left}{note}", file=sys.stderr, flush=True)
+        left = (
+            f"{clock(spent / fraction * (1 - fraction))} left  " if 0.01 < fraction < 1 and spent > 1 else ""
+        )
+        print(f"{self._name}  {100 * fraction:3.0f} %  {left}{note}", file=sys.stderr, flush=True)
 
 
 def clock(seconds: float) -> str:
@@ -164,6 +166,6 @@ def failures(failed: dict[str, Exception]) -> int:
     """Name every input that failed, last of all; gives the exit code."""
     for name, error in failed.items():
         remedy = f"\n    what to do: {error.remedy}" if isinstance(error, RequestError) else ""
-        told = error.found if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
-        print(f"failed: {name}: {told}{remedy}", file=sys.stderr)
+        summary_table = error.found if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+        print(f"failed: {name}: {summary_table}{remedy}", file=sys.stderr)
     return 1 if failed else 0

@@ -92,7 +92,7 @@ def simulate(  # noqa: PLR0913 (the options of a command)
         device=device,
         overwrite=overwrite,
         command=shlex.join(["cryovox", *sys.argv[1:]]),
-        told=Meter(quiet),
+        on_progress=Meter(quiet),
     )
     if not quiet:
         rows = [_row(name, entry) for name, entry in entries.items()]

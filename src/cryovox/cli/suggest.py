@@ -71,7 +71,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
         device=device,
         overwrite=overwrite,
         command=shlex.join(["cryovox", *sys.argv[1:]]),
-        told=lambda name, done, total: meter(name, done / total, f"{done} of {total} tiles"),
+        on_progress=meter,
         on_note=lambda name, text: print(f"note: {name}: {text}", file=sys.stderr),
     )
     print_notes(out, list(expand(tomograms)))

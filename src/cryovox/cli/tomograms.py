@@ -56,7 +56,7 @@ def segment(
     keep_freed_memory()
     meter = Meter(quiet)
     done, failed = segment_all(
-        list(tomograms), model, out, config, device=device, overwrite=overwrite, told=_told(meter)
+        list(tomograms), model, out, config, device=device, overwrite=overwrite, on_progress=meter
     )
     print_notes(out, [name for names in done.values() for name in names])
     model_warnings(model)
@@ -180,7 +180,7 @@ def find(  # noqa: PLR0913 (the options of a command)
         overwrite=overwrite,
         command=command,
         keep_dense=keep_dense,
-        told=_told(Meter(quiet)),
+        on_progress=Meter(quiet),
     )
     print_notes(out, list(picks), picked=True)
     model_warnings(model)
@@ -201,10 +201,6 @@ def print_notes(out: Path, names: list[str], picked: bool = False) -> None:
             notes += left_out_notes(entry.get("particles", {}).get("left_out", {}))
         for note in notes if name in names else []:
             print(f"note: {name}: {note}", file=sys.stderr)
-
-
-def _told(meter: Meter):  # type: ignore[no-untyped-def]
-    return lambda name, done, total: meter(name, done / total, f"{done} of {total} tiles")
 
 
 def _count(picks: dict[str, Particles], json: Path | None) -> None:

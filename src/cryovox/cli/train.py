@@ -33,9 +33,6 @@ GENERALIZATION = """Train a network on a labelled source alone, for tomograms wi
 wedge and CTF. Run the same command again to continue after an interruption."""
 
 
-Steps = Callable[[int, int, float, float], None]
-
-
 def supervised(
     *,
     data: Path,
@@ -83,7 +80,6 @@ def supervised(
     keep_freed_memory()
     finished = "" if overwrite else finished_note(out, out / "model.safetensors")
     meter = Meter(quiet)
-    told, on_phase = _progress(meter)
     model = train_supervised(
         data,
         out,
@@ -92,10 +88,9 @@ def supervised(
         devices=devices,
         overwrite=overwrite,
         mask=mask,
-        told=told,
-        warned=lambda text: print(f"note: {text}", file=sys.stderr),
+        on_warning=lambda text: print(f"note: {text}", file=sys.stderr),
         on_message=meter.message,
-        on_phase=on_phase,
+        on_progress=meter,
     )
     _remark(finished)
     if not quiet:
@@ -118,24 +113,6 @@ def _scores(model: Path) -> list[str]:
 
     training = read_card(model).training
     return in_full(training.get("held_out", {}), training.get("blob_picker", {}))
-
-
-def _progress(meter: Meter) -> tuple[Steps, Callable[[str, float], None]]:
-    """Progress of the steps, and of what is done between and after them."""
-    steps = 0.0
-
-    def told(done: int, total: int, share: float, loss: float) -> None:
-        nonlocal steps
-        steps = share
-        meter("training", share, f"step {done} of at most {total}  loss {loss:.3f}")
-
-    def on_phase(name: str, share: float) -> None:
-        if name == "validation":  # in between: the bar of the training stays
-            meter("training", min(steps, 0.999), "validation")
-        else:
-            meter(name, share)
-
-    return told, on_phase
 
 
 def _by_recipe(name: str | None) -> Callable[..., int]:
@@ -195,7 +172,6 @@ def adapted(  # noqa: PLR0913 (the options of a command)
     keep_freed_memory()
     finished = "" if overwrite else finished_note(out / "adapted", out / "model.safetensors")
     meter = Meter(quiet)
-    told, on_phase = _progress(meter)
     model = train_adapted(
         source,
         target,
@@ -205,9 +181,8 @@ def adapted(  # noqa: PLR0913 (the options of a command)
         devices=devices,
         overwrite=overwrite,
         mask=mask,
-        told=told,
         on_message=meter.message,
-        on_phase=on_phase,
+        on_progress=meter,
     )
     _remark(finished)
     choice = json.loads((out / "choice.json").read_text(encoding="utf-8"))

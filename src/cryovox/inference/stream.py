@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cryovox.core.intensity import Normalisation
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import Voxels
 from cryovox.inference.tiling import Axis, plan
 from cryovox.models.supervision import predict
@@ -68,7 +69,7 @@ def stream(
     normalise: Normalisation,
     tiles: TilePlan,
     sink: Sink,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: ProgressCallback = no_progress,
     region: SearchMask | None = None,
 ) -> None:
     """Score a volume and hand finished planes to *sink*.
@@ -85,8 +86,8 @@ def stream(
         Geometry and batch.
     sink
         Receives the scores, species only, shape (k, n, y / stride, x / stride).
-    progress
-        Called with tiles done and tiles in all.
+    on_progress
+        Receives the share of the tiles that are done, under the name "tiles".
     region
         Tiles that do not touch it are skipped and score 0; planes before the first tile that does are
         not handed over.
@@ -113,7 +114,7 @@ def stream(
             for place, values in zip(chunk, scores, strict=True):
                 _add(buffer, first, (z, y, x), place, values * window)
             done += len(chunk)
-            progress(done, total)
+            on_progress("tiles", done / total, f"{done} of {total} tiles")
         last = row + tiles.rows >= len(z.starts)
         upto = z.out_size if last else max(0, z.starts[row + tiles.rows] // tiles.stride)
         ready = upto - first

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.microscope import (
@@ -28,7 +29,6 @@ from cryovox.simulate.microscope.spectra import rings_of
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.scene import Scene, build_scene
 
-Told = Callable[[float, str], None]
 SCENE, MICROSCOPE = 0, 1  # streams of random numbers that do not disturb each other
 
 
@@ -86,7 +86,7 @@ def simulate(
     seed: Sequence[int],
     *,
     device: str = "cpu",
-    told: Told = lambda share, stage: None,
+    on_progress: ProgressCallback = no_progress,
 ) -> Simulated:
     """Simulate one tomogram.
 
@@ -96,10 +96,10 @@ def simulate(
         In the order of the labels, at the voxel size of the scene.
     seed
         All that is random depends on these numbers alone.
-    told
-        Hears the share that is done, and of what.
+    on_progress
+        Receives the share that is done, under the name of the stage.
     """
-    told(0.0, "scene")
+    on_progress("scene", 0.0)
     _check_thickness(config)
     amplitudes = amplitudes_of(config)
     scene = build_scene(templates, config.scene, np.random.default_rng([*seed, SCENE]))
@@ -108,7 +108,7 @@ def simulate(
     rng = np.random.default_rng([*seed, MICROSCOPE])
     tilts = tilt_scheme(config.tilts, rng)
     counting = int(rng.integers(2**63))
-    told(0.25, "tilt series")
+    on_progress("tilt series", 0.25)
     series = acquire(
         scene.potential,
         scene.voxel_size,
@@ -121,9 +121,9 @@ def simulate(
     )
     if amplitudes is not None:
         series = series.matched(amplitudes)
-    told(0.5, "reconstruction")
+    on_progress("reconstruction", 0.5)
     clean = _reconstructed(series.signal, series, scene, config, device)
-    told(0.7, "reconstruction")
+    on_progress("reconstruction", 0.7)
     noise = _reconstructed(series.noise, series, scene, config, device)
     region = clean[:: max(1, len(clean) // 64)], noise[:: max(1, len(noise) // 64)]
     measured = snr_of(*region)

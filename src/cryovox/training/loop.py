@@ -39,7 +39,7 @@ def fit(  # noqa: PLR0913
     validate: Callable[[nn.Module], Mapping[str, float]],
     keep: Callable[[nn.Module, Mapping[str, float], Progress], None],
     seed: int,
-    told: Callable[[Progress, float], None] = lambda progress, loss: None,
+    on_step: Callable[[Progress, float], None] = lambda progress, loss: None,
 ) -> Progress:
     """Train, from where an interrupted run stopped if *folder* holds its state.
 
@@ -56,7 +56,7 @@ def fit(  # noqa: PLR0913
         Called with the network, its metrics and the progress whenever the score is the best so far.
     seed
         Steps draw their random numbers from this and from their own number alone.
-    told
+    on_step
         Called after each step with the progress and the loss.
 
     Returns
@@ -85,7 +85,7 @@ def fit(  # noqa: PLR0913
                 now = replace(now, due=now.step % config.validate_every == 0 or _out_of_time(now, config))
                 strategy.after_step(now.step)
                 logbook.step(now, terms, optimizer.param_groups[0]["lr"])
-                told(now, sum(terms.values()))
+                on_step(now, sum(terms.values()))
             try:
                 if is_judged := now.due:
                     with interrupt.at_once():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cryovox.core.config import to_yaml
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
+from cryovox.core.progress import ProgressCallback, no_progress, renamed
 from cryovox.data.config import AugmentConfig
 from cryovox.formats import dataset as dataset_files
 from cryovox.metrics.evaluation import evaluate_particles
@@ -23,8 +23,6 @@ from cryovox.workflows.simulation.phantoms import write_phantoms
 from cryovox.workflows.training.run_folder import check_settings
 from cryovox.workflows.training.train import train_supervised
 
-Told = Callable[[str, float, str], None]
-
 
 def demo(
     out: Path,
@@ -34,7 +32,7 @@ def demo(
     seed: int = 0,
     overwrite: bool = False,
     command: str = "",
-    told: Told = lambda name, share, note: None,
+    on_progress: ProgressCallback = no_progress,
 ) -> tuple[list[Row], Path]:
     """Make phantoms, train, find, evaluate on a phantom that the training never saw.
 
@@ -53,16 +51,14 @@ def demo(
     if not overwrite:
         check_settings(run, to_yaml(config))  # before its phantoms are replaced
     write_phantoms(data, PhantomConfig(), ("train", "train", "val", "test"), seed)
-    told("phantoms", 1.0, "")
+    on_progress("phantoms", 1.0)
     model = train_supervised(
         data,
         run,
         config,
         device=device,
         overwrite=overwrite,
-        told=lambda done, total, share, loss: told(
-            "training", share, f"step {done} of {total}  loss {loss:.3f}"
-        ),
+        on_progress=on_progress,
     )
     dataset = dataset_files.read(data)
     (test,) = dataset.split("test")
@@ -84,7 +80,7 @@ def demo(
         overwrite=overwrite,
         command=command,
         tables=scored,
-        told=lambda name, done, total: told("searching", done / total, ""),
+        on_progress=renamed(on_progress, "searching"),
     )
     if failed:
         raise next(iter(failed.values()))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cryovox.core.atomic import writable_folder
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import Normalisation
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import Volume, Voxels
 from cryovox.formats import mrc, read_volume
 from cryovox.workflows.config import DenoiseConfig
@@ -23,9 +24,6 @@ from cryovox.workflows.manifest import Manifest
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Told = Callable[[str, float], None]
-"""Takes the name of a tomogram and the share of it that is done."""
 
 Filled = Callable[[float], None]
 """Takes the share that is done."""
@@ -41,7 +39,7 @@ def denoise(
     *,
     device: Device = "auto",
     overwrite: bool = False,
-    told: Told = lambda name, share: None,
+    on_progress: ProgressCallback = no_progress,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Exception]]:
     """Denoise tomograms; what an earlier run finished with the same settings is not redone.
 
@@ -51,8 +49,8 @@ def denoise(
         Files, folders or patterns.
     out
         Folder: `denoised/NAME.mrc`, with the grey values of the tomogram, and `manifest.json`.
-    told
-        Progress.
+    on_progress
+        Receives the progress; see :class:`cryovox.core.progress.ProgressCallback`.
 
     Returns
     -------
@@ -69,7 +67,7 @@ def denoise(
     manifest = Manifest(out, facts, "denoise")
     if not overwrite:
         manifest.check_free(files)
-    run = _Run(out, config, accelerator, manifest, overwrite, told)
+    run = _Run(out, config, accelerator, manifest, overwrite, on_progress)
     ready: dict[str, tuple[Volume, Normalisation]] = {}
     if len(files) == 1 and not run.done(*next(iter(files.items()))):  # refused before the folder is made
         ready = {name: _open(path, config) for name, path in files.items()}
@@ -133,7 +131,7 @@ class _Run:
     device: str
     manifest: Manifest
     overwrite: bool
-    told: Told
+    on_progress: ProgressCallback
 
     @property
     def key(self) -> dict[str, Any]:
@@ -153,7 +151,12 @@ class _Run:
             frame = volume.shape, "f4", volume.voxel_size, volume.origin
             with mrc.create(target, *frame, volume.nstart) as out:
                 removed = denoise_into(
-                    out, volume, normalise, self.config, self.device, lambda share: self.told(name, share)
+                    out,
+                    volume,
+                    normalise,
+                    self.config,
+                    self.device,
+                    lambda share: self.on_progress(name, share),
                 )
             facts = {"voxel_size": volume.voxel_size, "removed": round(removed, 4)}
             self.manifest.note(name, self.key, {"denoised": target}, time.monotonic() - began, path, **facts)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.intensity import sign_of
 from cryovox.core.particles import Particles
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import ScoreMap
 from cryovox.formats import read_volume, scores
 from cryovox.models.card import Card, model_file, read_card
@@ -23,7 +24,7 @@ from cryovox.workflows.devices import Device
 from cryovox.workflows.manifest import Manifest, sha256, versions
 from cryovox.workflows.masks import mask_of
 from cryovox.workflows.pick import frame_of, particle_file, write_picks
-from cryovox.workflows.segment import Told, segment, write_label_map
+from cryovox.workflows.segment import segment, write_label_map
 
 
 def find(  # noqa: PLR0913 (the options of a command)
@@ -40,7 +41,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     command: str = "",
     keep_dense: bool = False,
     tables: Callable[[dict[str, Particles]], list[Any]] | None = None,
-    told: Told = lambda name, done, total: None,
+    on_progress: ProgressCallback = no_progress,
 ) -> tuple[dict[str, Particles], dict[str, Exception]]:
     """From tomograms to particle files and a page to look at.
 
@@ -63,7 +64,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     segmenting, picking = segmenting or SegmentConfig(), picking or PickConfig()
     check_method(picking, read_card(model).kind)
     names, failures = segment(
-        tomograms, model, out, segmenting, device=device, overwrite=overwrite, told=told
+        tomograms, model, out, segmenting, device=device, overwrite=overwrite, on_progress=on_progress
     )
     picks: dict[str, Particles] = {}
     left_out: dict[str, dict[str, int]] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.atomic import writable_folder
 from cryovox.core.particles import Particles, Species
+from cryovox.core.progress import ProgressCallback, no_progress, renamed
 from cryovox.core.volume import LabelMap, ScoreMap, Volume
 from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
 from cryovox.data.targets import ball_labels
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
     from cryovox.inference.stream import TilePlan
 
-Told = Callable[[str, int, int], None]
-"""Takes the name of a tomogram, tiles done and tiles in all."""
-
 VIEWS: dict[int, tuple[tuple[int, ...], ...]] = {1: ((),), 4: HALF_TURNS, 8: WEDGE_SYMMETRIES}
 
 
@@ -45,7 +42,7 @@ def segment(
     *,
     device: Device = "auto",
     overwrite: bool = False,
-    told: Told = lambda name, done, total: None,
+    on_progress: ProgressCallback = no_progress,
 ) -> tuple[list[str], dict[str, Exception]]:
     """Score tomograms; what an earlier run finished with the same settings is not redone.
 
@@ -57,8 +54,8 @@ def segment(
         Model file.
     out
         Folder: `scores/NAME.zarr`, `labels/NAME.mrc`, `manifest.json`.
-    told
-        Progress.
+    on_progress
+        Receives the progress; see :class:`cryovox.core.progress.ProgressCallback`.
 
     Returns
     -------
@@ -75,7 +72,7 @@ def segment(
     manifest = Manifest(out, {**facts, "config": config.model_dump(mode="json")})
     if not overwrite:
         manifest.check_free(files)
-    run = _Run(network.to(accelerator), card, out, config, manifest, overwrite, told)
+    run = _Run(network.to(accelerator), card, out, config, manifest, overwrite, on_progress)
     ready: dict[str, Prepared] = {}
     if len(files) == 1 and not run.done(*next(iter(files.items()))):  # refused before the folder is made
         ready = {n: prepare(p, card, config.voxel_size, config.contrast) for n, p in files.items()}
@@ -108,7 +105,7 @@ class _Run:
     config: SegmentConfig
     manifest: Manifest
     overwrite: bool
-    told: Told
+    on_progress: ProgressCallback
 
     def key(self, name: str) -> dict[str, Any]:
         """What the outputs depend on, besides the tomogram itself."""
@@ -140,7 +137,7 @@ class _Run:
             self.card,
             tiles,
             outputs["scores"],
-            lambda n, total: self.told(name, n, total),
+            renamed(self.on_progress, name),
             mask,
         )
         write_label_map(scores.read(outputs["scores"]), given.volume, outputs["labels"], mask=mask)
@@ -175,7 +172,7 @@ def write_scores(
     card: Card,
     tiles: TilePlan,
     path: Path,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: ProgressCallback = no_progress,
     mask: NDArray[np.bool_] | None = None,
 ) -> None:
     """Stream a tomogram through a network into a score map on disk; what lies far outside a mask scores 0."""
@@ -198,7 +195,7 @@ def write_scores(
         nstart=volume.nstart,
         tomogram=(volume.shape, volume.voxel_size),
     ) as writer:
-        stream(network, volume.data, given.normalise, tiles, writer.write, told, region)
+        stream(network, volume.data, given.normalise, tiles, writer.write, on_progress, region)
 
 
 def write_label_map(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from cryovox.core.atomic import writable_folder
 from cryovox.core.config import Contrast
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import SURE
+from cryovox.core.progress import ProgressCallback, no_progress, renamed
 from cryovox.core.volume import ScoreMap
 from cryovox.data.cubes import normalised, seen_contrast
 from cryovox.formats import is_volume, stem, subtomograms
@@ -27,7 +27,7 @@ from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.domain_check import set_notes
 from cryovox.workflows.inputs import check_voxel_size, expand
 from cryovox.workflows.manifest import Manifest, sha256
-from cryovox.workflows.segment import Told, paint_balls, segment, tile_plan
+from cryovox.workflows.segment import paint_balls, segment, tile_plan
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,7 +39,7 @@ def label_set(
     device: Device = "auto",
     config: SegmentConfig | None = None,
     *,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: ProgressCallback = no_progress,
 ) -> NDArray[np.uint8]:
     """Label the voxels of a set.
 
@@ -51,8 +51,8 @@ def label_set(
         Its masks are not looked at.
     config
         Contrast and views to average; a set is normalised cube by cube.
-    told
-        Takes subtomograms done and subtomograms in all.
+    on_progress
+        Receives the share of the subtomograms that are done.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def label_set(
             out[which] = values[classes(scores)]
         else:
             out[which] = [_balls(one, found, card) for one in scores]
-        told(which.stop, len(found))
+        on_progress("subtomograms", which.stop / len(found), f"{which.stop} of {len(found)} subtomograms")
     return out
 
 
@@ -111,7 +111,7 @@ def segment_all(
     *,
     device: Device = "auto",
     overwrite: bool = False,
-    told: Told = lambda name, done, total: None,
+    on_progress: ProgressCallback = no_progress,
 ) -> tuple[dict[str, list[str]], dict[str, Exception]]:
     """Segment tomograms and sets; what an earlier run finished with the same settings is not redone.
 
@@ -132,7 +132,7 @@ def segment_all(
     if others:
         try:
             done["tomograms"], failures = segment(
-                others, model, out, config, device=device, overwrite=overwrite, told=told
+                others, model, out, config, device=device, overwrite=overwrite, on_progress=on_progress
             )
         except Exception as error:
             if not sets:
@@ -142,7 +142,7 @@ def segment_all(
         if config is not None and config.mask is not None:
             message = f"goes with tomograms, and {next(iter(sets.values()))} is a subtomogram set"
             raise RequestError("--mask", message, "leave --mask out")
-        run = _Sets(model, out, config or SegmentConfig(), choose_device(device), overwrite, told)
+        run = _Sets(model, out, config or SegmentConfig(), choose_device(device), overwrite, on_progress)
         finished = list[str]()
         if len(files) == 1:  # refused before the folder is made
             run.opened(*sets.values())
@@ -166,12 +166,19 @@ class _Sets:
     """What is the same for all sets."""
 
     def __init__(
-        self, model: Path, out: Path, config: SegmentConfig, device: str, overwrite: bool, told: Told
+        self,
+        model: Path,
+        out: Path,
+        config: SegmentConfig,
+        device: str,
+        overwrite: bool,
+        on_progress: ProgressCallback,
     ) -> None:
         from cryovox.models.checkpoint import load_model
 
         self.network, self.card = load_model(model)
-        self.out, self.config, self.device, self.overwrite, self.told = out, config, device, overwrite, told
+        self.out, self.config, self.device = out, config, device
+        self.overwrite, self.on_progress = overwrite, on_progress
         settings = config.model_dump(mode="json", exclude={"batch", "slab_rows"})
         self.key = {"model_sha256": sha256(model), "settings": settings}
         facts = {"command": "segment", "model": str(model), "model_sha256": self.key["model_sha256"]}
@@ -189,7 +196,7 @@ class _Sets:
             found,
             self.device,  # type: ignore[arg-type]
             settled,
-            told=lambda done, total: self.told(name, done, total),
+            on_progress=renamed(self.on_progress, name),
         )
         target = self.out / "labels" / f"{name}.zarr"
         labelled = replace(found, images=None, masks=masks, species=self.card.species, contrast=contrast)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import sign_of
 from cryovox.core.particles import Particles, concatenate
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import Volume
 from cryovox.formats import is_particles, read_particles, read_volume, scores, stem, write_particles
 from cryovox.formats.tomogram_names import OtherTomogramError, plain_name
@@ -27,7 +28,7 @@ from cryovox.workflows.inputs import expand
 from cryovox.workflows.manifest import Manifest, sha256
 from cryovox.workflows.masks import mask_of
 from cryovox.workflows.pick import OnNote, left_out_notes
-from cryovox.workflows.segment import Told, segment
+from cryovox.workflows.segment import segment
 
 STAR, PAGE = "suggested.star", "suggested.html"
 
@@ -55,7 +56,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     device: Device = "auto",
     overwrite: bool = False,
     command: str = "",
-    told: Told = lambda name, done, total: None,
+    on_progress: ProgressCallback = no_progress,
     on_note: OnNote = lambda name, text: None,
 ) -> tuple[Particles, dict[str, Exception]]:
     """Suggest places whose labels would teach a model most.
@@ -84,7 +85,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     files, card, labelled = expand(tomograms), read_card(model), list(labelled)
     _check_free(out, overwrite)
     known = _known(labelled, files, segmenting.voxel_size)
-    names, failures = segment(tomograms, model, out, segmenting, device=device, told=told)
+    names, failures = segment(tomograms, model, out, segmenting, device=device, on_progress=on_progress)
     manifest = Manifest(out, {})
     searched: dict[str, _Searched] = {}
     for name in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,18 @@ from typing import Any
 from cryovox.core.atomic import replacing, writable_folder
 from cryovox.core.errors import RequestError, RunError
 from cryovox.core.names import suggestion
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.workflows.fetch.dataverse import CLIENT, File, safe_name
 from cryovox.workflows.fetch.http import (
     RECORD,
     NotThereError,
+    OnBytes,
     Part,
     is_recorded,
     keep,
     note,
     read_record,
 )
-
-Told = Callable[[str, int, int], None]
-"""Takes the name of a file, the bytes of all files that are there, and those wanted (0 if unknown)."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,11 @@ def check_download(name: str) -> None:
 
 
 def fetch_files(
-    files: Sequence[File], out: Path, *, overwrite: bool = False, told: Told = lambda name, done, total: None
+    files: Sequence[File],
+    out: Path,
+    *,
+    overwrite: bool = False,
+    on_progress: ProgressCallback = no_progress,
 ) -> list[Path]:
     """Download files; what is there already, as fetched or with the published hash, is left alone.
 
@@ -145,8 +148,8 @@ def fetch_files(
         Folder; its `fetched.json` says where each file came from, when, and its sha256.
     overwrite
         Download again what is there.
-    told
-        Progress.
+    on_progress
+        Receives the progress; see :class:`cryovox.core.progress.ProgressCallback`.
 
     Raises
     ------
@@ -165,7 +168,7 @@ def fetch_files(
         path = folder / file.name
         path.parent.mkdir(parents=True, exist_ok=True)
         part = Part.of(path)
-        _fetch(file, part, _counted(told, file.name, before, total))
+        _fetch(file, part, _counted(on_progress, file.name, before, total))
         before += part.size
         keep(part, path, folder, record, file.url)
     return [folder / file.name for file in files]
@@ -227,15 +230,15 @@ def gigabytes(size: int | None) -> str:
     return "unknown" if size is None else f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.3f} MB"
 
 
-def _counted(told: Told, name: str, before: int, total: int) -> Callable[[int], None]:
-    return lambda there: told(name, before + there, total)
+def _counted(on_progress: ProgressCallback, name: str, before: int, total: int) -> OnBytes:
+    return lambda size: on_progress("fetching", (before + size) / total if total else 0.0, name)
 
 
-def _fetch(file: File, part: Part, told: Callable[[int], None]) -> None:
+def _fetch(file: File, part: Part, on_bytes: OnBytes) -> None:
     whole = bool(file.hash) and part.size == file.size  # stopped just before it got its name
     try:
         if not whole:
-            CLIENT.fetch(file.url, part, told)
+            CLIENT.fetch(file.url, part, on_bytes)
     except NotThereError:
         raise RunError(
             file.url, f"the server has no file {file.name} (HTTP 404)", "try again later"

@@ -33,7 +33,7 @@ _TIMEOUT = 30.0
 _BLOCK = 1 << 16
 _DROPPED = (http.client.HTTPException, ConnectionError, TimeoutError)
 
-Told = Callable[[int], None]
+OnBytes = Callable[[int], None]
 """Takes the bytes that are there."""
 
 
@@ -90,11 +90,11 @@ class Client:
     option: str
     offline: str
 
-    def fetch(self, url: str, part: Part, told: Told = lambda size: None) -> None:
+    def fetch(self, url: str, part: Part, on_bytes: OnBytes = lambda size: None) -> None:
         """Download until all of it is there; what is there already is not asked for again."""
         for attempt in range(_TRIES):
             try:
-                if self._download(url, part, told):
+                if self._download(url, part, on_bytes):
                     return
             except _DROPPED as error:
                 if attempt == _TRIES - 1:
@@ -124,12 +124,12 @@ class Client:
         if urllib.parse.urlsplit(base).scheme not in ("http", "https"):
             raise RequestError(self.option, f"{base!r} is no web address", f"give one like {example}")
 
-    def _download(self, url: str, part: Part, told: Told) -> bool:
+    def _download(self, url: str, part: Part, on_bytes: OnBytes) -> bool:
         """Ask for the rest, or for all; whether all of it is there."""
         rest = {"Range": f"bytes={part.size}-", "If-Range": part.version}
         try:
             with self._open(url, rest if part.size and part.version else {}) as answer:
-                return _take(answer, part, told)
+                return _take(answer, part, on_bytes)
         except _TooFarError:  # the part is as long as the file, or longer: begin again
             part.drop()
             return False
@@ -199,7 +199,7 @@ def note(there: Path, path: Path, folder: Path, record: dict[str, Any], url: str
             beside.write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")
 
 
-def _take(answer: Any, part: Part, told: Told) -> bool:
+def _take(answer: Any, part: Part, on_bytes: OnBytes) -> bool:
     start, total = _range(answer)
     if start != part.size or start == 0:
         if start:  # not the bytes that were asked for
@@ -212,7 +212,7 @@ def _take(answer: Any, part: Part, told: Told) -> bool:
         while block := answer.read(_BLOCK):
             out.write(block)
             there += len(block)
-            told(there)
+            on_bytes(there)
     return total is None or part.size >= total
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from cryovox.core.config import to_yaml
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import Volume
 from cryovox.formats import read_volume, subtomograms, write_labels, write_particles, write_volume
 from cryovox.report.simulation_match import likeness_page
@@ -36,7 +37,6 @@ from cryovox.workflows.manifest import Manifest
 from cryovox.workflows.simulation.batch import Batch
 from cryovox.workflows.simulation.templates import known_names, templates
 
-Told = Callable[[str, float, str], None]
 BIG = 2**16
 LIKENESS = 2  # a stream of random numbers of its own
 IGNORE = (
@@ -79,7 +79,7 @@ def simulate_dataset(  # noqa: PLR0913 (the options of a command)
     workers: int = 1,
     overwrite: bool = False,
     command: str = "",
-    told: Told = lambda name, share, note: None,
+    on_progress: ProgressCallback = no_progress,
 ) -> tuple[Path, dict[str, Any]]:
     """Write *count* simulated tomograms and their `dataset.yaml`; goes on where it stopped.
 
@@ -110,14 +110,14 @@ def simulate_dataset(  # noqa: PLR0913 (the options of a command)
     writable_folder(out)
     for template in made.templates:
         if "doubt" in template.facts:
-            told(template.source, 0.0, template.facts["doubt"])
+            on_progress(template.source, 0.0, template.facts["doubt"])
     manifest = batch.begin(made.facts(), made.key(), overwrite=overwrite)
     names = {batch.name_of(i): i for i in range(count)}
     try:
         if workers > 1 and count > 1:
-            _in_processes(made, names, workers, manifest, told)
+            _in_processes(made, names, workers, manifest, on_progress)
         else:
-            manifest.share(names, lambda one: _make(made, manifest, one, names[one], told))
+            manifest.share(names, lambda one: _make(made, manifest, one, names[one], on_progress))
     except RequestError:
         manifest.withdraw()
         raise
@@ -264,7 +264,9 @@ class Maker:
             "keep": asdict(self.keep),
         }
 
-    def __call__(self, name: str, number: int, told: Told) -> tuple[dict[str, Path], dict[str, Any], float]:
+    def __call__(
+        self, name: str, number: int, on_progress: ProgressCallback
+    ) -> tuple[dict[str, Path], dict[str, Any], float]:
         """Simulate and write; gives the files, what there is to say, and the seconds."""
         began = time.monotonic()
         made = simulate(
@@ -272,14 +274,14 @@ class Maker:
             self.config,
             (self.seed, number),
             device=self.device,
-            told=lambda share, stage: told(name, share, stage),
+            on_progress=lambda stage, fraction, note="": on_progress(name, fraction, stage),
         )
         if self.like is not None:
-            told(name, 0.85, "likeness")
+            on_progress(name, 0.85, "likeness")
             made = replace(made, tomogram=self._alike(made, number))
-        told(name, 0.9, "writing")
+        on_progress(name, 0.9, "writing")
         files = self._write(name, made)
-        told(name, 1.0, "")
+        on_progress(name, 1.0)
         found = {key: made.scene.drawn[key] for key in ("wanted", "placed")}
         return files, {"snr": made.snr, **found}, time.monotonic() - began
 
@@ -331,16 +333,16 @@ def paths(out: Path, name: str, config: SimulationConfig, keep: Keep) -> dict[st
     return files
 
 
-def _make(made: Maker, manifest: Manifest, name: str, number: int, told: Told) -> None:
+def _make(made: Maker, manifest: Manifest, name: str, number: int, on_progress: ProgressCallback) -> None:
     """Make a tomogram, unless an earlier run has done so, and note it."""
     key = {"number": number, **made.key()}
     if not manifest.done(name, key):
-        files, facts, seconds = made(name, number, told)
+        files, facts, seconds = made(name, number, on_progress)
         manifest.note(name, key, files, seconds, **facts)
 
 
 def _in_processes(
-    made: Maker, names: Mapping[str, int], workers: int, manifest: Manifest, told: Told
+    made: Maker, names: Mapping[str, int], workers: int, manifest: Manifest, on_progress: ProgressCallback
 ) -> None:
     """Several at a time; each process computes on its share of the cores."""
     from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -351,7 +353,7 @@ def _in_processes(
         try:
             for done, future in enumerate(as_completed(waiting), start=1):
                 future.result()
-                told("tomograms", done / len(names), f"{done} of {len(names)}")
+                on_progress("tomograms", done / len(names), f"{done} of {len(names)}")
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in active_children():
@@ -363,7 +365,7 @@ def _alone(made: Maker, manifest: Manifest, name: str, number: int, workers: int
     import torch
 
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
-    manifest.share([name], lambda one: _make(made, manifest, one, number, lambda *_: None))
+    manifest.share([name], lambda one: _make(made, manifest, one, number, no_progress))
 
 
 def _entry(made: Maker, name: str, split: str) -> Entry:

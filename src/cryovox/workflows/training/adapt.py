@@ -12,6 +12,7 @@ from cryovox.core.atomic import replacing
 from cryovox.core.config import to_yaml
 from cryovox.core.durations import seconds
 from cryovox.core.errors import RequestError
+from cryovox.core.progress import ProgressCallback, no_progress, portion
 from cryovox.data.patches import TargetSpec
 from cryovox.models.card import model_file, read_card
 from cryovox.training.config import LoopConfig
@@ -19,7 +20,7 @@ from cryovox.workflows.config import AdaptConfig, TrainConfig
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.training.data import SamplingConfig, TrainingData, resolve
 from cryovox.workflows.training.network import describe, make, settle
-from cryovox.workflows.training.run import Job, Told, fabric_of, tiles_of
+from cryovox.workflows.training.run import Job, fabric_of, tiles_of
 from cryovox.workflows.training.run_folder import check_settings, prepare_folder
 from cryovox.workflows.training.select import Judge
 from cryovox.workflows.training.target import TargetData, open_target
@@ -42,9 +43,8 @@ def train_adapted(  # noqa: PLR0913 (the options of a command)
     devices: int = 1,
     overwrite: bool = False,
     mask: Path | None = None,
-    told: Told = lambda done, total, share, loss: None,
     on_message: Callable[[str], None] = lambda text: None,
-    on_phase: Callable[[str, float], None] = lambda name, share: None,
+    on_progress: ProgressCallback = no_progress,
 ) -> Path:
     """Learn the source, adapt to the target, choose; goes on with an interrupted run.
 
@@ -63,8 +63,8 @@ def train_adapted(  # noqa: PLR0913 (the options of a command)
         Mask of the targets, or folder of masks named after them: patches are drawn inside.
     on_message
         Takes the held-out score after each validation, in words.
-    on_phase
-        Takes what is done beside the training (validation, choice), and the share of it that is done.
+    on_progress
+        Receives the share of the training, and then of the comparison of both models, that is done.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def train_adapted(  # noqa: PLR0913 (the options of a command)
     if not overwrite:
         check_settings(out, to_yaml(config))
     data = source if isinstance(source, TrainingData) else resolve(source, config.validation, config.sets)
-    screen = Screen(told, on_message, on_phase)
+    screen = Screen(on_progress, on_message)
     run = _Run(data, out, config, device, devices, overwrite, screen)
     card, each = run.card()
     target = open_target(targets, card, config.stages.target_contrast, mask)
@@ -85,7 +85,7 @@ def train_adapted(  # noqa: PLR0913 (the options of a command)
     data.limit_held_out(budget.forwards(each, VALIDATION), tiles_of(card))
     before = run.learn_source()
     after = run.adapt(before, target)
-    judge = Judge(data, target, config, device, budget, screen.on_phase)
+    judge = Judge(data, target, config, device, budget, screen.on_progress)
     choice = judge.choose(before, after)
     judge.keep(out, choice, before, after)
     return out / "model.safetensors"
@@ -105,9 +105,8 @@ def _budget(config: AdaptConfig) -> TimeBudget:
 class Screen:
     """Where progress and messages go; see :func:`train_adapted`."""
 
-    told: Told
+    on_progress: ProgressCallback
     on_message: Callable[[str], None]
-    on_phase: Callable[[str, float], None]
 
 
 @dataclass
@@ -159,9 +158,8 @@ class _Run:
             device=self.device,
             devices=self.devices,
             overwrite=self.overwrite,
-            told=lambda done, total, share, loss: self.screen.told(done, total, share / 2, loss),
             on_message=lambda text: self.screen.on_message(f"source: {text}"),
-            on_phase=self.screen.on_phase,
+            on_progress=portion(self.screen.on_progress, 0, 0.5),
         )
 
     def adapt(self, start: Path, target: TargetData) -> Path:
@@ -197,14 +195,11 @@ class _Run:
             facts={"data": self.data.name, "start": made.start},
             blobs=self.data.blob_figures(spec, tiles),
             on_message=lambda text: self.screen.on_message(f"source, after adaptation: {text}"),
-            on_phase=self.screen.on_phase,
+            on_progress=portion(self.screen.on_progress, 0.5, 1),
         )
         streams = self._streams(strategy, target, spec, card.patch, seed)
 
-        def told(done: int, total: int, share: float, loss: float) -> None:
-            self.screen.told(done, total, 0.5 + share / 2, loss)
-
-        return job.run(strategy, streams, fabric, told)
+        return job.run(strategy, streams, fabric)
 
     def _second_stage(self, start: Path) -> AdaptConfig:
         """Settings of the adaptation: the rest of the budget, from the source model, nothing selected."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryovox.core.config import Config
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.models.card import Card
 from cryovox.training.config import LoopConfig
 from cryovox.workflows.manifest import Manifest, versions
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from cryovox.training.evaluation.summary import Course
     from cryovox.training.state import Progress
     from cryovox.training.strategies.base import Strategy
-
-Told = Callable[[int, int, float, float], None]
-"""Takes steps done, steps in all, share done and the current loss."""
 
 
 def fabric_of(accelerator: str, devices: int, loop: LoopConfig) -> Fabric:
@@ -63,8 +61,8 @@ class Job:
         `cryovox.training.evaluation.summary.Course`.
     on_message
         Takes a line after each validation.
-    on_phase
-        Takes "validation" now and then while that runs, and the share of it that is done, if that is known.
+    on_progress
+        Receives the share of the training that is done.
     """
 
     strategy: str
@@ -79,9 +77,10 @@ class Job:
     picks: int = 0
     passes: Callable[[int], float | None] = lambda steps: None
     on_message: Callable[[str], None] = lambda text: None
-    on_phase: Callable[[str, float], None] = lambda name, share: None
+    on_progress: ProgressCallback = no_progress
+    _done: float = field(default=0.0, init=False)
 
-    def run(self, strategy: Strategy, streams: Mapping[str, Any], fabric: Fabric, told: Told) -> Path:
+    def run(self, strategy: Strategy, streams: Mapping[str, Any], fabric: Fabric) -> Path:
         """Train, or go on with an interrupted training; gives the model file.
 
         Parameters
@@ -97,8 +96,10 @@ class Job:
         since = 0 if before is None else before.step
         logbook = Logbook(self.out / "metrics.csv" if fabric.global_rank == 0 else None, since=since)
 
-        def tell(now: Progress, loss: float) -> None:
-            told(now.step, self.loop.steps, share(now, self.loop), loss)
+        def on_step(now: Progress, loss: float) -> None:
+            note = f"step {now.step} of at most {self.loop.steps}  loss {loss:.3f}"
+            self._done = share(now, self.loop)
+            self.on_progress("training", self._done, note)
 
         try:
             with warnings.catch_warnings():
@@ -113,7 +114,7 @@ class Job:
                     self._judged,
                     self.keep,
                     self.seed,
-                    tell,
+                    on_step,
                 )
         finally:
             for stream in streams.values():
@@ -128,10 +129,12 @@ class Job:
         from cryovox.training.evaluation.held_out import whole_figures
         from cryovox.training.evaluation.summary import in_one_line
 
-        self.on_phase("validation", 0.0)
-        with ticking(network, lambda: self.on_phase("validation", 0.5)):
+        def still_validating() -> None:
+            self.on_progress("training", min(self._done, 0.999), "validation")
+
+        still_validating()
+        with ticking(network, still_validating):
             metrics = self.validate(network)
-        self.on_phase("validation", 1.0)
         if "score" in metrics:
             self.on_message(in_one_line(whole_figures(metrics), self.blobs))
         return metrics

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cryovox.core.atomic import replacing
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.data.patches import TargetSpec
 from cryovox.models.card import Card, read_card
@@ -103,8 +104,8 @@ class Judge:
         Where to compute.
     budget
         Time of the whole command; fewer patches are compared where it is short.
-    on_phase
-        Takes a name and the share that is done.
+    on_progress
+        Receives the share of the comparison that is done.
     """
 
     source: TrainingData
@@ -112,7 +113,7 @@ class Judge:
     config: Any
     device: Device
     budget: TimeBudget = field(default_factory=TimeBudget)
-    on_phase: Callable[[str, float], None] = lambda name, share: None
+    on_progress: ProgressCallback = no_progress
 
     def choose(self, before: Path, after: Path) -> Choice:
         """Compare both models on the target, without labels."""
@@ -124,7 +125,7 @@ class Judge:
         def tick() -> None:
             nonlocal done
             done += 1
-            self.on_phase("comparing the models on the target", min(1.0, done / total))
+            self.on_progress("comparing the models on the target", min(1.0, done / total))
 
         chance = self.chance(after, amounts, tick) if amounts.beside_noise else None
         return choose(

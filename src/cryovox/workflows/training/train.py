@@ -8,12 +8,13 @@ from pathlib import Path
 
 from cryovox.core.config import to_yaml
 from cryovox.core.errors import RequestError
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.data.patches import TargetSpec
 from cryovox.workflows.config import TrainConfig
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.training.data import SamplingConfig, TrainingData, resolve
 from cryovox.workflows.training.network import describe, make, settle
-from cryovox.workflows.training.run import Job, Told, fabric_of, tiles_of
+from cryovox.workflows.training.run import Job, fabric_of, tiles_of
 from cryovox.workflows.training.run_folder import check_settings, prepare_folder
 
 SEARCHED = (
@@ -32,10 +33,9 @@ def train_supervised(  # noqa: PLR0913 (the options of a command)
     devices: int = 1,
     overwrite: bool = False,
     mask: Path | None = None,
-    told: Told = lambda done, total, share, loss: None,
-    warned: Callable[[str], None] = lambda text: None,
+    on_warning: Callable[[str], None] = lambda text: None,
     on_message: Callable[[str], None] = lambda text: None,
-    on_phase: Callable[[str, float], None] = lambda name, share: None,
+    on_progress: ProgressCallback = no_progress,
 ) -> Path:
     """Train, or go on with an interrupted training; gives the model file.
 
@@ -53,14 +53,12 @@ def train_supervised(  # noqa: PLR0913 (the options of a command)
         Where to compute; with several devices each process (of torchrun or SLURM) calls this.
     mask
         Mask, or folder of masks named after the tomograms, in place of those of the dataset.
-    told
-        Progress.
-    warned
+    on_warning
         What to know before the training has taken its time.
     on_message
         Takes the held-out score after each validation, in words.
-    on_phase
-        Takes "validation" and the share of it that is done, while that runs.
+    on_progress
+        Receives the share of the training that is done; the note holds the step and the loss.
     """
     import torch
 
@@ -84,7 +82,7 @@ def train_supervised(  # noqa: PLR0913 (the options of a command)
     strategy.meet(card)
     if semi and not source.unsearched:  # the labels tell all
         strategy.needs, semi = ("labelled",), False
-        warned(SEARCHED)
+        on_warning(SEARCHED)
     if config.loop.batch < strategy.least_batch:
         alone = f"{config.strategy} mixes each patch with another, and there is a single one"
         raise RequestError("--batch", alone, f"choose {strategy.least_batch} or more")
@@ -104,7 +102,7 @@ def train_supervised(  # noqa: PLR0913 (the options of a command)
         picks=source.picks() or 0,
         passes=_passes(config, source, fabric.world_size),
         on_message=on_message,
-        on_phase=on_phase,
+        on_progress=on_progress,
     )
     draw = SamplingConfig(
         spec,
@@ -119,7 +117,7 @@ def train_supervised(  # noqa: PLR0913 (the options of a command)
     if semi:
         anew = replace(draw, seed=(config.seed + ELSEWHERE, fabric.global_rank))
         streams["unlabelled"] = source.unlabelled(anew)
-    return job.run(strategy, streams, fabric, told)
+    return job.run(strategy, streams, fabric)
 
 
 def _passes(config: TrainConfig, source: TrainingData, devices: int) -> Callable[[int], float | None]:
