@@ -70,7 +70,7 @@ def test_a_run_folder(train, data, config, tmp_path, recorded_steps):
     assert noted["steps"] == 4
     assert noted["config"] == config().model_dump(mode="json")
     assert len(noted["inputs"]["entries"][0]["tomogram"]) == 64
-    assert noted["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(noted["versions"]["torch"])  # metadata of wheels may lack "+cu130"
     with (out / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {r["step"] for r in rows if r["name"] == "val/score"} == {"2", "4"}
