@@ -23,7 +23,7 @@ def test_no_two_commands_write_into_one_folder() -> None:
 def test_what_commands_read_was_written_before() -> None:
     made = {"my-dataset", "stream:toy"}
     for words in commands():
-        for option in ("--data", "--source", "--model", "--found"):
+        for option in ("--data", "--source", "--model", "--picks"):
             for value in [b for a, b in pairwise(words) if a == option and (a != "--model" or "/" in b)]:
                 assert value.split("/")[0] in made, (words, value)
         made |= {words[words.index("--out") + 1]} if "--out" in words else set()

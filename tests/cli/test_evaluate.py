@@ -15,7 +15,8 @@ def evaluate(cli, tmp_path):
 
     def call(what, found, truth, *args):
         table = tmp_path / "table.json"
-        told = cli("evaluate", what, "--found", found, "--truth", truth, "--json", table, *args)
+        option = "--picks" if what == "particles" else "--predictions"
+        told = cli("evaluate", what, option, found, "--truth", truth, "--json", table, *args)
         assert told.code == 0, told.err
         written = json.loads(table.read_text(), parse_constant=lambda name: pytest.fail(name))
         rows = written["rows"]
@@ -70,19 +71,19 @@ def test_lists_that_name_their_tomogram_differently(evaluate, cli, tmp_path):
     truth, other = write("truth.csv", ["TS_01"]), write("other.csv", ["TS_01_10A"])
     assert evaluate("particles", other, truth, "--radius", 5)["all", "a", "f1"] == 1
     many = write("many.csv", ["TS_02", "TS_03"])
-    told = cli("evaluate", "particles", "--found", many, "--truth", truth, "--radius", 5)
+    told = cli("evaluate", "particles", "--picks", many, "--truth", truth, "--radius", 5)
     told.refused("many.csv", "TS_01", "TS_02")
 
 
 def test_what_a_rule_needs(cli, phantoms, tmp_path):
     truth = csv(tmp_path / "truth.csv", "0,0,0,dragon")
-    lists = ("evaluate", "particles", "--truth", truth, "--found", truth)
+    lists = ("evaluate", "particles", "--truth", truth, "--picks", truth)
     cli(*lists).refused("--radius", "--dataset")
     cli(*lists, "--rule", "czii").refused("--radius", "dragon")
     cli(*lists, "--rule", "shrec").refused("--occupancy")
     cli(*lists, "--dataset", phantoms).refused("dragon", "no radius")
     star = phantoms / "particles" / "phantom_03.star"
-    cli("evaluate", "particles", "--truth", star, "--found", star, "--radius", 9).refused("--tomogram")
+    cli("evaluate", "particles", "--truth", star, "--picks", star, "--radius", 9).refused("--tomogram")
     told = cli(*lists, "--rule", "czii", "--radius", 30)
     assert told.code == 0
 
@@ -126,14 +127,14 @@ def test_labels(evaluate, cli, phantoms, make_mrc, tmp_path):
     few.mkdir()
     for name in ("phantom_00.mrc", "phantom_01.mrc"):
         shutil.copy(labels / name, few)
-    told = cli("evaluate", "labels", "--found", few, "--truth", labels)
+    told = cli("evaluate", "labels", "--predictions", few, "--truth", labels)
     told.refused("phantom_02", "names must agree")
     tomograms = phantoms / "tomograms"
-    cli("evaluate", "labels", "--found", tomograms, "--truth", labels).refused("is this a tomogram")
+    cli("evaluate", "labels", "--predictions", tomograms, "--truth", labels).refused("is this a tomogram")
 
 
 def test_nothing_to_compare(cli, tmp_path):
-    args = ("evaluate", "particles", "--radius", 5, "--truth", tmp_path / "none.csv", "--found", tmp_path)
+    args = ("evaluate", "particles", "--radius", 5, "--truth", tmp_path / "none.csv", "--picks", tmp_path)
     cli(*args).refused("no file")
 
 
@@ -142,7 +143,7 @@ def test_one_list_names_tomograms_and_the_other_does_not(evaluate, cli, tmp_path
     named.write_text("x,y,z,tomogram\n0,0,0,TS_01\n100,0,0,TS_02\n")
     bare.write_text("x,y,z\n0,0,0\n100,0,0\n")
     for found, truth in ((named, bare), (bare, named)):
-        message = cli("evaluate", "particles", "--found", found, "--truth", truth, "--radius", 5)
+        message = cli("evaluate", "particles", "--picks", found, "--truth", truth, "--radius", 5)
         message.refused("bare.csv", "names no tomograms", "TS_01, TS_02", "rlnTomoName")
     named.write_text("x,y,z,tomogram\n0,0,0,TS_01\n100,0,0,TS_01\n")
     for found, truth in ((named, bare), (bare, named)):
@@ -186,7 +187,7 @@ def test_what_is_not_annotated_exhaustively_has_no_precision(evaluate, cli, make
         } & set(table)
     assert ("all", "mean", "precision") not in table
     assert (table["all", "a", "recall_at_1x"], table["all", "a", "recall_at_2x"]) == (0, 1)
-    message = cli("evaluate", "particles", "--found", found, "--truth", truth, "--dataset", config)
+    message = cli("evaluate", "particles", "--picks", found, "--truth", truth, "--dataset", config)
     assert "annotation of a is not exhaustive (in one)" in message.err
 
 
@@ -195,7 +196,7 @@ def test_curves_and_recall_at_budgets(cli, tmp_path):
     found, table = tmp_path / "found.csv", tmp_path / "table.json"
     rows = ["0,0,0,a,0.9", "300,0,0,a,0.8", "100,0,0,a,0.7", "400,0,0,a,0.6"]
     found.write_text("\n".join(["x,y,z,particle_type,score", *rows]) + "\n")
-    message = cli("evaluate", "particles", "--found", found, "--truth", truth, "--radius", 5, "--json", table)
+    message = cli("evaluate", "particles", "--picks", found, "--truth", truth, "--radius", 5, "--json", table)
     written = json.loads(table.read_text())
     curve = written["precision_recall"]["a"]
     assert curve["recall"] == [0.5, 0.5, 1, 1]
@@ -213,7 +214,7 @@ def test_a_page_shows_the_scores_and_the_curve(cli, tmp_path):
     truth, found, page = tmp_path / "t.csv", tmp_path / "f.csv", tmp_path / "page.html"
     truth.write_text("x,y,z,species\n100,100,100,a\n300,300,300,a\n")
     found.write_text("x,y,z,species,score\n101,100,100,a,0.9\n700,700,700,a,0.8\n300,301,300,a,0.7\n")
-    args = ("--truth", truth, "--found", found, "--radius", 50, "--report", page)
+    args = ("--truth", truth, "--picks", found, "--radius", 50, "--report", page)
     assert cli("evaluate", "particles", *args).code == 0
     text = page.read_text(encoding="utf-8")
     assert "Evaluation of particles" in text

@@ -46,7 +46,7 @@ def test_a_network_that_learned_for_ten_seconds_finds_what_it_never_saw(phantoms
     run("find", tomogram, "--model", model, *found)
     picks, truth = tmp_path / "found/particles/phantom_03.star", phantoms / "particles/phantom_03.star"
     table = tmp_path / "table.json"
-    run("evaluate", "particles", "--truth", truth, "--found", picks, "--dataset", phantoms, "--json", table)
+    run("evaluate", "particles", "--truth", truth, "--picks", picks, "--dataset", phantoms, "--json", table)
     f1 = {r["species"]: r["f1"] for r in json.loads(table.read_text())["rows"] if "f1" in r}
     assert f1["any"] > 0.5
     assert f1["capsid"] > 0.5

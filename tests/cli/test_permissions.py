@@ -52,7 +52,7 @@ def closed(tomogram, model, phantoms):
         ("find a.mrc --model model.safetensors --out w/OUT", "model.safetensors"),
         ("segment a.mrc --model model.safetensors --out w/OUT", "model.safetensors"),
         ("denoise a.mrc --out w/OUT", "a.mrc"),
-        ("evaluate particles --truth a.star --found a.star --radius 100", "a.star"),
+        ("evaluate particles --truth a.star --picks a.star --radius 100", "a.star"),
         ("train supervised --data data --out w/OUT", "dataset.yaml"),
         ("train supervised --data data --out w/OUT --config s.yaml", "s.yaml"),
         ("extract a.star a.mrc --box 8 --out w/OUT.zarr", "a.mrc"),

@@ -13,7 +13,7 @@ def test_mean_shift_on_masks(cli, phantoms, tmp_path):
     truth = phantoms / "particles" / "phantom_03.star"
     table = tmp_path / "table.json"
     told = cli(
-        "evaluate", "particles", "--found", out / "particles", "--truth", truth, "--dataset", phantoms,
+        "evaluate", "particles", "--picks", out / "particles", "--truth", truth, "--dataset", phantoms,
         "--tomogram", phantoms / "tomograms" / "phantom_03.mrc", "--json", table,
     )  # fmt: skip
     assert told.code == 0, told.err

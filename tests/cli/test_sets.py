@@ -51,12 +51,12 @@ def test_train_segment_and_evaluate_a_set(cli, cut, tmp_path):
     assert told.code == 0, told.err
     assert "1 subtomogram sets segmented" in told.out
     made = out / "labels" / "cut.zarr"
-    told = cli("evaluate", "labels", "--truth", cut, "--found", made, "--json", tmp_path / "e.json")
+    told = cli("evaluate", "labels", "--truth", cut, "--predictions", made, "--json", tmp_path / "e.json")
     assert told.code == 0, told.err
     assert "mean_iou_per_sample" in told.out
     rows = json.loads((tmp_path / "e.json").read_text())["rows"]
     assert {"capsid", "dumbbell", "foreground", "any", "mean"} <= {r["species"] for r in rows}
-    told = cli("evaluate", "labels", "--truth", cut, "--found", cut)
+    told = cli("evaluate", "labels", "--truth", cut, "--predictions", cut)
     header, *lines = (line.split() for line in told.out.splitlines())
     (line,) = [line for line in lines if line[1:2] == ["foreground"]]
     assert float(line[header.index("iou")]) == 1
@@ -68,8 +68,10 @@ def test_what_cannot_be_compared(cli, cut, tmp_path):
         None, np.zeros((len(found), 8, 8, 8), np.uint8), found.voxel_size, found.particles, found.species
     )
     subtomograms.write(tmp_path / "small.zarr", other)
-    cli("evaluate", "labels", "--truth", cut, "--found", tmp_path / "small.zarr").refused("small", "shape")
-    cli("evaluate", "labels", "--truth", cut, "--found", tmp_path / "none.zarr").refused("none.zarr")
+    cli("evaluate", "labels", "--truth", cut, "--predictions", tmp_path / "small.zarr").refused(
+        "small", "shape"
+    )
+    cli("evaluate", "labels", "--truth", cut, "--predictions", tmp_path / "none.zarr").refused("none.zarr")
 
 
 def test_wrong_requests(cli, cut, phantoms, tmp_path):

@@ -205,16 +205,16 @@ def extract(run, of: Inputs, out: Path):
 
 def evaluate_labels(run, of: Inputs, out: Path):
     truth = of.phantoms / "labels" / "phantom_03.mrc"
-    run("evaluate", "labels", "--found", of.labels, "--truth", truth, "--json", out)
+    run("evaluate", "labels", "--predictions", of.labels, "--truth", truth, "--json", out)
     return {"rows": json.loads(out.read_text())}
 
 
 def evaluate_particles(run, of: Inputs, out: Path):
-    lists = ("--found", of.particles, "--truth", of.particles, "--radius", 50)
+    lists = ("--picks", of.particles, "--truth", of.particles, "--radius", 50)
     run("evaluate", "particles", *lists, "--tomogram", of.tomogram, "--json", out / "a")
     places = picks(of.particles, of)
     write_particles(out / "shrec.csv", Particles.of(places, ["1S3X"] * len(places)))
-    shrec = ("--found", out / "shrec.csv", "--truth", out / "shrec.csv", "--rule", "shrec")
+    shrec = ("--picks", out / "shrec.csv", "--truth", out / "shrec.csv", "--rule", "shrec")
     run("evaluate", "particles", *shrec, "--occupancy", of.labels, "--json", out / "b")
     return {name: json.loads((out / name).read_text()) for name in "ab"}
 
@@ -389,7 +389,7 @@ def test_labels_in_a_store_are_evaluated_in_the_field(run, shared_data, tmp_path
             "labels",
             "--truth",
             folder / truth,
-            "--found",
+            "--predictions",
             folder / found,
             "--json",
             tmp_path / "a",
@@ -450,8 +450,8 @@ def test_stacks_in_the_field_are_no_tomograms(cli, shared_data, phantoms, model,
         "suggest": (stack, *asked),
         "pick": (stack, *out),
         "extract": (star, stack, "--box", 8, "--out", tmp_path / "s.zarr"),
-        "evaluate labels": ("--truth", labels, "--found", stack),
-        "evaluate particles": ("--truth", star, "--found", star, "--radius", 50, "--tomogram", stack),
+        "evaluate labels": ("--truth", labels, "--predictions", stack),
+        "evaluate particles": ("--truth", star, "--picks", star, "--radius", 50, "--tomogram", stack),
         "simulate": ("--match", stack, *out),
     }
     assert {*requests} == {*VERBS} - {"fetch dataset"}

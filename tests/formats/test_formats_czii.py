@@ -38,7 +38,7 @@ def test_round_trip(tmp_path_factory, rows, seed):
 def test_what_is_in_the_file(tmp_path):
     path = tmp_path / "submission.csv"
     made = Particles.of([[3, 2, 1], [30, 20, 10.12345]], ["vlp", "ribosome-80s"], scores=[0.5, 0.25])
-    write_particles(path, made, flavour="czii", tomogram_name="TS_5_4")
+    write_particles(path, made, star_version="czii", tomogram_name="TS_5_4")
     rows = list(csv.reader(path.read_text().splitlines()))
     assert rows[0] == ["id", "experiment", "particle_type", "x", "y", "z"]
     assert rows[1] == ["0", "TS_5_4", "virus-like-particle", "1.000", "2.000", "3.000"]
@@ -104,8 +104,8 @@ def test_a_submission_names_tomograms_and_counts_in_angstrom(tmp_path):
 def test_only_csv_is_a_submission(tmp_path):
     made = Particles.of([[1, 2, 3]], "ribosome", tomograms="TS")
     for name in ("a.star", "a.tsv"):
-        with pytest.raises(RequestError, match="--flavour"):
-            write_particles(tmp_path / name, made, flavour="czii")
+        with pytest.raises(RequestError, match="--star-version"):
+            write_particles(tmp_path / name, made, star_version="czii")
 
 
 @pytest.mark.parametrize("case", ["submission_perfect", "submission_drop30", "solution"])

@@ -142,8 +142,8 @@ def test_picks_of_the_real_tomogram(shared_data):
 
 def test_settings_of_other_formats_are_refused(tmp_path):
     made = Particles.of([[0, 0, 0]], "a")
-    with pytest.raises(RequestError, match=r"--flavour: \.csv files have none"):
-        write_particles(tmp_path / "a.csv", made, flavour="relion5")
+    with pytest.raises(RequestError, match=r"--star-version: \.csv files have none"):
+        write_particles(tmp_path / "a.csv", made, star_version="relion5")
     write_particles(tmp_path / "a.csv", made, tomogram_name="TS_1")
     with pytest.raises(RequestError, match="centre"):
         read_particles(tmp_path / "a.csv", centre="half")

@@ -28,7 +28,7 @@ import sys
 import warnings
 from typing import Any
 
-from cryovox.core.errors import DataWarning, RequestError, RunError
+from cryovox.core.errors import DataWarning, RenamedWarning, RequestError, RunError
 from cryovox.core.registry import Registry
 
 COMMANDS = Registry(
@@ -103,20 +103,22 @@ def _command(args: list[str]) -> int:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", DataWarning)
+        warnings.simplefilter("always", RenamedWarning)
         warnings.showwarning = _warner(warnings.showwarning)
         return int(call(_found(name), rest, f"cryovox {name}") or 0)
 
 
 def _warner(other: Any) -> Any:
-    """Show each warning about data once, as a plain line; other warnings as Python does."""
+    """Show each warning about data or names once, as a plain line; other warnings as Python does."""
     shown: set[str] = set()
 
     def show(message: Any, category: type[Warning], *rest: Any) -> None:
-        if not issubclass(category, DataWarning):
+        if not issubclass(category, DataWarning | RenamedWarning):
             other(message, category, *rest)
         elif str(message) not in shown:
             shown.add(str(message))
-            print(f"warning: {message}", file=sys.stderr)
+            kind = "note" if issubclass(category, RenamedWarning) else "warning"
+            print(f"{kind}: {message}", file=sys.stderr)
 
     return show
 

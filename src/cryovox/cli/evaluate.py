@@ -23,7 +23,7 @@ SHORT = {"average_precision": "AP", "mean_distance": "distance (Å)"} | {
 def particles(  # noqa: PLR0913 (the options of a command)
     *,
     truth: Path,
-    found: Path,
+    picks: Path,
     rule: Rule = "radius",
     radius: float | None = None,
     fraction: float = 1.0,
@@ -43,7 +43,7 @@ def particles(  # noqa: PLR0913 (the options of a command)
     ----------
     truth
         Particle file, or a folder of them.
-    found
+    picks
         Particle file, or a folder of them with the same names.
     rule
         radius: one to one within the radius; czii and shrec: as those challenges count.
@@ -68,7 +68,7 @@ def particles(  # noqa: PLR0913 (the options of a command)
     check_json(json)
     check_json(report, "--report")
     outcome = evaluate_particle_files(
-        found,
+        picks,
         truth,
         rule,
         radius=radius,
@@ -83,7 +83,7 @@ def particles(  # noqa: PLR0913 (the options of a command)
         _page(
             report,
             outcome,
-            {"found": found, "truth": truth, "rule": rule, "fraction of the radius": fraction},
+            {"picks": picks, "truth": truth, "rule": rule, "fraction of the radius": fraction},
         )
     return _show(outcome.rows, json, outcome.curves)
 
@@ -97,7 +97,7 @@ def _page(path: Path, outcome: Evaluation, facts: dict[str, object]) -> None:
     write_evaluation_page(path, Table("Scores", columns, rows), outcome.curves, outcome.notes, facts)
 
 
-def labels(*, truth: Path, found: Path, dataset: Path | None = None, json: Path | None = None) -> int:
+def labels(*, truth: Path, predictions: Path, dataset: Path | None = None, json: Path | None = None) -> int:
     """Compare label maps: Dice and IoU per species, pooled, regardless of species, and their mean.
 
     Of subtomogram sets, also the mean IoU over the subtomograms.
@@ -106,7 +106,7 @@ def labels(*, truth: Path, found: Path, dataset: Path | None = None, json: Path 
     ----------
     truth
         Label map, or a folder of them; or a subtomogram set with masks.
-    found
+    predictions
         Label map, or a folder of them with the same names; or what `cryovox segment` made of the set.
     dataset
         dataset.yaml with the names of the labels.
@@ -116,7 +116,7 @@ def labels(*, truth: Path, found: Path, dataset: Path | None = None, json: Path 
     from cryovox.workflows.evaluate import evaluate_label_files
 
     check_json(json)
-    return _show(evaluate_label_files(found, truth, dataset), json)
+    return _show(evaluate_label_files(predictions, truth, dataset), json)
 
 
 def _show(rows: list[Row], json: Path | None, curves: dict[str, dict[str, list[float]]] | None = None) -> int:

@@ -14,6 +14,7 @@ import tyro
 from pydantic import RootModel
 
 from cryovox.cli.help import help_text
+from cryovox.cli.renamed import with_current_names
 from cryovox.core.config import Config, from_yaml, refusing_options, to_yaml, validated
 from cryovox.core.errors import RequestError
 from cryovox.core.names import suggestion
@@ -34,6 +35,7 @@ def call(command: Callable[..., Any], args: list[str], prog: str) -> Any:
         print(help_text(_preset(command, args)[0], prog, everything=asked == "--help-all"), end="")
         return 0
     command, args = _preset(command, args)
+    args = with_current_names(args, prog.partition(" ")[2], _configs(command).values())
     args, path = _without(args, "--config")
     command = command if path is None else _with_settings(command, Path(path))
     if "--print-config" in args:

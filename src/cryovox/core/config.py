@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
-from cryovox.core.errors import RequestError
+from cryovox.core.errors import RenamedWarning, RequestError
 from cryovox.core.names import suggestion
 from cryovox.core.reading import check_readable
 
@@ -31,10 +32,16 @@ class Config(BaseModel):
     """Whether options on the command line go by the whole path of their names."""
     basic: ClassVar[tuple[str, ...] | None] = None
     """Fields that `--help` shows; the others stand under `--help-all`. By default all are shown."""
+    renamed: ClassVar[dict[str, str]] = {}
+    """Former names of fields with their current names. For one version, YAML files and options may still use
+    the former names, with a note."""
 
     @model_validator(mode="wrap")
     @classmethod
-    def _refuse_options(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _check(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Accept former names, and refuse an option by the name that the user typed."""
+        if isinstance(values, dict) and cls.renamed.keys() & values.keys():
+            values = _current(cls, values)
         try:
             return handler(values)
         except ValidationError as error:
@@ -56,19 +63,19 @@ def from_yaml(kind: type[C], path: Path) -> C:
     """Read a file into *kind*; what it does not know is an error that names the key."""
     check_readable(path)
     try:
-        found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise RequestError(path, f"cannot be read as YAML: {error}", "mend the file") from None
-    if not isinstance(found, dict):
+    if not isinstance(values, dict):
         raise RequestError(path, "holds no keys", "see `--print-config` for an example")
-    return validated(kind, found, path)
+    return validated(kind, values, path)
 
 
-def validated(kind: type[C], found: dict[str, Any], where: object) -> C:
-    """Check values against *kind*; the first few problems are told, each with its key."""
+def validated(kind: type[C], values: dict[str, Any], where: object) -> C:
+    """Check values against *kind*; the error names the first few problems, each with its key."""
     token = _OPTIONS.set(None)
     try:
-        return kind.model_validate(found)
+        return kind.model_validate(values)
     except ValidationError as error:
         problems: list[Any] = error.errors(include_url=False)[:5]
         unknown = [p["loc"] for p in problems if p["type"] == "extra_forbidden"]
@@ -76,6 +83,34 @@ def validated(kind: type[C], found: dict[str, Any], where: object) -> C:
         raise RequestError(where, "; ".join(_line(p) for p in problems), remedy) from None
     finally:
         _OPTIONS.reset(token)
+
+
+def note_renamed(old: str, new: str) -> None:
+    """Warn that a name is a former one, which only this version still accepts."""
+    message = f"{old} is now called {new}; the old name will go in the next version"
+    warnings.warn(RenamedWarning(message), stacklevel=2)
+
+
+def _current(kind: type[Config], values: dict[str, Any]) -> dict[str, Any]:
+    """Values of one section under the current names of its fields."""
+    for old in kind.renamed.keys() & values.keys():
+        new = kind.renamed[old]
+        if new in values:
+            raise ValueError(f"{old!r} is the old name of {new!r}; give only {new!r}")
+        note_renamed(old, new)
+    return {kind.renamed.get(name, name): value for name, value in values.items()}
+
+
+def current_names(kind: type[BaseModel], values: Any) -> Any:
+    """Values read from a file that an earlier version may have written, under the current names.
+
+    Sections of *kind* are followed; values are not checked, and no note is given.
+    """
+    if not isinstance(values, dict):
+        return values
+    renamed = kind.renamed if issubclass(kind, Config) else {}
+    current: dict[Any, Any] = {renamed.get(name, name): value for name, value in values.items()}
+    return {name: current_names(_inner(kind, name) or BaseModel, value) for name, value in current.items()}
 
 
 def _known_keys(kind: type[BaseModel], path: tuple[int | str, ...]) -> str:
@@ -99,7 +134,9 @@ def _inner(kind: type[BaseModel], key: int | str) -> type[BaseModel] | None:
 
 
 def _line(problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"]) or "it"
+    key = ".".join(str(part) for part in problem["loc"])
+    if not key:
+        return _message(problem)
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key!r}"
     value = problem.get("input")

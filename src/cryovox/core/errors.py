@@ -25,5 +25,9 @@ class RunError(RequestError):
     """Something failed while running (some inputs, a full disk); exit code 1."""
 
 
+class RenamedWarning(FutureWarning):
+    """A former name of an option or a setting is used; commands print the message as a note."""
+
+
 class DataWarning(UserWarning):
     """Data can be used but look wrong; commands print the message as a line of its own."""

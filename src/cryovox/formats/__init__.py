@@ -40,7 +40,7 @@ PARTICLES = Registry(
 """Ending of a file -> module with the `read` and `write` of :func:`read_particles`."""
 
 DIALECTS = Registry("dialect of CSV", group="cryovox.csv_dialects", rows={"czii": "cryovox.formats.czii"})
-"""Flavour of a CSV file -> module with a `write` of its own; the reader of tables reads them all."""
+"""Convention of a CSV file -> module with a `write` of its own; the reader of tables reads them all."""
 
 IMAGES = (".st", ".ali", ".mrcs")
 """Endings of stacks of images, which only the simulator reads."""
@@ -204,7 +204,7 @@ def write_particles(
     tomogram: Volume | Mapping[str, Volume] | None = None,
     voxel_size: float | None = None,
     tomogram_name: str | None = None,
-    flavour: str | None = None,
+    star_version: str | None = None,
     centre: str | None = None,
 ) -> None:
     """Write a particle list; the file appears whole or not at all.
@@ -221,15 +221,15 @@ def write_particles(
         Å per pixel of the coordinates to write; that of the tomogram by default.
     tomogram_name
         Name for particles that name no tomogram.
-    flavour
-        Dialect of the format: "relion5", "relion4" or "relion3" of STAR, "czii" of CSV.
+    star_version
+        Convention of the file: "relion5", "relion4" or "relion3" for STAR, "czii" for CSV.
     centre
         What a STAR file of RELION 5 counts from, "half" or "half-1" of the size.
     """
     writer = _module(PARTICLES, path).write
-    if flavour is not None and flavour in DIALECTS and ending(path) == ".csv":
-        writer, flavour = DIALECTS[flavour].write, None
-    settings = _settings(writer, path, flavour=flavour, centre=centre)
+    if star_version is not None and star_version in DIALECTS and ending(path) == ".csv":
+        writer, star_version = DIALECTS[star_version].write, None
+    settings = _settings(writer, path, star_version=star_version, centre=centre)
     writer(
         Path(path),
         particles,
@@ -293,7 +293,7 @@ def _settings(function: Any, path: Path | str, **given: str | None) -> dict[str,
     chosen = {name: value for name, value in given.items() if value is not None}
     for name in chosen:
         if name not in signature(function).parameters:
-            where = "--flavour" if name == "flavour" else name  # the others are no options
+            where = "--star-version" if name == "star_version" else name  # the others are no options
             raise RequestError(where, f"{ending(path)} files have none", "leave it out")
     return chosen
 

@@ -53,7 +53,7 @@ from cryovox.formats.relion import (
 from cryovox.formats.star_table import Columns, Table, block_text, formatted, read_table
 from cryovox.formats.tomogram_names import listed, plain_name, rows_of, volume_of
 
-Flavour = Literal["relion5", "relion4", "relion3"]
+StarVersion = Literal["relion5", "relion4", "relion3"]
 Centre = Literal["half", "half-1"]
 Frame = Volume | Mapping[str, Volume]
 """A tomogram, or tomograms by name; only shape and voxel size are used."""
@@ -138,7 +138,7 @@ def write(
     tomogram: Frame | None = None,
     voxel_size: float | None = None,
     tomogram_name: str | None = None,
-    flavour: Flavour = "relion5",
+    star_version: StarVersion = "relion5",
     centre: Centre | None = None,
 ) -> None:
     """Write a particle list.
@@ -156,42 +156,42 @@ def write(
         groups of the particles, else that of *tomogram*.
     tomogram_name
         Name for particles that name none; `rec_`, which RELION puts before file names, is taken off.
-    flavour
+    star_version
         "relion5": Å from the centre and `rlnTomoName`. "relion4": pixels and `rlnTomoName`. "relion3":
         pixels and `rlnMicrographName`, which Warp and M read too.
     centre
         "half" or "half-1", see above; by default that of the list that the particles were read from.
     """
-    if flavour not in VERSIONS:
-        raise RequestError("--flavour", f"is {flavour!r}", suggestion(flavour, VERSIONS))
+    if star_version not in VERSIONS:
+        raise RequestError("--star-version", f"is {star_version!r}", suggestion(star_version, VERSIONS))
     carried = {tag: [str(value) for value in values] for tag, values in particles.extra.items()}
     table = Table(path, {SCORE: _scores(particles), **carried}, particles.metadata)
-    frames, shifts = _carried(table, flavour)
+    frames, shifts = _carried(table, star_version)
     xyz = particles.positions[:, ::-1] + (0.0 if shifts is None else _turned(frames, shifts))
-    blocks = _blocks(table, flavour)
+    blocks = _blocks(table, star_version)
     names = None if particles.tomograms is None else particles.tomograms.tolist()
-    if flavour == "relion5":
+    if star_version == "relion5":
         blocks[OURS] = {CENTRE: [_recorded(table, centre, "centre")]}
         columns = formatted(CENTRED, xyz - _centres(path, tomogram, names, blocks))
     else:
-        pixels = _written_pixels(table, tomogram, voxel_size, flavour)
-        blocks["optics"] = _optics(blocks.get("optics"), flavour, pixels)
+        pixels = _written_pixels(table, tomogram, voxel_size, star_version)
+        blocks["optics"] = _optics(blocks.get("optics"), star_version, pixels)
         columns = formatted(PIXELS, xyz / pixels)
-    columns = _named(particles, tomogram_name, flavour) | columns
+    columns = _named(particles, tomogram_name, star_version) | columns
     columns |= _written_angles(table, particles.rotations, frames)
     if frames is not None:
         columns |= {tag: table.columns[tag] for tag in FRAMES}
     if shifts is not None:
         columns |= {tag: table.columns[tag] for tag in SHIFTS}
     if "optics" in blocks:
-        own = GROUP in table.columns and "optics" in table.blocks and flavour != "relion3"
+        own = GROUP in table.columns and "optics" in table.blocks and star_version != "relion3"
         columns[GROUP] = table.columns[GROUP] if own else blocks["optics"][GROUP][:1] * len(particles)
     columns[SCORE] = _scores(particles)
     columns[SPECIES] = [str(species) for species in particles.species]
     left = {*GEOMETRY, GROUP, *_stale(table, frames, shifts), *columns}
     columns |= {tag.replace(" ", "_"): values for tag, values in table.columns.items() if tag not in left}
     blocks["particles"] = columns
-    write_text(path, "".join(_text(name, block, VERSIONS[flavour]) for name, block in blocks.items()))
+    write_text(path, "".join(_text(name, block, VERSIONS[star_version]) for name, block in blocks.items()))
 
 
 def _text(name: str, columns: Columns, version: str) -> str:
@@ -199,23 +199,25 @@ def _text(name: str, columns: Columns, version: str) -> str:
     return block_text(name, columns, version, pairs=rows == {1} and name not in (OURS, "optics", "particles"))
 
 
-def _blocks(table: Table, flavour: Flavour) -> dict[str, Columns]:
+def _blocks(table: Table, star_version: StarVersion) -> dict[str, Columns]:
     """What is written beside the particles; optics only of RELION 4 and 5, and if the groups are known."""
     blocks = {name: {t: list(c) for t, c in block.items()} for name, block in table.blocks.items()}
     blocks.pop(OURS, None)
     optics = blocks.get("optics", {})
     groups = optics.get(GROUP, [])
     used = set(table.columns.get(GROUP, groups if len(groups) == 1 else [""]))
-    if flavour == "relion3" or not groups or not used <= set(groups):
+    if star_version == "relion3" or not groups or not used <= set(groups):
         blocks.pop("optics", None)
-    if flavour == "relion3":
+    if star_version == "relion3":
         blocks.pop("general", None)
     return blocks
 
 
-def _carried(table: Table, flavour: Flavour) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+def _carried(
+    table: Table, star_version: StarVersion
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
     """Rotations of subtomograms, and shifts, that the particles came with and are written with."""
-    if flavour == "relion3":
+    if star_version == "relion3":
         return None, None
     frames = rotations_of(table.numbers(FRAMES)) if set(FRAMES) <= set(table.columns) else None
     return frames, table.numbers(SHIFTS) if set(SHIFTS) <= set(table.columns) else None
@@ -346,12 +348,14 @@ def _species(table: Table, species: str | None) -> list[str]:
     return [species or "particle"] * len(table)
 
 
-def _written_pixels(table: Table, tomogram: Frame | None, voxel_size: float | None, flavour: Flavour) -> Any:
+def _written_pixels(
+    table: Table, tomogram: Frame | None, voxel_size: float | None, star_version: StarVersion
+) -> Any:
     """Å per pixel of coordinates that are written."""
     if voxel_size is not None:
         return voxel_size
     sizes = None
-    if flavour == "relion4" and "optics" in _blocks(table, flavour):
+    if star_version == "relion4" and "optics" in _blocks(table, star_version):
         sizes = table.of_particles(SERIES_SIZE)
     if sizes is not None:
         return sizes
@@ -359,14 +363,14 @@ def _written_pixels(table: Table, tomogram: Frame | None, voxel_size: float | No
     if len({volume.voxel_size for volume in volumes}) == 1:
         return volumes[0].voxel_size
     unknown = "whose size is not known" if not volumes else "of which the tomograms have several sizes"
-    message = f"{flavour} STAR counts in pixels, {unknown}"
+    message = f"{star_version} STAR counts in pixels, {unknown}"
     raise RequestError(table.path, message, "pass --voxel-size A, the size of those pixels in Å")
 
 
-def _optics(optics: Columns | None, flavour: Flavour, pixels: Any) -> Columns:
+def _optics(optics: Columns | None, star_version: StarVersion, pixels: Any) -> Columns:
     """The optics groups with the pixel size that coordinates are written in."""
     if optics is None:
-        tag = IMAGE_SIZE if flavour == "relion3" else SERIES_SIZE
+        tag = IMAGE_SIZE if star_version == "relion3" else SERIES_SIZE
         return {GROUP: ["1"], "rlnOpticsGroupName": ["opticsGroup1"], tag: [f"{pixels:.8g}"]}
     if np.ndim(pixels):  # those of the groups
         return optics
@@ -377,10 +381,10 @@ def _scores(particles: Particles) -> list[str]:
     return [f"{float(score):.9g}" for score in particles.scores]
 
 
-def _named(particles: Particles, name: str | None, flavour: Flavour) -> Columns:
-    tag = "rlnMicrographName" if flavour == "relion3" else "rlnTomoName"
+def _named(particles: Particles, name: str | None, star_version: StarVersion) -> Columns:
+    tag = "rlnMicrographName" if star_version == "relion3" else "rlnTomoName"
     if particles.tomograms is not None:
         return {tag: [str(name) for name in particles.tomograms]}
     if name is None:
         return {}
-    return {tag: [name if flavour == "relion3" else name.removeprefix("rec_")] * len(particles)}
+    return {tag: [name if star_version == "relion3" else name.removeprefix("rec_")] * len(particles)}

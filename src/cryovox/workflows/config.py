@@ -180,7 +180,9 @@ class SegmentConfig(Config):
 class PickOutput(Config):
     """Particle files."""
 
-    flavour: str = "relion5"
+    renamed: ClassVar[dict[str, str]] = {"flavour": "star_version"}
+
+    star_version: str = "relion5"
     """STAR convention: relion5, relion4 or relion3."""
 
 
@@ -205,6 +207,8 @@ class DenoiseConfig(Config):
 class ConvertConfig(Config):
     """Conversion."""
 
+    renamed: ClassVar[dict[str, str]] = {"flavour": "star_version"}
+
     voxel_size: float | None = Field(None, gt=0)
     """Voxel size of the input in Å; overrides the header."""
     resample: float | None = Field(None, gt=0)
@@ -219,6 +223,6 @@ class ConvertConfig(Config):
     """Voxel size in Å of the coordinates in the output, for formats in voxels."""
     species: str | None = None
     """Species of the particles, where the file names none."""
-    flavour: Literal["relion5", "relion4", "relion3", "czii"] | None = None
-    """Convention of the output: that of a RELION version for STAR, or czii for a CSV submission to that
+    star_version: Literal["relion5", "relion4", "relion3", "czii"] | None = None
+    """Convention of the output: RELION version of a STAR file, or czii for a CSV submission to the CZII
     challenge."""

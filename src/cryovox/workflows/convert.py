@@ -114,7 +114,7 @@ def _filled(volume: Volume) -> tuple[Volume, int]:
 def _particles(source: Path, target: Path, config: ConvertConfig, tomogram: Path | None, verify: bool) -> str:
     particles, frames = _joined(source, target, config, tomogram)
     name = stem(tomogram) if tomogram is not None else stem(source)
-    if config.flavour == "czii":
+    if config.star_version == "czii":
         particles = czii.prepared(particles, name)
     write_particles(
         target,
@@ -122,7 +122,7 @@ def _particles(source: Path, target: Path, config: ConvertConfig, tomogram: Path
         tomogram=frames,
         voxel_size=config.out_voxel_size,
         tomogram_name=name,
-        flavour=config.flavour,
+        star_version=config.star_version,
     )
     message = f"{target}: {len(particles)} particles"
     if verify:
@@ -162,7 +162,7 @@ def _joined(
 
 def _stays_centred(target: Path, config: ConvertConfig) -> bool:
     """Whether coordinates that count from the centre are written as they are."""
-    return ending(target) == ".star" and config.flavour in (None, "relion5")
+    return ending(target) == ".star" and config.star_version in (None, "relion5")
 
 
 def _merged(frames: Mapping[str, Frames | None], several: bool) -> Frames:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cryovox.core.config import to_yaml
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.progress import ProgressCallback, no_progress, renamed
@@ -49,7 +48,7 @@ def demo(
         seed=seed,
     )
     if not overwrite:
-        check_settings(run, to_yaml(config))  # before its phantoms are replaced
+        check_settings(run, config)  # before its phantoms are replaced
     write_phantoms(data, PhantomConfig(), ("train", "train", "val", "test"), seed)
     on_progress("phantoms", 1.0)
     model = train_supervised(

@@ -107,8 +107,8 @@ def _picked(
 
 def write_picks(name: str, out: Path, picks: Particles, frame: Volume, output: PickOutput) -> None:
     """Write the particle file of a tomogram."""
-    flavour = output.flavour
-    write_particles(particle_file(out, name), picks, tomogram=frame, tomogram_name=name, flavour=flavour)
+    file, version = particle_file(out, name), output.star_version
+    write_particles(file, picks, tomogram=frame, tomogram_name=name, star_version=version)
 
 
 def left_out_notes(counts: Mapping[str, int]) -> list[str]:

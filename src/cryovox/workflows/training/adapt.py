@@ -74,7 +74,7 @@ def train_adapted(  # noqa: PLR0913 (the options of a command)
     budget = _budget(config)
     settle(config.network)
     if not overwrite:
-        check_settings(out, to_yaml(config))
+        check_settings(out, config)
     data = source if isinstance(source, TrainingData) else resolve(source, config.validation, config.sets)
     screen = Screen(on_progress, on_message)
     run = _Run(data, out, config, device, devices, overwrite, screen)
@@ -170,7 +170,7 @@ class _Run:
 
         config, folder = self._second_stage(start), self.out / "adapted"
         if not self.overwrite:
-            check_settings(folder, to_yaml(config))
+            check_settings(folder, config)
         torch.manual_seed(config.seed)
         made = make(config.network, settle(config.network), len(self.data.species))
         card = describe(made, self.data, config.patches.patch)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cryovox.core.config import to_yaml
 from cryovox.core.errors import RequestError
 from cryovox.workflows.config import TrainConfig
 
@@ -32,7 +31,7 @@ def check_training(
         if not target.exists() and not any(c in str(target) for c in "*?["):
             raise RequestError(target, "there is no such file or folder", "check the path")
     if not overwrite:
-        check_settings(out, to_yaml(config))
+        check_settings(out, config)
 
 
 def _check_data(path: Path) -> None:

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from cryovox.core.atomic import discard, replacing, writable_folder
+from cryovox.core.config import Config, current_names, to_yaml
 from cryovox.core.dataset import Dataset
 from cryovox.core.errors import RequestError
 from cryovox.formats import dataset as dataset_files
@@ -25,11 +28,23 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
     return told
 
 
-def check_settings(out: Path, config: str) -> None:
-    """Refuse a folder that holds a run of another config (as YAML)."""
+def check_settings(out: Path, config: Config) -> None:
+    """Refuse a folder that holds a run with other settings; former names of settings do not count."""
     settings = out / "config.yaml"
-    if settings.exists() and settings.read_text(encoding="utf-8") != config:
+    if not settings.exists():
+        return
+    text = settings.read_text(encoding="utf-8")
+    current = to_yaml(config)
+    if text != current and _current(type(config), text) != yaml.safe_load(current):
         raise RequestError(settings, "holds a run with other settings", ANEW)
+
+
+def _current(kind: type[Config], text: str) -> Any:
+    """Settings of a run under their current names; None if the file is damaged."""
+    try:
+        return current_names(kind, yaml.safe_load(text))
+    except yaml.YAMLError:
+        return None
 
 
 def finished_note(run: Path, model: Path) -> str:

@@ -66,7 +66,7 @@ def train_supervised(  # noqa: PLR0913 (the options of a command)
 
     chosen, accelerator = settle(config.network), choose_device(device)
     if not overwrite:
-        check_settings(out, to_yaml(config))
+        check_settings(out, config)
     kind = STRATEGIES[config.strategy]
     semi = "unlabelled" in kind.needs
     held = config.validation, config.sets
