@@ -166,21 +166,6 @@ def test_lists_over_several_tomograms_are_cut(folder):
         annotations(folder)
 
 
-def test_guess_pairs_by_stem(tmp_path):
-    for name in ("t1", "t2"):
-        write_volume(tmp_path / f"{name}.mrc", Volume(np.zeros((9, 9, 9), np.float32), 12.0))
-    (tmp_path / "t2.csv").write_text("x,y,z,particle_type\n1,2,3,virus\n")
-    found = dataset.guess(tmp_path, radius=70)
-    assert [s.model_dump() for s in found.species] == [
-        {"name": "virus", "label": 1, "radius": 70.0, "structure": None}
-    ]
-    assert [(e.name, e.particles is not None) for e in found.entries] == [("t1", False), ("t2", True)]
-    assert found.voxel_size == 12
-    assert not found.entries[0].is_exhaustive("virus")
-    with pytest.raises(RequestError, match="no tomograms"):
-        dataset.guess(tmp_path / "gone", radius=70)
-
-
 def test_paths_stay_relative_behind_a_link(tmp_path):
     there = tmp_path / "there"
     write_volume(there / "tomograms" / "a.mrc", Volume(np.ones((4, 5, 6), np.float32), 10.0))

@@ -38,7 +38,7 @@ def test_every_value_of_the_referees_script(shared_data, case):
         "FN": result.misses,
         "recall": result.recall,
         "Precision": result.precision,
-        "Miss rate": result.miss_rate,
+        "Miss rate": 1 - result.recall,
         "F1 score": result.localisation_f1,
         "avg_euclid_dist_from_real_center": result.distance,
         "n_particles_with_multiple_preds": result.multiple,

@@ -53,7 +53,7 @@ def test_the_order_of_the_points_plays_no_part_and_few_at_once_give_the_same(mon
     points = rng.integers(0, 30, (400, 3)).astype(float)
     centres, cluster = mean_shift(points, 5.0)
     shuffle = rng.permutation(400)
-    monkeypatch.setattr("cryovox.picking.mean_shift.AT_ONCE", 7)
+    monkeypatch.setattr("cryovox.picking.mean_shift.SEED_BATCH", 7)
     again, theirs = mean_shift(points[shuffle], 5.0)
     np.testing.assert_allclose(again, centres, atol=1e-9)
     np.testing.assert_array_equal(theirs, cluster[shuffle])

@@ -1,5 +1,3 @@
-import sys
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -8,8 +6,8 @@ from scipy.spatial import KDTree
 
 from cryovox.core.particles import Species
 from cryovox.core.volume import LabelMap, ScoreMap
-from cryovox.picking import PickConfig, pick, pick_labels, regions
-from cryovox.picking.touching import pieces
+from cryovox.picking import PickConfig, components, pick, pick_labels
+from cryovox.picking.touching import split_region
 
 
 def species(radius_vox, name="a", label=1):
@@ -91,7 +89,7 @@ def test_long_and_flat_particles_stay_whole(axes):
         turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
         body = (((grid @ turn) / axes) ** 2).sum(-1) <= 1
         for radius in (min(axes), np.cbrt(np.prod(axes)), max(axes)):
-            assert len(np.unique(pieces(body, radius)[1])) == 1
+            assert len(np.unique(split_region(body, radius)[1])) == 1
 
 
 def test_centroids_are_between_the_voxels_and_in_angstrom():
@@ -133,16 +131,6 @@ def test_an_empty_map_has_no_particles():
     assert len(pick_labels(LabelMap(np.zeros((4, 4, 4), np.uint8), 10.0, (species(2),)))) == 0
 
 
-def test_without_cc3d_the_result_is_the_same(monkeypatch):
-    rng = np.random.default_rng(0)
-    data = rng.integers(0, 4, (12, 13, 14)).astype(np.uint8) * (rng.random((12, 13, 14)) < 0.2)
-    labels = LabelMap(data, 10.0, (species(1), species(1, "b", 2), species(1, "c", 3)))
-    with_it = pick_labels(labels, PickConfig(min_size=0))
-    monkeypatch.setitem(sys.modules, "cc3d", None)
-    without = pick_labels(labels, PickConfig(min_size=0))
-    np.testing.assert_array_equal(with_it.positions, without.positions)
-
-
 def test_read_only_and_sliced_maps_are_fine(tmp_path):
     data = balls((20, 20, 20), [(9, 9, 9)], 4).astype(np.uint8)
     np.save(tmp_path / "labels.npy", data)
@@ -179,7 +167,7 @@ def test_stride_offset_slabs_distance_and_count(monkeypatch):
     maps = masks(0.8 * balls((30, 30, 36), centres, 4), offset=5.0)
     whole = pick(maps)
     assert sorted(whole.positions.tolist()) == [[95, 95, 95], [95, 95, 255], [205, 205, 205]]
-    monkeypatch.setattr(regions, "SLAB", 4 * 36 * 30 * 7)
+    monkeypatch.setattr(components, "SLAB", 4 * 36 * 30 * 7)
     np.testing.assert_array_equal(pick(maps).positions, whole.positions)
     assert len(pick(maps, PickConfig(distance=200.0))) == 1
     assert len(pick(maps, PickConfig(max_count=2))) == 2

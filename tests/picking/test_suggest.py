@@ -8,14 +8,13 @@ from cryovox.core.volume import ScoreMap, Volume
 from cryovox.picking import PickConfig, pick
 from cryovox.picking.config import SuggestConfig
 from cryovox.picking.suggest import (
-    appearance,
-    candidates,
-    candidates_counted,
-    choose,
-    compressed,
     crop_edge,
+    find_candidates,
+    local_features,
     near,
+    principal_components,
     rescaled,
+    select,
     suggest,
     uncertainty,
 )
@@ -75,7 +74,7 @@ def test_a_threshold_of_nothing_or_all_is_no_division_by_zero():
 
 def test_candidates_are_maxima_of_each_species_weak_ones_too():
     peaks = [(0, 0.9, 6, 8, 8), (0, 0.08, 6, 8, 30), (0, 0.03, 6, 30, 8), (1, 0.5, 12, 30, 30)]
-    found = candidates(heatmap(peaks), SuggestConfig())
+    found = find_candidates(heatmap(peaks), SuggestConfig())[0]
     rows = sorted(
         (str(s), *np.round(p / VOXEL).tolist()) for s, p in zip(found.species, found.positions, strict=True)
     )
@@ -86,12 +85,12 @@ def test_candidates_are_maxima_of_each_species_weak_ones_too():
 
 def test_a_low_threshold_lowers_what_counts_as_a_candidate():
     scores = replace(heatmap([(0, 0.03, 6, 8, 8)]), thresholds={"a": 0.04, "b": 0.5})
-    assert len(candidates(scores, SuggestConfig())) == 1
+    assert len(find_candidates(scores, SuggestConfig())[0]) == 1
 
 
 def test_candidates_keep_the_radius():
     peaks = [(0, 0.5, 8, 10, 10), (0, 0.4, 8, 10, 12.5), (0, 0.3, 8, 10, 16), (1, 0.2, 8, 11, 11)]
-    found = candidates(heatmap(peaks), SuggestConfig())
+    found = find_candidates(heatmap(peaks), SuggestConfig())[0]
     assert sorted(rounded(found.scores)) == [0.3, 0.5]
 
 
@@ -100,9 +99,9 @@ def test_what_is_labelled_is_not_suggested():
     scores, config = heatmap(peaks), SuggestConfig()
     # 29 Å from one of radius 30; 31 Å from another; 39 Å from one of radius 40
     labelled = np.array([[80.0, 100, 129], [80, 131, 200], [80, 339, 100]])
-    found = candidates(scores, config, labelled)
+    found = find_candidates(scores, config, labelled)[0]
     assert sorted(np.round(p[1:] / VOXEL).tolist() for p in found.positions) == [[10, 20], [30, 30]]
-    assert len(candidates(scores, config, np.zeros((0, 3)))) == 4
+    assert len(find_candidates(scores, config, np.zeros((0, 3)))[0]) == 4
 
 
 def test_near_counts_the_distance_itself():
@@ -112,11 +111,11 @@ def test_near_counts_the_distance_itself():
 
 def test_the_pool_keeps_the_most_uncertain_and_the_border_is_free():
     peaks = [(0, h, 8, 10, x) for h, x in ((0.3, 6), (0.9, 16), (0.25, 26), (0.1, 36))]
-    found = candidates(heatmap(peaks), SuggestConfig(pool=2))
+    found = find_candidates(heatmap(peaks), SuggestConfig(pool=2))[0]
     assert sorted(rounded(found.scores)) == [0.25, 0.3]
-    assert len(candidates(heatmap(peaks), SuggestConfig(border=60.0))) == 3
-    inner, left_out = candidates_counted(heatmap(peaks), SuggestConfig(border=60.0))
-    every, none = candidates_counted(heatmap(peaks), SuggestConfig(border=0.0))
+    assert len(find_candidates(heatmap(peaks), SuggestConfig(border=60.0))[0]) == 3
+    inner, left_out = find_candidates(heatmap(peaks), SuggestConfig(border=60.0))
+    every, none = find_candidates(heatmap(peaks), SuggestConfig(border=0.0))
     assert (len(inner) + left_out, none) == (len(every), 0)
 
 
@@ -128,7 +127,7 @@ def test_a_mask_has_one_candidate_for_each_body(offset):
         data[0][((grid(shape) - centre) ** 2).sum(-1) <= 16] = height
     data *= rng.uniform(0.9, 1.1, data.shape).astype(np.float32)
     scores = ScoreMap(data, VOXEL, (KINDS[1],), offset=offset, kind="mask")
-    found = candidates(scores, SuggestConfig()).sorted()
+    found = find_candidates(scores, SuggestConfig())[0].sorted()
     middle = np.array([[9, 10, 10], [9, 10, 30], [9, 30, 20]]) * VOXEL + offset
     assert np.abs(found.positions - middle).max() < VOXEL
     assert np.allclose(found.scores, [0.9, 0.4, 0.2], atol=0.05)
@@ -138,9 +137,9 @@ def test_a_mask_has_one_candidate_for_each_body(offset):
 def test_slabs_do_not_change_the_candidates_of_a_mask(monkeypatch):
     data = np.random.default_rng(1).random((1, 24, 16, 16)).astype(np.float32)
     scores = ScoreMap(data, VOXEL, (KINDS[0],), kind="mask")
-    whole = candidates(scores, SuggestConfig())
+    whole = find_candidates(scores, SuggestConfig())[0]
     monkeypatch.setattr("cryovox.picking.peaks.local_maxima.__defaults__", (5 * 256,))
-    parts = candidates(scores, SuggestConfig())
+    parts = find_candidates(scores, SuggestConfig())[0]
     assert len(whole) > 3
     assert np.array_equal(whole.positions, parts.positions)
     assert np.array_equal(whole.scores, parts.scores)
@@ -149,7 +148,7 @@ def test_slabs_do_not_change_the_candidates_of_a_mask(monkeypatch):
 def test_near_duplicates_are_not_both_chosen():
     # two tight groups and one far away, all equally uncertain
     features = np.array([[0, 0], [0, 0.01], [5, 0], [5, 0.01], [0, 9.0]])
-    order, diversity = choose(features, np.ones(5), np.array(["a"] * 5), 3)
+    order, diversity = select(features, np.ones(5), np.array(["a"] * 5), 3)
     assert {i // 2 for i in order.tolist()} == {0, 1, 2}
     assert diversity[0] == 1
     assert diversity[1:].min() >= 5
@@ -157,28 +156,28 @@ def test_near_duplicates_are_not_both_chosen():
 
 def test_certain_ones_lose_against_uncertain_ones():
     features = np.array([[0, 0], [4, 0], [0, 4.1], [4, 4]])
-    order, _ = choose(features, np.array([1.0, 0.9, 0.1, 0.8]), np.array(["a"] * 4), 3)
+    order, _ = select(features, np.array([1.0, 0.9, 0.1, 0.8]), np.array(["a"] * 4), 3)
     assert order.tolist() == [0, 3, 1]
 
 
 def test_what_looks_like_a_label_comes_last():
     features = np.array([[0, 0], [3, 0], [0, 3.0]])
-    order, diversity = choose(features, np.ones(3), np.array(["a"] * 3), 3, np.array([[0.1, 0], [0, 2.0]]))
+    order, diversity = select(features, np.ones(3), np.array(["a"] * 3), 3, np.array([[0.1, 0], [0, 2.0]]))
     assert order.tolist() == [1, 2, 0]
     assert np.allclose(diversity, [2.9, 1, 0.1])
 
 
 def test_more_are_asked_for_than_there_are():
-    order, diversity = choose(np.zeros((3, 2)), np.array([0.2, 0.9, 0.5]), np.array(["a", "b", "a"]), 10)
+    order, diversity = select(np.zeros((3, 2)), np.array([0.2, 0.9, 0.5]), np.array(["a", "b", "a"]), 10)
     assert sorted(order.tolist()) == [0, 1, 2]
     assert order[0] == 1
     assert np.isfinite(diversity).all()
-    nothing, none = choose(np.zeros((0, 2)), np.zeros(0), np.zeros(0, "<U1"), 5)
+    nothing, none = select(np.zeros((0, 2)), np.zeros(0), np.zeros(0, "<U1"), 5)
     assert len(nothing) == len(none) == 0
 
 
 def test_copies_follow_in_the_order_of_uncertainty():
-    order, _ = choose(np.zeros((4, 1)), np.array([0.1, 0.4, 0.3, 0.2]), np.array(["a"] * 4), 4)
+    order, _ = select(np.zeros((4, 1)), np.array([0.1, 0.4, 0.3, 0.2]), np.array(["a"] * 4), 4)
     assert order.tolist() == [1, 2, 3, 0]
 
 
@@ -188,16 +187,16 @@ def test_every_species_has_a_share(balance, rare):
     features = np.concatenate([rng.normal(size=(40, 3)) * 10, rng.normal(size=(6, 3)) * 0.01])
     unsure = np.concatenate([np.ones(40), np.full(6, 0.05)])
     species = np.array(["common"] * 40 + ["rare"] * 6)
-    order, _ = choose(features, unsure, species, 12, balance=balance)
+    order, _ = select(features, unsure, species, 12, balance=balance)
     assert (species[order] == "rare").sum() == rare
     assert len(set(order.tolist())) == 12
 
 
 def test_a_share_is_no_more_than_there_are_and_few_places_are_shared():
     species = np.array(["a"] * 9 + ["b"])
-    order, _ = choose(np.arange(10.0)[:, None], np.ones(10), species, 8)
+    order, _ = select(np.arange(10.0)[:, None], np.ones(10), species, 8)
     assert (species[order] == "b").sum() == 1
-    order, _ = choose(np.arange(10.0)[:, None], np.r_[np.ones(9), 0.01], species, 2)
+    order, _ = select(np.arange(10.0)[:, None], np.r_[np.ones(9), 0.01], species, 2)
     assert sorted(species[order].tolist()) == ["a", "b"]
 
 
@@ -223,7 +222,7 @@ def test_seeds_count_as_chosen():
 
 def test_nothing_to_choose_from():
     config = SuggestConfig()
-    none = candidates(heatmap([]), config)
+    none = find_candidates(heatmap([]), config)[0]
     assert len(none) == 0
     assert len(suggest(none, np.zeros((0, 520), np.float32), config)) == 0
     assert len(suggest(none, np.zeros((0, 520), np.float32), config, np.ones((2, 520)))) == 0
@@ -232,13 +231,13 @@ def test_nothing_to_choose_from():
 def test_compression_keeps_distances_within_16_dimensions():
     rng = np.random.default_rng(4)
     features = rng.normal(size=(50, 16)) @ np.linalg.qr(rng.normal(size=(60, 16)))[0].T
-    reduced = compressed(features)
+    reduced = principal_components(features)
     assert reduced.shape == (50, 16)
     ratio = np.linalg.norm(features[:25] - features[25:], axis=1)
     ratio /= np.linalg.norm(reduced[:25] - reduced[25:], axis=1)
     assert np.allclose(ratio, ratio[0])
     assert np.square(reduced).sum(1).mean() == pytest.approx(1)
-    assert np.isfinite(compressed(np.ones((4, 20)))).all()
+    assert np.isfinite(principal_components(np.ones((4, 20)))).all()
 
 
 def test_appearance_tells_balls_from_noise_whatever_the_grey_values():
@@ -247,9 +246,9 @@ def test_appearance_tells_balls_from_noise_whatever_the_grey_values():
     centres = np.array([[16, 12, 12], [16, 12, 36], [16, 36, 12], [16, 36, 36]])
     for centre in centres[:2]:
         data[((grid(shape) - centre) ** 2).sum(-1) <= 16] += 2
-    one, two, *none = appearance(Volume(data, VOXEL), centres * VOXEL, 120.0)
+    one, two, *none = local_features(Volume(data, VOXEL), centres * VOXEL, 120.0)
     assert np.linalg.norm(one - two) < 0.5 * np.linalg.norm(one - none[0])
-    dark = appearance(Volume(70 - 3 * data, VOXEL), centres * VOXEL, 120.0, sign=-1)
+    dark = local_features(Volume(70 - 3 * data, VOXEL), centres * VOXEL, 120.0, sign=-1)
     assert np.allclose(dark[0], one, atol=1e-4)
     profile = one[512:]
     assert profile[0] > 1 > 0 > profile[-1]
@@ -258,10 +257,10 @@ def test_appearance_tells_balls_from_noise_whatever_the_grey_values():
 @pytest.mark.parametrize("position", [(0, 0, 0), (90, 150, 70), (200, 500, 900)], ids=str)
 def test_appearance_at_the_faces_and_beyond(position):
     data = np.random.default_rng(6).normal(size=(10, 16, 8)).astype(np.float32)
-    found = appearance(Volume(data, VOXEL), np.array([position], float), 150.0)
+    found = local_features(Volume(data, VOXEL), np.array([position], float), 150.0)
     assert found.shape == (1, 520)
     assert np.isfinite(found).all()
-    assert np.isfinite(appearance(Volume(np.zeros((9, 9, 9)), VOXEL), np.zeros((1, 3)), 60.0)).all()
+    assert np.isfinite(local_features(Volume(np.zeros((9, 9, 9)), VOXEL), np.zeros((1, 3)), 60.0)).all()
 
 
 def test_the_edge_of_the_cube():

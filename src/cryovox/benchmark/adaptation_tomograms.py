@@ -39,7 +39,7 @@ from cryovox.formats import read_labels, read_particles, read_volume, stem, writ
 from cryovox.metrics.matching import greedy
 from cryovox.picking import PickConfig, pick_labels
 from cryovox.picking.blobs import dog
-from cryovox.picking.regions import connected
+from cryovox.picking.components import connected_components
 from cryovox.workflows.devices import Device
 
 PARTICLE = "particle"
@@ -237,7 +237,7 @@ def note_centres(path: Path, entry: Entry, found: Dataset) -> None:
         raise RequestError(entry.name, "has no label map", "this suite learns from masks")
     whole = np.asarray(labels.data)
     kept = np.where(np.isin(whole, [s.label for s in found.species]), whole, 0)
-    ids, count = connected(kept)
+    ids, count = connected_components(kept)
     middles = ndimage.center_of_mass(ids > 0, ids, range(1, count + 1))
     positions = labels.voxel_size * np.reshape(middles, (-1, 3))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from cryovox.core.atomic import replacing
 from cryovox.core.config import from_yaml
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
-from cryovox.core.particles import Particles, Species
+from cryovox.core.particles import Particles
 from cryovox.core.placement import check_density, check_places, check_radius, outside_message
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.formats import (
@@ -103,46 +103,6 @@ def _relative(file: Path, root: Path) -> Path:
     whole = Path(os.path.abspath(file))
     whole = whole.parent.resolve() / whole.name
     return whole.relative_to(root) if whole.is_relative_to(root) else whole
-
-
-def guess(folder: Path | str, radius: float) -> Dataset:
-    """Take a folder of tomograms, each with picks of the same stem beside it, as a dataset.
-
-    Parameters
-    ----------
-    folder
-        Holds `NAME.mrc` and maybe `NAME.csv` or `NAME.star`; tomograms without picks are taken too.
-    radius
-        Of all species, in Å.
-
-    Returns
-    -------
-    Dataset
-        Not exhaustive: nobody said that all particles were picked.
-    """
-    files = sorted(Path(folder).iterdir()) if Path(folder).is_dir() else []
-    tomograms = [path for path in files if is_volume(path)]
-    if not tomograms:
-        raise RequestError(folder, "holds no tomograms", "name a folder of tomograms")
-    picks = {stem(path): path for path in files if is_particles(path)}
-    sizes = {path: read_volume(path).voxel_size for path in tomograms}
-    names: set[str] = set()
-    for path in tomograms:
-        if stem(path) in picks:
-            frame = read_volume(path)
-            own = read_particles(picks[stem(path)], tomogram=frame, tomogram_names=(stem(path),))
-            names |= set(own.species.tolist())
-    dataset = Dataset(
-        voxel_size=float(np.median(list(sizes.values()))),
-        species=tuple(Species(name=n, label=i, radius=radius) for i, n in enumerate(sorted(names), 1)),
-        entries=tuple(
-            Entry(name=stem(path), tomogram=path, particles=picks.get(stem(path)), exhaustive=False)
-            for path in tomograms
-        ),
-    )
-    for entry in dataset.entries:
-        _check(entry, dataset, Path(folder))
-    return dataset
 
 
 def load_tomogram(entry: Entry, dataset: Dataset) -> Volume:

@@ -1,4 +1,4 @@
-"""How far a score could be off: percentile bootstrap over tomograms, or other units."""
+"""Confidence intervals of scores: percentile bootstrap over tomograms, or other units."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Statistic = Callable[[NDArray[Any]], float]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value with the interval that holds it at the level asked for; NaN limits for a single unit."""
+    """A value with its confidence limits, which are NaN for a single unit."""
 
     value: float
     low: float
@@ -34,16 +34,16 @@ def interval(
     Parameters
     ----------
     values : (units, ...)
-        What is known of each unit, such as (hits, false picks, misses) per tomogram. The units are
-        drawn with replacement, whole.
+        Data of each unit, such as (true positives, false positives, false negatives) per tomogram. Units are
+        resampled as a whole.
     statistic
         Function of such an array.
     n
-        Number of draws.
+        Number of resamples.
     seed
-        The same seed draws the same units.
+        Seed of the resamples.
     level
-        Probability of the interval.
+        Confidence level.
     """
     data = np.asarray(values)
     return _interval(len(data), lambda index: statistic(data[index]), n, seed, level)
@@ -59,7 +59,7 @@ def paired_difference(
 ) -> Interval:
     """Percentile bootstrap of `statistic(one) - statistic(other)` for two methods on the same units.
 
-    Both are evaluated on the same draw, so what makes a tomogram easy or hard cancels.
+    Both are evaluated on the same resample, so differences between the units cancel.
 
     Parameters
     ----------
@@ -75,14 +75,26 @@ def paired_difference(
 
 
 def _interval(
-    units: int, of: Callable[[NDArray[np.intp]], float], n: int, seed: int, level: float
+    units: int, statistic: Callable[[NDArray[np.intp]], float], n: int, seed: int, level: float
 ) -> Interval:
+    """Bootstrap a function of the indices of the units, so that values of any shape stay together."""
+    from scipy.stats import bootstrap
+
     if units == 0:
         return Interval(np.nan, np.nan, np.nan)
-    value = float(of(np.arange(units)))
+    index = np.arange(units)
+    value = float(statistic(index))
     if units == 1:
         return Interval(value, np.nan, np.nan)
-    draws = np.random.default_rng(seed).integers(0, units, size=(n, units))
-    spread = np.array([of(draw) for draw in draws])
-    low, high = np.nanquantile(spread, [(1 - level) / 2, (1 + level) / 2])
+    result = bootstrap(
+        (index,),
+        statistic,
+        n_resamples=n,
+        vectorized=False,
+        method="percentile",
+        confidence_level=level,
+        rng=np.random.default_rng(seed),
+    )
+    # the distribution, since the interval of the result is NaN where one resample is
+    low, high = np.nanquantile(result.bootstrap_distribution, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))

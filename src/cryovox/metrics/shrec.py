@@ -86,11 +86,6 @@ class ShrecScore:
         both = self.precision + self.recall
         return 2 * self.precision * self.recall / both if both else 0.0
 
-    @property
-    def miss_rate(self) -> float:
-        """One minus recall."""
-        return 1 - self.recall
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Hits:

@@ -1,4 +1,4 @@
-"""From score maps and label maps to particles; numpy and scipy only, seconds for a tomogram."""
+"""Particle picking from score maps and label maps; needs no torch."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def pick(scores: ScoreMap, config: PickConfig | None = None, mask: NDArray[Any] 
     Parameters
     ----------
     scores
-        Heatmaps are searched for peaks, masks for connected regions or, with `method="mean-shift"`,
-        clusters of voxels.
+        Peaks are picked from heatmaps, and connected regions or, with `method="mean-shift"`, clusters of
+        voxels from masks.
     config
         The defaults where None.
     mask : (z, y, x) of the tomogram or of the score map
@@ -38,32 +38,29 @@ def pick(scores: ScoreMap, config: PickConfig | None = None, mask: NDArray[Any] 
 def pick_counted(
     scores: ScoreMap, config: PickConfig | None = None, mask: NDArray[Any] | None = None
 ) -> tuple[Particles, int]:
-    """As :func:`pick`, and how many were left out since they lie too close to a face of the volume."""
-    from cryovox.picking.exclude import allowed, near_faces
+    """As :func:`pick`, and the number of picks that were dropped near the edges of the volume."""
+    from cryovox.picking.bounds import Bounds
 
     config = config or PickConfig()
     check_method(config, scores.kind)
-    frame = (scores.data.shape[1:], scores.voxel_size, scores.offset)
-    if scores.tomogram_shape is not None and scores.tomogram_voxel_size is not None:
-        frame = (scores.tomogram_shape, scores.tomogram_voxel_size, 0.0)
-    limits = allowed(*frame, mask, 0.0), near_faces(*frame, config.border)
+    bounds = Bounds.of_scores(scores, mask, config.border)
     if scores.kind == "heatmap":
         from cryovox.picking.peaks import pick_peaks
 
-        return pick_peaks(scores, config, *limits)
+        return pick_peaks(scores, config, bounds)
     from cryovox.picking.regions import pick_masks
 
-    return pick_masks(scores, config, *limits)
+    return pick_masks(scores, config, bounds)
 
 
 def pick_labels(
     labels: LabelMap, config: PickConfig | None = None, mask: NDArray[Any] | None = None
 ) -> Particles:
-    """Pick the particles of a label map: the centroids of its connected regions, or the centres of
-    clusters of its voxels with `method="mean-shift"`; each has score 1.
+    """Pick the particles of a label map, each with score 1.
 
-    A label that no species claims is called by its number, and its regions are measured against
-    their median instead of a ball.
+    The picks are the centroids of connected regions or, with `method="mean-shift"`, the centres of clusters
+    of voxels. A label without a species is named by its number, and the sizes of its regions are compared
+    with their median instead of a sphere.
     """
     return pick_labels_counted(labels, config, mask)[0]
 
@@ -71,11 +68,11 @@ def pick_labels(
 def pick_labels_counted(
     labels: LabelMap, config: PickConfig | None = None, mask: NDArray[Any] | None = None
 ) -> tuple[Particles, int]:
-    """As :func:`pick_labels`, and how many were left out since they lie too close to a face."""
-    from cryovox.picking.exclude import allowed, near_faces
+    """As :func:`pick_labels`, and the number of picks that were dropped near the edges of the volume."""
+    from cryovox.picking.bounds import Bounds
     from cryovox.picking.regions import pick_regions
 
     config = config or PickConfig()
     z, y, x = labels.data.shape
-    frame = ((z, y, x), labels.voxel_size, 0.0)
-    return pick_regions(labels, config, allowed(*frame, mask, 0.0), near_faces(*frame, config.border))
+    bounds = Bounds((z, y, x), labels.voxel_size, mask=mask, border=config.border)
+    return pick_regions(labels, config, bounds)

@@ -1,4 +1,4 @@
-"""Difference of Gaussians: the picker that every trained one has to beat."""
+"""Difference-of-Gaussians picker, a baseline for trained pickers."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def dog(
     voxel_size : float
         In Å.
     sigma_vox : float
-        Width of the narrow Gaussian in voxels; a ball of radius r answers best at about r / 2.
+        Width of the narrow Gaussian in voxels; a sphere of radius r responds most at about r / 2.
     ratio : float
         Width of the wide Gaussian over that of the narrow one.
     sign
         -1 for dark particles, 1 for bright ones.
     distance : float
-        Least distance in Å between two picks; by default two widths, about a radius.
+        Minimum distance in Å between two picks; by default two widths, about a radius.
     max_count : int
-        Most picks.
+        Maximum number of picks.
     species : str
-        Name given to the picks.
+        Species name of the picks.
 
     Returns
     -------
@@ -56,6 +56,6 @@ def dog(
     shape = (response.shape[0], response.shape[1], response.shape[2])
     index, values = local_maxima(lambda start, stop: response[start:stop], shape, 0.0)
     positions = index * voxel_size
-    apart = 2 * sigma_vox * voxel_size if distance is None else distance
-    keep = separate(positions, values, apart, max_count)
+    min_distance = 2 * sigma_vox * voxel_size if distance is None else distance
+    keep = separate(positions, values, min_distance, max_count)
     return Particles.of(positions[keep], species, values[keep])

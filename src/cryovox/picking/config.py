@@ -1,4 +1,4 @@
-"""What counts as a particle: the settings that all pickers share."""
+"""Settings of picking and of annotation suggestions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cryovox.core.volume import ScoreMap
 
 THRESHOLDS = {"heatmap": 0.3, "mask": 0.5}
-"""Lowest score of a pick where neither the user nor the model named one."""
+"""Minimum score of a pick where neither the user nor the model sets one."""
 
 
 class PickConfig(Config):
@@ -45,14 +45,14 @@ class PickConfig(Config):
 
 
 def check_method(config: PickConfig, kind: str) -> None:
-    """Refuse a method that does not fit what a network answers with, "heatmap" or "mask"."""
+    """Refuse a method that does not fit the output of a network, "heatmap" or "mask"."""
     if config.method == "mean-shift" and kind == "heatmap":
-        told = "mean-shift groups the voxels of masks, and this model answers with heatmaps"
-        raise RequestError("--method", told, "leave it out, or take a model that answers with masks")
+        message = "mean-shift clusters the voxels of masks, and this model predicts heatmaps"
+        raise RequestError("--method", message, "leave it out, or use a model that predicts masks")
 
 
 def threshold_of(scores: ScoreMap, name: str, config: PickConfig) -> float:
-    """Lowest score of a pick of one species: the user's, the model's, or the usual one."""
+    """Minimum score of a pick of one species: that of the user, of the model, or the default."""
     if config.threshold is not None:
         return config.threshold
     return scores.thresholds.get(name, THRESHOLDS[scores.kind])

@@ -1,4 +1,4 @@
-"""Picks on gold and other specks that are far denser than the particles."""
+"""Picks on gold beads and other objects that are far denser than the particles."""
 
 from __future__ import annotations
 
@@ -11,55 +11,53 @@ from scipy import ndimage
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import Volume
 
-QUANTILE, TIMES = 0.8, 2.0
-"""A speck is more than this many times as dense as this quantile of the picks of its species ..."""
-LEAST = 6.0
-"""... and stands out by more than this many robust standard deviations of single voxels."""
-FEWEST = 10
-"""Fewer picks of a species are not compared."""
+QUANTILE, RATIO = 0.8, 2.0
+"""A dense pick is more than `RATIO` times as dense as this quantile of the picks of its species ..."""
+MIN_DENSITY = 6.0
+"""... and denser than this many robust standard deviations of the voxels."""
+MIN_PICKS = 10
+"""Species with fewer picks are not tested."""
 PLANES = 16
-"""Planes of which median and spread of the voxels are taken."""
+"""Number of planes from which median and spread of the voxels are estimated."""
 
 
-def dense_specks(
-    volume: Volume, picks: Particles, species: Iterable[Species], sign: int
-) -> NDArray[np.bool_]:
-    """Which picks lie on something far denser than the others of their species.
+def dense_picks(volume: Volume, picks: Particles, species: Iterable[Species], sign: int) -> NDArray[np.bool_]:
+    """Which picks lie on objects far denser than the other picks of their species.
 
     Parameters
     ----------
     volume
         The tomogram; only voxels around the picks and a few planes are read.
     picks
-        In its frame.
+        Picks in its frame.
     species
-        With the radii of the picks.
+        Species of the picks, with their radii.
     sign
         +1 if particles are bright, -1 if dark.
 
     Returns
     -------
-    specks : (n,) bool
+    dense : (n,) bool
         At most a fifth of the picks of a species.
     """
-    specks = np.zeros(len(picks), dtype=bool)
+    dense = np.zeros(len(picks), dtype=bool)
     median, spread = _background(volume)
     for kind in species:
         mine = np.flatnonzero(picks.species == kind.name)
-        if len(mine) < FEWEST or not spread > 0:
+        if len(mine) < MIN_PICKS or not spread > 0:
             continue
         half = max(1, round(kind.radius / volume.voxel_size / 2))
         peaks = [_peak(volume, position, half, sign, sign * median) for position in picks.positions[mine]]
         density = np.array(peaks) / spread
-        limit = max(LEAST, TIMES * float(np.quantile(density, QUANTILE)))
-        specks[mine] = density > limit
-    return specks
+        limit = max(MIN_DENSITY, RATIO * float(np.quantile(density, QUANTILE)))
+        dense[mine] = density > limit
+    return dense
 
 
 def _background(volume: Volume) -> tuple[float, float]:
     """Median and robust standard deviation of the voxels of some planes."""
-    every = np.unique(np.linspace(0, volume.shape[0] - 1, PLANES).round().astype(int))
-    values = np.stack([np.asarray(volume.data[int(z)], dtype=np.float32) for z in every])
+    planes = np.unique(np.linspace(0, volume.shape[0] - 1, PLANES).round().astype(int))
+    values = np.stack([np.asarray(volume.data[int(z)], dtype=np.float32) for z in planes])
     median = float(np.median(values))
     return median, 1.4826 * float(np.median(np.abs(values - median)))
 

@@ -1,4 +1,4 @@
-"""Peaks of heatmaps: strict local maxima, a fit between the voxels, and a least distance."""
+"""Peaks of heatmaps: strict local maxima, sub-voxel fits, and a minimum distance."""
 
 from __future__ import annotations
 
@@ -13,78 +13,76 @@ from scipy.spatial import KDTree
 
 from cryovox.core.particles import Particles, concatenate
 from cryovox.core.volume import ScoreMap
+from cryovox.picking.bounds import Bounds
 from cryovox.picking.config import PickConfig, threshold_of
-from cryovox.picking.exclude import Allowed, NearFaces
 
 Float = NDArray[np.float64]
 Index = NDArray[np.intp]
 Read = Callable[[int, int], NDArray[np.floating]]
 
 SLAB = 1 << 24
-"""Voxels that are read at once."""
-_AROUND = np.array(list(product((-1, 0, 1), repeat=3)))
-_DESIGN = np.concatenate([np.ones((27, 1)), _AROUND, _AROUND**2], axis=1)
+"""Voxels read at once."""
+_NEIGHBOURS = np.array(list(product((-1, 0, 1), repeat=3)))
+_DESIGN = np.concatenate([np.ones((27, 1)), _NEIGHBOURS, _NEIGHBOURS**2], axis=1)
 _PRODUCTS = np.einsum("ki,kj->kij", _DESIGN, _DESIGN).reshape(27, 49)
 
 
-def pick_peaks(
-    scores: ScoreMap, config: PickConfig, allowed: Allowed, near_faces: NearFaces
-) -> tuple[Particles, int]:
+def pick_peaks(scores: ScoreMap, config: PickConfig, bounds: Bounds) -> tuple[Particles, int]:
     """Pick the peaks of every channel of a heatmap; one channel is read at a time, slab by slab.
 
-    Two particles of a species keep their distance: `config.distance`, or the radius of the species.
-    Of two species closer than the smaller of their radii the one that is clearly outvoted is dropped, if
-    `config.exclusive`.
+    Picks of a species keep a minimum distance: `config.distance`, or the radius of the species. With
+    `config.exclusive`, the weaker of two picks of different species that are closer than the smaller of
+    their radii is dropped if the ratio of their scores reaches `config.outvoted`.
 
     Returns
     -------
-    particles
-    at_faces : int
-        How many were left out since they lie too close to a face of the volume.
+    picks : Particles
+        Best first within each species.
+    near_edge : int
+        Number of picks that were dropped near the edges of the volume.
     """
-    found = []
-    at_faces = 0
-    claims = []
+    picks, strengths = [], []
+    near_edge = 0
     for channel, species in enumerate(scores.species):
 
         def read(start: int, stop: int, channel: int = channel) -> NDArray[np.floating]:
             return np.asarray(scores.data[channel, start:stop])
 
-        low = threshold_of(scores, species.name, config)
-        index, values = local_maxima(read, scores.data.shape[1:], low)
+        threshold = threshold_of(scores, species.name, config)
+        index, values = local_maxima(read, scores.data.shape[1:], threshold)
         positions = scores.offset + index * scores.voxel_size
-        keep = np.flatnonzero(allowed(positions))
+        keep = np.flatnonzero(bounds.contain(positions))
         distance = species.radius if config.distance is None else config.distance
-        cut = near_faces(positions[keep], species.radius)
-        at_faces += len(separate(positions[keep[cut]], values[keep[cut]], distance))
-        keep = keep[~cut]
+        outer = bounds.near_edge(positions[keep], species.radius)
+        near_edge += len(separate(positions[keep[outer]], values[keep[outer]], distance))
+        keep = keep[~outer]
         keep = keep[separate(positions[keep], values[keep], distance, config.max_count)]
-        found.append(Particles.of(positions[keep], species.name, values[keep]))
-        claims.append(values[keep] / max(low, 1e-6))
-    particles = concatenate(found)
-    if not config.exclusive or len(found) < 2:
-        return particles, at_faces
+        picks.append(Particles.of(positions[keep], species.name, values[keep]))
+        strengths.append(values[keep] / max(threshold, 1e-6))
+    particles = concatenate(picks)
+    if not config.exclusive or len(picks) < 2:
+        return particles, near_edge
     radii = {species.name: species.radius for species in scores.species}
-    kept = _uncontested(particles, np.concatenate(claims), radii, config.outvoted)
-    return particles.take(kept), at_faces
+    kept = _without_overlaps(particles, np.concatenate(strengths), radii, config.outvoted)
+    return particles.take(kept), near_edge
 
 
-def _uncontested(
-    particles: Particles, claims: Float, radii: dict[str, float], times: float
+def _without_overlaps(
+    particles: Particles, strengths: Float, radii: dict[str, float], ratio: float
 ) -> NDArray[np.bool_]:
-    """Which particles no claim of another species, so many times as strong, lies upon."""
-    reach = np.array([radii[str(name)] for name in particles.species])
+    """Which particles to keep so that none overlaps one of another species that is *ratio* times stronger."""
+    radius = np.array([radii[str(name)] for name in particles.species])
     kept = np.ones(len(particles), dtype=bool)
     if len(particles) < 2:
         return kept
-    pairs = KDTree(particles.positions).query_pairs(float(reach.max()), output_type="ndarray")
+    pairs = KDTree(particles.positions).query_pairs(float(radius.max()), output_type="ndarray")
     gap = np.linalg.norm(particles.positions[pairs[:, 0]] - particles.positions[pairs[:, 1]], axis=1)
-    rivals = particles.species[pairs[:, 0]] != particles.species[pairs[:, 1]]
-    pairs = pairs[rivals & (gap < np.minimum(reach[pairs[:, 0]], reach[pairs[:, 1]]))]
-    both = np.sort(claims[pairs], axis=1)
-    pairs = pairs[both[:, 1] >= times * both[:, 0]]
-    strong = claims[pairs[:, 0]] >= claims[pairs[:, 1]]
-    order = np.argsort(-np.maximum(claims[pairs[:, 0]], claims[pairs[:, 1]]), kind="stable")
+    differ = particles.species[pairs[:, 0]] != particles.species[pairs[:, 1]]
+    pairs = pairs[differ & (gap < np.minimum(radius[pairs[:, 0]], radius[pairs[:, 1]]))]
+    both = np.sort(strengths[pairs], axis=1)
+    pairs = pairs[both[:, 1] >= ratio * both[:, 0]]
+    strong = strengths[pairs[:, 0]] >= strengths[pairs[:, 1]]
+    order = np.argsort(-np.maximum(strengths[pairs[:, 0]], strengths[pairs[:, 1]]), kind="stable")
     for winner, loser in zip(
         np.where(strong, pairs[:, 0], pairs[:, 1])[order],
         np.where(strong, pairs[:, 1], pairs[:, 0])[order],
@@ -98,20 +96,20 @@ def _uncontested(
 def local_maxima(
     read: Read, shape: tuple[int, int, int], threshold: float, voxels: int = SLAB
 ) -> tuple[Float, NDArray[np.float32]]:
-    """Find the maxima of a map over the 26 neighbours, with their centres between the voxels.
+    """Find the maxima of a map over the 26 neighbours, with sub-voxel centres.
 
-    A flat top is one maximum, at the mean of its rim; a map that is flat throughout has none.
+    A plateau is one maximum, at the mean of its rim. A constant map has no maximum.
 
     Parameters
     ----------
     read
-        Gives the planes from start to stop of the map.
+        Returns the planes from start to stop of the map.
     shape
-        Of the map.
+        Shape of the map.
     threshold
-        Lowest value of a maximum.
+        Minimum value of a maximum.
     voxels
-        About as many are held at once; the result does not depend on it.
+        Approximate number of voxels in memory; the result does not depend on it.
 
     Returns
     -------
@@ -131,18 +129,18 @@ def local_maxima(
 def separate(
     positions: Float, scores: NDArray[np.floating], distance: float, count: int | None = None
 ) -> Index:
-    """Keep the best of those that are closer than a distance: the greedy rule, computed in rounds.
+    """Keep the best of the points that are closer than a distance: greedy non-maximum suppression.
 
     Parameters
     ----------
     positions : (n, 3)
         In any unit.
     scores : (n,)
-        Ties are broken by position, so the order of the list plays no part.
+        Ties are broken by position, so the order of the list does not matter.
     distance
-        Least distance between two that are kept, in the same unit.
+        Minimum distance between two points that are kept, in the same unit.
     count
-        Most to keep.
+        Maximum number of points to keep.
 
     Returns
     -------
@@ -165,7 +163,7 @@ def separate(
 
 
 def _greedy(points: Float, distance: float) -> NDArray[np.bool_]:
-    """Which points survive when each, in order, removes all later ones that are too close."""
+    """Which points remain when each, in order, removes all later ones that are too close."""
     free = np.ones(len(points), dtype=bool)
     kept = np.zeros(len(points), dtype=bool)
     if len(points) < 2:
@@ -186,7 +184,7 @@ def _greedy(points: Float, distance: float) -> NDArray[np.bool_]:
 def _slab(
     read: Read, shape: tuple[int, int, int], start: int, planes: int, threshold: float
 ) -> tuple[Index, Float, NDArray[np.float32]]:
-    """Maxima of some planes as voxels, offsets from them, and values."""
+    """Voxels, sub-voxel offsets and values of the maxima of some planes."""
     stop = min(start + planes, shape[0])
     low, high = max(0, start - 1), min(shape[0], stop + 1)
     sides = (stop - start + 2, shape[1] + 2, shape[2] + 2)
@@ -194,26 +192,26 @@ def _slab(
     first = low - start + 1
     block[first : first + high - low, 1:-1, 1:-1] = read(low, high)
     flat, plane = block.ravel(), sides[1] * sides[2]
-    steps = _AROUND @ np.array([plane, sides[2], 1])
+    steps = _NEIGHBOURS @ np.array([plane, sides[2], 1])
     least = max(float(threshold), float(np.finfo(np.float32).min))
     keep = plane + np.flatnonzero(flat[plane:-plane] >= least)
     for step in np.delete(steps, 13):
         keep = keep[flat[keep] >= flat[keep + step]]
     around = flat[keep[:, None] + steps]
-    falls = ((around < around[:, 13:14]) & np.isfinite(around)).any(axis=1)
-    keep, around = keep[falls], around[falls]
+    strict = ((around < around[:, 13:14]) & np.isfinite(around)).any(axis=1)
+    keep, around = keep[strict], around[strict]
     voxel = np.stack(np.unravel_index(keep, sides), axis=1) - 1
     voxel[:, 0] += start
     return voxel, fit(around.astype(np.float64)), around[:, 13]
 
 
 def fit(around: Float) -> Float:
-    """Centre of the Gaussian through the 27 voxels around a maximum.
+    """Centre of a Gaussian fitted to the 27 voxels around a maximum.
 
-    The logarithm of a Gaussian is a parabola along each axis; it is fitted by least squares with the
-    squared values as weights, which undoes what the logarithm does to the noise. Values that are not
-    positive, or lie outside the map, have no weight; along an axis that is then open the centre
-    stays at the voxel.
+    The logarithm of a Gaussian is a parabola along each axis. It is fitted by least squares with the
+    squared values as weights, which compensates the effect of the logarithm on the noise. Values that are
+    not positive, or lie outside the map, have no weight. Along an axis without values on both sides the
+    centre stays at the voxel.
 
     Parameters
     ----------
@@ -232,20 +230,21 @@ def fit(around: Float) -> Float:
     normal = (weights @ _PRODUCTS).reshape(-1, 7, 7) + 1e-9 * np.eye(7)
     right = (weights * np.log(ratio)) @ _DESIGN
     solution = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
-    slope, bend = solution[:, 1:4], -2 * solution[:, 4:]
-    closed = [
-        used[:, _AROUND[:, a] < 0].any(axis=1) & used[:, _AROUND[:, a] > 0].any(axis=1) for a in range(3)
+    slope, curvature = solution[:, 1:4], -2 * solution[:, 4:]
+    both_sides = [
+        used[:, _NEIGHBOURS[:, a] < 0].any(axis=1) & used[:, _NEIGHBOURS[:, a] > 0].any(axis=1)
+        for a in range(3)
     ]
-    known = np.stack(closed, axis=1) & (bend > 1e-6)
-    offset = np.where(known, slope / np.where(known, bend, 1.0), 0.0)
-    # rounded, lest the last bits tell how many peaks were fitted at once
+    valid = np.stack(both_sides, axis=1) & (curvature > 1e-6)
+    offset = np.where(valid, slope / np.where(valid, curvature, 1.0), 0.0)
+    # rounded, so that the result does not depend on the number of peaks fitted at once
     return np.round(np.clip(offset, -0.5, 0.5), 6)
 
 
 def _merge_plateaus(
     voxel: Index, offset: Float, values: NDArray[np.float32]
 ) -> tuple[Float, NDArray[np.float32]]:
-    """Neighbouring maxima are equal, so they are the rim of one flat top."""
+    """Merge neighbouring maxima: they are equal, so they are the rim of one plateau."""
     centre = voxel + offset
     if len(voxel) < 2:
         return centre, values

@@ -1,4 +1,4 @@
-"""Cut a region at its necks: one piece per particle."""
+"""Split a region at its necks into touching particles."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from cryovox.picking.peaks import local_maxima, separate
 Float = NDArray[np.float64]
 
 NECK = 0.75
-"""A neck is thinner than this share of the thinner of the two bodies that it joins."""
+"""A neck is thinner than this fraction of the thinner of the two bodies that it joins."""
 THIN = 0.35
-"""A body is at least this share as thick as the thickest of its region."""
+"""A body is at least this fraction as thick as the thickest of its region."""
 
 
-def pieces(region: NDArray[np.bool_], radius_vox: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Divide the voxels of a region among the bodies that touch in it.
+def split_region(region: NDArray[np.bool_], radius_vox: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Assign the voxels of a region to the bodies that touch in it.
 
-    Bodies are maxima of the depth below the surface, further apart than 1.2 radii, with a neck on
-    the line between any two of them; a voxel goes to the body whose sphere is nearest.
+    Bodies are maxima of the distance to the surface, more than 1.2 radii apart, with a neck on the line
+    between any two of them. A voxel belongs to the body whose sphere is nearest.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def pieces(region: NDArray[np.bool_], radius_vox: float) -> tuple[NDArray[np.int
     voxels : (n, 3) int
         Voxels of the region.
     body : (n,) int
-        Number of the body of each, from 0.
+        Index of the body of each voxel.
     """
     voxels = np.argwhere(region)
     depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1, 1:-1]
@@ -62,14 +62,14 @@ def _bodies(depth: NDArray[np.float32], radius_vox: float) -> tuple[Float, Float
 
 
 def _neck(depth: NDArray[np.float32], one: Float, other: Float) -> float:
-    """Least depth on the line between two centres."""
+    """Minimum depth on the line between two centres."""
     steps = max(2, int(2 * np.linalg.norm(other - one)))
     line = one + np.linspace(0, 1, steps + 1)[:, None] * (other - one)
     return float(ndimage.map_coordinates(depth, line.T, order=1, mode="nearest").min())
 
 
 def _nearest(voxels: NDArray[np.intp], centres: Float, depths: Float) -> NDArray[np.intp]:
-    """Body with the least squared distance minus squared depth, searched among the eight nearest."""
+    """Body with the lowest squared distance minus squared depth, among the eight nearest."""
     k = min(8, len(centres))
     distance, body = KDTree(centres).query(voxels, k=k)
     power = np.square(distance) - np.square(depths[body])

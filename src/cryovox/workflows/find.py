@@ -18,7 +18,7 @@ from cryovox.formats import read_volume, scores
 from cryovox.models.card import Card, model_file, read_card
 from cryovox.picking import PickConfig, check_method, pick_counted
 from cryovox.picking.config import THRESHOLDS
-from cryovox.picking.dense import dense_specks
+from cryovox.picking.dense import dense_picks
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.manifest import Manifest, sha256, versions
@@ -103,7 +103,7 @@ def _on_specks(picks: Particles, scored: ScoreMap, entry: dict[str, Any], keep: 
     if keep:
         return np.zeros(len(picks), dtype=bool)
     volume = read_volume(Path(entry["key"]["input"]), entry["voxel_size"])
-    return dense_specks(volume, picks, scored.species, sign_of(entry["contrast"]))
+    return dense_picks(volume, picks, scored.species, sign_of(entry["contrast"]))
 
 
 def _note(

@@ -20,7 +20,7 @@ from cryovox.formats import is_particles, read_particles, read_volume, scores, s
 from cryovox.formats.tomogram_names import OtherTomogramError, plain_name
 from cryovox.models.card import Card, model_file, read_card
 from cryovox.picking.config import SuggestConfig
-from cryovox.picking.suggest import appearance, candidates_counted, crop_edge
+from cryovox.picking.suggest import crop_edge, find_candidates, local_features
 from cryovox.picking.suggest import suggest as chosen_of
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device
@@ -172,14 +172,14 @@ def _search(
     volume = read_volume(Path(entry["key"]["input"]), entry["voxel_size"])
     inside = mask_of(mask, name, volume.shape)
     scored = scores.read(out / "scores" / f"{name}.zarr")
-    found, at_faces = candidates_counted(scored, config, known.positions, inside)
+    found, at_faces = find_candidates(scored, config, known.positions, inside)
     sign, edge = sign_of(entry["contrast"]), crop_edge(card.species)
     return _Searched(
         volume=volume,
         sign=sign,
         found=replace(found, tomograms=np.full(len(found), name)),
-        features=appearance(volume, found.positions, edge, sign),
-        seeds=appearance(volume, known.positions, edge, sign),
+        features=local_features(volume, found.positions, edge, sign),
+        seeds=local_features(volume, known.positions, edge, sign),
         at_faces=at_faces,
     )
 

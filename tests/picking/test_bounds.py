@@ -5,25 +5,31 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap, ScoreMap
 from cryovox.picking import PickConfig, pick, pick_counted, pick_labels, pick_labels_counted
-from cryovox.picking.exclude import exclude
+from cryovox.picking.bounds import Bounds
 
 
 def at(*x):
     return Particles.of([[50, 50, v] for v in x], "a")
 
 
+def inside(particles, mask=None, border=0.0, voxel_size=10.0):
+    bounds = Bounds((10, 10, 10), voxel_size, mask=mask, border=border)
+    accepted = bounds.contain(particles.positions) & ~bounds.near_edge(particles.positions, 0.0)
+    return particles.take(accepted)
+
+
 def test_border_counts_from_the_outer_faces():
     some = at(-5, -6, 14, 16, 83, 85, 95)
-    assert exclude(some, (10, 10, 10), 10.0).positions[:, 2].tolist() == [-5, 14, 16, 83, 85, 95]
-    assert exclude(some, (10, 10, 10), 10.0, border=20).positions[:, 2].tolist() == [16]
-    assert exclude(some, (10, 10, 10), 10.0, border=18.5).positions[:, 2].tolist() == [14, 16]
+    assert inside(some).positions[:, 2].tolist() == [-5, 14, 16, 83, 85, 95]
+    assert inside(some, border=20).positions[:, 2].tolist() == [16]
+    assert inside(some, border=18.5).positions[:, 2].tolist() == [14, 16]
 
 
 def test_border_is_the_same_on_both_sides():
     rng = np.random.default_rng(0)
     places = rng.uniform(-5, 95, (200, 3))
-    there = exclude(Particles.of(places, "a"), (10, 10, 10), 10.0, border=13)
-    mirrored = exclude(Particles.of(90 - places, "a"), (10, 10, 10), 10.0, border=13)
+    there = inside(Particles.of(places, "a"), border=13)
+    mirrored = inside(Particles.of(90 - places, "a"), border=13)
     np.testing.assert_allclose(there.positions, 90 - mirrored.positions)
     assert 0 < len(there) < 200
 
@@ -31,20 +37,20 @@ def test_border_is_the_same_on_both_sides():
 def test_mask_by_the_voxel_of_the_centre():
     mask = np.zeros((10, 10, 10))
     mask[:, :, 3:6] = 2
-    assert exclude(at(24, 26, 54, 56), (10, 10, 10), 10.0, mask).positions[:, 2].tolist() == [26, 54]
+    assert inside(at(24, 26, 54, 56), mask).positions[:, 2].tolist() == [26, 54]
 
 
 @pytest.mark.parametrize("shape", [(20, 20, 20), (19, 20, 19), (5, 5, 5)])
 def test_masks_at_other_samplings(shape):
     mask = np.zeros(shape, bool)
     mask[:, :, : shape[2] // 2] = True
-    assert exclude(at(0, 30, 60, 90), (10, 10, 10), 10.0, mask).positions[:, 2].tolist()[:1] == [0]
-    assert len(exclude(at(60, 90), (10, 10, 10), 10.0, mask)) == 0
+    assert inside(at(0, 30, 60, 90), mask).positions[:, 2].tolist()[:1] == [0]
+    assert len(inside(at(60, 90), mask)) == 0
 
 
 def test_a_mask_of_another_volume_is_refused():
     with pytest.raises(RequestError, match="--mask"):
-        exclude(at(0), (10, 10, 10), 10.0, np.ones((10, 10, 25)))
+        inside(at(0), np.ones((10, 10, 25)))
 
 
 def test_picking_respects_mask_and_border_also_with_a_stride():
@@ -76,7 +82,7 @@ def test_the_frame_of_the_tomogram_is_used_where_it_is_known():
     assert pick(heat, mask=mask).positions[:, 2].tolist() == [144]
     assert pick(heat, PickConfig(border=52.0)).positions[:, 2].tolist() == [144]
     with pytest.raises(RequestError, match="--mask"):
-        exclude(at(0), (10, 10, 10), 20.0, mask[:, :, :8])
+        inside(at(0), mask[:, :, :8], voxel_size=20.0)
 
 
 def test_a_hidden_peak_does_not_suppress_a_visible_one():
