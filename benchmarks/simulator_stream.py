@@ -23,6 +23,7 @@ import torch
 from common import write_result
 from cryovox.data.imaging_domain import DomainConfig, apply_microscope, draw_transfer
 from cryovox.data.patches import TargetSpec
+from cryovox.data.sampling import SamplingConfig
 from cryovox.data.simulated import SimulatedStream
 from cryovox.simulate.particles.library import build
 from cryovox.simulate.stream.crowd import crowd
@@ -36,9 +37,8 @@ def opened(kind: str, args: argparse.Namespace) -> SimulatedStream:
     """A stream whose poses are made."""
     templates = [build(name, VOXEL) for name in args.species]
     spec = TargetSpec(kind, 2 if kind == "heatmap" else 1)
-    stream = SimulatedStream(
-        templates, spec, SIDE, BATCH, (args.seed,), device=args.device, workers=args.workers
-    )
+    sampling = SamplingConfig(spec, SIDE, BATCH, seed=(args.seed,), device=args.device)
+    stream = SimulatedStream(templates, sampling, workers=args.workers)
     for level in range(len(stream.bank.voxel_sizes)):
         for template in range(len(templates)):
             for pose in range(stream.bank.poses):

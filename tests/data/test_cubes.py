@@ -9,6 +9,7 @@ from cryovox.core.volume import LabelMap, Volume
 from cryovox.data.config import AugmentConfig
 from cryovox.data.cubes import CubeStream, hold_out_cubes, load_cubes, seen_contrast
 from cryovox.data.patches import TargetSpec
+from cryovox.data.sampling import SamplingConfig
 from cryovox.data.targets import UNKNOWN
 from cryovox.formats import subtomograms
 from cryovox.formats.subtomograms import Subtomograms
@@ -37,8 +38,9 @@ def balls(n=10, side=16, sign=1.0, seed=0) -> Subtomograms:
 def stream():
     opened = []
 
-    def make(cubes, spec=MASK, side=16, batch=4, varied=PLAIN, seed=(0, 0)):
-        opened.append(CubeStream(cubes, spec, side, batch, varied, seed))
+    def make(cubes, spec=MASK, side=16, batch=4, augment=PLAIN, seed=(0, 0)):
+        sampling = SamplingConfig(spec, side, batch, augment=augment, seed=seed)
+        opened.append(CubeStream(cubes, sampling))
         return opened[-1]
 
     yield make
@@ -128,12 +130,12 @@ def test_every_cube_comes_once_before_any_comes_again(stream):
 
 def test_a_batch_is_the_same_whenever_it_is_drawn(stream):
     cubes = load_cubes(balls())
-    varied = AugmentConfig()
-    here, there = stream(cubes, varied=varied), stream(cubes, varied=varied)
+    augment = AugmentConfig()
+    here, there = stream(cubes, augment=augment), stream(cubes, augment=augment)
     in_order = [here.batch(n) for n in range(6)]
     for n in (5, 0, 3):
         assert all((a == b).all() for a, b in zip(there.batch(n), in_order[n], strict=True))
-    other = stream(cubes, varied=varied, seed=(0, 1)).batch(0)
+    other = stream(cubes, augment=augment, seed=(0, 1)).batch(0)
     assert not (other.image == in_order[0].image).all()
 
 

@@ -6,6 +6,7 @@ from cryovox.core.errors import RequestError
 from cryovox.data.config import PatchConfig
 from cryovox.data.imaging_domain import DomainConfig, apply_microscope, power, white_spectrum
 from cryovox.data.patches import TargetSpec
+from cryovox.data.sampling import SamplingConfig
 from cryovox.data.simulated import SimulatedStream
 from cryovox.data.streams import Batch
 from cryovox.simulate.particles.template import Template
@@ -31,10 +32,10 @@ TEMPLATES = [body("long", (2.0, 3.0, 5.0)), body("round", (3.0, 3.0, 3.0))]
 def stream():
     opened = []
 
-    def make(kind="mask", stride=1, seed=(0, 0), domain=SMALL, **more):
-        made = SimulatedStream(TEMPLATES, TargetSpec(kind, stride), 16, 4, seed, domain, **more)
-        opened.append(made)
-        return made
+    def make(kind="mask", stride=1, seed=(0, 0), domain=SMALL, patches=None, **more):
+        sampling = SamplingConfig(TargetSpec(kind, stride), 16, 4, patches or PatchConfig(), seed=seed)
+        opened.append(SimulatedStream(TEMPLATES, sampling, domain, **more))
+        return opened[-1]
 
     yield make
     for one in opened:
@@ -107,7 +108,7 @@ def test_every_patch_of_a_shelf_is_shown_once(stream):
 
 
 def test_large_patches_enlarge_the_box_and_large_batches_the_shelf(stream):
-    made = SimulatedStream(TEMPLATES, TargetSpec("mask"), 26, 20, (0,), SMALL)
+    made = SimulatedStream(TEMPLATES, SamplingConfig(TargetSpec("mask"), 26, 20, seed=(0,)), SMALL)
     try:
         assert made.shape == (26, 28, 32)
         assert made.batch(0).image.shape == (20, 1, 26, 26, 26)
@@ -118,7 +119,7 @@ def test_large_patches_enlarge_the_box_and_large_batches_the_shelf(stream):
 
 def test_no_species_is_refused():
     with pytest.raises(RequestError, match="there are none"):
-        SimulatedStream([], TargetSpec("mask"), 16, 4, (0,))
+        SimulatedStream([], SamplingConfig(TargetSpec("mask"), 16, 4))
 
 
 # truth

@@ -1,12 +1,14 @@
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 
 from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
-from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.data.patches import TargetSpec
 from cryovox.data.regions import Region
+from cryovox.data.sampling import SamplingConfig
 from cryovox.data.streams import Batch, PatchStream
 
 
@@ -29,8 +31,8 @@ def stream():
     )
 
     def make(kind="heatmap", stride=2, seed=(0, 0)):
-        spec = TargetSpec(kind, stride)
-        opened.append(PatchStream([source], spec, 16, 2, PatchConfig(), AugmentConfig(), seed))
+        sampling = SamplingConfig(TargetSpec(kind, stride), 16, 2, seed=seed)
+        opened.append(PatchStream([source], sampling))
         return opened[-1]
 
     yield make
@@ -49,6 +51,13 @@ def test_a_batch_is_the_same_whenever_it_is_drawn(stream):
     for number in (3, 4, 0, 2, 2, 1):
         assert same(fresh.batch(number), in_order[number])
     assert not same(in_order[0], in_order[1])
+
+
+def test_a_seed_draws_the_same_patches_in_every_version(stream):
+    batch = stream("mask", 1).batch(3)
+    assert hashlib.sha256(batch.target.numpy().tobytes()).hexdigest().startswith("ef40094d13be22e8")
+    assert batch.image.mean((1, 2, 3, 4)).tolist() == pytest.approx([0.0723, 0.0085], abs=1e-3)
+    assert batch.image.std((1, 2, 3, 4)).tolist() == pytest.approx([0.4879, 0.9573], abs=1e-3)
 
 
 def test_batches_differ_by_seed_and_rank(stream):

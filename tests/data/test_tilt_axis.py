@@ -9,8 +9,9 @@ from torch import nn
 from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
 from cryovox.data.augment import AugmentConfig
-from cryovox.data.patches import PatchConfig, TargetSpec, cut, upright
+from cryovox.data.patches import TargetSpec, cut, upright
 from cryovox.data.regions import Region
+from cryovox.data.sampling import SamplingConfig
 from cryovox.data.streams import PatchStream
 from cryovox.inference.stream import TilePlan, stream
 from cryovox.report.wedge import find_wedge
@@ -44,7 +45,7 @@ def test_patches_of_a_tilt_about_x_have_the_wedge_of_a_tilt_about_y():
     for kind in ("mask", "heatmap"):
         spec = TargetSpec(kind)
         one, other = (
-            PatchStream([source(data, axis)], spec, SIDE, 1, PatchConfig(), PLAIN, (0,)).make(0)
+            PatchStream([source(data, axis)], SamplingConfig(spec, SIDE, 1, augment=PLAIN, seed=(0,))).make(0)
             for axis in "xy"
         )
         assert find_wedge(one.image[0, 0].numpy()).tilt_axis == 1

@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
-from cryovox.data.config import AugmentConfig, PatchConfig
+from cryovox.data.config import PatchConfig
 from cryovox.data.patches import TargetSpec
+from cryovox.data.sampling import SamplingConfig
 from cryovox.formats import mrc, subtomograms
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.models.card import read_card
@@ -20,7 +21,6 @@ from cryovox.training.config import LoopConfig
 from cryovox.workflows.config import NetworkConfig, StageConfig, TrainConfig, adapt_settings
 from cryovox.workflows.simulation.phantoms import write_phantoms
 from cryovox.workflows.training.adapt import train_adapted
-from cryovox.workflows.training.data import SamplingConfig
 from cryovox.workflows.training.target import open_target
 from cryovox.workflows.training.train import train_supervised
 
@@ -203,7 +203,7 @@ def test_a_set_as_target(run, cubes):
     card = read_card(run[1])
     card = card.model_copy(update={"voxel_size": 10.0, "contrast": "bright"})
     found = open_target([cubes], card)
-    draw = SamplingConfig(TargetSpec("mask"), 16, 4, PatchConfig(foreground=0.0), AugmentConfig(), (1, 0))
+    draw = SamplingConfig(TargetSpec("mask"), 16, 4, PatchConfig(foreground=0.0), seed=(1, 0))
     batch = found.stream(draw).batch(0)
     assert (batch.target == 255).all()
     assert batch.valid_mask.all()  # of a subtomogram nothing lies beyond a region
@@ -238,7 +238,7 @@ def test_halves_show_the_same_places(data, target, tmp_path):
     (tmp_path / "dataset.yaml").write_text(yaml.safe_dump({"voxel_size": 10.0, "entries": [entry]}))
     card = read_card(train_source(data, tmp_path)).model_copy(update={"voxel_size": 10.0})
     found = open_target([tmp_path], card)
-    draw = SamplingConfig(TargetSpec("mask"), 16, 4, PatchConfig(foreground=0.0), AugmentConfig(), (1, 0))
+    draw = SamplingConfig(TargetSpec("mask"), 16, 4, PatchConfig(foreground=0.0), seed=(1, 0))
     first, second = found.halves(draw)
     np.testing.assert_allclose(first, -second, atol=1e-5)
     np.testing.assert_array_equal(first, found.sample(draw))

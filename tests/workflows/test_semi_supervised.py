@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from cryovox.cli.help import describe
 from cryovox.cli.train import by_strategy
 from cryovox.core.errors import RequestError
-from cryovox.data.config import AugmentConfig, PatchConfig
+from cryovox.data.config import PatchConfig
 from cryovox.data.patches import TargetSpec
+from cryovox.data.sampling import SamplingConfig
 from cryovox.formats import read_particles, read_volume, write_particles
 from cryovox.metrics.detection import detection
 from cryovox.models.card import read_card
@@ -22,7 +23,7 @@ from cryovox.training.strategies import STRATEGIES
 from cryovox.workflows.config import HeldOutConfig, NetworkConfig, SetConfig, TrainConfig, settings_of
 from cryovox.workflows.find import find
 from cryovox.workflows.simulation.phantoms import write_phantoms
-from cryovox.workflows.training.data import SamplingConfig, resolve
+from cryovox.workflows.training.data import resolve
 from cryovox.workflows.training.train import train_supervised
 
 SMALL = NetworkConfig(model="heatmap-unet", options={"widths": [4, 8], "blocks": [0, 1], "norm": "batch"})
@@ -113,10 +114,10 @@ def test_what_was_searched_is_not_unlabelled(data, tmp_path):
     told = yaml.safe_load(path.read_text())
     told["entries"][0]["exhaustive"] = True
     path.write_text(yaml.safe_dump(told))
-    draw = SamplingConfig(TargetSpec("heatmap", 2), 16, 8, PatchConfig(), AugmentConfig(), (1, 0))
+    draw = SamplingConfig(TargetSpec("heatmap", 2), 16, 8, seed=(1, 0))
     stream = resolve(searched, HeldOutConfig(), SetConfig(), semi=True).unlabelled(draw)
     stream.close()
-    assert [s.name for s in stream.drawn.sources] == ["phantom_01"]
+    assert [s.name for s in stream.drawn.regions] == ["phantom_01"]
     del told["entries"][1]
     path.write_text(yaml.safe_dump(told))
     assert not resolve(searched, HeldOutConfig(), SetConfig(), semi=True).unsearched
@@ -142,16 +143,16 @@ def test_where_all_is_searched_labels_alone_teach(data, tmp_path, strategy, caps
 
 def test_unlabelled_places_lie_in_every_training_tomogram(data):
     found = resolve(data, HeldOutConfig(), SetConfig(), semi=True)
-    draw = SamplingConfig(TargetSpec("heatmap", 2), 16, 8, PatchConfig(), AugmentConfig(), (1, 0))
+    draw = SamplingConfig(TargetSpec("heatmap", 2), 16, 8, seed=(1, 0))
     stream = found.unlabelled(draw)
     try:
         batch = stream.batch(0)
     finally:
         stream.close()
     assert batch.valid_mask.all()  # of no patch does a part lie beyond the region
-    names = [s.name for s in stream.drawn.sources]
+    names = [s.name for s in stream.drawn.regions]
     assert names == ["phantom_00", "phantom_01"]  # not the one that is held out
-    assert not any(len(s.positions) or s.labels is not None for s in stream.drawn.sources)
+    assert not any(len(s.positions) or s.labels is not None for s in stream.drawn.regions)
 
 
 def test_a_simulation_has_no_unlabelled_tomograms(tmp_path):

@@ -229,12 +229,12 @@ def test_a_network_learns_from_a_stream(toy, tmp_path):
 
 
 def test_what_judges_is_never_learned_from(toy):
-    from cryovox.workflows.training.data import SamplingConfig
+    from cryovox.data.sampling import SamplingConfig
     from cryovox.workflows.training.stream import HELD
 
     data = SimulatedData(str(toy))
-    draw = SamplingConfig(TargetSpec("mask"), 16, 2, PatchConfig(), AugmentConfig(), (0, 0))
-    one, other = data.stream(draw), data._opened(draw, HELD)
+    draw = SamplingConfig(TargetSpec("mask"), 16, 2)
+    one, other = data.stream(draw), data.stream(replace(draw, seed=HELD))
     try:
         assert not (one.batch(0).image == other.batch(0).image).all()
     finally:

@@ -15,9 +15,9 @@ from cryovox.core.errors import RequestError
 from cryovox.core.intensity import SURE, Normalisation, sign_of
 from cryovox.core.particles import Species
 from cryovox.data.augment import augment
-from cryovox.data.config import AugmentConfig
 from cryovox.data.patches import Patch, TargetSpec, cut
 from cryovox.data.regions import Region
+from cryovox.data.sampling import SamplingConfig
 from cryovox.data.streams import Batch, Prefetcher, collate
 from cryovox.data.targets import near_any
 from cryovox.formats.subtomograms import Subtomograms, batches
@@ -285,48 +285,33 @@ class CubeStream(Prefetcher):
     Parameters
     ----------
     cubes
-        What to learn from.
-    spec
-        What the network answers.
-    side
-        Edge of a patch; smaller subtomograms are filled up with their mirror image, of which nothing
-        is known, larger ones are cut anywhere.
-    batch
-        Subtomograms per batch.
-    varied
-        How they are varied.
-    seed
-        Batch n depends on this and on n alone.
+        Subtomograms to train on.
+    sampling
+        How to draw them; where patches are cut does not matter. Smaller subtomograms are padded by
+        reflection, which the valid mask leaves out; larger ones are cropped at random.
     """
 
-    def __init__(
-        self,
-        cubes: Cubes,
-        spec: TargetSpec,
-        patch_size: int,
-        batch: int,
-        varied: AugmentConfig,
-        seed: tuple[int, ...],
-    ) -> None:
+    def __init__(self, cubes: Cubes, sampling: SamplingConfig) -> None:
         super().__init__()
-        self.cubes, self.spec, self.patch_size, self.size = cubes, spec, patch_size, batch
-        self.varied, self.seed = varied, seed
+        self.cubes, self.sampling = cubes, sampling
         self._orders: dict[int, NDArray[np.intp]] = {}
 
     def make(self, number: int) -> Batch:
         """Draw batch *number* now."""
-        rng = np.random.default_rng([*self.seed, number])
-        first = number * self.size
-        return collate([self._one(i, rng) for i in range(first, first + self.size)], self.spec)
+        rng = np.random.default_rng([*self.sampling.seed, number])
+        count = self.sampling.batch_size
+        patches = [self._patch(i, rng) for i in range(number * count, (number + 1) * count)]
+        return collate(patches, self.sampling.spec)
 
-    def _one(self, number: int, rng: np.random.Generator) -> Patch:
+    def _patch(self, number: int, rng: np.random.Generator) -> Patch:
         epoch, place = divmod(number, len(self.cubes))
-        source = self.cubes.source(int(self._order(epoch)[place]), self.spec)
-        z, y, x = (int(rng.integers(max(1, n - self.patch_size + 1))) for n in source.data.shape)
-        return augment(cut(source, (z, y, x), self.patch_size, self.spec), self.varied, rng)
+        spec, size = self.sampling.spec, self.sampling.patch_size
+        region = self.cubes.source(int(self._order(epoch)[place]), spec)
+        z, y, x = (int(rng.integers(max(1, n - size + 1))) for n in region.data.shape)
+        return augment(cut(region, (z, y, x), size, spec), self.sampling.augment, rng)
 
     def _order(self, epoch: int) -> NDArray[np.intp]:
         if epoch not in self._orders:
-            drawn = np.random.default_rng([*self.seed, ORDER, epoch]).permutation(len(self.cubes))
-            self._orders = {epoch: drawn, **{e: o for e, o in self._orders.items() if e == epoch - 1}}
+            order = np.random.default_rng([*self.sampling.seed, ORDER, epoch]).permutation(len(self.cubes))
+            self._orders = {epoch: order, **{e: o for e, o in self._orders.items() if e == epoch - 1}}
         return self._orders[epoch]

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
-from cryovox.data.config import PatchConfig
 from cryovox.data.imaging_domain import DomainConfig, Shape, apply_microscope, draw_transfer
-from cryovox.data.patches import TargetSpec
+from cryovox.data.sampling import SamplingConfig
 from cryovox.data.streams import Batch
 from cryovox.data.targets import gaussian_heatmap, heatmap_sigma
 from cryovox.simulate.particles.template import Template
@@ -64,54 +63,39 @@ class SimulatedStream:
     ----------
     templates
         Species, in the order of the channels.
-    spec
-        What the network answers.
-    side
-        Edge of a patch in voxels.
-    batch
-        Patches per batch.
-    seed
-        Also the rank, where there are several.
+    sampling
+        How to draw patches; they are not augmented. Fourier transforms are computed on its device.
     domain
-        How wide the world is.
-    patches
-        Where patches lie: share near particles, balance between species, jitter.
+        Range of imaging conditions.
     voxel_size
-        Nominal edge of a voxel in Å; that of the templates by default.
-    device
-        Where the Fourier transforms are done. Batches are on the CPU.
+        Nominal voxel size in Å; that of the templates by default.
     workers
         Boxes at a time, each in its thread.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         templates: Sequence[Template],
-        spec: TargetSpec,
-        patch_size: int,
-        batch: int,
-        seed: tuple[int, ...],
+        sampling: SamplingConfig,
         domain: DomainConfig | None = None,
-        patches: PatchConfig | None = None,
         *,
         voxel_size: float | None = None,
-        device: str = "cpu",
         workers: int = 1,
     ) -> None:
         if not templates:
             raise RequestError("templates", "there are none", "name at least one species to simulate")
-        self.domain, self.patches = domain or DomainConfig(), patches or PatchConfig()
-        self.spec, self.patch_size, self.size, self.seed, self.device = spec, patch_size, batch, seed, device
+        self.sampling, self.domain = sampling, domain or DomainConfig()
+        self.seed, self.patch_size = sampling.seed, sampling.patch_size
         self.voxel_size = voxel_size or templates[0].voxel_size
         self.species = tuple(
             Species(name=t.name, label=i + 1, radius=t.radius, structure=t.source)
             for i, t in enumerate(templates)
         )
         sizes = np.linspace(*self.domain.voxel_size, self.domain.voxel_sizes) * self.voxel_size
-        self.bank = Bank(templates, sizes.tolist(), self.domain.poses, (*seed, POSES))
-        z, y, x = (max(n, patch_size) for n in self.domain.block)
+        self.bank = Bank(templates, sizes.tolist(), self.domain.poses, (*self.seed, POSES))
+        z, y, x = (max(n, self.patch_size) for n in self.domain.block)
         self.shape: Shape = (z, y, x)
-        self.blocks = max(self.domain.blocks, -(-batch // self.domain.patches))
+        self.blocks = max(self.domain.blocks, -(-sampling.batch_size // self.domain.patches))
         self._pool = ThreadPoolExecutor(workers)
         self._microscopes: dict[int, tuple[int, Transfer]] = {}
         self._shelves: dict[int, list[Future[Block]]] = {}
@@ -120,7 +104,7 @@ class SimulatedStream:
         """Give batch *number*, and have the shelf after its own made."""
         cuts = self._cuts(number)
         images = np.stack([_cube(block.image, corner, self.patch_size) for block, corner in cuts])
-        if self.spec.kind == "mask":
+        if self.sampling.spec.kind == "mask":
             masks = np.stack([_cube(block.inside.labels, corner, self.patch_size) for block, corner in cuts])
             target = torch.from_numpy(masks.astype(np.int64))
         else:
@@ -137,7 +121,7 @@ class SimulatedStream:
         noise = np.random.Generator(np.random.Philox(np.random.SeedSequence([*self.seed, NOISE, number])))
         level, through = self._microscope(number // self.domain.scenes)
         inside = self._filled(level, scene)
-        image = apply_microscope(inside.potential, through, self.domain, noise, self.device)
+        image = apply_microscope(inside.potential, through, self.domain, noise, self.sampling.device)
         return Block(image, inside, self._corners(inside, cuts))
 
     def close(self) -> None:
@@ -162,11 +146,11 @@ class SimulatedStream:
 
     def _cuts(self, number: int) -> list[Cut]:
         """Blocks and corners of the patches of a batch."""
-        per_block = self.domain.patches
-        shelf, place = divmod(number, self.blocks * per_block // self.size)
+        per_block, size = self.domain.patches, self.sampling.batch_size
+        shelf, place = divmod(number, self.blocks * per_block // size)
         blocks = [made.result() for made in self._shelf(shelf)]
         order = np.random.default_rng([*self.seed, ORDER, shelf]).permutation(self.blocks * per_block)
-        chosen = (divmod(int(i), per_block) for i in order[place * self.size : (place + 1) * self.size])
+        chosen = (divmod(int(i), per_block) for i in order[place * size : (place + 1) * size])
         return [(blocks[which], blocks[which].corners[patch]) for which, patch in chosen]
 
     def _shelf(self, number: int) -> list[Future[Block]]:
@@ -183,7 +167,7 @@ class SimulatedStream:
 
     def _corners(self, inside: Crowd, rng: np.random.Generator) -> NDArray[np.intp]:
         """Of patches near a particle for a share of them, else anywhere."""
-        config = self.patches
+        config = self.sampling.patches
         corners = rng.integers(0, self.shape, (self.domain.patches, 3))
         kinds = np.unique(inside.channels)
         for corner in corners:
@@ -211,7 +195,8 @@ class SimulatedStream:
 
     def _heatmap(self, block: Block, corner: NDArray[np.intp]) -> NDArray[np.float32]:
         # output voxel i of a head of stride s is centred at input voxel s * i + (s - 1) / 2
-        stride, patch_size = self.spec.output_stride, self.patch_size // self.spec.output_stride
+        stride = self.sampling.spec.output_stride
+        patch_size = self.patch_size // stride
         centres = (self._nearby(block, corner) - (stride - 1) / 2) / stride
         sigmas = [heatmap_sigma(kind, self.voxel_size * stride) for kind in self.species]
         felt = ((centres > -4 * max(sigmas)) & (centres < patch_size + 4 * max(sigmas))).all(axis=1)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from cryovox.data.augment import augment
-from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.data.patches import Patch, TargetSpec, cut, draw_corner, upright
 from cryovox.data.regions import Region
+from cryovox.data.sampling import SamplingConfig
 
 
 class Batch(NamedTuple):
@@ -79,41 +79,27 @@ def collate(patches: list[Patch], spec: TargetSpec) -> Batch:
 class PatchStream(Prefetcher):
     """Batches of patches out of tomograms.
 
+    A resumed run sees the batches that the interrupted one would have seen.
+
     Parameters
     ----------
-    sources
+    regions
         Where to cut.
-    spec
-        What the network answers.
-    side
-        Edge of a patch in voxels.
-    batch
-        Patches per batch.
-    seed
-        Batch n depends on this, on n and on the rank alone, so that a resumed run sees the
-        batches that the interrupted one would have seen.
+    sampling
+        How to cut.
     """
 
-    def __init__(
-        self,
-        sources: list[Region],
-        spec: TargetSpec,
-        patch_size: int,
-        batch: int,
-        patches: PatchConfig,
-        varied: AugmentConfig,
-        seed: tuple[int, ...],
-    ) -> None:
+    def __init__(self, regions: list[Region], sampling: SamplingConfig) -> None:
         super().__init__()
-        self.sources, self.spec, self.patch_size, self.size = sources, spec, patch_size, batch
-        self.patches, self.varied, self.seed = patches, varied, seed
+        self.regions, self.sampling = regions, sampling
 
     def make(self, number: int) -> Batch:
         """Draw batch *number* now."""
-        rng = np.random.default_rng([*self.seed, number])
-        return collate([self._one(rng) for _ in range(self.size)], self.spec)
+        rng = np.random.default_rng([*self.sampling.seed, number])
+        return collate([self._patch(rng) for _ in range(self.sampling.batch_size)], self.sampling.spec)
 
-    def _one(self, rng: np.random.Generator) -> Patch:
-        source, corner = draw_corner(self.sources, self.patches, self.patch_size, rng)
-        patch = upright(cut(source, corner, self.patch_size, self.spec, self.patches.rim), source.tilt_axis)
-        return augment(patch, self.varied, rng)
+    def _patch(self, rng: np.random.Generator) -> Patch:
+        patches, size = self.sampling.patches, self.sampling.patch_size
+        region, corner = draw_corner(self.regions, patches, size, rng)
+        patch = upright(cut(region, corner, size, self.sampling.spec, patches.rim), region.tilt_axis)
+        return augment(patch, self.sampling.augment, rng)

@@ -8,14 +8,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.data.cubes import Cubes
 from cryovox.data.regions import Region
 from cryovox.data.streams import Batch
 from cryovox.data.targets import UNKNOWN
-
-ANYWHERE = PatchConfig(foreground=0.0)
-FLIPPED = AugmentConfig(contrast=0.0, brightness=0.0, noise=0.0, blur=0.0)
 
 
 class Drawing(Protocol):

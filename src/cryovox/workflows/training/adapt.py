@@ -14,11 +14,12 @@ from cryovox.core.durations import seconds
 from cryovox.core.errors import RequestError
 from cryovox.core.progress import ProgressCallback, no_progress, portion
 from cryovox.data.patches import TargetSpec
+from cryovox.data.sampling import SamplingConfig
 from cryovox.models.card import model_file, read_card
 from cryovox.training.config import LoopConfig
 from cryovox.workflows.config import AdaptConfig, TrainConfig
 from cryovox.workflows.devices import Device, choose_device
-from cryovox.workflows.training.data import SamplingConfig, TrainingData, resolve
+from cryovox.workflows.training.data import TrainingData, resolve
 from cryovox.workflows.training.network import describe, make, settle
 from cryovox.workflows.training.run import Job, fabric_of, tiles_of
 from cryovox.workflows.training.run_folder import check_settings, prepare_folder

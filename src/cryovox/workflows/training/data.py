@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
-from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.data.patches import TargetSpec
 from cryovox.data.regions import Region, hold_out, load_regions, open_unlabelled
+from cryovox.data.sampling import SamplingConfig
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import subtomograms
 from cryovox.inference.tiling import plan
@@ -29,33 +29,6 @@ if TYPE_CHECKING:
     from cryovox.inference.stream import TilePlan
 
 STREAM = "stream:"
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How batches are drawn.
-
-    Attributes
-    ----------
-    spec
-        What the network answers.
-    side
-        Edge of a patch in voxels.
-    batch
-        Patches per batch.
-    seed
-        Seed and rank.
-    device
-        Where what is simulated may be computed.
-    """
-
-    spec: TargetSpec
-    patch_size: int
-    batch: int
-    patches: PatchConfig
-    varied: AugmentConfig
-    seed: tuple[int, int]
-    device: str = "cpu"
 
 
 class TrainingData(ABC):
@@ -169,9 +142,7 @@ class TomogramData(TrainingData):
     def stream(self, draw: SamplingConfig) -> Any:
         from cryovox.data.streams import PatchStream
 
-        return PatchStream(
-            self.training, draw.spec, draw.patch_size, draw.batch, draw.patches, draw.varied, draw.seed
-        )
+        return PatchStream(self.training, draw)
 
     @property
     def unsearched(self) -> Sequence[Region]:
@@ -181,12 +152,10 @@ class TomogramData(TrainingData):
     def unlabelled(self, draw: SamplingConfig) -> Any:
         """Places anywhere in the regions that were not searched for all species."""
         from cryovox.data.streams import PatchStream
-        from cryovox.data.unlabelled import ANYWHERE, FLIPPED, Unlabelled, without_annotations
+        from cryovox.data.unlabelled import Unlabelled, without_annotations
 
         places = [without_annotations(region) for region in self.unsearched]
-        return Unlabelled(
-            PatchStream(places, draw.spec, draw.patch_size, draw.batch, ANYWHERE, FLIPPED, draw.seed)
-        )
+        return Unlabelled(PatchStream(places, draw.without_labels()))
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         from cryovox.training.evaluation.validate import at_picks, validate
@@ -251,7 +220,7 @@ class SetData(TrainingData):
     def stream(self, draw: SamplingConfig) -> Any:
         from cryovox.data.cubes import CubeStream
 
-        return CubeStream(self.training, draw.spec, draw.patch_size, draw.batch, draw.varied, draw.seed)
+        return CubeStream(self.training, draw)
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         from cryovox.training.evaluation.validate_cubes import validate_cubes

@@ -12,12 +12,13 @@ import numpy as np
 
 from cryovox.core.atomic import replacing
 from cryovox.core.progress import ProgressCallback, no_progress
-from cryovox.data.config import AugmentConfig, PatchConfig
+from cryovox.data.config import PatchConfig
 from cryovox.data.patches import TargetSpec
+from cryovox.data.sampling import SamplingConfig
 from cryovox.models.card import Card, read_card
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.manifest import sha256
-from cryovox.workflows.training.data import SamplingConfig, TrainingData
+from cryovox.workflows.training.data import TrainingData
 from cryovox.workflows.training.target import JUDGED, TargetData
 from cryovox.workflows.training.time_budget import TimeBudget, forward_seconds, ticking
 
@@ -243,7 +244,7 @@ class Judge:
 def judging(card: Card, count: int) -> SamplingConfig:
     """Patches that are drawn anywhere, always the same ones, and not varied."""
     spec = TargetSpec(card.kind, card.output_stride)
-    return SamplingConfig(spec, card.patch, count, PatchConfig(foreground=0.0), AugmentConfig(), JUDGED)
+    return SamplingConfig(spec, card.patch, count, PatchConfig(foreground=0.0), seed=JUDGED)
 
 
 def domain_of(target: TargetData, card: Card) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from cryovox.core.particles import Species
 from cryovox.data.imaging_domain import DomainConfig
 from cryovox.data.patches import TargetSpec
 from cryovox.data.regions import Bounds, Region
+from cryovox.data.sampling import SamplingConfig
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.presets import PRESETS
 from cryovox.workflows.simulation.templates import known_names, templates
-from cryovox.workflows.training.data import SamplingConfig, TrainingData, smaller_regions
+from cryovox.workflows.training.data import TrainingData, smaller_regions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,7 +83,15 @@ class SimulatedData(TrainingData):
         return {"stream": settings, "templates": shapes}
 
     def stream(self, draw: SamplingConfig) -> Any:
-        return self._opened(draw, draw.seed)
+        from cryovox.data.simulated import SimulatedStream
+
+        return SimulatedStream(
+            self.templates,
+            draw,
+            self.config.domain,
+            voxel_size=self.voxel_size,
+            workers=self.config.workers,
+        )
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         from cryovox.training.evaluation.validate import validate
@@ -96,11 +105,8 @@ class SimulatedData(TrainingData):
 
     def _boxes(self, spec: TargetSpec, tiles: TilePlan) -> list[Region]:
         """Held-out boxes, simulated when they are first asked for."""
-        from cryovox.data.config import AugmentConfig, PatchConfig
-
         if not self._held:
-            draw = SamplingConfig(spec, tiles.tile, 1, PatchConfig(), AugmentConfig(), HELD)
-            boxes = self._opened(draw, HELD)
+            boxes = self.stream(SamplingConfig(spec, tiles.tile, 1, seed=HELD))
             step = boxes.domain.scenes  # each under a microscope of its own
             count = self.config.held_out if self._most is None else 1
             self._held = [self._source(boxes.block(i * step), i) for i in range(count)]
@@ -111,22 +117,6 @@ class SimulatedData(TrainingData):
 
     def limit_held_out(self, most: int | None, tiles: TilePlan) -> None:
         self._most = most
-
-    def _opened(self, draw: SamplingConfig, seed: tuple[int, int]) -> Any:
-        from cryovox.data.simulated import SimulatedStream
-
-        return SimulatedStream(
-            self.templates,
-            draw.spec,
-            draw.patch_size,
-            draw.batch,
-            seed,
-            self.config.domain,
-            draw.patches,
-            voxel_size=self.voxel_size,
-            device=draw.device,
-            workers=self.config.workers,
-        )
 
     def _source(self, block: Block, number: int) -> Region:
         """A box as a region; particles that its periodic faces cut are not asked for."""

@@ -25,7 +25,7 @@ from cryovox.workflows.masks import mask_file, mask_of
 
 if TYPE_CHECKING:
     from cryovox.data.cubes import Cubes
-    from cryovox.workflows.training.data import SamplingConfig
+    from cryovox.data.sampling import SamplingConfig
 
 JUDGED = (2**31 - 2, 0)  # a seed that no training has
 
@@ -95,11 +95,10 @@ class TargetData:
     def _drawn(self, regions: list[Region], draw: SamplingConfig) -> Any:
         from cryovox.data.cubes import CubeStream
         from cryovox.data.streams import PatchStream
-        from cryovox.data.unlabelled import ANYWHERE, FLIPPED
 
         if self.cubes:
-            return CubeStream(self.cubes[0], draw.spec, draw.patch_size, draw.batch, FLIPPED, draw.seed)
-        return PatchStream(regions, draw.spec, draw.patch_size, draw.batch, ANYWHERE, FLIPPED, draw.seed)
+            return CubeStream(self.cubes[0], draw.without_labels())
+        return PatchStream(regions, draw.without_labels())
 
 
 def open_target(

@@ -10,9 +10,10 @@ from cryovox.core.config import to_yaml
 from cryovox.core.errors import RequestError
 from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.data.patches import TargetSpec
+from cryovox.data.sampling import SamplingConfig
 from cryovox.workflows.config import TrainConfig
 from cryovox.workflows.devices import Device, choose_device
-from cryovox.workflows.training.data import SamplingConfig, TrainingData, resolve
+from cryovox.workflows.training.data import TrainingData, resolve
 from cryovox.workflows.training.network import describe, make, settle
 from cryovox.workflows.training.run import Job, fabric_of, tiles_of
 from cryovox.workflows.training.run_folder import check_settings, prepare_folder
