@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from common import write_result
 from cryovox.models.voxresnet import VOTE, enlarge
 from cryovox.training.evaluation.model_selection import RULE
-from cryovox.training.evaluation.noise_test import chance
+from cryovox.training.evaluation.noise_test import noise_p_value
 from cryovox.training.strategies.uda.vox_uda import cosine
 
 SIDE, BATCH, WIDTHS = 32, 2, (8, 16, 16, 16)
@@ -81,7 +81,7 @@ def false_alarms(count: int, colour: int) -> float:
     for _ in range(SETS):
         x = torch.randn(count, 1, *3 * [CUBE + colour - 1], generator=generator)
         x = F.avg_pool3d(x, colour, 1)
-        told += chance(Bright(), x / x.std(), activation="softmax", device="cpu") <= RULE.chance
+        told += noise_p_value(Bright(), x / x.std(), activation="softmax", device="cpu") <= RULE.significance
     return told / SETS
 
 

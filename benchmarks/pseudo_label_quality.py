@@ -25,7 +25,11 @@ from cryovox.formats import dataset as dataset_files
 from cryovox.metrics.czii import FRACTION
 from cryovox.metrics.detection import detection
 from cryovox.models.checkpoint import load_model
-from cryovox.training.strategies.semi.pseudo_labels import believed, seen_from, views_of
+from cryovox.training.strategies.semi.pseudo_labels import (
+    accepted_peaks,
+    multi_view_probabilities,
+    select_views,
+)
 
 VIEWS = (1, 4, 8)
 THRESHOLDS = (0.2, 0.3, 0.5)
@@ -37,7 +41,7 @@ def answers(model: Path, sources: list[Region], views: int) -> list[torch.Tensor
     network, _ = load_model(model)
     network.eval()
     images = [torch.from_numpy(s.normalise(np.asarray(s.data)))[None, None] for s in sources]
-    return [seen_from(network, image, views_of(views)) for image in images]
+    return [multi_view_probabilities(network, image, select_views(views)) for image in images]
 
 
 def peaks(seen: torch.Tensor, source: Region, stride: int, threshold: float) -> Particles:
@@ -46,7 +50,7 @@ def peaks(seen: torch.Tensor, source: Region, stride: int, threshold: float) -> 
     high = torch.full((len(source.species),), threshold)
     radii = [s.radius / voxel for s in source.species]
     agreement = AGREEMENT if len(seen) > 1 else 0.0
-    found, mean = believed(seen, high, radii, agreement, exclusive=True), seen.mean(0)
+    found, mean = accepted_peaks(seen, high, radii, agreement, exclusive=True), seen.mean(0)
     _, channel, *index = (i.numpy() for i in found.nonzero(as_tuple=True))
     middle = voxel * np.stack(index, 1) + source.voxel_size * (stride - 1) / 2
     return Particles.of(middle, [source.species[c].name for c in channel], mean[found].numpy())

@@ -13,7 +13,7 @@ from cryovox.cli import _found as command_of
 from cryovox.cli.help import options_of
 from cryovox.cli.parse import _style
 from cryovox.cli.screen import Meter, clock, table
-from cryovox.training.strategies import FACTS, STRATEGIES, config_of, facts, task_of
+from cryovox.training.strategies import FACTS, STRATEGIES, config_of, facts
 
 HEAVY = {"torch", "scipy", "monai", "lightning_fabric", "zarr", "mrcfile", "gemmi", "matplotlib"}
 LOADED = f"import sys; print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
@@ -139,7 +139,7 @@ def test_strategies_are_listed_in_groups(cli):
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_the_table_of_strategies_says_what_the_classes_say(name):
     kind = STRATEGIES[name]
-    assert FACTS[name].task == task_of(kind)
+    assert FACTS[name].task == kind.task
     assert config_of(name) is kind.Config
 
 

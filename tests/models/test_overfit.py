@@ -9,7 +9,7 @@ from cryovox.data.targets import gaussian_heatmap, heatmap_sigma
 from cryovox.models import DEFAULTS, MODELS, build, options
 from cryovox.models.supervision import supervise
 from cryovox.simulate.phantom import SPECIES, Phantom, PhantomConfig, phantom
-from cryovox.training.losses import ce_dice, heatmap_focal, summits
+from cryovox.training.losses import ce_dice, heatmap_focal, peak_voxels
 
 STEPS, LOOK = 150, 10
 RATE = 3e-3
@@ -43,7 +43,7 @@ def success(logits: Tensor, target: Tensor, kind: str) -> list[float]:
         found = [(logits.argmax(1) == s, target == s) for s in (1, 2)]
         return [float(2 * (a & b).sum() / (a.sum() + b.sum())) for a, b in found]
     heat = logits.sigmoid()
-    pairs = [(heat[:, s], target[:, s], summits(target)[:, s]) for s in (0, 1)]
+    pairs = [(heat[:, s], target[:, s], peak_voxels(target)[:, s]) for s in (0, 1)]
     return [float((map[at] > map[near < 0.1].max().clamp(min=0.5)).float().mean()) for map, near, at in pairs]
 
 

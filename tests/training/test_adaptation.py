@@ -14,12 +14,14 @@ from cryovox.models import build
 from cryovox.models.card import Card
 from cryovox.models.features import feature_widths, with_features
 from cryovox.models.supervision import supervise
-from cryovox.training.batch_norm import count
-from cryovox.training.strategies import STRATEGIES, alignment, teachers, vox_uda
-from cryovox.training.strategies.baselines.alignment import Discriminator, Reversal
+from cryovox.training.batch_norm import update_bn_stats
+from cryovox.training.strategies import STRATEGIES
+from cryovox.training.strategies.baselines import alignment, mean_teacher
+from cryovox.training.strategies.baselines.alignment import Discriminator, GradientReversal
 from cryovox.training.strategies.config.supervised import SupervisedConfig
+from cryovox.training.strategies.uda import vox_uda
 
-ADAPTING = [name for name in STRATEGIES if "target" in STRATEGIES[name].needs]
+ADAPTING = [name for name in STRATEGIES if "target" in STRATEGIES[name].required_streams]
 SIDE = 16
 CARD = Card(
     network="voxresnet", options={}, out_channels=2, activation="softmax", kind="mask", patch=SIDE,
@@ -35,7 +37,7 @@ def network(name="voxresnet", classes=2):
 def strategy(name, net=None, supervised=SupervisedConfig(), **own):
     kind = STRATEGIES[name]
     made = kind(net or network(), kind.Config(**own), "voxresnet", supervised)
-    made.meet(CARD)
+    made.setup(CARD)
     return made
 
 
@@ -62,7 +64,7 @@ def test_every_adaptation_takes_a_step_and_goes_on(name):
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], 1e-3)
     method.train()
     for step in range(2):
-        terms = method.losses({n: given[n] for n in method.needs}, 0.5)
+        terms = method.losses({n: given[n] for n in method.required_streams}, 0.5)
         total = torch.stack([t for t in terms.values() if t.requires_grad]).sum()
         assert torch.isfinite(total)
         optimizer.zero_grad()
@@ -85,7 +87,7 @@ def test_the_target_teaches_the_student_something(name):
         given = batches(offset=offset, scale=1 + offset)
         given["target"] = given["target"]._replace(target=torch.full_like(given["target"].target, labels))
         torch.manual_seed(1)
-        terms = method.losses({n: given[n] for n in method.needs}, 1.0)
+        terms = method.losses({n: given[n] for n in method.required_streams}, 1.0)
         torch.stack([t for t in terms.values() if t.requires_grad]).sum().backward()
         grads = [p.grad for p in method.student.parameters()]
         return torch.cat([g.flatten() for g in grads if g is not None])
@@ -133,7 +135,7 @@ def test_networks_that_do_not_answer_by_their_features_encode_twice():
 
 def test_a_network_without_features_is_refused():
     with pytest.raises(RequestError, match="shows no features"):
-        strategy("coral", nn.Conv3d(1, 2, 1)).answered(torch.zeros(1, 1, 4, 4, 4))
+        strategy("coral", nn.Conv3d(1, 2, 1)).forward_features(torch.zeros(1, 1, 4, 4, 4))
 
 
 def test_a_heatmap_network_has_no_pseudo_labels():
@@ -145,31 +147,31 @@ def test_a_heatmap_network_has_no_pseudo_labels():
 
 def test_the_reversed_gradient():
     x = torch.tensor([2.0, 3.0], requires_grad=True)
-    (Reversal.apply(x, 0.25) * torch.tensor([4.0, -8.0])).sum().backward()
+    (GradientReversal.apply(x, 0.25) * torch.tensor([4.0, -8.0])).sum().backward()
     assert x.grad.tolist() == [-1.0, 2.0]
-    assert alignment.strength(0.0, 10) == 0
-    assert alignment.strength(0.1, 10) == pytest.approx(2 / (1 + exp(-1)) - 1)
-    assert alignment.strength(1.0, 10) == pytest.approx(1, abs=1e-4)
+    assert alignment.grl_coefficient(0.0, 10) == 0
+    assert alignment.grl_coefficient(0.1, 10) == pytest.approx(2 / (1 + exp(-1)) - 1)
+    assert alignment.grl_coefficient(1.0, 10) == pytest.approx(1, abs=1e-4)
 
 
 def test_a_discriminator_that_cannot_tell_pays_log_2():
     teller = Discriminator(3).eval()
     nn.init.zeros_(teller[-1].weight)
     nn.init.zeros_(teller[-1].bias)
-    loss = teller.fooled(torch.randn(2, 3, 4, 4, 4), torch.randn(2, 3, 4, 4, 4), 1.0)
+    loss = teller.adversarial_loss(torch.randn(2, 3, 4, 4, 4), torch.randn(2, 3, 4, 4, 4), 1.0)
     assert value(loss) == pytest.approx(log(2))
 
 
 def test_doubt_by_hand():
     logits = torch.zeros(1, 2, 1, 1, 1)
-    assert alignment.doubt(logits).flatten().tolist() == pytest.approx([0.5, 0.5])
-    assert float(alignment.doubt(torch.tensor([50.0, 0.0]).view(1, 2, 1, 1, 1)).sum()) < 1e-6
+    assert alignment.self_information(logits).flatten().tolist() == pytest.approx([0.5, 0.5])
+    assert float(alignment.self_information(torch.tensor([50.0, 0.0]).view(1, 2, 1, 1, 1)).sum()) < 1e-6
 
 
 def test_the_discrepancy_of_a_sample_with_itself_is_nothing():
     here = torch.randn(64, 3)
-    assert float(alignment.discrepancy(here, here)) == pytest.approx(0, abs=1e-6)
-    near, far = (float(alignment.discrepancy(here, torch.randn(64, 3) + d)) for d in (0.0, 2.0))
+    assert float(alignment.mmd(here, here)) == pytest.approx(0, abs=1e-6)
+    near, far = (float(alignment.mmd(here, torch.randn(64, 3) + d)) for d in (0.0, 2.0))
     assert 0 < near < far
 
 
@@ -221,7 +223,7 @@ def test_a_teacher_without_a_memory_is_the_student(name):
     method = strategy(name, teacher_decay=0.0)
     given = batches()
     method.train()
-    method.losses({n: given[n] for n in method.needs}, 0.5)
+    method.losses({n: given[n] for n in method.required_streams}, 0.5)
     method.after_step(1)
     pairs = zip(method.student.parameters(), method.teacher.parameters(), strict=True)
     assert all(torch.allclose(a, b) for a, b in pairs)
@@ -229,7 +231,7 @@ def test_a_teacher_without_a_memory_is_the_student(name):
 
 def test_networks_without_batch_norms_have_nothing_to_count():
     plain = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.InstanceNorm3d(2)).train()
-    count(plain, torch.zeros(1, 1, 4, 4, 4))
+    update_bn_stats(plain, torch.zeros(1, 1, 4, 4, 4))
     assert not plain.training
 
 
@@ -249,7 +251,7 @@ def test_fixmatch_learns_only_what_the_teacher_is_sure_of():
 
 def test_blocks_are_hidden_whole():
     torch.manual_seed(0)
-    mask = teachers.shown(torch.zeros(4, 1, 20, 20, 20), block=8, hidden=0.5)
+    mask = mean_teacher.shown(torch.zeros(4, 1, 20, 20, 20), block=8, hidden=0.5)
     assert mask.shape == (4, 1, 20, 20, 20)
     assert set(mask.unique().tolist()) == {0.0, 1.0}
     for corner in (mask[:, :, :8, :8, :8], mask[:, :, 8:16, :8, :8]):
@@ -288,7 +290,7 @@ def test_the_noisy_source_may_be_brought_back_to_its_variance():
 
 def test_coloured_noise_gives_the_source_the_power_of_the_target():
     method = strategy("vox-uda")
-    assert "noise" not in method.needs
+    assert "noise" not in method.required_streams
     torch.manual_seed(0)
     target = torch.randn(60, 1, SIDE, SIDE, SIDE)
     source = nn.functional.avg_pool3d(target, 3, 1, 1)
@@ -336,9 +338,9 @@ def test_weights_weigh_and_pseudo_labels_wait():
 
 
 def test_the_stream_of_noise_is_asked_for_with_white_noise_alone():
-    assert strategy("vox-uda").needs == ("labelled", "target")
-    assert strategy("vox-uda", noise_kind="white").needs == ("labelled", "target", "noise")
-    assert strategy("vox-uda", ngm=False).needs == ("labelled", "target")
+    assert strategy("vox-uda").required_streams == ("labelled", "target")
+    assert strategy("vox-uda", noise_kind="white").required_streams == ("labelled", "target", "noise")
+    assert strategy("vox-uda", ngm=False).required_streams == ("labelled", "target")
 
 
 def test_only_what_the_teacher_is_sure_of_becomes_a_label():
@@ -398,4 +400,4 @@ def strategy_seen(method):
     from cryovox.training.strategies.domain_adaptation import Seen
 
     source = batches()["labelled"]
-    return Seen(source, *method.answered(source.image))
+    return Seen(source, *method.forward_features(source.image))

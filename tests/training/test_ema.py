@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from cryovox.training.ema import follow, twin
+from cryovox.training.ema import ema_copy, ema_update
 
 
 def pair() -> tuple[nn.Module, nn.Module]:
     network = nn.Sequential(nn.Linear(2, 2, bias=False), nn.BatchNorm1d(2))
-    average = twin(network)
+    average = ema_copy(network)
     with torch.no_grad():
         average[0].weight.zero_()
         network[0].weight.fill_(1.0)
@@ -17,7 +17,7 @@ def pair() -> tuple[nn.Module, nn.Module]:
 @pytest.mark.parametrize(("step", "decay"), [(0, 0.1), (8, 0.5), (80, 0.9), (10_000, 0.99)])
 def test_the_average_follows_fast_at_first_and_slowly_later(step, decay):
     average, network = pair()
-    follow(average, network, 0.99, step)
+    ema_update(average, network, 0.99, step)
     assert torch.allclose(average[0].weight, torch.full((2, 2), 1 - decay))
     assert (network[0].weight == 1).all()
 
@@ -26,7 +26,7 @@ def test_statistics_are_averaged_and_counts_copied():
     average, network = pair()
     network[1].running_mean.fill_(4.0)
     network[1].num_batches_tracked.fill_(7)
-    follow(average, network, 0.75, 10_000)
+    ema_update(average, network, 0.75, 10_000)
     assert average[1].running_mean.tolist() == [1.0, 1.0]
     assert average[1].num_batches_tracked == 7
 

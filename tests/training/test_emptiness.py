@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from cryovox.filters.power_matching import power
 from cryovox.training.evaluation.model_selection import RULE
-from cryovox.training.evaluation.noise_test import LEAST, chance, noise_like
+from cryovox.training.evaluation.noise_test import LEAST, noise_like, noise_p_value
 
 SIDE = 16
 
@@ -32,14 +32,14 @@ def noise(n, seed=0, colour=1):
 
 
 def asked(images, network=None):
-    return chance((network or Bright(0.5)).eval(), images, activation="softmax", device="cpu")
+    return noise_p_value((network or Bright(0.5)).eval(), images, activation="softmax", device="cpu")
 
 
 @pytest.mark.parametrize("count", [48, 256])
 @pytest.mark.parametrize("colour", [1, 3, 5])
 def test_noise_is_what_noise_is_whatever_its_colour(colour, count):
     found = [asked(noise(count, seed, colour)) for seed in range(8)]
-    assert sum(p <= RULE.chance for p in found) <= 2  # a twentieth is wanted
+    assert sum(p <= RULE.significance for p in found) <= 2  # a twentieth is wanted
     assert sorted(found)[4] > 0.1
 
 

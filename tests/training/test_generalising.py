@@ -225,7 +225,7 @@ def test_makers_are_whole_stages_and_not_those_who_hand_on():
 
 def test_mixstyle_only_while_training_and_in_company():
     method = strategy("mixstyle", style_chance=1.0).eval()
-    answers = [method.answered(batches()["labelled"].image)[0].prediction for _ in range(2)]
+    answers = [method.forward_features(batches()["labelled"].image)[0].prediction for _ in range(2)]
     assert torch.equal(*answers)
 
 
@@ -268,7 +268,7 @@ def test_muting_what_helps_costs_more_than_muting_what_harms():
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
     source = method.seen(batches())
-    answer, features = method.answered(source.image)
+    answer, features = method.forward_features(source.image)
     own = features["v6"]
     helps = method._helps(answer, source, own)
 
@@ -280,7 +280,9 @@ def test_muting_what_helps_costs_more_than_muting_what_harms():
             told = supervise(method.student, source.image)
         finally:
             del method.student.encode
-        return float(torch.stack(list(method.supervised.judged(told, source).values())).sum().detach())
+        return float(
+            torch.stack(list(method.supervised.compute_losses(told, source).values())).sum().detach()
+        )
 
     assert cost(helps) > cost(-helps)
 

@@ -17,12 +17,12 @@ from cryovox.training.losses import (
     contrastive,
     cross_entropy,
     heatmap_focal,
-    heatmap_hidden,
-    hidden_risk,
-    mask_hidden,
+    heatmap_pu_loss,
+    mask_pu_loss,
+    peak_voxels,
     point_ce,
+    pu_risk,
     soft_dice,
-    summits,
     tversky,
     weighted_mse,
 )
@@ -102,7 +102,7 @@ def test_a_perfect_heatmap_costs_next_to_nothing():
     _, target, valid_mask = heatmap_case()
     perfect = target.clamp(1e-6, 1 - 1e-6).logit()
     assert float(weighted_mse(perfect, target, valid_mask)) < 1e-6
-    sharp = torch.where(summits(target), 20.0, -20.0)
+    sharp = torch.where(peak_voxels(target), 20.0, -20.0)
     assert float(heatmap_focal(sharp, target, valid_mask)) < 1e-4
     assert float(heatmap_focal(-sharp, target, valid_mask)) > 5
     assert float(point_ce(sharp, target, valid_mask)) < 1e-4
@@ -112,7 +112,7 @@ def test_a_perfect_heatmap_costs_next_to_nothing():
 def test_a_particle_beyond_the_patch_has_no_summit_in_it():
     target = torch.from_numpy(gaussian_heatmap(np.array([[-0.6, 5.0, 5.0], [5.0, 5.0, 5.0]]), 1.5, (10,) * 3))
     assert float(target[0].max()) > 0.5
-    assert summits(target[None, None]).nonzero()[:, 2:].tolist() == [[5, 5, 5]]
+    assert peak_voxels(target[None, None]).nonzero()[:, 2:].tolist() == [[5, 5, 5]]
 
 
 @mask_losses
@@ -281,7 +281,7 @@ def test_heatmap_focal_is_the_formula():
 
 def test_every_particle_has_a_summit_even_between_voxels():
     target = gaussians([[3.5, 3.5, 3.5], [6.0, 7.2, 8.9]])[None, None]
-    found = summits(target)[0, 0]
+    found = peak_voxels(target)[0, 0]
     assert found[3:5, 3:5, 3:5].all()
     assert found.sum() == 9
 
@@ -290,7 +290,7 @@ def test_losses_do_not_overflow():
     _, target, valid_mask = heatmap_case()
     for sign in (1, -1):
         assert torch.isfinite(heatmap_focal(torch.full_like(target, sign * 1e4), target, valid_mask))
-        assert torch.isfinite(heatmap_hidden(torch.full_like(target, sign * 1e4), target, valid_mask, 0.5))
+        assert torch.isfinite(heatmap_pu_loss(torch.full_like(target, sign * 1e4), target, valid_mask, 0.5))
 
 
 def test_hidden_risk_by_hand():
@@ -298,21 +298,21 @@ def test_hidden_risk_by_hand():
     unknown = torch.tensor([[[True, True, False], [False, True, True]]])
     labelled = torch.tensor([[[False, False, True], [True, False, False]]])
     # channel 0: 3 - 0.5 * 4 = 1; channel 1: 2 - 0.5 * 8 is below zero
-    assert float(hidden_risk(away, unknown, labelled, 0.5)) == 1
-    assert float(hidden_risk(away, unknown, labelled, 0.0)) == float((away * unknown).sum()) == 5
-    assert float(hidden_risk(away, unknown, labelled, 100.0)) == 0
+    assert float(pu_risk(away, unknown, labelled, 0.5)) == 1
+    assert float(pu_risk(away, unknown, labelled, 0.0)) == float((away * unknown).sum()) == 5
+    assert float(pu_risk(away, unknown, labelled, 100.0)) == 0
 
 
 @pytest.mark.parametrize("hidden", [0.0, 0.5, 3.0])
 def test_hidden_risk_is_never_negative(hidden):
     for seed in range(5):
         logits, target, valid_mask = heatmap_case(seed)
-        assert heatmap_hidden(logits, target, valid_mask, hidden).item() >= 0
+        assert heatmap_pu_loss(logits, target, valid_mask, hidden).item() >= 0
         logits, target, valid_mask = mask_case(seed)
-        assert mask_hidden(logits, target, valid_mask, hidden).item() >= 0
+        assert mask_pu_loss(logits, target, valid_mask, hidden).item() >= 0
 
 
-@pytest.mark.parametrize(("loss", "case"), [(heatmap_hidden, heatmap_case), (mask_hidden, mask_case)])
+@pytest.mark.parametrize(("loss", "case"), [(heatmap_pu_loss, heatmap_case), (mask_pu_loss, mask_case)])
 def test_the_unknown_are_not_pushed_to_background_once_the_hidden_account_for_it(loss, case):
     logits, target, valid_mask = case()
     _, pushed = outcome(lambda *a: loss(*a, 0.0), logits, target, valid_mask)
@@ -326,7 +326,7 @@ def test_the_hidden_risk_touches_unknown_voxels_downwards_and_labelled_ones_upwa
     logits = torch.zeros(1, 1, 9, 10, 11, requires_grad=True)
     target = gaussians([[4.0, 5.0, 5.0]], sigma=1.0)[None, None]
     valid_mask = target > 0.1
-    _, gradient = outcome(lambda *a: heatmap_hidden(*a, 0.5), logits, target, valid_mask)
+    _, gradient = outcome(lambda *a: heatmap_pu_loss(*a, 0.5), logits, target, valid_mask)
     assert (gradient[~valid_mask] > 0).all()  # descent lowers the score
     assert (gradient[valid_mask] < 0).all()
 

@@ -8,11 +8,11 @@ from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
 from cryovox.data.targets import gaussian_heatmap
 from cryovox.training.strategies.semi.pseudo_labels import (
     gaussians,
-    highest_near,
+    local_max,
+    multi_view_probabilities,
     pseudo_labels,
-    seen_from,
-    summits_apart,
-    views_of,
+    select_views,
+    separated_peaks,
 )
 
 
@@ -49,7 +49,7 @@ def test_gaussians_are_those_of_the_targets(peaks, sigma):
 def test_the_highest_of_a_cube_axis_by_axis(reach):
     heights = torch.rand(2, 3, 6, 7, 8, generator=torch.Generator().manual_seed(reach))
     whole = torch.nn.functional.max_pool3d(heights, 2 * reach + 1, stride=1, padding=reach)
-    assert torch.equal(highest_near(heights, reach), whole)
+    assert torch.equal(local_max(heights, reach), whole)
 
 
 def test_every_view_leaves_the_missing_wedge_in_place():
@@ -58,18 +58,18 @@ def test_every_view_leaves_the_missing_wedge_in_place():
     z, _, x = np.meshgrid(axis, axis, axis, indexing="ij")
     wedge = np.abs(z) <= np.tan(np.radians(60)) * np.abs(x)
     for number in range(1, 9):
-        assert len(views_of(number)) == number
-        for axes in views_of(number):
+        assert len(select_views(number)) == number
+        for axes in select_views(number):
             assert np.array_equal(np.flip(wedge, axes), wedge), axes
     assert not np.array_equal(np.rot90(wedge, axes=(1, 2)), wedge)
-    assert views_of(4) == HALF_TURNS
-    assert views_of(8) == WEDGE_SYMMETRIES
+    assert select_views(4) == HALF_TURNS
+    assert select_views(8) == WEDGE_SYMMETRIES
 
 
 def test_views_are_turned_back():
     """A network that copies its input answers the same from all sides."""
     x = torch.randn(2, 1, 6, 6, 6)
-    seen = seen_from(lambda given: given, x, views_of(8))
+    seen = multi_view_probabilities(lambda given: given, x, select_views(8))
     for view in seen:
         torch.testing.assert_close(view, x.sigmoid())
 
@@ -99,7 +99,7 @@ def test_of_two_peaks_within_half_a_radius_one_is_kept():
     near = torch.maximum(maps((6, 6, 5)), maps((6, 6, 7), height=0.8))
     assert int(labels(near[None], radii=(4.0,)).peaks.sum()) == 1
     assert int(labels(near[None], radii=(2.0,)).peaks.sum()) == 2
-    assert summits_apart(near, [4.0])[0, 0, 6, 6, 5]
+    assert separated_peaks(near, [4.0])[0, 0, 6, 6, 5]
 
 
 @pytest.mark.parametrize("place", [(6, 6, 11.8), (-0.6, 6, 6), (6, 11.7, 0.4)])

@@ -218,12 +218,12 @@ def test_ties_and_margins():
     assert not choose(GOOD, better, margin=0.041).adapted
 
 
-@pytest.mark.parametrize(("chance", "kept"), [(None, True), (1e-4, True), (0.2, False)])
-def test_what_is_found_in_noise_too_is_not_trusted(chance, kept):
-    choice = choose(GOOD, replace(GOOD, agreement=0.95), chance=chance)
+@pytest.mark.parametrize(("noise_p_value", "kept"), [(None, True), (1e-4, True), (0.2, False)])
+def test_what_is_found_in_noise_too_is_not_trusted(noise_p_value, kept):
+    choice = choose(GOOD, replace(GOOD, agreement=0.95), noise_p_value=noise_p_value)
     assert choice.adapted is kept
     assert kept or "finds in noise of the same power" in choice.reasons[0]
-    assert choice.summary()["chance"] == chance
+    assert choice.summary()["chance"] == noise_p_value
 
 
 def test_growth():
@@ -248,7 +248,7 @@ def test_a_choice_can_be_written_down(ask):
     ids=["nothing", "noise and nothing", "nothing and nan", "noise"],
 )
 def test_there_is_no_choice_between_two_that_find_nothing(ask, source, candidate):
-    choice = choose(ask(source, prior=0.02), ask(candidate, prior=0.02), chance=1e-6)
+    choice = choose(ask(source, prior=0.02), ask(candidate, prior=0.02), noise_p_value=1e-6)
     assert not choice.adapted
     assert choice.undecided
     assert choice.summary()["undecided"]

@@ -11,11 +11,12 @@ from cryovox.data.streams import Batch
 from cryovox.data.targets import gaussian_heatmap
 from cryovox.models import build
 from cryovox.models.card import Card
-from cryovox.training.strategies import STRATEGIES, semi_etpicker
+from cryovox.training.strategies import STRATEGIES
 from cryovox.training.strategies.config.supervised import SupervisedConfig
-from cryovox.training.strategies.semi.semi_etpicker import risen
+from cryovox.training.strategies.semi import semi_etpicker
+from cryovox.training.strategies.semi.semi_etpicker import sigmoid_rampup
 
-SEMI = [name for name in STRATEGIES if "unlabelled" in STRATEGIES[name].needs]
+SEMI = [name for name in STRATEGIES if "unlabelled" in STRATEGIES[name].required_streams]
 SIDE = 16
 
 
@@ -32,7 +33,7 @@ def network():
 def strategy(name, supervised=SupervisedConfig(), **own):
     kind = STRATEGIES[name]
     method = kind(network(), kind.Config(**own), "heatmap-unet", supervised)
-    method.meet(card())
+    method.setup(card())
     return method
 
 
@@ -86,9 +87,9 @@ def test_every_method_takes_a_step_and_goes_on(name):
 
 def test_without_rounds_the_teacher_follows():
     method = strategy("semi-etpicker", rounds=0)
-    assert method.teaching(0.3) is method.teacher
+    assert method.current_teacher(0.3) is method.teacher
     assert not hasattr(method, "fixed")
-    assert strategy("semi-etpicker").teaching(0.3) is not method.teacher
+    assert strategy("semi-etpicker").current_teacher(0.3) is not method.teacher
 
 
 @pytest.mark.parametrize("name", SEMI)
@@ -244,6 +245,6 @@ def test_there_is_always_a_teacher(name):
 
 
 def test_the_weight_rises():
-    assert risen(0.19, 0.2, 0.2) == 0
-    assert 0 < risen(0.21, 0.2, 0.2) < 0.02
-    assert risen(0.4, 0.2, 0.2) == risen(1.0, 0.2, 0.2) == 1
+    assert sigmoid_rampup(0.19, 0.2, 0.2) == 0
+    assert 0 < sigmoid_rampup(0.21, 0.2, 0.2) < 0.02
+    assert sigmoid_rampup(0.4, 0.2, 0.2) == sigmoid_rampup(1.0, 0.2, 0.2) == 1

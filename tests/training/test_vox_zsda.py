@@ -38,7 +38,7 @@ def batches():
 def strategy(kind, config):
     torch.manual_seed(0)
     made = kind(VoxResNet(1, 2, widths=(4, 8)), config, "voxresnet", SupervisedConfig(loss="ce+dice"))
-    made.meet(CARD)
+    made.setup(CARD)
     return made.train()
 
 

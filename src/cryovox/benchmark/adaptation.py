@@ -119,7 +119,7 @@ def adapts(strategy: str) -> bool:
     """Whether a strategy looks at the target, and so leaves two models to choose from."""
     from cryovox.training.strategies import STRATEGIES
 
-    return strategy not in (SOURCE_ONLY, SUPERVISED) and "target" in STRATEGIES[strategy].needs
+    return strategy not in (SOURCE_ONLY, SUPERVISED) and STRATEGIES[strategy].task == "domain adaptation"
 
 
 def smoke(found: Sequence[Adapter]) -> Plan:

@@ -203,7 +203,7 @@ class SemiSuite(Suite):
         from cryovox.workflows.training.train import train_supervised
 
         row = job.contestant if isinstance(job.contestant, Picker) else Picker(**vars(job.contestant))
-        semi = "unlabelled" in STRATEGIES[row.strategy].needs
+        semi = STRATEGIES[row.strategy].task == "semi-supervised"
         common = equal(device) | ALIKE | dict(row.own)
         if row.told:
             common |= self.hidden(folder, labels)

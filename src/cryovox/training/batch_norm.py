@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 
-def counters(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+def bn_layers(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     """The batch norms of a network that keep statistics."""
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     return [m for m in norms if m.track_running_stats]
 
 
 @contextmanager
-def unmoved(network: nn.Module) -> Iterator[None]:
+def preserve_bn_stats(network: nn.Module) -> Iterator[None]:
     """Whatever happens within, the statistics are afterwards what they were."""
-    norms = counters(network)
+    norms = bn_layers(network)
     before = [(m.running_mean.clone(), m.running_var.clone()) for m in norms]  # type: ignore[union-attr]
     try:
         yield
@@ -30,9 +30,9 @@ def unmoved(network: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def count(network: nn.Module, x: Tensor) -> None:
+def update_bn_stats(network: nn.Module, x: Tensor) -> None:
     """Move the statistics towards those of a batch (b, c, z, y, x); the network is left in eval mode."""
-    norms = counters(network.eval())
+    norms = bn_layers(network.eval())
     if not norms:
         return
     for norm in norms:

@@ -8,18 +8,18 @@ import torch
 from torch import nn
 
 
-def twin(network: nn.Module) -> nn.Module:
+def ema_copy(network: nn.Module) -> nn.Module:
     """A copy that follows and never learns by itself."""
     return deepcopy(network).requires_grad_(False).eval()
 
 
-def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+def ema_update(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
     """Move the average towards the network; early on it follows faster: (1 + n) / (10 + n)."""
-    approach(average, network, 1 - min(decay, (1 + step) / (10 + step)))
+    ema_lerp(average, network, 1 - min(decay, (1 + step) / (10 + step)))
 
 
 @torch.no_grad()
-def approach(average: nn.Module, network: nn.Module, part: float) -> None:
+def ema_lerp(average: nn.Module, network: nn.Module, part: float) -> None:
     """Move the average by this part of the way to the network.
 
     Statistics that are counted, such as those of batch norm, are averaged alike; integers copied.

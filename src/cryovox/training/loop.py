@@ -48,7 +48,7 @@ def fit(  # noqa: PLR0913
     strategy
         Trained in place.
     streams
-        Must hold every name in ``strategy.needs``.
+        Must hold every name in ``strategy.required_streams``.
     validate
         Gives metrics of a network on held-out regions; the one called ``score`` decides which
         weights are kept.
@@ -80,7 +80,9 @@ def fit(  # noqa: PLR0913
     with postponed() as interrupt:
         while now.due or not finished(now, config):
             if not now.due:
-                terms = _step(wrapped, optimizer, streams, strategy.needs, config, fabric, now, seed)
+                terms = _step(
+                    wrapped, optimizer, streams, strategy.required_streams, config, fabric, now, seed
+                )
                 now = now.stepped(_elapsed(began, config, fabric))
                 now = replace(now, due=now.step % config.validate_every == 0 or _out_of_time(now, config))
                 strategy.after_step(now.step)
@@ -136,7 +138,7 @@ def _step(
     wrapped: Any,
     optimizer: Any,
     streams: Mapping[str, Stream],
-    needs: tuple[str, ...],
+    required_streams: tuple[str, ...],
     config: LoopConfig,
     fabric: Fabric,
     now: Progress,
@@ -150,7 +152,7 @@ def _step(
     sums: dict[str, float] = {}
     for part in range(config.accumulate):
         number = now.step * config.accumulate + part
-        batch = {name: streams[name].batch(number).to(fabric.device) for name in needs}
+        batch = {name: streams[name].batch(number).to(fabric.device) for name in required_streams}
         with fabric.no_backward_sync(wrapped, enabled=part + 1 < config.accumulate):
             terms: dict[str, Tensor] = wrapped(batch, share(now, config))
             fabric.backward(

@@ -2,7 +2,7 @@
 
 Every loss takes logits, a target and the voxels at which the target is to be believed. Where a
 species was not searched exhaustively, unlabelled voxels are unknown. They are no background, but
-they are not void either: :func:`hidden_risk` is the non-negative positive-unlabelled estimate.
+they are not void either: :func:`pu_risk` is the non-negative positive-unlabelled estimate.
 """
 
 from __future__ import annotations
@@ -90,11 +90,11 @@ def heatmap_focal(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
     ----------
     logits, target : (b, k, z, y, x)
         Target in [0, 1]. A Gaussian seldom has its summit on a voxel, so "at the peak" is where
-        :func:`summits` says.
+        :func:`peak_voxels` says.
     valid_mask : (b, k, z, y, x) bool
     """
     peak, away = _focal_parts(logits, target)
-    summit = summits(target) & valid_mask
+    summit = peak_voxels(target) & valid_mask
     count = summit.sum().clamp(min=1)
     return (peak[summit].sum() + away[valid_mask & ~summit].sum()) / count
 
@@ -110,13 +110,13 @@ def point_ce(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
 
     As in the first place of the CZII challenge, but for each species by itself instead of one softmax.
     """
-    point = summits(target)
+    point = peak_voxels(target)
     weights = torch.where(point, 256.0, 1.0) * valid_mask
     terms = F.binary_cross_entropy_with_logits(logits.float(), point.float(), reduction="none")
     return (terms * weights).sum() / weights.sum().clamp(min=1)
 
 
-def summits(target: Tensor) -> Tensor:
+def peak_voxels(target: Tensor) -> Tensor:
     """Where a Gaussian target has its largest voxel; on a face of the patch nobody knows what lies beyond."""
     return (F.max_pool3d(target, 3, stride=1, padding=1) == target) & (target > 0.5) & inside(target)
 
@@ -134,7 +134,7 @@ def _focal_parts(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return -((1 - p) ** 2) * F.logsigmoid(z), -((1 - target) ** 4) * p**2 * F.logsigmoid(-z)
 
 
-def hidden_risk(away: Tensor, unknown: Tensor, labelled: Tensor, hidden: float) -> Tensor:
+def pu_risk(away: Tensor, unknown: Tensor, labelled: Tensor, hidden: float) -> Tensor:
     """Background loss of the unknown voxels, less what their hidden particles account for.
 
     The non-negative risk of positive-unlabelled learning (Kiryo et al., NeurIPS 2017) in counts:
@@ -160,20 +160,20 @@ def hidden_risk(away: Tensor, unknown: Tensor, labelled: Tensor, hidden: float) 
     return (seen - owed).clamp(min=0).sum()
 
 
-def heatmap_hidden(logits: Tensor, target: Tensor, valid_mask: Tensor, hidden: float) -> Tensor:
-    """:func:`hidden_risk` for heatmaps, per labelled particle."""
+def heatmap_pu_loss(logits: Tensor, target: Tensor, valid_mask: Tensor, hidden: float) -> Tensor:
+    """:func:`pu_risk` for heatmaps, per labelled particle."""
     z = logits.float()
     away = -(z.sigmoid() ** 2) * F.logsigmoid(-z)
-    summit = summits(target) & valid_mask
-    return hidden_risk(away, ~valid_mask, (target > 0.1) & valid_mask, hidden) / summit.sum().clamp(min=1)
+    summit = peak_voxels(target) & valid_mask
+    return pu_risk(away, ~valid_mask, (target > 0.1) & valid_mask, hidden) / summit.sum().clamp(min=1)
 
 
-def mask_hidden(logits: Tensor, target: Tensor, valid_mask: Tensor, hidden: float) -> Tensor:
-    """:func:`hidden_risk` for masks: background cross-entropy over the unknown voxels, per voxel."""
+def mask_pu_loss(logits: Tensor, target: Tensor, valid_mask: Tensor, hidden: float) -> Tensor:
+    """:func:`pu_risk` for masks: background cross-entropy over the unknown voxels, per voxel."""
     away = -F.log_softmax(logits.float(), 1)[:, :1]
     unknown = ~valid_mask[:, None]
     labelled = (valid_mask & (target > 0))[:, None]
-    return hidden_risk(away, unknown, labelled, hidden) / unknown.sum().clamp(min=1)
+    return pu_risk(away, unknown, labelled, hidden) / unknown.sum().clamp(min=1)
 
 
 def contrastive(

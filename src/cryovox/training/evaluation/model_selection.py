@@ -79,8 +79,8 @@ class Rule:
         Shares of the foreground below and above which a network has collapsed.
     growth
         Times that the foreground may grow, unless it grows into what is expected.
-    chance
-        Probability of `emptiness.chance` from which on what was found may be noise.
+    significance
+        Largest `noise_test.noise_p_value` at which detections count as different from noise.
     stable
         Agreement between views times that with more noise below which an answer is noise.
     """
@@ -92,7 +92,7 @@ class Rule:
     nothing: float = 1e-4
     everything: float = 0.9
     growth: float = 8.0
-    chance: float = 0.05
+    significance: float = 0.05
     stable: float = 0.05
 
 
@@ -111,7 +111,7 @@ class Choice:
         Sentences.
     scores
         Of the source model and of the adapted one.
-    chance
+    noise_p_value
         See `choose`.
     undecided
         Whether neither network finds anything, so that nothing was chosen and the source model only stays.
@@ -122,7 +122,7 @@ class Choice:
     source: Quality
     candidate: Quality
     scores: tuple[float, float]
-    chance: float | None = None
+    noise_p_value: float | None = None
     undecided: bool = False
 
     def summary(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class Choice:
             "undecided": self.undecided,
             "reasons": list(self.reasons),
             "scores": {"source": self.scores[0], "adapted": self.scores[1]},
-            "chance": self.chance,
+            "chance": self.noise_p_value,
             "quality": {"source": asdict(self.source), "adapted": asdict(self.candidate)},
         }
 
@@ -219,7 +219,7 @@ def choose(
     candidate: Quality,
     *,
     margin: float = 0.0,
-    chance: float | None = None,
+    noise_p_value: float | None = None,
     unchecked: bool = False,
     rule: Rule = RULE,
 ) -> Choice:
@@ -235,24 +235,24 @@ def choose(
     ----------
     margin
         By how much the score of the adapted network has to be higher.
-    chance
-        Probability that what the adapted network finds is what it finds in noise
-        (`cryovox.training.evaluation.noise_test`); None where that was not asked.
+    noise_p_value
+        Of the test that the adapted network finds as much in noise as in the target
+        (`cryovox.training.evaluation.noise_test`); None where it was not run.
     unchecked
         Whether there was no time to ask; then the adapted network is not taken.
     """
     scores = (score(source, rule), score(candidate, rule))
     if _empty(source, rule) and _empty(candidate, rule):
         reasons = tuple(_nothing(source, candidate, rule))
-        return Choice(False, reasons, source, candidate, scores, chance, undecided=True)
-    refused = (*_collapses(source, candidate, rule), *_hallucinates(chance, unchecked, rule))
+        return Choice(False, reasons, source, candidate, scores, noise_p_value, undecided=True)
+    refused = (*_collapses(source, candidate, rule), *_hallucinates(noise_p_value, unchecked, rule))
     if refused:
-        return Choice(False, refused, source, candidate, scores, chance)
+        return Choice(False, refused, source, candidate, scores, noise_p_value)
     better = scores[1] > scores[0] + margin
     least = f" by more than {margin:g}" if margin else ""
     told = f"{scores[1]:.3f} against {scores[0]:.3f} of the source model"
     verdict = f"The adapted model scores {'' if better else 'not '}higher{least}: {told}."
-    return Choice(better, (verdict, *_parts(source, candidate)), source, candidate, scores, chance)
+    return Choice(better, (verdict, *_parts(source, candidate)), source, candidate, scores, noise_p_value)
 
 
 def _empty(found: Quality, rule: Rule) -> bool:
@@ -300,14 +300,14 @@ def _collapses(source: Quality, candidate: Quality, rule: Rule) -> Iterator[str]
         )
 
 
-def _hallucinates(chance: float | None, unchecked: bool, rule: Rule) -> Iterator[str]:
+def _hallucinates(noise_p_value: float | None, unchecked: bool, rule: Rule) -> Iterator[str]:
     """That it finds as much in noise, or that nobody knows."""
     if unchecked:
         yield "There was no time to compare what the adapted model finds with noise: raise --max-time."
-    if chance is not None and chance > rule.chance:
+    if noise_p_value is not None and noise_p_value > rule.significance:
         yield (
             "The adapted model finds in the target what it finds in noise of the same power: the amounts "
-            f"differ no more than chance would have it ({chance:.2g}; at most {rule.chance:g} is trusted)."
+            f"do not differ significantly (p = {noise_p_value:.2g}; p <= {rule.significance:g} is needed)."
         )
 
 
@@ -347,11 +347,11 @@ class _Concordance:
     @property
     def value(self) -> float:
         """0 where every map is constant: an answer that does not look at the image agrees with nothing."""
-        chance = self.sums[:, :, None] * self.sums[:, None, :] / self.count
+        expected = self.sums[:, :, None] * self.sums[:, None, :] / self.count
         squares = self.products.diagonal(dim1=1, dim2=2)
-        pairs = torch.ones_like(chance[0], dtype=torch.bool).triu(1)
-        over = 2 * float((self.products - chance)[:, pairs].sum())
-        under = float((squares[:, :, None] + squares[:, None, :] - 2 * chance)[:, pairs].sum())
+        pairs = torch.ones_like(expected[0], dtype=torch.bool).triu(1)
+        over = 2 * float((self.products - expected)[:, pairs].sum())
+        under = float((squares[:, :, None] + squares[:, None, :] - 2 * expected)[:, pairs].sum())
         least = FLAT * self.count * int(pairs.sum())
         return min(1.0, max(0.0, over / under)) if under > least else 0.0
 

@@ -26,7 +26,7 @@ PART = 32
 """So many cubes are transformed at once."""
 
 
-def chance(
+def noise_p_value(
     network: nn.Module,
     images: Tensor,
     *,

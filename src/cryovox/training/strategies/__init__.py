@@ -133,16 +133,7 @@ def facts(name: str) -> Facts:
         return FACTS[name]
     kind = STRATEGIES[name]
     summary = (kind.__doc__ or "").strip().partition("\n")[0]
-    return Facts(task_of(kind), summary, "", baseline=False)
-
-
-def task_of(kind: Any) -> Task:
-    """What a strategy is for, by the streams that it draws from."""
-    if "target" in kind.needs:
-        return "domain adaptation"
-    if "unlabelled" in kind.needs:
-        return "semi-supervised"
-    return "domain generalization" if kind.elsewhere else "supervised"
+    return Facts(kind.task, summary, "", baseline=False)
 
 
 def config_of(name: str) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from cryovox.data.streams import Batch
+from cryovox.training.strategies import Task
 
 if TYPE_CHECKING:
     from cryovox.models.card import Card
@@ -16,13 +17,12 @@ if TYPE_CHECKING:
 class Strategy(nn.Module, ABC):
     """Turns batches into named losses; owns its networks, knows no files and no optimizer."""
 
-    needs: tuple[str, ...] = ("labelled",)
+    required_streams: tuple[str, ...] = ("labelled",)
     """Names of the streams it draws from."""
-    elsewhere: bool = False
-    """Whether what is learned is for other data than those with labels, which are called the source then;
-    such a strategy is also given the settings of `supervised`, after its own and the network's name."""
-
-    least_batch: int = 1
+    task: Task = "supervised"
+    """Decides the command and its data. A strategy of another task than `supervised` also receives the
+    settings of the supervised loss, after its own settings and the name of the network."""
+    min_batch_size: int = 1
     """Patches that a step needs."""
 
     @abstractmethod
@@ -32,12 +32,12 @@ class Strategy(nn.Module, ABC):
         Parameters
         ----------
         batch
-            One batch of every stream in `needs`.
+            One batch of every stream in `required_streams`.
         progress
             From 0 at the start of the training to 1 at its end.
         """
 
-    def meet(self, card: Card) -> None:
+    def setup(self, card: Card) -> None:
         """Called before the training with what is known of the network: species, voxels, strides."""
 
     @abstractmethod

@@ -13,13 +13,14 @@ from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
 from cryovox.models.features import with_features
 from cryovox.models.supervision import Supervision, supervise
-from cryovox.training.batch_norm import count, unmoved
+from cryovox.training.batch_norm import preserve_bn_stats, update_bn_stats
+from cryovox.training.strategies import Task
 from cryovox.training.strategies.base import Strategy
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.training.strategies.supervised import Supervised
 
 Batches = dict[str, Batch]
-LEAST_DECAY = 1e-6
+MIN_DECAY = 1e-6
 """Of an average that there has to be: practically the student itself."""
 
 
@@ -32,7 +33,7 @@ class Seen:
     features: dict[str, Tensor]
 
 
-class Adapting(Strategy):
+class DomainAdaptation(Strategy):
     """The supervised loss on the source, and what a method adds.
 
     The moving average of the student is its teacher, where a method has one; it is what is kept.
@@ -49,9 +50,9 @@ class Adapting(Strategy):
         How the source is learned.
     """
 
-    needs: tuple[str, ...] = ("labelled", "target")
-    elsewhere = True
-    aligns = False
+    required_streams: tuple[str, ...] = ("labelled", "target")
+    task: Task = "domain adaptation"
+    uses_features = False
     """Whether the features of the source are looked at."""
     _counted: Tensor | None = None
     Config: type[Config]
@@ -65,14 +66,14 @@ class Adapting(Strategy):
     ) -> None:
         super().__init__()
         self.config = config
-        self.supervised = Supervised(network, self.settled(network, name, supervised), name)
-        self.furnish(network)
+        self.supervised = Supervised(network, self.resolve_config(network, name, supervised), name)
+        self.build_modules(network)
 
-    def settled(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
+    def resolve_config(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
         """How the source is learned under this method; refuses a network that it cannot adapt."""
         return supervised
 
-    def furnish(self, network: nn.Module) -> None:
+    def build_modules(self, network: nn.Module) -> None:
         """Add what the method learns beside the student."""
 
     @property
@@ -81,7 +82,7 @@ class Adapting(Strategy):
         return self.supervised.student
 
     @property
-    def counts_target(self) -> bool:
+    def updates_bn_on_target(self) -> bool:
         """Whether batch norms of the average, which is kept, count the target alone.
 
         Those of the student see both domains in turn, and what they count is of neither.
@@ -89,20 +90,20 @@ class Adapting(Strategy):
         return False
 
     def losses(self, batch: Batches, progress: float) -> dict[str, Tensor]:
-        if self.counts_target:
+        if self.updates_bn_on_target:
             self._counted = batch["target"].image
         source = self.seen(batch)
-        answer, features = self.answered(source.image)
-        terms = self.supervised.judged(answer, source)
+        answer, features = self.forward_features(source.image)
+        terms = self.supervised.compute_losses(answer, source)
         return terms | self.terms(Seen(source, answer, features), batch, progress)
 
     def seen(self, batch: Batches) -> Batch:
         """The source as the student sees it."""
         return self.supervised.shown(batch["labelled"])
 
-    def answered(self, x: Tensor) -> tuple[Supervision, dict[str, Tensor]]:
+    def forward_features(self, x: Tensor) -> tuple[Supervision, dict[str, Tensor]]:
         """Let the student answer; with its features where they are needed."""
-        if not self.aligns:
+        if not self.uses_features:
             return supervise(self.student, x), {}
         return with_features(self.student, x, lambda given: supervise(self.student, given))
 
@@ -114,24 +115,24 @@ class Adapting(Strategy):
         if self._counted is None:
             self.supervised.after_step(step)
             return
-        with unmoved(self.network()):
+        with preserve_bn_stats(self.network()):
             self.supervised.after_step(step)
-        count(self.network(), self._counted)
+        update_bn_stats(self.network(), self._counted)
 
     def network(self) -> nn.Module:
         return self.supervised.network()
 
 
-class SelfTaught(Adapting):
+class TeacherStudent(DomainAdaptation):
     """An adaptation with a teacher: the moving average of the student."""
 
     @property
-    def counts_target(self) -> bool:
+    def updates_bn_on_target(self) -> bool:
         return bool(self.config.target_statistics)
 
-    def settled(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
-        needs_masks(network, name)
-        return supervised.model_copy(update={"ema": max(self.config.teacher_decay, LEAST_DECAY)})
+    def resolve_config(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
+        require_mask_network(network, name)
+        return supervised.model_copy(update={"ema": max(self.config.teacher_decay, MIN_DECAY)})
 
     @property
     def teacher(self) -> nn.Module:
@@ -140,7 +141,7 @@ class SelfTaught(Adapting):
         return self.supervised.average
 
 
-def needs_masks(network: nn.Module, name: str) -> None:
+def require_mask_network(network: nn.Module, name: str) -> None:
     """Refuse a network whose answer is no distribution over classes."""
     if getattr(network, "activation", "softmax") != "softmax":
         told = f"{name} answers with heatmaps, and this method needs probabilities of classes"

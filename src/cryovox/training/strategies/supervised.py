@@ -12,8 +12,8 @@ from cryovox.core.names import suggestion
 from cryovox.data.streams import Batch
 from cryovox.models.parts import hold_statistics
 from cryovox.models.supervision import Supervision, supervise
-from cryovox.training.ema import follow, twin
-from cryovox.training.losses import HEATMAP_LOSSES, MASK_LOSSES, contrastive, heatmap_hidden, mask_hidden
+from cryovox.training.ema import ema_copy, ema_update
+from cryovox.training.losses import HEATMAP_LOSSES, MASK_LOSSES, contrastive, heatmap_pu_loss, mask_pu_loss
 from cryovox.training.offsets import offset_error
 from cryovox.training.strategies.base import Strategy
 from cryovox.training.strategies.config.supervised import SupervisedConfig
@@ -52,7 +52,7 @@ class Supervised(Strategy):
     def __init__(self, network: nn.Module, config: SupervisedConfig, name: str) -> None:
         super().__init__()
         self.student = network
-        self.average = twin(network) if config.ema else None
+        self.average = ema_copy(network) if config.ema else None
         self.config = config
         self.heatmap = getattr(network, "kind", "mask") == "heatmap"
         table = HEATMAP_LOSSES if self.heatmap else MASK_LOSSES
@@ -65,17 +65,17 @@ class Supervised(Strategy):
             kind = "heatmap" if self.heatmap else "mask"
             told = f"{chosen!r} does not fit {name}, which answers with a {kind}"
             raise RequestError("--loss", told, f"choose one of {', '.join(table)}")
-        self.loss, self.hidden = table[chosen], heatmap_hidden if self.heatmap else mask_hidden
+        self.loss, self.hidden = table[chosen], heatmap_pu_loss if self.heatmap else mask_pu_loss
 
     def losses(self, batch: dict[str, Batch], progress: float) -> dict[str, Tensor]:
         given = self.shown(batch["labelled"])
-        return self.judged(supervise(self.student, given.image), given)
+        return self.compute_losses(supervise(self.student, given.image), given)
 
     def shown(self, given: Batch) -> Batch:
         """A labelled batch as the student sees it."""
         return given._replace(image=drop_cuboids(given.image, self.config.drop_block))
 
-    def judged(self, answer: Supervision, given: Batch) -> dict[str, Tensor]:
+    def compute_losses(self, answer: Supervision, given: Batch) -> dict[str, Tensor]:
         """Losses of what the network answered to a labelled batch."""
         terms = {
             name: self.loss(logits, given.target, given.valid_mask) for name, logits in answer.logits.items()
@@ -108,7 +108,7 @@ class Supervised(Strategy):
 
     def after_step(self, step: int) -> None:
         if self.average is not None:
-            follow(self.average, self.student, self.config.ema, step)
+            ema_update(self.average, self.student, self.config.ema, step)
 
     def network(self) -> nn.Module:
         return self.student if self.average is None else self.average

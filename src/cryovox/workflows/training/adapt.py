@@ -136,7 +136,7 @@ class _Run:
         if config.network.start is not None:
             _check_species(config.network.start, card)
         strategy = STRATEGIES[config.strategy](made.network, own, made.name, config.supervised)
-        strategy.meet(card)  # both refuse what misfits
+        strategy.setup(card)  # both refuse what misfits
         if config.loop.max_time is None:
             return card, 1.0
         processor = config.loop.clock == "processor"
@@ -179,7 +179,7 @@ class _Run:
         self.data.check(spec)
         own = getattr(config, "own")  # noqa: B009 (settings of a strategy are made when they are asked for)
         strategy = STRATEGIES[config.strategy](made.network, own, made.name, config.supervised)
-        strategy.meet(card)
+        strategy.setup(card)
         prepare_folder(
             folder, to_yaml(config), {"start": made.start, "target": target.inputs()}, self.overwrite
         )
@@ -218,11 +218,11 @@ class _Run:
         config = self.config
         draw = _draw(spec, patch_size, config.loop.batch, seed, config, choose_device(self.device))
         found = {"labelled": self.data.stream(draw), "target": target.stream(draw)}
-        if "noise" in strategy.needs:
+        if "noise" in strategy.required_streams:
             own = strategy.config
             sampled = _draw(spec, patch_size, own.sampled, (seed[0] + 1, seed[1]), config)
             found["noise"] = RepeatedBatches(target.stream(sampled), own.redraw)
-        return {name: found[name] for name in strategy.needs}
+        return {name: found[name] for name in strategy.required_streams}
 
 
 def _check_species(start: Path, card: Card) -> None:

@@ -128,12 +128,12 @@ class Judge:
             done += 1
             self.on_progress("comparing the models on the target", min(1.0, done / total))
 
-        chance = self.chance(after, amounts, tick) if amounts.beside_noise else None
+        noise_p_value = self.noise_p_value(after, amounts, tick) if amounts.beside_noise else None
         return choose(
             self.quality(before, amounts.judged, tick),
             self.quality(after, amounts.judged, tick),
             margin=self.config.stages.margin,
-            chance=chance,
+            noise_p_value=noise_p_value,
             unchecked=amounts.unchecked,
         )
 
@@ -154,18 +154,20 @@ class Judge:
         forwards = self.budget.forwards_left(each) or 0
         return wanted.within(int(forwards - pictures), bool(self.target.even))
 
-    def chance(self, model: Path, amounts: Amounts, tick: Callable[[], None]) -> float:
+    def noise_p_value(self, model: Path, amounts: Amounts, tick: Callable[[], None]) -> float:
         """Probability that what a model finds in the target is what it finds in noise."""
         import torch
 
         from cryovox.models.checkpoint import load_model
-        from cryovox.training.evaluation.noise_test import chance
+        from cryovox.training.evaluation.noise_test import noise_p_value
 
         network, card = load_model(model)
         images = torch.from_numpy(self.target.sample(judging(card, amounts.beside_noise)))
         device = choose_device(self.device)
         with ticking(network, tick):
-            return chance(network, images, activation=card.activation, device=device, noise=amounts.noise)
+            return noise_p_value(
+                network, images, activation=card.activation, device=device, noise=amounts.noise
+            )
 
     def quality(self, model: Path, count: int, tick: Callable[[], None] = lambda: None) -> Quality:
         """What can be known of a model on so many patches of the target."""

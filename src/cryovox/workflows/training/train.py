@@ -69,7 +69,7 @@ def train_supervised(  # noqa: PLR0913 (the options of a command)
     if not overwrite:
         check_settings(out, config)
     kind = STRATEGIES[config.strategy]
-    semi = "unlabelled" in kind.needs
+    semi = "unlabelled" in kind.required_streams
     held = config.validation, config.sets
     source = data if isinstance(data, TrainingData) else resolve(data, *held, semi=semi, mask=mask)
     torch.manual_seed(config.seed)
@@ -78,15 +78,15 @@ def train_supervised(  # noqa: PLR0913 (the options of a command)
     spec = TargetSpec(card.kind, card.output_stride)
     source.check(spec, semi=semi)
     own = config.supervised if config.strategy == "supervised" else getattr(config, "own")  # noqa: B009
-    beside = (config.supervised,) if semi or kind.elsewhere else ()
+    beside = (config.supervised,) if kind.task != "supervised" else ()
     strategy = kind(made.network, own, made.name, *beside)
-    strategy.meet(card)
+    strategy.setup(card)
     if semi and not source.unsearched:  # the labels tell all
-        strategy.needs, semi = ("labelled",), False
+        strategy.required_streams, semi = ("labelled",), False
         on_warning(SEARCHED)
-    if config.loop.batch < strategy.least_batch:
+    if config.loop.batch < strategy.min_batch_size:
         alone = f"{config.strategy} mixes each patch with another, and there is a single one"
-        raise RequestError("--batch", alone, f"choose {strategy.least_batch} or more")
+        raise RequestError("--batch", alone, f"choose {strategy.min_batch_size} or more")
     prepare_folder(out, to_yaml(config), source.inputs(), overwrite)
     fabric = fabric_of(accelerator, devices, config.loop)
     tiles = tiles_of(card)

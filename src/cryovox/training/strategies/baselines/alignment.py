@@ -12,23 +12,28 @@ from cryovox.models.features import answer_channels, feature_widths, with_featur
 from cryovox.models.supervision import supervise
 from cryovox.training.strategies.config.alignment import AlignmentConfig
 from cryovox.training.strategies.config.supervised import SupervisedConfig
-from cryovox.training.strategies.domain_adaptation import Adapting, Batches, Seen, needs_masks
+from cryovox.training.strategies.domain_adaptation import (
+    Batches,
+    DomainAdaptation,
+    Seen,
+    require_mask_network,
+)
 
 MARKS = 512
 """Places of the features that moments are taken of, per batch."""
 
 
-class Reversal(torch.autograd.Function):
+class GradientReversal(torch.autograd.Function):
     """The identity, whose gradient is turned round (Ganin and Lempitsky, ICML 2015)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:
-        ctx.strength = strength
+    def forward(ctx: Any, x: Tensor, coefficient: float) -> Tensor:
+        ctx.grl_coefficient = coefficient
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return -ctx.strength * grads[0], None
+        return -ctx.grl_coefficient * grads[0], None
 
 
 class Discriminator(nn.Sequential):
@@ -49,63 +54,65 @@ class Discriminator(nn.Sequential):
             nn.Conv3d(hidden[1], 1, 1),
         )
 
-    def fooled(self, source: Tensor, target: Tensor, strength: float) -> Tensor:
+    def adversarial_loss(self, source: Tensor, target: Tensor, coefficient: float) -> Tensor:
         """Cross-entropy of telling the domains apart; what the maps come from learns the contrary."""
-        told = [self(Reversal.apply(x.float(), strength)) for x in (source, target)]  # type: ignore[no-untyped-call]
+        told = [self(GradientReversal.apply(x.float(), coefficient)) for x in (source, target)]  # type: ignore[no-untyped-call]
         return 0.5 * (
             F.binary_cross_entropy_with_logits(told[0], torch.zeros_like(told[0]))
             + F.binary_cross_entropy_with_logits(told[1], torch.ones_like(told[1]))
         )
 
 
-def strength(progress: float, ramp: float) -> float:
+def grl_coefficient(progress: float, ramp: float) -> float:
     """How strongly gradients are reversed, from 0 to 1."""
     return 2 / (1 + float(torch.exp(torch.tensor(-ramp * progress)))) - 1
 
 
-class Aligning(Adapting):
+class FeatureAlignment(DomainAdaptation):
     """An adaptation that compares the coarsest features of both domains."""
 
     Config = AlignmentConfig
-    aligns = True
+    uses_features = True
 
     def target_features(self, x: Tensor) -> Tensor:
         """The coarsest features of target patches."""
         return last(with_features(self.student, x, lambda given: supervise(self.student, given))[1])
 
 
-class Dann(Aligning):
+class Dann(FeatureAlignment):
     """A discriminator behind a gradient reversal on the coarsest features (DANN)."""
 
-    def furnish(self, network: nn.Module) -> None:
+    def build_modules(self, network: nn.Module) -> None:
         self.discriminator = Discriminator(list(feature_widths(network).values())[-1])
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
         there = self.target_features(batch["target"].image)
-        fooled = self.discriminator.fooled(last(source.features), there, strength(progress, self.config.ramp))
-        return {"adversarial": self.config.weight * fooled}
+        adversarial = self.discriminator.adversarial_loss(
+            last(source.features), there, grl_coefficient(progress, self.config.ramp)
+        )
+        return {"adversarial": self.config.weight * adversarial}
 
 
-class Advent(Adapting):
+class Advent(DomainAdaptation):
     """A discriminator of the maps -p log p (T.-H. Vu et al., CVPR 2019: AdvEnt)."""
 
     Config = AlignmentConfig
 
-    def settled(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
-        needs_masks(network, name)
+    def resolve_config(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
+        require_mask_network(network, name)
         return supervised
 
-    def furnish(self, network: nn.Module) -> None:
+    def build_modules(self, network: nn.Module) -> None:
         self.discriminator = Discriminator(answer_channels(network))
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
         there = supervise(self.student, batch["target"].image).prediction
-        maps = doubt(source.answer.prediction), doubt(there)
-        fooled = self.discriminator.fooled(*maps, strength(progress, self.config.ramp))
-        return {"adversarial": self.config.weight * fooled}
+        maps = self_information(source.answer.prediction), self_information(there)
+        adversarial = self.discriminator.adversarial_loss(*maps, grl_coefficient(progress, self.config.ramp))
+        return {"adversarial": self.config.weight * adversarial}
 
 
-class Coral(Aligning):
+class Coral(FeatureAlignment):
     """Distance of the covariances of the features (B. Sun and K. Saenko, 2016: Deep CORAL)."""
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
@@ -116,14 +123,14 @@ class Coral(Aligning):
         return {"coral": self.config.weight * gap}
 
 
-class Mmd(Aligning):
+class Mmd(FeatureAlignment):
     """Maximum mean discrepancy of the features under Gaussian kernels (M. Long et al., ICML 2015: DAN)."""
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
         here, there = (
             places(f) for f in (last(source.features), self.target_features(batch["target"].image))
         )
-        return {"mmd": self.config.weight * discrepancy(here, there)}
+        return {"mmd": self.config.weight * mmd(here, there)}
 
 
 def last(features: dict[str, Tensor]) -> Tensor:
@@ -131,7 +138,7 @@ def last(features: dict[str, Tensor]) -> Tensor:
     return list(features.values())[-1]
 
 
-def doubt(logits: Tensor) -> Tensor:
+def self_information(logits: Tensor) -> Tensor:
     """Weighted self-information of the classes, -p log p / log k."""
     chances = logits.float().log_softmax(1)
     return -chances.exp() * chances / float(torch.log(torch.tensor(float(logits.shape[1]))))
@@ -145,7 +152,7 @@ def places(features: Tensor) -> Tensor:
     return found[torch.randperm(len(found), device=found.device)[:MARKS]]
 
 
-def discrepancy(here: Tensor, there: Tensor, widths: tuple[float, ...] = (0.25, 0.5, 1, 2, 4)) -> Tensor:
+def mmd(here: Tensor, there: Tensor, widths: tuple[float, ...] = (0.25, 0.5, 1, 2, 4)) -> Tensor:
     """Squared maximum mean discrepancy of two samples (n, c) and (m, c).
 
     The kernels are Gaussians whose widths are these multiples of the mean squared distance.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cryovox.data.streams import Batch
 from cryovox.filters.mix import mix_amplitudes
 from cryovox.filters.prior import dressed
-from cryovox.training.strategies.baselines.generalization import Generalising
+from cryovox.training.strategies.baselines.generalization import DomainGeneralization
 from cryovox.training.strategies.config.augmentation import FourierMixingConfig, HeavyConfig
 from cryovox.training.strategies.domain_adaptation import Batches
 
@@ -24,7 +24,7 @@ def mostly(x: Tensor, varied: Callable[[Tensor], Tensor], clean: float) -> Tenso
     return torch.where(kept, x, varied(x))
 
 
-class Varied(Generalising):
+class AugmentedTraining(DomainGeneralization):
     """Learns from patches of which some are as they were, and the others as they might be elsewhere."""
 
     def seen(self, batch: Batches) -> Batch:
@@ -38,7 +38,7 @@ class Varied(Generalising):
         """Patches (b, 1, z, y, x) as they might be elsewhere."""
 
 
-class HeavyAugmentation(Varied):
+class HeavyAugmentation(AugmentedTraining):
     """Noise and microscopes drawn from a wide prior: domain randomisation (J. Tobin et al., IROS 2017)."""
 
     Config = HeavyConfig
@@ -47,7 +47,7 @@ class HeavyAugmentation(Varied):
         return dressed(x, self.config)
 
 
-class FourierMixing(Varied):
+class FourierMixing(AugmentedTraining):
     """Amplitudes of other patches and of random spectra (after Q. Xu et al., CVPR 2021: FACT).
 
     The co-teacher of the paper, which has both views agree, is left out.
@@ -55,8 +55,8 @@ class FourierMixing(Varied):
 
     Config = FourierMixingConfig
 
-    def furnish(self, network: nn.Module) -> None:
-        self.least_batch = 2 if self.config.mix_share[1] > 0 else 1
+    def build_modules(self, network: nn.Module) -> None:
+        self.min_batch_size = 2 if self.config.mix_share[1] > 0 else 1
 
     def varied(self, x: Tensor) -> Tensor:
         return mix_amplitudes(x, self.config.mix_share, spread=self.config.mix_spread)

@@ -9,45 +9,47 @@ from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
 from cryovox.models.features import answers_by_features, encoded_by, makers
 from cryovox.models.supervision import Supervision, supervise
-from cryovox.training.ema import approach, twin
+from cryovox.training.ema import ema_copy, ema_lerp
+from cryovox.training.strategies import Task
 from cryovox.training.strategies.baselines.mix_style import mixing_styles
 from cryovox.training.strategies.config.generalization import MixStyleConfig, RscConfig, SwadConfig
 from cryovox.training.strategies.config.supervised import SupervisedConfig
-from cryovox.training.strategies.domain_adaptation import Adapting, Batches, Seen
+from cryovox.training.strategies.domain_adaptation import Batches, DomainAdaptation, Seen
 
 STAGES = 2
 """Stages of the encoder, from the finest on, in which styles are mixed."""
 
 
-class Generalising(Adapting):
+class DomainGeneralization(DomainAdaptation):
     """Learns from labelled patches alone, in a way that is to hold elsewhere."""
 
-    needs: tuple[str, ...] = ("labelled",)
+    task: Task = "domain generalization"
+    required_streams: tuple[str, ...] = ("labelled",)
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
         return {}
 
 
-class MixStyle(Generalising):
+class MixStyle(DomainGeneralization):
     """Means and spreads of early features mixed between samples (K. Zhou et al., ICLR 2021: MixStyle)."""
 
     Config = MixStyleConfig
-    least_batch = 2
+    min_batch_size = 2
 
-    def furnish(self, network: nn.Module) -> None:
+    def build_modules(self, network: nn.Module) -> None:
         self.stages = list(dict.fromkeys(makers(network).values()))[:STAGES]
         if not self.stages:
             told = f"no module of {type(network).__name__} makes a feature in which styles could be mixed"
             raise RequestError("--model", told, "choose another network, such as voxresnet")
 
-    def answered(self, x: Tensor) -> tuple[Supervision, dict[str, Tensor]]:
+    def forward_features(self, x: Tensor) -> tuple[Supervision, dict[str, Tensor]]:
         modules = [self.student.get_submodule(name) for name in self.stages]
         chance = self.config.style_chance if self.training else 0.0
         with mixing_styles(modules, chance, self.config.style_alpha):
-            return super().answered(x)
+            return super().forward_features(x)
 
 
-class Swad(Generalising):
+class Swad(DomainGeneralization):
     """The mean of the weights after every step of the last part (J. Cha et al., NeurIPS 2021: SWAD).
 
     The paper begins and ends the mean where the validation loss says so; here a share of the training is
@@ -58,11 +60,11 @@ class Swad(Generalising):
     Config = SwadConfig
     averaged: Tensor
 
-    def settled(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
+    def resolve_config(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
         return supervised.model_copy(update={"ema": 0.0})
 
-    def furnish(self, network: nn.Module) -> None:
-        self.average = twin(network)
+    def build_modules(self, network: nn.Module) -> None:
+        self.average = ema_copy(network)
         self.register_buffer("averaged", torch.zeros((), dtype=torch.int64))
         self._begun = False
 
@@ -72,7 +74,7 @@ class Swad(Generalising):
 
     def after_step(self, step: int) -> None:
         self.averaged += int(self._begun)
-        approach(self.average, self.student, 1 / max(1, int(self.averaged)))
+        ema_lerp(self.average, self.student, 1 / max(1, int(self.averaged)))
 
     def network(self) -> nn.Module:
         return self.average
@@ -83,7 +85,7 @@ class Swad(Generalising):
         return self
 
 
-class Rsc(Generalising):
+class Rsc(DomainGeneralization):
     """Answers without the features that help most (Z. Huang et al., ECCV 2020: self-challenging).
 
     As there, either places or channels are muted, by a draw. Where the paper ranks by the score of the
@@ -92,9 +94,9 @@ class Rsc(Generalising):
     """
 
     Config = RscConfig
-    aligns = True
+    uses_features = True
 
-    def settled(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
+    def resolve_config(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
         if not answers_by_features(network):
             told = f"{name} does not answer by the features that it shows; muting them would do nothing"
             raise RequestError("--model", told, "choose another network, such as voxresnet")
@@ -104,17 +106,17 @@ class Rsc(Generalising):
         if not (self.config.rsc_share and self.config.rsc_samples):
             return super().losses(batch, progress)
         source = self.seen(batch)
-        answer, features = self.answered(source.image)
+        answer, features = self.forward_features(source.image)
         deepest = list(features)[-1]
         helps = self._helps(answer, source, features[deepest])
         kept = unmuted(helps, self.config.rsc_share, self.config.rsc_samples)
         poorer = features | {deepest: features[deepest] * kept}
         with encoded_by(self.student, lambda _: poorer):  # one pass through the encoder serves both
-            return self.supervised.judged(supervise(self.student, source.image), source)
+            return self.supervised.compute_losses(supervise(self.student, source.image), source)
 
     def _helps(self, answer: Supervision, source: Batch, features: Tensor) -> Tensor:
         """How much the loss falls as a feature grows, (b, c, z, y, x)."""
-        terms = self.supervised.judged(answer, source)
+        terms = self.supervised.compute_losses(answer, source)
         total = torch.stack([term for term in terms.values() if term.requires_grad]).sum()
         (slope,) = torch.autograd.grad(total, features)
         return -slope.float()

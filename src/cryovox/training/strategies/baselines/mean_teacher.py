@@ -8,52 +8,56 @@ from torch.nn import functional as F
 
 from cryovox.core.config import Config
 from cryovox.training.strategies.config.mean_teacher import ConfidentConfig, MicConfig, TeacherConfig
-from cryovox.training.strategies.domain_adaptation import Batches, Seen, SelfTaught
+from cryovox.training.strategies.domain_adaptation import Batches, Seen, TeacherStudent
 
 
-class MeanTeacher(SelfTaught):
+class MeanTeacher(TeacherStudent):
     """The student's probabilities on a harder view follow the teacher's (Tarvainen and Valpola, 2017)."""
 
     Config: type[Config] = TeacherConfig
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
         x = batch["target"].image
-        wanted = taught(self.teacher, x)
+        wanted = teacher_probabilities(self.teacher, x)
         found = (
-            self.student(harder(x, self.config.student_noise, self.config.student_gain)).float().softmax(1)
+            self.student(strong_augment(x, self.config.student_noise, self.config.student_gain))
+            .float()
+            .softmax(1)
         )
         return {"consistency": self.config.weight * ramp(progress) * F.mse_loss(found, wanted)}
 
 
-class FixMatch(SelfTaught):
+class FixMatch(TeacherStudent):
     """The student on a harder view learns what the teacher is sure of (K. Sohn et al., 2020)."""
 
     Config = ConfidentConfig
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
         x = batch["target"].image
-        sure, labels = taught(self.teacher, x).max(1)
-        logits = self.student(harder(x, self.config.student_noise, self.config.student_gain)).float()
+        sure, labels = teacher_probabilities(self.teacher, x).max(1)
+        logits = self.student(strong_augment(x, self.config.student_noise, self.config.student_gain)).float()
         loss = F.cross_entropy(logits, labels, reduction="none") * (sure >= self.config.threshold)
         return {"pseudo": self.config.weight * ramp(progress) * loss.mean()}
 
 
-class MaskedConsistency(SelfTaught):
+class MaskedConsistency(TeacherStudent):
     """The student sees the rest around hidden blocks (L. Hoyer et al., CVPR 2023: MIC)."""
 
     Config = MicConfig
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
         x, config = batch["target"].image, self.config
-        sure, labels = taught(self.teacher, x).max(1)
+        sure, labels = teacher_probabilities(self.teacher, x).max(1)
         quality = (sure >= config.threshold).float().mean((1, 2, 3), keepdim=True)
-        seen = harder(x, config.student_noise, config.student_gain) * shown(x, config.block, config.masked)
+        seen = strong_augment(x, config.student_noise, config.student_gain) * shown(
+            x, config.block, config.masked
+        )
         loss = F.cross_entropy(self.student(seen).float(), labels, reduction="none")
         return {"masked": config.weight * ramp(progress) * (quality * loss).mean()}
 
 
 @torch.no_grad()
-def taught(teacher: torch.nn.Module, x: Tensor) -> Tensor:
+def teacher_probabilities(teacher: torch.nn.Module, x: Tensor) -> Tensor:
     """What the teacher thinks, as probabilities (b, k, z, y, x)."""
     return teacher(x).float().softmax(1)
 
@@ -63,7 +67,7 @@ def ramp(progress: float) -> float:
     return min(1.0, 4 * progress)
 
 
-def harder(x: Tensor, noise: float, gain: float) -> Tensor:
+def strong_augment(x: Tensor, noise: float, gain: float) -> Tensor:
     """Patches with noise, and with grey values stretched, each by its own draw."""
     drawn = torch.rand(2, len(x), *(1,) * (x.ndim - 1), device=x.device)
     return x * (1 + gain * (2 * drawn[0] - 1)) + noise * drawn[1] * torch.randn_like(x)

@@ -35,13 +35,13 @@ class PseudoLabels(NamedTuple):
     peaks: Tensor
 
 
-def views_of(number: int) -> Sequence[Axes]:
+def select_views(number: int) -> Sequence[Axes]:
     """So many symmetries of the missing wedge, the identity first; up to 4 keep the handedness."""
     return (HALF_TURNS if number <= len(HALF_TURNS) else WEDGE_SYMMETRIES)[:number]
 
 
 @torch.no_grad()
-def seen_from(ask: Callable[[Tensor], Tensor], x: Tensor, views: Sequence[Axes]) -> Tensor:
+def multi_view_probabilities(ask: Callable[[Tensor], Tensor], x: Tensor, views: Sequence[Axes]) -> Tensor:
     """Probabilities (v, b, k, z, y, x) of every view, turned back."""
     return torch.stack([ask(x.flip(axes)).float().sigmoid().flip(axes) for axes in views])
 
@@ -77,7 +77,7 @@ def pseudo_labels(
         Whether there is one species in a place: a peak is higher than what others have there, and tells
         that they are not.
     """
-    peaks = believed(seen, high, radii, agreement, exclusive)
+    peaks = accepted_peaks(seen, high, radii, agreement, exclusive)
     target = gaussians(peaks, sigmas)
     near = target > NEAR
     if exclusive:
@@ -86,19 +86,21 @@ def pseudo_labels(
     return PseudoLabels(target, valid_mask, peaks)
 
 
-def believed(seen: Tensor, high: Tensor, radii: Sequence[float], agreement: float, exclusive: bool) -> Tensor:
+def accepted_peaks(
+    seen: Tensor, high: Tensor, radii: Sequence[float], agreement: float, exclusive: bool
+) -> Tensor:
     """Which voxels (b, k, z, y, x) are peaks that become labels; as of `pseudo_labels`."""
     mean, line = seen.mean(0), high[None, :, None, None, None]
-    peaks = summits_apart(mean, radii) & (mean >= line)
+    peaks = separated_peaks(mean, radii) & (mean >= line)
     if exclusive:
-        peaks &= mean >= highest_near(mean.amax(1, keepdim=True), 1)
+        peaks &= mean >= local_max(mean.amax(1, keepdim=True), 1)
     if agreement > 0:
-        near = highest_near(seen.flatten(0, 1), 1).view_as(seen)
+        near = local_max(seen.flatten(0, 1), 1).view_as(seen)
         peaks &= (near >= line).float().mean(0) >= agreement
     return peaks
 
 
-def summits_apart(heights: Tensor, radii: Sequence[float]) -> Tensor:
+def separated_peaks(heights: Tensor, radii: Sequence[float]) -> Tensor:
     """Which voxels are the highest of all within half a radius (as a cube) of the same species.
 
     None on a face: it is mostly the slope of a peak beyond it.
@@ -107,11 +109,11 @@ def summits_apart(heights: Tensor, radii: Sequence[float]) -> Tensor:
     for channel, radius in enumerate(radii):
         reach = max(1, int(0.5 * radius))
         own = heights[:, channel : channel + 1]
-        found[:, channel : channel + 1] = highest_near(own, reach) == own
+        found[:, channel : channel + 1] = local_max(own, reach) == own
     return found & inside(heights)
 
 
-def highest_near(heights: Tensor, reach: int) -> Tensor:
+def local_max(heights: Tensor, reach: int) -> Tensor:
     """Highest of the cube of so many voxels around each, axis by axis, which takes fewer comparisons."""
     for axis in range(3):
         side, border = [1, 1, 1], [0, 0, 0]

@@ -19,9 +19,10 @@ from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
 from cryovox.data.targets import heatmap_sigma
 from cryovox.models.features import answers_by_features
-from cryovox.training.ema import twin
-from cryovox.training.losses import summits
-from cryovox.training.strategies.baselines.mean_teacher import harder
+from cryovox.training.ema import ema_copy
+from cryovox.training.losses import peak_voxels
+from cryovox.training.strategies import Task
+from cryovox.training.strategies.baselines.mean_teacher import strong_augment
 from cryovox.training.strategies.config.semi_etpicker import (
     FixMatchConfig,
     LessonConfig,
@@ -29,20 +30,25 @@ from cryovox.training.strategies.config.semi_etpicker import (
     SemiETPickerConfig,
 )
 from cryovox.training.strategies.config.supervised import SupervisedConfig
-from cryovox.training.strategies.domain_adaptation import Adapting, Batches, Seen
+from cryovox.training.strategies.domain_adaptation import Batches, DomainAdaptation, Seen
 from cryovox.training.strategies.semi.drop_block import deep_drop, drop_cuboids
-from cryovox.training.strategies.semi.pseudo_labels import pseudo_labels, seen_from, views_of
+from cryovox.training.strategies.semi.pseudo_labels import (
+    multi_view_probabilities,
+    pseudo_labels,
+    select_views,
+)
 
 if TYPE_CHECKING:
     from cryovox.models.card import Card
 
 
-class SemiSupervised(Adapting):
+class SemiSupervised(DomainAdaptation):
     """Labelled patches, unlabelled ones, a heatmap network and its moving average as the teacher."""
 
-    needs: tuple[str, ...] = ("labelled", "unlabelled")
+    task: Task = "semi-supervised"
+    required_streams: tuple[str, ...] = ("labelled", "unlabelled")
 
-    def settled(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
+    def resolve_config(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
         if getattr(network, "kind", "mask") != "heatmap":
             told = f"{name} answers with a mask, and this method needs heatmaps"
             raise RequestError("--model", told, "choose one that gives them, such as heatmap-unet")
@@ -55,15 +61,15 @@ class SemiSupervised(Adapting):
         return self.supervised.average
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
-        weight = self.config.weight * risen(progress, self.config.pseudo_from, self.config.rise)
+        weight = self.config.weight * sigmoid_rampup(progress, self.config.pseudo_from, self.config.rise)
         if not weight or "unlabelled" not in batch:
             return {}
         given = batch["unlabelled"]
-        seen = harder(given.image, self.config.student_noise, self.config.student_gain)
-        return {"unlabelled": weight * self.lesson(given, seen, source, progress)}
+        seen = strong_augment(given.image, self.config.student_noise, self.config.student_gain)
+        return {"unlabelled": weight * self.unlabelled_loss(given, seen, source, progress)}
 
     @abstractmethod
-    def lesson(self, given: Batch, seen: Tensor, source: Seen, progress: float) -> Tensor:
+    def unlabelled_loss(self, given: Batch, seen: Tensor, source: Seen, progress: float) -> Tensor:
         """What the student learns from *seen*, a harder view of unlabelled patches.
 
         What is known of *given* is where they may teach: in the region, and where it was searched.
@@ -75,7 +81,7 @@ class HeatmapMeanTeacher(SemiSupervised):
 
     Config: type[Config] = LessonConfig
 
-    def lesson(self, given: Batch, seen: Tensor, source: Seen, progress: float) -> Tensor:
+    def unlabelled_loss(self, given: Batch, seen: Tensor, source: Seen, progress: float) -> Tensor:
         with torch.no_grad():
             wanted = self.teacher(given.image).float().sigmoid()
         missed = (self.student(seen).float().sigmoid() - wanted).square()
@@ -91,7 +97,7 @@ class SemiETPicker(SemiSupervised):
     certainty: Tensor
     round: Tensor
 
-    def furnish(self, network: nn.Module) -> None:
+    def build_modules(self, network: nn.Module) -> None:
         if self.config.low >= self.config.high:
             told = f"{self.config.low:g} is not below --high {self.config.high:g}"
             raise RequestError("--low", told, "background must end below where peaks begin")
@@ -105,19 +111,19 @@ class SemiETPicker(SemiSupervised):
             raise RequestError("--deep-drop", told, "say --deep-drop 0")
         self.register_buffer("certainty", torch.zeros(0))
         if self.config.rounds:
-            self.fixed = twin(network)
+            self.fixed = ema_copy(network)
             self.register_buffer("round", torch.zeros((), dtype=torch.long))
 
-    def meet(self, card: Card) -> None:
+    def setup(self, card: Card) -> None:
         voxel = card.voxel_size * card.output_stride
         self.radii = [s.radius / voxel for s in card.species]
         self.sigmas = [heatmap_sigma(s, voxel) for s in card.species]
         self.certainty = torch.full((len(card.species),), self.config.high)
 
-    def lesson(self, given: Batch, seen: Tensor, source: Seen, progress: float) -> Tensor:
+    def unlabelled_loss(self, given: Batch, seen: Tensor, source: Seen, progress: float) -> Tensor:
         config = self.config
         found = pseudo_labels(
-            seen_from(self.teaching(progress), given.image, views_of(config.views)),
+            multi_view_probabilities(self.current_teacher(progress), given.image, select_views(config.views)),
             self.thresholds(source),
             config.low,
             radii=self.radii,
@@ -130,12 +136,12 @@ class SemiETPicker(SemiSupervised):
             logits = self.student(drop_cuboids(seen, config.student_drop))
         # per particle, and as if there were no fewer of them than in the labelled patches: where the teacher
         # finds nothing, background would otherwise teach the student to find nothing either
-        labelled = (summits(source.batch.target) & source.batch.valid_mask).sum()
+        labelled = (peak_voxels(source.batch.target) & source.batch.valid_mask).sum()
         kept = (found.peaks & given.valid_mask).sum()
         share = kept / torch.maximum(kept, labelled).clamp(min=1)
         return share * self.supervised.loss(logits, found.target, found.valid_mask & given.valid_mask)
 
-    def teaching(self, progress: float) -> nn.Module:
+    def current_teacher(self, progress: float) -> nn.Module:
         """Who teaches now: the average, or in rounds the average as it was when the round began."""
         start, rounds = self.config.pseudo_from, self.config.rounds
         if not rounds:
@@ -159,7 +165,7 @@ class SemiETPicker(SemiSupervised):
         if not config.adaptive:
             return torch.full_like(self.certainty, config.high)
         heights = source.answer.prediction.float().sigmoid()
-        labelled = summits(source.batch.target) & source.batch.valid_mask
+        labelled = peak_voxels(source.batch.target) & source.batch.valid_mask
         for channel in range(len(self.certainty)):
             own = heights[:, channel][labelled[:, channel]]
             if len(own):
@@ -179,7 +185,7 @@ class OfflinePseudoLabels(SemiETPicker):
     Config = RoundsConfig
 
 
-def risen(progress: float, start: float, rise: float) -> float:
+def sigmoid_rampup(progress: float, start: float, rise: float) -> float:
     """From 0 to 1 by the sigmoid ramp of S. Laine and T. Aila (ICLR 2017)."""
     if progress < start:
         return 0.0

@@ -18,34 +18,34 @@ from cryovox.filters.noise import low_passed, noise_level
 from cryovox.filters.power_matching import noise_to, power
 from cryovox.models.features import feature_widths, with_features
 from cryovox.models.supervision import supervise
-from cryovox.training.strategies.baselines.alignment import Discriminator, last, strength
-from cryovox.training.strategies.baselines.mean_teacher import taught
+from cryovox.training.strategies.baselines.alignment import Discriminator, grl_coefficient, last
+from cryovox.training.strategies.baselines.mean_teacher import teacher_probabilities
 from cryovox.training.strategies.config.vox_uda import VoxUDAConfig
-from cryovox.training.strategies.domain_adaptation import Batches, Seen, SelfTaught
+from cryovox.training.strategies.domain_adaptation import Batches, Seen, TeacherStudent
 
 RUNNING = ("target_share", "source_share", "certainty", "source_power", "target_power")
 """Running averages that go on with an interrupted training."""
 
 
-class VoxUDA(SelfTaught):
+class VoxUDA(TeacherStudent):
     """Vox-UDA on any network with features and a mask."""
 
     Config = VoxUDAConfig
-    aligns = True
+    uses_features = True
     target_share: Tensor
     source_share: Tensor
     certainty: Tensor
     source_power: Tensor
     target_power: Tensor
 
-    def furnish(self, network: nn.Module) -> None:
+    def build_modules(self, network: nn.Module) -> None:
         config: VoxUDAConfig = self.config
         if (
             config.ngm and config.noise_kind == "white"
         ):  # patches whose noise is measured are a stream of their own
-            self.needs = (*self.needs, "noise")
+            self.required_streams = (*self.required_streams, "noise")
         widths = feature_widths(network)
-        self.taps = weights_of(config.taps, len(widths))
+        self.taps = normalized_weights(config.taps, len(widths))
         self.discriminator = Discriminator(list(widths.values())[-1]) if config.adversarial else None
         for running in RUNNING:
             self.register_buffer(running, torch.zeros(0))
@@ -58,8 +58,10 @@ class VoxUDA(SelfTaught):
             x = batch["target"].image
             logits, features = with_features(self.student, x, lambda g: supervise(self.student, g).prediction)
             if self.discriminator is not None:
-                speed = strength(progress, 10.0)
-                found["adversarial"] = self.discriminator.fooled(last(source.features), last(features), speed)
+                coefficient = grl_coefficient(progress, 10.0)
+                found["adversarial"] = self.discriminator.adversarial_loss(
+                    last(source.features), last(features), coefficient
+                )
             if config.pseudo and progress >= config.pseudo_from:
                 found["pseudo"] = self._pseudo(logits, x, source)
         return {name: config.parts.get(name, 1.0) * term for name, term in found.items()}
@@ -67,12 +69,12 @@ class VoxUDA(SelfTaught):
     def _noisy(self, source: Seen, batch: Batches) -> dict[str, Tensor]:
         """Source and source with the noise of the target: features, and masks if they are judged."""
         x = self.noisy(source.batch.image, batch)
-        answer, features = self.answered(x)
+        answer, features = self.forward_features(x)
         found = {}
         if self.config.consistency:
             found["consistency"] = consistency(source.features, features, self.taps)
         if self.config.learn_noisy:
-            judged = self.supervised.judged(answer, source.batch)
+            judged = self.supervised.compute_losses(answer, source.batch)
             found |= {f"noisy-{name}": term for name, term in judged.items()}
         return found
 
@@ -107,7 +109,7 @@ class VoxUDA(SelfTaught):
     def _pseudo(self, logits: Tensor, x: Tensor, source: Seen) -> Tensor:
         """Cross-entropy of the target against what the teacher is sure of in the denoised target."""
         with torch.no_grad():
-            chances = self._balanced(taught(self.teacher, self.denoised(x)), source)
+            chances = self._balanced(teacher_probabilities(self.teacher, self.denoised(x)), source)
             sure, labels = chances.max(1)
             kept = sure >= self._thresholds(chances)[labels]
         loss = F.cross_entropy(logits.float(), labels, reduction="none") * kept
@@ -144,7 +146,7 @@ class VoxUDA(SelfTaught):
         super()._load_from_state_dict(state, prefix, *rest)
 
 
-def weights_of(taps: tuple[float, ...], number: int) -> list[float]:
+def normalized_weights(taps: tuple[float, ...], number: int) -> list[float]:
     """Weights of so many features that add up to 1: those that were given, or all alike.
 
     Examples

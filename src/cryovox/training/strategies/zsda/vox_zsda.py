@@ -17,27 +17,34 @@ from cryovox.filters.config import PriorConfig
 from cryovox.filters.prior import dressed
 from cryovox.models.card import Card
 from cryovox.models.features import feature_shapes
+from cryovox.training.strategies import Task
 from cryovox.training.strategies.baselines.augmentation import mostly
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.training.strategies.config.vox_zsda import FewTargetConfig, GraphConfig, VoxZSDAConfig
-from cryovox.training.strategies.domain_adaptation import Adapting, Batches, Seen, needs_masks
-from cryovox.training.strategies.uda.vox_uda import VoxUDA, consistency, weights_of
+from cryovox.training.strategies.domain_adaptation import (
+    Batches,
+    DomainAdaptation,
+    Seen,
+    require_mask_network,
+)
+from cryovox.training.strategies.uda.vox_uda import VoxUDA, consistency, normalized_weights
 from cryovox.training.strategies.zsda.feature_graph import Nodes, averaged, nodes_of
 from cryovox.training.strategies.zsda.graph_losses import NodeReconstruction, node_contrast, projection
 
 
-class VoxZSDA(Adapting):
+class VoxZSDA(DomainAdaptation):
     """Vox-ZSDA on any network with features and a mask."""
 
     Config: type[Config] = VoxZSDAConfig
-    needs: tuple[str, ...] = ("labelled",)
-    aligns = True
+    task: Task = "domain generalization"
+    required_streams: tuple[str, ...] = ("labelled",)
+    uses_features = True
 
-    def settled(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
-        needs_masks(network, name)
+    def resolve_config(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
+        require_mask_network(network, name)
         return supervised
 
-    def meet(self, card: Card) -> None:
+    def setup(self, card: Card) -> None:
         self.views = TwoViews(self, card.patch)
 
     def losses(self, batch: Batches, progress: float) -> dict[str, Tensor]:
@@ -52,16 +59,16 @@ class FewTarget(VoxUDA):
 
     Config = FewTargetConfig
 
-    def settled(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
-        found, lean = super().settled(network, name, supervised), self.config.lean
+    def resolve_config(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
+        found, lean = super().resolve_config(network, name, supervised), self.config.lean
         return found.model_copy(update={"ema": (1 - lean) * supervised.ema + lean * found.ema})
 
-    def furnish(self, network: nn.Module) -> None:
-        super().furnish(network)
+    def build_modules(self, network: nn.Module) -> None:
+        super().build_modules(network)
         if not self.config.lean:
             self.discriminator = None
 
-    def meet(self, card: Card) -> None:
+    def setup(self, card: Card) -> None:
         if self.config.lean < 1:
             self.views = TwoViews(self, card.patch)
 
@@ -73,7 +80,7 @@ class FewTarget(VoxUDA):
         if lean < 1:
             blind, twice = self.views.seen(batch["labelled"])
             found |= {f"views-{name}": (1 - lean) * term for name, term in blind.items()}
-            if lean and self.counts_target and torch.rand(()) >= lean:
+            if lean and self.updates_bn_on_target and torch.rand(()) >= lean:
                 self._counted = twice
         return found
 
@@ -93,7 +100,7 @@ class TwoViews(nn.Module):
         super().__init__()
         self._owner, self.config = [owner], owner.config
         shapes = feature_shapes(owner.student, side)
-        self.taps = weights_of(self.config.taps, len(shapes))
+        self.taps = normalized_weights(self.config.taps, len(shapes))
         self.graph = FeatureGraph(self.config.graph, shapes)
 
     def losses(self, source: Batch) -> dict[str, Tensor]:
@@ -104,8 +111,8 @@ class TwoViews(nn.Module):
         """The losses, and both views one after the other."""
         owner, twice = self._owner[0], seen_twice(source, self.config.prior, self.config.clean)
         twice = owner.supervised.shown(twice)
-        answer, features = owner.answered(twice.image)
-        found = {name: 2 * term for name, term in owner.supervised.judged(answer, twice).items()}
+        answer, features = owner.forward_features(twice.image)
+        found = {name: 2 * term for name, term in owner.supervised.compute_losses(answer, twice).items()}
         first, second = halves(features)
         if self.config.consistency:
             found["consistency"] = consistency(first, second, self.taps)
