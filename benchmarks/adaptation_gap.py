@@ -21,7 +21,7 @@ from cryovox.benchmark.subtomograms import masks, scores, simulated
 from cryovox.benchmark.suite import Budget, Job
 from cryovox.formats import subtomograms as files
 from cryovox.formats.subtomograms import Subtomograms
-from cryovox.workflows.subtomogram_sets import label_set
+from cryovox.workflows.segment import label_set
 
 EACH = 16
 SOURCE = cubes.SOURCE

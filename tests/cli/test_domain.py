@@ -8,7 +8,7 @@ from cryovox.formats import read_volume
 from cryovox.metrics.fingerprint import Domain, fingerprint_of
 from cryovox.models.card import read_card
 from cryovox.models.checkpoint import load_model, save_model
-from cryovox.workflows.domain_check import AS_IT_IS
+from cryovox.workflows.inputs import AS_IT_IS
 
 
 @pytest.fixture

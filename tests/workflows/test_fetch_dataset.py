@@ -17,7 +17,7 @@ from cryovox.formats import read_particles, read_volume, subtomograms, write_vol
 from cryovox.formats.layouts import LAYOUTS
 from cryovox.workflows.fetch import datasets as work
 from cryovox.workflows.fetch.dataverse import File, list_files
-from cryovox.workflows.fetch.prepare import adopt
+from cryovox.workflows.fetch.prepare import prepare_dataset
 
 DOI = "doi:10.34894/XRTJMA"
 
@@ -322,9 +322,9 @@ def test_a_folder_is_not_written_into_itself(tmp_path):
     there = shrec(tmp_path)
     before = names(there)
     with pytest.raises(RequestError, match="itself"):
-        adopt(there, there)
+        prepare_dataset(there, there)
     with pytest.raises(RequestError, match="holds no dataset"):
-        adopt(tmp_path / "model_0", tmp_path / "new")
+        prepare_dataset(tmp_path / "model_0", tmp_path / "new")
     assert names(there) == before
 
 
@@ -334,7 +334,7 @@ def test_volumes_become_sets_of_patches_too(tmp_path):
         data = np.random.default_rng(i).normal(size=(40, 36, 34)).astype(np.float32)
         write_volume(there / "images" / f"v{i}.mrc", Volume(data, 10.0))
         write_volume(there / "masks" / f"v{i}.mrc", Volume((data > 1).astype(np.int8), 10.0))
-    assert adopt(there, tmp_path / "out", "volumes") == tmp_path / "out" / "train.zarr"
+    assert prepare_dataset(there, tmp_path / "out", "volumes") == tmp_path / "out" / "train.zarr"
     sets = {part: subtomograms.read(tmp_path / "out" / f"{part}.zarr") for part in ("train", "test")}
     assert [len(found) for found in sets.values()] == [6, 1]
     of = {part: set(found.particles.tomograms.tolist()) for part, found in sets.items()}
@@ -351,7 +351,7 @@ def test_subtomograms_become_one_set(tmp_path):
     for name in ("snrSNR003_prot1c5u_1", "snrSNR005_prot2ane_2"):
         with h5py.File(there / f"{name}.h5", "w") as file:
             file["image"], file["label"] = np.ones((68,) * 3, "f4"), np.ones((68,) * 3, "u1")
-    path = adopt(there, tmp_path / "out", "subtomograms")
+    path = prepare_dataset(there, tmp_path / "out", "subtomograms")
     found = subtomograms.read(path)
     assert found.particles.species.tolist() == ["1c5u", "2ane"]
     assert found.images.shape == (2, 32, 32, 32)

@@ -21,7 +21,7 @@ from cryovox.models.card import read_card
 from cryovox.training.config import LoopConfig
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.workflows.config import NetworkConfig, SetConfig, TrainConfig
-from cryovox.workflows.subtomogram_sets import label_set, segment_all
+from cryovox.workflows.segment import label_set, segment_files
 from cryovox.workflows.training.data import SetData
 from cryovox.workflows.training.stream import SimulatedData, of_preset
 from cryovox.workflows.training.train import train_supervised
@@ -183,7 +183,7 @@ def test_without_a_start_there_is_nothing_to_freeze(given, tmp_path):
 def test_a_set_and_a_tomogram_at_once(first, given, tmp_path):
     (tmp_path / "broken.h5").write_text("nothing")
     inputs = [given, tmp_path / "broken.h5"]
-    done, failed = segment_all(inputs, first, tmp_path / "out", device="cpu")
+    done, failed = segment_files(inputs, first, tmp_path / "out", device="cpu")
     assert done == {"subtomogram sets": ["set"]}
     assert list(failed) == ["broken"]
     made = subtomograms.read(tmp_path / "out" / "labels" / "set.zarr")
@@ -192,16 +192,16 @@ def test_a_set_and_a_tomogram_at_once(first, given, tmp_path):
     assert made.particles.positions.tolist() == balls().particles.positions.tolist()
     assert np.array_equal(made.masks[:], label_set(first, balls(), "cpu"))
     noted = (tmp_path / "out" / "labels" / "set.zarr" / "zarr.json").stat().st_mtime_ns
-    segment_all([given], first, tmp_path / "out", device="cpu")
+    segment_files([given], first, tmp_path / "out", device="cpu")
     assert (tmp_path / "out" / "labels" / "set.zarr" / "zarr.json").stat().st_mtime_ns == noted
     with pytest.raises(RequestError, match="no images"):
-        segment_all([tmp_path / "out" / "labels" / "set.zarr"], first, tmp_path / "again", device="cpu")
+        segment_files([tmp_path / "out" / "labels" / "set.zarr"], first, tmp_path / "again", device="cpu")
 
 
 def test_a_set_of_other_voxels_is_refused(first, tmp_path):
     subtomograms.write(tmp_path / "coarse.zarr", replace(balls(), voxel_size=14.0))
     with pytest.raises(RequestError, match="trained at 10"):
-        segment_all([tmp_path / "coarse.zarr"], first, tmp_path / "out", device="cpu")
+        segment_files([tmp_path / "coarse.zarr"], first, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
 
 

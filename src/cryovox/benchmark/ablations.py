@@ -20,7 +20,7 @@ from cryovox.report.activations import activation_page
 from cryovox.report.figures import png
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.workflows.devices import Device
-from cryovox.workflows.subtomogram_sets import label_set, settle_contrast
+from cryovox.workflows.segment import label_set, resolve_contrast
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "mvgformer": {},
@@ -119,7 +119,7 @@ def draw(model: Path, test: Path, out: Path, device: Device = "cpu") -> None:
     some = files.read(test)
     cube = images(some)[:1]
     one = replace(some, images=cube, masks=None, corners=None, particles=some.particles.take([0]))
-    x = normalised(cube, settle_contrast(some, card, "auto"))
+    x = normalised(cube, resolve_contrast(some, card, "auto"))
     with torch.no_grad():
         seen = torch.from_numpy(x)[:, None]
         maps = {name: level[0].numpy() for name, level in activations(network, seen).items()}

@@ -250,7 +250,7 @@ class CubeSuite(AdaptationSuite):
         return Material(folder / f"{row.data}.zarr", (bare,), folder / f"{row.target}-train.zarr")
 
     def score(self, model: Path, row: Adapter, folder: Path, out: Path, device: Device) -> Parts:
-        from cryovox.workflows.subtomogram_sets import label_set
+        from cryovox.workflows.segment import label_set
 
         found, truth = (files.read(folder / f"{row.target}{part}.zarr") for part in ("-unlabelled", ""))
         return by_part(label_set(model, found, device), masks(truth), folder, row.target)

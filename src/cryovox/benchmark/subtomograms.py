@@ -131,7 +131,7 @@ class SubtomogramSuite(Suite):
         return {"folder": data.name}
 
     def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
-        from cryovox.workflows.subtomogram_sets import label_set
+        from cryovox.workflows.segment import label_set
 
         model = train(job, folder / f"{job.contestant.data}.zarr", out, device)
         return {

@@ -145,7 +145,7 @@ class ZeroShotSuite(CubeSuite):
         return (FIRST,)
 
     def score(self, model: Path, row: Adapter, folder: Path, out: Path, device: Device) -> Parts:
-        from cryovox.workflows.subtomogram_sets import label_set
+        from cryovox.workflows.segment import label_set
 
         def found(images: Subtomograms) -> NDArray[Any]:
             return label_set(model, images, device)

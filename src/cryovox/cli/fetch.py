@@ -80,7 +80,7 @@ def dataset(
     """
     from cryovox.workflows.fetch import datasets as work
     from cryovox.workflows.fetch.dataverse import list_files
-    from cryovox.workflows.fetch.prepare import adopt, is_laid_out
+    from cryovox.workflows.fetch.prepare import is_dataset, prepare_dataset
 
     if list or name is None:
         rows = [
@@ -90,7 +90,7 @@ def dataset(
         return 0
     source, folder = work.source_of(name), out or Path(name)
     if place is not None and Path(place).is_dir():
-        return _next(adopt(Path(place), folder, source.layout, overwrite=overwrite))
+        return _next(prepare_dataset(Path(place), folder, source.layout, overwrite=overwrite))
     work.check_download(name)
     found = list_files(place or source.server, source.doi, files or source.files)
     if dry_run:
@@ -99,7 +99,7 @@ def dataset(
         print(path)
         if path.suffix == ".zip":
             work.unpack(path, folder)
-    return _next(folder) if is_laid_out(folder) else 0
+    return _next(folder) if is_dataset(folder) else 0
 
 
 def _tell(files: list[File]) -> int:

@@ -42,10 +42,10 @@ def doctor(
         Write the findings to this JSON file.
     """
     from cryovox.report.doctor import render
-    from cryovox.workflows.doctor import consult, mask_path
+    from cryovox.workflows.doctor import inspect_tomograms, mask_path
 
     check_json(json)
-    found, failed = consult(list(tomograms), model, voxel_size, write_masks)
+    found, failed = inspect_tomograms(list(tomograms), model, voxel_size, write_masks)
     for path, findings in found.items():
         print(render(findings, path), end="\n\n")
         if write_masks is not None:

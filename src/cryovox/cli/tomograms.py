@@ -51,11 +51,11 @@ def segment(
     quiet
         Suppress progress output.
     """
-    from cryovox.workflows.subtomogram_sets import segment_all
+    from cryovox.workflows.segment import segment_files
 
     keep_freed_memory()
     meter = Meter(quiet)
-    done, failed = segment_all(
+    done, failed = segment_files(
         list(tomograms), model, out, config, device=device, overwrite=overwrite, on_progress=meter
     )
     print_notes(out, [name for names in done.values() for name in names])

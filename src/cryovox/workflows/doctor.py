@@ -9,11 +9,10 @@ from cryovox.core.errors import RequestError
 from cryovox.formats import mrc, read_header, read_volume, stem
 from cryovox.models.card import Card, model_file, read_card
 from cryovox.report.doctor import Expected, Finding, examine, ranked, sample_planes
-from cryovox.workflows.domain_check import domain_finding
-from cryovox.workflows.inputs import expand
+from cryovox.workflows.inputs import domain_finding, expand
 
 
-def consult(
+def inspect_tomograms(
     tomograms: list[Path],
     model: Path | None = None,
     voxel_size: float | None = None,

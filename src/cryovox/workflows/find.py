@@ -15,16 +15,17 @@ from cryovox.core.particles import Particles
 from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import ScoreMap
 from cryovox.formats import read_volume, scores
+from cryovox.inference.label_map import write_label_map
 from cryovox.models.card import Card, model_file, read_card
 from cryovox.picking import PickConfig, check_method, pick_counted
 from cryovox.picking.config import THRESHOLDS
 from cryovox.picking.dense import dense_picks
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device
+from cryovox.workflows.inputs import mask_of
 from cryovox.workflows.manifest import Manifest, sha256, versions
-from cryovox.workflows.masks import mask_of
 from cryovox.workflows.pick import frame_of, particle_file, write_picks
-from cryovox.workflows.segment import segment, write_label_map
+from cryovox.workflows.segment import segment
 
 
 def find(  # noqa: PLR0913 (the options of a command)

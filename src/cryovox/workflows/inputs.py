@@ -1,14 +1,18 @@
-"""From globs and folders to files, and from files to tomograms that a model can take."""
+"""From globs and folders to files, and from files to tomograms, masks and checks for a model."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cryovox.core.config import Contrast
+from cryovox.core.config import Contrast, validated
+from cryovox.core.dataset import Dataset
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import (
     SURE,
@@ -20,9 +24,14 @@ from cryovox.core.intensity import (
     wrapped_bytes,
 )
 from cryovox.core.volume import Volume
-from cryovox.formats import is_images, is_volume, read_header, read_volume, stem
+from cryovox.formats import check_exists, is_images, is_volume, read_header, read_mask, read_volume, stem
+from cryovox.metrics.fingerprint import Domain, Fingerprint, distance, fingerprint, fingerprint_of
 from cryovox.models.card import Card
-from cryovox.workflows.domain_check import domain_notes
+from cryovox.report.doctor import Finding
+
+AS_IT_IS = Normalisation(0.0, 1.0)  # the pieces are z-scored one by one
+PIECES = 64
+"""Subtomograms of a set that are looked at."""
 
 
 def expand(patterns: Iterable[Path], wanted: Callable[[Path], bool] = is_volume) -> dict[str, Path]:
@@ -150,3 +159,102 @@ def _settle_contrast(volume: Volume, card: Card, wanted: Contrast) -> tuple[Cont
     return card.contrast, [
         f"contrast unclear, taken as {card.contrast} like the training; force with --contrast"
     ]
+
+
+def mask_file(mask: Path, name: str) -> Path:
+    """The mask of a tomogram: the file itself, or the volume of that name in a folder of masks."""
+    check_exists(mask)
+    if is_volume(mask) or not mask.is_dir():
+        return mask
+    for path in sorted(mask.iterdir()):
+        if is_volume(path) and stem(path) == name:
+            return path
+    raise RequestError(
+        "--mask",
+        f"the folder {mask} holds no mask of {name!r}",
+        "name each mask after its tomogram, or name one mask file for all",
+    )
+
+
+def mask_of(mask: Path | None, name: str, shape: tuple[int, int, int]) -> NDArray[np.bool_] | None:
+    """The mask of a tomogram, true inside; refused unless it has its shape and an inside."""
+    if mask is None:
+        return None
+    path = mask_file(mask, name)
+    if read_header(path).shape != shape:
+        raise RequestError(
+            "--mask",
+            f"{path} has shape {read_header(path).shape} (z, y, x), the tomogram has {shape}",
+            "give a mask of that shape; `cryovox doctor TOMOGRAM --write-masks DIR` writes one",
+        )
+    inside = read_mask(path)
+    if not inside.any():
+        raise RequestError("--mask", f"{path} is 0 everywhere", "give a mask that is not 0 in the sample")
+    return inside
+
+
+def masked(dataset: Dataset, mask: Path | None) -> Dataset:
+    """The same dataset with the masks of `--mask` in place of those of its entries."""
+    if mask is None:
+        return dataset
+    entries = tuple(e.model_copy(update={"mask": mask_file(mask, stem(e.tomogram))}) for e in dataset.entries)
+    for entry in entries:
+        mask_of(entry.mask, entry.name, read_header(entry.tomogram).shape)
+    return dataset.model_copy(update={"entries": entries})
+
+
+def domain_finding(volume: Volume, card: Card, path: Path) -> Finding | None:
+    """How far a tomogram is from what a model was adapted to; None where there is nothing to compare.
+
+    That is so where the model was not adapted, where voxels differ by more than a tenth, and where no
+    piece of the tomogram that is looked at holds anything.
+    """
+    if abs(volume.voxel_size / card.voxel_size - 1) > 0.1:
+        return None
+    return _judged(lambda: fingerprint_of(volume.data, AS_IT_IS, volume.voxel_size), card, path)
+
+
+def domain_notes(volume: Volume, card: Card, path: Path) -> list[str]:
+    """A line of warning where a tomogram is unlike those that a model was adapted to."""
+    return _notes(domain_finding(volume, card, path))
+
+
+def set_notes(images: Any, card: Card, path: Path) -> list[str]:
+    """The same for a set of subtomograms (n, z, y, x), which may be read lazily."""
+    count = images.shape[0]
+    if not count:
+        return []
+    which = np.unique(np.linspace(0, count - 1, PIECES).astype(int))
+    pieces = (np.asarray(images[int(i)], np.float32) for i in which)
+    return _notes(_judged(lambda: fingerprint(np.stack(list(pieces)), card.voxel_size), card, path))
+
+
+def _notes(found: Finding | None) -> list[str]:
+    if found is None or found.level == "ok":
+        return []
+    return [f"{found.found}; adapt it anew with `{found.remedy}`"]
+
+
+def _judged(measure: Callable[[], Fingerprint], card: Card, path: Path) -> Finding | None:
+    if card.domain is None:
+        return None
+    domain = validated(Domain, card.domain, "domain of the model")
+    try:
+        measured = measure()
+    except ValueError:
+        return None
+    apart = distance(measured, domain.fingerprint)
+    told = f"domain distance {apart:.1f} (limit {domain.limit:.1f})"
+    told += f": this model was adapted to {_names(domain)}"
+    if apart <= domain.limit:
+        return Finding("ok", "domain", told)
+    target = shlex.quote(str(path))
+    return Finding(
+        "warning", "domain", told, f"cryovox train vox-uda --source DATASET --target {target} --out RUN"
+    )
+
+
+def _names(domain: Domain, most: int = 3) -> str:
+    names = [tomogram.get("name", "?") for tomogram in domain.tomograms]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more or "other tomograms"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.atomic import writable_folder
-from cryovox.core.particles import Particles, Species
+from cryovox.core.config import Contrast
+from cryovox.core.errors import RequestError
+from cryovox.core.intensity import SURE
 from cryovox.core.progress import ProgressCallback, no_progress, renamed
-from cryovox.core.volume import LabelMap, ScoreMap, Volume
+from cryovox.core.volume import ScoreMap
 from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
-from cryovox.data.targets import ball_labels
-from cryovox.formats import mrc, scores, write_labels
+from cryovox.data.cubes import normalised, seen_contrast
+from cryovox.formats import is_volume, scores, stem, subtomograms
+from cryovox.formats.subtomograms import Subtomograms
+from cryovox.inference.cubes import classes, score_cubes
+from cryovox.inference.label_map import paint_balls, write_label_map
 from cryovox.inference.tiling import plan
 from cryovox.models.card import Card, model_file
 from cryovox.picking import PickConfig, pick
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device, choose_device
-from cryovox.workflows.inputs import Prepared, expand, prepare
+from cryovox.workflows.inputs import (
+    Prepared,
+    check_voxel_size,
+    expand,
+    mask_file,
+    mask_of,
+    prepare,
+    set_notes,
+)
 from cryovox.workflows.manifest import Manifest, sha256
-from cryovox.workflows.masks import mask_file, mask_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -198,49 +210,194 @@ def write_scores(
         stream(network, volume.data, given.normalise, tiles, writer.write, on_progress, region)
 
 
-def write_label_map(
-    found: ScoreMap,
-    volume: Volume,
-    path: Path,
-    picks: Particles | None = None,
-    mask: NDArray[np.bool_] | None = None,
-) -> None:
-    """Write the species of every voxel: the likeliest for masks, balls around picks for heatmaps.
+def label_set(
+    model: Path | tuple[nn.Module, Card],
+    subvolumes: Subtomograms,
+    device: Device = "auto",
+    config: SegmentConfig | None = None,
+    *,
+    on_progress: ProgressCallback = no_progress,
+) -> NDArray[np.uint8]:
+    """Label the voxels of a set.
 
     Parameters
     ----------
-    picks
-        Of a heatmap; by default what it gives with the default settings.
-    mask : (z, y, x)
-        0 where there is to be no label.
+    model
+        Model file, or network and card.
+    subvolumes
+        Its masks are not looked at.
+    config
+        Contrast and views to average; a set is normalised cube by cube.
+    on_progress
+        Receives the share of the subtomograms that are done.
+
+    Returns
+    -------
+    (n, z, y, x) uint8
+        Labels of the model's species: the likeliest for masks, balls around picks for heatmaps.
     """
-    if found.kind == "heatmap":
-        picks = pick(found, PickConfig(border=0.0), mask) if picks is None else picks
-        balls = paint_balls(picks, found.species, volume.voxel_size, volume.shape)
-        if mask is not None:
-            balls[~mask] = 0
-        write_labels(path, LabelMap(balls, volume.voxel_size, found.species, volume.origin, volume.nstart))
-        return
-    values = np.array([0, *(s.label for s in found.species)], dtype=np.uint8)
-    frame = volume.shape, _label_type(found.species), volume.voxel_size, volume.origin
-    with mrc.create(path, *frame, volume.nstart) as labels:
-        for z in range(0, volume.shape[0], 32):
-            block: NDArray[Any] = np.asarray(found.data[:, z : z + 32])
-            background = 1 - block.sum(axis=0, keepdims=True)
-            labels[z : z + 32] = values[np.concatenate([background, block]).argmax(axis=0)]
-            if mask is not None:
-                labels[z : z + 32][~mask[z : z + 32]] = 0
+    from cryovox.models.checkpoint import load_model
+
+    network, card = load_model(model) if isinstance(model, Path) else model
+    config = config or SegmentConfig()
+    contrast = resolve_contrast(subvolumes, card, config.contrast)
+    network = network.to(choose_device(device)).eval()
+    tiles = tile_plan(card, config)
+    out = np.zeros((len(subvolumes), *subvolumes.shape), np.uint8)
+    values = np.array([0, *(s.label for s in card.species)], np.uint8)
+    count = len(subvolumes)
+    for batch, batch_scores in score_cubes(network, _Normalised(subvolumes, contrast), tiles):
+        if card.kind == "mask":
+            out[batch] = values[classes(batch_scores)]
+        else:
+            out[batch] = [_balls(one, subvolumes, card) for one in batch_scores]
+        on_progress("subtomograms", batch.stop / count, f"{batch.stop} of {count} subtomograms")
+    return out
 
 
-def _label_type(species: tuple[Species, ...]) -> str:
-    return "int8" if max(s.label for s in species) <= 127 else "uint16"
+class _Normalised:
+    """The images as the network wants them, read when they are asked for."""
+
+    def __init__(self, subvolumes: Subtomograms, contrast: Contrast) -> None:
+        self.subvolumes, self.contrast, self.shape = (
+            subvolumes,
+            contrast,
+            (len(subvolumes), *subvolumes.shape),
+        )
+
+    def __getitem__(self, which: slice) -> NDArray[np.float32]:
+        assert self.subvolumes.images is not None
+        return normalised(self.subvolumes.images[which], self.contrast)
 
 
-def paint_balls(
-    picks: Particles, species: tuple[Species, ...], voxel_size: float, shape: tuple[int, int, int]
-) -> NDArray[np.uint8]:
-    """Paint a ball with the radius and the label of its species around every pick."""
-    of = {s.name: s for s in species}
-    kinds = [of[name] for name in picks.species]
-    radii = [s.radius / voxel_size for s in kinds]
-    return ball_labels(picks.positions / voxel_size, [s.label for s in kinds], radii, shape)
+def _balls(scores: NDArray[np.float32], subvolumes: Subtomograms, card: Card) -> NDArray[np.uint8]:
+    stride, voxel = card.output_stride, subvolumes.voxel_size
+    offset, thresholds = voxel * (stride - 1) / 2, card.thresholds
+    shown = ScoreMap(scores, voxel * stride, card.species, offset, "heatmap", thresholds)
+    return paint_balls(pick(shown, PickConfig(border=0.0)), card.species, voxel, subvolumes.shape)
+
+
+def resolve_contrast(subvolumes: Subtomograms, card: Card, wanted: Contrast) -> Contrast:
+    """What the user says; else what the set says or clearly shows; else what the model was trained on."""
+    if wanted != "auto":
+        return wanted
+    seen, certainty = seen_contrast(replace(subvolumes, masks=None))
+    return seen if certainty >= SURE else card.contrast
+
+
+def segment_files(
+    inputs: list[Path],
+    model: Path,
+    out: Path,
+    config: SegmentConfig | None = None,
+    *,
+    device: Device = "auto",
+    overwrite: bool = False,
+    on_progress: ProgressCallback = no_progress,
+) -> tuple[dict[str, list[str]], dict[str, Exception]]:
+    """Segment tomograms and sets; what an earlier run finished with the same settings is not redone.
+
+    A set gives `labels/NAME.zarr`: the same table with the masks that the model finds.
+
+    Returns
+    -------
+    names, failures
+        Names of the "tomograms" and "subtomogram sets" that are done, and what went wrong.
+    """
+    model = model_file(model)
+    files = expand(inputs, lambda path: is_volume(path) or subtomograms.is_set(path))
+    sets = {name: path for name, path in files.items() if subtomograms.is_set(path)}
+    others = [path for path in files.values() if path not in sets.values()]
+    if not overwrite:
+        Manifest(out, {}).check_free(files)
+    done, failures = dict[str, list[str]](), dict[str, Exception]()
+    if others:
+        try:
+            done["tomograms"], failures = segment(
+                others, model, out, config, device=device, overwrite=overwrite, on_progress=on_progress
+            )
+        except Exception as error:
+            if not sets:
+                raise
+            failures[stem(others[0])] = error
+    if sets:
+        if config is not None and config.mask is not None:
+            message = f"goes with tomograms, and {next(iter(sets.values()))} is a subtomogram set"
+            raise RequestError("--mask", message, "leave --mask out")
+        run = _Sets(model, out, config or SegmentConfig(), choose_device(device), overwrite, on_progress)
+        finished = list[str]()
+        if len(files) == 1:  # refused before the folder is made
+            run.opened(*sets.values())
+        writable_folder(out)
+
+        def attempt(name: str) -> None:
+            try:
+                run.one(name, sets[name])
+                finished.append(name)
+            except Exception as error:
+                if len(files) == 1:
+                    raise
+                failures[name] = error
+
+        run.manifest.share(sets, attempt)
+        done["subtomogram sets"] = [name for name in sets if name in finished]
+    return done, failures
+
+
+class _Sets:
+    """What is the same for all sets."""
+
+    def __init__(
+        self,
+        model: Path,
+        out: Path,
+        config: SegmentConfig,
+        device: str,
+        overwrite: bool,
+        on_progress: ProgressCallback,
+    ) -> None:
+        from cryovox.models.checkpoint import load_model
+
+        self.network, self.card = load_model(model)
+        self.out, self.config, self.device = out, config, device
+        self.overwrite, self.on_progress = overwrite, on_progress
+        settings = config.model_dump(mode="json", exclude={"batch", "slab_rows"})
+        self.key = {"model_sha256": sha256(model), "settings": settings}
+        facts = {"command": "segment", "model": str(model), "model_sha256": self.key["model_sha256"]}
+        self.manifest = Manifest(out, {**facts, "device": device, "config": settings})
+
+    def one(self, name: str, path: Path) -> None:
+        """Label one set, unless an earlier run has done so."""
+        if not self.overwrite and self.manifest.done(name, self.key, path):
+            return
+        began, found = time.monotonic(), self.opened(path)
+        contrast = resolve_contrast(found, self.card, self.config.contrast)
+        settled = self.config.model_copy(update={"contrast": contrast})
+        masks = label_set(
+            (self.network, self.card),
+            found,
+            self.device,  # type: ignore[arg-type]
+            settled,
+            on_progress=renamed(self.on_progress, name),
+        )
+        target = self.out / "labels" / f"{name}.zarr"
+        labelled = replace(found, images=None, masks=masks, species=self.card.species, contrast=contrast)
+        subtomograms.write(target, labelled)
+        notes = set_notes(found.images, self.card, path)
+        spent = time.monotonic() - began
+        self.manifest.note(name, self.key, {"labels": target}, spent, path, contrast=contrast, notes=notes)
+
+    def opened(self, path: Path) -> Subtomograms:
+        """Open a set and make sure that the model can be asked about it."""
+        return _fitting(path, self.card, self.config)
+
+
+def _fitting(path: Path, card: Card, config: SegmentConfig) -> Subtomograms:
+    """Open a set and make sure that the model can be asked about it."""
+    found = subtomograms.read(path)
+    if found.images is None:
+        raise RequestError(path, "holds labels and no images", "name the set with the subtomograms")
+    if config.voxel_size is not None:
+        found = replace(found, voxel_size=config.voxel_size)
+    check_voxel_size(path, found.voxel_size, card)
+    return found

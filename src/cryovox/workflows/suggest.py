@@ -24,9 +24,8 @@ from cryovox.picking.suggest import crop_edge, find_candidates, local_features
 from cryovox.picking.suggest import suggest as chosen_of
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device
-from cryovox.workflows.inputs import expand
+from cryovox.workflows.inputs import expand, mask_of
 from cryovox.workflows.manifest import Manifest, sha256
-from cryovox.workflows.masks import mask_of
 from cryovox.workflows.pick import OnNote, left_out_notes
 from cryovox.workflows.segment import segment
 

@@ -21,12 +21,12 @@ from cryovox.formats.layouts.stack import Stack
 from cryovox.formats.subtomograms import Subtomograms
 
 
-def is_laid_out(folder: Path) -> bool:
+def is_dataset(folder: Path) -> bool:
     """Whether a folder can be trained on as it is."""
     return layouts.find(folder) is not None
 
 
-def adopt(folder: Path, out: Path, layout: str = "tomograms", *, overwrite: bool = False) -> Path:
+def prepare_dataset(folder: Path, out: Path, layout: str = "tomograms", *, overwrite: bool = False) -> Path:
     """Make a dataset, or sets of subtomograms, of a folder.
 
     Parameters

@@ -34,7 +34,7 @@ from cryovox.simulate.tomogram import Simulated, amplitudes_of, simulate
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.inputs import refuse_wrapped_bytes
 from cryovox.workflows.manifest import Manifest
-from cryovox.workflows.simulation.batch import Batch
+from cryovox.workflows.simulation.dataset_folder import Batch
 from cryovox.workflows.simulation.templates import known_names, templates
 
 BIG = 2**16

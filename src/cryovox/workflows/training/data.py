@@ -19,7 +19,7 @@ from cryovox.formats import dataset as dataset_files
 from cryovox.formats import subtomograms
 from cryovox.inference.tiling import plan
 from cryovox.workflows.config import HeldOutConfig, SetConfig
-from cryovox.workflows.masks import masked
+from cryovox.workflows.inputs import masked
 from cryovox.workflows.training.run_folder import fingerprint
 
 if TYPE_CHECKING:

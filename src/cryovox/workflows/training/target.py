@@ -19,9 +19,8 @@ from cryovox.data.regions import Bounds, Region
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import is_volume, read_header, stem, subtomograms
 from cryovox.models.card import Card
-from cryovox.workflows.inputs import check_voxel_size, expand, prepare
+from cryovox.workflows.inputs import check_voxel_size, expand, mask_file, mask_of, prepare
 from cryovox.workflows.manifest import sha256
-from cryovox.workflows.masks import mask_file, mask_of
 
 if TYPE_CHECKING:
     from cryovox.data.cubes import Cubes
@@ -143,12 +142,12 @@ def open_target(
 def _set(path: Path, card: Card, contrast: Contrast) -> TargetData:
     from cryovox.data.cubes import load_cubes
     from cryovox.data.unlabelled import without_labels
-    from cryovox.workflows.subtomogram_sets import settle_contrast
+    from cryovox.workflows.segment import resolve_contrast
 
     found = subtomograms.read(path)
     check_voxel_size(path, found.voxel_size, card)
     bare = without_species(found)
-    settled = settle_contrast(bare, card, contrast)
+    settled = resolve_contrast(bare, card, contrast)
     notes = [] if contrast != "auto" or found.contrast != "auto" else [f"particles taken as {settled}"]
     cubes = without_labels(load_cubes(bare, path, contrast=settled))
     return TargetData({stem(path): path}, cubes=[cubes], notes=notes)

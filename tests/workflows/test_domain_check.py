@@ -7,9 +7,8 @@ from cryovox.core.volume import Volume
 from cryovox.formats import write_volume
 from cryovox.metrics.fingerprint import Domain, fingerprint_of
 from cryovox.models.card import Card
-from cryovox.workflows.doctor import consult
-from cryovox.workflows.domain_check import AS_IT_IS, domain_finding, domain_notes, set_notes
-from cryovox.workflows.inputs import prepare
+from cryovox.workflows.doctor import inspect_tomograms
+from cryovox.workflows.inputs import AS_IT_IS, domain_finding, domain_notes, prepare, set_notes
 
 
 def tomogram(blur, seed=0):
@@ -85,7 +84,7 @@ def test_inputs_and_doctor_tell_it(adapted, tmp_path, monkeypatch):
     notes = {n: prepare(tmp_path / f"{n}.mrc", adapted, None, "dark").notes for n in ("near", "far")}
     assert notes["near"] == ()
     assert [note.split()[0] for note in notes["far"]] == ["domain"]
-    found, failed = consult([tmp_path], tmp_path / "model.safetensors")
+    found, failed = inspect_tomograms([tmp_path], tmp_path / "model.safetensors")
     assert not failed
     levels = {path.stem: f.level for path, fs in found.items() for f in fs if f.what == "domain"}
     assert levels == {"near": "ok", "far": "warning"}
