@@ -358,7 +358,7 @@ CASES = [("mask", name) for name in MASK_LOSSES] + [("heatmap", name) for name i
 def test_each_loss_reaches_the_weights_and_training_lowers_it(kind, name, unknown):
     torch.manual_seed(0)
     network = Toy(kind, 2 if kind == "heatmap" else 3)
-    strategy = Supervised(network, SupervisedConfig(loss=name, unknown=unknown, hidden=0.1), "toy")
+    strategy = Supervised(network, SupervisedConfig(loss=name, unknown=unknown, unlabelled_ratio=0.1), "toy")
     batch = {"labelled": toy_batch(kind)}
     terms = strategy.losses(batch, 0.0)
     assert set(terms) == ({"main", "main-unknown"} if unknown == "pu" else {"main"})

@@ -83,7 +83,7 @@ def test_both_views_are_judged_by_the_same_mask_and_differ():
 
 
 def test_the_target_is_not_asked_for_without_leaning():
-    made = strategy(FewTarget, FewTargetConfig(graph=GRAPH, lean=0.0))
+    made = strategy(FewTarget, FewTargetConfig(graph=GRAPH, target_weight=0.0))
     blind = strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH))
     made.views.load_state_dict(blind.views.state_dict())  # weights beside the student are drawn later
     alone, found = losses(blind), losses(made)
@@ -93,33 +93,37 @@ def test_the_target_is_not_asked_for_without_leaning():
 
 
 def test_full_leaning_is_vox_uda():
-    found = losses(strategy(FewTarget, FewTargetConfig(graph=GRAPH, lean=1.0)))
+    found = losses(strategy(FewTarget, FewTargetConfig(graph=GRAPH, target_weight=1.0)))
     wanted = losses(strategy(VoxUDA, VoxUDAConfig()))
     assert found.keys() == wanted.keys()
     assert all(torch.allclose(found[name], wanted[name]) for name in wanted)
 
 
 def test_leaning_halfway_weighs_both_by_half():
-    half = losses(strategy(FewTarget, FewTargetConfig(graph=GRAPH, lean=0.5)))
-    uda = losses(strategy(FewTarget, FewTargetConfig(graph=GRAPH, lean=1.0)))
+    half = losses(strategy(FewTarget, FewTargetConfig(graph=GRAPH, target_weight=0.5)))
+    uda = losses(strategy(FewTarget, FewTargetConfig(graph=GRAPH, target_weight=1.0)))
     for name, term in uda.items():
         assert torch.allclose(half[name], 0.5 * term), name
     assert any(name.startswith("views-") for name in half)
 
 
-@pytest.mark.parametrize("lean", [0.0, 0.5, 1.0])
-def test_the_average_goes_over_too(lean):
+@pytest.mark.parametrize("target_weight", [0.0, 0.5, 1.0])
+def test_the_average_goes_over_too(target_weight):
     """Its decay lies between those of both methods; its norms count the target as often as it leans."""
-    made = strategy(FewTarget, FewTargetConfig(graph=GRAPH, lean=lean))
+    made = strategy(FewTarget, FewTargetConfig(graph=GRAPH, target_weight=target_weight))
     blind, uda = strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH)), strategy(VoxUDA, VoxUDAConfig())
     a, b, c = (x.supervised.config.ema for x in (blind, made, uda))
-    assert b == pytest.approx((1 - lean) * a + lean * c)
+    assert b == pytest.approx((1 - target_weight) * a + target_weight * c)
     given, counted = batches(), []
     for seed in range(20):
         torch.manual_seed(seed)
         made.losses(given, 0.5)
         counted.append(made._counted is given["target"].image)
-    assert made._counted is None if not lean else 0.5 - lean / 2 <= np.mean(counted) <= 0.5 + lean / 2
+    assert (
+        made._counted is None
+        if not target_weight
+        else 0.5 - target_weight / 2 <= np.mean(counted) <= 0.5 + target_weight / 2
+    )
 
 
 def test_parts_that_are_off_have_no_weights():
@@ -127,8 +131,8 @@ def test_parts_that_are_off_have_no_weights():
     off = GRAPH.model_copy(update={"graph_learning": False, "graph_contrast": False})
     for made in (
         strategy(VoxZSDA, VoxZSDAConfig(graph=off)),
-        strategy(FewTarget, FewTargetConfig(graph=GRAPH, lean=0.0)),
-        strategy(FewTarget, FewTargetConfig(graph=GRAPH, lean=1.0)),
+        strategy(FewTarget, FewTargetConfig(graph=GRAPH, target_weight=0.0)),
+        strategy(FewTarget, FewTargetConfig(graph=GRAPH, target_weight=1.0)),
         strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH.model_copy(update={"graph_contrast": False}))),
     ):
         sum(losses(made).values()).backward()

@@ -102,12 +102,14 @@ def test_labels_of_the_target_are_never_looked_at(run, data, target, tmp_path):
     assert alike(out / "adapted" / "model.safetensors", again / "adapted" / "model.safetensors")
 
 
-@pytest.mark.parametrize("lean", [0.0, 0.5, 1.0])
-def test_one_unlabelled_tomogram_is_enough_to_lean_on(data, target, tmp_path, lean):
+@pytest.mark.parametrize("target_weight", [0.0, 0.5, 1.0])
+def test_one_unlabelled_tomogram_is_enough_to_lean_on(data, target, tmp_path, target_weight):
     (tomogram,) = (target / "tomograms").glob("phantom_00.mrc")
     config = settings("vox-zsda-few")
     graph = config.own.graph.model_copy(update={"clusters": 4, "tokens": 8})
-    config = config.model_copy(update={"own": config.own.model_copy(update={"lean": lean, "graph": graph})})
+    config = config.model_copy(
+        update={"own": config.own.model_copy(update={"target_weight": target_weight, "graph": graph})}
+    )
     model = train_adapted(data, [tomogram], tmp_path / "run", config, device="cpu")
     assert read_card(model).training["adaptation"]["strategy"] == "vox-zsda-few"
 

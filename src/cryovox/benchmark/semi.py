@@ -218,7 +218,7 @@ class SemiSuite(Suite):
         total, known = (sum(len(some(e)) for e in entries) for entries in (every, few))
         voxels = sum(size(e) for e in every)
         seen = (total - known) * min(1.0, DEFAULTS[NETWORK].patch ** 3 / voxels)
-        return {"supervised.hidden": round(seen / PatchConfig().foreground, 3)}
+        return {"supervised.unlabelled_ratio": round(seen / PatchConfig().foreground, 3)}
 
     def picked(self, folder: Path) -> list[Entry]:
         """All that could be learned from, with all of its picks."""

@@ -134,20 +134,20 @@ def _focal_parts(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return -((1 - p) ** 2) * F.logsigmoid(z), -((1 - target) ** 4) * p**2 * F.logsigmoid(-z)
 
 
-def pu_risk(away: Tensor, unknown: Tensor, labelled: Tensor, hidden: float) -> Tensor:
-    """Background loss of the unknown voxels, less what their hidden particles account for.
+def pu_risk(away: Tensor, unknown: Tensor, labelled: Tensor, unlabelled_ratio: float) -> Tensor:
+    """Background loss of the unknown voxels, less the part that unlabelled particles account for.
 
-    The non-negative risk of positive-unlabelled learning (Kiryo et al., NeurIPS 2017) in counts:
-    for each labelled particle, *hidden* more are taken to lie in the unknown region; what the
-    background loss charges for one of those is estimated on the labelled ones.
+    The non-negative risk of positive-unlabelled learning (Kiryo et al., NeurIPS 2017) in counts: for each
+    labelled particle, the unknown region is assumed to hold *unlabelled_ratio* more. The background loss of
+    one of those is estimated on the labelled ones.
 
     Parameters
     ----------
     away : (b, k, ...)
-        Loss of answering "background" at each voxel.
+        Loss of predicting background at each voxel.
     unknown, labelled : (b, k, ...) bool
-        Voxels of which nothing is known, and voxels of labelled particles.
-    hidden
+        Voxels without a known target, and voxels of labelled particles.
+    unlabelled_ratio
         Unlabelled particles per labelled one.
 
     Returns
@@ -155,25 +155,27 @@ def pu_risk(away: Tensor, unknown: Tensor, labelled: Tensor, hidden: float) -> T
     Sum over the unknown voxels, at least 0 for each channel.
     """
     dims = (0, *range(2, away.ndim))
-    seen = (away * unknown).sum(dims)
-    owed = hidden * (away * labelled).sum(dims)
-    return (seen - owed).clamp(min=0).sum()
+    total = (away * unknown).sum(dims)
+    of_particles = unlabelled_ratio * (away * labelled).sum(dims)
+    return (total - of_particles).clamp(min=0).sum()
 
 
-def heatmap_pu_loss(logits: Tensor, target: Tensor, valid_mask: Tensor, hidden: float) -> Tensor:
+def heatmap_pu_loss(logits: Tensor, target: Tensor, valid_mask: Tensor, unlabelled_ratio: float) -> Tensor:
     """:func:`pu_risk` for heatmaps, per labelled particle."""
     z = logits.float()
     away = -(z.sigmoid() ** 2) * F.logsigmoid(-z)
     summit = peak_voxels(target) & valid_mask
-    return pu_risk(away, ~valid_mask, (target > 0.1) & valid_mask, hidden) / summit.sum().clamp(min=1)
+    return pu_risk(away, ~valid_mask, (target > 0.1) & valid_mask, unlabelled_ratio) / summit.sum().clamp(
+        min=1
+    )
 
 
-def mask_pu_loss(logits: Tensor, target: Tensor, valid_mask: Tensor, hidden: float) -> Tensor:
+def mask_pu_loss(logits: Tensor, target: Tensor, valid_mask: Tensor, unlabelled_ratio: float) -> Tensor:
     """:func:`pu_risk` for masks: background cross-entropy over the unknown voxels, per voxel."""
     away = -F.log_softmax(logits.float(), 1)[:, :1]
     unknown = ~valid_mask[:, None]
     labelled = (valid_mask & (target > 0))[:, None]
-    return pu_risk(away, unknown, labelled, hidden) / unknown.sum().clamp(min=1)
+    return pu_risk(away, unknown, labelled, unlabelled_ratio) / unknown.sum().clamp(min=1)
 
 
 def contrastive(

@@ -62,7 +62,7 @@ FACTS: dict[str, Facts] = {
         "semi_etpicker:SemiETPickerConfig", baseline=False,
     ),
     "heatmap-mean-teacher": Facts(
-        "semi-supervised", "mean teacher on heatmaps", "semi_etpicker:LessonConfig"
+        "semi-supervised", "mean teacher on heatmaps", "semi_etpicker:HeatmapTeacherConfig"
     ),
     "heatmap-fixmatch": Facts("semi-supervised", "FixMatch on heatmaps", "semi_etpicker:FixMatchConfig"),
     "pseudo-labels": Facts(

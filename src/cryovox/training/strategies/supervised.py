@@ -65,7 +65,7 @@ class Supervised(Strategy):
             kind = "heatmap" if self.heatmap else "mask"
             told = f"{chosen!r} does not fit {name}, which answers with a {kind}"
             raise RequestError("--loss", told, f"choose one of {', '.join(table)}")
-        self.loss, self.hidden = table[chosen], heatmap_pu_loss if self.heatmap else mask_pu_loss
+        self.loss, self.pu_loss = table[chosen], heatmap_pu_loss if self.heatmap else mask_pu_loss
 
     def losses(self, batch: dict[str, Batch], progress: float) -> dict[str, Tensor]:
         given = self.shown(batch["labelled"])
@@ -82,8 +82,8 @@ class Supervised(Strategy):
         }
         if self.config.unknown != "ignore" and not bool(given.valid_mask.all()):
             for name, logits in answer.logits.items():
-                terms[f"{name}-unknown"] = self.hidden(
-                    logits, given.target, given.valid_mask, self.config.hidden
+                terms[f"{name}-unknown"] = self.pu_loss(
+                    logits, given.target, given.valid_mask, self.config.unlabelled_ratio
                 )
         if answer.offsets is not None:
             terms["offsets"] = offset_error(answer.offsets, given.target, given.valid_mask)

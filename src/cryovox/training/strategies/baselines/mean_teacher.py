@@ -20,7 +20,7 @@ class MeanTeacher(TeacherStudent):
         x = batch["target"].image
         wanted = teacher_probabilities(self.teacher, x)
         found = (
-            self.student(strong_augment(x, self.config.student_noise, self.config.student_gain))
+            self.student(strong_augment(x, self.config.student_noise, self.config.student_contrast_jitter))
             .float()
             .softmax(1)
         )
@@ -35,7 +35,9 @@ class FixMatch(TeacherStudent):
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
         x = batch["target"].image
         sure, labels = teacher_probabilities(self.teacher, x).max(1)
-        logits = self.student(strong_augment(x, self.config.student_noise, self.config.student_gain)).float()
+        logits = self.student(
+            strong_augment(x, self.config.student_noise, self.config.student_contrast_jitter)
+        ).float()
         loss = F.cross_entropy(logits, labels, reduction="none") * (sure >= self.config.threshold)
         return {"pseudo": self.config.weight * ramp(progress) * loss.mean()}
 
@@ -49,7 +51,7 @@ class MaskedConsistency(TeacherStudent):
         x, config = batch["target"].image, self.config
         sure, labels = teacher_probabilities(self.teacher, x).max(1)
         quality = (sure >= config.threshold).float().mean((1, 2, 3), keepdim=True)
-        seen = strong_augment(x, config.student_noise, config.student_gain) * shown(
+        seen = strong_augment(x, config.student_noise, config.student_contrast_jitter) * shown(
             x, config.block, config.masked
         )
         loss = F.cross_entropy(self.student(seen).float(), labels, reduction="none")

@@ -13,6 +13,7 @@ class TeacherConfig(Config):
     """Teacher and student."""
 
     basic: ClassVar[tuple[str, ...] | None] = ()
+    renamed: ClassVar[dict[str, str]] = {"student_gain": "student_contrast_jitter"}
 
     teacher_decay: float = Field(0.99, ge=0, lt=1)
     """Decay of the EMA teacher, which is kept as the model."""
@@ -20,7 +21,7 @@ class TeacherConfig(Config):
     """Weight of the unlabelled loss, reached after a quarter of the training."""
     student_noise: float = Field(0.5, ge=0)
     """Maximum standard deviation of noise added to the student's input."""
-    student_gain: float = Field(0.3, ge=0, lt=1)
+    student_contrast_jitter: float = Field(0.3, ge=0, lt=1)
     """The student's gray values are scaled by a random factor within 1 ± this."""
     target_statistics: bool = False
     """Batch-norm statistics of the teacher from the target alone (our addition)."""

@@ -9,10 +9,11 @@ from pydantic import Field
 from cryovox.core.config import Config
 
 
-class LessonConfig(Config):
+class HeatmapTeacherConfig(Config):
     """Unlabelled patches."""
 
     basic: ClassVar[tuple[str, ...] | None] = ()
+    renamed: ClassVar[dict[str, str]] = {"rise": "rampup", "student_gain": "student_contrast_jitter"}
 
     teacher_decay: float = Field(0.999, gt=0, lt=1)
     """Decay of the EMA teacher, which is kept as the model."""
@@ -20,15 +21,15 @@ class LessonConfig(Config):
     """Weight of the unlabelled loss after the ramp-up."""
     pseudo_from: float = Field(0.2, ge=0, lt=1)
     """Progress (0 to 1) at which the unlabelled loss begins."""
-    rise: float = Field(0.2, gt=0, le=1)
+    rampup: float = Field(0.2, gt=0, le=1)
     """Length of its ramp-up, in progress."""
     student_noise: float = Field(0.3, ge=0)
     """Maximum standard deviation of noise added to the student's input."""
-    student_gain: float = Field(0.3, ge=0, lt=1)
+    student_contrast_jitter: float = Field(0.3, ge=0, lt=1)
     """The student's gray values are scaled by a random factor within 1 ± this."""
 
 
-class SemiETPickerConfig(LessonConfig):
+class SemiETPickerConfig(HeatmapTeacherConfig):
     """SemiETPicker; each part can be switched off."""
 
     views: int = Field(4, ge=1, le=8)

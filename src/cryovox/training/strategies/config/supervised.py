@@ -13,6 +13,7 @@ class SupervisedConfig(Config):
     """Supervised loss."""
 
     basic: ClassVar[tuple[str, ...] | None] = ()
+    renamed: ClassVar[dict[str, str]] = {"hidden": "unlabelled_ratio"}
 
     loss: Literal[
         "auto", "ce", "dice", "ce+dice", "ce+boundary", "tversky", "focal-heatmap", "weighted-mse", "point-ce"
@@ -32,5 +33,5 @@ class SupervisedConfig(Config):
     unknown: Literal["ignore", "pu"] = "ignore"
     """Unlabelled voxels outside picks, where the dataset is not exhaustive: `ignore` them in the loss, or
     use the positive-unlabelled risk (`pu`)."""
-    hidden: float = Field(0.5, ge=0)
+    unlabelled_ratio: float = Field(0.5, ge=0)
     """`pu`: expected number of unlabelled particles for each labelled one."""

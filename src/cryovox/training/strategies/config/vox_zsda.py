@@ -66,9 +66,11 @@ class VoxZSDAConfig(Config):
 class FewTargetConfig(VoxUDAConfig):
     """Vox-ZSDA combined with Vox-UDA."""
 
+    renamed: ClassVar[dict[str, str]] = {"lean": "target_weight"}
+
     prior: PriorConfig = PriorConfig()
     graph: GraphConfig = GraphConfig()
     clean: float = Field(0.5, ge=0, le=1)
     """Fraction of views that stay unchanged."""
-    lean: float = Field(0.5, ge=0, le=1)
+    target_weight: float = Field(0.5, ge=0, le=1)
     """Weight of the target: 0 is Vox-ZSDA, which ignores it, 1 is Vox-UDA."""

@@ -25,7 +25,7 @@ from cryovox.training.strategies import Task
 from cryovox.training.strategies.baselines.mean_teacher import strong_augment
 from cryovox.training.strategies.config.semi_etpicker import (
     FixMatchConfig,
-    LessonConfig,
+    HeatmapTeacherConfig,
     RoundsConfig,
     SemiETPickerConfig,
 )
@@ -61,11 +61,11 @@ class SemiSupervised(DomainAdaptation):
         return self.supervised.average
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
-        weight = self.config.weight * sigmoid_rampup(progress, self.config.pseudo_from, self.config.rise)
+        weight = self.config.weight * sigmoid_rampup(progress, self.config.pseudo_from, self.config.rampup)
         if not weight or "unlabelled" not in batch:
             return {}
         given = batch["unlabelled"]
-        seen = strong_augment(given.image, self.config.student_noise, self.config.student_gain)
+        seen = strong_augment(given.image, self.config.student_noise, self.config.student_contrast_jitter)
         return {"unlabelled": weight * self.unlabelled_loss(given, seen, source, progress)}
 
     @abstractmethod
@@ -79,7 +79,7 @@ class SemiSupervised(DomainAdaptation):
 class HeatmapMeanTeacher(SemiSupervised):
     """The student's heatmaps follow the teacher's (A. Tarvainen and H. Valpola, NeurIPS 2017)."""
 
-    Config: type[Config] = LessonConfig
+    Config: type[Config] = HeatmapTeacherConfig
 
     def unlabelled_loss(self, given: Batch, seen: Tensor, source: Seen, progress: float) -> Tensor:
         with torch.no_grad():
@@ -185,8 +185,8 @@ class OfflinePseudoLabels(SemiETPicker):
     Config = RoundsConfig
 
 
-def sigmoid_rampup(progress: float, start: float, rise: float) -> float:
+def sigmoid_rampup(progress: float, start: float, rampup: float) -> float:
     """From 0 to 1 by the sigmoid ramp of S. Laine and T. Aila (ICLR 2017)."""
     if progress < start:
         return 0.0
-    return exp(-5 * (1 - min(1.0, (progress - start) / rise)) ** 2)
+    return exp(-5 * (1 - min(1.0, (progress - start) / rampup)) ** 2)

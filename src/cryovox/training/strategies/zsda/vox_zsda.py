@@ -60,27 +60,29 @@ class FewTarget(VoxUDA):
     Config = FewTargetConfig
 
     def resolve_config(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
-        found, lean = super().resolve_config(network, name, supervised), self.config.lean
-        return found.model_copy(update={"ema": (1 - lean) * supervised.ema + lean * found.ema})
+        found, target_weight = super().resolve_config(network, name, supervised), self.config.target_weight
+        return found.model_copy(
+            update={"ema": (1 - target_weight) * supervised.ema + target_weight * found.ema}
+        )
 
     def build_modules(self, network: nn.Module) -> None:
         super().build_modules(network)
-        if not self.config.lean:
+        if not self.config.target_weight:
             self.discriminator = None
 
     def setup(self, card: Card) -> None:
-        if self.config.lean < 1:
+        if self.config.target_weight < 1:
             self.views = TwoViews(self, card.patch)
 
     def losses(self, batch: Batches, progress: float) -> dict[str, Tensor]:
-        lean: float = self.config.lean
+        target_weight: float = self.config.target_weight
         found: dict[str, Tensor] = {}
-        if lean > 0:
-            found |= {name: lean * term for name, term in super().losses(batch, progress).items()}
-        if lean < 1:
+        if target_weight > 0:
+            found |= {name: target_weight * term for name, term in super().losses(batch, progress).items()}
+        if target_weight < 1:
             blind, twice = self.views.seen(batch["labelled"])
-            found |= {f"views-{name}": (1 - lean) * term for name, term in blind.items()}
-            if lean and self.updates_bn_on_target and torch.rand(()) >= lean:
+            found |= {f"views-{name}": (1 - target_weight) * term for name, term in blind.items()}
+            if target_weight and self.updates_bn_on_target and torch.rand(()) >= target_weight:
                 self._counted = twice
         return found
 
