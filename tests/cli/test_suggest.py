@@ -113,7 +113,7 @@ def test_the_same_question_has_the_same_answer(suggest, tmp_path):
 
 
 def test_more_than_there_are_and_none_at_all(ask, suggest, tomogram, tmp_path):
-    everything = suggest("--count", 5000, "--lowest", 1e-9, "--pool", 10)
+    everything = suggest("--count", 5000, "--min-score", 1e-9, "--max-candidates", 10)
     noted = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert len(everything) == noted["entries"]["phantom_03"]["suggested"]["candidates"] <= 20
     volume = read_volume(tomogram)
@@ -207,5 +207,5 @@ def test_the_list_of_another_tomogram_is_refused(ask, tomogram, tmp_path):
 
 def test_help_names_the_options(cli):
     told = " ".join(cli("suggest", "--help").out.split())
-    for option in ("--model", "--out", "--labelled", "--count", "--lowest", "--overwrite", "--tta"):
+    for option in ("--model", "--out", "--labelled", "--count", "--min-score", "--overwrite", "--tta"):
         assert re.search(rf"{option}\b", told)

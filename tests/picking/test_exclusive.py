@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
+from cryovox.core.errors import RenamedWarning
 from cryovox.core.particles import Species
 from cryovox.core.volume import ScoreMap
 from cryovox.picking import PickConfig, pick
+from cryovox.picking.config import SuggestConfig
 
 SPECIES = (Species(name="a", label=1, radius=50), Species(name="b", label=2, radius=30))
 
@@ -22,7 +24,7 @@ def test_one_place_goes_to_the_claim_that_is_clearly_farther_above_its_threshold
     assert pick(clear).species.tolist() == ["a"]  # 4 thresholds against 1.5
     assert len(pick(clear, PickConfig(exclusive=False))) == 2
     assert len(pick(close)) == 2  # 2.5 against 1.5: nobody knows
-    assert pick(close, PickConfig(outvoted=1.5)).species.tolist() == ["a"]
+    assert pick(close, PickConfig(overlap_ratio=1.5)).species.tolist() == ["a"]
 
 
 @pytest.mark.parametrize(("apart", "count"), [(2, 1), (4, 2)])
@@ -38,3 +40,10 @@ def test_a_claim_that_lost_takes_nothing_with_it():
 
 def test_species_far_apart_do_not_meet():
     assert len(pick(heatmap([(0, 10, 0.9), (1, 40, 0.9)]))) == 2
+
+
+def test_former_names_of_options_still_work():
+    with pytest.warns(RenamedWarning, match="outvoted is now called overlap_ratio"):
+        assert PickConfig.model_validate({"outvoted": 1.5}).overlap_ratio == 1.5
+    with pytest.warns(RenamedWarning, match="min_score"):
+        assert SuggestConfig.model_validate({"lowest": 0.1}).min_score == 0.1

@@ -111,7 +111,7 @@ def test_near_counts_the_distance_itself():
 
 def test_the_pool_keeps_the_most_uncertain_and_the_border_is_free():
     peaks = [(0, h, 8, 10, x) for h, x in ((0.3, 6), (0.9, 16), (0.25, 26), (0.1, 36))]
-    found = find_candidates(heatmap(peaks), SuggestConfig(pool=2))[0]
+    found = find_candidates(heatmap(peaks), SuggestConfig(max_candidates=2))[0]
     assert sorted(rounded(found.scores)) == [0.25, 0.3]
     assert len(find_candidates(heatmap(peaks), SuggestConfig(border=60.0))[0]) == 3
     inner, left_out = find_candidates(heatmap(peaks), SuggestConfig(border=60.0))

@@ -165,14 +165,14 @@ def commands(parsed):
 
 def test_the_advised_threshold_is_that_of_the_picks(tmp_path):
     one = entry(outputs={"scores": tmp_path / "scores" / "TS_01.zarr"})
-    run = {"pick": {"threshold": 0.25, "border": 50.0, "exclusive": False, "outvoted": 2.0}}
+    run = {"pick": {"threshold": 0.25, "border": 50.0, "exclusive": False, "overlap_ratio": 2.0}}
     _, parsed = written(tmp_path, [one], run=run)
     command = shlex.split(next(c for c in commands(parsed) if c.startswith("cryovox pick")))
     value = float(command[command.index("--threshold") + 1])
     assert 0.4 <= (one.particles.scores >= value).mean() <= 0.6
     assert command[command.index("--border") + 1] == "50"
     assert "--no-exclusive" in command
-    assert "--outvoted" not in command
+    assert "--overlap-ratio" not in command
     assert "at least 0.25" in parsed.text()
 
 

@@ -19,7 +19,7 @@ SHAPE = (20, 28, 24)
 RUN = {
     "command": "cryovox suggest",
     "model": "run/model.safetensors",
-    "suggest": {"count": 4, "lowest": 0.05},
+    "suggest": {"count": 4, "min_score": 0.05},
 }
 
 
@@ -89,7 +89,7 @@ def test_the_page_tells_how_to_go_on_and_what_was_run(page):
         "--start run/model.safetensors",
         "cryovox train semi-etpicker",
         "cryovox suggest",
-        "count 4, lowest 0.05",
+        "count 4, min_score 0.05",
         "3 places to look at",
         "45 candidates",
         "7 labelled before",

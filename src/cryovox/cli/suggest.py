@@ -87,5 +87,5 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     if rows:
         print(f"x, y, z in Å; look at {out / 'suggested.html'}")
     elif not failed:
-        print("no place is left to suggest: lower --lowest, or take other tomograms")
+        print("no place is left to suggest: lower --min-score, or take other tomograms")
     return failures(failed)

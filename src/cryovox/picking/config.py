@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ THRESHOLDS = {"heatmap": 0.3, "mask": 0.5}
 
 class PickConfig(Config):
     """Picking."""
+
+    renamed: ClassVar[dict[str, str]] = {"outvoted": "overlap_ratio"}
 
     method: Literal["auto", "mean-shift"] = "auto"
     """auto: peaks of heatmaps, connected regions of masks and label maps. mean-shift: clusters of the
@@ -37,7 +39,7 @@ class PickConfig(Config):
     exclusive: bool = True
     """In heatmaps: where picks of two species overlap (closer than the smaller radius), drop the weaker
     one."""
-    outvoted: float = Field(default=2.0, ge=1)
+    overlap_ratio: float = Field(default=2.0, ge=1)
     """Drop the weaker of two overlapping picks if the ratio of their scores (over the thresholds) exceeds
     this; 1 always drops it."""
     split_touching: bool = True
@@ -61,13 +63,15 @@ def threshold_of(scores: ScoreMap, name: str, config: PickConfig) -> float:
 class SuggestConfig(Config):
     """Selection."""
 
+    renamed: ClassVar[dict[str, str]] = {"lowest": "min_score", "pool": "max_candidates"}
+
     count: int = Field(default=30, ge=1)
     """Number of locations to suggest."""
-    lowest: float = Field(default=0.05, gt=0, le=1)
+    min_score: float = Field(default=0.05, gt=0, le=1)
     """Minimum score of a candidate; half the threshold of its species, where that is lower."""
     balance: bool = True
     """Give every species at least half of an equal share."""
-    pool: int = Field(default=300, ge=1)
+    max_candidates: int = Field(default=300, ge=1)
     """Maximum number of candidates per species and tomogram that are compared, the most uncertain first."""
     border: float | None = Field(default=None, ge=0)
     """Exclude candidates whose center lies within this distance of the volume edge, in Å; by default half the

@@ -32,7 +32,7 @@ def pick_peaks(scores: ScoreMap, config: PickConfig, bounds: Bounds) -> tuple[Pa
 
     Picks of a species keep a minimum distance: `config.distance`, or the radius of the species. With
     `config.exclusive`, the weaker of two picks of different species that are closer than the smaller of
-    their radii is dropped if the ratio of their scores reaches `config.outvoted`.
+    their radii is dropped if the ratio of their scores reaches `config.overlap_ratio`.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def pick_peaks(scores: ScoreMap, config: PickConfig, bounds: Bounds) -> tuple[Pa
     if not config.exclusive or len(picks) < 2:
         return particles, near_edge
     radii = {species.name: species.radius for species in scores.species}
-    kept = _without_overlaps(particles, np.concatenate(strengths), radii, config.outvoted)
+    kept = _without_overlaps(particles, np.concatenate(strengths), radii, config.overlap_ratio)
     return particles.take(kept), near_edge
 
 

@@ -108,14 +108,14 @@ def find_candidates(
     candidates, strengths, near_edge = [], [], 0
     for channel, species in enumerate(scores.species):
         threshold = threshold_of(scores, species.name, PickConfig())
-        positions, values = _maxima(scores, channel, min(config.lowest, threshold / 2))
+        positions, values = _maxima(scores, channel, min(config.min_score, threshold / 2))
         keep = np.flatnonzero(bounds.contain(positions) & ~near(positions, labelled, species.radius))
         outer = bounds.near_edge(positions[keep], species.radius)
         near_edge += len(separate(positions[keep[outer]], values[keep[outer]], species.radius))
         keep = keep[~outer]
         keep = keep[separate(positions[keep], values[keep], species.radius)]
         entropy = uncertainty(values[keep], threshold)
-        keep = keep[np.argsort(-entropy, kind="stable")[: config.pool]]
+        keep = keep[np.argsort(-entropy, kind="stable")[: config.max_candidates]]
         candidates.append(_with_uncertainty(positions[keep], species.name, values[keep], threshold))
         strengths.append(rescaled(values[keep], threshold))
     pooled = concatenate(candidates)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cryovox.core.config import current_names
 from cryovox.core.particles import Particles
 from cryovox.core.volume import ScoreMap
 from cryovox.picking.config import PickConfig
@@ -104,7 +105,7 @@ def pick_command(scores: Path | None, threshold: float | None, run: Mapping[str,
     if threshold is not None:
         words += ["--threshold", f"{threshold:g}"]
     defaults = PickConfig().model_dump(mode="json")
-    chosen = run.get("pick", {})
+    chosen = current_names(PickConfig, run.get("pick", {}))
     for name, value in chosen.items() if isinstance(chosen, Mapping) else ():
         if name == "threshold" or name not in defaults or value == defaults[name]:
             continue
