@@ -16,7 +16,7 @@ from functools import cache, partial
 
 from common import write_result
 from cryovox.simulate.particles import library
-from cryovox.simulate.particles.similarity import largest_correlation
+from cryovox.simulate.particles.similarity import max_cross_correlation
 from cryovox.simulate.particles.template import Template
 
 VOXEL = 10.0
@@ -27,13 +27,13 @@ LIMIT = 0.9
 @cache
 def template(name: str) -> Template:
     """Built once in each process."""
-    return library.build(name, VOXEL)
+    return library.build_template(name, VOXEL)
 
 
 def correlate(pair: tuple[str, str], rotations: int) -> float:
     """One pair; a larger grid has more of its tops refined."""
     starts = 5 if rotations == GRID else 12
-    return largest_correlation(*map(template, pair), rotations=rotations, starts=starts)
+    return max_cross_correlation(*map(template, pair), rotations=rotations, starts=starts)
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     options.add_argument("--only", nargs="*", help="pairs that contain one of these; nothing is stored")
     options.add_argument("--rotations", type=int, default=GRID, help="size of the grid")
     chosen = options.parse_args()
-    names = library.names()
+    names = library.species_names()
     pairs = [p for p in itertools.combinations(names, 2) if not chosen.only or set(p) & set(chosen.only)]
     began = time.monotonic()
     with ProcessPoolExecutor(chosen.jobs) as pool:
@@ -72,7 +72,7 @@ def _store(
         "rotations": GRID,
         "rotations_of_the_check": FINE_GRID,
         "seconds": round(seconds),
-        "species": library.names(),
+        "species": library.species_names(),
         "largest": round(worst, 4),
         "limit": LIMIT,
         "pairs": rows,

@@ -24,12 +24,12 @@ from cryovox.metrics.matching import greedy
 from cryovox.picking.blobs import dog
 from cryovox.report.simulation_match import likeness_page
 from cryovox.simulate.presets import PRESETS
-from cryovox.simulate.realism.discriminate import classifier_auc, patches
-from cryovox.simulate.realism.imitation import imitate
-from cryovox.simulate.realism.measure import Likeness, measure
-from cryovox.simulate.realism.spectrum import spectrum_rmse, standardised
+from cryovox.simulate.realism.match import match_tomogram
+from cryovox.simulate.realism.spectrum import spectrum_rmse, z_score
+from cryovox.simulate.realism.statistics import TomogramStatistics, measure_statistics
+from cryovox.simulate.realism.two_sample_test import classifier_auc, extract_patches
 from cryovox.simulate.scene import SheetConfig, VesicleConfig
-from cryovox.simulate.tomogram import Simulated, simulate
+from cryovox.simulate.tomogram import SimulatedTomogram, simulate
 from cryovox.workflows.simulation.dataset import adapted
 from cryovox.workflows.simulation.templates import templates
 
@@ -39,7 +39,7 @@ RIBOSOME = "ribosome-80s"
 COUNTS = {RIBOSOME: 400, "fatty-acid-synthase": 250, "proteasome-26s": 300, "tric": 500}
 
 
-def simulated(like: Likeness, shape: tuple[int, int, int], seed: int) -> Simulated:
+def simulated(like: TomogramStatistics, shape: tuple[int, int, int], seed: int) -> SimulatedTomogram:
     """A crowded scene in the slab of the tomogram, at the defaults of everything else."""
     config = adapted(PRESETS["toy"], like)
     scene = config.scene.model_copy(
@@ -62,19 +62,21 @@ def found(data: np.ndarray, voxel: float, truth: Particles, sign: int) -> float:
 
 
 def compare(
-    real: np.ndarray, made: Simulated, alike: np.ndarray, like: Likeness, seed: int
+    real: np.ndarray, made: SimulatedTomogram, alike: np.ndarray, like: TomogramStatistics, seed: int
 ) -> dict[str, Any]:
     """All numbers of one scene, on the scored part."""
     plain = np.asarray(made.tomogram.data)
     held = real[:, SPLIT:]
     truth = made.particles.named(RIBOSOME)
-    row: dict[str, Any] = {"seed": seed, "placed": made.scene.drawn["placed"]}
+    row: dict[str, Any] = {"seed": seed, "placed": made.scene.parameters["placed"]}
     for name, data in (("unmatched", plain), ("matched", alike)):
         part = data[:, SPLIT:]
         row[name] = {
             "rmse": round(spectrum_rmse(held, part), 4),
             "rmse_tilt_axis": round(spectrum_rmse(held, part, tilt_axis=True), 4),
-            "auc": round(classifier_auc(patches(standardised(held)), patches(standardised(part)), seed), 4),
+            "auc": round(
+                classifier_auc(extract_patches(z_score(held)), extract_patches(z_score(part)), seed), 4
+            ),
             "recall": round(found(data, like.voxel_size, truth, -1 if name == "unmatched" else like.sign), 4),
         }
     mirrored = (np.array(real.shape) - 1) * like.voxel_size - truth.positions
@@ -95,11 +97,11 @@ def main() -> None:
     args = parser.parse_args()
     volume = read_volume(TOMOGRAM)
     real = np.asarray(volume.data, np.float32)
-    like = measure(real[:, :SPLIT], volume.voxel_size)
+    like = measure_statistics(real[:, :SPLIT], volume.voxel_size)
     rows = []
     for seed in range(args.seeds):
         made = simulated(like, real.shape, seed)
-        alike = imitate(-made.clean.data, like, np.random.default_rng([seed, 1]))
+        alike = match_tomogram(-made.clean.data, like, np.random.default_rng([seed, 1]))
         rows.append(compare(real, made, alike, like, seed))
         print(rows[-1], flush=True)
         if seed == 0:
@@ -109,7 +111,10 @@ def main() -> None:
     ceiling = {
         "rmse": round(spectrum_rmse(real[:, SPLIT:], real[:, : real.shape[1] - SPLIT]), 4),
         "auc": round(
-            classifier_auc(patches(real[:, SPLIT:]), patches(real[:, : real.shape[1] - SPLIT]), 0), 4
+            classifier_auc(
+                extract_patches(real[:, SPLIT:]), extract_patches(real[:, : real.shape[1] - SPLIT]), 0
+            ),
+            4,
         ),
     }
     facts = {"slab": like.slab, "tilts": like.tilts, "noise_from": like.noise_from, "share": like.share}

@@ -25,8 +25,8 @@ from cryovox.data.imaging_domain import DomainConfig, apply_microscope, draw_tra
 from cryovox.data.patches import TargetSpec
 from cryovox.data.sampling import SamplingConfig
 from cryovox.data.simulated import SimulatedStream
-from cryovox.simulate.particles.library import build
-from cryovox.simulate.stream.crowd import crowd
+from cryovox.simulate.particles.library import build_template
+from cryovox.simulate.stream.box import fill_box
 
 SPECIES = ("ribosome-80s", "proteasome-26s", "groel", "thyroglobulin", "beta-galactosidase", "ferritin")
 VOXEL = 10.0
@@ -35,7 +35,7 @@ SIDE, BATCH = 32, 8
 
 def opened(kind: str, args: argparse.Namespace) -> SimulatedStream:
     """A stream whose poses are made."""
-    templates = [build(name, VOXEL) for name in args.species]
+    templates = [build_template(name, VOXEL) for name in args.species]
     spec = TargetSpec(kind, 2 if kind == "heatmap" else 1)
     sampling = SamplingConfig(spec, SIDE, BATCH, seed=(args.seed,), device=args.device)
     stream = SimulatedStream(templates, sampling, workers=args.workers)
@@ -76,10 +76,10 @@ def parts(args: argparse.Namespace, times: int = 12) -> dict[str, float]:
     stream, domain = opened("mask", args), DomainConfig()
     rng = np.random.Generator(np.random.Philox(args.seed))
     through = draw_transfer(domain, stream.shape, VOXEL, rng)
-    filled = crowd(stream.bank, 0, stream.shape, 0.15, rng)
+    filled = fill_box(stream.bank, 0, stream.shape, 0.15, rng)
     numbers = itertools.count()
     jobs = {
-        "crowd": lambda: crowd(stream.bank, 0, stream.shape, 0.15, rng),
+        "crowd": lambda: fill_box(stream.bank, 0, stream.shape, 0.15, rng),
         "transfer (every other box)": lambda: draw_transfer(domain, stream.shape, VOXEL, rng),
         "fourier transforms and noise": lambda: apply_microscope(
             filled.potential, through, domain, rng, args.device

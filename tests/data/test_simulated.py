@@ -10,9 +10,9 @@ from cryovox.data.sampling import SamplingConfig
 from cryovox.data.simulated import SimulatedStream
 from cryovox.data.streams import Batch
 from cryovox.simulate.particles.template import Template
-from cryovox.simulate.stream.bank import TURNS, Bank, flat
-from cryovox.simulate.stream.crowd import crowd
-from cryovox.simulate.stream.transfer import Transfer
+from cryovox.simulate.stream.box import fill_box
+from cryovox.simulate.stream.poses import CUBE_ROTATIONS, PoseLibrary, flat_indices
+from cryovox.simulate.stream.transfer import TransferFunction
 
 SMALL = DomainConfig(block=(24, 28, 32), patches=5, blocks=3, poses=2, voxel_sizes=2, step=(6.0, 8.0))
 
@@ -173,12 +173,12 @@ def test_species_are_shown_equally_often_near_the_middle(stream):
 
 @pytest.fixture(scope="module")
 def bank():
-    return Bank(TEMPLATES, [9.5, 10.5], 2, (0,))
+    return PoseLibrary(TEMPLATES, [9.5, 10.5], 2, (0,))
 
 
 def placed(turned, shape=(30, 31, 33), corner=(4, 5, 6)):
     box = np.zeros(shape, np.float32)
-    at = flat(turned.pose.body, turned.tables(np.array(corner), shape))
+    at = flat_indices(turned.pose.body, turned.tables(np.array(corner), shape))
     box.reshape(-1)[at] = turned.pose.values
     return box
 
@@ -200,12 +200,12 @@ def test_a_turned_pose_is_the_template_turned_that_way(bank):
 
 
 def test_the_rotations_of_the_cube_are_24_and_differ():
-    assert len(TURNS) == 24
-    assert len({turn.matrix.tobytes() for turn in TURNS}) == 24
+    assert len(CUBE_ROTATIONS) == 24
+    assert len({turn.matrix.tobytes() for turn in CUBE_ROTATIONS}) == 24
 
 
 def test_poses_do_not_depend_on_who_asked_first(bank):
-    other = Bank(TEMPLATES, [9.5, 10.5], 2, (0,))
+    other = PoseLibrary(TEMPLATES, [9.5, 10.5], 2, (0,))
     for key in ((1, 1, 30), (0, 1, 2), (1, 0, 47)):
         assert np.array_equal(placed(other.get(*key)), placed(bank.get(*key)))
 
@@ -220,7 +220,7 @@ def test_a_box_goes_on_at_the_opposite_face(bank):
 def test_crowds_do_not_overlap_and_fill_what_was_asked(bank):
     shape = (40, 48, 56)
     for seed in range(3):
-        found = crowd(bank, 0, shape, 0.1, np.random.default_rng(seed))
+        found = fill_box(bank, 0, shape, 0.1, np.random.default_rng(seed))
         filled = (found.labels > 0).mean()
         assert filled == pytest.approx(0.1, abs=0.012)
         # of each template, as many voxels as particles have: none has lost any to a neighbour
@@ -232,10 +232,10 @@ def test_crowds_do_not_overlap_and_fill_what_was_asked(bank):
 
 
 def test_a_surface_leaves_the_rest_empty(bank):
-    found = crowd(bank, 0, (40, 30, 30), 0.1, np.random.default_rng(0), depth=0.5)
+    found = fill_box(bank, 0, (40, 30, 30), 0.1, np.random.default_rng(0), depth=0.5)
     assert found.labels.any(axis=(1, 2)).sum() < 34
-    assert len(crowd(bank, 0, (40, 30, 30), 0.0, np.random.default_rng(0)).positions) == 0
-    assert len(crowd(bank, 0, (40, 30, 30), 0.9, np.random.default_rng(0), most=5).positions) <= 5
+    assert len(fill_box(bank, 0, (40, 30, 30), 0.0, np.random.default_rng(0)).positions) == 0
+    assert len(fill_box(bank, 0, (40, 30, 30), 0.9, np.random.default_rng(0), most=5).positions) <= 5
 
 
 # noise and grey values
@@ -259,7 +259,7 @@ def test_a_requested_ratio_of_signal_to_noise_is_met(snr):
     shape = (24, 28, 32)
     potential = rng.standard_normal(shape).astype(np.float32)
     half = (24, 28, 17)
-    both = Transfer(np.full(half, 0.3, np.float32), np.full(half, 2.0, np.float32))
+    both = TransferFunction(np.full(half, 0.3, np.float32), np.full(half, 2.0, np.float32))
     domain = DomainConfig(snr=(snr, snr), gain=0.0, offset=0.0)
     seen = apply_microscope(potential, both, domain, np.random.Generator(np.random.Philox(1)))
     assert seen.mean() == pytest.approx(0, abs=1e-4)

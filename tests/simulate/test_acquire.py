@@ -15,8 +15,8 @@ from cryovox.simulate.microscope import (
 )
 from cryovox.simulate.microscope.acquire import intensities
 from cryovox.simulate.microscope.detector import noise_factor, snr_of
-from cryovox.simulate.microscope.multislice import slabs
-from cryovox.simulate.microscope.optics import ctf, interaction
+from cryovox.simulate.microscope.multislice import slice_projections
+from cryovox.simulate.microscope.optics import ctf, interaction_constant
 from cryovox.simulate.microscope.projection import project
 
 SHAPE = (32, 48, 48)
@@ -49,7 +49,7 @@ def test_a_weak_image_is_the_projection_times_the_contrast_transfer():
     series = tilts(30.0, defocus=(3, 3))
     found = intensities(scene(), 10.0, series, CLEAN)
     wide = np.pad(scene(), ((0, 0), (0, 16), (0, 16)))
-    phase = interaction(300) * 10 * project(wide, np.array([0.0]))[0]
+    phase = interaction_constant(300) * 10 * project(wide, np.array([0.0]))[0]
     k = np.hypot(np.fft.fftfreq(64, 10)[:, None], np.fft.rfftfreq(64, 10))
     expected = 1 + 2 * np.fft.irfft2(np.fft.rfft2(phase) * ctf(k, 30000.0, CLEAN), s=phase.shape)
     # the wide one turns about pixel 32, which at 0 degrees changes nothing
@@ -88,7 +88,7 @@ def test_multislice_sees_a_displaced_object_at_another_defocus(angle):
 def test_the_slices_add_up_to_the_projection():
     volume = np.random.default_rng(0).random(SHAPE, dtype=np.float32)
     for angle in (0.0, -60.0, 33.0):
-        pieces, heights = slabs(volume, angle, 5.0)
+        pieces, heights = slice_projections(volume, angle, 5.0)
         assert np.diff(heights) == pytest.approx(5.0)
         whole = project(volume, np.array([angle]))[0]
         assert np.abs(pieces.sum(0) - whole).max() < 1e-4 * whole.max()
@@ -154,7 +154,7 @@ def test_a_requested_snr_of_the_tomogram_is_met():
     found, mask = acquire(scene(), 10.0, tilts(5.0)), np.zeros(SHAPE, bool)
     mask[8:24, 8:40, 8:40] = True
     signal, noise = (reconstruct(part, found.tilts, SHAPE, 10.0) for part in (found.signal, found.noise))
-    scaled = found.scaled_noise(noise_factor(signal, noise, 0.05, mask))
+    scaled = found.scale_noise(noise_factor(signal, noise, 0.05, mask))
     tomogram = reconstruct(scaled.contrast, scaled.tilts, SHAPE, 10.0)
     assert snr_of(signal, tomogram - signal, mask) == pytest.approx(0.05, rel=0.01)
 
@@ -174,7 +174,7 @@ def test_halves_hold_independent_noise():
 
 
 def test_scaling_the_noise_scales_the_frames_alike():
-    framed = acquire(scene(), 10.0, tilts(30.0), detector=DetectorConfig(frames=True)).scaled_noise(3.0)
+    framed = acquire(scene(), 10.0, tilts(30.0), detector=DetectorConfig(frames=True)).scale_noise(3.0)
     assert np.abs(framed.frames.sum(0) - framed.counts).max() < 2e-2
 
 

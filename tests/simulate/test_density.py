@@ -12,16 +12,13 @@ from cryovox.core.errors import RequestError
 from cryovox.core.volume import Volume
 from cryovox.formats import read_volume
 from cryovox.simulate.particles.density import (
-    ICE,
-    VOLTS,
+    ICE_POTENTIAL,
+    SCATTERING_TO_VOLTS,
     excluded_volume,
     from_atoms,
-    from_map,
-    scattering,
-    split_map,
-    suspect,
+    scattering_factor,
 )
-from cryovox.simulate.particles.maps import PROTEIN_INTEGRAL
+from cryovox.simulate.particles.maps import PROTEIN_INTEGRAL, check_map_mass, from_map, split_map
 from cryovox.simulate.particles.structures import Atoms, read_atoms
 
 
@@ -62,23 +59,23 @@ def integral(template):
 def test_scattering_factors_are_those_of_the_tables():
     """f_e(0) in Å: Peng et al. 1996; Doyle & Turner 1968 has 0.529, 2.509, 2.211, 1.983, 5.161."""
     for element, known in ((1, 0.529), (6, 2.509), (7, 2.211), (8, 1.983), (16, 5.161)):
-        assert float(scattering(element, 0.0)) == pytest.approx(known, rel=2e-3)
+        assert float(scattering_factor(element, 0.0)) == pytest.approx(known, rel=2e-3)
 
 
 def test_ice_is_that_of_isolated_water_molecules():
     per_volume = 0.93 * 0.602214 / 18.0153  # molecules per Å³
-    water = 2 * float(scattering(1, 0.0)) + float(scattering(8, 0.0))
-    assert pytest.approx(VOLTS * water * per_volume, rel=0.01) == ICE
+    water = 2 * float(scattering_factor(1, 0.0)) + float(scattering_factor(8, 0.0))
+    assert pytest.approx(SCATTERING_TO_VOLTS * water * per_volume, rel=0.01) == ICE_POTENTIAL
 
 
 @pytest.mark.parametrize("voxel_size", [5.0, 30.0])
-@pytest.mark.parametrize("solvent", [0.0, ICE])
+@pytest.mark.parametrize("solvent", [0.0, ICE_POTENTIAL])
 def test_the_integral_is_that_of_the_closed_form(voxel_size, solvent):
     atoms = blob()
     made = from_atoms(atoms, voxel_size, solvent=solvent)
-    scatter = sum(float(scattering(int(e), 0.0)) for e in atoms.elements)
-    scatter += float(atoms.hydrogens.sum()) * float(scattering(1, 0.0))
-    expected = VOLTS * scatter - solvent * excluded_volume(atoms)
+    scatter = sum(float(scattering_factor(int(e), 0.0)) for e in atoms.elements)
+    scatter += float(atoms.hydrogens.sum()) * float(scattering_factor(1, 0.0))
+    expected = SCATTERING_TO_VOLTS * scatter - solvent * excluded_volume(atoms)
     assert integral(made) == pytest.approx(expected, rel=1e-4)
     assert made.facts["contrast"] * made.facts["volume"] == pytest.approx(expected, rel=1e-3)
 
@@ -123,7 +120,7 @@ def test_one_atom_is_its_kernel():
     sharp = sum(
         a * (np.pi / (resolution**2 + b / 4)) ** 1.5 for a, b in zip(table.a, table.b, strict=True)
     )  # integral over all frequencies of a exp(-(d² + b/4) s²)
-    assert made.density.max() == pytest.approx(VOLTS * sharp, rel=2e-3)
+    assert made.density.max() == pytest.approx(SCATTERING_TO_VOLTS * sharp, rel=2e-3)
     n = made.density.shape[0] // 2
     sigma = np.sqrt(resolution**2 / 2) / np.pi
     fall = made.density[n, n, n + 2] / made.density[n, n, n]
@@ -192,7 +189,7 @@ def _gemmi(atoms, positions, edge, b_iso):
     painter.d_min, painter.rate, painter.cutoff = 2.0, 1.5, 1e-6
     painter.set_grid_cell_and_spacegroup(structure)
     painter.put_model_density_on_grid(structure[0])
-    return VOLTS * np.array(painter.grid).transpose(2, 1, 0)
+    return SCATTERING_TO_VOLTS * np.array(painter.grid).transpose(2, 1, 0)
 
 
 @pytest.mark.parametrize("voxel_size", [5.0, 13.3])
@@ -200,11 +197,11 @@ def test_a_turned_template_is_that_of_the_turned_atoms(shared_data, voxel_size):
     """No aliasing: what cubic splines make of the grid agrees with the atoms themselves."""
     atoms = read_atoms(shared_data / "structures/3h84.pdb.gz")
     first = from_atoms(atoms, voxel_size)
-    turn = Rotation.from_euler("zyz", [20, 50, -70], degrees=True).as_matrix()
-    turned = from_atoms(dataclasses.replace(atoms, positions=atoms.positions @ turn.T), voxel_size)
+    rotation = Rotation.from_euler("zyz", [20, 50, -70], degrees=True).as_matrix()
+    turned = from_atoms(dataclasses.replace(atoms, positions=atoms.positions @ rotation.T), voxel_size)
     edge = max(first.density.shape[0], turned.density.shape[0]) + 8
     a, b = (np.pad(t.density, (edge - t.density.shape[0]) // 2) for t in (first, turned))
-    matrix = turn[::-1, ::-1].T
+    matrix = rotation[::-1, ::-1].T
     found = ndimage.affine_transform(a, matrix, edge // 2 - matrix @ np.full(3, edge // 2), order=3)
     assert np.linalg.norm(found - b) < 0.04 * np.linalg.norm(b)
 
@@ -332,12 +329,12 @@ def test_maps_in_which_nothing_is_found_are_refused(change, options, told):
 
 
 def test_suspect_says_which_part_it_is():
-    assert suspect(100.0, 100.0) is suspect(128.0, 100.0) is suspect(78.0, 100.0) is None
-    assert "half of the biological assembly" in suspect(50.0, 100.0)
-    assert "a quarter" in suspect(26.0, 100.0)
-    assert "2 copies" in suspect(210.0, 100.0)
+    assert check_map_mass(100.0, 100.0) is check_map_mass(128.0, 100.0) is check_map_mass(78.0, 100.0) is None
+    assert "half of the biological assembly" in check_map_mass(50.0, 100.0)
+    assert "a quarter" in check_map_mass(26.0, 100.0)
+    assert "2 copies" in check_map_mass(210.0, 100.0)
     with pytest.raises(ValueError, match="positive"):
-        suspect(0.0, 1.0)
+        check_map_mass(0.0, 1.0)
 
 
 SHREC = "maps_10A_shrec21"
@@ -377,11 +374,13 @@ def test_the_map_of_two_chaperonins_is_refused_and_split(shared_data):
 def test_maps_of_asymmetric_units_are_named(shared_data, name):
     atoms = read_atoms(shared_data / "structures" / f"{name}.pdb.gz")
     made = from_map(read_volume(shared_data / SHREC / f"{name}.mrc.gz"), 10.0, name=name)
-    assert "half of the biological assembly" in suspect(made, atoms.full_mass)
+    assert "half of the biological assembly" in check_map_mass(made, atoms.full_mass)
 
 
 def test_whole_maps_are_not_suspected_and_double_ones_are(shared_data):
     for name, told in (("1s3x", None), ("1u6g", None), ("2cg9", None), ("3d2f", "2 copies"), ("3gl1", "2 c")):
         atoms = read_atoms(shared_data / "structures" / f"{name}.pdb.gz")
-        found = suspect(from_map(read_volume(shared_data / SHREC / f"{name}.mrc.gz"), 10.0), atoms.full_mass)
+        found = check_map_mass(
+            from_map(read_volume(shared_data / SHREC / f"{name}.mrc.gz"), 10.0), atoms.full_mass
+        )
         assert found is None if told is None else told in found, name

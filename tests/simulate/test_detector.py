@@ -4,12 +4,12 @@ from scipy import stats
 
 from cryovox.simulate.microscope import DetectorConfig
 from cryovox.simulate.microscope.detector import (
-    count,
+    detector_filters,
     dqe,
-    filters,
     flux,
     mtf,
     noise_factor,
+    poisson_counts,
     poisson_quantile,
     snr_of,
 )
@@ -17,7 +17,7 @@ from cryovox.simulate.microscope.detector import (
 
 @pytest.mark.parametrize("mean", [0.05, 0.7, 3.0, 9.9, 10.0, 25.0, 200.0, 3000.0])
 def test_counts_are_poisson(mean):
-    found = count(np.full((400, 500), mean, np.float32), 3, 7)
+    found = poisson_counts(np.full((400, 500), mean, np.float32), 3, 7)
     n = found.size
     assert found.mean() == pytest.approx(mean, abs=4 * np.sqrt(mean / n))
     spread = np.sqrt((mean + 2 * mean**2) / n)  # of the sample variance
@@ -40,21 +40,21 @@ def test_the_quantile_is_the_exact_one_but_for_edges(mean):
 
 def test_the_draw_depends_on_seed_tilt_and_part_alone():
     mean = np.random.default_rng(0).uniform(0, 60, (50, 60)).astype(np.float32)
-    same = count(mean, 1, 2)
-    assert np.array_equal(same, count(mean, 1, 2))
-    for other in (count(mean, 2, 2), count(mean, 1, 3), count(mean, 1, 2, 1)):
+    same = poisson_counts(mean, 1, 2)
+    assert np.array_equal(same, poisson_counts(mean, 1, 2))
+    for other in (poisson_counts(mean, 2, 2), poisson_counts(mean, 1, 3), poisson_counts(mean, 1, 2, 1)):
         assert abs(np.corrcoef((same - mean).ravel(), (other - mean).ravel())[0, 1]) < 0.08
 
 
 def test_rounding_of_the_mean_changes_few_counts_by_one():
     mean = np.random.default_rng(1).uniform(0.5, 300, (200, 200)).astype(np.float32)
-    one, two = count(mean, 0, 0), count(mean * np.float32(1 + 3e-7), 0, 0)
+    one, two = poisson_counts(mean, 0, 0), poisson_counts(mean * np.float32(1 + 3e-7), 0, 0)
     assert np.abs(one - two).max() <= 1
     assert (one != two).mean() < 1e-3
 
 
 def test_negative_means_count_nothing():
-    assert not count(np.full((5, 5), -3.0, np.float32), 0, 0).any()
+    assert not poisson_counts(np.full((5, 5), -3.0, np.float32), 0, 0).any()
 
 
 def test_ice_takes_more_at_high_tilt():
@@ -69,7 +69,7 @@ def test_curves_go_through_their_values_and_follow_the_cameras_own_pixels():
     nyquist = np.array([0.0, 0.2])
     assert mtf(nyquist, config, 10.0) == pytest.approx([1, 0.5])
     assert dqe(nyquist, config, 10.0) == pytest.approx([0.8, 0.3])
-    before, after = filters(nyquist, config, 10.0)
+    before, after = detector_filters(nyquist, config, 10.0)
     assert before * after == pytest.approx([1, 0.5])
     assert before**2 == pytest.approx([1, 0.375])
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cryovox.simulate.microscope import OpticsConfig
-from cryovox.simulate.particles.library import build
+from cryovox.simulate.particles.library import build_template
 from cryovox.simulate.presets import PRESETS
 from cryovox.simulate.scene import SceneConfig
 from cryovox.simulate.tomogram import simulate
@@ -17,7 +17,9 @@ def test_a_gpu_gives_the_tomogram_of_the_cpu(model):
     scene = SceneConfig(shape=(32, 64, 64), voxel_size=10.0, counts={"proteasome-20s": 3})
     optics = OpticsConfig(model=model)
     config = toy.model_copy(update={"species": ("proteasome-20s",), "scene": scene, "optics": optics})
-    here, there = (simulate([build("proteasome-20s", 10.0)], config, (0,), device=d) for d in ("cpu", "cuda"))
+    here, there = (
+        simulate([build_template("proteasome-20s", 10.0)], config, (0,), device=d) for d in ("cpu", "cuda")
+    )
     scale = np.abs(here.clean.data).max()
     assert np.abs(here.clean.data - there.clean.data).max() < 1e-4 * scale
     flipped = (here.series.counts != there.series.counts).mean()

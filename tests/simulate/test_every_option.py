@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from cryovox.simulate.particles.library import build
+from cryovox.simulate.particles.library import build_template
 from cryovox.simulate.tomogram import SimulationConfig, simulate
 
 SPECIES = ("tric", "atp-synthase")
@@ -170,7 +170,7 @@ def nested(name: str, value: Any) -> dict[str, Any]:
 
 @cache
 def template(name: str, voxel_size: float, resolution: float | None) -> Any:
-    return build(name, voxel_size, resolution)
+    return build_template(name, voxel_size, resolution)
 
 
 def outputs(update: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -34,21 +34,27 @@ from cryovox.simulate.microscope import (
 )
 from cryovox.simulate.microscope.detector import mtf
 from cryovox.simulate.microscope.optics import (
-    REST,
-    axes,
+    REST_ENERGY,
     critical_dose,
     ctf,
-    damage,
+    dose_filter,
     envelope,
-    interaction,
-    radial,
+    frequency_axes,
+    interaction_constant,
+    radial_frequency,
     wavelength,
 )
 from cryovox.simulate.microscope.projection import project
 from cryovox.simulate.particles import library
-from cryovox.simulate.particles.density import ICE, VOLTS, excluded_volume, from_atoms, scattering
-from cryovox.simulate.particles.envelope import low_pass
+from cryovox.simulate.particles.density import (
+    ICE_POTENTIAL,
+    SCATTERING_TO_VOLTS,
+    excluded_volume,
+    from_atoms,
+    scattering_factor,
+)
 from cryovox.simulate.particles.structures import Atoms, read_atoms
+from cryovox.simulate.particles.support import low_pass
 
 ANGLES = np.array([-60.0, -35.0, -12.0, 7.0, 41.0, 63.0])
 
@@ -104,7 +110,7 @@ def central_slices(volume, angles, padding=4.0, **geometry):
 def volume(request):
     if request.param == "noise":
         return noise_in_a_ball()
-    return centred(library.build("ribosome-80s", 15.0).density, 48)
+    return centred(library.build_template("ribosome-80s", 15.0).density, 48)
 
 
 def test_projections_are_central_slices(volume):
@@ -172,8 +178,8 @@ def test_the_contrast_transfer(defocus, kv, cs, amplitude, shift):
     assert ours[0] == pytest.approx(-amplitude)
     shape = (30, 44)
     plane = calculate_ctf_2d(defocus, 0.0, 0.0, kv, cs, amplitude, shift, pixel, shape, True, False).numpy()
-    scattered = radial(shape, pixel) > 0
-    ours = ctf(radial(shape, pixel), 1e4 * defocus, optics)
+    scattered = radial_frequency(shape, pixel) > 0
+    ours = ctf(radial_frequency(shape, pixel), 1e4 * defocus, optics)
     assert ours[scattered] == pytest.approx(-plane[scattered], abs=1e-4)
 
 
@@ -183,8 +189,8 @@ def test_the_contrast_transfer_with_astigmatism(angle):
     scheme = TiltConfig(defocus=(2, 2), astigmatism=(0.6, 0.6), astigmatism_angle=(angle, angle))
     tilts, optics = tilt_scheme(scheme, np.random.default_rng(0)), OpticsConfig()
     shape, pixel = (40, 54), 3.0
-    focus = tilts.focus(0, *axes(shape, pixel))
-    ours = ctf(radial(shape, pixel), focus, optics)
+    focus = tilts.defocus_at(0, *frequency_axes(shape, pixel))
+    ours = ctf(radial_frequency(shape, pixel), focus, optics)
     others = (300.0, optics.cs, optics.amplitude_contrast, 0.0, pixel, shape, True, False)
     assert ours == pytest.approx(-calculate_ctf_2d(2.0, 0.3, angle, *others).numpy(), abs=2e-4)
     assert np.abs(ours + calculate_ctf_2d(2.0, 0.3, angle + 90, *others).numpy()).max() > 1
@@ -195,18 +201,20 @@ def test_the_phase_of_a_potential_has_the_mass_of_a_fast_electron(kv):
     """ttsim3d scales by the wavelength alone; the interaction constant also has the relativistic mass."""
     theirs = 1e10 * float(calculate_relativistic_electron_wavelength(1e3 * kv))
     assert wavelength(kv) == pytest.approx(theirs, rel=1e-6)
-    assert interaction(kv) * VOLTS == pytest.approx(theirs * (1 + 1e3 * kv / REST), rel=1e-5)
+    assert interaction_constant(kv) * SCATTERING_TO_VOLTS == pytest.approx(
+        theirs * (1 + 1e3 * kv / REST_ENERGY), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("kv", [300.0, 200.0])
 def test_the_envelope_of_the_energy_spread(kv):
     """They leave the relativistic factor of the focus to the caller, and add ripples of the supplies."""
     shape, pixel = (40, 54), 2.0
-    factor = (1 + 1e3 * kv / REST) / (1 + 1e3 * kv / (2 * REST))
+    factor = (1 + 1e3 * kv / REST_ENERGY) / (1 + 1e3 * kv / (2 * REST_ENERGY))
     still = {"deltaV_V": 0.0, "deltaI_I": 0.0}
     theirs = Cc_envelope(2.7, shape, pixel, voltage=kv, energy_spread=0.7 * factor, **still).numpy()
     optics = OpticsConfig(voltage=kv, cc=2.7, energy_spread=0.7, aperture=0)
-    assert envelope(radial(shape, pixel), 3e4, optics) == pytest.approx(theirs, abs=1e-6)
+    assert envelope(radial_frequency(shape, pixel), 3e4, optics) == pytest.approx(theirs, abs=1e-6)
 
 
 @pytest.mark.parametrize("kv", [300.0, 200.0])
@@ -219,7 +227,7 @@ def test_the_envelope_of_the_source(kv, defocus):
     """
     shape, pixel, cs, mrad = (40, 54), 2.0, 2.7, 0.1
     optics = OpticsConfig(voltage=kv, cs=cs, cc=0, aperture=mrad)
-    k = radial(shape, pixel)
+    k = radial_frequency(shape, pixel)
     ours = envelope(k, 1e4 * defocus, optics)
     place = torch.from_numpy(k).requires_grad_()
     numbers = (torch.tensor(x, dtype=torch.float64) for x in (defocus, kv, cs))
@@ -235,7 +243,7 @@ def test_the_envelope_of_the_source(kv, defocus):
 def test_the_envelope_of_a_b_factor():
     shape, pixel = (20, 34), 3.0
     optics = OpticsConfig(cc=0, aperture=0, b_factor=120.0)
-    found = envelope(radial(shape, pixel), 3e4, optics)
+    found = envelope(radial_frequency(shape, pixel), 3e4, optics)
     assert found == pytest.approx(b_envelope(120.0, shape, pixel).numpy(), abs=1e-6)
 
 
@@ -245,9 +253,9 @@ def test_the_damage_during_an_exposure(before, dose):
     shape, pixel = (24, 36), 3.0
     end = before + dose
     theirs = cumulative_dose_filter_3d(shape, pixel, before, end).numpy() * end / dose
-    k = radial(shape, pixel)
+    k = radial_frequency(shape, pixel)
     seen = k > 0  # at 0 theirs is lost to rounding
-    assert damage(k, before, dose)[seen] == pytest.approx(theirs[seen], abs=3e-5)
+    assert dose_filter(k, before, dose)[seen] == pytest.approx(theirs[seen], abs=3e-5)
     assert critical_dose(k)[seen] == pytest.approx(critical_exposure(torch.from_numpy(k)).numpy()[seen])
 
 
@@ -257,17 +265,19 @@ def test_the_damage_at_other_voltages(kv):
     shape, pixel, dose = (24, 36), 3.0, 20.0
     frames = torch.ones((2, 24, 19), dtype=torch.complex64)
     first, second = dose_weight_2d(frames, shape, pixel, torch.tensor([0.0, dose]), voltage=kv).real.numpy()
-    assert damage(radial(shape, pixel), dose, 0.0, kv) == pytest.approx(second / first, abs=1e-5)
+    assert dose_filter(radial_frequency(shape, pixel), dose, 0.0, kv) == pytest.approx(
+        second / first, abs=1e-5
+    )
 
 
 def test_the_image_of_a_weak_object_from_parts_of_others():
     """Central slices, contrast transfer, envelopes and damage of theirs, for tilts that differ in all."""
-    volume, edge = centred(library.build("ribosome-80s", 15.0).density, 48), 15.0
+    volume, edge = centred(library.build_template("ribosome-80s", 15.0).density, 48), 15.0
     optics = OpticsConfig(model="weak", b_factor=300.0, aperture=0.05)
     scheme = TiltConfig(scheme="list", angles=(20, -40, 60), defocus=(3, 3), defocus_spread=0.4, shift=0)
     tilts = tilt_scheme(scheme, np.random.default_rng(0))
     series = acquire(volume, edge, tilts, optics, DetectorConfig.ideal())
-    slices = interaction(300) * edge * central_slices(volume, tilts.angles)
+    slices = interaction_constant(300) * edge * central_slices(volume, tilts.angles)
     wide = (96, 96)
     transfers = [their_transfer(tilts, i, wide, edge, optics) for i in range(3)]
     seen = 1 - np.stack([image(s, t) for s, t in zip(slices, transfers, strict=True)])
@@ -280,7 +290,7 @@ def test_the_image_of_a_weak_object_from_parts_of_others():
 
 def their_transfer(tilts, i, shape, edge, optics):
     defocus, end = 1e-4 * tilts.defocus[i], tilts.accumulated[i] + tilts.dose[i]
-    kv, factor = optics.voltage, (1 + 3e5 / REST) / (1 + 3e5 / (2 * REST))
+    kv, factor = optics.voltage, (1 + 3e5 / REST_ENERGY) / (1 + 3e5 / (2 * REST_ENERGY))
     found = -calculate_ctf_2d(
         defocus, 0.0, 0.0, kv, optics.cs, optics.amplitude_contrast, 0.0, edge, shape, True, False
     )
@@ -312,7 +322,7 @@ def test_the_grid_of_a_cameras_curve():
     line = torch.linspace(0, 0.5, 2001, dtype=torch.float64)
     curve = torch.from_numpy(mtf(line.numpy(), config, 1.0))
     theirs = make_mtf_grid(shape, line, curve).numpy()
-    k = radial(shape, 1.0)
+    k = radial_frequency(shape, 1.0)
     assert mtf(k, config, 1.0)[k <= 0.5] == pytest.approx(theirs[k <= 0.5], abs=1e-5)
 
 
@@ -351,7 +361,7 @@ def test_scattering_of_electrons_follows_from_that_of_x_rays(element):
     s2 = np.array([0.2, 0.3, 0.5, 0.8, 1.0, 1.5]) ** 2
     x_rays = np.array([found.it92.calculate_sf(s / 4) for s in s2])
     bethe = gemmi.mott_bethe_const() * (found.atomic_number - x_rays) / s2
-    assert scattering(found.atomic_number, s2) == pytest.approx(bethe, rel=0.01)
+    assert scattering_factor(found.atomic_number, s2) == pytest.approx(bethe, rel=0.01)
 
 
 def test_scattering_of_hydrogen_is_that_of_its_ground_state():
@@ -359,8 +369,8 @@ def test_scattering_of_hydrogen_is_that_of_its_ground_state():
     s2 = np.linspace(0.05, 1.5, 30) ** 2
     x_rays = (1 + np.pi**2 * bohr**2 * s2) ** -2
     closed = (1 - x_rays) / (2 * np.pi**2 * bohr * s2)
-    assert scattering(1, s2) == pytest.approx(closed, rel=0.02)
-    assert float(scattering(1, 0.0)) == pytest.approx(bohr, rel=2e-3)
+    assert scattering_factor(1, s2) == pytest.approx(closed, rel=0.02)
+    assert float(scattering_factor(1, 0.0)) == pytest.approx(bohr, rel=2e-3)
 
 
 EDGE, FINE = 120.0, 1.0
@@ -410,7 +420,7 @@ def their_potential(atoms):
         atom_batch_size=512,
     )
     wave = 1e10 * float(calculate_relativistic_electron_wavelength(3e5))
-    return values.numpy() * VOLTS / (wave * FINE * BOND_SCALING_FACTOR)
+    return values.numpy() * SCATTERING_TO_VOLTS / (wave * FINE * BOND_SCALING_FACTOR)
 
 
 def resampled(fine, voxel_size):
@@ -451,8 +461,8 @@ def test_ice_and_hydrogens_are_what_it_has_less(molecule):
     made = from_atoms(atoms, 4.0, b_factor=DISPLACEMENT)
     ours = made.density.sum(dtype=float) * 4.0**3
     theirs = fine.sum(dtype=float) * FINE**3
-    added = VOLTS * float(scattering(1, 0.0)) * float(atoms.hydrogens.sum())
-    assert ours == pytest.approx(theirs + added - ICE * excluded_volume(atoms), rel=2e-3)
+    added = SCATTERING_TO_VOLTS * float(scattering_factor(1, 0.0)) * float(atoms.hydrogens.sum())
+    assert ours == pytest.approx(theirs + added - ICE_POTENTIAL * excluded_volume(atoms), rel=2e-3)
     assert 0.45 < ours / theirs < 0.6
     blurred = resampled(fine, 4.0)
     assert np.corrcoef(centred(made.density, len(blurred)).ravel(), blurred.ravel())[0, 1] > 0.98

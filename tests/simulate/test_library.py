@@ -12,13 +12,13 @@ from cryovox.simulate.particles.beads import (
     PROTEIN_VOLUME,
     RNA_CONTRAST,
     RNA_VOLUME,
-    Blueprint,
-    copies,
+    BeadModel,
+    helix_copies,
     point_group,
     rasterise,
-    staircase,
+    symmetry_copies,
 )
-from cryovox.simulate.particles.similarity import largest_correlation, spread_rotations
+from cryovox.simulate.particles.similarity import max_cross_correlation, spread_rotations
 
 SHREC_2021 = [
     *("4V94", "4CR2", "1QVR", "1BXN", "3CF3", "1U6G", "3D2F"),
@@ -36,7 +36,7 @@ CZII = {
 
 @pytest.fixture(scope="module")
 def fine():
-    return {name: library.build(name, 5.0) for name in library.names()}
+    return {name: library.build_template(name, 5.0) for name in library.species_names()}
 
 
 def offset_of_mass(density):
@@ -48,7 +48,7 @@ def offset_of_mass(density):
 
 
 def test_the_library_is_as_wide_as_promised():
-    masses = [library.SPECIES[name].mass for name in library.names()]
+    masses = [library.SPECIES[name].mass for name in library.species_names()]
     assert len(masses) >= 22
     assert masses == sorted(masses)
     assert 40 <= masses[0] < 50
@@ -58,12 +58,12 @@ def test_the_library_is_as_wide_as_promised():
     assert sum(b.membrane for b in library.SPECIES.values()) >= 2
 
 
-@pytest.mark.parametrize("name", library.names())
+@pytest.mark.parametrize("name", library.species_names())
 def test_a_species_cites_a_structure_and_is_found_by_it(name):
     blueprint = library.SPECIES[name]
     assert blueprint.source.startswith("PDB ")
     assert any(alias in blueprint.source for alias in blueprint.aliases)
-    assert all(library.find(alias) == name for alias in (name, *blueprint.aliases))
+    assert all(library.canonical_name(alias) == name for alias in (name, *blueprint.aliases))
 
 
 def test_no_identifier_means_two_species():
@@ -72,17 +72,19 @@ def test_no_identifier_means_two_species():
 
 
 def test_the_species_of_both_challenges_are_there():
-    assert len({library.find(pdb) for pdb in SHREC_2021}) == 13
-    assert {library.find(name) for name in CZII} == {library.find(pdb) for pdb in CZII.values()}
-    assert all(library.find(name) == library.find(pdb) for name, pdb in CZII.items())
-    assert library.find("Virus_like particle") == "vlp"
+    assert len({library.canonical_name(pdb) for pdb in SHREC_2021}) == 13
+    assert {library.canonical_name(name) for name in CZII} == {
+        library.canonical_name(pdb) for pdb in CZII.values()
+    }
+    assert all(library.canonical_name(name) == library.canonical_name(pdb) for name, pdb in CZII.items())
+    assert library.canonical_name("Virus_like particle") == "vlp"
 
 
 def test_an_unknown_species_is_refused_with_the_nearest_names():
     with pytest.raises(RequestError, match="did you mean 'proteasome"):
-        library.build("proteosome-20s", 10)
+        library.build_template("proteosome-20s", 10)
     with pytest.raises(RequestError, match="there are: hsc70-fragment"):
-        library.find("zzz")
+        library.canonical_name("zzz")
 
 
 # --- what is drawn -------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ def test_templates_are_centred_whole_and_end_before_the_faces(fine):
 @pytest.mark.parametrize("name", ["hsc70-fragment", "spike", "vlp"])
 @pytest.mark.parametrize("voxel", [7.3, 14.0, 31.36])
 def test_any_voxel_size_gives_the_same_particle(name, voxel):
-    made, fine = library.build(name, voxel), library.build(name, 5.0)
+    made, fine = library.build_template(name, voxel), library.build_template(name, 5.0)
     assert made.density.dtype == np.float32
     assert np.abs(offset_of_mass(made.density)).max() < 1e-3
     assert made.density.sum(dtype=float) * voxel**3 == pytest.approx(
@@ -154,7 +156,7 @@ def test_membrane_proteins_know_where_the_bilayer_is(fine):
 
 
 def test_a_coarser_resolution_is_smoother_and_no_lighter():
-    sharp, soft = library.build("groel", 8.0), library.build("groel", 8.0, resolution=40.0)
+    sharp, soft = library.build_template("groel", 8.0), library.build_template("groel", 8.0, resolution=40.0)
     assert soft.density.max() < sharp.density.max()
     assert soft.density.sum() == pytest.approx(sharp.density.sum(), rel=1e-5)
     assert np.count_nonzero(soft.support) == np.count_nonzero(sharp.support)
@@ -164,7 +166,7 @@ def test_a_single_bead_is_a_ball_blurred_by_a_gaussian():
     """Closed form of the transform: 3 j1(qr)/(qr) times the low-pass exp(-(k * resolution)^2)."""
     radius, voxel, resolution = 40.0, 4.0, 20.0
     mass = 4 / 3 * np.pi * radius**3 / PROTEIN_VOLUME / 1e3
-    ball = Blueprint(mass, (80, 80, 80), "C1", ((17.0, 3.0, -9.0, radius),), "PDB none")
+    ball = BeadModel(mass, (80, 80, 80), "C1", ((17.0, 3.0, -9.0, radius),), "PDB none")
     made = rasterise("ball", ball, voxel, resolution)
     k = 1 / 64.0
     x = (np.arange(made.density.shape[0]) - made.density.shape[0] // 2) * voxel
@@ -194,23 +196,23 @@ def test_point_groups_are_groups_of_rotations(name, order):
 
 
 def test_beads_on_an_axis_are_not_doubled():
-    assert len(copies("C6", (0, 0, 10, 5))) == 1
-    assert len(copies("D6", (0, 0, 10, 5))) == 2
-    assert len(copies("O", (10, 2, 3, 5))) == 24
+    assert len(symmetry_copies("C6", (0, 0, 10, 5))) == 1
+    assert len(symmetry_copies("D6", (0, 0, 10, 5))) == 2
+    assert len(symmetry_copies("O", (10, 2, 3, 5))) == 24
 
 
 def test_beads_have_the_symmetry_that_the_blueprint_claims():
     for name, blueprint in library.SPECIES.items():
         beads = np.array(blueprint.beads)
-        for turn in point_group(blueprint.group):
-            turned = beads[:, :3] @ turn.T
+        for rotation in point_group(blueprint.group):
+            turned = beads[:, :3] @ rotation.T
             apart = np.linalg.norm(turned[:, None] - beads[None, :, :3], axis=-1)
             same = np.abs(beads[:, None, 3] - beads[None, :, 3]) < 1e-6
             assert np.where(same, apart, np.inf).min(1).max() < 0.01, name
 
 
 def test_a_staircase_climbs():
-    beads = np.array(staircase(6, 18.0, (50, 0, 0, 10)))
+    beads = np.array(helix_copies(6, 18.0, (50, 0, 0, 10)))
     assert np.hypot(beads[:, 0], beads[:, 1]) == pytest.approx(np.full(6, 50.0))
     assert np.diff(beads[:, 2]) == pytest.approx(np.full(5, 18.0))
     assert beads[:, 2].sum() == pytest.approx(0)
@@ -231,11 +233,11 @@ def test_rotations_are_spread_evenly():
 @given(st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: np.linalg.norm(q) > 0.1))
 def test_a_turned_particle_is_recognised(quaternion):
     blueprint = library.SPECIES["hsc70-fragment"]
-    turn = Rotation.from_quat(quaternion).as_matrix()
-    beads = tuple((*map(float, turn @ b[:3]), b[3]) for b in blueprint.beads)
-    turned = Blueprint(blueprint.mass, blueprint.dimensions, "C1", beads, blueprint.source)
-    one, other = library.build("hsc70-fragment", 10.0), rasterise("turned", turned, 10.0)
-    assert largest_correlation(one, other, rotations=300, starts=3) > 0.99
+    rotation = Rotation.from_quat(quaternion).as_matrix()
+    beads = tuple((*map(float, rotation @ b[:3]), b[3]) for b in blueprint.beads)
+    turned = BeadModel(blueprint.mass, blueprint.dimensions, "C1", beads, blueprint.source)
+    one, other = library.build_template("hsc70-fragment", 10.0), rasterise("turned", turned, 10.0)
+    assert max_cross_correlation(one, other, rotations=300, starts=3) > 0.99
 
 
 def test_correlation_is_the_closed_form_for_two_gaussians():
@@ -243,12 +245,12 @@ def test_correlation_is_the_closed_form_for_two_gaussians():
     spreads = (8.0, 14.0)
     balls = [
         rasterise(
-            "ball", Blueprint(1e3, (0, 0, 0), "C1", ((0, 0, 0, 2.0),), "PDB none"), 5.0, s * np.pi * 2**0.5
+            "ball", BeadModel(1e3, (0, 0, 0), "C1", ((0, 0, 0, 2.0),), "PDB none"), 5.0, s * np.pi * 2**0.5
         )
         for s in spreads
     ]
     s, t = (np.hypot(s, np.sqrt(4 / 5 + 25 / 12)) for s in spreads)  # + bead and voxel
-    assert largest_correlation(*balls, rotations=8, starts=1) == pytest.approx(
+    assert max_cross_correlation(*balls, rotations=8, starts=1) == pytest.approx(
         (2 * s * t / (s**2 + t**2)) ** 1.5, abs=0.03
     )
 
@@ -264,10 +266,10 @@ def test_correlation_is_the_closed_form_for_two_gaussians():
     ],
 )
 def test_hard_pairs_can_be_told_apart(one, other):
-    pair = library.build(one, 10.0), library.build(other, 10.0)
-    assert 0.3 < largest_correlation(*pair, rotations=400, starts=3) < 0.9
+    pair = library.build_template(one, 10.0), library.build_template(other, 10.0)
+    assert 0.3 < max_cross_correlation(*pair, rotations=400, starts=3) < 0.9
 
 
 def test_different_voxel_sizes_are_not_compared():
     with pytest.raises(ValueError, match="voxel sizes differ"):
-        largest_correlation(library.build("ssb1", 10.0), library.build("ssb1", 12.0))
+        max_cross_correlation(library.build_template("ssb1", 10.0), library.build_template("ssb1", 12.0))

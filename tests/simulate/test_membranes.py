@@ -9,8 +9,8 @@ from scipy.signal import find_peaks
 
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.scene import SceneConfig, build_scene
-from cryovox.simulate.scene.membranes import half_width, profile, upright
-from cryovox.simulate.scene.surfaces import bent, bulged, onto
+from cryovox.simulate.scene.membranes import align_axis, bilayer_profile, half_width
+from cryovox.simulate.scene.surfaces import project_onto, random_curved_sheet, random_deformed_sphere
 
 VOXEL = 10.0
 AXIS = np.array([2.0, 1.0, 2.0]) / 3
@@ -40,7 +40,7 @@ def draw(templates=(), seed=0, **settings):
 @pytest.mark.parametrize("voxel", [2.0, 10.0, 14.0])
 def test_the_profile_has_two_leaflets_and_the_same_integral_at_any_voxel(voxel):
     away = np.linspace(-120, 120, 4801)
-    found = profile(away, 40.0, voxel)
+    found = bilayer_profile(away, 40.0, voxel)
     heads = 2 * 2.5 * 5.0 - 0.4 * 9.0
     assert np.trapezoid(found, away) == pytest.approx(heads * np.sqrt(2 * np.pi), rel=1e-4)
     assert np.allclose(found, found[::-1])
@@ -50,7 +50,7 @@ def test_the_profile_has_two_leaflets_and_the_same_integral_at_any_voxel(voxel):
 
 
 def test_at_high_resolution_heads_and_core_have_their_potentials():
-    found = profile(np.array([20.0, 0.0]), 40.0, 1.0)
+    found = bilayer_profile(np.array([20.0, 0.0]), 40.0, 1.0)
     assert found[0] == pytest.approx(2.5, abs=0.1)
     assert -0.5 < found[1] < 0
 
@@ -59,9 +59,9 @@ def test_at_high_resolution_heads_and_core_have_their_potentials():
 def test_unresolved_proteins_add_their_mass_to_a_membrane(voxel):
     """As much potential per dalton as templates have, 4.08 V·Å³; lipids weigh 2 * 760 Da per 66 Å²."""
     away = np.linspace(-400, 400, 16001)
-    added = profile(away, 40.0, voxel, protein=1.0) - profile(away, 40.0, voxel)
+    added = bilayer_profile(away, 40.0, voxel, protein=1.0) - bilayer_profile(away, 40.0, voxel)
     assert np.trapezoid(added, away) == pytest.approx(4.08 * 2 * 760 / 66, rel=0.01)
-    twice = profile(away, 40.0, voxel, protein=2.0) - profile(away, 40.0, voxel)
+    twice = bilayer_profile(away, 40.0, voxel, protein=2.0) - bilayer_profile(away, 40.0, voxel)
     assert twice == pytest.approx(2 * added)
 
 
@@ -89,10 +89,10 @@ def independent(surface):
 @given(st.integers(0, 10**6), st.floats(100, 600), st.floats(0, 0.2), st.floats(-30, 30))
 def test_the_normal_of_a_vesicle_is_the_gradient(seed, radius, bulge, off):
     rng = np.random.default_rng(seed)
-    surface = bulged(np.array([300.0, 200.0, 250.0]), radius, bulge, rng)
+    surface = random_deformed_sphere(np.array([300.0, 200.0, 250.0]), radius, bulge, rng)
     direction = rng.standard_normal(3)
     start = surface.centre + direction / np.linalg.norm(direction) * (radius + off)
-    spots, normals = onto(surface, start[None])
+    spots, normals = project_onto(surface, start[None])
     value = independent(surface)
     assert abs(value(spots[0])) < 1e-3
     gradient = optimize.approx_fprime(spots[0], value, 1e-4)
@@ -105,7 +105,7 @@ def test_the_normal_of_a_vesicle_is_the_gradient(seed, radius, bulge, off):
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.01, 0.2))
 def test_bulges_are_harmonics_of_the_size_asked_for(seed, bulge):
-    surface = bulged(np.zeros(3), 300.0, bulge, np.random.default_rng(seed))
+    surface = random_deformed_sphere(np.zeros(3), 300.0, bulge, np.random.default_rng(seed))
     assert abs(np.trace(surface.second)) < 1e-12
     assert np.abs(np.einsum("iik->k", surface.third)).max() < 1e-12
     assert np.allclose(surface.third, surface.third.transpose(2, 0, 1))
@@ -117,7 +117,7 @@ def test_bulges_are_harmonics_of_the_size_asked_for(seed, bulge):
 
 
 def test_deep_inside_a_vesicle_there_is_no_surface():
-    surface = bulged(np.zeros(3), 300.0, 0.2, np.random.default_rng(0))
+    surface = random_deformed_sphere(np.zeros(3), 300.0, 0.2, np.random.default_rng(0))
     points = np.random.default_rng(1).uniform(-60, 60, (2000, 3))
     assert (surface.distance(points) < -80).all()
 
@@ -129,9 +129,9 @@ def test_distances_from_a_sheet_are_exact(seed, curvature):
     normal = rng.standard_normal(3)
     normal /= np.linalg.norm(normal)
     centre = rng.uniform(0, 500, 3)
-    surface = bent(centre, normal, curvature, rng)
+    surface = random_curved_sheet(centre, normal, curvature, rng)
     assert surface.distance(centre[None])[0] == pytest.approx(0, abs=1e-6)
-    assert surface.measure(centre[None])[1][0] == pytest.approx(normal)
+    assert surface.distance_and_normal(centre[None])[1][0] == pytest.approx(normal)
     assert surface.distance((centre + 30 * normal)[None])[0] == pytest.approx(30)
     assert surface.distance((centre + 70 * surface.axis)[None])[0] == pytest.approx(0, abs=1e-6)
     across = np.cross(normal, surface.axis)
@@ -147,7 +147,7 @@ def test_distances_from_a_sheet_are_exact(seed, curvature):
 
 def test_a_vesicle_has_two_leaflets_around_its_centre():
     scene = draw(vesicles={"count": 1, "radius": (200, 210), "bulge": 0.0})
-    facts = scene.drawn["vesicles"][0]
+    facts = scene.parameters["vesicles"][0]
     assert scene.particles.species.tolist() == ["membrane"]
     assert scene.particles.positions[0].tolist() == facts["centre"]
     assert np.array_equal(scene.particles.rotations[0], np.eye(3))
@@ -180,7 +180,7 @@ def test_vesicles_lie_in_the_slab_and_apart(seed):
         slab_tilt=(4.0, 0.0),
         vesicles={"count": 6, "radius": (100, 180)},
     )
-    told = scene.drawn["vesicles"]
+    told = scene.parameters["vesicles"]
     assert len(told) >= 3
     normal = np.array([np.cos(np.deg2rad(4)), -np.sin(np.deg2rad(4)), 0])
     middle = (np.array(scene.labels.shape) - 1) / 2 * VOXEL
@@ -197,12 +197,12 @@ def test_vesicles_that_may_not_be_cut_are_whole():
     for axis in range(3):
         assert not np.moveaxis(scene.labels, axis, 0)[[0, -1]].any()
     shells = ndimage.label(scene.labels == 0)[1]
-    assert shells == 1 + len(scene.drawn["vesicles"]) > 2  # each closes off its inside
+    assert shells == 1 + len(scene.parameters["vesicles"]) > 2  # each closes off its inside
 
 
 def test_vesicles_too_large_for_the_slab_are_left_out():
     scene = draw(slab=200.0, vesicles={"count": 2, "radius": (150, 200)})
-    assert scene.drawn["vesicles"] == []
+    assert scene.parameters["vesicles"] == []
     assert not scene.potential.any()
     assert [s.name for s in scene.species] == ["membrane"]
 
@@ -210,7 +210,7 @@ def test_vesicles_too_large_for_the_slab_are_left_out():
 @pytest.mark.parametrize("seed", range(3))
 def test_sheets_cross_the_slab_from_face_to_face(seed):
     scene = draw(seed=seed, slab=400.0, sheets={"count": 1, "curvature": (0, 1e-3)})
-    (facts,) = scene.drawn["sheets"]
+    (facts,) = scene.parameters["sheets"]
     planes = np.flatnonzero(scene.labels.any((1, 2)))
     assert planes[0] == 12
     assert planes[-1] == 51
@@ -223,7 +223,7 @@ def test_sheets_cross_the_slab_from_face_to_face(seed):
 
 def test_sheets_do_not_meet():
     scene = draw(seed=2, sheets={"count": 3, "inclination": 0.0, "curvature": (0, 0)}, shape=(32, 120, 120))
-    told = scene.drawn["sheets"]
+    told = scene.parameters["sheets"]
     assert len(told) >= 2
     one = scene.instances == told[0]["instance"]
     assert not (ndimage.binary_dilation(one) & (scene.instances > 0) & ~one).any()
@@ -234,7 +234,7 @@ def test_sheets_do_not_meet():
 def test_upright_takes_the_axis_to_the_normal(seed, spin):
     axis, normal = np.random.default_rng(seed).standard_normal((2, 3))
     axis, normal = axis / np.linalg.norm(axis), normal / np.linalg.norm(normal)
-    turn = upright(axis, normal, spin)
+    turn = align_axis(axis, normal, spin)
     assert np.allclose(turn @ axis, normal)
     assert np.allclose(turn @ turn.T, np.eye(3))
     assert np.linalg.det(turn) == pytest.approx(1)
@@ -256,7 +256,7 @@ def test_proteins_stand_on_the_membrane_along_its_normal(studded):
     assert len(proteins) > 15
     for position, turn in zip(proteins.positions, proteins.rotations, strict=True):
         fits = []
-        for facts in studded.drawn["vesicles"]:
+        for facts in studded.parameters["vesicles"]:
             u0 = position - facts["centre"]
             second, third = np.array(facts["order_2"]), np.array(facts["order_3"])
 
@@ -281,7 +281,7 @@ def test_proteins_show_where_they_are_and_lipids_make_room(studded):
     assert label == {"anchor": 1, "membrane": 2}
     names = studded.particles.species
     for identity, name, turn, position in zip(
-        studded.drawn["particles"]["instance"],
+        studded.parameters["particles"]["instance"],
         names,
         studded.particles.rotations,
         studded.particles.positions,
@@ -304,20 +304,20 @@ def test_protein_density_and_counts():
     area = {"count": 1, "radius": (200, 200)}
     both = [anchored("one"), anchored("two")]
     scene = draw(both, vesicles=area, membrane_proteins=2000.0, species={"one": 1.0}, shape=(64, 64, 64))
-    facts = scene.drawn["vesicles"][0]
-    assert scene.drawn["wanted"] == {"one": round(2000e-8 * facts["area"]), "two": 0}
-    assert scene.drawn["placed"]["one"] > 0.8 * scene.drawn["wanted"]["one"]
+    facts = scene.parameters["vesicles"][0]
+    assert scene.parameters["wanted"] == {"one": round(2000e-8 * facts["area"]), "two": 0}
+    assert scene.parameters["placed"]["one"] > 0.8 * scene.parameters["wanted"]["one"]
     scene = draw(both, vesicles=area, counts={"two": 5})
-    assert scene.drawn["placed"] == {"one": 0, "two": 5}
+    assert scene.parameters["placed"] == {"one": 0, "two": 5}
     scene = draw(both, vesicles=area | {"embedded": 0.0}, membrane_proteins=2000.0)
-    assert scene.drawn["placed"] == {"one": 0, "two": 0}
+    assert scene.parameters["placed"] == {"one": 0, "two": 0}
 
 
 def test_where_no_membrane_found_room_proteins_are_missing():
     scene = draw([anchored()], slab=150.0, vesicles={"count": 1, "radius": (200, 200)}, counts={"anchor": 4})
-    assert scene.drawn["wanted"] == {"anchor": 4}
-    assert scene.drawn["placed"] == {"anchor": 0}
-    assert scene.drawn["occupancy"] == 0
+    assert scene.parameters["wanted"] == {"anchor": 4}
+    assert scene.parameters["placed"] == {"anchor": 0}
+    assert scene.parameters["occupancy"] == 0
 
 
 def test_soluble_particles_stay_off_the_membrane():
@@ -328,11 +328,11 @@ def test_soluble_particles_stay_off_the_membrane():
     scene = draw(
         [free], vesicles={"count": 1, "radius": (200, 200)}, counts={"free": 200}, shape=(56, 56, 56)
     )
-    vesicle = scene.drawn["vesicles"][0]["instance"]
+    vesicle = scene.parameters["vesicles"][0]["instance"]
     around = ndimage.binary_dilation(scene.instances == vesicle)
     assert set(np.unique(scene.instances[around])) == {0, vesicle}
     away = np.linalg.norm(
-        scene.particles.named("free").positions - scene.drawn["vesicles"][0]["centre"], axis=1
+        scene.particles.named("free").positions - scene.parameters["vesicles"][0]["centre"], axis=1
     )
     assert (away < 200).any()
     assert (away > 200).any()

@@ -3,13 +3,13 @@ import pytest
 
 from cryovox.simulate.microscope import OpticsConfig
 from cryovox.simulate.microscope.optics import (
-    aberration,
+    aberration_phase,
     critical_dose,
     ctf,
-    damage,
+    dose_filter,
     envelope,
-    interaction,
-    radial,
+    interaction_constant,
+    radial_frequency,
     transmission,
     wavelength,
 )
@@ -21,13 +21,13 @@ from cryovox.simulate.microscope.optics import (
 )
 def test_wavelength_and_interaction_are_the_tabulated_ones(voltage, wave, sigma):
     assert wavelength(voltage) == pytest.approx(wave, rel=1e-4)
-    assert interaction(voltage) == pytest.approx(sigma, rel=1e-3)
+    assert interaction_constant(voltage) == pytest.approx(sigma, rel=1e-3)
 
 
 def test_the_interaction_constant_is_that_of_the_relativistic_formula():
     rest, energy = 510998.95, 3e5
     expected = 2 * np.pi / (wavelength(300) * energy) * (rest + energy) / (2 * rest + energy)
-    assert interaction(300) == pytest.approx(expected, rel=1e-6)
+    assert interaction_constant(300) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("defocus", [20000.0, 45000.0])
@@ -56,7 +56,7 @@ def test_underfocus_makes_a_positive_potential_dark_at_low_frequencies():
 
 def test_transmission_and_aberration_give_the_contrast_transfer_of_a_weak_wave():
     optics, k = OpticsConfig(amplitude_contrast=0.12), np.linspace(0, 0.05, 50)
-    wave = transmission(optics) * np.exp(1j * aberration(k, 28000.0, optics))
+    wave = transmission(optics) * np.exp(1j * aberration_phase(k, 28000.0, optics))
     assert wave.real == pytest.approx(ctf(k, 28000.0, optics), abs=1e-12)
 
 
@@ -80,11 +80,11 @@ def test_the_temporal_envelope_is_the_average_over_a_spread_of_foci():
 
 def test_damage_grows_with_dose_and_with_frequency():
     k = np.linspace(0, 0.1, 40)
-    left = np.array([damage(k, before, 2.0) for before in range(0, 120, 2)])
+    left = np.array([dose_filter(k, before, 2.0) for before in range(0, 120, 2)])
     assert (np.diff(left[:, 1:], axis=0) < 0).all()
     assert (np.diff(left, axis=1) <= 0).all()
     assert left[:, 0] == pytest.approx(1)
-    assert damage(k, 10.0, 0.0) == pytest.approx(np.exp(-10 / (2 * critical_dose(k))))
+    assert dose_filter(k, 10.0, 0.0) == pytest.approx(np.exp(-10 / (2 * critical_dose(k))))
 
 
 def test_the_critical_dose_is_the_published_one_and_damage_its_average():
@@ -92,11 +92,11 @@ def test_the_critical_dose_is_the_published_one_and_damage_its_average():
     assert critical_dose(np.array(0.1), 200) == pytest.approx(0.8 * critical_dose(np.array(0.1)))
     steps = np.linspace(4, 10, 20001)
     mean = np.exp(-steps / (2 * critical_dose(np.array(0.08)))).mean()
-    assert damage(np.array([0.08]), 4.0, 6.0)[0] == pytest.approx(mean, rel=1e-6)
+    assert dose_filter(np.array([0.08]), 4.0, 6.0)[0] == pytest.approx(mean, rel=1e-6)
 
 
 def test_frequencies_are_in_inverse_angstrom():
-    found = radial((6, 8), 5.0)
+    found = radial_frequency((6, 8), 5.0)
     assert found.shape == (6, 5)
     assert found[0, 4] == pytest.approx(0.1)
     assert found[3, 4] == pytest.approx(np.hypot(0.1, 0.1))

@@ -6,7 +6,7 @@ from scipy import fft
 from torch_ctf import calculate_ctf_1d
 
 from cryovox.simulate.microscope import DetectorConfig, OpticsConfig, TiltConfig, acquire, tilt_scheme
-from cryovox.simulate.microscope.optics import ctf, interaction, radial, wavelength
+from cryovox.simulate.microscope.optics import ctf, interaction_constant, radial_frequency, wavelength
 
 MODELS = ("weak", "strong", "multislice")
 VOXEL, SIZE = 4.0, 256
@@ -27,13 +27,13 @@ def images(optics, defocus):
     tilts = tilt_scheme(scheme, np.random.default_rng(0))
     sample = point_in_the_plane_of_the_axis()
     series = acquire(sample, VOXEL, tilts, optics, DetectorConfig.ideal())
-    return -series.signal[0], interaction(optics.voltage) * VOXEL * sample.sum(0)
+    return -series.signal[0], interaction_constant(optics.voltage) * VOXEL * sample.sum(0)
 
 
 def measured(optics, defocus):
     """(k, transfer): half of the image over the phase, averaged over rings, in steps of a frequency."""
     image, phase = (fft.rfft2(plane.astype(float)) for plane in images(optics, defocus))
-    frequency = radial((SIZE, SIZE), VOXEL).ravel()
+    frequency = radial_frequency((SIZE, SIZE), VOXEL).ravel()
     ring = np.rint(frequency * SIZE * VOXEL).astype(int)
     values = ((image * phase.conj()).real.ravel(), (np.abs(phase) ** 2).ravel(), frequency)
     cross, power, k = (np.bincount(ring, one)[: SIZE // 2] for one in values)

@@ -21,8 +21,8 @@ from cryovox.simulate.microscope import DetectorConfig, OpticsConfig, Reconstruc
 from cryovox.simulate.microscope.optics import ctf, envelope
 from cryovox.simulate.microscope.projection import project
 from cryovox.simulate.particles.beads import rasterise
-from cryovox.simulate.particles.library import SPECIES, build
-from cryovox.simulate.particles.turn import add, turn
+from cryovox.simulate.particles.library import SPECIES, build_template
+from cryovox.simulate.particles.rotate import add, rotate
 from cryovox.simulate.scene import SceneConfig
 from cryovox.simulate.tomogram import simulate
 
@@ -38,7 +38,7 @@ class Sample:
 
     def __init__(self, folder, name, seed, optics=FLAT, defocus=0.0):
         self.name, self.edge, self.optics, self.defocus = name, VOXELS[name], optics, 1e4 * defocus
-        self.template = build(name, self.edge)
+        self.template = build_template(name, self.edge)
         config = SimulationConfig(
             species=(name,),
             scene=SceneConfig(shape=SHAPE, voxel_size=self.edge, slab=30 * self.edge, counts={name: 2}),
@@ -61,7 +61,7 @@ class Sample:
         rotation, blueprint = self.rotations[number], SPECIES[self.name]
         beads = tuple((*(rotation @ bead[:3]), bead[3]) for bead in blueprint.beads)
         again = rasterise(self.name, replace(blueprint, beads=beads), self.edge).density
-        turned = [turn(self.template, step @ rotation, (0, 0, 0), self.edge)[0] for step in STEPS]
+        turned = [rotate(self.template, step @ rotation, (0, 0, 0), self.edge)[0] for step in STEPS]
         return [_in_the_middle(density) for density in (again, *turned)]
 
     def series_errors(self):

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cryovox.simulate.microscope.projection import (
-    OnDevice,
-    Plane,
+    ProjectionGeometry,
     Projector,
+    TorchMatrix,
     back_project,
     project,
     spread_matrix,
@@ -83,15 +83,15 @@ def test_back_projection_is_the_adjoint():
     rng, angles = np.random.default_rng(1), np.array([-61.0, -20.0, 3.0, 50.0])
     volume = rng.standard_normal(SHAPE, dtype=np.float32)
     images = rng.standard_normal((4, 24, 64), dtype=np.float32)
-    smeared = back_project(images, Plane.of(40, 64), angles)
+    smeared = back_project(images, ProjectionGeometry.of(40, 64), angles)
     assert (project(volume, angles) * images).sum() == pytest.approx((volume * smeared).sum(), rel=1e-3)
 
 
 def test_torch_in_single_agrees_with_scipy_in_double():
-    rng, plane, angles = np.random.default_rng(2), Plane.of(12, 40), np.array([-60.0, 0.0, 37.0])
+    rng, plane, angles = np.random.default_rng(2), ProjectionGeometry.of(12, 40), np.array([-60.0, 0.0, 37.0])
     voxels = rng.standard_normal((12 * 40, 7))
     double, single = Projector(plane, angles, dtype=np.float64), Projector(plane, angles)
-    single.spread = OnDevice(spread_matrix(plane, angles, np.float32), "cpu")
+    single.spread = TorchMatrix(spread_matrix(plane, angles, np.float32), "cpu")
     one, two = double.forward(voxels), single.forward(voxels.astype(np.float32))
     assert np.abs(one - two).max() < 1e-5 * np.abs(one).max()
     one, two = double.adjoint(one), single.adjoint(two)
@@ -107,7 +107,7 @@ def test_the_pieces_of_y_do_not_show():
 
 
 def test_binning_keeps_the_axis_in_place():
-    assert Plane.of(40, 60, 4) == Plane(10, 15, 15, (5.0, 7.5), 7.5)
+    assert ProjectionGeometry.of(40, 60, 4) == ProjectionGeometry(10, 15, 15, (5.0, 7.5), 7.5)
 
 
 def test_a_mirrored_sample_has_no_edge_and_the_same_middle():

@@ -9,12 +9,12 @@ from cryovox.simulate.microscope import (
     reconstruct,
     tilt_scheme,
 )
-from cryovox.simulate.microscope.optics import ctf, radial
-from cryovox.simulate.microscope.projection import Plane, Projector, project
+from cryovox.simulate.microscope.optics import ctf, radial_frequency
+from cryovox.simulate.microscope.projection import ProjectionGeometry, Projector, project
 from cryovox.simulate.microscope.reconstruct import (
-    _iterate,
-    _scales,
-    angle_share,
+    _sirt_iterations,
+    _sirt_weights,
+    angular_weights,
     crop_spectrum,
     flip_phases,
     origin,
@@ -94,10 +94,10 @@ def test_the_wedge_is_empty():
 
 def test_sirt_comes_nearer_at_every_step():
     images, tilts = series(6.0)
-    projector = Projector(Plane.of(40, 64), tilts.angles)
+    projector = Projector(ProjectionGeometry.of(40, 64), tilts.angles)
     lines = np.ascontiguousarray(images.transpose(0, 2, 1)) / 10
     noise = np.random.default_rng(0).standard_normal(lines.shape, dtype=np.float32)
-    _, residuals = _iterate(projector, lines + 0.1 * noise, _scales(projector), 12)
+    _, residuals = _sirt_iterations(projector, lines + 0.1 * noise, _sirt_weights(projector), 12)
     assert (np.diff(residuals) < 0).all()
     assert residuals[-1] < 0.3 * residuals[0]
 
@@ -150,7 +150,7 @@ def test_phase_flipping_turns_the_transfer_of_one_sign():
     optics, tilts = OpticsConfig(), tilt_scheme(TiltConfig(step=60), np.random.default_rng(0))
     rng = np.random.default_rng(1)
     spectrum = np.fft.rfft2(rng.standard_normal((1, 32, 48)))
-    frequency = radial((32, 48), 5.0)
+    frequency = radial_frequency((32, 48), 5.0)
     for i, defocus in enumerate(tilts.nominal_defocus):
         transfer = ctf(frequency, defocus, optics)
         image = np.fft.irfft2(spectrum * transfer, s=(32, 48)).astype(np.float32)
@@ -160,9 +160,9 @@ def test_phase_flipping_turns_the_transfer_of_one_sign():
 
 
 def test_each_tilt_stands_for_its_share():
-    share = np.rad2deg(angle_share(np.array([10.0, 0.0, 4.0, -2.0])))
+    share = np.rad2deg(angular_weights(np.array([10.0, 0.0, 4.0, -2.0])))
     assert share == pytest.approx([6, 3, 5, 2])
-    assert np.rad2deg(angle_share(np.arange(-60, 61, 3.0))) == pytest.approx(3)
+    assert np.rad2deg(angular_weights(np.arange(-60, 61, 3.0))) == pytest.approx(3)
 
 
 def test_sizes_that_do_not_fit_are_told():

@@ -11,7 +11,7 @@ from cryovox.core.config import from_yaml, to_yaml, validated
 from cryovox.core.errors import RequestError
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.scene import SceneConfig, build_scene
-from cryovox.simulate.scene.stamp import stamp
+from cryovox.simulate.scene.prepared import prepare_template
 
 VOXEL = 10.0
 BALLS = np.array([[35.0, 0, 0], [-20, 25, 5], [-15, -25, -20], [0, 0, 30]])
@@ -99,13 +99,13 @@ def test_labels_are_the_turned_supports():
         closed_form(points, p[::-1], r) > 1.0
         for p, r in zip(scene.particles.positions, scene.particles.rotations, strict=True)
     ]
-    for mask, identity in zip(inside, scene.drawn["particles"]["instance"], strict=True):
+    for mask, identity in zip(inside, scene.parameters["particles"]["instance"], strict=True):
         mine = scene.instances == identity
         assert 2 * (mask & mine).sum() / (mask.sum() + mine.sum()) > 0.8
 
 
 def test_no_voxel_lies_in_two_supports(crowd):
-    stamps = {one.name: stamp(one, 1) for one in (lumps(), ball("ball", 40.0))}
+    stamps = {one.name: prepare_template(one, 1) for one in (lumps(), ball("ball", 40.0))}
     count = np.zeros(np.array(crowd.labels.shape) + 40, int)
     for position, turn, name in zip(
         crowd.particles.positions, crowd.particles.rotations, crowd.particles.species, strict=True
@@ -123,7 +123,7 @@ def test_no_voxel_lies_in_two_supports(crowd):
 def test_labels_instances_and_particles_agree(crowd):
     assert np.array_equal(crowd.labels > 0, crowd.instances > 0)
     label = {one.name: one.label for one in crowd.species}
-    identities = crowd.drawn["particles"]["instance"]
+    identities = crowd.parameters["particles"]["instance"]
     assert sorted(identities) == list(range(1, len(crowd.particles) + 1))
     centres = ndimage.center_of_mass(crowd.labels > 0, crowd.instances, identities)
     for identity, name, centre, position in zip(
@@ -172,23 +172,23 @@ def test_all_lies_in_the_tilted_slab(about_x, about_y, seed):
 def test_a_slab_too_thin_holds_nothing_and_says_so():
     scene = draw([ball("ball", 60.0)], slab=60.0, counts={"ball": 3})
     assert not scene.labels.any()
-    assert scene.drawn["wanted"] == {"ball": 3}
-    assert scene.drawn["placed"] == {"ball": 0}
+    assert scene.parameters["wanted"] == {"ball": 3}
+    assert scene.parameters["placed"] == {"ball": 0}
 
 
 @pytest.mark.parametrize("occupancy", [0.1, 0.2])
 def test_the_occupancy_asked_for_is_reached(occupancy):
     templates = [lumps(), ball("ball", 40.0), ball("large", 60.0)]
     scene = draw(templates, occupancy=occupancy, species={"lumps": 1.0, "ball": 2.0, "large": 1.0})
-    assert scene.drawn["occupancy"] == pytest.approx(occupancy, rel=0.08)
-    assert (scene.labels > 0).mean() == pytest.approx(scene.drawn["occupancy"])
-    placed = scene.drawn["placed"]
+    assert scene.parameters["occupancy"] == pytest.approx(occupancy, rel=0.08)
+    assert (scene.labels > 0).mean() == pytest.approx(scene.parameters["occupancy"])
+    placed = scene.parameters["placed"]
     assert abs(placed["ball"] - 2 * placed["lumps"]) <= 2
 
 
 def test_what_finds_no_room_is_reported():
     scene = draw([ball("ball", 50.0)], occupancy=0.55)
-    told = scene.drawn
+    told = scene.parameters
     assert told["placed"]["ball"] < told["wanted"]["ball"]
     assert len(scene.particles) == told["placed"]["ball"]
     assert (scene.labels > 0).mean() == pytest.approx(told["occupancy"])
@@ -198,8 +198,8 @@ def test_what_finds_no_room_is_reported():
 def test_occupancy_is_that_of_the_slab():
     scene = draw([ball("ball", 35.0)], slab=200.0, occupancy=0.15)
     in_slab = scene.labels[9:30]
-    assert (scene.labels > 0).sum() / (20 * 48 * 56) == pytest.approx(scene.drawn["occupancy"], rel=1e-6)
-    assert scene.drawn["occupancy"] == pytest.approx(0.15, rel=0.1)
+    assert (scene.labels > 0).sum() / (20 * 48 * 56) == pytest.approx(scene.parameters["occupancy"], rel=1e-6)
+    assert scene.parameters["occupancy"] == pytest.approx(0.15, rel=0.1)
     assert (in_slab > 0).sum() == (scene.labels > 0).sum()
 
 
@@ -234,17 +234,22 @@ def test_the_same_generator_gives_the_same_scene():
     )
     assert np.array_equal(one.potential, two.potential)
     assert np.array_equal(one.instances, two.instances)
-    assert one.drawn == two.drawn
+    assert one.parameters == two.parameters
     assert not np.array_equal(one.potential, other.potential)
     names = ["lumps", "membrane", "filament", "fiducial", "ice", "carbon"]
     assert [s.name for s in one.species] == names
     assert [s.label for s in one.species] == [1, 2, 3, 4, 5, 6]
     assert set(np.unique(one.labels)) <= set(range(7))
-    assert json.loads(json.dumps(one.drawn)) == one.drawn
-    told = [one.drawn["carbon"], *one.drawn["ice"], *one.drawn["sheets"], *one.drawn["vesicles"]]
-    told += [*one.drawn["filaments"], *one.drawn["fiducials"]]
-    known = [part["instance"] for part in told] + one.drawn["particles"]["instance"]
-    assert set(known) == set(range(1, one.drawn["objects"] + 1))
+    assert json.loads(json.dumps(one.parameters)) == one.parameters
+    told = [
+        one.parameters["carbon"],
+        *one.parameters["ice"],
+        *one.parameters["sheets"],
+        *one.parameters["vesicles"],
+    ]
+    told += [*one.parameters["filaments"], *one.parameters["fiducials"]]
+    known = [part["instance"] for part in told] + one.parameters["particles"]["instance"]
+    assert set(known) == set(range(1, one.parameters["objects"] + 1))
     assert set(np.unique(one.instances)) - {0} <= set(known)
     assert one.potential.dtype == np.float32
     assert one.labels.dtype == np.uint8

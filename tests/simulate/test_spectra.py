@@ -12,11 +12,11 @@ from cryovox.formats import write_volume
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.half_spectrum import multiplicity
 from cryovox.simulate.microscope import DetectorConfig, TiltConfig, acquire, radial_amplitude, tilt_scheme
-from cryovox.simulate.microscope.example import example_amplitude
-from cryovox.simulate.microscope.spectra import rings_of
-from cryovox.simulate.particles.library import build
+from cryovox.simulate.microscope.experimental_spectrum import experimental_amplitude
+from cryovox.simulate.microscope.spectra import ring_count
+from cryovox.simulate.particles.library import build_template
 from cryovox.simulate.scene import SceneConfig
-from cryovox.simulate.tomogram import amplitudes_of, simulate
+from cryovox.simulate.tomogram import simulate, target_amplitudes
 from cryovox.workflows.simulation.dataset import Keep, Maker
 
 VOXEL = 14.0
@@ -31,7 +31,7 @@ SMALL = SimulationConfig(
 
 @pytest.fixture(scope="module")
 def groel():
-    return build("groel", VOXEL)
+    return build_template("groel", VOXEL)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_spectrum_is_the_same_whatever_the_pixels_it_was_measured_with(tmp_pat
     k = (np.arange(16) + 0.5) / 16 * 0.05
     for size in (128, 256):
         write_volume(tmp_path / "fine.mrc", Volume(coloured(32, size), 2.5))
-        found = example_amplitude(tmp_path / "fine.mrc", 10.0, 16)
+        found = experimental_amplitude(tmp_path / "fine.mrc", 10.0, 16)
         assert found[1:] == pytest.approx(1 / (1 + 20 * 2.5 * k[1:]), rel=0.06)
         assert 0.7 < found[0] < 1
 
@@ -76,14 +76,14 @@ def test_the_recorded_projections_get_the_form_of_the_table(groel, table):
     plain = simulate([groel], SMALL, (1,))
     config = SMALL.model_copy(update={"amplitudes": table})
     made = simulate([groel], config, (1,))
-    wanted = amplitudes_of(config)
-    found = radial_amplitude(made.series.counts, rings_of((40, 48)))
+    wanted = target_amplitudes(config)
+    found = radial_amplitude(made.series.counts, ring_count((40, 48)))
     assert form(found) == pytest.approx(np.tile(form(wanted[None]), (9, 1)), rel=0.02)
     assert np.abs(form(radial_amplitude(plain.series.counts, 20)) - form(found)).max() > 0.1
     assert made.series.counts.var((1, 2)) == pytest.approx(plain.series.counts.var((1, 2)), rel=1e-3)
     assert made.series.counts.mean((1, 2)) == pytest.approx(plain.series.counts.mean((1, 2)), rel=1e-4)
     assert made.series.frames.sum(0) == pytest.approx(made.series.counts, abs=0.1)
-    assert made.drawn()["microscope"]["amplitudes"] == wanted.tolist()
+    assert made.parameters()["microscope"]["amplitudes"] == wanted.tolist()
 
 
 def test_phases_and_the_ratio_of_signal_to_noise_stay(groel, table):
@@ -99,7 +99,7 @@ def test_phases_and_the_ratio_of_signal_to_noise_stay(groel, table):
 
 def test_without_an_example_nothing_is_filtered(groel):
     made = simulate([groel], SMALL, (1,))
-    assert "amplitudes" not in made.drawn()["microscope"]
+    assert "amplitudes" not in made.parameters()["microscope"]
     tilts, seed = made.series.tilts, made.series.seed
     again = acquire(
         made.scene.potential, VOXEL, tilts, SMALL.optics, SMALL.detector, seed=seed, beyond="mirror"
@@ -141,7 +141,7 @@ def from_yaml_of(config, folder):
 def test_tables_that_do_not_fit_are_told(tmp_path, text, told):
     (tmp_path / "t.txt").write_text(text)
     with pytest.raises(RequestError, match=told):
-        example_amplitude(tmp_path / "t.txt", VOXEL, 20)
+        experimental_amplitude(tmp_path / "t.txt", VOXEL, 20)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_tables_that_do_not_fit_are_told(tmp_path, text, told):
 def test_stacks_that_do_not_fit_are_told(tmp_path, image, pixel, told):
     write_volume(tmp_path / "s.st", Volume(image, pixel))
     with pytest.raises(RequestError, match=told):
-        example_amplitude(tmp_path / "s.st", VOXEL, 20)
+        experimental_amplitude(tmp_path / "s.st", VOXEL, 20)
 
 
 def test_the_command_takes_an_example_and_tells_what_it_took(tmp_path: Path, table, capsys):

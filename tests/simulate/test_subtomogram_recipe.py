@@ -6,9 +6,9 @@ from scipy.spatial.transform import Rotation
 from cryovox.core.particles import Particles
 from cryovox.formats import subtomograms as files
 from cryovox.simulate.config.subtomograms import SubtomogramConfig
+from cryovox.simulate.particles.rotate import MAX_VOXEL_RATIO, add, overlap_slices, rotate
 from cryovox.simulate.particles.template import Template
-from cryovox.simulate.particles.turn import COARSEST, add, turn, windows
-from cryovox.simulate.subtomograms import arrange, recipe_filters, subtomogram, write_set
+from cryovox.simulate.subtomograms import arrange, recipe_filters, subtomogram, write_subtomograms
 
 
 def bead_template(name, beads, voxel=10.0, n=21, width=14.0):
@@ -45,7 +45,7 @@ def test_a_turned_template_is_where_its_beads_are_turned_to():
     template = bead_template("bent", beads)
     shift = np.array([0.3, -0.4, 0.25])
     for rotation in Rotation.random(5, random_state=1).as_matrix():
-        density, support = turn(template, rotation, shift)
+        density, support = rotate(template, rotation, shift)
         moved = (beads - beads.mean(axis=0)) @ rotation.T + shift[::-1] * 10
         n = density.shape[0]
         z, y, x = np.meshgrid(*[(np.arange(n) - n // 2) * 10.0] * 3, indexing="ij")
@@ -58,18 +58,18 @@ def test_a_turned_template_is_where_its_beads_are_turned_to():
 
 def test_the_centre_of_mass_goes_where_it_is_sent(templates):
     for template in templates:
-        density, _ = turn(template, Rotation.random(random_state=3).as_matrix(), (0.4, 0.1, -0.5))
+        density, _ = rotate(template, Rotation.random(random_state=3).as_matrix(), (0.4, 0.1, -0.5))
         found = centre_of_mass(density) - density.shape[0] // 2
         assert np.abs(found - [0.4, 0.1, -0.5]).max() < 0.03
 
 
 def test_finer_voxels_show_the_same_body(templates):
-    coarse, _ = turn(templates[0], np.eye(3))
-    fine, support = turn(templates[0], Rotation.random(random_state=8).as_matrix(), voxel_size=5.0)
+    coarse, _ = rotate(templates[0], np.eye(3))
+    fine, support = rotate(templates[0], Rotation.random(random_state=8).as_matrix(), voxel_size=5.0)
     assert fine.sum() * 5.0**3 == pytest.approx(coarse.sum() * 10.0**3, rel=0.03)
     assert support.sum() * 5.0**3 == pytest.approx(templates[0].support.sum() * 10.0**3, rel=0.1)
     with pytest.raises(ValueError, match="not resolved"):
-        turn(templates[0], np.eye(3), voxel_size=10.0 * COARSEST * 1.01)
+        rotate(templates[0], np.eye(3), voxel_size=10.0 * MAX_VOXEL_RATIO * 1.01)
 
 
 def test_a_box_that_hangs_over_is_clipped():
@@ -79,7 +79,7 @@ def test_a_box_that_hangs_over_is_clipped():
     assert array[0, 3, 5] == array[1, 4, 5] == 1
     add(array, np.ones((3, 3, 3)), (9, 0, 0))
     assert array.sum() == 4
-    assert windows((0, -3, 0), (3, 3, 3), (4, 5, 6)) is None
+    assert overlap_slices((0, -3, 0), (3, 3, 3), (4, 5, 6)) is None
 
 
 # who stands where
@@ -214,7 +214,7 @@ def test_the_same_state_draws_the_same_and_noise_is_drawn_last(templates):
 
 def test_a_set_is_written_and_read_back(tmp_path, templates):
     config = SubtomogramConfig(box=16, snr=0.5, neighbours=2)
-    write_set(tmp_path / "set.zarr", templates, config, 9, seed=5)
+    write_subtomograms(tmp_path / "set.zarr", templates, config, 9, seed=5)
     found = files.read(tmp_path / "set.zarr")
     assert found.images.shape == found.masks.shape == (9, 16, 16, 16)
     assert [s.label for s in found.species] == [1, 2, 3]
@@ -230,7 +230,7 @@ def test_a_set_is_written_and_read_back(tmp_path, templates):
 def test_sets_of_one_seed_show_the_same_scenes(tmp_path, templates):
     for name, snr in (("a", 0.05), ("b", np.inf)):
         config = SubtomogramConfig(box=16, snr=snr, neighbours=1)
-        write_set(tmp_path / f"{name}.zarr", templates[:1], config, 2, seed=1)
+        write_subtomograms(tmp_path / f"{name}.zarr", templates[:1], config, 2, seed=1)
     a, b = (files.read(tmp_path / f"{name}.zarr") for name in "ab")
     assert np.array_equal(a.masks[...], b.masks[...])
     assert not np.array_equal(a.images[...], b.images[...])

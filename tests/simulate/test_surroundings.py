@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cryovox.simulate.scene import SceneConfig, build_scene
-from cryovox.simulate.scene.filaments import chain, cross_section
+from cryovox.simulate.scene.filaments import cross_section, worm_like_chain
 
 VOXEL = 10.0
 
@@ -23,7 +23,7 @@ def test_the_direction_of_a_chain_is_lost_over_the_persistence_length():
     rng = np.random.default_rng(0)
     cosines = []
     for _ in range(300):
-        path = chain(np.zeros(3), np.array([0.0, 0, 1]), 2000.0, 800.0, rng)
+        path = worm_like_chain(np.zeros(3), np.array([0.0, 0, 1]), 2000.0, 800.0, rng)
         tangents = path.frames[..., 2]
         cosines.append(tangents[0] @ tangents.T)
     arc = np.arange(len(cosines[0])) * 20.0
@@ -35,7 +35,7 @@ def test_the_direction_of_a_chain_is_lost_over_the_persistence_length():
 def test_a_chain_is_a_curve_of_its_length_with_frames_along_it(seed, persistence, length):
     rng = np.random.default_rng(seed)
     middle = rng.uniform(0, 500, 3)
-    path = chain(middle, rng.standard_normal(3), length, persistence, rng)
+    path = worm_like_chain(middle, rng.standard_normal(3), length, persistence, rng)
     assert path.length == pytest.approx(length, abs=21)
     steps = np.diff(path.points, axis=0)
     assert np.linalg.norm(steps, axis=1).max() <= 20 + 1e-9
@@ -49,7 +49,7 @@ def test_a_chain_is_a_curve_of_its_length_with_frames_along_it(seed, persistence
 
 
 def test_cylindrical_coordinates_of_a_straight_chain():
-    path = chain(np.zeros(3), np.array([1.0, 0, 0]), 400.0, 1e12, np.random.default_rng(0))
+    path = worm_like_chain(np.zeros(3), np.array([1.0, 0, 0]), 400.0, 1e12, np.random.default_rng(0))
     points = np.array([[-150.0, 30, 0], [55.0, 0, 40], [55.0, 0, -40], [260, 0, 0]])
     radius, angle, along = path.cylindrical(points)
     assert radius == pytest.approx([30, 40, 40, 0], abs=1e-2)
@@ -58,7 +58,9 @@ def test_cylindrical_coordinates_of_a_straight_chain():
 
 
 def test_angles_are_right_handed_in_x_y_z():
-    path = chain(np.zeros(3), np.array([1.0, 0, 0]), 400.0, 1e12, np.random.default_rng(0))  # along z
+    path = worm_like_chain(
+        np.zeros(3), np.array([1.0, 0, 0]), 400.0, 1e12, np.random.default_rng(0)
+    )  # along z
     turning = np.linspace(0, 2 * np.pi, 9)[:-1]
     circle = np.stack([0 * turning, np.sin(turning), np.cos(turning)], 1) * 50  # z, y, x: from x to y
     angle = np.unwrap(path.cylindrical(circle)[1])
@@ -99,7 +101,7 @@ def test_actin_strands_cross_over_every_360_angstrom_and_are_right_handed():
 @pytest.mark.parametrize(("kind", "outer"), [("microtubule", 125.0), ("actin", 35.0)])
 def test_filaments_follow_their_path_within_the_slab(kind, outer):
     scene = draw(slab=400.0, filaments={"count": 1, "kind": kind, "length": (500, 600)}, seed=1)
-    (facts,) = scene.drawn["filaments"]
+    (facts,) = scene.parameters["filaments"]
     ends = np.array(facts["path"])[[0, -1]]
     line = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
     where = positions(scene, scene.labels == 1)
@@ -122,7 +124,7 @@ def test_a_long_microtubule_leaves_the_volume_at_both_ends():
 
 def test_filaments_do_not_meet():
     scene = draw(seed=3, shape=(60, 80, 80), filaments={"count": 4, "kind": "actin"})
-    told = scene.drawn["filaments"]
+    told = scene.parameters["filaments"]
     assert len(told) >= 3
     for facts in told:
         around = ndimage.binary_dilation(scene.instances == facts["instance"])
@@ -133,7 +135,7 @@ def test_filaments_do_not_meet():
 def test_gold_beads(surface):
     scene = draw(slab=300.0, fiducials={"count": 5, "diameter": (80, 140), "surface": surface})
     beads = scene.particles.named("fiducial")
-    told = scene.drawn["fiducials"]
+    told = scene.parameters["fiducials"]
     assert len(beads) == len(told) == 5
     for position, facts in zip(beads.positions, told, strict=True):
         mine = scene.instances == facts["instance"]
@@ -152,7 +154,7 @@ def test_gold_beads(surface):
 
 def test_no_room_for_a_bead_larger_than_the_slab():
     scene = draw(slab=60.0, fiducials={"count": 2})
-    assert scene.drawn["fiducials"] == []
+    assert scene.parameters["fiducials"] == []
     assert not scene.labels.any()
 
 
@@ -164,7 +166,7 @@ def test_ice_sits_on_the_faces_of_the_slab(seed):
     where = positions(scene, scene.labels == 1)
     assert len(where) > 100
     depth = np.abs((where - middle) @ normal)
-    for facts in scene.drawn["ice"]:
+    for facts in scene.parameters["ice"]:
         mine = positions(scene, scene.instances == facts["instance"])
         away = mine - facts["centre"]
         assert (away @ np.array(facts["planes"]).T <= np.array(facts["offsets"]) + 1e-3).all()
@@ -179,7 +181,7 @@ def test_ice_sits_on_the_faces_of_the_slab(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_carbon_covers_its_part_of_the_field_beyond_a_round_hole(seed):
     scene = draw(seed, shape=(40, 100, 120), slab=300.0, carbon={"present": True, "hole": (900, 1200)})
-    facts = scene.drawn["carbon"]
+    facts = scene.parameters["carbon"]
     film = (scene.labels == 1).any(0)
     assert film.mean() == pytest.approx(facts["cover"], abs=0.02)
     grid = np.stack(np.indices(film.shape), -1) * VOXEL
@@ -203,8 +205,8 @@ def test_nothing_is_drawn_in_carbon():
         filaments={"count": 1},
     )
     plain = draw(slab=300.0, carbon={"present": True, "cover": (0.5, 0.5)})
-    carbon = plain.instances == plain.drawn["carbon"]["instance"]
-    assert np.array_equal(scene.instances == scene.drawn["carbon"]["instance"], carbon)
+    carbon = plain.instances == plain.parameters["carbon"]["instance"]
+    assert np.array_equal(scene.instances == scene.parameters["carbon"]["instance"], carbon)
 
 
 def test_without_a_slab_ice_lies_at_top_and_bottom():

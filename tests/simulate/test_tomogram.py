@@ -5,8 +5,8 @@ from scipy import fft
 from cryovox.core.errors import RequestError
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.microscope import OpticsConfig, ReconstructionConfig, TiltConfig
-from cryovox.simulate.particles.library import build
-from cryovox.simulate.particles.turn import turn
+from cryovox.simulate.particles.library import build_template
+from cryovox.simulate.particles.rotate import rotate
 from cryovox.simulate.scene import SceneConfig
 from cryovox.simulate.tomogram import simulate
 
@@ -21,7 +21,7 @@ PLAIN = SimulationConfig(
 
 @pytest.fixture(scope="module")
 def ribosome():
-    return build("ribosome-80s", VOXEL)
+    return build_template("ribosome-80s", VOXEL)
 
 
 def shift_between(one, other):
@@ -39,7 +39,7 @@ def drawn_at(template, rotation, position, shape):
     """The template at a pose, drawn by another module than the scene's."""
     centre = position / VOXEL
     voxel = np.rint(centre).astype(int)
-    density, _ = turn(template, rotation, centre - voxel, VOXEL)
+    density, _ = rotate(template, rotation, centre - voxel, VOXEL)
     out = np.zeros(shape, np.float32)
     low = voxel - density.shape[0] // 2
     where = [slice(max(a, 0), min(a + density.shape[0], n)) for a, n in zip(low, shape, strict=True)]
@@ -85,7 +85,7 @@ def test_noise_is_told_and_scaled(ribosome):
     assert made.clean.data.var() / noise.var() == pytest.approx(made.snr, rel=1e-3)
     louder = simulate([ribosome], PLAIN.model_copy(update={"snr": made.snr / 4}), (7,))
     assert np.allclose(louder.tomogram.data - louder.clean.data, 2 * noise, atol=1e-3 * np.abs(noise).max())
-    assert made.drawn()["microscope"]["tilts"]["accumulated"][15] == 0  # the untilted view came first
+    assert made.parameters()["microscope"]["tilts"]["accumulated"][15] == 0  # the untilted view came first
 
 
 CROWD = SceneConfig(shape=(64, 48, 48), voxel_size=15.0, counts={"ribosome-80s": 30}, cut=True)
@@ -94,7 +94,7 @@ PLAIN_CROWD = PLAIN.model_copy(update={"scene": CROWD})
 
 def simulated_crowd(**reconstruction):
     config = PLAIN_CROWD.model_copy(update={"reconstruction": ReconstructionConfig(**reconstruction)})
-    return simulate([build("ribosome-80s", 15.0)], config, (1,))
+    return simulate([build_template("ribosome-80s", 15.0)], config, (1,))
 
 
 @pytest.mark.parametrize("thickness", [9, 24])
@@ -106,7 +106,7 @@ def test_particles_whose_centre_is_cut_off_are_not_listed(thickness):
     wanted = (planes >= 0) & (planes < thickness)
     assert 0 < wanted.sum() < len(wanted)
     assert made.particles.positions == pytest.approx(centres[wanted])
-    scene = made.drawn()["scene"]
+    scene = made.parameters()["scene"]
     assert scene["placed"] == {"ribosome-80s": wanted.sum()}
     nearest = np.rint(made.particles.positions / 15.0).astype(int)
     assert made.instances[tuple(nearest.T)].tolist() == scene["particles"]["instance"]

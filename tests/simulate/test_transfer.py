@@ -11,8 +11,8 @@ from cryovox.simulate.microscope import (
     reconstruct,
     tilt_scheme,
 )
-from cryovox.simulate.microscope.optics import ctf, interaction
-from cryovox.simulate.stream.transfer import transfer
+from cryovox.simulate.microscope.optics import ctf, interaction_constant
+from cryovox.simulate.stream.transfer import transfer_function
 
 VOXEL = 10.0
 SHAPE = (32, 48, 56)
@@ -46,7 +46,7 @@ def filtered(volume, by):
 def path(volume, tilts, optics=PLAIN, detector=PERFECT, config=AS_IS):
     """Clean tomogram and noise by projection, lens, camera and back-projection, in volts."""
     taken = acquire(volume, VOXEL, tilts, optics, detector, seed=3)
-    volts = 1 / (2 * interaction(optics.voltage))
+    volts = 1 / (2 * interaction_constant(optics.voltage))
     return tuple(
         volts * reconstruct(images, tilts, volume.shape, VOXEL, config, optics=optics)
         for images in (taken.signal, taken.noise)
@@ -63,7 +63,7 @@ def agreement(a, b):
 
 @pytest.mark.parametrize("limit", [40.0, 60.0])
 def test_nothing_passes_in_the_wedge(limit):
-    signal, noise = transfer(SHAPE, VOXEL, series(range=(-limit, limit)), PLAIN, PERFECT)
+    signal, noise = transfer_function(SHAPE, VOXEL, series(range=(-limit, limit)), PLAIN, PERFECT)
     kz, ky, kx = frequencies()
     # a plane is as thick as one step of the spectrum on either side
     beyond = (np.abs(kz) - 1.001 / (SHAPE[0] * VOXEL) > kx * np.tan(np.deg2rad(limit))) & (ky == ky)
@@ -76,11 +76,11 @@ def test_nothing_passes_in_the_wedge(limit):
 
 def test_a_wedge_on_one_side_lies_where_the_back_projection_has_it():
     tilts, volume = series(range=(0.0, 60.0)), blobs(SHAPE)
-    signal = transfer(SHAPE, VOXEL, tilts, PLAIN, PERFECT).signal
+    signal = transfer_function(SHAPE, VOXEL, tilts, PLAIN, PERFECT).signal
     clean, _ = path(volume, tilts)
     turned = series(range=(-60.0, 0.0))
     assert agreement(filtered(volume, signal), clean) > 0.98
-    other = transfer(SHAPE, VOXEL, turned, PLAIN, PERFECT).signal
+    other = transfer_function(SHAPE, VOXEL, turned, PLAIN, PERFECT).signal
     assert agreement(filtered(volume, other), clean) < 0.8
 
 
@@ -88,7 +88,7 @@ def test_where_planes_lie_close_the_transfer_is_the_ctf():
     shape = (16, 96, 96)
     tilts = series(step=0.25, range=(-70.0, 70.0))
     optics = OpticsConfig(damage=False, energy_spread=0, aperture=0)
-    signal = transfer(shape, VOXEL, tilts, optics, PERFECT).signal
+    signal = transfer_function(shape, VOXEL, tilts, optics, PERFECT).signal
     kz, ky, kx = frequencies(shape)
     radius = np.sqrt(kz**2 + ky**2 + kx**2)
     expected = -ctf(radius, 3e4, optics)
@@ -113,7 +113,7 @@ def test_where_planes_lie_close_the_transfer_is_the_ctf():
 def test_filtered_like_projected_and_back_projected(change):
     tilts, volume = series(**change), blobs(SHAPE)
     clean, _ = path(volume, tilts)
-    seen = filtered(volume, transfer(SHAPE, VOXEL, tilts, PLAIN, PERFECT).signal)
+    seen = filtered(volume, transfer_function(SHAPE, VOXEL, tilts, PLAIN, PERFECT).signal)
     assert agreement(seen, clean) > (0.98 if "shift" in change else 0.998)
     slope = np.polyfit(inner(clean).ravel(), inner(seen).ravel(), 1)[0]
     assert slope == pytest.approx(1, abs=0.06)
@@ -124,9 +124,9 @@ def test_detector_damage_and_corrected_phases_agree_too():
     optics, detector = OpticsConfig(model="weak"), DetectorConfig(mtf_nyquist=0.2)
     config = ReconstructionConfig(window="none", phase_flip=True)
     clean, _ = path(volume, tilts, optics, detector, config)
-    signal = transfer(SHAPE, VOXEL, tilts, optics, detector, phase_flip=True).signal
+    signal = transfer_function(SHAPE, VOXEL, tilts, optics, detector, phase_flip=True).signal
     assert agreement(filtered(volume, signal), clean) > 0.99
-    plain = transfer(SHAPE, VOXEL, tilts, optics, detector).signal
+    plain = transfer_function(SHAPE, VOXEL, tilts, optics, detector).signal
     assert np.array_equal(np.abs(plain) > 0, np.abs(signal) > 0)
     assert (np.abs(plain).sum() - np.abs(signal).sum()) < 0.1 * np.abs(signal).sum()
 
@@ -136,7 +136,7 @@ def test_noise_has_the_power_of_the_back_projected_noise():
     detector = DetectorConfig(dqe_nyquist=0.5, mtf_nyquist=0.6)
     empty = np.zeros(SHAPE, np.float32)
     _, grain = path(empty, tilts, detector=detector)
-    noise = transfer(SHAPE, VOXEL, tilts, PLAIN, detector, thickness=SHAPE[0] * VOXEL).noise
+    noise = transfer_function(SHAPE, VOXEL, tilts, PLAIN, detector, thickness=SHAPE[0] * VOXEL).noise
     white = np.random.default_rng(0).standard_normal(SHAPE)
     drawn = filtered(white, noise)
     assert drawn.std() == pytest.approx(inner(grain).std(), rel=0.06)
@@ -155,7 +155,9 @@ def taper(shape):
 def test_noise_falls_with_the_root_of_the_dose_and_rises_with_the_ice():
     def level(dose=100.0, thickness=0.0):
         detector = DetectorConfig()
-        noise = transfer(SHAPE, VOXEL, series(total_dose=dose), PLAIN, detector, thickness=thickness).noise
+        noise = transfer_function(
+            SHAPE, VOXEL, series(total_dose=dose), PLAIN, detector, thickness=thickness
+        ).noise
         return float(np.sqrt((noise.astype(float) ** 2).mean()))
 
     assert level(400.0) == pytest.approx(level(100.0) / 2, rel=1e-5)
@@ -164,7 +166,7 @@ def test_noise_falls_with_the_root_of_the_dose_and_rises_with_the_ice():
 
 def test_bright_stays_bright_and_a_low_pass_dampens():
     volume, tilts = blobs(SHAPE, count=4), series()
-    both = [transfer(SHAPE, VOXEL, tilts, PLAIN, PERFECT, low_pass=r) for r in (None, 40.0)]
+    both = [transfer_function(SHAPE, VOXEL, tilts, PLAIN, PERFECT, low_pass=r) for r in (None, 40.0)]
     seen = filtered(volume, both[0].signal)
     assert seen[volume > 0.5 * volume.max()].mean() > 2 * seen.std()
     kz, ky, kx = frequencies()
@@ -173,7 +175,7 @@ def test_bright_stays_bright_and_a_low_pass_dampens():
 
 
 def test_alignment_errors_keep_the_tomogram_real():
-    signal = transfer((16, 24, 24), VOXEL, series(shift=10.0), PLAIN, PERFECT).signal
+    signal = transfer_function((16, 24, 24), VOXEL, series(shift=10.0), PLAIN, PERFECT).signal
     assert signal.dtype == np.complex64
     plane = signal[:, :, 0]
     opposite = plane[-np.arange(16) % 16][:, -np.arange(24) % 24]

@@ -26,7 +26,7 @@ from cryovox.formats.subtomograms import Subtomograms
 from cryovox.metrics.subtomograms import evaluate_masks
 from cryovox.metrics.table import ANY
 from cryovox.simulate.config.subtomograms import SubtomogramConfig
-from cryovox.simulate.subtomograms import write_set
+from cryovox.simulate.subtomograms import write_subtomograms
 from cryovox.workflows.devices import Device
 from cryovox.workflows.simulation.templates import templates
 
@@ -167,7 +167,7 @@ def simulated(
     path: Path, species: tuple[str, ...], config: SubtomogramConfig, count: int, seed: int
 ) -> Subtomograms:
     """Simulate a set, *count* of every species, and call them all the target."""
-    write_set(
+    write_subtomograms(
         path,
         templates(list(species), config.voxel_size, None, config.resolution),
         config,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cryovox.core.config import Config
 from cryovox.simulate.microscope import DetectorConfig, OpticsConfig, TiltConfig, tilt_scheme
-from cryovox.simulate.stream.transfer import Transfer, transfer
+from cryovox.simulate.stream.transfer import TransferFunction, transfer_function
 
 Range = tuple[float, float]
 Shape = tuple[int, int, int]
@@ -72,7 +72,7 @@ class DomainConfig(Config):
 
 def draw_transfer(
     domain: DomainConfig, shape: Shape, voxel_size: float, rng: np.random.Generator
-) -> Transfer:
+) -> TransferFunction:
     """Draw a microscope, and compute what a box of *shape* (z, y, x) is multiplied with."""
     tilts = tilt_scheme(
         TiltConfig(
@@ -87,7 +87,7 @@ def draw_transfer(
     )
     # misaligned tilts blur by a Gaussian: B = 8 pi^2 s^2
     blur = 8 * np.pi**2 * rng.uniform(*domain.shift) ** 2
-    return transfer(
+    return transfer_function(
         shape,
         voxel_size,
         tilts,
@@ -101,7 +101,7 @@ def draw_transfer(
 
 def apply_microscope(
     potential: NDArray[np.float32],
-    through: Transfer,
+    through: TransferFunction,
     domain: DomainConfig,
     rng: np.random.Generator,
     device: str = "cpu",

@@ -1,8 +1,8 @@
 """Endless labelled patches out of nothing: small crowded boxes seen through ever new microscopes.
 
-A box is periodic. It is filled with particles whose poses were made beforehand (`simulate.crowd`),
+A box is periodic. It is filled with particles whose poses were made beforehand (`simulate.fill_box`),
 multiplied in Fourier space with what a microscope and a back-projection let pass
-(`simulate.transfer`), given noise of the spectrum that they leave, and cut into many patches. Boxes
+(`simulate.transfer_function`), given noise of the spectrum that they leave, and cut into many patches. Boxes
 are made a shelf at a time and their patches are shuffled, so that a batch shows several microscopes.
 """
 
@@ -24,9 +24,9 @@ from cryovox.data.sampling import SamplingConfig
 from cryovox.data.streams import Batch
 from cryovox.data.targets import gaussian_heatmap, heatmap_sigma
 from cryovox.simulate.particles.template import Template
-from cryovox.simulate.stream.bank import Bank
-from cryovox.simulate.stream.crowd import Crowd, crowd, periodic
-from cryovox.simulate.stream.transfer import Transfer
+from cryovox.simulate.stream.box import PeriodicBox, fill_box, periodic_slices
+from cryovox.simulate.stream.poses import PoseLibrary
+from cryovox.simulate.stream.transfer import TransferFunction
 
 SCENE, MICROSCOPE, NOISE, CUTS, ORDER, POSES = range(6)  # streams of numbers that do not disturb each other
 KEPT = 3  # microscopes besides the newest
@@ -48,7 +48,7 @@ class Block:
     """
 
     image: NDArray[np.float32]
-    inside: Crowd
+    inside: PeriodicBox
     corners: NDArray[np.intp]
 
 
@@ -92,12 +92,12 @@ class SimulatedStream:
             for i, t in enumerate(templates)
         )
         sizes = np.linspace(*self.domain.voxel_size, self.domain.voxel_sizes) * self.voxel_size
-        self.bank = Bank(templates, sizes.tolist(), self.domain.poses, (*self.seed, POSES))
+        self.bank = PoseLibrary(templates, sizes.tolist(), self.domain.poses, (*self.seed, POSES))
         z, y, x = (max(n, self.patch_size) for n in self.domain.block)
         self.shape: Shape = (z, y, x)
         self.blocks = max(self.domain.blocks, -(-sampling.batch_size // self.domain.patches))
         self._pool = ThreadPoolExecutor(workers)
-        self._microscopes: dict[int, tuple[int, Transfer]] = {}
+        self._microscopes: dict[int, tuple[int, TransferFunction]] = {}
         self._shelves: dict[int, list[Future[Block]]] = {}
 
     def batch(self, number: int) -> Batch:
@@ -128,7 +128,7 @@ class SimulatedStream:
         """Stop the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _microscope(self, number: int) -> tuple[int, Transfer]:
+    def _microscope(self, number: int) -> tuple[int, TransferFunction]:
         """Number of a voxel size, and the transfer; two threads may make the same one."""
         found = self._microscopes.get(number)
         if found is None:
@@ -138,11 +138,11 @@ class SimulatedStream:
             self._microscopes = {number: found, **dict(list(self._microscopes.items())[:KEPT])}
         return found
 
-    def _filled(self, level: int, rng: np.random.Generator) -> Crowd:
+    def _filled(self, level: int, rng: np.random.Generator) -> PeriodicBox:
         domain = self.domain
         occupancy, emptied = rng.uniform(*domain.occupancy), rng.random() < domain.surface
         depth = rng.uniform(0.4, 0.9) if emptied else 1.0
-        return crowd(self.bank, level, self.shape, occupancy * depth, rng, most=domain.most, depth=depth)
+        return fill_box(self.bank, level, self.shape, occupancy * depth, rng, most=domain.most, depth=depth)
 
     def _cuts(self, number: int) -> list[Cut]:
         """Blocks and corners of the patches of a batch."""
@@ -165,7 +165,7 @@ class SimulatedStream:
                 self._shelves[n] = [self._pool.submit(self.block, first + i) for i in range(self.blocks)]
         return self._shelves[number]
 
-    def _corners(self, inside: Crowd, rng: np.random.Generator) -> NDArray[np.intp]:
+    def _corners(self, inside: PeriodicBox, rng: np.random.Generator) -> NDArray[np.intp]:
         """Of patches near a particle for a share of them, else anywhere."""
         config = self.sampling.patches
         corners = rng.integers(0, self.shape, (self.domain.patches, 3))
@@ -207,4 +207,4 @@ class SimulatedStream:
 
 def _cube(array: NDArray[Any], corner: NDArray[np.intp], patch_size: int) -> NDArray[Any]:
     z, y, x = array.shape
-    return array[periodic(corner, (patch_size,) * 3, (z, y, x))]
+    return array[periodic_slices(corner, (patch_size,) * 3, (z, y, x))]

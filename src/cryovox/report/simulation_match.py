@@ -14,7 +14,7 @@ from cryovox.report import figures
 from cryovox.report.figures import COLOURS, FAINT, INK, WIDTH
 from cryovox.report.html import Picture, Table
 from cryovox.report.page import embedded, template
-from cryovox.simulate.realism.spectrum import radial_frequency, radial_power, standardised
+from cryovox.simulate.realism.spectrum import radial_frequency, radial_power, z_score
 from cryovox.simulate.realism.tilt_range import tilt_profile
 
 Named = Mapping[str, NDArray[Any]]
@@ -49,7 +49,7 @@ def likeness_page(
     shown = {"real": real, "simulated": simulated}
     if unmatched is not None:
         shown["simulated, not matched"] = unmatched
-    shown = {name: standardised(data) for name, data in shown.items()}
+    shown = {name: z_score(data) for name, data in shown.items()}
     tables = [_score_table(scores or {}, unmatched is not None), _fact_table(facts or {})]
     return template("likeness.html").render(
         title=title,

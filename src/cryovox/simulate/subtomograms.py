@@ -27,8 +27,8 @@ from cryovox.simulate.config.microscope import OpticsConfig
 from cryovox.simulate.config.subtomograms import SubtomogramConfig
 from cryovox.simulate.half_spectrum import multiplicity
 from cryovox.simulate.microscope.optics import ctf
+from cryovox.simulate.particles.rotate import add, overlap_slices, rotate
 from cryovox.simulate.particles.template import Template
-from cryovox.simulate.particles.turn import add, turn, windows
 
 F32 = NDArray[np.float32]
 
@@ -156,10 +156,10 @@ def _density(
     for i, kind in enumerate(placed.kinds):
         centre = placed.positions[i] + room
         voxel = np.rint(centre).astype(int)
-        density, support = turn(templates[kind], placed.rotations[i], centre - voxel, config.voxel_size)
+        density, support = rotate(templates[kind], placed.rotations[i], centre - voxel, config.voxel_size)
         corner = voxel - density.shape[0] // 2
         add(whole, density, corner)
-        met = windows(corner, support.shape, whole.shape)
+        met = overlap_slices(corner, support.shape, whole.shape)
         if met is not None:
             instances[met[0]][support[met[1]] & (instances[met[0]] == 0)] = i + 1
         if i == 0:
@@ -206,7 +206,7 @@ def _contrast(k: NDArray[np.float64], config: SubtomogramConfig) -> NDArray[np.f
     return -ctf(k, 1e4 * config.defocus, lens)
 
 
-def write_set(
+def write_subtomograms(
     path: Path, templates: Sequence[Template], config: SubtomogramConfig, count: int, seed: int
 ) -> None:
     """Write *count* subtomograms, shared evenly by the templates; the masks hold their labels (index + 1).
@@ -268,9 +268,9 @@ class _Masks:
     """Their masks, with the label of the target."""
 
     def __init__(self, drawn: _Drawn) -> None:
-        self.drawn, self.shape = drawn, drawn.shape
+        self.parameters, self.shape = drawn, drawn.shape
 
     def __getitem__(self, where: slice) -> NDArray[np.uint8]:
-        labels = self.drawn.kinds[where] + 1
-        masks: Any = [s.mask * np.uint8(k) for s, k in zip(self.drawn.at(where), labels, strict=True)]
+        labels = self.parameters.kinds[where] + 1
+        masks: Any = [s.mask * np.uint8(k) for s, k in zip(self.parameters.at(where), labels, strict=True)]
         return np.stack(masks)

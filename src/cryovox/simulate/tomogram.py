@@ -17,15 +17,15 @@ from cryovox.core.volume import LabelMap, Volume
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.microscope import (
     ReconstructionConfig,
-    Series,
+    TiltSeries,
     acquire,
     reconstruct,
     tilt_scheme,
 )
 from cryovox.simulate.microscope.detector import snr_of
-from cryovox.simulate.microscope.example import example_amplitude
+from cryovox.simulate.microscope.experimental_spectrum import experimental_amplitude
 from cryovox.simulate.microscope.reconstruct import origin
-from cryovox.simulate.microscope.spectra import rings_of
+from cryovox.simulate.microscope.spectra import ring_count
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.scene import Scene, build_scene
 
@@ -33,7 +33,7 @@ SCENE, MICROSCOPE = 0, 1  # streams of random numbers that do not disturb each o
 
 
 @dataclass(frozen=True, eq=False)
-class Simulated:
+class SimulatedTomogram:
     """A tomogram and all that is true of it; particles are dark, as in a microscope.
 
     Attributes
@@ -66,16 +66,16 @@ class Simulated:
     instances: NDArray[Any]
     particles: Particles
     scene: Scene
-    series: Series
+    series: TiltSeries
     snr: float
     noise_factor: float
 
-    def drawn(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, Any]:
         """Every parameter that was drawn, as plain data."""
         return {
             "snr": self.snr,
             "noise_factor": self.noise_factor,
-            "scene": self.scene.drawn,
+            "scene": self.scene.parameters,
             "microscope": self.series.as_dict(),
         }
 
@@ -87,7 +87,7 @@ def simulate(
     *,
     device: str = "cpu",
     on_progress: ProgressCallback = no_progress,
-) -> Simulated:
+) -> SimulatedTomogram:
     """Simulate one tomogram.
 
     Parameters
@@ -101,7 +101,7 @@ def simulate(
     """
     on_progress("scene", 0.0)
     _check_thickness(config)
-    amplitudes = amplitudes_of(config)
+    amplitudes = target_amplitudes(config)
     scene = build_scene(templates, config.scene, np.random.default_rng([*seed, SCENE]))
     _check_room(scene)
     scene = _without_particles_cut_off(scene, config.reconstruction)
@@ -120,7 +120,7 @@ def simulate(
         beyond=config.beyond,
     )
     if amplitudes is not None:
-        series = series.matched(amplitudes)
+        series = series.match_amplitudes(amplitudes)
     on_progress("reconstruction", 0.5)
     clean = _reconstructed(series.signal, series, scene, config, device)
     on_progress("reconstruction", 0.7)
@@ -128,12 +128,12 @@ def simulate(
     region = clean[:: max(1, len(clean) // 64)], noise[:: max(1, len(noise) // 64)]
     measured = snr_of(*region)
     factor = 1.0 if config.snr is None else float(np.sqrt(measured / config.snr))
-    halves = _halves(series.scaled_noise(factor), scene, config, device)
+    halves = _halves(series.scale_noise(factor), scene, config, device)
     noise *= np.float32(-factor)
     noise -= clean
     edge = scene.voxel_size * config.reconstruction.binning
     keep, species = _window(scene.labels.shape, config.reconstruction), scene.species
-    return Simulated(
+    return SimulatedTomogram(
         tomogram=Volume(noise, edge),
         clean=Volume(-clean, edge),
         halves=tuple(Volume(-half, edge) for half in halves),
@@ -147,12 +147,12 @@ def simulate(
     )
 
 
-def amplitudes_of(config: SimulationConfig) -> NDArray[np.float64] | None:
-    """(bins,) radial amplitudes that the projections are to have, as `Series.matched` takes them."""
+def target_amplitudes(config: SimulationConfig) -> NDArray[np.float64] | None:
+    """(bins,) radial amplitudes that the projections are to have, as `Series.match_amplitudes` takes them."""
     if config.amplitudes is None:
         return None
     scene = config.scene
-    return example_amplitude(config.amplitudes, scene.voxel_size, rings_of(scene.shape[1:]))
+    return experimental_amplitude(config.amplitudes, scene.voxel_size, ring_count(scene.shape[1:]))
 
 
 def _check_thickness(config: SimulationConfig) -> None:
@@ -164,13 +164,13 @@ def _check_thickness(config: SimulationConfig) -> None:
 
 def _check_room(scene: Scene) -> None:
     """Refuse a scene of which all particles were left out."""
-    if sum(scene.drawn["wanted"].values()) and not sum(scene.drawn["placed"].values()):
+    if sum(scene.parameters["wanted"].values()) and not sum(scene.parameters["placed"].values()):
         told = f"none of the particles finds room in {scene.potential.shape} voxels (z, y, x)"
         raise RequestError("scene", told, "make scene.shape or scene.slab larger, or choose smaller species")
 
 
 def _reconstructed(
-    images: NDArray[np.float32], series: Series, scene: Scene, config: SimulationConfig, device: str
+    images: NDArray[np.float32], series: TiltSeries, scene: Scene, config: SimulationConfig, device: str
 ) -> NDArray[np.float32]:
     shape = scene.potential.shape
     return reconstruct(
@@ -184,7 +184,9 @@ def _reconstructed(
     )
 
 
-def _halves(series: Series, scene: Scene, config: SimulationConfig, device: str) -> list[NDArray[np.float32]]:
+def _halves(
+    series: TiltSeries, scene: Scene, config: SimulationConfig, device: str
+) -> list[NDArray[np.float32]]:
     if config.halves == "none":
         return []
     parts = series.halves()
@@ -207,13 +209,13 @@ def _without_particles_cut_off(scene: Scene, config: ReconstructionConfig) -> Sc
     if keep.all():
         return scene
     particles = scene.particles.take(keep)
-    numbers = np.array(scene.drawn["particles"]["instance"])[keep]
+    numbers = np.array(scene.parameters["particles"]["instance"])[keep]
     left = Counter(particles.species.tolist())
     drawn = {
         "particles": {"instance": numbers.tolist()},
-        "placed": {name: left[name] for name in scene.drawn["placed"]},
+        "placed": {name: left[name] for name in scene.parameters["placed"]},
     }
-    return replace(scene, particles=particles, drawn=scene.drawn | drawn)
+    return replace(scene, particles=particles, parameters=scene.parameters | drawn)
 
 
 def _moved(scene: Scene, config: ReconstructionConfig) -> Particles:

@@ -1,7 +1,7 @@
 """The microscope: tilts, optics, camera, and the way back to a tomogram."""
 
 from cryovox.simulate.config.microscope import DetectorConfig, OpticsConfig, ReconstructionConfig, TiltConfig
-from cryovox.simulate.microscope.acquire import Series, acquire
+from cryovox.simulate.microscope.acquire import TiltSeries, acquire
 from cryovox.simulate.microscope.reconstruct import reconstruct
 from cryovox.simulate.microscope.spectra import match_amplitude, radial_amplitude
 from cryovox.simulate.microscope.tilts import Tilts, tilt_scheme
@@ -10,8 +10,8 @@ __all__ = [
     "DetectorConfig",
     "OpticsConfig",
     "ReconstructionConfig",
-    "Series",
     "TiltConfig",
+    "TiltSeries",
     "Tilts",
     "acquire",
     "match_amplitude",

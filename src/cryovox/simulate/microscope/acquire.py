@@ -23,7 +23,7 @@ Images = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
+class TiltSeries:
     """A tilt series as recorded: particles are dark, values are electrons per pixel.
 
     Attributes
@@ -77,14 +77,14 @@ class Series:
     def _flux(self) -> Images:
         return self.flux.astype(np.float32)[:, None, None]
 
-    def halves(self) -> tuple[Series, Series]:
+    def halves(self) -> tuple[TiltSeries, TiltSeries]:
         """Two series of independent noise: the two exposures of each tilt, or else even and odd tilts."""
         if self.frames is None:
             return self.subset(slice(0, None, 2)), self.subset(slice(1, None, 2))
         half = replace(self, noisefree=self.noisefree * np.float32(0.5), flux=self.flux / 2, frames=None)
         return replace(half, counts=self.frames[0]), replace(half, counts=self.frames[1])
 
-    def subset(self, which: slice | NDArray[Any]) -> Series:
+    def subset(self, which: slice | NDArray[Any]) -> TiltSeries:
         """Some of the tilts."""
         frames = None if self.frames is None else self.frames[:, which]
         return replace(
@@ -96,7 +96,7 @@ class Series:
             frames=frames,
         )
 
-    def scaled_noise(self, factor: float) -> Series:
+    def scale_noise(self, factor: float) -> TiltSeries:
         """The same series with its noise multiplied by *factor*."""
 
         def scaled(counts: Images, part: float) -> Any:
@@ -106,7 +106,7 @@ class Series:
         frames = None if self.frames is None else scaled(self.frames, 0.5)
         return replace(self, counts=scaled(self.counts, 1.0), frames=frames)
 
-    def matched(self, amplitudes: Floats) -> Series:
+    def match_amplitudes(self, amplitudes: Floats) -> TiltSeries:
         """The same series, the recorded images having the radial *amplitudes* (bins,) of an experiment.
 
         What the camera recorded is filtered, noise and all, since so was the experiment's spectrum; signal
@@ -145,7 +145,7 @@ def acquire(
     seed: int = 0,
     device: str = "cpu",
     beyond: Beyond = "nothing",
-) -> Series:
+) -> TiltSeries:
     """Take a tilt series.
 
     Parameters
@@ -175,10 +175,10 @@ def acquire(
     noisefree = np.stack([expected for expected, _ in recorded])
     parts = np.stack([counted for _, counted in recorded], 1)
     frames = parts if detector.frames else None
-    series = Series(noisefree, parts.sum(0), flux, tilts, voxel_size, optics, detector, seed, frames)
+    series = TiltSeries(noisefree, parts.sum(0), flux, tilts, voxel_size, optics, detector, seed, frames)
     if detector.snr is None:
         return series
-    return series.scaled_noise(camera.noise_factor(series.signal, series.noise, detector.snr))
+    return series.scale_noise(camera.noise_factor(series.signal, series.noise, detector.snr))
 
 
 def intensities(
@@ -193,7 +193,7 @@ def intensities(
     if optics.model == "multislice":
         objects = [potential] * len(tilts)
     else:
-        strength = lens.interaction(optics.voltage) * voxel_size
+        strength = lens.interaction_constant(optics.voltage) * voxel_size
         objects = list(np.float32(strength) * project(potential, tilts.angles, device, beyond))
     seen = [_image(thing, i, voxel_size, tilts, optics, device) for i, thing in enumerate(objects)]
     return np.stack(seen)
@@ -206,8 +206,8 @@ def _image(
     shape = thing.shape[-2:]
     padded = _padded(shape, voxel_size, tilts, optics)
     if optics.model == "weak":
-        ky, kx = lens.axes(padded, voxel_size)
-        frequency, defocus = np.hypot(ky, kx), tilts.focus(i, ky, kx)
+        ky, kx = lens.frequency_axes(padded, voxel_size)
+        frequency, defocus = np.hypot(ky, kx), tilts.defocus_at(i, ky, kx)
         transfer = lens.ctf(frequency, defocus, optics) * lens.envelope(frequency, defocus, optics)
         change = fft.rfft2(thing, s=padded) * (2 * transfer).astype(np.float32)
     else:
@@ -238,8 +238,8 @@ def _through_lens(
 ) -> Images:
     """|wave|^2 in the plane of the camera."""
     ky, kx = np.meshgrid(*(fft.fftfreq(n, voxel_size) for n in wave.shape), indexing="ij")
-    frequency, defocus = np.hypot(ky, kx), tilts.focus(i, ky, kx)
-    phase = lens.aberration(frequency, defocus, optics)
+    frequency, defocus = np.hypot(ky, kx), tilts.defocus_at(i, ky, kx)
+    phase = lens.aberration_phase(frequency, defocus, optics)
     transfer = np.exp(1j * phase) * lens.envelope(frequency, defocus, optics)
     there = fft.ifft2(fft.fft2(wave) * transfer.astype(np.complex64))
     return there.real**2 + there.imag**2
@@ -249,12 +249,12 @@ def _after(
     padded: tuple[int, int], i: int, voxel_size: float, tilts: Tilts, optics: OpticsConfig
 ) -> NDArray[np.complex64]:
     """Radiation damage and the shift of tilt i, as a filter."""
-    ky, kx = lens.axes(padded, voxel_size)
+    ky, kx = lens.frequency_axes(padded, voxel_size)
     shift = tilts.shifts[i]
     transfer = np.exp(-2j * np.pi * (ky * shift[0] + kx * shift[1]))
     if optics.damage:
         frequency = np.hypot(ky, kx)
-        transfer *= lens.damage(frequency, tilts.accumulated[i], tilts.dose[i], optics.voltage)
+        transfer *= lens.dose_filter(frequency, tilts.accumulated[i], tilts.dose[i], optics.voltage)
     return transfer.astype(np.complex64)
 
 
@@ -272,10 +272,12 @@ def _record(
     image: Images, flux: float, detector: DetectorConfig, voxel_size: float, key: tuple[int, int]
 ) -> tuple[Images, Images]:
     """The expected image (y, x), and the counted exposures (1 or 2, y, x)."""
-    before, after = camera.filters(lens.radial(image.shape, voxel_size), detector, voxel_size)
+    before, after = camera.detector_filters(
+        lens.radial_frequency(image.shape, voxel_size), detector, voxel_size
+    )
     arriving = flux * _filtered(image, before)
     count = 2 if detector.frames else 1
-    drawn = [camera.count(arriving / count, key[0], key[1], part) for part in range(count)]
+    drawn = [camera.poisson_counts(arriving / count, key[0], key[1], part) for part in range(count)]
     return _filtered(arriving, after), np.stack([_filtered(part, after) for part in drawn])
 
 

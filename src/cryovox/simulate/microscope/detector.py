@@ -17,7 +17,7 @@ from cryovox.simulate.config.microscope import DetectorConfig
 
 Floats = NDArray[np.float64]
 Array = NDArray[np.floating[Any]]
-FEW = 10.0
+SMALL_MEAN = 10.0
 """Below this mean the Poisson quantile is summed up; above it is expanded."""
 
 
@@ -47,7 +47,7 @@ def dqe(frequency: Floats, config: DetectorConfig, voxel_size: float) -> Floats:
     return config.dqe * fall ** _square(frequency, config, voxel_size)
 
 
-def filters(frequency: Floats, config: DetectorConfig, voxel_size: float) -> tuple[Floats, Floats]:
+def detector_filters(frequency: Floats, config: DetectorConfig, voxel_size: float) -> tuple[Floats, Floats]:
     """What the signal is filtered by before it is counted, and everything after."""
     before = np.sqrt(dqe(frequency, config, voxel_size) / config.dqe)
     return before, mtf(frequency, config, voxel_size) / before
@@ -58,7 +58,7 @@ def _square(frequency: Floats, config: DetectorConfig, voxel_size: float) -> Flo
     return (2 * frequency * (config.pixel_size or voxel_size)) ** 2
 
 
-def count(mean: Array, seed: int, tilt: int, part: int = 0) -> NDArray[np.float32]:
+def poisson_counts(mean: Array, seed: int, tilt: int, part: int = 0) -> NDArray[np.float32]:
     """Poisson counts, the same whatever the order of the tilts and the device that made *mean*.
 
     One normal number per pixel from Philox, keyed by (seed, tilt, part), picks the quantile; a mean that
@@ -74,10 +74,10 @@ def poisson_quantile(mean: Array, normal: Array) -> NDArray[np.float32]:
 
     Expanded as in Giles 2016 (ACM TOMS 42, eq. 5), which is exact in nearly all cases for a mean above 10.
     """
-    root = np.sqrt(np.maximum(mean, FEW))
+    root = np.sqrt(np.maximum(mean, SMALL_MEAN))
     curved = normal**2 / 6 + (1 / 3) - (normal / 36 + normal**3 / 72) / root
     out = np.maximum(np.floor(mean + root * normal + curved), 0).astype(np.float32)
-    few = mean < FEW
+    few = mean < SMALL_MEAN
     if few.any():
         out[few] = _summed(mean[few].astype(np.float64), special.ndtr(normal[few].astype(np.float64)))
     return out

@@ -20,7 +20,7 @@ from cryovox.simulate.microscope import projection as shadow
 Array = NDArray[np.floating[Any]]
 
 
-def slabs(
+def slice_projections(
     volume: Array, angle: float, thickness: float, device: str = "cpu"
 ) -> tuple[Array, NDArray[np.float64]]:
     """Projections of the slices of a tilted volume; their sum is the projection of the whole.
@@ -38,24 +38,24 @@ def slabs(
     (s, y, x) projections and (s,) heights z' of the slices' middles in voxels, upstream first.
     """
     depth, height, width = volume.shape
-    plane = shadow.Plane.of(depth, width)
+    plane = shadow.ProjectionGeometry.of(depth, width)
     matrix, heights = _matrix(plane, angle, thickness)
     spread, sharpen = shadow.backend(matrix, device), shadow.sharpening(plane.pixels)
     out = np.empty((len(heights), height, width), np.float32)
     for rows in shadow.chunks(height):
         flat = np.ascontiguousarray(volume[:, rows].transpose(0, 2, 1), np.float32)
-        lines = spread.transposed_times(flat.reshape(depth * width, -1))
+        lines = spread.transposed_matmul(flat.reshape(depth * width, -1))
         for out_slice, line in zip(out, lines.reshape(len(heights), -1, lines.shape[1]), strict=True):
             out_slice[rows] = (sharpen @ line).T
     return out, heights
 
 
 def _matrix(
-    plane: shadow.Plane, angle: float, thickness: float
+    plane: shadow.ProjectionGeometry, angle: float, thickness: float
 ) -> tuple[sparse.csr_array, NDArray[np.float64]]:
     """(z x, slices times samples): in which two slices, and where, each voxel is."""
     flat = shadow.spread_matrix(plane, np.array([angle]), np.float32)
-    along, _ = plane.places(angle, slice(None))
+    along, _ = plane.beam_coordinates(angle, slice(None))
     reach = np.ceil(np.abs(along).max() / thickness)
     place = along / thickness + reach
     first = np.minimum(np.floor(place), 2 * reach - 1).astype(np.int64)
@@ -100,8 +100,8 @@ def exit_wave(
     """
     import torch
 
-    pieces, heights = slabs(volume, angle, optics.slice_thickness / voxel_size, device)
-    strength = lens.interaction(optics.voltage) * voxel_size
+    pieces, heights = slice_projections(volume, angle, optics.slice_thickness / voxel_size, device)
+    strength = lens.interaction_constant(optics.voltage) * voxel_size
     loss = lens.transmission(optics)
     frequency = np.hypot(*np.meshgrid(*(np.fft.fftfreq(n, voxel_size) for n in padded), indexing="ij"))
     fresnel = -1j * np.pi * lens.wavelength(optics.voltage) * frequency**2

@@ -20,25 +20,25 @@ from scipy import constants, fft
 from cryovox.simulate.config.microscope import OpticsConfig
 
 Floats = NDArray[np.float64]
-REST = constants.m_e * constants.c**2 / constants.e
+REST_ENERGY = constants.m_e * constants.c**2 / constants.e
 """Energy of an electron at rest in eV."""
 
 
 def wavelength(voltage: float) -> float:
     """Of an electron accelerated by *voltage* kV, relativistic, in Å."""
     energy = 1e3 * voltage
-    momentum = np.sqrt(2 * constants.m_e * constants.e * energy * (1 + energy / (2 * REST)))
+    momentum = np.sqrt(2 * constants.m_e * constants.e * energy * (1 + energy / (2 * REST_ENERGY)))
     return float(1e10 * constants.h / momentum)
 
 
-def interaction(voltage: float) -> float:
+def interaction_constant(voltage: float) -> float:
     """Phase per potential and path, 2 pi m e lambda / h^2, in rad/(V Å) (Kirkland 2010, eq. 5.6)."""
-    mass = constants.m_e * (1 + 1e3 * voltage / REST)
+    mass = constants.m_e * (1 + 1e3 * voltage / REST_ENERGY)
     sigma = 2 * np.pi * mass * constants.e * wavelength(voltage) * 1e-10 / constants.h**2
     return float(1e-10 * sigma)
 
 
-def aberration(frequency: Floats, defocus: float | Floats, optics: OpticsConfig) -> Floats:
+def aberration_phase(frequency: Floats, defocus: float | Floats, optics: OpticsConfig) -> Floats:
     """Phase gamma in radians at *frequency* (1/Å) for *defocus* (Å, positive for underfocus).
 
     Defocus may differ from frequency to frequency, as with astigmatism. A phase plate turns all but the
@@ -58,13 +58,13 @@ def transmission(optics: OpticsConfig) -> complex:
 
 def ctf(frequency: Floats, defocus: float | Floats, optics: OpticsConfig) -> Floats:
     """Contrast transfer -sin(gamma + asin A), without envelopes; -A at frequency 0."""
-    return -np.sin(aberration(frequency, defocus, optics) + np.arcsin(optics.amplitude_contrast))
+    return -np.sin(aberration_phase(frequency, defocus, optics) + np.arcsin(optics.amplitude_contrast))
 
 
 def envelope(frequency: Floats, defocus: float | Floats, optics: OpticsConfig) -> Floats:
     """Loss by energy spread, by the source's size and by the B-factor (Reimer and Kohl 2008, ch. 6.4)."""
     wave, energy = wavelength(optics.voltage), 1e3 * optics.voltage
-    relativity = (1 + energy / REST) / (1 + energy / (2 * REST))
+    relativity = (1 + energy / REST_ENERGY) / (1 + energy / (2 * REST_ENERGY))
     focus = 1e7 * optics.cc * optics.energy_spread / energy * relativity
     temporal = 0.5 * (np.pi * wave * focus * frequency**2) ** 2
     gradient = 1e7 * optics.cs * wave**3 * frequency**3 - defocus * wave * frequency
@@ -83,7 +83,7 @@ def critical_dose(frequency: Floats, voltage: float = 300.0) -> Floats:
     return at_300 * 0.8 ** ((300 - voltage) / 100)
 
 
-def damage(frequency: Floats, before: float, dose: float, voltage: float = 300.0) -> Floats:
+def dose_filter(frequency: Floats, before: float, dose: float, voltage: float = 300.0) -> Floats:
     """What is left of the signal's amplitude, averaged over the exposure of one tilt.
 
     The mean of exp(-N / (2 Nc)) for N from *before* to *before* + *dose* e/Å².
@@ -94,12 +94,12 @@ def damage(frequency: Floats, before: float, dose: float, voltage: float = 300.0
     return np.exp(-rate * before) * mean
 
 
-def radial(shape: tuple[int, int], voxel_size: float) -> Floats:
+def radial_frequency(shape: tuple[int, int], voxel_size: float) -> Floats:
     """Frequency in 1/Å at every place of the half-plane of `rfft2` of an image of *shape* (y, x)."""
-    ky, kx = axes(shape, voxel_size)
+    ky, kx = frequency_axes(shape, voxel_size)
     return np.hypot(ky, kx)
 
 
-def axes(shape: tuple[int, int], voxel_size: float) -> tuple[Floats, Floats]:
+def frequency_axes(shape: tuple[int, int], voxel_size: float) -> tuple[Floats, Floats]:
     """(y, 1) and (1, x // 2 + 1) frequencies in 1/Å of `rfft2` of an image of *shape*."""
     return fft.fftfreq(shape[0], voxel_size)[:, None], fft.rfftfreq(shape[1], voxel_size)[None, :]

@@ -38,7 +38,7 @@ COLUMNS = 64
 
 
 @dataclass(frozen=True)
-class Plane:
+class ProjectionGeometry:
     """The (z, x) plane, the detector line, and where both have their centre, in voxels."""
 
     depth: int
@@ -50,19 +50,19 @@ class Plane:
     """Pixel on which the axis is seen."""
 
     @classmethod
-    def of(cls, depth: int, width: int, binning: int = 1) -> Plane:
+    def of(cls, depth: int, width: int, binning: int = 1) -> ProjectionGeometry:
         """The plane of a volume that was (depth, width) before it was binned; the axis stays in place."""
         pixels = width // binning
         centre = ((depth // 2) / binning, (width // 2) / binning)
         return cls(depth // binning, pixels, pixels, centre, centre[1])
 
-    def overreach(self, angles: Array) -> int:
+    def mirror_margin(self, angles: Array) -> int:
         """By how many voxels in x the detector's view of the plane goes beyond either end."""
         turn = np.deg2rad(np.abs(np.asarray(angles, float)))
         seen = (self.width / 2 + self.depth / 2 * np.sin(turn)) / np.cos(turn)
         return int(np.ceil(seen.max() - self.width / 2)) + 1
 
-    def places(self, angle: float, rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def beam_coordinates(self, angle: float, rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Height z' along the beam and pixel x' of every voxel of some rows z at *angle* degrees."""
         turn = np.deg2rad(angle)
         z = np.arange(self.depth)[rows, None] - self.centre[0]
@@ -93,9 +93,9 @@ def project(
     """
     depth, height, width = volume.shape
     low, high = _occupied(volume)
-    whole = Plane.of(depth, width)
-    reach = whole.overreach(angles) if beyond == "mirror" else 0
-    plane = Plane(
+    whole = ProjectionGeometry.of(depth, width)
+    reach = whole.mirror_margin(angles) if beyond == "mirror" else 0
+    plane = ProjectionGeometry(
         high - low,
         width + 2 * reach,
         width,
@@ -118,7 +118,9 @@ def _occupied(volume: Array) -> tuple[int, int]:
     return (int(planes[0]), int(planes[-1]) + 1) if len(planes) else (0, 1)
 
 
-def back_project(images: Array, plane: Plane, angles: Array, device: str = "cpu") -> NDArray[np.float32]:
+def back_project(
+    images: Array, plane: ProjectionGeometry, angles: Array, device: str = "cpu"
+) -> NDArray[np.float32]:
     """Smear (n, y, x) images back through a volume (z, y, x); the exact adjoint of `project`."""
     projector = Projector(plane, angles, device)
     height = images.shape[1]
@@ -135,11 +137,11 @@ def chunks(height: int) -> Iterator[slice]:
     return (slice(start, min(start + COLUMNS, height)) for start in range(0, height, COLUMNS))
 
 
-class Backend(Protocol):
+class SparseMatrix(Protocol):
     """How a sparse matrix and its transpose meet a dense one."""
 
-    def times(self, dense: Array) -> Array: ...
-    def transposed_times(self, dense: Array) -> Array: ...
+    def matmul(self, dense: Array) -> Array: ...
+    def transposed_matmul(self, dense: Array) -> Array: ...
 
 
 class Projector:
@@ -156,20 +158,22 @@ class Projector:
         Of the weights.
     """
 
-    def __init__(self, plane: Plane, angles: Array, device: str = "cpu", dtype: type = np.float32) -> None:
+    def __init__(
+        self, plane: ProjectionGeometry, angles: Array, device: str = "cpu", dtype: type = np.float32
+    ) -> None:
         self.plane, self.count = plane, len(angles)
         self.spread = backend(spread_matrix(plane, np.asarray(angles, float), dtype), device)
         self.sharpen = sharpening(plane.pixels, dtype)
 
     def forward(self, voxels: Array) -> Array:
         """(z x, y) to (n, x', y)."""
-        lines = self.spread.transposed_times(voxels).reshape(self.count, -1, voxels.shape[1])
+        lines = self.spread.transposed_matmul(voxels).reshape(self.count, -1, voxels.shape[1])
         return np.stack([self.sharpen @ line for line in lines])
 
     def adjoint(self, lines: Array) -> Array:
         """(n, x', y) to (z x, y)."""
         padded = np.concatenate([self.sharpen.T @ line for line in lines])
-        return self.spread.times(padded)
+        return self.spread.matmul(padded)
 
 
 def kernel(distance: Array) -> Array:
@@ -208,7 +212,7 @@ def _filter() -> NDArray[np.float64]:
     return FINE * np.roll(taps, reach)[: 2 * reach + 1]
 
 
-def spread_matrix(plane: Plane, angles: NDArray[np.float64], dtype: type) -> sparse.csr_array:
+def spread_matrix(plane: ProjectionGeometry, angles: NDArray[np.float64], dtype: type) -> sparse.csr_array:
     """(z x, n fine samples): the weights of every voxel in every line."""
     line = fine_samples(plane.pixels)
     blocks = [_spread_rows(plane, angles, slice(z, z + 8), line, dtype) for z in range(0, plane.depth, 8)]
@@ -220,9 +224,9 @@ def spread_matrix(plane: Plane, angles: NDArray[np.float64], dtype: type) -> spa
 
 
 def _spread_rows(
-    plane: Plane, angles: NDArray[np.float64], rows: slice, line: int, dtype: type
+    plane: ProjectionGeometry, angles: NDArray[np.float64], rows: slice, line: int, dtype: type
 ) -> tuple[Array, NDArray[np.int32], NDArray[np.int64]]:
-    across = np.stack([plane.places(angle, rows)[1] for angle in angles], 1)  # (voxels, n)
+    across = np.stack([plane.beam_coordinates(angle, rows)[1] for angle in angles], 1)  # (voxels, n)
     across = FINE * (across + MARGIN)
     first = np.floor(across).astype(np.int32)
     weights = taps((across - first).astype(dtype))
@@ -232,25 +236,25 @@ def _spread_rows(
     return weights[inside], columns[inside], inside.sum((1, 2), dtype=np.int64)
 
 
-def backend(matrix: sparse.csr_array, device: str) -> Backend:
+def backend(matrix: sparse.csr_array, device: str) -> SparseMatrix:
     """Scipy on the CPU, where it is as fast as torch and needs no MKL; torch elsewhere."""
-    return OnHost(matrix) if device == "cpu" else OnDevice(matrix, device)
+    return ScipyMatrix(matrix) if device == "cpu" else TorchMatrix(matrix, device)
 
 
-class OnHost:
+class ScipyMatrix:
     """A sparse matrix in scipy."""
 
     def __init__(self, matrix: sparse.csr_array) -> None:
         self.matrix = matrix
 
-    def times(self, dense: Array) -> Array:
+    def matmul(self, dense: Array) -> Array:
         return self.matrix @ dense
 
-    def transposed_times(self, dense: Array) -> Array:
+    def transposed_matmul(self, dense: Array) -> Array:
         return self.matrix.T @ dense
 
 
-class OnDevice:
+class TorchMatrix:
     """A sparse matrix in torch, on any device that has sparse products."""
 
     def __init__(self, matrix: sparse.csr_array, device: str) -> None:
@@ -264,10 +268,10 @@ class OnDevice:
     def _transposed(self) -> Any:
         return self._tensor(self.matrix.T.tocsr())
 
-    def times(self, dense: Array) -> Array:
+    def matmul(self, dense: Array) -> Array:
         return self._product(self._plain, dense)
 
-    def transposed_times(self, dense: Array) -> Array:
+    def transposed_matmul(self, dense: Array) -> Array:
         return self._product(self._transposed, dense)
 
     def _tensor(self, matrix: sparse.csr_array) -> Any:

@@ -14,7 +14,7 @@ from scipy import fft
 from cryovox.core.errors import RequestError
 from cryovox.simulate.config.microscope import OpticsConfig, ReconstructionConfig
 from cryovox.simulate.microscope import optics as lens
-from cryovox.simulate.microscope.projection import Plane, Projector, back_project, chunks
+from cryovox.simulate.microscope.projection import ProjectionGeometry, Projector, back_project, chunks
 from cryovox.simulate.microscope.tilts import Tilts
 
 Array = NDArray[np.floating[Any]]
@@ -56,11 +56,11 @@ def reconstruct(
     if config.phase_flip:
         images = flip_phases(images, tilts, voxel_size, optics or OpticsConfig())
     images = crop_spectrum(images, config.binning)
-    plane = Plane.of(config.thickness or shape[0], shape[2], config.binning)
+    plane = ProjectionGeometry.of(config.thickness or shape[0], shape[2], config.binning)
     edge = voxel_size * config.binning
     if config.method == "sirt":
         return sirt(images / np.float32(edge), plane, tilts.nominal_angles, config.iterations, device)
-    weighted = weigh(images, tilts.nominal_angles, edge, plane.depth, config)
+    weighted = weight_projections(images, tilts.nominal_angles, edge, plane.depth, config)
     return back_project(weighted, plane, tilts.nominal_angles, device)
 
 
@@ -99,17 +99,19 @@ def crop_spectrum(images: Images, binning: int) -> Images:
 
 def flip_phases(images: Images, tilts: Tilts, voxel_size: float, optics: OpticsConfig) -> Images:
     """Make all transferred frequencies of (n, y, x) images agree in sign with the lowest ones."""
-    ky, kx = lens.axes(images.shape[1:], voxel_size)
+    ky, kx = lens.frequency_axes(images.shape[1:], voxel_size)
     frequency = np.hypot(ky, kx)
     out = np.empty_like(images)
     for i, (image, flipped) in enumerate(zip(images, out, strict=True)):
-        transfer = lens.ctf(frequency, tilts.focus(i, ky, kx, nominal=True), optics)
+        transfer = lens.ctf(frequency, tilts.defocus_at(i, ky, kx, nominal=True), optics)
         sign = np.where(transfer > 0, -1, 1).astype(np.float32)
         flipped[:] = fft.irfft2(fft.rfft2(image) * sign, s=image.shape)
     return out
 
 
-def weigh(images: Images, angles: Floats, edge: float, depth: int, config: ReconstructionConfig) -> Images:
+def weight_projections(
+    images: Images, angles: Floats, edge: float, depth: int, config: ReconstructionConfig
+) -> Images:
     """Filter (n, y, x) images for back-projection; their means are taken off.
 
     With the ramp |k| times the angle between tilts in radians, the back-projection is the inversion
@@ -135,7 +137,7 @@ def ramp_weights(line: int, angles: Floats) -> Floats:
     kernel = np.zeros(line)
     kernel[0] = 0.25
     kernel[place % 2 == 1] = -1 / (np.pi * place[place % 2 == 1]) ** 2
-    return angle_share(angles)[:, None] * fft.rfft(kernel).real
+    return angular_weights(angles)[:, None] * fft.rfft(kernel).real
 
 
 def exact_weights(line: int, angles: Floats, depth: int) -> Floats:
@@ -146,7 +148,7 @@ def exact_weights(line: int, angles: Floats, depth: int) -> Floats:
     return 1 / (depth * np.maximum(overlap, 0.5))
 
 
-def angle_share(angles: Floats) -> Floats:
+def angular_weights(angles: Floats) -> Floats:
     """Radians that each tilt stands for: half the way to its neighbours, at the ends as much as inwards."""
     if len(angles) == 1:
         return np.ones(1)
@@ -158,7 +160,7 @@ def angle_share(angles: Floats) -> Floats:
 
 
 def _window(shape: tuple[int, int], config: ReconstructionConfig) -> Floats:
-    place = 2 * lens.radial(shape, 1.0)
+    place = 2 * lens.radial_frequency(shape, 1.0)
     if config.window == "none":
         return np.ones_like(place)
     if config.window == "hamming":
@@ -167,7 +169,9 @@ def _window(shape: tuple[int, int], config: ReconstructionConfig) -> Floats:
     return 0.5 + 0.5 * np.cos(np.pi * rise)
 
 
-def sirt(images: Images, plane: Plane, angles: Floats, iterations: int, device: str = "cpu") -> Images:
+def sirt(
+    images: Images, plane: ProjectionGeometry, angles: Floats, iterations: int, device: str = "cpu"
+) -> Images:
     """Simultaneous iterative reconstruction (Gilbert 1972) of (n, y, x) images, from nothing.
 
     x grows by C A^T R (b - A x), with R and C one over the sums of the rows and columns of A.
@@ -175,15 +179,17 @@ def sirt(images: Images, plane: Plane, angles: Floats, iterations: int, device: 
     projector = Projector(plane, angles, device)
     height = images.shape[1]
     out = np.empty((plane.depth, height, plane.width), np.float32)
-    scales = _scales(projector)
+    scales = _sirt_weights(projector)
     for rows in chunks(height):
         lines = np.ascontiguousarray(images[:, rows].transpose(0, 2, 1))
-        found = _iterate(projector, lines, scales, iterations)[0].reshape(plane.depth, plane.width, -1)
+        found = _sirt_iterations(projector, lines, scales, iterations)[0].reshape(
+            plane.depth, plane.width, -1
+        )
         out[:, rows] = found.transpose(0, 2, 1)
     return out
 
 
-def _iterate(
+def _sirt_iterations(
     projector: Projector, lines: Array, scales: tuple[Array, Array], iterations: int
 ) -> tuple[Array, list[float]]:
     """The voxels (z x, y), and before each step the residual that SIRT lessens."""
@@ -197,7 +203,7 @@ def _iterate(
     return voxels, residuals
 
 
-def _scales(projector: Projector) -> tuple[Array, Array]:
+def _sirt_weights(projector: Projector) -> tuple[Array, Array]:
     """R (n, x', 1) and C (z x, 1); pixels and voxels that see next to nothing do not count."""
     plane = projector.plane
     path = projector.forward(np.ones((plane.depth * plane.width, 1), np.float32))

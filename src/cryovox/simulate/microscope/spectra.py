@@ -14,7 +14,7 @@ Array = NDArray[np.floating[Any]]
 Floats = NDArray[np.float64]
 
 
-def rings_of(shape: tuple[int, ...]) -> int:
+def ring_count(shape: tuple[int, ...]) -> int:
     """How many rings of an image of *shape* hold frequencies; 64 at most."""
     return min(64, min(shape) // 2)
 

@@ -49,7 +49,7 @@ class Tilts:
     def __len__(self) -> int:
         return len(self.angles)
 
-    def focus(self, i: int, ky: Floats, kx: Floats, *, nominal: bool = False) -> Floats:
+    def defocus_at(self, i: int, ky: Floats, kx: Floats, *, nominal: bool = False) -> Floats:
         """Defocus of tilt *i* in Å in the direction of each frequency (Mindell and Grigorieff 2003)."""
         mean = (self.nominal_defocus if nominal else self.defocus)[i]
         apart = np.arctan2(ky, kx) - np.deg2rad(self.astigmatism_angle[i])

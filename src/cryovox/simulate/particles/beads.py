@@ -37,7 +37,7 @@ _PARTS = 6
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class BeadModel:
     """How to build one species.
 
     Attributes
@@ -49,7 +49,7 @@ class Blueprint:
     group
         Point group of the whole: "C3", "D2", "T", "O", "I"; the main axis is z.
     beads
-        All beads of the particle, copies by symmetry included (see `copies`).
+        All beads of the particle, copies by symmetry included (see `symmetry_copies`).
     source
         Where mass and dimensions come from.
     aliases
@@ -92,14 +92,14 @@ def point_group(name: str) -> NDArray[np.float64]:
     return turns
 
 
-def copies(group: str, *beads: Bead) -> tuple[Bead, ...]:
+def symmetry_copies(group: str, *beads: Bead) -> tuple[Bead, ...]:
     """All copies of the beads under a point group."""
-    made = np.array([[*(turn @ bead[:3]), bead[3]] for bead in beads for turn in point_group(group)])
+    made = np.array([[*(rotation @ bead[:3]), bead[3]] for bead in beads for rotation in point_group(group)])
     _, first = np.unique(made.round(3), axis=0, return_index=True)
     return tuple((float(x), float(y), float(z), float(r)) for x, y, z, r in made[np.sort(first)])
 
 
-def staircase(count: int, rise: float, *beads: Bead) -> tuple[Bead, ...]:
+def helix_copies(count: int, rise: float, *beads: Bead) -> tuple[Bead, ...]:
     """Copies on one turn of a right-handed helix about z that climb by *rise* Å each."""
     made: list[Bead] = []
     for step in range(count):
@@ -110,7 +110,7 @@ def staircase(count: int, rise: float, *beads: Bead) -> tuple[Bead, ...]:
 
 
 def rasterise(
-    name: str, blueprint: Blueprint, voxel_size: float, resolution: float | None = None
+    name: str, blueprint: BeadModel, voxel_size: float, resolution: float | None = None
 ) -> Template:
     """Draw a blueprint on a grid.
 

@@ -13,16 +13,13 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from cryovox.core.volume import check_voxel_size
-from cryovox.simulate.particles.envelope import Molecule, finished, low_pass
-from cryovox.simulate.particles.maps import from_map, split_map, suspect
 from cryovox.simulate.particles.structures import Atoms
+from cryovox.simulate.particles.support import Molecule, finish_template, low_pass
 from cryovox.simulate.particles.template import Template
 
-__all__ = ["ICE", "VOLTS", "excluded_volume", "from_atoms", "from_map", "scattering", "split_map", "suspect"]
-
-VOLTS = 47.87801
+SCATTERING_TO_VOLTS = 47.87801
 """V·Å²: h² / (2 pi m_e e), from a scattering factor per volume (Å/Å³) to volts."""
-ICE = 4.53
+ICE_POTENTIAL = 4.53
 """Volts: 0.93 g/mL of isolated water molecules (Vulović et al., J. Struct. Biol. 183 (2013) 19)."""
 
 _VOLUMES = {1: 5.15, 6: 16.44, 7: 2.49, 8: 9.13, 15: 5.73, 16: 19.86}
@@ -35,7 +32,7 @@ _SHELL = 3.0
 """Å from the outermost nucleus to where its potential and its excluded volume have faded."""
 
 
-def scattering(element: int, s2: NDArray[np.float32] | float) -> NDArray[np.float32]:
+def scattering_factor(element: int, s2: NDArray[np.float32] | float) -> NDArray[np.float32]:
     """Electron scattering factor f_e in Å of a neutral atom at squared frequencies *s2* in 1/Å².
 
     Five Gaussians (Peng et al., Acta Cryst. A52 (1996) 257).
@@ -58,7 +55,7 @@ def from_atoms(
     *,
     resolution: float | None = None,
     b_factor: float = 0.0,
-    solvent: float = ICE,
+    solvent: float = ICE_POTENTIAL,
     name: str | None = None,
 ) -> Template:
     """Potential above the solvent, low-passed and sampled.
@@ -104,7 +101,7 @@ def from_atoms(
     s2 = s**2
     total = np.zeros(s.shape, np.complex64)
     for element, at, weights in kinds:
-        kernel = VOLTS * scattering(element, s2) - solvent * _hole(element, s2)
+        kernel = SCATTERING_TO_VOLTS * scattering_factor(element, s2) - solvent * _hole(element, s2)
         total += kernel * _spread((at - centre)[:, ::-1] / voxel_size, weights, n)
     total *= low_pass(s, resolution, voxel_size) * np.exp(np.float32(-b_factor / 4) * s2) / voxel_size**3
     density = fft.irfftn(total, s=(n, n, n)).astype(np.float32)
@@ -119,7 +116,7 @@ def from_atoms(
         "centre": tuple(round(float(x), 3) for x in centre),
     }
     whole = Molecule(atoms.full_mass, volume, charge)
-    return finished(name or atoms.name, density, voxel_size, whole, facts)
+    return finish_template(name or atoms.name, density, voxel_size, whole, facts)
 
 
 def _kinds(atoms: Atoms) -> list[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
@@ -140,7 +137,7 @@ def _volume(element: int) -> float:
 
 def _contrast(element: int, solvent: float) -> float:
     """Integral of an atom's potential above the solvent, in V·Å³."""
-    return VOLTS * float(scattering(element, 0.0)) - solvent * _volume(element)
+    return SCATTERING_TO_VOLTS * float(scattering_factor(element, 0.0)) - solvent * _volume(element)
 
 
 def _hole(element: int, s2: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from scipy import fft, ndimage
 
 from cryovox.core.errors import RequestError
 from cryovox.core.volume import Volume, check_voxel_size
-from cryovox.simulate.particles.envelope import PROTEIN_VOLUME, Molecule, finished, low_pass
+from cryovox.simulate.particles.support import PROTEIN_VOLUME, Molecule, finish_template, low_pass
 from cryovox.simulate.particles.template import Template
 
 PROTEIN_INTEGRAL = 4.08
@@ -115,7 +115,7 @@ def split_map(
     ]
 
 
-def suspect(found: Template | float, structure_mass: float) -> str | None:
+def check_map_mass(found: Template | float, structure_mass: float) -> str | None:
     """Say so where a map does not hold one biological assembly.
 
     Parameters
@@ -217,7 +217,7 @@ def _template(
         "centre": tuple(round(float(x) * piece.voxel_size, 3) for x in (centre + corner)[::-1]),
     }
     whole = Molecule(mass, 1e3 * mass * PROTEIN_VOLUME, 1e3 * mass * PROTEIN_INTEGRAL)
-    return finished(name, density, voxel_size, whole, facts)
+    return finish_template(name, density, voxel_size, whole, facts)
 
 
 def _cropped(data: NDArray[np.float32], level: float) -> tuple[NDArray[np.float32], NDArray[np.intp]]:

@@ -33,7 +33,7 @@ def spread_rotations(count: int) -> Rotation:
     )
 
 
-def largest_correlation(
+def max_cross_correlation(
     one: Template, other: Template, *, rotations: int = 2000, starts: int = 5, shift: float = 1.0
 ) -> float:
     """Largest normalised cross-correlation of two particles centred on their centres of mass.
@@ -62,8 +62,10 @@ def largest_correlation(
         one, other = other, one
     pair = _Pair(one.density, other.density)
     grid = spread_rotations(rotations)
-    rough = np.array([pair.rough(turn) for turn in grid.as_matrix()])
-    tops = [pair.climb((turn, np.zeros(3)), shift, smooth=False) for turn in _best(grid, rough, starts)]
+    rough = np.array([pair.rough(rotation) for rotation in grid.as_matrix()])
+    tops = [
+        pair.climb((rotation, np.zeros(3)), shift, smooth=False) for rotation in _best(grid, rough, starts)
+    ]
     tops = sorted(tops, key=lambda top: -top[0])[:2]
     return max(pair.climb(pose, shift, smooth=True)[0] for _, pose in tops)
 
@@ -99,10 +101,10 @@ class _Pair:
         self._offset = sums[0] * sums[1] / n
         self._scale = float(np.sqrt(powers[0] * powers[1]))
 
-    def rough(self, turn: NDArray[np.float64]) -> float:
+    def rough(self, rotation: NDArray[np.float64]) -> float:
         """At no shift, up to scale, and on fewer points if there are many: good enough to rank."""
         points, values, large = self._thin
-        return float(values @ _seen(large, points @ turn.T + self._centre, order=1))
+        return float(values @ _seen(large, points @ rotation.T + self._centre, order=1))
 
     def climb(self, start: _Pose, shift: float, *, smooth: bool) -> tuple[float, _Pose]:
         """The local maximum near *start* and where it lies."""
@@ -111,8 +113,8 @@ class _Pair:
             return Rotation.from_rotvec(step[:3]) * start[0], np.clip(start[1] + step[3:], -shift, shift)
 
         def loss(step: NDArray[np.float64]) -> float:
-            turn, move = posed(step)
-            return -self._at(turn.as_matrix(), move, smooth)
+            rotation, move = posed(step)
+            return -self._at(rotation.as_matrix(), move, smooth)
 
         size = 0.04 if smooth else 0.15
         simplex = np.vstack([np.zeros(6), np.diag([size] * 3 + [2 * size * shift] * 3)])
@@ -120,9 +122,9 @@ class _Pair:
         found = optimize.minimize(loss, np.zeros(6), method="Nelder-Mead", options=options)
         return -float(found.fun), posed(found.x)
 
-    def _at(self, turn: NDArray[np.float64], shift: NDArray[np.float64], smooth: bool) -> float:
+    def _at(self, rotation: NDArray[np.float64], shift: NDArray[np.float64], smooth: bool) -> float:
         large, order = (self._spline, 3) if smooth else (self._large, 1)
-        seen = _seen(large, self._points @ turn.T + shift + self._centre, order)
+        seen = _seen(large, self._points @ rotation.T + shift + self._centre, order)
         return float((float(self._values @ seen) - self._offset) / self._scale)
 
 

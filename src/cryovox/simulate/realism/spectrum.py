@@ -107,7 +107,7 @@ def power_spectrum(data: NDArray[Any], voxels: int = TILE) -> Floats:
     return _filled(total, weight)
 
 
-def imaging_spectrum(data: NDArray[Any], voxels: int = TILE) -> Floats:
+def robust_power_spectrum(data: NDArray[Any], voxels: int = TILE) -> Floats:
     """The power of `power_spectrum` without the ridges that single objects leave in it.
 
     Matter without order, seen through a microscope, has about the same power in all directions around
@@ -141,7 +141,7 @@ def periodogram(tile: NDArray[Any]) -> NDArray[np.float32]:
     return squares / np.float32(np.square(window, dtype=np.float64).sum())
 
 
-def filter_like(values: Floats, shape: Shape) -> NDArray[np.float32]:
+def amplitude_filter(values: Floats, shape: Shape) -> NDArray[np.float32]:
     """Amplitudes at every frequency of a volume's half-space whose squares are the node values.
 
     Between the nodes the logarithm is linear.
@@ -192,14 +192,14 @@ def spectrum_rmse(a: NDArray[Any], b: NDArray[Any], *, tilt_axis: bool = False) 
     if tilt_axis:
         k = np.hypot(ALONG[:, None], AROUND[None, :])
         use = np.broadcast_to(((k >= least) & (k <= 0.5) & (least < AROUND))[:, :, None], SHAPE)
-        first, second = (power_spectrum(standardised(v)) for v in (a, b))
+        first, second = (power_spectrum(z_score(v)) for v in (a, b))
     else:
         use = radial_frequency() >= least
-        first, second = (radial_power(standardised(v)) for v in (a, b))
+        first, second = (radial_power(z_score(v)) for v in (a, b))
     return float(np.sqrt(np.mean(np.log(first[use] / second[use]) ** 2)))
 
 
-def standardised(data: NDArray[Any]) -> NDArray[np.float32]:
+def z_score(data: NDArray[Any]) -> NDArray[np.float32]:
     """Zero mean and unit standard deviation; what is not finite becomes 0."""
     values = np.asarray(data, dtype=np.float32)
     finite = np.isfinite(values)

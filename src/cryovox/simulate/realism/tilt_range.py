@@ -18,7 +18,7 @@ FILLED = 0.8  # of the degrees must have been sampled
 CLEAR = 1.6  # times more power inside than outside: less is no edge
 
 
-def find_tilts(data: NDArray[Any]) -> tuple[float, float] | None:
+def estimate_tilt_range(data: NDArray[Any]) -> tuple[float, float] | None:
     """The lowest and the highest tilt in degrees about y, with the beam along z.
 
     The sign is that of kz / kx: a section at tilt a fills the frequencies with kz = kx tan(a). Power

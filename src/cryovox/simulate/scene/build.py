@@ -17,9 +17,9 @@ from cryovox.simulate.particles.template import Template
 from cryovox.simulate.scene.canvas import Canvas
 from cryovox.simulate.scene.fiducials import add_carbon, add_fiducials, add_ice
 from cryovox.simulate.scene.filaments import OUTER, add_filaments
-from cryovox.simulate.scene.membranes import Membrane, add_sheets, add_vesicles, embed
-from cryovox.simulate.scene.pack import Placed, pack, wanted
-from cryovox.simulate.scene.stamp import Stamp, stamp
+from cryovox.simulate.scene.membranes import Membrane, add_sheets, add_vesicles, embed_proteins
+from cryovox.simulate.scene.pack import PlacedObject, pack, target_counts
+from cryovox.simulate.scene.prepared import PreparedTemplate, prepare_template
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Scene:
     labels : (z, y, x) uint8
         Label of the species at each voxel, 0 where there is only ice.
     instances : (z, y, x) uint16 or uint32
-        Number of the object at each voxel, from 1; `drawn` says which is which.
+        Number of the object at each voxel, from 1; `parameters` says which is which.
     particles
         Particles, vesicles (as "membrane") and fiducials, with rotations.
     species
@@ -53,7 +53,7 @@ class Scene:
     particles: Particles
     species: tuple[Species, ...]
     voxel_size: float
-    drawn: dict[str, Any]
+    parameters: dict[str, Any]
 
 
 @dataclass(eq=False)
@@ -61,7 +61,7 @@ class _Found:
     """What has been put into the scene so far."""
 
     membranes: list[Membrane] = field(default_factory=list)
-    placed: list[Placed] = field(default_factory=list)
+    placed: list[PlacedObject] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -69,7 +69,7 @@ def build_scene(templates: Sequence[Template], config: SceneConfig, rng: np.rand
     """Draw a scene; the same generator state gives the same scene.
 
     Large things come first (carbon, ice, membranes, filaments, gold), then membrane proteins, then the
-    other particles, the bulkiest first. What finds no room is left out, and `Scene.drawn` tells.
+    other particles, the bulkiest first. What finds no room is left out, and `Scene.parameters` tells.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def build_scene(templates: Sequence[Template], config: SceneConfig, rng: np.rand
     _check(templates, config)
     config = config.settled(rng)
     labels = {one.name: one.label for one in species}
-    stamps = [stamp(one, labels[one.name]) for one in templates]
+    stamps = [prepare_template(one, labels[one.name]) for one in templates]
     canvas = Canvas(config, max((one.support.half for one in stamps), default=0) + config.gap + 1)
     found = _Found()
     _surroundings(canvas, config, labels, found, rng)
@@ -91,7 +91,7 @@ def build_scene(templates: Sequence[Template], config: SceneConfig, rng: np.rand
     drawn = {"config": config.model_dump(mode="json"), "objects": canvas.count} | found.facts
     drawn |= {"wanted": number, "placed": {name: got[name] for name in number}}
     drawn |= {"occupancy": filled / max(canvas.slab_voxels, 1)}
-    drawn |= {"particles": {"instance": [one.identity for one in found.placed]}}
+    drawn |= {"particles": {"instance": [one.instance for one in found.placed]}}
     particles = _listed(found.placed)
     return Scene(
         canvas.potential, canvas.labels, canvas.instances, particles, species, config.voxel_size, drawn
@@ -137,23 +137,27 @@ def _surroundings(
 
 
 def _particles(
-    canvas: Canvas, config: SceneConfig, stamps: Sequence[Stamp], found: _Found, rng: np.random.Generator
+    canvas: Canvas,
+    config: SceneConfig,
+    stamps: Sequence[PreparedTemplate],
+    found: _Found,
+    rng: np.random.Generator,
 ) -> dict[str, int]:
     """Place what was given as templates, membrane proteins first; say how many were wanted."""
     anchored = [one for one in stamps if one.axis is not None]
     soluble = [one for one in stamps if one.axis is None]
-    proteins, number = embed(canvas, found.membranes, anchored, config, rng)
+    proteins, number = embed_proteins(canvas, found.membranes, anchored, config, rng)
     found.placed += proteins
     filled = sum(one.voxels for one in proteins) / max(canvas.slab_voxels, 1)
     rest = None if config.occupancy is None else max(config.occupancy - filled, 0.0)
-    more = wanted(soluble, config.counts or {}, config.species, rest, canvas.slab_voxels)
+    more = target_counts(soluble, config.counts or {}, config.species, rest, canvas.slab_voxels)
     found.placed += pack(canvas, soluble, more, config.gap, rng)
     number |= more
     return {one.name: number[one.name] for one in stamps}
 
 
-def _listed(placed: Sequence[Placed]) -> Particles:
-    turns = np.array([one.turn for one in placed]).reshape(-1, 3, 3)
+def _listed(placed: Sequence[PlacedObject]) -> Particles:
+    turns = np.array([one.rotation for one in placed]).reshape(-1, 3, 3)
     positions = np.array([one.position for one in placed]).reshape(-1, 3)
     return Particles.of(positions, [one.name for one in placed], rotations=turns)
 

@@ -53,7 +53,7 @@ class Slab:
         return float(rng.uniform(-room, room)) if room >= 0 else None
 
 
-def slab_of(config: SceneConfig) -> Slab:
+def place_slab(config: SceneConfig) -> Slab:
     """Lay the slab into the volume."""
     middle = (np.array(config.shape) - 1) / 2 * config.voxel_size
     if config.slab is None:
@@ -75,42 +75,42 @@ class Canvas:
     instances : (z, y, x) uint16, uint32 once there are more objects than that can tell
     grid : uint8
         Occupancy, with `margin` voxels more on every side.
-    room : (z, y, x) uint8
+    occupancy : (z, y, x) uint8
         `grid` without its margin, as a view.
     """
 
     def __init__(self, config: SceneConfig, margin: int) -> None:
-        self.shape, self.voxel_size, self.slab = config.shape, config.voxel_size, slab_of(config)
+        self.shape, self.voxel_size, self.slab = config.shape, config.voxel_size, place_slab(config)
         self.margin = margin
         self.potential = np.zeros(self.shape, np.float32)
         self.labels = np.zeros(self.shape, np.uint8)
         self.instances: NDArray[np.uint16] | NDArray[np.uint32] = np.zeros(self.shape, np.uint16)
         self.grid = _free_space(self.shape, margin, self.slab, self.voxel_size, config.cut)
         inner = slice(margin, -margin) if margin else slice(None)
-        self.room = self.grid[inner, inner, inner]
-        self.slab_voxels = int(np.count_nonzero(self.room == FREE))
+        self.occupancy = self.grid[inner, inner, inner]
+        self.slab_voxels = int(np.count_nonzero(self.occupancy == FREE))
         self.count = 0
 
-    def new_id(self) -> int:
+    def new_instance(self) -> int:
         """Count one more object."""
         self.count += 1
         if self.count == 2**16:
             self.instances = self.instances.astype(np.uint32)
         return self.count
 
-    def own(self, index: NDArray[np.intp], label: int, identity: int) -> None:
+    def assign(self, index: NDArray[np.intp], label: int, identity: int) -> None:
         """Give voxels (flat indices) to an object."""
         self.labels.reshape(-1)[index] = label
         self.instances.reshape(-1)[index] = identity
-        self.room[np.unravel_index(index, self.shape)] = MATTER
+        self.occupancy[np.unravel_index(index, self.shape)] = MATTER
 
     def add(self, index: NDArray[np.intp], potential: Floats) -> None:
         """Add volts to voxels (flat indices, none twice)."""
         self.potential.reshape(-1)[index] += potential.astype(np.float32)
 
-    def state(self, index: NDArray[np.intp]) -> NDArray[np.uint8]:
+    def occupancy_at(self, index: NDArray[np.intp]) -> NDArray[np.uint8]:
         """Occupancy of voxels (flat indices)."""
-        found: NDArray[np.uint8] = self.room[np.unravel_index(index, self.shape)]
+        found: NDArray[np.uint8] = self.occupancy[np.unravel_index(index, self.shape)]
         return found
 
     def points(self, index: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -118,7 +118,7 @@ class Canvas:
         where = np.stack(np.unravel_index(index, self.shape), -1)
         return where.astype(np.float64) * self.voxel_size
 
-    def near(
+    def voxels_near(
         self, distance: Callable[[Floats], Floats], low: Floats, high: Floats, reach: float, *, solid: bool
     ) -> NDArray[np.intp]:
         """Find the voxels near a surface, or near and inside of it.
@@ -152,9 +152,9 @@ class Canvas:
             found.append(where @ np.array([self.shape[1] * self.shape[2], self.shape[2], 1]))
         return np.concatenate(found)
 
-    def hits(self, distance: Callable[[Floats], Floats], reach: float) -> bool:
+    def touches_object(self, distance: Callable[[Floats], Floats], reach: float) -> bool:
         """Whether a surface comes within *reach* Å of an object; a quick look that misses small ones."""
-        sample = np.argwhere(self.room[::3, ::3, ::3] == MATTER)
+        sample = np.argwhere(self.occupancy[::3, ::3, ::3] == MATTER)
         points = sample.astype(np.float32) * np.float32(3 * self.voxel_size)
         return len(points) > 0 and bool((np.abs(distance(points)) < reach).any())
 
@@ -182,12 +182,12 @@ def _free_space(
     return grid
 
 
-def soft(depth: Floats, voxel: float) -> Floats:
+def partial_volume(depth: Floats, voxel: float) -> Floats:
     """How much of a voxel lies below a surface: 0 to 1 over one voxel around depth 0."""
     return np.clip(0.5 + depth / voxel, 0.0, 1.0)
 
 
-def frame(direction: Floats) -> NDArray[np.float64]:
+def orthonormal_frame(direction: Floats) -> NDArray[np.float64]:
     """Give a right-handed rotation (3, 3) whose third column is a unit vector."""
     third = np.asarray(direction, np.float64) / np.linalg.norm(direction)
     first = np.cross(np.eye(3)[np.abs(third).argmin()], third)
@@ -195,7 +195,7 @@ def frame(direction: Floats) -> NDArray[np.float64]:
     return np.stack([first, np.cross(third, first), third], axis=1)
 
 
-def unit(rng: np.random.Generator) -> NDArray[np.float64]:
+def random_direction(rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw a direction, all alike."""
     vector = rng.standard_normal(3)
     return vector / np.linalg.norm(vector)

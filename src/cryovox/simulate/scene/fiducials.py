@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.simulate.config.scene import CarbonConfig, FiducialConfig, IceConfig
-from cryovox.simulate.scene.canvas import MATTER, OUTSIDE, Canvas, Floats, soft, unit
-from cryovox.simulate.scene.pack import Placed
+from cryovox.simulate.scene.canvas import MATTER, OUTSIDE, Canvas, Floats, partial_volume, random_direction
+from cryovox.simulate.scene.pack import PlacedObject
 
-TRIES = 300
+MAX_ATTEMPTS = 300
 """Places that are tried for one bead."""
 FACES = 14
 """Planes that bound a crystal, most of them."""
@@ -19,23 +19,23 @@ FACES = 14
 
 def add_fiducials(
     canvas: Canvas, setting: FiducialConfig, gap: int, label: int, rng: np.random.Generator
-) -> tuple[list[dict[str, Any]], list[Placed]]:
+) -> tuple[list[dict[str, Any]], list[PlacedObject]]:
     """Draw gold beads that lie in the slab and the volume."""
     facts: list[dict[str, Any]] = []
-    placed: list[Placed] = []
+    placed: list[PlacedObject] = []
     for _ in range(setting.count):
         radius = float(rng.uniform(*setting.diameter)) / 2
         found = _bead(canvas, setting, radius, gap, rng)
         if found is None:
             continue
         centre, near = found
-        identity = canvas.new_id()
+        identity = canvas.new_instance()
         depth = radius - np.linalg.norm(canvas.points(near) - centre, axis=1)
-        canvas.add(near, setting.potential * soft(depth, canvas.voxel_size))
+        canvas.add(near, setting.potential * partial_volume(depth, canvas.voxel_size))
         inside = near[depth > 0]
-        canvas.own(inside, label, identity)
+        canvas.assign(inside, label, identity)
         facts.append({"instance": identity, "centre": centre.tolist(), "radius": radius})
-        placed.append(Placed("fiducial", centre, np.eye(3), identity, len(inside)))
+        placed.append(PlacedObject("fiducial", centre, np.eye(3), identity, len(inside)))
     return facts, placed
 
 
@@ -49,9 +49,9 @@ def add_ice(canvas: Canvas, setting: IceConfig, label: int, rng: np.random.Gener
         sunk = 0.0 if canvas.slab.full else 0.6 * radius
         depth = side * (canvas.slab.half + sunk)
         centre[0] += (depth - canvas.slab.depth(centre)) / canvas.slab.normal[0]
-        planes = np.stack([unit(rng) for _ in range(FACES)])
+        planes = np.stack([random_direction(rng) for _ in range(FACES)])
         offsets = radius * rng.uniform(0.6, 1.0, FACES)
-        identity = canvas.new_id()
+        identity = canvas.new_instance()
         _crystal(canvas, setting, (centre, radius, planes, offsets), label, identity)
         facts.append({"instance": identity, "centre": centre.tolist(), "radius": radius})
         facts[-1] |= {"planes": planes.tolist(), "offsets": offsets.tolist()}
@@ -74,13 +74,13 @@ def add_carbon(
         away = np.abs(canvas.slab.depth(points) - middle) - thickness / 2
         return np.maximum(away, hole - across)
 
-    voxel, identity = canvas.voxel_size, canvas.new_id()
+    voxel, identity = canvas.voxel_size, canvas.new_instance()
     extent = np.array(canvas.shape) * voxel
-    near = canvas.near(distance, np.zeros(3), extent, voxel / 2, solid=True)
-    share = soft(-distance(canvas.points(near)), voxel)
+    near = canvas.voxels_near(distance, np.zeros(3), extent, voxel / 2, solid=True)
+    share = partial_volume(-distance(canvas.points(near)), voxel)
     grain = rng.standard_normal(len(near), np.float32) * setting.texture
     canvas.add(near, share * (setting.potential + grain))
-    canvas.own(near[share > 0.5], label, identity)
+    canvas.assign(near[share > 0.5], label, identity)
     return {"instance": identity, "thickness": thickness, "hole": hole} | {
         "hole_centre": centre.tolist(),
         "cover": cover,
@@ -95,7 +95,7 @@ def _bead(
     if canvas.slab.half < radius or (extent < 2 * radius).any():
         return None
     rim = gap * canvas.voxel_size
-    for _ in range(TRIES):
+    for _ in range(MAX_ATTEMPTS):
         centre = rng.uniform(radius, extent - radius)
         depth = canvas.slab.sample(radius, rng)
         if setting.surface:
@@ -109,9 +109,11 @@ def _bead(
             return np.linalg.norm(points - centre.astype(points.dtype), axis=1) - radius
 
         reach = max(rim, canvas.voxel_size)
-        near = canvas.near(distance, centre - radius - reach, centre + radius + reach, reach, solid=True)
+        near = canvas.voxels_near(
+            distance, centre - radius - reach, centre + radius + reach, reach, solid=True
+        )
         away = distance(canvas.points(near))
-        state = canvas.state(near)
+        state = canvas.occupancy_at(near)
         if not state[away <= 0].any() and not (state[away <= rim] == MATTER).any():
             return centre, near[away <= canvas.voxel_size / 2]
     return None
@@ -132,12 +134,14 @@ def _crystal(
         return np.maximum(faces, np.linalg.norm(from_centre, axis=1) - points.dtype.type(radius))
 
     voxel = canvas.voxel_size
-    near = canvas.near(distance, centre - radius - voxel, centre + radius + voxel, voxel / 2, solid=True)
-    state = canvas.state(near)  # within the slab it would be ice in ice
+    near = canvas.voxels_near(
+        distance, centre - radius - voxel, centre + radius + voxel, voxel / 2, solid=True
+    )
+    state = canvas.occupancy_at(near)  # within the slab it would be ice in ice
     near = near[state != MATTER if canvas.slab.full else state == OUTSIDE]
-    share = soft(-distance(canvas.points(near)), voxel)
+    share = partial_volume(-distance(canvas.points(near)), voxel)
     canvas.add(near, setting.potential * share)
-    canvas.own(near[share > 0.5], label, identity)
+    canvas.assign(near[share > 0.5], label, identity)
 
 
 def _hole(canvas: Canvas, hole: float, cover: float, angle: float) -> NDArray[np.float64]:

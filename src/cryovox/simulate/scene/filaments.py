@@ -12,8 +12,16 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from cryovox.simulate.config.scene import FilamentConfig
-from cryovox.simulate.scene.canvas import FREE, MATTER, OUTSIDE, Canvas, Floats, frame, soft
-from cryovox.simulate.scene.membranes import TRIES, sideways
+from cryovox.simulate.scene.canvas import (
+    FREE,
+    MATTER,
+    OUTSIDE,
+    Canvas,
+    Floats,
+    orthonormal_frame,
+    partial_volume,
+)
+from cryovox.simulate.scene.membranes import MAX_ATTEMPTS, random_inclined_direction
 
 STEP = 20.0
 """Between the points of a path, in Å."""
@@ -74,7 +82,7 @@ class Path:
         return (len(self.points) - 1) * STEP
 
 
-def chain(
+def worm_like_chain(
     middle: Floats, direction: Floats, length: float, persistence: float, rng: np.random.Generator
 ) -> Path:
     """Draw a worm-like chain about its middle.
@@ -82,7 +90,7 @@ def chain(
     The direction turns by a Gaussian angle about each of two normals, of variance step / persistence, so
     that the mean cosine between directions falls as exp(-s / persistence) (Kratky & Porod, 1949).
     """
-    start = frame(direction)
+    start = orthonormal_frame(direction)
     half = max(round(length / STEP / 2), 1)
     ahead = _walk(start, half, persistence, rng)
     behind = _walk(start, half, persistence, rng)
@@ -102,12 +110,12 @@ def cross_section(
     """
     if kind == "microtubule":
         wall = (OUTER[kind] - INNER) / 2
-        body = soft(wall - np.abs(radius - INNER - wall), voxel)
+        body = partial_volume(wall - np.abs(radius - INNER - wall), voxel)
         lateral = 1 + 0.35 * np.cos(PROTOFILAMENTS * angle)
         axial = 1 + 0.25 * np.cos(2 * np.pi / MONOMER * (along + RISE * angle / (2 * np.pi)))
         return body, body * lateral * axial / (1.35 * 1.25)
     thick = OUTER[kind] - 8 + 8 * np.cos(2 * (angle - np.pi * along / CROSSOVER))
-    body = soft(thick - radius, voxel)
+    body = partial_volume(thick - radius, voxel)
     return body, body
 
 
@@ -123,19 +131,21 @@ def _filament(
     canvas: Canvas, setting: FilamentConfig, gap: int, label: int, rng: np.random.Generator
 ) -> dict[str, Any] | None:
     outer = OUTER[setting.kind]
-    for _ in range(TRIES):
+    for _ in range(MAX_ATTEMPTS):
         path = _lay(canvas, setting, outer, rng)
-        if path is None or canvas.hits(path.distance, outer):
+        if path is None or canvas.touches_object(path.distance, outer):
             continue
         box = path.points.min(0) - 2 * outer, path.points.max(0) + 2 * outer
-        near = canvas.near(path.distance, *box, outer + STEP + (gap + 1) * canvas.voxel_size, solid=False)
+        near = canvas.voxels_near(
+            path.distance, *box, outer + STEP + (gap + 1) * canvas.voxel_size, solid=False
+        )
         radius, angle, along = path.cylindrical(canvas.points(near))
         rim = gap * canvas.voxel_size
         close = (radius < outer + rim) & (along > -rim) & (along < path.length + rim)
-        if not close.any() or (canvas.state(near[close]) == MATTER).any():
+        if not close.any() or (canvas.occupancy_at(near[close]) == MATTER).any():
             continue
         body, density = cross_section(setting.kind, radius, angle, along, canvas.voxel_size)
-        ends = soft(np.minimum(along, path.length - along), canvas.voxel_size)
+        ends = partial_volume(np.minimum(along, path.length - along), canvas.voxel_size)
         return _draw(canvas, setting, near, body * ends, density * ends, path, label)
     return None
 
@@ -149,10 +159,10 @@ def _draw(
     path: Path,
     label: int,
 ) -> dict[str, Any]:
-    identity, state = canvas.new_id(), canvas.state(near)
+    identity, state = canvas.new_instance(), canvas.occupancy_at(near)
     inside = state != OUTSIDE
     canvas.add(near[inside], setting.potential * density[inside])
-    canvas.own(near[(body > 0.5) & (state == FREE)], label, identity)
+    canvas.assign(near[(body > 0.5) & (state == FREE)], label, identity)
     every = max(round(200 / STEP), 1)
     return {"instance": identity, "kind": setting.kind, "length": path.length} | {
         "path": np.round(path.points[::every], 2).tolist()
@@ -163,13 +173,13 @@ def _lay(canvas: Canvas, setting: FilamentConfig, outer: float, rng: np.random.G
     """Draw a path through the volume that stays in the slab; None where this one does not."""
     depth = canvas.slab.sample(outer, rng)
     length = float(rng.uniform(*setting.length))
-    direction = sideways(canvas.slab, float(rng.uniform(-1, 1)) * setting.inclination, rng)
+    direction = random_inclined_direction(canvas.slab, float(rng.uniform(-1, 1)) * setting.inclination, rng)
     if depth is None:
         return None
     extent = (np.array(canvas.shape) - 1) * canvas.voxel_size
     middle = rng.uniform(0, 1, 3) * extent
     middle[0] += (depth - canvas.slab.depth(middle)) / canvas.slab.normal[0]
-    path = chain(middle, direction, length, setting.persistence or PERSISTENCE[setting.kind], rng)
+    path = worm_like_chain(middle, direction, length, setting.persistence or PERSISTENCE[setting.kind], rng)
     seen = ((path.points >= -outer) & (path.points <= extent + outer)).all(1)
     sound = (np.abs(canvas.slab.depth(path.points[seen])) <= canvas.slab.half - outer).all()
     return path if seen.any() and sound else None

@@ -12,12 +12,21 @@ from scipy.spatial.transform import Rotation
 
 from cryovox.simulate.config.scene import SceneConfig, SheetConfig, VesicleConfig
 from cryovox.simulate.particles.maps import PROTEIN_INTEGRAL
-from cryovox.simulate.scene.canvas import FREE, MATTER, OUTSIDE, Canvas, Floats, Slab, frame, unit
-from cryovox.simulate.scene.pack import Placed, fits, put
-from cryovox.simulate.scene.stamp import Stamp, grow
-from cryovox.simulate.scene.surfaces import Surface, bent, bulged, onto
+from cryovox.simulate.scene.canvas import (
+    FREE,
+    MATTER,
+    OUTSIDE,
+    Canvas,
+    Floats,
+    Slab,
+    orthonormal_frame,
+    random_direction,
+)
+from cryovox.simulate.scene.pack import PlacedObject, fits, place
+from cryovox.simulate.scene.prepared import PreparedTemplate, dilate
+from cryovox.simulate.scene.surfaces import Surface, project_onto, random_curved_sheet, random_deformed_sphere
 
-TRIES = 60
+MAX_ATTEMPTS = 60
 """Places that are tried for one membrane, and for one protein in it."""
 HEAD, CORE = 2.5, -0.4
 """Potential above ice at the middle of head groups and tails, in volts; protein has about +2.5 V."""
@@ -58,7 +67,7 @@ class Membrane:
     facts: dict[str, Any]
 
 
-def profile(away: Floats, thickness: float, voxel: float, protein: float = 0.0) -> Floats:
+def bilayer_profile(away: Floats, thickness: float, voxel: float, protein: float = 0.0) -> Floats:
     """Give the potential of a bilayer in volts at distances in Å from its middle.
 
     Two leaflets of head groups and a core of tails, a Gaussian each (as in the density profiles of
@@ -83,18 +92,18 @@ def half_width(thickness: float) -> float:
 
 def add_vesicles(
     canvas: Canvas, config: SceneConfig, label: int, rng: np.random.Generator
-) -> tuple[list[Membrane], list[Placed]]:
+) -> tuple[list[Membrane], list[PlacedObject]]:
     """Draw closed bilayers within the slab."""
     setting = config.vesicles
     density = config.membrane_proteins if setting.embedded is None else setting.embedded
     membranes: list[Membrane] = []
-    placed: list[Placed] = []
+    placed: list[PlacedObject] = []
     for _ in range(setting.count):
         found = _vesicle(canvas, setting, config.gap, label, density, rng)
         if found is not None:
             membranes.append(found)
             centre = np.array(found.facts["centre"])
-            placed.append(Placed("membrane", centre, np.eye(3), found.identity, len(found.voxels)))
+            placed.append(PlacedObject("membrane", centre, np.eye(3), found.identity, len(found.voxels)))
     return membranes, placed
 
 
@@ -104,21 +113,21 @@ def add_sheets(canvas: Canvas, config: SceneConfig, label: int, rng: np.random.G
     return [one for one in found if one is not None]
 
 
-def embed(
+def embed_proteins(
     canvas: Canvas,
     membranes: Sequence[Membrane],
-    stamps: Sequence[Stamp],
+    stamps: Sequence[PreparedTemplate],
     config: SceneConfig,
     rng: np.random.Generator,
-) -> tuple[list[Placed], dict[str, int]]:
+) -> tuple[list[PlacedObject], dict[str, int]]:
     """Place membrane proteins, their axes along the normals; say how many were wanted."""
     counts, weights = config.counts or {}, config.species
     areas = np.array([one.area for one in membranes])
     share = np.array([1.0 if weights is None else weights.get(one.name, 0.0) for one in stamps])
-    wanted = {one.name: 0 for one in stamps}
-    placed: list[Placed] = []
+    target_counts = {one.name: 0 for one in stamps}
+    placed: list[PlacedObject] = []
     if not areas.sum():
-        return placed, wanted | {one.name: counts.get(one.name, 0) for one in stamps}
+        return placed, target_counts | {one.name: counts.get(one.name, 0) for one in stamps}
     exact = [rng.multinomial(counts.get(one.name, 0), areas / areas.sum()) for one in stamps]
     for k, membrane in enumerate(membranes):
         number = {one.name: int(exact[i][k]) for i, one in enumerate(stamps)}
@@ -126,52 +135,56 @@ def embed(
             mean = membrane.embedded * membrane.area * 1e-8
             drawn = rng.multinomial(round(mean), share / share.sum())
             number = {one.name: number[one.name] + int(n) for one, n in zip(stamps, drawn, strict=True)}
-        wanted = {name: wanted[name] + number[name] for name in wanted}
+        target_counts = {name: target_counts[name] + number[name] for name in target_counts}
         placed += _embed_one(canvas, membrane, stamps, number, config.gap, rng)
-    return placed, wanted
+    return placed, target_counts
 
 
 def _embed_one(
     canvas: Canvas,
     membrane: Membrane,
-    stamps: Sequence[Stamp],
+    stamps: Sequence[PreparedTemplate],
     number: Mapping[str, int],
     gap: int,
     rng: np.random.Generator,
-) -> list[Placed]:
+) -> list[PlacedObject]:
     where = np.unravel_index(membrane.voxels, canvas.shape)
-    canvas.room[where] = FREE  # its own lipids are no obstacle
+    canvas.occupancy[where] = FREE  # its own lipids are no obstacle
     found = [
         _anchor(canvas, membrane, one, gap, rng)
         for one in sorted(stamps, key=lambda s: -s.bulk)
         for _ in range(number[one.name])
     ]
-    canvas.room[where] = MATTER
+    canvas.occupancy[where] = MATTER
     return [one for one in found if one is not None]
 
 
 def _anchor(
-    canvas: Canvas, membrane: Membrane, one: Stamp, gap: int, rng: np.random.Generator
-) -> Placed | None:
+    canvas: Canvas, membrane: Membrane, one: PreparedTemplate, gap: int, rng: np.random.Generator
+) -> PlacedObject | None:
     assert one.axis is not None
-    voxels = canvas.points(membrane.middle[rng.integers(len(membrane.middle), size=TRIES)])
-    spots, normals = onto(membrane.surface, voxels + rng.uniform(-0.5, 0.5, voxels.shape) * canvas.voxel_size)
-    spins = rng.uniform(0, 2 * np.pi, TRIES)
+    voxels = canvas.points(membrane.middle[rng.integers(len(membrane.middle), size=MAX_ATTEMPTS)])
+    spots, normals = project_onto(
+        membrane.surface, voxels + rng.uniform(-0.5, 0.5, voxels.shape) * canvas.voxel_size
+    )
+    spins = rng.uniform(0, 2 * np.pi, MAX_ATTEMPTS)
     for spot, normal, spin in zip(spots, normals, spins, strict=True):
         exact = (spot + one.height * normal) / canvas.voxel_size
         centre = np.rint(exact).astype(np.intp)
         if (centre < 0).any() or (centre >= canvas.shape).any():
             continue
-        turn = upright(one.axis, normal[::-1], spin)
-        cover = one.cover(turn, exact - centre)
-        if fits(canvas, grow(cover > 0.5, gap), centre):
-            return put(canvas, one, (turn, exact - centre), centre, cover, displace=True)
+        turn = align_axis(one.axis, normal[::-1], spin)
+        cover = one.coverage(turn, exact - centre)
+        if fits(canvas, dilate(cover > 0.5, gap), centre):
+            return place(canvas, one, (turn, exact - centre), centre, cover, displace=True)
     return None
 
 
-def upright(axis: Floats, normal: Floats, spin: float) -> NDArray[np.float64]:
+def align_axis(axis: Floats, normal: Floats, spin: float) -> NDArray[np.float64]:
     """Give the rotation (3, 3) that takes *axis* to *normal* (both x, y, z) after a spin in radians."""
-    turned: NDArray[np.float64] = frame(normal) @ Rotation.from_euler("z", spin).as_matrix() @ frame(axis).T
+    turned: NDArray[np.float64] = (
+        orthonormal_frame(normal) @ Rotation.from_euler("z", spin).as_matrix() @ orthonormal_frame(axis).T
+    )
     return turned
 
 
@@ -179,13 +192,13 @@ def _vesicle(
     canvas: Canvas, setting: VesicleConfig, gap: int, label: int, density: float, rng: np.random.Generator
 ) -> Membrane | None:
     wall = half_width(setting.thickness)
-    for _ in range(TRIES):
+    for _ in range(MAX_ATTEMPTS):
         radius = float(rng.uniform(*setting.radius))
         outer = radius * (1 + setting.bulge) + wall
         centre = _place(canvas, outer, setting.cut, rng)
         if centre is None:
             continue
-        surface = bulged(centre, radius, setting.bulge, rng)
+        surface = random_deformed_sphere(centre, radius, setting.bulge, rng)
         margin = max(canvas.voxel_size, _reach(setting, canvas.voxel_size) if setting.protein else 0.0)
         box = centre - outer - margin, centre + outer + margin
         shell = _shell(canvas, surface, box, setting, gap, inside=True)
@@ -204,12 +217,12 @@ def _sheet(
     canvas: Canvas, config: SceneConfig, setting: SheetConfig, label: int, rng: np.random.Generator
 ) -> Membrane | None:
     extent = np.array(canvas.shape) * canvas.voxel_size
-    for _ in range(TRIES):
+    for _ in range(MAX_ATTEMPTS):
         centre = rng.uniform(0.1, 0.9, 3) * extent
         centre += canvas.slab.normal * -canvas.slab.depth(centre)
-        normal = sideways(canvas.slab, float(rng.uniform(-1, 1)) * setting.inclination, rng)
+        normal = random_inclined_direction(canvas.slab, float(rng.uniform(-1, 1)) * setting.inclination, rng)
         curvature = float(rng.uniform(*setting.curvature) * rng.choice([-1.0, 1.0]))
-        surface = bent(centre, normal, curvature, rng)
+        surface = random_curved_sheet(centre, normal, curvature, rng)
         shell = _shell(canvas, surface, (np.zeros(3), extent), setting, config.gap, inside=False)
         if shell is not None:
             facts = {"centre": centre.tolist(), "normal": normal.tolist(), "axis": surface.axis.tolist()}
@@ -232,11 +245,11 @@ def _shell(
     With *inside* it may not cross the faces of the slab either; else it ends there.
     """
     clear = half_width(setting.thickness) + gap * canvas.voxel_size
-    if canvas.hits(surface.distance, clear):
+    if canvas.touches_object(surface.distance, clear):
         return None
     reach = max(clear, _reach(setting, canvas.voxel_size))
-    near = canvas.near(surface.distance, *box, reach, solid=False)
-    away, state = surface.distance(canvas.points(near)), canvas.state(near)
+    near = canvas.voxels_near(surface.distance, *box, reach, solid=False)
+    away, state = surface.distance(canvas.points(near)), canvas.occupancy_at(near)
     obstacle = state != FREE if inside else state == MATTER
     if (obstacle & (np.abs(away) <= clear)).any():
         return None
@@ -257,10 +270,10 @@ def _draw(
     density: float,
     facts: dict[str, Any],
 ) -> Membrane:
-    (near, away), voxel, identity = shell, canvas.voxel_size, canvas.new_id()
-    canvas.add(near, profile(away, facts["thickness"], voxel, facts["protein"]))
-    inside = near[(np.abs(away) <= half_width(facts["thickness"])) & (canvas.state(near) == FREE)]
-    canvas.own(inside, label, identity)
+    (near, away), voxel, identity = shell, canvas.voxel_size, canvas.new_instance()
+    canvas.add(near, bilayer_profile(away, facts["thickness"], voxel, facts["protein"]))
+    inside = near[(np.abs(away) <= half_width(facts["thickness"])) & (canvas.occupancy_at(near) == FREE)]
+    canvas.assign(inside, label, identity)
     middle = near[np.abs(away) <= voxel / 2]
     area = len(middle) * voxel**2
     facts = {"instance": identity, "area": area} | facts
@@ -279,9 +292,11 @@ def _place(canvas: Canvas, outer: float, cut: bool, rng: np.random.Generator) ->
     return centre if low[0] <= centre[0] <= high[0] else None
 
 
-def sideways(slab: Slab, inclination: float, rng: np.random.Generator) -> NDArray[np.float64]:
+def random_inclined_direction(
+    slab: Slab, inclination: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
     """Draw a direction (z, y, x) at *inclination* degrees to the plane of the slab, any way round."""
-    flat = np.cross(slab.normal, unit(rng))
+    flat = np.cross(slab.normal, random_direction(rng))
     flat /= np.linalg.norm(flat)
     angle = np.deg2rad(inclination)
     found: NDArray[np.float64] = np.cos(angle) * flat + np.sin(angle) * slab.normal

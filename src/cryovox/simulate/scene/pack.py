@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cryovox.simulate.scene.canvas import FREE, MATTER, Canvas, Window
-from cryovox.simulate.scene.stamp import Stamp, grow
+from cryovox.simulate.scene.prepared import PreparedTemplate, dilate
 
 CANDIDATES = (64, 512, 2048, 2048, 4096, 4096)
 """Places that are tried with each of the rotations drawn for one particle."""
@@ -24,7 +24,7 @@ STALE = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Placed:
+class PlacedObject:
     """An object that is listed.
 
     Attributes
@@ -32,7 +32,7 @@ class Placed:
     name
         Of the species.
     position : (3,) z, y, x in Å
-    turn : (3, 3) acting on x, y, z
+    rotation : (3, 3) acting on x, y, z
     identity
         Value in the instance map.
     voxels
@@ -41,12 +41,12 @@ class Placed:
 
     name: str
     position: NDArray[np.float64]
-    turn: NDArray[np.float64]
-    identity: int
+    rotation: NDArray[np.float64]
+    instance: int
     voxels: int
 
 
-class Space:
+class FreeSpace:
     """Where centres may go: a coarse map of the distance to what is occupied.
 
     The map samples every few voxels, so that distances are never too short: what it rules out is
@@ -82,8 +82,8 @@ class Space:
         return drawn
 
 
-def wanted(
-    stamps: Sequence[Stamp],
+def target_counts(
+    stamps: Sequence[PreparedTemplate],
     counts: Mapping[str, int],
     weights: Mapping[str, float] | None,
     occupancy: float | None,
@@ -104,8 +104,12 @@ def wanted(
 
 
 def pack(
-    canvas: Canvas, stamps: Sequence[Stamp], number: Mapping[str, int], gap: int, rng: np.random.Generator
-) -> list[Placed]:
+    canvas: Canvas,
+    stamps: Sequence[PreparedTemplate],
+    number: Mapping[str, int],
+    gap: int,
+    rng: np.random.Generator,
+) -> list[PlacedObject]:
     """Place particles at random, the bulkiest species first, each in a uniform rotation.
 
     Parameters
@@ -118,10 +122,10 @@ def pack(
     reach = max((one.support.half for one in stamps), default=0) + gap
     if reach > canvas.margin:
         raise ValueError(f"the canvas has a margin of {canvas.margin} voxels, particles reach {reach}")
-    placed: list[Placed] = []
+    placed: list[PlacedObject] = []
     if not any(number.values()):
         return placed
-    space = Space(canvas)
+    space = FreeSpace(canvas)
     for one in sorted(stamps, key=lambda s: -s.bulk):
         failed = 0
         for _ in range(number[one.name]):
@@ -134,7 +138,9 @@ def pack(
     return placed
 
 
-def _settle(space: Space, one: Stamp, gap: int, rng: np.random.Generator) -> Placed | None:
+def _settle(
+    space: FreeSpace, one: PreparedTemplate, gap: int, rng: np.random.Generator
+) -> PlacedObject | None:
     """Find room for one more particle, in several rotations and at many places."""
     for n in CANDIDATES:
         if space.since >= (STALE // 4 if n == CANDIDATES[-1] else STALE) and n > CANDIDATES[0]:
@@ -144,11 +150,11 @@ def _settle(space: Space, one: Stamp, gap: int, rng: np.random.Generator) -> Pla
             return None
         turn = Rotation.random(random_state=rng).as_matrix()
         shift = rng.uniform(-0.5, 0.5, 3)
-        cover = one.cover(turn, shift)
-        chosen = _first_fit(space.canvas, grow(cover > 0.5, gap), centres, rng)
+        cover = one.coverage(turn, shift)
+        chosen = _first_fit(space.canvas, dilate(cover > 0.5, gap), centres, rng)
         if chosen is not None:
             space.since += 1
-            return put(space.canvas, one, (turn, shift), chosen, cover)
+            return place(space.canvas, one, (turn, shift), chosen, cover)
     return None
 
 
@@ -162,15 +168,15 @@ def fits(canvas: Canvas, mask: NDArray[np.bool_], centre: NDArray[np.intp]) -> b
     return not bool(canvas.grid[window][mask].any())
 
 
-def put(
+def place(
     canvas: Canvas,
-    one: Stamp,
+    one: PreparedTemplate,
     pose: tuple[NDArray[np.float64], NDArray[np.float64]],
     centre: NDArray[np.intp],
     cover: NDArray[np.float32],
     *,
     displace: bool = False,
-) -> Placed:
+) -> PlacedObject:
     """Draw a particle.
 
     Parameters
@@ -184,7 +190,7 @@ def put(
         It takes the place of what is there, as a protein that of lipids.
     """
     turn, shift = pose
-    identity = canvas.new_id()
+    identity = canvas.new_instance()
     window, part = _clipped(centre, one.support.half, canvas.shape)
     if displace:
         canvas.potential[window] *= 1 - np.clip(cover[part], 0, 1)
@@ -194,9 +200,9 @@ def put(
     low = centre - one.support.half + canvas.margin
     canvas.grid[tuple(slice(a, a + len(cover)) for a in low)][cover > 0.5] = MATTER
     window, part = _clipped(centre, one.density.half, canvas.shape)
-    canvas.potential[window] += one.density.turned(turn, shift)[part]
+    canvas.potential[window] += one.density.rotated(turn, shift)[part]
     position = (centre + shift) * canvas.voxel_size
-    return Placed(one.name, position, turn, identity, int(np.count_nonzero(mask)))
+    return PlacedObject(one.name, position, turn, identity, int(np.count_nonzero(mask)))
 
 
 def _first_fit(

@@ -8,13 +8,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.simulate.scene.canvas import Floats, frame
+from cryovox.simulate.scene.canvas import Floats, orthonormal_frame
 
 
 class Surface(Protocol):
     """What a bilayer is drawn along."""
 
-    def measure(self, points: Floats) -> tuple[Floats, Floats]:
+    def distance_and_normal(self, points: Floats) -> tuple[Floats, Floats]:
         """Measure points (n, 3), z, y, x in Å: signed distances (n,) in Å, outward unit normals (n, 3)."""
         ...
 
@@ -24,7 +24,7 @@ class Surface(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Bulged:
+class DeformedSphere:
     """A sphere whose radius varies with direction u as R (1 + u.A.u + T(u, u, u)).
 
     Attributes
@@ -43,7 +43,7 @@ class Bulged:
     second: NDArray[np.float64]
     third: NDArray[np.float64]
 
-    def measure(self, points: Floats) -> tuple[Floats, Floats]:
+    def distance_and_normal(self, points: Floats) -> tuple[Floats, Floats]:
         """Measure to first order: the function over the length of its gradient."""
         from_centre = points - self.centre.astype(points.dtype)
         length = np.maximum(np.linalg.norm(from_centre, axis=1), 1e-3 * self.radius)
@@ -61,11 +61,11 @@ class Bulged:
 
     def distance(self, points: Floats) -> Floats:
         """Give the distances alone."""
-        return self.measure(points)[0]
+        return self.distance_and_normal(points)[0]
 
 
 @dataclass(frozen=True, eq=False)
-class Bent:
+class CurvedSheet:
     """A plane, or a cylinder where it is curved; exact.
 
     Attributes
@@ -84,7 +84,7 @@ class Bent:
     axis: NDArray[np.float64]
     curvature: float
 
-    def measure(self, points: Floats) -> tuple[Floats, Floats]:
+    def distance_and_normal(self, points: Floats) -> tuple[Floats, Floats]:
         """Measure exactly."""
         kind = points.dtype
         from_centre = points - self.centre.astype(kind)
@@ -100,10 +100,12 @@ class Bent:
 
     def distance(self, points: Floats) -> Floats:
         """Give the distances alone."""
-        return self.measure(points)[0]
+        return self.distance_and_normal(points)[0]
 
 
-def bulged(centre: Floats, radius: float, bulge: float, rng: np.random.Generator) -> Bulged:
+def random_deformed_sphere(
+    centre: Floats, radius: float, bulge: float, rng: np.random.Generator
+) -> DeformedSphere:
     """Draw a deformed sphere, nowhere farther from the sphere than *bulge* of the radius, about."""
     square = rng.standard_normal((3, 3))
     second = square + square.T
@@ -114,23 +116,27 @@ def bulged(centre: Floats, radius: float, bulge: float, rng: np.random.Generator
     share = rng.uniform(0.4, 0.8)
     second *= share * bulge / np.abs(np.linalg.eigvalsh(second)).max()
     third *= (1 - share) * bulge / _largest(third)
-    return Bulged(np.asarray(centre, np.float64), radius, second, third)
+    return DeformedSphere(np.asarray(centre, np.float64), radius, second, third)
 
 
-def bent(centre: Floats, normal: NDArray[np.float64], curvature: float, rng: np.random.Generator) -> Bent:
+def random_curved_sheet(
+    centre: Floats, normal: NDArray[np.float64], curvature: float, rng: np.random.Generator
+) -> CurvedSheet:
     """Draw the direction in which a sheet is curved."""
     angle = rng.uniform(0, np.pi)
-    axes = frame(normal)
+    axes = orthonormal_frame(normal)
     axis = axes[:, 0] * np.cos(angle) + axes[:, 1] * np.sin(angle)
-    return Bent(np.asarray(centre, np.float64), normal, axis, curvature)
+    return CurvedSheet(np.asarray(centre, np.float64), normal, axis, curvature)
 
 
-def onto(surface: Surface, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def project_onto(
+    surface: Surface, points: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Move points (n, 3) near a surface onto it (Newton's method); give the normals there too."""
     for _ in range(4):
-        away, normal = surface.measure(points)
+        away, normal = surface.distance_and_normal(points)
         points = points - away[:, None] * normal
-    return points, np.array(surface.measure(points)[1])
+    return points, np.array(surface.distance_and_normal(points)[1])
 
 
 def _trace(cube: NDArray[np.float64]) -> NDArray[np.float64]:

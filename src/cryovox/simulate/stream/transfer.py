@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from cryovox.simulate.config.microscope import DetectorConfig, OpticsConfig
-from cryovox.simulate.microscope.detector import filters, flux
-from cryovox.simulate.microscope.optics import ctf, damage, envelope, interaction
-from cryovox.simulate.microscope.reconstruct import angle_share
+from cryovox.simulate.microscope.detector import detector_filters, flux
+from cryovox.simulate.microscope.optics import ctf, dose_filter, envelope, interaction_constant
+from cryovox.simulate.microscope.reconstruct import angular_weights
 from cryovox.simulate.microscope.tilts import Tilts
 
 Floats = NDArray[np.float64]
@@ -33,7 +33,7 @@ SAMPLES = 1024
 """Of a table over the radius; between them a CTF at 6 µm and 10 Å is linear to 1e-4."""
 
 
-class Transfer(NamedTuple):
+class TransferFunction(NamedTuple):
     """What a box (z, y, x) is multiplied with on the half-space (z, y, x // 2 + 1) of its `rfftn`.
 
     Attributes
@@ -48,7 +48,7 @@ class Transfer(NamedTuple):
     noise: NDArray[np.float32]
 
 
-def transfer(
+def transfer_function(
     shape: Shape,
     voxel_size: float,
     tilts: Tilts,
@@ -58,7 +58,7 @@ def transfer(
     thickness: float = 0.0,
     low_pass: float | None = None,
     phase_flip: bool = False,
-) -> Transfer:
+) -> TransferFunction:
     """Compute the filter of one draw of the microscope.
 
     Parameters
@@ -82,12 +82,12 @@ def transfer(
     """
     grid = _Grid(shape, voxel_size)
     blur = np.ones(SAMPLES) if low_pass is None else np.exp(-((grid.radii * low_pass) ** 2))
-    before, after = filters(grid.radii, detector, voxel_size)
+    before, after = detector_filters(grid.radii, detector, voxel_size)
     grains = _grains(tilts, optics, detector, voxel_size, thickness)
     misaligned = bool(np.any(tilts.shifts))
     signal = grid.empty(np.complex64, whole=True) if misaligned else grid.empty(np.float32)
     power = grid.empty(np.float32)
-    spacings = angle_share(tilts.nominal_angles)
+    spacings = angular_weights(tilts.nominal_angles)
     for i, angle in enumerate(tilts.nominal_angles):
         plane = _Plane(grid, float(np.deg2rad(angle)), spacings[i])
         image = plane.weigh(_images(grid.radii, i, tilts, optics, phase_flip) * before * after * blur)
@@ -95,7 +95,7 @@ def transfer(
         moved = image[:, grid.mirror] * plane.displaced(tilts.shifts[i]) if misaligned else image
         plane.spread(signal, moved)
         plane.spread(power, plane.weigh(after * blur) ** 2 * (grains[i] * shape[0] / plane.cosine))
-    return Transfer(grid.unfold(signal), grid.unfold(np.sqrt(power)))
+    return TransferFunction(grid.unfold(signal), grid.unfold(np.sqrt(power)))
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _images(radii: Floats, i: int, tilts: Tilts, optics: OpticsConfig, phase_fli
     """Transfer of the image of tilt *i*, with the sign that leaves particles bright."""
     left = envelope(radii, float(tilts.defocus[i]), optics)
     if optics.damage:
-        left = left * damage(radii, float(tilts.accumulated[i]), float(tilts.dose[i]), optics.voltage)
+        left = left * dose_filter(radii, float(tilts.accumulated[i]), float(tilts.dose[i]), optics.voltage)
     contrast = -ctf(radii, float(tilts.defocus[i]), optics)
     if phase_flip:
         contrast = np.where(ctf(radii, float(tilts.nominal_defocus[i]), optics) > 0, -contrast, contrast)
@@ -201,4 +201,4 @@ def _grains(
     constant; n electrons in a pixel make it uncertain by 1 / sqrt(n).
     """
     counted = flux(detector, tilts.dose, tilts.angles, voxel_size, thickness)
-    return 1 / (4 * interaction(optics.voltage) ** 2 * counted)
+    return 1 / (4 * interaction_constant(optics.voltage) ** 2 * counted)

@@ -26,11 +26,11 @@ from cryovox.report.simulation_match import likeness_page
 from cryovox.report.wedge import SEEN, find_wedge
 from cryovox.simulate.config.subtomograms import SubtomogramConfig
 from cryovox.simulate.config.tomogram import SimulationConfig
-from cryovox.simulate.realism.imitation import imitate
-from cryovox.simulate.realism.measure import Likeness, measure
+from cryovox.simulate.realism.match import match_tomogram
+from cryovox.simulate.realism.statistics import TomogramStatistics, measure_statistics
 from cryovox.simulate.scene.build import scene_species
-from cryovox.simulate.subtomograms import write_set
-from cryovox.simulate.tomogram import Simulated, amplitudes_of, simulate
+from cryovox.simulate.subtomograms import write_subtomograms
+from cryovox.simulate.tomogram import SimulatedTomogram, simulate, target_amplitudes
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.inputs import refuse_wrapped_bytes
 from cryovox.workflows.manifest import Manifest
@@ -148,15 +148,15 @@ def simulate_subtomograms(
     if count < len(made):
         advice = f"give at least {len(made)}, or name fewer --species"
         raise RequestError("--count", f"{count} subtomograms cannot show {len(made)} species", advice)
-    write_set(out, made, config, count, seed)
+    write_subtomograms(out, made, config, count, seed)
     return count
 
 
-def measured(tomogram: Path) -> Likeness:
+def measured(tomogram: Path) -> TomogramStatistics:
     """What there is to be imitated in a tomogram."""
     volume = read_volume(tomogram)
     refuse_wrapped_bytes(tomogram, volume)
-    return measure(_tilted_about_y(np.asarray(volume.data)), volume.voxel_size)
+    return measure_statistics(_tilted_about_y(np.asarray(volume.data)), volume.voxel_size)
 
 
 def _tilted_about_y(data: NDArray[Any]) -> NDArray[Any]:
@@ -169,7 +169,7 @@ def _tilted_about_y(data: NDArray[Any]) -> NDArray[Any]:
     return np.rot90(data, axes=(1, 2)) if about_x else data
 
 
-def adapted(config: SimulationConfig, like: Likeness) -> SimulationConfig:
+def adapted(config: SimulationConfig, like: TomogramStatistics) -> SimulationConfig:
     """The settings with the voxel size, shape, slab and tilts of a measured tomogram.
 
     Counts are taken as so many per volume, and grow with it.
@@ -222,13 +222,13 @@ class Maker:
     keep: Keep
     device: str
     command: str
-    like: Likeness | None = None
+    like: TomogramStatistics | None = None
 
     def __post_init__(self) -> None:
         self.templates = templates(
             self.config.species, self.config.scene.voxel_size, self.structures, self.config.resolution
         )
-        self.amplitudes = amplitudes_of(self.config)
+        self.amplitudes = target_amplitudes(self.config)
 
     def species(self) -> tuple[Species, ...]:
         """What the labels mean, and where each template comes from."""
@@ -282,15 +282,15 @@ class Maker:
         on_progress(name, 0.9, "writing")
         files = self._write(name, made)
         on_progress(name, 1.0)
-        found = {key: made.scene.drawn[key] for key in ("wanted", "placed")}
+        found = {key: made.scene.parameters[key] for key in ("wanted", "placed")}
         return files, {"snr": made.snr, **found}, time.monotonic() - began
 
-    def _alike(self, made: Simulated, number: int) -> Volume:
+    def _alike(self, made: SimulatedTomogram, number: int) -> Volume:
         assert self.like is not None
         rng = np.random.default_rng([self.seed, number, LIKENESS])
-        return Volume(imitate(-np.asarray(made.clean.data), self.like, rng), made.clean.voxel_size)
+        return Volume(match_tomogram(-np.asarray(made.clean.data), self.like, rng), made.clean.voxel_size)
 
-    def _write(self, name: str, made: Simulated) -> dict[str, Path]:
+    def _write(self, name: str, made: SimulatedTomogram) -> dict[str, Path]:
         files = paths(self.out, name, self.config, self.keep)
         write_volume(files["tomogram"], made.tomogram)
         write_labels(files["labels"], made.labels)
@@ -307,7 +307,7 @@ class Maker:
             write_volume(files["series"], Volume(made.series.counts, made.series.voxel_size))
             write_volume(files["noisefree"], Volume(made.series.noisefree, made.series.voxel_size))
         with replacing(files["truth"]) as beside:
-            beside.write_text(json.dumps(made.drawn()), encoding="utf-8")
+            beside.write_text(json.dumps(made.parameters()), encoding="utf-8")
         return files
 
 

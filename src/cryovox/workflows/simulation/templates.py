@@ -9,7 +9,8 @@ from pathlib import Path
 from cryovox.core.errors import RequestError
 from cryovox.formats import read_volume
 from cryovox.simulate.particles import library
-from cryovox.simulate.particles.density import from_atoms, from_map, suspect
+from cryovox.simulate.particles.density import from_atoms
+from cryovox.simulate.particles.maps import check_map_mass, from_map
 from cryovox.simulate.particles.structures import read_atoms
 from cryovox.simulate.particles.template import Template
 
@@ -41,7 +42,7 @@ def templates(
 def known_names(folder: Path | None = None) -> list[str]:
     """Every species that there is a file for in *folder*, or else every one of the library."""
     if folder is None:
-        return library.names()
+        return library.species_names()
     endings = tuple(f"{end}{packed}" for end in (*ATOMS, *MAPS) for packed in PACKED)
     found = sorted({p.name.split(".")[0] for p in folder.iterdir() if p.name.lower().endswith(endings)})
     if not found:
@@ -59,7 +60,7 @@ def _template(name: str, voxel_size: float, folder: Path | None, resolution: flo
         doubt = _doubt(name, made)
         return replace(made, source=volume.name, facts=made.facts | ({"doubt": doubt} if doubt else {}))
     _check_unread(folder, name)
-    made = library.build(name, voxel_size, resolution)
+    made = library.build_template(name, voxel_size, resolution)
     return replace(made, name=name, source=f"built-in {made.name}")
 
 
@@ -74,10 +75,10 @@ def _check_unread(folder: Path | None, name: str) -> None:
 def _doubt(name: str, made: Template) -> str | None:
     """Whether a map holds another part of the particle than the library's entry of that name."""
     try:
-        known = library.SPECIES[library.find(name)].mass
+        known = library.SPECIES[library.canonical_name(name)].mass
     except RequestError:
         return None
-    return suspect(made, known)
+    return check_map_mass(made, known)
 
 
 def _file(folder: Path | None, name: str, endings: tuple[str, ...]) -> Path | None:

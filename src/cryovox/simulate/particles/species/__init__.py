@@ -7,10 +7,10 @@ not structures. Lengths in Å; "atoms" or "map" in a source means extents measur
 
 from __future__ import annotations
 
-from cryovox.simulate.particles.beads import Blueprint
+from cryovox.simulate.particles.beads import BeadModel
 from cryovox.simulate.particles.species import large, medium, membrane, small
 
-SPECIES: dict[str, Blueprint] = dict(
+SPECIES: dict[str, BeadModel] = dict(
     sorted(
         (small.SPECIES | medium.SPECIES | large.SPECIES | membrane.SPECIES).items(),
         key=lambda item: item[1].mass,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cryovox.simulate.particles.beads import Blueprint, copies
+from cryovox.simulate.particles.beads import BeadModel, symmetry_copies
 from cryovox.simulate.particles.species.traits import HOLLOW, LOPSIDED
 
-SPECIES: dict[str, Blueprint] = {
-    "dynactin": Blueprint(
+SPECIES: dict[str, BeadModel] = {
+    "dynactin": BeadModel(
         mass=1080,
         dimensions=(370, 110, 150),
         group="C1",
@@ -24,12 +24,12 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("5ADX", "5AFU"),
         traits=LOPSIDED,
     ),
-    "proteasome-26s": Blueprint(
+    "proteasome-26s": BeadModel(
         mass=1309,
         dimensions=(193, 175, 263),
         group="C1",
         beads=(
-            *copies(
+            *symmetry_copies(
                 "D7",
                 (37, 0, 62, 19), (37, 11, 22, 20), (37, 5, 42, 8), (34, 16, 0, 9),
             ),
@@ -45,11 +45,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("4CR2",),
         traits=LOPSIDED,
     ),
-    "pyruvate-dehydrogenase": Blueprint(
+    "pyruvate-dehydrogenase": BeadModel(
         mass=1700,
         dimensions=(237, 237, 237),
         group="I",
-        beads=copies(
+        beads=symmetry_copies(
             "I",
             (59, 59, 59, 23), (71, 59, 42, 18), (88, 34, 21, 19), (81, 50, 31, 8),
         ),
@@ -57,11 +57,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("1B5S", "pdh-e2"),
         traits=HOLLOW,
     ),
-    "vlp": Blueprint(
+    "vlp": BeadModel(
         mass=2500,
         dimensions=(290, 290, 290),
         group="I",
-        beads=copies(
+        beads=symmetry_copies(
             "I",
             (121, 40, 40, 14), (101, 80, 30, 14), (111, 60, -30, 14), (80, 80, 70, 14), (126, 20, 30, 14),
             (70, 101, 50, 14), (116, 58, -17, 8),
@@ -70,7 +70,7 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("6N4V", "virus-like-particle", "virus-like-particle-pp7"),
         traits=HOLLOW,
     ),
-    "ribosome-70s": Blueprint(
+    "ribosome-70s": BeadModel(
         mass=2500,
         dimensions=(240, 230, 210),
         group="C1",
@@ -86,11 +86,11 @@ SPECIES: dict[str, Blueprint] = {
         rna=0.63,
         traits=LOPSIDED,
     ),
-    "fatty-acid-synthase": Blueprint(
+    "fatty-acid-synthase": BeadModel(
         mass=2600,
         dimensions=(243, 243, 270),
         group="D3",
-        beads=copies(
+        beads=symmetry_copies(
             "D3",
             (20, 0, 10, 26), (58, 0, 12, 31), (93, 8, 8, 30), (69, 36, 0, 26), (97, 20, 39, 25),
             (89, 50, 57, 24), (71, 10, 84, 24), (59, 61, 70, 22), (34, 20, 107, 24), (8, 0, 113, 22),
@@ -100,7 +100,7 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("2UV8", "fas"),
         traits=HOLLOW,
     ),
-    "mitoribosome": Blueprint(
+    "mitoribosome": BeadModel(
         mass=3326,
         dimensions=(329, 277, 226),
         group="C1",
@@ -118,7 +118,7 @@ SPECIES: dict[str, Blueprint] = {
         rna=0.4,
         traits=LOPSIDED,
     ),
-    "ribosome-80s": Blueprint(
+    "ribosome-80s": BeadModel(
         mass=4000,
         dimensions=(301, 274, 242),
         group="C1",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from cryovox.simulate.particles.beads import Blueprint, copies, staircase
+from cryovox.simulate.particles.beads import BeadModel, helix_copies, symmetry_copies
 from cryovox.simulate.particles.species.traits import CONCAVE, HOLLOW, LOPSIDED
 
-SPECIES: dict[str, Blueprint] = {
-    "beta-galactosidase": Blueprint(
+SPECIES: dict[str, BeadModel] = {
+    "beta-galactosidase": BeadModel(
         mass=465,
         dimensions=(185, 140, 95),
         group="D2",
-        beads=copies(
+        beads=symmetry_copies(
             "D2",
             (70, 15, 17, 22), (31, 46, -24, 24), (25, 17, 19, 20), (70, 0, 0, 8), (47, 16, 18, 8),
             (28, 30, -1, 9), (1, 31, -21, 15),
@@ -19,11 +19,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("6X1Q", "1F4A", "6DRV"),
         traits=CONCAVE,
     ),
-    "apo-ferritin": Blueprint(
+    "apo-ferritin": BeadModel(
         mass=480,
         dimensions=(120, 120, 120),
         group="O",
-        beads=copies(
+        beads=symmetry_copies(
             "O",
             (46, 13, 8, 14), (36, 29, 13, 14), (40, 19, -17, 14), (31, 27, 25, 14), (48, 0, 0, 12),
         ),
@@ -31,11 +31,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("4V1W", "6PXM", "6Z6U", "apoferritin", "ferritin"),
         traits=HOLLOW,
     ),
-    "p97": Blueprint(
+    "p97": BeadModel(
         mass=540,
         dimensions=(165, 165, 91),
         group="C6",
-        beads=copies(
+        beads=symmetry_copies(
             "C6",
             (65, -14, 25, 19), (42, 8, 19, 21), (42, -4, -23, 24), (42, 2, -1, 8),
         ),
@@ -43,11 +43,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("3CF3", "vcp"),
         traits=HOLLOW,
     ),
-    "rubisco": Blueprint(
+    "rubisco": BeadModel(
         mass=560,
         dimensions=(131, 131, 119),
         group="D4",
-        beads=copies(
+        beads=symmetry_copies(
             "D4",
             (39, 7, 17, 26), (21, 22, 42, 18), (9, 29, 32, 8),
         ),
@@ -55,11 +55,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("1BXN",),
         traits=HOLLOW,
     ),
-    "clpb": Blueprint(
+    "clpb": BeadModel(
         mass=593,
         dimensions=(172, 172, 209),
         group="C1",
-        beads=staircase(
+        beads=helix_copies(
             6, 18,
             (54, 0, 48, 17), (38, 12, 16, 22), (42, -6, -24, 23), (54, 4, -44, 17), (70, -6, 10, 15),
             (73, 10, -6, 13),
@@ -68,11 +68,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("1QVR", "hsp104"),
         traits=LOPSIDED,
     ),
-    "thyroglobulin": Blueprint(
+    "thyroglobulin": BeadModel(
         mass=660,
         dimensions=(253, 124, 121),
         group="C2",
-        beads=copies(
+        beads=symmetry_copies(
             "C2",
             (22, 12, -26, 29), (52, 23, -38, 25), (48, -27, -10, 25), (81, 4, -19, 25), (101, -10, 10, 21),
             (109, -4, 41, 18), (24, 39, 12, 23), (26, -39, 26, 20), (16, 0, 36, 18), (65, -11, -14, 8),
@@ -82,11 +82,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("7N4Y",),
         traits=LOPSIDED,
     ),
-    "proteasome-20s": Blueprint(
+    "proteasome-20s": BeadModel(
         mass=700,
         dimensions=(115, 115, 150),
         group="D7",
-        beads=copies(
+        beads=symmetry_copies(
             "D7",
             (36, 0, 55, 20), (36, 9, 19, 21), (36, 4, 38, 8), (33, 16, 0, 8),
         ),
@@ -94,11 +94,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("1PMA", "3J9I", "6UTJ"),
         traits=HOLLOW,
     ),
-    "groel": Blueprint(
+    "groel": BeadModel(
         mass=800,
         dimensions=(137, 137, 146),
         group="D7",
-        beads=copies(
+        beads=symmetry_copies(
             "D7",
             (44, 0, 16, 21), (48, 12, 35, 15), (50, -4, 53, 20), (36, 17, 16, 8),
         ),
@@ -106,11 +106,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("1OEL", "1SS8", "1GRL"),
         traits=HOLLOW,
     ),
-    "groel-groes": Blueprint(
+    "groel-groes": BeadModel(
         mass=870,
         dimensions=(140, 140, 184),
         group="C7",
-        beads=copies(
+        beads=symmetry_copies(
             "C7",
             (45, 0, -15, 20), (49, 12, -36, 13), (49, -6, -55, 18), (46, 0, 16, 20), (53, 12, 40, 15),
             (49, 14, 65, 20), (37, 0, 87, 14), (21, 0, 99, 12),
@@ -119,11 +119,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("1AON",),
         traits=HOLLOW,
     ),
-    "tric": Blueprint(
+    "tric": BeadModel(
         mass=952,
         dimensions=(165, 165, 165),
         group="D8",
-        beads=copies(
+        beads=symmetry_copies(
             "D8",
             (61, 0, 18, 21), (61, 23, 46, 17), (40, 6, 68, 15), (17, 0, 74, 9), (61, 13, 34, 8),
             (53, 32, 34, 8), (26, 2, 71, 8), (50, 14, 57, 9),

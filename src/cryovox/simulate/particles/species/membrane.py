@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from cryovox.simulate.particles.beads import Blueprint, copies
+from cryovox.simulate.particles.beads import BeadModel, symmetry_copies
 from cryovox.simulate.particles.species.traits import CONCAVE, HOLLOW, LOPSIDED
 
-SPECIES: dict[str, Blueprint] = {
-    "nicotinic-receptor": Blueprint(
+SPECIES: dict[str, BeadModel] = {
+    "nicotinic-receptor": BeadModel(
         mass=280,
         dimensions=(81, 81, 130),
         group="C5",
-        beads=copies(
+        beads=symmetry_copies(
             "C5",
             (22, 0, 68, 19), (22, 5, 43, 18), (16, 0, 15, 15), (16, 4, -8, 15), (13, 0, -30, 13),
             (19, 2, 28, 8),
@@ -20,11 +20,11 @@ SPECIES: dict[str, Blueprint] = {
         membrane=True,
         traits=HOLLOW,
     ),
-    "spike": Blueprint(
+    "spike": BeadModel(
         mass=480,
         dimensions=(130, 130, 210),
         group="C3",
-        beads=copies(
+        beads=symmetry_copies(
             "C3",
             (25, 10, 172, 22), (48, -8, 161, 20), (42, 23, 142, 19), (23, -4, 140, 20), (25, 6, 114, 20),
             (19, 2, 88, 18), (10, 0, 60, 13), (8, 2, 37, 10), (8, 0, 17, 10), (8, 0, -6, 10),
@@ -35,16 +35,16 @@ SPECIES: dict[str, Blueprint] = {
         membrane=True,
         traits=CONCAVE,
     ),
-    "atp-synthase": Blueprint(
+    "atp-synthase": BeadModel(
         mass=560,
         dimensions=(115, 125, 225),
         group="C1",
         beads=(
-            *copies(
+            *symmetry_copies(
                 "C3",
                 (36, 0, 126, 22), (-36, 0, 126, 22), (34, 6, 156, 20), (-34, 6, 156, 20), (16, 0, 126, 8),
             ),
-            *copies(
+            *symmetry_copies(
                 "C14",
                 (28, 0, 17, 9), (28, 0, 0, 9), (28, 0, -17, 9),
             ),
@@ -58,11 +58,11 @@ SPECIES: dict[str, Blueprint] = {
         membrane=True,
         traits=LOPSIDED,
     ),
-    "photosystem-ii": Blueprint(
+    "photosystem-ii": BeadModel(
         mass=700,
         dimensions=(205, 110, 105),
         group="C2",
-        beads=copies(
+        beads=symmetry_copies(
             "C2",
             (23, 7, 0, 26), (61, 9, 2, 28), (78, -15, 0, 24), (43, -24, -2, 26), (29, 32, 2, 23),
             (74, 26, 4, 21), (14, -13, 4, 23), (35, 7, 32, 23), (64, 4, 34, 21), (45, -17, 53, 21),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cryovox.simulate.particles.beads import Blueprint, copies
+from cryovox.simulate.particles.beads import BeadModel, symmetry_copies
 from cryovox.simulate.particles.species.traits import CONCAVE, HOLLOW, LOPSIDED
 
-SPECIES: dict[str, Blueprint] = {
-    "hsc70-fragment": Blueprint(
+SPECIES: dict[str, BeadModel] = {
+    "hsc70-fragment": BeadModel(
         mass=43,
         dimensions=(72, 49, 58),
         group="C1",
@@ -18,11 +18,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("1S3X",),
         traits=LOPSIDED,
     ),
-    "esterase": Blueprint(
+    "esterase": BeadModel(
         mass=62,
         dimensions=(77, 55, 46),
         group="C2",
-        beads=copies(
+        beads=symmetry_copies(
             "C2",
             (20, 7, 0, 19), (10, -15, 10, 13), (24, -6, -11, 12), (2, 12, 6, 8),
         ),
@@ -30,11 +30,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("3QM1",),
         traits=frozenset(),
     ),
-    "ssb1": Blueprint(
+    "ssb1": BeadModel(
         mass=85,
         dimensions=(93, 68, 66),
         group="C2",
-        beads=copies(
+        beads=symmetry_copies(
             "C2",
             (16, 0, -17, 18), (30, 11, 4, 16), (25, -19, 17, 15), (0, 0, -17, 8), (27, -4, 10, 8),
         ),
@@ -42,11 +42,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("3GL1",),
         traits=LOPSIDED,
     ),
-    "antibody": Blueprint(
+    "antibody": BeadModel(
         mass=150,
         dimensions=(142, 38, 85),
         group="C2",
-        beads=copies(
+        beads=symmetry_copies(
             "C2",
             (10, 0, -27, 19), (10, 0, -14, 19), (9, 0, -1, 10), (25, 0, 3, 18), (23, 0, 13, 18),
             (39, 0, 11, 19), (39, 0, 22, 18), (52, 0, 20, 19),
@@ -55,11 +55,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("1IGT", "igg"),
         traits=LOPSIDED,
     ),
-    "get3": Blueprint(
+    "get3": BeadModel(
         mass=158,
         dimensions=(153, 81, 87),
         group="D2",
-        beads=copies(
+        beads=symmetry_copies(
             "D2",
             (56, 20, 22, 21), (28, 11, 12, 14), (42, 15, 17, 10), (28, 0, 0, 10), (10, 2, 0, 13),
         ),
@@ -67,11 +67,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("3H84",),
         traits=CONCAVE,
     ),
-    "hsp90": Blueprint(
+    "hsp90": BeadModel(
         mass=189,
         dimensions=(91, 92, 129),
         group="C2",
-        beads=copies(
+        beads=symmetry_copies(
             "C2",
             (10, 17, 43, 21), (28, 28, 12, 18), (24, -14, -19, 18), (8, -17, -45, 20), (0, 0, -45, 8),
             (20, 23, 27, 8), (26, 7, -3, 14),
@@ -80,7 +80,7 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("2CG9",),
         traits=HOLLOW,
     ),
-    "arp2-3": Blueprint(
+    "arp2-3": BeadModel(
         mass=220,
         dimensions=(150, 80, 100),
         group="C1",
@@ -93,11 +93,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("1K8K",),
         traits=LOPSIDED,
     ),
-    "beta-amylase": Blueprint(
+    "beta-amylase": BeadModel(
         mass=224,
         dimensions=(110, 110, 90),
         group="D2",
-        beads=copies(
+        beads=symmetry_copies(
             "D2",
             (31, 31, 21, 24), (0, 31, 0, 15), (31, 0, 0, 17), (31, -13, -9, 8), (12, 31, 8, 8),
         ),
@@ -105,11 +105,11 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("1FA2", "1B1Y", "beta-amylase-tetramer"),
         traits=CONCAVE,
     ),
-    "hsp110-hsc70": Blueprint(
+    "hsp110-hsc70": BeadModel(
         mass=236,
         dimensions=(202, 93, 78),
         group="C2",
-        beads=copies(
+        beads=symmetry_copies(
             "C2",
             (45, 9, 6, 24), (71, -9, -14, 18), (85, 7, 6, 16), (14, 5, -22, 17), (30, -26, 22, 17),
             (51, 31, -10, 16), (78, -1, -3, 8), (60, -2, -6, 8), (0, 0, -22, 8), (36, -11, 16, 8),
@@ -119,7 +119,7 @@ SPECIES: dict[str, Blueprint] = {
         aliases=("3D2F",),
         traits=CONCAVE,
     ),
-    "cand1-cul1": Blueprint(
+    "cand1-cul1": BeadModel(
         mass=239,
         dimensions=(153, 104, 95),
         group="C1",

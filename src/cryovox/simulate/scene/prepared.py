@@ -23,7 +23,7 @@ class Body:
     ----------
     spline : (m, m, m)
         Coefficients of the cubic spline through the values.
-    near : (m, m, m) bool
+    voxels_near : (m, m, m) bool
         Where something is, and a voxel around it.
     half
         The turned body lies in a cube of 2 half + 1 voxels.
@@ -38,7 +38,7 @@ class Body:
     ball: NDArray[np.intp]
     offsets: NDArray[np.float64]
 
-    def turned(self, turn: NDArray[np.float64], shift: NDArray[np.float64]) -> NDArray[np.float32]:
+    def rotated(self, turn: NDArray[np.float64], shift: NDArray[np.float64]) -> NDArray[np.float32]:
         """Turn (3, 3) acting on x, y, z, then shift (3,) z, y, x by at most half a voxel."""
         forth = turn[::-1, ::-1]  # acting on z, y, x; rows times it go back
         source = (self.offsets - shift) @ forth + self.spline.shape[0] // 2
@@ -52,7 +52,7 @@ class Body:
 
 
 @dataclass(frozen=True, eq=False)
-class Stamp:
+class PreparedTemplate:
     """A template made ready for placing.
 
     Attributes
@@ -81,21 +81,21 @@ class Stamp:
     axis: NDArray[np.float64] | None
     height: float
 
-    def cover(self, turn: NDArray[np.float64], shift: NDArray[np.float64]) -> NDArray[np.float32]:
+    def coverage(self, turn: NDArray[np.float64], shift: NDArray[np.float64]) -> NDArray[np.float32]:
         """Turn and shift the support; about 0 to 1, 0.5 being the surface."""
-        return self.support.turned(turn, shift)
+        return self.support.rotated(turn, shift)
 
     def mask(self, turn: NDArray[np.float64], shift: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Turn and shift the support and say which voxels lie in it."""
-        return self.cover(turn, shift) > 0.5
+        return self.coverage(turn, shift) > 0.5
 
 
-def stamp(template: Template, label: int) -> Stamp:
+def prepare_template(template: Template, label: int) -> PreparedTemplate:
     """Prepare a template; it is filtered once here and not once for every particle."""
     strong = np.abs(template.density) > NEGLIGIBLE * np.abs(template.density).max()
     inside = np.pad(template.support, 1)
     middle = inside.shape[0] // 2
-    return Stamp(
+    return PreparedTemplate(
         name=template.name,
         label=label,
         density=_body(template.density, strong | template.support),
@@ -108,7 +108,7 @@ def stamp(template: Template, label: int) -> Stamp:
     )
 
 
-def grow(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+def dilate(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
     """Widen a mask by *steps* voxels along the axes; it comes back in a cube larger by as much."""
     grown = np.pad(mask, steps)
     for _ in range(steps):

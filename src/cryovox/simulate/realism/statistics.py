@@ -14,18 +14,18 @@ from cryovox.core.config import Config, Contrast, validated
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import detect_contrast, sign_of
 from cryovox.core.volume import Volume
-from cryovox.simulate.realism.particle_scale import asymmetry, band_power
+from cryovox.simulate.realism.bandpass import asymmetry, band_power
 from cryovox.simulate.realism.spectrum import (
     ALONG,
     ANGLES,
     AROUND,
     SHAPE,
-    filter_like,
-    imaging_spectrum,
+    amplitude_filter,
     radial_power,
-    standardised,
+    robust_power_spectrum,
+    z_score,
 )
-from cryovox.simulate.realism.tilt_range import find_tilts
+from cryovox.simulate.realism.tilt_range import estimate_tilt_range
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -50,7 +50,7 @@ MOST = 0.98  # of the power inside of a slab: what noise can be
 STEP = 1.3  # times more spread inside of a slab than outside
 
 
-class Likeness(Config):
+class TomogramStatistics(Config):
     """What is to be imitated. Values are standardised: zero mean and unit standard deviation over the
     measured box after removing a linear gradient, particles bright.
     """
@@ -122,7 +122,7 @@ class Likeness(Config):
         return self.model_dump(mode="json")
 
     @classmethod
-    def from_dict(cls, found: dict[str, Any]) -> Likeness:
+    def from_dict(cls, found: dict[str, Any]) -> TomogramStatistics:
         """The reverse of `to_dict`; what does not fit is a RequestError."""
         made = validated(cls, found, "likeness")
         if np.shape(made.matter) != SHAPE or np.shape(made.noise) != SHAPE:
@@ -130,14 +130,14 @@ class Likeness(Config):
         return made
 
 
-def measure(
+def measure_statistics(
     data: NDArray[Any],
     voxel_size: float,
     *,
     box: Box | None = None,
     contrast: Contrast = "auto",
     halves: Sequence[NDArray[Any]] | None = None,
-) -> Likeness:
+) -> TomogramStatistics:
     """Measure what is needed to imitate a tomogram.
 
     Noise is the hard part. Best known is the difference of two half-tomograms; next the void above
@@ -167,9 +167,9 @@ def measure(
     means, spreads = values.mean(axis=(1, 2), dtype=np.float64), values.std(axis=(1, 2), dtype=np.float64)
     slab = find_slab(spreads)
     inside = values[slab[0] : slab[1]]
-    tilts = find_tilts(values)
+    tilts = estimate_tilt_range(values)
     half = None if halves is None else _half_difference(halves, cut)[slab[0] : slab[1]] / np.float32(std)
-    return Likeness(
+    return TomogramStatistics(
         voxel_size=voxel_size,
         contrast=known,
         mean=mean,
@@ -192,17 +192,17 @@ def _powers(
 ) -> dict[str, Any]:
     """The fields of a likeness that are about matter and noise."""
     inside = values[slab[0] : slab[1]]
-    matter, matter_radial = imaging_spectrum(inside), radial_power(inside)
+    matter, matter_radial = robust_power_spectrum(inside), radial_power(inside)
     void = void_spectra(values, slab)
     if half is not None:
-        noise, radial, how = imaging_spectrum(half), radial_power(half), "halves"
+        noise, radial, how = robust_power_spectrum(half), radial_power(half), "halves"
     elif void is not None:
         (noise, radial), how = void, "void"
     else:
         level, how = high_power(matter, tilts), "floor"
         noise, radial = np.minimum(matter, level), np.minimum(matter_radial, level)
     noise = np.minimum(noise, MOST * matter)
-    variance = float(np.square(filter_like(noise, (32, 32, 32)), dtype=np.float64).mean())
+    variance = float(np.square(amplitude_filter(noise, (32, 32, 32)), dtype=np.float64).mean())
     return {
         "matter": _nested(np.log(matter)),
         "noise": _nested(np.log(noise)),
@@ -247,7 +247,7 @@ def void_spectra(values: Image, slab: Slab, margin: int = 3) -> tuple[Floats, Fl
     if not parts:
         return None
     planes = [len(part) for part in parts]
-    whole = np.average([np.log(imaging_spectrum(part)) for part in parts], axis=0, weights=planes)
+    whole = np.average([np.log(robust_power_spectrum(part)) for part in parts], axis=0, weights=planes)
     radial = np.average([np.log(radial_power(part)) for part in parts], axis=0, weights=planes)
     return np.exp(whole), np.exp(radial)
 
@@ -299,7 +299,7 @@ def _level(raw: Image) -> tuple[Image, float, float]:
         slope = float(line @ ramp / (ramp @ ramp))
         values -= (slope * ramp).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(3)])
     std = float(values.std(dtype=np.float64))
-    return standardised(values), mean, std
+    return z_score(values), mean, std
 
 
 def _cut(shape: tuple[int, ...], box: Box | None) -> tuple[slice, slice, slice]:
@@ -314,7 +314,7 @@ def _cut(shape: tuple[int, ...], box: Box | None) -> tuple[slice, slice, slice]:
 
 
 def _moment(values: Image, order: int) -> float:
-    standard = np.clip(standardised(values), -8, 8)
+    standard = np.clip(z_score(values), -8, 8)
     return float(np.mean(standard**order, dtype=np.float64))
 
 

@@ -8,20 +8,20 @@ from cryovox.core.errors import RequestError
 from cryovox.formats import read_volume
 from cryovox.simulate.phantom import wedge_filter
 from cryovox.simulate.realism import spectrum
-from cryovox.simulate.realism.discriminate import area, classifier_auc, patches
-from cryovox.simulate.realism.imitation import imitate, mix, signal_share
-from cryovox.simulate.realism.measure import Likeness, find_slab, measure
+from cryovox.simulate.realism.match import estimate_signal_fraction, initial_mixture, match_tomogram
 from cryovox.simulate.realism.spectrum import (
-    filter_like,
-    imaging_spectrum,
+    amplitude_filter,
     power_spectrum,
     radial_filter,
     radial_frequency,
     radial_power,
+    robust_power_spectrum,
     spectrum_rmse,
-    standardised,
+    z_score,
 )
-from cryovox.simulate.realism.tilt_range import find_tilts
+from cryovox.simulate.realism.statistics import TomogramStatistics, find_slab, measure_statistics
+from cryovox.simulate.realism.tilt_range import estimate_tilt_range
+from cryovox.simulate.realism.two_sample_test import classifier_auc, extract_patches, roc_auc
 
 SHAPE, SLAB, VOXEL = (64, 72, 80), (18, 46), 30.0
 
@@ -51,17 +51,17 @@ def target():
     """Dark balls of another scene in coloured noise, with a wedge: grey values around 60."""
     clean, _ = balls(seed=9)
     noise = wedge_filter(ndimage.gaussian_filter(white(seed=8), 0.7), 60)
-    return 60 - 3 * (standardised(clean) + 0.8 * standardised(noise))
+    return 60 - 3 * (z_score(clean) + 0.8 * z_score(noise))
 
 
 @pytest.fixture(scope="module")
 def likeness(target):
-    return measure(target, VOXEL)
+    return measure_statistics(target, VOXEL)
 
 
 @pytest.fixture(scope="module")
 def made(scene, likeness):
-    return imitate(scene[0], likeness, 1, rounds=3)
+    return match_tomogram(scene[0], likeness, 1, rounds=3)
 
 
 # spectra
@@ -90,7 +90,7 @@ def test_a_wave_is_found_at_its_frequency():
 def test_a_smooth_spectrum_goes_to_the_nodes_and_back():
     k = np.hypot(spectrum.ALONG[:, None], spectrum.AROUND)[:, :, None]
     wanted = np.exp(-8 * k - 0.02 * np.abs(spectrum.ANGLES))
-    made = fft.irfftn(fft.rfftn(white()) * filter_like(wanted, SHAPE), s=SHAPE)
+    made = fft.irfftn(fft.rfftn(white()) * amplitude_filter(wanted, SHAPE), s=SHAPE)
     inside = np.broadcast_to((k > 0.08) & (k < 0.5), wanted.shape)
     error = np.log(power_spectrum(made) / wanted)[inside]
     assert abs(error.mean()) < 0.07
@@ -116,7 +116,7 @@ def streaks(data, slab, plane):
 
     Matter without order has about 1 in xy, where nothing is missing, and in xz up to the wedge.
     """
-    part = standardised(data[slab[0] : slab[1]])
+    part = z_score(data[slab[0] : slab[1]])
     for axis, n in enumerate(part.shape):
         part = part * np.hanning(n).reshape([-1 if i == axis else 1 for i in range(3)])
     power = np.abs(fft.fftn(part)) ** 2
@@ -136,16 +136,16 @@ def streaks(data, slab, plane):
 def test_a_membrane_leaves_no_ridge_in_the_spectrum_of_the_imaging():
     noise = wedge_filter(ndimage.gaussian_filter(white(), 0.7), 60)
     alone, both = (power_spectrum(v) for v in (noise, noise + 3 * sheet()))
-    cleaned = imaging_spectrum(noise + 3 * sheet())
+    cleaned = robust_power_spectrum(noise + 3 * sheet())
     k = np.hypot(spectrum.ALONG[:, None], spectrum.AROUND)[:, :, None]
     use = np.broadcast_to((k > 0.08) & (k < 0.4) & (np.abs(spectrum.ANGLES) < 50), alone.shape)
     assert (both / alone)[use].max() > 100
     assert (cleaned / alone)[use].max() < 10
     assert np.quantile((cleaned / alone)[use], 0.95) < 2.5 < 8 < np.quantile((both / alone)[use], 0.95)
     # what has no ridge stays as it is, and so does the wedge
-    assert np.median((imaging_spectrum(noise) / alone)[use]) == pytest.approx(1, abs=0.02)
+    assert np.median((robust_power_spectrum(noise) / alone)[use]) == pytest.approx(1, abs=0.02)
     wedge = np.broadcast_to((k > 0.15) & (k < 0.4) & (np.abs(spectrum.ANGLES) > 75), alone.shape)
-    assert (imaging_spectrum(noise) / alone)[wedge].max() < 1.01
+    assert (robust_power_spectrum(noise) / alone)[wedge].max() < 1.01
 
 
 @pytest.mark.parametrize("tilt_axis", [False, True])
@@ -180,8 +180,8 @@ def test_only_the_wedge_differs_along_the_tilt_axis():
 @pytest.mark.parametrize("noisy", [False, True])
 def test_the_wedge_of_a_simulation(tilt, noisy):
     clean = balls(tilt=tilt, seed=tilt)[0]
-    data = standardised(clean) + wedge_filter(white(), tilt)
-    low, high = find_tilts(data + 0.3 * white(seed=4) if noisy else data)
+    data = z_score(clean) + wedge_filter(white(), tilt)
+    low, high = estimate_tilt_range(data + 0.3 * white(seed=4) if noisy else data)
     assert -low == pytest.approx(tilt, abs=4)
     assert high == pytest.approx(tilt, abs=4)
 
@@ -190,16 +190,16 @@ def test_a_range_of_tilts_that_is_not_symmetric():
     kz, kx = fft.fftfreq(SHAPE[0])[:, None, None], fft.rfftfreq(SHAPE[2])[None, None, :]
     tilt = np.degrees(np.arctan2(kz, kx))
     data = fft.irfftn(fft.rfftn(white()) * ((tilt > -45) & (tilt < 62)), s=SHAPE)
-    low, high = find_tilts(data)
+    low, high = estimate_tilt_range(data)
     assert low == pytest.approx(-45, abs=4)
     assert high == pytest.approx(62, abs=4)
-    low, high = find_tilts(data[::-1])
+    low, high = estimate_tilt_range(data[::-1])
     assert low == pytest.approx(-62, abs=4)
 
 
 @pytest.mark.parametrize("blur", [0, 1])
 def test_no_wedge_is_invented(blur):
-    assert find_tilts(ndimage.gaussian_filter(white(), blur)) is None
+    assert estimate_tilt_range(ndimage.gaussian_filter(white(), blur)) is None
 
 
 # measuring
@@ -220,24 +220,26 @@ def test_the_likeness_of_a_known_tomogram(target, likeness):
 
 def test_a_likeness_goes_to_json_and_back(likeness):
     text = json.dumps(likeness.to_dict())
-    assert Likeness.from_dict(json.loads(text)) == likeness
+    assert TomogramStatistics.from_dict(json.loads(text)) == likeness
     with pytest.raises(RequestError, match="unknown key 'colour'"):
-        Likeness.from_dict({**likeness.to_dict(), "colour": 1})
+        TomogramStatistics.from_dict({**likeness.to_dict(), "colour": 1})
     with pytest.raises(RequestError, match="other nodes"):
-        Likeness.from_dict({**likeness.to_dict(), "matter": [[[0.0]]]})
+        TomogramStatistics.from_dict({**likeness.to_dict(), "matter": [[[0.0]]]})
 
 
 def test_turning_grey_values_over_changes_only_the_contrast(target, likeness):
-    turned = measure(-target, VOXEL)
+    turned = measure_statistics(-target, VOXEL)
     assert turned.contrast == "bright"
     assert turned.mean == pytest.approx(-likeness.mean)
     assert turned.matter == likeness.matter
-    assert measure(target, VOXEL, contrast="bright").asymmetry == pytest.approx(-likeness.asymmetry)
+    assert measure_statistics(target, VOXEL, contrast="bright").asymmetry == pytest.approx(
+        -likeness.asymmetry
+    )
 
 
 def test_a_gradient_is_no_structure(target, likeness):
     ramp = np.linspace(-20, 20, SHAPE[2], dtype=np.float32)
-    found = measure(target + ramp, VOXEL)
+    found = measure_statistics(target + ramp, VOXEL)
     assert found.std == pytest.approx(likeness.std, rel=1e-3)
     assert found.matter_radial == pytest.approx(likeness.matter_radial, abs=0.01)
 
@@ -246,29 +248,29 @@ def test_half_tomograms_tell_the_noise_of_a_sample_without_void():
     signal = ndimage.gaussian_filter(white(seed=1), 1.5)
     signal = signal / signal.std()
     first, second = (signal + np.sqrt(2) * 0.5 * white(seed=s) for s in (2, 3))
-    found = measure((first + second) / 2, VOXEL, halves=(first, second))
+    found = measure_statistics((first + second) / 2, VOXEL, halves=(first, second))
     assert found.noise_from == "halves"
     assert found.noise_std == pytest.approx(0.5, rel=0.05)
-    floor = measure((first + second) / 2, VOXEL)
+    floor = measure_statistics((first + second) / 2, VOXEL)
     assert (floor.noise_from, floor.slab) == ("floor", (0, SHAPE[0]))
     assert floor.noise_std == pytest.approx(0.5, rel=0.1)
 
 
 def test_a_box_is_the_part_that_counts(target):
     box = ((0, 64), (0, 40), (0, 80))
-    assert measure(target, VOXEL, box=box) == measure(target[:, :40], VOXEL)
+    assert measure_statistics(target, VOXEL, box=box) == measure_statistics(target[:, :40], VOXEL)
     with pytest.raises(RequestError, match="not inside"):
-        measure(target, VOXEL, box=((0, 65), (0, 40), (0, 80)))
+        measure_statistics(target, VOXEL, box=((0, 65), (0, 40), (0, 80)))
     with pytest.raises(RequestError, match="too small"):
-        measure(target, VOXEL, box=((0, 64), (0, 10), (0, 80)))
+        measure_statistics(target, VOXEL, box=((0, 64), (0, 10), (0, 80)))
 
 
 def test_nothing_and_broken_voxels(target):
     with pytest.raises(RequestError, match="no contrast"):
-        measure(np.full(SHAPE, 3.0), VOXEL)
+        measure_statistics(np.full(SHAPE, 3.0), VOXEL)
     broken = target.copy()
     broken[5, 5, 5] = np.nan
-    assert np.isfinite(measure(broken, VOXEL).std)
+    assert np.isfinite(measure_statistics(broken, VOXEL).std)
 
 
 def test_the_slab():
@@ -282,7 +284,7 @@ def test_the_slab():
 
 
 def test_a_likeness_has_the_spectrum_and_grey_values_of_its_target(scene, target, made):
-    unmatched = -standardised(scene[0]) - white(seed=3)
+    unmatched = -z_score(scene[0]) - white(seed=3)
     for tilt_axis in (False, True):
         before = spectrum_rmse(target, unmatched, tilt_axis=tilt_axis)
         assert spectrum_rmse(target, made, tilt_axis=tilt_axis) < 0.4 * before
@@ -298,8 +300,8 @@ def test_a_membrane_in_the_target_becomes_no_streaks(scene):
     """The spectrum of one membrane, given to noise of random phases, is a pattern of streaks along it."""
     clean, _ = balls(seed=9)
     noise = wedge_filter(ndimage.gaussian_filter(white(seed=8), 0.7), 60)
-    target = -(standardised(clean) + wedge_filter(8 * sheet(), 60) + 0.8 * standardised(noise))
-    alike = imitate(scene[0], measure(target, VOXEL), 1, rounds=3)
+    target = -(z_score(clean) + wedge_filter(8 * sheet(), 60) + 0.8 * z_score(noise))
+    alike = match_tomogram(scene[0], measure_statistics(target, VOXEL), 1, rounds=3)
     for plane in ("xy", "xz"):
         assert streaks(target, SLAB, plane) > 3
         assert streaks(alike, SLAB, plane) < 1.8
@@ -307,7 +309,7 @@ def test_a_membrane_in_the_target_becomes_no_streaks(scene):
 
 def test_a_membrane_of_the_scene_is_seen_in_its_likeness(scene, likeness):
     clean = scene[0] + 0.7 * wedge_filter(sheet(), 60)
-    alike = imitate(clean, likeness, 1, rounds=3)
+    alike = match_tomogram(clean, likeness, 1, rounds=3)
     inside, there = sheet() > 0.6, sheet() > 0.01
     matter = np.zeros(SHAPE, bool)
     matter[SLAB[0] + 3 : SLAB[1] - 3] = True
@@ -327,30 +329,32 @@ def test_particles_stay_where_they_are_and_are_dark(scene, made):
 
 
 def test_the_share_of_signal(scene, likeness):
-    values = standardised(scene[0])[SLAB[0] : SLAB[1]]
-    found = [mix(values, likeness, share).signal.sum() for share in (0.1, 0.2, 0.4)]
+    values = z_score(scene[0])[SLAB[0] : SLAB[1]]
+    found = [initial_mixture(values, likeness, share).signal.sum() for share in (0.1, 0.2, 0.4)]
     assert found == sorted(found)
-    assert 0.4 < signal_share(values, likeness) <= likeness.share
+    assert 0.4 < estimate_signal_fraction(values, likeness) <= likeness.share
     # without skewness nothing speaks for particles
-    assert signal_share(values, likeness.model_copy(update={"asymmetry": 0.0})) < 0.05
+    assert estimate_signal_fraction(values, likeness.model_copy(update={"asymmetry": 0.0})) < 0.05
     with pytest.raises(RequestError, match="no part"):
-        mix(values, likeness, 1.5)
+        initial_mixture(values, likeness, 1.5)
 
 
 def test_seeds(scene, likeness, made):
-    again = imitate(scene[0], likeness, 1, rounds=3)
+    again = match_tomogram(scene[0], likeness, 1, rounds=3)
     assert np.array_equal(again, made)
-    one, other = (imitate(scene[0], likeness, seed, rounds=1) for seed in (np.random.default_rng(5), 2))
+    one, other = (
+        match_tomogram(scene[0], likeness, seed, rounds=1) for seed in (np.random.default_rng(5), 2)
+    )
     assert np.corrcoef(one.ravel(), other.ravel())[0, 1] < 0.99
     with pytest.raises(RequestError, match="empty"):
-        imitate(np.zeros(SHAPE, np.float32), likeness, 0)
+        match_tomogram(np.zeros(SHAPE, np.float32), likeness, 0)
 
 
 @pytest.mark.parametrize("shape", [(40, 64, 64), (28, 50, 61)])
 def test_another_size_and_another_slab(likeness, shape):
     slab = (6, 34) if shape[0] == 40 else (0, 28)
     clean, _ = balls(shape, slab, seed=2)
-    made = imitate(clean, likeness, 0, rounds=2)
+    made = match_tomogram(clean, likeness, 0, rounds=2)
     assert made.shape == shape
     inside = made[slab[0] + 3 : slab[1] - 3].std() / likeness.std
     assert inside == pytest.approx(np.mean(likeness.profile_std[22:42]), rel=0.15)
@@ -360,26 +364,26 @@ def test_another_size_and_another_slab(likeness, shape):
 
 
 def test_area_by_hand():
-    assert area(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1
-    assert area(np.array([0.0, 2.0]), np.array([1.0, 3.0])) == 0.25
+    assert roc_auc(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1
+    assert roc_auc(np.array([0.0, 2.0]), np.array([1.0, 3.0])) == 0.25
 
 
 def test_patches_are_in_order():
     data = np.arange(5 * 4 * 6).reshape(5, 4, 6)
-    found = patches(data, 2)
+    found = extract_patches(data, 2)
     assert found.shape == (2 * 2 * 3, 2, 2, 2)
     assert np.array_equal(found[4], data[0:2, 2:4, 2:4])
     with pytest.raises(ValueError, match="no cube"):
-        patches(data, 5)
+        extract_patches(data, 5)
 
 
 def test_the_classifier_tells_noise_from_smooth_noise_only():
     one, same, smooth = (
         white(seed=1),
         white(seed=2),
-        standardised(ndimage.gaussian_filter(white(seed=3), 0.6)),
+        z_score(ndimage.gaussian_filter(white(seed=3), 0.6)),
     )
-    parts = [patches(v, 16) for v in (one, same, smooth)]
+    parts = [extract_patches(v, 16) for v in (one, same, smooth)]
     assert classifier_auc(parts[0], parts[2]) > 0.98
     assert 0.3 < classifier_auc(parts[0], parts[1]) < 0.7
     with pytest.raises(ValueError, match="needs 8"):
@@ -389,7 +393,7 @@ def test_the_classifier_tells_noise_from_smooth_noise_only():
 def test_a_real_tomogram(shared_data):
     volume = read_volume(shared_data / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz")
     data = np.asarray(volume.data, np.float32)
-    found = measure(data, volume.voxel_size, box=((0, 128), (0, 96), (0, 128)))
+    found = measure_statistics(data, volume.voxel_size, box=((0, 128), (0, 96), (0, 128)))
     assert found.contrast == "dark"
     assert found.slab == pytest.approx((35, 95), abs=6)
     assert found.largest_tilt == pytest.approx(60, abs=4)
@@ -397,7 +401,7 @@ def test_a_real_tomogram(shared_data):
     assert 0.8 < found.share < 0.98
     # a membrane runs along y in this part of it
     scene, _ = balls((128, 96, 128), (35, 95), seed=3)
-    alike = imitate(scene, found, 0, rounds=2)
+    alike = match_tomogram(scene, found, 0, rounds=2)
     for plane in ("xy", "xz"):
         real = streaks(data[:, :96], (35, 95), plane)
         assert real > 2

@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from cryovox.core.errors import RequestError
-from cryovox.simulate.realism.measure import Likeness, find_slab, quantiles, void_spectra
-from cryovox.simulate.realism.particle_scale import band_power, banded, clipped_skewness
+from cryovox.simulate.realism.bandpass import band_power, banded, clipped_skewness
 from cryovox.simulate.realism.spectrum import (
     SHELLS,
     Shape,
+    amplitude_filter,
     blurred,
-    filter_like,
-    imaging_spectrum,
     radial_filter,
     radial_power,
-    standardised,
+    robust_power_spectrum,
+    z_score,
 )
+from cryovox.simulate.realism.statistics import TomogramStatistics, find_slab, quantiles, void_spectra
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -35,7 +35,7 @@ FILL, NOISE = 1, 2  # streams of random numbers
 
 
 @dataclass(frozen=True, eq=False)
-class Recipe:
+class NoiseMixture:
     """What a look-alike is mixed from, on the nodes of the spectrum.
 
     Attributes
@@ -61,9 +61,9 @@ class Recipe:
     noise_shells: Floats
 
 
-def imitate(
+def match_tomogram(
     clean: NDArray[np.float32],
-    likeness: Likeness,
+    likeness: TomogramStatistics,
     rng: np.random.Generator | int,
     *,
     signal: float | None = None,
@@ -86,7 +86,7 @@ def imitate(
         Seed, or a generator that one is drawn from.
     signal
         Part of the power at the scale of particles (a band-pass of 40 and 120 Å), inside of the
-        slab, that comes from *clean*; `signal_share` by default.
+        slab, that comes from *clean*; `estimate_signal_fraction` by default.
 
     Returns
     -------
@@ -95,11 +95,11 @@ def imitate(
         another part of the volume than it does in the target, those of the slab are matched.
     """
     seed = int(rng.integers(2**63)) if isinstance(rng, np.random.Generator) else int(rng)
-    scene = standardised(clean)
+    scene = z_score(clean)
     slab = _slab(clean)
     if float(scene.std()) == 0:
         raise RequestError("simulated scene", "is empty", "place at least one particle")
-    recipe = mix(scene[slab[0] : slab[1]], likeness, signal)
+    recipe = initial_mixture(scene[slab[0] : slab[1]], likeness, signal)
     layers = Layers.of(slab, len(scene), likeness)
     spectra = [
         fft.rfftn(part) for part in (scene, _gauss(scene.shape, seed, FILL), _gauss(scene.shape, seed, NOISE))
@@ -113,22 +113,22 @@ def imitate(
     return (made * np.float32(likeness.sign * likeness.std) + np.float32(likeness.mean)).astype(np.float32)
 
 
-def mix(scene: Image, likeness: Likeness, signal: float | None = None) -> Recipe:
+def initial_mixture(scene: Image, likeness: TomogramStatistics, signal: float | None = None) -> NoiseMixture:
     """The first guess at a recipe, from the matter of a standardised noise-free tomogram."""
-    own = imaging_spectrum(scene)
+    own = robust_power_spectrum(scene)
     target, noise = likeness.powers()
-    share = signal_share(scene, likeness) if signal is None else signal
+    share = estimate_signal_fraction(scene, likeness) if signal is None else signal
     if not 0 <= share <= 1:
         raise RequestError("signal", f"{share} is no part of the whole", "choose from 0 to 1")
     room = target - noise
     strength = _strength(own, room, share * band_power(target, likeness.voxel_size), likeness.voxel_size)
     wanted = np.minimum(strength * own, room)
-    return Recipe(
+    return NoiseMixture(
         wanted / own, np.maximum(room - wanted, 0.01 * target), noise, share, np.ones(SHELLS), np.ones(SHELLS)
     )
 
 
-def signal_share(scene: Image, likeness: Likeness) -> float:
+def estimate_signal_fraction(scene: Image, likeness: TomogramStatistics) -> float:
     """How much of the target's power at the scale of particles to give to the particles.
 
     Gaussian noise has no skewness, so mixing it to the scene lowers the skewness of the scene after
@@ -136,7 +136,7 @@ def signal_share(scene: Image, likeness: Likeness) -> float:
     has above its noise. Limits: it takes a scene with about as many particles, membranes and crowding
     as the target; a target of symmetric grey values gets the least share.
     """
-    values = standardised(banded(scene, likeness.voxel_size)).ravel()
+    values = z_score(banded(scene, likeness.voxel_size)).ravel()
     values = values[:: max(1, values.size // 400_000)]
     noise = np.random.default_rng(0).standard_normal(values.size, dtype=np.float32)
     low, high = LEAST_SHARE, max(LEAST_SHARE, likeness.share)
@@ -164,7 +164,7 @@ class Layers:
     std: Floats
 
     @classmethod
-    def of(cls, slab: tuple[int, int], planes: int, likeness: Likeness) -> Layers:
+    def of(cls, slab: tuple[int, int], planes: int, likeness: TomogramStatistics) -> Layers:
         """Stretch the target's planes so that the slabs coincide."""
         z, (top, bottom), n = np.arange(planes), likeness.slab, len(likeness.profile_std)
         knots = np.array([0, slab[0], slab[1], planes]) - [0, 0.5, 0.5, 1]
@@ -202,13 +202,13 @@ def _gauss(shape: tuple[int, ...], seed: int, stream: int) -> Image:
     return np.random.Generator(np.random.Philox(key=key)).standard_normal(shape, dtype=np.float32)
 
 
-def _mixed(spectra: list[NDArray[np.complex64]], recipe: Recipe, layers: Layers, shape: Shape) -> Image:
+def _mixed(spectra: list[NDArray[np.complex64]], recipe: NoiseMixture, layers: Layers, shape: Shape) -> Image:
     scene, fill, noise = spectra
     shells = radial_filter(recipe.matter_shells, shape)
-    matter = fft.irfftn(fill * (filter_like(recipe.fill, shape) * shells), s=shape)
+    matter = fft.irfftn(fill * (amplitude_filter(recipe.fill, shape) * shells), s=shape)
     matter *= layers.matter[:, None, None]
-    rest = scene * (filter_like(recipe.signal, shape) * shells)
-    rest += noise * (filter_like(recipe.noise, shape) * radial_filter(recipe.noise_shells, shape))
+    rest = scene * (amplitude_filter(recipe.signal, shape) * shells)
+    rest += noise * (amplitude_filter(recipe.noise, shape) * radial_filter(recipe.noise_shells, shape))
     return (matter + fft.irfftn(rest, s=shape)).astype(np.float32)
 
 
@@ -222,7 +222,7 @@ def _profiled(made: Image, layers: Layers) -> Image:
     return made + ndimage.gaussian_filter1d(shift, 1.0, mode="nearest").astype(np.float32)[:, None, None]
 
 
-def _levelled(made: Image, likeness: Likeness, slab: tuple[int, int], layers: Layers) -> Image:
+def _levelled(made: Image, likeness: TomogramStatistics, slab: tuple[int, int], layers: Layers) -> Image:
     """Map grey values inside of the slab so that their quantiles are the target's."""
     have, want = quantiles(made[slab[0] : slab[1]]), np.array(likeness.levels)
     have = np.maximum.accumulate(have + 1e-7 * np.arange(len(have)))
@@ -234,20 +234,22 @@ def _levelled(made: Image, likeness: Likeness, slab: tuple[int, int], layers: La
     return inside * mapped + (1 - inside) * made
 
 
-def _emptied(made: Image, likeness: Likeness, slab: tuple[int, int]) -> Image:
+def _emptied(made: Image, likeness: TomogramStatistics, slab: tuple[int, int]) -> Image:
     """Take out what the profile and the map of grey values have put into an empty missing wedge."""
-    excess = imaging_spectrum(made[slab[0] : slab[1]]) / likeness.powers()[0]
+    excess = robust_power_spectrum(made[slab[0] : slab[1]]) / likeness.powers()[0]
     if excess.max() < EXCESS:
         return made
-    keep = filter_like(1 / np.where(excess > EXCESS, excess, 1.0), made.shape)
+    keep = amplitude_filter(1 / np.where(excess > EXCESS, excess, 1.0), made.shape)
     return fft.irfftn(fft.rfftn(made) * keep, s=made.shape).astype(np.float32)
 
 
-def _corrected(recipe: Recipe, made: Image, likeness: Likeness, slab: tuple[int, int]) -> Recipe:
+def _corrected(
+    recipe: NoiseMixture, made: Image, likeness: TomogramStatistics, slab: tuple[int, int]
+) -> NoiseMixture:
     """Raise the powers that came out too low, and lower those that came out too high."""
     target, noise = likeness.powers()
     inside, void = made[slab[0] : slab[1]], void_spectra(made, slab)
-    matter = _ratio(target, imaging_spectrum(inside))
+    matter = _ratio(target, robust_power_spectrum(inside))
     radial = _radial_ratio(likeness.matter_radial, radial_power(inside))
     if void is None or likeness.noise_from != "void":
         rest, rest_radial = matter, radial

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from cryovox.simulate.particles.rotate import rotate
 from cryovox.simulate.particles.template import Template
-from cryovox.simulate.particles.turn import turn
 
 NEGLIGIBLE = 0.01
 """Of the largest density; fainter rims are cut off."""
@@ -21,7 +21,7 @@ ALONG = np.arange(4096)
 Voxels = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
 
 
-class CubeTurn(NamedTuple):
+class CubeRotation(NamedTuple):
     """A rotation of the cube: which axis comes to lie along z, y and x, and whether it is reversed."""
 
     axes: tuple[tuple[int, bool], ...]
@@ -85,11 +85,11 @@ class Pose:
         return cls((z, y, x), body, density[worth], inside, probes, centre - low, rotation)
 
 
-class Turned(NamedTuple):
+class RotatedPose(NamedTuple):
     """A pose, turned once more by one of the 24 rotations of the cube."""
 
     pose: Pose
-    turn: CubeTurn
+    turn: CubeRotation
 
     def centre(self) -> NDArray[np.float64]:
         """The particle's centre in the turned box, in voxels."""
@@ -117,12 +117,12 @@ class Turned(NamedTuple):
         return found
 
 
-def flat(voxels: Voxels, tables: list[NDArray[np.intp]]) -> NDArray[np.intp]:
+def flat_indices(voxels: Voxels, tables: list[NDArray[np.intp]]) -> NDArray[np.intp]:
     """Indices of voxels in a flat array."""
     return tables[0][voxels[0]] + tables[1][voxels[1]] + tables[2][voxels[2]]
 
 
-class Bank:
+class PoseLibrary:
     """Every template in so many random poses, made when they are first asked for.
 
     Each pose is turned into 24 by the rotations of the cube, which move voxels onto voxels and keep
@@ -149,35 +149,35 @@ class Bank:
         self._made: dict[tuple[int, int, int], Pose] = {}
 
     def __len__(self) -> int:
-        return self.poses * len(TURNS)
+        return self.poses * len(CUBE_ROTATIONS)
 
-    def get(self, level: int, template: int, number: int) -> Turned:
+    def get(self, level: int, template: int, number: int) -> RotatedPose:
         """Pose *number*, below ``len(self)``, of a template at a voxel size."""
-        which, again = divmod(number, len(TURNS))
+        which, again = divmod(number, len(CUBE_ROTATIONS))
         key = (level, template, which)
         found = self._made.get(key)
         if found is None:  # two threads may both make it, and make the same
             found = self._made[key] = self._make(*key)
-        return Turned(found, TURNS[again])
+        return RotatedPose(found, CUBE_ROTATIONS[again])
 
     def _make(self, level: int, template: int, which: int) -> Pose:
         rng = np.random.default_rng([*self.seed, level, template, which])
         rotation, shift = Rotation.random(random_state=rng).as_matrix(), rng.uniform(-0.5, 0.5, 3)
-        density, support = turn(self.templates[template], rotation, shift, self.voxel_sizes[level])
+        density, support = rotate(self.templates[template], rotation, shift, self.voxel_sizes[level])
         return Pose.of(density, support, density.shape[0] // 2 + shift, rotation)
 
 
-def _turns() -> list[CubeTurn]:
+def _turns() -> list[CubeRotation]:
     found = []
     for order, flips in product(permutations(range(3)), product((False, True), repeat=3)):
         matrix = np.zeros((3, 3))
         matrix[range(3), order] = np.where(flips, -1.0, 1.0)
         if np.linalg.det(matrix) > 0:
-            found.append(CubeTurn(tuple(zip(order, flips, strict=True)), matrix))
+            found.append(CubeRotation(tuple(zip(order, flips, strict=True)), matrix))
     return found
 
 
-TURNS = _turns()
+CUBE_ROTATIONS = _turns()
 
 
 def _voxels(axes: Iterable[NDArray[np.intp]]) -> Voxels:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.simulate.stream.bank import Bank, Turned, flat
+from cryovox.simulate.stream.poses import PoseLibrary, RotatedPose, flat_indices
 
 Shape = tuple[int, int, int]
 TRIES = 6
@@ -16,7 +16,7 @@ TRIES = 6
 
 
 @dataclass(frozen=True, eq=False)
-class Crowd:
+class PeriodicBox:
     """What stands in a periodic box.
 
     Attributes
@@ -40,8 +40,8 @@ class Crowd:
     rotations: NDArray[np.float64]
 
 
-def crowd(
-    bank: Bank,
+def fill_box(
+    bank: PoseLibrary,
     level: int,
     shape: Shape,
     occupancy: float,
@@ -49,7 +49,7 @@ def crowd(
     *,
     most: int = 300,
     depth: float = 1.0,
-) -> Crowd:
+) -> PeriodicBox:
     """Fill a box with particles that do not overlap, the largest first.
 
     Parameters
@@ -76,7 +76,7 @@ def crowd(
                 placed.append((np.mod(corner + turned.centre(), shape), channel, turned.rotation()))
                 break
     positions, channels, rotations = zip(*placed, strict=True) if placed else ((), (), ())
-    return Crowd(
+    return PeriodicBox(
         potential,
         labels,
         np.array(positions, float).reshape(-1, 3),
@@ -86,7 +86,7 @@ def crowd(
 
 
 def _stands(
-    turned: Turned,
+    turned: RotatedPose,
     corner: NDArray[np.intp],
     label: int,
     potential: NDArray[np.float32],
@@ -95,21 +95,21 @@ def _stands(
     """Put a particle down, if nobody is there."""
     z, y, x = labels.shape
     tables, taken, pose = turned.tables(corner, (z, y, x)), labels.reshape(-1), turned.pose
-    if taken[flat(pose.probes, tables)].any():
+    if taken[flat_indices(pose.probes, tables)].any():
         return False
-    inside = flat(pose.inside, tables)
+    inside = flat_indices(pose.inside, tables)
     if taken[inside].any():
         return False
     taken[inside] = label
-    potential.reshape(-1)[flat(pose.body, tables)] += pose.values
+    potential.reshape(-1)[flat_indices(pose.body, tables)] += pose.values
     return True
 
 
 def _invited(
-    bank: Bank, level: int, voxels: float, most: int, rng: np.random.Generator
-) -> list[tuple[Turned, int]]:
+    bank: PoseLibrary, level: int, voxels: float, most: int, rng: np.random.Generator
+) -> list[tuple[RotatedPose, int]]:
     """Species equally often until their volume suffices, the largest first."""
-    invited: list[tuple[Turned, int]] = []
+    invited: list[tuple[RotatedPose, int]] = []
     while voxels > 0 and len(invited) < most:
         channel = int(rng.integers(len(bank.templates)))
         turned = bank.get(level, channel, int(rng.integers(len(bank))))
@@ -118,7 +118,7 @@ def _invited(
     return sorted(invited, key=lambda one: -one[0].pose.volume)
 
 
-def periodic(corner: NDArray[Any], size: Shape | tuple[int, ...], shape: Shape) -> Any:
+def periodic_slices(corner: NDArray[Any], size: Shape | tuple[int, ...], shape: Shape) -> Any:
     """Index of the box of *size* at *corner* of a periodic array: slices where it lies within.
 
     The corner lies within the array.

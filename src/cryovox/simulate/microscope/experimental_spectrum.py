@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.formats import is_volume, mrc, read_text
-from cryovox.simulate.microscope.spectra import radial_amplitude, rings_of
+from cryovox.simulate.microscope.spectra import radial_amplitude, ring_count
 
 Floats = NDArray[np.float64]
 FORM = "give a tilt series (MRC stack), or a table with a frequency in 1/Å and an amplitude on each line"
 
 
-def example_amplitude(path: Path, voxel_size: float, bins: int) -> Floats:
+def experimental_amplitude(path: Path, voxel_size: float, bins: int) -> Floats:
     """Read what an experiment's spectrum is on the rings of simulated images.
 
     Parameters
@@ -64,7 +64,7 @@ def _measured(path: Path) -> tuple[Floats, Floats]:
 def _spectrum(path: Path, pixel: float, *version: int) -> tuple[Floats, Floats]:
     """Of a stack of images; read again only where *version* says that the file is another."""
     images = np.asarray(mrc.read(path, pixel, images=True).data)
-    bins = rings_of(images.shape[1:])
+    bins = ring_count(images.shape[1:])
     rows = np.concatenate([radial_amplitude(image[None], bins) for image in images])
     amplitude = np.sqrt((rows**2).mean(0))
     if not np.isfinite(amplitude).all() or not amplitude[1:].all():

@@ -20,7 +20,7 @@ BANDS = np.array([0.03, 0.08, 0.13, 0.18, 0.24, 0.32, 0.4, 0.5])
 FOLDS = 4
 
 
-def patches(data: NDArray[Any], side: int = SIDE) -> NDArray[np.float32]:
+def extract_patches(data: NDArray[Any], side: int = SIDE) -> NDArray[np.float32]:
     """All whole cubes of a volume that do not overlap, in order of z, y, x: (n, side, side, side)."""
     counts = [n // side for n in data.shape]
     if 0 in counts:
@@ -59,11 +59,11 @@ def classifier_auc(real: Sequence[NDArray[Any]], simulated: Sequence[NDArray[Any
     areas = []
     for k in range(FOLDS):
         scores = _scores(x[fold != k], truth[fold != k], x[fold == k])
-        areas.append(area(scores[truth[fold == k] == 1], scores[truth[fold == k] == 0]))
+        areas.append(roc_auc(scores[truth[fold == k] == 1], scores[truth[fold == k] == 0]))
     return float(np.mean(areas))
 
 
-def area(positive: Floats, negative: Floats) -> float:
+def roc_auc(positive: Floats, negative: Floats) -> float:
     """Probability that a positive scores above a negative, ties counting half (Mann-Whitney).
 
     Examples

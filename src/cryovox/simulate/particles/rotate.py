@@ -10,13 +10,13 @@ from scipy import ndimage
 
 from cryovox.simulate.particles.template import Template
 
-COARSEST = 1.3
+MAX_VOXEL_RATIO = 1.3
 """Largest ratio of the new to the old voxel size: beyond it, sampling would alias."""
 
-Windows = tuple[tuple[slice, slice, slice], tuple[slice, slice, slice]]
+SlicePair = tuple[tuple[slice, slice, slice], tuple[slice, slice, slice]]
 
 
-def turn(
+def rotate(
     template: Template,
     rotation: NDArray[np.float64],
     shift: ArrayLike = (0.0, 0.0, 0.0),
@@ -42,7 +42,7 @@ def turn(
     support : (m, m, m) bool
     """
     ratio = 1.0 if voxel_size is None else voxel_size / template.voxel_size
-    if ratio > COARSEST:
+    if ratio > MAX_VOXEL_RATIO:
         raise ValueError(
             f"a template of {template.voxel_size} Å is not resolved with voxels of {voxel_size} Å"
         )
@@ -64,7 +64,7 @@ def _as_large(inside: NDArray[np.float32], volume: float) -> NDArray[np.bool_]:
     return inside >= np.clip(level, 0.25, 0.75)
 
 
-def windows(corner: ArrayLike, size: ArrayLike, shape: ArrayLike) -> Windows | None:
+def overlap_slices(corner: ArrayLike, size: ArrayLike, shape: ArrayLike) -> SlicePair | None:
     """Where a box of *size* at *corner* meets an array of *shape*: slices of the array and of the box.
 
     None where they do not meet.
@@ -80,6 +80,6 @@ def windows(corner: ArrayLike, size: ArrayLike, shape: ArrayLike) -> Windows | N
 
 def add(array: NDArray[Any], box: NDArray[Any], corner: ArrayLike) -> None:
     """Add a box to an array, in place; what hangs over is dropped."""
-    met = windows(corner, box.shape, array.shape)
+    met = overlap_slices(corner, box.shape, array.shape)
     if met is not None:
         array[met[0]] += box[met[1]]

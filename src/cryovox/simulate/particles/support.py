@@ -49,7 +49,7 @@ def low_pass(s: NDArray[np.float32], resolution: float, voxel_size: float) -> ND
     return (np.exp(-((resolution * s) ** 2)) * (0.5 + 0.5 * np.cos(np.pi * reach))).astype(np.float32)
 
 
-def finished(
+def finish_template(
     name: str, density: NDArray[np.float32], voxel_size: float, whole: Molecule, facts: dict[str, Any]
 ) -> Template:
     """Template of a centred density: the faces are cleared, the integral is set and the support is drawn.
