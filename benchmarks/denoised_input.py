@@ -27,7 +27,7 @@ from cryovox.benchmark.tables import cell
 from cryovox.benchmark.zero_shot import WORLDS, judged
 from cryovox.data.cubes import normalised
 from cryovox.filters.bilateral import bilateral
-from cryovox.filters.noise import low_passed
+from cryovox.filters.noise import low_pass
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import stem
 from cryovox.formats import subtomograms as files
@@ -41,7 +41,7 @@ FILTERS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
     "ibf": bilateral,
     "bf": lambda x: bilateral(x, by="intensity"),
-    "ngm": low_passed,
+    "ngm": low_pass,
 }
 SEEDS = 3
 METRICS = ("iou", "dice", "localisation_f1")

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from common import write_result
-from cryovox.data.imaging_domain import DomainConfig, apply_microscope, draw_transfer
+from cryovox.data.imaging_domain import DomainConfig, apply_microscope, sample_transfer
 from cryovox.data.patches import TargetSpec
 from cryovox.data.sampling import SamplingConfig
 from cryovox.data.simulated import SimulatedStream
@@ -75,12 +75,12 @@ def parts(args: argparse.Namespace, times: int = 12) -> dict[str, float]:
     """Processor time in ms of the parts of one box."""
     stream, domain = opened("mask", args), DomainConfig()
     rng = np.random.Generator(np.random.Philox(args.seed))
-    through = draw_transfer(domain, stream.shape, VOXEL, rng)
+    through = sample_transfer(domain, stream.shape, VOXEL, rng)
     filled = fill_box(stream.bank, 0, stream.shape, 0.15, rng)
     numbers = itertools.count()
     jobs = {
         "crowd": lambda: fill_box(stream.bank, 0, stream.shape, 0.15, rng),
-        "transfer (every other box)": lambda: draw_transfer(domain, stream.shape, VOXEL, rng),
+        "transfer (every other box)": lambda: sample_transfer(domain, stream.shape, VOXEL, rng),
         "fourier transforms and noise": lambda: apply_microscope(
             filled.potential, through, domain, rng, args.device
         ),

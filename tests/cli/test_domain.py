@@ -8,7 +8,7 @@ from cryovox.formats import read_volume
 from cryovox.metrics.fingerprint import Domain, fingerprint_of
 from cryovox.models.card import read_card
 from cryovox.models.checkpoint import load_model, save_model
-from cryovox.workflows.inputs import AS_IT_IS
+from cryovox.workflows.inputs import IDENTITY
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def adapted(model, tomogram, tmp_path):
     """The model, as if adapted to something of that distance from the tomogram."""
 
     def make(shift):
-        measured = fingerprint_of(read_volume(tomogram).data, AS_IT_IS, 10.0)
+        measured = fingerprint_of(read_volume(tomogram).data, IDENTITY, 10.0)
         spectrum = [a + shift * max(s, 0.02) for a, s in zip(measured.spectrum, measured.spread, strict=True)]
         known = measured.model_copy(update={"spectrum": spectrum})
         network, card = load_model(model)

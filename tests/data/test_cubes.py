@@ -7,10 +7,10 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.data.config import AugmentConfig
-from cryovox.data.cubes import CubeStream, hold_out_cubes, load_cubes, seen_contrast
+from cryovox.data.cubes import CubeStream, detect_set_contrast, hold_out_cubes, load_cubes
 from cryovox.data.patches import TargetSpec
 from cryovox.data.sampling import SamplingConfig
-from cryovox.data.targets import UNKNOWN
+from cryovox.data.targets import IGNORE_INDEX
 from cryovox.formats import subtomograms
 from cryovox.formats.subtomograms import Subtomograms
 
@@ -62,9 +62,9 @@ def test_every_cube_is_scaled_by_itself_and_particles_are_bright(sign):
 
 def test_the_contrast_is_what_is_said_then_what_is_recorded_then_what_is_seen():
     given = balls()
-    assert seen_contrast(given)[0] == "bright"
-    assert seen_contrast(replace(given, masks=None))[0] == "bright"
-    assert seen_contrast(replace(given, contrast="dark")) == ("dark", np.inf)
+    assert detect_set_contrast(given)[0] == "bright"
+    assert detect_set_contrast(replace(given, masks=None))[0] == "bright"
+    assert detect_set_contrast(replace(given, contrast="dark")) == ("dark", np.inf)
     assert load_cubes(replace(given, contrast="dark")).contrast == "dark"
     assert load_cubes(replace(given, contrast="dark"), contrast="bright").contrast == "bright"
     noise = np.random.default_rng(1).normal(size=given.images.shape).astype("f4")
@@ -157,8 +157,8 @@ def test_cubes_that_do_not_fit_are_filled_up_or_cut(stream):
     cubes = load_cubes(balls())
     large = stream(cubes, side=20).batch(0)
     assert large.target.shape == (4, 20, 20, 20)
-    assert (large.target[:, :16, :16, :16] != UNKNOWN).all()
-    assert (large.target[:, 16:] == UNKNOWN).all()
+    assert (large.target[:, :16, :16, :16] != IGNORE_INDEX).all()
+    assert (large.target[:, 16:] == IGNORE_INDEX).all()
     assert (large.image[:, 0, 16] == large.image[:, 0, 14]).all()
     small = stream(cubes, side=8)
     assert small.batch(0).image.shape == (4, 1, 8, 8, 8)

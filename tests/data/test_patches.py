@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
 from cryovox.data.config import PatchConfig
-from cryovox.data.patches import TargetSpec, cut, draw_corner, mask_target
+from cryovox.data.patches import TargetSpec, cut, mask_target, sample_corner
 from cryovox.data.regions import Region, hold_out
-from cryovox.data.targets import UNKNOWN
+from cryovox.data.targets import IGNORE_INDEX
 
 A, B = Species(name="a", label=1, radius=30.0), Species(name="b", label=2, radius=50.0)
 MASK, HEAT, HEAT2 = TargetSpec("mask"), TargetSpec("heatmap"), TargetSpec("heatmap", 2)
@@ -48,9 +48,9 @@ def test_a_small_tomogram_is_mirrored_and_what_is_outside_unknown():
     assert np.array_equal(patch.image[:8, :10, :12], given.data)
     assert np.array_equal(patch.image[8:15, :10, :12], given.data[-2::-1])
     assert np.array_equal(patch.image[:8, :10, 12:23], given.data[:, :, -2::-1])
-    assert (patch.target[8:] == UNKNOWN).all()
-    assert (patch.target[:, 10:] == UNKNOWN).all()
-    assert (patch.target[:8, :10, :12] != UNKNOWN).all()
+    assert (patch.target[8:] == IGNORE_INDEX).all()
+    assert (patch.target[:, 10:] == IGNORE_INDEX).all()
+    assert (patch.target[:8, :10, :12] != IGNORE_INDEX).all()
     heat = cut(given, (0, 0, 0), 24, HEAT2)
     assert heat.valid_mask[:, :4, :5, :6].all()
     assert not heat.valid_mask[:, 4:].any()
@@ -122,9 +122,11 @@ def test_mask_outside_the_rim_is_unknown_where_not_exhaustive():
     patch = cut(given, (0, 0, 0), 24, MASK, rim=1.5)
     assert (patch.target[far <= 3] == 1).all()
     assert (patch.target[(far > 3) & (far <= 7.5)] == 0).all()  # 1.5 radii of the largest species
-    assert (patch.target[far > 7.5] == UNKNOWN).all()
-    assert np.array_equal(patch.valid_mask, patch.target != UNKNOWN)
-    assert (cut(replace(given, exhaustive=np.ones(2, bool)), (0, 0, 0), 24, MASK).target != UNKNOWN).all()
+    assert (patch.target[far > 7.5] == IGNORE_INDEX).all()
+    assert np.array_equal(patch.valid_mask, patch.target != IGNORE_INDEX)
+    assert (
+        cut(replace(given, exhaustive=np.ones(2, bool)), (0, 0, 0), 24, MASK).target != IGNORE_INDEX
+    ).all()
 
 
 @pytest.mark.parametrize("spec", [MASK, HEAT, HEAT2])
@@ -152,7 +154,7 @@ def test_the_target_of_a_box_is_that_of_its_cubes():
     whole = mask_target(given, (0, 8, 16), (24, 40, 32))
     assert whole.shape == (24, 40, 32)
     assert np.array_equal(whole[:16, 16:32, :16], cut(given, (0, 24, 16), 16, MASK).target)
-    assert set(np.unique(whole)) == {0, 1, 2, UNKNOWN}
+    assert set(np.unique(whole)) == {0, 1, 2, IGNORE_INDEX}
 
 
 @settings(max_examples=30, deadline=None)
@@ -163,7 +165,7 @@ def test_corners_stay_inside_the_region(data):
     bounds = tuple((a, data.draw(st.integers(a + 1, n))) for a, n in zip(low, shape, strict=True))
     at = [data.draw(st.floats(a - 0.5, b - 0.51)) for a, b in bounds]
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    found, corner = draw_corner([source([at], shape=shape, bounds=bounds)], PatchConfig(), 16, rng)
+    found, corner = sample_corner([source([at], shape=shape, bounds=bounds)], PatchConfig(), 16, rng)
     for c, (a, b) in zip(corner, bounds, strict=True):
         assert a <= c <= max(a, b - 16)
     assert cut(found, corner, 16, MASK).valid_mask.any()
@@ -176,14 +178,14 @@ def test_foreground_patches_hold_a_particle_and_rare_species_are_drawn_as_often(
     config = PatchConfig(foreground=1, jitter=0.1)
     hits = 0
     for _ in range(200):
-        _, corner = draw_corner([given], config, 16, rng)
+        _, corner = sample_corner([given], config, 16, rng)
         offset = given.positions - corner
         held = ((offset >= 0) & (offset < 16)).all(1)
         assert held.any()
         hits += held[50]
     assert 80 <= hits <= 140
     plain = PatchConfig(foreground=1, jitter=0.1, balance=False)
-    corners = [np.array(draw_corner([given], plain, 16, rng)[1]) for _ in range(200)]
+    corners = [np.array(sample_corner([given], plain, 16, rng)[1]) for _ in range(200)]
     assert sum(((given.positions[50] - c >= 0) & (given.positions[50] - c < 16)).all() for c in corners) < 60
 
 
@@ -191,9 +193,9 @@ def test_background_is_drawn_from_regions_by_their_size():
     small = source(name="s", bounds=((0, 8), (0, 48), (0, 7)))
     large = source(name="l", bounds=((0, 8), (0, 48), (0, 49)))
     rng = np.random.default_rng(0)
-    drawn = [draw_corner([small, large], PatchConfig(foreground=0), 8, rng)[0].name for _ in range(400)]
+    drawn = [sample_corner([small, large], PatchConfig(foreground=0), 8, rng)[0].name for _ in range(400)]
     assert 25 <= drawn.count("s") <= 80
-    assert draw_corner([source([])], PatchConfig(foreground=1), 8, rng)[0].name == "t"
+    assert sample_corner([source([])], PatchConfig(foreground=1), 8, rng)[0].name == "t"
 
 
 @settings(max_examples=40, deadline=None)
@@ -294,7 +296,7 @@ def test_patches_are_drawn_as_from_a_list_of_all_particles(balance):
     sources = [crowded(40, 1), source([]), crowded(7, 2), crowded(90, 3)]
     fast, slow = np.random.default_rng(5), np.random.default_rng(5)
     for _ in range(200):
-        ours, theirs = draw_corner(sources, config, 16, fast), drawn_naively(sources, config, 16, slow)
+        ours, theirs = sample_corner(sources, config, 16, fast), drawn_naively(sources, config, 16, slow)
         assert ours[0] is theirs[0]
         assert ours[1] == theirs[1]
 
@@ -322,5 +324,5 @@ def test_particles_are_listed_once_however_many_patches_are_drawn(monkeypatch):
     monkeypatch.setattr(Region, "inside", lambda self: calls.append(self) or inside(self))
     sources = [crowded(50, 1), crowded(50, 2)]
     for _ in range(20):
-        draw_corner(sources, PatchConfig(foreground=1), 16, np.random.default_rng(0))
+        sample_corner(sources, PatchConfig(foreground=1), 16, np.random.default_rng(0))
     assert len(calls) == len(sources)

@@ -4,7 +4,7 @@ import torch
 
 from cryovox.core.errors import RequestError
 from cryovox.data.config import PatchConfig
-from cryovox.data.imaging_domain import DomainConfig, apply_microscope, power, white_spectrum
+from cryovox.data.imaging_domain import DomainConfig, apply_microscope, signal_power, white_noise_spectrum
 from cryovox.data.patches import TargetSpec
 from cryovox.data.sampling import SamplingConfig
 from cryovox.data.simulated import SimulatedStream
@@ -244,12 +244,12 @@ def test_a_surface_leaves_the_rest_empty(bank):
 @pytest.mark.parametrize("shape", [(8, 10, 12), (9, 7, 11)])
 def test_noise_drawn_in_fourier_space_is_white_and_real(shape):
     rng = np.random.Generator(np.random.Philox(0))
-    drawn = torch.stack([torch.fft.irfftn(white_spectrum(shape, rng), s=shape) for _ in range(200)])
+    drawn = torch.stack([torch.fft.irfftn(white_noise_spectrum(shape, rng), s=shape) for _ in range(200)])
     assert drawn.var().item() == pytest.approx(1, rel=0.03)
     spectrum = torch.fft.rfftn(drawn, dim=(1, 2, 3)).abs().square().mean(0) / np.prod(shape)
     assert spectrum.mean().item() == pytest.approx(1, rel=0.05)
     assert spectrum[:, :, 0].mean().item() == pytest.approx(1, rel=0.1)
-    one = white_spectrum(shape, rng)
+    one = white_noise_spectrum(shape, rng)
     assert torch.allclose(torch.fft.rfftn(torch.fft.irfftn(one, s=shape)), one, atol=1e-4)
 
 
@@ -272,7 +272,7 @@ def test_a_requested_ratio_of_signal_to_noise_is_met(snr):
 def test_power_counts_every_frequency_but_zero():
     half = torch.ones(4, 4, 3, dtype=torch.complex64)
     half[0, 0, 0] = 100
-    assert power(half).item() == 47
+    assert signal_power(half).item() == 47
 
 
 @pytest.mark.gpu

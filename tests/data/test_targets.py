@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryovox.core.particles import Species
-from cryovox.data.targets import ball_labels, gaussian_heatmap, heatmap_sigma, near_any
+from cryovox.data.targets import ball_labels, gaussian_heatmap, heatmap_sigma, within_radius
 
 SHAPE = (9, 10, 11)
 
@@ -54,7 +54,7 @@ def test_height_is_one_at_a_centre_on_a_voxel_and_less_beside_it():
 
 
 def test_near_any():
-    found = near_any(np.array([[0.0, 0, 0], [8.0, 9, 10]]), 2.0, SHAPE)
+    found = within_radius(np.array([[0.0, 0, 0], [8.0, 9, 10]]), 2.0, SHAPE)
     assert np.array_equal(found, (distances(np.zeros(3)) <= 2) | (distances(np.array([8, 9, 10])) <= 2))
 
 

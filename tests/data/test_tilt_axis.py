@@ -9,7 +9,7 @@ from torch import nn
 from cryovox.core.intensity import Normalisation
 from cryovox.core.particles import Species
 from cryovox.data.augment import AugmentConfig
-from cryovox.data.patches import TargetSpec, cut, upright
+from cryovox.data.patches import TargetSpec, align_tilt_axis, cut
 from cryovox.data.regions import Region
 from cryovox.data.sampling import SamplingConfig
 from cryovox.data.streams import PatchStream
@@ -57,7 +57,7 @@ def test_patches_of_a_tilt_about_x_have_the_wedge_of_a_tilt_about_y():
 
 def test_a_patch_of_a_tilt_about_y_is_left_alone():
     patch = cut(source(tilted_about_x(), "y"), (0, 0, 0), 16, TargetSpec("mask"))
-    assert upright(patch, "y") is patch
+    assert align_tilt_axis(patch, "y") is patch
 
 
 class AlongX(nn.Module):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryovox.filters.noise import centred, high_pass, low_passed, noise_level
+from cryovox.filters.noise import high_pass, low_frequency_weights, low_pass, noise_level
 
 READINGS = ["remove-cube", "keep-outer", "keep-highest"]
 
@@ -58,7 +58,7 @@ def test_waves_pass_or_do_not(frequency):
     most = max(frequency)
     share = 0.0 if most < 10 else 0.5 if most == 10 else 1.0
     assert torch.allclose(high_pass(x), share * x, atol=1e-4)
-    assert torch.allclose(low_passed(x), (1 - share) * x, atol=1e-4)
+    assert torch.allclose(low_pass(x), (1 - share) * x, atol=1e-4)
     outer = float(np.linalg.norm(frequency) / 32 > 0.435)
     assert torch.allclose(high_pass(x, reading="keep-outer"), outer * x, atol=1e-4)
     highest = float(min(frequency) > 6)
@@ -68,7 +68,7 @@ def test_waves_pass_or_do_not(frequency):
 @pytest.mark.parametrize("reading", READINGS)
 def test_parts_add_up_and_the_ends_of_the_scale_are_right(reading):
     x = noise(2, 1, 8, 9, 10)
-    whole = high_pass(x, reading=reading) + low_passed(x, reading=reading)
+    whole = high_pass(x, reading=reading) + low_pass(x, reading=reading)
     assert torch.allclose(whole, x, atol=1e-5)
     if reading != "keep-outer":  # whose corners are left at a rate of 0
         nothing, everything = (0.0, 1.0) if reading == "remove-cube" else (1.0, 0.0)
@@ -79,7 +79,7 @@ def test_parts_add_up_and_the_ends_of_the_scale_are_right(reading):
 @pytest.mark.parametrize("size", [7, 8])
 def test_weights_of_an_axis(size):
     for width in range(size + 1):
-        weights = centred(size, width / size)
+        weights = low_frequency_weights(size, width / size)
         assert weights.sum().item() == width
         assert torch.equal(weights[1:], weights[1:].flip(0))
         assert weights.max() <= 1
@@ -118,7 +118,7 @@ def test_a_signal_of_low_frequencies_is_no_noise():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
 def test_dtype_is_kept(dtype):
     x = noise(1, 1, 8, 8, 8).to(dtype)
-    assert high_pass(x).dtype == low_passed(x).dtype == dtype
+    assert high_pass(x).dtype == low_pass(x).dtype == dtype
     assert torch.allclose(high_pass(x).float(), high_pass(x.float()), atol=5e-3)
 
 

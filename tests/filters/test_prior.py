@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.filters.config import BOUNDS, PriorConfig
-from cryovox.filters.prior import deviation, dressed
+from cryovox.filters.prior import randomize_appearance, spectrum_std
 from cryovox.training.config import LoopConfig
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 
@@ -46,13 +46,13 @@ def multiplied(config, sides=(16, 12, 10), seed=0):
     """What a config without noise multiplies every frequency of some cubes with."""
     torch.manual_seed(seed)
     x = noise(4, 1, *sides).double()
-    return spectra(dressed(x, config)) / spectra(x)
+    return spectra(randomize_appearance(x, config)) / spectra(x)
 
 
 @pytest.mark.parametrize("sides", [(8, 8, 8), (9, 7, 5), (6, 9, 8)], ids=str)
 def test_a_closed_prior_changes_nothing(sides):
     x = 3 + 2 * noise(2, 1, *sides)
-    assert torch.allclose(dressed(x, only()), x, atol=1e-5)
+    assert torch.allclose(randomize_appearance(x, only()), x, atol=1e-5)
 
 
 def test_every_part_changes_something():
@@ -68,7 +68,7 @@ def test_every_part_changes_something():
         "offset": 0.1,
     }
     for name, value in parts.items():
-        assert not torch.allclose(dressed(x, only(**{name: value})), x, atol=1e-3), name
+        assert not torch.allclose(randomize_appearance(x, only(**{name: value})), x, atol=1e-3), name
 
 
 @pytest.mark.parametrize("colour", [0.0, 2.0])
@@ -76,7 +76,7 @@ def test_every_part_changes_something():
 def test_noise_has_the_variance_of_its_level(colour, band):
     torch.manual_seed(1)
     x = noise(8, 1, 32, 32, 32) * torch.tensor([1.0, 3.0]).repeat(4)[:, None, None, None, None]
-    added = dressed(x, only(level=(0.7, 0.7), colour=(colour, colour), band=(band, band))) - x
+    added = randomize_appearance(x, only(level=(0.7, 0.7), colour=(colour, colour), band=(band, band))) - x
     assert added.mean(AXES).abs().max() < 1e-5
     found = added.std(AXES) / x.std(AXES, correction=0)
     # of power 1 / k^2 few frequencies hold most
@@ -87,15 +87,15 @@ def test_the_level_is_that_of_the_cube_behind_the_lens():
     torch.manual_seed(1)
     x = noise(1, 1, 32, 32, 32)
     lens = {"ctf_share": 1.0, "zero": (0.2, 0.2), "phase": (5.0, 5.0)}
-    seen = dressed(x, only(**lens))
-    added = dressed(x, only(**lens, level=(2.0, 2.0))) - seen
+    seen = randomize_appearance(x, only(**lens))
+    added = randomize_appearance(x, only(**lens, level=(2.0, 2.0))) - seen
     assert (added.std() / seen.std()).item() == pytest.approx(2.0, rel=0.02)
 
 
 def test_levels_are_drawn_on_a_logarithmic_scale():
     torch.manual_seed(2)
     x = noise(600, 1, 8, 8, 8)
-    added = dressed(x, only(level=(0.1, 10.0))) - x
+    added = randomize_appearance(x, only(level=(0.1, 10.0))) - x
     found = np.log10((added.std(AXES) / x.std(AXES)).numpy())
     assert -1.1 < found.min() < -0.9
     assert 0.9 < found.max() < 1.1
@@ -107,7 +107,7 @@ def test_levels_are_drawn_on_a_logarithmic_scale():
 def test_the_spectrum_of_the_noise_falls_with_the_colour(colour):
     torch.manual_seed(3)
     x = noise(8, 1, 32, 32, 32)
-    added = dressed(x, only(level=(1.0, 1.0), colour=(colour, colour))) - x
+    added = randomize_appearance(x, only(level=(1.0, 1.0), colour=(colour, colour))) - x
     power, shells = (np.abs(spectra(added)) ** 2).mean(0), np.round(32 * radii(32, 32, 32)).astype(int)
     radius = np.arange(2, 17)
     mean = [power[shells == s].mean() for s in radius]
@@ -118,7 +118,7 @@ def test_the_spectrum_of_the_noise_falls_with_the_colour(colour):
 def test_above_the_band_there_is_no_noise():
     torch.manual_seed(4)
     x = noise(2, 1, 16, 16, 15)
-    added = np.abs(spectra(dressed(x, only(level=(1.0, 1.0), band=(0.6, 0.6))) - x))
+    added = np.abs(spectra(randomize_appearance(x, only(level=(1.0, 1.0), band=(0.6, 0.6))) - x))
     inside = radii(16, 16, 15) <= 0.3
     assert added[:, ~inside].max() < 1e-3
     inside[0, 0, 0] = False
@@ -127,7 +127,7 @@ def test_above_the_band_there_is_no_noise():
 
 def test_a_band_without_frequencies_adds_nothing():
     x = noise(1, 1, 8, 8, 8)
-    assert torch.allclose(dressed(x, only(level=(1.0, 1.0), band=(0.05, 0.05))), x, atol=1e-5)
+    assert torch.allclose(randomize_appearance(x, only(level=(1.0, 1.0), band=(0.05, 0.05))), x, atol=1e-5)
 
 
 def seen_of(tilt, *sides):
@@ -145,7 +145,7 @@ def test_the_wedge_is_empty_and_nothing_else(tilt, sides):
 def test_noise_does_not_fill_the_wedge():
     x = noise(2, 1, 16, 16, 16)
     config = only(level=(1.0, 1.0), wedge=(50.0, 50.0), wedge_share=1.0, envelope_share=1.0, ctf_share=1.0)
-    found, seen = np.abs(spectra(dressed(x, config))), seen_of(50.0, 16, 16, 16)
+    found, seen = np.abs(spectra(randomize_appearance(x, config))), seen_of(50.0, 16, 16, 16)
     assert found[:, ~seen].max() < 1e-3 < found[:, seen].mean()
 
 
@@ -155,9 +155,9 @@ def test_the_envelope_is_a_gaussian_for_signal_and_noise():
     assert np.allclose(multiplied(only(**low)), wanted, atol=1e-5)
     x = noise(4, 1, 16, 12, 10).double()
     torch.manual_seed(5)
-    plain = dressed(x, only(level=(1.0, 1.0)))
+    plain = randomize_appearance(x, only(level=(1.0, 1.0)))
     torch.manual_seed(5)
-    found = dressed(x, only(level=(1.0, 1.0), **low))
+    found = randomize_appearance(x, only(level=(1.0, 1.0), **low))
     assert np.allclose(spectra(found), spectra(plain) * wanted, atol=1e-4)
 
 
@@ -178,7 +178,7 @@ def test_a_bright_particle_stays_bright():
     distance = torch.from_numpy(radii(16, 16, 16) * 16).float()
     x = torch.exp(-(distance**2) / 8).expand(64, 1, 16, 16, 16)
     x = (x - x.mean(AXES, keepdim=True)) / x.std(AXES, keepdim=True)
-    found = dressed(x, PriorConfig(prior_level=(0.0, 0.0)))
+    found = randomize_appearance(x, PriorConfig(prior_level=(0.0, 0.0)))
     assert (found[:, 0, 0, 0, 0] > found.flatten(1).mean(1) + 2 * found.flatten(1).std(1)).all()
 
 
@@ -186,7 +186,7 @@ def test_a_bright_particle_stays_bright():
 def test_parts_meet_their_share_of_cubes(part):
     torch.manual_seed(7)
     x = noise(400, 1, 6, 6, 6)
-    changed = (dressed(x, only(**{f"{part}_share": 0.3})) - x).abs().amax(AXES) > 1e-4
+    changed = (randomize_appearance(x, only(**{f"{part}_share": 0.3})) - x).abs().amax(AXES) > 1e-4
     assert changed.float().mean().item() == pytest.approx(0.3, abs=0.08)
 
 
@@ -195,7 +195,7 @@ def test_gamma_keeps_order_and_is_a_power(gamma):
     x = noise(2, 1, 8, 8, 8).double()
     x = (x - x.mean(AXES, keepdim=True)) / x.std(AXES, correction=0, keepdim=True)
     moved = 5 + 2 * x
-    found = (dressed(moved, only(gamma=(gamma, gamma))) - 5) / 2
+    found = (randomize_appearance(moved, only(gamma=(gamma, gamma))) - 5) / 2
     assert torch.allclose(found, x.sign() * x.abs() ** gamma, atol=1e-4)
     for before, after in zip(x, found, strict=True):
         assert (after.flatten()[before.flatten().argsort()].diff() >= 0).all()
@@ -204,10 +204,10 @@ def test_gamma_keeps_order_and_is_a_power(gamma):
 def test_cubes_are_restandardised_before_gain_and_offset():
     torch.manual_seed(8)
     x = 4 + 3 * noise(200, 1, 8, 8, 8)
-    found = dressed(x, PriorConfig(prior_gain=0.0, prior_offset=0.0))
+    found = randomize_appearance(x, PriorConfig(prior_gain=0.0, prior_offset=0.0))
     assert torch.allclose(found.mean(AXES), torch.zeros(200), atol=1e-4)
     assert torch.allclose(found.std(AXES, correction=0), torch.ones(200), atol=1e-4)
-    found = dressed(x, PriorConfig(prior_gain=0.3, prior_offset=0.5))
+    found = randomize_appearance(x, PriorConfig(prior_gain=0.3, prior_offset=0.5))
     mean, deviations = found.mean(AXES), found.std(AXES, correction=0)
     assert -0.5 <= mean.min() < -0.4 < 0.4 < mean.max() <= 0.5
     assert 0.699 <= deviations.min() < 0.75 < 1.25 < deviations.max() <= 1.301
@@ -216,10 +216,10 @@ def test_cubes_are_restandardised_before_gain_and_offset():
 def test_samples_differ_and_seeds_determine():
     x = noise(1, 1, 12, 12, 12).expand(4, 1, 12, 12, 12)
     torch.manual_seed(9)
-    first = dressed(x, PriorConfig())
-    second = dressed(x, PriorConfig())
+    first = randomize_appearance(x, PriorConfig())
+    second = randomize_appearance(x, PriorConfig())
     torch.manual_seed(9)
-    assert torch.equal(dressed(x, PriorConfig()), first)
+    assert torch.equal(randomize_appearance(x, PriorConfig()), first)
     assert not torch.equal(first, second)
     lenses = multiplied(only(wedge_share=1.0, ctf_share=1.0, envelope_share=1.0))
     for one in range(4):
@@ -231,28 +231,28 @@ def test_samples_differ_and_seeds_determine():
 @pytest.mark.parametrize("sides", [(8, 8, 8), (7, 6, 9)], ids=str)
 def test_the_deviation_of_a_spectrum_is_that_of_the_cube(sides):
     x = 3 + 2 * noise(3, 1, *sides).double()
-    found = deviation(torch.fft.rfftn(x, dim=(2, 3, 4)), x)
+    found = spectrum_std(torch.fft.rfftn(x, dim=(2, 3, 4)), x)
     assert torch.allclose(found.flatten(), x.std(AXES, correction=0))
 
 
 def test_constant_cubes_do_no_harm():
-    found = dressed(torch.full((2, 1, 8, 8, 8), 7.0), PriorConfig())
+    found = randomize_appearance(torch.full((2, 1, 8, 8, 8), 7.0), PriorConfig())
     assert torch.isfinite(found).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_dtype_is_kept(dtype):
-    found = dressed(noise(2, 1, 7, 8, 9).to(dtype), PriorConfig())
+    found = randomize_appearance(noise(2, 1, 7, 8, 9).to(dtype), PriorConfig())
     assert (found.dtype, found.shape) == (dtype, (2, 1, 7, 8, 9))
 
 
 def test_autocast_makes_no_difference():
     x = noise(2, 1, 8, 8, 8)
     torch.manual_seed(10)
-    wanted = dressed(x, PriorConfig())
+    wanted = randomize_appearance(x, PriorConfig())
     torch.manual_seed(10)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(dressed(x, PriorConfig()), wanted)
+        assert torch.equal(randomize_appearance(x, PriorConfig()), wanted)
 
 
 @pytest.mark.parametrize("name", sorted(BOUNDS))
@@ -279,5 +279,7 @@ def test_an_accelerator_gives_the_same():
         wedge=(50.0, 50.0), wedge_share=1.0, ctf_share=1.0, zero=(0.3, 0.3), phase=(9.0, 9.0),
         envelope=(0.8, 0.8), envelope_share=1.0, gamma=(1.2, 1.2), restandardised=True,
     )  # fmt: skip
-    assert torch.allclose(dressed(x.cuda(), config).cpu(), dressed(x, config), atol=1e-4)
-    assert dressed(x.cuda(), PriorConfig()).device.type == "cuda"
+    assert torch.allclose(
+        randomize_appearance(x.cuda(), config).cpu(), randomize_appearance(x, config), atol=1e-4
+    )
+    assert randomize_appearance(x.cuda(), PriorConfig()).device.type == "cuda"

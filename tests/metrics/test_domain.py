@@ -15,7 +15,7 @@ from cryovox.metrics.fingerprint import (
     radial_amplitude,
 )
 
-AS_IT_IS = Normalisation(0.0, 1.0)
+IDENTITY = Normalisation(0.0, 1.0)
 
 
 def noise(shape, seed=0, blur=0.0):
@@ -94,29 +94,29 @@ def test_distance_is_in_units_of_the_spread():
 
 def test_halves_of_one_tomogram_are_near_and_others_far(tomogram):
     measure = {"voxel_size": 10.0, "side": 16}
-    low, high = (fingerprint_of(part, AS_IT_IS, **measure) for part in np.split(tomogram, 2))
+    low, high = (fingerprint_of(part, IDENTITY, **measure) for part in np.split(tomogram, 2))
     assert distance(low, high) < 1
     smoother = ndimage.gaussian_filter(tomogram, 1)
-    assert distance(low, fingerprint_of(smoother, AS_IT_IS, **measure)) > 5
+    assert distance(low, fingerprint_of(smoother, IDENTITY, **measure)) > 5
     noisier = tomogram + noise(tomogram.shape, 5)
-    assert distance(low, fingerprint_of(noisier, AS_IT_IS, **measure)) > 3
+    assert distance(low, fingerprint_of(noisier, IDENTITY, **measure)) > 3
 
 
 def test_cubes_are_spread_over_the_volume():
     where = np.stack(np.indices((40, 60, 80)))
     for count in (1, 8, 64):
-        corners = np.array([draw(axis, AS_IT_IS, 16, count)[:, 0, 0, 0] for axis in where]).T
+        corners = np.array([draw(axis, IDENTITY, 16, count)[:, 0, 0, 0] for axis in where]).T
         assert count / 2 <= len(corners) <= 2 * count
         assert (corners <= np.array([40, 60, 80]) - 16).all()
     assert (corners.max(axis=0) - corners.min(axis=0) > 0.6 * np.array([24, 44, 64])).all()
-    assert np.array_equal(draw(where[0], AS_IT_IS, 16), draw(where[0], AS_IT_IS, 16))
-    assert not np.array_equal(draw(where[0], AS_IT_IS, 16), draw(where[0], AS_IT_IS, 16, seed=1))
+    assert np.array_equal(draw(where[0], IDENTITY, 16), draw(where[0], IDENTITY, 16))
+    assert not np.array_equal(draw(where[0], IDENTITY, 16), draw(where[0], IDENTITY, 16, seed=1))
 
 
 def test_a_thin_volume_is_measured_too(tomogram):
-    thin = fingerprint_of(tomogram[:20], AS_IT_IS, 10.0)
+    thin = fingerprint_of(tomogram[:20], IDENTITY, 10.0)
     assert np.isfinite(thin.spectrum).all()
-    assert distance(thin, fingerprint_of(tomogram, AS_IT_IS, 10.0)) < 2
+    assert distance(thin, fingerprint_of(tomogram, IDENTITY, 10.0)) < 2
 
 
 def test_the_sign_is_that_of_the_network():
@@ -130,9 +130,9 @@ def test_a_fingerprint_survives_json():
 
 
 def test_the_limit_holds_all_halves(tomogram):
-    cubes = draw(tomogram, AS_IT_IS, 16)
+    cubes = draw(tomogram, IDENTITY, 16)
     assert limit([cubes], 10.0) == LEAST_LIMIT
-    other = draw(ndimage.gaussian_filter(tomogram, 0.5), AS_IT_IS, 16)
+    other = draw(ndimage.gaussian_filter(tomogram, 0.5), IDENTITY, 16)
     wide = limit([cubes, other], 10.0)
     assert wide > LEAST_LIMIT
     assert wide >= distance(fingerprint(cubes, 10.0), fingerprint(np.concatenate([cubes, other]), 10.0))

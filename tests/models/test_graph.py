@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cryovox.models.graph import cluster_means, kmeans, kmeans_graph
-from cryovox.models.views import VIEWS, turn
+from cryovox.models.views import VIEWS, to_view
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +35,8 @@ def test_more_steps_never_raise_the_cost():
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_transposed_grid_gets_the_transposed_assignment(view):
     features = torch.randn(2, 12, 8, 8, 8)
-    graph, turned = kmeans_graph(features, 16), kmeans_graph(turn(features, view), 16)
-    assert torch.equal(turned.assignment, turn(graph.assignment, view))
+    graph, turned = kmeans_graph(features, 16), kmeans_graph(to_view(features, view), 16)
+    assert torch.equal(turned.assignment, to_view(graph.assignment, view))
     assert torch.allclose(turned.nodes, graph.nodes, atol=1e-5)
 
 

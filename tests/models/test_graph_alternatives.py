@@ -8,7 +8,7 @@ import torch
 from cryovox.models.graph import kmeans, kmeans_graph
 from cryovox.models.graph_mincut import MinCut, mincut_losses
 from cryovox.models.graph_spectral import affinity, embedding, spectral_graph
-from cryovox.models.views import VIEWS, turn
+from cryovox.models.views import VIEWS, to_view
 
 
 @pytest.fixture(autouse=True)
@@ -71,8 +71,8 @@ def test_rows_of_the_embedding_have_unit_length():
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_transposed_grid_gets_the_transposed_spectral_clusters(view):
     features = torch.randn(1, 8, 6, 6, 6)
-    graph, turned = spectral_graph(features, 5), spectral_graph(turn(features, view), 5)
-    assert torch.equal(turned.assignment, turn(graph.assignment, view))
+    graph, turned = spectral_graph(features, 5), spectral_graph(to_view(features, view), 5)
+    assert torch.equal(turned.assignment, to_view(graph.assignment, view))
 
 
 def test_alike_tokens_are_harmless():

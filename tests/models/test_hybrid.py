@@ -3,7 +3,7 @@ import torch
 
 from cryovox.core.errors import RequestError
 from cryovox.models import build
-from cryovox.models.hybrid import Hybrid, bring
+from cryovox.models.hybrid import Hybrid, resample
 
 ENCODERS = {
     "voxresnet": {"widths": [4, 8]},
@@ -61,7 +61,7 @@ def test_the_decoder_of_the_encoder_is_gone_and_the_encoder_untouched():
 def test_features_keep_their_place_on_the_grid(side):
     middles = (torch.arange(side) + 0.5) * 32 / side
     ramp = middles[:, None, None].expand(side, side, side)[None, None]
-    found = bring(ramp, (8, 8, 8))[0, 0, :, 3, 4]
+    found = resample(ramp, (8, 8, 8))[0, 0, :, 3, 4]
     expected = ((torch.arange(8) + 0.5) * 4).clamp(middles[0], middles[-1])
     assert torch.allclose(found, expected)
 

@@ -4,7 +4,7 @@ import torch
 from cryovox.models import MODELS, build, options
 from cryovox.models.card import Card
 from cryovox.models.checkpoint import load_model, save_model
-from cryovox.models.memory_format import lay_out
+from cryovox.models.memory_format import use_channels_last
 
 LAST = [name for name in MODELS if getattr(MODELS[name], "channels_last", False)]
 
@@ -19,7 +19,7 @@ def networks(name):
 def test_answers_and_gradients_stay_the_same_up_to_rounding(name):
     plain, other = networks(name)
     other.load_state_dict(plain.state_dict())
-    lay_out(other, "cpu")
+    use_channels_last(other, "cpu")
     x = torch.randn(2, 1, 32, 32, 32)
     answers = [network.eval()(x) for network in (plain, other)]
     torch.testing.assert_close(*answers, rtol=1e-3, atol=1e-4)
@@ -35,9 +35,9 @@ def test_only_what_asks_for_it_is_laid_out_and_only_on_a_cpu():
     asks, does_not = build("voxresnet", options("voxresnet", "xs"), 1, 2), torch.nn.Conv3d(4, 4, 3)
     both = torch.nn.ModuleList([asks, does_not])
     weight = asks.down[0][2].weight
-    lay_out(both, "meta")
+    use_channels_last(both, "meta")
     assert weight.is_contiguous()
-    lay_out(both, "cpu")
+    use_channels_last(both, "cpu")
     assert weight.is_contiguous(memory_format=torch.channels_last_3d)
     assert not weight.is_contiguous()
     assert does_not.weight.is_contiguous()
@@ -50,7 +50,7 @@ def test_a_model_file_does_not_tell_the_layout(tmp_path):
     )  # fmt: skip
     network = build(card.network, card.options, 1, 2)
     save_model(tmp_path / "plain.safetensors", network, card)
-    lay_out(network, "cpu")
+    use_channels_last(network, "cpu")
     save_model(tmp_path / "last.safetensors", network, card)
     assert (tmp_path / "plain.safetensors").read_bytes() == (tmp_path / "last.safetensors").read_bytes()
     read, _ = load_model(tmp_path / "last.safetensors")

@@ -7,7 +7,7 @@ from cryovox.models import DEFAULTS, activation, build, options
 from cryovox.models.card import Card
 from cryovox.models.checkpoint import load_model, save_model
 from cryovox.models.multi_view import MultiView
-from cryovox.models.views import turn
+from cryovox.models.views import to_view
 from cryovox.workflows.config import NetworkConfig
 from cryovox.workflows.training.network import make, settle
 
@@ -25,7 +25,7 @@ def test_the_answer_is_the_sum_of_the_turned_views(inside):
     network = MultiView(1, 2, **inside).eval()
     x = torch.randn(1, 1, 16, 8, 24)
     with torch.no_grad():
-        alone = [turn(network.network(turn(x, view)), view) for view in ("xy", "yz", "xz")]
+        alone = [to_view(network.network(to_view(x, view)), view) for view in ("xy", "yz", "xz")]
         offer = network.supervise(x)
         assert torch.allclose(network(x), sum(alone), atol=1e-6)
     assert torch.equal(offer.prediction, offer.logits["fused"])
@@ -42,11 +42,11 @@ def test_one_view_is_the_network_itself():
 def test_an_input_that_looks_alike_from_two_sides_gets_like_answers():
     network = MultiView(1, 2, **VOX).eval()
     x = torch.randn(1, 1, 16, 16, 16)
-    x = (x + turn(x, "yz")) / 2
+    x = (x + to_view(x, "yz")) / 2
     with torch.no_grad():
         logits = network.supervise(x).logits
-    assert torch.allclose(logits["yz"], turn(logits["xy"], "yz"), atol=1e-5)
-    assert not torch.allclose(logits["xz"], turn(logits["xy"], "xz"), atol=1e-3)
+    assert torch.allclose(logits["yz"], to_view(logits["xy"], "yz"), atol=1e-5)
+    assert not torch.allclose(logits["xz"], to_view(logits["xy"], "xz"), atol=1e-3)
 
 
 def test_all_views_share_the_weights():

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 from cryovox.models import build, options
 from cryovox.models.mvgformer import MVGFormer
 from cryovox.models.supervision import Supervision
-from cryovox.models.view_masking import hide
-from cryovox.models.views import VIEWS, turn
+from cryovox.models.view_masking import random_token_mask
+from cryovox.models.views import VIEWS, to_view
 
 TINY = {"dim": 16, "layers": 4, "heads": 2, "context": (4, 8), "width": 4, "clusters": 4, "drop_path": 0.0}
 
@@ -24,12 +24,12 @@ def loss(offer: Supervision, labels: Tensor) -> Tensor:
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_view_turned_twice_is_where_it_was(view):
     x = torch.randn(2, 3, 4, 5, 6)
-    assert torch.equal(turn(turn(x, view), view), x)
+    assert torch.equal(to_view(to_view(x, view), view), x)
 
 
 def test_the_views_are_the_transpositions_of_the_paper():
     x = torch.empty(3, 5, 7)  # depth D = z, height H = y, width W = x
-    as_hwd = {view: tuple(turn(x, view).shape[axis] for axis in (1, 2, 0)) for view in VIEWS}
+    as_hwd = {view: tuple(to_view(x, view).shape[axis] for axis in (1, 2, 0)) for view in VIEWS}
     assert as_hwd == {"xy": (5, 7, 3), "yz": (5, 3, 7), "xz": (3, 7, 5)}
 
 
@@ -39,7 +39,7 @@ def test_tokens_of_a_view_are_the_transposed_tokens():
     patches = network._patches(x)
     assert patches.shape == (3, 1, 512, 2 * 64)
     for index, view in enumerate(network.views):
-        turned = turn(x, view)
+        turned = to_view(x, view)
         token = patches[index, 0].reshape(8, 8, 8, 2, 4, 4, 4)[1, 2, 3]
         assert torch.equal(token, turned[0, :, 4:8, 8:12, 12:16])
 
@@ -51,7 +51,7 @@ def test_each_token_reads_the_node_of_its_own_place_in_every_view():
     assert graph is not None
     first, *others = graph.assignment.chunk(3)
     for view, assignment in zip(("yz", "xz"), others, strict=True):
-        assert torch.equal(turn(assignment, view), first)
+        assert torch.equal(to_view(assignment, view), first)
     assert torch.equal(graph.nodes[:2], graph.nodes[2:4])
 
 
@@ -64,7 +64,7 @@ def test_views_share_one_encoder_and_differ_by_their_positions_only():
     offer = MVGFormer(1, 3, **TINY, graph="none", vsl=False).eval()
     offer.load_state_dict(network.state_dict(), strict=False)
     logits = offer.supervise(x).logits
-    assert torch.allclose(logits["yz"], turn(logits["xy"], "yz"), atol=1e-5)
+    assert torch.allclose(logits["yz"], to_view(logits["xy"], "yz"), atol=1e-5)
     assert not torch.allclose(logits["xz"], logits["xy"], atol=1e-5)
 
 
@@ -135,10 +135,10 @@ class _Nothing(torch.nn.Module):
 
 @pytest.mark.parametrize("rate", [0.25, 0.5, 0.75])
 def test_the_share_of_hidden_tokens_is_exact_and_the_choice_is_random(rate):
-    hidden = hide(6, 512, rate, torch.device("cpu"))
+    hidden = random_token_mask(6, 512, rate, torch.device("cpu"))
     assert hidden.sum(1).tolist() == 6 * [rate * 512]
     assert not torch.equal(hidden[0], hidden[1])
-    often = hide(2000, 16, rate, torch.device("cpu")).float().mean(0)
+    often = random_token_mask(2000, 16, rate, torch.device("cpu")).float().mean(0)
     assert torch.allclose(often, torch.full_like(often, rate), atol=0.06)
 
 
@@ -147,7 +147,7 @@ def test_the_reconstruction_error_counts_hidden_tokens_only(view):
     network = MVGFormer(1, 2, **TINY).eval()
     x = torch.randn(2, 1, 32, 32, 32)
     patches = network._patches(x)
-    hidden = hide(2, 512, 0.5, x.device)
+    hidden = random_token_mask(2, 512, 0.5, x.device)
     with torch.no_grad():
         tokens = network._tokens(patches, network._graph(x), view, hidden)[-1]
         error = network._reconstruction(tokens, patches, view, hidden)
@@ -162,7 +162,7 @@ def test_hidden_voxels_do_not_reach_their_own_view():
     network = MVGFormer(1, 2, **TINY, graph="none").eval()
     x = torch.randn(1, 1, 32, 32, 32)
     patches = network._patches(x)
-    hidden = hide(1, 512, 0.5, x.device)
+    hidden = random_token_mask(1, 512, 0.5, x.device)
     changed = patches.clone()
     changed[1][hidden] += 5
     with torch.no_grad():
@@ -183,9 +183,11 @@ def test_the_other_views_are_laid_along_the_axes_of_the_hidden_one():
 
     network.vsl.forward = record
     grid = torch.arange(512.0).reshape(1, 1, 8, 8, 8)
-    tokens = torch.cat([turn(grid, view).flatten(2).transpose(1, 2) for view in network.views])
-    network._reconstruction(tokens, torch.zeros(3, 1, 512, 64), 2, hide(1, 512, 0.5, grid.device))
-    expected = turn(grid, "xz").flatten(2).transpose(1, 2)
+    tokens = torch.cat([to_view(grid, view).flatten(2).transpose(1, 2) for view in network.views])
+    network._reconstruction(
+        tokens, torch.zeros(3, 1, 512, 64), 2, random_token_mask(1, 512, 0.5, grid.device)
+    )
+    expected = to_view(grid, "xz").flatten(2).transpose(1, 2)
     assert all(torch.equal(features, expected) for features in seen["all"])
 
 

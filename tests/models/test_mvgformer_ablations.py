@@ -9,7 +9,7 @@ from cryovox.models import build, options
 from cryovox.models.activations import activation, activations
 from cryovox.models.mvgformer import DECODERS, GRAPHS, POSITIONS, MVGFormer
 from cryovox.models.supervision import Supervision
-from cryovox.models.views import turn
+from cryovox.models.views import to_view
 
 torch.set_num_threads(1)
 TINY = {"dim": 16, "layers": 2, "heads": 2, "context": (4, 8), "width": 4, "clusters": 4, "drop_path": 0.0}
@@ -76,17 +76,17 @@ def test_the_assignment_lies_along_the_axes_of_the_cube(graph, x):
     bare = network.assignment(x)
     assert bare.shape == (1, 8, 8, 8)
     turned = network._graph(x).assignment
-    assert torch.equal(turned, torch.cat([turn(bare, "xz"), bare]))
+    assert torch.equal(turned, torch.cat([to_view(bare, "xz"), bare]))
     assert tiny(graph="none").assignment(x) is None
 
 
 @pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary"])
 def test_places_in_the_cube_are_alike_in_all_views(positions, x):
     network = tiny(positions=positions, graph="none", vsl=False).eval()
-    symmetric = (x + turn(x, "yz")) / 2
+    symmetric = (x + to_view(x, "yz")) / 2
     logits = network.supervise(symmetric).logits
     placed = network._placed(torch.zeros(3, 1, 512, 16))
-    maps = [turn(network._maps(m), view) for m, view in zip(placed, network.views, strict=True)]
+    maps = [to_view(network._maps(m), view) for m, view in zip(placed, network.views, strict=True)]
     assert torch.equal(maps[0], maps[1])
     assert torch.equal(maps[0], maps[2])
     # the order of voxels inside a token still differs, and with it the answer
@@ -168,7 +168,7 @@ def test_the_decoder_of_swin_unetr_sees_the_cube_along_each_view(x):
     seen = []
     network.decoder.cube.register_forward_hook(lambda module, given, answer: seen.append(given[0]))
     network(x)
-    assert torch.equal(seen[0], torch.cat([turn(x, view) for view in network.views]))
+    assert torch.equal(seen[0], torch.cat([to_view(x, view) for view in network.views]))
 
 
 @pytest.mark.parametrize(("token", "steps"), [(2, 1), (4, 2), (8, 3), (16, 4)])

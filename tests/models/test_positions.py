@@ -5,7 +5,7 @@ import torch
 
 from cryovox.models.positions import places, rotary, rotate, sinusoidal
 from cryovox.models.transformer import Attention
-from cryovox.models.views import VIEWS, turn
+from cryovox.models.views import VIEWS, to_view
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +16,7 @@ def seeded():
 def test_places_are_those_in_the_cube_whatever_the_view():
     where = places(3, list(VIEWS))
     for name, own in zip(VIEWS, where, strict=True):
-        back = turn(own.T.unflatten(1, (3, 3, 3)), name)
+        back = to_view(own.T.unflatten(1, (3, 3, 3)), name)
         assert torch.equal(back, torch.stack(torch.meshgrid(*3 * [torch.arange(3.0)], indexing="ij")))
 
 

@@ -6,8 +6,8 @@ import torch
 from cryovox.core.errors import RequestError
 from cryovox.models import MODELS, build, options
 from cryovox.models.card import Card
-from cryovox.models.checkpoint import save_model, start_from
-from cryovox.models.parts import encoder, freeze, head, hold_statistics
+from cryovox.models.checkpoint import load_pretrained, save_model
+from cryovox.models.parts import encoder, freeze, freeze_batch_norm, head
 
 
 @pytest.fixture(params=list(MODELS))
@@ -31,7 +31,7 @@ def test_all_but_the_head_is_taken_when_classes_differ(name, tmp_path):
     torch.manual_seed(2)
     network = build(name, options(name, "s"), 1, 5)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    started = start_from(network, tmp_path / "m")
+    started = load_pretrained(network, tmp_path / "m")
     ends = head(name, options(name, "s"), 1, 5)
     assert set(started.fresh) == ends
     assert started.taken + sum(before[key].numel() for key in ends) == started.total
@@ -43,7 +43,7 @@ def test_all_but_the_head_is_taken_when_classes_differ(name, tmp_path):
 def test_everything_is_taken_where_classes_agree(tmp_path):
     given = saved("mvgformer", tmp_path / "m").state_dict()
     network = build("mvgformer", options("mvgformer", "s"), 1, 3)
-    started = start_from(network, tmp_path / "m")
+    started = load_pretrained(network, tmp_path / "m")
     assert (started.taken, started.fresh) == (started.total, ())
     assert all(torch.equal(value, given[key]) for key, value in network.state_dict().items())
 
@@ -104,7 +104,7 @@ def test_frozen_batch_norms_keep_their_statistics():
     before = {key: value.clone() for key, value in network.named_buffers()}
     assert before
     network.train()
-    hold_statistics(network)
+    freeze_batch_norm(network)
     network(torch.randn(2, 1, 16, 16, 16))
     assert all(torch.equal(value, before[key]) for key, value in network.named_buffers())
 
@@ -113,5 +113,5 @@ def test_another_size_is_refused_with_the_first_misfit(tmp_path):
     saved("deepfinder", tmp_path / "m")
     network = build("deepfinder", options("deepfinder", "paper"), 1, 3)
     with pytest.raises(RequestError, match=r"fine.0.weight has shape \(16, .* there and \(32, .* here") as no:
-        start_from(network, tmp_path / "m")
+        load_pretrained(network, tmp_path / "m")
     assert "--size" in no.value.remedy

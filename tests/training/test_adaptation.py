@@ -12,7 +12,7 @@ from cryovox.data.streams import Batch
 from cryovox.filters.power_matching import power
 from cryovox.models import build
 from cryovox.models.card import Card
-from cryovox.models.features import feature_widths, with_features
+from cryovox.models.features import feature_channels, forward_with_features
 from cryovox.models.supervision import supervise
 from cryovox.training.batch_norm import update_bn_stats
 from cryovox.training.strategies import STRATEGIES
@@ -115,20 +115,20 @@ def test_features_come_from_the_one_pass_of_the_answer():
     net, x = network().eval(), torch.randn(1, 1, SIDE, SIDE, SIDE)
     calls = []
     stem = net.stem.register_forward_hook(lambda *_: calls.append(1))
-    answer, features = with_features(net, x, net)
+    answer, features = forward_with_features(net, x, net)
     stem.remove()
     assert calls == [1]
     assert torch.equal(answer, net(x))
     assert list(features) == ["fc", "v2", "v4", "v6"]
     assert all(torch.equal(a, b) for a, b in zip(features.values(), net.encode(x).values(), strict=True))
     assert "encode" not in vars(net)  # the method is in force again
-    assert feature_widths(net) == {"fc": 4, "v2": 8, "v4": 8, "v6": 8}
+    assert feature_channels(net) == {"fc": 4, "v2": 8, "v4": 8, "v6": 8}
 
 
 def test_networks_that_do_not_answer_by_their_features_encode_twice():
     net = build("swin-unetr", {"width": 12, "depths": [1, 1, 1, 1]}, 1, 2)
     x = torch.randn(1, 1, 32, 32, 32)
-    answer, features = with_features(net.eval(), x, lambda given: supervise(net, given))
+    answer, features = forward_with_features(net.eval(), x, lambda given: supervise(net, given))
     assert answer.prediction.shape == (1, 2, 32, 32, 32)
     assert features
 

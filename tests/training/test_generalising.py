@@ -13,7 +13,7 @@ from cryovox.core.errors import RequestError
 from cryovox.data.config import PatchConfig
 from cryovox.data.streams import Batch
 from cryovox.models import build
-from cryovox.models.features import answers_by_features, makers
+from cryovox.models.features import feature_modules, forward_uses_encode
 from cryovox.models.supervision import supervise
 from cryovox.simulate.phantom import PhantomConfig
 from cryovox.training.config import LoopConfig
@@ -194,7 +194,7 @@ def test_no_gradient_flows_through_moments():
 def test_the_earliest_stages_of_a_network_are_found_and_act(name):
     net = network(name).eval()
     stages = strategy("mixstyle", copy.deepcopy(net)).stages
-    assert stages == list(makers(net).values())[:2]
+    assert stages == list(feature_modules(net).values())[:2]
     x = torch.randn(3, 1, *3 * (2 * net.stride,)) * torch.tensor([1.0, 5, 9]).view(3, 1, 1, 1, 1)
     with torch.no_grad():
         plain = net(x)
@@ -220,7 +220,7 @@ def test_makers_are_whole_stages_and_not_those_who_hand_on():
             moved = self.norm(self.after(first).movedim(1, -1)).movedim(-1, 1)
             return {"first": first, "moved": moved, "computed": moved + 1}
 
-    assert makers(Net()) == {"first": "stem"}
+    assert feature_modules(Net()) == {"first": "stem"}
 
 
 def test_mixstyle_only_while_training_and_in_company():
@@ -302,7 +302,7 @@ def test_every_network_that_answers_by_its_features_is_challenged(name):
 
 @pytest.mark.parametrize("name", ["mednext", "multi-view"])
 def test_rsc_refuses_a_network_that_does_not_answer_by_its_features(name):
-    assert not answers_by_features(network(name))
+    assert not forward_uses_encode(network(name))
     with pytest.raises(RequestError, match="would do nothing"):
         strategy("rsc", network(name))
 

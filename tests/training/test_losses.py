@@ -10,8 +10,8 @@ from cryovox.data.targets import gaussian_heatmap
 from cryovox.models.supervision import Supervision
 from cryovox.training.losses import (
     HEATMAP_LOSSES,
+    IGNORE_INDEX,
     MASK_LOSSES,
-    UNKNOWN,
     _read,
     boundary_dice,
     contrastive,
@@ -40,7 +40,7 @@ def mask_case(seed: int = 0):
     logits = torch.randn(2, 3, *SHAPE, generator=g, requires_grad=True)
     target = torch.randint(0, 3, (2, *SHAPE), generator=g)
     valid_mask = torch.rand(2, *SHAPE, generator=g) < 0.7
-    return logits, target.masked_fill(~valid_mask, UNKNOWN), valid_mask
+    return logits, target.masked_fill(~valid_mask, IGNORE_INDEX), valid_mask
 
 
 def gaussians(centres, shape=(9, 10, 11), sigma=1.5):
@@ -63,7 +63,7 @@ def outcome(loss, logits, target, valid_mask):
 
 
 @mask_losses
-@pytest.mark.parametrize("written", [UNKNOWN, 0, 1, 2])
+@pytest.mark.parametrize("written", [IGNORE_INDEX, 0, 1, 2])
 def test_unknown_voxels_of_a_mask_have_no_influence(loss, written):
     logits, target, valid_mask = mask_case()
     value, gradient = outcome(loss, logits, target, valid_mask)
@@ -149,17 +149,17 @@ def test_where_nothing_is_known_there_is_no_gradient_and_no_nan(loss):
 
 def test_cross_entropy_by_hand():
     logits = torch.tensor([[2.0, 0.0], [0.0, 0.0], [1.0, -1.0]]).T.reshape(1, 2, 1, 1, 3)
-    target = torch.tensor([0, 1, UNKNOWN]).reshape(1, 1, 1, 3)
+    target = torch.tensor([0, 1, IGNORE_INDEX]).reshape(1, 1, 1, 3)
     expected = (math.log(1 + math.exp(-2)) + math.log(2)) / 2
-    assert float(cross_entropy(logits, target, target != UNKNOWN)) == pytest.approx(expected)
+    assert float(cross_entropy(logits, target, target != IGNORE_INDEX)) == pytest.approx(expected)
 
 
 def by_hand():
     """Two voxels of background and two of species 1, one voxel unknown."""
     p = torch.tensor([0.1, 0.4, 0.8, 0.6, 0.9])
     logits = torch.stack([torch.zeros(5), p.logit(), torch.full((5,), -40.0)]).reshape(1, 3, 1, 1, 5)
-    target = torch.tensor([0, 0, 1, 1, UNKNOWN]).reshape(1, 1, 1, 5)
-    return logits, target, target != UNKNOWN
+    target = torch.tensor([0, 0, 1, 1, IGNORE_INDEX]).reshape(1, 1, 1, 5)
+    return logits, target, target != IGNORE_INDEX
 
 
 def test_soft_dice_by_hand():
@@ -196,9 +196,10 @@ def test_surfaces_beside_unknown_voxels_do_not_count():
     valid_mask[:, 5:] = False  # the face at z = 5 is unknown, and what z = 4 is depends on it
     wrong = sure_of(labels)
     wrong[:, :, 4] = wrong[:, :, 4].roll(1, 1)
-    right = float(boundary_dice(sure_of(labels), labels.masked_fill(~valid_mask, UNKNOWN), valid_mask))
+    right = float(boundary_dice(sure_of(labels), labels.masked_fill(~valid_mask, IGNORE_INDEX), valid_mask))
     assert (
-        float(boundary_dice(sure_of(cube(6)), labels.masked_fill(~valid_mask, UNKNOWN), valid_mask)) > right
+        float(boundary_dice(sure_of(cube(6)), labels.masked_fill(~valid_mask, IGNORE_INDEX), valid_mask))
+        > right
     )
     assert right < 0.02
 
@@ -236,7 +237,7 @@ def test_contrast_separates_classes_and_leaves_out_what_is_unknown():
     optimizer = torch.optim.Adam([features], lr=0.1)
     for _ in range(40):
         optimizer.zero_grad()
-        contrastive(features, target.masked_fill(~valid_mask, UNKNOWN), valid_mask).backward()
+        contrastive(features, target.masked_fill(~valid_mask, IGNORE_INDEX), valid_mask).backward()
         assert not features.grad[:, :, :, 5:].any()
         optimizer.step()
     units = torch.nn.functional.normalize(features.detach(), dim=1)[:, :, :, :4].transpose(0, 1)

@@ -11,7 +11,7 @@ from cryovox.data.targets import gaussian_heatmap
 from cryovox.models import build
 from cryovox.models.heatmap_unet import HeatmapUNet
 from cryovox.models.supervision import predict, supervise
-from cryovox.models.voting import REACH, voted
+from cryovox.models.voting import REACH, vote_for_centers
 from cryovox.picking import PickConfig, pick
 from cryovox.training.offsets import implied_offsets, offset_error
 from cryovox.training.strategies.config.supervised import SupervisedConfig
@@ -61,7 +61,7 @@ def test_votes_find_the_centre_that_a_coarse_height_does_not_tell(centre):
     z, y, x = np.rint(centre).astype(int)
     summit[0, 1, z, y, x] = 2.0  # one voxel alone
     kinds = (Species(name="a", label=1, radius=30.0), Species(name="b", label=2, radius=30.0))
-    logits = voted(summit, towards(centre).clamp(-REACH, REACH))
+    logits = vote_for_centers(summit, towards(centre).clamp(-REACH, REACH))
     found = pick(ScoreMap(logits.sigmoid()[0].numpy(), 1.0, kinds, kind="heatmap"), PickConfig(border=0.0))
     assert list(found.species) == ["b"]
     np.testing.assert_allclose(found.positions[0], centre, atol=0.02)
@@ -70,15 +70,17 @@ def test_votes_find_the_centre_that_a_coarse_height_does_not_tell(centre):
 def test_votes_go_as_far_as_offsets_do():
     logits, offsets = torch.full((1, 1, SIDE, SIDE, SIDE), -6.0), torch.zeros(1, 3, SIDE, SIDE, SIDE)
     logits[0, 0, 4, 4, 4], offsets[0, 0, 4, 4, 4] = 2.0, 2.0
-    assert float(voted(logits, offsets)[0, 0, 6, 4, 4]) == pytest.approx(2.0, abs=1e-4)
+    assert float(vote_for_centers(logits, offsets)[0, 0, 6, 4, 4]) == pytest.approx(2.0, abs=1e-4)
 
 
 def test_votes_do_not_lie_higher_than_heights():
     torch.manual_seed(0)
     logits, offsets = torch.randn(2, 3, 8, 8, 8), torch.randn(2, 3, 8, 8, 8)
-    assert float(voted(logits, offsets).max()) <= float(logits.max()) + 1e-4
+    assert float(vote_for_centers(logits, offsets).max()) <= float(logits.max()) + 1e-4
     turned = offsets.flip(2) * torch.tensor([-1.0, 1, 1]).view(3, 1, 1, 1)
-    assert torch.allclose(voted(logits.flip(2), turned), voted(logits, offsets).flip(2), atol=1e-5)
+    assert torch.allclose(
+        vote_for_centers(logits.flip(2), turned), vote_for_centers(logits, offsets).flip(2), atol=1e-5
+    )
 
 
 def test_a_network_with_offsets_learns_them_and_votes_when_it_predicts():
@@ -102,7 +104,7 @@ def test_a_network_with_offsets_learns_them_and_votes_when_it_predicts():
     network.eval()
     with torch.no_grad():
         offer = supervise(network, image)
-        assert torch.equal(predict(network, image), voted(offer.prediction, offer.offsets))
+        assert torch.equal(predict(network, image), vote_for_centers(offer.prediction, offer.offsets))
         plain = HeatmapUNet(1, 1, widths=(4, 8, 8), blocks=(1, 1, 1)).eval()
         assert torch.equal(predict(plain, image), plain(image))
 

@@ -8,7 +8,7 @@ from cryovox.core.errors import RequestError
 from cryovox.core.intensity import Normalisation
 from cryovox.core.volume import Volume
 from cryovox.filters.bilateral import bilateral
-from cryovox.filters.noise import low_passed
+from cryovox.filters.noise import low_pass
 from cryovox.formats import read_volume, write_volume
 from cryovox.workflows.config import DenoiseConfig
 from cryovox.workflows.denoise import denoise, denoise_into
@@ -17,7 +17,7 @@ METHODS = ["ibf", "bf", "ngm"]
 WHOLE = {
     "ibf": bilateral,
     "bf": lambda x: bilateral(x, by="intensity"),
-    "ngm": low_passed,
+    "ngm": low_pass,
 }
 
 

@@ -8,7 +8,7 @@ from cryovox.formats import write_volume
 from cryovox.metrics.fingerprint import Domain, fingerprint_of
 from cryovox.models.card import Card
 from cryovox.workflows.doctor import inspect_tomograms
-from cryovox.workflows.inputs import AS_IT_IS, domain_finding, domain_notes, prepare, set_notes
+from cryovox.workflows.inputs import IDENTITY, domain_finding, domain_notes, prepare, set_notes
 
 
 def tomogram(blur, seed=0):
@@ -34,7 +34,7 @@ def card(domain):
 @pytest.fixture
 def adapted():
     known = tomogram(1.0)
-    measured = fingerprint_of(known.data, AS_IT_IS, 10.0)
+    measured = fingerprint_of(known.data, IDENTITY, 10.0)
     names = [{"name": f"tomo_{i}", "sha256": "0"} for i in range(5)]
     return card(Domain(fingerprint=measured, tomograms=names, limit=2.5).model_dump(mode="json"))
 

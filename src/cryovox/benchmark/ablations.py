@@ -14,7 +14,7 @@ from cryovox.benchmark.subtomograms import SubtomogramSuite, images, masks
 from cryovox.benchmark.suite import Contestant, Job, Scores
 from cryovox.benchmark.tomograms import Scale, TomogramSuite, shrunk
 from cryovox.core.atomic import replacing
-from cryovox.data.cubes import normalised
+from cryovox.data.cubes import standardize
 from cryovox.formats import subtomograms as files
 from cryovox.report.activations import activation_page
 from cryovox.report.figures import png
@@ -119,7 +119,7 @@ def draw(model: Path, test: Path, out: Path, device: Device = "cpu") -> None:
     some = files.read(test)
     cube = images(some)[:1]
     one = replace(some, images=cube, masks=None, corners=None, particles=some.particles.take([0]))
-    x = normalised(cube, resolve_contrast(some, card, "auto"))
+    x = standardize(cube, resolve_contrast(some, card, "auto"))
     with torch.no_grad():
         seen = torch.from_numpy(x)[:, None]
         maps = {name: level[0].numpy() for name, level in activations(network, seen).items()}

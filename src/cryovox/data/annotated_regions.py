@@ -14,19 +14,19 @@ from cryovox.core.volume import Volume
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import stem
 
-SearchedBox = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_] | None]
+AnnotatedBox = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_] | None]
 """Lowest and highest voxel (half open) of a box, and the mask."""
 
 
 @dataclass(frozen=True, eq=False)
-class Searched:
+class AnnotatedRegions:
     """One tomogram and where it was searched."""
 
     volume: Volume
     """Shape and voxel size count."""
     names: tuple[str, ...] = ()
     """Further names of the tomogram."""
-    regions: tuple[SearchedBox, ...] = ()
+    regions: tuple[AnnotatedBox, ...] = ()
     """What was searched; all of it where there is none."""
     incomplete: frozenset[str] = field(default=frozenset())
     """Species of which not all particles are annotated."""
@@ -39,7 +39,7 @@ class Searched:
         return np.asarray(np.any([_within(voxels, *region) for region in self.regions], axis=0))
 
 
-def searched_regions(dataset: Dataset) -> dict[str, Searched]:
+def read_annotated_regions(dataset: Dataset) -> dict[str, AnnotatedRegions]:
     """By name of the entry; by name of the tomogram where several entries are regions of one."""
     by_file: dict[str, list[Entry]] = {}
     for entry in dataset.entries:
@@ -48,7 +48,7 @@ def searched_regions(dataset: Dataset) -> dict[str, Searched]:
     for entries in by_file.values():
         name = entries[0].name if len(entries) == 1 else stem(entries[0].tomogram)
         volume = dataset_files.load_tomogram(entries[0], dataset)
-        searched[name] = Searched(
+        searched[name] = AnnotatedRegions(
             volume=volume,
             names=tuple({stem(entry.tomogram) for entry in entries} | {entry.name for entry in entries}),
             regions=tuple(region for entry in entries for region in _regions(entry, volume)),
@@ -59,7 +59,7 @@ def searched_regions(dataset: Dataset) -> dict[str, Searched]:
     return searched
 
 
-def searched_only(particles: Particles, searched: Mapping[str, Searched]) -> Particles:
+def keep_annotated(particles: Particles, searched: Mapping[str, AnnotatedRegions]) -> Particles:
     """Those that lie where somebody searched."""
     if particles.tomograms is None:
         one = next(iter(searched.values()), None) if len(searched) == 1 else None
@@ -71,7 +71,7 @@ def searched_only(particles: Particles, searched: Mapping[str, Searched]) -> Par
     return particles.take(kept)
 
 
-def _regions(entry: Entry, volume: Volume) -> list[SearchedBox]:
+def _regions(entry: Entry, volume: Volume) -> list[AnnotatedBox]:
     low, high = np.array(entry.box.bounds(volume.shape), dtype=np.float64).T
     return [(low, high, dataset_files.load_mask(entry))]
 

@@ -19,12 +19,12 @@ from cryovox.data.patches import Patch, TargetSpec, cut
 from cryovox.data.regions import Region
 from cryovox.data.sampling import SamplingConfig
 from cryovox.data.streams import Batch, Prefetcher, collate
-from cryovox.data.targets import near_any
+from cryovox.data.targets import within_radius
 from cryovox.formats.subtomograms import Subtomograms, batches
 
-AS_IT_IS = Normalisation(0.0, 1.0)
+IDENTITY = Normalisation(0.0, 1.0)
 ORDER = 2**31  # a stream of random numbers of its own
-LOOKED_AT = 512
+CONTRAST_SAMPLES = 512
 """Subtomograms that tell the contrast of a set."""
 
 
@@ -80,7 +80,7 @@ class Cubes:
             name=str(n),
             data=self.images[n],
             voxel_size=self.voxel_size,
-            normalise=AS_IT_IS,
+            normalise=IDENTITY,
             bounds=((0, z), (0, y), (0, x)),
             species=self.species,
             positions=self.centres[low:high],
@@ -115,13 +115,13 @@ def load_cubes(
     """
     if found.images is None:
         raise RequestError(where, "holds labels and no images", "name the set with the subtomograms")
-    seen, certainty = (contrast, SURE) if contrast != "auto" else seen_contrast(found)
+    seen, certainty = (contrast, SURE) if contrast != "auto" else detect_set_contrast(found)
     if certainty < SURE:
         told = f"whether particles are dark or bright is unclear ({seen}, certainty {certainty:.1f})"
         raise RequestError(where, told, "say --set-contrast dark or bright")
     images = np.empty((len(found), *found.shape), np.float16)
     for at in batches(len(found), found.shape):
-        images[at] = normalised(found.images[at], seen, where)
+        images[at] = standardize(found.images[at], seen, where)
     masks = None if found.masks is None else np.asarray(found.masks[:], np.uint8)
     species = found.species or _named(found, masks, where)
     whole, which, centres = _annotated(found, masks)
@@ -146,7 +146,7 @@ def load_cubes(
     )
 
 
-def normalised(raw: Any, contrast: Contrast, where: Any = "set") -> NDArray[np.float32]:
+def standardize(raw: Any, contrast: Contrast, where: Any = "set") -> NDArray[np.float32]:
     """Scale each of (n, z, y, x) to mean 0 and standard deviation 1, particles bright."""
     values = np.asarray(raw, np.float32)
     axes = (1, 2, 3)
@@ -158,7 +158,7 @@ def normalised(raw: Any, contrast: Contrast, where: Any = "set") -> NDArray[np.f
     return np.asarray((values - mean) * scale, np.float32)
 
 
-def seen_contrast(found: Subtomograms) -> tuple[Contrast, float]:
+def detect_set_contrast(found: Subtomograms) -> tuple[Contrast, float]:
     """What the set says, else what its voxels show, and how sure that is.
 
     The voxels of the particle (its mask, else a ball of a third of the box around its centre) are
@@ -172,12 +172,12 @@ def seen_contrast(found: Subtomograms) -> tuple[Contrast, float]:
     """
     if found.contrast != "auto":
         return found.contrast, np.inf
-    at = np.unique(np.linspace(0, len(found) - 1, min(len(found), LOOKED_AT)).astype(int))
+    at = np.unique(np.linspace(0, len(found) - 1, min(len(found), CONTRAST_SAMPLES)).astype(int))
     rows = []
     for i in at:
         part = slice(int(i), int(i) + 1)
         inside = _body(found, int(i), None if found.masks is None else np.asarray(found.masks[part])[0])
-        image = normalised(found.images[part], "bright")[0]  # type: ignore[index]
+        image = standardize(found.images[part], "bright")[0]  # type: ignore[index]
         if inside.any() and not inside.all():
             rows.append(float(image[inside].mean() - image[~inside].mean()))
     if len(rows) < 3:
@@ -193,7 +193,7 @@ def _body(found: Subtomograms, i: int, mask: NDArray[Any] | None) -> NDArray[np.
     centre = np.array(found.shape) / 2
     if found.corners is not None:
         centre = found.particles.positions[i] / found.voxel_size - found.corners[i]
-    return near_any(centre[None], min(found.shape) / 6, found.shape)
+    return within_radius(centre[None], min(found.shape) / 6, found.shape)
 
 
 def _named(found: Subtomograms, masks: NDArray[np.uint8] | None, where: Any) -> tuple[Species, ...]:

@@ -70,7 +70,7 @@ class DomainConfig(Config):
     """... and shifted by +- this."""
 
 
-def draw_transfer(
+def sample_transfer(
     domain: DomainConfig, shape: Shape, voxel_size: float, rng: np.random.Generator
 ) -> TransferFunction:
     """Draw a microscope, and compute what a box of *shape* (z, y, x) is multiplied with."""
@@ -113,7 +113,7 @@ def apply_microscope(
     potential : (z, y, x)
         In volts.
     through
-        As `draw_transfer` gives it.
+        As `sample_transfer` gives it.
     domain
         For noise, gain and offset.
     rng
@@ -124,12 +124,12 @@ def apply_microscope(
     noise, wanted, gain, offset = rng.uniform(size=4)
     signal = torch.fft.rfftn(torch.from_numpy(potential).to(device))
     signal *= torch.from_numpy(through.signal).to(device)
-    grain = white_spectrum(potential.shape, rng, device)
+    grain = white_noise_spectrum(potential.shape, rng, device)
     grain *= torch.from_numpy(through.noise).to(device)
     level = _between(domain.noise, noise)
     if domain.snr is not None:
         snr = np.exp(_between(np.log(domain.snr), wanted))
-        level = float(torch.sqrt(power(signal) / (power(grain) * snr)))
+        level = float(torch.sqrt(signal_power(signal) / (signal_power(grain) * snr)))
     seen = torch.fft.irfftn(signal.add_(grain, alpha=level), s=potential.shape)
     mean = seen.mean()
     deviation = torch.sqrt(seen.square().mean() - mean**2)
@@ -138,7 +138,7 @@ def apply_microscope(
     return seen.cpu().numpy()
 
 
-def white_spectrum(shape: tuple[int, ...], rng: np.random.Generator, device: str = "cpu") -> Tensor:
+def white_noise_spectrum(shape: tuple[int, ...], rng: np.random.Generator, device: str = "cpu") -> Tensor:
     """The `rfftn` of white noise of unit variance, drawn where it is needed: in Fourier space.
 
     On the CPU by numpy, elsewhere by the device's own generator.
@@ -158,7 +158,7 @@ def white_spectrum(shape: tuple[int, ...], rng: np.random.Generator, device: str
     return spectrum
 
 
-def power(half: Tensor) -> Tensor:
+def signal_power(half: Tensor) -> Tensor:
     """Sum of squares over the frequencies of a half-space but 0; kx = 0 and Nyquist count as much."""
     squares = half.real**2 + half.imag**2
     return squares.sum() - squares[0, 0, 0]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cryovox.core.volume import Voxels
 from cryovox.data.config import PatchConfig
 from cryovox.data.regions import Region
-from cryovox.data.targets import UNKNOWN, ball_labels, gaussian_heatmap, heatmap_sigma, near_any
+from cryovox.data.targets import IGNORE_INDEX, ball_labels, gaussian_heatmap, heatmap_sigma, within_radius
 
 Shape = tuple[int, int, int]
 _NONE = np.empty(0, np.intp)
@@ -45,7 +45,7 @@ class Patch:
     valid_mask: NDArray[np.bool_]
 
 
-def draw_corner(
+def sample_corner(
     sources: list[Region], config: PatchConfig, patch_size: int, rng: np.random.Generator
 ) -> tuple[Region, Shape]:
     """Choose a source and the low corner of a patch inside its region."""
@@ -87,14 +87,14 @@ def cut(source: Region, corner: Shape, patch_size: int, spec: TargetSpec, rim: f
     image = source.normalise(_gather(source.data, planes))
     if spec.kind == "mask":
         labels = mask_target(source, corner, (patch_size,) * 3, rim)
-        return Patch(image, labels, labels != UNKNOWN)
+        return Patch(image, labels, labels != IGNORE_INDEX)
     shape = (patch_size // spec.output_stride,) * 3
     target, valid_mask = _heatmap_target(source, corner, spec.output_stride, shape, rim)
     valid_mask &= _coarse(_believed(source, corner, planes), spec.output_stride)[None]
     return Patch(image, target, valid_mask)
 
 
-def upright(patch: Patch, tilt_axis: Literal["y", "x"]) -> Patch:
+def align_tilt_axis(patch: Patch, tilt_axis: Literal["y", "x"]) -> Patch:
     """Turn what was tilted about x by a quarter about z: its missing wedge lies as after a tilt about y."""
     if tilt_axis == "y":
         return patch
@@ -117,8 +117,8 @@ def mask_target(source: Region, corner: Shape, shape: Shape, rim: float = 1.5) -
     else:
         target = ball_labels(positions, [int(c) + 1 for c in channels], radii[channels].tolist(), shape)
     if not source.exhaustive.all():
-        target[(target == 0) & ~near_any(positions, reach, shape)] = UNKNOWN
-    target[~_believed(source, corner, planes)] = UNKNOWN
+        target[(target == 0) & ~within_radius(positions, reach, shape)] = IGNORE_INDEX
+    target[~_believed(source, corner, planes)] = IGNORE_INDEX
     return target
 
 
@@ -171,8 +171,10 @@ def _heatmap_target(
         own = centres[channels == channel]
         target[channel] = gaussian_heatmap(own, sigmas[channel], shape)
         if not source.exhaustive[channel]:
-            valid_mask[channel] = near_any(own, rim * kind.radius / voxel, shape)
+            valid_mask[channel] = within_radius(own, rim * kind.radius / voxel, shape)
             for other, rival in enumerate(source.species):
                 if other != channel:
-                    valid_mask[channel] |= near_any(centres[channels == other], rival.radius / voxel, shape)
+                    valid_mask[channel] |= within_radius(
+                        centres[channels == other], rival.radius / voxel, shape
+                    )
     return target, valid_mask

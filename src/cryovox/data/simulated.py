@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
-from cryovox.data.imaging_domain import DomainConfig, Shape, apply_microscope, draw_transfer
+from cryovox.data.imaging_domain import DomainConfig, Shape, apply_microscope, sample_transfer
 from cryovox.data.sampling import SamplingConfig
 from cryovox.data.streams import Batch
 from cryovox.data.targets import gaussian_heatmap, heatmap_sigma
@@ -134,7 +134,7 @@ class SimulatedStream:
         if found is None:
             rng = np.random.default_rng([*self.seed, MICROSCOPE, number])
             level = int(rng.integers(self.domain.voxel_sizes))
-            found = level, draw_transfer(self.domain, self.shape, self.bank.voxel_sizes[level], rng)
+            found = level, sample_transfer(self.domain, self.shape, self.bank.voxel_sizes[level], rng)
             self._microscopes = {number: found, **dict(list(self._microscopes.items())[:KEPT])}
         return found
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cryovox.data.augment import augment
-from cryovox.data.patches import Patch, TargetSpec, cut, draw_corner, upright
+from cryovox.data.patches import Patch, TargetSpec, align_tilt_axis, cut, sample_corner
 from cryovox.data.regions import Region
 from cryovox.data.sampling import SamplingConfig
 
@@ -100,6 +100,6 @@ class PatchStream(Prefetcher):
 
     def _patch(self, rng: np.random.Generator) -> Patch:
         patches, size = self.sampling.patches, self.sampling.patch_size
-        region, corner = draw_corner(self.regions, patches, size, rng)
-        patch = upright(cut(region, corner, size, self.sampling.spec, patches.rim), region.tilt_axis)
+        region, corner = sample_corner(self.regions, patches, size, rng)
+        patch = align_tilt_axis(cut(region, corner, size, self.sampling.spec, patches.rim), region.tilt_axis)
         return augment(patch, self.sampling.augment, rng)

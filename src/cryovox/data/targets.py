@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.particles import Species
 
-UNKNOWN = 255
+IGNORE_INDEX = 255
 """Value in a label target where nobody knows; losses leave such voxels out."""
 
 Shape = tuple[int, int, int]
@@ -67,7 +67,7 @@ def heatmap_sigma(species: Species, voxel_size: float) -> float:
     return max(1.0, species.radius / (3 * voxel_size))
 
 
-def near_any(positions: NDArray[np.float64], radius: float, shape: Shape) -> NDArray[np.bool_]:
+def within_radius(positions: NDArray[np.float64], radius: float, shape: Shape) -> NDArray[np.bool_]:
     """Where some centre is within *radius* voxels."""
     out = np.zeros(shape, bool)
     for centre in positions:

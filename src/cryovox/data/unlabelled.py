@@ -11,10 +11,10 @@ import torch
 from cryovox.data.cubes import Cubes
 from cryovox.data.regions import Region
 from cryovox.data.streams import Batch
-from cryovox.data.targets import UNKNOWN
+from cryovox.data.targets import IGNORE_INDEX
 
 
-class Drawing(Protocol):
+class BatchStream(Protocol):
     """Gives batch number n, the same whenever it is asked."""
 
     def make(self, number: int) -> Batch: ...
@@ -22,29 +22,29 @@ class Drawing(Protocol):
     def close(self) -> None: ...
 
 
-def without_annotations(region: Region) -> Region:
+def drop_annotations(region: Region) -> Region:
     """The same places without what is annotated; what is known of their patches is where the region lies."""
     nothing = np.empty(0, np.intp)
     all_over = np.ones_like(region.exhaustive)
     return replace(region, positions=np.empty((0, 3)), channels=nothing, labels=None, exhaustive=all_over)
 
 
-def without_labels(cubes: Cubes) -> Cubes:
+def drop_labels(cubes: Cubes) -> Cubes:
     """The images of a set alone."""
     nothing = np.empty(0, np.intp)
     return replace(cubes, labels=None, owners=nothing, centres=np.empty((0, 3)), channels=nothing)
 
 
-class Unlabelled:
+class UnlabelledBatches:
     """Batches of another stream without their targets; nothing of a target's labels is learned."""
 
-    def __init__(self, drawn: Drawing) -> None:
+    def __init__(self, drawn: BatchStream) -> None:
         self.drawn = drawn
 
     def batch(self, number: int) -> Batch:
         """Give batch *number*."""
         found = self.drawn.batch(number)
-        return found._replace(target=torch.full_like(found.target, UNKNOWN))
+        return found._replace(target=torch.full_like(found.target, IGNORE_INDEX))
 
     def close(self) -> None:
         """Stop whatever prepares batches."""
@@ -54,7 +54,7 @@ class Unlabelled:
 class RepeatedBatches:
     """Gives each batch of another stream so many times: what is drawn anew once an epoch."""
 
-    def __init__(self, drawn: Unlabelled, times: int) -> None:
+    def __init__(self, drawn: UnlabelledBatches, times: int) -> None:
         self.drawn, self.times = drawn, times
         self._kept: tuple[int, Batch] | None = None
 

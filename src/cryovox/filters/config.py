@@ -70,4 +70,4 @@ class PriorConfig(Config):
         return ends
 
 
-Reading = Literal["remove-cube", "keep-outer", "keep-highest"]
+HighPassVariant = Literal["remove-cube", "keep-outer", "keep-highest"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cryovox.filters.spectra import computed, frequencies, real_like, spectrum_of
+from cryovox.filters.spectra import as_float, frequencies, irfftn_like, rfftn
 
 
 def swap_amplitudes(source: Tensor, target: Tensor, *, share: float = 0.1) -> Tensor:
@@ -25,10 +25,10 @@ def swap_amplitudes(source: Tensor, target: Tensor, *, share: float = 0.1) -> Te
     -------
     (b, 1, z, y, x)
     """
-    own, other = spectrum_of(source), spectrum_of(target[_in_turn(source, target)])
+    own, other = rfftn(source), rfftn(target[_in_turn(source, target)])
     low = _low(source, share)
     swapped = torch.polar(torch.where(low, other.abs(), own.abs()), own.angle())
-    return real_like(swapped, source)
+    return irfftn_like(swapped, source)
 
 
 def match_spectrum(source: Tensor, target: Tensor) -> Tensor:
@@ -48,11 +48,11 @@ def match_spectrum(source: Tensor, target: Tensor) -> Tensor:
     """
     _same_sides(source, target)
     shells = _shells(source)
-    spectrum = spectrum_of(source)
+    spectrum = rfftn(source)
     own = _radial(spectrum.abs(), shells, source.shape[4])
-    wanted = _radial(spectrum_of(target).abs(), shells, source.shape[4]).mean(0)
+    wanted = _radial(rfftn(target).abs(), shells, source.shape[4]).mean(0)
     gain = torch.where(own > 0, wanted / own, 0)
-    return real_like(spectrum * gain[:, shells][:, None], source)
+    return irfftn_like(spectrum * gain[:, shells][:, None], source)
 
 
 def match_histogram(source: Tensor, target: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def match_histogram(source: Tensor, target: Tensor) -> Tensor:
     -------
     (b, 1, z, y, x)
     """
-    values = computed(source).flatten(1)
+    values = as_float(source).flatten(1)
     wanted = target.flatten().to(values.dtype).sort().values
     ordered = values.sort(1).values
     below = torch.searchsorted(ordered, values)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from cryovox.filters.config import Range
-from cryovox.filters.prior import deviation
-from cryovox.filters.spectra import frequencies, real_like, spectrum_of
+from cryovox.filters.prior import spectrum_std
+from cryovox.filters.spectra import frequencies, irfftn_like, rfftn
 
 WAVES = 4
 """Cosines over the radius that make a random spectrum: half a period and its multiples."""
@@ -38,14 +38,14 @@ def mix_amplitudes(x: Tensor, share_range: Range = (0.0, 1.0), *, spread: float 
         raise ValueError(
             f"shares of amplitudes are two values in ascending order within 0 and 1, not {share_range}"
         )
-    spectrum = spectrum_of(x)
+    spectrum = rfftn(x)
     if share_range[1] > 0 and len(x) > 1:
         spectrum = torch.polar(_mixed(spectrum.abs(), share_range), spectrum.angle())
     if spread > 0:
-        before = deviation(spectrum, x)
+        before = spectrum_std(spectrum, x)
         spectrum = spectrum * _curves(x, spread)
-        spectrum = spectrum * (before / deviation(spectrum, x).clamp(min=1e-12))
-    return real_like(spectrum, x)
+        spectrum = spectrum * (before / spectrum_std(spectrum, x).clamp(min=1e-12))
+    return irfftn_like(spectrum, x)
 
 
 def _mixed(amplitudes: Tensor, share_range: Range) -> Tensor:

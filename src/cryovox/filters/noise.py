@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cryovox.filters.config import Reading
+from cryovox.filters.config import HighPassVariant
 
 Mode = Literal["mean", "averaged", "rms"]
 
@@ -22,7 +22,7 @@ CUBE = 0.625
 """Side of the cube over that of the box: 20 of 32, a rate of 24.4 %."""
 
 
-def high_pass(x: Tensor, *, cube: float = CUBE, reading: Reading = "remove-cube") -> Tensor:
+def high_pass(x: Tensor, *, cube: float = CUBE, reading: HighPassVariant = "remove-cube") -> Tensor:
     """What is left of cubes without their low frequencies (Vox-UDA, noise generation module).
 
     Parameters
@@ -46,7 +46,7 @@ def high_pass(x: Tensor, *, cube: float = CUBE, reading: Reading = "remove-cube"
     return torch.fft.irfftn(spectrum * kept, s=sides, dim=(2, 3, 4)).to(x.dtype)
 
 
-def low_passed(x: Tensor, *, cube: float = CUBE, reading: Reading = "remove-cube") -> Tensor:
+def low_pass(x: Tensor, *, cube: float = CUBE, reading: HighPassVariant = "remove-cube") -> Tensor:
     """Cubes less their high frequencies: the simplest of the denoisers that Vox-UDA compares.
 
     Parameters and result as in `high_pass`.
@@ -55,7 +55,7 @@ def low_passed(x: Tensor, *, cube: float = CUBE, reading: Reading = "remove-cube
 
 
 def noise_level(
-    targets: Tensor, *, mode: Mode = "mean", cube: float = CUBE, reading: Reading = "remove-cube"
+    targets: Tensor, *, mode: Mode = "mean", cube: float = CUBE, reading: HighPassVariant = "remove-cube"
 ) -> Tensor:
     """Standard deviation of the Gaussian noise that makes source cubes as noisy as target cubes.
 
@@ -82,7 +82,7 @@ def noise_level(
     return squares.mean().sqrt() if mode == "rms" else squares.sum().sqrt() / len(targets)
 
 
-def centred(size: int, share: float) -> Tensor:
+def low_frequency_weights(size: int, share: float) -> Tensor:
     """(size,): weights of frequencies, in the order of an FFT, that keep the lowest *share* of them.
 
     They add up to the nearest whole number k. Where k is even, the last place is shared by the
@@ -96,7 +96,7 @@ def centred(size: int, share: float) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _kept(sides: tuple[int, int, int], cube: float, reading: Reading) -> Tensor:
+def _kept(sides: tuple[int, int, int], cube: float, reading: HighPassVariant) -> Tensor:
     """(z, y, x // 2 + 1) weights of the frequencies that a high-pass filter keeps."""
     if not 0 <= cube <= 1:
         raise ValueError(f"the cube of a high-pass filter is 0 to 1 of the box, not {cube}")
@@ -105,9 +105,9 @@ def _kept(sides: tuple[int, int, int], cube: float, reading: Reading) -> Tensor:
         radii = _outer(squares, torch.add).sqrt()
         kept = (radii > (1 - cube**3) ** 0.5 / 2).double()
     elif reading == "keep-highest":
-        kept = _outer([1 - centred(n, 1 - cube) for n in sides], torch.mul)
+        kept = _outer([1 - low_frequency_weights(n, 1 - cube) for n in sides], torch.mul)
     elif reading == "remove-cube":
-        kept = 1 - _outer([centred(n, cube) for n in sides], torch.mul)
+        kept = 1 - _outer([low_frequency_weights(n, cube) for n in sides], torch.mul)
     else:
         raise ValueError(f"no reading {reading!r} of the high-pass filter")
     return kept[:, :, : sides[2] // 2 + 1].float()

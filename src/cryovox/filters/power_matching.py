@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cryovox.filters.spectra import AXES, computed, real_like, spectrum_of
+from cryovox.filters.spectra import AXES, as_float, irfftn_like, rfftn
 
 
-def power(x: Tensor) -> Tensor:
+def power_spectrum(x: Tensor) -> Tensor:
     """Power at every frequency, mean over cubes.
 
     A Hann window keeps the borders of a cube, which do not fit together, from leaking into all
@@ -27,16 +27,16 @@ def power(x: Tensor) -> Tensor:
     (z, y, x // 2 + 1)
         White noise of unit variance has 1 everywhere.
     """
-    cubes = computed(x)
+    cubes = as_float(x)
     window = torch.ones((), device=cubes.device, dtype=cubes.dtype)
     for size in cubes.shape[2:]:
         axis = torch.hann_window(size, periodic=False, device=cubes.device, dtype=cubes.dtype)
         window = window[..., None] * axis
-    spectrum = spectrum_of((cubes - cubes.mean(AXES, keepdim=True)) * window)
+    spectrum = rfftn((cubes - cubes.mean(AXES, keepdim=True)) * window)
     return spectrum.abs().square().mean((0, 1)) / window.square().sum()
 
 
-def covariance_power(x: Tensor) -> Tensor:
+def autocovariance_power(x: Tensor) -> Tensor:
     """Power of the noise on a torus of twice the side whose cubes have the autocovariance of these.
 
     No window smooths it, so that zeros of the spectrum stay. Every lag is divided by the pairs that it has
@@ -51,7 +51,7 @@ def covariance_power(x: Tensor) -> Tensor:
     (2 z, 2 y, x + 1)
         White noise of unit variance has 1 nearly everywhere.
     """
-    cubes = computed(x)
+    cubes = as_float(x)
     cubes = cubes - cubes.mean(AXES, keepdim=True)
     sides = [2 * n for n in cubes.shape[2:]]
     seen = torch.fft.rfftn(cubes, s=sides, dim=AXES).abs().square().mean((0, 1))
@@ -63,8 +63,8 @@ def covariance_power(x: Tensor) -> Tensor:
     return torch.fft.rfftn(covariance).real.clamp(min=0)
 
 
-def noise_of(power: Tensor, count: int, shape: tuple[int, int, int]) -> Tensor:
-    """Cubes of Gaussian noise, cut from the torus of `covariance_power`; (count, 1, z, y, x)."""
+def sample_noise(power: Tensor, count: int, shape: tuple[int, int, int]) -> Tensor:
+    """Cubes of Gaussian noise, cut from the torus of `autocovariance_power`; (count, 1, z, y, x)."""
     sides = [2 * n for n in shape]
     noise = torch.randn(count, 1, *sides, device=power.device, dtype=power.dtype)
     spectrum = torch.fft.rfftn(noise, dim=AXES) * power.sqrt()
@@ -72,21 +72,21 @@ def noise_of(power: Tensor, count: int, shape: tuple[int, int, int]) -> Tensor:
     return noise[..., : shape[0], : shape[1], : shape[2]]
 
 
-def noise_to(x: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
+def match_power(x: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
     """Damp frequencies of cubes that have more power than wanted, and add Gaussian noise where there is less.
 
     Parameters
     ----------
     x : (b, 1, z, y, x)
     own, wanted : (z, y, x // 2 + 1)
-        Power of cubes like *x*, and of those that they are to be like, see `power`.
+        Power of cubes like *x*, and of those that they are to be like, see `power_spectrum`.
 
     Returns
     -------
     (b, 1, z, y, x)
     """
-    cubes = computed(x)
+    cubes = as_float(x)
     gain = (wanted / own.clamp(min=1e-12)).clamp(max=1).sqrt()
     lacking = (wanted - own).clamp(min=0).sqrt()
-    spectrum = spectrum_of(cubes) * gain + spectrum_of(torch.randn_like(cubes)) * lacking
-    return real_like(spectrum, cubes).to(x.dtype)
+    spectrum = rfftn(cubes) * gain + rfftn(torch.randn_like(cubes)) * lacking
+    return irfftn_like(spectrum, cubes).to(x.dtype)

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from cryovox.filters.config import PriorConfig, Range
-from cryovox.filters.spectra import AXES, computed, frequencies, real_like, spectrum_of
+from cryovox.filters.spectra import AXES, as_float, frequencies, irfftn_like, rfftn
 
 CLOSE = 1e-6
 """What single precision may be off by: frequencies on a limit, constant cubes."""
 
 
-def dressed(x: Tensor, config: PriorConfig) -> Tensor:
+def randomize_appearance(x: Tensor, config: PriorConfig) -> Tensor:
     """Show every cube through an instrument of its own, drawn from the prior.
 
     Parameters
@@ -33,23 +33,23 @@ def dressed(x: Tensor, config: PriorConfig) -> Tensor:
     -------
     (b, 1, z, y, x)
     """
-    cubes = computed(x)
+    cubes = as_float(x)
     fz, fy, fx = frequencies(cubes)
     squares = fz**2 + fy**2 + fx**2
-    spectrum = spectrum_of(cubes)
+    spectrum = rfftn(cubes)
     if config.prior_ctf_share > 0:
         spectrum = spectrum * _contrast(cubes, squares, config)
     if config.prior_level[1] > 0:
-        level = _drawn(cubes, config.prior_level, logarithmic=True) * deviation(spectrum, cubes)
+        level = _drawn(cubes, config.prior_level, logarithmic=True) * spectrum_std(spectrum, cubes)
         spectrum = spectrum + level * _noise(cubes, squares, config)
     if config.prior_wedge_share > 0:
         spectrum = spectrum * _wedge(cubes, fz, fx, config)
     if config.prior_envelope_share > 0:
         spectrum = spectrum * _envelope(cubes, squares, config)
-    return _graded(real_like(spectrum, cubes), config).to(x.dtype)
+    return _graded(irfftn_like(spectrum, cubes), config).to(x.dtype)
 
 
-def deviation(spectrum: Tensor, like: Tensor) -> Tensor:
+def spectrum_std(spectrum: Tensor, like: Tensor) -> Tensor:
     """Standard deviation of every cube whose `rfftn` is given (Parseval), (b, 1, 1, 1, 1).
 
     Parameters
@@ -101,7 +101,7 @@ def _noise(like: Tensor, squares: Tensor, config: PriorConfig) -> Tensor:
     amplitude = amplitude * ((squares > 0) & (squares <= (band / 2 + CLOSE) ** 2))
     power = (amplitude**2 * _twice(like)).sum(AXES, keepdim=True) / math.prod(like.shape[2:])
     scale = torch.where(power > 0, power.rsqrt(), 0.0)  # a band may hold no frequency at all
-    return spectrum_of(torch.randn_like(like)) * (amplitude * scale)
+    return rfftn(torch.randn_like(like)) * (amplitude * scale)
 
 
 def _wedge(like: Tensor, fz: Tensor, fx: Tensor, config: PriorConfig) -> Tensor:

@@ -8,17 +8,17 @@ from torch import Tensor
 AXES = (2, 3, 4)
 
 
-def computed(x: Tensor) -> Tensor:
+def as_float(x: Tensor) -> Tensor:
     """In single precision at least, which Fourier transforms need on every device."""
     return x if x.dtype == torch.float64 else x.float()
 
 
-def spectrum_of(x: Tensor) -> Tensor:
+def rfftn(x: Tensor) -> Tensor:
     """The `rfftn` of cubes (b, 1, z, y, x)."""
-    return torch.fft.rfftn(computed(x), dim=AXES)
+    return torch.fft.rfftn(as_float(x), dim=AXES)
 
 
-def real_like(spectrum: Tensor, like: Tensor) -> Tensor:
+def irfftn_like(spectrum: Tensor, like: Tensor) -> Tensor:
     """Cubes from their `rfftn`, of the sides and kind of others."""
     return torch.fft.irfftn(spectrum, s=like.shape[2:], dim=AXES).to(like.dtype)
 

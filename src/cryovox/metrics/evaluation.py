@@ -26,7 +26,7 @@ from cryovox.metrics.table import ANY, BUDGETS, MEAN, POOLED, Row, rows
 
 Float = NDArray[np.float64]
 AVERAGED = ("precision", "recall", "f1", "average_precision", *(f"recall_at_{k}x" for k in BUDGETS))
-UNKNOWN = ("false_picks", "precision", "f1", "average_precision")
+IGNORE_INDEX = ("false_picks", "precision", "f1", "average_precision")
 """What annotation that is not exhaustive cannot tell."""
 Incomplete = Mapping[str, Collection[str]]
 """Tomogram -> species of which not all particles are annotated there; "" stands for one without a name."""
@@ -140,7 +140,7 @@ def _unknown(setup: Setup, tomogram: str, species: str | None = None) -> bool:
 
 
 def _reportable(values: dict[str, float], unknown: bool) -> dict[str, float]:
-    return {name: value for name, value in values.items() if not (unknown and name in UNKNOWN)}
+    return {name: value for name, value in values.items() if not (unknown and name in IGNORE_INDEX)}
 
 
 def by_czii(found: Particles, truth: Particles, setup: Setup) -> list[Row]:

@@ -63,7 +63,7 @@ def update_card(path: Path, changes: Mapping[str, Any]) -> Card:
 
 
 @dataclass(frozen=True)
-class Started:
+class PretrainedWeights:
     """What a network took over from another.
 
     Attributes
@@ -79,7 +79,7 @@ class Started:
     fresh: tuple[str, ...]
 
 
-def start_from(network: nn.Module, path: Path) -> Started:
+def load_pretrained(network: nn.Module, path: Path) -> PretrainedWeights:
     """Copy the weights of *path* wherever name and shape agree; refused where that is less than half."""
     path = model_file(path)
     card = read_card(path)
@@ -98,7 +98,7 @@ def start_from(network: nn.Module, path: Path) -> Started:
         )
         raise RequestError(path, told, "start from a model of the same --model, --size and options")
     network.load_state_dict(own | fitting)
-    return Started(taken, total, fresh)
+    return PretrainedWeights(taken, total, fresh)
 
 
 def _share(taken: int, total: int) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import check_sides, convolutions
+from cryovox.models.layers import check_input_size, convolutions
 
 
 class DeepFinder(nn.Module):
@@ -53,7 +53,7 @@ class DeepFinder(nn.Module):
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Features ``fine``, ``middle``, ``coarse``: (b, c_i, z / f, y / f, x / f) with f = 1, 2, 4."""
-        check_sides(x, self.stride)
+        check_input_size(x, self.stride)
         fine = self.fine(x)
         middle = self.middle(F.max_pool3d(fine, 2))
         return {"fine": fine, "middle": middle, "coarse": self.coarse(F.max_pool3d(middle, 2))}

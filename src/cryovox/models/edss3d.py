@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import MaskNetwork, check_sides, convolutions, he_init
+from cryovox.models.layers import MaskNetwork, check_input_size, convolutions, he_init
 
 
 class EDSS3D(MaskNetwork):
@@ -41,7 +41,7 @@ class EDSS3D(MaskNetwork):
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Features ``s1``, ``s2``, ``s4`` of the encoder, named after their stride."""
-        check_sides(x, self.stride)
+        check_input_size(x, self.stride)
         fine = self.fine(x)
         middle = self.middle(F.max_pool3d(fine, 2))
         return {"s1": fine, "s2": middle, "s4": self.coarse(F.max_pool3d(middle, 2))}

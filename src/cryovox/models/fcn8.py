@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import MaskNetwork, PooledStages, check_sides, he_init
+from cryovox.models.layers import MaskNetwork, PooledStages, check_input_size, he_init
 
 
 class FCN8(MaskNetwork):
@@ -57,7 +57,7 @@ class FCN8(MaskNetwork):
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Pooled features ``s2``, ``s4``, ``s8``, named after their stride."""
-        check_sides(x, self.stride)
+        check_input_size(x, self.stride)
         return self.stages(x)
 
     def forward(self, x: Tensor) -> Tensor:

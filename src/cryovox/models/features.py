@@ -14,7 +14,7 @@ from cryovox.core.errors import RequestError
 Answer = TypeVar("Answer")
 
 
-def with_features(
+def forward_with_features(
     network: nn.Module, x: Tensor, run: Callable[[Tensor], Answer]
 ) -> tuple[Answer, dict[str, Tensor]]:
     """Run the network and keep what its ``encode`` gave on the way.
@@ -34,7 +34,7 @@ def with_features(
     features
         By name, from fine to coarse, (b, c_i, z_i, y_i, x_i).
     """
-    own = encoder_of(network)
+    own = encode_method(network)
     caught: dict[str, Tensor] = {}
 
     def encode(given: Tensor) -> dict[str, Tensor]:
@@ -42,13 +42,13 @@ def with_features(
         caught.update(found)
         return found
 
-    with encoded_by(network, encode):
+    with replaced_encode(network, encode):
         answer = run(x)
     return answer, caught or own(x)
 
 
 @contextmanager
-def encoded_by(network: nn.Module, encode: Callable[[Tensor], dict[str, Tensor]]) -> Iterator[None]:
+def replaced_encode(network: nn.Module, encode: Callable[[Tensor], dict[str, Tensor]]) -> Iterator[None]:
     """Within, the network encodes by this function, which shadows its method."""
     network.encode = encode  # type: ignore[assignment]
     try:
@@ -57,38 +57,38 @@ def encoded_by(network: nn.Module, encode: Callable[[Tensor], dict[str, Tensor]]
         del network.encode
 
 
-def feature_widths(network: nn.Module, in_channels: int = 1) -> dict[str, int]:
+def feature_channels(network: nn.Module, in_channels: int = 1) -> dict[str, int]:
     """Channels of the features by name."""
-    shapes = feature_shapes(network, fitting_side(network), in_channels)
+    shapes = feature_shapes(network, small_patch_size(network), in_channels)
     return {name: shape[0] for name, shape in shapes.items()}
 
 
 def feature_shapes(network: nn.Module, side: int, in_channels: int = 1) -> dict[str, tuple[int, ...]]:
     """Channels and sides (c, z, y, x) of the features of a patch, by name, from fine to coarse."""
-    found = _probed(network, encoder_of(network), side, in_channels)
+    found = _probed(network, encode_method(network), side, in_channels)
     return {name: tuple(feature.shape[1:]) for name, feature in found.items()}
 
 
-def answer_channels(network: nn.Module, in_channels: int = 1) -> int:
+def output_channels(network: nn.Module, in_channels: int = 1) -> int:
     """Channels of the answer."""
-    return int(_probed(network, network, fitting_side(network), in_channels).shape[1])
+    return int(_probed(network, network, small_patch_size(network), in_channels).shape[1])
 
 
-def answers_by_features(network: nn.Module, in_channels: int = 1) -> bool:
+def forward_uses_encode(network: nn.Module, in_channels: int = 1) -> bool:
     """Whether the network calls its ``encode`` to answer."""
-    own, called = encoder_of(network), list[Tensor]()
+    own, called = encode_method(network), list[Tensor]()
 
     def encode(given: Tensor) -> dict[str, Tensor]:
         called.append(given)
         found: dict[str, Tensor] = own(given)
         return found
 
-    with encoded_by(network, encode):
-        _probed(network, network, fitting_side(network), in_channels)
+    with replaced_encode(network, encode):
+        _probed(network, network, small_patch_size(network), in_channels)
     return bool(called)
 
 
-def makers(network: nn.Module, in_channels: int = 1) -> dict[str, str]:
+def feature_modules(network: nn.Module, in_channels: int = 1) -> dict[str, str]:
     """Names of the modules that answer with a feature of ``encode``, by feature, from fine to coarse.
 
     Features that no module answers with as they are, such as maps of which axes were moved, are left out.
@@ -104,7 +104,7 @@ def makers(network: nn.Module, in_channels: int = 1) -> dict[str, str]:
 
     hooks = [module.register_forward_hook(noting(name)) for name, module in network.named_modules()]
     try:
-        features = _probed(network, encoder_of(network), fitting_side(network), in_channels)
+        features = _probed(network, encode_method(network), small_patch_size(network), in_channels)
     finally:
         for hook in hooks:
             hook.remove()
@@ -123,7 +123,7 @@ def _outermost(names: list[str]) -> str:
     return min((name for name in names if f"{names[0]}.".startswith(f"{name}.")), key=len)
 
 
-def fitting_side(network: nn.Module) -> int:
+def small_patch_size(network: nn.Module) -> int:
     """A small side of patches that the network takes."""
     fixed = bool(getattr(network, "fixed_patch", False))
     return int(network.patch if fixed else 2 * network.stride)  # type: ignore[arg-type, operator]
@@ -140,7 +140,7 @@ def _probed(network: nn.Module, run: Callable[[Tensor], Answer], side: int, in_c
     return answer
 
 
-def encoder_of(network: nn.Module) -> Any:
+def encode_method(network: nn.Module) -> Any:
     """Its method `encode`; refuses a network without one."""
     found = getattr(network, "encode", None)
     if found is None:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import PRIOR, check_sides, he_init
+from cryovox.models.layers import PRIOR, check_input_size, he_init
 from cryovox.models.supervision import Supervision
-from cryovox.models.voting import voted
+from cryovox.models.voting import vote_for_centers
 
 
 class HeatmapUNet(nn.Module):
@@ -88,7 +88,7 @@ class HeatmapUNet(nn.Module):
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Features ``s2``, ``s4``, ... of the encoder, named after their stride; for a mask ``s1`` too."""
-        check_sides(x, self.stride)
+        check_input_size(x, self.stride)
         x = self.stem(x)
         features = {"s1": x} if self.output_stride == 1 else {}
         for depth, down in enumerate(self.down, start=1):
@@ -101,7 +101,9 @@ class HeatmapUNet(nn.Module):
     def predict(self, x: Tensor) -> Tensor:
         """Logits as pickers read them: after the votes, where there are offsets."""
         found = self.supervise(x)
-        return found.prediction if found.offsets is None else voted(found.prediction, found.offsets)
+        return (
+            found.prediction if found.offsets is None else vote_for_centers(found.prediction, found.offsets)
+        )
 
     def supervise(self, x: Tensor) -> Supervision:
         """Offer the logits, and the offsets where there is a head for them."""

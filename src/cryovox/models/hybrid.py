@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from cryovox.models import build
 from cryovox.models import options as named
 from cryovox.models.decoders import LastLevel, MultiLevel
-from cryovox.models.layers import check_sides, choose, he_init
+from cryovox.models.layers import check_choice, check_input_size, he_init
 
 SIDE = 32  # voxels along the cube that P3DA belongs to
 
@@ -64,8 +64,8 @@ class Hybrid(nn.Module):
         scale: int = 4,
     ) -> None:
         super().__init__()
-        choose("decoder", decoder, ("p3da", "mf", "mlp"))
-        choose("scale", scale, (1, 2, 4, 8, 16))
+        check_choice("decoder", decoder, ("p3da", "mf", "mlp"))
+        check_choice("scale", scale, (1, 2, 4, 8, 16))
         if encoder in ("hybrid", "multi-view"):
             raise ValueError(f"encoder {encoder!r} is no network of its own")
         self.encoder = build(encoder, named(encoder, size, **options or {}), in_channels, out_channels)
@@ -74,8 +74,8 @@ class Hybrid(nn.Module):
         self.fixed_patch = decoder == "p3da" or self.encoder.fixed_patch
         self.stride = SIDE if self.fixed_patch else lcm(self.encoder.stride, scale)
         self.scale = scale
-        channels, called = probe(self.encoder, in_channels)
-        silence(self.encoder, called)
+        channels, called = trace_encode(self.encoder, in_channels)
+        remove_uncalled(self.encoder, called)
         self.levels = nn.ModuleList(nn.Conv3d(c, dim, kernel_size=1) for c in channels)
         self.decoder: LastLevel | MultiLevel = (
             LastLevel(dim, out_channels, width=width, grid=SIDE // scale, scale=scale)
@@ -94,17 +94,17 @@ class Hybrid(nn.Module):
         sides = tuple(x.shape[2:])
         if self.fixed_patch and sides != 3 * (SIDE,):
             raise ValueError(f"sides {sides} do not fit; pad to or cut tiles of {(SIDE, SIDE, SIDE)} voxels")
-        check_sides(x, self.stride)
+        check_input_size(x, self.stride)
         return self.encoder.encode(x)
 
     def forward(self, x: Tensor) -> Tensor:
         grid = [side // self.scale for side in x.shape[2:]]
         features = self.encode(x).values()
-        maps = [level(bring(f, grid)) for level, f in zip(self.levels, features, strict=True)]
+        maps = [level(resample(f, grid)) for level, f in zip(self.levels, features, strict=True)]
         return self.decoder([torch.stack(maps).sum(0)] if isinstance(self.decoder, LastLevel) else maps)
 
 
-def bring(feature: Tensor, grid: Sequence[int]) -> Tensor:
+def resample(feature: Tensor, grid: Sequence[int]) -> Tensor:
     """Bring a map (b, c, z, y, x) to a *grid* over the same space."""
     if feature.shape[2] > grid[0]:
         return F.interpolate(feature, size=list(grid), mode="area")
@@ -112,7 +112,7 @@ def bring(feature: Tensor, grid: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
-def probe(network: nn.Module, in_channels: int) -> tuple[list[int], set[str]]:
+def trace_encode(network: nn.Module, in_channels: int) -> tuple[list[int], set[str]]:
     """Channels of each feature of a network, and the modules that take part in making them."""
     called: set[str] = set()
     hooks = [
@@ -126,13 +126,13 @@ def probe(network: nn.Module, in_channels: int) -> tuple[list[int], set[str]]:
     return [f.shape[1] for f in features.values()], called
 
 
-def silence(network: nn.Module, called: set[str], prefix: str = "") -> None:
+def remove_uncalled(network: nn.Module, called: set[str], prefix: str = "") -> None:
     """Take away the modules that are not called, with their weights: the network's own decoder."""
     for name, child in list(network.named_children()):
         path = prefix + name
         if path in called:
             continue
         if any(other.startswith(path + ".") for other in called):
-            silence(child, called, path + ".")
+            remove_uncalled(child, called, path + ".")
         else:
             setattr(network, name, nn.Identity())

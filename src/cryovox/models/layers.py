@@ -24,7 +24,7 @@ class MaskNetwork(nn.Module):
     """Whether a CPU trains faster with weights laid out channels last; see `cryovox.models.memory_format`."""
 
 
-def check_sides(x: Tensor, stride: int) -> None:
+def check_input_size(x: Tensor, stride: int) -> None:
     """Refuse an input (b, c, z, y, x) whose sides are no multiples of *stride*."""
     sides = tuple(x.shape[2:])
     padded = tuple(-(-side // stride) * stride for side in sides)
@@ -75,7 +75,7 @@ def conv_block(before: int, after: int, *, kernel: int = 3, stride: int = 1) -> 
     return [conv, nn.BatchNorm3d(after), nn.ReLU(inplace=True)]
 
 
-def choose(what: str, found: object, known: Collection[object]) -> None:
+def check_choice(what: str, found: object, known: Collection[object]) -> None:
     """Refuse a value that is not in the list."""
     if found not in known:
         raise ValueError(f"{what} {found!r} is none of {', '.join(map(str, known))}")

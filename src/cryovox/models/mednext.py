@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from monai.networks import nets
 from torch import Tensor
 
-from cryovox.models.layers import MaskNetwork, check_sides
+from cryovox.models.layers import MaskNetwork, check_input_size
 
 
 class MedNeXt(MaskNetwork):
@@ -62,7 +62,7 @@ class MedNeXt(MaskNetwork):
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Features ``s1``, ``s2``, ... of the encoder, named after their stride, the bottleneck last."""
-        check_sides(x, self.stride)
+        check_input_size(x, self.stride)
         features, x = {}, self.body.stem(x)
         for depth, (stage, down) in enumerate(zip(self.body.enc_stages, self.body.down_blocks, strict=True)):
             x = features[f"s{2**depth}"] = stage(x)
@@ -70,5 +70,5 @@ class MedNeXt(MaskNetwork):
         return features | {f"s{self.stride}": self.body.bottleneck(x)}
 
     def forward(self, x: Tensor) -> Tensor:
-        check_sides(x, self.stride)
+        check_input_size(x, self.stride)
         return self.body(x)

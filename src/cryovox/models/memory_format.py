@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 
-def lay_out(module: nn.Module, device: str | torch.device) -> None:
+def use_channels_last(module: nn.Module, device: str | torch.device) -> None:
     """Lay weights out as a CPU trains fastest with, in place, in networks that say so (`channels_last`).
 
     Answers differ by rounding alone. For answers without a gradient it brings little or does harm, and on

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from cryovox.models import Facts, build
 from cryovox.models import options as named
-from cryovox.models.layers import MaskNetwork, choose
+from cryovox.models.layers import MaskNetwork, check_choice
 from cryovox.models.supervision import Supervision, supervise
-from cryovox.models.views import VIEWS, turn
+from cryovox.models.views import VIEWS, to_view
 
 
 class MultiView(MaskNetwork):
@@ -51,7 +51,7 @@ class MultiView(MaskNetwork):
     ) -> None:
         super().__init__()
         for view in views:
-            choose("view", view, VIEWS)
+            check_choice("view", view, VIEWS)
         if of == "multi-view" or not views or len(set(views)) < len(views):
             raise ValueError("of must be another network, and views different ones")
         self.network = build(of, named(of, size, **options or {}), in_channels, out_channels)
@@ -64,13 +64,13 @@ class MultiView(MaskNetwork):
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Features of each view, ``xy-NAME`` and so on, along the axes of the input."""
         return {
-            f"{view}-{name}": turn(feature, view)
+            f"{view}-{name}": to_view(feature, view)
             for view in self.views
-            for name, feature in self.network.encode(turn(x, view)).items()
+            for name, feature in self.network.encode(to_view(x, view)).items()
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([turn(self.network(turn(x, view)), view) for view in self.views]).sum(0)
+        return torch.stack([to_view(self.network(to_view(x, view)), view) for view in self.views]).sum(0)
 
     def supervise(self, x: Tensor) -> Supervision:
         """Offer the logits of each view, their sum, and what the network offers besides on each."""
@@ -78,10 +78,10 @@ class MultiView(MaskNetwork):
         besides: dict[str, Tensor] = {}
         extra: dict[str, Tensor] = {}
         for view in self.views:
-            offer = supervise(self.network, turn(x, view))
-            logits[view] = turn(offer.prediction, view)
+            offer = supervise(self.network, to_view(x, view))
+            logits[view] = to_view(offer.prediction, view)
             besides |= {
-                f"{view}-{name}": turn(value, view)
+                f"{view}-{name}": to_view(value, view)
                 for name, value in offer.logits.items()
                 if value is not offer.prediction
             }

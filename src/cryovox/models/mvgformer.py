@@ -17,13 +17,13 @@ from cryovox.models.decoders import LastLevel, MultiLevel
 from cryovox.models.graph import Graph, kmeans_graph
 from cryovox.models.graph_mincut import MinCut
 from cryovox.models.graph_spectral import spectral_graph
-from cryovox.models.layers import choose, conv_block, he_init
+from cryovox.models.layers import check_choice, conv_block, he_init
 from cryovox.models.positions import places, rotary, sinusoidal
 from cryovox.models.supervision import Supervision
 from cryovox.models.transformer import LAYER1, Layer
 from cryovox.models.unetr_decoder import UNETRDecoder
-from cryovox.models.view_masking import ViewReconstruction, hide
-from cryovox.models.views import VIEWS, turn
+from cryovox.models.view_masking import ViewReconstruction, random_token_mask
+from cryovox.models.views import VIEWS, to_view
 
 SIDE = 32  # voxels along the cube; the position tables belong to it
 STRIDES = {2: (2, 1, 1), 4: (2, 2, 1), 8: (2, 2, 2), 16: (4, 2, 2)}  # of the context, per token side
@@ -109,16 +109,16 @@ class MVGFormer(nn.Module):
         view_noise: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        choose("token", token, STRIDES)
-        choose("graph", graph, GRAPHS)
-        choose("layer1", layer1, LAYER1)
-        choose("positions", positions, POSITIONS)
-        choose("decoder", decoder, DECODERS)
-        choose("fusion", fusion, ("sum", "norm-sum", "learned"))
+        check_choice("token", token, STRIDES)
+        check_choice("graph", graph, GRAPHS)
+        check_choice("layer1", layer1, LAYER1)
+        check_choice("positions", positions, POSITIONS)
+        check_choice("decoder", decoder, DECODERS)
+        check_choice("fusion", fusion, ("sum", "norm-sum", "learned"))
         for view in views:
-            choose("view", view, VIEWS)
+            check_choice("view", view, VIEWS)
         for view in view_noise or ():
-            choose("view_noise", view, views)
+            check_choice("view_noise", view, views)
         if dim % heads or not 0 < mask_rate < 1 or not views:
             raise ValueError("dim must be a multiple of heads, mask_rate inside (0, 1), views not empty")
         self.token, self.grid = token, SIDE // token
@@ -196,7 +196,7 @@ class MVGFormer(nn.Module):
     def assignment(self, x: Tensor) -> Tensor | None:
         """Node of the graph that each token belongs to, (b, g, g, g) along (z, y, x)."""
         graph = self._graph(x)
-        return None if graph is None else turn(graph.assignment[: x.shape[0]], self.views[0])
+        return None if graph is None else to_view(graph.assignment[: x.shape[0]], self.views[0])
 
     def forward(self, x: Tensor) -> Tensor:
         patches = self._patches(x)
@@ -210,7 +210,7 @@ class MVGFormer(nn.Module):
             tokens = self._tokens(patches, graph)
         else:
             view = int(torch.randint(len(self.views), (), device=x.device))
-            hidden = hide(x.shape[0], self.grid**3, self.mask_rate, x.device)
+            hidden = random_token_mask(x.shape[0], self.grid**3, self.mask_rate, x.device)
             masked = self._tokens(patches, graph, view, hidden)
             extra["vsl"] = self._reconstruction(masked[-1], patches, view, hidden)
             tokens = self._tokens(patches, graph) if self.vsl_apart else masked
@@ -223,7 +223,7 @@ class MVGFormer(nn.Module):
         if tuple(x.shape[2:]) != 3 * (SIDE,):
             sides = tuple(x.shape[2:])
             raise ValueError(f"sides {sides} do not fit; pad to or cut tiles of {(SIDE, SIDE, SIDE)} voxels")
-        views = torch.stack([self._seen(turn(x, view), view) for view in self.views])
+        views = torch.stack([self._seen(to_view(x, view), view) for view in self.views])
         p = self.token
         return rearrange(views, "v b c (z p) (y q) (x r) -> v b (z y x) (c p q r)", p=p, q=p, r=p)
 
@@ -271,7 +271,7 @@ class MVGFormer(nn.Module):
         else:
             cluster = spectral_graph if self.graph == "spectral" else kmeans_graph
             graph = cluster(features, self.clusters)
-        turned = torch.cat([turn(graph.assignment, view) for view in self.views])
+        turned = torch.cat([to_view(graph.assignment, view) for view in self.views])
         return Graph(graph.nodes.repeat(len(self.views), 1, 1), turned, graph.extra)
 
     def _maps(self, tokens: Tensor) -> Tensor:
@@ -281,7 +281,7 @@ class MVGFormer(nn.Module):
     def _turned(self, tokens: Tensor) -> dict[str, Tensor]:
         """Features of each view as maps along the axes of the input."""
         maps = self._maps(tokens).chunk(len(self.views))
-        return {n: turn(m, view) for n, m, view in zip(self.names, maps, self.views, strict=True)}
+        return {n: to_view(m, view) for n, m, view in zip(self.names, maps, self.views, strict=True)}
 
     def _masks(self, tokens: list[Tensor], patches: Tensor) -> list[Tensor]:
         """Decode and rearrange into the axes of the input: logits (b, k, z, y, x) per view."""
@@ -291,7 +291,7 @@ class MVGFormer(nn.Module):
             cut = "v b (z y x) (c p q r) -> (v b) c (z p) (y q) (x r)"
             maps = [rearrange(patches, cut, **sizes), *maps]
         logits = self.decoder(maps).chunk(len(self.views))
-        return [turn(mask, view) for mask, view in zip(logits, self.views, strict=True)]
+        return [to_view(mask, view) for mask, view in zip(logits, self.views, strict=True)]
 
     def _fuse(self, masks: list[Tensor]) -> Tensor:
         """Add the masks of the views (equation 8), or one of the alternatives of table 9."""
@@ -305,7 +305,7 @@ class MVGFormer(nn.Module):
         """Mean squared error of the hidden voxels of one view, seen from the other views (4.4)."""
         assert self.vsl is not None
         maps = self._maps(tokens).chunk(len(self.views))
-        aligned = [turn(turn(m, v), self.views[view]) for m, v in zip(maps, self.views, strict=True)]
+        aligned = [to_view(to_view(m, v), self.views[view]) for m, v in zip(maps, self.views, strict=True)]
         own, *others = (m.flatten(2).transpose(1, 2) for m in [aligned.pop(view), *aligned])
         error = (self.vsl(own, others, hidden, view).float() - patches[view]).square().mean(-1)
         return (error * hidden).sum() / hidden.sum()

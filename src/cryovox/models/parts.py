@@ -68,7 +68,7 @@ def freeze(
     return sum(own[key].numel() for key in frozen)
 
 
-def hold_statistics(network: nn.Module) -> None:
+def freeze_batch_norm(network: nn.Module) -> None:
     """Keep the running statistics of batch norms whose weights are frozen as they are."""
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):

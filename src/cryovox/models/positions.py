@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cryovox.models.views import turn
+from cryovox.models.views import to_view
 
 
 def places(grid: int, views: Sequence[str]) -> Tensor:
     """Place of each token along (z, y, x) of the cube: (v, n, 3), in the order of each view."""
     axes = torch.meshgrid(*3 * [torch.arange(float(grid))], indexing="ij")
-    return torch.stack([turn(torch.stack(axes), view).flatten(1).T for view in views])
+    return torch.stack([to_view(torch.stack(axes), view).flatten(1).T for view in views])
 
 
 def sinusoidal(where: Tensor, dim: int) -> Tensor:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cryovox.models.layers import MaskNetwork, PooledStages, check_sides, choose, he_init
+from cryovox.models.layers import MaskNetwork, PooledStages, check_choice, check_input_size, he_init
 
 
 class SSN3DED(MaskNetwork):
@@ -41,7 +41,7 @@ class SSN3DED(MaskNetwork):
         skips: str = "concat",
     ) -> None:
         super().__init__()
-        choose("skips", skips, ("concat", "add"))
+        check_choice("skips", skips, ("concat", "add"))
         if len(widths) != 3:
             raise ValueError(f"widths {list(widths)} must be three")
         fine, middle, coarse = widths
@@ -68,7 +68,7 @@ class SSN3DED(MaskNetwork):
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Pooled features ``s2``, ``s4``, ``s8``, named after their stride."""
-        check_sides(x, self.stride)
+        check_input_size(x, self.stride)
         return self.stages(x)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from monai.networks.nets.swin_unetr import BasicLayer, PatchEmbed, PatchMergingV
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import MaskNetwork, check_sides, conv_block, he_init
+from cryovox.models.layers import MaskNetwork, check_input_size, conv_block, he_init
 
 
 class Swift3D(MaskNetwork):
@@ -78,7 +78,7 @@ class Swift3D(MaskNetwork):
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Features ``s2``, ``s4``, ``s8``, ``s16``: (b, c_i, z / f, y / f, x / f)."""
-        check_sides(x, self.stride)
+        check_input_size(x, self.stride)
         x, features = self.embed(x), {}
         for depth, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
             x = stage(x).movedim(1, -1)

@@ -14,7 +14,7 @@ import torch
 from monai.networks import nets
 from torch import Tensor
 
-from cryovox.models.layers import MaskNetwork, check_sides
+from cryovox.models.layers import MaskNetwork, check_input_size
 
 
 class SwinUNETR(MaskNetwork):
@@ -65,9 +65,9 @@ class SwinUNETR(MaskNetwork):
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Tokens ``s2`` and the stages ``s4``, ``s8``, ``s16``, ``s32``, named after their stride."""
-        check_sides(x, self.stride)
+        check_input_size(x, self.stride)
         return {f"s{2**depth}": stage for depth, stage in enumerate(self.body.swinViT(x), start=1)}
 
     def forward(self, x: Tensor) -> Tensor:
-        check_sides(x, self.stride)
+        check_input_size(x, self.stride)
         return self.body(x)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import MaskNetwork, check_sides, conv_block, he_init
+from cryovox.models.layers import MaskNetwork, check_input_size, conv_block, he_init
 
 
 class UCLSTM(MaskNetwork):
@@ -59,7 +59,7 @@ class UCLSTM(MaskNetwork):
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Features ``s1``, ``s2`` and, behind the LSTM, ``s4``: (b, c_i, z / f, y / f, x / f)."""
-        check_sides(x, self.stride)
+        check_input_size(x, self.stride)
         features: dict[str, Tensor] = {}
         for depth, block in enumerate(self.down):
             x = features[f"s{2**depth}"] = block(x if depth == 0 else F.max_pool3d(x, 2))

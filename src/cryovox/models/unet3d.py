@@ -13,7 +13,7 @@ from itertools import pairwise
 from monai.networks.nets.basic_unet import Down, TwoConv, UpCat
 from torch import Tensor, nn
 
-from cryovox.models.layers import MaskNetwork, check_sides, he_init
+from cryovox.models.layers import MaskNetwork, check_input_size, he_init
 
 BLOCK = {"act": ("relu", {"inplace": True}), "norm": "batch", "bias": False}
 
@@ -48,7 +48,7 @@ class UNet3D(MaskNetwork):
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Features ``s1``, ``s2``, ``s4``, ... of the encoder, named after their stride."""
-        check_sides(x, self.stride)
+        check_input_size(x, self.stride)
         features = {"s1": self.stem(x)}
         for depth, down in enumerate(self.down, start=1):
             features[f"s{2**depth}"] = down(features[f"s{2 ** (depth - 1)}"])

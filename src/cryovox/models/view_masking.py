@@ -36,7 +36,7 @@ class ViewReconstruction(nn.Module):
         return self.head(x)
 
 
-def hide(batch: int, tokens: int, rate: float, device: torch.device) -> Tensor:
+def random_token_mask(batch: int, tokens: int, rate: float, device: torch.device) -> Tensor:
     """Choose the tokens to hide: (b, n) bool, the same number in each sample."""
     order = torch.rand(batch, tokens, device=device).argsort(1)
     return order < max(round(rate * tokens), 1)

@@ -9,7 +9,7 @@ from torch import Tensor
 VIEWS = {"xy": (0, 1, 2), "yz": (2, 1, 0), "xz": (1, 0, 2)}
 
 
-def turn(x: Tensor, view: str) -> Tensor:
+def to_view(x: Tensor, view: str) -> Tensor:
     """Transpose the last three axes into a view, or back out of it."""
     lead = x.ndim - 3
     return x.permute(*range(lead), *(lead + axis for axis in VIEWS[view]))

@@ -14,7 +14,7 @@ FURTHEST = int(REACH)
 """Voxels along an axis that a vote is carried at most."""
 
 
-def voted(logits: Tensor, offsets: Tensor) -> Tensor:
+def vote_for_centers(logits: Tensor, offsets: Tensor) -> Tensor:
     """Give every voxel the highest vote for it: a Gaussian one voxel wide where each voxel sees the centre.
 
     G. Papandreou et al., CVPR 2017, sum such votes; the highest keeps heights comparable with thresholds.

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from cryovox.models.layers import MaskNetwork, check_sides, he_init
+from cryovox.models.layers import MaskNetwork, check_input_size, he_init
 from cryovox.models.supervision import Supervision
 
 TAPS = ("fc", "v2", "v4", "v6")
@@ -52,7 +52,7 @@ class VoxResNet(MaskNetwork):
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Features ``fc``, ``v2``, ``v4``, ``v6``: (b, c_i, z / f, y / f, x / f) with f = 1, 2, 4, 8."""
-        check_sides(x, self.stride)
+        check_input_size(x, self.stride)
         features = [self.stem(x)]
         for down in self.down:
             features.append(down(features[-1]))

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import PRIOR, check_sides
+from cryovox.models.layers import PRIOR, check_input_size
 
 
 class YOPO(nn.Module):
@@ -86,7 +86,7 @@ class YOPO(nn.Module):
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Largest values ``boxes`` (b, sum of widths, z / s, y / s, x / s), of a box around each voxel."""
-        check_sides(x, self.stride)
+        check_input_size(x, self.stride)
         if self.training and self.noise:
             x = x * (1 + self.noise * torch.randn_like(x))
         found = []

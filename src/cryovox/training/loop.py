@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cryovox.core.durations import seconds
 from cryovox.core.interrupt import Interrupt, Interrupted, postponed
 from cryovox.data.streams import Batch
-from cryovox.models.memory_format import lay_out
+from cryovox.models.memory_format import use_channels_last
 from cryovox.training.config import LoopConfig
 from cryovox.training.logbook import Logbook
 from cryovox.training.state import Progress, load_state, save_state
@@ -66,7 +66,7 @@ def fit(  # noqa: PLR0913
     """
     weights = [p for p in strategy.parameters() if p.requires_grad]
     optimizer = _optimizer(weights, config)
-    lay_out(strategy, fabric.device)
+    use_channels_last(strategy, fabric.device)
     wrapped, optimizer = fabric.setup(strategy, optimizer)
     now = load_state(folder, strategy, optimizer) or Progress()
     began = _clock(config) - now.seconds

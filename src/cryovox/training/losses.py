@@ -14,7 +14,7 @@ from monai.losses import DiceLoss, TverskyLoss
 from torch import Tensor
 from torch.nn import functional as F
 
-from cryovox.data.targets import UNKNOWN
+from cryovox.data.targets import IGNORE_INDEX
 
 
 def cross_entropy(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
@@ -27,8 +27,8 @@ def cross_entropy(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
         Channel, 0 is background; 255 is unknown.
     valid_mask : (b, z, y, x) bool
     """
-    believed = target.masked_fill(~valid_mask, UNKNOWN)
-    terms = F.cross_entropy(logits.float(), believed, ignore_index=UNKNOWN, reduction="none")
+    believed = target.masked_fill(~valid_mask, IGNORE_INDEX)
+    terms = F.cross_entropy(logits.float(), believed, ignore_index=IGNORE_INDEX, reduction="none")
     return terms.sum() / valid_mask.sum().clamp(min=1)
 
 

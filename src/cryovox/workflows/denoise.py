@@ -206,10 +206,10 @@ def _low_pass(
     """First along y and x, plane by plane, then along z: the filter is a product of three."""
     import torch
 
-    from cryovox.filters.noise import centred
+    from cryovox.filters.noise import low_frequency_weights
 
     depth, height, width = data.shape
-    z, y, x = (centred(n, config.cube)[:, None].float().to(device) for n in data.shape)
+    z, y, x = (low_frequency_weights(n, config.cube)[:, None].float().to(device) for n in data.shape)
     z, x = z[: depth // 2 + 1, :, None], x[: width // 2 + 1, 0]
     for low, high in _slabs(depth, _planes(data.shape, config.slab)):
         planes = torch.fft.rfft2(_tensor(normalise(data[low:high]), device))

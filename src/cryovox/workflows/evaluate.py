@@ -13,7 +13,7 @@ from cryovox.core.errors import DataWarning, RequestError
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.core.placement import check_places
 from cryovox.core.volume import LabelMap, Volume
-from cryovox.data.annotated_regions import Searched, searched_only, searched_regions
+from cryovox.data.annotated_regions import AnnotatedRegions, keep_annotated, read_annotated_regions
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import is_particles, read_header, read_labels, read_particles, read_volume, subtomograms
 from cryovox.formats.tomogram_names import listed, plain_name
@@ -80,7 +80,7 @@ def evaluate_particle_files(
     picks, true = (_lists(path, searched, species, rule) for path in (found, truth))
     picks, true = _paired(picks, true, found, truth, searched)
     _check_places({truth: true, found: picks}, searched, radius)
-    picks, true = (searched_only(some, searched) for some in (picks, true))
+    picks, true = (keep_annotated(some, searched) for some in (picks, true))
     radii = _radii(true, picks, species, radius, rule)
     mask = None if occupancy is None else _numbers(occupancy)
     incomplete = {name: one.incomplete for name, one in searched.items() if one.incomplete}
@@ -137,7 +137,7 @@ def _labels(path: Path, species: tuple[Species, ...]) -> LabelMap:
 
 
 def _paired(
-    picks: Particles, true: Particles, found: Path, truth: Path, searched: Mapping[str, Searched]
+    picks: Particles, true: Particles, found: Path, truth: Path, searched: Mapping[str, AnnotatedRegions]
 ) -> tuple[Particles, Particles]:
     """Two lists whose names of tomograms mean the same, or that both have none."""
     if not len(picks) or not len(true):
@@ -171,7 +171,7 @@ def _paired(
 
 def _check_places(
     lists: Mapping[Path, Particles],
-    searched: Mapping[str, Searched],
+    searched: Mapping[str, AnnotatedRegions],
     radius: float | None,
 ) -> None:
     """Compare positions and radii with the tomograms that are known."""
@@ -197,20 +197,20 @@ def _species(dataset: Path | None) -> tuple[Species, ...]:
     return () if dataset is None else dataset_files.read(dataset).species
 
 
-def _searched(dataset: Path | None, tomogram: Path | None) -> dict[str, Searched]:
+def _searched(dataset: Path | None, tomogram: Path | None) -> dict[str, AnnotatedRegions]:
     """The tomograms by name; entries of one tomogram are regions of it."""
     if tomogram is not None and dataset is None:
-        return {name: Searched(frame(path), (name,)) for name, path in expand([tomogram]).items()}
-    regions = {} if dataset is None else searched_regions(dataset_files.read(dataset))
+        return {name: AnnotatedRegions(frame(path), (name,)) for name, path in expand([tomogram]).items()}
+    regions = {} if dataset is None else read_annotated_regions(dataset_files.read(dataset))
     if tomogram is None:
         return regions
     frames = {name: frame(path) for name, path in expand([tomogram]).items()}
     matched = {name: _named_alike(name, one, frames) for name, one in regions.items()}
     kept = {n: replace(regions[n], volume=volume) for n, volume in matched.items() if volume is not None}
-    return kept or {name: Searched(volume, (name,)) for name, volume in frames.items()}
+    return kept or {name: AnnotatedRegions(volume, (name,)) for name, volume in frames.items()}
 
 
-def _named_alike(name: str, one: Searched, frames: Mapping[str, Volume]) -> Volume | None:
+def _named_alike(name: str, one: AnnotatedRegions, frames: Mapping[str, Volume]) -> Volume | None:
     plain = {plain_name(other) for other in (name, *one.names)}
     return next((volume for key, volume in frames.items() if plain_name(key) in plain), None)
 
@@ -222,7 +222,7 @@ def _numbers(path: Path) -> LabelMap:
 
 
 def _lists(
-    path: Path, searched: Mapping[str, Searched], species: tuple[Species, ...], rule: Rule
+    path: Path, searched: Mapping[str, AnnotatedRegions], species: tuple[Species, ...], rule: Rule
 ) -> Particles:
     """All particles of a file or folder; tomograms have their names in *searched*, or plain ones."""
     only = species[0].name if len(species) == 1 else None

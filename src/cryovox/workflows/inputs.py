@@ -29,7 +29,7 @@ from cryovox.metrics.fingerprint import Domain, Fingerprint, distance, fingerpri
 from cryovox.models.card import Card
 from cryovox.report.doctor import Finding
 
-AS_IT_IS = Normalisation(0.0, 1.0)  # the pieces are z-scored one by one
+IDENTITY = Normalisation(0.0, 1.0)  # the pieces are z-scored one by one
 PIECES = 64
 """Subtomograms of a set that are looked at."""
 
@@ -211,7 +211,7 @@ def domain_finding(volume: Volume, card: Card, path: Path) -> Finding | None:
     """
     if abs(volume.voxel_size / card.voxel_size - 1) > 0.1:
         return None
-    return _judged(lambda: fingerprint_of(volume.data, AS_IT_IS, volume.voxel_size), card, path)
+    return _judged(lambda: fingerprint_of(volume.data, IDENTITY, volume.voxel_size), card, path)
 
 
 def domain_notes(volume: Volume, card: Card, path: Path) -> list[str]:

@@ -17,7 +17,7 @@ from cryovox.core.intensity import SURE
 from cryovox.core.progress import ProgressCallback, no_progress, renamed
 from cryovox.core.volume import ScoreMap
 from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
-from cryovox.data.cubes import normalised, seen_contrast
+from cryovox.data.cubes import detect_set_contrast, standardize
 from cryovox.formats import is_volume, scores, stem, subtomograms
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.inference.cubes import classes, score_cubes
@@ -267,7 +267,7 @@ class _Normalised:
 
     def __getitem__(self, which: slice) -> NDArray[np.float32]:
         assert self.subvolumes.images is not None
-        return normalised(self.subvolumes.images[which], self.contrast)
+        return standardize(self.subvolumes.images[which], self.contrast)
 
 
 def _balls(scores: NDArray[np.float32], subvolumes: Subtomograms, card: Card) -> NDArray[np.uint8]:
@@ -281,7 +281,7 @@ def resolve_contrast(subvolumes: Subtomograms, card: Card, wanted: Contrast) -> 
     """What the user says; else what the set says or clearly shows; else what the model was trained on."""
     if wanted != "auto":
         return wanted
-    seen, certainty = seen_contrast(replace(subvolumes, masks=None))
+    seen, certainty = detect_set_contrast(replace(subvolumes, masks=None))
     return seen if certainty >= SURE else card.contrast
 
 

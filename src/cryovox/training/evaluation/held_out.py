@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.data.patches import mask_target
 from cryovox.data.regions import Bounds, Region
-from cryovox.data.targets import UNKNOWN, ball_labels
+from cryovox.data.targets import IGNORE_INDEX, ball_labels
 from cryovox.metrics.detection import detection, recall_at_budget
 from cryovox.picking.blobs import dog
 
@@ -260,7 +260,7 @@ def _blob_counts(regions: Sequence[Region], species: tuple[Species, ...]) -> NDA
         start, shape = _box(region.bounds)
         target = mask_target(region, start, shape)
         for channel, kind in enumerate(species):
-            true, known = target == channel + 1, target != UNKNOWN
+            true, known = target == channel + 1, target != IGNORE_INDEX
             picks = blobs(region, (kind,)).positions[: len(region.annotated_by_channel.get(channel, ()))]
             places = picks / region.voxel_size - np.array(start)
             radius = kind.radius / region.voxel_size

@@ -12,7 +12,7 @@ from scipy.stats import cramervonmises_2samp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.filters.power_matching import covariance_power, noise_of
+from cryovox.filters.power_matching import autocovariance_power, sample_noise
 from cryovox.filters.spectra import AXES
 from cryovox.training.evaluation.model_selection import Activation, foreground
 
@@ -85,9 +85,11 @@ def noise_like(images: Tensor) -> Tensor:
     images = images.float()
     count, _, z, y, x = images.shape
     spread = images.std(AXES, keepdim=True)
-    wanted = covariance_power(images / spread.clamp(min=1e-6))
+    wanted = autocovariance_power(images / spread.clamp(min=1e-6))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        noise = torch.cat([noise_of(wanted, min(PART, count - i), (z, y, x)) for i in range(0, count, PART)])
+        noise = torch.cat(
+            [sample_noise(wanted, min(PART, count - i), (z, y, x)) for i in range(0, count, PART)]
+        )
     noise = (noise - noise.mean(AXES, keepdim=True)) / noise.std(AXES, keepdim=True).clamp(min=1e-6)
     return images.mean(AXES, keepdim=True) + spread * noise

@@ -13,7 +13,7 @@ from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap
 from cryovox.data.patches import TargetSpec, cut, mask_target
 from cryovox.data.regions import Region
-from cryovox.data.targets import UNKNOWN
+from cryovox.data.targets import IGNORE_INDEX
 from cryovox.inference.stream import TilePlan, score, stream
 from cryovox.metrics.detection import detection
 from cryovox.picking import PickConfig, pick
@@ -182,7 +182,7 @@ def _confusion(scored: Scored, classes: int) -> NDArray[np.float64]:
     found = np.concatenate([1 - species.sum(0, keepdims=True), species]).argmax(0)
     start = (source.bounds[0][0], source.bounds[1][0], source.bounds[2][0])
     true = mask_target(source, start, (sides[0], sides[1], sides[2]))
-    known = true != UNKNOWN
+    known = true != IGNORE_INDEX
     rows = [
         [
             ((found == c) & (true == c) & known).sum(),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
-from cryovox.models.features import with_features
+from cryovox.models.features import forward_with_features
 from cryovox.models.supervision import Supervision, supervise
 from cryovox.training.batch_norm import preserve_bn_stats, update_bn_stats
 from cryovox.training.strategies import Task
@@ -105,7 +105,7 @@ class DomainAdaptation(Strategy):
         """Let the student answer; with its features where they are needed."""
         if not self.uses_features:
             return supervise(self.student, x), {}
-        return with_features(self.student, x, lambda given: supervise(self.student, given))
+        return forward_with_features(self.student, x, lambda given: supervise(self.student, given))
 
     @abstractmethod
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:

@@ -152,10 +152,10 @@ class TomogramData(TrainingData):
     def unlabelled(self, draw: SamplingConfig) -> Any:
         """Places anywhere in the regions that were not searched for all species."""
         from cryovox.data.streams import PatchStream
-        from cryovox.data.unlabelled import Unlabelled, without_annotations
+        from cryovox.data.unlabelled import UnlabelledBatches, drop_annotations
 
-        places = [without_annotations(region) for region in self.unsearched]
-        return Unlabelled(PatchStream(places, draw.without_labels()))
+        places = [drop_annotations(region) for region in self.unsearched]
+        return UnlabelledBatches(PatchStream(places, draw.for_unlabelled()))
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         from cryovox.training.evaluation.validate import at_picks, validate

@@ -38,7 +38,7 @@ def settle(config: NetworkConfig) -> dict[str, Any]:
 
 def make(config: NetworkConfig, chosen: dict[str, Any], species: int) -> Made:
     """Build the network for so many species, from the generator of torch or from a model file."""
-    from cryovox.models.checkpoint import start_from
+    from cryovox.models.checkpoint import load_pretrained
     from cryovox.models.parts import freeze
 
     out_channels = species + (activation(config.model, chosen) == "softmax")
@@ -46,7 +46,7 @@ def make(config: NetworkConfig, chosen: dict[str, Any], species: int) -> Made:
     told: dict[str, Any] = {}
     if config.start is not None:
         start = model_file(config.start)
-        started = start_from(network, start)
+        started = load_pretrained(network, start)
         told = {
             "model": start.name,
             "sha256": sha256(start),

@@ -63,9 +63,9 @@ class TargetData:
 
     def stream(self, draw: SamplingConfig) -> Any:
         """Endless batches that say nothing of what they show."""
-        from cryovox.data.unlabelled import Unlabelled
+        from cryovox.data.unlabelled import UnlabelledBatches
 
-        return Unlabelled(self._drawn(self.regions, draw))
+        return UnlabelledBatches(self._drawn(self.regions, draw))
 
     def room(self, patch_size: int) -> int:
         """How many patches there are that show nothing twice."""
@@ -96,8 +96,8 @@ class TargetData:
         from cryovox.data.streams import PatchStream
 
         if self.cubes:
-            return CubeStream(self.cubes[0], draw.without_labels())
-        return PatchStream(regions, draw.without_labels())
+            return CubeStream(self.cubes[0], draw.for_unlabelled())
+        return PatchStream(regions, draw.for_unlabelled())
 
 
 def open_target(
@@ -141,7 +141,7 @@ def open_target(
 
 def _set(path: Path, card: Card, contrast: Contrast) -> TargetData:
     from cryovox.data.cubes import load_cubes
-    from cryovox.data.unlabelled import without_labels
+    from cryovox.data.unlabelled import drop_labels
     from cryovox.workflows.segment import resolve_contrast
 
     found = subtomograms.read(path)
@@ -149,7 +149,7 @@ def _set(path: Path, card: Card, contrast: Contrast) -> TargetData:
     bare = without_species(found)
     settled = resolve_contrast(bare, card, contrast)
     notes = [] if contrast != "auto" or found.contrast != "auto" else [f"particles taken as {settled}"]
-    cubes = without_labels(load_cubes(bare, path, contrast=settled))
+    cubes = drop_labels(load_cubes(bare, path, contrast=settled))
     return TargetData({stem(path): path}, cubes=[cubes], notes=notes)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.features import answer_channels, feature_widths, with_features
+from cryovox.models.features import feature_channels, forward_with_features, output_channels
 from cryovox.models.supervision import supervise
 from cryovox.training.strategies.config.alignment import AlignmentConfig
 from cryovox.training.strategies.config.supervised import SupervisedConfig
@@ -76,14 +76,14 @@ class FeatureAlignment(DomainAdaptation):
 
     def target_features(self, x: Tensor) -> Tensor:
         """The coarsest features of target patches."""
-        return last(with_features(self.student, x, lambda given: supervise(self.student, given))[1])
+        return last(forward_with_features(self.student, x, lambda given: supervise(self.student, given))[1])
 
 
 class Dann(FeatureAlignment):
     """A discriminator behind a gradient reversal on the coarsest features (DANN)."""
 
     def build_modules(self, network: nn.Module) -> None:
-        self.discriminator = Discriminator(list(feature_widths(network).values())[-1])
+        self.discriminator = Discriminator(list(feature_channels(network).values())[-1])
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
         there = self.target_features(batch["target"].image)
@@ -103,7 +103,7 @@ class Advent(DomainAdaptation):
         return supervised
 
     def build_modules(self, network: nn.Module) -> None:
-        self.discriminator = Discriminator(answer_channels(network))
+        self.discriminator = Discriminator(output_channels(network))
 
     def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
         there = supervise(self.student, batch["target"].image).prediction

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cryovox.data.streams import Batch
 from cryovox.filters.mix import mix_amplitudes
-from cryovox.filters.prior import dressed
+from cryovox.filters.prior import randomize_appearance
 from cryovox.training.strategies.baselines.generalization import DomainGeneralization
 from cryovox.training.strategies.config.augmentation import FourierMixingConfig, HeavyConfig
 from cryovox.training.strategies.domain_adaptation import Batches
@@ -44,7 +44,7 @@ class HeavyAugmentation(AugmentedTraining):
     Config = HeavyConfig
 
     def varied(self, x: Tensor) -> Tensor:
-        return dressed(x, self.config)
+        return randomize_appearance(x, self.config)
 
 
 class FourierMixing(AugmentedTraining):

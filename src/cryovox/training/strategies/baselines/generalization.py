@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
-from cryovox.models.features import answers_by_features, encoded_by, makers
+from cryovox.models.features import feature_modules, forward_uses_encode, replaced_encode
 from cryovox.models.supervision import Supervision, supervise
 from cryovox.training.ema import ema_copy, ema_lerp
 from cryovox.training.strategies import Task
@@ -37,7 +37,7 @@ class MixStyle(DomainGeneralization):
     min_batch_size = 2
 
     def build_modules(self, network: nn.Module) -> None:
-        self.stages = list(dict.fromkeys(makers(network).values()))[:STAGES]
+        self.stages = list(dict.fromkeys(feature_modules(network).values()))[:STAGES]
         if not self.stages:
             told = f"no module of {type(network).__name__} makes a feature in which styles could be mixed"
             raise RequestError("--model", told, "choose another network, such as voxresnet")
@@ -97,7 +97,7 @@ class Rsc(DomainGeneralization):
     uses_features = True
 
     def resolve_config(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
-        if not answers_by_features(network):
+        if not forward_uses_encode(network):
             told = f"{name} does not answer by the features that it shows; muting them would do nothing"
             raise RequestError("--model", told, "choose another network, such as voxresnet")
         return supervised
@@ -111,7 +111,7 @@ class Rsc(DomainGeneralization):
         helps = self._helps(answer, source, features[deepest])
         kept = unmuted(helps, self.config.rsc_share, self.config.rsc_samples)
         poorer = features | {deepest: features[deepest] * kept}
-        with encoded_by(self.student, lambda _: poorer):  # one pass through the encoder serves both
+        with replaced_encode(self.student, lambda _: poorer):  # one pass through the encoder serves both
             return self.supervised.compute_losses(supervise(self.student, source.image), source)
 
     def _helps(self, answer: Supervision, source: Batch, features: Tensor) -> Tensor:

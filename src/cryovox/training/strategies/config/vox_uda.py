@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from cryovox.core.config import Config
-from cryovox.filters.config import Reading
+from cryovox.filters.config import HighPassVariant
 
 
 class VoxUDAConfig(Config):
@@ -21,7 +21,7 @@ class VoxUDAConfig(Config):
     """How white noise of several patches becomes one level; `rms` keeps the level, the others reduce it."""
     cube: float = Field(0.625, gt=0, lt=1)
     """Size of the low-frequency cube that is not noise, as a fraction of the spectrum (20 of 32)."""
-    reading: Reading = "remove-cube"
+    reading: HighPassVariant = "remove-cube"
     """Interpretation of the paper's filter rate, the cube of `cube`."""
     sampled: int = Field(10, ge=1)
     """Target patches in which noise is measured."""

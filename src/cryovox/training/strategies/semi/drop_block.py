@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.features import encoded_by, encoder_of
+from cryovox.models.features import encode_method, replaced_encode
 
 EDGES = (4, 12)
 TALL = 2.0
@@ -76,12 +76,12 @@ def deep_drop(network: nn.Module, share: float) -> Iterator[None]:
     if not share:
         yield
         return
-    own = encoder_of(network)
+    own = encode_method(network)
 
     def encode(x: Tensor) -> dict[str, Tensor]:
         found: dict[str, Tensor] = own(x)
         deepest = list(found)[-1]
         return found | {deepest: drop_block(found[deepest], share)}
 
-    with encoded_by(network, encode):
+    with replaced_encode(network, encode):
         yield

@@ -18,7 +18,7 @@ from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
 from cryovox.data.targets import heatmap_sigma
-from cryovox.models.features import answers_by_features
+from cryovox.models.features import forward_uses_encode
 from cryovox.training.ema import ema_copy
 from cryovox.training.losses import peak_voxels
 from cryovox.training.strategies import Task
@@ -106,7 +106,7 @@ class SemiETPicker(SemiSupervised):
                 f"twice {self.config.low:g} is above --high {self.config.high:g}, so no threshold can adapt"
             )
             raise RequestError("--low", told, "lower it, or say --no-adaptive")
-        if self.config.deep_drop and not answers_by_features(network):
+        if self.config.deep_drop and not forward_uses_encode(network):
             told = "this network does not answer by features that can be dropped"
             raise RequestError("--deep-drop", told, "say --deep-drop 0")
         self.register_buffer("certainty", torch.zeros(0))

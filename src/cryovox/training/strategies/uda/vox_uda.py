@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from cryovox.core.errors import RequestError
 from cryovox.filters.bilateral import bilateral
-from cryovox.filters.noise import low_passed, noise_level
-from cryovox.filters.power_matching import noise_to, power
-from cryovox.models.features import feature_widths, with_features
+from cryovox.filters.noise import low_pass, noise_level
+from cryovox.filters.power_matching import match_power, power_spectrum
+from cryovox.models.features import feature_channels, forward_with_features
 from cryovox.models.supervision import supervise
 from cryovox.training.strategies.baselines.alignment import Discriminator, grl_coefficient, last
 from cryovox.training.strategies.baselines.mean_teacher import teacher_probabilities
@@ -44,7 +44,7 @@ class VoxUDA(TeacherStudent):
             config.ngm and config.noise_kind == "white"
         ):  # patches whose noise is measured are a stream of their own
             self.required_streams = (*self.required_streams, "noise")
-        widths = feature_widths(network)
+        widths = feature_channels(network)
         self.taps = normalized_weights(config.taps, len(widths))
         self.discriminator = Discriminator(list(widths.values())[-1]) if config.adversarial else None
         for running in RUNNING:
@@ -56,7 +56,9 @@ class VoxUDA(TeacherStudent):
             found |= self._noisy(source, batch)
         if config.adversarial or config.pseudo:
             x = batch["target"].image
-            logits, features = with_features(self.student, x, lambda g: supervise(self.student, g).prediction)
+            logits, features = forward_with_features(
+                self.student, x, lambda g: supervise(self.student, g).prediction
+            )
             if self.discriminator is not None:
                 coefficient = grl_coefficient(progress, 10.0)
                 found["adversarial"] = self.discriminator.adversarial_loss(
@@ -83,9 +85,9 @@ class VoxUDA(TeacherStudent):
         """Source patches with as much noise as the target shows."""
         config, level = self.config, torch.tensor(self.config.fixed_noise)
         if config.ngm and config.noise_kind == "coloured":
-            self.source_power = average(self.source_power, power(x), 0.99)
-            self.target_power = average(self.target_power, power(batch["target"].image), 0.99)
-            return noise_to(x, self.source_power, self.target_power)
+            self.source_power = average(self.source_power, power_spectrum(x), 0.99)
+            self.target_power = average(self.target_power, power_spectrum(batch["target"].image), 0.99)
+            return match_power(x, self.source_power, self.target_power)
         if config.ngm:
             level = noise_level(
                 batch["noise"].image, mode=config.noise_mode, cube=config.cube, reading=config.reading
@@ -102,7 +104,7 @@ class VoxUDA(TeacherStudent):
         if config.denoiser == "none":
             return x
         if config.denoiser == "ngm":
-            return low_passed(x, cube=config.cube, reading=config.reading)
+            return low_pass(x, cube=config.cube, reading=config.reading)
         kind: Literal["gradient", "intensity"] = "gradient" if config.denoiser == "ibf" else "intensity"
         return bilateral(x, sigma_d=config.sigma_d, sigma_r=config.sigma_r, by=kind)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cryovox.data.targets import UNKNOWN
+from cryovox.data.targets import IGNORE_INDEX
 from cryovox.models.graph import cluster_means, full_precision, kmeans
 
 Rule = Literal["dynamic", "static"]
@@ -99,7 +99,7 @@ def nodes_of(
         if target is None:
             label = torch.full_like(filled, -1, dtype=torch.int64)
         else:
-            believed = target != UNKNOWN if valid_mask is None else valid_mask & (target != UNKNOWN)
+            believed = target != IGNORE_INDEX if valid_mask is None else valid_mask & (target != IGNORE_INDEX)
             label = _majority(target, believed, assignment, clusters)
         return Nodes(means, assignment, label, filled)
 

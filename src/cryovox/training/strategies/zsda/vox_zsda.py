@@ -14,7 +14,7 @@ from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
 from cryovox.filters.config import PriorConfig
-from cryovox.filters.prior import dressed
+from cryovox.filters.prior import randomize_appearance
 from cryovox.models.card import Card
 from cryovox.models.features import feature_shapes
 from cryovox.training.strategies import Task
@@ -186,7 +186,7 @@ class FeatureGraph(nn.Module):
 def seen_twice(source: Batch, prior: PriorConfig, clean: float = 0.0) -> Batch:
     """Both views of a batch, one after the other, each with a draw of its own."""
     twice = Batch(*(torch.cat([part, part]) for part in source))
-    return twice._replace(image=mostly(twice.image, lambda x: dressed(x, prior), clean))
+    return twice._replace(image=mostly(twice.image, lambda x: randomize_appearance(x, prior), clean))
 
 
 def halves(features: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
