@@ -5,14 +5,14 @@ from scipy import ndimage
 from cryovox.core.intensity import Normalisation
 from cryovox.metrics.fingerprint import (
     BINS,
-    LEAST_LIMIT,
+    MIN_LIMIT,
     Fingerprint,
     distance,
-    draw,
     fingerprint,
     fingerprint_of,
     limit,
     radial_amplitude,
+    sample_cubes,
 )
 
 IDENTITY = Normalisation(0.0, 1.0)
@@ -93,7 +93,7 @@ def test_distance_is_in_units_of_the_spread():
 
 
 def test_halves_of_one_tomogram_are_near_and_others_far(tomogram):
-    measure = {"voxel_size": 10.0, "side": 16}
+    measure = {"voxel_size": 10.0, "cube_size": 16}
     low, high = (fingerprint_of(part, IDENTITY, **measure) for part in np.split(tomogram, 2))
     assert distance(low, high) < 1
     smoother = ndimage.gaussian_filter(tomogram, 1)
@@ -105,12 +105,13 @@ def test_halves_of_one_tomogram_are_near_and_others_far(tomogram):
 def test_cubes_are_spread_over_the_volume():
     where = np.stack(np.indices((40, 60, 80)))
     for count in (1, 8, 64):
-        corners = np.array([draw(axis, IDENTITY, 16, count)[:, 0, 0, 0] for axis in where]).T
+        corners = np.array([sample_cubes(axis, IDENTITY, 16, count)[:, 0, 0, 0] for axis in where]).T
         assert count / 2 <= len(corners) <= 2 * count
         assert (corners <= np.array([40, 60, 80]) - 16).all()
     assert (corners.max(axis=0) - corners.min(axis=0) > 0.6 * np.array([24, 44, 64])).all()
-    assert np.array_equal(draw(where[0], IDENTITY, 16), draw(where[0], IDENTITY, 16))
-    assert not np.array_equal(draw(where[0], IDENTITY, 16), draw(where[0], IDENTITY, 16, seed=1))
+    assert np.array_equal(sample_cubes(where[0], IDENTITY, 16), sample_cubes(where[0], IDENTITY, 16))
+    other = sample_cubes(where[0], IDENTITY, 16, seed=1)
+    assert not np.array_equal(sample_cubes(where[0], IDENTITY, 16), other)
 
 
 def test_a_thin_volume_is_measured_too(tomogram):
@@ -130,10 +131,10 @@ def test_a_fingerprint_survives_json():
 
 
 def test_the_limit_holds_all_halves(tomogram):
-    cubes = draw(tomogram, IDENTITY, 16)
-    assert limit([cubes], 10.0) == LEAST_LIMIT
-    other = draw(ndimage.gaussian_filter(tomogram, 0.5), IDENTITY, 16)
+    cubes = sample_cubes(tomogram, IDENTITY, 16)
+    assert limit([cubes], 10.0) == MIN_LIMIT
+    other = sample_cubes(ndimage.gaussian_filter(tomogram, 0.5), IDENTITY, 16)
     wide = limit([cubes, other], 10.0)
-    assert wide > LEAST_LIMIT
+    assert wide > MIN_LIMIT
     assert wide >= distance(fingerprint(cubes, 10.0), fingerprint(np.concatenate([cubes, other]), 10.0))
-    assert limit([cubes[:1]], 10.0) == LEAST_LIMIT
+    assert limit([cubes[:1]], 10.0) == MIN_LIMIT

@@ -35,12 +35,12 @@ def test_the_best_pick_chooses_first_even_if_that_costs_a_hit():
     found, truth = line(1, -4), line(0, 5)
     assert len(greedy(found, truth, 4.5, np.array([1.0, 0.5]))) == 1
     match = optimal(found, truth, 4.5)
-    assert sorted(zip(match.found.tolist(), match.truth.tolist(), strict=True)) == [(0, 1), (1, 0)]
+    assert sorted(zip(match.predicted.tolist(), match.truth.tolist(), strict=True)) == [(0, 1), (1, 0)]
 
 
 def test_of_equal_picks_the_nearest_goes_first():
     match = greedy(line(2, 1), line(0), 5)
-    assert match.found.tolist() == [1]
+    assert match.predicted.tolist() == [1]
     assert match.distance.tolist() == [1]
 
 
@@ -50,7 +50,7 @@ def test_optimal_prefers_less_distance_among_the_largest():
 
 
 def test_each_particle_may_have_its_own_radius():
-    assert pairs_within(line(3, 13), line(0, 10), [4, 2]).found.tolist() == [0]
+    assert pairs_within(line(3, 13), line(0, 10), [4, 2]).predicted.tolist() == [0]
 
 
 def test_a_distance_equal_to_the_radius_counts():
@@ -63,7 +63,7 @@ def test_invariants(found, truth, radius, random):
     scores = np.array([random.choice([0.1, 0.5, 0.9]) for _ in found])
     one, best = greedy(found, truth, radius, scores), optimal(found, truth, radius)
     for match in (one, best):
-        assert len(set(match.found.tolist())) == len(match) == len(set(match.truth.tolist()))
+        assert len(set(match.predicted.tolist())) == len(match) == len(set(match.truth.tolist()))
         assert (match.distance <= radius).all()
     assert len(best) == best_count(found, truth, radius)
     assert len(best) / 2 <= len(one) <= len(best)

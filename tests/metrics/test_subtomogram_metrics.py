@@ -35,5 +35,5 @@ def test_species_go_by_their_names():
 
 
 def test_masks_of_other_shapes_are_an_error():
-    with pytest.raises(ValueError, match="alike"):
+    with pytest.raises(ValueError, match="of one shape"):
         evaluate_masks(np.zeros((1, 2, 2, 2)), np.zeros((2, 2, 2, 2)))

@@ -1,7 +1,7 @@
-"""Scores of picks and segmentations, each equal to its published definition; torch-free.
+"""Metrics of picks and segmentations, each equal to its published definition; needs no torch.
 
-`evaluation.evaluate_particles` and `segmentation.evaluate_labels` give one tidy table: a list of rows
-with tomogram, species, metric and value.
+`evaluation.evaluate_particles` and `segmentation.evaluate_labels` return one tidy table: a list of
+rows with tomogram, species, metric and value.
 """
 
 from __future__ import annotations
@@ -17,4 +17,4 @@ RULES = Registry(
         "shrec": "cryovox.metrics.evaluation:by_shrec",
     },
 )
-"""When a pick counts as right: functions `found, truth, Setup -> rows`."""
+"""Rules by which picks are matched to particles: functions `predicted, truth, MatchSettings -> rows`."""

@@ -1,8 +1,8 @@
 """The metric of the CZII CryoET Object Identification challenge (Kaggle, 2024 to 2025).
 
-A particle counts as hit if any pick lies within half of its radius, and the hits are subtracted from
-the picks to give the false picks. So one pick may hit several particles, several picks on one particle
-are false but one, and the false picks can be negative. `strict` matches one to one instead.
+A particle is a hit if any pick lies within half of its radius, and the number of false picks is the number
+of picks minus that of hits. One pick may therefore hit several particles, all but one of several picks on a
+particle are false, and the number of false picks can be negative. `strict` matches one to one instead.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ WEIGHTS: Mapping[str, float] = {
 }
 BETA = 4.0
 FRACTION = 0.5
-"""A hit is at most this share of the radius away."""
+"""Maximum distance of a hit, as a fraction of the radius."""
 
 
 @dataclass(frozen=True, slots=True)
 class CziiScore:
-    """The weighted score and what it is made of, by species."""
+    """The weighted score, and its F scores and counts by species."""
 
     score: float
     f: Mapping[str, float]
     counts: Mapping[str, Detection]
 
 
-def count(found: Particles, truth: Particles, radius: float) -> Detection:
-    """Count unique particles hit within a distance in Å, as the challenge did; no distances are kept."""
+def count(predicted: Particles, truth: Particles, radius: float) -> Detection:
+    """Count the particles hit within a distance in Å, as the challenge did; distances are not recorded."""
     total = Detection(0, 0, 0)
-    for mine, theirs, _ in per_tomogram(found, truth, radius):
+    for picks, particles, _ in per_tomogram(predicted, truth, radius):
         hits = 0
-        if len(mine) and len(theirs):
-            near = KDTree(mine.positions).query(theirs.positions)[0]
-            hits = int((near <= radius).sum())
-        total += Detection(hits, len(mine) - hits, len(theirs) - hits)
+        if len(picks) and len(particles):
+            distance = KDTree(picks.positions).query(particles.positions)[0]
+            hits = int((distance <= radius).sum())
+        total += Detection(hits, len(picks) - hits, len(particles) - hits)
     return total
 
 
 def score(
-    found: Particles,
+    predicted: Particles,
     truth: Particles,
     *,
     radii: Mapping[str, float] = RADII,
@@ -63,17 +63,17 @@ def score(
 
     Parameters
     ----------
-    found, truth
-        Positions in Å. Tomograms that the truth does not name are not scored.
+    predicted, truth
+        Picks and particles, in Å. Tomograms that the truth does not name are not scored.
     radii
         Particle radii in Å.
     weights
-        Of the species. As in the challenge, a species that the truth lacks has F = 0 and keeps its
+        Weights of the species. As in the challenge, a species that the truth lacks has F = 0 and keeps its
         weight; `strict` leaves it out.
     strict
         Match one to one, as many as possible.
     """
-    picks = scored_tomograms(found, truth)
+    picks = scored_tomograms(predicted, truth)
     for name in sorted(set(picks.species.tolist()) | set(truth.species.tolist())):
         if name not in radii or name not in weights:
             raise RequestError(
@@ -82,15 +82,13 @@ def score(
     present = set(truth.species.tolist())
     counts, f = {}, {}
     for name in weights:
-        mine, theirs, reach = picks.named(name), truth.named(name), FRACTION * radii[name]
-        counts[name] = (
-            detection(mine, theirs, reach, best_matching=True) if strict else count(mine, theirs, reach)
-        )
+        pair, distance = (picks.named(name), truth.named(name)), FRACTION * radii[name]
+        counts[name] = detection(*pair, distance, best_matching=True) if strict else count(*pair, distance)
         f[name] = exact_f(counts[name]) if name in present else 0.0
     used = {name: w for name, w in weights.items() if name in present or not strict}
-    whole = sum(used.values())
-    total = sum(w * f[name] for name, w in used.items()) / whole if whole else 0.0
-    return CziiScore(total, f, counts)
+    total_weight = sum(used.values())
+    mean = sum(w * f[name] for name, w in used.items()) / total_weight if total_weight else 0.0
+    return CziiScore(mean, f, counts)
 
 
 def exact_f(counts: Detection, beta: float = BETA) -> float:

@@ -1,4 +1,4 @@
-"""Picks against the truth, as one tidy table."""
+"""Evaluation of picks, as one tidy table."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from cryovox.metrics.table import ANY, BUDGETS, MEAN, POOLED, Row, rows
 
 Float = NDArray[np.float64]
 AVERAGED = ("precision", "recall", "f1", "average_precision", *(f"recall_at_{k}x" for k in BUDGETS))
-IGNORE_INDEX = ("false_picks", "precision", "f1", "average_precision")
-"""What annotation that is not exhaustive cannot tell."""
+UNDEFINED_IF_INCOMPLETE = ("false_picks", "precision", "f1", "average_precision")
+"""Metrics that need exhaustive annotation."""
 Incomplete = Mapping[str, Collection[str]]
-"""Tomogram -> species of which not all particles are annotated there; "" stands for one without a name."""
+"""Tomogram -> species of which not all particles are annotated; "" is a tomogram without a name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Setup:
-    """What a rule needs beside the two lists."""
+class MatchSettings:
+    """Settings of the rules."""
 
     radii: Mapping[str, float] | float
     """Particle radii in Å by species, or one for all."""
     fraction: float = 1.0
-    """Rule radius: largest distance of a hit as a share of the radius."""
+    """Rule radius: maximum distance of a hit as a fraction of the radius."""
     occupancy: LabelMap | Mapping[str, LabelMap] | None = None
-    """Rule shrec: number of the particle in each voxel."""
+    """Rule shrec: index of the particle in each voxel."""
     incomplete: Incomplete = field(default_factory=dict)
-    """Rule radius: what is not annotated exhaustively."""
+    """Rule radius: species that are not annotated exhaustively."""
 
     def radius(self, species: str) -> float:
         """Radius in Å of a species."""
@@ -57,7 +57,7 @@ class Setup:
 
 
 def evaluate_particles(
-    found: Particles,
+    predicted: Particles,
     truth: Particles,
     radii: Mapping[str, float] | float,
     rule: str = "radius",
@@ -68,20 +68,20 @@ def evaluate_particles(
 ) -> list[Row]:
     """Compare picks with the truth.
 
-    Only tomograms that the truth names are scored, where both lists name theirs: picks in others may be
-    right or wrong, nobody knows.
+    If both lists name their tomograms, only tomograms that the truth names are scored: nothing is known of
+    picks in others.
 
     Parameters
     ----------
-    found, truth
-        Positions in Å.
+    predicted, truth
+        Picks and particles, in Å.
     radii
         Particle radii in Å by species, or one for all.
     rule
-        "radius" matches one to one within a share of the radius; "czii" and "shrec" are the metrics of
+        "radius" matches one to one within a fraction of the radius; "czii" and "shrec" are the metrics of
         those challenges, with their own conventions.
     fraction
-        That share.
+        Fraction of the radius.
     occupancy
         For "shrec": the occupancy mask, or one by tomogram.
     incomplete
@@ -90,69 +90,70 @@ def evaluate_particles(
     Returns
     -------
     list of rows
-        Per tomogram and, as tomogram "all", pooled; per species, for "any" species and as the "mean"
-        over those in the truth.
+        Per tomogram and pooled as tomogram "all"; per species, for "any" species and as the "mean" over
+        those in the truth.
     """
-    check_tomograms(found, truth)
-    picks = scored_tomograms(found, truth)
-    evaluate: Callable[[Particles, Particles, Setup], list[Row]] = RULES[rule]
-    return evaluate(picks, truth, Setup(radii, fraction, occupancy, incomplete or {}))
+    check_tomograms(predicted, truth)
+    picks = scored_tomograms(predicted, truth)
+    evaluate: Callable[[Particles, Particles, MatchSettings], list[Row]] = RULES[rule]
+    return evaluate(picks, truth, MatchSettings(radii, fraction, occupancy, incomplete or {}))
 
 
-def by_radius(found: Particles, truth: Particles, setup: Setup) -> list[Row]:
-    """Match one to one: the best pick first, within a share of the radius of the particle.
+def by_radius(predicted: Particles, truth: Particles, settings: MatchSettings) -> list[Row]:
+    """Match one to one within a fraction of the radius of the particle, the best pick first.
 
-    The recall of the best picks, as many as there are particles and twice and four times as many, needs
-    neither a threshold nor annotation that is exhaustive.
+    The recall of the best picks, one, two and four times as many as there are particles, needs neither a
+    threshold nor exhaustive annotation.
     """
     table: list[Row] = []
-    for tomogram, mine, theirs in _parts(found, truth):
-        collected: dict[str, dict[str, float]] = {}
-        for species in _species(found, truth):
-            reach = setup.fraction * setup.radius(species)
-            values = _values(mine.named(species), theirs.named(species), reach)
-            collected[species] = _reportable(values, _unknown(setup, tomogram, species))
-            table += rows(tomogram, species, collected[species])
-        reach_of_each = [setup.fraction * setup.radius(str(name)) for name in theirs.species]
-        whatever = _values(mine, theirs, np.array(reach_of_each))
-        table += rows(tomogram, ANY, _reportable(whatever, _unknown(setup, tomogram)))
-        present = sorted(set(theirs.species.tolist()))
-        table += rows(tomogram, MEAN, _average([collected[species] for species in present]))
+    for tomogram, picks, particles in _per_tomogram(predicted, truth):
+        by_species: dict[str, dict[str, float]] = {}
+        for species in _species(predicted, truth):
+            distance = settings.fraction * settings.radius(species)
+            values = _values(picks.named(species), particles.named(species), distance)
+            by_species[species] = _reportable(values, _is_incomplete(settings, tomogram, species))
+            table += rows(tomogram, species, by_species[species])
+        distances = [settings.fraction * settings.radius(str(name)) for name in particles.species]
+        values = _values(picks, particles, np.array(distances))
+        table += rows(tomogram, ANY, _reportable(values, _is_incomplete(settings, tomogram)))
+        present = sorted(set(particles.species.tolist()))
+        table += rows(tomogram, MEAN, _average([by_species[species] for species in present]))
     return table
 
 
 def precision_recall_curves(
-    found: Particles, truth: Particles, radii: Mapping[str, float] | float, fraction: float = 1.0
+    predicted: Particles, truth: Particles, radii: Mapping[str, float] | float, fraction: float = 1.0
 ) -> dict[str, dict[str, list[float]]]:
     """Species -> curve over all tomograms, as :func:`evaluate_particles` matches by the rule "radius"."""
-    check_tomograms(found, truth)
-    picks, setup = scored_tomograms(found, truth), Setup(radii, fraction)
+    check_tomograms(predicted, truth)
+    picks, settings = scored_tomograms(predicted, truth), MatchSettings(radii, fraction)
     return {
-        name: precision_recall_curve(picks.named(name), truth.named(name), fraction * setup.radius(name))
+        name: precision_recall_curve(picks.named(name), truth.named(name), fraction * settings.radius(name))
         for name in _species(truth)
     }
 
 
-def _unknown(setup: Setup, tomogram: str, species: str | None = None) -> bool:
-    """Whether annotation of a species, or of any, is not exhaustive in a tomogram, or in one of all."""
-    which = setup.incomplete.values() if tomogram == POOLED else [setup.incomplete.get(tomogram, ())]
-    return any(names if species is None else species in names for names in which)
+def _is_incomplete(settings: MatchSettings, tomogram: str, species: str | None = None) -> bool:
+    """Whether annotation of a species, or of any species, is incomplete in a tomogram, or in one of all."""
+    lists = settings.incomplete.values() if tomogram == POOLED else [settings.incomplete.get(tomogram, ())]
+    return any(names if species is None else species in names for names in lists)
 
 
-def _reportable(values: dict[str, float], unknown: bool) -> dict[str, float]:
-    return {name: value for name, value in values.items() if not (unknown and name in IGNORE_INDEX)}
+def _reportable(values: dict[str, float], incomplete: bool) -> dict[str, float]:
+    dropped = UNDEFINED_IF_INCOMPLETE if incomplete else ()
+    return {name: value for name, value in values.items() if name not in dropped}
 
 
-def by_czii(found: Particles, truth: Particles, setup: Setup) -> list[Row]:
-    """Score as the CZII challenge; species it does not know weigh 1."""
-    names = _species(found, truth)
+def by_czii(predicted: Particles, truth: Particles, settings: MatchSettings) -> list[Row]:
+    """Score as in the CZII challenge; if the lists have other species, all species have weight 1."""
+    names = _species(predicted, truth)
     official = set(names) <= set(czii.WEIGHTS)
     weights = czii.WEIGHTS if official else dict.fromkeys(names, 1.0)
-    radii = {name: czii.RADII[name] if official else setup.radius(name) for name in weights}
+    radii = {name: czii.RADII[name] if official else settings.radius(name) for name in weights}
     table: list[Row] = []
-    for tomogram, mine, theirs in _parts(found, truth):
-        exact = czii.score(mine, theirs, radii=radii, weights=weights)
-        strict = czii.score(mine, theirs, radii=radii, weights=weights, strict=True)
+    for tomogram, picks, particles in _per_tomogram(predicted, truth):
+        exact = czii.score(picks, particles, radii=radii, weights=weights)
+        strict = czii.score(picks, particles, radii=radii, weights=weights, strict=True)
         for species in names:
             counts = exact.counts[species]
             values = _outcome(counts) | {"f4": exact.f[species], "f4_strict": strict.f[species]}
@@ -161,14 +162,14 @@ def by_czii(found: Particles, truth: Particles, setup: Setup) -> list[Row]:
     return table
 
 
-def by_shrec(found: Particles, truth: Particles, setup: Setup) -> list[Row]:
-    """Score as SHREC 2021, each tomogram for itself; nothing is pooled."""
-    parts = _parts(found, truth)
+def by_shrec(predicted: Particles, truth: Particles, settings: MatchSettings) -> list[Row]:
+    """Score as in SHREC 2021, each tomogram separately; nothing is pooled."""
+    parts = _per_tomogram(predicted, truth)
     table: list[Row] = []
-    for tomogram, mine, theirs in parts[:-1] or parts:
-        mask = _occupancy(setup, tomogram, alone=len(parts) < 3)
+    for tomogram, picks, particles in parts[:-1] or parts:
+        mask = _occupancy(settings, tomogram, is_single=len(parts) < 3)
         for ending, scorer in (("", shrec.score), ("_strict", shrec.score_strictly)):
-            result = scorer(mine, theirs, mask.data, mask.voxel_size)
+            result = scorer(picks, particles, mask.data, mask.voxel_size)
             table += rows(tomogram, ANY, {k + ending: v for k, v in _localisation(result).items()})
             for species, f1 in result.f1.items():
                 table += rows(tomogram, species, {"f1" + ending: f1})
@@ -176,15 +177,15 @@ def by_shrec(found: Particles, truth: Particles, setup: Setup) -> list[Row]:
     return table
 
 
-def _occupancy(setup: Setup, tomogram: str, alone: bool) -> LabelMap:
-    """The occupancy mask of a tomogram; one mask serves one tomogram."""
-    masks = setup.occupancy
+def _occupancy(settings: MatchSettings, tomogram: str, is_single: bool) -> LabelMap:
+    """The occupancy mask of a tomogram; a single mask belongs to a single tomogram."""
+    masks = settings.occupancy
     if isinstance(masks, Mapping) and tomogram in masks:
         return masks[tomogram]
-    if isinstance(masks, LabelMap) and alone:
+    if isinstance(masks, LabelMap) and is_single:
         return masks
-    told = "no occupancy mask is named" if masks is None else "has no occupancy mask of its own"
-    raise RequestError(tomogram, f"{told}, which rule shrec needs", "name one, or use --rule radius")
+    problem = "no occupancy mask is named" if masks is None else "has no occupancy mask of its own"
+    raise RequestError(tomogram, f"{problem}, which rule shrec needs", "name one, or use --rule radius")
 
 
 def _localisation(result: shrec.ShrecScore) -> dict[str, float]:
@@ -216,30 +217,30 @@ def _outcome(counts: Detection) -> dict[str, float]:
     }
 
 
-def _values(found: Particles, truth: Particles, radius: float | Float) -> dict[str, float]:
-    counts = detection(found, truth, radius)
-    values = _outcome(counts) | {"average_precision": average_precision(found, truth, radius)}
+def _values(predicted: Particles, truth: Particles, radius: float | Float) -> dict[str, float]:
+    counts = detection(predicted, truth, radius)
+    values = _outcome(counts) | {"average_precision": average_precision(predicted, truth, radius)}
     if len(truth):
-        recalls = recall_at_budget(found, truth, radius, BUDGETS)
+        recalls = recall_at_budget(predicted, truth, radius, BUDGETS)
         values |= {f"recall_at_{budget}x": recall for budget, recall in recalls.items()}
     return values | {"mean_distance": counts.mean_distance}
 
 
-def _average(values: list[dict[str, Any]]) -> dict[str, float]:
-    if not values:
+def _average(by_species: list[dict[str, Any]]) -> dict[str, float]:
+    if not by_species:
         return {}
-    shared = [metric for metric in AVERAGED if all(metric in some for some in values)]
-    return {metric: float(np.mean([some[metric] for some in values])) for metric in shared}
+    shared = [metric for metric in AVERAGED if all(metric in values for values in by_species)]
+    return {metric: float(np.mean([values[metric] for values in by_species])) for metric in shared}
 
 
 def _species(*lists: Particles) -> list[str]:
-    return sorted({str(name) for some in lists for name in some.species})
+    return sorted({str(name) for particles in lists for name in particles.species})
 
 
-def _parts(found: Particles, truth: Particles) -> list[tuple[str, Particles, Particles]]:
+def _per_tomogram(predicted: Particles, truth: Particles) -> list[tuple[str, Particles, Particles]]:
     """Every tomogram of the truth, and all of them together."""
-    parts = [(POOLED, found, truth)]
+    parts = [(POOLED, predicted, truth)]
     if truth.tomograms is not None:
         names = sorted({str(name) for name in truth.tomograms})
-        parts = [(name, found.within(name), truth.within(name)) for name in names] + parts
+        parts = [(name, predicted.within(name), truth.within(name)) for name in names] + parts
     return parts

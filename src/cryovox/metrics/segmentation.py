@@ -1,7 +1,7 @@
-"""Overlap of label maps, from confusion counts that are gathered slab by slab.
+"""Overlap of label maps, from confusion matrices that are accumulated slab by slab.
 
-Conventions: a class that neither map holds has no Dice and no IoU (NaN) and is left out of means; a
-class that only one of them holds has 0. Class 0 is background and never part of a mean or a pool.
+A class that neither map contains has no Dice and no IoU (NaN) and is excluded from means; a class that only
+one map contains has 0. Class 0 is background and excluded from means and pooled counts.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ Float = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 LABELS = 256
-"""Labels that a label map can hold."""
+"""Number of labels in a label map."""
 SLAB = 1 << 22
-"""Voxels that are compared at once."""
+"""Voxels compared at once."""
 FOREGROUND = "foreground"
-"""Stands for the species in rows over the pooled counts of all species."""
+"""Name of the species in rows over the pooled counts of all species."""
 
 
 def confusion(
-    found: NDArray[Any], truth: NDArray[Any], classes: int, mask: NDArray[Any] | None = None
+    predicted: NDArray[Any], truth: NDArray[Any], classes: int, mask: NDArray[Any] | None = None
 ) -> Counts:
-    """Count voxels by true and found class.
+    """Count voxels by true and predicted class.
 
     Parameters
     ----------
-    found, truth : (z, y, x) integer
+    predicted, truth : (z, y, x) integer
         Classes from 0 to `classes` - 1; memory maps are read a slab at a time.
     classes : int
     mask : (z, y, x)
-        Not 0 where voxels count.
+        Not 0 where voxels are compared.
 
     Returns
     -------
     counts : (classes, classes) int64
-        Rows are true, columns found.
+        Rows are true, columns predicted classes.
     """
-    if found.shape != truth.shape:
-        raise ValueError(f"maps have one shape, got {found.shape} and {truth.shape}")
+    if predicted.shape != truth.shape:
+        raise ValueError(f"maps have one shape, got {predicted.shape} and {truth.shape}")
     total = np.zeros(classes * classes, np.int64)
     planes = max(1, SLAB // max(1, int(np.prod(truth.shape[1:]))))
     for start in range(0, truth.shape[0], planes):
-        part = slice(start, start + planes)
-        true, claimed = np.asarray(truth[part]), np.asarray(found[part])
-        if claimed.size and not 0 <= claimed.min() <= claimed.max() < classes:
-            raise ValueError(f"classes are 0 to {classes - 1}, found {claimed.min()} to {claimed.max()}")
-        pairs = true.astype(np.intp) * classes + claimed
-        chosen = pairs.ravel() if mask is None else pairs[np.asarray(mask[part]) != 0]
-        total += np.bincount(chosen, minlength=classes * classes)
+        slab = slice(start, start + planes)
+        rows, columns = np.asarray(truth[slab]), np.asarray(predicted[slab])
+        if columns.size and not 0 <= columns.min() <= columns.max() < classes:
+            raise ValueError(f"classes are 0 to {classes - 1}, found {columns.min()} to {columns.max()}")
+        pairs = rows.astype(np.intp) * classes + columns
+        selected = pairs.ravel() if mask is None else pairs[np.asarray(mask[slab]) != 0]
+        total += np.bincount(selected, minlength=classes * classes)
     return total.reshape(classes, classes)
 
 
@@ -73,46 +73,47 @@ def iou(counts: Counts) -> Float:
 
 
 def pooled(counts: Counts) -> Counts:
-    """Pool true, false and missed voxels over the foreground classes.
+    """Pool true positive, false positive and false negative voxels over the foreground classes.
 
     Returns
     -------
     counts : (2, 2)
-        To be given to :func:`dice` and :func:`iou`, whose value of class 1 is the pooled one. A voxel
-        of one species that is found as another is both false and missed.
+        Input of :func:`dice` and :func:`iou`, whose value of class 1 is the pooled one. A voxel of one
+        species that is predicted as another is both a false positive and a false negative.
     """
-    right = np.diag(counts)[1:].sum()
-    false, missed = counts[:, 1:].sum() - right, counts[1:, :].sum() - right
-    return np.array([[counts[0, 0], false], [missed, right]], dtype=np.int64)
+    hits = np.diag(counts)[1:].sum()
+    false, missed = counts[:, 1:].sum() - hits, counts[1:, :].sum() - hits
+    return np.array([[counts[0, 0], false], [missed, hits]], dtype=np.int64)
 
 
 def binary(counts: Counts) -> Counts:
-    """Forget the species: background against anything else, (2, 2)."""
-    rest = counts[1:]
+    """Merge all species into one: background against foreground, (2, 2)."""
+    foreground = counts[1:]
     return np.array(
-        [[counts[0, 0], counts[0, 1:].sum()], [rest[:, 0].sum(), rest[:, 1:].sum()]], dtype=np.int64
+        [[counts[0, 0], counts[0, 1:].sum()], [foreground[:, 0].sum(), foreground[:, 1:].sum()]],
+        dtype=np.int64,
     )
 
 
 def macro(values: Float) -> float:
-    """Mean over the foreground classes that at least one map holds; NaN if there is none."""
-    known = values[1:][~np.isnan(values[1:])]
-    return float(known.mean()) if len(known) else float("nan")
+    """Mean over the foreground classes that at least one map contains; NaN if there are none."""
+    valid = values[1:][~np.isnan(values[1:])]
+    return float(valid.mean()) if len(valid) else float("nan")
 
 
-def mean_iou_per_sample(found: ArrayLike, truth: ArrayLike) -> float:
+def mean_iou_per_sample(predicted: ArrayLike, truth: ArrayLike) -> float:
     """Mean IoU of subtomogram segmentation as in Liu et al. 2018.
 
-    Half the sum of two means over the samples: background TN / (V - TP) and foreground
-    TP / (V - TN), V the voxels of a sample. A sample in which both maps are empty, or both full,
-    has 1 for the class that is nowhere.
+    The mean of two means over the samples: background TN / (V - TP) and foreground TP / (V - TN), where V
+    is the number of voxels of a sample. A sample in which both maps are empty, or both full, has 1 for the
+    absent class.
 
     Parameters
     ----------
-    found, truth : (n, ...) bool
+    predicted, truth : (n, ...) bool
         Foreground of each sample.
     """
-    a, b = (np.asarray(some, dtype=bool) for some in (found, truth))
+    a, b = (np.asarray(masks, dtype=bool) for masks in (predicted, truth))
     if a.shape != b.shape or a.ndim < 2 or not len(a):
         raise ValueError(f"samples of one shape are compared, got {a.shape} and {b.shape}")
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
@@ -125,7 +126,7 @@ def mean_iou_per_sample(found: ArrayLike, truth: ArrayLike) -> float:
 
 
 def evaluate_labels(
-    found: LabelMap | Mapping[str, LabelMap],
+    predicted: LabelMap | Mapping[str, LabelMap],
     truth: LabelMap | Mapping[str, LabelMap],
     mask: NDArray[Any] | Mapping[str, NDArray[Any]] | None = None,
 ) -> list[Row]:
@@ -133,29 +134,29 @@ def evaluate_labels(
 
     Parameters
     ----------
-    found, truth
+    predicted, truth
         One map each, or maps by the name of their tomogram. Species are matched by name where both
         maps have names, labels by number otherwise.
     mask : (z, y, x), or one by tomogram
-        Not 0 where voxels count.
+        Not 0 where voxels are compared.
 
     Returns
     -------
     list of rows
         "dice", "iou", "voxels_true" and "voxels_found" by species. Species "foreground" is pooled over
-        the species, "any" takes no notice of them, "mean" averages over them. Rows of tomogram "all"
+        the species, "any" merges them into one, "mean" averages over them. Rows of tomogram "all"
         come from the summed counts.
     """
-    if isinstance(found, LabelMap) or isinstance(truth, LabelMap):
-        if not (isinstance(found, LabelMap) and isinstance(truth, LabelMap)):
-            raise ValueError("found and truth are both one map, or both maps by tomogram")
-        return evaluate_labels({POOLED: found}, {POOLED: truth}, mask)
-    names = _names(truth) or _names(found)
+    if isinstance(predicted, LabelMap) or isinstance(truth, LabelMap):
+        if not (isinstance(predicted, LabelMap) and isinstance(truth, LabelMap)):
+            raise ValueError("predicted and truth are both one map, or both maps by tomogram")
+        return evaluate_labels({POOLED: predicted}, {POOLED: truth}, mask)
+    names = _names(truth) or _names(predicted)
     table: list[Row] = []
     total = np.zeros((LABELS, LABELS), np.int64)
-    for tomogram, wanted in truth.items():
+    for tomogram, true in truth.items():
         region = mask.get(tomogram) if isinstance(mask, Mapping) else mask
-        counts = _compare(tomogram, found.get(tomogram), wanted, region)
+        counts = _compare(tomogram, predicted.get(tomogram), true, region)
         total += counts
         if tomogram != POOLED:
             table += _rows(tomogram, counts, names)
@@ -166,45 +167,45 @@ def _names(maps: Mapping[str, LabelMap]) -> dict[int, str]:
     return {species.label: species.name for labels in maps.values() for species in labels.species}
 
 
-def _compare(tomogram: str, found: LabelMap | None, truth: LabelMap, mask: NDArray[Any] | None) -> Counts:
-    """Counts of one tomogram, the found labels translated into those of the truth."""
-    if found is None:
+def _compare(tomogram: str, predicted: LabelMap | None, truth: LabelMap, mask: NDArray[Any] | None) -> Counts:
+    """Counts of one tomogram, with the predicted labels translated into those of the truth."""
+    if predicted is None:
         raise RequestError(tomogram, "has no label map to compare", "segment it, or leave it out")
-    if found.data.shape != truth.data.shape:
-        told = f"the found map has shape {found.data.shape}, the truth {truth.data.shape}"
-        raise RequestError(tomogram, told, "compare maps of one sampling")
-    counts = confusion(found.data, truth.data, LABELS, mask)
+    if predicted.data.shape != truth.data.shape:
+        message = f"the prediction has shape {predicted.data.shape}, the truth {truth.data.shape}"
+        raise RequestError(tomogram, message, "compare maps of one sampling")
+    counts = confusion(predicted.data, truth.data, LABELS, mask)
     translated = np.zeros_like(counts)
-    np.add.at(translated.T, _translation(found, truth), counts.T)
+    np.add.at(translated.T, _translation(predicted, truth), counts.T)
     return translated
 
 
-def _translation(found: LabelMap, truth: LabelMap) -> NDArray[np.intp]:
-    """From labels of one map to those of the other, by name; strangers go to labels that are free."""
+def _translation(predicted: LabelMap, truth: LabelMap) -> NDArray[np.intp]:
+    """Labels of the prediction as labels of the truth, by name; unknown species get unused labels."""
     table = np.arange(LABELS)
-    if not found.species or not truth.species:
+    if not predicted.species or not truth.species:
         return table
-    known = {species.name: species.label for species in truth.species}
-    free = (label for label in range(LABELS - 1, 0, -1) if label not in known.values())
-    for species in found.species:
-        table[species.label] = known[species.name] if species.name in known else next(free)
+    labels = {species.name: species.label for species in truth.species}
+    unused = (label for label in range(LABELS - 1, 0, -1) if label not in labels.values())
+    for species in predicted.species:
+        table[species.label] = labels[species.name] if species.name in labels else next(unused)
     return table
 
 
 def _rows(tomogram: str, counts: Counts, names: Mapping[int, str]) -> list[Row]:
     overlap, union = dice(counts), iou(counts)
-    seen, claimed = counts.sum(axis=1), counts.sum(axis=0)
+    true, predicted = counts.sum(axis=1), counts.sum(axis=0)
     table: list[Row] = []
     for label in range(1, LABELS):
-        if label in names or seen[label] or claimed[label]:
+        if label in names or true[label] or predicted[label]:
             values = {"dice": overlap[label], "iou": union[label]}
-            values |= {"voxels_true": seen[label], "voxels_found": claimed[label]}
+            values |= {"voxels_true": true[label], "voxels_found": predicted[label]}
             table += rows(tomogram, names.get(label, str(label)), values)
     for species, pair in ((FOREGROUND, pooled(counts)), (ANY, binary(counts))):
         table += rows(tomogram, species, {"dice": dice(pair)[1], "iou": iou(pair)[1]})
     return table + rows(tomogram, MEAN, {"dice": macro(overlap), "iou": macro(union)})
 
 
-def _ratio(above: Float, below: NDArray[Any]) -> Float:
-    whole = np.asarray(below, dtype=np.float64)
-    return np.where(whole > 0, above / np.where(whole > 0, whole, 1.0), np.nan)
+def _ratio(numerator: Float, denominator: NDArray[Any]) -> Float:
+    whole = np.asarray(denominator, dtype=np.float64)
+    return np.where(whole > 0, numerator / np.where(whole > 0, whole, 1.0), np.nan)

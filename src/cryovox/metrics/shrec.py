@@ -1,10 +1,10 @@
 """The metric of the SHREC 2021 track "classification in cryo-electron tomograms".
 
 A pick is rounded to a voxel, clipped to the volume and looked up in the occupancy mask, which is first
-dilated by one voxel: it hits the particle whose number it finds there. As in the organisers' script,
-with the repairs of FakET, the first pick that hits a particle decides its class, so that the order of
-the list matters; leaving out 4V94 lowers the number of particles but not that of picks, and leaving out
-vesicles lowers neither. :func:`score_strictly` does not depend on the order and leaves nothing half out.
+dilated by one voxel; it hits the particle with the index stored there. As in the organizers' script,
+with the corrections of FakET, the first pick that hits a particle decides its class, so the order of
+the list matters. Excluding 4V94 lowers the number of particles but not that of picks, and excluding
+vesicles lowers neither. :func:`score_strictly` does not depend on the order and excludes consistently.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ CLASSES = (
 )
 """Names in the order of the labels."""
 UNSCORED = frozenset({"4V94", "vesicle"})
-"""Left out of the published scores."""
+"""Excluded from the published scores."""
 VOXEL_SIZE = 10.0
-"""In Å."""
+"""Voxel size in Å."""
 
 Index = NDArray[np.intp]
 
@@ -44,15 +44,16 @@ class ShrecScore:
         Number of picks and of particles as they enter precision and recall; particles that were hit;
         picks on background; particles that were not hit.
     distance : float
-        Mean distance in voxels from the deciding pick of a particle to its centre; NaN without hits.
+        Mean distance in voxels from the pick that decides the class of a particle to its centre; NaN without
+        hits.
     multiple, outside : int
         Particles that were hit more than once; picks outside the volume.
     confusion : (n, n) int
         Particles by true class (rows) and decided class (columns).
     classes : n names
-        Order of `confusion`; 0 is background, for particles that were not found.
+        Order of `confusion`; 0 is background, for particles that were not hit.
     f1 : name -> float
-        F1 of every class that occurs among the true or the decided ones.
+        F1 of every class that occurs among the true or the decided classes.
     f1_macro : float
         Mean of `f1`.
     """
@@ -77,19 +78,19 @@ class ShrecScore:
 
     @property
     def recall(self) -> float:
-        """Share of the particles that were hit; 0 without particles."""
+        """Fraction of the particles that were hit; 0 without particles."""
         return self.hits / self.particles if self.particles else 0.0
 
     @property
     def localisation_f1(self) -> float:
         """Harmonic mean of precision and recall."""
-        both = self.precision + self.recall
-        return 2 * self.precision * self.recall / both if both else 0.0
+        total = self.precision + self.recall
+        return 2 * self.precision * self.recall / total if total else 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Hits:
-    """What the picks fell on: particle number (0 is background) and distance of each, in voxels."""
+    """Particle hit by each pick, counted from 1 (0 is background), and its distance in voxels."""
 
     particle: Index
     distance: NDArray[np.float64]
@@ -97,7 +98,7 @@ class _Hits:
 
 
 def read_objects(path: Path, voxel_size: float = VOXEL_SIZE) -> Particles:
-    """Read `particle_locations.txt` or a submission: lines of class, x, y, z and perhaps more.
+    """Read `particle_locations.txt` or a submission: lines of class, x, y, z and optional columns.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ def read_objects(path: Path, voxel_size: float = VOXEL_SIZE) -> Particles:
 
 def parse_objects(text: str, voxel_size: float = VOXEL_SIZE) -> Particles:
     """Parse the text of an object list; see :func:`read_objects`."""
-    names, places = [], []
+    names, positions = [], []
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.split()
         if not words:
@@ -130,39 +131,39 @@ def parse_objects(text: str, voxel_size: float = VOXEL_SIZE) -> Particles:
         except ValueError:
             raise ValueError(f"line {number} is not a class with x, y and z: {line!r}") from None
         names.append(words[0])
-        places.append((z, y, x))
-    return Particles.of(np.array(places).reshape(-1, 3) * voxel_size, names)
+        positions.append((z, y, x))
+    return Particles.of(np.array(positions).reshape(-1, 3) * voxel_size, names)
 
 
 def score(
-    found: Particles,
+    predicted: Particles,
     truth: Particles,
     occupancy: NDArray[Any],
     voxel_size: float = VOXEL_SIZE,
     excluded: Collection[str] = UNSCORED,
 ) -> ShrecScore:
-    """Score as the organisers' script does.
+    """Score as in the organizers' script.
 
     Parameters
     ----------
-    found
-        Picks in the order of the submission; the scores play no part.
+    predicted
+        Picks in the order of the submission; their scores are not used.
     truth
-        All particles, excluded ones too, in the order of the numbers in `occupancy`.
+        All particles, including excluded ones, in the order of the numbers in `occupancy`.
     occupancy : (z, y, x)
         Number of the particle in each voxel, from 1; 0 is background.
     voxel_size
-        In Å.
+        Voxel size in Å.
     excluded
-        Classes left out; the empty collection scores all.
+        Excluded classes.
     """
-    true, claimed, hits = _prepare(found, truth, occupancy, voxel_size)
+    true, predicted_labels, hits = _prepare(predicted, truth, occupancy, voxel_size)
     decided = np.zeros(len(true), np.intp)
     distance = np.full(len(true), np.nan)
-    # backwards, so that the first pick has the last word
+    # backwards, so that the first pick decides
     for pick in np.flatnonzero(hits.particle)[::-1]:
         particle = hits.particle[pick] - 1
-        decided[particle], distance[particle] = claimed[pick], hits.distance[pick]
+        decided[particle], distance[particle] = predicted_labels[pick], hits.distance[pick]
     left_out = [CLASSES.index(name) for name in excluded]
     decided[np.isin(decided, left_out)] = 0
     scored = ~np.isin(true, left_out)
@@ -171,7 +172,7 @@ def score(
     f1 = _f1(classes, counts)
     no_4v94 = "4V94" in excluded
     return ShrecScore(
-        picks=len(found),
+        picks=len(predicted),
         particles=len(true) - int(no_4v94 and (true == CLASSES.index("4V94")).sum()),
         hits=int((per_particle > 0).sum()),
         false_picks=int((hits.particle == 0).sum()),
@@ -187,51 +188,51 @@ def score(
 
 
 def score_strictly(
-    found: Particles,
+    predicted: Particles,
     truth: Particles,
     occupancy: NDArray[Any],
     voxel_size: float = VOXEL_SIZE,
     excluded: Collection[str] = UNSCORED,
 ) -> ShrecScore:
-    """Score whatever the order of the picks.
+    """Score independently of the order of the picks.
 
-    The pick nearest to the centre decides the class of a particle (of equally near ones the class that
-    comes first); picks on excluded particles are dropped and excluded particles do not count; every pick
-    that decides nothing is false; the F1 of a class counts all its picks, on background too; the macro
-    F1 is over the classes of the truth.
+    The pick nearest to the centre decides the class of a particle (at equal distance, the first class). Picks
+    on excluded particles are dropped and excluded particles do not count. Every pick that decides nothing is
+    false. The F1 of a class counts all its picks, including those on background. The macro F1 is over the
+    classes of the truth.
 
     Parameters
     ----------
-    found, truth, occupancy, voxel_size, excluded
+    predicted, truth, occupancy, voxel_size, excluded
         As for :func:`score`.
     """
-    true, claimed, hits = _prepare(found, truth, occupancy, voxel_size)
+    true, predicted_labels, hits = _prepare(predicted, truth, occupancy, voxel_size)
     left_out = [CLASSES.index(name) for name in excluded]
     scored = ~np.isin(true, left_out)
     counted = np.r_[True, scored][hits.particle]
     decided = np.zeros(len(true), np.intp)
     distance = np.full(len(true), np.nan)
-    order = np.lexsort((claimed, hits.distance))
+    order = np.lexsort((predicted_labels, hits.distance))
     for pick in order[(counted & (hits.particle > 0))[order]][::-1]:
         particle = hits.particle[pick] - 1
-        decided[particle], distance[particle] = claimed[pick], hits.distance[pick]
+        decided[particle], distance[particle] = predicted_labels[pick], hits.distance[pick]
     per_particle = np.bincount(hits.particle, minlength=len(true) + 1)[1:][scored]
-    found_particles = int((per_particle > 0).sum())
+    particles_hit = int((per_particle > 0).sum())
     classes, counts = _confusion(
         true[scored], np.where(np.isin(decided, left_out), 0, decided)[scored], excluded
     )
-    right = dict(zip(classes, np.diag(counts).tolist(), strict=True))
+    correct = dict(zip(classes, np.diag(counts).tolist(), strict=True))
     f1 = {}
     for name in classes[1:]:
         label = CLASSES.index(name)
-        there, said = int((true == label).sum()), int((claimed[counted] == label).sum())
-        if there:
-            f1[name] = 2 * right[name] / (there + said)
+        particles, picks = int((true == label).sum()), int((predicted_labels[counted] == label).sum())
+        if particles:
+            f1[name] = 2 * correct[name] / (particles + picks)
     return ShrecScore(
         picks=int(counted.sum()),
         particles=int(scored.sum()),
-        hits=found_particles,
-        false_picks=int(counted.sum()) - found_particles,
+        hits=particles_hit,
+        false_picks=int(counted.sum()) - particles_hit,
         misses=int((per_particle == 0).sum()),
         distance=_mean(distance[scored]),
         multiple=int((per_particle > 1).sum()),
@@ -244,21 +245,21 @@ def score_strictly(
 
 
 def dilated(occupancy: NDArray[Any]) -> NDArray[Any]:
-    """Grow particles into their six neighbours; of several numbers the highest wins."""
+    """Dilate particles into their six neighbours; of several numbers the highest wins."""
     grown = np.array(occupancy)
     for axis in range(3):
-        here = np.moveaxis(grown, axis, 0)
-        there = np.moveaxis(np.asarray(occupancy), axis, 0)
-        np.maximum(here[1:], there[:-1], out=here[1:])
-        np.maximum(here[:-1], there[1:], out=here[:-1])
+        target = np.moveaxis(grown, axis, 0)
+        source = np.moveaxis(np.asarray(occupancy), axis, 0)
+        np.maximum(target[1:], source[:-1], out=target[1:])
+        np.maximum(target[:-1], source[1:], out=target[:-1])
     return grown
 
 
 def _prepare(
-    found: Particles, truth: Particles, occupancy: NDArray[Any], voxel_size: float
+    predicted: Particles, truth: Particles, occupancy: NDArray[Any], voxel_size: float
 ) -> tuple[Index, Index, _Hits]:
-    """True labels, claimed labels and what the picks fell on."""
-    true, claimed = labels_of(truth), labels_of(found)
+    """Labels of the particles and of the picks, and the particles that the picks hit."""
+    true, predicted_labels = labels_of(truth), labels_of(predicted)
     grown = dilated(occupancy)
     highest = int(grown.max(initial=0))
     if highest > len(truth):
@@ -267,25 +268,25 @@ def _prepare(
             f"names particle {highest}, the list has {len(truth)}",
             "give the list that belongs to the mask, complete and in its order",
         )
-    # to six digits first, lest Å and back turn a half voxel into slightly less
-    voxel = np.rint(np.round(found.positions / voxel_size, 6)).astype(np.intp)
+    # to six digits first, so that rounding errors of the units do not move half a voxel
+    voxel = np.rint(np.round(predicted.positions / voxel_size, 6)).astype(np.intp)
     centre = np.round(truth.positions / voxel_size, 6)
     inside = np.clip(voxel, 0, np.asarray(grown.shape) - 1)
     particle = grown[tuple(inside.T)].astype(np.intp)
-    home = np.concatenate([np.zeros((1, 3)), centre])[particle]
-    distance = np.linalg.norm(inside - home, axis=1)
-    return true, claimed, _Hits(particle, distance, int((inside != voxel).any(axis=1).sum()))
+    centre_of_pick = np.concatenate([np.zeros((1, 3)), centre])[particle]
+    distance = np.linalg.norm(inside - centre_of_pick, axis=1)
+    return true, predicted_labels, _Hits(particle, distance, int((inside != voxel).any(axis=1).sum()))
 
 
 def labels_of(particles: Particles) -> Index:
-    """Labels of the classes, which may be written in small letters."""
-    known = {name.lower(): label for label, name in enumerate(CLASSES) if label}
+    """Labels of the classes, whose names may be in lower case."""
+    labels = {name.lower(): label for label, name in enumerate(CLASSES) if label}
     names = [str(name) for name in particles.species]
     for name in names:
-        if name.lower() not in known:
-            told = f"it knows {', '.join(CLASSES[1:])}; use --rule radius"
-            raise RequestError(name, "is no class of SHREC 2021", told)
-    return np.array([known[name.lower()] for name in names], dtype=np.intp)
+        if name.lower() not in labels:
+            remedy = f"its classes are {', '.join(CLASSES[1:])}; use --rule radius"
+            raise RequestError(name, "is no class of SHREC 2021", remedy)
+    return np.array([labels[name.lower()] for name in names], dtype=np.intp)
 
 
 def _confusion(
@@ -298,12 +299,12 @@ def _confusion(
 
 
 def _f1(classes: tuple[str, ...], counts: NDArray[np.int64]) -> dict[str, float]:
-    """F1 of the classes that occur; background occurs as soon as one particle is missed, with F1 0."""
-    either = counts.sum(axis=0) + counts.sum(axis=1)
-    right = np.diag(counts)
-    return {name: float(2 * r / n) for name, r, n in zip(classes, right, either, strict=True) if n}
+    """F1 of the classes that occur; background occurs, with F1 0, if at least one particle is missed."""
+    total = counts.sum(axis=0) + counts.sum(axis=1)
+    correct = np.diag(counts)
+    return {name: float(2 * c / n) for name, c, n in zip(classes, correct, total, strict=True) if n}
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    valid = values[~np.isnan(values)]
+    return float(valid.mean()) if len(valid) else float("nan")

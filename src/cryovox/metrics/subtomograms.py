@@ -1,4 +1,4 @@
-"""Masks of subtomograms against the truth, as one tidy table."""
+"""Evaluation of masks of subtomograms, as one tidy table."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from cryovox.metrics.table import ANY, POOLED, Row, rows
 
 
 def evaluate_masks(
-    found: NDArray[Any],
+    predicted: NDArray[Any],
     truth: NDArray[Any],
-    found_species: Sequence[Species] = (),
-    true_species: Sequence[Species] = (),
+    predicted_species: Sequence[Species] = (),
+    truth_species: Sequence[Species] = (),
 ) -> list[Row]:
     """Compare masks of subtomograms.
 
     Parameters
     ----------
-    found, truth : (n, z, y, x)
-        Labels, 0 is nothing.
-    found_species, true_species
-        What they mean. Species are matched by name where both are given, labels by number otherwise.
+    predicted, truth : (n, z, y, x)
+        Labels, 0 is background.
+    predicted_species, truth_species
+        Species of the labels. They are matched by name if both are set, labels by number otherwise.
 
     Returns
     -------
@@ -35,11 +35,13 @@ def evaluate_masks(
         Those of :func:`evaluate_labels` over the voxels of all subtomograms together, and for "any"
         species ``mean_iou_per_sample``, the protocol of Liu et al. 2018.
     """
-    if found.shape != truth.shape or found.ndim != 4:
-        raise ValueError(f"masks are (n, z, y, x) and alike, got {found.shape} and {truth.shape}")
-    claimed, true = (
+    if predicted.shape != truth.shape or predicted.ndim != 4:
+        raise ValueError(f"masks are (n, z, y, x) and of one shape, got {predicted.shape} and {truth.shape}")
+    predicted_map, true_map = (
         LabelMap(masks.reshape(-1, *masks.shape[2:]), 1.0, tuple(species))
-        for masks, species in ((found, found_species), (truth, true_species))
+        for masks, species in ((predicted, predicted_species), (truth, truth_species))
     )
-    each = {"mean_iou_per_sample": mean_iou_per_sample(np.asarray(found) > 0, np.asarray(truth) > 0)}
-    return evaluate_labels(claimed, true) + rows(POOLED, ANY, each)
+    per_sample = {
+        "mean_iou_per_sample": mean_iou_per_sample(np.asarray(predicted) > 0, np.asarray(truth) > 0)
+    }
+    return evaluate_labels(predicted_map, true_map) + rows(POOLED, ANY, per_sample)

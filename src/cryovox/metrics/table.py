@@ -1,4 +1,4 @@
-"""The tidy table that every evaluation gives."""
+"""The tidy table of an evaluation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Row = dict[str, str | float]
 """tomogram, species, metric, value"""
 
 POOLED = "all"
-"""Stands for the tomogram in rows over all tomograms."""
+"""Name of the tomogram in rows over all tomograms."""
 ANY = "any"
-"""Stands for the species in rows that take no notice of it."""
+"""Name of the species in rows that ignore the species."""
 BUDGETS = (1, 2, 4)
-"""Picks, over the number of true particles, at which recall is given."""
+"""Numbers of picks, as multiples of the number of particles, at which recall is reported."""
 MEAN = "mean"
-"""Stands for the species in rows that average over those in the truth."""
+"""Name of the species in rows that average over the species in the truth."""
 
 
 def rows(tomogram: str, species: str, values: Mapping[str, float]) -> list[Row]:
@@ -35,8 +35,8 @@ def tidy(table: Sequence[Row]) -> list[dict[str, Any]]:
     """One row per tomogram and species with a column per metric; counts are whole numbers."""
     wide: dict[tuple[str, str], dict[str, Any]] = {}
     for row in table:
-        place = (str(row["tomogram"]), str(row["species"]))
-        mine = wide.setdefault(place, {"tomogram": place[0], "species": place[1]})
+        key = (str(row["tomogram"]), str(row["species"]))
+        columns = wide.setdefault(key, {"tomogram": key[0], "species": key[1]})
         metric, value = str(row["metric"]), float(row["value"])
-        mine[metric] = round(value) if metric in COUNTS else value
+        columns[metric] = round(value) if metric in COUNTS else value
     return list(wide.values())

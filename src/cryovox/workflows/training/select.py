@@ -251,10 +251,10 @@ def judging(card: Card, count: int) -> SamplingConfig:
 
 def domain_of(target: TargetData, card: Card) -> dict[str, Any]:
     """Fingerprint of the target, for the card of a model that was adapted to it."""
-    from cryovox.metrics.fingerprint import draw, fingerprint, limit
+    from cryovox.metrics.fingerprint import fingerprint, limit, sample_cubes
 
     if target.regions:
-        cubes = [draw(_inside(r), r.normalise) for r in target.regions]
+        cubes = [sample_cubes(_inside(r), r.normalise) for r in target.regions]
     else:
         cubes = [c.images[c.chosen].astype(np.float32) for c in target.cubes]
     return {
