@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from cryovox.core.errors import DataWarning, RequestError
-from cryovox.core.placement import check_density, check_places, check_radius, density_t
+from cryovox.core.placement import check_density, check_positions, check_radius, density_t
 from cryovox.core.volume import Volume
 
 EMPTY = Volume(np.broadcast_to(np.int8(0), (100, 200, 300)), 10.0)
@@ -16,31 +16,31 @@ def test_what_fits_passes_in_silence():
     places = rng.uniform(0, 1, (50, 3)) * np.array(EMPTY.shape) * 10 - 5
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_places("a.csv", places, EMPTY)
-        check_places("a.csv", np.zeros((0, 3)), EMPTY)
-        check_places("a.csv", np.array([[50.0, 50.0, 50.0]]), EMPTY)  # one may lie in the corner
-        check_places("a.csv", np.array([[-30.0, 900.0, 900.0]]), EMPTY, 40.0)  # a face cuts it
+        check_positions("a.csv", places, EMPTY)
+        check_positions("a.csv", np.zeros((0, 3)), EMPTY)
+        check_positions("a.csv", np.array([[50.0, 50.0, 50.0]]), EMPTY)  # one may lie in the corner
+        check_positions("a.csv", np.array([[-30.0, 900.0, 900.0]]), EMPTY, 40.0)  # a face cuts it
 
 
 def test_voxels_read_as_angstrom():
     voxels = np.random.default_rng(0).uniform(0, 1, (9, 3)) * np.array(EMPTY.shape) - 0.5
     with pytest.raises(RequestError, match=r"9 positions .* look like voxels") as caught:
-        check_places("a.csv", np.rint(voxels), EMPTY)
+        check_positions("a.csv", np.rint(voxels), EMPTY)
     assert "--voxel-size 10" in caught.value.remedy
     with pytest.warns(DataWarning, match=r"a\.csv: 9 positions .*--voxel-size 10"):
-        check_places("a.csv", voxels, EMPTY)
+        check_positions("a.csv", voxels, EMPTY)
     whole = Volume(EMPTY.data, 1.0)  # then voxels are Å
-    check_places("a.csv", np.rint(voxels), whole)
+    check_positions("a.csv", np.rint(voxels), whole)
 
 
 def test_places_outside():
     places = np.array([[100.0, 100.0, 100.0], [500.0, 900.0, 900.0], [25038.0, 10.0, 10.0]])
     with pytest.warns(DataWarning, match=r"1 of 3 picks lie outside.*z 25038\.0 Å; it extends to x 2995\.0"):
-        check_places("a.csv", places, EMPTY)
+        check_positions("a.csv", places, EMPTY)
     with pytest.raises(RequestError, match="2 of 3"):
-        check_places("a.csv", places[[0, 2, 2]], EMPTY)
+        check_positions("a.csv", places[[0, 2, 2]], EMPTY)
     with pytest.raises(RequestError, match="3 of 3") as caught:
-        check_places("a.csv", np.array([[2500.0, 1000.0, 900.0]] * 3), EMPTY)
+        check_positions("a.csv", np.array([[2500.0, 1000.0, 900.0]] * 3), EMPTY)
     assert "x and z look swapped" in caught.value.remedy
 
 

@@ -69,7 +69,7 @@ def test_missing_and_binary_files(tmp_path):
 def test_errors_carry_where_what_and_remedy():
     error = RunError("disk", "full", "free some")
     assert isinstance(error, RequestError)
-    assert (error.where, error.found, error.remedy) == ("disk", "full", "free some")
+    assert (error.where, error.message, error.remedy) == ("disk", "full", "free some")
 
 
 def registry() -> Registry:

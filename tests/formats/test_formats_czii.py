@@ -85,7 +85,7 @@ def test_unknown_types_are_refused(tmp_path, name, told):
     with pytest.raises(RequestError) as caught:
         czii.write(path, Particles.of([[1, 2, 3]], name, tomograms="TS"))
     assert caught.value.where == name
-    assert "virus-like-particle" in caught.value.found
+    assert "virus-like-particle" in caught.value.message
     assert told in caught.value.remedy
     assert not path.exists()
 

@@ -139,8 +139,8 @@ def test_picks_outside_are_told_with_extents(folder):
     picks(folder, "10,10,10,a,one\n600,10,10,a,one\n10,10,900,b,one\n299,10,10,a,one\n")
     with pytest.raises(RequestError, match="2 of 4 picks") as caught:
         annotations(folder)
-    assert "x 10.0, y 10.0, z 900.0 Å" in caught.value.found
-    assert "x 295.0, y 195.0, z 95.0 Å" in caught.value.found
+    assert "x 10.0, y 10.0, z 900.0 Å" in caught.value.message
+    assert "x 295.0, y 195.0, z 95.0 Å" in caught.value.message
     assert "pixels" in caught.value.remedy
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryovox.core.intensity import SURE
+from cryovox.core.intensity import MIN_CERTAINTY
 from cryovox.core.volume import Volume
 from cryovox.formats import read_particles, read_volume
 from cryovox.report.doctor import ORDER, Expected, Finding, examine, render, sample_planes, summary
@@ -202,7 +202,7 @@ def test_contrast_against_a_model():
     assert "--contrast dark" in finding.remedy
 
 
-@pytest.mark.parametrize(("certainty", "level"), [(SURE - 0.1, "warning"), (SURE, "ok")])
+@pytest.mark.parametrize(("certainty", "level"), [(MIN_CERTAINTY - 0.1, "warning"), (MIN_CERTAINTY, "ok")])
 def test_a_contrast_is_a_guess_here_where_it_is_one_in_training(clean, monkeypatch, certainty, level):
     monkeypatch.setattr("cryovox.report.doctor.detect_contrast", lambda volume: ("dark", certainty))
     assert found(clean, "contrast").level == level

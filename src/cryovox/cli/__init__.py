@@ -170,7 +170,7 @@ def _family(family: str, names: list[str]) -> str:
 
 
 def _complain(error: RequestError, code: int) -> int:
-    print(f"cryovox: {error.where}: {error.found}", file=sys.stderr)
+    print(f"cryovox: {error.where}: {error.message}", file=sys.stderr)
     print(f"    what to do: {error.remedy}", file=sys.stderr)
     return code
 

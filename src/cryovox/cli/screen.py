@@ -166,6 +166,6 @@ def failures(failed: dict[str, Exception]) -> int:
     """Name every input that failed, last of all; gives the exit code."""
     for name, error in failed.items():
         remedy = f"\n    what to do: {error.remedy}" if isinstance(error, RequestError) else ""
-        summary_table = error.found if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
-        print(f"failed: {name}: {summary_table}{remedy}", file=sys.stderr)
+        problem = error.message if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+        print(f"failed: {name}: {problem}{remedy}", file=sys.stderr)
     return 1 if failed else 0

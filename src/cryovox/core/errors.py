@@ -1,4 +1,4 @@
-"""What is said when a request cannot be carried out."""
+"""Errors and warnings that commands show to the user."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ class RequestError(Exception):
     Parameters
     ----------
     where
-        The file or option that is at fault.
-    found
-        What was found there.
+        The file or option with the problem.
+    message
+        The problem.
     remedy
-        What the user can do, best as a command or option.
+        What the user can do, preferably as a command or option.
     """
 
-    def __init__(self, where: object, found: str, remedy: str) -> None:
-        self.where, self.found, self.remedy = str(where), found, remedy
-        super().__init__(f"{self.where}: {found}\n  {remedy}")
+    def __init__(self, where: object, message: str, remedy: str) -> None:
+        self.where, self.message, self.remedy = str(where), message, remedy
+        super().__init__(f"{self.where}: {message}\n  {remedy}")
 
 
 class RunError(RequestError):

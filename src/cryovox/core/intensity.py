@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cryovox.core.config import Contrast
 from cryovox.core.volume import Volume, Voxels
 
-SURE = 3.0
+MIN_CERTAINTY = 3.0
 """Certainty from which a detected contrast is more than a guess."""
 
 
@@ -137,7 +137,7 @@ def detect_contrast(volume: Volume) -> tuple[Contrast, float]:
     -------
     contrast : "dark" or "bright"
     certainty : float
-        Absolute skewness in units of its own spread over eight parts; under `SURE` it is a guess.
+        Absolute skewness in units of its own spread over eight parts; under `MIN_CERTAINTY` it is a guess.
     """
     from scipy import ndimage
 

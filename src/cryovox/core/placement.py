@@ -20,7 +20,7 @@ SHIFTED = 4000
 """Most particles whose density is looked at."""
 
 
-def check_places(where: object, positions: Float, volume: Volume, reach: ArrayLike = 0.0) -> None:
+def check_positions(where: object, positions: Float, volume: Volume, reach: ArrayLike = 0.0) -> None:
     """Refuse, or warn of, positions that do not fit a tomogram.
 
     Parameters

@@ -12,7 +12,7 @@ from scipy.spatial import KDTree
 
 from cryovox.core.config import Contrast
 from cryovox.core.errors import RequestError
-from cryovox.core.intensity import SURE, Normalisation, sign_of
+from cryovox.core.intensity import MIN_CERTAINTY, Normalisation, sign_of
 from cryovox.core.particles import Species
 from cryovox.data.augment import augment
 from cryovox.data.patches import Patch, TargetSpec, cut
@@ -115,8 +115,8 @@ def load_cubes(
     """
     if found.images is None:
         raise RequestError(where, "holds labels and no images", "name the set with the subtomograms")
-    seen, certainty = (contrast, SURE) if contrast != "auto" else detect_set_contrast(found)
-    if certainty < SURE:
+    seen, certainty = (contrast, MIN_CERTAINTY) if contrast != "auto" else detect_set_contrast(found)
+    if certainty < MIN_CERTAINTY:
         told = f"whether particles are dark or bright is unclear ({seen}, certainty {certainty:.1f})"
         raise RequestError(where, told, "say --set-contrast dark or bright")
     images = np.empty((len(found), *found.shape), np.float16)

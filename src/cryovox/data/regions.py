@@ -14,7 +14,14 @@ from scipy.spatial import cKDTree
 from cryovox.core.config import Contrast
 from cryovox.core.dataset import Dataset, Entry, Range
 from cryovox.core.errors import RequestError
-from cryovox.core.intensity import SURE, Normalisation, detect_contrast, sign_of, statistics, wrapped_bytes
+from cryovox.core.intensity import (
+    MIN_CERTAINTY,
+    Normalisation,
+    detect_contrast,
+    sign_of,
+    statistics,
+    wrapped_bytes,
+)
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap, Volume, Voxels
 from cryovox.formats import dataset as dataset_files
@@ -193,7 +200,7 @@ def _contrast(volume: Volume, entry: Entry) -> Contrast:
     if entry.contrast != "auto":
         return entry.contrast
     seen, certainty = detect_contrast(volume)
-    if certainty < SURE:
+    if certainty < MIN_CERTAINTY:
         told = f"whether particles are dark or bright is unclear ({seen}, certainty {certainty:.1f})"
         raise RequestError(entry.tomogram, told, "say `contrast: dark` or `bright` in dataset.yaml")
     return seen

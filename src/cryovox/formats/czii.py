@@ -77,7 +77,7 @@ def read(path: Path) -> Particles:
     try:
         return prepared(table.read(path))
     except RequestError as error:
-        raise RequestError(path, f"{error.where}: {error.found}", error.remedy) from None
+        raise RequestError(path, f"{error.where}: {error.message}", error.remedy) from None
 
 
 def write(

@@ -16,7 +16,7 @@ from cryovox.core.config import from_yaml
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
-from cryovox.core.placement import check_density, check_places, check_radius, outside_message
+from cryovox.core.placement import check_density, check_positions, check_radius, outside_message
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.formats import (
     PARTICLES,
@@ -175,7 +175,7 @@ def _check_inside(path: Path, particles: Particles, tomogram: Volume, radii: NDA
     if outside:
         message = outside_message(particles.positions, beyond, outside, high)
         raise RequestError(path, message, "are they in pixels rather than Å, or are x and z swapped?")
-    check_places(path, particles.positions, tomogram, radii)
+    check_positions(path, particles.positions, tomogram, radii)
 
 
 def _check(entry: Entry, dataset: Dataset, file: Path) -> None:

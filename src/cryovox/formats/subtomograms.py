@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from cryovox.core.atomic import replacing
 from cryovox.core.config import Contrast
 from cryovox.core.errors import RequestError
-from cryovox.core.intensity import SURE, detect_contrast, statistics, wrapped_bytes
+from cryovox.core.intensity import MIN_CERTAINTY, detect_contrast, statistics, wrapped_bytes
 from cryovox.core.particles import Particles, Species
 from cryovox.core.reading import denied
 from cryovox.core.volume import ZYX, LabelMap, Start, Volume, Voxels, check_voxel_size
@@ -214,7 +214,7 @@ def _seen(volume: Volume) -> Contrast:
     if wrapped_bytes(volume.data) is not None:
         return "auto"
     seen, certainty = detect_contrast(volume)
-    return seen if certainty >= SURE else "auto"
+    return seen if certainty >= MIN_CERTAINTY else "auto"
 
 
 def _cube(data: Voxels, corner: NDArray[np.intp], box: int, fill: float, dtype: str) -> NDArray[Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.config import Contrast
-from cryovox.core.intensity import SURE, detect_contrast, slabs, wrapped_bytes
+from cryovox.core.intensity import MIN_CERTAINTY, detect_contrast, slabs, wrapped_bytes
 from cryovox.core.volume import ZYX, Volume
 from cryovox.report.wedge import SEEN, find_wedge
 
@@ -282,7 +282,7 @@ def _contrast(piece: Volume, model: Expected | None) -> Finding:
     contrast, certainty = detect_contrast(piece)
     other = {"dark": "bright", "bright": "dark"}[contrast]
     told = f"particles look {contrast} (certainty {certainty:.1f})"
-    if certainty < SURE:
+    if certainty < MIN_CERTAINTY:
         mend = f"look at a slice and say --contrast {contrast} or --contrast {other}"
         return Finding("warning", "contrast", f"{told}: that is a guess", mend)
     if model is not None and model.contrast not in ("auto", contrast):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cryovox.core.errors import DataWarning, RequestError
 from cryovox.core.intensity import slabs, statistics
 from cryovox.core.particles import Particles, concatenate
-from cryovox.core.placement import check_places
+from cryovox.core.placement import check_positions
 from cryovox.core.volume import Volume
 from cryovox.formats import (
     PARTICLES,
@@ -177,11 +177,11 @@ def _merged(frames: Mapping[str, Frames | None], several: bool) -> Frames:
 
 def _check_places(path: Path, picks: Particles, frames: Frames | None) -> None:
     if isinstance(frames, Volume):
-        check_places(path, picks.positions, frames)
+        check_positions(path, picks.positions, frames)
     elif frames is not None and picks.tomograms is not None:
         for name in np.unique(picks.tomograms):
             if plain_name(str(name)) in {plain_name(key) for key in frames}:
-                check_places(path, picks.within(name).positions, volume_of(path, str(name), frames))
+                check_positions(path, picks.within(name).positions, volume_of(path, str(name), frames))
 
 
 def _warn_of_another(path: Path, picks: Particles, name: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from cryovox.core.errors import DataWarning, RequestError
 from cryovox.core.particles import Particles, Species, concatenate
-from cryovox.core.placement import check_places
+from cryovox.core.placement import check_positions
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.data.annotated_regions import AnnotatedRegions, keep_annotated, read_annotated_regions
 from cryovox.formats import dataset as dataset_files
@@ -178,7 +178,7 @@ def _check_places(
     for name, one in searched.items():
         for path, some in lists.items():
             mine = some.within(name) if some.tomograms is not None or len(searched) == 1 else None
-            check_places(path, np.zeros((0, 3)) if mine is None else mine.positions, one.volume)
+            check_positions(path, np.zeros((0, 3)) if mine is None else mine.positions, one.volume)
         if radius is not None:
             _check_radius(radius, one.volume.voxel_size)
 

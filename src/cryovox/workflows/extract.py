@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from cryovox.core.errors import RequestError
-from cryovox.core.placement import check_density, check_places
+from cryovox.core.placement import check_density, check_positions
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_labels, read_particles, read_volume, stem, subtomograms
 
@@ -45,7 +45,7 @@ def extract(  # noqa: PLR0913 (the options of a command)
         raise RequestError(out, "does not say its format", f"let the name end in {' or '.join(ENDINGS)}")
     volume = read_volume(tomogram, voxel_size)
     picks = read_particles(particles, tomogram=volume, tomogram_names=(tomogram_name or stem(tomogram),))
-    check_places(particles, picks.positions, volume)
+    check_positions(particles, picks.positions, volume)
     check_density(particles, picks.positions, volume, box * volume.voxel_size / 2)
     species = () if dataset is None else dataset_files.read(dataset).species
     masks = None if labels is None else read_labels(labels, species, voxel_size=volume.voxel_size)

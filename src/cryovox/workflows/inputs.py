@@ -15,7 +15,7 @@ from cryovox.core.config import Contrast, validated
 from cryovox.core.dataset import Dataset
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import (
-    SURE,
+    MIN_CERTAINTY,
     Normalisation,
     Statistics,
     detect_contrast,
@@ -152,7 +152,7 @@ def _settle_contrast(volume: Volume, card: Card, wanted: Contrast) -> tuple[Cont
     seen, certainty = detect_contrast(volume)
     if seen == card.contrast:
         return seen, []
-    if certainty >= SURE:
+    if certainty >= MIN_CERTAINTY:
         return seen, [
             f"particles look {seen}, those of the training were {card.contrast}; force with --contrast"
         ]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cryovox.core.atomic import writable_folder
 from cryovox.core.config import Contrast
 from cryovox.core.errors import RequestError
-from cryovox.core.intensity import SURE
+from cryovox.core.intensity import MIN_CERTAINTY
 from cryovox.core.progress import ProgressCallback, no_progress, renamed
 from cryovox.core.volume import ScoreMap
 from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
@@ -282,7 +282,7 @@ def resolve_contrast(subvolumes: Subtomograms, card: Card, wanted: Contrast) -> 
     if wanted != "auto":
         return wanted
     seen, certainty = detect_set_contrast(replace(subvolumes, masks=None))
-    return seen if certainty >= SURE else card.contrast
+    return seen if certainty >= MIN_CERTAINTY else card.contrast
 
 
 def segment_files(

@@ -51,7 +51,7 @@ def _measured(path: Path) -> tuple[Floats, Floats]:
     try:
         header = mrc.header(path, images=True)
     except RequestError as error:
-        raise RequestError(error.where, error.found, FORM) from None
+        raise RequestError(error.where, error.message, FORM) from None
     y, x = header.voxel_sizes[1:]
     if min(y, x) < 0.1 or abs(y / x - 1) > 0.01 or abs(x - 1) < 1e-5:
         told = f"does not say its pixel size (x {x:g}, y {y:g} Å)"
