@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from common import write_result
-from cryovox.benchmark.adaptation_tomograms import by_part
+from cryovox.benchmark.adaptation_tomograms import subset_scores
 from cryovox.benchmark.subtomograms import images, masks
 from cryovox.benchmark.tables import cell
-from cryovox.benchmark.zero_shot import WORLDS, judged
+from cryovox.benchmark.zero_shot import DOMAINS, cube_scores
 from cryovox.data.cubes import normalised
 from cryovox.filters.bilateral import bilateral
 from cryovox.filters.noise import low_pass
@@ -56,12 +56,12 @@ def filtered(found: Subtomograms, kind: str) -> Subtomograms:
 
 def on_subtomograms(work: Path, models: dict[str, list[Path]]) -> Iterator[dict[str, Any]]:
     """Scores on all subtomograms of each world, by filter and model."""
-    for world in WORLDS:
+    for world in DOMAINS:
         whole = files.read(work / "data" / f"{world}.zarr")
         for kind in FILTERS:
             shown = filtered(whole, kind)
             for name, seeds in models.items():
-                found = [judged(label_set(model, shown, "cpu"), masks(whole)) for model in seeds]
+                found = [cube_scores(label_set(model, shown, "cpu"), masks(whole)) for model in seeds]
                 yield {"world": world, "filter": kind, "model": name, "seeds": found}
 
 
@@ -79,7 +79,7 @@ def on_tomograms(work: Path, models: dict[str, list[Path]]) -> Iterator[dict[str
                 found = []
                 for model in seeds:
                     sound(segment(shown, model, out / "found", device="cpu", overwrite=True))
-                    found.append(by_part(truth, work / "data", out / "found")["all"])
+                    found.append(subset_scores(truth, work / "data", out / "found")["all"])
                 yield {"world": "tomograms", "filter": kind, "model": name, "seeds": found}
 
 

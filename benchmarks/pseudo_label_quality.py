@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from common import write_result
-from cryovox.benchmark.semi import amounts
+from cryovox.benchmark.semi import label_amounts
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.data.regions import Region, load_regions
 from cryovox.formats import dataset as dataset_files
@@ -104,7 +104,7 @@ def main() -> None:
     torch.set_num_threads(1)
     found: dict[tuple[str, int, float], list[dict[str, Any]]] = {}
     for run in sorted((work / "runs").glob("supervised_*")):
-        for amount in amounts(work / "data"):
+        for amount in label_amounts(work / "data"):
             for row in quality(work, amount, run / amount / "run" / "model.safetensors"):
                 found.setdefault((row["amount"], row["views"], row["threshold"]), []).append(row)
     rows = []

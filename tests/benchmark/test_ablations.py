@@ -7,7 +7,7 @@ from cryovox.benchmark.runner import run_suite
 
 
 def test_a_run_is_scored_on_seen_and_unseen_structures_and_drawn(tmp_path):
-    plan = SUITES["ablations"].plan("smoke").chosen(["no graph", "voxresnet"], "s")
+    plan = SUITES["ablations"].plan("smoke").select(["no graph", "voxresnet"], "s")
     found = run_suite("ablations", tmp_path, plan, tier="smoke", device="cpu")
     noises = ("SNR inf", "SNR 0.05", "SNR 0.03")
     for run in found["runs"]:

@@ -16,30 +16,46 @@ from cryovox.benchmark.adaptation import (
     SOURCE_ONLY,
     SUPERVISED,
     VOX_UDA,
-    Adapter,
-    Material,
-    models,
-    record,
-    remembered,
-    rule,
-    scored,
+    AdaptationMethod,
+    TrainingData,
+    cached_score,
+    score_models,
+    selection_outcome,
+    selection_summary,
+    train_models,
 )
-from cryovox.benchmark.adaptation_cubes import UDA, Scale, chosen, empty, held_out, share_out, spread
-from cryovox.benchmark.adaptation_real import MATCH, Real, candidates, note, noted, once, recalls
+from cryovox.benchmark.adaptation_cubes import (
+    UDA,
+    Scale,
+    empty_target,
+    even_split,
+    held_out_mask,
+    subset,
+    write_target,
+)
 from cryovox.benchmark.adaptation_tomograms import (
     TOMOGRAMS,
-    last_held_out,
+    hold_out_last,
     localisation,
-    merged,
-    note_centres,
+    merge_species,
     overlap,
     sim_deepfinder,
-    unlabelled,
+    without_annotations,
+    write_centres,
+)
+from cryovox.benchmark.real_tomogram import (
+    MATCH_DISTANCE,
+    RealTomogram,
+    find_peaks,
+    read_split,
+    read_unique_picks,
+    recalls,
+    write_split,
 )
 from cryovox.benchmark.runner import run_suite
-from cryovox.benchmark.suite import Budget, Contestant, Job, Plan
+from cryovox.benchmark.suite import Budget, Job, Method, Plan
 from cryovox.benchmark.tables import markdown
-from cryovox.benchmark.training import EQUAL, settings
+from cryovox.benchmark.training import SHARED, job_settings
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
@@ -77,13 +93,13 @@ def cubes(n=4, side=8, seed=0, tomograms=None):
 @pytest.mark.parametrize("tier", ["smoke", "cpu", "gpu"])
 def test_every_row_has_settings_of_its_strategy(name, tier):
     plan = SUITES[name].plan(tier)
-    for row in plan.contestants:
+    for row in plan.methods:
         if row.strategy in (SOURCE_ONLY, SUPERVISED):
-            settings(job(row))
+            job_settings(job(row))
             continue
-        kind = adapt_settings if adaptation.adapts(row.strategy) else settings_of
-        found = settings(job(row), {**EQUAL, **row.adapting}, kind=kind(row.strategy))
-        changed = {k.removeprefix("own."): v for k, v in row.adapting.items() if k.startswith("own.")}
+        kind = adapt_settings if adaptation.uses_target(row.strategy) else settings_of
+        found = job_settings(job(row), {**SHARED, **row.adaptation}, kind=kind(row.strategy))
+        changed = {k.removeprefix("own."): v for k, v in row.adaptation.items() if k.startswith("own.")}
         assert {k: attrgetter(k)(found.own) for k in changed} == changed
         assert found.strategy == row.strategy
 
@@ -95,7 +111,7 @@ def test_a_changed_row_differs_from_the_method_as_it_comes():
 
 
 def test_all_ways_to_adapt_compete():
-    names = {row.name for row in SUITES["uda"].plan("cpu").contestants}
+    names = {row.name for row in SUITES["uda"].plan("cpu").methods}
     assert {SOURCE_ONLY, SUPERVISED, VOX_UDA, *BASELINES} <= names
     assert {*BASELINES, VOX_UDA, "supervised"} <= set(STRATEGIES)
 
@@ -124,14 +140,14 @@ def stages(monkeypatch):
 
 
 def test_contestants_learn_from_what_they_may(stages, tmp_path):
-    given = Material(tmp_path / "source", (tmp_path / "bare",), tmp_path / "labelled")
+    given = TrainingData(tmp_path / "source", (tmp_path / "bare",), tmp_path / "labelled")
     for name, data in ((SOURCE_ONLY, given.source), (SUPERVISED, given.labelled)):
-        row = Adapter(name, "voxresnet", strategy=name)
-        assert len(set(models(job(row, time="4m"), given, tmp_path, tmp_path, "cpu").values())) == 1
+        row = AdaptationMethod(name, "voxresnet", strategy=name)
+        assert len(set(train_models(job(row, time="4m"), given, tmp_path, tmp_path, "cpu").values())) == 1
         assert stages["trained"][-1][1] == data
         assert stages["trained"][-1][0].budget.time == "4m"  # all of it
-    row = Adapter("dann", "voxresnet", strategy="dann", adapting={"own.weight": 0.5})
-    models(job(row, time="4m"), given, tmp_path, tmp_path / "dann", "cpu")
+    row = AdaptationMethod("dann", "voxresnet", strategy="dann", adaptation={"own.weight": 0.5})
+    train_models(job(row, time="4m"), given, tmp_path, tmp_path / "dann", "cpu")
     source, targets, config = stages["adapted"][0]
     assert (source, targets) == (given.source, given.targets)
     assert (config.loop.max_time, config.own.weight, config.loop.keep) == ("120s", 0.5, "last")
@@ -140,15 +156,15 @@ def test_contestants_learn_from_what_they_may(stages, tmp_path):
 
 
 def test_ways_to_adapt_start_from_one_model_of_the_source(stages, tmp_path):
-    given = Material(tmp_path / "source", (tmp_path / "bare",), tmp_path / "labelled")
+    given = TrainingData(tmp_path / "source", (tmp_path / "bare",), tmp_path / "labelled")
 
     def start(name, *, seed=0, **more):
-        row = Adapter(name, "voxresnet", strategy=name, **more)
-        models(replace(job(row, time="4m"), seed=seed), given, tmp_path, tmp_path / "out", "cpu")
+        row = AdaptationMethod(name, "voxresnet", strategy=name, **more)
+        train_models(replace(job(row, time="4m"), seed=seed), given, tmp_path, tmp_path / "out", "cpu")
         return stages["adapted"][-1][2].network.start
 
     known = start("dann")
-    assert start("mmd", adapting={"own.weight": 0.5}) == known
+    assert start("mmd", adaptation={"own.weight": 0.5}) == known
     assert len(stages["trained"]) == 1
     assert known not in (start("dann", seed=1), start("dann", train={"loop.batch": 2}))
     assert len(stages["trained"]) == 3
@@ -157,15 +173,17 @@ def test_ways_to_adapt_start_from_one_model_of_the_source(stages, tmp_path):
 @pytest.mark.parametrize("choice", ["source", "adapted"])
 def test_the_chosen_model_is_one_of_both(stages, tmp_path, choice):
     stages["choice"] = choice
-    row = Adapter("mmd", "voxresnet", strategy="mmd")
-    found = models(job(row), Material(tmp_path, (tmp_path,), tmp_path), tmp_path, tmp_path / "out", "cpu")
+    row = AdaptationMethod("mmd", "voxresnet", strategy="mmd")
+    found = train_models(
+        job(row), TrainingData(tmp_path, (tmp_path,), tmp_path), tmp_path, tmp_path / "out", "cpu"
+    )
     assert found["chosen"] == found[choice]
     assert found["source"] != found["adapted"]
 
 
 def test_a_network_that_is_no_row_learns_the_source_alone(stages, tmp_path):
-    given = Material(tmp_path / "source", (tmp_path / "bare",), tmp_path / "labelled")
-    models(job(Contestant("deepfinder", "deepfinder")), given, tmp_path, tmp_path, "cpu")
+    given = TrainingData(tmp_path / "source", (tmp_path / "bare",), tmp_path / "labelled")
+    train_models(job(Method("deepfinder", "deepfinder")), given, tmp_path, tmp_path, "cpu")
     assert stages["trained"][0][1] == given.source
 
 
@@ -177,7 +195,7 @@ def test_every_model_is_scored_once_on_every_part(tmp_path):
         return {"": {"iou": {"a": 0.2, "b": 0.6}[model.name]}, "all": {"iou": 0.5}}
 
     a, b = tmp_path / "a", tmp_path / "b"
-    table = scored({"source": a, "adapted": b, "chosen": b}, score, "iou", tmp_path, ruled=True)
+    table = score_models({"source": a, "adapted": b, "chosen": b}, score, "iou", tmp_path, selected=True)
     assert asked == [("a", "found-source"), ("b", "found-adapted")]
     assert [table[m]["iou"] for m in MODELS] == [0.2, 0.6, 0.6]
     assert table["chosen, all"] == {"iou": 0.5}
@@ -194,7 +212,7 @@ def test_models_that_jobs_share_are_scored_once_for_each_target(tmp_path):
     shared, own = tmp_path / "starts" / "a" / "model.safetensors", tmp_path / "own.safetensors"
     shared.parent.mkdir(parents=True)
     for target in ("one", "one", "other"):
-        known = remembered(score, tmp_path / "starts", target)
+        known = cached_score(score, tmp_path / "starts", target)
         assert known(shared, tmp_path) == known(own, tmp_path) == {"": {"iou": 0.25}}
     assert asked == [shared, own, own, shared, own]
 
@@ -212,7 +230,7 @@ def test_models_that_jobs_share_are_scored_once_for_each_target(tmp_path):
 )
 def test_the_rule_is_right_where_the_other_model_is_no_better(source, adapted, took, right, lost):
     both = {"source": {"iou": source}, "adapted": {"iou": adapted}}
-    told = rule(both | {"chosen": both[took]}, "iou")
+    told = selection_outcome(both | {"chosen": both[took]}, "iou")
     assert told["right"] == right
     assert told["lost"] == pytest.approx(lost, abs=1e-9)
     assert told["took adapted"] == (took == "adapted")
@@ -222,18 +240,18 @@ def test_the_rule_is_right_where_the_other_model_is_no_better(source, adapted, t
 def test_the_record_counts_help_and_harm_apart():
     def run(source, adapted, took):
         both = {"source": {"iou": source}, "adapted": {"iou": adapted}}
-        return {"scores": {"rule": rule(both | {"chosen": both[took]}, "iou")}}
+        return {"scores": {"rule": selection_outcome(both | {"chosen": both[took]}, "iou")}}
 
     first = {"runs": [run(0.2, 0.6, "adapted"), run(0.2, 0.6, "source"), {"failed": "no memory"}]}
     second = {"runs": [run(0.5, 0.1, "source"), run(0.5, 0.501, "source"), {"scores": {"chosen": {}}}]}
-    told = record([first, second])
-    assert (told["runs"], told["right"]) == (4, 3)
-    assert (told["adapting helped"], told["... and was taken"]) == (2, 1)
-    assert (told["adapting harmed"], told["... and was refused"]) == (1, 1)
-    assert told["mean gain by the rule"] == pytest.approx(0.1)
-    assert told["mean gain by always adapting"] == pytest.approx((0.4 + 0.4 - 0.4 + 0.001) / 4, abs=1e-5)
-    assert told["mean gain by knowing"] == pytest.approx((0.4 + 0.4 + 0.001) / 4, abs=1e-5)
-    assert record([])["runs"] == 0
+    told = selection_summary([first, second])
+    assert (told["runs"], told["correct selections"]) == (4, 3)
+    assert (told["adaptation helped"], told["... adapted model selected"]) == (2, 1)
+    assert (told["adaptation harmed"], told["... source model selected"]) == (1, 1)
+    assert told["mean gain, selected model"] == pytest.approx(0.1)
+    assert told["mean gain, adapted model"] == pytest.approx((0.4 + 0.4 - 0.4 + 0.001) / 4, abs=1e-5)
+    assert told["mean gain, better model"] == pytest.approx((0.4 + 0.4 + 0.001) / 4, abs=1e-5)
+    assert selection_summary([])["runs"] == 0
 
 
 def result(compared, reference):
@@ -249,7 +267,7 @@ def result(compared, reference):
 
 
 def test_contestants_are_compared_where_the_suite_says():
-    assert "| chosen less base [95 %] |" in markdown(result(("chosen",), "base"))
+    assert "| chosen less base [95 % CI] |" in markdown(result(("chosen",), "base"))
     assert "| +0.400 |" in markdown(result(("chosen",), "base"))
     assert "| +0.200 |" in markdown(result((), "base"))
     assert "less" not in markdown(result((), ""))
@@ -257,22 +275,22 @@ def test_contestants_are_compared_where_the_suite_says():
 
 @pytest.mark.parametrize(("n", "held"), [(1, 1), (4, 1), (20, 3), (210, 31)])
 def test_a_share_is_held_out_evenly(n, held):
-    where = np.flatnonzero(spread(n))
+    where = np.flatnonzero(even_split(n))
     assert len(where) == held
     assert held < 3 or np.ptp(np.diff(where)) <= 1
 
 
 def test_whole_tomograms_are_held_out_where_there_are_enough():
     names = np.repeat([f"t{i}" for i in range(10)], 3)
-    held = held_out(cubes(30, tomograms=names))
+    held = held_out_mask(cubes(30, tomograms=names))
     assert held.sum() == 6
     assert not set(names[held]) & set(names[~held])
-    assert held_out(cubes(30)).sum() == 4
+    assert held_out_mask(cubes(30)).sum() == 4
 
 
 def test_a_target_is_written_with_what_is_held_out_at_the_end_and_without_labels(tmp_path):
     found = cubes(5)
-    share_out(tmp_path, "target", found, np.array([False, True, False, False, True]))
+    write_target(tmp_path, "target", found, np.array([False, True, False, False, True]))
     whole, bare, learned = (
         subtomograms.read(tmp_path / f"target{part}.zarr") for part in ("", "-unlabelled", "-train")
     )
@@ -284,11 +302,11 @@ def test_a_target_is_written_with_what_is_held_out_at_the_end_and_without_labels
 
 
 def test_a_target_with_nothing_in_it_has_noise_alone(tmp_path):
-    nothing = empty(tmp_path, SMALL)
+    nothing = empty_target(tmp_path, SMALL)
     scene = subtomograms.read(tmp_path / "empty-inf.zarr")
     assert not nothing.masks.any()
     for noise, clean in zip(nothing.images, scene.images[:], strict=True):
-        assert clean.var() / noise.var() == pytest.approx(adaptation_cubes.ELSEWHERE.snr, rel=0.02)
+        assert clean.var() / noise.var() == pytest.approx(adaptation_cubes.OTHER_MICROSCOPE.snr, rel=0.02)
         smooth = [ndimage.gaussian_filter(x, 2) for x in (noise, clean)]
         assert abs(np.corrcoef(*(x.ravel() for x in smooth))[0, 1]) < 0.5
 
@@ -324,8 +342,8 @@ def test_a_suite_from_data_to_table(small, stages, tmp_path, monkeypatch):
 def test_targets_of_the_safety_suite(small, tmp_path):
     suite = SUITES["uda-safety"]
     suite.prepare(tmp_path, "smoke", None)
-    rows = suite.plan("cpu").contestants
-    assert all(suite.material(row, tmp_path).targets[0].is_dir() for row in rows)
+    rows = suite.plan("cpu").methods
+    assert all(suite.training_data(row, tmp_path).targets[0].is_dir() for row in rows)
     assert not subtomograms.read(tmp_path / "nothing in it.zarr").masks[:].any()
     assert suite.references(tmp_path) == {}
     assert {row.data for row in rows} == {"source"}
@@ -362,10 +380,10 @@ def test_data_without_a_target_are_refused(tmp_path):
 
 def test_the_users_data_have_one_source():
     plan = UDA.plan("cpu")
-    assert {row.data for row in UDA.given(plan).contestants} == {"source"}
-    assert len(UDA.given(plan).contestants) == len(plan.contestants) - 4
-    strange = Plan((Contestant("deepfinder", "deepfinder"),), plan.budgets)
-    assert len(UDA.given(strange).contestants) == 1
+    assert {row.data for row in UDA.on_user_data(plan).methods} == {"source"}
+    assert len(UDA.on_user_data(plan).methods) == len(plan.methods) - 4
+    strange = Plan((Method("deepfinder", "deepfinder"),), plan.budgets)
+    assert len(UDA.on_user_data(strange).methods) == 1
 
 
 def test_the_manifest_of_every_stage_counts(tmp_path):
@@ -373,8 +391,8 @@ def test_the_manifest_of_every_stage_counts(tmp_path):
                         ("adapted", {"steps": 4, "seconds": 2.0})):  # fmt: skip
         (tmp_path / "run" / stage).mkdir(parents=True, exist_ok=True)
         (tmp_path / "run" / stage / "manifest.json").write_text(json.dumps(told))
-    assert runner._training(tmp_path) == {"steps": 7, "train_seconds": 3.5}
-    assert runner._training(tmp_path / "nowhere") == {}
+    assert runner._training_cost(tmp_path) == {"steps": 7, "train_seconds": 3.5}
+    assert runner._training_cost(tmp_path / "nowhere") == {}
 
 
 @pytest.fixture
@@ -394,7 +412,7 @@ def labelled(tmp_path):
 
 
 def test_species_become_one_and_the_rest_background(labelled, tmp_path):
-    found = merged(labelled, ["groel"], tmp_path / "merged")
+    found = merge_species(labelled, ["groel"], tmp_path / "merged")
     mask = np.asarray(read_volume(found.entries[0].labels).data)
     assert mask.sum() == 8
     assert mask[1, 1, 1] == 1
@@ -403,18 +421,18 @@ def test_species_become_one_and_the_rest_background(labelled, tmp_path):
 
 
 def test_the_last_tomogram_is_held_out_and_the_target_says_nothing(labelled, tmp_path):
-    found = last_held_out(labelled, tmp_path)
+    found = hold_out_last(labelled, tmp_path)
     assert [e.split for e in found.entries] == ["train", "test"]
-    dataset_files.write(tmp_path / "bare", unlabelled(found))
+    dataset_files.write(tmp_path / "bare", without_annotations(found))
     bare = dataset_files.read(tmp_path / "bare")
     assert [(e.split, e.labels, e.particles) for e in bare.entries] == [("train", None, None)] * 2
     assert bare.species == ()
     with pytest.raises(RequestError, match="one tomogram"):
-        last_held_out(labelled.model_copy(update={"entries": labelled.entries[:1]}), tmp_path)
+        hold_out_last(labelled.model_copy(update={"entries": labelled.entries[:1]}), tmp_path)
 
 
 def test_voxels_of_any_particle_are_pooled_over_tomograms(labelled, tmp_path):
-    whole = merged(labelled, ["groel"], tmp_path / "merged")
+    whole = merge_species(labelled, ["groel"], tmp_path / "merged")
     half = np.zeros((8, 8, 8), np.uint8)
     half[1, 1:3, 1:3] = 1
     for i, mask in enumerate((half, 2 * half)):
@@ -441,7 +459,7 @@ def test_the_floor_of_tomograms_finds_dark_balls(tmp_path):
     truth = Dataset(voxel_size=10.0, species=(kind,), entries=tuple(entries))
     dataset_files.write(tmp_path / "truth", truth)
     for entry in entries:
-        note_centres(tmp_path / "truth" / "centres" / f"{entry.name}.csv", entry, truth)
+        write_centres(tmp_path / "truth" / "centres" / f"{entry.name}.csv", entry, truth)
     (floor,) = TOMOGRAMS.references(tmp_path).values()
     assert set(floor) == {"chosen", "chosen, all"}
     for row in floor.values():
@@ -451,8 +469,8 @@ def test_the_floor_of_tomograms_finds_dark_balls(tmp_path):
 
 def test_picks_of_any_particle_are_matched_with_the_objects(labelled, tmp_path):
     for entry in labelled.entries:
-        note_centres(tmp_path / "centres" / f"{entry.name}.csv", entry, labelled)
-    whole = merged(labelled, [s.name for s in labelled.species], tmp_path / "merged")
+        write_centres(tmp_path / "centres" / f"{entry.name}.csv", entry, labelled)
+    whole = merge_species(labelled, [s.name for s in labelled.species], tmp_path / "merged")
     for entry in whole.entries:  # the first tomogram as it is, nothing in the second
         mask = np.asarray(read_volume(entry.labels).data).astype(np.uint8) * (entry.name == "t0")
         write_labels(tmp_path / "out" / "labels" / f"{entry.tomogram.stem}.mrc", LabelMap(mask, 10.0))
@@ -477,7 +495,8 @@ def test_the_tomograms_of_others_have_nine_classes(shared_data):
 def test_recall_grows_with_the_candidates():
     true = Particles.of([[0, 0, 0], [0, 0, 1000], [0, 0, 2000], [0, 0, 3000]], "r")
     found = Particles.of(
-        [[0, 0, MATCH - 1], [0, 0, 500], [0, 500, 0], [0, 0, 1000 + MATCH + 1], [0, 0, 2000], [0, 0, 3000]],
+        [[0, 0, MATCH_DISTANCE - 1], [0, 0, 500], [0, 500, 0], [0, 0, 1001 + MATCH_DISTANCE], [0, 0, 2000],
+         [0, 0, 3000]],
         "r", scores=[0.9, 0.8, 0.7, 0.6, 0.5, 0.4],
     )  # fmt: skip
     assert recalls(found, true) == {
@@ -492,7 +511,7 @@ def test_balls_of_a_mask_are_candidates_at_their_middles():
         for value, (a, b, c) in ((0.9, (8, 8, 8)), (0.6, (15, 16, 15)))
     )
     species = (Species(name="r", label=1, radius=125.0),)
-    found = candidates(ScoreMap(data[None].astype(np.float32), 31.25, species, kind="mask"))
+    found = find_peaks(ScoreMap(data[None].astype(np.float32), 31.25, species, kind="mask"))
     assert np.abs(found.positions[:2] / 31.25 - [[8, 8, 8], [15, 16, 15]]).max() < 0.6
     assert found.scores[0] > found.scores[1]
 
@@ -501,30 +520,30 @@ def test_what_is_tested_is_not_learned_from(tmp_path):
     path = tmp_path / "t.mrc"
     write_volume(path, Volume(np.arange(4 * 16 * 4, dtype=np.float32).reshape(4, 16, 4), 10.0))
     picks = Particles.of([[10, 10.0 * y, 10] for y in (0, 9, 9.4, 9.6, 10, 15)], "ribosome-80s")
-    real = Real(path, picks)
+    real = RealTomogram(path, picks)
     assert real.cut == 10
     assert [len(real.part(above=True)), len(real.part(above=False))] == [3, 3]
-    note(tmp_path, real)
+    write_split(tmp_path, real)
     assert read_volume(tmp_path / "target" / "part.mrc").shape == (4, 10, 4)
     (entry,) = dataset_files.read(tmp_path / "labelled").entries
     assert entry.box.y == (0, 10)
-    again = noted(tmp_path)
+    again = read_split(tmp_path)
     assert (again.cut, len(again.picks), again.dark) == (10, 6, True)
     assert_array_equal(np.sort(again.picks.positions[:, 1]), np.sort(picks.positions[:, 1]))
-    assert len(noted(tmp_path).part(above=True)) == 3
+    assert len(read_split(tmp_path).part(above=True)) == 3
 
 
 def test_picks_of_the_real_tomogram_are_taken_once(shared_data):
     folder = shared_data / "real_tomograms"
-    picks = once(folder / "tomo_171_xlow_80S_angstrom.csv")
-    real = Real(folder / "tomo_171_xlow_31.36A.mrc.gz", picks)
+    picks = read_unique_picks(folder / "tomo_171_xlow_80S_angstrom.csv")
+    real = RealTomogram(folder / "tomo_171_xlow_31.36A.mrc.gz", picks)
     assert len(picks) == 127
     assert real.cut == 160
     assert len(real.part(above=True)) + len(real.part(above=False)) == 127
 
 
 def test_cubes_are_chosen_in_order():
-    some = chosen(cubes(4), np.array([2, 0]))
+    some = subset(cubes(4), np.array([2, 0]))
     assert some.images[:, 0, 0, 0].tolist() == [2, 0]
     assert some.masks.sum(axis=(1, 2, 3)).tolist() == [3, 1]
     assert len(some.particles) == 2

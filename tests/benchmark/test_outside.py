@@ -10,7 +10,7 @@ import pytest
 CODE = """
     from torch import nn
 
-    from cryovox.benchmark.suite import Budget, Contestant, Plan, Suite
+    from cryovox.benchmark.suite import Budget, Method, Plan, Suite
     from cryovox.core.config import Config
     from cryovox.models import build, options
     from cryovox.training.strategies.base import Strategy
@@ -35,7 +35,7 @@ CODE = """
         name, title, source, headlines, reference = "weighing", "Weights", "us", ("weights",), "voxresnet"
 
         def plan(self, tier):
-            return Plan((Contestant("voxresnet", "voxresnet"),), (Budget(steps=1),), seeds=1)
+            return Plan((Method("voxresnet", "voxresnet"),), (Budget(steps=1),), seeds=1)
 
         def prepare(self, folder, tier, data):
             return {}

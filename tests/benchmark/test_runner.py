@@ -9,14 +9,14 @@ import torch
 
 from cryovox.benchmark import SUITES, runner
 from cryovox.benchmark.runner import run_suite
-from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Suite
-from cryovox.benchmark.training import settings
+from cryovox.benchmark.suite import Budget, Job, Method, Plan, Suite
+from cryovox.benchmark.training import job_settings
 from cryovox.core.errors import RequestError
 from cryovox.models import build, options
 
 
 class Counting(Suite):
-    """Scores a job by its seed; contestant "bad" breaks."""
+    """Scores a job by its seed; method "bad" breaks."""
 
     name, title, source, headlines, reference = "counting", "Counting", "nowhere", ("n",), "good"
 
@@ -24,7 +24,7 @@ class Counting(Suite):
         self.ran, self.prepared = [], 0
 
     def plan(self, tier):
-        rows = (Contestant("good", "voxresnet"), Contestant("bad", "voxresnet"))
+        rows = (Method("good", "voxresnet"), Method("bad", "voxresnet"))
         return Plan(rows, (Budget(steps=1),), seeds=2)
 
     def prepare(self, folder, tier, data):
@@ -33,7 +33,7 @@ class Counting(Suite):
 
     def run(self, job, folder, out, device):
         self.ran.append(job.name)
-        if job.contestant.name == "bad":
+        if job.method.name == "bad":
             raise RuntimeError("no memory")
         return {"all": {"n": float(job.seed)}}
 
@@ -73,11 +73,11 @@ def test_what_failed_is_tried_again(suite, tmp_path):
 
 
 def test_a_job_with_other_settings_is_another_job(suite, tmp_path):
-    plan = replace(suite.plan("smoke"), contestants=(Contestant("good", "voxresnet"),))
+    plan = replace(suite.plan("smoke"), methods=(Method("good", "voxresnet"),))
     run_suite("counting", tmp_path, plan, tier="smoke")
     left = tmp_path / "runs" / "good_1-steps_seed0" / "run"
     left.mkdir()
-    changed = replace(plan, contestants=(Contestant("good", "voxresnet", options={"widths": [4, 8]}),))
+    changed = replace(plan, methods=(Method("good", "voxresnet", options={"widths": [4, 8]}),))
     suite.ran.clear()
     run_suite("counting", tmp_path, changed, tier="smoke")
     assert suite.ran == ["good_1-steps_seed0", "good_1-steps_seed1"]
@@ -96,7 +96,7 @@ def test_overwrite_runs_everything_anew(suite, tmp_path):
 def test_true_data_have_no_rows_without_noise(suite, tmp_path):
     plan = replace(
         suite.plan("smoke"),
-        contestants=(Contestant("o", "voxresnet", data="clean"), Contestant("good", "voxresnet")),
+        methods=(Method("o", "voxresnet", data="clean"), Method("good", "voxresnet")),
     )
     run_suite("counting", tmp_path / "out", plan, tier="smoke", data=tmp_path)
     assert suite.ran == ["good_1-steps_seed0", "good_1-steps_seed1"]
@@ -109,18 +109,18 @@ def test_a_folder_holds_one_tier(suite, tmp_path):
 
 
 def test_jobs_go_seed_by_seed(suite):
-    assert [(j.seed, j.contestant.name) for j in suite.plan("cpu").jobs()] == [
+    assert [(j.seed, j.method.name) for j in suite.plan("cpu").jobs()] == [
         (0, "good"), (0, "bad"), (1, "good"), (1, "bad"),
     ]  # fmt: skip
 
 
 def test_a_network_that_is_no_row_becomes_one(suite):
-    plan = suite.plan("cpu").chosen(["good", "deepfinder"], "s")
-    assert [(c.name, c.network, c.size) for c in plan.contestants] == [
+    plan = suite.plan("cpu").select(["good", "deepfinder"], "s")
+    assert [(c.name, c.network, c.size) for c in plan.methods] == [
         ("good", "voxresnet", "s"), ("deepfinder", "deepfinder", "s"),
     ]  # fmt: skip
     with pytest.raises(RequestError, match="deepfindr"):
-        suite.plan("cpu").chosen(["deepfindr"], "s")
+        suite.plan("cpu").select(["deepfindr"], "s")
 
 
 @pytest.mark.parametrize("name", [n for n in SUITES if n != "cost"])
@@ -128,9 +128,9 @@ def test_a_network_that_is_no_row_becomes_one(suite):
 def test_every_row_of_every_suite_can_be_built_and_trained_with_its_settings(name, tier):
     plan = SUITES[name].plan(tier)
     assert len({job.name for job in plan.jobs()}) == len(plan.jobs())
-    for contestant in plan.contestants:
-        config = settings(Job(contestant, plan.budgets[0], 0))
-        chosen = options(contestant.network, contestant.size, **contestant.options)
+    for method in plan.methods:
+        config = job_settings(Job(method, plan.budgets[0], 0))
+        chosen = options(method.network, method.size, **method.options)
         with torch.device("meta"):
             build(config.network.model, chosen, 1, 2)
 

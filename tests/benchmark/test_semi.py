@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from cryovox.benchmark import semi, semi_real
-from cryovox.benchmark.adaptation_real import Real
-from cryovox.benchmark.semi import labelled, pickers, some, variants
+from cryovox.benchmark import real_tomogram, semi
+from cryovox.benchmark.real_tomogram import RealTomogram
+from cryovox.benchmark.semi import labelled, read_picks, semi_methods, variants
 from cryovox.benchmark.suite import Job
-from cryovox.benchmark.training import equal, settings
+from cryovox.benchmark.training import job_settings, shared_settings
 from cryovox.core.dataset import Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
@@ -27,7 +27,7 @@ def found(tmp_path_factory):
 
 
 def picks(data):
-    return [some(e) for e in data.entries if e.particles is not None]
+    return [read_picks(e) for e in data.entries if e.particles is not None]
 
 
 def test_all_and_one_tomogram(found, tmp_path):
@@ -93,17 +93,19 @@ def test_one_kind_of_error_alone(found, tmp_path):
     assert len(shifted) == len(true)
 
 
-@pytest.mark.parametrize("row", [*pickers("s"), *variants("s")], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [*semi_methods("s"), *variants("s")], ids=lambda row: row.name)
 def test_rows_are_trainings_that_exist(row):
     job = Job(row, semi.SEMI.plan("cpu").budgets[0], 0)
-    config = settings(job, equal("cpu") | semi.ALIKE | dict(row.own), kind=settings_of(row.strategy))
+    config = job_settings(
+        job, shared_settings("cpu") | semi.ALL_METHODS | dict(row.own), kind=settings_of(row.strategy)
+    )
     assert config.strategy == row.strategy
     assert config.supervised.drop_block > 0
 
 
 def test_scores_of_perfect_picks_and_of_half_of_them(found, tmp_path, monkeypatch):
     (entry,) = found.split("test")
-    true = some(entry)
+    true = read_picks(entry)
     given = {"picks": true}
 
     def find(tomograms, model, out, device):
@@ -111,8 +113,8 @@ def test_scores_of_perfect_picks_and_of_half_of_them(found, tmp_path, monkeypatc
 
     monkeypatch.setattr("cryovox.workflows.find.find", find)
     maps = ScoreMap(np.zeros((len(found.species), 2, 2, 2)), 10.0, found.species, kind="heatmap")
-    monkeypatch.setattr(semi, "opened", lambda e, out: maps)
-    monkeypatch.setattr(semi, "candidates", lambda name, scores, level: semi.of(scored, name))
+    monkeypatch.setattr(semi, "read_scores", lambda e, out: maps)
+    monkeypatch.setattr(semi, "pick_candidates", lambda name, scores, level: semi.in_tomogram(scored, name))
     scored = Particles.of(true.positions, true.species.tolist(), np.linspace(1, 0.5, len(true)))
     perfect = semi.score(found, tmp_path, tmp_path, "cpu")
     species = {str(n) for n in true.species}
@@ -126,9 +128,9 @@ def test_scores_of_perfect_picks_and_of_half_of_them(found, tmp_path, monkeypatc
 
 
 def test_the_floor_finds_big_particles_and_is_told_how_many(found):
-    blobs = semi.blobs(found)
+    blobs = semi.dog_baseline(found)
     (entry,) = found.split("test")
-    true = some(entry)
+    true = read_picks(entry)
     assert {n: int((blobs.species == n).sum()) for n in np.unique(true.species)} == {
         n: int((true.species == n).sum()) for n in np.unique(true.species)
     }
@@ -142,7 +144,7 @@ def test_the_risk_is_told_how_many_are_hidden(found, tmp_path):
     few = labelled(found, "6 picks", tmp_path / "6 picks")
     dataset_files.write(tmp_path / "6 picks, alone", few)
     total = sum(len(p) for p in picks(labelled(found, "all", tmp_path / "all")))
-    (told,) = semi.SEMI.hidden(tmp_path, "6 picks").values()
+    (told,) = semi.SEMI.unlabelled_particles(tmp_path, "6 picks").values()
     assert told == pytest.approx((total - 6) * min(1, 48**3 / (2 * 24 * 48 * 64)) / 0.7, abs=1e-3)
 
 
@@ -154,21 +156,21 @@ def test_candidates_reach_further_down_than_picks_and_oust_none_of_another_speci
     found = ScoreMap(data, 10.0, kinds, kind="heatmap")
     score_files.write(tmp_path / "scores" / "t.zarr", found)
     entry = Entry(name="t", tomogram=tmp_path / "t.mrc")
-    given = semi.candidates("t", semi.opened(entry, tmp_path), semi.LEVELS[0])
+    given = semi.pick_candidates("t", semi.read_scores(entry, tmp_path), semi.LEVELS[0])
     assert sorted(given.species) == ["ball", "ball", "shell"]
 
 
 def test_regions_that_merge_at_a_low_score_count_at_a_higher_one(found, tmp_path, monkeypatch):
     """A mask is faint everywhere: one region at the lowest level, every particle by itself above it."""
     (entry,) = found.split("test")
-    true, shape = some(entry), read_volume(entry.tomogram).shape
+    true, shape = read_picks(entry), read_volume(entry.tomogram).shape
     data = np.full((len(found.species), *shape), 0.1, np.float32)
     for channel, kind in enumerate(found.species):
         places = true.named(kind.name).positions / found.voxel_size
         small = [kind.radius / 2 / found.voxel_size] * len(places)
         data[channel][ball_labels(places, [1] * len(places), small, shape) > 0] = 0.9
     scores = ScoreMap(data, found.voxel_size, found.species, kind="mask")
-    monkeypatch.setattr(semi, "opened", lambda e, out: scores)
+    monkeypatch.setattr(semi, "read_scores", lambda e, out: scores)
     monkeypatch.setattr("cryovox.workflows.find.find", lambda *_, **__: ({entry.tomogram.stem: true}, {}))
     assert semi.score(found, tmp_path, tmp_path, "cpu")["best_f1"] == 1
     monkeypatch.setattr(semi, "LEVELS", semi.LEVELS[:1])
@@ -177,20 +179,20 @@ def test_regions_that_merge_at_a_low_score_count_at_a_higher_one(found, tmp_path
 
 def test_tests_without_picks_or_with_one_name_are_refused(found, tmp_path):
     (test,) = found.split("test")
-    semi.check_tests(tmp_path, found)
+    semi.check_user_data(tmp_path, found)
     bare = found.model_copy(update={"entries": (test.model_copy(update={"particles": None}),)})
     with pytest.raises(RequestError, match="no particle list"):
-        semi.check_tests(tmp_path, bare)
+        semi.check_user_data(tmp_path, bare)
     volume = read_volume(test.tomogram)
-    write_particles(tmp_path / "none.csv", some(test).take(np.arange(0)), tomogram=volume)
+    write_particles(tmp_path / "none.csv", read_picks(test).take(np.arange(0)), tomogram=volume)
     empty = found.model_copy(
         update={"entries": (test.model_copy(update={"particles": tmp_path / "none.csv"}),)}
     )
-    with pytest.raises(RequestError, match="no particle in its tests"):
-        semi.check_tests(tmp_path, empty)
+    with pytest.raises(RequestError, match="no particles in its test entries"):
+        semi.check_user_data(tmp_path, empty)
     twice = found.model_copy(update={"entries": (test, test.model_copy(update={"name": "b"}))})
     with pytest.raises(RequestError, match="several tomograms"):
-        semi.check_tests(tmp_path, twice)
+        semi.check_user_data(tmp_path, twice)
 
 
 def test_few_picks_of_a_real_tomogram(tmp_path, monkeypatch):
@@ -198,34 +200,34 @@ def test_few_picks_of_a_real_tomogram(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     write_volume(tmp_path / "t.mrc", Volume(rng.random((8, 32, 16), dtype=np.float32), 30.0))
     places = 30.0 * rng.uniform(0, (7, 31, 15), (60, 3))
-    real = Real(tmp_path / "t.mrc", Particles.of(places, semi_real.RIBOSOME))
-    monkeypatch.setattr(semi_real, "found_or_made", lambda *_: (real, "made"))
-    facts = semi_real.REAL.prepare(tmp_path / "data", "cpu", None)
+    real = RealTomogram(tmp_path / "t.mrc", Particles.of(places, real_tomogram.RIBOSOME))
+    monkeypatch.setattr(real_tomogram, "load_or_simulate", lambda *_: (real, "made"))
+    facts = real_tomogram.SEMI.prepare(tmp_path / "data", "cpu", None)
     below = real.part(above=False)
     assert facts["labels"] == {"10 picks": 10, "30 picks": min(30, len(below)), "64 picks": len(below)}
     assert facts["tested"] == 60 - len(below)
     known = []
-    for labels in semi.amounts(tmp_path / "data"):
+    for labels in semi.label_amounts(tmp_path / "data"):
         (entry,) = dataset_files.read(tmp_path / "data" / labels).entries
         assert entry.exhaustive is False
         assert entry.box.bounds((8, 32, 16))[1] == (0, real.cut)
-        known.append({tuple(p) for p in some(entry).positions.round(1)})
+        known.append({tuple(p) for p in read_picks(entry).positions.round(1)})
     assert known[0] < known[1] <= known[2] == {tuple(p) for p in below.positions.round(1)}
-    (hidden,) = semi_real.REAL.hidden(tmp_path / "data", "10 picks").values()
+    (hidden,) = real_tomogram.SEMI.unlabelled_particles(tmp_path / "data", "10 picks").values()
     assert hidden == pytest.approx((len(below) - 10) / 0.7, abs=1e-3)  # a patch shows all of so small a part
-    references = semi_real.REAL.references(tmp_path / "data")
+    references = real_tomogram.SEMI.references(tmp_path / "data")
     assert all(set(rows) == set(facts["labels"]) for rows in references.values())
 
 
 def test_hours_count_a_training_for_every_amount():
-    plan = semi.MORE.plan("cpu")
-    assert plan.each == 4
-    assert plan.hours(2) == pytest.approx(len(plan.contestants) * 3 * 4 * 4 / 60 / 2)
+    plan = semi.OTHER_AMOUNTS.plan("cpu")
+    assert plan.models_per_job == 4
+    assert plan.hours(2) == pytest.approx(len(plan.methods) * 3 * 4 * 4 / 60 / 2)
 
 
 def test_tomograms_that_nobody_picked_stay_unlabelled(found, tmp_path):
     first, *others = found.entries
-    mine = found.model_copy(update={"entries": (first, *map(semi.bare, others))})
+    mine = found.model_copy(update={"entries": (first, *map(semi.without_picks, others))})
     for labels in ("1 %", "all", "one tomogram"):
         kept = labelled(mine, labels, tmp_path).entries
         assert [e.name for e in kept if e.particles is None] == [e.name for e in mine.split("train")[1:]]
@@ -237,18 +239,18 @@ def test_the_floor_looks_for_blobs_of_the_right_sign(found):
     turned = tmp = test.tomogram.with_name("bright.mrc")
     write_volume(turned, Volume(-np.asarray(volume.data), volume.voxel_size))
     bright = test.model_copy(update={"tomogram": tmp, "contrast": "bright"})
-    both = [semi.blobs(found.model_copy(update={"entries": (e,)})) for e in (test, bright)]
+    both = [semi.dog_baseline(found.model_copy(update={"entries": (e,)})) for e in (test, bright)]
     np.testing.assert_allclose(both[0].positions, both[1].positions)
 
 
 def test_species_that_weigh_nothing_are_scored_alike(found, tmp_path):
     (test,) = found.split("test")
-    picks = some(test)
+    picks = read_picks(test)
     path = tmp_path / "p.csv"
     write_particles(path, Particles.of(picks.positions, "beta-amylase"))
     kind = Species(name="beta-amylase", label=1, radius=70.0)
     only = found.model_copy(
         update={"species": (kind,), "entries": (test.model_copy(update={"particles": path}),)}
     )
-    true = semi.particles(only)
-    assert semi.scores_of(true, [true], only)["f1"] == 1.0
+    true = semi.true_particles(only)
+    assert semi.species_scores(true, [true], only)["f1"] == 1.0

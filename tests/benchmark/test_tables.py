@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cryovox.benchmark.tables import cell, conditions, difference, markdown, spread_tells, values
+from cryovox.benchmark.tables import cell, conditions, difference, markdown, separates_methods, values
 
 
 def test_only_what_is_shown_is_printed():
@@ -80,11 +80,11 @@ def test_rows_without_training_stand_on_top():
 
 
 def test_a_suite_in_which_all_lie_within_the_spread_cannot_tell():
-    assert not spread_tells(result({"a": [0.1, 0.5], "b": [0.2, 0.4]}), "9s", "easy", "iou")
+    assert not separates_methods(result({"a": [0.1, 0.5], "b": [0.2, 0.4]}), "9s", "easy", "iou")
     close = markdown(result({"a": [0.1, 0.5], "b": [0.2, 0.4]}, seeds=2))
-    assert close.endswith("Too close to tell, within one standard deviation: easy.")
-    assert "Too close" not in markdown(result({"a": [0.1, 0.12], "b": [0.8, 0.82]}, seeds=2))
-    assert spread_tells(result({"a": [0.1, 0.12], "b": [0.8, 0.82]}), "9s", "easy", "iou")
+    assert close.endswith("All methods lie within one standard deviation over seeds: easy.")
+    assert "All methods" not in markdown(result({"a": [0.1, 0.12], "b": [0.8, 0.82]}, seeds=2))
+    assert separates_methods(result({"a": [0.1, 0.12], "b": [0.8, 0.82]}), "9s", "easy", "iou")
 
 
 def test_contestants_are_compared_over_groups_of_conditions_too():
@@ -92,7 +92,7 @@ def test_contestants_are_compared_over_groups_of_conditions_too():
     for run in found["runs"]:
         run["scores"]["hard"] = {"iou": 0.5}
     told = markdown(found | {"groups": {"with noise": ("hard",), "of another suite": ("none",)}})
-    assert "| mean of all less base [95 %] | with noise less base [95 %] | steps |" in told
+    assert "| mean of all less base [95 % CI] | with noise less base [95 % CI] | steps |" in told
     assert "| +0.000 [+0.000, +0.000] |" in told
 
 
@@ -101,7 +101,7 @@ def test_cells_that_differ_by_more_than_chance_are_marked():
     told = markdown(found)
     assert "| far | 0.410 ± 0.010 * |" in told
     assert told.count(" * |") == 1
-    assert "difference to base excludes 0" in told
+    assert "difference from base excludes 0" in told
     assert "*" not in markdown(found | {"reference": ""})
 
 
@@ -119,8 +119,8 @@ def test_an_unfinished_result_shows_the_rows_begun_and_says_what_is_left():
     partial = result({"base": [0.1, 0.2], "new": [0.5], "later": []})
     text = markdown({**partial, "jobs_left": 6})
     assert "| later" not in text
-    assert text.endswith("6 of 9 trainings have not been run yet.")
-    assert "not been run" not in markdown({**partial, "jobs_left": 0})
+    assert text.endswith("6 of 9 trainings have not finished yet.")
+    assert "not finished" not in markdown({**partial, "jobs_left": 0})
 
 
 def test_rows_of_several_versions_of_the_code_are_pointed_out():

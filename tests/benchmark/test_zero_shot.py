@@ -5,25 +5,25 @@ import pytest
 
 from cryovox.benchmark import adaptation_cubes
 from cryovox.benchmark.adaptation import (
+    DOMAIN_GENERALIZATION,
     FEW_TARGET,
-    GENERALISING,
     SOURCE_ONLY,
     SUPERVISED,
     VOX_UDA,
     VOX_ZSDA,
-    adapts,
+    uses_target,
 )
 from cryovox.benchmark.adaptation_cubes import Scale
-from cryovox.benchmark.subtomograms import bright
+from cryovox.benchmark.subtomograms import bright_images
 from cryovox.benchmark.suite import Budget, Job
 from cryovox.benchmark.zero_shot import (
-    CHOICES,
+    DOMAINS,
     FIRST,
-    OTHERS,
+    VALIDATION_DOMAINS,
+    VALIDATION_SPECIES,
     VARIANTS,
-    WORLDS,
     ZSDA,
-    largest,
+    largest_component_centre,
     localisation,
 )
 from cryovox.core.particles import Particles
@@ -50,14 +50,16 @@ def test_what_is_found_near_the_middle_counts():
 
 
 def test_the_largest_piece_is_what_was_found():
-    assert largest(np.maximum(ball((4, 4, 4), 1), ball((11, 11, 11), 3))) == pytest.approx((11, 11, 11))
-    assert largest(np.zeros((4, 4, 4), np.uint8)) is None
+    assert largest_component_centre(np.maximum(ball((4, 4, 4), 1), ball((11, 11, 11), 3))) == pytest.approx(
+        (11, 11, 11)
+    )
+    assert largest_component_centre(np.zeros((4, 4, 4), np.uint8)) is None
 
 
 def test_who_may_look_at_the_target():
-    names = {row.strategy for row in ZSDA.plan("cpu").contestants}
-    assert {SOURCE_ONLY, SUPERVISED, VOX_UDA, VOX_ZSDA, FEW_TARGET, *GENERALISING} == names
-    assert {name for name in names if adapts(name)} == {VOX_UDA, FEW_TARGET}
+    names = {row.strategy for row in ZSDA.plan("cpu").methods}
+    assert {SOURCE_ONLY, SUPERVISED, VOX_UDA, VOX_ZSDA, FEW_TARGET, *DOMAIN_GENERALIZATION} == names
+    assert {name for name in names if uses_target(name)} == {VOX_UDA, FEW_TARGET}
 
 
 def test_a_changed_row_differs_from_the_method_as_it_comes():
@@ -75,16 +77,16 @@ def test_a_changed_row_differs_from_the_method_as_it_comes():
 def test_what_is_chosen_by_is_not_what_is_tested(tmp_path):
     """No world of the ablations has a species that only the tests have, nor their seeds."""
     small = Scale(("groel",), adaptation_cubes.UNSEEN, source=3, target=3)
-    assert not set(OTHERS) & ({*adaptation_cubes.UNSEEN, *adaptation_cubes.SEEN})
-    assert CHOICES.keys() == WORLDS.keys()
-    for name, make in CHOICES.items():
-        mine, theirs = make(tmp_path / "a", small), WORLDS[name](tmp_path / "b", small)
+    assert not set(VALIDATION_SPECIES) & ({*adaptation_cubes.UNSEEN, *adaptation_cubes.SEEN})
+    assert VALIDATION_DOMAINS.keys() == DOMAINS.keys()
+    for name, make in VALIDATION_DOMAINS.items():
+        mine, theirs = make(tmp_path / "a", small), DOMAINS[name](tmp_path / "b", small)
         assert len(mine) == len(theirs)
         assert not np.array_equal(mine.images, theirs.images), name
 
 
 def test_the_users_target_is_one_world(tmp_path, monkeypatch):
-    monkeypatch.setattr(adaptation_cubes, "opened", lambda data, name: unseen_of(tmp_path / name))
+    monkeypatch.setattr(adaptation_cubes, "read_user_set", lambda data, name: unseen_of(tmp_path / name))
     ZSDA.prepare(tmp_path, "cpu", tmp_path)
     assert len(list(tmp_path.glob("*-train.zarr"))) == 1
     (floor,) = ZSDA.references(tmp_path).values()
@@ -92,16 +94,16 @@ def test_the_users_target_is_one_world(tmp_path, monkeypatch):
 
 
 def unseen_of(folder):
-    return adaptation_cubes.unseen(folder, Scale(("groel",), ("hsp90",), source=4, target=8))
+    return adaptation_cubes.unseen_target(folder, Scale(("groel",), ("hsp90",), source=4, target=8))
 
 
 def test_all_worlds_are_scored_after_one_training(tmp_path, monkeypatch):
     small = Scale(("groel",), ("hsp90",), source=4, target=8)
     monkeypatch.setitem(adaptation_cubes.SCALES, "smoke", small)
     ZSDA.prepare(tmp_path, "smoke", None)
-    (row,) = (r for r in ZSDA.plan("smoke").contestants if r.strategy == VOX_ZSDA)
+    (row,) = (r for r in ZSDA.plan("smoke").methods if r.strategy == VOX_ZSDA)
     found = ZSDA.run(Job(row, Budget(steps=2), 0), tmp_path, tmp_path / "out", "cpu")
-    wanted = {f"chosen, {part}" for part in ("all", *WORLDS) if part != FIRST} | {"chosen"}
+    wanted = {f"chosen, {part}" for part in ("all", *DOMAINS) if part != FIRST} | {"chosen"}
     assert wanted <= set(found)
     assert found["chosen"] == found["source"] == found["adapted"]  # there is no choice without a target
     for scores in found.values():
@@ -115,4 +117,4 @@ def test_the_floor_sees_dark_particles_as_bright_ones():
     nowhere = Particles.of(np.zeros((2, 3)), "a")
     for sign, contrast in ((1, "bright"), (-1, "dark"), (1, "auto")):
         given = Subtomograms(sign * cubes, None, 10.0, nowhere, contrast=contrast)
-        assert np.array_equal(bright(given), cubes)
+        assert np.array_equal(bright_images(given), cubes)

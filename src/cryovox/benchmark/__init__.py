@@ -1,4 +1,4 @@
-"""Suites that compare networks as the papers do."""
+"""Benchmark suites that compare networks and training strategies as the papers do."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SUITES = Registry(
         "tomograms-pretrained": "cryovox.benchmark.tomograms:PRETRAINED",
         "semi": "cryovox.benchmark.semi:SEMI",
         "semi-ablations": "cryovox.benchmark.semi:ABLATIONS",
-        "semi-amounts": "cryovox.benchmark.semi:MORE",
-        "semi-errors": "cryovox.benchmark.semi:NOISE",
-        "semi-real": "cryovox.benchmark.semi_real:REAL",
+        "semi-amounts": "cryovox.benchmark.semi:OTHER_AMOUNTS",
+        "semi-errors": "cryovox.benchmark.semi:LABEL_ERRORS",
+        "semi-real": "cryovox.benchmark.real_tomogram:SEMI",
         "uda": "cryovox.benchmark.adaptation_cubes:UDA",
         "uda-ablations": "cryovox.benchmark.adaptation_cubes:ABLATIONS",
-        "uda-real": "cryovox.benchmark.adaptation_real:REAL",
+        "uda-real": "cryovox.benchmark.real_tomogram:UDA",
         "uda-safety": "cryovox.benchmark.adaptation_cubes:SAFETY",
         "uda-snr": "cryovox.benchmark.adaptation_cubes:TRANSFER",
         "uda-tomograms": "cryovox.benchmark.adaptation_tomograms:TOMOGRAMS",
@@ -51,15 +51,15 @@ SUMMARIES = {
     "uda-tomograms": "domain adaptation of tomogram segmentation",
     "uda-real": "domain adaptation to a real tomogram",
     "uda-ablations": "ablations of Vox-UDA",
-    "uda-safety": "how often the choice between source and adapted model is right",
+    "uda-safety": "accuracy of the selection between source and adapted model",
     "zsda": "domain generalization of subtomogram segmentation",
     "zsda-tomograms": "domain generalization of tomogram segmentation",
     "zsda-real": "domain generalization to a real tomogram",
     "zsda-ablations": "ablations of Vox-ZSDA",
-    "semi": "picking from few labels and unlabelled tomograms",
+    "semi": "picking from few labels and unlabeled tomograms",
     "semi-amounts": "picking from other amounts of labels",
     "semi-ablations": "ablations of SemiETPicker",
     "semi-errors": "picking from labels with errors",
     "semi-real": "picking from few labels in a real tomogram",
 }
-"""A line on every suite, by task."""
+"""Name of a suite -> its task in one line."""

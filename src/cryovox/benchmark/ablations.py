@@ -1,7 +1,7 @@
-"""Ablations of MVGFormer: one thing changed in each row, and pictures of where the network is active.
+"""Ablations of MVGFormer: one setting changed in each row, and figures of its activations.
 
-On simulated subtomograms everything that the paper varies; on tomograms of two kinds the number of nodes
-of the graph, which the paper varies on three data sets (Table 10).
+The settings that the paper varies are tested on simulated subtomograms; the number of graph nodes, which the
+paper varies on three datasets (Table 10), is also tested on two kinds of tomograms.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cryovox.benchmark.subtomograms import SubtomogramSuite, images, masks
-from cryovox.benchmark.suite import Contestant, Job, Scores
-from cryovox.benchmark.tomograms import Scale, TomogramSuite, shrunk
+from cryovox.benchmark.suite import Job, Method, Scores
+from cryovox.benchmark.tomograms import Scale, TomogramSuite, scaled_preset
 from cryovox.core.atomic import replacing
 from cryovox.data.cubes import standardize
 from cryovox.formats import subtomograms as files
@@ -53,7 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "layer 1 prepend": {"layer1": "prepend"},
     "no drop path": {"drop_path": 0.0},
 }
-"""One thing changed in MVGFormer."""
+"""MVGFormer with one setting of the network changed."""
 TRAININGS: dict[str, dict[str, Any]] = {
     "loss ce": {"supervised.loss": "ce"},
     "loss ce+boundary": {"supervised.loss": "ce+boundary"},
@@ -65,49 +65,50 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "rate 3e-4": {"loop.lr": 3e-4},
     "no warm-up": {"loop.warmup": 0},
 }
+"""MVGFormer with one setting of the training changed."""
 
 
-def variants(size: str) -> tuple[Contestant, ...]:
-    """Rows of the ablations: MVGFormer with one thing changed."""
-    rows = [Contestant(name, "mvgformer", size, changed) for name, changed in VARIANTS.items()]
-    return (*rows, *(Contestant(name, "mvgformer", size, train=train) for name, train in TRAININGS.items()))
+def variants(size: str) -> tuple[Method, ...]:
+    """Rows of the ablations: MVGFormer with one setting changed."""
+    changed = [Method(name, "mvgformer", size, options) for name, options in VARIANTS.items()]
+    return (*changed, *(Method(name, "mvgformer", size, train=train) for name, train in TRAININGS.items()))
 
 
-def nodes(size: str) -> tuple[Contestant, ...]:
+def nodes(size: str) -> tuple[Method, ...]:
     """Rows of Table 10: the number of nodes of the graph, and no graph."""
-    rows = [Contestant(f"K {k}", "mvgformer", size, {"clusters": k}) for k in (8, 16, 24, 32)]
-    return (*rows, Contestant("no graph", "mvgformer", size, {"graph": "none"}))
+    counts = [Method(f"K {k}", "mvgformer", size, {"clusters": k}) for k in (8, 16, 24, 32)]
+    return (*counts, Method("no graph", "mvgformer", size, {"graph": "none"}))
 
 
 def czii(scale: Scale) -> SimulationConfig:
     """The preset `czii-phantom` in a smaller box."""
-    return shrunk("czii-phantom", scale)
+    return scaled_preset("czii-phantom", scale)
 
 
 class AblationSuite(SubtomogramSuite):
-    """The same data; every run leaves ``activations.png`` beside its result (Figs. 10 and 11)."""
+    """The suite `subtomograms` with ablations; every run writes ``activations.png`` (Figs. 10 and 11)."""
 
     def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
-        found = super().run(job, folder, out, device)
-        if job.contestant.network == "mvgformer":
+        table = super().run(job, folder, out, device)
+        if job.method.network == "mvgformer":
             test = min(folder.glob("test-*.zarr"))
-            draw(out / "run" / "model.safetensors", test, out / "activations.png", device)
-        return found
+            draw_activations(out / "run" / "model.safetensors", test, out / "activations.png", device)
+        return table
 
 
-def draw(model: Path, test: Path, out: Path, device: Device = "cpu") -> None:
-    """Draw where MVGFormer is active in the first subtomogram of a set, with graph, truth and mask.
+def draw_activations(model: Path, test: Path, out: Path, device: Device = "cpu") -> None:
+    """Draw the activations of MVGFormer in the first subtomogram of a set, with graph, truth and mask.
 
     Parameters
     ----------
     model
         Model file of an MVGFormer.
     test
-        Set with masks.
+        Subtomogram set with masks.
     out
-        PNG.
+        PNG file.
     device
-        Where its mask is computed.
+        Device of the prediction.
     """
     import torch
 
@@ -116,18 +117,18 @@ def draw(model: Path, test: Path, out: Path, device: Device = "cpu") -> None:
 
     network: Any
     network, card = load_model(model)
-    some = files.read(test)
-    cube = images(some)[:1]
-    one = replace(some, images=cube, masks=None, corners=None, particles=some.particles.take([0]))
-    x = standardize(cube, resolve_contrast(some, card, "auto"))
+    data = files.read(test)
+    image = images(data)[:1]
+    first = replace(data, images=image, masks=None, corners=None, particles=data.particles.take([0]))
+    x = standardize(image, resolve_contrast(data, card, "auto"))
     with torch.no_grad():
-        seen = torch.from_numpy(x)[:, None]
-        maps = {name: level[0].numpy() for name, level in activations(network, seen).items()}
-        graph = network.assignment(seen)
-    drawn = {"truth": masks(some)[0], "mask": label_set((network, card), one, device)[0]}
-    page = activation_page(x[0], maps, assignment=None if graph is None else graph[0].numpy(), masks=drawn)
+        batch = torch.from_numpy(x)[:, None]
+        maps = {name: level[0].numpy() for name, level in activations(network, batch).items()}
+        graph = network.assignment(batch)
+    labels = {"truth": masks(data)[0], "mask": label_set((network, card), first, device)[0]}
+    figure = activation_page(x[0], maps, assignment=None if graph is None else graph[0].numpy(), masks=labels)
     with replacing(out) as beside:
-        beside.write_bytes(png(page))
+        beside.write_bytes(png(figure))
 
 
 ABLATIONS = AblationSuite(
@@ -151,5 +152,5 @@ NODES_CZII = TomogramSuite(
     "MVGFormer, Table 10, on a third kind of data",
     nodes,
     reference="K 16",
-    world=czii,
+    simulation=czii,
 )

@@ -1,10 +1,9 @@
-"""What all suites of unsupervised domain adaptation share: rows, trainings, and what is asked of them.
+"""Common parts of the suites of unsupervised domain adaptation: methods, training and scoring.
 
-A contestant learns from a labelled source and from a target whose labels it never sees; labels of the
-target score it afterwards. Every training leaves two models, before and after the adaptation, and the one
-that a rule chose without labels; all three are scored. The budget of a contestant holds both stages, and
-`source-only` has the whole of it for the source. The first stage is the same for all ways to adapt: it is
-trained once for each seed, and all of them start from its model.
+A method trains on a labelled source and on a target without labels; the target labels are used for scoring
+only. Every training gives a source model, an adapted model, and the one of both that a selection rule kept
+without labels; all three are scored. The budget covers both stages, and `source-only` spends all of it on the
+source. The source model is the same for all adaptation methods: it is trained once for each seed.
 """
 
 from __future__ import annotations
@@ -19,78 +18,79 @@ from typing import Any
 
 from filelock import FileLock
 
-from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Scores, Suite
-from cryovox.benchmark.training import equal, settings, train
+from cryovox.benchmark.suite import Budget, Job, Method, Plan, Scores, Suite
+from cryovox.benchmark.training import job_settings, shared_settings, train
 from cryovox.core.atomic import replacing
 from cryovox.core.durations import seconds
 from cryovox.workflows.config import settings_of
 from cryovox.workflows.devices import Device
 
-Parts = Mapping[str, Mapping[str, float]]
-"""Part of the target ("" is the held-out one) -> metric -> value."""
-Rows = Callable[[str], "tuple[Adapter, ...]"]
-"""Contestants of a size of the network."""
-Score = Callable[[Path, Path], Parts]
-"""From a model file and a folder to write in."""
+SubsetScores = Mapping[str, Mapping[str, float]]
+"""Subset of the target ("" is the held-out one) -> metric -> value."""
+MethodsOfSize = Callable[[str], "tuple[AdaptationMethod, ...]"]
+"""Methods of a suite for a size of the network."""
+ScoreModel = Callable[[Path, Path], SubsetScores]
+"""Scores of a model file; the second argument is an output folder."""
 
 SOURCE_ONLY = "source-only"
 SUPERVISED = "target-supervised"
 VOX_UDA = "vox-uda"
 BASELINES = ("adaptive-bn", "coral", "mmd", "dann", "advent", "histogram-matching", "spectrum-matching",
              "fda", "mean-teacher", "fixmatch", "mic")  # fmt: skip
-GENERALISING = ("heavy-augmentation", "mixstyle", "fourier-mixing", "swad", "rsc")
+DOMAIN_GENERALIZATION = ("heavy-augmentation", "mixstyle", "fourier-mixing", "swad", "rsc")
 PUBLISHED: dict[str, Any] = {"noise_kind": "white", "learn_noisy": False, "target_statistics": False}
-"""Vox-UDA as its paper has it, as far as that is known."""
-COUNTING: dict[str, tuple[str, dict[str, Any]]] = {
+"""Vox-UDA as published, as far as that is known."""
+BATCH_NORM_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "mean-teacher, target statistics": ("mean-teacher", {"target_statistics": True}),
     f"{VOX_UDA}, statistics of both": (VOX_UDA, {"target_statistics": False}),
 }
-"""Whether batch norms count the target, crossed with the methods: which of the two brings what."""
+"""Methods with the other choice of batch-norm statistics, to separate the two effects."""
 VOX_ZSDA = "vox-zsda"
 FEW_TARGET = "vox-zsda-few"
 MODELS = ("source", "adapted", "chosen")
-STARTS = "starts"
-"""Folder in the data of a suite: models that know the source alone, by what they were trained with."""
-RULE = "rule"
-CLOSE = 0.005
-"""Models whose scores differ by less are equally right."""
+SOURCE_MODELS = "starts"
+"""Folder in the data of a suite with the shared source models."""
+SELECTION = "rule"
+"""Condition under which the outcome of the model selection is stored."""
+TOLERANCE = 0.005
+"""Models whose scores differ by less count as equally good."""
 NETWORK = "voxresnet"
 
 
 @dataclass(frozen=True)
-class Adapter(Contestant):
-    """A row: a network that adapts in one way.
+class AdaptationMethod(Method):
+    """A network and the strategy that adapts it.
 
     Attributes
     ----------
     data
-        Which source, where a suite has several.
+        Name of the source, for suites with several.
     strategy
         Row of the table of strategies, `SOURCE_ONLY` or `SUPERVISED`.
-    adapting
-        Settings of the adaptation that only this row has, by dotted name, such as ``{"own.ngm": False}``.
+    adaptation
+        Settings of the adaptation of this row alone, by dotted name, such as ``{"own.ngm": False}``.
     target
-        Which target, where a suite has several.
+        Name of the target, for suites with several.
     """
 
     data: str = "source"
     strategy: str = SOURCE_ONLY
-    adapting: Mapping[str, Any] = field(default_factory=dict)
+    adaptation: Mapping[str, Any] = field(default_factory=dict)
     target: str = "target"
 
 
 @dataclass(frozen=True)
-class Material:
-    """What a job learns from.
+class TrainingData:
+    """Training data of a job.
 
     Attributes
     ----------
     source
-        Labelled.
+        Labelled source.
     targets
-        Without labels.
+        Unlabelled targets.
     labelled
-        The training part of the target with its labels, for the upper bound alone.
+        Training part of the target with labels, for the supervised upper bound only.
     """
 
     source: Path
@@ -98,114 +98,128 @@ class Material:
     labelled: Path
 
 
-def rows(size: str) -> tuple[Adapter, ...]:
-    """The source alone, every way to adapt, and what labels of the target would give."""
+def uda_methods(size: str) -> tuple[AdaptationMethod, ...]:
+    """Source-only training, all adaptation strategies, and supervised training on target labels."""
     names = (SOURCE_ONLY, *BASELINES, VOX_UDA, SUPERVISED)
-    plain = [Adapter(name, NETWORK, size, strategy=name) for name in names]
-    changed = {f"{VOX_UDA}, as published": (VOX_UDA, PUBLISHED), **COUNTING}
-    return (*plain, *(
-        Adapter(name, NETWORK, size, strategy=strategy, adapting={f"own.{k}": v for k, v in own.items()})
-        for name, (strategy, own) in changed.items()
-    ))  # fmt: skip
+    plain = [AdaptationMethod(name, NETWORK, size, strategy=name) for name in names]
+    variants = {f"{VOX_UDA}, as published": (VOX_UDA, PUBLISHED), **BATCH_NORM_VARIANTS}
+    return (*plain, *(variant(name, size, strategy, own) for name, (strategy, own) in variants.items()))
 
 
-def blind(size: str) -> tuple[Adapter, ...]:
-    """What learns from the source and nothing else, and three references that know the target."""
-    names = (SOURCE_ONLY, *GENERALISING, VOX_ZSDA, FEW_TARGET, VOX_UDA, SUPERVISED)
-    return tuple(Adapter(name, NETWORK, size, strategy=name) for name in names)
+def zsda_methods(size: str) -> tuple[AdaptationMethod, ...]:
+    """Source-only training, domain generalization, and three references that use the target."""
+    names = (SOURCE_ONLY, *DOMAIN_GENERALIZATION, VOX_ZSDA, FEW_TARGET, VOX_UDA, SUPERVISED)
+    return tuple(AdaptationMethod(name, NETWORK, size, strategy=name) for name in names)
 
 
-def adapts(strategy: str) -> bool:
-    """Whether a strategy looks at the target, and so leaves two models to choose from."""
+def variant(name: str, size: str, strategy: str, own: Mapping[str, Any], **fields: Any) -> AdaptationMethod:
+    """A strategy with changed settings of its own."""
+    changed = {f"own.{key}": value for key, value in own.items()}
+    return AdaptationMethod(name, NETWORK, size, strategy=strategy, adaptation=changed, **fields)
+
+
+def as_chosen(scores: SubsetScores) -> Scores:
+    """Scores of a baseline under the conditions of the selected model."""
+    return {f"chosen, {subset}" if subset else "chosen": dict(row) for subset, row in scores.items()}
+
+
+def uses_target(strategy: str) -> bool:
+    """Whether a strategy trains on the target, and so gives two models to select from."""
     from cryovox.training.strategies import STRATEGIES
 
     return strategy not in (SOURCE_ONLY, SUPERVISED) and STRATEGIES[strategy].task == "domain adaptation"
 
 
-def smoke(found: Sequence[Adapter]) -> Plan:
-    """A plan of seconds: both bounds, one that generalises, and Vox-UDA judged on few patches."""
-    one_each = (SOURCE_ONLY, VOX_ZSDA, VOX_UDA, SUPERVISED)
-    kinds = {c.strategy: c for c in reversed(found) if c.strategy in one_each}
-    few = (
-        replace(c, adapting={**c.adapting, "stages.judged": 4}) if adapts(c.strategy) else c
-        for c in reversed(kinds.values())
+def smoke_plan(methods: Sequence[AdaptationMethod]) -> Plan:
+    """A plan of seconds: both bounds, Vox-ZSDA, and Vox-UDA whose models are compared on four patches."""
+    strategies = (SOURCE_ONLY, VOX_ZSDA, VOX_UDA, SUPERVISED)
+    by_strategy = {m.strategy: m for m in reversed(methods) if m.strategy in strategies}
+    short = (
+        replace(m, adaptation={**m.adaptation, "stages.judged": 4}) if uses_target(m.strategy) else m
+        for m in reversed(by_strategy.values())
     )
-    return Plan(tuple(few), (Budget(steps=4),), seeds=1)
+    return Plan(tuple(short), (Budget(steps=4),), seeds=1)
 
 
-def adapter(row: Contestant) -> Adapter:
-    """The row itself; a network that is no row of the suite learns from the source alone."""
-    return row if isinstance(row, Adapter) else Adapter(row.name, row.network, row.size, row.options)
+def as_adaptation_method(method: Method) -> AdaptationMethod:
+    """The method itself; a network that is not a row of the suite is trained on the source only."""
+    if isinstance(method, AdaptationMethod):
+        return method
+    return AdaptationMethod(method.name, method.network, method.size, method.options)
 
 
 class AdaptationSuite(Suite):
-    """From a labelled source to a target without labels.
+    """Adaptation from a labelled source to an unlabelled target.
 
     Attributes
     ----------
-    judged
-        Metric on the held-out part by which the rule that chooses is judged.
+    selection_metric
+        Metric on the held-out part by which the model selection is evaluated.
     """
 
     reference = SOURCE_ONLY
     compared: tuple[str, ...] = ("chosen",)
-    judged = "iou"
+    selection_metric = "iou"
 
-    def given(self, plan: Plan) -> Plan:
-        """On the user's data there is one source."""
-        kept = (c for c in plan.contestants if adapter(c).data == Adapter.data)
-        return replace(plan, contestants=tuple(kept))
+    def on_user_data(self, plan: Plan) -> Plan:
+        """The plan without methods that train on other sources; the user's data have one source."""
+        kept = (m for m in plan.methods if as_adaptation_method(m).data == AdaptationMethod.data)
+        return replace(plan, methods=tuple(kept))
 
     def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
-        row = adapter(job.contestant)
-        found = models(replace(job, contestant=row), self.material(row, folder), folder, out, device)
+        method = as_adaptation_method(job.method)
+        data = self.training_data(method, folder)
+        models = train_models(replace(job, method=method), data, folder, out, device)
 
-        def score(model: Path, beside: Path) -> Parts:
-            return self.score(model, row, folder, beside, device)
+        def score(model: Path, scratch: Path) -> SubsetScores:
+            return self.score(model, method, folder, scratch, device)
 
-        known = remembered(score, folder / STARTS, row.target)
-        return scored(found, known, self.judged, out, ruled=adapts(row.strategy))
-
-    @abstractmethod
-    def material(self, row: Adapter, folder: Path) -> Material:
-        """What `prepare` left for a row."""
+        cached = cached_score(score, folder / SOURCE_MODELS, method.target)
+        return score_models(models, cached, self.selection_metric, out, selected=uses_target(method.strategy))
 
     @abstractmethod
-    def score(self, model: Path, row: Adapter, folder: Path, out: Path, device: Device) -> Parts:
-        """Compare what a model finds in the target with its labels."""
+    def training_data(self, method: AdaptationMethod, folder: Path) -> TrainingData:
+        """Data that `prepare` wrote for a method."""
+
+    @abstractmethod
+    def score(
+        self, model: Path, method: AdaptationMethod, folder: Path, out: Path, device: Device
+    ) -> SubsetScores:
+        """Compare the predictions of a model in the target with the labels."""
 
 
-def models(job: Job, material: Material, folder: Path, out: Path, device: Device) -> dict[str, Path]:
-    """Train; gives the model file before the adaptation, after it, and the chosen one of both."""
-    row = adapter(job.contestant)
-    if row.strategy in (SOURCE_ONLY, SUPERVISED):
-        data = material.source if row.strategy == SOURCE_ONLY else material.labelled
-        return dict.fromkeys(MODELS, train(job, data, out, device))
-    if not adapts(row.strategy):
-        own = {"common": equal(device) | dict(row.adapting), "kind": settings_of(row.strategy)}
-        return dict.fromkeys(MODELS, train(job, material.source, out, device, **own))
+def train_models(job: Job, data: TrainingData, folder: Path, out: Path, device: Device) -> dict[str, Path]:
+    """Train; returns the model files before and after the adaptation, and the selected one of both."""
+    method = as_adaptation_method(job.method)
+    if method.strategy in (SOURCE_ONLY, SUPERVISED):
+        labelled = data.source if method.strategy == SOURCE_ONLY else data.labelled
+        return dict.fromkeys(MODELS, train(job, labelled, out, device))
+    common = shared_settings(device) | dict(method.adaptation)
+    if not uses_target(method.strategy):
+        kind = settings_of(method.strategy)
+        return dict.fromkeys(MODELS, train(job, data.source, out, device, common=common, kind=kind))
     from cryovox.workflows.config import AdaptConfig, StageConfig, adapt_settings
     from cryovox.workflows.training.adapt import train_adapted
 
-    share = row.adapting.get("stages.source_share", StageConfig().source_share)
-    first, second = (replace(job, budget=part(job.budget, s)) for s in (share, 1 - share))
-    start = source_model(first, row, material.source, folder / STARTS, device)
-    common = equal(device) | dict(row.adapting) | {"stages.choice_share": 0.0}  # the budget is for training
-    config = settings(second, common, start, adapt_settings(row.strategy))
+    share = method.adaptation.get("stages.source_share", StageConfig().source_share)
+    first, second = (replace(job, budget=budget_share(job.budget, s)) for s in (share, 1 - share))
+    start = source_model(first, method, data.source, folder / SOURCE_MODELS, device)
+    common |= {"stages.choice_share": 0.0}  # the whole budget is for training
+    config = job_settings(second, common, start, adapt_settings(method.strategy))
     assert isinstance(config, AdaptConfig)
     run = out / "run"
-    train_adapted(material.source, material.targets, run, config, device=device)
+    train_adapted(data.source, data.targets, run, config, device=device)
     choice = json.loads((run / "choice.json").read_text(encoding="utf-8"))
     both = {"source": start, "adapted": run / "adapted" / "model.safetensors"}
     return both | {"chosen": both[choice["chosen"]]}
 
 
-def part(budget: Budget, share: float) -> Budget:
+def budget_share(budget: Budget, share: float) -> Budget:
     """A share of a budget.
 
     Examples
     --------
-    >>> part(Budget(time="4m"), 0.25).time
+    >>> budget_share(Budget(time="4m"), 0.25).time
     '60s'
     """
     if budget.time:
@@ -213,20 +227,21 @@ def part(budget: Budget, share: float) -> Budget:
     return Budget(steps=max(1, round(share * (budget.steps or 0))))
 
 
-def source_model(job: Job, row: Adapter, data: Path, folder: Path, device: Device) -> Path:
-    """Model that knows the source alone; trained by the first job that asks, while the others wait."""
-    told = [data.name, job.budget.name, job.seed, row.network, row.size, dict(row.options), dict(row.train)]
-    name = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+def source_model(job: Job, method: AdaptationMethod, data: Path, folder: Path, device: Device) -> Path:
+    """Source-only model; the first job that needs it trains it, and the others wait."""
+    network = [method.network, method.size, dict(method.options), dict(method.train)]
+    key = json.dumps([data.name, job.budget.name, job.seed, *network], sort_keys=True)
+    name = hashlib.sha256(key.encode()).hexdigest()[:12]
     folder.mkdir(exist_ok=True)
     with FileLock(folder / f"{name}.lock"):
         model = folder / name / "run" / "model.safetensors"
         return model if model.exists() else train(job, data, folder / name, device)
 
 
-def remembered(score: Score, shared: Path, target: str) -> Score:
-    """Score models under *shared*, which several jobs start from, once for each target."""
+def cached_score(score: ScoreModel, shared: Path, target: str) -> ScoreModel:
+    """Score the source models in *shared*, which several jobs use, only once for each target."""
 
-    def known(model: Path, out: Path) -> Parts:
+    def cached(model: Path, out: Path) -> SubsetScores:
         if not model.is_relative_to(shared):
             return score(model, out)
         path = model.with_name(f"scores of {target}.json")
@@ -235,78 +250,83 @@ def remembered(score: Score, shared: Path, target: str) -> Score:
                 beside.write_text(json.dumps(score(model, out)), encoding="utf-8")
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
-    return known
+    return cached
 
 
-def scored(found: Mapping[str, Path], score: Score, judged: str, out: Path, *, ruled: bool) -> Scores:
-    """Score every model once; conditions are the names of the models, and those of the parts.
+def score_models(
+    models: Mapping[str, Path], score: ScoreModel, metric: str, out: Path, *, selected: bool
+) -> Scores:
+    """Score every model once; a condition is the name of a model, followed by the subset of the target.
 
     Parameters
     ----------
-    found
+    models
         Model file of each of `MODELS`.
-    judged
-        Metric by which the choice is judged.
-    ruled
-        Whether there was a choice.
+    metric
+        Metric by which the model selection is evaluated.
+    selected
+        Whether a model was selected.
     """
-    parts: dict[Path, Parts] = {}
-    for name, path in found.items():
-        if path not in parts:
-            parts[path] = score(path, out / f"found-{name}")
+    by_model: dict[Path, SubsetScores] = {}
+    for name, path in models.items():
+        if path not in by_model:
+            by_model[path] = score(path, out / f"found-{name}")
     table = {
-        f"{name}, {part}" if part else name: dict(metrics)
-        for part in next(iter(parts.values()))
-        for name, path in found.items()
-        for metrics in [parts[path][part]]
+        f"{name}, {subset}" if subset else name: dict(by_model[path][subset])
+        for subset in next(iter(by_model.values()))
+        for name, path in models.items()
     }
-    return table | ({RULE: rule(table, judged)} if ruled else {})
+    return table | ({SELECTION: selection_outcome(table, metric)} if selected else {})
 
 
-def rule(table: Scores, judged: str) -> dict[str, float]:
-    """How the rule chose, by what it could not see.
+def selection_outcome(table: Scores, metric: str) -> dict[str, float]:
+    """Evaluate the label-free model selection with the labels of the target.
 
     Returns
     -------
     dict
-        "right": 1 where the other model would not have been better by `CLOSE`; "took adapted"; "gain" of
-        the chosen one over the source; "gain of adapted"; "lost" to the better one.
+        "right": 1 if the other model is not better by more than `TOLERANCE`; "took adapted": 1 if the adapted
+        model was selected; "gain" of the selected and "gain of adapted" of the adapted model over the source
+        model; "lost": difference between the better and the selected model.
     """
-    source, adapted, chosen = (table[name][judged] for name in MODELS)
-    lost = max(source, adapted) - chosen
+    source, adapted, chosen = (table[name][metric] for name in MODELS)
+    loss = max(source, adapted) - chosen
     return {
-        "right": float(lost <= CLOSE),
+        "right": float(loss <= TOLERANCE),
         "took adapted": float(table["chosen"] == table["adapted"] != table["source"]),
         "gain": round(chosen - source, 5),
         "gain of adapted": round(adapted - source, 5),
-        "lost": round(lost, 5),
+        "lost": round(loss, 5),
     }
 
 
-def record(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """How the rule did over all runs of several results.
+def selection_summary(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Accuracy of the model selection over all runs of several results.
 
     Returns
     -------
     dict
-        Number of runs; how often the rule was right, how often adapting was better or worse than the source
-        by more than `CLOSE` and the rule saw it; mean gain by the rule, by always adapting, and by always
-        knowing better.
+        Number of runs and of correct selections; number of runs in which adaptation helped or harmed by more
+        than `TOLERANCE`, and how many of them were selected correctly; mean gain of the selected model, of
+        the adapted model, and of the better one of both.
     """
     runs = [
-        run["scores"][RULE] for result in results for run in result["runs"] if RULE in run.get("scores", {})
+        run["scores"][SELECTION]
+        for result in results
+        for run in result["runs"]
+        if SELECTION in run.get("scores", {})
     ]
-    better = [r for r in runs if r["gain of adapted"] > CLOSE]
-    worse = [r for r in runs if r["gain of adapted"] < -CLOSE]
+    better = [r for r in runs if r["gain of adapted"] > TOLERANCE]
+    worse = [r for r in runs if r["gain of adapted"] < -TOLERANCE]
     n = max(1, len(runs))
     return {
         "runs": len(runs),
-        "right": sum(r["right"] for r in runs),
-        "adapting helped": len(better),
-        "... and was taken": sum(r["right"] for r in better),
-        "adapting harmed": len(worse),
-        "... and was refused": sum(r["right"] for r in worse),
-        "mean gain by the rule": round(sum(r["gain"] for r in runs) / n, 5),
-        "mean gain by always adapting": round(sum(r["gain of adapted"] for r in runs) / n, 5),
-        "mean gain by knowing": round(sum(max(0.0, r["gain of adapted"]) for r in runs) / n, 5),
+        "correct selections": sum(r["right"] for r in runs),
+        "adaptation helped": len(better),
+        "... adapted model selected": sum(r["right"] for r in better),
+        "adaptation harmed": len(worse),
+        "... source model selected": sum(r["right"] for r in worse),
+        "mean gain, selected model": round(sum(r["gain"] for r in runs) / n, 5),
+        "mean gain, adapted model": round(sum(r["gain of adapted"] for r in runs) / n, 5),
+        "mean gain, better model": round(sum(max(0.0, r["gain of adapted"]) for r in runs) / n, 5),
     }

@@ -1,15 +1,15 @@
-"""Adaptation on subtomograms: structures that the source does not know, under another microscope.
+"""Adaptation on subtomograms to structures that the source lacks, under another microscope.
 
-Protocol A of Vox-UDA (AAAI 2025) with a simulated target in place of the experimental ones, which are handed
-out on request; `--data` takes those. 85 % and 15 % of the target are told apart by every suite: all of it
-is learned from without labels, "held out" are the scores on 15 %, "all" those on everything. What
-`target-supervised` says of "all" is flattered, since it has seen the labels of 85 %.
+Protocol A of Vox-UDA (AAAI 2025) with a simulated target in place of the experimental ones, which are
+available on request (`--data`). Every suite trains on the whole target without labels, and scores a held-out
+part of 15 % and everything ("all"). The "all" scores of `target-supervised` are optimistic, because it trains
+on labels of 85 % of the target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +21,27 @@ from cryovox.benchmark.adaptation import (
     PUBLISHED,
     SOURCE_ONLY,
     VOX_UDA,
+    AdaptationMethod,
     AdaptationSuite,
-    Adapter,
-    Material,
-    Parts,
-    Rows,
-    rows,
-    smoke,
+    MethodsOfSize,
+    SubsetScores,
+    TrainingData,
+    as_chosen,
+    smoke_plan,
+    uda_methods,
+    variant,
 )
 from cryovox.benchmark.subtomograms import (
-    blobs,
-    bright,
+    THRESHOLD,
+    as_targets,
+    bright_images,
     images,
     masks,
     scores,
-    simulated,
-    targets,
+    simulate_set,
+    threshold_baseline,
 )
-from cryovox.benchmark.suite import Budget, Plan, Scores, Tier
+from cryovox.benchmark.suite import Budget, Plan, Scores, Tier, stored
 from cryovox.core.errors import RequestError
 from cryovox.formats import subtomograms as files
 from cryovox.formats.layouts import folder as pairs
@@ -51,26 +54,30 @@ from cryovox.workflows.devices import Device
 SEEN = ("beta-galactosidase", "p97", "thyroglobulin", "proteasome-20s", "groel", "ribosome-70s", "hsp90",
         "ribosome-80s")  # fmt: skip
 UNSEEN = ("apo-ferritin", "rubisco", "tric")
-"""No larger and no smaller than those of the source: what a network does not know of them is their shape,
-not how much of a cube is particle, which no way to adapt could tell it (decision 0013)."""
+"""Of the same sizes as the species of the source: their shape is new, but not the share of foreground in a
+cube,
+which no adaptation method could infer (decision 0013)."""
 SHARE = 0.15
 NOISES = (0.05, 0.03, float("inf"))
 OFFSET = 0.06
-"""Subtomograms are cut out where particles were picked. Within the quarter of a box of the 2018 recipe
-so little can be learned that there is nothing to lose (decision 0012)."""
+"""Largest shift of a particle from the centre, as a share of the box. The published recipe of 2018 has 0.25,
+with
+which networks learn too little to compare (decision 0012)."""
 SOURCE = SubtomogramConfig(snr=NOISES[0], offset=OFFSET)
-ELSEWHERE = SubtomogramConfig(snr=0.02, defocus=3.0, tilt=40.0, resolution=25.0, envelope=1.0, offset=OFFSET)
-"""Another microscope: more noise, and of higher frequencies; more detail, less defocus, a wider wedge."""
+OTHER_MICROSCOPE = SubtomogramConfig(
+    snr=0.02, defocus=3.0, tilt=40.0, resolution=25.0, envelope=1.0, offset=OFFSET
+)
+"""Another microscope: more noise of higher frequencies, higher resolution, less defocus, a wider wedge."""
 NOISY = SubtomogramConfig(snr=0.01, offset=OFFSET)
-"""The most noise of Liu et al. 2018, as far as the names of their files tell."""
+"""The lowest SNR of Liu et al. 2018, according to the names of their files."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much data a tier has: species, and subtomograms of each."""
+    """Amount of data of a tier: species, and subtomograms of each."""
 
-    seen: tuple[str, ...] = SEEN
-    unseen: tuple[str, ...] = UNSEEN
+    train_species: tuple[str, ...] = SEEN
+    novel_species: tuple[str, ...] = UNSEEN
     source: int = 100
     target: int = 100
 
@@ -80,48 +87,48 @@ SCALES: dict[Tier, Scale] = {
     "cpu": Scale(),
     "gpu": Scale(source=500, target=400),
 }
-Make = Callable[[Path, Scale], Subtomograms]
+TargetFactory = Callable[[Path, Scale], Subtomograms]
 
 
-def unseen(folder: Path, scale: Scale) -> Subtomograms:
-    """Structures that the source does not know, under another microscope."""
-    return simulated(folder / "target.zarr", scale.unseen, ELSEWHERE, scale.target, 300)
+def unseen_target(folder: Path, scale: Scale) -> Subtomograms:
+    """Structures that the source lacks, under another microscope."""
+    return simulate_set(folder / "target.zarr", scale.novel_species, OTHER_MICROSCOPE, scale.target, 300)
 
 
-def alike(folder: Path, scale: Scale) -> Subtomograms:
-    """Other subtomograms drawn as those of the source."""
-    return simulated(folder / "same.zarr", scale.seen, SOURCE, scale.target, 400)
+def source_like_target(folder: Path, scale: Scale) -> Subtomograms:
+    """Other subtomograms from the distribution of the source."""
+    return simulate_set(folder / "same.zarr", scale.train_species, SOURCE, scale.target, 400)
 
 
-def noisy(folder: Path, scale: Scale) -> Subtomograms:
+def noisy_target(folder: Path, scale: Scale) -> Subtomograms:
     """The structures of the source with more noise."""
-    return simulated(folder / "noisy.zarr", scale.seen, NOISY, scale.target, 500)
+    return simulate_set(folder / "noisy.zarr", scale.train_species, NOISY, scale.target, 500)
 
 
-def empty(folder: Path, scale: Scale) -> Subtomograms:
-    """The noise of the target, and nothing in it.
+def empty_target(folder: Path, scale: Scale) -> Subtomograms:
+    """The noise of the target without particles.
 
-    Sets of one seed show the same scenes: the one without noise is taken from the one with it.
+    Sets with the same seed show the same scenes, so subtracting the noise-free set leaves the noise.
     """
-    clean = ELSEWHERE.model_copy(update={"snr": float("inf")})
+    clean = OTHER_MICROSCOPE.model_copy(update={"snr": float("inf")})
     with_noise, without = (
-        simulated(folder / f"empty-{c.snr:g}.zarr", scale.unseen, c, scale.target, 600)
-        for c in (ELSEWHERE, clean)
+        simulate_set(folder / f"empty-{c.snr:g}.zarr", scale.novel_species, c, scale.target, 600)
+        for c in (OTHER_MICROSCOPE, clean)
     )
     return replace(with_noise, images=images(with_noise) - images(without), masks=0 * masks(with_noise))
 
 
-def compared(size: str) -> tuple[Adapter, ...]:
-    """All contestants on one source, and the two that matter most on the others."""
+def multi_source_methods(size: str) -> tuple[AdaptationMethod, ...]:
+    """All methods on one source, and source-only training and Vox-UDA on the others."""
     more = [
-        Adapter(f"{name}, SNR {snr:g}", NETWORK, size, data=f"source, SNR {snr:g}", strategy=name)
+        AdaptationMethod(f"{name}, SNR {snr:g}", NETWORK, size, data=f"source, SNR {snr:g}", strategy=name)
         for snr in NOISES[1:]
         for name in (SOURCE_ONLY, VOX_UDA)
     ]
-    return (*rows(size), *more)
+    return (*uda_methods(size), *more)
 
 
-PARTS: dict[str, dict[str, Any]] = {
+COMPONENTS: dict[str, dict[str, Any]] = {
     "no NGM": {"ngm": False},
     "no denoiser": {"denoiser": "none"},
     "no consistency": {"consistency": False},
@@ -137,8 +144,8 @@ PARTS: dict[str, dict[str, Any]] = {
     "noisy source not judged": {"learn_noisy": False},
     "statistics of both domains": {"target_statistics": False},
 }
-"""One thing changed in Vox-UDA."""
-NOISE: dict[str, dict[str, Any]] = {
+"""Vox-UDA with one setting changed."""
+PUBLISHED_NOISE: dict[str, dict[str, Any]] = {
     "": {},
     **{f", cube {k} of 32": {"cube": k / 32} for k in (14, 18, 24)},
     ", keep outer": {"reading": "keep-outer"},
@@ -147,51 +154,54 @@ NOISE: dict[str, dict[str, Any]] = {
     ", averaged": {"noise_mode": "averaged"},
     ", rms": {"noise_mode": "rms"},
 }
-"""One thing changed in the noise of Vox-UDA as published: cube 20 of 32, 10 samples, mean."""
+"""The published Vox-UDA with one setting of its noise changed; default: cube 20 of 32, 10 samples, mean."""
 VARIANTS: dict[str, dict[str, Any]] = {
     VOX_UDA: {},
-    **PARTS,
-    **{f"as published{name}": PUBLISHED | changed for name, changed in NOISE.items()},
+    **COMPONENTS,
+    **{f"as published{name}": PUBLISHED | changed for name, changed in PUBLISHED_NOISE.items()},
 }
 
 
-def variants(size: str) -> tuple[Adapter, ...]:
-    """The source alone, and Vox-UDA with one thing changed, as it comes and as published."""
-    changed = (
-        Adapter(name, NETWORK, size, strategy=VOX_UDA, adapting={f"own.{k}": v for k, v in own.items()})
-        for name, own in VARIANTS.items()
-    )
-    return (*changed, Adapter(SOURCE_ONLY, NETWORK, size))
+def variants(size: str) -> tuple[AdaptationMethod, ...]:
+    """Source-only training, and Vox-UDA with one setting changed, in its default and its published form."""
+    changed = (variant(name, size, VOX_UDA, own) for name, own in VARIANTS.items())
+    return (*changed, AdaptationMethod(SOURCE_ONLY, NETWORK, size))
 
 
-HARD: dict[str, Make] = {"target is source": alike, "nothing in it": empty}
+SAFETY_TARGETS: dict[str, TargetFactory] = {
+    "target is source": source_like_target,
+    "nothing in it": empty_target,
+}
 
 
-def risky(size: str) -> tuple[Adapter, ...]:
-    """Vox-UDA and one of each family, where there is nothing to be gained."""
+def safety_methods(size: str) -> tuple[AdaptationMethod, ...]:
+    """Vox-UDA and one baseline of each family, on targets where adaptation cannot help."""
     names = (VOX_UDA, "dann", "advent", "coral", "mean-teacher", "fixmatch")
-    asked = tuple(
-        Adapter(f"{name}, {target}", NETWORK, size, strategy=name, target=target)
-        for target in HARD
+    methods = tuple(
+        AdaptationMethod(f"{name}, {target}", NETWORK, size, strategy=name, target=target)
+        for target in SAFETY_TARGETS
         for name in names
     )
-    *_, nothing = HARD
-    blind = {"stages.beside_noise": 0}
-    told = f"{VOX_UDA}, {nothing}, noise not asked"
-    return (*asked, Adapter(told, NETWORK, size, strategy=VOX_UDA, target=nothing, adapting=blind))
+    *_, empty = SAFETY_TARGETS
+    no_noise_test = {"stages.beside_noise": 0}
+    name = f"{VOX_UDA}, {empty}, noise not asked"
+    return (
+        *methods,
+        AdaptationMethod(name, NETWORK, size, strategy=VOX_UDA, target=empty, adaptation=no_noise_test),
+    )
 
 
 class CubeSuite(AdaptationSuite):
-    """Subtomograms with one target each.
+    """Subtomograms with one particle each as source and target.
 
     Parameters
     ----------
-    contestants
-        Gives the rows of a size.
+    methods
+        Function that returns the methods of a size.
     targets
-        How each target is simulated.
+        Name -> function that simulates a target.
     noises
-        Ratios of signal to noise of the sources, the usual one first.
+        Signal-to-noise ratios of the sources; the first is the default.
     """
 
     headlines: tuple[str, ...] = ("iou", "dice", "mean_iou_per_sample")
@@ -201,159 +211,165 @@ class CubeSuite(AdaptationSuite):
         name: str,
         title: str,
         source: str,
-        contestants: Rows,
-        targets: dict[str, Make],
+        methods: MethodsOfSize,
+        targets: dict[str, TargetFactory],
         noises: tuple[float, ...] = NOISES[:1],
     ) -> None:
-        self.name, self.title, self.source, self.contestants = name, title, source, contestants
+        self.name, self.title, self.source, self.methods = name, title, source, methods
         self.targets, self.noises = targets, noises
 
     def plan(self, tier: Tier) -> Plan:
         if tier == "smoke":
-            return smoke(self.contestants("xs"))
+            return smoke_plan(self.methods("xs"))
         if tier == "cpu":
-            return Plan(self.contestants("xs"), (Budget(time="3m"),))
-        return Plan(self.contestants("paper"), (Budget(time="9m"),))
+            return Plan(self.methods("xs"), (Budget(time="3m"),))
+        return Plan(self.methods("paper"), (Budget(time="9m"),))
 
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
         if data is not None:
-            return self._given(folder, data)
-        scale, made = SCALES[tier], folder / "simulated"
+            return self._prepare_user_data(folder, data)
+        scale, simulations = SCALES[tier], folder / "simulated"
         for i, snr in enumerate(self.noises):
             config = SOURCE.model_copy(update={"snr": snr})
-            found = simulated(made / f"source-{snr:g}.zarr", scale.seen, config, scale.source, i)
-            files.write(folder / f"{f'source, SNR {snr:g}' if i else Adapter.data}.zarr", found)
-        for name, make in self.targets.items():
-            found = make(made, scale)
-            share_out(folder, name, found, spread(len(found)))
+            source = simulate_set(
+                simulations / f"source-{snr:g}.zarr", scale.train_species, config, scale.source, i
+            )
+            files.write(folder / f"{f'source, SNR {snr:g}' if i else AdaptationMethod.data}.zarr", source)
+        for name, factory in self.targets.items():
+            target = factory(simulations, scale)
+            write_target(folder, name, target, even_split(len(target)))
         return {
             "stand-in": "simulated by `cryovox simulate --preset subtomogram-50`'s recipe",
-            **asdict(scale),
+            **stored(scale),
         }
 
-    def _given(self, folder: Path, data: Path) -> dict[str, Any]:
+    def _prepare_user_data(self, folder: Path, data: Path) -> dict[str, Any]:
         """The user's `source` and `target`: image-and-mask folders, HDF5 files of the Xu lab, or sets."""
-        source, target = (opened(data, name) for name in ("source", "target"))
-        facts = {"source_voxel_size": source.voxel_size, "target_voxel_size": target.voxel_size}
-        target = replace(target, voxel_size=source.voxel_size)  # what counts is the edge in voxels, as there
-        files.write(folder / f"{Adapter.data}.zarr", targets(source))
-        for name in self.of_the_user():
-            share_out(folder, name, targets(target), held_out(target))
-        return {"folder": data.name, "source": len(source), "target": len(target), **facts}
+        source, target = (read_user_set(data, name) for name in ("source", "target"))
+        metadata = {"source_voxel_size": source.voxel_size, "target_voxel_size": target.voxel_size}
+        target = replace(
+            target, voxel_size=source.voxel_size
+        )  # box sizes are compared in voxels, as in the paper
+        files.write(folder / f"{AdaptationMethod.data}.zarr", as_targets(source))
+        for name in self.user_targets():
+            write_target(folder, name, as_targets(target), held_out_mask(target))
+        return {"folder": data.name, "source": len(source), "target": len(target), **metadata}
 
-    def of_the_user(self) -> tuple[str, ...]:
-        """Targets that the user's stands for."""
+    def user_targets(self) -> tuple[str, ...]:
+        """Names of the targets that the user's target replaces."""
         return tuple(self.targets)
 
-    def material(self, row: Adapter, folder: Path) -> Material:
-        bare = folder / f"{row.target}-unlabelled.zarr"
-        return Material(folder / f"{row.data}.zarr", (bare,), folder / f"{row.target}-train.zarr")
+    def training_data(self, method: AdaptationMethod, folder: Path) -> TrainingData:
+        unlabelled = folder / f"{method.target}-unlabelled.zarr"
+        labelled = folder / f"{method.target}-train.zarr"
+        return TrainingData(folder / f"{method.data}.zarr", (unlabelled,), labelled)
 
-    def score(self, model: Path, row: Adapter, folder: Path, out: Path, device: Device) -> Parts:
+    def score(
+        self, model: Path, method: AdaptationMethod, folder: Path, out: Path, device: Device
+    ) -> SubsetScores:
         from cryovox.workflows.segment import label_set
 
-        found, truth = (files.read(folder / f"{row.target}{part}.zarr") for part in ("-unlabelled", ""))
-        return by_part(label_set(model, found, device), masks(truth), folder, row.target)
+        unlabelled, truth = (files.read(folder / f"{method.target}{end}.zarr") for end in ("-unlabelled", ""))
+        return subset_scores(label_set(model, unlabelled, device), masks(truth), folder, method.target)
 
     def references(self, folder: Path) -> dict[str, Scores]:
-        """What needs no training, on the only target."""
+        """Threshold baseline, for suites with one target."""
         if len(self.targets) > 1:
             return {}
         (name,) = self.targets
         whole = files.read(folder / f"{name}.zarr")
-        floor = by_part(blobs(bright(whole)), masks(whole), folder, name)
-        named = {", ".join(filter(None, ("chosen", part))): dict(row) for part, row in floor.items()}
-        return {"floor: threshold, no training": named}
+        baseline = subset_scores(threshold_baseline(bright_images(whole)), masks(whole), folder, name)
+        return {THRESHOLD: as_chosen(baseline)}
 
 
 class SafetySuite(CubeSuite):
-    """Targets on which adapting cannot help; counts how often the rule knew."""
+    """Targets on which adaptation cannot help; evaluates the model selection."""
 
     headlines = ("right", "took adapted", "lost", "mean_iou_per_sample")
     reference = ""
-    judged = "mean_iou_per_sample"  # the only one that knows what to say of nothing
+    selection_metric = "mean_iou_per_sample"  # the only metric that is defined without any particle
 
 
-def by_part(found: NDArray[Any], truth: NDArray[Any], folder: Path, target: str) -> Parts:
-    """Scores on what was held out, which comes last in the set, and on all."""
-    learned = len(files.read(folder / f"{target}-train.zarr"))
-    return {"": scores(found[learned:], truth[learned:]), "all": scores(found, truth)}
+def subset_scores(predicted: NDArray[Any], truth: NDArray[Any], folder: Path, target: str) -> SubsetScores:
+    """Scores of masks on the held-out part, which comes last in the set, and on the whole set."""
+    n_train = len(files.read(folder / f"{target}-train.zarr"))
+    return {"": scores(predicted[n_train:], truth[n_train:]), "all": scores(predicted, truth)}
 
 
-def share_out(folder: Path, name: str, found: Subtomograms, held: NDArray[np.bool_]) -> None:
-    """Write a target: all of it, with what is held out at the end; without labels; and the rest."""
-    order = np.concatenate([np.flatnonzero(~held), np.flatnonzero(held)])
-    whole = chosen(found, order)
+def write_target(folder: Path, name: str, target: Subtomograms, held_out: NDArray[np.bool_]) -> None:
+    """Write a target three times: whole, with the held-out part last; unlabelled; and the training part."""
+    order = np.concatenate([np.flatnonzero(~held_out), np.flatnonzero(held_out)])
+    whole = subset(target, order)
     files.write(folder / f"{name}.zarr", whole)
     files.write(folder / f"{name}-unlabelled.zarr", replace(whole, masks=None))
-    files.write(folder / f"{name}-train.zarr", chosen(found, order[: int((~held).sum())]))
+    files.write(folder / f"{name}-train.zarr", subset(target, order[: int((~held_out).sum())]))
 
 
-def chosen(found: Subtomograms, which: NDArray[np.intp]) -> Subtomograms:
-    """Some subtomograms of a set, in that order."""
+def subset(data: Subtomograms, index: NDArray[np.intp]) -> Subtomograms:
+    """Subtomograms of a set by index, in that order."""
     return replace(
-        found,
-        images=images(found)[which],
-        masks=masks(found)[which],
-        particles=found.particles.take(which),
-        corners=None if found.corners is None else found.corners[which],
+        data,
+        images=images(data)[index],
+        masks=masks(data)[index],
+        particles=data.particles.take(index),
+        corners=None if data.corners is None else data.corners[index],
     )
 
 
-def spread(count: int, share: float = SHARE) -> NDArray[np.bool_]:
-    """Hold out a share, spread evenly, and hence over species that stand one after another.
+def even_split(count: int, share: float = SHARE) -> NDArray[np.bool_]:
+    """Hold out a share at even intervals, and hence of each species in a sorted set.
 
     Examples
     --------
-    >>> np.flatnonzero(spread(20)).tolist()
+    >>> np.flatnonzero(even_split(20)).tolist()
     [6, 13, 19]
     """
     steps = np.floor((np.arange(count) + 1) * share + 1e-9)
-    held: NDArray[np.bool_] = np.diff(steps, prepend=0) > 0
-    if not held.any():
-        held[-1] = True
-    return held
+    held_out: NDArray[np.bool_] = np.diff(steps, prepend=0) > 0
+    if not held_out.any():
+        held_out[-1] = True
+    return held_out
 
 
-def held_out(found: Subtomograms) -> NDArray[np.bool_]:
-    """Hold out as the set says, else whole tomograms where there are enough, else what is spread."""
-    said, names = found.particles.extra.get("split"), found.particles.tomograms
-    if said is not None:
-        return np.asarray(said) == "test"
+def held_out_mask(data: Subtomograms) -> NDArray[np.bool_]:
+    """Hold out the set's own test split, else whole tomograms if there are enough, else an even share."""
+    own, names = data.particles.extra.get("split"), data.particles.tomograms
+    if own is not None:
+        return np.asarray(own) == "test"
     if names is not None and len(set(names)) * SHARE >= 1:
         split = by_volume(set(names), SHARE)
         return np.array([split[name] == "test" for name in names])
-    return spread(len(found))
+    return even_split(len(data))
 
 
-def opened(data: Path, name: str) -> Subtomograms:
-    """The user's set of that name, with masks; volumes are cut into cubes of 32."""
+def read_user_set(data: Path, name: str) -> Subtomograms:
+    """The user's set of that name, with masks; volumes are cut into cubes of 32 voxels."""
     for ending in (".zarr", *files.HDF5):
         if (data / f"{name}{ending}").exists():
             return files.read(data / f"{name}{ending}")
-    inside = data / name
-    if xulab.is_here(inside):
-        return xulab.read(inside)
-    if pairs.is_here(inside):
-        return pairs.read_patches(inside)
-    told = f"holds no {name}.zarr, and no folder {name}/ of volumes with masks"
-    raise RequestError(data, told, "see docs/how-to/compare-adaptation.md for the layout")
+    folder = data / name
+    if xulab.is_here(folder):
+        return xulab.read(folder)
+    if pairs.is_here(folder):
+        return pairs.read_patches(folder)
+    message = f"holds no {name}.zarr, and no folder {name}/ of volumes with masks"
+    raise RequestError(data, message, "see docs/how-to/compare-adaptation.md for the layout")
 
 
 UDA = CubeSuite(
     "uda",
     "Adaptation from simulated subtomograms to unseen structures under another microscope",
     "Vox-UDA (AAAI 2025), with a simulated target; baselines of our choice",
-    compared,
-    {"target": unseen},
+    multi_source_methods,
+    {"target": unseen_target},
     NOISES,
 )
 TRANSFER = CubeSuite(
     "uda-snr",
     "Adaptation from subtomograms without noise to noisy ones",
-    "SNR transfer of Liu et al. 2018 in public ports (0.01 is our reading)",
-    rows,
-    {"target": noisy},
+    "SNR transfer of Liu et al. 2018 in public ports (0.01 is our interpretation)",
+    uda_methods,
+    {"target": noisy_target},
     (float("inf"),),
 )
 ABLATIONS = CubeSuite(
@@ -361,13 +377,13 @@ ABLATIONS = CubeSuite(
     "Ablations of Vox-UDA",
     "Vox-UDA (AAAI 2025), ablations, with a simulated target",
     variants,
-    {"target": unseen},
+    {"target": unseen_target},
 )
 ABLATIONS.reference, ABLATIONS.compared = VOX_UDA, ("adapted",)
 SAFETY = SafetySuite(
     "uda-safety",
-    "Whether the rule that chooses knows when adapting does not help",
+    "Model selection on targets where adaptation does not help",
     "our own",
-    risky,
-    HARD,
+    safety_methods,
+    SAFETY_TARGETS,
 )

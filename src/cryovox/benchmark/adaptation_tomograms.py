@@ -1,9 +1,9 @@
-"""Adaptation of whole tomograms: from this simulator to another one, whatever the species.
+"""Adaptation of tomograms from our simulator to another one, regardless of the species.
 
-The target are the four tomograms that others simulated (`sim_deepfinder` of the test data, in the folder of
-the environment variable CRYOVOX_TEST_DATA), or the entries of the user's dataset; without either, and in
-the tier `smoke`, a tomogram of other species under another microscope of ours stands in. All of them are
-learned from without labels. The last one, or those of the split "test", are "held out" from the upper bound.
+The target is the user's dataset or the four third-party simulations `sim_deepfinder` (in the folder of the
+environment variable CRYOVOX_TEST_DATA). Without either, and in the tier `smoke`, it is a tomogram of other
+species under another microscope from our simulator. All tomograms of the target are used without labels. The
+last one, or those of the test split, are held out from the supervised upper bound.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ import numpy as np
 from scipy import ndimage
 
 from cryovox.benchmark.adaptation import (
+    AdaptationMethod,
     AdaptationSuite,
-    Adapter,
-    Material,
-    Parts,
-    Rows,
-    rows,
-    smoke,
+    MethodsOfSize,
+    SubsetScores,
+    TrainingData,
+    as_chosen,
+    smoke_plan,
+    uda_methods,
 )
 from cryovox.benchmark.suite import Budget, Plan, Scores, Tier
-from cryovox.benchmark.tomograms import Scale, shrunk, simulation, stand_in
+from cryovox.benchmark.tomograms import Scale, scaled_preset, shrec2021, stand_in
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
@@ -44,120 +45,117 @@ from cryovox.workflows.devices import Device
 
 PARTICLE = "particle"
 SOURCES: dict[Tier, Scale] = {
-    "smoke": Scale((32, 64, 64), each=1, learned=1),
-    "cpu": Scale((96, 192, 192), each=8, learned=4),
-    "gpu": Scale((200, 512, 512), each=125, learned=9),
+    "smoke": Scale((32, 64, 64), count=1, n_train=1),
+    "cpu": Scale((96, 192, 192), count=8, n_train=4),
+    "gpu": Scale((200, 512, 512), count=125, n_train=9),
 }
-"""In voxels of the size that the target has."""
+"""Source data of each tier, with the voxel size of the target."""
+DOG_PICKER = "difference-of-Gaussians picker, given the true count and mean size"
 
 
 class TomogramAdaptationSuite(AdaptationSuite):
-    """Voxels of any particle against background.
+    """Segmentation of particles of any species against the background.
 
     Parameters
     ----------
-    contestants
-        Gives the rows of a size.
+    methods
+        Function that returns the methods of a size.
     """
 
     source = "our own protocol; the target is that of DeepFinder's examples"
     headlines = ("dice", "iou", "mean_iou", "localisation_f1")
 
-    def __init__(self, name: str, title: str, contestants: Rows) -> None:
-        self.name, self.title, self.contestants = name, title, contestants
+    def __init__(self, name: str, title: str, methods: MethodsOfSize) -> None:
+        self.name, self.title, self.methods = name, title, methods
 
     def plan(self, tier: Tier) -> Plan:
         if tier == "smoke":
-            return smoke(self.contestants("s"))
+            return smoke_plan(self.methods("s"))
         if tier == "cpu":
-            return Plan(self.contestants("s"), (Budget(time="5m"),))
-        return Plan(self.contestants("paper"), (Budget(time="9m"),))
+            return Plan(self.methods("s"), (Budget(time="5m"),))
+        return Plan(self.methods("paper"), (Budget(time="9m"),))
 
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
-        scale, config = SOURCES[tier], simulation(SOURCES[tier])
-        made, facts = stand_in(folder / "simulated", config, scale.learned, 0)
-        source = merged(made, config.species, folder / "source")
-        dataset_files.write(folder / "source", source)
-        target, told = self._target(folder, tier, data)
-        whole = merged(target, [s.name for s in target.species], folder / "truth")
-        dataset_files.write(folder / "truth", whole)
+        scale, config = SOURCES[tier], shrec2021(SOURCES[tier])
+        simulations, metadata = stand_in(folder / "simulated", config, scale.n_train, 0)
+        dataset_files.write(folder / "source", merge_species(simulations, config.species, folder / "source"))
+        target, description = self._read_target(folder, tier, data)
+        truth = merge_species(target, [s.name for s in target.species], folder / "truth")
+        dataset_files.write(folder / "truth", truth)
         for entry in target.entries:
-            note_centres(folder / "truth" / "centres" / f"{entry.name}.csv", entry, target)
-        dataset_files.write(folder / "target", unlabelled(whole))
-        known = tuple(e for e in whole.entries if e.split == "train")
-        dataset_files.write(folder / "labelled", whole.model_copy(update={"entries": known}))
-        return {"source": facts, "target": told}
+            write_centres(folder / "truth" / "centres" / f"{entry.name}.csv", entry, target)
+        dataset_files.write(folder / "target", without_annotations(truth))
+        labelled = tuple(e for e in truth.entries if e.split == "train")
+        dataset_files.write(folder / "labelled", truth.model_copy(update={"entries": labelled}))
+        return {"source": metadata, "target": description}
 
-    def _target(self, folder: Path, tier: Tier, data: Path | None) -> tuple[Dataset, str]:
-        """Tomograms with labels, at least one of which is held out."""
+    def _read_target(self, folder: Path, tier: Tier, data: Path | None) -> tuple[Dataset, str]:
+        """Labelled tomograms, at least one of which is held out, and their description."""
         if data is not None:
-            found = dataset_files.read(data)
-            return last_held_out(found, data), data.name
-        if (theirs := data_folder("sim_deepfinder")) is not None and tier != "smoke":
-            return last_held_out(sim_deepfinder(theirs), theirs), "sim_deepfinder"
+            return hold_out_last(dataset_files.read(data), data), data.name
+        if (test_data := data_folder("sim_deepfinder")) is not None and tier != "smoke":
+            return hold_out_last(sim_deepfinder(test_data), test_data), "sim_deepfinder"
         scale = SOURCES[tier]
-        found, _ = stand_in(folder / "elsewhere", shrunk("czii-phantom", scale), scale.learned, 1)
-        return found, "simulated: preset czii-phantom in a smaller box"
+        dataset, _ = stand_in(folder / "elsewhere", scaled_preset("czii-phantom", scale), scale.n_train, 1)
+        return dataset, "simulated: preset czii-phantom in a smaller box"
 
-    def material(self, row: Adapter, folder: Path) -> Material:
-        return Material(folder / "source", (folder / "target",), folder / "labelled")
+    def training_data(self, method: AdaptationMethod, folder: Path) -> TrainingData:
+        return TrainingData(folder / "source", (folder / "target",), folder / "labelled")
 
-    def score(self, model: Path, row: Adapter, folder: Path, out: Path, device: Device) -> Parts:
+    def score(
+        self, model: Path, method: AdaptationMethod, folder: Path, out: Path, device: Device
+    ) -> SubsetScores:
         from cryovox.workflows.segment import segment
 
         truth = dataset_files.read(folder / "truth")
         _, failures = segment([e.tomogram for e in truth.entries], model, out, device=device)
         for error in failures.values():
             raise error
-        return by_part(truth, folder, out)
+        return subset_scores(truth, folder, out)
 
     def references(self, folder: Path) -> dict[str, Scores]:
-        """Balls at dark blobs of the mean size of a particle, as many as there are of them."""
+        """Balls of the mean particle size at the blobs of a difference-of-Gaussians picker."""
         truth = dataset_files.read(folder / "truth")
         with tempfile.TemporaryDirectory() as out:
             for entry in truth.entries:
-                blobs(entry, truth, folder, Path(out) / "labels" / f"{stem(entry.tomogram)}.mrc")
-            floor = by_part(truth, folder, Path(out))
-        named = {", ".join(filter(None, ("chosen", part))): dict(row) for part, row in floor.items()}
-        return {"floor: blobs of one size, told how many": named}
+                write_dog_baseline(entry, truth, folder, Path(out) / "labels" / f"{stem(entry.tomogram)}.mrc")
+            return {DOG_PICKER: as_chosen(subset_scores(truth, folder, Path(out)))}
 
 
-def by_part(truth: Dataset, folder: Path, out: Path) -> Parts:
-    """Scores of the label maps in *out* on what was held out and on all."""
-    parts, centres = {"": truth.split("test"), "all": truth.entries}, folder / "truth" / "centres"
+def subset_scores(truth: Dataset, folder: Path, out: Path) -> SubsetScores:
+    """Scores of the label maps in *out* on the held-out entries and on all entries."""
+    subsets, centres = {"": truth.split("test"), "all": truth.entries}, folder / "truth" / "centres"
     return {
-        name: {**overlap(some, out), "localisation_f1": localisation(some, centres, out, truth.species)}
-        for name, some in parts.items()
+        name: {**overlap(entries, out), "localisation_f1": localisation(entries, centres, out, truth.species)}
+        for name, entries in subsets.items()
     }
 
 
-def blobs(entry: Entry, truth: Dataset, folder: Path, path: Path) -> None:
-    """Write balls of the mean size of a particle at the best answers of a difference of Gaussians."""
+def write_dog_baseline(entry: Entry, truth: Dataset, folder: Path, path: Path) -> None:
+    """Write balls of the mean particle size at the strongest blobs of a difference of Gaussians."""
     volume, (kind,) = read_volume(entry.tomogram), truth.species
     true = read_particles(folder / "truth" / "centres" / f"{entry.name}.csv")
     radius = kind.radius / volume.voxel_size
     sign = 1 if entry.contrast == "bright" else -1
-    found = dog(np.asarray(volume.data), volume.voxel_size, radius / 2, sign=sign, max_count=len(true))
-    places = found.positions / volume.voxel_size
-    balls = ball_labels(places, [1] * len(places), [radius] * len(places), volume.shape)
+    blobs = dog(np.asarray(volume.data), volume.voxel_size, radius / 2, sign=sign, max_count=len(true))
+    centres = blobs.positions / volume.voxel_size
+    balls = ball_labels(centres, [1] * len(centres), [radius] * len(centres), volume.shape)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_labels(path, LabelMap(balls, volume.voxel_size, truth.species, volume.origin))
 
 
 def data_folder(name: str) -> Path | None:
-    """A folder of the test data; None where there is none."""
-    known = os.environ.get("CRYOVOX_TEST_DATA")
-    folder = None if known is None else Path(known) / name
+    """A folder of the test data, or None without it."""
+    root = os.environ.get("CRYOVOX_TEST_DATA")
+    folder = None if root is None else Path(root) / name
     return folder if folder is not None and folder.is_dir() else None
 
 
 def sim_deepfinder(folder: Path) -> Dataset:
-    """The tomograms with their label maps; classes are numbered and have no names."""
+    """The third-party simulations with their label maps; classes have numbers as names."""
     files = sorted(folder.glob("tomo*_f16.mrc"))
     if not files:
-        raise RequestError(
-            folder, "holds no tomo*_f16.mrc", "put the test data there, or give --data DATASET"
-        )
+        raise RequestError(folder, "holds no tomo*_f16.mrc", "add the test data, or set --data DATASET")
     entries = tuple(
         Entry(
             name=path.stem,
@@ -173,89 +171,94 @@ def sim_deepfinder(folder: Path) -> Dataset:
     return Dataset(voxel_size=first.voxel_size, species=species, entries=entries)
 
 
-def last_held_out(found: Dataset, named: Path) -> Dataset:
-    """Give the last entry the split "test" where none has it."""
-    if any(e.labels is None for e in found.entries):
-        raise RequestError(named, "has entries without label maps", "add `labels:`; they only score")
-    if len(found.entries) < 2:
-        raise RequestError(named, "holds one tomogram", "give two at least, the last of which is held out")
-    if found.split("test"):
-        return found
-    last = found.entries[-1].model_copy(update={"split": "test"})
-    return found.model_copy(update={"entries": (*found.entries[:-1], last)})
+def hold_out_last(dataset: Dataset, path: Path) -> Dataset:
+    """Assign the last entry to the test split if no entry is in it."""
+    if any(e.labels is None for e in dataset.entries):
+        raise RequestError(
+            path, "has entries without label maps", "add `labels:`, which are used for scoring"
+        )
+    if len(dataset.entries) < 2:
+        raise RequestError(path, "holds one tomogram", "use at least two; the last one is held out")
+    if dataset.split("test"):
+        return dataset
+    last = dataset.entries[-1].model_copy(update={"split": "test"})
+    return dataset.model_copy(update={"entries": (*dataset.entries[:-1], last)})
 
 
-def merged(found: Dataset, names: Iterable[str], folder: Path) -> Dataset:
-    """The dataset with one species, the particle, for all of these; masks are written to *folder*."""
-    of = {s.label: s for s in found.species if s.name in set(names)}
-    entries, count, pieces = [], 0, 0
-    for entry in found.entries:
-        labels, _ = dataset_files.load_annotations(entry, found)
-        if labels is None:
-            raise RequestError(entry.name, "has no label map", "this suite learns from masks")
-        mask = np.isin(np.asarray(labels.data), list(of)).astype(np.uint8)
+def merge_species(dataset: Dataset, names: Iterable[str], folder: Path) -> Dataset:
+    """The dataset with the named species merged into one, "particle"; masks are written to *folder*."""
+    merged_labels = [s.label for s in dataset.species if s.name in set(names)]
+    entries, voxels, objects = [], 0, 0
+    for entry in dataset.entries:
+        labels = required_labels(entry, dataset)
+        mask = np.isin(np.asarray(labels.data), merged_labels).astype(np.uint8)
         path = folder / "masks" / f"{entry.name}.mrc"
         write_labels(path, LabelMap(mask, labels.voxel_size))
         entries.append(entry.model_copy(update={"labels": path.resolve(), "particles": None}))
-        count, pieces = count + int(mask.sum()), pieces + objects(mask)
-    radius = found.voxel_size * (3 * max(1, count) / max(1, pieces) / (4 * np.pi)) ** (1 / 3)
-    kind = Species(name=PARTICLE, label=1, radius=round(radius, 1))
-    return found.model_copy(update={"species": (kind,), "entries": tuple(entries)})
+        voxels, objects = voxels + int(mask.sum()), objects + int(ndimage.label(mask)[1])
+    radius = dataset.voxel_size * (3 * max(1, voxels) / max(1, objects) / (4 * np.pi)) ** (1 / 3)
+    particle = Species(name=PARTICLE, label=1, radius=round(radius, 1))
+    return dataset.model_copy(update={"species": (particle,), "entries": tuple(entries)})
 
 
-def objects(mask: np.ndarray[Any, Any]) -> int:
-    """Connected pieces."""
-    return int(ndimage.label(mask)[1])
+def required_labels(entry: Entry, dataset: Dataset) -> LabelMap:
+    """The label map of an entry; an error without one."""
+    labels, _ = dataset_files.load_annotations(entry, dataset)
+    if labels is None:
+        raise RequestError(entry.name, "has no label map", "this suite trains on masks")
+    return labels
 
 
-def unlabelled(found: Dataset) -> Dataset:
-    """The tomograms alone, none of them held out."""
+def without_annotations(dataset: Dataset) -> Dataset:
+    """The tomograms without annotations, all in the training split."""
     none = {"labels": None, "particles": None, "split": "train"}
-    entries = tuple(e.model_copy(update=none) for e in found.entries)
-    return found.model_copy(update={"species": (), "entries": entries})
+    entries = tuple(e.model_copy(update=none) for e in dataset.entries)
+    return dataset.model_copy(update={"species": (), "entries": entries})
 
 
 def overlap(entries: Iterable[Entry], out: Path) -> dict[str, float]:
-    """Dice and IoU of any particle and mean IoU with the background, pooled over the tomograms."""
-    both, either, voxels = 0, 0, 0
+    """Dice and IoU of particles, and mean IoU with the background, pooled over the tomograms."""
+    intersection, union, voxels = 0, 0, 0
     for entry in entries:
         if entry.labels is None:
             raise RequestError(entry.name, "has no label map to score with", "add `labels:` in dataset.yaml")
         true = np.asarray(read_labels(entry.labels).data) > 0
-        found = np.asarray(read_labels(out / "labels" / f"{stem(entry.tomogram)}.mrc").data) > 0
-        both, either = both + int((true & found).sum()), either + int((true | found).sum())
+        predicted = np.asarray(read_labels(out / "labels" / f"{stem(entry.tomogram)}.mrc").data) > 0
+        intersection += int((true & predicted).sum())
+        union += int((true | predicted).sum())
         voxels += true.size
-    iou, background = both / max(1, either), (voxels - either) / max(1, voxels - both)
-    row = {"dice": 2 * both / max(1, both + either), "iou": iou, "mean_iou": (iou + background) / 2}
+    iou, background = intersection / max(1, union), (voxels - union) / max(1, voxels - intersection)
+    row = {
+        "dice": 2 * intersection / max(1, intersection + union),
+        "iou": iou,
+        "mean_iou": (iou + background) / 2,
+    }
     return {name: round(value, 5) for name, value in row.items()}
 
 
-def note_centres(path: Path, entry: Entry, found: Dataset) -> None:
-    """Write the centres of the objects of an entry: of the connected regions of each of its labels."""
-    labels, _ = dataset_files.load_annotations(entry, found)
-    if labels is None:
-        raise RequestError(entry.name, "has no label map", "this suite learns from masks")
-    whole = np.asarray(labels.data)
-    kept = np.where(np.isin(whole, [s.label for s in found.species]), whole, 0)
-    ids, count = connected_components(kept)
-    middles = ndimage.center_of_mass(ids > 0, ids, range(1, count + 1))
-    positions = labels.voxel_size * np.reshape(middles, (-1, 3))
+def write_centres(path: Path, entry: Entry, dataset: Dataset) -> None:
+    """Write the centres of the connected components of each label of an entry."""
+    labels = required_labels(entry, dataset)
+    data = np.asarray(labels.data)
+    ids, count = connected_components(np.where(np.isin(data, [s.label for s in dataset.species]), data, 0))
+    centres = ndimage.center_of_mass(ids > 0, ids, range(1, count + 1))
+    positions = labels.voxel_size * np.reshape(centres, (-1, 3))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_particles(path, Particles.of(positions, PARTICLE))
 
 
 def localisation(entries: Iterable[Entry], centres: Path, out: Path, species: tuple[Species, ...]) -> float:
-    """F1 of the picks from what was found, a pick being right within a radius of a free object's centre."""
-    hits, claims, objects = 0, 0, 0
+    """F1 of picks from the predicted masks, matched one to one within the radius of an object."""
+    hits, n_picks, n_objects = 0, 0, 0
     for entry in entries:
-        found = read_labels(out / "labels" / f"{stem(entry.tomogram)}.mrc")
-        picks = pick_labels(replace(found, species=species), PickConfig(border=0.0))
+        predicted = read_labels(out / "labels" / f"{stem(entry.tomogram)}.mrc")
+        picks = pick_labels(replace(predicted, species=species), PickConfig(border=0.0))
         true = read_particles(centres / f"{entry.name}.csv")
         hits += len(greedy(picks.positions, true.positions, species[0].radius))
-        claims, objects = claims + len(picks), objects + len(true)
-    return round(2 * hits / max(1, claims + objects), 5)
+        n_picks, n_objects = n_picks + len(picks), n_objects + len(true)
+    return round(2 * hits / max(1, n_picks + n_objects), 5)
 
 
 TOMOGRAMS = TomogramAdaptationSuite(
-    "uda-tomograms", "Adaptation from our simulated tomograms to those of another simulator", rows
+    "uda-tomograms", "Adaptation from our simulated tomograms to those of another simulator", uda_methods
 )

@@ -1,4 +1,4 @@
-"""Picking: ribosomes after training on their masks alone, and any particle after training elsewhere."""
+"""Picking: ribosomes from their masks, and particles of any species after training on other simulations."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Scores, Suite, Tier
+from cryovox.benchmark.suite import Budget, Job, Method, Plan, Scores, Suite, Tier
 from cryovox.benchmark.tomograms import (
+    DOG_PICKER,
     SCALES,
     Scale,
-    blobs,
-    found_objects,
-    particles,
-    shrunk,
-    simulation,
+    class_agnostic_scores,
+    dog_baseline,
+    pick_objects,
+    scaled_preset,
+    shrec2021,
     stand_in,
-    whatever,
+    true_particles,
     without_noise,
 )
 from cryovox.benchmark.training import train
@@ -31,9 +32,9 @@ from cryovox.workflows.devices import Device
 
 RIBOSOME = "ribosome"
 RIBOSOMES: dict[Tier, Scale] = {
-    "smoke": Scale((48, 96, 96), each=1, learned=1),
-    "cpu": Scale((64, 128, 128), each=14, learned=3, voxel_size=20.0),
-    "gpu": Scale((184, 630, 630), each=40, learned=6),
+    "smoke": Scale((48, 96, 96), count=1, n_train=1),
+    "cpu": Scale((64, 128, 128), count=14, n_train=3, voxel_size=20.0),
+    "gpu": Scale((184, 630, 630), count=40, n_train=6),
 }
 
 
@@ -43,8 +44,8 @@ class PickingSuite(Suite):
     Parameters
     ----------
     zero_shot
-        Learn from the stand-in of SHREC 2021 and find any particle of the phantom; else learn from
-        ribosome masks of the phantom and find ribosomes.
+        Train on the stand-in of SHREC 2021 and pick particles of any species in the phantom; otherwise train
+        on ribosome masks of the phantom and pick ribosomes.
     """
 
     headlines = ("f1", "precision", "recall")
@@ -55,88 +56,94 @@ class PickingSuite(Suite):
 
     def plan(self, tier: Tier) -> Plan:
         size = "paper" if tier == "gpu" else "s"
-        rows = [Contestant(n, n, size) for n in ("voxresnet", "deepfinder", "swift3d")]
-        rows += [
-            Contestant(f"mvgformer {d}", "mvgformer", size, {"decoder": d}) for d in ("mlp", "mf", "p3da")
+        methods = [Method(n, n, size) for n in ("voxresnet", "deepfinder", "swift3d")]
+        methods += [
+            Method(f"mvgformer {d}", "mvgformer", size, {"decoder": d}) for d in ("mlp", "mf", "p3da")
         ]
-        oracle = Contestant("oracle: voxresnet, no noise", "voxresnet", size, data="clean")
+        oracle = Method("oracle: voxresnet, no noise", "voxresnet", size, data="clean")
         budget = {"smoke": Budget(steps=2), "cpu": Budget(time="5m"), "gpu": Budget(time="9m")}[tier]
-        return Plan((*rows, oracle)[: 1 if tier == "smoke" else None], (budget,), 1 if tier == "smoke" else 3)
+        return Plan(
+            (*methods, oracle)[: 1 if tier == "smoke" else None], (budget,), 1 if tier == "smoke" else 3
+        )
 
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
         scale = RIBOSOMES[tier]
         if data is None:
-            tests, facts = stand_in(
-                folder / "phantom", shrunk("czii-phantom", scale), scale.learned, scale.tested
+            tests, metadata = stand_in(
+                folder / "phantom", scaled_preset("czii-phantom", scale), scale.n_train, scale.n_test
             )
-            facts["stand-in"] = "simulated: preset czii-phantom in a smaller box, built-in structures"
+            metadata["stand-in"] = "simulated: preset czii-phantom in a smaller box, built-in structures"
         else:
-            tests, facts = dataset_files.read(data), {"folder": data.name}
+            tests, metadata = dataset_files.read(data), {"folder": data.name}
         if not tests.split("test"):
-            raise RequestError(data or folder, "has no entry with split: test", "say which to test on")
-        if not len(self._wanted(tests)):
-            told = f"holds no {self.told} in its entries to test on"
-            raise RequestError(data or folder, told, "test where there are some")
-        learned = tests if not self.zero_shot else self._elsewhere(folder, tier)
+            raise RequestError(
+                data or folder, "has no entry with split: test", "mark test entries in dataset.yaml"
+            )
+        if not len(self._truth(tests)):
+            message = f"holds no {self.condition} in its test entries"
+            raise RequestError(data or folder, message, "add annotated test entries")
+        if self.zero_shot:
+            scale = SCALES[tier]
+            train_data, _ = stand_in(folder / "simulated", shrec2021(scale), scale.n_train, scale.n_test)
+        else:
+            train_data = single_species(tests, RIBOSOME, folder / "masks")
         dataset_files.write(folder / "test", tests)
-        if not self.zero_shot:
-            learned = only(learned, RIBOSOME, folder / "masks")
-        dataset_files.write(folder / "train", learned)
+        dataset_files.write(folder / "train", train_data)
         if data is None:
-            dataset_files.write(folder / "clean", without_noise(learned))
-        return facts
-
-    def _elsewhere(self, folder: Path, tier: Tier) -> Dataset:
-        scale = SCALES[tier]
-        return stand_in(folder / "simulated", simulation(scale), scale.learned, scale.tested)[0]
+            dataset_files.write(folder / "clean", without_noise(train_data))
+        return metadata
 
     def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
-        model = train(job, folder / job.contestant.data, out, device)
+        model = train(job, folder / job.method.data, out, device)
         tests = dataset_files.read(folder / "test")
-        if job.contestant.data == "clean":
+        if job.method.data == "clean":
             tests = without_noise(tests)
-        picks = found_objects(tests, model, out, device)
+        picks = pick_objects(tests, model, out, device)
         radii = {s.name: s.radius for s in tests.species}
-        return {self.told: whatever(picks, self._wanted(tests), radii)}
+        return {self.condition: class_agnostic_scores(picks, self._truth(tests), radii)}
 
     def references(self, folder: Path) -> dict[str, Scores]:
         tests = dataset_files.read(folder / "test")
-        return {"floor: blobs, told how many": {self.told: blobs(tests, self._wanted(tests))}}
+        return {DOG_PICKER: {self.condition: dog_baseline(tests, self._truth(tests))}}
 
     @property
-    def told(self) -> str:
+    def condition(self) -> str:
+        """Name of the scored particles."""
         return "any particle" if self.zero_shot else "ribosomes"
 
-    def _wanted(self, tests: Dataset) -> Particles:
-        true = particles(tests)
+    def _truth(self, tests: Dataset) -> Particles:
+        true = true_particles(tests)
         return true if self.zero_shot else true.named(RIBOSOME)
 
 
-def only(found: Dataset, name: str, folder: Path) -> Dataset:
-    """The dataset with the masks of one species, written to *folder*; the others are background."""
-    species = [s for s in found.species if s.name == name]
+def single_species(dataset: Dataset, name: str, folder: Path) -> Dataset:
+    """The training entries with masks of one species, written to *folder*; the others are background."""
+    species = [s for s in dataset.species if s.name == name]
     if not species:
-        raise RequestError("dataset.yaml", f"has no species {name!r}", "this suite is about that species")
+        raise RequestError("dataset.yaml", f"has no species {name!r}", "this suite requires that species")
     kept = species[0].model_copy(update={"label": 1})
     entries = []
-    for entry in found.split("train"):
-        labels, _ = dataset_files.load_annotations(entry, found)
+    for entry in dataset.split("train"):
+        labels, _ = dataset_files.load_annotations(entry, dataset)
         if labels is None:
-            raise RequestError(entry.name, "has no label map", "this suite learns from masks")
+            raise RequestError(entry.name, "has no label map", "this suite trains on masks")
         mask = LabelMap(
             (np.asarray(labels.data) == species[0].label).astype(np.uint8), labels.voxel_size, (kept,)
         )
         write_labels(folder / f"{entry.name}.mrc", mask)
         entries.append(entry.model_copy(update={"labels": folder / f"{entry.name}.mrc", "particles": None}))
-    return found.model_copy(update={"species": (kept,), "entries": tuple(entries)})
+    return dataset.model_copy(update={"species": (kept,), "entries": tuple(entries)})
 
 
 PICKING = PickingSuite(
-    "picking", "Ribosomes after training on their masks alone", "MVGFormer, Table 5 (CZII)", zero_shot=False
+    "picking",
+    "Picking ribosomes after training on ribosome masks",
+    "MVGFormer, Table 5 (CZII)",
+    zero_shot=False,
 )
 ZERO_SHOT = PickingSuite(
     "picking-zero-shot",
-    "Any particle of a phantom after training on another simulation",
+    "Picking particles of any species after training on other simulations",
     "MVGFormer, Table 6 (trained on SHREC 2021, CZII)",
     zero_shot=True,
 )

@@ -1,14 +1,14 @@
-"""Subtomograms of one target among crowding neighbours: seen and unseen structures, several noises.
+"""Segmentation of subtomograms with one target in a crowded neighbourhood, at several noise levels.
 
-One training over all noises serves two tables: the segmentation of simulated subtomograms (MVGFormer,
-Table 3, pooled IoU and Dice of the target) and the protocol of Liu et al. 2018 (mean IoU per sample,
-and structures that were not trained on).
+One training on all noise levels serves two tables: segmentation of simulated subtomograms (MVGFormer, Table
+3, pooled IoU and Dice of the target) and the protocol of Liu et al. 2018 (mean IoU per sample, with
+structures that are not in the training data).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Scores, Suite, Tier
+from cryovox.benchmark.suite import Budget, Job, Method, Plan, Scores, Suite, Tier, stored
 from cryovox.benchmark.training import train
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import sign_of
@@ -30,30 +30,31 @@ from cryovox.simulate.subtomograms import write_subtomograms
 from cryovox.workflows.devices import Device
 from cryovox.workflows.simulation.templates import templates
 
-Rows = Callable[[str], tuple[Contestant, ...]]
+MethodsOfSize = Callable[[str], tuple[Method, ...]]
 TARGET = Species(name="target", label=1, radius=60.0)
 SEEN = ("beta-galactosidase", "apo-ferritin", "p97", "rubisco", "thyroglobulin", "proteasome-20s",
         "groel", "ribosome-70s")  # fmt: skip
 UNSEEN = ("hsp90", "tric", "ribosome-80s")
 NOISES = (float("inf"), 0.05, 0.03)
 TOKEN = 4
-"""Edge of MVGFormer's tokens, in voxels."""
+"""Size of MVGFormer's tokens, in voxels."""
+THRESHOLD = "threshold baseline, no training"
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much data a tier has: species, and subtomograms of each at every noise."""
+    """Amount of data of a tier: species, and subtomograms of each at every noise level."""
 
-    seen: tuple[str, ...] = SEEN
-    unseen: tuple[str, ...] = UNSEEN
-    learned: int = 40
-    tested: int = 12
+    train_species: tuple[str, ...] = SEEN
+    novel_species: tuple[str, ...] = UNSEEN
+    n_train: int = 40
+    n_test: int = 12
 
 
 SCALES: dict[Tier, Scale] = {
-    "smoke": Scale(SEEN[:2], UNSEEN[:1], learned=2, tested=1),
+    "smoke": Scale(SEEN[:2], UNSEEN[:1], n_train=2, n_test=1),
     "cpu": Scale(),
-    "gpu": Scale(learned=500, tested=50),
+    "gpu": Scale(n_train=500, n_test=50),
 }
 NETWORKS = (
     "voxresnet", "deepfinder", "unet3d", "swin-unetr", "mednext", "swift3d", "u-clstm", "ssn3d-ed",
@@ -61,24 +62,24 @@ NETWORKS = (
 )  # fmt: skip
 
 
-def contestants(size: str) -> tuple[Contestant, ...]:
-    """Every network that is compared, and the best of them on data without noise."""
-    rows = [Contestant(name, name, size) for name in NETWORKS]
-    rows += [
-        Contestant(f"mvgformer {decoder}", "mvgformer", size, {"decoder": decoder})
+def segmentation_methods(size: str) -> tuple[Method, ...]:
+    """All networks, and VoxResNet on noise-free data as an upper bound."""
+    methods = [Method(name, name, size) for name in NETWORKS]
+    methods += [
+        Method(f"mvgformer {decoder}", "mvgformer", size, {"decoder": decoder})
         for decoder in ("mlp", "mf", "p3da")
     ]
-    rows += [Contestant("mvgformer p3da, no VSL", "mvgformer", size, {"decoder": "p3da", "vsl": False})]
-    return (*rows, Contestant("oracle: voxresnet, no noise", "voxresnet", size, data="clean"))
+    methods += [Method("mvgformer p3da, no VSL", "mvgformer", size, {"decoder": "p3da", "vsl": False})]
+    return (*methods, Method("oracle: voxresnet, no noise", "voxresnet", size, data="clean"))
 
 
 class SubtomogramSuite(Suite):
-    """One target among neighbours, at several ratios of signal to noise.
+    """One target in a crowded neighbourhood, at several signal-to-noise ratios.
 
     Parameters
     ----------
-    rows
-        Gives the contestants of a size.
+    methods
+        Function that returns the methods of a size.
     budgets
         2 for equal time and equal steps, 1 for equal time only.
     """
@@ -90,41 +91,45 @@ class SubtomogramSuite(Suite):
     }
 
     def __init__(
-        self, name: str, title: str, source: str, reference: str, rows: Rows, budgets: int = 2
+        self, name: str, title: str, source: str, reference: str, methods: MethodsOfSize, budgets: int = 2
     ) -> None:
         self.name, self.title, self.source, self.reference = name, title, source, reference
-        self.rows, self.budgets = rows, budgets
+        self.methods, self.budgets = methods, budgets
 
     def plan(self, tier: Tier) -> Plan:
         if tier == "smoke":
-            return Plan(self.rows("s")[:2], (Budget(steps=2),), seeds=1)
+            return Plan(self.methods("s")[:2], (Budget(steps=2),), seeds=1)
         if tier == "cpu":
-            return Plan(self.rows("s"), (Budget(time="4m"), Budget(steps=400))[: self.budgets])
-        return Plan(self.rows("paper"), (Budget(time="8m"), Budget(steps=4000))[: self.budgets])
+            return Plan(self.methods("s"), (Budget(time="4m"), Budget(steps=400))[: self.budgets])
+        return Plan(self.methods("paper"), (Budget(time="8m"), Budget(steps=4000))[: self.budgets])
 
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
         if data is not None:
-            return self._given(folder, data)
+            return self._link_user_data(folder, data)
         scale = SCALES[tier]
-        learned = [_simulated(folder, f"train-{snr}", scale.seen, snr, scale.learned, i)
-                   for i, snr in enumerate(NOISES)]  # fmt: skip
-        files.write(folder / "train.zarr", joined(learned))
-        files.write(folder / "clean.zarr", learned[0])
-        for kind, species, seed in (("seen", scale.seen, 100), ("unseen", scale.unseen, 200)):
-            for snr in NOISES:  # one seed, so that all noises show the same scenes
-                made = _simulated(folder, f"{kind}-{snr}", species, snr, scale.tested, seed)
-                files.write(folder / f"test-{kind}, SNR {snr:g}.zarr", made)
+        simulations = folder / "simulated"
+        train_sets = []
+        for i, snr in enumerate(NOISES):
+            path, config = simulations / f"train-{snr}.zarr", SubtomogramConfig(snr=snr)
+            train_sets.append(simulate_set(path, scale.train_species, config, scale.n_train, i))
+        files.write(folder / "train.zarr", concatenate_sets(train_sets))
+        files.write(folder / "clean.zarr", train_sets[0])
+        for kind, species, seed in (("seen", scale.train_species, 100), ("unseen", scale.novel_species, 200)):
+            for snr in NOISES:  # the same seed gives the same scenes at all noise levels
+                path, config = simulations / f"{kind}-{snr}.zarr", SubtomogramConfig(snr=snr)
+                test_set = simulate_set(path, species, config, scale.n_test, seed)
+                files.write(folder / f"test-{kind}, SNR {snr:g}.zarr", test_set)
         return {
             "stand-in": "simulated by `cryovox simulate --preset subtomogram-50`'s recipe",
-            **asdict(scale),
+            **stored(scale),
         }
 
-    def _given(self, folder: Path, data: Path) -> dict[str, Any]:
-        """Sets of the user: train.zarr and test*.zarr."""
+    def _link_user_data(self, folder: Path, data: Path) -> dict[str, Any]:
+        """Link the user's train.zarr and test*.zarr."""
         tests = sorted(data.glob("test*.zarr"))
         if not (data / "train.zarr").exists() or not tests:
-            told = "holds no train.zarr with one or more test-NAME.zarr"
-            raise RequestError(data, told, "see docs/how-to/datasets.md for the layout")
+            message = "holds no train.zarr with one or more test-NAME.zarr"
+            raise RequestError(data, message, "see docs/how-to/datasets.md for the layout")
         folder.mkdir(parents=True, exist_ok=True)
         for path in (data / "train.zarr", *tests):
             (folder / path.name).symlink_to(path.resolve())
@@ -133,40 +138,33 @@ class SubtomogramSuite(Suite):
     def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
         from cryovox.workflows.segment import label_set
 
-        model = train(job, folder / f"{job.contestant.data}.zarr", out, device)
+        model = train(job, folder / f"{job.method.data}.zarr", out, device)
         return {
-            condition: scores(label_set(model, test, device), masks(test))
-            for condition, test in _tests(folder)
+            condition: scores(label_set(model, test_set, device), masks(test_set))
+            for condition, test_set in _test_sets(folder)
         }
 
     def references(self, folder: Path) -> dict[str, Scores]:
-        tests = _tests(folder)
-        floor = {c: scores(blobs(bright(t)), masks(t)) for c, t in tests}
-        coarse = {c: scores(by_tokens(masks(t)), masks(t)) for c, t in tests}
-        return {"floor: threshold, no training": floor, f"truth in tokens of {TOKEN} voxels": coarse}
+        test_sets = _test_sets(folder)
+        baseline = {c: scores(threshold_baseline(bright_images(t)), masks(t)) for c, t in test_sets}
+        coarse = {c: scores(token_resolution(masks(t)), masks(t)) for c, t in test_sets}
+        return {THRESHOLD: baseline, f"ground truth at the resolution of tokens ({TOKEN} voxels)": coarse}
 
 
-def _tests(folder: Path) -> list[tuple[str, Subtomograms]]:
-    """Condition and set: seen structures first, then unseen, from no noise to much."""
-    found = sorted(folder.glob("test-*.zarr"), key=lambda p: (not p.stem.startswith("test-seen"), _snr(p)))
-    return [(p.stem.removeprefix("test-"), files.read(p)) for p in found]
+def _test_sets(folder: Path) -> list[tuple[str, Subtomograms]]:
+    """Condition and set: seen structures first, then unseen, by increasing noise."""
+    paths = sorted(folder.glob("test-*.zarr"), key=lambda p: (not p.stem.startswith("test-seen"), _snr(p)))
+    return [(p.stem.removeprefix("test-"), files.read(p)) for p in paths]
 
 
 def _snr(path: Path) -> float:
     return -float(path.stem.split()[-1]) if "SNR" in path.stem else 0.0
 
 
-def _simulated(
-    folder: Path, name: str, species: tuple[str, ...], snr: float, count: int, seed: int
-) -> Subtomograms:
-    """A set whose only label is the target, whatever its species."""
-    return simulated(folder / "simulated" / f"{name}.zarr", species, SubtomogramConfig(snr=snr), count, seed)
-
-
-def simulated(
+def simulate_set(
     path: Path, species: tuple[str, ...], config: SubtomogramConfig, count: int, seed: int
 ) -> Subtomograms:
-    """Simulate a set, *count* of every species, and call them all the target."""
+    """Simulate *count* subtomograms of every species; all particles get the species "target"."""
     write_subtomograms(
         path,
         templates(list(species), config.voxel_size, None, config.resolution),
@@ -174,109 +172,111 @@ def simulated(
         count * len(species),
         seed,
     )
-    return targets(files.read(path))
+    return as_targets(files.read(path))
 
 
-def targets(found: Subtomograms) -> Subtomograms:
-    """The same set with one species, the target."""
-    p = found.particles
+def as_targets(data: Subtomograms) -> Subtomograms:
+    """The set with the species "target" in place of its own."""
+    p = data.particles
     renamed = Particles.of(p.positions, [TARGET.name] * len(p), rotations=p.rotations)
-    return replace(found, images=images(found), masks=masks(found), particles=renamed, species=(TARGET,))
+    return replace(data, images=images(data), masks=masks(data), particles=renamed, species=(TARGET,))
 
 
-def masks(found: Subtomograms) -> NDArray[np.uint8]:
-    """Where the target is, (n, z, y, x)."""
-    if found.masks is None:
-        raise RequestError("the set", "has no masks to score with", "give a set that has them")
-    return (np.asarray(found.masks[:]) > 0).astype(np.uint8)
+def masks(data: Subtomograms) -> NDArray[np.uint8]:
+    """Binary masks of the target, (n, z, y, x)."""
+    if data.masks is None:
+        raise RequestError("the set", "has no masks to score with", "use a set with masks")
+    return (np.asarray(data.masks[:]) > 0).astype(np.uint8)
 
 
-def images(found: Subtomograms) -> NDArray[np.float32]:
+def images(data: Subtomograms) -> NDArray[np.float32]:
     """Grey values, (n, z, y, x)."""
-    if found.images is None:
-        raise RequestError("the set", "has no images", "give a set that has them")
-    return np.asarray(found.images[:])
+    if data.images is None:
+        raise RequestError("the set", "has no images", "use a set with images")
+    return np.asarray(data.images[:])
 
 
-def bright(found: Subtomograms) -> NDArray[np.float32]:
-    """Grey values with bright particles; taken for bright where the set does not say."""
-    return sign_of(found.contrast, otherwise=1) * images(found)
+def bright_images(data: Subtomograms) -> NDArray[np.float32]:
+    """Grey values with bright particles; a set without a contrast is taken as bright."""
+    return sign_of(data.contrast, otherwise=1) * images(data)
 
 
-def joined(sets: list[Subtomograms]) -> Subtomograms:
+def concatenate_sets(sets: list[Subtomograms]) -> Subtomograms:
     """Several sets as one."""
     lists = [s.particles for s in sets]
-    turns = np.concatenate([p.rotations for p in lists if p.rotations is not None])
+    rotations = np.concatenate([p.rotations for p in lists if p.rotations is not None])
     return replace(
         sets[0],
         images=np.concatenate([images(s) for s in sets]),
         masks=np.concatenate([s.masks for s in sets if s.masks is not None]),
         particles=Particles.of(
-            np.concatenate([p.positions for p in lists]), [TARGET.name] * len(turns), rotations=turns
+            np.concatenate([p.positions for p in lists]), [TARGET.name] * len(rotations), rotations=rotations
         ),
         corners=np.concatenate([s.corners for s in sets if s.corners is not None]),
     )
 
 
-def scores(found: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
-    """Pooled IoU and Dice of the target, and the mean IoU per sample of 2018."""
-    rows = {r["metric"]: float(r["value"]) for r in evaluate_masks(found, truth) if r["species"] == ANY}
+def scores(predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
+    """Pooled IoU and Dice of the target, and mean IoU per sample as in Liu et al. 2018."""
+    rows = {r["metric"]: float(r["value"]) for r in evaluate_masks(predicted, truth) if r["species"] == ANY}
     kept = ("iou", "dice", "mean_iou_per_sample")
     return {metric: round(float(np.nan_to_num(rows[metric])), 5) for metric in kept}
 
 
-def blobs(cubes: NDArray[np.float32], sigma: float = 1.5, level: float = 1.5) -> NDArray[np.uint8]:
-    """What needs no training: the blob above a threshold that lies nearest to the centre.
+def threshold_baseline(
+    cubes: NDArray[np.float32], sigma: float = 1.5, level: float = 1.5
+) -> NDArray[np.uint8]:
+    """Segment the connected component above a threshold that lies nearest to the centre.
 
     Parameters
     ----------
     cubes : (n, z, y, x)
         Bright particles.
     sigma
-        Of the smoothing, in voxels.
+        Standard deviation of the smoothing, in voxels.
     level
         Threshold in standard deviations above the mean of the smoothed cube.
     """
     out = np.zeros(cubes.shape, np.uint8)
     for image, mask in zip(cubes, out, strict=True):
         smooth = ndimage.gaussian_filter(image, sigma)
-        pieces, n = ndimage.label(smooth > smooth.mean() + level * smooth.std())
+        components, n = ndimage.label(smooth > smooth.mean() + level * smooth.std())
         if not n:
             continue
         centre = (np.array(image.shape) - 1) / 2
-        middles = np.array(ndimage.center_of_mass(pieces > 0, pieces, range(1, n + 1)))
-        sizes = ndimage.sum_labels(pieces > 0, pieces, range(1, n + 1))
-        away = np.linalg.norm(middles - centre, axis=1) + np.where(sizes < sizes.max() / 4, 1e3, 0)
-        mask[pieces == 1 + int(away.argmin())] = 1
+        centroids = np.array(ndimage.center_of_mass(components > 0, components, range(1, n + 1)))
+        sizes = ndimage.sum_labels(components > 0, components, range(1, n + 1))
+        distance = np.linalg.norm(centroids - centre, axis=1) + np.where(sizes < sizes.max() / 4, 1e3, 0)
+        mask[components == 1 + int(distance.argmin())] = 1
     return out
 
 
-def by_tokens(truth: NDArray[np.uint8], edge: int = TOKEN) -> NDArray[np.uint8]:
-    """What is left of masks of which one number per token is known, enlarged trilinearly.
+def token_resolution(truth: NDArray[np.uint8], size: int = TOKEN) -> NDArray[np.uint8]:
+    """Masks averaged over tokens, upsampled trilinearly and thresholded at 0.5.
 
-    Roughly what is left to a network that makes up its mind on tokens.
-    The numbers are the shares of the truth, not the ones that would score best.
+    An approximate upper bound for networks that predict one value per token. The values are the foreground
+    shares of the tokens, not those that would maximize the score.
 
     Parameters
     ----------
     truth : (n, z, y, x)
-        Of 0 and 1.
-    edge
-        Of a token, in voxels.
+        Binary masks.
+    size
+        Size of a token, in voxels.
 
     Examples
     --------
     >>> mask = np.zeros((1, 8, 8, 8), np.uint8)
     >>> mask[:, :4] = 1
-    >>> bool((by_tokens(mask) == mask).all())
+    >>> bool((token_resolution(mask) == mask).all())
     True
     """
-    sides = truth.shape[1:]
-    full = np.pad(truth, [(0, 0), *((0, -n % edge) for n in sides)], mode="edge")
-    shape = [n for side in full.shape[1:] for n in (side // edge, edge)]
-    shares = full.reshape(len(full), *shape).mean(axis=(2, 4, 6))
-    large = [ndimage.zoom(s, edge, order=1, mode="nearest", grid_mode=True) > 0.5 for s in shares]
-    return np.array(large, np.uint8)[:, : sides[0], : sides[1], : sides[2]]
+    shape = truth.shape[1:]
+    full = np.pad(truth, [(0, 0), *((0, -n % size) for n in shape)], mode="edge")
+    blocks = [n for length in full.shape[1:] for n in (length // size, size)]
+    shares = full.reshape(len(full), *blocks).mean(axis=(2, 4, 6))
+    large = [ndimage.zoom(s, size, order=1, mode="nearest", grid_mode=True) > 0.5 for s in shares]
+    return np.array(large, np.uint8)[:, : shape[0], : shape[1], : shape[2]]
 
 
 SUBTOMOGRAMS = SubtomogramSuite(
@@ -284,5 +284,5 @@ SUBTOMOGRAMS = SubtomogramSuite(
     "Segmentation of simulated subtomograms, seen and unseen structures",
     "MVGFormer, Table 3 (simulated); Liu et al. 2018 (unseen structures)",
     "voxresnet",
-    contestants,
+    segmentation_methods,
 )

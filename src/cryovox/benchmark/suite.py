@@ -1,4 +1,4 @@
-"""What a suite is: contestants, budgets, data, and what is measured of each training."""
+"""Base classes of benchmark suites: methods, budgets, jobs, plans, and the suite itself."""
 
 from __future__ import annotations
 
@@ -17,21 +17,33 @@ Scores = dict[str, dict[str, float]]
 """Condition -> metric -> value."""
 
 
+STORED_KEYS = {
+    "method": "contestant", "methods": "contestants", "models_per_job": "each", "adaptation": "adapting",
+    "class_prior": "told", "train_species": "seen", "novel_species": "unseen", "n_train": "learned",
+    "n_test": "tested",
+}  # fmt: skip
+"""Field -> its key in result files. The keys never change, because a suite resumes by comparing them."""
+
+
+def stored(value: Any) -> dict[str, Any]:
+    """Fields of a dataclass with the keys of result files."""
+    return asdict(value, dict_factory=lambda items: {STORED_KEYS.get(key, key): v for key, v in items})
+
+
 @dataclass(frozen=True)
-class Contestant:
-    """One row of a table: a network in a size, and how its training differs from that of the others.
+class Method:
+    """One row of a table: a network in a size, and the settings in which its training differs.
 
     Attributes
     ----------
     name
-        Of the row.
+        Name of the row.
     network, size, options
         As in the table of networks.
     train
-        Settings of the training that only this row has, by dotted name, such as
-        ``{"supervised.loss": "tversky"}``.
+        Training settings of this row alone, by dotted name, such as ``{"supervised.loss": "tversky"}``.
     data
-        What it learns from, where a suite has several things.
+        Name of its training data, for suites with several training sets.
     """
 
     name: str
@@ -44,7 +56,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long every contestant may train: so many seconds (of the processor, on a CPU), or so many steps."""
+    """Training time of every method (processor time on a CPU), or its number of steps."""
 
     time: str | None = None
     steps: int | None = None
@@ -54,79 +66,76 @@ class Budget:
         return f"{self.time}" if self.time else f"{self.steps}-steps"
 
     def hours(self) -> float:
-        """Hours that it takes; a step is taken as a second, which size `s` needs on one core."""
+        """Hours of training; a step counts as one second, the time of size `s` on one core."""
         return (seconds(self.time) if self.time else float(self.steps or 0)) / 3600
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training and what it is scored by."""
+    """One training of one method under one budget with one seed."""
 
-    contestant: Contestant
+    method: Method
     budget: Budget
     seed: int
 
     @property
     def name(self) -> str:
-        return f"{self.contestant.name}_{self.budget.name}_seed{self.seed}".replace(" ", "-")
+        return f"{self.method.name}_{self.budget.name}_seed{self.seed}".replace(" ", "-")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is to be run; each contestant under each budget with each seed."""
+    """All jobs of a suite: each method under each budget with each seed."""
 
-    contestants: tuple[Contestant, ...]
+    methods: tuple[Method, ...]
     budgets: tuple[Budget, ...]
     seeds: int = 3
-    each: int = 1
-    """How many models a job trains, one after the other."""
+    models_per_job: int = 1
+    """Number of models that a job trains, one after the other."""
 
     def jobs(self) -> list[Job]:
-        """All jobs, seed after seed, so that an interrupted run has whole tables."""
-        return [Job(c, b, seed) for seed in range(self.seeds) for b in self.budgets for c in self.contestants]
+        """All jobs, ordered by seed, so that an interrupted run has complete tables."""
+        return [Job(m, b, seed) for seed in range(self.seeds) for b in self.budgets for m in self.methods]
 
     def hours(self, at_once: int) -> float:
-        """About how long it takes, scoring not counted."""
-        return self.each * sum(job.budget.hours() for job in self.jobs()) / at_once
+        """Approximate hours of training with *at_once* jobs in parallel; scoring is not counted."""
+        return self.models_per_job * sum(job.budget.hours() for job in self.jobs()) / at_once
 
-    def chosen(self, names: Sequence[str], size: str) -> Plan:
-        """The same with these contestants only; networks that are no row become one."""
-        rows = {c.name: c for c in self.contestants}
-        return replace(self, contestants=tuple(rows.get(n) or stranger(n, size) for n in names))
+    def select(self, names: Sequence[str], size: str) -> Plan:
+        """The plan with these methods only. The name of a network that is not in the suite adds a row."""
+        rows = {m.name: m for m in self.methods}
+        return replace(self, methods=tuple(rows.get(n) or plain_method(n, size) for n in names))
 
     def without(self, data: str) -> Plan:
-        """The same without the contestants that learn from these data."""
-        return replace(self, contestants=tuple(c for c in self.contestants if c.data != data))
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The plan without the methods that train on these data."""
+        return replace(self, methods=tuple(m for m in self.methods if m.data != data))
 
 
-def stranger(name: str, size: str) -> Contestant:
-    """A network of the table that is no row of the suite, in the suite's size or its smallest."""
-    known = sizes(name)  # refuses what is no network
-    return Contestant(name, name, size if size in known else known[0])
+def plain_method(name: str, size: str) -> Method:
+    """A network with the settings of the suite, in the suite's size or else its smallest size."""
+    available = sizes(name)  # raises for unknown networks
+    return Method(name, name, size if size in available else available[0])
 
 
 class Suite(ABC):
-    """A table of a paper, on data of this tier or the user's.
+    """One benchmark: methods, data and metrics, often after a table of a paper.
 
     Attributes
     ----------
     name, title
-        On the command line, and above the table.
+        Name on the command line, and title of the page.
     source
-        Paper and table that it mirrors.
+        Paper and table that the suite reproduces.
     headlines
-        Metrics that are printed, a table each.
+        Metrics that are printed, one table each.
     reference
-        Contestant that the others are compared with; none where empty.
+        Method that the others are compared with; no comparison if empty.
     compared
-        Conditions over which they are; all where empty.
+        Conditions over which differences are averaged; all if empty.
     groups
-        Name -> how the names of conditions end; they are compared over these besides.
+        Name -> endings of condition names; differences are averaged over each of these groups too.
     shown
-        What conditions that are printed begin with, up to a comma; all are where empty.
+        Prefixes, up to a comma, of the conditions that are printed; all if empty.
     """
 
     name: str
@@ -140,20 +149,20 @@ class Suite(ABC):
 
     @abstractmethod
     def plan(self, tier: Tier) -> Plan:
-        """Who is trained for how long."""
+        """Methods, budgets and seeds of a tier."""
 
     @abstractmethod
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
-        """Make or find the data, once; gives facts that the result file keeps."""
+        """Simulate or read the data, once; returns metadata for the result file."""
 
     @abstractmethod
     def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
-        """Train and score one contestant on what `prepare` left in *folder*."""
+        """Train and score one method on the data that `prepare` wrote to *folder*."""
 
-    def given(self, plan: Plan) -> Plan:
-        """The rows that can be run on the user's data, which nobody has without noise."""
+    def on_user_data(self, plan: Plan) -> Plan:
+        """The plan without methods that need noise-free data, which the user's data lack."""
         return plan.without("clean")
 
     def references(self, folder: Path) -> dict[str, Scores]:
-        """Rows that need no training, such as the floor."""
+        """Scores of baselines that need no training."""
         return {}

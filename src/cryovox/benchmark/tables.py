@@ -1,4 +1,4 @@
-"""From the rows of a suite to tables: mean, spread, and whether a difference is more than chance."""
+"""Tables of a suite: mean and standard deviation over seeds, and differences with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -9,42 +9,84 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-LEVEL = 0.95
+CONFIDENCE = 0.95
+DOG = "difference-of-Gaussians picker"
+DISPLAY_NAMES = {
+    "floor: blobs, told how many": f"{DOG}, given the true particle count",
+    "floor: blobs of each size, told how many": f"{DOG}, given the true count per species",
+    "floor: blobs of one size, told how many": f"{DOG}, given the true count and mean size",
+    "blobs, as they come": f"{DOG}, default settings",
+    "blobs, settings chosen with labels of y < cut": f"{DOG}, settings selected on labels",
+    "floor: threshold, no training": "threshold baseline, no training",
+    "truth in tokens of 4 voxels": "ground truth at the resolution of tokens (4 voxels)",
+    "oracle: voxresnet, no noise": "voxresnet on noise-free data",
+    "all, none wrong": "all, no errors",
+    "any particle": "any species",
+    "took adapted": "adapted model selected",
+    "right": "correct selection",
+    "lost": "loss against the better model",
+    "teacher follows": "EMA teacher from the start",
+    "one species in a place": "one species per position",
+    "risk of what is unknown": "positive-unlabeled risk",
+    "noisy source not judged": "no loss on the noisy source",
+    "mean-teacher, target statistics": "mean-teacher, target batch-norm statistics",
+    "vox-uda, statistics of both": "vox-uda, batch-norm statistics of both domains",
+    "statistics of both domains": "batch-norm statistics of both domains",
+    "one threshold for all": "one threshold for all classes",
+    "target is source": "target drawn like the source",
+    "nothing in it": "empty target",
+    "prior alone": "random appearance only",
+    "every view varied": "every view randomized",
+    "nodes are blocks": "nodes from blocks",
+    "VSL apart": "VSL in a separate pass",
+    "views weigh half": "view losses weighted 0.5",
+}
+"""Name of a row, condition or metric in a result file -> its name in tables and figures."""
+
+
+def display_name(name: str) -> str:
+    """A stored name as tables and figures show it; parts separated by commas are translated too.
+
+    Examples
+    --------
+    >>> display_name("chosen, nothing in it")
+    'chosen, empty target'
+    """
+    if name in DISPLAY_NAMES:
+        return DISPLAY_NAMES[name]
+    return ", ".join(DISPLAY_NAMES.get(part, part) for part in name.split(", "))
 
 
 def conditions(result: Mapping[str, Any]) -> list[str]:
-    """Conditions of a result, in the order in which they were scored."""
+    """Conditions of a result, in the order of scoring."""
     rows = [run["scores"] for run in result["runs"] if "scores" in run]
     return list(dict.fromkeys(c for scores in [*rows, *result["references"].values()] for c in scores))
 
 
-def values(
-    result: Mapping[str, Any], contestant: str, budget: str, condition: str, metric: str
-) -> list[float]:
-    """One value for each seed that did not fail."""
+def values(result: Mapping[str, Any], method: str, budget: str, condition: str, metric: str) -> list[float]:
+    """One value for each seed whose training did not fail."""
     return [
         run["scores"][condition][metric]
         for run in result["runs"]
-        if (run["contestant"], run["budget"]) == (contestant, budget)
+        if (run["contestant"], run["budget"]) == (method, budget)
         and metric in run.get("scores", {}).get(condition, {})
     ]
 
 
-def cell(found: Sequence[float]) -> str:
+def cell(scores: Sequence[float]) -> str:
     """Mean and standard deviation over the seeds."""
-    if not found:
+    if not scores:
         return "failed"
-    spread = f" ± {np.std(found, ddof=1):.3f}" if len(found) > 1 else ""
-    return f"{np.mean(found):.3f}{spread}"
+    spread = f" ± {np.std(scores, ddof=1):.3f}" if len(scores) > 1 else ""
+    return f"{np.mean(scores):.3f}{spread}"
 
 
-def difference(found: Sequence[float], reference: Sequence[float]) -> tuple[float, float, float]:
-    """Mean difference and its Welch t interval over the seeds; NaN limits below two seeds each.
+def difference(scores: Sequence[float], reference: Sequence[float]) -> tuple[float, float, float]:
+    """Mean difference and its Welch t interval over the seeds; the limits are NaN below two seeds each.
 
-    With three seeds the interval is wide: it says what a repetition with other seeds on the same
-    data would give, and nothing of other data.
+    The interval describes a repetition with other seeds on the same data. It does not cover other data.
     """
-    a, b = np.asarray(found, dtype=float), np.asarray(reference, dtype=float)
+    a, b = np.asarray(scores, dtype=float), np.asarray(reference, dtype=float)
     mean = float(a.mean() - b.mean())
     if min(len(a), len(b)) < 2:
         return mean, float("nan"), float("nan")
@@ -53,49 +95,49 @@ def difference(found: Sequence[float], reference: Sequence[float]) -> tuple[floa
     if error == 0:
         return mean, mean, mean
     freedom = parts.sum() ** 2 / (parts**2 / np.array([len(a) - 1, len(b) - 1])).sum()
-    half = error * float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+    half = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
     return mean, mean - half, mean + half
 
 
-def apart(found: Sequence[float], reference: Sequence[float]) -> bool:
+def is_significant(scores: Sequence[float], reference: Sequence[float]) -> bool:
     """Whether the interval of the difference excludes 0."""
-    if min(len(found), len(reference)) < 2:
+    if min(len(scores), len(reference)) < 2:
         return False
-    _, low, high = difference(found, reference)
+    _, low, high = difference(scores, reference)
     return low > 0 or high < 0
 
 
-def spread_tells(result: Mapping[str, Any], budget: str, condition: str, metric: str) -> bool:
-    """Whether the contestants lie further apart than one typical standard deviation over seeds."""
+def separates_methods(result: Mapping[str, Any], budget: str, condition: str, metric: str) -> bool:
+    """Whether the means of the methods span more than one pooled standard deviation over seeds."""
     lists = [
-        found
-        for c in result["plan"]["contestants"]
-        if len(found := values(result, c["name"], budget, condition, metric)) > 1
+        scores
+        for method in result["plan"]["contestants"]
+        if len(scores := values(result, method["name"], budget, condition, metric)) > 1
     ]
     if len(lists) < 2:
         return False
-    means: NDArray[np.float64] = np.array([np.mean(found) for found in lists])
-    typical = np.sqrt(np.mean([np.var(found, ddof=1) for found in lists]))
-    return bool(np.ptp(means) > typical)
+    means: NDArray[np.float64] = np.array([np.mean(scores) for scores in lists])
+    pooled = np.sqrt(np.mean([np.var(scores, ddof=1) for scores in lists]))
+    return bool(np.ptp(means) > pooled)
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """All tables of a result: one for each metric and budget; of an unfinished one, the rows begun."""
-    result = _begun(result)
+    """All tables of a result, one for each metric and budget. An unfinished result shows its started rows."""
+    result = _started(result)
     budgets = dict.fromkeys(run["budget"] for run in result["runs"])
-    of = [(b, metric) for metric in result["headlines"] for b in budgets]
-    whole = [_table(result, *which) for which in of]
-    parts = [
-        _by_part(result, *which, c, parts)
-        for which in of
-        for c in conditions(result)
-        if (parts := _parts(result, c, which[1]))
+    tables = [(budget, metric) for metric in result["headlines"] for budget in budgets]
+    main = [_table(result, *table) for table in tables]
+    by_species = [
+        _species_table(result, *table, condition, species)
+        for table in tables
+        for condition in conditions(result)
+        if (species := _species(result, condition, table[1]))
     ]
-    return "\n\n".join([*whole, *parts, *_unfinished(result)])
+    return "\n\n".join([*main, *by_species, *_caveats(result)])
 
 
-def _begun(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same without contestants of which nothing has been run."""
+def _started(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The result without methods of which no training has finished."""
     if not result.get("jobs_left"):
         return result
     names = {run["contestant"] for run in result["runs"]}
@@ -103,91 +145,104 @@ def _begun(result: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**result, "plan": {**result["plan"], "contestants": rows}}
 
 
-def _unfinished(result: Mapping[str, Any]) -> list[str]:
-    """What a reader must know of a result that is not whole, or that several versions of the code made."""
+def _caveats(result: Mapping[str, Any]) -> list[str]:
+    """A note on results that are incomplete or come from several versions of the code."""
     left, codes = result.get("jobs_left", 0), {run["code"] for run in result["runs"] if "code" in run}
-    notes = [f"{left} of {left + len(result['runs'])} trainings have not been run yet."] if left else []
+    notes = [f"{left} of {left + len(result['runs'])} trainings have not finished yet."] if left else []
     if len(codes) > 1:
         notes.append(f"The trainings were run with {len(codes)} versions of the code.")
     return [" ".join(notes)] if notes else []
 
 
 def _table(result: Mapping[str, Any], budget: str, metric: str) -> str:
-    shown = result.get("shown", ())
-    seen = [
-        c
-        for c in conditions(result)
-        if _has(result, c, metric) and (not shown or c.partition(",")[0] in shown)
-    ]
-    against, seeds = result["reference"], result["plan"]["seeds"]
-    groups = _groups(result, seen) if against else {}
+    reference, seeds, methods = result["reference"], result["plan"]["seeds"], result["plan"]["contestants"]
+    columns = _columns(result, metric)
+    groups = _groups(result, columns) if reference else {}
     rows = [
-        [name, *(f"{scores[c][metric]:.3f}" if metric in scores.get(c, {}) else "" for c in seen)]
-        + [""] * (len(groups) + 1)
+        [display_name(name), *_baseline_cells(scores, columns, metric), *[""] * (len(groups) + 1)]
         for name, scores in result["references"].items()
     ]
-    base = {c: values(result, against, budget, c, metric) for c in seen}
-    for contestant in result["plan"]["contestants"]:
-        name = contestant["name"]
-        own = {c: values(result, name, budget, c, metric) for c in seen}
-        cells = [cell(own[c]) + " *" * (name != against and apart(own[c], base[c])) for c in seen]
-        gaps = ["" if name == against else _gap(_means(own, some), _means(base, some))
-                for some in groups.values()]  # fmt: skip
-        rows.append([name, *cells, *gaps, _steps(result, name, budget)])
-    told = f"{metric}, mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}; budget {budget}"
-    titles = [f"{group} less {against} [95 %]" for group in groups]
-    table = f"{told}:\n\n{grid(['', *seen, *titles, 'steps'], rows)}"
+    base = {c: values(result, reference, budget, c, metric) for c in columns}
+    for name in (method["name"] for method in methods):
+        own = {c: values(result, name, budget, c, metric) for c in columns}
+        cells = [
+            cell(own[c]) + " *" * (name != reference and is_significant(own[c], base[c])) for c in columns
+        ]
+        gaps = ["" if name == reference else _difference_cell(_means(own, group), _means(base, group))
+                for group in groups.values()]  # fmt: skip
+        rows.append([display_name(name), *cells, *gaps, _steps(result, name, budget)])
+    plural = "s" * (seeds > 1)
+    caption = f"{display_name(metric)}, mean ± standard deviation over {seeds} seed{plural}; budget {budget}"
+    titles = [f"{display_name(group)} less {display_name(reference)} [95 % CI]" for group in groups]
+    table = f"{caption}:\n\n{grid(['', *map(display_name, columns), *titles, 'steps'], rows)}"
     if any(text.endswith(" *") for row in rows for text in row):
-        table += f"\n\n\\* The 95 % interval of the difference to {against} excludes 0, each cell by itself."
-    several = seeds > 1 and len(result["plan"]["contestants"]) > 1
-    alike = [c for c in seen if several and not spread_tells(result, budget, c, metric)]
-    return table + (
-        f"\n\nToo close to tell, within one standard deviation: {', '.join(alike)}." if alike else ""
-    )
+        table += f"\n\n\\* The 95 % CI of the difference from {display_name(reference)} excludes 0."
+    if seeds > 1 and len(methods) > 1:
+        similar = [display_name(c) for c in columns if not separates_methods(result, budget, c, metric)]
+        if similar:
+            table += f"\n\nAll methods lie within one standard deviation over seeds: {', '.join(similar)}."
+    return table
 
 
-def _parts(result: Mapping[str, Any], condition: str, metric: str) -> list[str]:
-    """What a metric is also given of by itself, as species: of "f1/ribosome" what follows the stroke."""
+def _columns(result: Mapping[str, Any], metric: str) -> list[str]:
+    """Conditions that a table shows."""
+    shown = result.get("shown", ())
+    return [
+        c
+        for c in conditions(result)
+        if (not shown or c.partition(",")[0] in shown)
+        and any(metric in run.get("scores", {}).get(c, {}) for run in result["runs"])
+    ]
+
+
+def _baseline_cells(
+    scores: Mapping[str, Mapping[str, float]], columns: Sequence[str], metric: str
+) -> list[str]:
+    return [f"{scores[c][metric]:.3f}" if metric in scores.get(c, {}) else "" for c in columns]
+
+
+def _species(result: Mapping[str, Any], condition: str, metric: str) -> list[str]:
+    """Species with a score of their own: NAME of every metric "METRIC/NAME"."""
     rows = [run.get("scores", {}).get(condition, {}) for run in result["runs"]]
     return list(dict.fromkeys(n.partition("/")[2] for row in rows for n in row if n.startswith(f"{metric}/")))
 
 
-def _by_part(
-    result: Mapping[str, Any], budget: str, metric: str, condition: str, parts: Sequence[str]
+def _species_table(
+    result: Mapping[str, Any], budget: str, metric: str, condition: str, species: Sequence[str]
 ) -> str:
-    names = [f"{metric}/{part}" for part in parts]
-    floor = [
-        [name, *(f"{scores[condition][n]:.3f}" if n in scores.get(condition, {}) else "" for n in names)]
+    names = [f"{metric}/{one}" for one in species]
+    baselines = [
+        [
+            display_name(name),
+            *(f"{scores[condition][n]:.3f}" if n in scores.get(condition, {}) else "" for n in names),
+        ]
         for name, scores in result["references"].items()
     ]
     rows = [
-        [c["name"], *(cell(values(result, c["name"], budget, condition, n)) for n in names)]
-        for c in result["plan"]["contestants"]
+        [display_name(m["name"]), *(cell(values(result, m["name"], budget, condition, n)) for n in names)]
+        for m in result["plan"]["contestants"]
     ]
-    return f"{metric} by species, {condition}; budget {budget}:\n\n{grid(['', *parts], [*floor, *rows])}"
+    title = f"{display_name(metric)} by species, {display_name(condition)}; budget {budget}"
+    return f"{title}:\n\n{grid(['', *species], [*baselines, *rows])}"
 
 
-def _has(result: Mapping[str, Any], condition: str, metric: str) -> bool:
-    return any(metric in run.get("scores", {}).get(condition, {}) for run in result["runs"])
-
-
-def _groups(result: Mapping[str, Any], seen: Sequence[str]) -> dict[str, list[str]]:
-    """Conditions over which contestants are compared in the mean."""
-    over = [c for c in seen if c in result.get("compared", ())]
-    named = {
-        name: [c for c in seen if c.endswith(tuple(endings))]
+def _groups(result: Mapping[str, Any], columns: Sequence[str]) -> dict[str, list[str]]:
+    """Conditions over which differences are averaged, by name of the group."""
+    compared = [c for c in columns if c in result.get("compared", ())]
+    groups = {
+        name: [c for c in columns if c.endswith(tuple(endings))]
         for name, endings in result.get("groups", {}).items()
     }
-    everything = {" and ".join(over) or "mean of all": over or list(seen)}
-    return everything | {name: some for name, some in named.items() if some}
+    everything = {" and ".join(compared) or "mean of all": compared or list(columns)}
+    return everything | {name: group for name, group in groups.items() if group}
 
 
-def _means(found: Mapping[str, Sequence[float]], some: Sequence[str]) -> list[float]:
-    """The mean over conditions, one value for each seed."""
-    return np.mean([found[c] for c in some], axis=0).tolist() if some else []
+def _means(scores: Mapping[str, Sequence[float]], group: Sequence[str]) -> list[float]:
+    """Mean over conditions, one value for each seed."""
+    return np.mean([scores[c] for c in group], axis=0).tolist() if group else []
 
 
-def _gap(own: Sequence[float], base: Sequence[float]) -> str:
+def _difference_cell(own: Sequence[float], base: Sequence[float]) -> str:
     if not own or not base:
         return ""
     mean, low, high = difference(own, base)
@@ -195,14 +250,14 @@ def _gap(own: Sequence[float], base: Sequence[float]) -> str:
 
 
 def _steps(result: Mapping[str, Any], name: str, budget: str) -> str:
-    found = [
+    steps = [
         run["steps"]
         for run in result["runs"]
         if (run["contestant"], run["budget"]) == (name, budget) and "steps" in run
     ]
-    if not found:
+    if not steps:
         return ""
-    return f"{min(found)}" if min(found) == max(found) else f"{min(found)}-{max(found)}"
+    return f"{min(steps)}" if min(steps) == max(steps) else f"{min(steps)}-{max(steps)}"
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""Whole tomograms with the thirteen species, vesicles and gold of SHREC 2021: voxels and objects."""
+"""Segmentation and picking in tomograms with thirteen species, vesicles and gold beads as in SHREC 2021."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cryovox.benchmark.subtomograms import SUBTOMOGRAMS, contestants
-from cryovox.benchmark.suite import Budget, Contestant, Job, Plan, Scores, Suite, Tier
+from cryovox.benchmark.subtomograms import SUBTOMOGRAMS, segmentation_methods
+from cryovox.benchmark.suite import Budget, Job, Method, Plan, Scores, Suite, Tier
 from cryovox.benchmark.training import train
 from cryovox.core.dataset import Dataset
 from cryovox.core.errors import RequestError
@@ -27,54 +27,55 @@ from cryovox.workflows.devices import Device
 
 VOXELS = (("pooled", FOREGROUND), ("any class", ANY), ("mean over classes", MEAN))
 OBJECTS = (("any class", ANY), ("mean over classes", MEAN))
+DOG_PICKER = "difference-of-Gaussians picker, given the true particle count"
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much a tier simulates: box, particles of each species, tomograms, and their voxels in Å."""
+    """Amount of data of a tier: shape, particles per species, number of tomograms, and voxel size in Å."""
 
     shape: tuple[int, int, int]
-    each: int
-    learned: int
-    tested: int = 1
+    count: int
+    n_train: int
+    n_test: int = 1
     voxel_size: float = 10.0
 
 
 SCALES: dict[Tier, Scale] = {
-    "smoke": Scale((32, 64, 64), each=1, learned=1),
-    "cpu": Scale((64, 128, 128), each=20, learned=4, voxel_size=20.0),
-    "gpu": Scale((200, 512, 512), each=125, learned=9),
+    "smoke": Scale((32, 64, 64), count=1, n_train=1),
+    "cpu": Scale((64, 128, 128), count=20, n_train=4, voxel_size=20.0),
+    "gpu": Scale((200, 512, 512), count=125, n_train=9),
 }
 
 
-def shrunk(preset: str, scale: Scale, **scene: Any) -> SimulationConfig:
-    """A preset in a smaller box, with as many particles of each species, and other changes of the scene."""
-    whole = PRESETS[preset]
+def scaled_preset(preset: str, scale: Scale, **scene: Any) -> SimulationConfig:
+    """A preset with the shape and counts of *scale*, and other changes of the scene."""
+    preset_config = PRESETS[preset]
     depth = 0.9 * scale.shape[0] * scale.voxel_size
-    counts = dict.fromkeys(whole.species, scale.each)
-    changed = {"shape": scale.shape, "voxel_size": scale.voxel_size, "slab": depth, "counts": counts, **scene}
-    return whole.model_copy(update={"scene": whole.scene.model_copy(update=changed)})
+    counts = dict.fromkeys(preset_config.species, scale.count)
+    changes = {"shape": scale.shape, "voxel_size": scale.voxel_size, "slab": depth, "counts": counts, **scene}
+    return preset_config.model_copy(update={"scene": preset_config.scene.model_copy(update=changes)})
 
 
-def simulation(scale: Scale) -> SimulationConfig:
-    """The preset `shrec2021` in a smaller box."""
+def shrec2021(scale: Scale) -> SimulationConfig:
+    """The preset `shrec2021-slab` in a smaller box."""
     scene = PRESETS["shrec2021-slab"].scene
     share = scale.shape[1] * scale.shape[2] * (scale.voxel_size / (512 * scene.voxel_size)) ** 2
-    few = {"count": round(2 * share), "most": max(1, round(7 * share))}
-    vesicles = scene.vesicles.model_copy(update=few | {"radius": (120.0, 250.0)})
-    fiducials = scene.fiducials.model_copy(update=few)
-    return shrunk("shrec2021-slab", scale, vesicles=vesicles, fiducials=fiducials)
+    counts = {"count": round(2 * share), "most": max(1, round(7 * share))}
+    vesicles = scene.vesicles.model_copy(update=counts | {"radius": (120.0, 250.0)})
+    fiducials = scene.fiducials.model_copy(update=counts)
+    return scaled_preset("shrec2021-slab", scale, vesicles=vesicles, fiducials=fiducials)
 
 
 class TomogramSuite(Suite):
-    """Voxel overlap and object scores on tomograms that were not trained on.
+    """Voxel overlap and object scores on test tomograms.
 
     Parameters
     ----------
-    rows
-        Gives the contestants of a size.
-    world
-        What is simulated where the user gives no data.
+    methods
+        Function that returns the methods of a size.
+    simulation
+        Function that returns the configuration of the simulated data of a scale.
     """
 
     headlines = ("dice", "f1")
@@ -84,53 +85,53 @@ class TomogramSuite(Suite):
         name: str,
         title: str,
         source: str,
-        rows: Callable[[str], tuple[Contestant, ...]],
+        methods: Callable[[str], tuple[Method, ...]],
         reference: str = "voxresnet",
-        world: Callable[[Scale], SimulationConfig] = simulation,
+        simulation: Callable[[Scale], SimulationConfig] = shrec2021,
     ) -> None:
-        self.name, self.title, self.source, self.rows = name, title, source, rows
-        self.reference, self.world = reference, world
+        self.name, self.title, self.source, self.methods = name, title, source, methods
+        self.reference, self.simulation = reference, simulation
 
     def plan(self, tier: Tier) -> Plan:
         if tier == "smoke":
-            return Plan(self.rows("s")[:1], (Budget(steps=2),), seeds=1)
+            return Plan(self.methods("s")[:1], (Budget(steps=2),), seeds=1)
         if tier == "cpu":
-            return Plan(self.rows("s"), (Budget(time="5m"), Budget(steps=500)))
-        return Plan(self.rows("paper"), (Budget(time="9m"), Budget(steps=4000)), seeds=2)
+            return Plan(self.methods("s"), (Budget(time="5m"), Budget(steps=500)))
+        return Plan(self.methods("paper"), (Budget(time="9m"), Budget(steps=4000)), seeds=2)
 
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
         if data is None:
             scale = SCALES[tier]
-            found, facts = stand_in(folder / "simulated", self.world(scale), scale.learned, scale.tested)
-            facts["stand-in"] = "simulated: a preset in a smaller box, built-in structures"
-            facts["species"] = [kind.name for kind in found.species]
-            dataset_files.write(folder / "clean", without_noise(found))
+            dataset, metadata = stand_in(
+                folder / "simulated", self.simulation(scale), scale.n_train, scale.n_test
+            )
+            metadata["stand-in"] = "simulated: a preset in a smaller box, built-in structures"
+            metadata["species"] = [kind.name for kind in dataset.species]
+            dataset_files.write(folder / "clean", without_noise(dataset))
         else:
-            found, facts = dataset_files.read(data), {"folder": data.name}
-            if not found.split("test"):
-                raise RequestError(
-                    data, "has no entry with split: test", "say in dataset.yaml which to test on"
-                )
-        dataset_files.write(folder / "train", found)
-        return facts
+            dataset, metadata = dataset_files.read(data), {"folder": data.name}
+            if not dataset.split("test"):
+                raise RequestError(data, "has no entry with split: test", "mark test entries in dataset.yaml")
+        dataset_files.write(folder / "train", dataset)
+        return metadata
 
     def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
-        data = folder / job.contestant.data
+        data = folder / job.method.data
         return score(dataset_files.read(data), self.trained(job, folder, data, out, device), out, device)
 
     def trained(self, job: Job, folder: Path, data: Path, out: Path, device: Device) -> Path:
-        """The model file of a job."""
+        """Model file of a job."""
         return train(job, data, out, device)
 
     def references(self, folder: Path) -> dict[str, Scores]:
-        found = dataset_files.read(folder / "train")
-        return {"floor: blobs, told how many": {"objects, any class": blobs(found, particles(found))}}
+        dataset = dataset_files.read(folder / "train")
+        return {DOG_PICKER: {"objects, any class": dog_baseline(dataset, true_particles(dataset))}}
 
 
 class PretrainedSuite(TomogramSuite):
-    """The same after training on simulated subtomograms, whose only classes are target and not.
+    """The same suite with and without pre-training on simulated subtomograms of one class.
 
-    The training before comes on top: those rows have twice the budget, as in the paper.
+    Pre-training comes on top of the budget: pre-trained rows train twice as long, as in the paper.
     """
 
     def plan(self, tier: Tier) -> Plan:
@@ -142,62 +143,63 @@ class PretrainedSuite(TomogramSuite):
         return super().prepare(folder, tier, data)
 
     def trained(self, job: Job, folder: Path, data: Path, out: Path, device: Device) -> Path:
-        if not job.contestant.name.endswith(", pre-trained"):
+        if not job.method.name.endswith(", pre-trained"):
             return train(job, data, out, device)
         start = train(job, folder / "subtomograms" / "train.zarr", out / "pre-training", device)
         return train(job, data, out, device, start=start)
 
 
 def stand_in(
-    folder: Path, config: SimulationConfig, learned: int, tested: int, seed: int = 7
+    folder: Path, config: SimulationConfig, n_train: int, n_test: int, seed: int = 7
 ) -> tuple[Dataset, dict[str, Any]]:
-    """Simulate tomograms to learn from and to test on; gives the dataset and its facts."""
+    """Simulate training and test tomograms; returns the dataset and its metadata."""
     from cryovox.workflows.simulation.dataset import Keep, simulate_dataset
 
-    split = ["train"] * learned + ["test"]
+    split = ["train"] * n_train + ["test"]
     keep = Keep(clean=True, instances=False, series=False)
-    _, made = simulate_dataset(folder, config, count=learned + tested, seed=seed, split=split, keep=keep)
-    snr = [round(entry["snr"], 4) for entry in made.values()]
-    box = {"shape": config.scene.shape, "voxel_size": config.scene.voxel_size}
-    facts = {**box, "learned": learned, "tested": tested, "snr": snr}
-    return dataset_files.read(folder), facts
+    _, facts = simulate_dataset(folder, config, count=n_train + n_test, seed=seed, split=split, keep=keep)
+    snr = [round(entry["snr"], 4) for entry in facts.values()]
+    shape = {"shape": config.scene.shape, "voxel_size": config.scene.voxel_size}
+    metadata = {**shape, "learned": n_train, "tested": n_test, "snr": snr}
+    return dataset_files.read(folder), metadata
 
 
-def without_noise(found: Dataset) -> Dataset:
-    """The same tomograms as they are before any noise."""
+def without_noise(dataset: Dataset) -> Dataset:
+    """The dataset with the noise-free tomograms."""
     entries = [
         e.model_copy(update={"tomogram": e.tomogram.parents[1] / "clean" / e.tomogram.name})
-        for e in found.entries
+        for e in dataset.entries
     ]
-    return found.model_copy(update={"entries": tuple(entries)})
+    return dataset.model_copy(update={"entries": tuple(entries)})
 
 
-def score(found: Dataset, model: Path, out: Path, device: Device) -> Scores:
-    """Overlap of voxels and F1 of objects on the entries of the split "test"."""
-    picks = found_objects(found, model, out, device)
-    truth, seen = {}, {}
-    for entry in found.split("test"):
-        labels, _ = dataset_files.load_annotations(entry, found)
+def score(dataset: Dataset, model: Path, out: Path, device: Device) -> Scores:
+    """Voxel overlap and object F1 on the test entries."""
+    picks = pick_objects(dataset, model, out, device)
+    truth, predicted = {}, {}
+    for entry in dataset.split("test"):
+        labels, _ = dataset_files.load_annotations(entry, dataset)
         if labels is None:
             raise RequestError(entry.name, "has no label map to score with", "add `labels:` in dataset.yaml")
         truth[entry.name] = labels
         file = out / "found" / "labels" / f"{entry.tomogram.stem}.mrc"
-        seen[entry.name] = read_labels(file, found.species, found.voxel_size)
-    voxels = evaluate_labels(seen, truth)
-    objects = evaluate_particles(picks, particles(found), {s.name: s.radius for s in found.species})
-    table = {f"voxels, {told}": _metrics(voxels, species) for told, species in VOXELS}
-    return table | {f"objects, {told}": _metrics(objects, species) for told, species in OBJECTS}
+        predicted[entry.name] = read_labels(file, dataset.species, dataset.voxel_size)
+    voxels = evaluate_labels(predicted, truth)
+    radii = {s.name: s.radius for s in dataset.species}
+    objects = evaluate_particles(picks, true_particles(dataset), radii)
+    table = {f"voxels, {name}": _metrics(voxels, species) for name, species in VOXELS}
+    return table | {f"objects, {name}": _metrics(objects, species) for name, species in OBJECTS}
 
 
-def found_objects(found: Dataset, model: Path, out: Path, device: Device) -> Particles:
-    """Picks in all tomograms of the split "test"."""
+def pick_objects(dataset: Dataset, model: Path, out: Path, device: Device) -> Particles:
+    """Picks in all test tomograms."""
     from cryovox.workflows.find import find
 
-    tests = found.split("test")
-    picks, failures = find([e.tomogram for e in tests], model, out / "found", device=device)
+    entries = dataset.split("test")
+    picks, failures = find([e.tomogram for e in entries], model, out / "found", device=device)
     for error in failures.values():
         raise error
-    return concatenate(of(picks[e.tomogram.stem], e.name) for e in tests)
+    return concatenate(in_tomogram(picks[e.tomogram.stem], e.name) for e in entries)
 
 
 def _metrics(rows: list[Row], species: str) -> dict[str, float]:
@@ -209,52 +211,54 @@ def _metrics(rows: list[Row], species: str) -> dict[str, float]:
     }
 
 
-def whatever(picks: Particles, true: Particles, radii: Mapping[str, float]) -> dict[str, float]:
-    """Precision, recall and F1 whatever the species, each hit within the radius of what it hits."""
-    nameless = replace(picks, species=np.full(len(picks), true.species[0]))
-    return _metrics(evaluate_particles(nameless, true, radii), ANY)
+def class_agnostic_scores(picks: Particles, true: Particles, radii: Mapping[str, float]) -> dict[str, float]:
+    """Precision, recall and F1 regardless of the species, matched within the radius of a particle."""
+    picks = replace(picks, species=np.full(len(picks), true.species[0]))
+    return _metrics(evaluate_particles(picks, true, radii), ANY)
 
 
-def blobs(found: Dataset, true: Particles) -> dict[str, float]:
-    """Scores of a blob picker that knows no species, and how many particles there are."""
-    radii, lists = {s.name: s.radius for s in found.species}, []
-    for entry in found.split("test"):
-        volume, wanted = read_volume(entry.tomogram), len(true.within(entry.name))
-        seen = dog(np.asarray(volume.data), volume.voxel_size, 2.5, species="blob", distance=60.0).sorted()
-        lists.append(of(seen.take(np.arange(min(len(seen), wanted))), entry.name))
-    return whatever(concatenate(lists), true, radii)
+def dog_baseline(dataset: Dataset, true: Particles) -> dict[str, float]:
+    """Scores of a difference-of-Gaussians picker without species, given the true particle count."""
+    radii, lists = {s.name: s.radius for s in dataset.species}, []
+    for entry in dataset.split("test"):
+        volume, count = read_volume(entry.tomogram), len(true.within(entry.name))
+        blobs = dog(np.asarray(volume.data), volume.voxel_size, 2.5, species="blob", distance=60.0).sorted()
+        lists.append(in_tomogram(blobs.take(np.arange(min(len(blobs), count))), entry.name))
+    return class_agnostic_scores(concatenate(lists), true, radii)
 
 
-def particles(found: Dataset) -> Particles:
-    """All particles to be found in the split "test", which know their tomograms."""
+def true_particles(dataset: Dataset) -> Particles:
+    """True particles of all test tomograms."""
     return concatenate(
-        of(read_particles(e.particles, tomogram=read_volume(e.tomogram)), e.name)
-        for e in found.split("test")
+        in_tomogram(read_particles(e.particles, tomogram=read_volume(e.tomogram)), e.name)
+        for e in dataset.split("test")
         if e.particles is not None
     )
 
 
-def of(some: Particles, tomogram: str) -> Particles:
-    """The same, of one tomogram."""
-    return Particles.of(some.positions, some.species.tolist(), some.scores, tomograms=tomogram)
+def in_tomogram(particles: Particles, tomogram: str) -> Particles:
+    """The particles with the name of their tomogram."""
+    return Particles.of(particles.positions, particles.species.tolist(), particles.scores, tomograms=tomogram)
 
 
-def pretrained(size: str) -> tuple[Contestant, ...]:
-    """Rows of MVGFormer's Table 4, each with and without."""
-    rows = [Contestant(n, n, size) for n in ("voxresnet", "deepfinder", "mednext", "swift3d")]
-    rows += [Contestant(f"mvgformer {d}", "mvgformer", size, {"decoder": d}) for d in ("mf", "p3da")]
-    return tuple(c for row in rows for c in (row, replace(row, name=f"{row.name}, pre-trained")))
+def pretraining_methods(size: str) -> tuple[Method, ...]:
+    """Rows of MVGFormer's Table 4, each with and without pre-training."""
+    methods = [Method(n, n, size) for n in ("voxresnet", "deepfinder", "mednext", "swift3d")]
+    methods += [Method(f"mvgformer {d}", "mvgformer", size, {"decoder": d}) for d in ("mf", "p3da")]
+    return tuple(
+        m for method in methods for m in (method, replace(method, name=f"{method.name}, pre-trained"))
+    )
 
 
 TOMOGRAMS = TomogramSuite(
     "tomograms",
     "Segmentation of tomograms with thirteen species",
     "MVGFormer, Table 2 (SHREC 2021)",
-    contestants,
+    segmentation_methods,
 )
 PRETRAINED = PretrainedSuite(
     "tomograms-pretrained",
-    "Segmentation of tomograms after training on simulated subtomograms",
+    "Segmentation of tomograms after pre-training on simulated subtomograms",
     "MVGFormer, Table 4",
-    pretrained,
+    pretraining_methods,
 )

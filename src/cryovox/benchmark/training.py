@@ -1,4 +1,4 @@
-"""What every suite does with a contestant: settings from its row and the job, and a run folder."""
+"""Train a method of a suite: settings from its row and the job, and a run folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.training.train import train_supervised
 
 NEVER = 1_000_000
-EQUAL: dict[str, Any] = {
+SHARED: dict[str, Any] = {
     "supervised.loss": "ce+dice",
     "supervised.ema": 0.98,
     "loop.lr": 1e-3,
@@ -25,37 +25,37 @@ EQUAL: dict[str, Any] = {
     "loop.patience": NEVER,
     "validation.held_out": 0.05,
 }
-"""The same for all contestants: weights of the last step, averaged, nothing chosen by validation."""
+"""Settings of all methods: averaged weights of the last step, no selection on validation data."""
 SHORT: dict[str, Any] = {"loop.batch": 2, "loop.lr": 3e-3, "loop.clock": "processor"}
-"""What differs where minutes of a CPU are all there is (docs/decisions/0010 and 0012)."""
+"""Settings of trainings of a few minutes on a CPU (docs/decisions/0010 and 0012)."""
 
 
-def settings(
+def job_settings(
     job: Job,
-    common: Mapping[str, Any] = EQUAL,
+    common: Mapping[str, Any] = SHARED,
     start: Path | None = None,
     kind: type[TrainConfig] = TrainConfig,
 ) -> TrainConfig:
-    """Settings of a job: what all share, what the row adds, and the budget."""
-    contestant, budget = job.contestant, job.budget
-    heatmap = activation(contestant.network, contestant.options) == "sigmoid"
+    """Settings of a job: shared settings, those of the method, and the budget."""
+    method, budget = job.method, job.budget
+    heatmap = activation(method.network, method.options) == "sigmoid"
     dotted: dict[str, Any] = {
         **common,
         **({"supervised.loss": "auto"} if heatmap else {}),
-        **contestant.train,
-        "network.model": contestant.network,
-        "network.size": contestant.size,
-        "network.options": dict(contestant.options),
+        **method.train,
+        "network.model": method.network,
+        "network.size": method.size,
+        "network.options": dict(method.options),
         "network.start": None if start is None else str(start),
         "loop.steps": budget.steps or NEVER,
         "loop.max_time": budget.time,
         "seed": job.seed,
     }
-    return validated(kind, nested(dotted), Path(f"row {contestant.name!r} of the suite"))
+    return validated(kind, nested(dotted), Path(f"row {method.name!r} of the suite"))
 
 
 def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn dotted names into a tree.
+    """Turn a mapping of dotted names into a nested mapping.
 
     Examples
     --------
@@ -72,16 +72,16 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def train(job: Job, data: Path, out: Path, device: Device, **more: Any) -> Path:
-    """Train a contestant in ``out/run``; gives its model file. What is *more* goes to `settings`."""
-    config = settings(job, **{"common": equal(device), **more})
+def train(job: Job, data: Path, out: Path, device: Device, **options: Any) -> Path:
+    """Train a method in ``out/run``; returns its model file. *options* are passed to `job_settings`."""
+    config = job_settings(job, **{"common": shared_settings(device), **options})
     return train_supervised(data, out / "run", config, device=device)
 
 
-def equal(device: Device) -> dict[str, Any]:
-    """What all contestants have alike on a device.
+def shared_settings(device: Device) -> dict[str, Any]:
+    """Settings of all methods on a device.
 
-    On a CPU: small batches at a high rate, since the number of steps is what so short a training lacks,
-    and time is the processor's, since runs share cores with others.
+    On a CPU, batches are small and the learning rate is high, to make more steps in a short time. Time is
+    processor time, because runs share cores with other processes.
     """
-    return EQUAL | (SHORT if choose_device(device) == "cpu" else {})
+    return SHARED | (SHORT if choose_device(device) == "cpu" else {})

@@ -1,8 +1,8 @@
-"""Generalisation without a target: one simulated source, and worlds that no contestant has seen.
+"""Domain generalization: train on one simulated source, test in unseen imaging domains.
 
-Every contestant learns from the same source and is scored in all worlds; two references know more:
-`vox-uda` sees the first world without its labels, `target-supervised` 85 % of it with labels. Scores in
-the first world are therefore given on the other 15 % (plain) and on all of it ("all").
+Every method trains on the same source and is scored in all domains. Two references use the first domain:
+`vox-uda` without labels, `target-supervised` with the labels of 85 % of it. Scores in the first domain are
+therefore reported on the other 15 % (plain) and on all of it ("all").
 """
 
 from __future__ import annotations
@@ -21,24 +21,33 @@ from cryovox.benchmark.adaptation import (
     NETWORK,
     SOURCE_ONLY,
     VOX_ZSDA,
-    Adapter,
-    Parts,
-    Rows,
-    blind,
+    AdaptationMethod,
+    MethodsOfSize,
+    SubsetScores,
+    as_chosen,
+    variant,
+    zsda_methods,
 )
 from cryovox.benchmark.adaptation_cubes import (
-    ELSEWHERE,
     NOISY,
     OFFSET,
+    OTHER_MICROSCOPE,
     SOURCE,
     CubeSuite,
-    Make,
     Scale,
-    unseen,
+    TargetFactory,
+    unseen_target,
 )
-from cryovox.benchmark.adaptation_real import RealSuite
 from cryovox.benchmark.adaptation_tomograms import TomogramAdaptationSuite
-from cryovox.benchmark.subtomograms import blobs, bright, masks, scores, simulated
+from cryovox.benchmark.real_tomogram import RealSuite
+from cryovox.benchmark.subtomograms import (
+    THRESHOLD,
+    bright_images,
+    masks,
+    scores,
+    simulate_set,
+    threshold_baseline,
+)
 from cryovox.benchmark.suite import Scores
 from cryovox.formats import subtomograms as files
 from cryovox.formats.subtomograms import Subtomograms
@@ -46,59 +55,61 @@ from cryovox.simulate.config.subtomograms import SubtomogramConfig
 from cryovox.workflows.devices import Device
 
 FIRST = "target"
-NEAR = 0.5
-"""How far the middle of what is found may lie from the middle of the target, over its radius."""
+MATCH_RADIUS = 0.5
+"""Largest distance of a hit from the centre of the target, in radii of the target."""
 
 
 Species = Callable[[Scale], tuple[str, ...]]
-OTHERS = ("clpb", "photosystem-ii", "fatty-acid-synthase")
-"""As large as those of the source, and in no world of `zsda`."""
-OTHER = SubtomogramConfig(snr=0.03, defocus=4.0, tilt=50.0, resolution=30.0, envelope=0.7, offset=OFFSET)
-"""A microscope that `zsda` does not test."""
+VALIDATION_SPECIES = ("clpb", "photosystem-ii", "fatty-acid-synthase")
+"""Of the sizes of the source species, and in no domain of `zsda`."""
+VALIDATION_MICROSCOPE = SubtomogramConfig(
+    snr=0.03, defocus=4.0, tilt=50.0, resolution=30.0, envelope=0.7, offset=OFFSET
+)
+"""A microscope that is not tested in `zsda`."""
 
 
-def known(scale: Scale) -> tuple[str, ...]:
-    """The species of the source."""
-    return scale.seen
+def source_species(scale: Scale) -> tuple[str, ...]:
+    """Species of the source."""
+    return scale.train_species
 
 
-def unknown(scale: Scale) -> tuple[str, ...]:
-    """Those of the target."""
-    return scale.unseen
+def target_species(scale: Scale) -> tuple[str, ...]:
+    """Species of the target."""
+    return scale.novel_species
 
 
-def others(scale: Scale) -> tuple[str, ...]:
-    """As many as of the target, for choices."""
-    return OTHERS[: len(scale.unseen)]
+def validation_species(scale: Scale) -> tuple[str, ...]:
+    """Species for validation, as many as the target has."""
+    return VALIDATION_SPECIES[: len(scale.novel_species)]
 
 
-def drawn(species: Species, config: SubtomogramConfig, seed: int, *, shared: bool = True) -> Make:
-    """A world with as many subtomograms of each species as the target has, or *shared* by all of them."""
-    return partial(draw, species, config, seed, shared)
+def domain(species: Species, config: SubtomogramConfig, seed: int, *, shared: bool = True) -> TargetFactory:
+    """A domain with the target's number of subtomograms for each species, or *shared* by all of them."""
+    return partial(simulate_domain, species, config, seed, shared)
 
 
-def draw(
+def simulate_domain(
     species: Species, config: SubtomogramConfig, seed: int, shared: bool, folder: Path, scale: Scale
 ) -> Subtomograms:
-    """Simulate it; at the top of the module, so that other processes find it."""
-    named = species(scale)
-    count = max(1, scale.target // len(named)) if shared else scale.target
-    return simulated(folder / f"world-{seed}.zarr", named, config, count, seed)
+    """Simulate a domain. The function is at the top of the module so that it can be pickled."""
+    names = species(scale)
+    count = max(1, scale.target // len(names)) if shared else scale.target
+    return simulate_set(folder / f"world-{seed}.zarr", names, config, count, seed)
 
 
-WORLDS: dict[str, Make] = {
-    FIRST: unseen,
-    "unseen, more noise": drawn(unknown, NOISY, 700),
-    "seen, other microscope": drawn(known, ELSEWHERE, 800),
-    "seen, same microscope": drawn(known, SOURCE, 900),
+DOMAINS: dict[str, TargetFactory] = {
+    FIRST: unseen_target,
+    "unseen, more noise": domain(target_species, NOISY, 700),
+    "seen, other microscope": domain(source_species, OTHER_MICROSCOPE, 800),
+    "seen, same microscope": domain(source_species, SOURCE, 900),
 }
-CHOICES: dict[str, Make] = {
-    FIRST: drawn(others, OTHER, 1300, shared=False),
-    "unseen, more noise": drawn(others, NOISY, 1700),
-    "seen, other microscope": drawn(known, OTHER, 1800),
-    "seen, same microscope": drawn(known, SOURCE, 1900),
+VALIDATION_DOMAINS: dict[str, TargetFactory] = {
+    FIRST: domain(validation_species, VALIDATION_MICROSCOPE, 1300, shared=False),
+    "unseen, more noise": domain(validation_species, NOISY, 1700),
+    "seen, other microscope": domain(source_species, VALIDATION_MICROSCOPE, 1800),
+    "seen, same microscope": domain(source_species, SOURCE, 1900),
 }
-"""Worlds to choose by, so that nothing is chosen by what `zsda` tests."""
+"""Domains for the selection of settings, separate from the test domains of `zsda`."""
 VARIANTS: dict[str, dict[str, Any]] = {
     VOX_ZSDA: {},
     "no graph learning": {"graph.graph_learning": False},
@@ -117,110 +128,119 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "every view varied": {"clean": 0.0},
     "graph x10": {"graph.graph_weight": 1.0, "graph.contrast_weight": 1.0},
 }
-"""One thing changed in Vox-ZSDA."""
+"""Vox-ZSDA with one setting changed."""
 
 
-def variants(size: str) -> tuple[Adapter, ...]:
-    """The source alone, heavy augmentation, and Vox-ZSDA with one thing changed."""
-    changed = (
-        Adapter(name, NETWORK, size, strategy=VOX_ZSDA, adapting={f"own.{k}": v for k, v in own.items()})
-        for name, own in VARIANTS.items()
-    )
-    plain = (Adapter(name, NETWORK, size, strategy=name) for name in (SOURCE_ONLY, "heavy-augmentation"))
-    return (*changed, *plain)
+def variants(size: str) -> tuple[AdaptationMethod, ...]:
+    """Source-only training, heavy augmentation, and Vox-ZSDA with one setting changed."""
+    changed = (variant(name, size, VOX_ZSDA, own) for name, own in VARIANTS.items())
+    names = (SOURCE_ONLY, "heavy-augmentation")
+    return (*changed, *(AdaptationMethod(name, NETWORK, size, strategy=name) for name in names))
 
 
 class ZeroShotSuite(CubeSuite):
-    """Subtomograms with one target each, in several worlds."""
+    """Subtomograms with one particle each, in several domains."""
 
     headlines = ("mean_iou_per_sample", "iou", "dice", "localisation_f1")
     shown = ("chosen",)
-    """There is one model of each training, but for the reference that adapts."""
+    """Only the adapting reference has more than one model."""
 
-    def __init__(self, name: str, title: str, rows: Rows, worlds: dict[str, Make] = WORLDS) -> None:
-        source = "our own protocol, as only the abstract of Vox-ZSDA (IJCV 2026) is public"
-        super().__init__(name, title, source, rows, worlds)
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        methods: MethodsOfSize,
+        domains: dict[str, TargetFactory] = DOMAINS,
+    ) -> None:
+        source = "our own protocol, because only the abstract of Vox-ZSDA (IJCV 2026) is public"
+        super().__init__(name, title, source, methods, domains)
 
-    def of_the_user(self) -> tuple[str, ...]:
+    def user_targets(self) -> tuple[str, ...]:
         return (FIRST,)
 
-    def score(self, model: Path, row: Adapter, folder: Path, out: Path, device: Device) -> Parts:
+    def score(
+        self, model: Path, method: AdaptationMethod, folder: Path, out: Path, device: Device
+    ) -> SubsetScores:
         from cryovox.workflows.segment import label_set
 
-        def found(images: Subtomograms) -> NDArray[Any]:
-            return label_set(model, images, device)
+        def predict(data: Subtomograms) -> NDArray[Any]:
+            return label_set(model, data, device)
 
-        return self._in_all_worlds(folder, found)
+        return self._score_domains(folder, predict)
 
     def references(self, folder: Path) -> dict[str, Scores]:
-        floor = self._in_all_worlds(folder, lambda given: blobs(bright(given)))
-        named = {", ".join(filter(None, ("chosen", part))): dict(row) for part, row in floor.items()}
-        return {"floor: threshold, no training": named}
+        baseline = self._score_domains(folder, lambda data: threshold_baseline(bright_images(data)))
+        return {THRESHOLD: as_chosen(baseline)}
 
-    def _in_all_worlds(self, folder: Path, label: Callable[[Subtomograms], NDArray[Any]]) -> Parts:
-        parts: dict[str, dict[str, float]] = {}
-        for world in (w for w in self.targets if (folder / f"{w}.zarr").exists()):
-            truth = files.read(folder / f"{world}.zarr")
-            found, true = label(replace(truth, masks=None)), masks(truth)
-            if world != FIRST:
-                parts[world] = judged(found, true)
+    def _score_domains(self, folder: Path, predict: Callable[[Subtomograms], NDArray[Any]]) -> SubsetScores:
+        table: dict[str, dict[str, float]] = {}
+        for name in (name for name in self.targets if (folder / f"{name}.zarr").exists()):
+            data = files.read(folder / f"{name}.zarr")
+            predicted, true = predict(replace(data, masks=None)), masks(data)
+            if name != FIRST:
+                table[name] = cube_scores(predicted, true)
                 continue
-            known = len(files.read(folder / f"{world}-train.zarr"))
-            parts |= {"": judged(found[known:], true[known:]), "all": judged(found, true)}
-        return parts
+            n_train = len(files.read(folder / f"{name}-train.zarr"))
+            table[""] = cube_scores(predicted[n_train:], true[n_train:])
+            table["all"] = cube_scores(predicted, true)
+        return table
 
 
-def judged(found: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
-    """Overlap, and how often the target was found where it is."""
-    return {**scores(found, truth), "localisation_f1": round(localisation(found, truth), 5)}
+def cube_scores(predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
+    """Overlap of masks and F1 of the localisation."""
+    return {**scores(predicted, truth), "localisation_f1": round(localisation(predicted, truth), 5)}
 
 
-def localisation(found: NDArray[Any], truth: NDArray[Any]) -> float:
-    """F1 of the middle of the largest piece in every cube against the middle of the target.
+def localisation(predicted: NDArray[Any], truth: NDArray[Any]) -> float:
+    """F1 of the centre of the largest component in every cube.
+
+    A hit lies within `MATCH_RADIUS` of the centre of the target, whose radius is that of a ball with as many
+    voxels. An empty prediction is a false negative; a centre elsewhere is also a false positive.
 
     Parameters
     ----------
-    found, truth : (n, z, y, x)
-        The radius of a target is that of a ball with as many voxels. Finding nothing is a miss; a
-        middle elsewhere is a miss and a false alarm, and where there is no target a false alarm.
+    predicted, truth : (n, z, y, x)
+        Binary masks.
     """
-    hits, claims, targets = 0, 0, int(truth.any((1, 2, 3)).sum())
-    for mask, true in zip(found, truth, strict=True):
-        if (middle := largest(mask)) is None:
+    hits, predictions, targets = 0, 0, int(truth.any((1, 2, 3)).sum())
+    for mask, true in zip(predicted, truth, strict=True):
+        if (centre := largest_component_centre(mask)) is None:
             continue
-        claims += 1
+        predictions += 1
         if not true.any():
             continue
         radius = (3 * true.sum() / (4 * np.pi)) ** (1 / 3)
-        away = np.linalg.norm(np.subtract(middle, ndimage.center_of_mass(true)))
-        hits += int(away <= NEAR * radius)
-    return 2 * hits / max(1, claims + targets)
+        distance = np.linalg.norm(np.subtract(centre, ndimage.center_of_mass(true)))
+        hits += int(distance <= MATCH_RADIUS * radius)
+    return 2 * hits / max(1, predictions + targets)
 
 
-def largest(mask: NDArray[Any]) -> tuple[float, ...] | None:
-    """The middle of the largest connected piece."""
-    pieces, number = ndimage.label(mask)
-    if not number:
+def largest_component_centre(mask: NDArray[Any]) -> tuple[float, ...] | None:
+    """Centre of mass of the largest connected component; None for an empty mask."""
+    components, count = ndimage.label(mask)
+    if not count:
         return None
-    of = 1 + int(np.argmax(ndimage.sum_labels(mask > 0, pieces, range(1, number + 1))))
-    middle: tuple[float, ...] = ndimage.center_of_mass(pieces == of)
-    return middle
+    label = 1 + int(np.argmax(ndimage.sum_labels(mask > 0, components, range(1, count + 1))))
+    centre: tuple[float, ...] = ndimage.center_of_mass(components == label)
+    return centre
 
 
 ZSDA = ZeroShotSuite(
     "zsda",
-    "From one simulated source to unseen structures, noises and microscopes, without any target",
-    blind,
+    "Domain generalization to unseen structures, noise levels and microscopes",
+    zsda_methods,
 )
-ABLATIONS = ZeroShotSuite("zsda-ablations", "Ablations of Vox-ZSDA", variants, CHOICES)
+ABLATIONS = ZeroShotSuite("zsda-ablations", "Ablations of Vox-ZSDA", variants, VALIDATION_DOMAINS)
 ABLATIONS.reference = VOX_ZSDA
 TOMOGRAMS = TomogramAdaptationSuite(
-    "zsda-tomograms", "From our simulated tomograms to those of another simulator, without any target", blind
+    "zsda-tomograms",
+    "Domain generalization from our simulated tomograms to those of another simulator",
+    zsda_methods,
 )
 REAL = RealSuite(
     "zsda-real",
-    "From simulations to a real tomogram, without any target: recall of ribosomes",
-    blind,
-    likeness=False,
+    "Domain generalization from simulations to a real tomogram: recall of ribosomes",
+    zsda_methods,
+    matched=False,
 )
 TOMOGRAMS.shown = REAL.shown = ZeroShotSuite.shown

@@ -82,7 +82,7 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
     found = SUITES[suite]
     plan = found.plan(tier)
     if contestants:
-        plan = plan.chosen(contestants, "paper" if tier == "gpu" else "s")
+        plan = plan.select(contestants, "paper" if tier == "gpu" else "s")
     plan = replace(plan, budgets=_budgets(plan, time, steps))
     if seeds is not None:
         plan = replace(plan, seeds=seeds)
@@ -135,11 +135,11 @@ def _budgets(plan: Plan, time: str | None, steps: int | None) -> tuple[Budget, .
 
 
 def _plan_text(suite: Suite, plan: Plan, at_once: int) -> str:
-    rows = "\n".join(f"    {c.name}" for c in plan.contestants)
+    rows = "\n".join(f"    {c.name}" for c in plan.methods)
     budgets = ", ".join(b.name for b in plan.budgets)
     hours = clock(3600 * plan.hours(at_once))
     return (
         f"{suite.title}\nafter {suite.source}\n{rows}\n"
-        f"budgets: {budgets}; {plan.seeds} seeds; {plan.each * len(plan.jobs())} trainings\n"
+        f"budgets: {budgets}; {plan.seeds} seeds; {plan.models_per_job * len(plan.jobs())} trainings\n"
         f"about {hours} of training, {at_once} at a time (a step taken as 1 s); scoring comes on top"
     )
