@@ -1,4 +1,4 @@
-"""Figures of the summary page: one row for each contestant, every seed, the mean and its interval."""
+"""Figures of the summary page: one row for each method, with all seeds, the mean and its 95 % CI."""
 
 from __future__ import annotations
 
@@ -12,54 +12,60 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from cryovox.benchmark.tables import values
+from cryovox.benchmark.tables import display_name, values
 from cryovox.core.atomic import replacing
 from cryovox.report.figures import COLOURS, FAINT, INK
 
-LEVEL = 0.95
+CONFIDENCE = 0.95
+METRICS = {"iou": "IoU", "f1": "F1", "dice": "Dice", "recall_4x": "recall at 4 candidates per pick"}
+"""Names of the metrics on the axis."""
 
 
-def drawn(result: dict[str, Any], metric: str, condition: str, budget: str) -> dict[str, Any]:
-    """What a figure shows, and nothing else."""
+def figure_data(result: dict[str, Any], metric: str, condition: str, budget: str) -> dict[str, Any]:
+    """Data of a figure."""
     rows = [
-        (c["name"], found)
-        for c in result["plan"]["contestants"]
-        if (found := values(result, c["name"], budget, condition, metric))
+        (display_name(method["name"]), scores)
+        for method in result["plan"]["contestants"]
+        if (scores := values(result, method["name"], budget, condition, metric))
     ]
-    floors = {
-        name: scores[condition][metric]
+    baselines = {
+        display_name(name): scores[condition][metric]
         for name, scores in result["references"].items()
         if metric in scores.get(condition, {})
     }
-    return {"metric": metric, "condition": condition, "budget": budget, "rows": rows, "floors": floors}
+    names = {"metric": METRICS.get(metric, metric), "condition": display_name(condition), "budget": budget}
+    return {**names, "rows": rows, "baselines": baselines}
 
 
 def digest(data: dict[str, Any]) -> str:
-    """Hash of what a figure shows."""
+    """Hash of the data of a figure."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def is_current(path: Path, data: dict[str, Any]) -> bool:
-    """Whether the file was drawn from these data; how it looks depends on the version of matplotlib."""
+    """Whether the file shows these data; its exact content depends on the version of matplotlib."""
     return path.exists() and digest(data) in path.read_text(encoding="utf-8")
 
 
 def draw(path: Path, data: dict[str, Any]) -> None:
     """Write the figure as SVG."""
     rows = sorted(data["rows"], key=lambda row: float(np.mean(row[1])))
-    figure = Figure(figsize=(7.0, 0.8 + 0.26 * len(rows)), layout="constrained")
+    figure = Figure(
+        figsize=(7.0, 0.8 + 0.26 * len(rows) + 0.2 * len(data["baselines"])), layout="constrained"
+    )
     axes = figure.add_subplot()
-    for place, (_, found) in enumerate(rows):
-        axes.plot(found, np.full(len(found), place), "o", color=COLOURS[1], ms=4, alpha=0.7, zorder=3)
-        mean, half = float(np.mean(found)), half_width(found)
+    for y, (_, scores) in enumerate(rows):
+        axes.plot(scores, np.full(len(scores), y), "o", color=COLOURS[1], ms=4, alpha=0.7, zorder=3)
+        mean, half = float(np.mean(scores)), half_width(scores)
         axes.errorbar(
-            mean, place, xerr=half or None, fmt="D", color=COLOURS[6], ms=4, capsize=3, lw=1.3, zorder=4
+            mean, y, xerr=half or None, fmt="D", color=COLOURS[6], ms=4, capsize=3, lw=1.3, zorder=4
         )
-    for name, value in data["floors"].items():
-        axes.axvline(value, color=FAINT, lw=1, ls=(0, (4, 3)), zorder=1)
-        axes.text(value, 1.01, name, transform=axes.get_xaxis_transform(), fontsize=7, color=INK, ha="center")
+    for (name, value), dashes in zip(data["baselines"].items(), ((4, 3), (1, 2), (6, 2, 1, 2)), strict=False):
+        axes.axvline(value, color=FAINT, lw=1.2, ls=(0, dashes), zorder=1, label=name)
+    if data["baselines"]:
+        figure.legend(loc="outside upper left", frameon=False, fontsize=8)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
-    seeds = max((len(found) for _, found in rows), default=0)
+    seeds = max((len(scores) for _, scores in rows), default=0)
     label = (
         f"{data['metric']}, {data['condition']}; {data['budget']}, n = {seeds} seeds; diamonds: mean, 95 % CI"
     )
@@ -72,8 +78,8 @@ def draw(path: Path, data: dict[str, Any]) -> None:
         figure.savefig(beside, format="svg", metadata={"Date": None, "Description": f"data {digest(data)}"})
 
 
-def half_width(found: list[float]) -> float:
-    """Half of the t interval of a mean over seeds; 0 for a single one."""
-    if len(found) < 2:
+def half_width(scores: list[float]) -> float:
+    """Half width of the t interval of a mean over seeds; 0 for a single seed."""
+    if len(scores) < 2:
         return 0.0
-    return float(stats.sem(found) * stats.t.ppf((1 + LEVEL) / 2, len(found) - 1))
+    return float(stats.sem(scores) * stats.t.ppf((1 + CONFIDENCE) / 2, len(scores) - 1))

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cryovox.benchmark.adaptation import record
+from cryovox.benchmark.adaptation import selection_summary
 from cryovox.benchmark.tables import cell, markdown
 
 ROOT = Path(__file__).parents[1]
@@ -429,10 +429,10 @@ def chosen() -> str:
     """How often the rule that chooses between source and adapted model was right, over all suites."""
     files = sorted(RESULTS.glob("suite-uda*.json"))
     results = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    told = record(results)
+    told = selection_summary(results)
     if not told["runs"]:
         return ""
-    each = [(result["title"], record([result])) for result in results]
+    each = [(result["title"], selection_summary([result])) for result in results]
     rows = [
         [title, *(f"{v:g}" for v in row.values())] for title, row in [*each, ("all", told)] if row["runs"]
     ]

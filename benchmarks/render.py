@@ -107,7 +107,7 @@ def figures_of(questions: tuple[Question, ...]) -> Iterator[tuple[Path, dict[str
             continue
         result = json.loads((RESULTS / f"{asked.results[0]}.json").read_text(encoding="utf-8"))
         budget = asked.budget or result["runs"][0]["budget"]
-        data = figures.drawn(result, asked.metric, asked.condition, budget)
+        data = figures.figure_data(result, asked.metric, asked.condition, budget)
         if not data["rows"]:
             raise SystemExit(
                 f"{asked.question}: {asked.results[0]} holds no such metric, condition or budget"

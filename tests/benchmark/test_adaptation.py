@@ -267,10 +267,10 @@ def result(compared, reference):
 
 
 def test_contestants_are_compared_where_the_suite_says():
-    assert "| chosen less base [95 % CI] |" in markdown(result(("chosen",), "base"))
+    assert "| selected, difference from base [95 % CI] |" in markdown(result(("chosen",), "base"))
     assert "| +0.400 |" in markdown(result(("chosen",), "base"))
     assert "| +0.200 |" in markdown(result((), "base"))
-    assert "less" not in markdown(result((), ""))
+    assert "difference" not in markdown(result((), ""))
 
 
 @pytest.mark.parametrize(("n", "held"), [(1, 1), (4, 1), (20, 3), (210, 31)])

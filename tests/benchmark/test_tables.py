@@ -16,7 +16,7 @@ def test_only_what_is_shown_is_printed():
     every, some = (markdown({**two, "shown": shown}) for shown in ((), ("chosen",)))
     assert "| source |" in every
     assert "| source |" not in some
-    assert "| chosen | chosen, all |" in some
+    assert "| selected | selected, all |" in some
 
 
 def result(found, seeds=3):
@@ -92,7 +92,10 @@ def test_contestants_are_compared_over_groups_of_conditions_too():
     for run in found["runs"]:
         run["scores"]["hard"] = {"iou": 0.5}
     told = markdown(found | {"groups": {"with noise": ("hard",), "of another suite": ("none",)}})
-    assert "| mean of all less base [95 % CI] | with noise less base [95 % CI] | steps |" in told
+    assert (
+        "| mean of all, difference from base [95 % CI] | with noise, difference from base [95 % CI] | steps |"
+        in told
+    )
     assert "| +0.000 [+0.000, +0.000] |" in told
 
 

@@ -22,6 +22,7 @@ DISPLAY_NAMES = {
     "oracle: voxresnet, no noise": "voxresnet on noise-free data",
     "all, none wrong": "all, no errors",
     "any particle": "any species",
+    "chosen": "selected",
     "took adapted": "adapted model selected",
     "right": "correct selection",
     "lost": "loss against the better model",
@@ -50,7 +51,7 @@ def display_name(name: str) -> str:
     Examples
     --------
     >>> display_name("chosen, nothing in it")
-    'chosen, empty target'
+    'selected, empty target'
     """
     if name in DISPLAY_NAMES:
         return DISPLAY_NAMES[name]
@@ -159,9 +160,11 @@ def _table(result: Mapping[str, Any], budget: str, metric: str) -> str:
     columns = _columns(result, metric)
     groups = _groups(result, columns) if reference else {}
     rows = [
-        [display_name(name), *_baseline_cells(scores, columns, metric), *[""] * (len(groups) + 1)]
+        [display_name(name), *cells, *[""] * (len(groups) + 1)]
         for name, scores in result["references"].items()
+        if any(cells := _baseline_cells(scores, columns, metric))
     ]
+    reference_name = display_name(reference)
     base = {c: values(result, reference, budget, c, metric) for c in columns}
     for name in (method["name"] for method in methods):
         own = {c: values(result, name, budget, c, metric) for c in columns}
@@ -173,10 +176,11 @@ def _table(result: Mapping[str, Any], budget: str, metric: str) -> str:
         rows.append([display_name(name), *cells, *gaps, _steps(result, name, budget)])
     plural = "s" * (seeds > 1)
     caption = f"{display_name(metric)}, mean ± standard deviation over {seeds} seed{plural}; budget {budget}"
-    titles = [f"{display_name(group)} less {display_name(reference)} [95 % CI]" for group in groups]
+    titles = [f"{display_name(group)}, difference from {reference_name} [95 % CI]" for group in groups]
     table = f"{caption}:\n\n{grid(['', *map(display_name, columns), *titles, 'steps'], rows)}"
     if any(text.endswith(" *") for row in rows for text in row):
-        table += f"\n\n\\* The 95 % CI of the difference from {display_name(reference)} excludes 0."
+        table += f"\n\n\\* The 95 % CI of the difference from {reference_name} excludes 0"
+        table += " (not corrected for multiple comparisons)."
     if seeds > 1 and len(methods) > 1:
         similar = [display_name(c) for c in columns if not separates_methods(result, budget, c, metric)]
         if similar:
