@@ -41,7 +41,7 @@ CODE = """
             return {}
 
         def run(self, job, folder, out, device):
-            row = job.contestant
+            row = job.method
             network = build(row.network, options(row.network, row.size), 1, 2)
             return {"all": {"weights": sum(p.numel() for p in network.parameters())}}
 
