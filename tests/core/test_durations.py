@@ -17,9 +17,9 @@ def test_durations(text, value):
 
 @pytest.mark.parametrize("text", ["", "m", "ten", "5d", "-3m", "0s", "nanm", "infs", "1h30m", "soon"])
 def test_what_is_no_duration(text):
-    with pytest.raises(ValueError, match="is no duration"):
+    with pytest.raises(ValueError, match="is not a duration"):
         seconds(text)
-    with pytest.raises(ValidationError, match="is no duration"):
+    with pytest.raises(ValidationError, match="is not a duration"):
         Patience(wait=text)
 
 

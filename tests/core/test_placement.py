@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from cryovox.core.errors import DataWarning, RequestError
-from cryovox.core.placement import check_density, check_positions, check_radius, density_t
+from cryovox.core.placement import check_density, check_positions, check_radius, density_t_statistic
 from cryovox.core.volume import Volume
 
 EMPTY = Volume(np.broadcast_to(np.int8(0), (100, 200, 300)), 10.0)
@@ -65,9 +65,9 @@ def test_density_at_the_places(sign):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_density("a.csv", places, volume, 50.0)
-    assert sign * density_t(places, volume, 50.0) > 10
+    assert sign * density_t_statistic(places, volume, 50.0) > 10
     anywhere = np.random.default_rng(1).uniform(0.2, 0.8, (40, 3)) * np.array(volume.shape) * 10
     with pytest.warns(DataWarning, match=r"density at the 40 positions .* units, the order of x, y and z"):
         check_density("a.csv", anywhere, volume, 50.0)
-    assert density_t(places[:19], volume, 50.0) is None
-    assert density_t(np.zeros((0, 3)), volume, 50.0) is None
+    assert density_t_statistic(places[:19], volume, 50.0) is None
+    assert density_t_statistic(np.zeros((0, 3)), volume, 50.0) is None

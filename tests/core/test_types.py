@@ -150,9 +150,9 @@ def test_exhaustive_by_species():
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"species": (A, Species(name="a", label=2, radius=1.0))}, "species name given twice: a"),
-        ({"species": (A, Species(name="c", label=1, radius=1.0))}, "species label given twice: 1"),
-        ({"entries": (entry("t"), entry("t"))}, "entry name given twice: t"),
+        ({"species": (A, Species(name="a", label=2, radius=1.0))}, "duplicate species name: a"),
+        ({"species": (A, Species(name="c", label=1, radius=1.0))}, "duplicate species label: 1"),
+        ({"entries": (entry("t"), entry("t"))}, "duplicate entry name: t"),
         ({"voxel_size": 0}, "greater than 0"),
     ],
 )

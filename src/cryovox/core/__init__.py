@@ -1,1 +1,1 @@
-"""Ground floor: data types and what all stages agree on; numpy only."""
+"""Data types, settings, errors and helpers that all packages share; needs only NumPy and pydantic."""

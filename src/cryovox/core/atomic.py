@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all."""
+"""Atomic writing: an output appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ _TEMPORARY = re.compile(r"\.cryovox-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-")
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside *path* to write to, and rename it when the block ends well.
+    """Yield a temporary path beside *path*, and rename it to *path* when the block succeeds.
 
-    The temporary path has the same ending, and may become a file or a folder. A full disk is a
-    :class:`RunError`; whatever fails, nothing half-written stays. What a killed process left behind is
-    removed by the next one that writes into the folder on the same machine. Errors name *path*, never
-    the temporary path.
+    The temporary path has the same suffix and may become a file or a folder. A full disk raises
+    :class:`RunError`. After an error nothing incomplete remains. Files left by a killed process are removed
+    by the next process that writes into the folder on the same machine. Errors name *path*, never the
+    temporary path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep_once(path.parent.resolve())
-    beside = _temporary(path)
-    discard(beside)  # of a dead process that had the same number
+    temporary = _temporary(path)
+    discard(temporary)  # left by a dead process with the same id
     try:
-        yield beside
-        beside.lstat()  # what is there stays unless there is something to take its place
-        _take_place(beside, path)
+        yield temporary
+        temporary.lstat()  # an existing output stays if nothing was written
+        _replace(temporary, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunError(
                 path, "the disk is full", "free some space and run the same command again"
             ) from error
-        _rename_in(error, beside, path)
+        _name_output(error, temporary, path)
         raise
     finally:
-        discard(beside)
+        discard(temporary)
 
 
 def discard(path: Path) -> None:
-    """Remove a file or folder if it is there."""
+    """Remove a file or folder if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -55,7 +55,7 @@ def discard(path: Path) -> None:
 
 
 def writable_folder(path: Path) -> Path:
-    """Create the folder if need be and make sure that files can be made in it.
+    """Create a folder if necessary and check that it is writable.
 
     Temporary files that killed processes left in it, or one level below, are removed.
     """
@@ -75,15 +75,15 @@ def writable_folder(path: Path) -> Path:
 def sweep(folder: Path) -> None:
     """Remove the temporary files of processes of this machine that no longer run.
 
-    Those of other machines, which may share the file system, and of running processes stay.
+    The files of running processes, and of other machines that share the file system, stay.
     """
     try:
         names = [entry.name for entry in os.scandir(folder)]
     except OSError:
         return
     for name in names:
-        found = _TEMPORARY.match(name)
-        if found and found["machine"] == _machine() and not _runs(int(found["process"])):
+        match = _TEMPORARY.match(name)
+        if match and match["machine"] == _machine() and not _is_running(int(match["process"])):
             discard(folder / name)
 
 
@@ -98,18 +98,18 @@ def _temporary(path: Path) -> Path:
 
 @cache
 def _machine() -> str:
-    """Where process numbers mean the same: the machine, and the container on it."""
-    marks = [platform.node()]
+    """Id of the machine, and of the container on it, within which process ids are unique."""
+    facts = [platform.node()]
     with suppress(OSError, UnicodeDecodeError):
-        marks.append(Path("/etc/machine-id").read_text(encoding="utf-8"))
+        facts.append(Path("/etc/machine-id").read_text(encoding="utf-8"))
     with suppress(OSError):
-        marks.append(os.readlink("/proc/self/ns/pid"))
-    return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:8]
+        facts.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8]
 
 
-def _runs(process: int) -> bool:
+def _is_running(process: int) -> bool:
     if os.name != "posix":
-        return True  # there, signal 0 would end it
+        return True  # signal 0 would end the process on Windows
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -119,23 +119,23 @@ def _runs(process: int) -> bool:
     return True
 
 
-def _take_place(beside: Path, path: Path) -> None:
-    """Rename; a folder that is there moves aside first, so that it is missing for an instant only."""
-    if not (beside.is_dir() and not beside.is_symlink() and path.exists()):
-        os.replace(beside, path)  # a file never takes the place of a folder: that is an OSError
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename; an existing folder is moved away first, so that it is missing only for an instant."""
+    if not (temporary.is_dir() and not temporary.is_symlink() and path.exists()):
+        os.replace(temporary, path)  # an OSError if a file would replace a folder
         return
-    aside = beside.with_name(beside.name + ".old")
-    os.replace(path, aside)
+    previous = temporary.with_name(temporary.name + ".old")
+    os.replace(path, previous)
     try:
-        os.replace(beside, path)
+        os.replace(temporary, path)
     except OSError:
-        os.replace(aside, path)
+        os.replace(previous, path)
         raise
-    discard(aside)
+    discard(previous)
 
 
-def _rename_in(error: OSError, beside: Path, path: Path) -> None:
-    """Let an error speak of the output."""
-    error.args = tuple(a.replace(str(beside), str(path)) if isinstance(a, str) else a for a in error.args)
-    if error.filename is not None and os.fsdecode(error.filename).startswith(str(beside)):
+def _name_output(error: OSError, temporary: Path, path: Path) -> None:
+    """Replace the temporary path in an error by the path of the output."""
+    error.args = tuple(a.replace(str(temporary), str(path)) if isinstance(a, str) else a for a in error.args)
+    if error.filename is not None and os.fsdecode(error.filename).startswith(str(temporary)):
         error.filename = str(path)

@@ -1,4 +1,4 @@
-"""Frozen, typed settings that go to YAML and back; unknown keys are errors."""
+"""Frozen, typed settings that are read from and written to YAML; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from cryovox.core.names import suggestion
 from cryovox.core.reading import check_readable
 
 Contrast = Literal["auto", "dark", "bright"]
-"""Of particles against their surroundings."""
+"""Contrast of particles against their surroundings."""
 _OPTIONS: ContextVar[tuple[str, ...] | None] = ContextVar("options", default=None)
 
 
 class Config(BaseModel):
-    """Base of all settings: declared once, beside the code that they steer."""
+    """Base class of all settings; each is declared once, beside the code that uses it."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
     )
 
     nested: ClassVar[bool] = False
-    """Whether options on the command line go by the whole path of their names."""
+    """Whether options on the command line are named by the full path of the field."""
     basic: ClassVar[tuple[str, ...] | None] = None
-    """Fields that `--help` shows; the others stand under `--help-all`. By default all are shown."""
+    """Fields that `--help` shows; `--help-all` shows the others. By default all are shown."""
     renamed: ClassVar[dict[str, str]] = {}
     """Former names of fields with their current names. For one version, YAML files and options may still use
     the former names, with a note."""
@@ -60,12 +60,12 @@ def to_yaml(config: BaseModel) -> str:
 
 
 def from_yaml(kind: type[C], path: Path) -> C:
-    """Read a file into *kind*; what it does not know is an error that names the key."""
+    """Read a YAML file as *kind*; an unknown key is an error that names the key."""
     check_readable(path)
     try:
         values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise RequestError(path, f"cannot be read as YAML: {error}", "mend the file") from None
+        raise RequestError(path, f"cannot be read as YAML: {error}", "correct the file") from None
     if not isinstance(values, dict):
         raise RequestError(path, "holds no keys", "see `--print-config` for an example")
     return validated(kind, values, path)
@@ -114,22 +114,22 @@ def current_names(kind: type[BaseModel], values: Any) -> Any:
 
 
 def _known_keys(kind: type[BaseModel], path: tuple[int | str, ...]) -> str:
-    """Advice for a key that is not known, from the keys of the settings in which it stands."""
+    """Suggestion for an unknown key, from the keys of its section."""
     for part in path[:-1]:
         kind = _inner(kind, part) or kind
     return suggestion(path[-1], kind.model_fields)
 
 
 def _inner(kind: type[BaseModel], key: int | str) -> type[BaseModel] | None:
-    """The settings below a key; None for the number of an element."""
+    """The settings of a section; None for the index of an element."""
     if key not in kind.model_fields:
         return None
-    waiting: list[Any] = [kind.model_fields[str(key)].annotation]
-    while waiting:
-        hint = waiting.pop()
+    hints: list[Any] = [kind.model_fields[str(key)].annotation]
+    while hints:
+        hint = hints.pop()
         if isinstance(hint, type) and issubclass(hint, BaseModel):
             return hint
-        waiting += get_args(hint)
+        hints += get_args(hint)
     return None
 
 
@@ -149,7 +149,7 @@ def _message(problem: Any) -> str:
 
 @contextmanager
 def refusing_options(args: Sequence[str] | None) -> Iterator[None]:
-    """Let settings that are made from a command line refuse a value by its option, or (None) not."""
+    """Name the option in errors of settings that are built from a command line; None names no option."""
     token = _OPTIONS.set(None if args is None else tuple(args))
     try:
         yield
@@ -158,13 +158,13 @@ def refusing_options(args: Sequence[str] | None) -> Iterator[None]:
 
 
 def _refusal(problem: Any, args: Sequence[str]) -> RequestError:
-    """What is said of the value of an option, called as the user wrote it."""
+    """Error of the value of an option, named as the user wrote it."""
     key = str(problem["loc"][0]).replace("_", "-") if problem["loc"] else ""
-    written = [arg.split("=")[0] for arg in args if arg.startswith("--")]
-    same = [o for o in written if o.lstrip("-").replace("_", "-").split(".")[-1] == key]
+    options = [arg.split("=")[0] for arg in args if arg.startswith("--")]
+    matching = [o for o in options if o.lstrip("-").replace("_", "-").split(".")[-1] == key]
     if not key:
         return RequestError("options", _message(problem), "change one of these options")
-    option = same[0] if same else f"--{key}"
+    option = matching[0] if matching else f"--{key}"
     return RequestError(
         option, f"is {problem.get('input')!r}: {_message(problem)}", "see --help for the values that it takes"
     )

@@ -1,4 +1,4 @@
-"""What is known of the particles of the CZII challenge (Peck et al. 2025)."""
+"""Particle radii of the CZII challenge (Peck et al. 2025)."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ RADII: Mapping[str, float] = {
     "thyroglobulin": 130.0,
     "virus-like-particle": 135.0,
 }
-"""In Å, in the order of the labels; a hit is half of that away at most. Beta-amylase is not scored."""
+"""Radii in Å, in the order of the labels. A hit is at most half a radius away. Beta-amylase is not scored."""

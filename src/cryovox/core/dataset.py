@@ -1,4 +1,4 @@
-"""A dataset: which tomograms, whose annotations, what they mean."""
+"""Datasets: tomograms, their annotations and species."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Range = tuple[int, int]
 
 
 class Box(BaseModel):
-    """A region of a tomogram in voxels, half open on every axis; None means to the end."""
+    """A region of a tomogram in voxels, half open on every axis; None is the full axis."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,12 +32,12 @@ class Box(BaseModel):
 
 
 class Entry(BaseModel):
-    """One tomogram of a dataset and what is known of it."""
+    """One tomogram of a dataset with its metadata and annotations."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    """Name; the same tomogram may appear twice with different boxes under two names."""
+    """Name; a tomogram may appear twice with different boxes under two names."""
     tomogram: Path
     """Path of the tomogram."""
     even: Path | None = None
@@ -49,20 +49,20 @@ class Entry(BaseModel):
     particles: Path | None = None
     """Particle list."""
     mask: Path | None = None
-    """Mask of the lamella, or of the region that was searched: not 0 inside."""
+    """Mask of the lamella, or of the annotated region: not 0 inside."""
     box: Box = Box()
     """Region to use, in voxels."""
     tilt_axis: Literal["y", "x"] = "y"
-    """Tilt axis. Tilted about x, patches and tiles are turned by a quarter for the network."""
+    """Tilt axis. For axis x, patches and tiles are rotated by 90 degrees for the network."""
     tilt_range: tuple[float, float] | None = None
-    """Lowest and highest tilt in degrees: a record. Neither training nor segmentation depends on it."""
+    """Lowest and highest tilt in degrees, for information; training and segmentation do not use it."""
     contrast: Contrast = "auto"
     """Whether particles are dark or bright."""
     split: Literal["train", "val", "test"] = "train"
-    """What the entry serves for."""
+    """Split to which the entry belongs."""
     exhaustive: bool | dict[str, bool] = True
-    """Whether all particles (of a species) in the region are annotated. Where they are not, what
-    is not labelled is unknown, not background."""
+    """Whether all particles (of a species) in the region are annotated. If not, unlabelled voxels are ignored
+    in the loss, not treated as background."""
 
     def is_exhaustive(self, species: str) -> bool:
         """Whether every particle of that species in the region is annotated."""
@@ -72,12 +72,12 @@ class Entry(BaseModel):
 
 
 class Dataset(BaseModel):
-    """What `dataset.yaml` says; paths are resolved against its folder."""
+    """Contents of `dataset.yaml`; paths are relative to its folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     voxel_size: float = Field(gt=0)
-    """Edge of a voxel in Å, of all tomograms."""
+    """Voxel size in Å of all tomograms."""
     species: tuple[Species, ...] = ()
     """The species, in the order of the channels of a network."""
     entries: tuple[Entry, ...] = ()
@@ -92,7 +92,7 @@ class Dataset(BaseModel):
         ):
             twice = sorted({v for v in values if values.count(v) > 1})
             if twice:
-                raise ValueError(f"{what} given twice: {', '.join(twice)}")
+                raise ValueError(f"duplicate {what}: {', '.join(twice)}")
         return self
 
     def split(self, name: str) -> tuple[Entry, ...]:

@@ -1,4 +1,4 @@
-"""Durations as people write them; a number without a unit is refused, never taken for seconds."""
+"""Durations with units; a number without a unit is refused, never read as seconds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def seconds(text: str) -> float:
         raise ValueError(f"{text} has no unit: write {text}s (seconds), {text}m (minutes) or {text}h (hours)")
     number = _number(text[:-1])
     if number is None or text[-1] not in _UNITS or not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{text!r} is no duration; write 90s, 20m or 1h")
+        raise ValueError(f"{text!r} is not a duration; write 90s, 20m or 1h")
     return number * _UNITS[text[-1]]
 
 
@@ -34,11 +34,11 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _checked(value: object) -> str:
-    text = str(value)  # YAML reads a bare number as one
+def _validated(value: object) -> str:
+    text = str(value)  # YAML reads a bare number as a number
     seconds(text)
     return text
 
 
-Duration = Annotated[str, BeforeValidator(_checked)]
+Duration = Annotated[str, BeforeValidator(_validated)]
 """Field of a config that holds a duration, such as 20m."""

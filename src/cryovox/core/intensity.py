@@ -1,4 +1,4 @@
-"""What every stage must agree on about grey values: their scale and their sign."""
+"""Grey values: normalization, statistics, contrast and wrapped bytes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cryovox.core.config import Contrast
 from cryovox.core.volume import Volume, Voxels
 
 MIN_CERTAINTY = 3.0
-"""Certainty from which a detected contrast is more than a guess."""
+"""Minimum certainty of a reliable contrast estimate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """How raw grey values become network input: ``sign * (v - mean) / std``.
+    """Normalization of raw grey values to network input: ``sign * (v - mean) / std``.
 
-    Networks see particles bright; `sign` is -1 for tomograms in which they are dark.
+    Particles are bright in network input; `sign` is -1 for tomograms in which they are dark.
     """
 
     mean: float
@@ -34,7 +34,7 @@ class Normalisation:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Moments of a volume and what is wrong with it."""
+    """Moments and range of a volume, and its number of values that are not finite."""
 
     mean: float
     std: float
@@ -44,21 +44,21 @@ class Statistics:
 
 
 def slabs(data: Voxels, voxels: int = 1 << 24) -> Iterator[NDArray[Any]]:
-    """Cut along z into pieces of about that many voxels, in order."""
+    """Yield slabs along z of about that many voxels, in order."""
     planes = max(1, voxels // max(1, data.shape[1] * data.shape[2]))
     for z in range(0, data.shape[0], planes):
         yield data[z : z + planes]
 
 
 def statistics(data: Voxels) -> Statistics:
-    """Moments over all finite voxels, a slab at a time."""
-    count, total, squares, broken = 0, 0.0, 0.0, 0
+    """Moments over all finite voxels, computed slab by slab."""
+    count, total, squares, not_finite = 0, 0.0, 0.0, 0
     low, high, shift = np.inf, -np.inf, None
     for slab in slabs(data):
         values = np.asarray(slab, dtype=np.float64).ravel()
         finite = np.isfinite(values)
         if not finite.all():
-            broken += int((~finite).sum())
+            not_finite += int((~finite).sum())
             values = values[finite]
         if values.size == 0:
             continue
@@ -70,15 +70,15 @@ def statistics(data: Voxels) -> Statistics:
         squares += float(np.square(values).sum())
         low, high = min(low, float(values.min())), max(high, float(values.max()))
     if count == 0 or shift is None:
-        return Statistics(np.nan, np.nan, np.nan, np.nan, broken)
+        return Statistics(np.nan, np.nan, np.nan, np.nan, not_finite)
     mean = total / count
     std = float(np.sqrt(max(0.0, squares / count - mean**2)))
-    return Statistics(mean + shift, std, low + shift, high + shift, broken)
+    return Statistics(mean + shift, std, low + shift, high + shift, not_finite)
 
 
 @dataclass(frozen=True, slots=True)
 class WrappedBytes:
-    """Bytes of 0 to 255 that are taken for -128 to 127, so that those above 127 are negative.
+    """Unsigned bytes (0 to 255) that were read as signed ones (-128 to 127).
 
     Attributes
     ----------
@@ -91,25 +91,26 @@ class WrappedBytes:
 
     def __str__(self) -> str:
         return (
-            f"its bytes look wrapped: read as signed ones they fall into two groups at both ends of -128 to "
+            f"its bytes look wrapped: read as signed ones they form two groups at both ends of -128 to "
             f"127, as unsigned ones they are {self.low} to {self.high}"
         )
 
 
 def wrapped_bytes(data: Voxels) -> WrappedBytes | None:
-    """Whether signed bytes are unsigned ones that a header does not call so.
+    """Detect unsigned bytes that a header declares as signed.
 
-    Grey values have one mode: read the wrong way it is torn apart, and their spread grows, where signed ones
-    gather around 0 and have the smaller spread as they are.
+    Grey values have one mode. Read with the wrong sign it is split, so the spread grows; signed bytes are
+    centred on 0 and have a smaller spread as they are.
     """
     if data.dtype != np.int8:
         return None
     counts = np.zeros(256, np.int64)
     for slab in slabs(data):
         counts += np.bincount(slab.astype(np.uint8).ravel(), minlength=256)
-    unsigned, seam = np.arange(256), 8
-    torn = _spread(unsigned.astype(np.int8), counts) > 1.25 * _spread(unsigned, counts)
-    if not torn or counts[:seam].sum() + counts[-seam:].sum() > counts[128 - seam : 128 + seam].sum():
+    unsigned, margin = np.arange(256), 8
+    is_split = _spread(unsigned.astype(np.int8), counts) > 1.25 * _spread(unsigned, counts)
+    ends, middle = counts[:margin].sum() + counts[-margin:].sum(), counts[128 - margin : 128 + margin].sum()
+    if not is_split or ends > middle:
         return None
     present = np.flatnonzero(counts)
     return WrappedBytes(int(present[0]), int(present[-1]))
@@ -122,26 +123,27 @@ def _spread(values: NDArray[Any], counts: NDArray[np.int64]) -> float:
 
 
 def sign_of(contrast: Contrast, otherwise: int = -1) -> int:
-    """+1 if particles are bright, -1 if dark, *otherwise* where it is to be found out."""
+    """+1 if particles are bright, -1 if dark, *otherwise* for "auto"."""
     return {"bright": 1, "dark": -1, "auto": otherwise}[contrast]
 
 
 def detect_contrast(volume: Volume) -> tuple[Contrast, float]:
-    """Guess whether particles are dark or bright, and how sure the guess is.
+    """Estimate whether particles are dark or bright, and the certainty of the estimate.
 
-    Matter is rarer than solvent, so after a band-pass at particle scale (40 to 120 Å) the long tail
-    of the histogram is on the side of the particles. At most 160^3 voxels of about 10 Å, or of the
-    volume's own size if that is larger, are looked at.
+    Particles fill less volume than solvent, so after a band-pass at particle scale (40 to 120 Å) the long
+    tail of the histogram is on the side of the particles. At most 160^3 voxels of about 10 Å, or of the voxel
+    size of the volume if that is larger, are used.
 
     Returns
     -------
     contrast : "dark" or "bright"
     certainty : float
-        Absolute skewness in units of its own spread over eight parts; under `MIN_CERTAINTY` it is a guess.
+        Absolute skewness divided by its standard error over eight parts; the estimate is unreliable below
+        `MIN_CERTAINTY`.
     """
     from scipy import ndimage
 
-    data, voxel = _middle(volume)
+    data, voxel = _centre(volume)
     fine = ndimage.gaussian_filter(data, max(0.8, 40.0 / voxel))
     band = fine - ndimage.gaussian_filter(data, max(1.6, 120.0 / voxel))
     parts = [
@@ -157,15 +159,15 @@ def detect_contrast(volume: Volume) -> tuple[Contrast, float]:
     return ("dark" if mean < 0 else "bright"), abs(mean) / spread
 
 
-def _middle(volume: Volume, side: int = 160) -> tuple[NDArray[np.float32], float]:
-    """The middle of a volume, binned to about 10 Å, without NaN; and its voxel size in Å."""
+def _centre(volume: Volume, size: int = 160) -> tuple[NDArray[np.float32], float]:
+    """The centre of a volume, binned to about 10 Å, without NaN; and its voxel size in Å."""
     factor = max(1, round(10.0 / volume.voxel_size))
-    cuts = []
+    slices = []
     for n in volume.shape:
-        take = min(n, side * factor)
+        take = min(n, size * factor)
         take -= take % factor if take >= factor else 0
-        cuts.append(slice((n - take) // 2, (n - take) // 2 + take))
-    data = np.array(volume.data[cuts[0], cuts[1], cuts[2]], dtype=np.float32)
+        slices.append(slice((n - take) // 2, (n - take) // 2 + take))
+    data = np.array(volume.data[slices[0], slices[1], slices[2]], dtype=np.float32)
     finite = np.isfinite(data)
     if not finite.all():
         data[~finite] = data[finite].mean() if finite.any() else 0.0
@@ -177,7 +179,7 @@ def _middle(volume: Volume, side: int = 160) -> tuple[NDArray[np.float32], float
 
 
 def _skewness(values: NDArray[np.float32]) -> float:
-    # a few gold beads must not outvote the cell: clip at 5 sigma
+    # clip at 5 sigma, so that a few gold beads do not dominate
     centred = values - values.mean()
     std = float(centred.std()) + 1e-12
     return float(np.mean(np.clip(centred / std, -5, 5) ** 3))

@@ -1,4 +1,4 @@
-"""Ctrl-C, and SIGTERM, which batch systems send before they end a job."""
+"""Handling of Ctrl-C and of SIGTERM, which batch systems send before they end a job."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-TOGETHER = 1.0
-"""Seconds within which two signals count as one: a terminal and a launcher may each send one."""
+MERGE_SECONDS = 1.0
+"""Two signals within this time count as one: a terminal and a launcher may each send one."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user, or the batch system, ends the program.
+    """The user or the batch system ends the program.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupt:
-    """Whether a signal has come, for work that is to be left in a state to go on from."""
+    """Records a signal, so that work can stop in a state from which it can resume."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -44,13 +44,13 @@ class Interrupt:
             self.signal, self._when = number, time.monotonic()
             if self._at_once:
                 raise self.error()
-        elif time.monotonic() - self._when > TOGETHER:
+        elif time.monotonic() - self._when > MERGE_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Let a signal end a block in the middle, since it changes nothing that is to be saved."""
+        """Let a signal interrupt a block immediately, because nothing in it needs to be saved."""
         self._at_once = True
         try:
             if self.signal is not None:
@@ -60,13 +60,13 @@ class Interrupt:
             self._at_once = False
 
     def error(self, message: str = "") -> Interrupted:
-        """What to raise once all is saved."""
+        """The exception to raise once everything is saved."""
         return Interrupted(message, CODES.get(signal.Signals(self.signal or signal.SIGINT), 130))
 
 
 @contextmanager
 def postponed() -> Iterator[Interrupt]:
-    """Give an :class:`Interrupt` that receives the signals of the block; only the main thread has them."""
+    """Yield an :class:`Interrupt` that receives the signals during the block, in the main thread."""
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
@@ -80,7 +80,7 @@ def postponed() -> Iterator[Interrupt]:
 
 
 def end_on_sigterm() -> None:
-    """Let SIGTERM end the program as Ctrl-C does: outputs stay whole, temporary files go."""
+    """Let SIGTERM end the program as Ctrl-C does: outputs stay complete, temporary files are removed."""
 
     def handle(number: int, frame: Any) -> None:
         raise Interrupted(code=CODES[signal.SIGTERM])

@@ -1,4 +1,4 @@
-"""What to say where a name that a user typed is not known."""
+"""Suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
-    """The known name that a misspelt one most likely means; None where no name is close.
+    """The known name closest to a misspelt one; None if no name is close.
 
     Case, spaces and underscores do not matter.
 
@@ -16,13 +16,13 @@ def nearest(name: object, known: Iterable[str]) -> str | None:
     >>> nearest("voxresnett", ["deepfinder", "voxresnet"])
     'voxresnet'
     """
-    plain = {_plain(word): word for word in known}
-    match = get_close_matches(_plain(str(name)), plain, n=1)
-    return plain[match[0]] if match else None
+    normalized = {_normalized(word): word for word in known}
+    match = get_close_matches(_normalized(str(name)), normalized, n=1)
+    return normalized[match[0]] if match else None
 
 
 def suggestion(name: object, known: Iterable[str]) -> str:
-    """Advice for a misspelt name: the nearest known one, else all of them.
+    """Suggestion for a misspelt name: the closest known name, else all known names.
 
     Examples
     --------
@@ -32,9 +32,9 @@ def suggestion(name: object, known: Iterable[str]) -> str:
     'there are: toy, shrec2021'
     """
     names = list(known)
-    near = nearest(name, names)
-    return f"did you mean {near!r}?" if near else f"there are: {', '.join(names) or 'none'}"
+    match = nearest(name, names)
+    return f"did you mean {match!r}?" if match else f"there are: {', '.join(names) or 'none'}"
 
 
-def _plain(name: str) -> str:
+def _normalized(name: str) -> str:
     return name.strip().lower().replace("_", "-").replace(" ", "-")

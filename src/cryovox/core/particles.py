@@ -1,4 +1,4 @@
-"""Where the particles are, and what they are."""
+"""Particles and their species."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ class Species(BaseModel):
     name: str = Field(min_length=1)
     """Name, as in particle files."""
     label: int = Field(ge=1, le=255)
-    """Value in label maps; 0 is nothing."""
+    """Value in label maps; 0 is background."""
     radius: float = Field(gt=0)
     """Radius in Å."""
     structure: str | None = None
-    """File or id of an atomic model or map, where there is one."""
+    """File or id of an atomic model or map, if there is one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Particles:
-    """A list of particles, best given by :meth:`of`.
+    """A list of particles, usually built with :meth:`of`.
 
     Attributes
     ----------
     positions : (n, 3) float64
         Centres as (z, y, x) in Å; 0 is the centre of voxel (0, 0, 0) of the tomogram.
     species : (n,) str
-        Name of the species of each.
+        Species of each particle.
     scores : (n,) float32
-        Confidence, higher is better; 1 where nobody said.
+        Confidence, higher is better; 1 where unknown.
     rotations : (n, 3, 3) float64 or None
         Active rotations, reference to tomogram, acting on (x, y, z) column vectors.
     tomograms : (n,) str or None
-        Name of the tomogram of each, in files that span several.
+        Tomogram of each particle, in lists over several tomograms.
     extra : name -> (n,) array
-        Columns of a file that we do not use but write back.
+        Columns of a file that are not used but written back.
     metadata : block -> column -> values
-        What a file says of all its particles, such as the optics groups of RELION; written back.
+        Metadata of all particles of a file, such as the optics groups of RELION; written back.
     """
 
     positions: NDArray[np.float64]
@@ -77,9 +77,9 @@ class Particles:
         rotations: ArrayLike | None = None,
         tomograms: str | Iterable[str] | None = None,
     ) -> Self:
-        """Build from whatever arrays are at hand; one species or tomogram name may serve all."""
-        given = np.asarray(positions, dtype=np.float64)
-        zyx = given.reshape(0, 3) if given.size == 0 else np.atleast_2d(given)
+        """Build from array-likes; a single species or tomogram name applies to all particles."""
+        zyx = np.asarray(positions, dtype=np.float64)
+        zyx = zyx.reshape(0, 3) if zyx.size == 0 else np.atleast_2d(zyx)
         n = len(zyx)
         return cls(
             positions=zyx,
@@ -93,7 +93,7 @@ class Particles:
         return len(self.positions)
 
     def take(self, which: ArrayLike) -> Self:
-        """Those at the given indices or where the mask is true, in that order."""
+        """Particles at the indices, in their order, or where the mask is true."""
         index = np.asarray(which)
         if index.dtype != bool:
             index = index.astype(np.intp)
@@ -108,26 +108,26 @@ class Particles:
         )
 
     def named(self, species: str) -> Self:
-        """Those of one species."""
+        """Particles of one species."""
         return self.take(self.species == species)
 
     def within(self, tomogram: str) -> Self:
-        """Those of one tomogram; all, where the list names no tomogram."""
+        """Particles of one tomogram; all particles if the list names no tomograms."""
         return self if self.tomograms is None else self.take(self.tomograms == tomogram)
 
     def sorted(self) -> Self:
-        """Best score first; ties keep their order."""
+        """Particles sorted by score, best first; ties keep their order."""
         return self.take(np.argsort(-self.scores, kind="stable"))
 
 
 def concatenate(lists: Iterable[Particles]) -> Particles:
-    """Join lists.
+    """Concatenate lists.
 
-    Rotations, tomograms and extra columns survive where all lists have them, metadata where all say the
-    same; empty lists have no say.
+    Rotations, tomograms and extra columns are kept if all lists have them, metadata if all lists agree;
+    empty lists are ignored.
     """
     every = list(lists)
-    parts = [some for some in every if len(some)] or every[:1]
+    parts = [particles for particles in every if len(particles)] or every[:1]
     if not parts:
         return Particles.of(np.zeros((0, 3)), [])
     shared = set.intersection(*(set(p.extra) for p in parts))
@@ -149,5 +149,5 @@ def concatenate(lists: Iterable[Particles]) -> Particles:
 
 
 def _names(names: str | Iterable[str], n: int) -> NDArray[np.str_]:
-    given = [names] * n if isinstance(names, str) else list(names)
-    return np.asarray(given, dtype=np.str_) if n else np.zeros(0, dtype="<U1")
+    values = [names] * n if isinstance(names, str) else list(names)
+    return np.asarray(values, dtype=np.str_) if n else np.zeros(0, dtype="<U1")

@@ -1,4 +1,4 @@
-"""How long work reports its progress."""
+"""Progress callbacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a file can be read, asked before anything else is said of it."""
+"""Checks that a file exists and can be read."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ PERMISSIONS = "change its permissions (`chmod u+r FILE`, for folders `chmod u+rx
 
 
 def check_readable(path: Path, remedy: str = "check the path") -> None:
-    """Refuse a path at which nothing is, or which may not be read.
+    """Raise an error unless a path exists and can be read.
 
     Parameters
     ----------
+    path
+        File or folder.
     remedy
-        What to do where nothing is there.
+        Advice if it does not exist.
     """
     try:
         if path.is_dir():
@@ -32,5 +34,5 @@ def check_readable(path: Path, remedy: str = "check the path") -> None:
 
 
 def denied(where: object) -> RequestError:
-    """What is said where reading is not permitted."""
+    """The error of a file that this user may not read."""
     return RequestError(where, "permission denied: this user may not read it", PERMISSIONS)

@@ -1,4 +1,4 @@
-"""From the names that users type to the objects they mean."""
+"""Tables of named objects, such as networks and file formats."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Registry:
             self.add(point.name, point.value)
 
     def add(self, name: str, target: str) -> None:
-        """Add a row; a name is given once."""
+        """Add a row; names are unique."""
         if name in self.rows:
             raise ValueError(f"{self.kind} {name!r} is {self.rows[name]} already")
         self.rows[name] = target

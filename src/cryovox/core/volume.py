@@ -16,9 +16,9 @@ SMALL = 64
 
 
 class Voxels(Protocol):
-    """What every volume offers, in memory, mapped or read from a store: slicing reads what is named.
+    """Interface of volumes in memory, memory-mapped or in a store: slicing reads the selected part.
 
-    Whatever else NumPy does with an array needs ``np.asarray`` first, which reads all of it.
+    All other NumPy functions need ``np.asarray`` first, which reads the entire volume.
     """
 
     @property
@@ -36,21 +36,21 @@ class Voxels(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class VolumeHeader:
-    """What a volume file says of itself, without its voxels.
+    """Header of a volume file.
 
     Attributes
     ----------
     shape : (z, y, x)
     dtype
-        Of the values as stored.
+        Data type of the stored values.
     voxel_sizes : (z, y, x)
-        In Å, as written; 0 where the file does not say.
+        Voxel size in Å as stored; 0 where unknown.
     origin, nstart : (z, y, x)
         As in :class:`Volume`.
     size_problem
-        Why the voxel size cannot be used; None where it can.
+        Why the voxel size cannot be used; None if it can.
     problems
-        What is wrong with the header, that of the voxel size included, each in a sentence.
+        Problems of the header, including that of the voxel size, one sentence each.
     """
 
     shape: tuple[int, int, int]
@@ -63,15 +63,15 @@ class VolumeHeader:
 
     @property
     def voxel_size(self) -> float | None:
-        """Edge of a voxel in Å, or None where the header cannot be right."""
+        """Voxel size in Å; None if the header cannot be right."""
         return None if self.size_problem else round(float(np.mean(self.voxel_sizes)), 5)
 
 
 def voxel_size_problem(voxel_sizes: ZYX, shape: tuple[int, int, int]) -> str | None:
-    """Why a voxel size (z, y, x) in Å as written cannot be right; None where it can.
+    """Why a stored voxel size (z, y, x) in Å cannot be right; None if it can.
 
-    A size of 1.0 Å is what writers leave that do not know it: it is taken only for maps of at most 64
-    voxels on the longest edge (small maps are sampled so finely, tomograms are not).
+    Programs that do not know the voxel size often write 1.0 Å. It is accepted only for maps of at most 64
+    voxels on the longest edge: small maps may be sampled so finely, tomograms are not.
     """
     z, y, x = voxel_sizes
     low, high = min(voxel_sizes), max(voxel_sizes)
@@ -93,17 +93,16 @@ class Volume:
     Attributes
     ----------
     data : (z, y, x) of any real dtype
-        An array, a memory map, or a stored array of which slices are read: see :class:`Voxels`.
+        An array, a memory map, or a stored array that is read in slices: see :class:`Voxels`.
     voxel_size : float
-        Edge of a voxel in Å.
+        Voxel size in Å.
     origin : (z, y, x)
-        Where voxel (0, 0, 0) lies in the coordinates of whoever wrote the file, in Å. It is carried on
-        to outputs and never shifts a position: position 0 is the centre of voxel (0, 0, 0).
+        Position of voxel (0, 0, 0) in the coordinate system of the file, in Å. It is copied to outputs and
+        never shifts a position: position 0 is the centre of voxel (0, 0, 0).
     nstart : (z, y, x)
-        Number of voxel (0, 0, 0) in the grid of a larger map from which this one was cut (MRC's
-        NXSTART, NYSTART, NZSTART). Like `origin` it is carried on and shifts nothing. It counts voxels
-        of this size: outputs on another grid have none, and keep the place as their origin (see
-        :meth:`place`).
+        Index of voxel (0, 0, 0) in the grid of a larger map from which this one was cut (NXSTART, NYSTART,
+        NZSTART of MRC). Like `origin` it is copied and shifts nothing. It counts voxels of this size:
+        outputs on another grid have none, and store the position as their origin (see :meth:`place`).
     """
 
     data: Voxels
@@ -123,31 +122,31 @@ class Volume:
 
     @property
     def place(self) -> ZYX:
-        """Where voxel (0, 0, 0) lies in Å: the origin, or `nstart` voxels where no origin is written."""
+        """Position of voxel (0, 0, 0) in Å: the origin, or `nstart` voxels if the origin is 0."""
         if any(self.origin):
             return self.origin
         z, y, x = (n * self.voxel_size for n in self.nstart)
         return z, y, x
 
     def with_data(self, data: Voxels) -> Volume:
-        """Other values on the same grid: voxel size, origin and `nstart` stay."""
+        """A volume with other values on the same grid: voxel size, origin and `nstart` are kept."""
         return replace(self, data=data)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelMap:
-    """Which species every voxel belongs to.
+    """The species of every voxel.
 
     Attributes
     ----------
     data : (z, y, x) uint8
-        0 is nothing; the other values are the labels of `species`.
+        0 is background; the other values are the labels of `species`.
     voxel_size : float
-        Edge of a voxel in Å.
+        Voxel size in Å.
     species
-        What the labels mean; may be empty where nobody said.
+        Species of the labels; empty if unknown.
     origin, nstart : (z, y, x)
-        As in :class:`Volume`, carried on.
+        As in :class:`Volume`.
     """
 
     data: NDArray[np.integer[Any]]
@@ -164,26 +163,26 @@ class LabelMap:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreMap:
-    """How much a network believes in each species at each voxel.
+    """Scores of a network for each species at each voxel.
 
     Attributes
     ----------
     data : (k, z, y, x)
         In [0, 1], one channel per species; may be a lazily read array.
     voxel_size : float
-        Edge of a voxel of this map in Å; larger than the tomogram's under a head with a stride.
+        Voxel size of this map in Å; larger than that of the tomogram if the network has an output stride.
     species : k species, in the order of the channels
     offset : float
-        Position in Å, on every axis, of the centre of voxel (0, 0, 0) of this map. A head of
-        stride s puts it (s - 1) / 2 tomogram voxels into the tomogram.
+        Position in Å, on every axis, of the centre of voxel (0, 0, 0) of this map. With an output stride s
+        it is (s - 1) / 2 voxels of the tomogram.
     kind : "heatmap" or "mask"
-        Whether the channels peak at centres or cover whole particles.
+        Whether the channels peak at centres or cover entire particles.
     thresholds : name -> score
-        Lowest score of a pick, as the model advises.
+        Minimum score of a pick, as stored in the model.
     origin, nstart : (z, y, x)
-        Those of the tomogram, in Å and in its voxels, carried on.
+        Origin (Å) and `nstart` (voxels) of the tomogram.
     tomogram_shape, tomogram_voxel_size
-        Of the tomogram itself, which a head with a stride does not preserve; None where unknown.
+        Shape and voxel size of the tomogram, which an output stride does not preserve; None if unknown.
     """
 
     data: Any
