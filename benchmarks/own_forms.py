@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common import write_result
-from cryovox.models.voxresnet import VOTE, enlarge
+from cryovox.models.networks.voxresnet import VOTE, enlarge
 from cryovox.training.evaluation.model_selection import RULE
 from cryovox.training.evaluation.noise_test import noise_p_value
 from cryovox.training.strategies.uda.vox_uda import cosine

@@ -30,7 +30,7 @@ from cryovox.core.volume import ScoreMap
 from cryovox.data.targets import ball_labels, gaussian_heatmap, heatmap_sigma
 from cryovox.formats import write_volume
 from cryovox.metrics.detection import detection
-from cryovox.models import DEFAULTS, activation, build, options
+from cryovox.models import MODELS, activation, build, options
 from cryovox.models.card import Card
 from cryovox.models.checkpoint import save_model
 from cryovox.picking import PickConfig, pick
@@ -130,7 +130,7 @@ def compare(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         print(name, networks[name], flush=True)
     ways: dict[str, Any] = {}
     for way, (name, config) in WAYS.items():
-        maps = ideal(truth, SPECIES, shape, voxel, DEFAULTS[name].kind)
+        maps = ideal(truth, SPECIES, shape, voxel, MODELS[name].kind)
         found, cost = timed(lambda m=maps, c=config: pick(m, c), args.repeats)
         ways[way] = {"network": name, **cost, **quality(found, truth, SPECIES)}
         print(way, ways[way], flush=True)
@@ -178,7 +178,7 @@ def touching(radius: float) -> dict[str, Any]:
     truth = Particles.of(places * voxel, "a")
     row: dict[str, Any] = {"radius": radius, "spheres": len(places)}
     for way, (name, config) in WAYS.items():
-        maps = ideal(truth, kinds, sides, voxel, DEFAULTS[name].kind)
+        maps = ideal(truth, kinds, sides, voxel, MODELS[name].kind)
         row[way] = quality(pick(maps, config), truth, kinds)["f1"]
     return row
 

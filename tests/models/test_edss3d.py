@@ -2,7 +2,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cryovox.models.edss3d import EDSS3D
+from cryovox.models.networks.edss3d import EDSS3D
 
 
 def test_five_convolutions_two_poolings_two_enlargements_and_no_skip():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cryovox.models.fcn8 import FCN8
+from cryovox.models.networks.fcn8 import FCN8
 
 SMALL = {"widths": (4, 6, 8), "hidden": 16}
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from cryovox.models.graph import cluster_means, kmeans, kmeans_graph
-from cryovox.models.views import VIEWS, to_view
+from cryovox.models.blocks.graph import cluster_means, kmeans, kmeans_graph
+from cryovox.models.blocks.views import VIEWS, to_view
 
 
 @pytest.fixture(autouse=True)

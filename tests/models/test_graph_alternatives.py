@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from cryovox.models.graph import kmeans, kmeans_graph
-from cryovox.models.graph_mincut import MinCut, mincut_losses
-from cryovox.models.graph_spectral import affinity, embedding, spectral_graph
-from cryovox.models.views import VIEWS, to_view
+from cryovox.models.blocks.graph import kmeans, kmeans_graph
+from cryovox.models.blocks.graph_mincut import MinCut, mincut_losses
+from cryovox.models.blocks.graph_spectral import affinity, embedding, spectral_graph
+from cryovox.models.blocks.views import VIEWS, to_view
 
 
 @pytest.fixture(autouse=True)

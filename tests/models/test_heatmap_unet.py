@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from cryovox.models.heatmap_unet import HeatmapUNet
+from cryovox.models.networks.heatmap_unet import HeatmapUNet
 
 AXES = ([2], [3], [4], [2, 3, 4])
 

@@ -3,7 +3,7 @@ import torch
 
 from cryovox.core.errors import RequestError
 from cryovox.models import build
-from cryovox.models.hybrid import Hybrid, resample
+from cryovox.models.networks.hybrid import Hybrid, resample
 
 ENCODERS = {
     "voxresnet": {"widths": [4, 8]},

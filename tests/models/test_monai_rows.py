@@ -5,9 +5,9 @@ import torch
 from monai.networks import nets
 
 from cryovox.models import build, options
-from cryovox.models.mednext import MedNeXt
-from cryovox.models.swin_unetr import SwinUNETR
-from cryovox.models.unet3d import UNet3D
+from cryovox.models.networks.mednext import MedNeXt
+from cryovox.models.networks.swin_unetr import SwinUNETR
+from cryovox.models.networks.unet3d import UNet3D
 
 
 @pytest.fixture(autouse=True)

@@ -3,11 +3,11 @@ import torch
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
-from cryovox.models import DEFAULTS, activation, build, options
+from cryovox.models import MODELS, activation, build, options
+from cryovox.models.blocks.views import to_view
 from cryovox.models.card import Card
 from cryovox.models.checkpoint import load_model, save_model
-from cryovox.models.multi_view import MultiView
-from cryovox.models.views import to_view
+from cryovox.models.networks.multi_view import ATTRIBUTES, MultiView
 from cryovox.workflows.config import NetworkConfig
 from cryovox.workflows.training.network import make, settle
 
@@ -64,9 +64,9 @@ def test_what_the_network_offers_besides_is_offered_on_each_view():
 @pytest.mark.parametrize("name", ["voxresnet", "heatmap-unet", "mvgformer", "deepfinder"])
 def test_sides_kind_and_activation_are_those_of_the_network_inside(name):
     network = MultiView(1, 2, of=name)
-    assert all(getattr(network, fact) == value for fact, value in vars(DEFAULTS[name]).items())
-    assert activation("multi-view", {"of": name}) == DEFAULTS[name].activation
-    assert activation(name, {}) == DEFAULTS[name].activation
+    assert all(getattr(network, key) == getattr(MODELS[name], key) for key in ATTRIBUTES)
+    assert activation("multi-view", {"of": name}) == MODELS[name].activation
+    assert activation(name, {}) == MODELS[name].activation
 
 
 def test_a_size_is_that_of_the_network_inside():

@@ -4,10 +4,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cryovox.models import build, options
-from cryovox.models.mvgformer import MVGFormer
+from cryovox.models.blocks.view_masking import random_token_mask
+from cryovox.models.blocks.views import VIEWS, to_view
+from cryovox.models.networks.mvgformer import MVGFormer
 from cryovox.models.supervision import Supervision
-from cryovox.models.view_masking import random_token_mask
-from cryovox.models.views import VIEWS, to_view
 
 TINY = {"dim": 16, "layers": 4, "heads": 2, "context": (4, 8), "width": 4, "clusters": 4, "drop_path": 0.0}
 

@@ -7,9 +7,9 @@ from torch.nn import functional as F
 
 from cryovox.models import build, options
 from cryovox.models.activations import activation, activations
-from cryovox.models.mvgformer import DECODERS, GRAPHS, POSITIONS, MVGFormer
+from cryovox.models.blocks.views import to_view
+from cryovox.models.networks.mvgformer import DECODERS, GRAPHS, POSITIONS, MVGFormer
 from cryovox.models.supervision import Supervision
-from cryovox.models.views import to_view
 
 torch.set_num_threads(1)
 TINY = {"dim": 16, "layers": 2, "heads": 2, "context": (4, 8), "width": 4, "clusters": 4, "drop_path": 0.0}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cryovox.data.targets import gaussian_heatmap, heatmap_sigma
-from cryovox.models import DEFAULTS, MODELS, build, options
+from cryovox.models import MODELS, build, options
 from cryovox.models.supervision import supervise
 from cryovox.simulate.phantom import SPECIES, Phantom, PhantomConfig, phantom
 from cryovox.training.losses import ce_dice, heatmap_focal, peak_voxels
@@ -51,7 +51,7 @@ def success(logits: Tensor, target: Tensor, kind: str) -> list[float]:
 @pytest.mark.parametrize("name", list(MODELS))
 def test_one_crop_can_be_learned_by_heart(name, crop):
     torch.manual_seed(0)
-    facts = DEFAULTS[name]
+    facts = MODELS[name]
     loss, channels = (ce_dice, 3) if facts.kind == "mask" else (heatmap_focal, 2)
     network: nn.Module = build(name, options(name, "s"), 1, channels)
     target = target_of(crop, facts.kind, facts.output_stride)

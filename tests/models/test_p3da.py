@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.p3da import P3DA, enlarged_convolution, pointwise, shifted_enlargement
+from cryovox.models.blocks.p3da import P3DA, enlarged_convolution, pointwise, shifted_enlargement
 
 
 def plain(decoder: P3DA, features: Tensor, scale: int) -> Tensor:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from cryovox.models.positions import places, rotary, rotate, sinusoidal
-from cryovox.models.transformer import Attention
-from cryovox.models.views import VIEWS, to_view
+from cryovox.models.blocks.positions import places, rotary, rotate, sinusoidal
+from cryovox.models.blocks.transformer import Attention
+from cryovox.models.blocks.views import VIEWS, to_view
 
 
 @pytest.fixture(autouse=True)

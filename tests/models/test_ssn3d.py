@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cryovox.models import build, options
-from cryovox.models.ssn3d import SSN3DED
+from cryovox.models.networks.ssn3d import SSN3DED
 
 
 @pytest.mark.parametrize(("size", "published"), [("paper", 2.86e6), ("paper-add", 0.90e6)])

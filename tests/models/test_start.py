@@ -7,7 +7,7 @@ from cryovox.core.errors import RequestError
 from cryovox.models import MODELS, build, options
 from cryovox.models.card import Card
 from cryovox.models.checkpoint import load_pretrained, save_model
-from cryovox.models.parts import encoder, freeze, freeze_batch_norm, head
+from cryovox.models.freezing import encoder, freeze, freeze_batch_norm, head
 
 
 @pytest.fixture(params=list(MODELS))

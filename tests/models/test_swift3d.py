@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cryovox.models import build, options
-from cryovox.models.swift3d import Swift3D
+from cryovox.models.networks.swift3d import Swift3D
 
 TINY = {"embed": 8, "heads": (1, 2, 2, 4), "window": 4, "width": 8}
 

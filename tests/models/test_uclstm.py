@@ -3,7 +3,7 @@ from math import tanh
 import pytest
 import torch
 
-from cryovox.models.uclstm import UCLSTM, Both, ConvLSTM
+from cryovox.models.networks.uclstm import UCLSTM, Both, ConvLSTM
 
 
 @pytest.fixture(autouse=True)

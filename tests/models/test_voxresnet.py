@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cryovox.models.voxresnet import VoxResNet, enlarge
+from cryovox.models.networks.voxresnet import VoxResNet, enlarge
 
 
 def test_the_prediction_is_the_sum_of_the_side_outputs():

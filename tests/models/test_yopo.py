@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from cryovox.data.targets import gaussian_heatmap
 from cryovox.models import build, options
-from cryovox.models.yopo import YOPO, largest
+from cryovox.models.networks.yopo import YOPO, largest
 from cryovox.training.losses import heatmap_focal
 
 TINY = {"widths": (4, 5, 6), "hidden": 8}

@@ -9,9 +9,9 @@ from cryovox.core.volume import ScoreMap
 from cryovox.data.streams import Batch
 from cryovox.data.targets import gaussian_heatmap
 from cryovox.models import build
-from cryovox.models.heatmap_unet import HeatmapUNet
+from cryovox.models.blocks.voting import REACH, vote_for_centers
+from cryovox.models.networks.heatmap_unet import HeatmapUNet
 from cryovox.models.supervision import predict, supervise
-from cryovox.models.voting import REACH, vote_for_centers
 from cryovox.picking import PickConfig, pick
 from cryovox.training.offsets import implied_offsets, offset_error
 from cryovox.training.strategies.config.supervised import SupervisedConfig

@@ -9,7 +9,7 @@ from cryovox.data.streams import Batch
 from cryovox.filters.config import PriorConfig
 from cryovox.models import MODELS
 from cryovox.models.card import Card
-from cryovox.models.voxresnet import VoxResNet
+from cryovox.models.networks.voxresnet import VoxResNet
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.training.strategies.config.vox_uda import VoxUDAConfig
 from cryovox.training.strategies.config.vox_zsda import FewTargetConfig, GraphConfig, VoxZSDAConfig

@@ -30,7 +30,7 @@ from cryovox.formats import read_particles, read_volume, stem, write_particles
 from cryovox.formats import scores as score_files
 from cryovox.metrics import czii
 from cryovox.metrics.detection import detection, f_beta, precision_recall
-from cryovox.models import DEFAULTS
+from cryovox.models import MODELS
 from cryovox.picking import PickConfig, pick
 from cryovox.picking.blobs import dog
 from cryovox.workflows.devices import Device
@@ -212,7 +212,7 @@ class SemiSuite(Suite):
         few = dataset_files.read(folder / f"{labels}, alone").split("train")
         total, labelled = (sum(len(read_picks(e)) for e in entries) for entries in (complete, few))
         voxels = sum(voxel_count(e) for e in complete)
-        per_patch = (total - labelled) * min(1.0, DEFAULTS[NETWORK].patch ** 3 / voxels)
+        per_patch = (total - labelled) * min(1.0, MODELS[NETWORK].patch ** 3 / voxels)
         return {"supervised.unlabelled_ratio": round(per_patch / PatchConfig().foreground, 3)}
 
     def picked_entries(self, folder: Path) -> list[Entry]:

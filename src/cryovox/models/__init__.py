@@ -1,4 +1,4 @@
-"""The networks: names, sizes and what can be said of each without loading torch."""
+"""The networks: the table of their names and sizes, which needs no torch, and how one is built."""
 
 from __future__ import annotations
 
@@ -12,100 +12,100 @@ from cryovox.core.errors import RequestError
 from cryovox.core.names import suggestion
 from cryovox.core.registry import Registry
 
-MODELS = Registry(
-    "network",
-    "cryovox.models",
-    {
-        "deepfinder": "cryovox.models.deepfinder:DeepFinder",
-        "edss3d": "cryovox.models.edss3d:EDSS3D",
-        "fcn8": "cryovox.models.fcn8:FCN8",
-        "heatmap-unet": "cryovox.models.heatmap_unet:HeatmapUNet",
-        "hybrid": "cryovox.models.hybrid:Hybrid",
-        "mednext": "cryovox.models.mednext:MedNeXt",
-        "multi-view": "cryovox.models.multi_view:MultiView",
-        "mvgformer": "cryovox.models.mvgformer:MVGFormer",
-        "residual-unet": "cryovox.models.heatmap_unet:ResidualUNet",
-        "ssn3d-ed": "cryovox.models.ssn3d:SSN3DED",
-        "swift3d": "cryovox.models.swift3d:Swift3D",
-        "swin-unetr": "cryovox.models.swin_unetr:SwinUNETR",
-        "u-clstm": "cryovox.models.uclstm:UCLSTM",
-        "unet3d": "cryovox.models.unet3d:UNet3D",
-        "voxresnet": "cryovox.models.voxresnet:VoxResNet",
-        "yopo": "cryovox.models.yopo:YOPO",
-    },
-)
+Options = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a network needs and gives; the class attributes of the same names say the same."""
+class NetworkSpec:
+    """A row of the table of networks.
 
-    kind: Literal["mask", "heatmap"]
-    activation: Literal["softmax", "sigmoid"]
-    stride: int
-    patch: int
-    output_stride: int = 1
-    fixed_patch: bool = False
+    Attributes
+    ----------
+    path
+        Module in `cryovox.models.networks` and class, as ``"module:Class"``. Attributes of the class say the
+        rest: `kind`, `activation`, `stride`, `output_stride`, `patch`, `fixed_patch`.
+    sizes
+        Options by name of the size, smallest first; by default the attribute `sizes` of the class. "xs" is
+        for tens of picks, "s" trains on two CPU cores, "paper" is the published size.
+    """
+
+    path: str
+    sizes: Mapping[str, Options] | None = None
 
 
-DEFAULTS: dict[str, Facts] = {
-    "deepfinder": Facts("mask", "softmax", stride=4, patch=56),
-    "edss3d": Facts("mask", "softmax", stride=4, patch=32),
-    "fcn8": Facts("mask", "softmax", stride=8, patch=32),
-    "heatmap-unet": Facts("heatmap", "sigmoid", stride=8, patch=48, output_stride=2),
-    "hybrid": Facts("mask", "softmax", stride=32, patch=32, fixed_patch=True),
-    "mednext": Facts("mask", "softmax", stride=16, patch=32),
-    "multi-view": Facts("mask", "softmax", stride=16, patch=32),
-    "mvgformer": Facts("mask", "softmax", stride=32, patch=32, fixed_patch=True),
-    "residual-unet": Facts("mask", "softmax", stride=8, patch=48),
-    "ssn3d-ed": Facts("mask", "softmax", stride=8, patch=32),
-    "swift3d": Facts("mask", "softmax", stride=16, patch=32),
-    "swin-unetr": Facts("mask", "softmax", stride=32, patch=32),
-    "u-clstm": Facts("mask", "softmax", stride=4, patch=32),
-    "unet3d": Facts("mask", "softmax", stride=8, patch=32),
-    "voxresnet": Facts("mask", "softmax", stride=8, patch=32),
-    "yopo": Facts("heatmap", "sigmoid", stride=4, patch=48, output_stride=4),
+# fmt: off
+NETWORKS: dict[str, NetworkSpec] = {
+    "deepfinder": NetworkSpec("deepfinder:DeepFinder", {
+        "s": {"widths": [16, 24, 32]},
+        "paper": {"widths": [32, 48, 64]},
+    }),
+    "edss3d": NetworkSpec("edss3d:EDSS3D", {"s": {"width": 16}, "paper": {"width": 32}}),
+    "fcn8": NetworkSpec("fcn8:FCN8", {
+        "s": {"widths": [16, 32, 64], "hidden": 256},
+        "paper": {"widths": [32, 64, 128], "hidden": 1024},
+    }),
+    "heatmap-unet": NetworkSpec("heatmap_unet:HeatmapUNet", {
+        "xs": {"widths": [8, 16], "blocks": [0, 2], "norm": "batch"},
+        "s": {"widths": [8, 16, 32, 64], "blocks": [0, 1, 1, 1], "norm": "batch"},
+        "paper": {"widths": [32, 64, 128, 256], "blocks": [1, 1, 2, 2], "norm": "batch"},
+    }),
+    "hybrid": NetworkSpec("hybrid:Hybrid", {
+        "s": {"encoder": "swift3d", "size": "s", "dim": 64, "width": 8},
+        "paper": {"encoder": "swift3d", "size": "paper", "dim": 256, "width": 128},
+    }),
+    "mednext": NetworkSpec("mednext:MedNeXt", {
+        "s": {"width": 8, "blocks": [2, 2, 2, 2, 2], "expansion": [2, 2, 2, 2, 2]},
+        "paper": {"width": 32, "blocks": [3, 4, 4, 4, 4], "expansion": [2, 3, 4, 4, 4]},
+    }),
+    "multi-view": NetworkSpec("multi_view:MultiView", {
+        "s": {"of": "swift3d", "size": "s"},
+        "paper": {"of": "swift3d", "size": "paper"},
+    }),
+    "mvgformer": NetworkSpec("mvgformer:MVGFormer", {
+        "s": {"dim": 96, "layers": 4, "heads": 4, "context": [16, 32], "width": 8},
+        "paper": {"dim": 256, "layers": 12, "heads": 16, "context": [64, 128], "width": 128},
+    }),
+    "residual-unet": NetworkSpec("heatmap_unet:ResidualUNet", {
+        "s": {"widths": [8, 16, 32, 64], "blocks": [0, 1, 1, 1], "norm": "batch"},
+        "paper": {"widths": [32, 64, 128, 256], "blocks": [1, 1, 2, 2], "norm": "batch"},
+    }),
+    "ssn3d-ed": NetworkSpec("ssn3d:SSN3DED", {
+        "s": {"widths": [16, 32, 64]},
+        "paper-add": {"widths": [32, 64, 128], "skips": "add"},
+        "paper": {"widths": [32, 64, 128]},
+    }),
+    "swift3d": NetworkSpec("swift3d:Swift3D", {
+        "s": {"embed": 12, "heads": [1, 2, 4, 8], "width": 64},
+        "paper": {"embed": 48, "heads": [3, 6, 12, 24], "width": 768},
+    }),
+    "swin-unetr": NetworkSpec("swin_unetr:SwinUNETR", {"s": {"width": 12}, "paper": {"width": 24}}),
+    "u-clstm": NetworkSpec("uclstm:UCLSTM", {
+        "s": {"widths": [16, 24, 48]},
+        "paper": {"widths": [32, 64, 128]},
+    }),
+    "unet3d": NetworkSpec("unet3d:UNet3D", {
+        "s": {"widths": [8, 16, 32, 64]},
+        "paper": {"widths": [32, 64, 128, 256]},
+    }),
+    "voxresnet": NetworkSpec("voxresnet:VoxResNet", {
+        "xs": {"widths": [8, 16]},
+        "s": {"widths": [16, 32]},
+        "vox-uda": {"widths": [32, 64]},
+        "paper": {"widths": [64, 128]},
+    }),
+    "yopo": NetworkSpec("yopo:YOPO", {
+        "s": {"widths": [8, 10, 12, 14, 16, 18, 20, 22, 24, 26], "hidden": 512},
+        "paper": {"widths": [64, 80, 96, 112, 128, 144, 160, 176, 192, 208], "hidden": 1024},
+    }),
 }
+# fmt: on
 
-# "xs" is for tens of picks, "s" learns on two CPU cores, "paper" is the published size. Plain JSON data.
-SIZES: dict[tuple[str, str], dict[str, Any]] = {
-    ("deepfinder", "s"): {"widths": [16, 24, 32]},
-    ("deepfinder", "paper"): {"widths": [32, 48, 64]},
-    ("edss3d", "s"): {"width": 16},
-    ("edss3d", "paper"): {"width": 32},
-    ("fcn8", "s"): {"widths": [16, 32, 64], "hidden": 256},
-    ("fcn8", "paper"): {"widths": [32, 64, 128], "hidden": 1024},
-    ("heatmap-unet", "xs"): {"widths": [8, 16], "blocks": [0, 2], "norm": "batch"},
-    ("heatmap-unet", "s"): {"widths": [8, 16, 32, 64], "blocks": [0, 1, 1, 1], "norm": "batch"},
-    ("heatmap-unet", "paper"): {"widths": [32, 64, 128, 256], "blocks": [1, 1, 2, 2], "norm": "batch"},
-    ("hybrid", "s"): {"encoder": "swift3d", "size": "s", "dim": 64, "width": 8},
-    ("hybrid", "paper"): {"encoder": "swift3d", "size": "paper", "dim": 256, "width": 128},
-    ("mednext", "s"): {"width": 8, "blocks": [2, 2, 2, 2, 2], "expansion": [2, 2, 2, 2, 2]},
-    ("mednext", "paper"): {"width": 32, "blocks": [3, 4, 4, 4, 4], "expansion": [2, 3, 4, 4, 4]},
-    ("multi-view", "s"): {"of": "swift3d", "size": "s"},
-    ("multi-view", "paper"): {"of": "swift3d", "size": "paper"},
-    ("mvgformer", "s"): {"dim": 96, "layers": 4, "heads": 4, "context": [16, 32], "width": 8},
-    ("mvgformer", "paper"): {"dim": 256, "layers": 12, "heads": 16, "context": [64, 128], "width": 128},
-    ("residual-unet", "s"): {"widths": [8, 16, 32, 64], "blocks": [0, 1, 1, 1], "norm": "batch"},
-    ("residual-unet", "paper"): {"widths": [32, 64, 128, 256], "blocks": [1, 1, 2, 2], "norm": "batch"},
-    ("ssn3d-ed", "s"): {"widths": [16, 32, 64]},
-    ("ssn3d-ed", "paper-add"): {"widths": [32, 64, 128], "skips": "add"},
-    ("ssn3d-ed", "paper"): {"widths": [32, 64, 128]},
-    ("swift3d", "s"): {"embed": 12, "heads": [1, 2, 4, 8], "width": 64},
-    ("swift3d", "paper"): {"embed": 48, "heads": [3, 6, 12, 24], "width": 768},
-    ("swin-unetr", "s"): {"width": 12},
-    ("swin-unetr", "paper"): {"width": 24},
-    ("u-clstm", "s"): {"widths": [16, 24, 48]},
-    ("u-clstm", "paper"): {"widths": [32, 64, 128]},
-    ("unet3d", "s"): {"widths": [8, 16, 32, 64]},
-    ("unet3d", "paper"): {"widths": [32, 64, 128, 256]},
-    ("voxresnet", "xs"): {"widths": [8, 16]},
-    ("voxresnet", "s"): {"widths": [16, 32]},
-    ("voxresnet", "vox-uda"): {"widths": [32, 64]},
-    ("voxresnet", "paper"): {"widths": [64, 128]},
-    ("yopo", "s"): {"widths": [8, 10, 12, 14, 16, 18, 20, 22, 24, 26], "hidden": 512},
-    ("yopo", "paper"): {"widths": [64, 80, 96, 112, 128, 144, 160, 176, 192, 208], "hidden": 1024},
-}
+MODELS = Registry(
+    "network",
+    "cryovox.models",
+    {name: f"cryovox.models.networks.{spec.path}" for name, spec in NETWORKS.items()},
+)
+"""Classes of the networks by name, those of other packages included."""
 
 
 def sizes(name: str) -> list[str]:
@@ -116,7 +116,7 @@ def sizes(name: str) -> list[str]:
     >>> sizes("voxresnet")
     ['xs', 's', 'vox-uda', 'paper']
     """
-    return [size for network, size in SIZES if network == name] or list(_own_sizes(name))
+    return list(_sizes(name))
 
 
 def options(name: str, size: str, /, **overrides: Any) -> dict[str, Any]:
@@ -127,24 +127,24 @@ def options(name: str, size: str, /, **overrides: Any) -> dict[str, Any]:
     >>> options("voxresnet", "paper")
     {'widths': [64, 128]}
     """
-    if (name, size) in SIZES:
-        return deepcopy(SIZES[name, size]) | overrides
-    own = _own_sizes(name)
-    if size not in own:
-        known = sizes(name) or ["none; give its options one by one"]
-        raise RequestError(size, f"the network {name!r} has no size {size!r}", suggestion(size, known))
-    return deepcopy(dict(own[size])) | overrides
+    table = _sizes(name)
+    if size not in table:
+        names = list(table) or ["none; give its options one by one"]
+        raise RequestError(size, f"the network {name!r} has no size {size!r}", suggestion(size, names))
+    return deepcopy(dict(table[size])) | overrides
 
 
-def _own_sizes(name: str) -> Mapping[str, Mapping[str, Any]]:
-    """Sizes of a network of another package, which its class names; "s" has no options otherwise."""
-    if any(network == name for network, _ in SIZES):
-        return {}
-    return getattr(MODELS[name], "sizes", {"s": {}})
+def _sizes(name: str) -> Mapping[str, Options]:
+    """Sizes in the table, else those that the class has; "s" has no options otherwise."""
+    spec = NETWORKS.get(name)
+    if spec is not None and spec.sizes is not None:
+        return spec.sizes
+    own: Mapping[str, Options] = getattr(MODELS[name], "sizes", {"s": {}})
+    return own
 
 
-def activation(name: str, options: Mapping[str, Any]) -> Literal["softmax", "sigmoid"]:
-    """From logits to scores; a wrapper (option ``of``) answers as the network inside it.
+def activation(name: str, options: Options) -> Literal["softmax", "sigmoid"]:
+    """From logits to scores; a wrapper (option ``of``) has that of the network inside it.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def activation(name: str, options: Mapping[str, Any]) -> Literal["softmax", "sig
     return MODELS[options.get("of", name)].activation
 
 
-def build(name: str, options: Mapping[str, Any], in_channels: int, out_channels: int) -> Any:
+def build(name: str, options: Options, in_channels: int, out_channels: int) -> Any:
     """Make a network with fresh weights.
 
     Parameters
@@ -167,12 +167,12 @@ def build(name: str, options: Mapping[str, Any], in_channels: int, out_channels:
         Channels of the input and of the logits; a softmax network counts the background.
     """
     network = MODELS[name]
-    known = [key for key, p in inspect.signature(network).parameters.items() if p.kind is p.KEYWORD_ONLY]
-    unknown = sorted(set(options) - set(known))
+    names = [key for key, p in inspect.signature(network).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    unknown = sorted(set(options) - set(names))
     if unknown:
-        found = f"the network {name!r} has no option {', '.join(map(repr, unknown))}"
-        raise RequestError("options", found, suggestion(unknown[0], known))
+        message = f"the network {name!r} has no option {', '.join(map(repr, unknown))}"
+        raise RequestError("options", message, suggestion(unknown[0], names))
     try:
         return network(in_channels, out_channels, **options)
     except ValueError as error:
-        raise RequestError(f"options of {name}", str(error), f"options: {', '.join(known)}") from None
+        raise RequestError(f"options of {name}", str(error), f"options: {', '.join(names)}") from None

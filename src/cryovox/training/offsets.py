@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cryovox.models.voting import REACH
+from cryovox.models.blocks.voting import REACH
 from cryovox.training.losses import inside
 
 

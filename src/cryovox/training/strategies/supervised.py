@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cryovox.core.errors import RequestError
 from cryovox.core.names import suggestion
 from cryovox.data.streams import Batch
-from cryovox.models.parts import freeze_batch_norm
+from cryovox.models.freezing import freeze_batch_norm
 from cryovox.models.supervision import Supervision, supervise
 from cryovox.training.ema import ema_copy, ema_update
 from cryovox.training.losses import HEATMAP_LOSSES, MASK_LOSSES, contrastive, heatmap_pu_loss, mask_pu_loss

@@ -39,7 +39,7 @@ def settle(config: NetworkConfig) -> dict[str, Any]:
 def make(config: NetworkConfig, chosen: dict[str, Any], species: int) -> Made:
     """Build the network for so many species, from the generator of torch or from a model file."""
     from cryovox.models.checkpoint import load_pretrained
-    from cryovox.models.parts import freeze
+    from cryovox.models.freezing import freeze
 
     out_channels = species + (activation(config.model, chosen) == "softmax")
     network = build(config.model, chosen, 1, out_channels)

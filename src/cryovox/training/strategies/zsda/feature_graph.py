@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cryovox.data.targets import IGNORE_INDEX
-from cryovox.models.graph import cluster_means, full_precision, kmeans
+from cryovox.models.blocks.graph import cluster_means, full_precision, kmeans
 
 Rule = Literal["dynamic", "static"]
 """Edges by likeness, found anew in each pass and layer, or by place."""

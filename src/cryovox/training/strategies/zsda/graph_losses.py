@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.graph import full_precision
+from cryovox.models.blocks.graph import full_precision
 from cryovox.training.strategies.config.vox_zsda import Positives
 from cryovox.training.strategies.zsda.feature_graph import Nodes, Rule, knn_edges, unit
 

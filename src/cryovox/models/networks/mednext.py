@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from monai.networks import nets
 from torch import Tensor
 
-from cryovox.models.layers import MaskNetwork, check_input_size
+from cryovox.models.blocks.layers import MaskNetwork, check_input_size
 
 
 class MedNeXt(MaskNetwork):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import MaskNetwork, PooledStages, check_input_size, he_init
+from cryovox.models.blocks.layers import MaskNetwork, PooledStages, check_input_size, he_init
 
 
 class FCN8(MaskNetwork):

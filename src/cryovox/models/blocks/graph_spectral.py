@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cryovox.models.graph import Graph, cluster_means, kmeans
+from cryovox.models.blocks.graph import Graph, cluster_means, kmeans
 
 NEIGHBOUR = 7  # whose distance is the width of the affinity
 

@@ -14,7 +14,7 @@ import torch
 from monai.networks import nets
 from torch import Tensor
 
-from cryovox.models.layers import MaskNetwork, check_input_size
+from cryovox.models.blocks.layers import MaskNetwork, check_input_size
 
 
 class SwinUNETR(MaskNetwork):

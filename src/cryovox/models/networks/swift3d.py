@@ -17,7 +17,7 @@ from monai.networks.nets.swin_unetr import BasicLayer, PatchEmbed, PatchMergingV
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import MaskNetwork, check_input_size, conv_block, he_init
+from cryovox.models.blocks.layers import MaskNetwork, check_input_size, conv_block, he_init
 
 
 class Swift3D(MaskNetwork):

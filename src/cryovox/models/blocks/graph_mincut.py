@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cryovox.models.graph import Graph
-from cryovox.models.graph_spectral import affinity
+from cryovox.models.blocks.graph import Graph
+from cryovox.models.blocks.graph_spectral import affinity
 
 
 class MinCut(nn.Module):

@@ -14,8 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.graph import Graph
-from cryovox.models.positions import rotate
+from cryovox.models.blocks.graph import Graph
+from cryovox.models.blocks.positions import rotate
 
 
 class Layer(nn.Module):

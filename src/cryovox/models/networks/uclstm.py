@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import MaskNetwork, check_input_size, conv_block, he_init
+from cryovox.models.blocks.layers import MaskNetwork, check_input_size, conv_block, he_init
 
 
 class UCLSTM(MaskNetwork):

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import PRIOR, check_input_size
+from cryovox.models.blocks.layers import PRIOR, HeatmapNetwork, check_input_size
 
 
-class YOPO(nn.Module):
+class YOPO(HeatmapNetwork):
     """Convolutions over the tile, one maximum per channel and box, a classifier on the maxima.
 
     Parameters
@@ -47,10 +47,6 @@ class YOPO(nn.Module):
 
     stride = 4
     output_stride = 4
-    activation = "sigmoid"
-    kind = "heatmap"
-    patch = 48
-    fixed_patch = False
 
     def __init__(
         self,

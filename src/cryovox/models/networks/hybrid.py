@@ -19,13 +19,13 @@ from torch.nn import functional as F
 
 from cryovox.models import build
 from cryovox.models import options as named
-from cryovox.models.decoders import LastLevel, MultiLevel
-from cryovox.models.layers import check_choice, check_input_size, he_init
+from cryovox.models.blocks.decoders import LastLevel, MultiLevel
+from cryovox.models.blocks.layers import MaskNetwork, check_choice, check_input_size, he_init
 
 SIDE = 32  # voxels along the cube that P3DA belongs to
 
 
-class Hybrid(nn.Module):
+class Hybrid(MaskNetwork):
     """Any encoder of the table under a decoder of MVGFormer.
 
     Parameters
@@ -44,9 +44,6 @@ class Hybrid(nn.Module):
 
     # under P3DA, which belongs to one grid; the other decoders take any multiple of the stride
     stride = SIDE
-    output_stride = 1
-    activation = "softmax"
-    kind = "mask"
     patch = SIDE
     fixed_patch = True
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cryovox.models.views import to_view
+from cryovox.models.blocks.views import to_view
 
 
 def places(grid: int, views: Sequence[str]) -> Tensor:

@@ -13,7 +13,7 @@ PRIOR = -2.19  # logit of 0.1: a heat map starts nearly empty (CenterNet)
 
 
 class MaskNetwork(nn.Module):
-    """What is true of most networks that answer with a mask; `stride` is their own."""
+    """Base of networks whose output is a mask; each says its `stride`."""
 
     output_stride = 1
     activation = "softmax"
@@ -21,7 +21,16 @@ class MaskNetwork(nn.Module):
     patch = 32
     fixed_patch = False
     channels_last = False
-    """Whether a CPU trains faster with weights laid out channels last; see `cryovox.models.memory_format`."""
+    """Whether a CPU trains faster in the memory format channels last; see `cryovox.models.memory_format`."""
+
+
+class HeatmapNetwork(nn.Module):
+    """Base of networks whose output is a heatmap; each says its `stride` and `output_stride`."""
+
+    activation = "sigmoid"
+    kind = "heatmap"
+    patch = 48
+    fixed_patch = False
 
 
 def check_input_size(x: Tensor, stride: int) -> None:

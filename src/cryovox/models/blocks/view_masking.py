@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cryovox.models.transformer import Layer
+from cryovox.models.blocks.transformer import Layer
 
 
 class ViewReconstruction(nn.Module):

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from cryovox.models.layers import MaskNetwork, check_input_size, he_init
+from cryovox.models.blocks.layers import MaskNetwork, check_input_size, he_init
 from cryovox.models.supervision import Supervision
 
 TAPS = ("fc", "v2", "v4", "v6")

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import conv_block
-from cryovox.models.p3da import P3DA
+from cryovox.models.blocks.layers import conv_block
+from cryovox.models.blocks.p3da import P3DA
 
 
 class LastLevel(P3DA):

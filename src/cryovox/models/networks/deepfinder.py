@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import check_input_size, convolutions
+from cryovox.models.blocks.layers import MaskNetwork, check_input_size, convolutions
 
 
-class DeepFinder(nn.Module):
+class DeepFinder(MaskNetwork):
     """Three resolutions, two skips.
 
     Parameters
@@ -29,11 +29,7 @@ class DeepFinder(nn.Module):
 
     stride = 4
     channels_last = True
-    output_stride = 1
-    activation = "softmax"
-    kind = "mask"
     patch = 56
-    fixed_patch = False
 
     def __init__(self, in_channels: int, out_channels: int, *, widths: Sequence[int] = (32, 48, 64)) -> None:
         super().__init__()

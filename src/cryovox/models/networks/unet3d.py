@@ -13,7 +13,7 @@ from itertools import pairwise
 from monai.networks.nets.basic_unet import Down, TwoConv, UpCat
 from torch import Tensor, nn
 
-from cryovox.models.layers import MaskNetwork, check_input_size, he_init
+from cryovox.models.blocks.layers import MaskNetwork, check_input_size, he_init
 
 BLOCK = {"act": ("relu", {"inplace": True}), "norm": "batch", "bias": False}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import MaskNetwork, check_input_size, convolutions, he_init
+from cryovox.models.blocks.layers import MaskNetwork, check_input_size, convolutions, he_init
 
 
 class EDSS3D(MaskNetwork):

@@ -10,17 +10,19 @@ after the other, is our reconstruction: the paper says only that the strategy wa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cryovox.models import Facts, build
+from cryovox.models import build
 from cryovox.models import options as named
-from cryovox.models.layers import MaskNetwork, check_choice
+from cryovox.models.blocks.layers import MaskNetwork, check_choice
+from cryovox.models.blocks.views import VIEWS, to_view
 from cryovox.models.supervision import Supervision, supervise
-from cryovox.models.views import VIEWS, to_view
+
+ATTRIBUTES = ("kind", "activation", "stride", "output_stride", "patch", "fixed_patch")
+"""What a network says of its input and output."""
 
 
 class MultiView(MaskNetwork):
@@ -58,8 +60,8 @@ class MultiView(MaskNetwork):
         if getattr(self.network, "offsets", None) is not None:
             raise ValueError("offsets are not turned from view to view; leave them out")
         self.views = tuple(views)
-        for fact in fields(Facts):
-            setattr(self, fact.name, getattr(self.network, fact.name))
+        for name in ATTRIBUTES:
+            setattr(self, name, getattr(self.network, name))
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Features of each view, ``xy-NAME`` and so on, along the axes of the input."""

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.layers import PRIOR, check_input_size, he_init
+from cryovox.models.blocks.layers import PRIOR, HeatmapNetwork, check_input_size, he_init
+from cryovox.models.blocks.voting import vote_for_centers
 from cryovox.models.supervision import Supervision
-from cryovox.models.voting import vote_for_centers
 
 
-class HeatmapUNet(nn.Module):
+class HeatmapUNet(HeatmapNetwork):
     """Encoder over several resolutions, decoder up to stride 2, sigmoid heads.
 
     Parameters
@@ -39,10 +39,6 @@ class HeatmapUNet(nn.Module):
 
     stride = 8
     output_stride = 2
-    activation = "sigmoid"
-    kind = "heatmap"
-    patch = 48
-    fixed_patch = False
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cryovox.models.layers import MaskNetwork, PooledStages, check_choice, check_input_size, he_init
+from cryovox.models.blocks.layers import MaskNetwork, PooledStages, check_choice, check_input_size, he_init
 
 
 class SSN3DED(MaskNetwork):

@@ -13,17 +13,17 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from cryovox.models.decoders import LastLevel, MultiLevel
-from cryovox.models.graph import Graph, kmeans_graph
-from cryovox.models.graph_mincut import MinCut
-from cryovox.models.graph_spectral import spectral_graph
-from cryovox.models.layers import check_choice, conv_block, he_init
-from cryovox.models.positions import places, rotary, sinusoidal
+from cryovox.models.blocks.decoders import LastLevel, MultiLevel
+from cryovox.models.blocks.graph import Graph, kmeans_graph
+from cryovox.models.blocks.graph_mincut import MinCut
+from cryovox.models.blocks.graph_spectral import spectral_graph
+from cryovox.models.blocks.layers import MaskNetwork, check_choice, conv_block, he_init
+from cryovox.models.blocks.positions import places, rotary, sinusoidal
+from cryovox.models.blocks.transformer import LAYER1, Layer
+from cryovox.models.blocks.unetr_decoder import UNETRDecoder
+from cryovox.models.blocks.view_masking import ViewReconstruction, random_token_mask
+from cryovox.models.blocks.views import VIEWS, to_view
 from cryovox.models.supervision import Supervision
-from cryovox.models.transformer import LAYER1, Layer
-from cryovox.models.unetr_decoder import UNETRDecoder
-from cryovox.models.view_masking import ViewReconstruction, random_token_mask
-from cryovox.models.views import VIEWS, to_view
 
 SIDE = 32  # voxels along the cube; the position tables belong to it
 STRIDES = {2: (2, 1, 1), 4: (2, 2, 1), 8: (2, 2, 2), 16: (4, 2, 2)}  # of the context, per token side
@@ -32,7 +32,7 @@ POSITIONS = ("per-view", "learned", "sinusoidal", "rotary")
 DECODERS = ("p3da", "mf", "mlp", "unetr")
 
 
-class MVGFormer(nn.Module):
+class MVGFormer(MaskNetwork):
     """Context graph, three views through one encoder, one mask per view, their sum.
 
     Parameters
@@ -77,9 +77,6 @@ class MVGFormer(nn.Module):
     order: Tensor | None
 
     stride = SIDE
-    output_stride = 1
-    activation = "softmax"
-    kind = "mask"
     patch = SIDE
     fixed_patch = True
 

@@ -1,0 +1,1 @@
+"""Layers and larger parts that networks are built from."""
