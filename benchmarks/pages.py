@@ -507,15 +507,20 @@ def networks() -> str:
         ]
         for row in json.loads((ROOT / "src/cryovox/models/costs.json").read_text(encoding="utf-8"))
     ]
-    columns = ["network", "size", "answers with", "patch", "weights, M", "GFLOP a patch", "kFLOP a voxel"]
+    columns = ["network", "size", "output", "patch", "weights, M", "GFLOP a patch", "kFLOP a voxel"]
     return f"""# Networks and what they cost
 
-Rendered by `python benchmarks/render.py` from `src/cryovox/models/costs.json`, which
-`python -m cryovox.models.cost` prints and a test compares with the networks. Counted with one input and
-16 output channels: all weights, those included that serve training only, and the operations to predict one patch of so
-many voxels along a side. Operations are those of convolutions, matrix products and attention; a multiplication with its
-addition counts as two. They are no measure of time: small channels and depth-wise kernels reach a fraction of a
-processor's speed. Size `s` learns on two CPU cores, `paper` is as published. What each network is: [methods](methods/README.md).
+Parameters and operations of every network and size, for one input channel and 16 output channels.
+
+- **weights**: all parameters, including those used in training only.
+- **GFLOP a patch**: operations to predict one patch; a multiplication with its addition counts as two. Convolutions, matrix
+  products and attention are counted. Operations do not predict run time: small channel counts and depth-wise kernels reach a
+  fraction of a processor's speed.
+- **size**: `xs` is for tens of picks, `s` trains on two CPU cores, `paper` is the published size.
+
+[Methods](methods/README.md) describes the networks. `cryovox models` prints this table. It is rendered by
+`python benchmarks/render.py` from `src/cryovox/models/costs.json`, which `python -m cryovox.models.cost` prints and a test
+compares with the networks.
 
 {grid(columns, rows)}
 """

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cryovox.cli import main
+from cryovox.models import options, sizes
 from cryovox.simulate.phantom import PhantomConfig
 from cryovox.workflows.simulation.phantoms import write_phantoms
 
@@ -94,7 +95,8 @@ def quietly(*args: object) -> None:
 
 def write_config(folder: Path, network: str) -> Path:
     file = folder / f"{network}.yaml"
-    file.write_text(json.dumps({"network": {"model": network, "options": TINY[network]}}))
+    small = TINY.get(network) or options(network, sizes(network)[0])
+    file.write_text(json.dumps({"network": {"model": network, "options": small}}))
     return file
 
 

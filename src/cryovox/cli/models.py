@@ -11,7 +11,7 @@ import tyro
 
 from cryovox.cli.screen import check_json, table, write_json
 
-COLUMNS = ("network", "size", "answers with", "patch", "weights, M", "GFLOP a patch", "kFLOP a voxel")
+COLUMNS = ("network", "size", "output", "patch", "weights, M", "GFLOP a patch", "kFLOP a voxel")
 
 
 def models(model: Annotated[Path | None, tyro.conf.Positional] = None, /, *, json: Path | None = None) -> int:
