@@ -30,7 +30,7 @@ from cryovox.simulate.realism.statistics import TomogramStatistics, measure_stat
 from cryovox.simulate.realism.two_sample_test import classifier_auc, extract_patches
 from cryovox.simulate.scene import SheetConfig, VesicleConfig
 from cryovox.simulate.tomogram import SimulatedTomogram, simulate
-from cryovox.workflows.simulation.dataset import adapted
+from cryovox.workflows.simulation.match import match_config
 from cryovox.workflows.simulation.templates import templates
 
 TOMOGRAM = DATA / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz"
@@ -41,7 +41,7 @@ COUNTS = {RIBOSOME: 400, "fatty-acid-synthase": 250, "proteasome-26s": 300, "tri
 
 def simulated(like: TomogramStatistics, shape: tuple[int, int, int], seed: int) -> SimulatedTomogram:
     """A crowded scene in the slab of the tomogram, at the defaults of everything else."""
-    config = adapted(PRESETS["toy"], like)
+    config = match_config(PRESETS["toy"], like)
     scene = config.scene.model_copy(
         update={
             "shape": shape,

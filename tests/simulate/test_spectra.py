@@ -17,7 +17,7 @@ from cryovox.simulate.microscope.spectra import ring_count
 from cryovox.simulate.particles.library import build_template
 from cryovox.simulate.scene import SceneConfig
 from cryovox.simulate.tomogram import simulate, target_amplitudes
-from cryovox.workflows.simulation.dataset import Keep, Maker
+from cryovox.workflows.simulation.tomogram import Keep, SimulateTomogram
 
 VOXEL = 14.0
 SMALL = SimulationConfig(
@@ -111,14 +111,14 @@ def test_the_same_file_gives_the_same_series_and_another_spectrum_another_key(ta
     config = SMALL.model_copy(update={"amplitudes": table})
 
     def made():
-        return Maker(tmp_path, config, 0, None, Keep(), "cpu", "")
+        return SimulateTomogram(tmp_path, config, 0, None, Keep(), "cpu", "")
 
-    one, key = simulate(made().templates, config, (1,)), made().key()
+    one, key = simulate(made().templates, config, (1,)), made().batch_key()
     two = simulate(made().templates, from_yaml_of(config, tmp_path), (1,))
     assert np.array_equal(one.series.counts, two.series.counts)
-    assert made().key() == key
+    assert made().batch_key() == key
     table.write_text("0 1\n0.05 1\n")
-    assert made().key() != key
+    assert made().batch_key() != key
 
 
 def from_yaml_of(config, folder):

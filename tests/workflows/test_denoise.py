@@ -108,7 +108,10 @@ def test_no_more_than_slabs_are_held(method):
 def test_outputs_and_manifest(tomogram, tmp_path):
     shares = []
     done, failed = denoise(
-        [tomogram], tmp_path / "out", device="cpu", on_progress=lambda name, share: shares.append(share)
+        [tomogram],
+        tmp_path / "out",
+        device="cpu",
+        on_progress=lambda name, share, note="": shares.append(share),
     )
     assert not failed
     found, given = read_volume(tmp_path / "out" / "denoised" / "tomo.mrc"), read_volume(tomogram)
@@ -145,7 +148,7 @@ def test_what_is_done_is_not_redone_unless_something_changed(tomogram, tmp_path)
 
 
 def test_an_interruption_leaves_nothing_half_written(tomogram, tmp_path):
-    def stop(name, share):
+    def stop(name, share, note=""):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

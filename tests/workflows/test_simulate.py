@@ -13,14 +13,10 @@ from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.phantom import wedge_filter
 from cryovox.simulate.presets import PRESETS
 from cryovox.simulate.scene import SceneConfig
-from cryovox.workflows.simulation.dataset import (
-    Keep,
-    adapted,
-    measured,
-    simulate_dataset,
-    simulate_subtomograms,
-)
+from cryovox.workflows.simulation.dataset import simulate_dataset, simulate_subtomograms
+from cryovox.workflows.simulation.match import match_config, measure_tomogram
 from cryovox.workflows.simulation.templates import MAPS, known_names, templates
+from cryovox.workflows.simulation.tomogram import Keep
 
 SMALL = PRESETS["toy"].model_copy(
     update={
@@ -131,15 +127,15 @@ def test_a_missing_folder_of_structures_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_likeness_takes_voxels_slab_and_wedge_from_the_tomogram(tmp_path: Path, shared_data: Path) -> None:
-    like = measured(shared_data / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz")
-    config = adapted(PRESETS["toy"], like)
+    like = measure_tomogram(shared_data / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz")
+    config = match_config(PRESETS["toy"], like)
     assert config.scene.voxel_size == pytest.approx(31.36)
     assert config.scene.shape == (128, 256, 128)
     assert config.scene.slab is not None
     assert config.scene.slab < 128 * 31.36
     assert sum(config.scene.counts.values()) > 10 * sum(PRESETS["toy"].scene.counts.values())
     with pytest.raises(RequestError, match="half-tomograms"):
-        adapted(PRESETS["toy"].model_copy(update={"halves": "tilts"}), like)
+        match_config(PRESETS["toy"].model_copy(update={"halves": "tilts"}), like)
 
 
 @pytest.mark.parametrize("turns", [0, 1])
@@ -147,7 +143,7 @@ def test_a_tomogram_tilted_about_x_is_measured_as_if_tilted_about_y(tmp_path: Pa
     noise = np.random.default_rng(0).standard_normal((48, 64, 80), dtype=np.float32)
     data = np.rot90(wedge_filter(noise, 55), turns, axes=(1, 2))
     write_volume(tmp_path / "a.mrc", Volume(np.ascontiguousarray(data), 20.0))
-    like = measured(tmp_path / "a.mrc")
+    like = measure_tomogram(tmp_path / "a.mrc")
     assert like.shape == (48, 64, 80)
     assert like.largest_tilt == pytest.approx(55, abs=5)
 

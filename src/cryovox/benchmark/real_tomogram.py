@@ -110,7 +110,8 @@ class RealSuite(AdaptationSuite):
         return Plan(self.methods("s"), (Budget(time="4m" if tier == "cpu" else "9m"),))
 
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
-        from cryovox.workflows.simulation.dataset import Keep, simulate_dataset
+        from cryovox.workflows.simulation.dataset import simulate_dataset
+        from cryovox.workflows.simulation.tomogram import Keep
 
         real, description = load_or_simulate(folder, tier, data)
         write_split(folder, real)
@@ -231,7 +232,8 @@ def read_unique_picks(path: Path) -> Particles:
 
 def simulate_stand_in(folder: Path) -> RealTomogram:
     """A simulated tomogram in place of the real one."""
-    from cryovox.workflows.simulation.dataset import Keep, simulate_dataset
+    from cryovox.workflows.simulation.dataset import simulate_dataset
+    from cryovox.workflows.simulation.tomogram import Keep
 
     config = PRESETS["toy"]
     scene = config.scene.model_copy(

@@ -153,7 +153,8 @@ def stand_in(
     folder: Path, config: SimulationConfig, n_train: int, n_test: int, seed: int = 7
 ) -> tuple[Dataset, dict[str, Any]]:
     """Simulate training and test tomograms; returns the dataset and its metadata."""
-    from cryovox.workflows.simulation.dataset import Keep, simulate_dataset
+    from cryovox.workflows.simulation.dataset import simulate_dataset
+    from cryovox.workflows.simulation.tomogram import Keep
 
     split = ["train"] * n_train + ["test"]
     keep = Keep(clean=True, instances=False, series=False)

@@ -74,7 +74,8 @@ def simulate(  # noqa: PLR0913 (the options of a command)
     quiet
         Suppress progress output.
     """
-    from cryovox.workflows.simulation.dataset import Keep, simulate_dataset
+    from cryovox.workflows.simulation.dataset import simulate_dataset
+    from cryovox.workflows.simulation.tomogram import Keep
 
     keep_freed_memory()
     _positive("--count", count)

@@ -11,13 +11,13 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from cryovox import __version__
 from cryovox.core.atomic import replacing
@@ -51,13 +51,11 @@ def code_hash(package: Path = Path(__file__).parents[1]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of this package, of Python and of the libraries that results depend on."""
-    found = {"cryovox": __version__, "python": platform.python_version(), "machine": platform.platform()}
+    numbers = {"cryovox": __version__, "python": platform.python_version(), "machine": platform.platform()}
     for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            numbers[name] = version(name)
+    return numbers
 
 
 def stamp(path: Path) -> list[int]:
@@ -154,8 +152,8 @@ class Manifest:
         relative = {kind: str(path.relative_to(self.path.parent)) for kind, path in outputs.items()}
         entry: dict[str, Any] = {"key": key, "outputs": relative, "seconds": round(seconds, 2), **more}
         if source is not None:
-            told = {"input": str(source.resolve()), "input_sha256": sha256(source)}
-            entry |= {"key": told | key, "stamp": stamp(source)}
+            identity = {"input": str(source.resolve()), "input_sha256": sha256(source)}
+            entry |= {"key": identity | key, "stamp": stamp(source)}
         self.write({name: entry})
 
     def write(
@@ -198,24 +196,9 @@ class Manifest:
             with replacing(self.path) as beside:
                 beside.write_text(json.dumps(whole, indent=1), encoding="utf-8")
 
-    def share(self, names: Iterable[str], work: Callable[[str], None]) -> None:
-        """Call *work* for each name while no other process works on it; those come last that one does."""
-        waiting = list(names)
-        for last in (False, True):
-            busy = []
-            for name in waiting:
-                lock = _lock(self.path.parent, f"{self.section or 'entry'}-{name}")
-                try:
-                    lock.acquire(blocking=last)
-                except Timeout:
-                    busy.append(name)
-                    continue
-                try:
-                    self.refresh()
-                    work(name)
-                finally:
-                    lock.release()
-            waiting = busy
+    def lock(self, name: str) -> FileLock:
+        """Lock of an entry: who holds it works on that input."""
+        return _lock(self.path.parent, f"{self.section or 'entry'}-{name}")
 
     def _goes_on(self, name: str, entry: dict[str, Any], path: Path) -> bool:
         """Whether an input is as it was; one that was moved or touched is noted anew, a copy is not."""

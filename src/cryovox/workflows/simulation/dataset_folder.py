@@ -16,7 +16,7 @@ from cryovox.workflows.manifest import Manifest, locked
 
 
 @dataclass(frozen=True)
-class Batch:
+class SimulatedBatch:
     """Tomograms NAME_000, NAME_001, ... of one folder, made with the same settings.
 
     Attributes
