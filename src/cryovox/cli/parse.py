@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import field, make_dataclass
 from functools import wraps
 from pathlib import Path
-from types import FunctionType
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_origin, get_type_hints
 
 import tyro
 from pydantic import RootModel
@@ -78,8 +77,8 @@ def _settings_text(command: Callable[..., Any], args: list[str]) -> str:
     fields = [(name, hints[name], field(default=config)) for name, config in configs.items()]
     kind: Any = make_dataclass("Settings", fields)
     with refusing_options(args):
-        found, _ = tyro.cli(kind, args=args, return_unknown_args=True, config=_style(command))
-    values: dict[str, Config] = {name: getattr(found, name) for name in configs}
+        settings, _ = tyro.cli(kind, args=args, return_unknown_args=True, config=_style(command))
+    values: dict[str, Config] = {name: getattr(settings, name) for name in configs}
     if len(values) == 1:
         return to_yaml(next(iter(values.values())))
     return "".join(f"{name}:\n" + _indented(to_yaml(config)) for name, config in values.items())
@@ -96,35 +95,59 @@ def _with_settings(command: Callable[..., Any], path: Path) -> Callable[..., Any
         raise RequestError("--config", "this command has no settings in YAML", "leave --config out")
     if len(configs) == 1:
         (name, config), *_ = configs.items()
-        return with_defaults(command, {name: from_yaml(type(config), path)})
-    found = from_yaml(RootModel[dict[str, Any]], path).root
-    if unknown := set(found) - set(configs):
+        return with_settings(command, {name: from_yaml(type(config), path)})
+    sections = from_yaml(RootModel[dict[str, Any]], path).root
+    if unknown := set(sections) - set(configs):
         key = sorted(map(str, unknown))[0]
         raise RequestError(path, f"unknown key {key!r}", suggestion(key, configs))
-    return with_defaults(
-        command, {n: validated(type(configs[n]), values, path) for n, values in found.items()}
+    return with_settings(
+        command, {name: validated(type(configs[name]), values, path) for name, values in sections.items()}
     )
 
 
-def with_defaults(
-    command: Callable[..., Any], new: dict[str, Any], description: str | None = None
-) -> Callable[..., Any]:
-    """The same command with other defaults, and with another description for its help if one is given."""
-    assert isinstance(command, FunctionType)
-    names = list(inspect.signature(command).parameters)
-    given = command.__defaults__ or ()
-    positional = names[: command.__code__.co_argcount]
-    defaults = tuple(
-        new.get(n, d) for n, d in zip(positional[len(positional) - len(given) :], given, strict=True)
-    )
-    copy = FunctionType(
-        command.__code__, command.__globals__, command.__name__, defaults, command.__closure__
-    )
-    copy.__kwdefaults__ = {n: new.get(n, d) for n, d in (command.__kwdefaults__ or {}).items()}
-    copy.__annotations__, copy.__doc__ = command.__annotations__, command.__doc__
-    copy.__module__ = command.__module__
-    copy.description = description or getattr(command, "description", None)  # type: ignore[attr-defined]
-    return copy
+def with_settings(
+    command: Callable[..., int],
+    settings: Mapping[str, Config],
+    *,
+    description: str | None = None,
+    option_names: Mapping[str, str] | None = None,
+) -> Callable[..., int]:
+    """Make a command that runs another one, with other default settings.
+
+    Parameters
+    ----------
+    command
+        Function with keyword-only parameters for its settings.
+    settings
+        Default values by parameter. Their types may be subclasses of those that *command* declares: every
+        field becomes an option.
+    description
+        Text for the help; by default that of *command*.
+    option_names
+        Names of the options of parameters that go by another name than the parameter's.
+    """
+
+    def run(*values: Any, **options: Any) -> int:
+        return command(*values, **{**settings, **options})
+
+    hints = get_type_hints(command, include_extras=True)
+    hints |= {name: _retyped(hints[name], type(config)) for name, config in settings.items()}
+    for name, option in (option_names or {}).items():
+        hints[name] = Annotated[hints[name], tyro.conf.arg(name=option)]
+    signature = inspect.signature(command)
+    parameters = [
+        parameter.replace(annotation=hints[name], default=settings.get(name, parameter.default))
+        for name, parameter in signature.parameters.items()
+    ]
+    run.__name__, run.__doc__, run.__annotations__ = command.__name__, command.__doc__, hints
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.description = description or getattr(command, "description", None)  # type: ignore[attr-defined]
+    return run
+
+
+def _retyped(hint: Any, kind: type[Config]) -> Any:
+    """Another type with the remarks of an annotation, such as the name of its option."""
+    return Annotated[(kind, *hint.__metadata__)] if get_origin(hint) is Annotated else kind
 
 
 def _without(args: list[str], option: str) -> tuple[list[str], str | None]:

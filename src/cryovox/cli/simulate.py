@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from cryovox.cli.parse import with_defaults
+from cryovox.cli.parse import with_settings
 from cryovox.cli.screen import Meter, table
 from cryovox.core.errors import RequestError
 from cryovox.core.names import suggestion
@@ -160,7 +160,7 @@ def _preset(name: str | None) -> Callable[..., int]:
         raise RequestError(
             "--preset", f"there is none called {name!r}", suggestion(name, [*PRESETS, SUBTOMOGRAMS])
         )
-    return with_defaults(simulate, {"config": PRESETS[name]})
+    return with_settings(simulate, {"config": PRESETS[name]})
 
 
 simulate.preset = _preset  # type: ignore[attr-defined]

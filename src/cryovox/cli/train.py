@@ -6,11 +6,8 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from cryovox.cli.parse import with_defaults
+from cryovox.cli.parse import with_settings
 from cryovox.cli.screen import Meter, model_warnings
 from cryovox.core.config import validated
 from cryovox.training.recipes import recipe
@@ -119,7 +116,7 @@ def _by_recipe(name: str | None) -> Callable[..., int]:
     """The same with the settings of a published training."""
     if name is None:
         return supervised
-    return with_defaults(supervised, {"config": validated(TrainConfig, recipe(name), name)})
+    return with_settings(supervised, {"config": validated(TrainConfig, recipe(name), name)})
 
 
 supervised.preset = _by_recipe  # type: ignore[attr-defined]  # see cryovox.cli.parse
@@ -200,20 +197,16 @@ def by_strategy(name: str) -> Callable[..., int]:
     """Give the command of a strategy, by the streams that it draws from."""
     about = facts(name)
     if about.task == "domain adaptation":
-        return _of(adapted, adapt_settings(name), f"{about.summary}.\n\n{ADAPTATION}")
+        settings = {"config": adapt_settings(name)()}
+        return with_settings(adapted, settings, description=f"{about.summary}.\n\n{ADAPTATION}")
     if about.task == "semi-supervised":
-        return _of(supervised, settings_of(name), f"{about.summary}.\n\n{SEMI}")
+        description = f"{about.summary}.\n\n{SEMI}"
+        return with_settings(supervised, {"config": settings_of(name)()}, description=description)
     if about.task == "supervised":
-        return _of(supervised, settings_of(name))
-    command = _of(supervised, settings_of(name, GeneralConfig), f"{about.summary}.\n\n{GENERALIZATION}")
-    command.__annotations__["data"] = Annotated[Path, tyro.conf.arg(name="source")]
-    return command
-
-
-def _of(
-    command: Callable[..., int], kind: type[TrainConfig], description: str | None = None
-) -> Callable[..., int]:
-    """The command with settings of this kind, and with another description if one is given."""
-    copy = with_defaults(command, {"config": kind()}, description)
-    copy.__annotations__ = {**copy.__annotations__, "config": kind}
-    return copy
+        return with_settings(supervised, {"config": settings_of(name)()})
+    return with_settings(
+        supervised,
+        {"config": settings_of(name, GeneralConfig)()},
+        description=f"{about.summary}.\n\n{GENERALIZATION}",
+        option_names={"data": "source"},
+    )
