@@ -39,10 +39,12 @@ def opened(kind: str, args: argparse.Namespace) -> SimulatedStream:
     spec = TargetSpec(kind, 2 if kind == "heatmap" else 1)
     sampling = SamplingConfig(spec, SIDE, BATCH, seed=(args.seed,), device=args.device)
     stream = SimulatedStream(templates, sampling, workers=args.workers)
-    for level in range(len(stream.bank.voxel_sizes)):
+    for level in range(len(stream.pose_library.voxel_sizes)):
         for template in range(len(templates)):
-            for pose in range(stream.bank.poses):
-                stream.bank.get(level, template, pose * (len(stream.bank) // stream.bank.poses))
+            for pose in range(stream.pose_library.poses):
+                stream.pose_library.get(
+                    level, template, pose * (len(stream.pose_library) // stream.pose_library.poses)
+                )
     return stream
 
 
@@ -76,10 +78,10 @@ def parts(args: argparse.Namespace, times: int = 12) -> dict[str, float]:
     stream, domain = opened("mask", args), DomainConfig()
     rng = np.random.Generator(np.random.Philox(args.seed))
     through = sample_transfer(domain, stream.shape, VOXEL, rng)
-    filled = fill_box(stream.bank, 0, stream.shape, 0.15, rng)
+    filled = fill_box(stream.pose_library, 0, stream.shape, 0.15, rng)
     numbers = itertools.count()
     jobs = {
-        "crowd": lambda: fill_box(stream.bank, 0, stream.shape, 0.15, rng),
+        "crowd": lambda: fill_box(stream.pose_library, 0, stream.shape, 0.15, rng),
         "transfer (every other box)": lambda: sample_transfer(domain, stream.shape, VOXEL, rng),
         "fourier transforms and noise": lambda: apply_microscope(
             filled.potential, through, domain, rng, args.device

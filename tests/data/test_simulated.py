@@ -172,21 +172,21 @@ def test_species_are_shown_equally_often_near_the_middle(stream):
 
 
 @pytest.fixture(scope="module")
-def bank():
+def pose_library():
     return PoseLibrary(TEMPLATES, [9.5, 10.5], 2, (0,))
 
 
 def placed(turned, shape=(30, 31, 33), corner=(4, 5, 6)):
     box = np.zeros(shape, np.float32)
-    at = flat_indices(turned.pose.body, turned.tables(np.array(corner), shape))
+    at = flat_indices(turned.pose.body, turned.index_tables(np.array(corner), shape))
     box.reshape(-1)[at] = turned.pose.values
     return box
 
 
-def test_a_turned_pose_is_the_template_turned_that_way(bank):
+def test_a_turned_pose_is_the_template_turned_that_way(pose_library):
     z, y, x = np.mgrid[:30, :31, :33]
-    for number in range(len(bank)):
-        turned = bank.get(0, 0, number)
+    for number in range(len(pose_library)):
+        turned = pose_library.get(0, 0, number)
         box = placed(turned)
         centre = turned.centre() + np.array([4, 5, 6])
         beyond = turned.rotation().T @ (np.stack([x, y, z]).reshape(3, -1) - centre[::-1, None]) * 0.95
@@ -204,38 +204,38 @@ def test_the_rotations_of_the_cube_are_24_and_differ():
     assert len({turn.matrix.tobytes() for turn in CUBE_ROTATIONS}) == 24
 
 
-def test_poses_do_not_depend_on_who_asked_first(bank):
+def test_poses_do_not_depend_on_who_asked_first(pose_library):
     other = PoseLibrary(TEMPLATES, [9.5, 10.5], 2, (0,))
     for key in ((1, 1, 30), (0, 1, 2), (1, 0, 47)):
-        assert np.array_equal(placed(other.get(*key)), placed(bank.get(*key)))
+        assert np.array_equal(placed(other.get(*key)), placed(pose_library.get(*key)))
 
 
-def test_a_box_goes_on_at_the_opposite_face(bank):
-    turned = bank.get(0, 0, 3)
+def test_a_box_goes_on_at_the_opposite_face(pose_library):
+    turned = pose_library.get(0, 0, 3)
     shape = (16, 18, 20)
     inner, across = placed(turned, shape, (2, 3, 4)), placed(turned, shape, (14, 15, 17))
     assert np.array_equal(np.roll(inner, (12, 12, 13), (0, 1, 2)), across)
 
 
-def test_crowds_do_not_overlap_and_fill_what_was_asked(bank):
+def test_crowds_do_not_overlap_and_fill_what_was_asked(pose_library):
     shape = (40, 48, 56)
     for seed in range(3):
-        found = fill_box(bank, 0, shape, 0.1, np.random.default_rng(seed))
+        found = fill_box(pose_library, 0, shape, 0.1, np.random.default_rng(seed))
         filled = (found.labels > 0).mean()
         assert filled == pytest.approx(0.1, abs=0.012)
         # of each template, as many voxels as particles have: none has lost any to a neighbour
-        whole = [bank.get(0, t, 0).pose.volume for t in range(2)]
+        whole = [pose_library.get(0, t, 0).pose.volume for t in range(2)]
         for t in range(2):
             each = (found.labels == t + 1).sum() / (found.channels == t).sum()
             assert each == pytest.approx(whole[t], rel=0.05)
         assert len(found.positions) == len(found.rotations) == len(found.channels) > 20
 
 
-def test_a_surface_leaves_the_rest_empty(bank):
-    found = fill_box(bank, 0, (40, 30, 30), 0.1, np.random.default_rng(0), depth=0.5)
+def test_a_surface_leaves_the_rest_empty(pose_library):
+    found = fill_box(pose_library, 0, (40, 30, 30), 0.1, np.random.default_rng(0), depth=0.5)
     assert found.labels.any(axis=(1, 2)).sum() < 34
-    assert len(fill_box(bank, 0, (40, 30, 30), 0.0, np.random.default_rng(0)).positions) == 0
-    assert len(fill_box(bank, 0, (40, 30, 30), 0.9, np.random.default_rng(0), most=5).positions) <= 5
+    assert len(fill_box(pose_library, 0, (40, 30, 30), 0.0, np.random.default_rng(0)).positions) == 0
+    assert len(fill_box(pose_library, 0, (40, 30, 30), 0.9, np.random.default_rng(0), most=5).positions) <= 5
 
 
 # noise and grey values

@@ -80,16 +80,16 @@ def test_a_wave_is_found_at_its_frequency():
     wave = np.cos(2 * np.pi * (8 * z + 8 * x + 16 * y) / 64)
     power = power_spectrum(wave)
     along, around, angle = np.unravel_index(power.argmax(), power.shape)
-    assert spectrum.ALONG[along] == pytest.approx(0.25, abs=0.04)
-    assert spectrum.AROUND[around] == pytest.approx(np.hypot(0.125, 0.125), abs=0.03)
-    assert spectrum.ANGLES[angle] == pytest.approx(45, abs=5)
+    assert spectrum.KY_NODES[along] == pytest.approx(0.25, abs=0.04)
+    assert spectrum.RADIUS_NODES[around] == pytest.approx(np.hypot(0.125, 0.125), abs=0.03)
+    assert spectrum.ANGLE_NODES[angle] == pytest.approx(45, abs=5)
     k = radial_frequency()[radial_power(wave).argmax()]
     assert k == pytest.approx(np.sqrt(2 * 0.125**2 + 0.25**2), abs=1 / 64)
 
 
 def test_a_smooth_spectrum_goes_to_the_nodes_and_back():
-    k = np.hypot(spectrum.ALONG[:, None], spectrum.AROUND)[:, :, None]
-    wanted = np.exp(-8 * k - 0.02 * np.abs(spectrum.ANGLES))
+    k = np.hypot(spectrum.KY_NODES[:, None], spectrum.RADIUS_NODES)[:, :, None]
+    wanted = np.exp(-8 * k - 0.02 * np.abs(spectrum.ANGLE_NODES))
     made = fft.irfftn(fft.rfftn(white()) * amplitude_filter(wanted, SHAPE), s=SHAPE)
     inside = np.broadcast_to((k > 0.08) & (k < 0.5), wanted.shape)
     error = np.log(power_spectrum(made) / wanted)[inside]
@@ -137,14 +137,14 @@ def test_a_membrane_leaves_no_ridge_in_the_spectrum_of_the_imaging():
     noise = wedge_filter(ndimage.gaussian_filter(white(), 0.7), 60)
     alone, both = (power_spectrum(v) for v in (noise, noise + 3 * sheet()))
     cleaned = robust_power_spectrum(noise + 3 * sheet())
-    k = np.hypot(spectrum.ALONG[:, None], spectrum.AROUND)[:, :, None]
-    use = np.broadcast_to((k > 0.08) & (k < 0.4) & (np.abs(spectrum.ANGLES) < 50), alone.shape)
+    k = np.hypot(spectrum.KY_NODES[:, None], spectrum.RADIUS_NODES)[:, :, None]
+    use = np.broadcast_to((k > 0.08) & (k < 0.4) & (np.abs(spectrum.ANGLE_NODES) < 50), alone.shape)
     assert (both / alone)[use].max() > 100
     assert (cleaned / alone)[use].max() < 10
     assert np.quantile((cleaned / alone)[use], 0.95) < 2.5 < 8 < np.quantile((both / alone)[use], 0.95)
     # what has no ridge stays as it is, and so does the wedge
     assert np.median((robust_power_spectrum(noise) / alone)[use]) == pytest.approx(1, abs=0.02)
-    wedge = np.broadcast_to((k > 0.15) & (k < 0.4) & (np.abs(spectrum.ANGLES) > 75), alone.shape)
+    wedge = np.broadcast_to((k > 0.15) & (k < 0.4) & (np.abs(spectrum.ANGLE_NODES) > 75), alone.shape)
     assert (robust_power_spectrum(noise) / alone)[wedge].max() < 1.01
 
 

@@ -79,7 +79,7 @@ def independent(surface):
     def value(point):
         away = point - surface.centre
         u = away / np.linalg.norm(away)
-        bulge = u @ surface.second @ u + np.einsum("ijk,i,j,k", surface.third, u, u, u)
+        bulge = u @ surface.order_2 @ u + np.einsum("ijk,i,j,k", surface.order_3, u, u, u)
         return np.linalg.norm(away) - surface.radius * (1 + bulge)
 
     return value
@@ -106,12 +106,12 @@ def test_the_normal_of_a_vesicle_is_the_gradient(seed, radius, bulge, off):
 @given(st.integers(0, 10**6), st.floats(0.01, 0.2))
 def test_bulges_are_harmonics_of_the_size_asked_for(seed, bulge):
     surface = random_deformed_sphere(np.zeros(3), 300.0, bulge, np.random.default_rng(seed))
-    assert abs(np.trace(surface.second)) < 1e-12
-    assert np.abs(np.einsum("iik->k", surface.third)).max() < 1e-12
-    assert np.allclose(surface.third, surface.third.transpose(2, 0, 1))
+    assert abs(np.trace(surface.order_2)) < 1e-12
+    assert np.abs(np.einsum("iik->k", surface.order_3)).max() < 1e-12
+    assert np.allclose(surface.order_3, surface.order_3.transpose(2, 0, 1))
     u = np.random.default_rng(1).standard_normal((3000, 3))
     u /= np.linalg.norm(u, axis=1, keepdims=True)
-    off = ((u @ surface.second) * u).sum(1) + np.einsum("ijk,ni,nj,nk->n", surface.third, u, u, u)
+    off = ((u @ surface.order_2) * u).sum(1) + np.einsum("ijk,ni,nj,nk->n", surface.order_3, u, u, u)
     assert 0.3 * bulge < np.abs(off).max() < 1.05 * bulge
     assert abs(off.mean()) < 0.06 * bulge  # harmonics have mean 0
 

@@ -22,7 +22,7 @@ from cryovox.simulate.microscope.optics import ctf, envelope
 from cryovox.simulate.microscope.projection import project
 from cryovox.simulate.particles.beads import rasterise
 from cryovox.simulate.particles.library import SPECIES, build_template
-from cryovox.simulate.particles.rotate import add, rotate
+from cryovox.simulate.particles.rotate import add_box, rotate
 from cryovox.simulate.scene import SceneConfig
 from cryovox.simulate.tomogram import simulate
 
@@ -114,7 +114,7 @@ class Sample:
 
 def _in_the_middle(density):
     out = np.zeros(SHAPE, np.float32)
-    add(out, density, np.array(SHAPE) // 2 - density.shape[0] // 2)
+    add_box(out, density, np.array(SHAPE) // 2 - density.shape[0] // 2)
     return out
 
 

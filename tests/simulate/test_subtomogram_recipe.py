@@ -6,9 +6,14 @@ from scipy.spatial.transform import Rotation
 from cryovox.core.particles import Particles
 from cryovox.formats import subtomograms as files
 from cryovox.simulate.config.subtomograms import SubtomogramConfig
-from cryovox.simulate.particles.rotate import MAX_VOXEL_RATIO, add, overlap_slices, rotate
+from cryovox.simulate.particles.rotate import MAX_VOXEL_RATIO, add_box, overlap_slices, rotate
 from cryovox.simulate.particles.template import Template
-from cryovox.simulate.subtomograms import arrange, recipe_filters, subtomogram, write_subtomograms
+from cryovox.simulate.subtomograms import (
+    arrange_particles,
+    recipe_filters,
+    simulate_subtomogram,
+    write_subtomograms,
+)
 
 
 def bead_template(name, beads, voxel=10.0, n=21, width=14.0):
@@ -74,10 +79,10 @@ def test_finer_voxels_show_the_same_body(templates):
 
 def test_a_box_that_hangs_over_is_clipped():
     array = np.zeros((4, 5, 6))
-    add(array, np.ones((3, 3, 3)), (-1, 3, 5))
+    add_box(array, np.ones((3, 3, 3)), (-1, 3, 5))
     assert array.sum() == 2 * 2 * 1
     assert array[0, 3, 5] == array[1, 4, 5] == 1
-    add(array, np.ones((3, 3, 3)), (9, 0, 0))
+    add_box(array, np.ones((3, 3, 3)), (9, 0, 0))
     assert array.sum() == 4
     assert overlap_slices((0, -3, 0), (3, 3, 3), (4, 5, 6)) is None
 
@@ -89,21 +94,21 @@ def test_neighbours_touch_and_do_not_overlap(templates):
     config = SubtomogramConfig(neighbours=4)
     rng = np.random.default_rng(0)
     for _ in range(40):
-        placed = arrange(templates, 1, config, rng)
-        radii = np.array([templates[k].radius for k in placed.kinds]) / config.voxel_size
+        placed = arrange_particles(templates, 1, config, rng)
+        radii = np.array([templates[k].radius for k in placed.channels]) / config.voxel_size
         gap = np.linalg.norm(placed.positions[:, None] - placed.positions[None], axis=-1)
         gap -= radii[:, None] + radii[None]
         np.fill_diagonal(gap, np.inf)
         assert gap.min() > -1e-9
         assert (gap[1:].min(axis=1) < 1e-9).all()
-        assert placed.kinds[0] == 1
+        assert placed.channels[0] == 1
         assert np.allclose(placed.rotations @ placed.rotations.transpose(0, 2, 1), np.eye(3))
 
 
 def test_targets_lie_anywhere_within_the_offset(templates):
     rng = np.random.default_rng(1)
     config = SubtomogramConfig(offset=0.25)
-    shifts = np.array([arrange(templates, 0, config, rng).positions[0] - 15.5 for _ in range(300)])
+    shifts = np.array([arrange_particles(templates, 0, config, rng).positions[0] - 15.5 for _ in range(300)])
     assert np.abs(shifts).max() <= 8
     assert np.abs(shifts).max() > 7.5
     assert np.abs(shifts.mean(axis=0)).max() < 1
@@ -113,7 +118,7 @@ def test_targets_lie_anywhere_within_the_offset(templates):
 def test_the_kept_directions_have_no_favourite(templates):
     rng = np.random.default_rng(2)
     config = SubtomogramConfig(neighbours=1)
-    found = [arrange(templates, 0, config, rng) for _ in range(500)]
+    found = [arrange_particles(templates, 0, config, rng) for _ in range(500)]
     line = np.array([p.positions[1] - p.positions[0] for p in found])
     line /= np.linalg.norm(line, axis=1, keepdims=True)
     assert np.abs(line.mean(axis=0)).max() < 0.1
@@ -130,7 +135,9 @@ def test_signal_over_noise_is_what_was_asked(templates, snr, draws):
     ratios = []
     for seed in range(draws):
         noisy, clean = (
-            subtomogram(templates, seed % 3, SubtomogramConfig(snr=s), np.random.default_rng(seed)).image
+            simulate_subtomogram(
+                templates, seed % 3, SubtomogramConfig(snr=s), np.random.default_rng(seed)
+            ).image
             for s in (snr, np.inf)
         )
         ratios.append(clean.var() / (noisy - clean).var())
@@ -138,7 +145,7 @@ def test_signal_over_noise_is_what_was_asked(templates, snr, draws):
 
 
 def test_no_noise_at_an_infinite_ratio(templates):
-    drawn = subtomogram(templates, 0, SubtomogramConfig(snr=np.inf), np.random.default_rng(0))
+    drawn = simulate_subtomogram(templates, 0, SubtomogramConfig(snr=np.inf), np.random.default_rng(0))
     assert np.array_equal(drawn.image, drawn.clean)
 
 
@@ -172,8 +179,10 @@ def test_both_halves_of_the_noise_have_their_share():
 
 
 def test_particles_are_bright(templates):
-    drawn = subtomogram(templates, 1, SubtomogramConfig(snr=np.inf, neighbours=0), np.random.default_rng(4))
-    assert np.corrcoef(drawn.image.ravel(), drawn.grey.ravel())[0, 1] > 0.4
+    drawn = simulate_subtomogram(
+        templates, 1, SubtomogramConfig(snr=np.inf, neighbours=0), np.random.default_rng(4)
+    )
+    assert np.corrcoef(drawn.image.ravel(), drawn.density.ravel())[0, 1] > 0.4
     assert drawn.image[drawn.mask > 0].mean() > drawn.image.mean() + drawn.image.std()
 
 
@@ -184,24 +193,26 @@ def test_the_mask_is_the_target_alone(templates):
     level = 0.3 / float(templates[0].density.max())
     config = SubtomogramConfig(threshold=level)
     for seed in range(6):
-        drawn = subtomogram(templates, 0, config, np.random.default_rng(seed))
+        drawn = simulate_subtomogram(templates, 0, config, np.random.default_rng(seed))
         alone = drawn.instances == 1
         overlap = 2 * ((drawn.mask > 0) & alone).sum() / (drawn.mask.sum() + alone.sum())
         assert overlap > 0.85
-        assert np.abs(centre_of_mass(drawn.grey) - drawn.placed.positions[0]).max() < 0.05
-        assert drawn.placed.positions[0] == pytest.approx(15.5 + drawn.offset)
-        assert drawn.grey[drawn.mask > 0].min() > level * drawn.grey.max() * 0.999
+        assert np.abs(centre_of_mass(drawn.density) - drawn.particles.positions[0]).max() < 0.05
+        assert drawn.particles.positions[0] == pytest.approx(15.5 + drawn.offset)
+        assert drawn.density[drawn.mask > 0].min() > level * drawn.density.max() * 0.999
         assert set(np.unique(drawn.instances)) <= set(range(6))
 
 
 def test_neighbours_reach_into_the_box(templates):
-    drawn = [subtomogram(templates, 2, SubtomogramConfig(), np.random.default_rng(s)) for s in range(5)]
+    drawn = [
+        simulate_subtomogram(templates, 2, SubtomogramConfig(), np.random.default_rng(s)) for s in range(5)
+    ]
     assert all((d.instances > 1).sum() > 50 for d in drawn)
 
 
 def test_the_same_state_draws_the_same_and_noise_is_drawn_last(templates):
     def draw(snr):
-        return subtomogram(templates, 0, SubtomogramConfig(snr=snr), np.random.default_rng(7))
+        return simulate_subtomogram(templates, 0, SubtomogramConfig(snr=snr), np.random.default_rng(7))
 
     first, again, quiet = draw(0.05), draw(0.05), draw(np.inf)
     assert first.image.tobytes() == again.image.tobytes()
@@ -220,11 +231,11 @@ def test_a_set_is_written_and_read_back(tmp_path, templates):
     assert [s.label for s in found.species] == [1, 2, 3]
     assert list(found.particles.species) == [t.name for t in templates for _ in range(3)]
     for i in (0, 4, 8):
-        drawn = subtomogram(templates, i // 3, config, np.random.default_rng([5, i]))
+        drawn = simulate_subtomogram(templates, i // 3, config, np.random.default_rng([5, i]))
         assert np.array_equal(found.images[i], drawn.image)
         assert np.array_equal(found.masks[i], drawn.mask * (i // 3 + 1))
-        assert found.particles.positions[i] == pytest.approx(drawn.placed.positions[0] * 10.0)
-        assert found.particles.rotations[i] == pytest.approx(drawn.placed.rotations[0])
+        assert found.particles.positions[i] == pytest.approx(drawn.particles.positions[0] * 10.0)
+        assert found.particles.rotations[i] == pytest.approx(drawn.particles.rotations[0])
 
 
 def test_sets_of_one_seed_show_the_same_scenes(tmp_path, templates):

@@ -92,7 +92,7 @@ class SimulatedStream:
             for i, t in enumerate(templates)
         )
         sizes = np.linspace(*self.domain.voxel_size, self.domain.voxel_sizes) * self.voxel_size
-        self.bank = PoseLibrary(templates, sizes.tolist(), self.domain.poses, (*self.seed, POSES))
+        self.pose_library = PoseLibrary(templates, sizes.tolist(), self.domain.poses, (*self.seed, POSES))
         z, y, x = (max(n, self.patch_size) for n in self.domain.block)
         self.shape: Shape = (z, y, x)
         self.blocks = max(self.domain.blocks, -(-sampling.batch_size // self.domain.patches))
@@ -134,7 +134,7 @@ class SimulatedStream:
         if found is None:
             rng = np.random.default_rng([*self.seed, MICROSCOPE, number])
             level = int(rng.integers(self.domain.voxel_sizes))
-            found = level, sample_transfer(self.domain, self.shape, self.bank.voxel_sizes[level], rng)
+            found = level, sample_transfer(self.domain, self.shape, self.pose_library.voxel_sizes[level], rng)
             self._microscopes = {number: found, **dict(list(self._microscopes.items())[:KEPT])}
         return found
 
@@ -142,7 +142,9 @@ class SimulatedStream:
         domain = self.domain
         occupancy, emptied = rng.uniform(*domain.occupancy), rng.random() < domain.surface
         depth = rng.uniform(0.4, 0.9) if emptied else 1.0
-        return fill_box(self.bank, level, self.shape, occupancy * depth, rng, most=domain.most, depth=depth)
+        return fill_box(
+            self.pose_library, level, self.shape, occupancy * depth, rng, most=domain.most, depth=depth
+        )
 
     def _cuts(self, number: int) -> list[Cut]:
         """Blocks and corners of the patches of a batch."""

@@ -1,1 +1,1 @@
-"""Labelled tomograms from nothing: particles, scenes, a microscope, and the likeness of a measured one."""
+"""Simulated tomograms with ground truth: particles, scenes, the microscope, matching a real tomogram."""

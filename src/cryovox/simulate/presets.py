@@ -1,4 +1,4 @@
-"""Named settings: what others simulated or measured, as far as it is known, and something quick."""
+"""Named settings of published simulations and datasets, and small ones for a start."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ SHREC_2021 = {
     "4V94": 125, "4CR2": 115, "1QVR": 127, "1BXN": 135, "3CF3": 139, "1U6G": 143, "3D2F": 140,
     "2CG9": 125, "3H84": 144, "3GL1": 123, "3QM1": 120, "1S3X": 122, "5MRC": 121,
 }  # fmt: skip
-"""Species in the order of their labels, with the counts of the test tomogram; that of 4V94, which the
-contest did not score, is ours."""
+"""Species in the order of their labels, with the counts of the test tomogram. The count of 4V94, which was
+not scored, is ours."""
 
 CZII = {
     "apo-ferritin": 54,
@@ -27,8 +27,8 @@ CZII = {
 def _shrec2021(depth: int, centre: float | None) -> SimulationConfig:
     """Settings of the SHREC 2021 simulation (Gubins et al. 2021), from its configuration files.
 
-    Theirs was simulated at 5 Å with multislice and binned by 2; this one is simulated at 10 Å, in one
-    slice unless `optics.model` says otherwise.
+    The original was simulated at 5 Å with multislice and binned by 2; this one is simulated at 10 Å, with
+    multislice only if `optics.model` is set.
     """
     return SimulationConfig(
         species=tuple(SHREC_2021),
@@ -81,7 +81,7 @@ def _toy() -> SimulationConfig:
 
 
 def _cell() -> SimulationConfig:
-    """A crowded cytoplasm with membranes: what to match to a tomogram of a cell."""
+    """A crowded cytoplasm with membranes, for matching a tomogram of a cell."""
     counts = {"ribosome-80s": 50, "fatty-acid-synthase": 31, "proteasome-26s": 37, "tric": 62}
     return SimulationConfig(
         species=tuple(counts),

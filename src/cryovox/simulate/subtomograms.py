@@ -1,11 +1,10 @@
-"""Crowded subtomograms: one target, its neighbours, and what a microscope leaves of them.
+"""Crowded subtomograms: a target and its neighbours, filtered by CTF and missing wedge.
 
-Our reconstruction of the recipe behind the sets of Liu et al. (2018, arXiv:1802.04087) and of the
-50 molecules at signal-to-noise ratios of 0.03, 0.05 and infinity that later work of the same group
-learns from. Two things are done otherwise, to the same end. Bounding spheres were packed there by
-gradient descent; here each neighbour moves along a random line towards the target until it touches
-a sphere, which has a closed form. And the noise that enters before and the noise that enters
-after the contrast transfer are drawn at once, from the sum of their power spectra.
+Reconstruction of the recipe behind the sets of Liu et al. (2018, arXiv:1802.04087) and of the 50 molecules
+at signal-to-noise ratios of 0.03, 0.05 and infinity that later work of the same group trains on. Two steps
+differ from it, to the same end. There, bounding spheres are packed by gradient descent; here, each
+neighbour moves along a random line towards the target until it touches a sphere, in closed form. And the
+noise added before and the noise added after the CTF are drawn at once, from the sum of their power spectra.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from cryovox.simulate.config.microscope import OpticsConfig
 from cryovox.simulate.config.subtomograms import SubtomogramConfig
 from cryovox.simulate.half_spectrum import multiplicity
 from cryovox.simulate.microscope.optics import ctf
-from cryovox.simulate.particles.rotate import add, overlap_slices, rotate
+from cryovox.simulate.particles.rotate import add_box, overlap_slices, rotate
 from cryovox.simulate.particles.template import Template
 
 F32 = NDArray[np.float32]
@@ -35,242 +34,245 @@ F32 = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Arrangement:
-    """Who stands where; the target comes first.
+    """Poses of the particles of a subtomogram; the target is the first.
 
     Attributes
     ----------
-    kinds : (m,) int
-        Index of the template of each.
+    channels : (m,) int
+        Index of the template of each particle.
     positions : (m, 3)
         Centres (z, y, x) in voxels of the box.
     rotations : (m, 3, 3)
         Active, reference to box, acting on (x, y, z) columns.
     """
 
-    kinds: NDArray[np.intp]
+    channels: NDArray[np.intp]
     positions: NDArray[np.float64]
     rotations: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Subtomogram:
-    """A crowded subtomogram and its truth.
+    """A crowded subtomogram with its ground truth.
 
     Attributes
     ----------
     image : (n, n, n) float32
-        Particles bright, in volts as far as the filters let them be.
+        Filtered potential with noise, particles bright.
     clean : (n, n, n) float32
         The same without noise.
-    grey : (n, n, n) float32
-        Density of the target alone, in volts, before the microscope.
+    density : (n, n, n) float32
+        Potential of the target alone in volts, unfiltered.
     mask : (n, n, n) uint8
-        1 where it exceeds the threshold.
+        1 where `density` exceeds the threshold.
     instances : (n, n, n) uint8
         1 for the target, 2, 3, ... for the neighbours, 0 elsewhere.
-    placed
-        Who stands where, the target first.
+    particles
+        Poses, the target first.
     offset : (3,)
-        From the centre of the box (voxel (n - 1) / 2) to the target's, in voxels.
+        From the centre of the box, voxel (n - 1) / 2, to that of the target, in voxels.
     """
 
     image: F32
     clean: F32
-    grey: F32
+    density: F32
     mask: NDArray[np.uint8]
     instances: NDArray[np.uint8]
-    placed: Arrangement
+    particles: Arrangement
     offset: NDArray[np.float64]
 
 
-def subtomogram(
+def simulate_subtomogram(
     templates: Sequence[Template], target: int, config: SubtomogramConfig, rng: np.random.Generator
 ) -> Subtomogram:
     """Draw one subtomogram around the template of index *target*.
 
-    The noise is drawn last: with a generator in the same state, all ratios of signal to noise show
-    the same scene.
+    The noise is drawn last: with a generator in the same state, the scene is the same at all
+    signal-to-noise ratios.
     """
-    return _seen(templates, arrange(templates, target, config, rng), config, rng)
+    return _simulate_image(templates, arrange_particles(templates, target, config, rng), config, rng)
 
 
-def arrange(
+def arrange_particles(
     templates: Sequence[Template], target: int, config: SubtomogramConfig, rng: np.random.Generator
 ) -> Arrangement:
-    """Let neighbours fall onto the target along random lines, as bounding spheres that touch."""
-    others = rng.integers(len(templates), size=config.neighbours)
-    kinds = np.concatenate([[target], others]).astype(np.intp)
-    rotations = Rotation.random(len(kinds), random_state=rng).as_matrix()
+    """Move neighbours along random lines towards the target until bounding spheres touch."""
+    neighbours = rng.integers(len(templates), size=config.neighbours)
+    channels = np.concatenate([[target], neighbours]).astype(np.intp)
+    rotations = Rotation.random(len(channels), random_state=rng).as_matrix()
     shift = rng.uniform(-config.offset, config.offset, 3) * config.box
-    radii = np.array([templates[k].radius for k in kinds]) / config.voxel_size
+    radii = np.array([templates[c].radius for c in channels]) / config.voxel_size
     centres = [np.zeros(3)]
     for radius in radii[1:]:
         line = rng.standard_normal(3)
         line /= np.linalg.norm(line)
-        centres.append(line * _touch(line, np.array(centres), radii[: len(centres)] + radius))
-    return Arrangement(kinds, np.array(centres) + (config.box - 1) / 2 + shift, rotations)
+        reach = radii[: len(centres)] + radius
+        centres.append(line * _contact_distance(line, np.array(centres), reach))
+    return Arrangement(channels, np.array(centres) + (config.box - 1) / 2 + shift, rotations)
 
 
-def _touch(line: NDArray[np.float64], centres: NDArray[np.float64], reach: NDArray[np.float64]) -> float:
-    """Where a sphere that comes in along a line first touches one of those that lie there.
+def _contact_distance(
+    line: NDArray[np.float64], centres: NDArray[np.float64], reach: NDArray[np.float64]
+) -> float:
+    """Distance along a line at which an incoming sphere first touches one of *centres*.
 
-    It touches sphere j at the larger root of ``|t line - c_j| = reach_j``.
+    It touches sphere j at the larger root t of ``|t line - c_j| = reach_j``.
     """
     along = centres @ line
-    inner = along**2 - (centres**2).sum(axis=1) + reach**2
-    return float((along + np.sqrt(np.maximum(inner, 0)))[inner >= 0].max())
+    discriminant = along**2 - (centres**2).sum(axis=1) + reach**2
+    return float((along + np.sqrt(np.maximum(discriminant, 0)))[discriminant >= 0].max())
 
 
-def _seen(
-    templates: Sequence[Template], placed: Arrangement, config: SubtomogramConfig, rng: np.random.Generator
+def _simulate_image(
+    templates: Sequence[Template],
+    particles: Arrangement,
+    config: SubtomogramConfig,
+    rng: np.random.Generator,
 ) -> Subtomogram:
-    n, room = config.box, round(config.margin * config.box)
-    size = fft.next_fast_len(n + 2 * room, real=True)
-    whole, grey, instances = _density(templates, placed, config, room, size)
-    inner = (slice(room, room + n),) * 3
-    signal, noise = recipe_filters(size, config)
-    clean = fft.irfftn(fft.rfftn(whole) * signal, whole.shape)[inner]
+    n, margin = config.box, round(config.margin * config.box)
+    size = fft.next_fast_len(n + 2 * margin, real=True)
+    scene, density, instances = _scene(templates, particles, config, margin, size)
+    box = (slice(margin, margin + n),) * 3
+    signal_filter, noise_filter = recipe_filters(size, config)
+    clean = fft.irfftn(fft.rfftn(scene) * signal_filter, scene.shape)[box]
     image = clean.copy()
     if np.isfinite(config.snr):
-        white = rng.standard_normal(whole.shape, dtype=np.float32)
-        grain = fft.irfftn(fft.rfftn(white) * noise, whole.shape)[inner]
-        image += grain * np.float32(np.sqrt(clean.var() / (config.snr * grain.var())))
+        white = rng.standard_normal(scene.shape, dtype=np.float32)
+        noise = fft.irfftn(fft.rfftn(white) * noise_filter, scene.shape)[box]
+        image += noise * np.float32(np.sqrt(clean.var() / (config.snr * noise.var())))
     return Subtomogram(
         image=image,
         clean=np.ascontiguousarray(clean),
-        grey=np.ascontiguousarray(grey[inner]),
-        mask=(grey[inner] > config.threshold * grey.max()).astype(np.uint8),
-        instances=np.ascontiguousarray(instances[inner]),
-        placed=placed,
-        offset=placed.positions[0] - (n - 1) / 2,
+        density=np.ascontiguousarray(density[box]),
+        mask=(density[box] > config.threshold * density.max()).astype(np.uint8),
+        instances=np.ascontiguousarray(instances[box]),
+        particles=particles,
+        offset=particles.positions[0] - (n - 1) / 2,
     )
 
 
-def _density(
-    templates: Sequence[Template], placed: Arrangement, config: SubtomogramConfig, room: int, size: int
+def _scene(
+    templates: Sequence[Template], particles: Arrangement, config: SubtomogramConfig, margin: int, size: int
 ) -> tuple[F32, F32, NDArray[np.uint8]]:
-    """Density of all and of the target alone, and whose envelope is where."""
-    whole = np.zeros((size,) * 3, np.float32)
-    instances = np.zeros(whole.shape, np.uint8)
-    grey = whole
-    for i, kind in enumerate(placed.kinds):
-        centre = placed.positions[i] + room
+    """Density of all particles and of the target alone, and the instance map."""
+    scene = np.zeros((size,) * 3, np.float32)
+    instances = np.zeros(scene.shape, np.uint8)
+    target = scene
+    for i, channel in enumerate(particles.channels):
+        centre = particles.positions[i] + margin
         voxel = np.rint(centre).astype(int)
-        density, support = rotate(templates[kind], placed.rotations[i], centre - voxel, config.voxel_size)
+        density, support = rotate(
+            templates[channel], particles.rotations[i], centre - voxel, config.voxel_size
+        )
         corner = voxel - density.shape[0] // 2
-        add(whole, density, corner)
-        met = overlap_slices(corner, support.shape, whole.shape)
-        if met is not None:
-            instances[met[0]][support[met[1]] & (instances[met[0]] == 0)] = i + 1
+        add_box(scene, density, corner)
+        overlap = overlap_slices(corner, support.shape, scene.shape)
+        if overlap is not None:
+            inside, part = overlap
+            instances[inside][support[part] & (instances[inside] == 0)] = i + 1
         if i == 0:
-            grey = whole.copy()
-    return whole, grey, instances
+            target = scene.copy()
+    return scene, target, instances
 
 
 @lru_cache(maxsize=4)
 def recipe_filters(size: int, config: SubtomogramConfig) -> tuple[F32, F32]:
-    """What the signal and white noise are multiplied with, (size, size, size // 2 + 1) each.
+    """Fourier filters of the signal and of white noise, (size, size, size // 2 + 1) each.
 
-    Both halves of the noise have the share of its variance that `before` says, in the mean over
-    white noise.
+    The fraction `before` of the variance of the noise is added before the CTF, on average.
     """
     kz, ky = (fft.fftfreq(size)[a] for a in np.ogrid[:size, :size])
     kz, ky, kx = kz[:, :, None], ky[:, :, None], fft.rfftfreq(size)[None, None, :]
     radius = np.sqrt(kz**2 + ky**2 + kx**2)
-    measured = (np.abs(kz) <= np.abs(kx) * np.tan(np.deg2rad(min(config.tilt, 89.99))) + 1e-9) & (
-        radius <= 0.5
-    )
-    band = _edge(radius, config.voxel_size / config.resolution, config.roll_off / config.box) * measured
-    optics = _contrast(radius / config.voxel_size, config) * np.exp(-((2 * radius / config.envelope) ** 2))
-    detector = _edge(radius, 1 / config.box, 0.2)
-    projected, recorded = optics * band, detector * band
-    power = config.before * projected**2 / _mean_power(projected)
-    power += (1 - config.before) * recorded**2 / _mean_power(recorded)
-    return projected.astype(np.float32), np.sqrt(power).astype(np.float32)
+    steepest = np.tan(np.deg2rad(min(config.tilt, 89.99)))
+    measured = (np.abs(kz) <= np.abs(kx) * steepest + 1e-9) & (radius <= 0.5)
+    edge = config.voxel_size / config.resolution
+    band = _gaussian_edge(radius, edge, config.roll_off / config.box) * measured
+    lens = OpticsConfig(voltage=config.voltage, cs=config.cs, amplitude_contrast=config.amplitude_contrast)
+    contrast = -ctf(radius / config.voxel_size, 1e4 * config.defocus, lens)  # bright for underfocus
+    optics = contrast * np.exp(-((2 * radius / config.envelope) ** 2))
+    detector = _gaussian_edge(radius, 1 / config.box, 0.2)
+    before, after = optics * band, detector * band
+    power = config.before * before**2 / _mean_power(before)
+    power += (1 - config.before) * after**2 / _mean_power(after)
+    return before.astype(np.float32), np.sqrt(power).astype(np.float32)
 
 
-def _edge(radius: NDArray[np.float64], high: float, width: float) -> NDArray[np.float64]:
-    """1 up to *high*, then a Gaussian flank."""
-    return np.exp(-((np.maximum(radius - high, 0) / width) ** 2))
+def _gaussian_edge(radius: NDArray[np.float64], edge: float, width: float) -> NDArray[np.float64]:
+    """1 up to *edge*, then a Gaussian fall."""
+    return np.exp(-((np.maximum(radius - edge, 0) / width) ** 2))
 
 
 def _mean_power(half: NDArray[np.float64]) -> float:
-    """Mean square over the whole spectrum, of which the half with kx >= 0 is given."""
+    """Mean square over the full spectrum of a half-spectrum."""
     size = half.shape[0]
     return float((half**2 * multiplicity(size)).sum() / size**3)
-
-
-def _contrast(k: NDArray[np.float64], config: SubtomogramConfig) -> NDArray[np.float64]:
-    """Contrast transfer at frequencies in 1 / Å, bright for underfocus."""
-    lens = OpticsConfig(voltage=config.voltage, cs=config.cs, amplitude_contrast=config.amplitude_contrast)
-    return -ctf(k, 1e4 * config.defocus, lens)
 
 
 def write_subtomograms(
     path: Path, templates: Sequence[Template], config: SubtomogramConfig, count: int, seed: int
 ) -> None:
-    """Write *count* subtomograms, shared evenly by the templates; the masks hold their labels (index + 1).
+    """Write *count* subtomograms, distributed evenly over the templates; masks hold labels (index + 1).
 
-    Number i is drawn from (seed, i) alone, so that sets of one seed that differ in the ratio of
-    signal to noise show the same scenes. They are made a chunk at a time, when they are written.
+    Subtomogram i depends on (seed, i) only: sets of one seed that differ in the signal-to-noise ratio
+    show the same scenes. Images are computed chunk by chunk during writing.
     """
     voxel = config.voxel_size
-    kinds = np.arange(count) * len(templates) // count
-    drawn = _Drawn(templates, kinds, config, seed)
-    placed = [drawn.arrangement(i)[0] for i in range(count)]
+    channels = np.arange(count) * len(templates) // count
+    images = _LazyImages(templates, channels, config, seed)
+    arrangements = [images.arrangement(i)[0] for i in range(count)]
     names = [t.name for t in templates]
     particles = Particles.of(
-        np.array([p.positions[0] for p in placed]).reshape(-1, 3) * voxel,
-        [names[k] for k in kinds],
-        rotations=np.array([p.rotations[0] for p in placed]).reshape(-1, 3, 3),
+        np.array([a.positions[0] for a in arrangements]).reshape(-1, 3) * voxel,
+        [names[c] for c in channels],
+        rotations=np.array([a.rotations[0] for a in arrangements]).reshape(-1, 3, 3),
     )
     species = tuple(
         Species(name=t.name, label=i + 1, radius=t.radius, structure=t.source)
         for i, t in enumerate(templates)
     )
     corners = np.zeros((count, 3), np.intp)
-    found = files.Subtomograms(drawn, _Masks(drawn), voxel, particles, species, corners, "bright")
-    files.write(path, found)
+    masks = _LazyMasks(images)
+    files.write(path, files.Subtomograms(images, masks, voxel, particles, species, corners, "bright"))
 
 
-class _Drawn:
-    """Images that are made when they are asked for."""
+class _LazyImages:
+    """Images of a set, computed on access."""
 
     def __init__(
         self,
         templates: Sequence[Template],
-        kinds: NDArray[np.intp],
+        channels: NDArray[np.intp],
         config: SubtomogramConfig,
         seed: int,
     ) -> None:
-        self.templates, self.kinds, self.config, self.seed = templates, kinds, config, seed
-        self.shape = (len(kinds), config.box, config.box, config.box)
+        self.templates, self.channels, self.config, self.seed = templates, channels, config, seed
+        self.shape = (len(channels), config.box, config.box, config.box)
         self._last: tuple[slice | None, list[Subtomogram]] = (None, [])
 
     def arrangement(self, i: int) -> tuple[Arrangement, np.random.Generator]:
         rng = np.random.default_rng([self.seed, i])
-        return arrange(self.templates, int(self.kinds[i]), self.config, rng), rng
+        return arrange_particles(self.templates, int(self.channels[i]), self.config, rng), rng
 
-    def at(self, where: slice) -> list[Subtomogram]:
-        if self._last[0] != where:
-            made = []
-            for i in range(*where.indices(len(self.kinds))):
-                placed, rng = self.arrangement(i)
-                made.append(_seen(self.templates, placed, self.config, rng))
-            self._last = (where, made)
+    def subtomograms(self, index: slice) -> list[Subtomogram]:
+        if self._last[0] != index:
+            arranged = [self.arrangement(i) for i in range(*index.indices(len(self.channels)))]
+            chunk = [_simulate_image(self.templates, a, self.config, rng) for a, rng in arranged]
+            self._last = (index, chunk)
         return self._last[1]
 
-    def __getitem__(self, where: slice) -> F32:
-        return np.stack([s.image for s in self.at(where)])
+    def __getitem__(self, index: slice) -> F32:
+        return np.stack([s.image for s in self.subtomograms(index)])
 
 
-class _Masks:
-    """Their masks, with the label of the target."""
+class _LazyMasks:
+    """Masks of a set with the label of the target, computed on access."""
 
-    def __init__(self, drawn: _Drawn) -> None:
-        self.parameters, self.shape = drawn, drawn.shape
+    def __init__(self, images: _LazyImages) -> None:
+        self.images, self.shape = images, images.shape
 
-    def __getitem__(self, where: slice) -> NDArray[np.uint8]:
-        labels = self.parameters.kinds[where] + 1
-        masks: Any = [s.mask * np.uint8(k) for s, k in zip(self.parameters.at(where), labels, strict=True)]
+    def __getitem__(self, index: slice) -> NDArray[np.uint8]:
+        labels = self.images.channels[index] + 1
+        subtomograms = self.images.subtomograms(index)
+        masks: Any = [s.mask * np.uint8(k) for s, k in zip(subtomograms, labels, strict=True)]
         return np.stack(masks)

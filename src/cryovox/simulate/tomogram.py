@@ -1,4 +1,4 @@
-"""From templates and settings to a tomogram with everything that is true of it."""
+"""Simulate a tomogram with its ground truth from templates and settings."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ from cryovox.simulate.microscope.spectra import ring_count
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.scene import Scene, build_scene
 
-SCENE, MICROSCOPE = 0, 1  # streams of random numbers that do not disturb each other
+SCENE, MICROSCOPE = 0, 1  # independent random streams
 
 
 @dataclass(frozen=True, eq=False)
 class SimulatedTomogram:
-    """A tomogram and all that is true of it; particles are dark, as in a microscope.
+    """A simulated tomogram with its ground truth; particles are dark.
 
     Attributes
     ----------
     tomogram
-        What a user would have.
+        Tomogram with noise.
     clean
         The same without noise.
     halves
-        Even and odd, or empty.
+        Even and odd half-tomograms, or empty.
     labels, instances
         Species label and object number of every voxel.
     particles
-        In the frame of the tomogram, with poses; only those whose centres it holds. Of the others, `labels`
-        and `instances` show the part that it holds.
+        Particles with poses whose centres are within the tomogram, in its frame. `labels` and `instances`
+        show the visible parts of the others, too.
     scene
-        The sample: potential in volts, the same particles in its own frame, what was drawn for it.
+        The sample: potential in volts, particles in its own frame, drawn parameters.
     series
-        The tilt series as the camera recorded it, and what was drawn for it.
+        The recorded tilt series.
     snr
         Variance of `clean` over that of the noise in `tomogram`.
     noise_factor
-        By what the recorded noise was multiplied to get there.
+        Factor by which the recorded noise was scaled.
     """
 
     tomogram: Volume
@@ -71,7 +71,7 @@ class SimulatedTomogram:
     noise_factor: float
 
     def parameters(self) -> dict[str, Any]:
-        """Every parameter that was drawn, as plain data."""
+        """All drawn parameters, for JSON."""
         return {
             "snr": self.snr,
             "noise_factor": self.noise_factor,
@@ -95,19 +95,21 @@ def simulate(
     templates
         In the order of the labels, at the voxel size of the scene.
     seed
-        All that is random depends on these numbers alone.
+        Seed of all random draws.
+    device
+        "cpu" or a torch device.
     on_progress
-        Receives the share that is done, under the name of the stage.
+        Receives the name of the stage and the fraction done.
     """
     on_progress("scene", 0.0)
     _check_thickness(config)
     amplitudes = target_amplitudes(config)
     scene = build_scene(templates, config.scene, np.random.default_rng([*seed, SCENE]))
-    _check_room(scene)
-    scene = _without_particles_cut_off(scene, config.reconstruction)
+    _check_placed(scene)
+    scene = _drop_particles_outside(scene, config.reconstruction)
     rng = np.random.default_rng([*seed, MICROSCOPE])
     tilts = tilt_scheme(config.tilts, rng)
-    counting = int(rng.integers(2**63))
+    noise_seed = int(rng.integers(2**63))
     on_progress("tilt series", 0.25)
     series = acquire(
         scene.potential,
@@ -115,34 +117,34 @@ def simulate(
         tilts,
         config.optics,
         config.detector,
-        seed=counting,
+        seed=noise_seed,
         device=device,
         beyond=config.beyond,
     )
     if amplitudes is not None:
         series = series.match_amplitudes(amplitudes)
     on_progress("reconstruction", 0.5)
-    clean = _reconstructed(series.signal, series, scene, config, device)
+    clean = _reconstruct(series.signal, series, scene, config, device)
     on_progress("reconstruction", 0.7)
-    noise = _reconstructed(series.noise, series, scene, config, device)
-    region = clean[:: max(1, len(clean) // 64)], noise[:: max(1, len(noise) // 64)]
-    measured = snr_of(*region)
-    factor = 1.0 if config.snr is None else float(np.sqrt(measured / config.snr))
+    noise = _reconstruct(series.noise, series, scene, config, device)
+    every = slice(None, None, max(1, len(clean) // 64))
+    recorded_snr = snr_of(clean[every], noise[every])
+    factor = 1.0 if config.snr is None else float(np.sqrt(recorded_snr / config.snr))
     halves = _halves(series.scale_noise(factor), scene, config, device)
     noise *= np.float32(-factor)
     noise -= clean
     edge = scene.voxel_size * config.reconstruction.binning
-    keep, species = _window(scene.labels.shape, config.reconstruction), scene.species
+    keep, species = _scene_window(scene.labels.shape, config.reconstruction), scene.species
     return SimulatedTomogram(
         tomogram=Volume(noise, edge),
         clean=Volume(-clean, edge),
         halves=tuple(Volume(-half, edge) for half in halves),
         labels=LabelMap(np.ascontiguousarray(scene.labels[keep]), edge, species),
         instances=np.ascontiguousarray(scene.instances[keep]),
-        particles=_moved(scene, config.reconstruction),
+        particles=_tomogram_particles(scene, config.reconstruction),
         scene=scene,
         series=series,
-        snr=measured / factor**2,
+        snr=recorded_snr / factor**2,
         noise_factor=factor,
     )
 
@@ -162,14 +164,16 @@ def _check_thickness(config: SimulationConfig) -> None:
         raise RequestError("reconstruction.thickness", message, f"choose at most {depth}")
 
 
-def _check_room(scene: Scene) -> None:
-    """Refuse a scene of which all particles were left out."""
+def _check_placed(scene: Scene) -> None:
+    """Raise an error if no particle could be placed."""
     if sum(scene.parameters["wanted"].values()) and not sum(scene.parameters["placed"].values()):
-        told = f"none of the particles finds room in {scene.potential.shape} voxels (z, y, x)"
-        raise RequestError("scene", told, "make scene.shape or scene.slab larger, or choose smaller species")
+        message = f"no particle fits into {scene.potential.shape} voxels (z, y, x)"
+        raise RequestError(
+            "scene", message, "make scene.shape or scene.slab larger, or choose smaller species"
+        )
 
 
-def _reconstructed(
+def _reconstruct(
     images: NDArray[np.float32], series: TiltSeries, scene: Scene, config: SimulationConfig, device: str
 ) -> NDArray[np.float32]:
     shape = scene.potential.shape
@@ -190,22 +194,22 @@ def _halves(
     if config.halves == "none":
         return []
     parts = series.halves()
-    return [_reconstructed(part.contrast, part, scene, config, device) for part in parts]
+    return [_reconstruct(part.contrast, part, scene, config, device) for part in parts]
 
 
-def _window(shape: tuple[int, ...], config: ReconstructionConfig) -> tuple[slice, ...]:
-    """Voxels of the scene at which the reconstruction has its own."""
+def _scene_window(shape: tuple[int, ...], config: ReconstructionConfig) -> tuple[slice, ...]:
+    """Slices of the scene that select the voxels of the reconstruction."""
     start = 0 if config.thickness is None else shape[0] // 2 - config.thickness // 2
     stop = shape[0] if config.thickness is None else start + config.thickness
     each = slice(None, None, config.binning)
     return slice(start, stop, config.binning), each, each
 
 
-def _without_particles_cut_off(scene: Scene, config: ReconstructionConfig) -> Scene:
-    """The scene, listing only particles whose centres lie in a voxel of the reconstruction."""
-    edge, moved = scene.voxel_size * config.binning, _moved(scene, config).positions
-    shape = np.array(scene.labels[_window(scene.labels.shape, config)].shape)
-    keep = ((moved >= -0.5 * edge) & (moved < (shape - 0.5) * edge)).all(axis=1)
+def _drop_particles_outside(scene: Scene, config: ReconstructionConfig) -> Scene:
+    """Remove particles from the list whose centres are outside the reconstruction."""
+    edge, positions = scene.voxel_size * config.binning, _tomogram_particles(scene, config).positions
+    shape = np.array(scene.labels[_scene_window(scene.labels.shape, config)].shape)
+    keep = ((positions >= -0.5 * edge) & (positions < (shape - 0.5) * edge)).all(axis=1)
     if keep.all():
         return scene
     particles = scene.particles.take(keep)
@@ -218,7 +222,7 @@ def _without_particles_cut_off(scene: Scene, config: ReconstructionConfig) -> Sc
     return replace(scene, particles=particles, parameters=scene.parameters | drawn)
 
 
-def _moved(scene: Scene, config: ReconstructionConfig) -> Particles:
-    """The scene's particles, counted from the first voxel of the tomogram."""
+def _tomogram_particles(scene: Scene, config: ReconstructionConfig) -> Particles:
+    """Particles of the scene in the frame of the tomogram."""
     offset = origin(scene.labels.shape, scene.voxel_size, config)
     return replace(scene.particles, positions=scene.particles.positions - np.array(offset))

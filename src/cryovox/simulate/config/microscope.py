@@ -118,7 +118,7 @@ class TiltConfig(Config):
         if not low <= self.start <= high:
             raise ValueError("start lies outside range")
         for name in ("defocus", "total_dose", "astigmatism", "astigmatism_angle"):
-            first, last = self.ends(name)
+            first, last = self.bounds(name)
             if first > last:
                 raise ValueError(f"{name} runs from low to high")
         if self.astigmatism[0] < 0:
@@ -127,10 +127,10 @@ class TiltConfig(Config):
             raise ValueError("angles lie within -90 to 90 degrees")
         return self
 
-    def ends(self, name: str) -> tuple[float, float]:
-        """Between which numbers a setting is drawn."""
-        found = getattr(self, name)
-        return found if isinstance(found, tuple) else (found, found)
+    def bounds(self, name: str) -> tuple[float, float]:
+        """Range from which a setting is drawn; a single number is a range of width 0."""
+        value = getattr(self, name)
+        return value if isinstance(value, tuple) else (value, value)
 
 
 class ReconstructionConfig(Config):

@@ -167,9 +167,9 @@ class SceneConfig(Config):
     """Film at the edge of a hole."""
 
     @model_validator(mode="after")
-    def _sound(self) -> Self:
+    def _consistent(self) -> Self:
         if min(self.shape) < 1:
-            raise ValueError(f"shape is at least one voxel along each axis, found {self.shape}")
+            raise ValueError(f"shape is at least one voxel along each axis, got {self.shape}")
         if any(part.most is not None and part.most < part.count for part in (self.vesicles, self.fiducials)):
             raise ValueError("most is not below count")
         if self.slab is None and any(self.slab_tilt):
@@ -180,8 +180,8 @@ class SceneConfig(Config):
             raise ValueError("weights of species are not negative")
         return self
 
-    def settled(self, rng: np.random.Generator) -> SceneConfig:
-        """The same with numbers in place of ranges of numbers."""
+    def draw_counts(self, rng: np.random.Generator) -> SceneConfig:
+        """Replace ranges of counts (`count` to `most`) by drawn numbers."""
         drawn = {
             name: part.model_copy(
                 update={"count": int(rng.integers(part.count, part.most + 1)), "most": None}

@@ -106,7 +106,7 @@ def _drawn_apart(config: TiltConfig, rng: np.random.Generator) -> tuple[float, f
     bits: Any = rng.bit_generator
     ahead = np.random.Generator(bits.jumped())
     names = ("total_dose", "astigmatism", "astigmatism_angle")
-    dose, astigmatism, direction = (float(ahead.uniform(*config.ends(name))) for name in names)
+    dose, astigmatism, direction = (float(ahead.uniform(*config.bounds(name))) for name in names)
     return dose, astigmatism, direction
 
 

@@ -1,4 +1,4 @@
-"""A template turned, shifted and sampled again, and its way into a larger box."""
+"""Rotate, shift and resample a template; add boxes to a larger array."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import ndimage
 from cryovox.simulate.particles.template import Template
 
 MAX_VOXEL_RATIO = 1.3
-"""Largest ratio of the new to the old voxel size: beyond it, sampling would alias."""
+"""Maximum ratio of the new to the old voxel size, to avoid aliasing."""
 
 SlicePair = tuple[tuple[slice, slice, slice], tuple[slice, slice, slice]]
 
@@ -22,23 +22,21 @@ def rotate(
     shift: ArrayLike = (0.0, 0.0, 0.0),
     voxel_size: float | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Turn a template about its centre of mass, then shift it by a part of a voxel.
+    """Rotate a template about its centre of mass, then shift it by a fraction of a voxel.
 
     Parameters
     ----------
-    template
-        In its reference frame.
     rotation : (3, 3)
         Active, reference to tomogram, acting on (x, y, z) columns.
-    shift : (z, y, x)
-        Of the centre away from the middle voxel, in new voxels.
+    shift : (3,)
+        Shift (z, y, x) of the centre from that of the middle voxel, in new voxels.
     voxel_size
-        Edge of the new voxels in Å; the template's own by default.
+        New voxel size in Å; that of the template by default.
 
     Returns
     -------
     density : (m, m, m) float32
-        In volts, m odd and just large enough for the support; cubic splines.
+        Volts, by cubic splines; m is odd and just large enough for the support.
     support : (m, m, m) bool
     """
     ratio = 1.0 if voxel_size is None else voxel_size / template.voxel_size
@@ -54,32 +52,32 @@ def rotate(
     offset = middle - back @ (reach + np.asarray(shift, dtype=float))
     density = ndimage.affine_transform(template.density, back, offset, size, np.float32, order=3)
     inside = ndimage.affine_transform(template.support.astype(np.float32), back, offset, size, order=1)
-    return density, _as_large(inside, template.support.sum() / ratio**3)
+    return density, _threshold_to_volume(inside, template.support.sum() / ratio**3)
 
 
-def _as_large(inside: NDArray[np.float32], volume: float) -> NDArray[np.bool_]:
-    """Cut interpolated membership so that the volume stays: at one half, thin parts would go."""
+def _threshold_to_volume(inside: NDArray[np.float32], volume: float) -> NDArray[np.bool_]:
+    """Threshold an interpolated mask at constant volume; a threshold of 0.5 would erode thin parts."""
     count = min(max(round(volume), 1), inside.size)
     level = np.partition(inside.ravel(), inside.size - count)[inside.size - count]
     return inside >= np.clip(level, 0.25, 0.75)
 
 
 def overlap_slices(corner: ArrayLike, size: ArrayLike, shape: ArrayLike) -> SlicePair | None:
-    """Where a box of *size* at *corner* meets an array of *shape*: slices of the array and of the box.
+    """Overlap of a box of *size* at *corner* with an array of *shape*: slices of the array and of the box.
 
-    None where they do not meet.
+    None if they do not overlap.
     """
     first, extent, whole = (np.asarray(a, dtype=int) for a in (corner, size, shape))
     low, high = np.maximum(first, 0), np.minimum(first + extent, whole)
     if (low >= high).any():
         return None
-    there = [slice(int(a), int(b)) for a, b in zip(low, high, strict=True)]
-    here = [slice(int(a), int(b)) for a, b in zip(low - first, high - first, strict=True)]
-    return (there[0], there[1], there[2]), (here[0], here[1], here[2])
+    array_part = [slice(int(a), int(b)) for a, b in zip(low, high, strict=True)]
+    box_part = [slice(int(a), int(b)) for a, b in zip(low - first, high - first, strict=True)]
+    return (array_part[0], array_part[1], array_part[2]), (box_part[0], box_part[1], box_part[2])
 
 
-def add(array: NDArray[Any], box: NDArray[Any], corner: ArrayLike) -> None:
-    """Add a box to an array, in place; what hangs over is dropped."""
-    met = overlap_slices(corner, box.shape, array.shape)
-    if met is not None:
-        array[met[0]] += box[met[1]]
+def add_box(array: NDArray[Any], box: NDArray[Any], corner: ArrayLike) -> None:
+    """Add a box to an array in place, cropped to the array."""
+    overlap = overlap_slices(corner, box.shape, array.shape)
+    if overlap is not None:
+        array[overlap[0]] += box[overlap[1]]

@@ -1,1 +1,1 @@
-"""What makes a tomogram look as it does: measured on one, given to another."""
+"""Measure the imaging conditions of a tomogram and apply them to a simulated one."""

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from cryovox.core.errors import RequestError
-from cryovox.simulate.realism.bandpass import band_power, banded, clipped_skewness
+from cryovox.simulate.realism.bandpass import band_power, bandpass, clipped_skewness
 from cryovox.simulate.realism.spectrum import (
     SHELLS,
     Shape,
     amplitude_filter,
-    blurred,
     radial_filter,
     radial_power,
     robust_power_spectrum,
+    smooth_nodes,
     z_score,
 )
 from cryovox.simulate.realism.statistics import TomogramStatistics, find_slab, quantiles, void_spectra
@@ -136,7 +136,7 @@ def estimate_signal_fraction(scene: Image, likeness: TomogramStatistics) -> floa
     has above its noise. Limits: it takes a scene with about as many particles, membranes and crowding
     as the target; a target of symmetric grey values gets the least share.
     """
-    values = z_score(banded(scene, likeness.voxel_size)).ravel()
+    values = z_score(bandpass(scene, likeness.voxel_size)).ravel()
     values = values[:: max(1, values.size // 400_000)]
     noise = np.random.default_rng(0).standard_normal(values.size, dtype=np.float32)
     low, high = LEAST_SHARE, max(LEAST_SHARE, likeness.share)
@@ -272,5 +272,5 @@ def _radial_ratio(wanted: Sequence[float], found: Floats) -> Floats:
 def _ratio(wanted: Floats, found: Floats) -> Floats:
     # windows blur what lies closer than their width, and nothing gets the empty wedge right
     trust = np.sqrt(wanted)
-    smooth = blurred(trust, SOFT) / blurred(trust * found / wanted, SOFT)
+    smooth = smooth_nodes(trust, SOFT) / smooth_nodes(trust * found / wanted, SOFT)
     return np.clip(smooth, 0.4, 2.5) ** DAMPED

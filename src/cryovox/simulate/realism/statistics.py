@@ -14,11 +14,11 @@ from cryovox.core.config import Config, Contrast, validated
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import detect_contrast, sign_of
 from cryovox.core.volume import Volume
-from cryovox.simulate.realism.bandpass import asymmetry, band_power
+from cryovox.simulate.realism.bandpass import band_power, bandpass_skewness
 from cryovox.simulate.realism.spectrum import (
-    ALONG,
-    ANGLES,
-    AROUND,
+    ANGLE_NODES,
+    KY_NODES,
+    RADIUS_NODES,
     SHAPE,
     amplitude_filter,
     radial_power,
@@ -181,7 +181,7 @@ def measure_statistics(
         levels=_rounded(quantiles(_dithered(inside, _rounding(raw) / std))),
         profile_mean=_rounded(means),
         profile_std=_rounded(spreads),
-        asymmetry=asymmetry(inside, voxel_size),
+        asymmetry=bandpass_skewness(inside, voxel_size),
         tilts=tilts,
         **_powers(values, slab, half, tilts, voxel_size, std),
     )
@@ -254,10 +254,10 @@ def void_spectra(values: Image, slab: Slab, margin: int = 3) -> tuple[Floats, Fl
 
 def high_power(power: Floats, tilts: Tilts | None) -> float:
     """Median power from 0.38 to 0.48 cycles per voxel, inside of what was measured."""
-    k = np.hypot(ALONG[:, None], AROUND)[:, :, None]
+    k = np.hypot(KY_NODES[:, None], RADIUS_NODES)[:, :, None]
     low, high = tilts or (-45.0, 45.0)
-    inside = (low + 5 < ANGLES) & (high - 5 > ANGLES)
-    return float(np.median(power[(k > 0.38) & (k < 0.48) & (AROUND[:, None] > 0.1) & inside]))
+    inside = (low + 5 < ANGLE_NODES) & (high - 5 > ANGLE_NODES)
+    return float(np.median(power[(k > 0.38) & (k < 0.48) & (RADIUS_NODES[:, None] > 0.1) & inside]))
 
 
 def quantiles(values: Image) -> Floats:

@@ -1,7 +1,4 @@
-"""Can simulated patches be told from real ones? A small classifier as a measure of likeness.
-
-The idea is the classifier two-sample test of Lopez-Paz and Oquab 2017 (arXiv 1610.06545).
-"""
+"""Classifier two-sample test of real and simulated patches (Lopez-Paz and Oquab 2017, arXiv 1610.06545)."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ FOLDS = 4
 
 
 def extract_patches(data: NDArray[Any], side: int = SIDE) -> NDArray[np.float32]:
-    """All whole cubes of a volume that do not overlap, in order of z, y, x: (n, side, side, side)."""
+    """Non-overlapping cubes of a volume in the order of z, y, x: (n, side, side, side)."""
     counts = [n // side for n in data.shape]
     if 0 in counts:
         raise ValueError(f"no cube of {side} voxels fits into {data.shape}")
@@ -32,26 +29,27 @@ def extract_patches(data: NDArray[Any], side: int = SIDE) -> NDArray[np.float32]
 
 
 def classifier_auc(real: Sequence[NDArray[Any]], simulated: Sequence[NDArray[Any]], seed: int = 0) -> float:
-    """How well real and simulated patches are told apart: 0.5 not at all, 1 always.
+    """Area under the ROC curve of a classifier of real and simulated patches; 0.5 is chance level.
 
     Logistic regression on standardised features (spectra, grey values, local texture) and their
-    squares, tested on the fold that it was not fitted to; folds are runs of consecutive patches, so
-    that neighbours are rarely on both sides.
+    squares, with cross-validation; folds are runs of consecutive patches, so that neighbours are rarely
+    in different folds.
 
     Parameters
     ----------
     real, simulated : (n, side, side, side)
-        Both in spatial order and in the same units; z-score the tomograms beforehand.
+        At least 8 patches each, in spatial order and in the same units (z-score the tomograms).
     seed
-        Where the first fold begins.
+        Of the start of the first fold.
 
     Returns
     -------
-    Area under the receiver operating characteristic of the pooled scores, at least 8 patches each.
+    float
+        Mean over the folds.
     """
     if min(len(real), len(simulated)) < 2 * FOLDS:
         raise ValueError(f"needs {2 * FOLDS} patches of each kind, got {len(real)} and {len(simulated)}")
-    rows = [np.array([features(patch) for patch in kind]) for kind in (real, simulated)]
+    rows = [np.array([features(patch) for patch in group]) for group in (real, simulated)]
     rng = np.random.default_rng(seed)
     folds = [np.roll(np.arange(len(r)) * FOLDS // len(r), int(rng.integers(len(r)))) for r in rows]
     x, fold = np.concatenate(rows), np.concatenate(folds)
@@ -64,7 +62,7 @@ def classifier_auc(real: Sequence[NDArray[Any]], simulated: Sequence[NDArray[Any
 
 
 def roc_auc(positive: Floats, negative: Floats) -> float:
-    """Probability that a positive scores above a negative, ties counting half (Mann-Whitney).
+    """Area under the ROC curve: the normalised Mann-Whitney statistic, ties counting half.
 
     Examples
     --------
@@ -76,7 +74,7 @@ def roc_auc(positive: Floats, negative: Floats) -> float:
 
 
 def features(patch: NDArray[Any]) -> Floats:
-    """Spectra along three directions and radially, moments and local texture of one patch."""
+    """Features of one patch: spectra along three axes and radially, moments, local texture."""
     values = np.asarray(patch, dtype=np.float64)
     std = max(float(values.std()), 1e-9)
     standard = (values - values.mean()) / std
@@ -99,17 +97,17 @@ def _spectra(values: Floats) -> list[float]:
     shape = values.shape
     k = np.meshgrid(fft.fftfreq(shape[0]), fft.fftfreq(shape[1]), fft.rfftfreq(shape[2]), indexing="ij")
     length = np.sqrt(k[0] ** 2 + k[1] ** 2 + k[2] ** 2)
-    found = []
+    bands = []
     for cone in (None, *k):
         near = length > 0 if cone is None else np.abs(cone) > 0.8 * length
         for low, high in itertools.pairwise(BANDS):
             use = near & (length >= low) & (length < high)
-            found.append(float(np.log(power[use].mean() + 1e-12)) if use.any() else 0.0)
-    return found
+            bands.append(float(np.log(power[use].mean() + 1e-12)) if use.any() else 0.0)
+    return bands
 
 
 def _scores(x: Floats, truth: Floats, new: Floats, weight: float = 3.0) -> Floats:
-    """Fit a ridge-penalised logistic regression; the linear predictor for new rows."""
+    """Fit a ridge-penalised logistic regression and return the linear predictor for *new* rows."""
     mean, std = x.mean(axis=0), x.std(axis=0) + 1e-9
     x, new = (_with_squares(np.clip((v - mean) / std, -5, 5)) for v in (x, new))
 

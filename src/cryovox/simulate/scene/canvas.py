@@ -1,4 +1,4 @@
-"""The grids that a scene is drawn on, and who may be drawn where."""
+"""Voxel grids of a scene: potential, labels, instances and occupancy."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from scipy.spatial.transform import Rotation
 from cryovox.simulate.config.scene import SceneConfig
 
 FREE, MATTER, OUTSIDE = 0, 1, 2
-"""Of the occupancy grid: nothing, an object, or beyond the slab or the volume."""
+"""Values of the occupancy grid: free, occupied by an object, outside the slab or the volume."""
 
 BLOCK, BATCH = 8, 256
-"""Edge in voxels of the blocks in which large bodies are evaluated, and how many at a time."""
+"""Block size in voxels for evaluating distance functions, and blocks per batch."""
 INNER = np.argwhere(np.ones((BLOCK, BLOCK, BLOCK)))
-"""Voxels of a block."""
+"""(BLOCK**3, 3) voxel offsets within a block."""
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Window = tuple[slice, slice, slice]
@@ -25,16 +25,18 @@ Window = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, eq=False)
 class Slab:
-    """The sample between two parallel planes.
+    """Slab of ice between two parallel planes.
 
     Attributes
     ----------
-    centre : (3,) z, y, x in Å
-    normal : (3,) unit vector, z, y, x
+    centre : (3,)
+        (z, y, x) in Å.
+    normal : (3,)
+        Unit vector (z, y, x).
     half
-        Half of the thickness in Å; that of the volume where the slab fills it.
+        Half thickness in Å.
     full
-        Whether it fills the volume.
+        Whether the slab fills the volume.
     """
 
     centre: NDArray[np.float64]
@@ -44,39 +46,43 @@ class Slab:
 
     def depth(self, points: Floats) -> NDArray[np.float64]:
         """Signed distance of points (..., 3) from the middle plane, in Å."""
-        found: NDArray[np.float64] = (points - self.centre) @ self.normal
-        return found
+        return np.asarray((points - self.centre) @ self.normal)
 
     def sample(self, inset: float, rng: np.random.Generator) -> float | None:
-        """Draw a depth at least *inset* Å below both faces; None where the slab is too thin."""
-        room = self.half - inset
-        return float(rng.uniform(-room, room)) if room >= 0 else None
+        """Draw a depth at least *inset* Å from both faces; None if the slab is too thin."""
+        limit = self.half - inset
+        return float(rng.uniform(-limit, limit)) if limit >= 0 else None
 
 
 def place_slab(config: SceneConfig) -> Slab:
-    """Lay the slab into the volume."""
+    """Position of the slab in the volume."""
     middle = (np.array(config.shape) - 1) / 2 * config.voxel_size
     if config.slab is None:
         return Slab(middle, np.array([1.0, 0.0, 0.0]), config.shape[0] * config.voxel_size / 2, full=True)
     if config.slab_centre is not None:
         middle[0] = config.slab_centre
-    turn = Rotation.from_euler("xy", config.slab_tilt, degrees=True)
-    normal = turn.apply([0.0, 0.0, 1.0])[::-1]
+    normal = Rotation.from_euler("xy", config.slab_tilt, degrees=True).apply([0.0, 0.0, 1.0])[::-1]
     return Slab(middle, normal, config.slab / 2, full=False)
 
 
 class Canvas:
-    """The grids of one scene while it is being drawn.
+    """Mutable grids of a scene under construction.
 
     Attributes
     ----------
-    potential : (z, y, x) float32, volts
+    potential : (z, y, x) float32
+        Volts above ice.
     labels : (z, y, x) uint8
-    instances : (z, y, x) uint16, uint32 once there are more objects than that can tell
+    instances : (z, y, x) uint16
+        uint32 from 65,536 objects on.
     grid : uint8
-        Occupancy, with `margin` voxels more on every side.
+        Occupancy, padded by `margin` voxels on every side.
     occupancy : (z, y, x) uint8
-        `grid` without its margin, as a view.
+        View of `grid` without the padding.
+    slab_voxels
+        Number of voxels in the slab.
+    count
+        Number of objects.
     """
 
     def __init__(self, config: SceneConfig, margin: int) -> None:
@@ -92,74 +98,68 @@ class Canvas:
         self.count = 0
 
     def new_instance(self) -> int:
-        """Count one more object."""
+        """Number of a new object."""
         self.count += 1
         if self.count == 2**16:
             self.instances = self.instances.astype(np.uint32)
         return self.count
 
-    def assign(self, index: NDArray[np.intp], label: int, identity: int) -> None:
-        """Give voxels (flat indices) to an object."""
+    def assign(self, index: NDArray[np.intp], label: int, instance: int) -> None:
+        """Assign voxels (flat indices) to an object."""
         self.labels.reshape(-1)[index] = label
-        self.instances.reshape(-1)[index] = identity
+        self.instances.reshape(-1)[index] = instance
         self.occupancy[np.unravel_index(index, self.shape)] = MATTER
 
     def add(self, index: NDArray[np.intp], potential: Floats) -> None:
-        """Add volts to voxels (flat indices, none twice)."""
+        """Add volts to voxels (unique flat indices)."""
         self.potential.reshape(-1)[index] += potential.astype(np.float32)
 
     def occupancy_at(self, index: NDArray[np.intp]) -> NDArray[np.uint8]:
         """Occupancy of voxels (flat indices)."""
-        found: NDArray[np.uint8] = self.occupancy[np.unravel_index(index, self.shape)]
-        return found
+        return np.asarray(self.occupancy[np.unravel_index(index, self.shape)])
 
     def points(self, index: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Positions (n, 3) as z, y, x in Å of voxels (flat indices)."""
-        where = np.stack(np.unravel_index(index, self.shape), -1)
-        return where.astype(np.float64) * self.voxel_size
+        """Positions (n, 3) of voxels (flat indices), (z, y, x) in Å."""
+        return np.stack(np.unravel_index(index, self.shape), -1).astype(np.float64) * self.voxel_size
 
     def voxels_near(
         self, distance: Callable[[Floats], Floats], low: Floats, high: Floats, reach: float, *, solid: bool
     ) -> NDArray[np.intp]:
-        """Find the voxels near a surface, or near and inside of it.
+        """Flat indices (n,) of voxels near a surface, ascending within a block.
 
         Parameters
         ----------
         distance
-            From points (n, 3), z, y, x in Å, to signed distances in Å, negative inside; no more than
-            a quarter above the truth.
+            Signed distance function from points (n, 3), (z, y, x) in Å, to Å; negative inside.
+            It may exceed the true distance by 25 %.
         low, high : (3,)
-            Corners of a box in Å that holds the body.
+            Corners in Å of a bounding box.
         reach
-            Largest distance that is wanted, in Å.
+            Maximum distance in Å.
         solid
-            All that is inside is wanted too.
-
-        Returns
-        -------
-        (n,) flat indices, rising within a block
+            Include the interior.
         """
         limit = 1.25 * (reach + (BLOCK - 1) * self.voxel_size * 3**0.5 / 2)
         corners, last = self._blocks(low, high)
-        there = distance((corners + (BLOCK - 1) / 2) * self.voxel_size)
-        corners = corners[there <= limit if solid else np.abs(there) <= limit]
-        found = [np.zeros(0, np.intp)]
+        distances = distance((corners + (BLOCK - 1) / 2) * self.voxel_size)
+        corners = corners[distances <= limit if solid else np.abs(distances) <= limit]
+        indices = [np.zeros(0, np.intp)]
         for start in range(0, len(corners), BATCH):
-            where = (corners[start : start + BATCH, None] + INNER).reshape(-1, 3)
-            where = where[(where < last).all(1)]
-            away = distance(where.astype(np.float32) * np.float32(self.voxel_size))
-            where = where[away <= reach if solid else np.abs(away) <= reach]
-            found.append(where @ np.array([self.shape[1] * self.shape[2], self.shape[2], 1]))
-        return np.concatenate(found)
+            voxels = (corners[start : start + BATCH, None] + INNER).reshape(-1, 3)
+            voxels = voxels[(voxels < last).all(1)]
+            distances = distance(voxels.astype(np.float32) * np.float32(self.voxel_size))
+            voxels = voxels[distances <= reach if solid else np.abs(distances) <= reach]
+            indices.append(voxels @ np.array([self.shape[1] * self.shape[2], self.shape[2], 1]))
+        return np.concatenate(indices)
 
     def touches_object(self, distance: Callable[[Floats], Floats], reach: float) -> bool:
-        """Whether a surface comes within *reach* Å of an object; a quick look that misses small ones."""
+        """Whether a surface comes within *reach* Å of an object; a coarse test on every third voxel."""
         sample = np.argwhere(self.occupancy[::3, ::3, ::3] == MATTER)
         points = sample.astype(np.float32) * np.float32(3 * self.voxel_size)
         return len(points) > 0 and bool((np.abs(distance(points)) < reach).any())
 
     def _blocks(self, low: Floats, high: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Give the first voxels (n, 3) of the blocks that fill a box, and the voxel (3,) after its last."""
+        """First voxels (n, 3) of the blocks that cover a box, and the exclusive end (3,) of the box."""
         first = np.clip(np.floor(low / self.voxel_size), 0, self.shape).astype(np.intp)
         last = np.clip(np.ceil(high / self.voxel_size) + 1, 0, self.shape).astype(np.intp)
         axes = [np.arange(a, b, BLOCK) for a, b in zip(first, last, strict=True)]
@@ -183,12 +183,12 @@ def _free_space(
 
 
 def partial_volume(depth: Floats, voxel: float) -> Floats:
-    """How much of a voxel lies below a surface: 0 to 1 over one voxel around depth 0."""
+    """Fraction of a voxel below a surface: 0 to 1 over one voxel around depth 0."""
     return np.clip(0.5 + depth / voxel, 0.0, 1.0)
 
 
 def orthonormal_frame(direction: Floats) -> NDArray[np.float64]:
-    """Give a right-handed rotation (3, 3) whose third column is a unit vector."""
+    """Right-handed rotation (3, 3) whose third column is *direction*, normalised."""
     third = np.asarray(direction, np.float64) / np.linalg.norm(direction)
     first = np.cross(np.eye(3)[np.abs(third).argmin()], third)
     first /= np.linalg.norm(first)
@@ -196,6 +196,6 @@ def orthonormal_frame(direction: Floats) -> NDArray[np.float64]:
 
 
 def random_direction(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw a direction, all alike."""
+    """Draw a unit vector, uniform on the sphere."""
     vector = rng.standard_normal(3)
     return vector / np.linalg.norm(vector)

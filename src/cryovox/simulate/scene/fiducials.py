@@ -1,4 +1,4 @@
-"""What is no specimen: gold beads, crystals of ice, a carbon film."""
+"""Gold beads, ice crystals and the carbon film."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from cryovox.simulate.scene.canvas import MATTER, OUTSIDE, Canvas, Floats, parti
 from cryovox.simulate.scene.pack import PlacedObject
 
 MAX_ATTEMPTS = 300
-"""Places that are tried for one bead."""
+"""Candidate positions for one bead."""
 FACES = 14
-"""Planes that bound a crystal, most of them."""
+"""Planes that bound a crystal."""
 
 
 def add_fiducials(
     canvas: Canvas, setting: FiducialConfig, gap: int, label: int, rng: np.random.Generator
 ) -> tuple[list[dict[str, Any]], list[PlacedObject]]:
-    """Draw gold beads that lie in the slab and the volume."""
+    """Draw gold beads within the slab and the volume."""
     facts: list[dict[str, Any]] = []
     placed: list[PlacedObject] = []
     for _ in range(setting.count):
         radius = float(rng.uniform(*setting.diameter)) / 2
-        found = _bead(canvas, setting, radius, gap, rng)
-        if found is None:
+        bead = _bead(canvas, setting, radius, gap, rng)
+        if bead is None:
             continue
-        centre, near = found
-        identity = canvas.new_instance()
-        depth = radius - np.linalg.norm(canvas.points(near) - centre, axis=1)
-        canvas.add(near, setting.potential * partial_volume(depth, canvas.voxel_size))
-        inside = near[depth > 0]
-        canvas.assign(inside, label, identity)
-        facts.append({"instance": identity, "centre": centre.tolist(), "radius": radius})
-        placed.append(PlacedObject("fiducial", centre, np.eye(3), identity, len(inside)))
+        centre, voxels = bead
+        instance = canvas.new_instance()
+        depth = radius - np.linalg.norm(canvas.points(voxels) - centre, axis=1)
+        canvas.add(voxels, setting.potential * partial_volume(depth, canvas.voxel_size))
+        inside = voxels[depth > 0]
+        canvas.assign(inside, label, instance)
+        facts.append({"instance": instance, "centre": centre.tolist(), "radius": radius})
+        placed.append(PlacedObject("fiducial", centre, np.eye(3), instance, len(inside)))
     return facts, placed
 
 
 def add_ice(canvas: Canvas, setting: IceConfig, label: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Draw crystals of ice on the faces of the slab; where it fills the volume, in those of that."""
+    """Draw ice crystals on the faces of the slab, or of the volume if the slab fills it."""
     facts: list[dict[str, Any]] = []
     extent = (np.array(canvas.shape) - 1) * canvas.voxel_size
     for _ in range(setting.count):
         radius, side = float(rng.uniform(*setting.radius)), float(rng.choice([-1.0, 1.0]))
         centre = rng.uniform(0, 1, 3) * extent
-        sunk = 0.0 if canvas.slab.full else 0.6 * radius
-        depth = side * (canvas.slab.half + sunk)
+        outward = 0.0 if canvas.slab.full else 0.6 * radius
+        depth = side * (canvas.slab.half + outward)
         centre[0] += (depth - canvas.slab.depth(centre)) / canvas.slab.normal[0]
         planes = np.stack([random_direction(rng) for _ in range(FACES)])
         offsets = radius * rng.uniform(0.6, 1.0, FACES)
-        identity = canvas.new_instance()
-        _crystal(canvas, setting, (centre, radius, planes, offsets), label, identity)
-        facts.append({"instance": identity, "centre": centre.tolist(), "radius": radius})
+        instance = canvas.new_instance()
+        _crystal(canvas, setting, (centre, radius, planes, offsets), label, instance)
+        facts.append({"instance": instance, "centre": centre.tolist(), "radius": radius})
         facts[-1] |= {"planes": planes.tolist(), "offsets": offsets.tolist()}
     return facts
 
@@ -61,7 +61,7 @@ def add_ice(canvas: Canvas, setting: IceConfig, label: int, rng: np.random.Gener
 def add_carbon(
     canvas: Canvas, setting: CarbonConfig, label: int, rng: np.random.Generator
 ) -> dict[str, Any] | None:
-    """Draw a film at the lower face of the slab, with the edge of a round hole in it."""
+    """Draw a film at the lower face of the slab, with the edge of a round hole."""
     if not setting.present:
         return None
     thickness, hole = float(rng.uniform(*setting.thickness)), float(rng.uniform(*setting.hole))
@@ -71,17 +71,17 @@ def add_carbon(
 
     def distance(points: Floats) -> Floats:
         across = np.linalg.norm(points[:, 1:] - centre.astype(points.dtype), axis=1)
-        away = np.abs(canvas.slab.depth(points) - middle) - thickness / 2
-        return np.maximum(away, hole - across)
+        outside = np.abs(canvas.slab.depth(points) - middle) - thickness / 2
+        return np.maximum(outside, hole - across)
 
-    voxel, identity = canvas.voxel_size, canvas.new_instance()
+    voxel, instance = canvas.voxel_size, canvas.new_instance()
     extent = np.array(canvas.shape) * voxel
-    near = canvas.voxels_near(distance, np.zeros(3), extent, voxel / 2, solid=True)
-    share = partial_volume(-distance(canvas.points(near)), voxel)
-    grain = rng.standard_normal(len(near), np.float32) * setting.texture
-    canvas.add(near, share * (setting.potential + grain))
-    canvas.assign(near[share > 0.5], label, identity)
-    return {"instance": identity, "thickness": thickness, "hole": hole} | {
+    voxels = canvas.voxels_near(distance, np.zeros(3), extent, voxel / 2, solid=True)
+    fraction = partial_volume(-distance(canvas.points(voxels)), voxel)
+    texture = rng.standard_normal(len(voxels), np.float32) * setting.texture
+    canvas.add(voxels, fraction * (setting.potential + texture))
+    canvas.assign(voxels[fraction > 0.5], label, instance)
+    return {"instance": instance, "thickness": thickness, "hole": hole} | {
         "hole_centre": centre.tolist(),
         "cover": cover,
     }
@@ -90,11 +90,11 @@ def add_carbon(
 def _bead(
     canvas: Canvas, setting: FiducialConfig, radius: float, gap: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]] | None:
-    """Find room for one bead: its centre, and the voxels (flat indices) that it touches."""
+    """Centre and voxels (flat indices) of a bead that overlaps no object, or None."""
     extent = (np.array(canvas.shape) - 1) * canvas.voxel_size
     if canvas.slab.half < radius or (extent < 2 * radius).any():
         return None
-    rim = gap * canvas.voxel_size
+    margin = gap * canvas.voxel_size
     for _ in range(MAX_ATTEMPTS):
         centre = rng.uniform(radius, extent - radius)
         depth = canvas.slab.sample(radius, rng)
@@ -108,14 +108,14 @@ def _bead(
         def distance(points: Floats, centre: NDArray[np.float64] = centre) -> Floats:
             return np.linalg.norm(points - centre.astype(points.dtype), axis=1) - radius
 
-        reach = max(rim, canvas.voxel_size)
-        near = canvas.voxels_near(
+        reach = max(margin, canvas.voxel_size)
+        voxels = canvas.voxels_near(
             distance, centre - radius - reach, centre + radius + reach, reach, solid=True
         )
-        away = distance(canvas.points(near))
-        state = canvas.occupancy_at(near)
-        if not state[away <= 0].any() and not (state[away <= rim] == MATTER).any():
-            return centre, near[away <= canvas.voxel_size / 2]
+        distances = distance(canvas.points(voxels))
+        state = canvas.occupancy_at(voxels)
+        if not state[distances <= 0].any() and not (state[distances <= margin] == MATTER).any():
+            return centre, voxels[distances <= canvas.voxel_size / 2]
     return None
 
 
@@ -124,7 +124,7 @@ def _crystal(
     setting: IceConfig,
     shape: tuple[NDArray[np.float64], float, NDArray[np.float64], NDArray[np.float64]],
     label: int,
-    identity: int,
+    instance: int,
 ) -> None:
     centre, radius, planes, offsets = shape
 
@@ -134,18 +134,18 @@ def _crystal(
         return np.maximum(faces, np.linalg.norm(from_centre, axis=1) - points.dtype.type(radius))
 
     voxel = canvas.voxel_size
-    near = canvas.voxels_near(
+    voxels = canvas.voxels_near(
         distance, centre - radius - voxel, centre + radius + voxel, voxel / 2, solid=True
     )
-    state = canvas.occupancy_at(near)  # within the slab it would be ice in ice
-    near = near[state != MATTER if canvas.slab.full else state == OUTSIDE]
-    share = partial_volume(-distance(canvas.points(near)), voxel)
-    canvas.add(near, setting.potential * share)
-    canvas.assign(near[share > 0.5], label, identity)
+    state = canvas.occupancy_at(voxels)  # within the slab, ice is already present
+    voxels = voxels[state != MATTER if canvas.slab.full else state == OUTSIDE]
+    fraction = partial_volume(-distance(canvas.points(voxels)), voxel)
+    canvas.add(voxels, setting.potential * fraction)
+    canvas.assign(voxels[fraction > 0.5], label, instance)
 
 
 def _hole(canvas: Canvas, hole: float, cover: float, angle: float) -> NDArray[np.float64]:
-    """Centre (y, x) in Å of a hole outside of which lies the wanted part of the field."""
+    """Centre (y, x) in Å of a hole that leaves *cover* of the field to the carbon."""
     extent = (np.array(canvas.shape[1:]) - 1) * canvas.voxel_size
     u = np.array([np.sin(angle), np.cos(angle)])
     field = np.stack(np.meshgrid(*(np.linspace(0, e, 64) for e in extent), indexing="ij"), -1).reshape(-1, 2)

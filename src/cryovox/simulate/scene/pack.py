@@ -1,4 +1,4 @@
-"""Crowding: many particles in little room, and none in another."""
+"""Random packing of particles without overlap."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from cryovox.simulate.scene.canvas import FREE, MATTER, Canvas, Window
 from cryovox.simulate.scene.prepared import PreparedTemplate, dilate
 
 CANDIDATES = (64, 512, 2048, 2048, 4096, 4096)
-"""Places that are tried with each of the rotations drawn for one particle."""
-PATIENCE = 4
-"""Particles of a species in a row that find no room before the rest of them is given up."""
-PROBE = 96
-"""Voxels that are looked at before all of a particle's are."""
-STALE = 16
-"""Particles placed until the map of free space is made anew, where there is need."""
+"""Candidate positions for each rotation drawn for one particle."""
+MAX_FAILURES = 4
+"""Consecutive failures after which the remaining particles of a species are skipped."""
+PROBES = 96
+"""Voxels of a particle in the first, quick overlap test."""
+REFRESH_AFTER = 16
+"""Placed particles after which the distance map may be refreshed."""
 
 
 @dataclass(frozen=True, eq=False)
 class PlacedObject:
-    """An object that is listed.
+    """An object of the particle list.
 
     Attributes
     ----------
     name
-        Of the species.
-    position : (3,) z, y, x in Å
-    rotation : (3, 3) acting on x, y, z
-    identity
+        Species.
+    position : (3,)
+        (z, y, x) in Å.
+    rotation : (3, 3)
+        Acting on (x, y, z).
+    instance
         Value in the instance map.
     voxels
-        Of its support, within the volume.
+        Voxels of its support within the volume.
     """
 
     name: str
@@ -47,10 +49,10 @@ class PlacedObject:
 
 
 class FreeSpace:
-    """Where centres may go: a coarse map of the distance to what is occupied.
+    """Coarse distance map of free space, from which candidate centres are drawn.
 
-    The map samples every few voxels, so that distances are never too short: what it rules out is
-    impossible, and what it leaves is tested voxel by voxel.
+    The map samples every `step` voxels and never underestimates a distance: candidates that it excludes
+    are impossible, and those that it allows are tested voxel by voxel.
     """
 
     def __init__(self, canvas: Canvas) -> None:
@@ -59,109 +61,109 @@ class FreeSpace:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look at the grid again."""
+        """Compute the distance map of the current grid."""
         lattice = tuple(slice(self.canvas.margin % self.step, None, self.step) for _ in range(3))
         free = self.canvas.grid[lattice] == FREE
-        clear = ndimage.distance_transform_edt(free) if not free.all() else np.full(free.shape, np.inf)
+        distance = ndimage.distance_transform_edt(free) if not free.all() else np.full(free.shape, np.inf)
         first = self.canvas.margin // self.step
         inner = tuple(slice(first, first - (-n // self.step)) for n in self.canvas.shape)
-        self.clear = (clear[inner] * self.step).astype(np.float32)
-        self.since, self._known = 0, dict[float, NDArray[np.intp]]()
+        self.distance = (distance[inner] * self.step).astype(np.float32)
+        self.placed, self._candidates = 0, dict[float, NDArray[np.intp]]()
 
     def sample(self, radius: float, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
-        """Draw n voxels (n, 3) that could be the centre of a ball of *radius* voxels, or (0, 3)."""
-        if radius not in self._known:
-            slack = 0.87 * self.step + 0.87  # half diagonals of a cell of the lattice and of a voxel
-            self._known[radius] = np.flatnonzero(self.clear >= radius - slack)
-        known = self._known[radius]
-        if not len(known):
+        """Draw n voxels (n, 3) that may be the centre of a sphere of *radius* voxels, or (0, 3)."""
+        if radius not in self._candidates:
+            slack = 0.87 * self.step + 0.87  # half diagonals of a lattice cell and of a voxel
+            self._candidates[radius] = np.flatnonzero(self.distance >= radius - slack)
+        candidates = self._candidates[radius]
+        if not len(candidates):
             return np.zeros((0, 3), np.intp)
-        cells = np.stack(np.unravel_index(known[rng.integers(len(known), size=n)], self.clear.shape), -1)
+        index = candidates[rng.integers(len(candidates), size=n)]
+        cells = np.stack(np.unravel_index(index, self.distance.shape), -1)
         jitter = rng.integers(self.step, size=(n, 3)) - self.step // 2
-        drawn: NDArray[np.intp] = np.clip(cells * self.step + jitter, 0, np.array(self.canvas.shape) - 1)
-        return drawn
+        return np.asarray(np.clip(cells * self.step + jitter, 0, np.array(self.canvas.shape) - 1))
 
 
 def target_counts(
-    stamps: Sequence[PreparedTemplate],
+    templates: Sequence[PreparedTemplate],
     counts: Mapping[str, int],
     weights: Mapping[str, float] | None,
     occupancy: float | None,
     slab_voxels: int,
 ) -> dict[str, int]:
-    """Say how many of each species: the counts, then what else reaches the occupancy."""
-    number = {one.name: counts.get(one.name, 0) for one in stamps}
+    """Number of particles of each species: *counts*, then as many as *occupancy* needs."""
+    number = {t.name: counts.get(t.name, 0) for t in templates}
     if occupancy is None:
         return number
-    filled = sum(number[one.name] * one.size for one in stamps)
-    share = np.array([1.0 if weights is None else weights.get(one.name, 0.0) for one in stamps])
-    sizes = np.array([one.size for one in stamps], float)
-    missing, each = occupancy * slab_voxels - filled, float(share @ sizes)
-    if missing > 0 and each > 0:
-        for one, more in zip(stamps, share * missing / each, strict=True):
-            number[one.name] += round(more)
+    filled = sum(number[t.name] * t.size for t in templates)
+    fractions = np.array([1.0 if weights is None else weights.get(t.name, 0.0) for t in templates])
+    sizes = np.array([t.size for t in templates], float)
+    missing, mean_size = occupancy * slab_voxels - filled, float(fractions @ sizes)
+    if missing > 0 and mean_size > 0:
+        for template, more in zip(templates, fractions * missing / mean_size, strict=True):
+            number[template.name] += round(more)
     return number
 
 
 def pack(
     canvas: Canvas,
-    stamps: Sequence[PreparedTemplate],
+    templates: Sequence[PreparedTemplate],
     number: Mapping[str, int],
     gap: int,
     rng: np.random.Generator,
 ) -> list[PlacedObject]:
-    """Place particles at random, the bulkiest species first, each in a uniform rotation.
+    """Place particles at random in uniform rotations, the largest species first.
 
     Parameters
     ----------
     number
-        Of each species; fewer are placed where there is no more room.
+        Particles of each species; fewer are placed if there is no space.
     gap
-        Voxels along the axes that stay free around each.
+        Minimum distance between particles in voxels along the axes.
     """
-    reach = max((one.support.half for one in stamps), default=0) + gap
+    reach = max((t.support.half for t in templates), default=0) + gap
     if reach > canvas.margin:
         raise ValueError(f"the canvas has a margin of {canvas.margin} voxels, particles reach {reach}")
     placed: list[PlacedObject] = []
     if not any(number.values()):
         return placed
     space = FreeSpace(canvas)
-    for one in sorted(stamps, key=lambda s: -s.bulk):
-        failed = 0
-        for _ in range(number[one.name]):
-            found = _settle(space, one, gap, rng)
-            failed = 0 if found else failed + 1
-            if found:
-                placed.append(found)
-            if failed == PATIENCE:
+    for template in sorted(templates, key=lambda t: -t.bulk):
+        failures = 0
+        for _ in range(number[template.name]):
+            particle = _place_at_random(space, template, gap, rng)
+            failures = 0 if particle else failures + 1
+            if particle:
+                placed.append(particle)
+            if failures == MAX_FAILURES:
                 break
     return placed
 
 
-def _settle(
-    space: FreeSpace, one: PreparedTemplate, gap: int, rng: np.random.Generator
+def _place_at_random(
+    space: FreeSpace, template: PreparedTemplate, gap: int, rng: np.random.Generator
 ) -> PlacedObject | None:
-    """Find room for one more particle, in several rotations and at many places."""
+    """Try several rotations, each at many positions."""
     for n in CANDIDATES:
-        if space.since >= (STALE // 4 if n == CANDIDATES[-1] else STALE) and n > CANDIDATES[0]:
+        stale = REFRESH_AFTER // 4 if n == CANDIDATES[-1] else REFRESH_AFTER
+        if space.placed >= stale and n > CANDIDATES[0]:
             space.refresh()
-        centres = space.sample(one.inner + gap, n, rng)
+        centres = space.sample(template.inner_radius + gap, n, rng)
         if not len(centres):
             return None
-        turn = Rotation.random(random_state=rng).as_matrix()
+        rotation = Rotation.random(random_state=rng).as_matrix()
         shift = rng.uniform(-0.5, 0.5, 3)
-        cover = one.coverage(turn, shift)
-        chosen = _first_fit(space.canvas, dilate(cover > 0.5, gap), centres, rng)
-        if chosen is not None:
-            space.since += 1
-            return place(space.canvas, one, (turn, shift), chosen, cover)
+        coverage = template.coverage(rotation, shift)
+        centre = _first_fit(space.canvas, dilate(coverage > 0.5, gap), centres, rng)
+        if centre is not None:
+            space.placed += 1
+            return place(space.canvas, template, (rotation, shift), centre, coverage)
     return None
 
 
 def fits(canvas: Canvas, mask: NDArray[np.bool_], centre: NDArray[np.intp]) -> bool:
-    """Whether a cube of voxels around *centre* is free where *mask* is set."""
-    half = mask.shape[0] // 2
-    low = centre - half + canvas.margin
+    """Whether the voxels of *mask*, a cube around *centre*, are free."""
+    low = centre - mask.shape[0] // 2 + canvas.margin
     if (low < 0).any() or (low + mask.shape[0] > canvas.grid.shape).any():
         return False
     window = tuple(slice(a, a + mask.shape[0]) for a in low)
@@ -170,39 +172,40 @@ def fits(canvas: Canvas, mask: NDArray[np.bool_], centre: NDArray[np.intp]) -> b
 
 def place(
     canvas: Canvas,
-    one: PreparedTemplate,
+    template: PreparedTemplate,
     pose: tuple[NDArray[np.float64], NDArray[np.float64]],
     centre: NDArray[np.intp],
-    cover: NDArray[np.float32],
+    coverage: NDArray[np.float32],
     *,
     displace: bool = False,
 ) -> PlacedObject:
-    """Draw a particle.
+    """Add a particle to the canvas.
 
     Parameters
     ----------
     pose
-        Rotation (3, 3), and shift (3,) from the centre of the voxel in voxels, z, y, x.
-    centre : (3,) voxel
-    cover
-        What ``one.cover(*pose)`` gives.
+        Rotation (3, 3), and shift (z, y, x) from the centre of the voxel in voxels.
+    centre : (3,)
+        Voxel.
+    coverage
+        ``template.coverage(*pose)``.
     displace
-        It takes the place of what is there, as a protein that of lipids.
+        Replace the potential in its place, as a membrane protein replaces lipids.
     """
-    turn, shift = pose
-    identity = canvas.new_instance()
-    window, part = _clipped(centre, one.support.half, canvas.shape)
+    rotation, shift = pose
+    instance = canvas.new_instance()
+    window, part = _clip_to_volume(centre, template.support.half, canvas.shape)
     if displace:
-        canvas.potential[window] *= 1 - np.clip(cover[part], 0, 1)
-    mask = cover[part] > 0.5
-    canvas.labels[window][mask] = one.label
-    canvas.instances[window][mask] = identity
-    low = centre - one.support.half + canvas.margin
-    canvas.grid[tuple(slice(a, a + len(cover)) for a in low)][cover > 0.5] = MATTER
-    window, part = _clipped(centre, one.density.half, canvas.shape)
-    canvas.potential[window] += one.density.rotated(turn, shift)[part]
+        canvas.potential[window] *= 1 - np.clip(coverage[part], 0, 1)
+    mask = coverage[part] > 0.5
+    canvas.labels[window][mask] = template.label
+    canvas.instances[window][mask] = instance
+    low = centre - template.support.half + canvas.margin
+    canvas.grid[tuple(slice(a, a + len(coverage)) for a in low)][coverage > 0.5] = MATTER
+    window, part = _clip_to_volume(centre, template.density.half, canvas.shape)
+    canvas.potential[window] += template.density.rotated(rotation, shift)[part]
     position = (centre + shift) * canvas.voxel_size
-    return PlacedObject(one.name, position, turn, identity, int(np.count_nonzero(mask)))
+    return PlacedObject(template.name, position, rotation, instance, int(np.count_nonzero(mask)))
 
 
 def _first_fit(
@@ -211,18 +214,19 @@ def _first_fit(
     grid = canvas.grid
     strides = np.array([grid.shape[1] * grid.shape[2], grid.shape[2], 1])
     offsets = (np.argwhere(mask) - mask.shape[0] // 2) @ strides
-    bases = (centres + canvas.margin) @ strides
+    starts = (centres + canvas.margin) @ strides
     flat = grid.reshape(-1)
-    probe = offsets[rng.integers(len(offsets), size=PROBE)]
-    for k in np.flatnonzero(~flat[bases[:, None] + probe].any(1)):
-        if not flat[bases[k] + offsets].any():
-            found: NDArray[np.intp] = centres[k]
-            return found
+    probes = offsets[rng.integers(len(offsets), size=PROBES)]
+    for k in np.flatnonzero(~flat[starts[:, None] + probes].any(1)):
+        if not flat[starts[k] + offsets].any():
+            return np.asarray(centres[k])
     return None
 
 
-def _clipped(centre: NDArray[np.intp], half: int, shape: tuple[int, int, int]) -> tuple[Window, Window]:
-    """Give the part of the volume that a cube covers, and the part of the cube that lies in the volume."""
+def _clip_to_volume(
+    centre: NDArray[np.intp], half: int, shape: tuple[int, int, int]
+) -> tuple[Window, Window]:
+    """Overlap of a cube with the volume: slices of the volume and of the cube."""
     low = [max(int(c) - half, 0) for c in centre]
     high = [min(int(c) + half + 1, n) for c, n in zip(centre, shape, strict=True)]
     z, y, x = (slice(a, max(b, a)) for a, b in zip(low, high, strict=True))

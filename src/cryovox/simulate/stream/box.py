@@ -1,4 +1,4 @@
-"""A periodic box full of particles, in milliseconds."""
+"""Fill a periodic box with particles, in milliseconds."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 from cryovox.simulate.stream.poses import PoseLibrary, RotatedPose, flat_indices
 
 Shape = tuple[int, int, int]
-TRIES = 6
-"""Places at which a particle is tried before it is left out."""
+MAX_ATTEMPTS = 6
+"""Candidate positions of a particle before it is left out."""
 
 
 @dataclass(frozen=True, eq=False)
 class PeriodicBox:
-    """What stands in a periodic box.
+    """A periodic box with particles.
 
     Attributes
     ----------
     potential : (z, y, x) float32
-        In volts.
+        Volts.
     labels : (z, y, x) uint8
         Index of the template + 1 inside particles, 0 elsewhere.
     positions : (n, 3)
         Centres (z, y, x) in voxels.
     channels : (n,) int
-        Index of the template of each.
+        Index of the template of each particle.
     rotations : (n, 3, 3)
         Active, reference to box, acting on (x, y, z) columns.
     """
@@ -41,7 +41,7 @@ class PeriodicBox:
 
 
 def fill_box(
-    bank: PoseLibrary,
+    poses: PoseLibrary,
     level: int,
     shape: Shape,
     occupancy: float,
@@ -50,30 +50,30 @@ def fill_box(
     most: int = 300,
     depth: float = 1.0,
 ) -> PeriodicBox:
-    """Fill a box with particles that do not overlap, the largest first.
+    """Fill a periodic box with particles that do not overlap, the largest first.
 
     Parameters
     ----------
-    bank, level
-        Poses, and the voxel size to take them at.
-    shape : (z, y, x)
-        Of the box; what leaves it at one face enters at the opposite one.
+    poses, level
+        Precomputed poses, and the index of their voxel size.
+    shape
+        Box size (z, y, x) in voxels.
     occupancy
-        Share of the box to be filled, as far as places are found.
+        Target volume fraction of particles; less if they do not fit.
     most
-        Particles, at the most.
+        Maximum number of particles.
     depth
-        Share of the height that has particles at all.
+        Fraction of the box along z in which particles are placed.
     """
     potential, labels = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
-    room = (max(1, round(depth * shape[0])), shape[1], shape[2])
+    high = (max(1, round(depth * shape[0])), shape[1], shape[2])
     placed = []
-    for turned, channel in _invited(bank, level, occupancy * potential.size, most, rng):
-        if any(a > b for a, b in zip(turned.size(), shape, strict=True)):
+    for pose, channel in _draw_particles(poses, level, occupancy * potential.size, most, rng):
+        if any(a > b for a, b in zip(pose.size(), shape, strict=True)):
             continue
-        for corner in rng.integers(0, room, (TRIES, 3)):
-            if _stands(turned, corner, channel + 1, potential, labels):
-                placed.append((np.mod(corner + turned.centre(), shape), channel, turned.rotation()))
+        for corner in rng.integers(0, high, (MAX_ATTEMPTS, 3)):
+            if _place(pose, corner, channel + 1, potential, labels):
+                placed.append((np.mod(corner + pose.centre(), shape), channel, pose.rotation()))
                 break
     positions, channels, rotations = zip(*placed, strict=True) if placed else ((), (), ())
     return PeriodicBox(
@@ -85,41 +85,41 @@ def fill_box(
     )
 
 
-def _stands(
-    turned: RotatedPose,
+def _place(
+    rotated: RotatedPose,
     corner: NDArray[np.intp],
     label: int,
     potential: NDArray[np.float32],
     labels: NDArray[np.uint8],
 ) -> bool:
-    """Put a particle down, if nobody is there."""
+    """Add a particle to the grids unless it overlaps another."""
     z, y, x = labels.shape
-    tables, taken, pose = turned.tables(corner, (z, y, x)), labels.reshape(-1), turned.pose
-    if taken[flat_indices(pose.probes, tables)].any():
+    tables, flat_labels, pose = rotated.index_tables(corner, (z, y, x)), labels.reshape(-1), rotated.pose
+    if flat_labels[flat_indices(pose.probes, tables)].any():
         return False
-    inside = flat_indices(pose.inside, tables)
-    if taken[inside].any():
+    support = flat_indices(pose.support, tables)
+    if flat_labels[support].any():
         return False
-    taken[inside] = label
+    flat_labels[support] = label
     potential.reshape(-1)[flat_indices(pose.body, tables)] += pose.values
     return True
 
 
-def _invited(
-    bank: PoseLibrary, level: int, voxels: float, most: int, rng: np.random.Generator
+def _draw_particles(
+    poses: PoseLibrary, level: int, voxels: float, most: int, rng: np.random.Generator
 ) -> list[tuple[RotatedPose, int]]:
-    """Species equally often until their volume suffices, the largest first."""
-    invited: list[tuple[RotatedPose, int]] = []
-    while voxels > 0 and len(invited) < most:
-        channel = int(rng.integers(len(bank.templates)))
-        turned = bank.get(level, channel, int(rng.integers(len(bank))))
-        voxels -= turned.pose.volume
-        invited.append((turned, channel))
-    return sorted(invited, key=lambda one: -one[0].pose.volume)
+    """Draw species uniformly until their volume reaches *voxels*; sorted by size."""
+    particles: list[tuple[RotatedPose, int]] = []
+    while voxels > 0 and len(particles) < most:
+        channel = int(rng.integers(len(poses.templates)))
+        rotated = poses.get(level, channel, int(rng.integers(len(poses))))
+        voxels -= rotated.pose.volume
+        particles.append((rotated, channel))
+    return sorted(particles, key=lambda particle: -particle[0].pose.volume)
 
 
 def periodic_slices(corner: NDArray[Any], size: Shape | tuple[int, ...], shape: Shape) -> Any:
-    """Index of the box of *size* at *corner* of a periodic array: slices where it lies within.
+    """Index of a box of *size* at *corner* of a periodic array; slices if it crosses no face.
 
     The corner lies within the array.
     """

@@ -1,4 +1,4 @@
-"""Templates that were turned beforehand, for scenes that must be filled in milliseconds."""
+"""Precomputed rotations of templates, for boxes that are filled in milliseconds."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from cryovox.simulate.particles.rotate import rotate
 from cryovox.simulate.particles.template import Template
 
 NEGLIGIBLE = 0.01
-"""Of the largest density; fainter rims are cut off."""
-ALONG = np.arange(4096)
+"""Density, relative to the maximum, below which voxels outside the support are dropped."""
+STEPS = np.arange(4096)
 
 Voxels = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
 
 
 class CubeRotation(NamedTuple):
-    """A rotation of the cube: which axis comes to lie along z, y and x, and whether it is reversed."""
+    """A rotation of the cube: source axis of each of z, y and x, and whether it is reversed."""
 
     axes: tuple[tuple[int, bool], ...]
     matrix: NDArray[np.float64]
-    """On (z, y, x) columns."""
+    """Acting on (z, y, x) columns."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,16 +35,16 @@ class Pose:
 
     Attributes
     ----------
-    size : (z, y, x)
-        Of the box.
+    size
+        Box size (z, y, x) in voxels.
     body : three (n,) int
         Indices along z, y and x of voxels with density.
     values : (n,) float32
         Their densities in volts.
-    inside : three (m,) int
+    support : three (m,) int
         Indices of the voxels of the support.
     probes : three (at most 32,) int
-        A few of them, all over it: most collisions show there.
+        Some of them, evenly spread, for a quick overlap test.
     centre : (3,)
         The particle's centre, in voxels from voxel (0, 0, 0) of the box.
     rotation : (3, 3)
@@ -54,7 +54,7 @@ class Pose:
     size: tuple[int, int, int]
     body: Voxels
     values: NDArray[np.float32]
-    inside: Voxels
+    support: Voxels
     probes: Voxels
     centre: NDArray[np.float64]
     rotation: NDArray[np.float64]
@@ -62,7 +62,7 @@ class Pose:
     @property
     def volume(self) -> int:
         """Voxels of the support."""
-        return len(self.inside[0])
+        return len(self.support[0])
 
     @classmethod
     def of(
@@ -73,48 +73,49 @@ class Pose:
         rotation: NDArray[np.float64],
     ) -> Pose:
         """From a box of density and support."""
-        worth = np.nonzero(support | (np.abs(density) > NEGLIGIBLE * np.abs(density).max()))
-        low = np.array([int(axis.min()) for axis in worth])
-        z, y, x = (int(axis.max()) + 1 - start for axis, start in zip(worth, low, strict=True))
-        body, inside = (
-            _voxels(axis - start for axis, start in zip(where, low, strict=True))
-            for where in (worth, np.nonzero(support))
+        body = np.nonzero(support | (np.abs(density) > NEGLIGIBLE * np.abs(density).max()))
+        low = np.array([int(axis.min()) for axis in body])
+        z, y, x = (int(axis.max()) + 1 - start for axis, start in zip(body, low, strict=True))
+        shifted, inside = (
+            _voxels(axis - start for axis, start in zip(index, low, strict=True))
+            for index in (body, np.nonzero(support))
         )
-        some = slice(None, None, -(-len(inside[0]) // 32))
-        probes = _voxels(axis[some] for axis in inside)
-        return cls((z, y, x), body, density[worth], inside, probes, centre - low, rotation)
+        probes = _voxels(axis[:: -(-len(inside[0]) // 32)] for axis in inside)
+        return cls((z, y, x), shifted, density[body], inside, probes, centre - low, rotation)
 
 
 class RotatedPose(NamedTuple):
-    """A pose, turned once more by one of the 24 rotations of the cube."""
+    """A pose after one of the 24 rotations of the cube."""
 
     pose: Pose
-    turn: CubeRotation
+    cube_rotation: CubeRotation
 
     def centre(self) -> NDArray[np.float64]:
-        """The particle's centre in the turned box, in voxels."""
-        start = [self.pose.size[a] - 1 if flipped else 0 for a, flipped in self.turn.axes]
-        return self.turn.matrix @ self.pose.centre + start
+        """Centre of the particle in the rotated box, in voxels."""
+        start = [self.pose.size[a] - 1 if flipped else 0 for a, flipped in self.cube_rotation.axes]
+        return self.cube_rotation.matrix @ self.pose.centre + start
 
     def rotation(self) -> NDArray[np.float64]:
         """Active, reference to tomogram, acting on (x, y, z) columns."""
-        return self.turn.matrix[::-1, ::-1] @ self.pose.rotation
+        return self.cube_rotation.matrix[::-1, ::-1] @ self.pose.rotation
 
     def size(self) -> list[int]:
-        """Of the turned box, along z, y and x."""
-        return [self.pose.size[a] for a, _ in self.turn.axes]
+        """Size (z, y, x) of the rotated box."""
+        return [self.pose.size[a] for a, _ in self.cube_rotation.axes]
 
-    def tables(self, corner: NDArray[np.intp], shape: tuple[int, int, int]) -> list[NDArray[np.intp]]:
-        """For every axis of the *unturned* box, what each index adds to that in a flat periodic array.
+    def index_tables(self, corner: NDArray[np.intp], shape: tuple[int, int, int]) -> list[NDArray[np.intp]]:
+        """Per axis of the *original* box, the contribution of an index to that in a flat periodic array.
 
-        The corner of the turned box lies at *corner* of an array of *shape*.
+        The corner of the rotated box lies at *corner* of an array of *shape*.
         """
-        steps = (shape[1] * shape[2], shape[2], 1)
-        found: list[NDArray[np.intp]] = [ALONG] * 3
-        for low, whole, step, (axis, flipped) in zip(corner, shape, steps, self.turn.axes, strict=True):
-            places = (low + ALONG[: self.pose.size[axis]]) % whole * step
-            found[axis] = places[::-1] if flipped else places
-        return found
+        strides = (shape[1] * shape[2], shape[2], 1)
+        tables: list[NDArray[np.intp]] = [STEPS] * 3
+        for low, n, stride, (axis, flipped) in zip(
+            corner, shape, strides, self.cube_rotation.axes, strict=True
+        ):
+            offsets = (low + STEPS[: self.pose.size[axis]]) % n * stride
+            tables[axis] = offsets[::-1] if flipped else offsets
+        return tables
 
 
 def flat_indices(voxels: Voxels, tables: list[NDArray[np.intp]]) -> NDArray[np.intp]:
@@ -123,22 +124,21 @@ def flat_indices(voxels: Voxels, tables: list[NDArray[np.intp]]) -> NDArray[np.i
 
 
 class PoseLibrary:
-    """Every template in so many random poses, made when they are first asked for.
+    """Random poses of every template, computed on first use.
 
-    Each pose is turned into 24 by the rotations of the cube, which move voxels onto voxels and keep
-    the hand.
+    Each pose is multiplied by the 24 rotations of the cube, which map voxels onto voxels and preserve
+    handedness.
 
     Parameters
     ----------
     templates
-        What to turn.
+        Species.
     voxel_sizes
-        Edges of voxels in Å for which there are poses.
+        Voxel sizes in Å; a *level* is an index into them.
     poses
-        Of each template and voxel size, before the rotations of the cube.
+        Poses of each template and voxel size, before the rotations of the cube.
     seed
-        What a pose is depends on this, on the template, the voxel size and its number, and on
-        nothing else.
+        A pose depends on the seed, the template, the voxel size and its number only.
     """
 
     def __init__(
@@ -146,38 +146,38 @@ class PoseLibrary:
     ) -> None:
         self.templates, self.voxel_sizes, self.poses = list(templates), list(voxel_sizes), poses
         self.seed = [int(s) for s in seed]
-        self._made: dict[tuple[int, int, int], Pose] = {}
+        self._cache: dict[tuple[int, int, int], Pose] = {}
 
     def __len__(self) -> int:
         return self.poses * len(CUBE_ROTATIONS)
 
     def get(self, level: int, template: int, number: int) -> RotatedPose:
         """Pose *number*, below ``len(self)``, of a template at a voxel size."""
-        which, again = divmod(number, len(CUBE_ROTATIONS))
-        key = (level, template, which)
-        found = self._made.get(key)
-        if found is None:  # two threads may both make it, and make the same
-            found = self._made[key] = self._make(*key)
-        return RotatedPose(found, CUBE_ROTATIONS[again])
+        index, cube_rotation = divmod(number, len(CUBE_ROTATIONS))
+        key = (level, template, index)
+        pose = self._cache.get(key)
+        if pose is None:  # two threads may both compute it, with the same result
+            pose = self._cache[key] = self._compute(*key)
+        return RotatedPose(pose, CUBE_ROTATIONS[cube_rotation])
 
-    def _make(self, level: int, template: int, which: int) -> Pose:
-        rng = np.random.default_rng([*self.seed, level, template, which])
+    def _compute(self, level: int, template: int, index: int) -> Pose:
+        rng = np.random.default_rng([*self.seed, level, template, index])
         rotation, shift = Rotation.random(random_state=rng).as_matrix(), rng.uniform(-0.5, 0.5, 3)
         density, support = rotate(self.templates[template], rotation, shift, self.voxel_sizes[level])
         return Pose.of(density, support, density.shape[0] // 2 + shift, rotation)
 
 
-def _turns() -> list[CubeRotation]:
-    found = []
+def _cube_rotations() -> list[CubeRotation]:
+    rotations = []
     for order, flips in product(permutations(range(3)), product((False, True), repeat=3)):
         matrix = np.zeros((3, 3))
         matrix[range(3), order] = np.where(flips, -1.0, 1.0)
         if np.linalg.det(matrix) > 0:
-            found.append(CubeRotation(tuple(zip(order, flips, strict=True)), matrix))
-    return found
+            rotations.append(CubeRotation(tuple(zip(order, flips, strict=True)), matrix))
+    return rotations
 
 
-CUBE_ROTATIONS = _turns()
+CUBE_ROTATIONS = _cube_rotations()
 
 
 def _voxels(axes: Iterable[NDArray[np.intp]]) -> Voxels:

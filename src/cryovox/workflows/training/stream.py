@@ -170,7 +170,7 @@ def of_preset(preset: SimulationConfig) -> StreamConfig:
         "defocus": (max(0.5, tilts.defocus[0] - 0.5), tilts.defocus[1] + 0.5),
         "defocus_spread": max(0.1, tilts.defocus_spread),
         "phase_flip": float(preset.reconstruction.phase_flip),
-        "dose": (0.7 * tilts.ends("total_dose")[0], 1.4 * tilts.ends("total_dose")[1]),
+        "dose": (0.7 * tilts.bounds("total_dose")[0], 1.4 * tilts.bounds("total_dose")[1]),
         "thickness": (0.7 * depth, 1.3 * depth),
         "snr": None if preset.snr is None else (0.6 * preset.snr, 1.6 * preset.snr),
         "shift": (0.0, 1.5 * tilts.shift + 2),
