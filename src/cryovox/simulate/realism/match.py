@@ -1,4 +1,4 @@
-"""Make a simulated tomogram look like a measured one."""
+"""Match a simulated tomogram to the imaging conditions of a real one."""
 
 from __future__ import annotations
 
@@ -26,137 +26,139 @@ from cryovox.simulate.realism.statistics import TomogramStatistics, find_slab, q
 Floats = NDArray[np.float64]
 Image = NDArray[np.float32]
 
-LEAST_SHARE = 0.03
-ROUNDS = 5
-DAMPED = 0.8  # of a correction that is made at once
-EXCESS = 2.0  # times too much power is not left alone
-SOFT = 1.2  # nodes over which corrections are smoothed
-FILL, NOISE = 1, 2  # streams of random numbers
+MIN_SIGNAL = 0.03  # minimum fraction of signal
+ITERATIONS = 5
+DAMPING = 0.8  # exponent of the corrections
+MAX_EXCESS = 2.0  # ratio to the target above which power is removed at the end
+SMOOTHING = 1.2  # standard deviation in nodes over which corrections are smoothed
+FILL, NOISE = 1, 2  # random streams
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseMixture:
-    """What a look-alike is mixed from, on the nodes of the spectrum.
+    """Spectra of the signal and of the added noise, on the nodes of `realism.spectrum`.
 
     Attributes
     ----------
     signal
-        Squared factor on the noise-free tomogram.
+        Squared filter of the noise-free tomogram.
     fill
-        Power of Gaussian noise inside of the slab: unknown matter.
+        Power of Gaussian noise within the slab, for unknown matter.
     noise
         Power of Gaussian noise everywhere.
-    share
-        Part of the power at the scale of particles, inside of the slab, that is signal.
+    signal_fraction
+        Fraction of the power at the scale of particles, within the slab, that is signal.
     matter_shells, noise_shells
-        Squared factors in shells of the frequency, on signal and fill and on noise: nodes are too
-        coarse for what changes fast with frequency.
+        Squared radial filters of signal and fill, and of noise: a finer correction than the nodes allow.
     """
 
     signal: Floats
     fill: Floats
     noise: Floats
-    share: float
+    signal_fraction: float
     matter_shells: Floats
     noise_shells: Floats
 
 
 def match_tomogram(
     clean: NDArray[np.float32],
-    likeness: TomogramStatistics,
+    target: TomogramStatistics,
     rng: np.random.Generator | int,
     *,
     signal: float | None = None,
-    rounds: int = ROUNDS,
+    iterations: int = ITERATIONS,
 ) -> Image:
-    """Give a noise-free tomogram the spectrum, noise, profile and grey values of a measured one.
+    """Match spectrum, noise, profile along z and grey values of a simulation to those of a real tomogram.
 
-    The noise-free tomogram is scaled, and weakened at frequencies at which it has more power than
-    the target; Gaussian noise fills what is missing: one part everywhere, as strong as the target's
-    noise, one only where matter is. Then the standard deviation along z and, by a monotone map, the
-    quantiles of the grey values are made the target's. That changes the spectrum a little, so all is
-    done a few times, each time with powers corrected by what came out.
+    The noise-free tomogram is scaled, and attenuated at frequencies at which it exceeds the power of the
+    target. Gaussian noise supplies the rest: the noise of the target everywhere, and the remaining power
+    within the slab. Then the standard deviation along z and, by a monotone map, the quantiles of the grey
+    values are matched. This changes the spectrum slightly, so the steps are repeated with corrected powers.
 
     Parameters
     ----------
     clean : (z, y, x)
-        Voxels of the target's size, particles bright, CTF and missing wedge applied. Its planes that
-        hold matter are found, and are given what the target has in its own.
+        Noise-free tomogram with the voxel size of the target, particles bright, CTF and missing wedge
+        applied. Its slab is detected and matched to that of the target.
+    target
+        Statistics of the real tomogram.
     rng
-        Seed, or a generator that one is drawn from.
+        Seed, or a generator that a seed is drawn from.
     signal
-        Part of the power at the scale of particles (a band-pass of 40 and 120 Å), inside of the
-        slab, that comes from *clean*; `estimate_signal_fraction` by default.
+        Fraction of the power at the scale of particles (band-pass of 40 and 120 Å), within the slab, that
+        comes from *clean*; by default from `estimate_signal_fraction`.
+    iterations
+        Number of repetitions.
 
     Returns
     -------
     (z, y, x) float32
-        With the mean, standard deviation and contrast sign of the target; where the slab takes
-        another part of the volume than it does in the target, those of the slab are matched.
+        With the mean, standard deviation and contrast of the target; if the slabs take different fractions
+        of the volumes, those within the slab.
     """
     seed = int(rng.integers(2**63)) if isinstance(rng, np.random.Generator) else int(rng)
     scene = z_score(clean)
-    slab = _slab(clean)
+    slab = find_slab(clean.std(axis=(1, 2), dtype=np.float64))
     if float(scene.std()) == 0:
         raise RequestError("simulated scene", "is empty", "place at least one particle")
-    recipe = initial_mixture(scene[slab[0] : slab[1]], likeness, signal)
-    layers = Layers.of(slab, len(scene), likeness)
-    spectra = [
-        fft.rfftn(part) for part in (scene, _gauss(scene.shape, seed, FILL), _gauss(scene.shape, seed, NOISE))
-    ]
-    for turn in range(rounds):
-        made = _profiled(_mixed(spectra, recipe, layers, scene.shape), layers)
-        made = _levelled(made, likeness, slab, layers)
-        if turn < rounds - 1:
-            recipe = _corrected(recipe, made, likeness, slab)
-    made = _emptied(made, likeness, slab)
-    return (made * np.float32(likeness.sign * likeness.std) + np.float32(likeness.mean)).astype(np.float32)
+    mixture = initial_mixture(scene[slab[0] : slab[1]], target, signal)
+    profile = DepthProfile.of(slab, len(scene), target)
+    noises = (_white_noise(scene.shape, seed, stream) for stream in (FILL, NOISE))
+    spectra = [fft.rfftn(part) for part in (scene, *noises)]
+    for iteration in range(iterations):
+        image = _match_profile(_mix(spectra, mixture, profile, scene.shape), profile)
+        image = _match_quantiles(image, target, slab, profile)
+        if iteration < iterations - 1:
+            mixture = _correct(mixture, image, target, slab)
+    image = _remove_excess(image, target, slab)
+    return (image * np.float32(target.sign * target.std) + np.float32(target.mean)).astype(np.float32)
 
 
-def initial_mixture(scene: Image, likeness: TomogramStatistics, signal: float | None = None) -> NoiseMixture:
-    """The first guess at a recipe, from the matter of a standardised noise-free tomogram."""
-    own = robust_power_spectrum(scene)
-    target, noise = likeness.powers()
-    share = estimate_signal_fraction(scene, likeness) if signal is None else signal
-    if not 0 <= share <= 1:
-        raise RequestError("signal", f"{share} is no part of the whole", "choose from 0 to 1")
-    room = target - noise
-    strength = _strength(own, room, share * band_power(target, likeness.voxel_size), likeness.voxel_size)
-    wanted = np.minimum(strength * own, room)
-    return NoiseMixture(
-        wanted / own, np.maximum(room - wanted, 0.01 * target), noise, share, np.ones(SHELLS), np.ones(SHELLS)
+def initial_mixture(scene: Image, target: TomogramStatistics, signal: float | None = None) -> NoiseMixture:
+    """First estimate of the mixture, from the slab of a z-scored noise-free tomogram."""
+    scene_power = robust_power_spectrum(scene)
+    total, noise = target.powers()
+    fraction = estimate_signal_fraction(scene, target) if signal is None else signal
+    if not 0 <= fraction <= 1:
+        raise RequestError("signal", f"{fraction} is not a fraction", "choose from 0 to 1")
+    available = total - noise
+    gain = _signal_gain(
+        scene_power, available, fraction * band_power(total, target.voxel_size), target.voxel_size
     )
+    signal_power = np.minimum(gain * scene_power, available)
+    fill = np.maximum(available - signal_power, 0.01 * total)
+    return NoiseMixture(signal_power / scene_power, fill, noise, fraction, np.ones(SHELLS), np.ones(SHELLS))
 
 
-def estimate_signal_fraction(scene: Image, likeness: TomogramStatistics) -> float:
-    """How much of the target's power at the scale of particles to give to the particles.
+def estimate_signal_fraction(scene: Image, target: TomogramStatistics) -> float:
+    """Fraction of the target's power at the scale of particles to assign to the simulated particles.
 
-    Gaussian noise has no skewness, so mixing it to the scene lowers the skewness of the scene after
-    a band-pass; the share is that at which the target's is left. It is not more than what the target
-    has above its noise. Limits: it takes a scene with about as many particles, membranes and crowding
-    as the target; a target of symmetric grey values gets the least share.
+    Gaussian noise has no skewness, so adding it lowers the skewness of the band-passed scene; the fraction
+    is chosen such that the skewness of the target results, at most the fraction of the target that is not
+    noise. Limits: the scene needs about as many particles and membranes as the target, and a target of
+    symmetric grey values yields the minimum.
     """
-    values = z_score(bandpass(scene, likeness.voxel_size)).ravel()
+    values = z_score(bandpass(scene, target.voxel_size)).ravel()
     values = values[:: max(1, values.size // 400_000)]
     noise = np.random.default_rng(0).standard_normal(values.size, dtype=np.float32)
-    low, high = LEAST_SHARE, max(LEAST_SHARE, likeness.share)
+    low, high = MIN_SIGNAL, max(MIN_SIGNAL, target.share)
     for _ in range(20):
-        share = (low + high) / 2
-        mixed = np.sqrt(share) * values + np.sqrt(1 - share) * noise
-        low, high = (share, high) if clipped_skewness(mixed) < likeness.asymmetry else (low, share)
+        fraction = (low + high) / 2
+        mixed = np.sqrt(fraction) * values + np.sqrt(1 - fraction) * noise
+        low, high = (fraction, high) if clipped_skewness(mixed) < target.asymmetry else (low, fraction)
     return (low + high) / 2
 
 
 @dataclass(frozen=True, eq=False)
-class Layers:
-    """What changes along z: (z,) arrays.
+class DepthProfile:
+    """Target statistics of each plane along z, (z,) arrays.
 
     Attributes
     ----------
     matter
-        1 inside of the slab, 0 outside of it.
+        1 within the slab, 0 outside.
     mean, std
-        Of the target's plane that corresponds; `std` is 0 where there is none.
+        Of the corresponding plane of the target; `std` is 0 if there is none.
     """
 
     matter: Image
@@ -164,113 +166,113 @@ class Layers:
     std: Floats
 
     @classmethod
-    def of(cls, slab: tuple[int, int], planes: int, likeness: TomogramStatistics) -> Layers:
-        """Stretch the target's planes so that the slabs coincide."""
-        z, (top, bottom), n = np.arange(planes), likeness.slab, len(likeness.profile_std)
+    def of(cls, slab: tuple[int, int], planes: int, target: TomogramStatistics) -> DepthProfile:
+        """Stretch the planes of the target so that the slabs coincide."""
+        z, (top, bottom), n = np.arange(planes), target.slab, len(target.profile_std)
         knots = np.array([0, slab[0], slab[1], planes]) - [0, 0.5, 0.5, 1]
-        there = np.array([0, top, bottom, n]) - [0, 0.5, 0.5, 1]
-        place = np.interp(z, knots, there)
+        target_knots = np.array([0, top, bottom, n]) - [0, 0.5, 0.5, 1]
+        position = np.interp(z, knots, target_knots)
         mean, std = (
-            np.interp(place, np.arange(n), ndimage.gaussian_filter1d(profile, 1.0, mode="nearest"))
-            for profile in (likeness.profile_mean, likeness.profile_std)
+            np.interp(position, np.arange(n), ndimage.gaussian_filter1d(profile, 1.0, mode="nearest"))
+            for profile in (target.profile_mean, target.profile_std)
         )
         inside = ((z >= slab[0]) & (z < slab[1])).astype(np.float32)
         for void, absent in ((z < slab[0], top == 0), (z >= slab[1], bottom == n)):
             std[void & absent] = 0
-            mean[void & absent] = np.mean(likeness.profile_mean)
-        whole = slab == (0, planes)
-        soft = inside if whole else ndimage.gaussian_filter1d(inside, 1.5, mode="nearest")
-        return cls(soft, mean, std)
+            mean[void & absent] = np.mean(target.profile_mean)
+        if slab != (0, planes):
+            inside = ndimage.gaussian_filter1d(inside, 1.5, mode="nearest")
+        return cls(inside, mean, std)
 
 
-def _slab(clean: Image) -> tuple[int, int]:
-    return find_slab(clean.std(axis=(1, 2), dtype=np.float64))
-
-
-def _strength(own: Floats, room: Floats, wanted: float, voxel_size: float) -> float:
-    """Factor on the scene's power that gives it so much, where no frequency may take more than its room."""
+def _signal_gain(scene_power: Floats, available: Floats, signal_power: float, voxel_size: float) -> float:
+    """Gain of the scene's power that yields *signal_power*, limited to *available* at each frequency."""
     low, high = 1e-6, 1e6
     for _ in range(40):
-        factor = float(np.sqrt(low * high))
-        found = band_power(np.maximum(np.minimum(factor * own, room), 1e-30), voxel_size)
-        low, high = (factor, high) if found < wanted else (low, factor)
+        gain = float(np.sqrt(low * high))
+        power = band_power(np.maximum(np.minimum(gain * scene_power, available), 1e-30), voxel_size)
+        low, high = (gain, high) if power < signal_power else (low, gain)
     return float(np.sqrt(low * high))
 
 
-def _gauss(shape: tuple[int, ...], seed: int, stream: int) -> Image:
+def _white_noise(shape: tuple[int, ...], seed: int, stream: int) -> Image:
     key = np.array([seed % 2**64, stream], np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).standard_normal(shape, dtype=np.float32)
 
 
-def _mixed(spectra: list[NDArray[np.complex64]], recipe: NoiseMixture, layers: Layers, shape: Shape) -> Image:
+def _mix(
+    spectra: list[NDArray[np.complex64]], mixture: NoiseMixture, profile: DepthProfile, shape: Shape
+) -> Image:
     scene, fill, noise = spectra
-    shells = radial_filter(recipe.matter_shells, shape)
-    matter = fft.irfftn(fill * (amplitude_filter(recipe.fill, shape) * shells), s=shape)
-    matter *= layers.matter[:, None, None]
-    rest = scene * (amplitude_filter(recipe.signal, shape) * shells)
-    rest += noise * (amplitude_filter(recipe.noise, shape) * radial_filter(recipe.noise_shells, shape))
+    shells = radial_filter(mixture.matter_shells, shape)
+    matter = fft.irfftn(fill * (amplitude_filter(mixture.fill, shape) * shells), s=shape)
+    matter *= profile.matter[:, None, None]
+    rest = scene * (amplitude_filter(mixture.signal, shape) * shells)
+    rest += noise * (amplitude_filter(mixture.noise, shape) * radial_filter(mixture.noise_shells, shape))
     return (matter + fft.irfftn(rest, s=shape)).astype(np.float32)
 
 
-def _profiled(made: Image, layers: Layers) -> Image:
-    """Give each plane its standard deviation and mean, as far as they change slowly along z."""
-    std = made.std(axis=(1, 2), dtype=np.float64)
-    gain = np.where(layers.std > 0, layers.std / np.maximum(std, 1e-12), 1.0)
+def _match_profile(image: Image, profile: DepthProfile) -> Image:
+    """Match standard deviation and mean of each plane, smoothed along z."""
+    std = image.std(axis=(1, 2), dtype=np.float64)
+    gain = np.where(profile.std > 0, profile.std / np.maximum(std, 1e-12), 1.0)
     gain = ndimage.gaussian_filter1d(np.clip(gain, 0.2, 5.0), 1.0, mode="nearest")
-    made = made * gain.astype(np.float32)[:, None, None]
-    shift = layers.mean - made.mean(axis=(1, 2), dtype=np.float64)
-    return made + ndimage.gaussian_filter1d(shift, 1.0, mode="nearest").astype(np.float32)[:, None, None]
+    image = image * gain.astype(np.float32)[:, None, None]
+    shift = profile.mean - image.mean(axis=(1, 2), dtype=np.float64)
+    return image + ndimage.gaussian_filter1d(shift, 1.0, mode="nearest").astype(np.float32)[:, None, None]
 
 
-def _levelled(made: Image, likeness: TomogramStatistics, slab: tuple[int, int], layers: Layers) -> Image:
-    """Map grey values inside of the slab so that their quantiles are the target's."""
-    have, want = quantiles(made[slab[0] : slab[1]]), np.array(likeness.levels)
-    have = np.maximum.accumulate(have + 1e-7 * np.arange(len(have)))
-    slope = np.float32((want[-1] - want[0]) / (have[-1] - have[0]))
-    mapped = np.interp(made, have, want).astype(np.float32)
-    beyond = np.minimum(made - have[0], 0) + np.maximum(made - have[-1], 0)
+def _match_quantiles(
+    image: Image, target: TomogramStatistics, slab: tuple[int, int], profile: DepthProfile
+) -> Image:
+    """Match the quantiles of the grey values within the slab by a monotone map."""
+    source, wanted = quantiles(image[slab[0] : slab[1]]), np.array(target.levels)
+    source = np.maximum.accumulate(source + 1e-7 * np.arange(len(source)))
+    slope = np.float32((wanted[-1] - wanted[0]) / (source[-1] - source[0]))
+    mapped = np.interp(image, source, wanted).astype(np.float32)
+    beyond = np.minimum(image - source[0], 0) + np.maximum(image - source[-1], 0)
     mapped += slope * beyond.astype(np.float32)
-    inside = layers.matter[:, None, None]
-    return inside * mapped + (1 - inside) * made
+    inside = profile.matter[:, None, None]
+    return inside * mapped + (1 - inside) * image
 
 
-def _emptied(made: Image, likeness: TomogramStatistics, slab: tuple[int, int]) -> Image:
-    """Take out what the profile and the map of grey values have put into an empty missing wedge."""
-    excess = robust_power_spectrum(made[slab[0] : slab[1]]) / likeness.powers()[0]
-    if excess.max() < EXCESS:
-        return made
-    keep = amplitude_filter(1 / np.where(excess > EXCESS, excess, 1.0), made.shape)
-    return fft.irfftn(fft.rfftn(made) * keep, s=made.shape).astype(np.float32)
+def _remove_excess(image: Image, target: TomogramStatistics, slab: tuple[int, int]) -> Image:
+    """Remove power that the matching of profile and grey values added to the missing wedge."""
+    excess = robust_power_spectrum(image[slab[0] : slab[1]]) / target.powers()[0]
+    if excess.max() < MAX_EXCESS:
+        return image
+    attenuation = amplitude_filter(1 / np.where(excess > MAX_EXCESS, excess, 1.0), image.shape)
+    return fft.irfftn(fft.rfftn(image) * attenuation, s=image.shape).astype(np.float32)
 
 
-def _corrected(
-    recipe: NoiseMixture, made: Image, likeness: TomogramStatistics, slab: tuple[int, int]
+def _correct(
+    mixture: NoiseMixture, image: Image, target: TomogramStatistics, slab: tuple[int, int]
 ) -> NoiseMixture:
-    """Raise the powers that came out too low, and lower those that came out too high."""
-    target, noise = likeness.powers()
-    inside, void = made[slab[0] : slab[1]], void_spectra(made, slab)
-    matter = _ratio(target, robust_power_spectrum(inside))
-    radial = _radial_ratio(likeness.matter_radial, radial_power(inside))
-    if void is None or likeness.noise_from != "void":
+    """Correct the powers of the mixture by the ratios of target to result."""
+    total, noise = target.powers()
+    inside, void = image[slab[0] : slab[1]], void_spectra(image, slab)
+    matter = _ratio(total, robust_power_spectrum(inside))
+    radial = _radial_ratio(target.matter_radial, radial_power(inside))
+    if void is None or target.noise_from != "void":
         rest, rest_radial = matter, radial
     else:
-        rest, rest_radial = _ratio(noise, void[0]), _radial_ratio(likeness.noise_radial, void[1])
+        rest, rest_radial = _ratio(noise, void[0]), _radial_ratio(target.noise_radial, void[1])
     return replace(
-        recipe,
-        signal=recipe.signal * matter,
-        fill=recipe.fill * matter,
-        noise=recipe.noise * rest,
-        matter_shells=recipe.matter_shells * radial,
-        noise_shells=recipe.noise_shells * rest_radial,
+        mixture,
+        signal=mixture.signal * matter,
+        fill=mixture.fill * matter,
+        noise=mixture.noise * rest,
+        matter_shells=mixture.matter_shells * radial,
+        noise_shells=mixture.noise_shells * rest_radial,
     )
 
 
-def _radial_ratio(wanted: Sequence[float], found: Floats) -> Floats:
-    return np.clip(np.exp(np.array(wanted)) / found, 0.4, 2.5)
+def _radial_ratio(log_target: Sequence[float], power: Floats) -> Floats:
+    return np.clip(np.exp(np.array(log_target)) / power, 0.4, 2.5)
 
 
-def _ratio(wanted: Floats, found: Floats) -> Floats:
-    # windows blur what lies closer than their width, and nothing gets the empty wedge right
-    trust = np.sqrt(wanted)
-    smooth = smooth_nodes(trust, SOFT) / smooth_nodes(trust * found / wanted, SOFT)
-    return np.clip(smooth, 0.4, 2.5) ** DAMPED
+def _ratio(target: Floats, power: Floats) -> Floats:
+    # weights: the taper blurs narrow features, and the missing wedge cannot be matched exactly
+    weight = np.sqrt(target)
+    smooth = smooth_nodes(weight, SMOOTHING) / smooth_nodes(weight * power / target, SMOOTHING)
+    return np.clip(smooth, 0.4, 2.5) ** DAMPING

@@ -1,4 +1,4 @@
-"""What a tomogram looks like, apart from what is in it: enough to imitate it."""
+"""Statistics of a tomogram: spectrum, noise, profile, grey values and tilt range, without its objects."""
 
 from __future__ import annotations
 
@@ -44,77 +44,75 @@ LEVELS = (
     0.998,
     0.9995,
 )
-"""Probabilities at which the quantiles of grey values are kept."""
-SIDE = 24  # voxels: the least along each axis of what is measured
-MOST = 0.98  # of the power inside of a slab: what noise can be
-STEP = 1.3  # times more spread inside of a slab than outside
+"""Probabilities of the stored quantiles of grey values."""
+MIN_SIZE = 24  # minimum size of the measured box in voxels
+MAX_NOISE = 0.98  # maximum power of the noise relative to that within the slab
+MIN_STD_RATIO = 1.3  # minimum ratio of the standard deviations within and outside the slab
 
 
 class TomogramStatistics(Config):
-    """What is to be imitated. Values are standardised: zero mean and unit standard deviation over the
-    measured box after removing a linear gradient, particles bright.
+    """Statistics to match. Grey values are normalised to zero mean and unit standard deviation over the
+    measured box after removing a linear gradient, with bright particles.
     """
 
     voxel_size: float = Field(gt=0)
-    """Å."""
+    """Voxel size in Å."""
     contrast: Literal["dark", "bright"]
-    """Of the particles in the tomogram itself."""
+    """Contrast of the particles in the tomogram."""
     mean: float
-    """Of its grey values."""
+    """Mean of the grey values."""
     std: float = Field(gt=0)
-    """Of its grey values, without their gradient."""
+    """Standard deviation of the grey values without their gradient."""
     shape: tuple[int, int, int]
-    """Of what was measured, in voxels."""
+    """Size of the measured box in voxels."""
     slab: tuple[int, int]
-    """First plane that holds matter, and the first after it that does not."""
+    """First plane of the slab, and the first plane after it."""
     skewness: float
-    """Of the grey values inside of the slab."""
+    """Skewness of the grey values within the slab."""
     kurtosis: float
-    """... and their excess kurtosis."""
+    """Excess kurtosis of the grey values within the slab."""
     levels: tuple[float, ...]
-    """Quantiles inside of the slab at the probabilities `LEVELS`."""
+    """Quantiles within the slab at the probabilities `LEVELS`."""
     profile_mean: tuple[float, ...]
-    """Of each plane along z."""
+    """Mean of each plane along z."""
     profile_std: tuple[float, ...]
     """Standard deviation of each plane along z."""
     matter: tuple[tuple[tuple[float, ...], ...], ...]
-    """Natural logarithm of the power inside of the slab on the nodes of `likeness.spectrum`: frequency
-    along the tilt axis, frequency across it, tilt. White noise of variance 1 has 0 everywhere."""
+    """Natural logarithm of the power within the slab on the nodes of `realism.spectrum` (frequency along the
+    tilt axis, frequency across it, tilt); 0 for white noise of variance 1."""
     noise: tuple[tuple[tuple[float, ...], ...], ...]
-    """The same of what is taken for noise."""
+    """The same for the noise."""
     matter_radial: tuple[float, ...]
-    """Natural logarithm of the power inside of the slab in shells of the frequency."""
+    """Natural logarithm of the power within the slab in shells of the frequency."""
     noise_radial: tuple[float, ...]
-    """The same of the noise."""
+    """The same for the noise."""
     noise_from: Literal["halves", "void", "floor"]
-    """How the noise was found: from the difference of two half-tomograms, from the void above and
-    below the slab, or from the power at the highest frequencies."""
+    """How the noise was estimated: from the difference of two half-tomograms, from the empty planes above
+    and below the slab, or from the power at the highest frequencies."""
     noise_std: float
-    """Of the noise in grey values of the tomogram."""
+    """Standard deviation of the noise in grey values of the tomogram."""
     white: float
-    """Noise power per voxel of frequency space at the highest frequencies, where 1 would be white noise
-    as strong as the whole tomogram."""
+    """Noise power at the highest frequencies, relative to white noise with the variance of the tomogram."""
     share: float
-    """Part of the power at the scale of particles (a difference of Gaussians of 40 and 120 Å) inside of
-    the slab that is no noise. It is an upper bound for known particles: whatever else fills the
-    sample counts as well."""
+    """Fraction of the power at the scale of particles (difference of Gaussians of 40 and 120 Å) within the
+    slab that is not noise: an upper bound for known particles, since all other matter is included."""
     asymmetry: float
-    """Skewness at the scale of particles, inside of the slab; Gaussian noise has none."""
+    """Skewness at the scale of particles within the slab; 0 for Gaussian noise."""
     tilts: tuple[float, float] | None = None
-    """Lowest and highest tilt about y, degrees; None where no edge of a missing wedge is seen."""
+    """Minimum and maximum tilt about y in degrees; None if the missing wedge has no edges."""
 
     @property
     def sign(self) -> int:
-        """-1 where particles are dark."""
+        """-1 if particles are dark."""
         return sign_of(self.contrast)
 
     @property
     def largest_tilt(self) -> float | None:
-        """The larger of the two ends of the tilts in degrees."""
+        """Maximum absolute tilt in degrees."""
         return None if self.tilts is None else max(abs(t) for t in self.tilts)
 
     def powers(self) -> tuple[Floats, Floats]:
-        """Power of matter with noise, and of noise, on the nodes."""
+        """Total power within the slab and power of the noise, on the nodes."""
         return np.exp(np.array(self.matter)), np.exp(np.array(self.noise))
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,12 +120,12 @@ class TomogramStatistics(Config):
         return self.model_dump(mode="json")
 
     @classmethod
-    def from_dict(cls, found: dict[str, Any]) -> TomogramStatistics:
-        """The reverse of `to_dict`; what does not fit is a RequestError."""
-        made = validated(cls, found, "likeness")
-        if np.shape(made.matter) != SHAPE or np.shape(made.noise) != SHAPE:
+    def from_dict(cls, values: dict[str, Any]) -> TomogramStatistics:
+        """The reverse of `to_dict`; raises a RequestError if fields or nodes do not fit."""
+        statistics = validated(cls, values, "likeness")
+        if np.shape(statistics.matter) != SHAPE or np.shape(statistics.noise) != SHAPE:
             raise RequestError("likeness", "its spectra have other nodes", "measure the tomogram again")
-        return made
+        return statistics
 
 
 def measure_statistics(
@@ -138,49 +136,51 @@ def measure_statistics(
     contrast: Contrast = "auto",
     halves: Sequence[NDArray[Any]] | None = None,
 ) -> TomogramStatistics:
-    """Measure what is needed to imitate a tomogram.
+    """Measure the statistics of a tomogram.
 
-    Noise is the hard part. Best known is the difference of two half-tomograms; next the void above
-    and below the slab, over which back-projection spreads the noise of the images as evenly as
-    over the slab itself (streaks of matter count as noise there); else power is taken for noise up to
-    the level that it has at the highest measured frequencies, which is too much where those still
-    show structure, and too little where the tomogram was low-passed.
+    The noise is estimated best from the difference of two half-tomograms, else from the empty planes above
+    and below the slab, since back-projection distributes the noise evenly along z (streaks of matter count
+    as noise there). Otherwise, power up to its level at the highest measured frequencies counts as noise:
+    too much if those contain structure, too little if the tomogram was low-pass filtered.
 
     Parameters
     ----------
     data : (z, y, x)
         Tilted about y, beam along z.
     voxel_size
-        Å.
+        Voxel size in Å.
     box : ((z0, z1), (y0, y1), (x0, x1))
-        The part that is looked at; all of it by default.
+        Part to measure; by default all of it.
     contrast
-        "dark" or "bright" where it is known.
+        "dark" or "bright" if it is known.
     halves
         Two half-tomograms of the same shape whose mean is the tomogram.
     """
-    cut = _cut(data.shape, box)
-    raw = np.asarray(data[cut], dtype=np.float32)
-    known = detect_contrast(Volume(raw, voxel_size))[0] if contrast == "auto" else contrast
-    level, mean, std = _level(raw)
-    values = level * np.float32(sign_of(known))
-    means, spreads = values.mean(axis=(1, 2), dtype=np.float64), values.std(axis=(1, 2), dtype=np.float64)
-    slab = find_slab(spreads)
+    box_slices = _box_slices(data.shape, box)
+    raw = np.asarray(data[box_slices], dtype=np.float32)
+    if contrast == "auto":
+        contrast = detect_contrast(Volume(raw, voxel_size))[0]
+    normalised, mean, std = _normalise(raw)
+    values = normalised * np.float32(sign_of(contrast))
+    means, stds = values.mean(axis=(1, 2), dtype=np.float64), values.std(axis=(1, 2), dtype=np.float64)
+    slab = find_slab(stds)
     inside = values[slab[0] : slab[1]]
     tilts = estimate_tilt_range(values)
-    half = None if halves is None else _half_difference(halves, cut)[slab[0] : slab[1]] / np.float32(std)
+    half = (
+        None if halves is None else _half_difference(halves, box_slices)[slab[0] : slab[1]] / np.float32(std)
+    )
     return TomogramStatistics(
         voxel_size=voxel_size,
-        contrast=known,
+        contrast=contrast,
         mean=mean,
         std=std,
         shape=raw.shape,
         slab=slab,
         skewness=_moment(inside, 3),
         kurtosis=_moment(inside, 4) - 3,
-        levels=_rounded(quantiles(_dithered(inside, _rounding(raw) / std))),
-        profile_mean=_rounded(means),
-        profile_std=_rounded(spreads),
+        levels=_round(quantiles(_dither(inside, _grey_level_step(raw) / std))),
+        profile_mean=_round(means),
+        profile_std=_round(stds),
         asymmetry=bandpass_skewness(inside, voxel_size),
         tilts=tilts,
         **_powers(values, slab, half, tilts, voxel_size, std),
@@ -190,7 +190,7 @@ def measure_statistics(
 def _powers(
     values: Image, slab: Slab, half: Image | None, tilts: Tilts | None, voxel_size: float, std: float
 ) -> dict[str, Any]:
-    """The fields of a likeness that are about matter and noise."""
+    """Fields about the power of matter and noise."""
     inside = values[slab[0] : slab[1]]
     matter, matter_radial = robust_power_spectrum(inside), radial_power(inside)
     void = void_spectra(values, slab)
@@ -201,13 +201,13 @@ def _powers(
     else:
         level, how = high_power(matter, tilts), "floor"
         noise, radial = np.minimum(matter, level), np.minimum(matter_radial, level)
-    noise = np.minimum(noise, MOST * matter)
+    noise = np.minimum(noise, MAX_NOISE * matter)
     variance = float(np.square(amplitude_filter(noise, (32, 32, 32)), dtype=np.float64).mean())
     return {
-        "matter": _nested(np.log(matter)),
-        "noise": _nested(np.log(noise)),
-        "matter_radial": _rounded(np.log(matter_radial)),
-        "noise_radial": _rounded(np.log(radial)),
+        "matter": _round_nodes(np.log(matter)),
+        "noise": _round_nodes(np.log(noise)),
+        "matter_radial": _round(np.log(matter_radial)),
+        "noise_radial": _round(np.log(radial)),
         "noise_from": how,
         "noise_std": std * variance**0.5,
         "white": high_power(noise, tilts),
@@ -215,32 +215,31 @@ def _powers(
     }
 
 
-def find_slab(spread: Floats) -> tuple[int, int]:
-    """The planes that hold matter, from the standard deviation of each.
+def find_slab(std: Floats) -> tuple[int, int]:
+    """First plane of the slab and the first after it, from the standard deviation of each plane.
 
-    The cut that parts the spreads into two classes with the most variance between them (Otsu 1979,
-    doi 10.1109/TSMC.1979.4310076); all planes where the classes are alike.
+    Otsu's threshold of the standard deviations (1979, doi 10.1109/TSMC.1979.4310076); all planes if the
+    classes are similar.
     """
-    everything = (0, len(spread))
-    ranked = np.sort(spread)
-    if len(ranked) < 8 or ranked[-1] <= 0:
-        return everything
-    sums, n = np.cumsum(ranked)[:-1], np.arange(1, len(ranked))
-    low, high = sums / n, (ranked.sum() - sums) / n[::-1]
+    all_planes = (0, len(std))
+    ordered = np.sort(std)
+    if len(ordered) < 8 or ordered[-1] <= 0:
+        return all_planes
+    sums, n = np.cumsum(ordered)[:-1], np.arange(1, len(ordered))
+    low, high = sums / n, (ordered.sum() - sums) / n[::-1]
     best = int(np.argmax(n * n[::-1] * (high - low) ** 2))
-    if high[best] < STEP * low[best]:
-        return everything
-    calm = ndimage.median_filter(spread, 5, mode="nearest")
-    inside = np.flatnonzero(calm > (low[best] + high[best]) / 2)
-    # a bright edge of a tomogram is no slab
-    found = (int(inside[0]), int(inside[-1]) + 1) if inside.size else everything
-    return found if found[1] - found[0] >= 6 else everything
+    if high[best] < MIN_STD_RATIO * low[best]:
+        return all_planes
+    smoothed = ndimage.median_filter(std, 5, mode="nearest")
+    inside = np.flatnonzero(smoothed > (low[best] + high[best]) / 2)
+    slab = (int(inside[0]), int(inside[-1]) + 1) if inside.size else all_planes
+    return slab if slab[1] - slab[0] >= 6 else all_planes  # a bright edge of a tomogram is not a slab
 
 
 def void_spectra(values: Image, slab: Slab, margin: int = 3) -> tuple[Floats, Floats] | None:
-    """Power on the nodes and in shells of what lies above and below a slab.
+    """Power of the empty planes above and below a slab, on the nodes and in shells.
 
-    None where there are fewer than 12 planes on either side.
+    None if there are fewer than 12 planes on either side.
     """
     parts = [values[: max(0, slab[0] - margin)], values[slab[1] + margin :]]
     parts = [part for part in parts if len(part) >= 12]
@@ -253,7 +252,7 @@ def void_spectra(values: Image, slab: Slab, margin: int = 3) -> tuple[Floats, Fl
 
 
 def high_power(power: Floats, tilts: Tilts | None) -> float:
-    """Median power from 0.38 to 0.48 cycles per voxel, inside of what was measured."""
+    """Median power from 0.38 to 0.48 cycles per voxel, outside the missing wedge."""
     k = np.hypot(KY_NODES[:, None], RADIUS_NODES)[:, :, None]
     low, high = tilts or (-45.0, 45.0)
     inside = (low + 5 < ANGLE_NODES) & (high - 5 > ANGLE_NODES)
@@ -261,12 +260,12 @@ def high_power(power: Floats, tilts: Tilts | None) -> float:
 
 
 def quantiles(values: Image) -> Floats:
-    """At the probabilities `LEVELS`; of every fourth voxel where there are many."""
+    """Quantiles at the probabilities `LEVELS`; of every fourth voxel of large volumes."""
     return np.asarray(np.quantile(values[:, ::2, ::2] if values.size > 1 << 24 else values, LEVELS))
 
 
-def _dithered(values: Image, step: float) -> Image:
-    """Undo the rounding of a tomogram of whole numbers: its quantiles would be steps."""
+def _dither(values: Image, step: float) -> Image:
+    """Add uniform noise to a tomogram of integers, whose quantiles would be steps."""
     if step == 0:
         return values
     rng = np.random.Generator(np.random.Philox(key=0))
@@ -274,23 +273,23 @@ def _dithered(values: Image, step: float) -> Image:
     return (values + np.float32(step) * shift).astype(np.float32)
 
 
-def _rounding(raw: Image) -> float:
-    """Distance of neighbouring grey values where there are few different ones; else 0."""
-    found = np.unique(raw[:, ::4, ::4])
-    return float(np.median(np.diff(found))) if 2 <= found.size <= 4096 else 0.0
+def _grey_level_step(raw: Image) -> float:
+    """Step between neighbouring grey values if there are few distinct values; else 0."""
+    levels = np.unique(raw[:, ::4, ::4])
+    return float(np.median(np.diff(levels))) if 2 <= levels.size <= 4096 else 0.0
 
 
-def _half_difference(halves: Sequence[NDArray[Any]], cut: tuple[slice, slice, slice]) -> Image:
-    """Half of the difference of two halves has the noise of their mean, and no signal."""
-    first, second = (np.asarray(half[cut], dtype=np.float32) for half in halves)
+def _half_difference(halves: Sequence[NDArray[Any]], box_slices: tuple[slice, slice, slice]) -> Image:
+    """Half the difference of two halves: the noise of their mean, without signal."""
+    first, second = (np.asarray(half[box_slices], dtype=np.float32) for half in halves)
     return (first - second) * np.float32(0.5)
 
 
-def _level(raw: Image) -> tuple[Image, float, float]:
-    """Standardise without the linear gradient; with the mean and the standard deviation before."""
+def _normalise(raw: Image) -> tuple[Image, float, float]:
+    """Normalised data without the linear gradient, and the original mean and standard deviation."""
     finite = np.isfinite(raw)
     if not finite.any() or float(raw[finite].std()) == 0:
-        raise RequestError("tomogram", "has no contrast where it is measured", "choose another part of it")
+        raise RequestError("tomogram", "has no contrast in the measured box", "choose another part of it")
     mean = float(raw[finite].mean(dtype=np.float64))
     values = np.where(finite, raw - np.float32(mean), 0).astype(np.float32)
     for axis, n in enumerate(raw.shape):
@@ -302,13 +301,15 @@ def _level(raw: Image) -> tuple[Image, float, float]:
     return z_score(values), mean, std
 
 
-def _cut(shape: tuple[int, ...], box: Box | None) -> tuple[slice, slice, slice]:
+def _box_slices(shape: tuple[int, ...], box: Box | None) -> tuple[slice, slice, slice]:
     ends = box or tuple((0, n) for n in shape)
-    told = ", ".join(f"{name} {a}:{b}" for name, (a, b) in zip("zyx", ends, strict=True))
+    ranges = ", ".join(f"{name} {a}:{b}" for name, (a, b) in zip("zyx", ends, strict=True))
     if len(shape) != 3 or any(a < 0 or b > n for (a, b), n in zip(ends, shape, strict=True)):
-        raise RequestError("box", f"{told} is not inside of {shape}", "give voxels as (z, y, x) ranges")
-    if any(b - a < SIDE for a, b in ends):
-        raise RequestError("box", f"{told} is too small", f"take at least {SIDE} voxels along each axis")
+        raise RequestError("box", f"{ranges} is not within {shape}", "give voxels as (z, y, x) ranges")
+    if any(b - a < MIN_SIZE for a, b in ends):
+        raise RequestError(
+            "box", f"{ranges} is too small", f"take at least {MIN_SIZE} voxels along each axis"
+        )
     z, y, x = (slice(a, b) for a, b in ends)
     return z, y, x
 
@@ -318,9 +319,9 @@ def _moment(values: Image, order: int) -> float:
     return float(np.mean(standard**order, dtype=np.float64))
 
 
-def _rounded(values: Floats) -> tuple[float, ...]:
+def _round(values: Floats) -> tuple[float, ...]:
     return tuple(np.round(values, 4).tolist())
 
 
-def _nested(values: Floats) -> tuple[tuple[tuple[float, ...], ...], ...]:
+def _round_nodes(values: Floats) -> tuple[tuple[tuple[float, ...], ...], ...]:
     return tuple(tuple(tuple(row) for row in plane) for plane in np.round(values, 2).tolist())
