@@ -259,7 +259,7 @@ def test_half_tomograms_tell_the_noise_of_a_sample_without_void():
 def test_a_box_is_the_part_that_counts(target):
     box = ((0, 64), (0, 40), (0, 80))
     assert measure_statistics(target, VOXEL, box=box) == measure_statistics(target[:, :40], VOXEL)
-    with pytest.raises(RequestError, match="not inside"):
+    with pytest.raises(RequestError, match="not within"):
         measure_statistics(target, VOXEL, box=((0, 65), (0, 40), (0, 80)))
     with pytest.raises(RequestError, match="too small"):
         measure_statistics(target, VOXEL, box=((0, 64), (0, 10), (0, 80)))

@@ -1,4 +1,4 @@
-"""The microscope: tilts, optics, camera, and the way back to a tomogram."""
+"""The microscope: tilt scheme, optics, detector, and reconstruction."""
 
 from cryovox.simulate.config.microscope import DetectorConfig, OpticsConfig, ReconstructionConfig, TiltConfig
 from cryovox.simulate.microscope.acquire import TiltSeries, acquire

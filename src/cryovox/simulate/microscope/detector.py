@@ -1,8 +1,8 @@
-"""How electrons become an image: counting noise, blur, and the efficiency of the detector.
+"""Detector model: counting noise, MTF and DQE.
 
-The detector passes the signal with its MTF and keeps DQE(k) of the squared signal-to-noise ratio. An
-image is therefore filtered by sqrt(DQE / DQE(0)), counted with a yield of DQE(0), and filtered by
-NTF = MTF sqrt(DQE(0) / DQE), which leaves MTF on the signal and NTF on the noise.
+An image is filtered by sqrt(DQE / DQE(0)), counted with a yield of DQE(0), and filtered by
+NTF = MTF sqrt(DQE(0) / DQE). The signal is then transferred by the MTF, the noise by the NTF, and the
+squared signal-to-noise ratio by the DQE.
 """
 
 from __future__ import annotations
@@ -18,51 +18,51 @@ from cryovox.simulate.config.microscope import DetectorConfig
 Floats = NDArray[np.float64]
 Array = NDArray[np.floating[Any]]
 SMALL_MEAN = 10.0
-"""Below this mean the Poisson quantile is summed up; above it is expanded."""
+"""Mean below which Poisson quantiles are computed by summation rather than expansion."""
 
 
 def flux(config: DetectorConfig, dose: Floats, angles: Floats, voxel_size: float, thickness: float) -> Floats:
-    """Electrons counted per pixel of each tilt where the sample is plain ice.
+    """Expected electrons per pixel of each tilt in plain ice.
 
     Parameters
     ----------
     dose : (n,)
         e/Å² of each tilt.
     angles : (n,)
-        Degrees; the path through ice of *thickness* Å grows with 1 / cos.
+        Degrees; the path through ice of *thickness* Å increases with 1 / cos.
     """
     path = (config.thickness or thickness) / np.cos(np.deg2rad(angles))
-    passed = np.exp(-path / config.mean_free_path) if config.mean_free_path else np.ones_like(path)
-    return dose * voxel_size**2 * config.dqe * passed
+    transmitted = np.exp(-path / config.mean_free_path) if config.mean_free_path else np.ones_like(path)
+    return dose * voxel_size**2 * config.dqe * transmitted
 
 
 def mtf(frequency: Floats, config: DetectorConfig, voxel_size: float) -> Floats:
-    """Modulation transfer at *frequency* in 1/Å."""
-    return config.mtf_nyquist ** _square(frequency, config, voxel_size)
+    """Modulation transfer function at *frequency* in 1/Å."""
+    return config.mtf_nyquist ** _relative_frequency_squared(frequency, config, voxel_size)
 
 
 def dqe(frequency: Floats, config: DetectorConfig, voxel_size: float) -> Floats:
     """Detective quantum efficiency at *frequency* in 1/Å."""
-    fall = config.dqe_nyquist / config.dqe
-    return config.dqe * fall ** _square(frequency, config, voxel_size)
+    decay = config.dqe_nyquist / config.dqe
+    return config.dqe * decay ** _relative_frequency_squared(frequency, config, voxel_size)
 
 
 def detector_filters(frequency: Floats, config: DetectorConfig, voxel_size: float) -> tuple[Floats, Floats]:
-    """What the signal is filtered by before it is counted, and everything after."""
+    """Filters before and after counting."""
     before = np.sqrt(dqe(frequency, config, voxel_size) / config.dqe)
     return before, mtf(frequency, config, voxel_size) / before
 
 
-def _square(frequency: Floats, config: DetectorConfig, voxel_size: float) -> Floats:
-    """(frequency / Nyquist frequency of the camera) squared."""
+def _relative_frequency_squared(frequency: Floats, config: DetectorConfig, voxel_size: float) -> Floats:
+    """(frequency / Nyquist frequency of the detector) squared."""
     return (2 * frequency * (config.pixel_size or voxel_size)) ** 2
 
 
 def poisson_counts(mean: Array, seed: int, tilt: int, part: int = 0) -> NDArray[np.float32]:
-    """Poisson counts, the same whatever the order of the tilts and the device that made *mean*.
+    """Poisson counts, independent of the order of the tilts and of the device that computed *mean*.
 
-    One normal number per pixel from Philox, keyed by (seed, tilt, part), picks the quantile; a mean that
-    is off by rounding changes a count by at most one, and the pixels after it not at all.
+    A normal number per pixel from Philox, keyed by (seed, tilt, part), selects the quantile. A rounding
+    difference of *mean* therefore changes a count by at most one, and no other pixel.
     """
     key = np.array([seed % 2**64, tilt + part * 2**32], np.uint64)
     normal = np.random.Generator(np.random.Philox(key=key)).standard_normal(mean.shape, dtype=np.float32)
@@ -70,45 +70,47 @@ def poisson_counts(mean: Array, seed: int, tilt: int, part: int = 0) -> NDArray[
 
 
 def poisson_quantile(mean: Array, normal: Array) -> NDArray[np.float32]:
-    """The count that lies as deep in the Poisson distribution as *normal* in the standard normal one.
+    """Poisson quantile at the probability of *normal* in the standard normal distribution.
 
-    Expanded as in Giles 2016 (ACM TOMS 42, eq. 5), which is exact in nearly all cases for a mean above 10.
+    Expansion of Giles 2016 (ACM TOMS 42, eq. 5), exact in nearly all cases for a mean above 10.
     """
     root = np.sqrt(np.maximum(mean, SMALL_MEAN))
     curved = normal**2 / 6 + (1 / 3) - (normal / 36 + normal**3 / 72) / root
     out = np.maximum(np.floor(mean + root * normal + curved), 0).astype(np.float32)
-    few = mean < SMALL_MEAN
-    if few.any():
-        out[few] = _summed(mean[few].astype(np.float64), special.ndtr(normal[few].astype(np.float64)))
+    small = mean < SMALL_MEAN
+    if small.any():
+        out[small] = _poisson_quantile_by_summation(
+            mean[small].astype(np.float64), special.ndtr(normal[small].astype(np.float64))
+        )
     return out
 
 
-def _summed(mean: Floats, quantile: Floats) -> Floats:
-    """The smallest count whose cumulated probability reaches *quantile*."""
+def _poisson_quantile_by_summation(mean: Floats, quantile: Floats) -> Floats:
+    """Smallest count whose cumulative probability reaches *quantile*."""
     out = np.zeros_like(mean)
     probability = np.exp(-mean)
-    reached = probability.copy()
+    cumulative = probability.copy()
     for k in range(1, 80):
-        more = reached < quantile
-        if not more.any():
+        below = cumulative < quantile
+        if not below.any():
             break
-        out[more] = k
+        out[below] = k
         probability *= mean / k
-        reached += probability
+        cumulative += probability
     return out
 
 
 def noise_factor(signal: Array, noise: Array, snr: float, mask: NDArray[np.bool_] | None = None) -> float:
-    """By what to multiply *noise* so that var(signal) / var(noise), inside *mask*, is *snr*.
+    """Factor of *noise* such that var(signal) / var(noise) within *mask* is *snr*.
 
-    Series and tomograms alike: reconstruction is linear, so that a tomogram of a wished SNR is
+    Reconstruction is linear: a tomogram of that SNR is
     ``reconstruct(signal) + factor * reconstruct(noise)``.
     """
     return float(np.sqrt(snr_of(signal, noise, mask) / snr))
 
 
 def snr_of(signal: Array, noise: Array, mask: NDArray[np.bool_] | None = None) -> float:
-    """var(signal) / var(noise) inside *mask*."""
+    """var(signal) / var(noise) within *mask*."""
     if mask is not None:
         signal, noise = signal[mask], noise[mask]
     return float(signal.var(dtype=np.float64) / noise.var(dtype=np.float64))

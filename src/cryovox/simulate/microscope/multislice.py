@@ -1,8 +1,7 @@
-"""The wave carried through the tilted sample, slice by slice (Cowley and Moodie 1957).
+"""Multislice propagation through the tilted sample (Cowley and Moodie 1957).
 
-Electrons travel along +z. The wave that is returned is carried back to the plane of the tilt axis, so that
-the defocus is that of the axis, as it is for a projection; what lies at height z' along the beam is then
-seen at defocus + z'.
+Electrons travel along +z. The exit wave is propagated back to the plane of the tilt axis, so that the
+defocus refers to the axis, as for a projection; matter at height z' along the beam has defocus + z'.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from scipy import sparse
 
 from cryovox.simulate.config.microscope import OpticsConfig
 from cryovox.simulate.microscope import optics as lens
-from cryovox.simulate.microscope import projection as shadow
+from cryovox.simulate.microscope import projection as geometry
 
 Array = NDArray[np.floating[Any]]
 
@@ -23,26 +22,26 @@ Array = NDArray[np.floating[Any]]
 def slice_projections(
     volume: Array, angle: float, thickness: float, device: str = "cpu"
 ) -> tuple[Array, NDArray[np.float64]]:
-    """Projections of the slices of a tilted volume; their sum is the projection of the whole.
+    """Projections of the slices of a tilted volume; their sum is the projection of the volume.
 
     Parameters
     ----------
     volume : (z, y, x)
     angle
-        Degrees.
+        Tilt in degrees.
     thickness
-        Of a slice, in voxels. A voxel between the middles of two slices is shared among them.
+        Slice thickness in voxels. Voxels are interpolated linearly between two slices.
 
     Returns
     -------
-    (s, y, x) projections and (s,) heights z' of the slices' middles in voxels, upstream first.
+    (s, y, x) projections and (s,) heights z' of the middles of the slices in voxels, upstream first.
     """
     depth, height, width = volume.shape
-    plane = shadow.ProjectionGeometry.of(depth, width)
-    matrix, heights = _matrix(plane, angle, thickness)
-    spread, sharpen = shadow.backend(matrix, device), shadow.sharpening(plane.pixels)
+    plane = geometry.ProjectionGeometry.of(depth, width)
+    matrix, heights = _slice_matrix(plane, angle, thickness)
+    spread, sharpen = geometry.backend(matrix, device), geometry.sharpening(plane.pixels)
     out = np.empty((len(heights), height, width), np.float32)
-    for rows in shadow.chunks(height):
+    for rows in geometry.chunks(height):
         flat = np.ascontiguousarray(volume[:, rows].transpose(0, 2, 1), np.float32)
         lines = spread.transposed_matmul(flat.reshape(depth * width, -1))
         for out_slice, line in zip(out, lines.reshape(len(heights), -1, lines.shape[1]), strict=True):
@@ -50,28 +49,28 @@ def slice_projections(
     return out, heights
 
 
-def _matrix(
-    plane: shadow.ProjectionGeometry, angle: float, thickness: float
+def _slice_matrix(
+    plane: geometry.ProjectionGeometry, angle: float, thickness: float
 ) -> tuple[sparse.csr_array, NDArray[np.float64]]:
-    """(z x, slices times samples): in which two slices, and where, each voxel is."""
-    flat = shadow.spread_matrix(plane, np.array([angle]), np.float32)
+    """(z x, slices times samples): in index two slices, and where, each voxel is."""
+    flat = geometry.spread_matrix(plane, np.array([angle]), np.float32)
     along, _ = plane.beam_coordinates(angle, slice(None))
     reach = np.ceil(np.abs(along).max() / thickness)
     place = along / thickness + reach
     first = np.minimum(np.floor(place), 2 * reach - 1).astype(np.int64)
     upper = (place - first).astype(np.float32)
-    parts = (_into(flat, first, 1 - upper), _into(flat, first + 1, upper))
+    parts = (_shift_to_slice(flat, first, 1 - upper), _shift_to_slice(flat, first + 1, upper))
     line, count = flat.shape[1], int(2 * reach) + 1
     shape = (flat.shape[0], line * count)
     placed = [sparse.csr_array((data, indices, flat.indptr), shape=shape) for data, indices in parts]
     return (placed[0] + placed[1]).tocsr(), thickness * (np.arange(count) - reach)
 
 
-def _into(
-    flat: sparse.csr_array, which: NDArray[np.int64], weight: NDArray[np.float32]
+def _shift_to_slice(
+    flat: sparse.csr_array, index: NDArray[np.int64], weight: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     entries = np.diff(flat.indptr)
-    offset = (which * flat.shape[1]).astype(np.int32)
+    offset = (index * flat.shape[1]).astype(np.int32)
     return flat.data * np.repeat(weight, entries), flat.indices + np.repeat(offset, entries)
 
 
@@ -83,16 +82,16 @@ def exit_wave(
     padded: tuple[int, int],
     device: str = "cpu",
 ) -> NDArray[np.complex64]:
-    """The wave behind a tilted volume, in the plane of the tilt axis.
+    """Exit wave of a tilted volume, in the plane of the tilt axis.
 
     Parameters
     ----------
     volume : (z, y, x)
         Potential above the ice in V.
     angle
-        Degrees.
+        Tilt in degrees.
     padded
-        (y, x) of the wave, at least those of the volume; beyond the volume there is plain ice.
+        Size (y, x) of the wave, at least that of the volume; plain ice surrounds the volume.
 
     Returns
     -------
@@ -100,17 +99,19 @@ def exit_wave(
     """
     import torch
 
-    pieces, heights = slice_projections(volume, angle, optics.slice_thickness / voxel_size, device)
-    strength = lens.interaction_constant(optics.voltage) * voxel_size
+    slices, heights = slice_projections(volume, angle, optics.slice_thickness / voxel_size, device)
+    phase_per_volt = lens.interaction_constant(optics.voltage) * voxel_size
     loss = lens.transmission(optics)
     frequency = np.hypot(*np.meshgrid(*(np.fft.fftfreq(n, voxel_size) for n in padded), indexing="ij"))
     fresnel = -1j * np.pi * lens.wavelength(optics.voltage) * frequency**2
     step = torch.from_numpy(np.exp(fresnel * (heights[1] - heights[0]) * voxel_size).astype(np.complex64))
     step = step.to(device)
     wave = torch.fft.fft2(torch.ones(padded, dtype=torch.complex64, device=device))
-    for piece in pieces:
+    for projected in slices:
         phase = torch.zeros(padded, dtype=torch.float32, device=device)
-        phase[: piece.shape[0], : piece.shape[1]] = torch.from_numpy(strength * piece).to(device)
+        phase[: projected.shape[0], : projected.shape[1]] = torch.from_numpy(phase_per_volt * projected).to(
+            device
+        )
         wave = torch.fft.fft2(torch.fft.ifft2(wave * step) * torch.exp(loss * phase))
     back = np.exp(-fresnel * heights[-1] * voxel_size).astype(np.complex64)
     return torch.fft.ifft2(wave * torch.from_numpy(back).to(device)).cpu().numpy()
