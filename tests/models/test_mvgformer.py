@@ -33,26 +33,15 @@ def test_the_views_are_the_transpositions_of_the_paper():
     assert as_hwd == {"xy": (5, 7, 3), "yz": (5, 3, 7), "xz": (3, 7, 5)}
 
 
-def test_tokens_of_a_view_are_the_transposed_tokens():
-    network = MVGFormer(2, 3, **TINY)
-    x = torch.randn(1, 2, 32, 32, 32)
-    patches = network._patches(x)
-    assert patches.shape == (3, 1, 512, 2 * 64)
-    for index, view in enumerate(network.views):
-        turned = to_view(x, view)
-        token = patches[index, 0].reshape(8, 8, 8, 2, 4, 4, 4)[1, 2, 3]
-        assert torch.equal(token, turned[0, :, 4:8, 8:12, 12:16])
-
-
-def test_each_token_reads_the_node_of_its_own_place_in_every_view():
-    network = MVGFormer(1, 3, **TINY).eval()
-    x = torch.randn(2, 1, 32, 32, 32)
-    graph = network._graph(x)
-    assert graph is not None
-    first, *others = graph.assignment.chunk(3)
-    for view, assignment in zip(("yz", "xz"), others, strict=True):
-        assert torch.equal(to_view(assignment, view), first)
-    assert torch.equal(graph.nodes[:2], graph.nodes[2:4])
+@pytest.mark.parametrize("view", ["yz", "xz"])
+def test_a_view_is_the_network_on_the_transposed_cube(view):
+    network, plain = (
+        MVGFormer(1, 3, **TINY, graph="none", vsl=False, views=[v]).eval() for v in (view, "xy")
+    )
+    plain.load_state_dict(network.state_dict())
+    x = torch.randn(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(to_view(network(x), view), plain(to_view(x, view)), atol=1e-6)
 
 
 def test_views_share_one_encoder_and_differ_by_their_positions_only():
@@ -142,53 +131,52 @@ def test_the_share_of_hidden_tokens_is_exact_and_the_choice_is_random(rate):
     assert torch.allclose(often, torch.full_like(often, rate), atol=0.06)
 
 
-@pytest.mark.parametrize("view", [0, 1, 2])
-def test_the_reconstruction_error_counts_hidden_tokens_only(view):
-    network = MVGFormer(1, 2, **TINY).eval()
-    x = torch.randn(2, 1, 32, 32, 32)
-    patches = network._patches(x)
-    hidden = random_token_mask(2, 512, 0.5, x.device)
+@pytest.mark.parametrize("rate", [0.25, 0.5])
+def test_the_reconstruction_error_counts_hidden_tokens_only(rate):
+    network = MVGFormer(1, 2, **(TINY | {"layers": 1}), graph="none", mask_rate=rate).eval()
+    network.vsl.forward = lambda own, others, hidden, view: torch.zeros(1, 512, 64)
+    x = torch.zeros(1, 1, 32, 32, 32)
+    x[..., 16:20, 8:12, 24:28] = 3  # one token
     with torch.no_grad():
-        tokens = network._tokens(patches, network._graph(x), view, hidden)[-1]
-        error = network._reconstruction(tokens, patches, view, hidden)
-        elsewhere, there = patches.clone(), patches.clone()
-        elsewhere[view][~hidden] += 5
-        there[view][hidden] += 5
-        assert torch.equal(network._reconstruction(tokens, elsewhere, view, hidden), error)
-        assert network._reconstruction(tokens, there, view, hidden) > error + 1
+        errors = {round(float(network.supervise(x).extra["vsl"]), 6) for _ in range(16)}
+    assert errors == {0.0, round(9 / (rate * 512), 6)}
+
+
+def recorded(network: MVGFormer, x: Tensor) -> tuple[Supervision, list[Tensor], Tensor, int]:
+    """One training pass: its output, the input of the reconstruction, the hidden tokens, their view."""
+    calls, original = [], network.vsl.forward
+
+    def forward(own: Tensor, others: list[Tensor], hidden: Tensor, view: int) -> Tensor:
+        calls.append(([own, *others], hidden, view))
+        return original(own, others, hidden, view)
+
+    network.vsl.forward = forward
+    torch.manual_seed(1)
+    with torch.no_grad():
+        output = network.supervise(x)
+    network.vsl.forward = original
+    return output, *calls[0]
 
 
 def test_hidden_voxels_do_not_reach_their_own_view():
     network = MVGFormer(1, 2, **TINY, graph="none").eval()
     x = torch.randn(1, 1, 32, 32, 32)
-    patches = network._patches(x)
-    hidden = random_token_mask(1, 512, 0.5, x.device)
-    changed = patches.clone()
-    changed[1][hidden] += 5
-    with torch.no_grad():
-        before = network._tokens(patches, network._graph(x), 1, hidden)[-1].chunk(3)
-        after = network._tokens(changed, network._graph(x), 1, hidden)[-1].chunk(3)
-        unhidden = network._tokens(changed, network._graph(x))[-1].chunk(3)
-    assert torch.equal(before[1], after[1])
-    assert not torch.equal(before[1], unhidden[1])
+    before, _, hidden, view = recorded(network, x)
+    voxels = F.interpolate(hidden.view(1, 1, 8, 8, 8).float(), scale_factor=4)
+    after, *_ = recorded(network, x + 5 * to_view(voxels, network.views[view]))
+    for index, name in enumerate(network.names):
+        assert torch.equal(before.features[name], after.features[name]) == (index == view)
 
 
 def test_the_other_views_are_laid_along_the_axes_of_the_hidden_one():
-    network = MVGFormer(1, 2, **TINY)
-    seen = {}
-
-    def record(own, others, hidden, view):
-        seen["all"] = [own, *others]
-        return torch.zeros(1, 512, 64)
-
-    network.vsl.forward = record
-    grid = torch.arange(512.0).reshape(1, 1, 8, 8, 8)
-    tokens = torch.cat([to_view(grid, view).flatten(2).transpose(1, 2) for view in network.views])
-    network._reconstruction(
-        tokens, torch.zeros(3, 1, 512, 64), 2, random_token_mask(1, 512, 0.5, grid.device)
-    )
-    expected = to_view(grid, "xz").flatten(2).transpose(1, 2)
-    assert all(torch.equal(features, expected) for features in seen["all"])
+    network = MVGFormer(1, 2, **TINY, graph="none", positions="learned").eval()
+    for layer in network.layers:
+        layer.attention = _Nothing()
+    x = F.interpolate(torch.randn(1, 1, 8, 8, 8), scale_factor=4)  # tokens look the same in all views
+    _, (own, *others), hidden, _ = recorded(network, x)
+    assert torch.allclose(others[0], others[1], atol=1e-5)
+    assert torch.allclose(own[~hidden], others[0][~hidden], atol=1e-5)
+    assert not torch.allclose(own[hidden], others[0][hidden], atol=1e-2)
 
 
 def test_each_view_is_hidden_in_turn():

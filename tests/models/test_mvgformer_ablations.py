@@ -71,39 +71,49 @@ def test_mincut_adds_two_losses_and_the_others_none(x):
 
 
 @pytest.mark.parametrize("graph", ["kmeans", "spectral", "mincut"])
-def test_the_assignment_lies_along_the_axes_of_the_cube(graph, x):
-    network = tiny(graph=graph, views=("xz", "xy")).eval()
-    bare = network.assignment(x)
-    assert bare.shape == (1, 8, 8, 8)
-    turned = network._graph(x).assignment
-    assert torch.equal(turned, torch.cat([to_view(bare, "xz"), bare]))
+def test_in_every_view_a_token_reads_the_node_of_its_place_in_the_cube(graph, x):
+    network = tiny(graph=graph, layers=1).eval()
+    with torch.no_grad():
+        network.layers[0].attention.query.weight.mul_(1e4)  # far from uniform attention
+        network.layers[0].mlp[2].weight.zero_()  # leaves what a token reads from the graph
+        guided = network.encode(x)
+        network.layers[0].attention.out.weight.zero_()
+        alone = network.encode(x)
+    assignment = network.assignment(x)
+    assert assignment.shape == (1, 8, 8, 8)
+    assert len(assignment.unique()) > 1
+    for view in network.views:
+        read = (guided[view] - alone[view])[0]
+        for node in assignment.unique():
+            own = read[:, assignment[0] == node]
+            assert torch.allclose(own, own[:, :1].expand_as(own), atol=1e-6)
+
+
+def test_without_a_graph_there_is_no_assignment(x):
     assert tiny(graph="none").assignment(x) is None
 
 
-@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary"])
-def test_places_in_the_cube_are_alike_in_all_views(positions, x):
-    network = tiny(positions=positions, graph="none", vsl=False).eval()
-    symmetric = (x + to_view(x, "yz")) / 2
-    logits = network.supervise(symmetric).logits
-    placed = network._placed(torch.zeros(3, 1, 512, 16))
-    maps = [to_view(network._maps(m), view) for m, view in zip(placed, network.views, strict=True)]
-    assert torch.equal(maps[0], maps[1])
-    assert torch.equal(maps[0], maps[2])
-    # the order of voxels inside a token still differs, and with it the answer
-    assert not torch.allclose(logits["yz"], logits["xy"], atol=1e-6)
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_places_in_the_cube_are_alike_in_all_views_but_for_tables_per_view(positions):
+    network = tiny(positions=positions, graph="none").eval()
+    x = F.interpolate(torch.randn(1, 1, 8, 8, 8), scale_factor=4)  # tokens look the same in all views
+    with torch.no_grad():
+        features = network.encode(x)
+    alike = [torch.allclose(features["xy"], features[view], atol=1e-5) for view in ("yz", "xz")]
+    assert alike == 2 * [positions != "per-view"]
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
-def test_without_positions_nobody_knows_where_a_token_is(positions, x):
-    """Permuting tokens permutes features only where there are no positions, which is never so."""
-    network = tiny(positions=positions, graph="none", vsl=False).eval()
-    patches, order = network._patches(x), torch.randperm(512)
+def test_the_network_sees_where_a_token_is(positions):
+    """Moving the tokens would only move their features, were there no positions."""
+    network = tiny(positions=positions, graph="none").eval()
+    x = F.interpolate(torch.randn(1, 1, 8, 8, 8), scale_factor=4)
     with torch.no_grad():
         for layer in network.layers:
             layer.attention.query.weight.mul_(50)  # far from uniform attention
             layer.attention.memory.weight.mul_(10)
-        there = network._tokens(patches[:, :, order], None)[-1]
-        assert not torch.allclose(network._tokens(patches, None)[-1][:, order], there, atol=1e-4)
+        still, moved = network.encode(x), network.encode(x.roll(4, -1))
+    assert not torch.allclose(still["xy"].roll(1, -1), moved["xy"], atol=1e-4)
 
 
 def test_positions_take_as_many_weights_as_they_should():
@@ -128,21 +138,22 @@ def test_one_view_is_a_third_of_the_work_and_three_alike_differ_by_their_tables(
 
 
 def test_noise_on_a_view_is_seen_in_that_view_only_and_not_in_training(x):
-    network = tiny(view_noise={"xz": 0.05}, vsl=False)
-    clean = tiny(vsl=False)
+    network = tiny(view_noise={"xz": 0.05}, graph="none", vsl=False)
+    clean = tiny(graph="none", vsl=False)
     clean.load_state_dict(network.state_dict())
-    assert torch.equal(network.train()._patches(x), clean.train()._patches(x))
-    network, clean = network.eval(), clean.eval()
+    assert torch.equal(network.train()(x), clean.train()(x))
+    inputs = []
+    for one in (network.eval(), clean.eval()):
+        one.embed.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     torch.manual_seed(5)
-    noise = network._patches(x) - clean._patches(x)
+    first, expected = network(x), clean(x)
+    noise = inputs[0] - inputs[1]
     assert float(noise[2].std()) == pytest.approx(0.05, rel=0.02)
     assert not noise[:2].any()
-    torch.manual_seed(5)
-    first, second = network(x), network(x)
+    assert not torch.equal(first, expected)
+    assert not torch.equal(first, network(x))
     torch.manual_seed(5)
     assert torch.equal(first, network(x))
-    assert not torch.equal(first, second)
-    assert not torch.equal(first, clean(x))
 
 
 def test_a_trained_network_can_be_tested_with_noise(x):
