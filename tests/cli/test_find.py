@@ -29,7 +29,7 @@ def find(cli, tomogram, model, tmp_path):
 @pytest.fixture
 def without_page(monkeypatch):
     """Leave the page out, which takes seconds to draw."""
-    monkeypatch.setattr("cryovox.workflows.find._report", lambda *args: None)
+    monkeypatch.setattr("cryovox.workflows.find._write_report", lambda *args: None)
 
 
 def test_everything_is_written_and_agrees(find, tomogram, model, tmp_path):
@@ -243,3 +243,32 @@ def test_a_folder_of_masks_serves_each_tomogram_its_own(cli, model, tomogram, tm
     labels = [read_volume(tmp_path / "out" / "labels" / f"{n}.mrc", 1.0).data for n in ("phantom_03", "b")]
     assert not labels[0][~inside].any()
     assert not labels[1][inside].any()
+
+
+def test_the_report_shows_what_other_runs_found(cli, model, tomogram, tmp_path):
+    shutil.copy(tomogram, tmp_path / "b.mrc")
+    out = tmp_path / "out"
+    for path, threshold in ((tomogram, 0.02), (tmp_path / "b.mrc", 0.05)):
+        args = ("--model", model, "--out", out, "--device", "cpu", "--quiet", "--threshold", threshold)
+        assert cli("find", path, *args).code == 0
+    page = (out / "report.html").read_text()
+    assert all(f">{name}<" in page for name in ("phantom_03", "b"))
+    assert "0.02" in page
+    assert "0.05" in page
+    (tmp_path / "b.mrc").unlink()  # then it cannot be shown any more
+    assert cli("find", tomogram, *args).code == 0
+    assert "b.mrc" not in (out / "report.html").read_text()
+
+
+def test_picking_takes_a_folder_of_masks_as_finding_does(cli, model, tomogram, find, tmp_path):
+    mask, _ = half_mask(tomogram, tmp_path)
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    mask.rename(masks / "phantom_03.mrc")
+    out = find("found", "--mask", masks, "--threshold", 0.02, "--keep-dense")
+    args = ("pick", out / "scores", "--out", tmp_path / "picks", "--threshold", 0.02, "--mask")
+    assert cli(*args, masks).code == 0
+    again, first = (folder / "particles" / "phantom_03.star" for folder in (tmp_path / "picks", out))
+    assert again.read_text() == first.read_text()
+    (masks / "phantom_03.mrc").rename(masks / "other.mrc")
+    cli(*args, masks).refused("--mask", "phantom_03")

@@ -92,7 +92,7 @@ def pick(  # noqa: PLR0913 (the options of a command)
     dataset
         dataset.yaml with names and radii of the labels, for label maps.
     mask
-        Mask volume: particles are picked where it is not 0.
+        Mask volume: particles are picked where it is not 0. Or a folder of masks named after the inputs.
     voxel_size
         Voxel size of label maps in Å; overrides their headers.
     overwrite

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from cryovox.core.errors import RequestError
 from cryovox.core.intensity import sign_of
 from cryovox.core.particles import Particles
 from cryovox.core.progress import ProgressCallback, no_progress
-from cryovox.core.volume import ScoreMap
-from cryovox.formats import read_volume, scores
+from cryovox.formats import read_particles, read_volume, scores
 from cryovox.inference.label_map import write_label_map
 from cryovox.models.card import Card, model_file, read_card
 from cryovox.picking import PickConfig, check_method, pick_counted
 from cryovox.picking.config import THRESHOLDS
 from cryovox.picking.dense import dense_picks
+from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.inputs import mask_of
-from cryovox.workflows.manifest import Manifest, sha256, versions
-from cryovox.workflows.pick import frame_of, particle_file, write_picks
+from cryovox.workflows.manifest import Manifest, locked, sha256, versions
+from cryovox.workflows.pick import tomogram_frame, write_picks
 from cryovox.workflows.segment import segment
+
+if TYPE_CHECKING:
+    from cryovox.report.html import ReportEntry, Table
+
+Tables = Callable[[dict[str, Particles]], list["Table"]]
+"""Makes further tables of the report from the picks of this run."""
 
 
 def find(  # noqa: PLR0913 (the options of a command)
@@ -41,156 +46,166 @@ def find(  # noqa: PLR0913 (the options of a command)
     overwrite: bool = False,
     command: str = "",
     keep_dense: bool = False,
-    tables: Callable[[dict[str, Particles]], list[Any]] | None = None,
+    tables: Tables = lambda picks: [],
     on_progress: ProgressCallback = no_progress,
-) -> tuple[dict[str, Particles], dict[str, Exception]]:
-    """From tomograms to particle files and a page to look at.
+) -> tuple[dict[str, Particles], Failures]:
+    """From tomograms to particle files and a report.
 
     Writes what :func:`cryovox.workflows.segment.segment` writes, `particles/NAME.star` and
-    `report.html`.
+    `report.html`, which shows all tomograms of the folder that were searched with this model.
 
     Parameters
     ----------
     keep_dense
         Keep picks on gold and other specks that are far denser than the rest of their species.
     tables
-        Gives further tables for the page, from the picks.
+        Makes further tables of the report from the picks.
 
     Returns
     -------
     picks, failures
         By name of the tomogram.
     """
-    began, model = time.monotonic(), model_file(model)
+    start, model = time.monotonic(), model_file(model)
+    card = read_card(model)
     segmenting, picking = segmenting or SegmentConfig(), picking or PickConfig()
-    check_method(picking, read_card(model).kind)
+    check_method(picking, card.kind)
     names, failures = segment(
         tomograms, model, out, segmenting, device=device, overwrite=overwrite, on_progress=on_progress
     )
-    picks: dict[str, Particles] = {}
-    left_out: dict[str, dict[str, int]] = {}
     entries = Manifest(out, {}).entries
-    for name in names:
-        try:
-            scored = scores.read(out / "scores" / f"{name}.zarr")
-            tomogram = frame_of(scored)
-            inside = mask_of(segmenting.mask, name, tomogram.shape)
-            own, at_faces = pick_counted(scored, picking, inside)
-            dense = _on_specks(own, scored, entries[name], keep_dense)
-            left_out[name] = {"at_faces": at_faces, "dense": int(dense.sum())}
-            picks[name] = own.take(~dense)
-            write_picks(name, out, picks[name], tomogram, output or PickOutput())
-            if scored.kind == "heatmap":  # the labels are the picks, so they follow the same settings
-                write_label_map(scored, tomogram, out / "labels" / f"{name}.mrc", picks[name], inside)
-        except Exception as error:
-            if len(names) + len(failures) == 1:
-                raise
-            failures[name] = error
+
+    def pick(name: str) -> tuple[Particles, dict[str, Any]]:
+        return _pick(name, out, entries[name], segmenting.mask, picking, output or PickOutput(), keep_dense)
+
+    several = len(names) + len(failures) > 1
+    results, pick_failures = for_each(names, pick, collect=several)
+    picks = {name: own for name, (own, _) in results.items()}
     if picks:
-        card = read_card(model)
-        run = _facts(card, model, segmenting, picking, command, seed, time.monotonic() - began)
-        _note(
-            out,
-            picks,
-            left_out,
-            {**run, "model": str(model), "model_sha256": sha256(model), "device": device},
-        )
-        _report(out, picks, card, picking, run, tables(picks) if tables else [])
-    return picks, failures
+        facts = {
+            "command": command,
+            "model": str(model),
+            "segment": segmenting.model_dump(mode="json"),
+            "pick": picking.model_dump(mode="json"),
+            "seed": seed,
+            "seconds": round(time.monotonic() - start, 1),
+            "versions": versions(),
+            "model_sha256": sha256(model),
+            "device": device,
+        }
+        Manifest(out, facts).write({name: {"particles": record} for name, (_, record) in results.items()})
+        _write_report(out, picks, card, facts, tables(picks))
+    return picks, failures | pick_failures
 
 
-def _on_specks(picks: Particles, scored: ScoreMap, entry: dict[str, Any], keep: bool) -> NDArray[np.bool_]:
-    """Which picks lie on gold or other dense specks."""
-    if keep:
-        return np.zeros(len(picks), dtype=bool)
-    volume = read_volume(Path(entry["key"]["input"]), entry["voxel_size"])
-    return dense_picks(volume, picks, scored.species, sign_of(entry["contrast"]))
-
-
-def _note(
-    out: Path, picks: dict[str, Particles], left_out: dict[str, dict[str, int]], facts: dict[str, Any]
-) -> None:
-    """Add the picks, and how they were made, to the manifest that the segmentation left."""
-    files = {name: str(particle_file(out, name).relative_to(out)) for name in picks}
-    counts = {
-        name: {"file": files[name], "count": len(particles), "left_out": left_out[name]}
-        for name, particles in picks.items()
-    }
-    Manifest(out, facts).write({name: {"particles": count} for name, count in counts.items()})
-
-
-def _facts(
-    card: Card,
-    model: Path,
-    segmenting: SegmentConfig,
-    picking: PickConfig,
-    command: str,
-    seed: int,
-    seconds: float,
-) -> dict[str, Any]:
-    training = {
-        k: v for k, v in card.training.items() if k in ("strategy", "steps", "seconds", "held_out", "seed")
-    }
-    return {
-        "command": command,
-        "model": {
-            "file": str(model),
-            "sha256": sha256(model)[:16],
-            "network": card.network,
-            "answers": f"{card.kind}, stride {card.output_stride}",
-            "voxel size (Å)": card.voxel_size,
-            "trained on": f"particles {card.contrast}",
-            "species": ", ".join(f"{s.name} (radius {s.radius:g} Å)" for s in card.species),
-            "thresholds": {k: round(v, 3) for k, v in card.thresholds.items()},
-            "training": training,
-        },
-        "segment": segmenting.model_dump(mode="json"),
-        "pick": picking.model_dump(mode="json"),
-        "seed": seed,
-        "seconds": round(seconds, 1),
-        "versions": versions(),
-    }
-
-
-def _report(
+def _pick(
+    name: str,
     out: Path,
-    picks: dict[str, Particles],
-    card: Card,
+    entry: Mapping[str, Any],
+    mask: Path | None,
     picking: PickConfig,
-    run: dict[str, Any],
-    tables: list[Any],
+    output: PickOutput,
+    keep_dense: bool,
+) -> tuple[Particles, dict[str, Any]]:
+    """Pick from the scores of one tomogram; returns the picks and what the manifest records of them."""
+    from cryovox.report.doctor import examine
+
+    score_map = scores.read(_score_file(out, name))
+    frame = tomogram_frame(score_map)
+    inside = mask_of(mask, name, frame.shape)
+    picks, near_faces = pick_counted(score_map, picking, inside)
+    path = Path(entry["key"]["input"])
+    volume = read_volume(path, entry["voxel_size"])
+    dense = 0
+    if not keep_dense:
+        on_specks = dense_picks(volume, picks, score_map.species, sign_of(entry["contrast"]))
+        picks, dense = picks.take(~on_specks), int(on_specks.sum())
+    file = write_picks(name, out, picks, frame, output)
+    if score_map.kind == "heatmap":  # its labels are balls around these picks
+        write_label_map(score_map, frame, out / "labels" / f"{name}.mrc", picks, inside)
+    record = {
+        "file": str(file.relative_to(out)),
+        "count": len(picks),
+        "left_out": {"at_faces": near_faces, "dense": dense},
+        "threshold": picking.threshold,
+        "findings": [astuple(finding) for finding in examine(volume, path)],
+    }
+    return picks, record
+
+
+def _score_file(out: Path, name: str) -> Path:
+    return out / "scores" / f"{name}.zarr"
+
+
+def _write_report(
+    out: Path, picks: dict[str, Particles], card: Card, facts: Mapping[str, Any], tables: list[Table]
 ) -> None:
-    import json
+    """Write the report of this run and of others that searched tomograms into this folder with this model."""
+    from cryovox.report.html import write_find_report
 
-    from cryovox.report.doctor import Finding, examine
-    from cryovox.report.html import ReportEntry, write_find_report
+    page = out / "report.html"
+    with locked(page):
+        entries = []
+        for name, entry in Manifest(out, {}).entries.items():
+            is_searched = "particles" in entry and entry["key"]["model_sha256"] == facts["model_sha256"]
+            if name in picks:
+                entries.append(_report_entry(name, out, entry, picks[name], card))
+            elif is_searched and (others := _read_picks(name, out, entry)) is not None:
+                entries.append(_report_entry(name, out, entry, others, card))
+        shown = {key: value for key, value in facts.items() if key not in ("model_sha256", "device")}
+        run = {**shown, "model": _model_facts(facts["model"], facts["model_sha256"], card)}
+        write_find_report(page, entries, run, tables=tables)
 
-    entries: list[ReportEntry] = []
-    noted = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["entries"]
-    default = {s.name: card.thresholds.get(s.name, THRESHOLDS[card.kind]) for s in card.species}
-    thresholds = {n: t if picking.threshold is None else picking.threshold for n, t in default.items()}
-    for name, particles in picks.items():
-        entry = noted[name]
-        path = Path(entry["key"]["input"])
-        volume = read_volume(path, entry["voxel_size"])
-        outputs = {k: Path(v) for k, v in entry["outputs"].items()}
-        notes = [*card.warnings, *entry.get("notes", [])]
-        warned = [Finding("warning", "model", text) for text in notes]
-        if not len(particles):
-            lower = "lower --threshold, or check voxel size and contrast with `cryovox doctor`"
-            warned.append(Finding("warning", "picks", "no score is above the threshold", lower))
-        entries.append(
-            ReportEntry(
-                name=name,
-                volume=volume,
-                scores=scores.read(out / "scores" / f"{name}.zarr"),
-                particles=particles,
-                thresholds=thresholds,
-                findings=[*warned, *examine(volume, path)],
-                outputs={**outputs, "particles": particle_file(out, name).relative_to(out)},
-                seconds=entry["seconds"],
-                sign=sign_of(entry["contrast"]),
-                tomogram=path,
-            )
-        )
-    write_find_report(out / "report.html", entries, run, tables=tables)
+
+def _read_picks(name: str, out: Path, entry: Mapping[str, Any]) -> Particles | None:
+    """Picks of an earlier run or of another process; None where its files are gone."""
+    try:
+        frame = tomogram_frame(scores.read(_score_file(out, name)))
+        read_volume(Path(entry["key"]["input"]), entry["voxel_size"])
+        return read_particles(out / entry["particles"]["file"], tomogram=frame)
+    except (RequestError, OSError):
+        return None
+
+
+def _report_entry(
+    name: str, out: Path, entry: Mapping[str, Any], picks: Particles, card: Card
+) -> ReportEntry:
+    from cryovox.report.doctor import Finding
+    from cryovox.report.html import ReportEntry
+
+    record, path = entry["particles"], Path(entry["key"]["input"])
+    notes = [*card.warnings, *entry.get("notes", [])]
+    findings = [Finding("warning", "model", text) for text in notes]
+    if not len(picks):
+        remedy = "lower --threshold, or check voxel size and contrast with `cryovox doctor`"
+        findings.append(Finding("warning", "picks", "no score is above the threshold", remedy))
+    findings += [Finding(*row) for row in record.get("findings", [])]
+    threshold = record.get("threshold")
+    defaults = {s.name: card.thresholds.get(s.name, THRESHOLDS[card.kind]) for s in card.species}
+    return ReportEntry(
+        name=name,
+        volume=read_volume(path, entry["voxel_size"]),
+        scores=scores.read(_score_file(out, name)),
+        particles=picks,
+        thresholds=defaults if threshold is None else dict.fromkeys(defaults, threshold),
+        findings=findings,
+        outputs={**{k: Path(v) for k, v in entry["outputs"].items()}, "particles": Path(record["file"])},
+        seconds=entry["seconds"],
+        sign=sign_of(entry["contrast"]),
+        tomogram=path,
+    )
+
+
+def _model_facts(model: str, model_sha256: str, card: Card) -> dict[str, Any]:
+    training = ("strategy", "steps", "seconds", "held_out", "seed")
+    return {
+        "file": model,
+        "sha256": model_sha256[:16],
+        "network": card.network,
+        "output": f"{card.kind}, stride {card.output_stride}",
+        "voxel size (Å)": card.voxel_size,
+        "trained on": f"particles {card.contrast}",
+        "species": ", ".join(f"{s.name} (radius {s.radius:g} Å)" for s in card.species),
+        "thresholds": {k: round(v, 3) for k, v in card.thresholds.items()},
+        "training": {k: v for k, v in card.training.items() if k in training},
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,16 @@ from cryovox.core.atomic import writable_folder
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
+from cryovox.formats import dataset as dataset_files
 from cryovox.formats import is_volume, read_labels, read_mask, scores, write_particles
 from cryovox.picking import PickConfig, pick_counted, pick_labels_counted
+from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import PickOutput
-from cryovox.workflows.inputs import expand
+from cryovox.workflows.inputs import expand, mask_file
 from cryovox.workflows.manifest import Manifest
 
 OnNote = Callable[[str, str], None]
-"""Called with the name of an input and what the reader should know of it."""
-
-
-def is_pickable(path: Path) -> bool:
-    """Whether a path is a score map or a label map."""
-    return is_volume(path)
+"""Receives the name of an input and a remark for the user."""
 
 
 def pick_files(  # noqa: PLR0913 (the options of a command)
@@ -39,7 +37,7 @@ def pick_files(  # noqa: PLR0913 (the options of a command)
     voxel_size: float | None = None,
     on_note: OnNote = lambda name, text: None,
     overwrite: bool = False,
-) -> tuple[dict[str, Particles], dict[str, Exception]]:
+) -> tuple[dict[str, Particles], Failures]:
     """Pick from every input and write `out/particles/NAME.star`.
 
     Parameters
@@ -49,11 +47,12 @@ def pick_files(  # noqa: PLR0913 (the options of a command)
     dataset
         Names and radii of the labels, for label maps.
     mask
-        Volume that is not 0 where particles may lie; its voxel size plays no part.
+        Volume that is not 0 where particles may lie, or a folder of such volumes named after the inputs;
+        their voxel sizes are ignored.
     voxel_size
-        Edge of a voxel in Å of label maps; wins over their headers.
+        Voxel size in Å of label maps; overrides their headers.
     on_note
-        Called with the name of an input and what the reader should know of its picks.
+        Receives remarks on the picks of an input.
     overwrite
         Replace the picks of another input of the same name; those of the same input are always replaced.
 
@@ -62,57 +61,55 @@ def pick_files(  # noqa: PLR0913 (the options of a command)
     picks, failures
         By name.
     """
-    files = expand(inputs, is_pickable)
+    files = expand(inputs, is_volume)
     species = _species(dataset)
-    allowed = None if mask is None else read_mask(mask)
+    masks = {} if mask is None else {name: mask_file(mask, name) for name in files}
+    read_mask_once = lru_cache(maxsize=1)(read_mask)
     manifest = Manifest(out, {}, "pick")
     if not overwrite:
         manifest.check_free(files)
-    picks: dict[str, Particles] = {}
-    failures: dict[str, Exception] = {}
     writable_folder(out / "particles")
-    for name, path in files.items():
-        try:
-            began = time.monotonic()
-            picks[name], frame, at_faces = _picked(path, config, species, allowed, voxel_size)
-            write_picks(name, out, picks[name], frame, output or PickOutput())
-            for text in left_out_notes({"at_faces": at_faces}):
-                on_note(name, text)
-            key, file = {"settings": config.model_dump(mode="json")}, particle_file(out, name)
-            seconds = time.monotonic() - began
-            manifest.note(name, key, {"particles": file}, seconds, path, count=len(picks[name]))
-        except Exception as error:
-            if len(files) == 1:
-                raise
-            failures[name] = error
-    return picks, failures
+
+    def pick(name: str) -> Particles:
+        start = time.monotonic()
+        inside = read_mask_once(masks[name]) if name in masks else None
+        picks, frame, near_faces = _picks(files[name], config, species, inside, voxel_size)
+        file = write_picks(name, out, picks, frame, output or PickOutput())
+        for text in left_out_notes({"at_faces": near_faces}):
+            on_note(name, text)
+        key, seconds = {"settings": config.model_dump(mode="json")}, time.monotonic() - start
+        manifest.note(name, key, {"particles": file}, seconds, files[name], count=len(picks))
+        return picks
+
+    return for_each(files, pick)
 
 
-def _picked(
+def _picks(
     path: Path,
     config: PickConfig,
     species: tuple[Species, ...],
-    allowed: NDArray[np.bool_] | None,
+    inside: NDArray[np.bool_] | None,
     voxel_size: float | None,
 ) -> tuple[Particles, Volume, int]:
-    """Particles of one file, a stand-in for its tomogram, and how many were left out at its faces."""
+    """Picks of one file, the frame of its tomogram, and the number of picks dropped near its faces."""
     if scores.is_scores(path):
-        found = scores.read(path)
-        picks, at_faces = pick_counted(found, config, allowed)
-        return picks, frame_of(found), at_faces
+        score_map = scores.read(path)
+        picks, near_faces = pick_counted(score_map, config, inside)
+        return picks, tomogram_frame(score_map), near_faces
     labels = read_labels(path, species, voxel_size)
-    picks, at_faces = pick_labels_counted(labels, config, allowed)
-    return picks, Volume(labels.data, labels.voxel_size, labels.origin), at_faces
+    picks, near_faces = pick_labels_counted(labels, config, inside)
+    return picks, Volume(labels.data, labels.voxel_size, labels.origin), near_faces
 
 
-def write_picks(name: str, out: Path, picks: Particles, frame: Volume, output: PickOutput) -> None:
+def write_picks(name: str, out: Path, picks: Particles, frame: Volume, output: PickOutput) -> Path:
     """Write the particle file of a tomogram."""
-    file, version = particle_file(out, name), output.star_version
-    write_particles(file, picks, tomogram=frame, tomogram_name=name, star_version=version)
+    path = out / "particles" / f"{name}.star"
+    write_particles(path, picks, tomogram=frame, tomogram_name=name, star_version=output.star_version)
+    return path
 
 
 def left_out_notes(counts: Mapping[str, int]) -> list[str]:
-    """What is said of picks that were left out, and the options that keep them."""
+    """Say how many picks were dropped, and which options keep them."""
     notes = []
     if counts.get("at_faces"):
         at = "near the faces of the volume (within half a radius, or --border)"
@@ -123,24 +120,17 @@ def left_out_notes(counts: Mapping[str, int]) -> list[str]:
     return notes
 
 
-def particle_file(out: Path, name: str) -> Path:
-    """Where the picks of a tomogram go."""
-    return out / "particles" / f"{name}.star"
-
-
-def frame_of(found: ScoreMap) -> Volume:
-    """A stand-in for the tomogram of a score map: its shape and voxel size, no voxels."""
-    shape = found.tomogram_shape or tuple(found.data.shape[1:])
-    size = found.tomogram_voxel_size or found.voxel_size
-    return Volume(np.broadcast_to(np.int8(0), shape), size, found.origin, found.nstart)
+def tomogram_frame(score_map: ScoreMap) -> Volume:
+    """Shape and voxel size of the tomogram of a score map, without its voxels."""
+    shape = score_map.tomogram_shape or tuple(score_map.data.shape[1:])
+    voxel_size = score_map.tomogram_voxel_size or score_map.voxel_size
+    return Volume(np.broadcast_to(np.int8(0), shape), voxel_size, score_map.origin, score_map.nstart)
 
 
 def _species(dataset: Path | None) -> tuple[Species, ...]:
     if dataset is None:
         return ()
-    from cryovox.formats import dataset as dataset_files
-
-    found = dataset_files.read(dataset).species
-    if not found:
+    species = dataset_files.read(dataset).species
+    if not species:
         raise RequestError(dataset, "names no species", "add `species:` with name, label and radius")
-    return found
+    return species
