@@ -16,12 +16,12 @@ from cryovox.models.features import feature_channels, forward_with_features
 from cryovox.models.supervision import supervise
 from cryovox.training.batch_norm import update_bn_stats
 from cryovox.training.strategies import STRATEGIES
+from cryovox.training.strategies.adversarial import Discriminator, GradientReversal, grl_coefficient
 from cryovox.training.strategies.baselines import alignment, mean_teacher
-from cryovox.training.strategies.baselines.alignment import Discriminator, GradientReversal
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.training.strategies.uda import vox_uda
 
-ADAPTING = [name for name in STRATEGIES if "target" in STRATEGIES[name].required_streams]
+ADAPTING = [name for name in STRATEGIES if STRATEGIES[name].task == "domain adaptation"]
 SIDE = 16
 CARD = Card(
     network="voxresnet", options={}, out_channels=2, activation="softmax", kind="mask", patch=SIDE,
@@ -83,13 +83,14 @@ def test_the_target_teaches_the_student_something(name):
     """The gradient changes with the target, and labels of the target have no say."""
 
     def gradient(offset, labels=255):
-        method = strategy(name, **({"pseudo_from": 0.0} if name.startswith("vox") else {}))
+        student = network()
+        method = strategy(name, student, **({"pseudo_from": 0.0} if name.startswith("vox") else {}))
         given = batches(offset=offset, scale=1 + offset)
         given["target"] = given["target"]._replace(target=torch.full_like(given["target"].target, labels))
         torch.manual_seed(1)
         terms = method.losses({n: given[n] for n in method.required_streams}, 1.0)
         torch.stack([t for t in terms.values() if t.requires_grad]).sum().backward()
-        grads = [p.grad for p in method.student.parameters()]
+        grads = [p.grad for p in student.parameters()]
         return torch.cat([g.flatten() for g in grads if g is not None])
 
     torch.use_deterministic_algorithms(True)
@@ -149,9 +150,9 @@ def test_the_reversed_gradient():
     x = torch.tensor([2.0, 3.0], requires_grad=True)
     (GradientReversal.apply(x, 0.25) * torch.tensor([4.0, -8.0])).sum().backward()
     assert x.grad.tolist() == [-1.0, 2.0]
-    assert alignment.grl_coefficient(0.0, 10) == 0
-    assert alignment.grl_coefficient(0.1, 10) == pytest.approx(2 / (1 + exp(-1)) - 1)
-    assert alignment.grl_coefficient(1.0, 10) == pytest.approx(1, abs=1e-4)
+    assert grl_coefficient(0.0, 10) == 0
+    assert grl_coefficient(0.1, 10) == pytest.approx(2 / (1 + exp(-1)) - 1)
+    assert grl_coefficient(1.0, 10) == pytest.approx(1, abs=1e-4)
 
 
 def test_a_discriminator_that_cannot_tell_pays_log_2():
@@ -177,13 +178,8 @@ def test_the_discrepancy_of_a_sample_with_itself_is_nothing():
 
 def test_coral_by_hand():
     """Covariances diag(2, 0) and 0 in two channels: 4 / (4 * 2^2)."""
-    method = strategy("coral")
-    here = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])  # torch.cov divides by n - 1
-    features = {"last": here.T[None, :, :, None, None]}
-    method.target_features = lambda x: torch.zeros(1, 2, 2, 1, 1)
-    seen = type("Seen", (), {"features": features})()
-    found = method.terms(seen, batches(), 1.0)["coral"]
-    assert float(found) == pytest.approx(4 / 16)
+    source = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])  # torch.cov divides by n - 1
+    assert float(alignment.covariance_distance(source, torch.zeros(2, 2))) == pytest.approx(4 / 16)
 
 
 COUNTING = {"adaptive-bn": {}, "vox-uda": {}, "mean-teacher": {"target_statistics": True}}
@@ -243,15 +239,15 @@ def test_adaptive_batch_norm_wants_batch_norms():
 
 def test_fixmatch_learns_only_what_the_teacher_is_sure_of():
     method = strategy("fixmatch", threshold=0.999999)
-    assert value(method.terms(None, batches(), 1.0)["pseudo"]) == 0
+    assert value(method.additional_losses(None, batches(), 1.0)["pseudo"]) == 0
     sure = strategy("fixmatch", threshold=0.01)
-    assert value(sure.terms(None, batches(), 1.0)["pseudo"]) > 0
-    assert value(sure.terms(None, batches(), 0.0)["pseudo"]) == 0  # not before it knows anything
+    assert value(sure.additional_losses(None, batches(), 1.0)["pseudo"]) > 0
+    assert value(sure.additional_losses(None, batches(), 0.0)["pseudo"]) == 0  # not before it knows anything
 
 
 def test_blocks_are_hidden_whole():
     torch.manual_seed(0)
-    mask = mean_teacher.shown(torch.zeros(4, 1, 20, 20, 20), block=8, hidden=0.5)
+    mask = mean_teacher.block_mask(torch.zeros(4, 1, 20, 20, 20), block=8, masked=0.5)
     assert mask.shape == (4, 1, 20, 20, 20)
     assert set(mask.unique().tolist()) == {0.0, 1.0}
     for corner in (mask[:, :, :8, :8, :8], mask[:, :, 8:16, :8, :8]):
@@ -262,8 +258,8 @@ def test_blocks_are_hidden_whole():
 def test_consistency_is_one_minus_the_cosine_weighed_over_depths():
     a = {"x": torch.tensor([1.0, 0.0]).view(1, 2, 1, 1, 1), "y": torch.ones(1, 2, 1, 1, 1)}
     b = {"x": torch.tensor([0.0, 3.0]).view(1, 2, 1, 1, 1), "y": torch.ones(1, 2, 1, 1, 1)}
-    assert float(vox_uda.consistency(a, b, [0.3, 0.7])) == pytest.approx(0.3)
-    assert float(vox_uda.consistency(a, a, [0.3, 0.7])) == pytest.approx(0, abs=1e-6)
+    assert float(vox_uda.feature_consistency(a, b, [0.3, 0.7])) == pytest.approx(0.3)
+    assert float(vox_uda.feature_consistency(a, a, [0.3, 0.7])) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["mean", "averaged", "rms"])
@@ -359,11 +355,13 @@ def test_only_what_the_teacher_is_sure_of_becomes_a_label():
     right = chances.log() * 20
     wrong = right.clone()
     wrong[0, :, 3, 3, 3] = torch.tensor([9.0, -9.0])
-    assert float(method._pseudo(right, x, None)) == pytest.approx(0, abs=1e-3)
-    assert float(method._pseudo(wrong, x, None)) == pytest.approx(0, abs=1e-3)  # 0.8 is not sure enough
+    assert float(method.pseudo_label_loss(right, x, None)) == pytest.approx(0, abs=1e-3)
+    assert float(method.pseudo_label_loss(wrong, x, None)) == pytest.approx(
+        0, abs=1e-3
+    )  # 0.8 is not sure enough
     fair = strategy("vox-uda", fair=True, denoiser="none")
     fair.supervised.average = Teacher()
-    assert float(fair._pseudo(wrong, x, None)) > 1e-3  # 0.85 * 0.8 / 0.9 is
+    assert float(fair.pseudo_label_loss(wrong, x, None)) > 1e-3  # 0.85 * 0.8 / 0.9 is
 
 
 def test_priors_bring_the_shares_of_the_source():
@@ -372,7 +370,7 @@ def test_priors_bring_the_shares_of_the_source():
     given = batches(size=1)
     share = float((given["labelled"].target > 0).float().mean())
     seen = type("Seen", (), {"batch": given["labelled"]})()
-    found = method._balanced(chances, seen)
+    found = method.with_source_priors(chances, seen)
     assert float(found.sum(1).mean()) == pytest.approx(1)
     assert float(found[:, 1].mean()) == pytest.approx(share, rel=1e-3)
 
@@ -392,12 +390,12 @@ def test_the_student_starts_as_its_teacher():
     for a, b in zip(method.student.parameters(), method.teacher.parameters(), strict=True):
         assert torch.equal(a, b)
     before = copy.deepcopy(method.teacher.state_dict())
-    method.terms(strategy_seen(method), batches(), 1.0)
+    method.additional_losses(strategy_seen(method), batches(), 1.0)
     assert all(torch.equal(v, method.teacher.state_dict()[k]) for k, v in before.items())
 
 
 def strategy_seen(method):
-    from cryovox.training.strategies.domain_adaptation import Seen
+    from cryovox.training.strategies.extended import SourceOutput
 
     source = batches()["labelled"]
-    return Seen(source, *method.forward_features(source.image))
+    return SourceOutput(source, *method.forward_features(source.image))

@@ -5,13 +5,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cryovox.training.strategies.zsda.feature_graph import Nodes, knn_edges, nodes_of
+from cryovox.training.strategies.zsda.feature_graph import Nodes, cluster_nodes, knn_edges
 from cryovox.training.strategies.zsda.graph_losses import (
     EdgeConv,
     NodeReconstruction,
-    drawn,
     node_contrast,
     projection,
+    sample_masked,
 )
 
 
@@ -53,7 +53,7 @@ def blobs(batch=2, channels=16):
 
 def test_obvious_clusters_become_nodes_with_their_means():
     features = slabs()
-    nodes = nodes_of(features, 4)
+    nodes = cluster_nodes(features, 4)
     assert nodes.filled.all()
     assert nodes.assignment.shape == (2, 8, 8, 8)
     for z in range(8):
@@ -63,19 +63,19 @@ def test_obvious_clusters_become_nodes_with_their_means():
 
 def test_features_beyond_the_most_are_averaged_first():
     features = torch.randn(1, 3, 16, 16, 16)
-    nodes = nodes_of(features, 512, 1)
+    nodes = cluster_nodes(features, 512, 1)
     assert nodes.assignment.shape == (1, 8, 8, 8)
     assert nodes.filled.all()
     own = nodes.features[0, nodes.assignment[0, 1, 2, 3]]
     assert torch.allclose(own, features[0, :, 2:4, 4:6, 6:8].mean((1, 2, 3)), atol=1e-6)
-    assert nodes_of(torch.randn(1, 3, 12, 12, 12), 4).assignment.shape == (1, 8, 8, 8)
-    assert nodes_of(torch.randn(1, 3, 6, 5, 4), 4, most=15).assignment.shape == (1, 3, 2, 2)
+    assert cluster_nodes(torch.randn(1, 3, 12, 12, 12), 4).assignment.shape == (1, 8, 8, 8)
+    assert cluster_nodes(torch.randn(1, 3, 6, 5, 4), 4, max_tokens=15).assignment.shape == (1, 3, 2, 2)
 
 
 def test_a_second_view_matches_by_the_assignment_of_the_first():
-    first = nodes_of(slabs(), 4)
+    first = cluster_nodes(slabs(), 4)
     other = torch.randn(2, 7, 16, 16, 16)
-    second = nodes_of(other, 4, assignment=first.assignment)
+    second = cluster_nodes(other, 4, assignment=first.assignment)
     inside = F.avg_pool3d(other, 2)[1][:, first.assignment[1] == 2]
     assert torch.allclose(second.features[1, 2], inside.mean(1), atol=1e-6)
     assert torch.equal(second.filled, first.filled)
@@ -83,25 +83,25 @@ def test_a_second_view_matches_by_the_assignment_of_the_first():
 
 def test_an_assignment_of_another_grid_is_refused():
     with pytest.raises(ValueError, match=r"does not fit the tokens \(2, 8, 8, 8\)"):
-        nodes_of(slabs(), 4, assignment=torch.zeros(2, 4, 4, 4, dtype=torch.int64))
+        cluster_nodes(slabs(), 4, assignment=torch.zeros(2, 4, 4, 4, dtype=torch.int64))
 
 
 def test_more_nodes_than_tokens_are_refused():
     with pytest.raises(ValueError, match="9 nodes cannot be made of 8 tokens"):
-        nodes_of(torch.randn(1, 3, 2, 2, 2), 9)
+        cluster_nodes(torch.randn(1, 3, 2, 2, 2), 9)
 
 
 def test_nodes_without_tokens_are_empty():
-    nodes = nodes_of(slabs(batch=1), 6)
+    nodes = cluster_nodes(slabs(batch=1), 6)
     assert nodes.filled.sum() == 4
     assert (nodes.features[~nodes.filled] == 0).all()
-    assert (nodes.places[~nodes.filled] == 0).all()
+    assert (nodes.centroids[~nodes.filled] == 0).all()
 
 
 def test_places_are_centroids():
-    nodes = nodes_of(slabs(), 4)
+    nodes = cluster_nodes(slabs(), 4)
     bottom = nodes.assignment[0, 0, 0, 0]
-    assert torch.allclose(nodes.places[0, bottom], torch.tensor([-0.75, 0.0, 0.0]), atol=1e-6)
+    assert torch.allclose(nodes.centroids[0, bottom], torch.tensor([-0.75, 0.0, 0.0]), atol=1e-6)
 
 
 def test_labels_are_the_majority_of_what_is_known():
@@ -112,19 +112,19 @@ def test_labels_are_the_majority_of_what_is_known():
     target[:, 8, :2] = 1
     known = torch.ones_like(target, dtype=torch.bool)
     known[:, 12:] = False
-    nodes = nodes_of(slabs(batch=1), 4, target=target, valid_mask=known)
+    nodes = cluster_nodes(slabs(batch=1), 4, target=target, valid_mask=known)
     at = nodes.assignment[0, ::2, 0, 0]
     assert nodes.label[0, at].tolist() == [0, 2, 1, -1]
 
 
 def test_without_a_target_nothing_is_known():
-    nodes = nodes_of(slabs(), 4)
+    nodes = cluster_nodes(slabs(), 4)
     assert (nodes.label == -1).all()
 
 
 def test_the_means_carry_the_gradient():
     features = slabs().requires_grad_()
-    nodes_of(features, 4).features[:, :, 0].sum().backward()
+    cluster_nodes(features, 4).features[:, :, 0].sum().backward()
     assert features.grad is not None
     assert torch.allclose(features.grad[:, 0], torch.tensor(1 / 128))
     assert (features.grad[:, 1:] == 0).all()
@@ -132,10 +132,10 @@ def test_the_means_carry_the_gradient():
 
 def test_autocast_does_not_lower_the_precision():
     features = torch.randn(2, 4, 4, 4, 4)
-    model, wanted = NodeReconstruction(4), nodes_of(features, 5)
-    masked = drawn(wanted.filled, 0.5)
+    model, wanted = NodeReconstruction(4), cluster_nodes(features, 5)
+    masked = sample_masked(wanted.filled, 0.5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = nodes_of(features, 5)
+        found = cluster_nodes(features, 5)
         assert torch.equal(found.features, wanted.features)
         losses = model(found, masked), node_contrast(found, wanted, project=nn.Linear(4, 4))
     assert [loss.dtype for loss in losses] == [torch.float32] * 2
@@ -186,19 +186,19 @@ def test_edge_convolution_is_the_largest_of_a_layer_over_the_edges():
 def test_a_share_of_the_filled_nodes_is_masked():
     filled = torch.arange(10) < torch.tensor([10, 7, 2, 1, 0])[:, None]
     for share, wanted in [(0.5, [5, 4, 1, 0, 0]), (0.01, [1, 1, 1, 0, 0]), (1.0, [9, 6, 1, 0, 0])]:
-        masked = drawn(filled, share)
+        masked = sample_masked(filled, share)
         assert masked.sum(1).tolist() == wanted
         assert not (masked & ~filled).any()
-    assert (torch.stack([drawn(filled[:1], 0.5) for _ in range(20)]).any(0)).all()
+    assert (torch.stack([sample_masked(filled[:1], 0.5) for _ in range(20)]).any(0)).all()
 
 
 @pytest.mark.parametrize("rule", ["dynamic", "static"])
 def test_what_is_masked_does_not_show(rule):
     nodes = some_nodes(batch=2, count=8)
-    masked = drawn(nodes.filled, 0.5)
+    masked = sample_masked(nodes.filled, 0.5)
     other = replace(nodes, features=torch.where(masked[..., None], torch.randn(2, 8, 5), nodes.features))
     model = NodeReconstruction(5, rule=rule)
-    assert torch.equal(model.rebuilt(nodes, masked), model.rebuilt(other, masked))
+    assert torch.equal(model.reconstruct(nodes, masked), model.reconstruct(other, masked))
     assert model(nodes, masked) != model(other, masked)
 
 
@@ -217,16 +217,18 @@ def test_the_rebuilt_is_judged_by_its_angle_where_it_was_masked():
 
 def test_static_edges_rebuild_otherwise_than_dynamic_ones():
     nodes = some_nodes(count=12)
-    masked = drawn(nodes.filled, 0.5)
+    masked = sample_masked(nodes.filled, 0.5)
     dynamic, static = NodeReconstruction(5), NodeReconstruction(5, rule="static")
     static.load_state_dict(dynamic.state_dict())
-    assert not torch.allclose(dynamic.rebuilt(nodes, masked), static.rebuilt(nodes, masked), atol=1e-3)
+    assert not torch.allclose(
+        dynamic.reconstruct(nodes, masked), static.reconstruct(nodes, masked), atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("rule", ["dynamic", "static"])
 def test_reconstruction_does_not_depend_on_the_numbers_of_nodes(rule):
-    nodes, order = nodes_of(blobs(), 8), torch.randperm(8)
-    model, masked = NodeReconstruction(16, rule=rule), drawn(nodes.filled, 0.5)
+    nodes, order = cluster_nodes(blobs(), 8), torch.randperm(8)
+    model, masked = NodeReconstruction(16, rule=rule), sample_masked(nodes.filled, 0.5)
     assert torch.allclose(model(nodes, masked), model(shuffled(nodes, order), masked[:, order]), atol=1e-5)
 
 
@@ -234,8 +236,8 @@ def test_reconstruction_does_not_depend_on_the_numbers_of_nodes(rule):
 def test_masked_nodes_are_learned_from_their_surroundings(rule):
     model = NodeReconstruction(16, rule=rule)
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
-    *lessons, exam = (nodes_of(blobs(16), 12, 2) for _ in range(9))
-    masked = drawn(exam.filled, 0.5)
+    *lessons, exam = (cluster_nodes(blobs(16), 12, 2) for _ in range(9))
+    masked = sample_masked(exam.filled, 0.5)
     before = model(exam, masked).item()
     for step in range(80):
         loss = model(lessons[step % 8])
@@ -284,8 +286,8 @@ def test_contrast_without_labels_knows_twins_only():
 
 def test_contrast_depends_neither_on_numbers_nor_on_the_order_of_views():
     features, target = blobs(), torch.randint(0, 3, (2, 8, 8, 8))
-    first = nodes_of(features, 8, target=target)
-    second = nodes_of(features + 0.1 * torch.randn_like(features), 8, assignment=first.assignment)
+    first = cluster_nodes(features, 8, target=target)
+    second = cluster_nodes(features + 0.1 * torch.randn_like(features), 8, assignment=first.assignment)
     head, order = projection(16), torch.randperm(8)
     wanted = node_contrast(first, second, project=head)
     turned = node_contrast(shuffled(first, order), shuffled(second, order), project=head)
@@ -295,8 +297,8 @@ def test_contrast_depends_neither_on_numbers_nor_on_the_order_of_views():
 
 def test_views_that_match_contrast_less_than_shuffled_ones():
     features = blobs()
-    first = nodes_of(features, 8)
-    second = nodes_of(features + 0.2 * torch.randn_like(features), 8, assignment=first.assignment)
+    first = cluster_nodes(features, 8)
+    second = cluster_nodes(features + 0.2 * torch.randn_like(features), 8, assignment=first.assignment)
     wrong = replace(second, features=second.features.roll(1, 1))
     matched, mixed = (node_contrast(first, other, project=nn.Identity()) for other in (second, wrong))
     assert matched < 0.5 * mixed
@@ -315,8 +317,8 @@ def test_empty_nodes_do_not_count():
 def losses_of(features, clusters, target=None, rule="dynamic"):
     """Both losses of the features and of a noisy view."""
     model, head = NodeReconstruction(features.shape[1], rule=rule), projection(features.shape[1])
-    first = nodes_of(features, clusters, target=target)
-    second = nodes_of(features + 0.1 * torch.randn_like(features), clusters, assignment=first.assignment)
+    first = cluster_nodes(features, clusters, target=target)
+    second = cluster_nodes(features + 0.1 * torch.randn_like(features), clusters, assignment=first.assignment)
     return model(first), node_contrast(first, second, project=head)
 
 

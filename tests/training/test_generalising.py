@@ -18,7 +18,7 @@ from cryovox.models.supervision import supervise
 from cryovox.simulate.phantom import PhantomConfig
 from cryovox.training.config import LoopConfig
 from cryovox.training.strategies import STRATEGIES
-from cryovox.training.strategies.baselines.generalization import Swad, unmuted
+from cryovox.training.strategies.baselines.generalization import Swad, challenge_mask
 from cryovox.training.strategies.baselines.mix_style import mix_styles, mixing_styles
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.training.strategies.supervised import Supervised
@@ -123,13 +123,13 @@ def test_the_network_comes_out_of_a_step_as_it_went_in(name):
 def test_a_share_of_the_patches_stays_and_so_do_all_labels(name):
     given = batches(size=64, side=8)
     torch.manual_seed(0)
-    seen = strategy(name, clean=0.75).seen(given)
+    seen = strategy(name, clean=0.75).source_batch(given)
     same = (seen.image == given["labelled"].image).flatten(1).all(1)
     assert 0.6 < float(same.float().mean()) < 0.9
     assert seen.target is given["labelled"].target
     assert torch.isfinite(seen.image).all()
     torch.manual_seed(0)
-    assert torch.equal(strategy(name, clean=0.75).seen(given).image, seen.image)
+    assert torch.equal(strategy(name, clean=0.75).source_batch(given).image, seen.image)
 
 
 def test_holes_of_the_supervised_training_are_made_in_dressed_patches():
@@ -138,7 +138,7 @@ def test_holes_of_the_supervised_training_are_made_in_dressed_patches():
         supervised = SupervisedConfig(drop_block=share)
         method = strategy("heavy-augmentation", supervised=supervised, clean=0.0)
         torch.manual_seed(0)
-        seen.append(method.seen(given).image)
+        seen.append(method.source_batch(given).image)
     whole, holey = seen
     changed = (holey != whole).float().mean()
     assert 0.05 < float(changed) < 0.9
@@ -243,7 +243,7 @@ def test_what_helps_most_is_muted():
     seen = set()
     for seed in range(8):
         torch.manual_seed(seed)
-        kept = unmuted(helps, 1 / 3, 1.0)
+        kept = challenge_mask(helps, 1 / 3, 1.0)
         if kept.shape == (1, 3, 1, 1, 1):
             assert kept.flatten().tolist() == [1, 1, 0]
         else:
@@ -254,7 +254,7 @@ def test_what_helps_most_is_muted():
 
 
 def test_only_a_share_of_the_samples_is_challenged():
-    kept = unmuted(torch.randn(9, 6, 2, 2, 2), 1 / 3, 1 / 3)
+    kept = challenge_mask(torch.randn(9, 6, 2, 2, 2), 1 / 3, 1 / 3)
     assert (kept.flatten(1).min(1).values == 0).sum() == 3
 
 
@@ -267,14 +267,14 @@ def test_muting_what_helps_costs_more_than_muting_what_harms():
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
-    source = method.seen(batches())
+    source = method.source_batch(batches())
     answer, features = method.forward_features(source.image)
     own = features["v6"]
-    helps = method._helps(answer, source, own)
+    helps = method.helpfulness(answer, source, own)
 
     def cost(gains):
         torch.manual_seed(2)  # the same draw of places or channels
-        kept = unmuted(gains * own.detach(), 1 / 3, 1.0)
+        kept = challenge_mask(gains * own.detach(), 1 / 3, 1.0)
         method.student.encode = lambda _: features | {"v6": own * kept}
         try:
             told = supervise(method.student, source.image)

@@ -27,7 +27,7 @@ from cryovox.training.losses import (
     weighted_mse,
 )
 from cryovox.training.strategies.config.supervised import SupervisedConfig
-from cryovox.training.strategies.supervised import OWN_LOSS, Supervised
+from cryovox.training.strategies.supervised import DEFAULT_LOSS, Supervised
 
 torch.set_num_threads(1)
 SHAPE = (5, 6, 7)
@@ -437,16 +437,16 @@ def test_a_fully_known_batch_has_no_unknown_term():
 
 @pytest.mark.parametrize(("kind", "loss"), [("mask", "focal-heatmap"), ("heatmap", "ce+dice")])
 def test_a_loss_that_does_not_fit_is_refused(kind, loss):
-    with pytest.raises(RequestError, match=f"does not fit toy, which answers with a {kind}") as caught:
+    with pytest.raises(RequestError, match=f"does not fit toy, which predicts a {kind}") as caught:
         Supervised(Toy(kind, 2), SupervisedConfig(loss=loss), "toy")
     assert caught.value.where == "--loss"
 
 
-@pytest.mark.parametrize("name", OWN_LOSS)
+@pytest.mark.parametrize("name", DEFAULT_LOSS)
 def test_auto_is_the_loss_of_the_networks_source(name):
     kind = "heatmap" if name == "heatmap-unet" else "mask"
     strategy = Supervised(Toy(kind, 2), SupervisedConfig(), name)
-    assert strategy.loss is (HEATMAP_LOSSES | MASK_LOSSES)[OWN_LOSS[name]]
+    assert strategy.loss is (HEATMAP_LOSSES | MASK_LOSSES)[DEFAULT_LOSS[name]]
 
 
 def test_the_average_is_what_is_validated_and_stays_in_eval_mode():

@@ -11,12 +11,12 @@ from cryovox.data.streams import Batch
 from cryovox.data.targets import gaussian_heatmap
 from cryovox.models import build
 from cryovox.models.card import Card
-from cryovox.training.strategies import STRATEGIES
+from cryovox.training.strategies import STRATEGIES, config_of
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.training.strategies.semi import semi_etpicker
-from cryovox.training.strategies.semi.semi_etpicker import sigmoid_rampup
+from cryovox.training.strategies.teacher import sigmoid_rampup
 
-SEMI = [name for name in STRATEGIES if "unlabelled" in STRATEGIES[name].required_streams]
+SEMI = [name for name in STRATEGIES if STRATEGIES[name].task == "semi-supervised"]
 SIDE = 16
 
 
@@ -32,7 +32,7 @@ def network():
 
 def strategy(name, supervised=SupervisedConfig(), **own):
     kind = STRATEGIES[name]
-    method = kind(network(), kind.Config(**own), "heatmap-unet", supervised)
+    method = kind(network(), config_of(name)(**own), "heatmap-unet", supervised)
     method.setup(card())
     return method
 
@@ -236,14 +236,14 @@ def test_supervised_training_has_the_same_drop_block():
 
     method = Supervised(network(), SupervisedConfig(drop_block=0.2), "heatmap-unet")
     given = batches()["labelled"]
-    assert not torch.equal(method.shown(given).image, given.image)
-    assert torch.equal(method.shown(given).target, given.target)
+    assert not torch.equal(method.drop_blocks(given).image, given.image)
+    assert torch.equal(method.drop_blocks(given).target, given.target)
 
 
 @pytest.mark.parametrize("name", SEMI)
 def test_there_is_always_a_teacher(name):
     with pytest.raises(ValueError, match="teacher_decay"):
-        STRATEGIES[name].Config(teacher_decay=0.0)
+        config_of(name)(teacher_decay=0.0)
 
 
 def test_the_weight_rises():

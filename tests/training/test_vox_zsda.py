@@ -14,7 +14,8 @@ from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.training.strategies.config.vox_uda import VoxUDAConfig
 from cryovox.training.strategies.config.vox_zsda import FewTargetConfig, GraphConfig, VoxZSDAConfig
 from cryovox.training.strategies.uda.vox_uda import VoxUDA
-from cryovox.training.strategies.zsda.vox_zsda import FewTarget, VoxZSDA, bearing, blocks, seen_twice
+from cryovox.training.strategies.zsda.two_views import block_assignment, select_level, two_view_batch
+from cryovox.training.strategies.zsda.vox_zsda import FewTarget, VoxZSDA
 
 SIDE = 16
 CARD = Card(
@@ -76,7 +77,7 @@ def test_a_part_that_is_off_leaves_the_others_alone(config, missing):
 
 def test_both_views_are_judged_by_the_same_mask_and_differ():
     given = batch()
-    twice = seen_twice(given, PriorConfig())
+    twice = two_view_batch(given, PriorConfig())
     assert torch.equal(twice.target[:2], given.target)
     assert torch.equal(twice.target[2:], given.target)
     assert not torch.allclose(twice.image[:2], twice.image[2:])
@@ -112,15 +113,15 @@ def test_the_average_goes_over_too(target_weight):
     """Its decay lies between those of both methods; its norms count the target as often as it leans."""
     made = strategy(FewTarget, FewTargetConfig(graph=GRAPH, target_weight=target_weight))
     blind, uda = strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH)), strategy(VoxUDA, VoxUDAConfig())
-    a, b, c = (x.supervised.config.ema for x in (blind, made, uda))
+    a, b, c = (x.supervised.config.ema for x in (blind, made.uda, uda))
     assert b == pytest.approx((1 - target_weight) * a + target_weight * c)
     given, counted = batches(), []
     for seed in range(20):
         torch.manual_seed(seed)
         made.losses(given, 0.5)
-        counted.append(made._counted is given["target"].image)
+        counted.append(made.uda.bn_images is given["target"].image)
     assert (
-        made._counted is None
+        made.uda.bn_images is None
         if not target_weight
         else 0.5 - target_weight / 2 <= np.mean(counted) <= 0.5 + target_weight / 2
     )
@@ -148,7 +149,7 @@ def test_cuboids_are_dropped_from_both_views_if_asked_for():
 
 
 def test_more_nodes_than_places_are_refused():
-    with pytest.raises(RequestError, match="27 nodes cannot be made of 8 places"):
+    with pytest.raises(RequestError, match="27 nodes cannot be made of 8 locations"):
         strategy(VoxZSDA, VoxZSDAConfig(graph=GraphConfig(clusters=27, tokens=8)))
 
 
@@ -166,25 +167,26 @@ def test_heatmaps_are_refused():
 
 def test_the_graph_lies_on_the_coarsest_features_with_room_for_it():
     shapes = {"fine": (4, 32, 32, 32), "middle": (8, 8, 8, 8), "coarse": (8, 4, 4, 4)}
-    assert [bearing(shapes, n) for n in (8, 64, 65, 512, 513, 10**6)] == [
+    assert [select_level(shapes, n) for n in (8, 64, 65, 512, 513, 10**6)] == [
         "coarse", "coarse", "middle", "middle", "fine", "fine",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("clusters", "count"), [(8, 8), (16, 8), (27, 27)])
 def test_blocks_fill_the_grid_evenly(clusters, count):
-    found = blocks(torch.zeros(2, 3, 12, 12, 12), clusters, 12**3)
-    sizes = torch.bincount(found[0].flatten())
-    assert found.shape == (2, 12, 12, 12)
+    assignment = block_assignment(torch.zeros(2, 3, 12, 12, 12), clusters, 12**3)
+    sizes = torch.bincount(assignment[0].flatten())
+    assert assignment.shape == (2, 12, 12, 12)
     assert sizes.tolist() == [12**3 // count] * count
-    corner = found[0, :2, :2, :2]
+    corner = assignment[0, :2, :2, :2]
     assert bool((corner == corner[0, 0, 0]).all())
 
 
-def test_nodes_of_both_views_are_the_clusters_of_the_first():
-    made = strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH))
-    first, second = torch.randn(2, 2, 8, 4, 4, 4).unbind(0)
-    one, other = made.views.graph._nodes(first, second, batch())
-    assert torch.equal(one.assignment, other.assignment)
-    again, _ = made.views.graph._nodes(first, first, batch())
-    assert torch.equal(one.assignment, again.assignment)
+def test_a_run_of_an_earlier_version_goes_on():
+    """It named the weights of Vox-UDA without a prefix."""
+    made = strategy(FewTarget, FewTargetConfig(graph=GRAPH))
+    losses(made)
+    state = {name.removeprefix("uda."): value for name, value in made.state_dict().items()}
+    other = strategy(FewTarget, FewTargetConfig(graph=GRAPH))
+    other.load_state_dict(state)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in made.state_dict().items())

@@ -27,7 +27,7 @@ from cryovox.workflows.training.data import resolve
 from cryovox.workflows.training.train import train_supervised
 
 SMALL = NetworkConfig(model="heatmap-unet", options={"widths": [4, 8], "blocks": [0, 1], "norm": "batch"})
-SEMI = [name for name in STRATEGIES if "unlabelled" in STRATEGIES[name].required_streams]
+SEMI = [name for name in STRATEGIES if STRATEGIES[name].task == "semi-supervised"]
 LOOP = LoopConfig(steps=6, batch=2, warmup=1, validate_every=3, keep="last")
 
 

@@ -1,4 +1,4 @@
-"""What a strategy owes the loop."""
+"""The interface of a training strategy."""
 
 from __future__ import annotations
 
@@ -13,39 +13,56 @@ from cryovox.training.strategies import Task
 if TYPE_CHECKING:
     from cryovox.models.card import Card
 
+Batches = dict[str, Batch]
+"""One batch of each required stream, by its name."""
+
+STREAMS: dict[Task, tuple[str, ...]] = {
+    "supervised": ("labelled",),
+    "semi-supervised": ("labelled", "unlabelled"),
+    "domain adaptation": ("labelled", "target"),
+    "domain generalization": ("labelled",),
+}
+"""Data streams of each task."""
+
 
 class Strategy(nn.Module, ABC):
-    """Turns batches into named losses; owns its networks, knows no files and no optimizer."""
+    """Turns batches into named losses. It owns its networks, and knows neither files nor optimizers."""
 
-    required_streams: tuple[str, ...] = ("labelled",)
-    """Names of the streams it draws from."""
     task: Task = "supervised"
     """Decides the command and its data. A strategy of another task than `supervised` also receives the
     settings of the supervised loss, after its own settings and the name of the network."""
+
+    required_streams: tuple[str, ...] = ()
+    """Names of the data streams; by default those of the task."""
+
     min_batch_size: int = 1
-    """Patches that a step needs."""
+    """Smallest number of patches in a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.required_streams = self.required_streams or STREAMS[self.task]
 
     @abstractmethod
-    def losses(self, batch: dict[str, Batch], progress: float) -> dict[str, Tensor]:
+    def losses(self, batches: Batches, progress: float) -> dict[str, Tensor]:
         """Named losses, weighted, to be summed.
 
         Parameters
         ----------
-        batch
+        batches
             One batch of every stream in `required_streams`.
         progress
             From 0 at the start of the training to 1 at its end.
         """
 
     def setup(self, card: Card) -> None:
-        """Called before the training with what is known of the network: species, voxels, strides."""
+        """Called before the training with species, voxel size, patch size and strides."""
 
     @abstractmethod
     def network(self) -> nn.Module:
         """The network to validate and keep."""
 
     def after_step(self, step: int) -> None:
-        """Called when the weights have moved."""
+        """Called after each optimizer step."""
 
-    def forward(self, batch: dict[str, Batch], progress: float) -> dict[str, Tensor]:
-        return self.losses(batch, progress)
+    def forward(self, batches: Batches, progress: float) -> dict[str, Tensor]:
+        return self.losses(batches, progress)

@@ -10,16 +10,17 @@ from torch import Tensor, nn
 from cryovox.core.errors import RequestError
 from cryovox.core.names import suggestion
 from cryovox.data.streams import Batch
+from cryovox.models.features import forward_with_features
 from cryovox.models.freezing import freeze_batch_norm
 from cryovox.models.supervision import Supervision, supervise
 from cryovox.training.ema import ema_copy, ema_update
 from cryovox.training.losses import HEATMAP_LOSSES, MASK_LOSSES, contrastive, heatmap_pu_loss, mask_pu_loss
 from cryovox.training.offsets import offset_error
-from cryovox.training.strategies.base import Strategy
+from cryovox.training.strategies.base import Batches, Strategy
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.training.strategies.semi.drop_block import drop_cuboids
 
-OWN_LOSS = {
+DEFAULT_LOSS = {
     "deepfinder": "tversky",
     "edss3d": "ce",
     "fcn8": "ce",
@@ -30,7 +31,7 @@ OWN_LOSS = {
     "swift3d": "ce",
     "voxresnet": "ce+dice",
 }
-"""The loss that the source of each network names, or that we chose where it is silent."""
+"""The loss published with each network, or our choice where none is published."""
 
 
 @final
@@ -42,9 +43,9 @@ class Supervised(Strategy):
     network
         The network, in place.
     config
-        What is minimised.
+        Settings of the loss.
     name
-        Its row in the table, for the `auto` loss.
+        Row of the network in the table, for the `auto` loss.
     """
 
     Config = SupervisedConfig
@@ -56,55 +57,53 @@ class Supervised(Strategy):
         self.config = config
         self.heatmap = getattr(network, "kind", "mask") == "heatmap"
         table = HEATMAP_LOSSES if self.heatmap else MASK_LOSSES
-        chosen = (
-            OWN_LOSS.get(name, "focal-heatmap" if self.heatmap else "ce+dice")
-            if config.loss == "auto"
-            else config.loss
-        )
-        if chosen not in table:
-            kind = "heatmap" if self.heatmap else "mask"
-            told = f"{chosen!r} does not fit {name}, which answers with a {kind}"
-            raise RequestError("--loss", told, f"choose one of {', '.join(table)}")
-        self.loss, self.pu_loss = table[chosen], heatmap_pu_loss if self.heatmap else mask_pu_loss
+        default = DEFAULT_LOSS.get(name, "focal-heatmap" if self.heatmap else "ce+dice")
+        loss = default if config.loss == "auto" else config.loss
+        if loss not in table:
+            output = "heatmap" if self.heatmap else "mask"
+            message = f"{loss!r} does not fit {name}, which predicts a {output}"
+            raise RequestError("--loss", message, f"choose one of {', '.join(table)}")
+        self.loss, self.pu_loss = table[loss], heatmap_pu_loss if self.heatmap else mask_pu_loss
 
-    def losses(self, batch: dict[str, Batch], progress: float) -> dict[str, Tensor]:
-        given = self.shown(batch["labelled"])
-        return self.compute_losses(supervise(self.student, given.image), given)
+    def losses(self, batches: Batches, progress: float) -> dict[str, Tensor]:
+        batch = self.drop_blocks(batches["labelled"])
+        return self.compute_losses(supervise(self.student, batch.image), batch)
 
-    def shown(self, given: Batch) -> Batch:
-        """A labelled batch as the student sees it."""
-        return given._replace(image=drop_cuboids(given.image, self.config.drop_block))
+    def drop_blocks(self, batch: Batch) -> Batch:
+        """A labelled batch with cuboids of noise, where the settings ask for them."""
+        return batch._replace(image=drop_cuboids(batch.image, self.config.drop_block))
 
-    def compute_losses(self, answer: Supervision, given: Batch) -> dict[str, Tensor]:
-        """Losses of what the network answered to a labelled batch."""
-        terms = {
-            name: self.loss(logits, given.target, given.valid_mask) for name, logits in answer.logits.items()
-        }
-        if self.config.unknown != "ignore" and not bool(given.valid_mask.all()):
-            for name, logits in answer.logits.items():
-                terms[f"{name}-unknown"] = self.pu_loss(
-                    logits, given.target, given.valid_mask, self.config.unlabelled_ratio
-                )
-        if answer.offsets is not None:
-            terms["offsets"] = offset_error(answer.offsets, given.target, given.valid_mask)
+    def forward_features(self, x: Tensor) -> tuple[Supervision, dict[str, Tensor]]:
+        """Output of the student and its features by name, from fine to coarse."""
+        return forward_with_features(self.student, x, lambda image: supervise(self.student, image))
+
+    def compute_losses(self, output: Supervision, batch: Batch) -> dict[str, Tensor]:
+        """Losses of the network's output for a labelled batch."""
+        target, valid_mask = batch.target, batch.valid_mask
+        losses = {name: self.loss(logits, target, valid_mask) for name, logits in output.logits.items()}
+        if self.config.unknown != "ignore" and not bool(valid_mask.all()):
+            for name, logits in output.logits.items():
+                ratio = self.config.unlabelled_ratio
+                losses[f"{name}-unknown"] = self.pu_loss(logits, target, valid_mask, ratio)
+        if output.offsets is not None:
+            losses["offsets"] = offset_error(output.offsets, target, valid_mask)
         if self.config.contrastive:
-            terms["contrastive"] = self._contrast(answer, given)
-        return self._weighted(terms | answer.extra)
+            losses["contrastive"] = self._contrastive(output, batch)
+        return self._weighted(losses | output.extra)
 
-    def _contrast(self, answer: Supervision, given: Batch) -> Tensor:
-        if self.heatmap or not answer.features:
-            told = "this network offers no features along with a mask"
-            raise RequestError("--contrastive", told, "leave it out, or train mvgformer")
-        features = torch.cat(list(answer.features.values()), 1)
-        return self.config.contrastive * contrastive(features, given.target, given.valid_mask)
+    def _contrastive(self, output: Supervision, batch: Batch) -> Tensor:
+        if self.heatmap or not output.features:
+            message = "this network offers no features along with a mask"
+            raise RequestError("--contrastive", message, "leave it out, or train mvgformer")
+        features = torch.cat(list(output.features.values()), 1)
+        return self.config.contrastive * contrastive(features, batch.target, batch.valid_mask)
 
-    def _weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _weighted(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         weights = self.config.weights
-        if unknown := sorted(set(weights) - set(terms) - {f"{name}-unknown" for name in terms}):
-            raise RequestError(
-                "--weights", f"no term is called {unknown[0]!r}", suggestion(unknown[0], terms)
-            )
-        return {name: weights.get(name, 1.0) * term for name, term in terms.items()}
+        if unknown := sorted(set(weights) - set(losses) - {f"{name}-unknown" for name in losses}):
+            message = f"no term is called {unknown[0]!r}"
+            raise RequestError("--weights", message, suggestion(unknown[0], losses))
+        return {name: weights.get(name, 1.0) * loss for name, loss in losses.items()}
 
     def after_step(self, step: int) -> None:
         if self.average is not None:

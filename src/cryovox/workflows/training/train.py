@@ -69,7 +69,7 @@ def train_supervised(  # noqa: PLR0913 (the options of a command)
     if not overwrite:
         check_settings(out, config)
     kind = STRATEGIES[config.strategy]
-    semi = "unlabelled" in kind.required_streams
+    semi = kind.task == "semi-supervised"
     held = config.validation, config.sets
     source = data if isinstance(data, TrainingData) else resolve(data, *held, semi=semi, mask=mask)
     torch.manual_seed(config.seed)

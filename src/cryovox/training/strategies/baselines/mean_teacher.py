@@ -1,4 +1,4 @@
-"""Adaptations in which the average of the student teaches it on the target."""
+"""Teacher-student methods: the EMA of the student supervises it on patches without labels."""
 
 from __future__ import annotations
 
@@ -7,77 +7,100 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cryovox.core.config import Config
+from cryovox.training.strategies import Task
+from cryovox.training.strategies.base import Batches
 from cryovox.training.strategies.config.mean_teacher import ConfidentConfig, MicConfig, TeacherConfig
-from cryovox.training.strategies.domain_adaptation import Batches, Seen, TeacherStudent
+from cryovox.training.strategies.config.semi_etpicker import HeatmapTeacherConfig
+from cryovox.training.strategies.extended import ExtendedSupervised, SourceOutput
+from cryovox.training.strategies.teacher import (
+    linear_rampup,
+    sigmoid_rampup,
+    strong_augment,
+    teacher_probabilities,
+)
 
 
-class MeanTeacher(TeacherStudent):
+class MeanTeacher(ExtendedSupervised):
     """The student's probabilities on a harder view follow the teacher's (Tarvainen and Valpola, 2017)."""
 
+    task: Task = "domain adaptation"
     Config: type[Config] = TeacherConfig
+    required_output = "mask"
+    has_teacher = True
 
-    def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
-        x = batch["target"].image
-        wanted = teacher_probabilities(self.teacher, x)
-        found = (
-            self.student(strong_augment(x, self.config.student_noise, self.config.student_contrast_jitter))
-            .float()
-            .softmax(1)
-        )
-        return {"consistency": self.config.weight * ramp(progress) * F.mse_loss(found, wanted)}
+    def additional_losses(self, source: SourceOutput, batches: Batches, progress: float) -> dict[str, Tensor]:
+        x, config = batches["target"].image, self.config
+        self.bn_images = x if config.target_statistics else None
+        target = teacher_probabilities(self.teacher, x)
+        augmented = strong_augment(x, config.student_noise, config.student_contrast_jitter)
+        loss = F.mse_loss(self.student(augmented).float().softmax(1), target)
+        return {"consistency": config.weight * linear_rampup(progress) * loss}
 
 
-class FixMatch(TeacherStudent):
-    """The student on a harder view learns what the teacher is sure of (K. Sohn et al., 2020)."""
+class FixMatch(ExtendedSupervised):
+    """The student on a harder view learns the confident predictions of the teacher (K. Sohn et al., 2020)."""
 
+    task: Task = "domain adaptation"
     Config = ConfidentConfig
+    required_output = "mask"
+    has_teacher = True
 
-    def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
-        x = batch["target"].image
-        sure, labels = teacher_probabilities(self.teacher, x).max(1)
-        logits = self.student(
-            strong_augment(x, self.config.student_noise, self.config.student_contrast_jitter)
-        ).float()
-        loss = F.cross_entropy(logits, labels, reduction="none") * (sure >= self.config.threshold)
-        return {"pseudo": self.config.weight * ramp(progress) * loss.mean()}
+    def additional_losses(self, source: SourceOutput, batches: Batches, progress: float) -> dict[str, Tensor]:
+        x, config = batches["target"].image, self.config
+        self.bn_images = x if config.target_statistics else None
+        confidence, labels = teacher_probabilities(self.teacher, x).max(1)
+        augmented = strong_augment(x, config.student_noise, config.student_contrast_jitter)
+        loss = F.cross_entropy(self.student(augmented).float(), labels, reduction="none")
+        loss = loss * (confidence >= config.threshold)
+        return {"pseudo": config.weight * linear_rampup(progress) * loss.mean()}
 
 
-class MaskedConsistency(TeacherStudent):
-    """The student sees the rest around hidden blocks (L. Hoyer et al., CVPR 2023: MIC)."""
+class MaskedConsistency(ExtendedSupervised):
+    """The student predicts masked blocks from what surrounds them (L. Hoyer et al., CVPR 2023: MIC)."""
 
+    task: Task = "domain adaptation"
     Config = MicConfig
+    required_output = "mask"
+    has_teacher = True
 
-    def terms(self, source: Seen, batch: Batches, progress: float) -> dict[str, Tensor]:
-        x, config = batch["target"].image, self.config
-        sure, labels = teacher_probabilities(self.teacher, x).max(1)
-        quality = (sure >= config.threshold).float().mean((1, 2, 3), keepdim=True)
-        seen = strong_augment(x, config.student_noise, config.student_contrast_jitter) * shown(
-            x, config.block, config.masked
-        )
-        loss = F.cross_entropy(self.student(seen).float(), labels, reduction="none")
-        return {"masked": config.weight * ramp(progress) * (quality * loss).mean()}
-
-
-@torch.no_grad()
-def teacher_probabilities(teacher: torch.nn.Module, x: Tensor) -> Tensor:
-    """What the teacher thinks, as probabilities (b, k, z, y, x)."""
-    return teacher(x).float().softmax(1)
+    def additional_losses(self, source: SourceOutput, batches: Batches, progress: float) -> dict[str, Tensor]:
+        x, config = batches["target"].image, self.config
+        self.bn_images = x if config.target_statistics else None
+        confidence, labels = teacher_probabilities(self.teacher, x).max(1)
+        quality = (confidence >= config.threshold).float().mean((1, 2, 3), keepdim=True)
+        augmented = strong_augment(x, config.student_noise, config.student_contrast_jitter)
+        augmented = augmented * block_mask(x, config.block, config.masked)
+        loss = F.cross_entropy(self.student(augmented).float(), labels, reduction="none")
+        return {"masked": config.weight * linear_rampup(progress) * (quality * loss).mean()}
 
 
-def ramp(progress: float) -> float:
-    """From 0 to 1 over the first quarter of the training."""
-    return min(1.0, 4 * progress)
+class HeatmapMeanTeacher(ExtendedSupervised):
+    """The student's heatmaps follow the teacher's (A. Tarvainen and H. Valpola, NeurIPS 2017)."""
+
+    task: Task = "semi-supervised"
+    Config = HeatmapTeacherConfig
+    required_output = "heatmap"
+    has_teacher = True
+
+    def additional_losses(self, source: SourceOutput, batches: Batches, progress: float) -> dict[str, Tensor]:
+        config = self.config
+        weight = config.weight * sigmoid_rampup(progress, config.pseudo_from, config.rampup)
+        if not weight or "unlabelled" not in batches:
+            return {}
+        x, valid_mask = batches["unlabelled"].image, batches["unlabelled"].valid_mask
+        augmented = strong_augment(x, config.student_noise, config.student_contrast_jitter)
+        with torch.no_grad():
+            target = self.teacher(x).float().sigmoid()
+        error = (self.student(augmented).float().sigmoid() - target).square()
+        number = valid_mask.sum().clamp(min=1)
+        mean = (target * valid_mask).sum() / number
+        loss = (error * valid_mask).sum() / number / mean.clamp(min=1e-3)
+        return {"unlabelled": weight * loss}
 
 
-def strong_augment(x: Tensor, noise: float, gain: float) -> Tensor:
-    """Patches with noise, and with grey values stretched, each by its own draw."""
-    drawn = torch.rand(2, len(x), *(1,) * (x.ndim - 1), device=x.device)
-    return x * (1 + gain * (2 * drawn[0] - 1)) + noise * drawn[1] * torch.randn_like(x)
-
-
-def shown(x: Tensor, block: int, hidden: float) -> Tensor:
-    """A mask (b, 1, z, y, x) that is 0 in blocks that are drawn; zero is the mean of the tomogram."""
+def block_mask(x: Tensor, block: int, masked: float) -> Tensor:
+    """A mask (b, 1, z, y, x) that is 0 in a random fraction of blocks; 0 is the mean of the tomogram."""
     grid = [-(-side // block) for side in x.shape[2:]]
-    kept = (torch.rand(len(x), 1, *grid, device=x.device) >= hidden).to(x.dtype)
-    whole = F.interpolate(kept, scale_factor=block)
-    return whole[..., : x.shape[2], : x.shape[3], : x.shape[4]]
+    kept = (torch.rand(len(x), 1, *grid, device=x.device) >= masked).to(x.dtype)
+    mask = F.interpolate(kept, scale_factor=block)
+    return mask[..., : x.shape[2], : x.shape[3], : x.shape[4]]

@@ -1,8 +1,8 @@
-"""A graph over the features of a network: nodes with labels, and edges between those that are alike.
+"""A graph over the features of a network: labelled nodes, and edges between similar ones.
 
 Of Vox-ZSDA (IJCV 2026) only the abstract is public. This graph is our reconstruction: the nodes are those
-of MVGFormer, by some of the same authors; the edges are found anew as in DGCNN (Y. Wang et al., ACM
-TOG 2019).
+of MVGFormer, by some of the same authors; the edges are computed in each layer as in DGCNN (Y. Wang et al.,
+ACM TOG 2019).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from cryovox.data.targets import IGNORE_INDEX
 from cryovox.models.blocks.graph import cluster_means, full_precision, kmeans
 
 Rule = Literal["dynamic", "static"]
-"""Edges by likeness, found anew in each pass and layer, or by place."""
-MOST = 512
-"""Tokens that are clustered, 8 x 8 x 8; finer features are averaged first."""
-SMALLEST = 1e-3
-"""Length below which a feature has no direction; bounds the gradient of a dead one."""
+"""Edges by similarity, computed in each pass and layer, or by location."""
+MAX_TOKENS = 512
+"""Tokens to cluster, 8 x 8 x 8; finer features are averaged first."""
+MIN_NORM = 1e-3
+"""Norm below which a feature has no direction; bounds the gradient of a dead one."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Nodes:
     assignment : (b, z, y, x) int64
         Node of each token.
     label : (b, k) int64
-        Class that most of the known voxels of a node have, 0 is background; -1 without known voxels.
+        Class of most of the known voxels of a node, 0 is background; -1 without known voxels.
     filled : (b, k) bool
         Whether a node has tokens.
     """
@@ -47,7 +47,7 @@ class Nodes:
     filled: Tensor
 
     @property
-    def places(self) -> Tensor:
+    def centroids(self) -> Tensor:
         """Centroids (b, k, 3), each axis from -1 to 1 over the grid; 0 for an empty node."""
         sides, device = self.assignment.shape[1:], self.features.device
         axes = [(2 * torch.arange(side, device=device) + 1) / side - 1 for side in sides]
@@ -56,7 +56,7 @@ class Nodes:
         return cluster_means(grid.expand(len(none), -1, -1), self.assignment.flatten(1), none)
 
 
-def nodes_of(
+def cluster_nodes(
     features: Tensor,
     clusters: int,
     steps: int = 5,
@@ -64,7 +64,7 @@ def nodes_of(
     *,
     target: Tensor | None = None,
     valid_mask: Tensor | None = None,
-    most: int = MOST,
+    max_tokens: int = MAX_TOKENS,
 ) -> Nodes:
     """Average features over clusters of k-means, or over those of another view of the same cubes.
 
@@ -79,16 +79,16 @@ def nodes_of(
     steps
         Of Lloyd's iteration.
     assignment : (b, z'', y'', x'') int64
-        Of a view whose nodes these are to match, on the grid that the features are averaged to.
+        Assignment of another view, for nodes that match its nodes, on the grid of the averaged features.
     target : (b, z, y, x) int64
         Channel, 0 is background; 255 is unknown.
     valid_mask : (b, z, y, x) bool
-        Voxels at which the target is to be believed; all by default.
+        Voxels with a valid target; all by default.
     most
         Tokens to which finer features are averaged.
     """
     with full_precision(features):
-        tokens = averaged(features.float(), most)
+        tokens = pool_tokens(features.float(), max_tokens)
         points = tokens.flatten(2).transpose(1, 2)
         if assignment is None:
             assignment = _clustered(points, clusters, steps).unflatten(1, tokens.shape[2:])
@@ -99,8 +99,8 @@ def nodes_of(
         if target is None:
             label = torch.full_like(filled, -1, dtype=torch.int64)
         else:
-            believed = target != IGNORE_INDEX if valid_mask is None else valid_mask & (target != IGNORE_INDEX)
-            label = _majority(target, believed, assignment, clusters)
+            known = target != IGNORE_INDEX if valid_mask is None else valid_mask & (target != IGNORE_INDEX)
+            label = _majority(target, known, assignment, clusters)
         return Nodes(means, assignment, label, filled)
 
 
@@ -114,28 +114,28 @@ def knn_edges(nodes: Nodes, k: int = 4, rule: Rule = "dynamic") -> Tensor:
         first. Where there are too few filled nodes, the node itself takes their place.
     """
     with full_precision(nodes.features):
-        found = unit(nodes.features) if rule == "dynamic" else nodes.places
-        return _nearest(found, nodes.filled, k)
+        points = unit_vectors(nodes.features) if rule == "dynamic" else nodes.centroids
+        return _nearest(points, nodes.filled, k)
 
 
 def _nearest(points: Tensor, filled: Tensor, k: int) -> Tensor:
-    """Nearest filled others of each of the points (b, n, c); of unit vectors, those of largest cosine."""
+    """Indices of the nearest filled points of each point (b, n, c), the point itself left out."""
     itself = torch.arange(points.shape[1], device=points.device)[:, None]
-    apart = (points[:, :, None] - points[:, None]).detach().square().sum(-1)
-    apart = apart.masked_fill(~filled[:, None] | (itself == itself.T), torch.inf)
-    found = apart.topk(min(k, points.shape[1]), largest=False)
-    return torch.where(found.values.isinf(), itself, found.indices)
+    distance = (points[:, :, None] - points[:, None]).detach().square().sum(-1)
+    distance = distance.masked_fill(~filled[:, None] | (itself == itself.T), torch.inf)
+    nearest = distance.topk(min(k, points.shape[1]), largest=False)
+    return torch.where(nearest.values.isinf(), itself, nearest.indices)
 
 
-def unit(x: Tensor) -> Tensor:
-    """Bring vectors to unit length, those below `SMALLEST` to less."""
-    return F.normalize(x, dim=-1, eps=SMALLEST)
+def unit_vectors(x: Tensor) -> Tensor:
+    """Scale vectors to unit length, those below `MIN_NORM` to less."""
+    return F.normalize(x, dim=-1, eps=MIN_NORM)
 
 
-def averaged(features: Tensor, most: int) -> Tensor:
+def pool_tokens(features: Tensor, max_tokens: int) -> Tensor:
     """Average features (b, c, z, y, x) to about *most* tokens, if they are more."""
     shape = features.shape[2:]
-    shrunk = (most / shape.numel()) ** (1 / 3)
+    shrunk = (max_tokens / shape.numel()) ** (1 / 3)
     if shrunk >= 1:
         return features
     z, y, x = (max(1, int(shrunk * side + 1e-6)) for side in shape)
@@ -149,9 +149,9 @@ def _clustered(points: Tensor, clusters: int, steps: int) -> Tensor:
 
 
 def _check_grid(assignment: Tensor, tokens: Tensor) -> None:
-    wanted = (len(tokens), *tokens.shape[2:])
-    if tuple(assignment.shape) != wanted:
-        raise ValueError(f"the assignment {tuple(assignment.shape)} does not fit the tokens {wanted}")
+    expected = (len(tokens), *tokens.shape[2:])
+    if tuple(assignment.shape) != expected:
+        raise ValueError(f"the assignment {tuple(assignment.shape)} does not fit the tokens {expected}")
 
 
 def _majority(target: Tensor, valid_mask: Tensor, assignment: Tensor, clusters: int) -> Tensor:

@@ -1,8 +1,8 @@
-"""Losses of a graph over the features of a network: nodes rebuilt from neighbours, nodes that match.
+"""Losses of a graph over the features of a network: nodes reconstructed from neighbours, and matching nodes.
 
 Of Vox-ZSDA (IJCV 2026) only the abstract is public, which names self-supervised graph learning and dynamic
-graph contrastive learning. Our reconstruction: EdgeConv (Y. Wang et al., ACM TOG 2019) rebuilds masked
-nodes, judged as in GraphMAE (Z. Hou et al., KDD 2022), and InfoNCE with labels (P. Khosla et al., NeurIPS
+graph contrastive learning. Our reconstruction: EdgeConv (Y. Wang et al., ACM TOG 2019) reconstructs masked
+nodes, with the loss of GraphMAE (Z. Hou et al., KDD 2022), and InfoNCE with labels (P. Khosla et al., NeurIPS
 2020) compares the nodes of two views.
 """
 
@@ -17,14 +17,14 @@ from torch.nn import functional as F
 
 from cryovox.models.blocks.graph import full_precision
 from cryovox.training.strategies.config.vox_zsda import Positives
-from cryovox.training.strategies.zsda.feature_graph import Nodes, Rule, knn_edges, unit
+from cryovox.training.strategies.zsda.feature_graph import Nodes, Rule, knn_edges, unit_vectors
 
 
 class EdgeConv(nn.Module):
-    """Largest answer of one layer to (x_i, x_j - x_i) over the neighbours j (DGCNN, section 3.1).
+    """Maximum of one layer of (x_i, x_j - x_i) over the neighbours j (DGCNN, section 3.1).
 
-    The layer is linear up to a rising activation, so each node passes it once and not each edge.
-    A norm of each node stands for the batch norm of DGCNN, since empty nodes are in the batch.
+    The layer is linear up to a monotonic activation, so it is applied to each node and not to each edge.
+    A layer norm replaces the batch norm of DGCNN, since the batch holds empty nodes.
     """
 
     def __init__(self, before: int, after: int) -> None:
@@ -35,20 +35,20 @@ class EdgeConv(nn.Module):
 
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
         """Pass nodes (b, n, c) along edges (b, n, k)."""
-        sent = self.other(x)
-        index = edges.flatten(1)[..., None].expand(-1, -1, sent.shape[-1])
-        heard = sent.gather(1, index).unflatten(1, edges.shape[1:]).amax(2)
-        return self.norm(F.leaky_relu(self.own(x) + heard, 0.2))
+        messages = self.other(x)
+        index = edges.flatten(1)[..., None].expand(-1, -1, messages.shape[-1])
+        highest = messages.gather(1, index).unflatten(1, edges.shape[1:]).amax(2)
+        return self.norm(F.leaky_relu(self.own(x) + highest, 0.2))
 
 
 class NodeReconstruction(nn.Module):
-    """Rebuild the features of masked nodes from their neighbours.
+    """Reconstruct the features of masked nodes from their neighbours.
 
     A masked node is a learned token plus a linear embedding of its centroid, which visible nodes get too.
-    Dynamic edges say nothing of what is masked: in the first layer only visible nodes are heard, by a
-    visible node those most alike, by a masked one those nearest to its centroid, which is all that is known
-    of it. In the second layer all nodes are heard: the most alike among the answers of the first, or under
-    the static rule those nearest in space.
+    Dynamic edges must not reveal masked features. In the first layer only visible nodes send messages: to a
+    visible node the most similar ones, to a masked one those nearest to its centroid. In the second layer
+    all nodes send messages: the most similar ones by the features of the first layer, or under the static
+    rule those nearest in space.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ class NodeReconstruction(nn.Module):
     neighbours
         Edges of each node.
     share
-        Of the filled nodes of each sample that are masked, one at least and never all.
+        Fraction of the filled nodes of each sample that are masked, one at least and never all.
     rule
-        Whether edges follow likeness or place.
+        Whether edges follow similarity or location.
     """
 
     def __init__(
@@ -88,21 +88,21 @@ class NodeReconstruction(nn.Module):
         ----------
         nodes
         masked : (b, k) bool
-            Which nodes; drawn by default.
+            Which nodes; random by default.
         """
         with full_precision(nodes.features):
-            masked = drawn(nodes.filled, self.share) if masked is None else masked & nodes.filled
-            rebuilt = unit(self.rebuilt(nodes, masked))
-            missed = (1 - (rebuilt * unit(nodes.features.detach())).sum(-1)).square()
-            return (missed * masked).sum() / masked.sum().clamp(min=1)
+            masked = sample_masked(nodes.filled, self.share) if masked is None else masked & nodes.filled
+            predicted = unit_vectors(self.reconstruct(nodes, masked))
+            error = (1 - (predicted * unit_vectors(nodes.features.detach())).sum(-1)).square()
+            return (error * masked).sum() / masked.sum().clamp(min=1)
 
-    def rebuilt(self, nodes: Nodes, masked: Tensor) -> Tensor:
-        """Features (b, k, c) as far as the visible nodes tell them."""
+    def reconstruct(self, nodes: Nodes, masked: Tensor) -> Tensor:
+        """Features (b, k, c) predicted from the visible nodes."""
         visible = F.layer_norm(nodes.features, nodes.features.shape[-1:])
-        x = torch.where(masked[..., None], self.token, visible) + self.embedding(nodes.places)
-        seen = replace(nodes, filled=nodes.filled & ~masked)
-        near, alike = (knn_edges(seen, self.neighbours, rule) for rule in ("static", self.rule))
-        edges = torch.where(masked[..., None], near, alike)
+        x = torch.where(masked[..., None], self.token, visible) + self.embedding(nodes.centroids)
+        unmasked = replace(nodes, filled=nodes.filled & ~masked)
+        nearest, similar = (knn_edges(unmasked, self.neighbours, rule) for rule in ("static", self.rule))
+        edges = torch.where(masked[..., None], nearest, similar)
         x = self.layers[0](x, edges)
         edges = knn_edges(replace(nodes, features=x), self.neighbours, self.rule)
         return self.head(self.layers[1](x, edges))
@@ -118,27 +118,27 @@ def node_contrast(
 ) -> Tensor:
     """InfoNCE of all nodes of both views of a batch (L_out of Khosla et al., equation 2).
 
-    All nodes of the batch that are no positives are negatives.
+    All other nodes of the batch are negatives.
 
     Parameters
     ----------
     first, second
-        Nodes that match: of one assignment. Labels that one view has count for both.
+        Matching nodes, of one assignment. The labels of either view count for both.
     project
-        Head that is trained along, from (n, c) to (n, d).
+        Projection head, from (n, c) to (n, d).
     temperature
     positives
         The same node in the other view ("matched"), all nodes of the same known label ("labels"), or
-        both. A node without any has no say.
+        both. A node without positives is no anchor.
     """
     with full_precision(first.features):
-        held = first.filled & second.filled
-        found = unit(project(torch.cat([first.features[held], second.features[held]])))
-        label = torch.maximum(first.label, second.label)[held].repeat(2)
+        filled = first.filled & second.filled
+        embedding = unit_vectors(project(torch.cat([first.features[filled], second.features[filled]])))
+        label = torch.maximum(first.label, second.label)[filled].repeat(2)
         node = torch.arange(len(label) // 2, device=label.device).repeat(2)
-        matched, alike = node[:, None] == node, (label[:, None] == label) & (label >= 0)
-        same = {"matched": matched, "labels": alike, "both": matched | alike}[positives]
-        return _information(found @ found.T / temperature, same)
+        same_node, same_label = node[:, None] == node, (label[:, None] == label) & (label >= 0)
+        same = {"matched": same_node, "labels": same_label, "both": same_node | same_label}[positives]
+        return _info_nce(embedding @ embedding.T / temperature, same)
 
 
 def projection(channels: int, width: int = 64) -> nn.Sequential:
@@ -146,19 +146,19 @@ def projection(channels: int, width: int = 64) -> nn.Sequential:
     return nn.Sequential(nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, width))
 
 
-def drawn(filled: Tensor, share: float) -> Tensor:
-    """Draw a share of the filled nodes (b, k) of each sample: one at least, never all."""
-    chances = torch.rand(filled.shape, device=filled.device).masked_fill(~filled, 2.0)
+def sample_masked(filled: Tensor, share: float) -> Tensor:
+    """Random fraction of the filled nodes (b, k) of each sample: one at least, never all."""
+    order = torch.rand(filled.shape, device=filled.device).masked_fill(~filled, 2.0)
     count = filled.sum(1, keepdim=True)
-    wanted = (share * count).round().clamp(min=1)
-    return chances.argsort(1).argsort(1) < torch.minimum(wanted, count - 1)
+    number = (share * count).round().clamp(min=1)
+    return order.argsort(1).argsort(1) < torch.minimum(number, count - 1)
 
 
-def _information(alike: Tensor, same: Tensor) -> Tensor:
-    """Mean over the anchors of minus the mean log-chance of their positives."""
-    itself = torch.eye(len(alike), dtype=torch.bool, device=alike.device)
-    chances = alike - alike.masked_fill(itself, -torch.inf).logsumexp(1, keepdim=True)
+def _info_nce(similarity: Tensor, same: Tensor) -> Tensor:
+    """Mean over the anchors of minus the mean log-probability of their positives."""
+    itself = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
+    log_p = similarity - similarity.masked_fill(itself, -torch.inf).logsumexp(1, keepdim=True)
     pairs = same & ~itself
     number = pairs.sum(1)
-    terms = (chances * pairs).sum(1) / number.clamp(min=1)
+    terms = (log_p * pairs).sum(1) / number.clamp(min=1)
     return -terms.sum() / (number > 0).sum().clamp(min=1)
