@@ -9,7 +9,7 @@ from torch import nn
 
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
-from cryovox.filters.power_matching import power
+from cryovox.filters.power_matching import power_spectrum
 from cryovox.models import build
 from cryovox.models.card import Card
 from cryovox.models.features import feature_channels, forward_with_features
@@ -291,12 +291,12 @@ def test_coloured_noise_gives_the_source_the_power_of_the_target():
     target = torch.randn(60, 1, SIDE, SIDE, SIDE)
     source = nn.functional.avg_pool3d(target, 3, 1, 1)
     out = method.noisy(source, {"target": Batch(target, target, target)})
-    before, after = (power(x) / power(target) for x in (source, out))
+    before, after = (power_spectrum(x) / power_spectrum(target) for x in (source, out))
     assert before[SIDE // 2, SIDE // 2, SIDE // 2] < 0.01
     assert after.median().item() == pytest.approx(1, abs=0.2)
     other = 2 * target  # what was seen before is not forgotten at once
     method.noisy(source, {"target": Batch(other, other, other)})
-    assert (method.target_power / power(target)).mean().item() == pytest.approx(1.03, abs=0.01)
+    assert (method.target_power / power_spectrum(target)).mean().item() == pytest.approx(1.03, abs=0.01)
 
 
 @pytest.mark.parametrize("given", [{"noise_mode": "rms"}, {"sampled": 5}, {"cube": 0.5}])
