@@ -8,7 +8,7 @@ from cryovox.formats import write_volume
 from cryovox.metrics.fingerprint import Domain, fingerprint_of
 from cryovox.models.card import Card
 from cryovox.workflows.doctor import inspect_tomograms
-from cryovox.workflows.inputs import IDENTITY, domain_finding, domain_notes, prepare, set_notes
+from cryovox.workflows.inputs import IDENTITY, domain_finding, domain_notes, prepare, set_domain_notes
 
 
 def tomogram(blur, seed=0):
@@ -58,9 +58,9 @@ def test_the_like_are_at_home_and_others_are_not(adapted, tmp_path):
 def test_sets_are_compared_too(adapted, tmp_path):
     for blur, warned in ((1.0, 0), (0.6, 1)):
         images = np.stack([tomogram(blur, seed).data[:32, :32, :32] for seed in range(6)])
-        assert len(set_notes(images, adapted, tmp_path)) == warned
-        assert set_notes(images, card(None), tmp_path) == []
-    assert set_notes(images[:0], adapted, tmp_path) == []
+        assert len(set_domain_notes(images, adapted, tmp_path)) == warned
+        assert set_domain_notes(images, card(None), tmp_path) == []
+    assert set_domain_notes(images[:0], adapted, tmp_path) == []
 
 
 def test_where_there_is_nothing_to_compare(adapted, tmp_path):

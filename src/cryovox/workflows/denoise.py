@@ -18,7 +18,7 @@ from cryovox.formats import mrc, read_volume
 from cryovox.workflows.batch import Failures, Job, Result, run_batch
 from cryovox.workflows.config import DenoiseConfig
 from cryovox.workflows.devices import Device, choose_device
-from cryovox.workflows.inputs import expand, refuse_wrapped_bytes, sound_moments
+from cryovox.workflows.inputs import checked_statistics, expand, refuse_wrapped_bytes
 from cryovox.workflows.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class _Denoise(Job):
     def load(self, name: str, path: Path) -> tuple[Volume, Normalisation]:
         volume = read_volume(path, self.config.voxel_size)
         refuse_wrapped_bytes(path, volume)
-        moments = sound_moments(path, volume)
+        moments = checked_statistics(path, volume)
         return volume, Normalisation(moments.mean, moments.std)
 
     def process(

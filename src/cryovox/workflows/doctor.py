@@ -1,4 +1,4 @@
-"""Look tomograms over before anything else."""
+"""Inspect tomograms before anything else."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from cryovox.core.errors import RequestError
 from cryovox.formats import mrc, read_header, read_volume, stem
 from cryovox.models.card import Card, model_file, read_card
 from cryovox.report.doctor import Expected, Finding, examine, ranked, sample_planes
+from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.inputs import domain_finding, expand
 
 
@@ -17,13 +18,26 @@ def inspect_tomograms(
     model: Path | None = None,
     voxel_size: float | None = None,
     masks: Path | None = None,
-) -> tuple[dict[Path, list[Finding]], dict[str, Exception]]:
-    """Examine every tomogram; a file that cannot be read at all is a failure.
+) -> tuple[dict[Path, list[Finding]], Failures]:
+    """Inspect every tomogram; a file that cannot be read is a failure.
 
-    With *masks*, a mask of the sample is written there for every tomogram, called as the tomogram.
+    A header without a usable voxel size is a finding: the file is then read with voxels of 10 Å.
 
-    A header without a usable voxel size is a finding, not a failure: the file is read as if its
-    voxels were of 10 Å and the finding says so.
+    Parameters
+    ----------
+    tomograms
+        Files, folders or patterns.
+    model
+        Model file to compare with.
+    voxel_size
+        In Å; overrides the headers.
+    masks
+        Folder for a mask of the sample of every tomogram, NAME.mrc.
+
+    Returns
+    -------
+    findings, failures
+        By file, and by name.
     """
     card = expected = None
     if model is not None:
@@ -34,22 +48,19 @@ def inspect_tomograms(
     for target in [] if masks is None else [mask_path(masks, path) for path in files.values()]:
         if target.exists():  # perhaps the tomogram itself
             raise RequestError(target, "is there already", "name another folder with --write-masks")
-    found: dict[Path, list[Finding]] = {}
-    failed: dict[str, Exception] = {}
-    for name, path in files.items():
-        try:
-            found[path] = _one(path, card, expected, voxel_size)
-            if masks is not None:
-                _write_mask(path, mask_path(masks, path))
-        except RequestError as error:
-            if len(files) == 1:
-                raise
-            failed[name] = error
-    return found, failed
+
+    def inspect(name: str) -> list[Finding]:
+        findings = _inspect(files[name], card, expected, voxel_size)
+        if masks is not None:
+            _write_mask(files[name], mask_path(masks, files[name]))
+        return findings
+
+    findings, failures = for_each(files, inspect)
+    return {files[name]: own for name, own in findings.items()}, failures
 
 
 def mask_path(folder: Path, tomogram: Path) -> Path:
-    """Where the mask of a tomogram goes."""
+    """File of the mask of a tomogram."""
     return folder / f"{stem(tomogram)}.mrc"
 
 
@@ -62,12 +73,14 @@ def _write_mask(tomogram: Path, target: Path) -> None:
         mask[:first], mask[first:last], mask[last:] = 0, 1, 0
 
 
-def _one(path: Path, card: Card | None, expected: Expected | None, voxel_size: float | None) -> list[Finding]:
+def _inspect(
+    path: Path, card: Card | None, expected: Expected | None, voxel_size: float | None
+) -> list[Finding]:
     header = read_header(path)
     volume = read_volume(path, voxel_size or header.voxel_size or 10.0)
     if voxel_size is not None:
-        found = examine(volume, path, model=expected)
+        findings = examine(volume, path, model=expected)
     else:
-        found = examine(volume, path, header.voxel_sizes, header.problems, model=expected)
-    far = None if card is None else domain_finding(volume, card, path)
-    return found if far is None else ranked([*found, far])
+        findings = examine(volume, path, header.voxel_sizes, header.problems, model=expected)
+    domain = None if card is None else domain_finding(volume, card, path)
+    return findings if domain is None else ranked([*findings, domain])

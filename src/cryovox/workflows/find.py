@@ -21,7 +21,7 @@ from cryovox.picking.dense import dense_picks
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device
-from cryovox.workflows.inputs import mask_of
+from cryovox.workflows.inputs import read_search_mask
 from cryovox.workflows.manifest import Manifest, locked, sha256, versions
 from cryovox.workflows.pick import tomogram_frame, write_picks
 from cryovox.workflows.segment import segment
@@ -112,7 +112,7 @@ def _pick(
 
     score_map = scores.read(_score_file(out, name))
     frame = tomogram_frame(score_map)
-    inside = mask_of(mask, name, frame.shape)
+    inside = read_search_mask(mask, name, frame.shape)
     picks, near_faces = pick_counted(score_map, picking, inside)
     path = Path(entry["key"]["input"])
     volume = read_volume(path, entry["voxel_size"])

@@ -34,46 +34,41 @@ PIECES = 64
 """Subtomograms of a set that are looked at."""
 
 
-def expand(patterns: Iterable[Path], wanted: Callable[[Path], bool] = is_volume) -> dict[str, Path]:
+def expand(patterns: Iterable[Path], accepts: Callable[[Path], bool] = is_volume) -> dict[str, Path]:
     """Files behind paths, folders and globs, by name; two files of one name are refused."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for pattern in patterns:
-        for path in _behind(Path(pattern), wanted):
+        for path in _matches(Path(pattern), accepts):
             name = stem(path)
-            if name in found and found[name].resolve() != path.resolve():
-                told = f"has the same name as {found[name]}"
-                raise RequestError(
-                    path, told, "outputs are called after inputs: rename one, or run them apart"
-                )
-            found[name] = path
-    if not found:
-        raise RequestError(
-            "input", "names no file", "give a tomogram, a folder or a pattern such as 'tomograms/*.mrc'"
-        )
-    return found
+            if name in files and files[name].resolve() != path.resolve():
+                message = f"has the same name as {files[name]}"
+                remedy = "outputs are called after inputs: rename one, or run them apart"
+                raise RequestError(path, message, remedy)
+            files[name] = path
+    if not files:
+        remedy = "give a tomogram, a folder or a pattern such as 'tomograms/*.mrc'"
+        raise RequestError("input", "names no file", remedy)
+    return files
 
 
-def _behind(pattern: Path, wanted: Callable[[Path], bool]) -> list[Path]:
-    if pattern.is_dir() and not wanted(pattern):
-        inside = sorted(p for p in pattern.iterdir() if wanted(p) and not _is_passed_over(p))
-        if not inside:
+def _matches(pattern: Path, accepts: Callable[[Path], bool]) -> list[Path]:
+    if pattern.is_dir() and not accepts(pattern):
+        # tilt series lie beside reconstructions under the same name
+        files = (p for p in sorted(pattern.iterdir()) if not p.name.startswith(".") and not is_images(p))
+        accepted = [path for path in files if accepts(path)]
+        if not accepted:
             raise RequestError(pattern, "the folder holds no file of the wanted kind", "check the path")
-        return inside
+        return accepted
     if pattern.exists():
         return [pattern]
-    if any(c in str(pattern) for c in "*?["):
-        base = Path(pattern.anchor) if pattern.is_absolute() else Path()
-        below = pattern.relative_to(pattern.anchor) if pattern.is_absolute() else pattern
-        matches = sorted(p for p in base.glob(str(below)) if not p.name.startswith("."))
-        if matches:
-            return matches
+    if not any(c in str(pattern) for c in "*?["):
+        raise RequestError(pattern, "there is no such file", "check the path")
+    base = Path(pattern.anchor) if pattern.is_absolute() else Path()
+    relative = pattern.relative_to(pattern.anchor) if pattern.is_absolute() else pattern
+    matches = sorted(p for p in base.glob(str(relative)) if not p.name.startswith("."))
+    if not matches:
         raise RequestError(pattern, "the pattern matches no file", "check the path")
-    raise RequestError(pattern, "there is no such file", "check the path")
-
-
-def _is_passed_over(path: Path) -> bool:
-    """Hidden files, and the tilt series that lie beside reconstructions under the same name."""
-    return path.name.startswith(".") or is_images(path)
+    return matches
 
 
 def frame(path: Path) -> Volume:
@@ -87,7 +82,7 @@ def frame(path: Path) -> Volume:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A tomogram that fits a model."""
+    """A tomogram that suits a model, and how to normalise it."""
 
     path: Path
     volume: Volume
@@ -97,68 +92,70 @@ class Prepared:
 
 
 def prepare(path: Path, card: Card, voxel_size: float | None, contrast: Contrast) -> Prepared:
-    """Open a tomogram and make sure that the model can be asked about it."""
+    """Open a tomogram for a model; one that does not suit the model is refused.
+
+    Parameters
+    ----------
+    voxel_size
+        In Å; that of the header by default.
+    contrast
+        Contrast of the particles; "auto" detects it, and takes that of the training where it is unclear.
+    """
     volume = read_volume(path, voxel_size)
     off = check_voxel_size(path, volume.voxel_size, card)
-    moments = sound_moments(path, volume)
-    settled, notes = _settle_contrast(volume, card, contrast)
+    moments = checked_statistics(path, volume)
+    notes: list[str] = []
+    if contrast == "auto":
+        contrast, notes = _choose_contrast(*detect_contrast(volume), card)
     if off > 0.02:
         notes.append(f"voxels of {volume.voxel_size:g} Å, model trained at {card.voxel_size:g} Å")
     wrapped = wrapped_bytes(volume.data)
     if wrapped is not None:
         notes.append(f"{wrapped}; mend it with `cryovox convert {path} OUT.mrc --unsigned-bytes`")
     notes += domain_notes(volume, card, path)
-    return Prepared(
-        path, volume, Normalisation(moments.mean, moments.std, sign_of(settled)), settled, tuple(notes)
-    )
+    normalise = Normalisation(moments.mean, moments.std, sign_of(contrast))
+    return Prepared(path, volume, normalise, contrast, tuple(notes))
 
 
-def sound_moments(path: Path, volume: Volume) -> Statistics:
-    """Moments of a tomogram; one with NaN, or with nothing to see, is refused."""
+def checked_statistics(path: Path, volume: Volume) -> Statistics:
+    """Mean and standard deviation of a tomogram; one with NaN, or constant, is refused."""
     moments = statistics(volume.data)
     if moments.not_finite:
-        told = f"holds {moments.not_finite} values that are NaN or infinite"
-        raise RequestError(path, told, f"mend it with `cryovox convert {path} OUT.mrc --fill-nan`")
+        message = f"holds {moments.not_finite} values that are NaN or infinite"
+        raise RequestError(path, message, f"mend it with `cryovox convert {path} OUT.mrc --fill-nan`")
     if not moments.std > 0:
         raise RequestError(
-            path, "is constant: there is nothing to see", "check the file with `cryovox doctor`"
+            path, "is constant: every voxel has the same value", "check it with `cryovox doctor`"
         )
     return moments
 
 
 def refuse_wrapped_bytes(path: Path, volume: Volume) -> None:
-    """Refuse bytes that were taken for signed ones, where the grey values would mislead."""
+    """Refuse unsigned bytes that were read as signed ones."""
     wrapped = wrapped_bytes(volume.data)
     if wrapped is not None:
-        raise RequestError(
-            path, str(wrapped), f"mend it with `cryovox convert {path} OUT.mrc --unsigned-bytes`"
-        )
+        remedy = f"mend it with `cryovox convert {path} OUT.mrc --unsigned-bytes`"
+        raise RequestError(path, str(wrapped), remedy)
 
 
 def check_voxel_size(path: Path, voxel_size: float, card: Card) -> float:
-    """How far voxels are from those of the training, as a share; refused above a tenth."""
+    """Relative difference of the voxel size from that of the training; above 10 % it is refused."""
     off = abs(voxel_size / card.voxel_size - 1)
     if off > 0.1:
-        told = f"has voxels of {voxel_size:g} Å, the model was trained at {card.voxel_size:g} Å"
+        message = f"has voxels of {voxel_size:g} Å, the model was trained at {card.voxel_size:g} Å"
         remedy = f"bring it there with `cryovox convert TOMOGRAM OUT.mrc --resample {card.voxel_size:g}`"
-        raise RequestError(path, told, remedy)
+        raise RequestError(path, message, remedy)
     return off
 
 
-def _settle_contrast(volume: Volume, card: Card, wanted: Contrast) -> tuple[Contrast, list[str]]:
-    """What the user says; else what is seen clearly; else what the model was trained on."""
-    if wanted != "auto":
-        return wanted, []
-    seen, certainty = detect_contrast(volume)
-    if seen == card.contrast:
-        return seen, []
+def _choose_contrast(detected: Contrast, certainty: float, card: Card) -> tuple[Contrast, list[str]]:
+    if detected == card.contrast:
+        return detected, []
     if certainty >= MIN_CERTAINTY:
-        return seen, [
-            f"particles look {seen}, those of the training were {card.contrast}; force with --contrast"
-        ]
-    return card.contrast, [
-        f"contrast unclear, taken as {card.contrast} like the training; force with --contrast"
-    ]
+        note = f"particles look {detected}, those of the training were {card.contrast}; force with --contrast"
+        return detected, [note]
+    note = f"contrast unclear, taken as {card.contrast} like the training; force with --contrast"
+    return card.contrast, [note]
 
 
 def mask_file(mask: Path, name: str) -> Path:
@@ -176,7 +173,7 @@ def mask_file(mask: Path, name: str) -> Path:
     )
 
 
-def mask_of(mask: Path | None, name: str, shape: tuple[int, int, int]) -> NDArray[np.bool_] | None:
+def read_search_mask(mask: Path | None, name: str, shape: tuple[int, int, int]) -> NDArray[np.bool_] | None:
     """The mask of a tomogram, true inside; refused unless it has its shape and an inside."""
     if mask is None:
         return None
@@ -193,49 +190,56 @@ def mask_of(mask: Path | None, name: str, shape: tuple[int, int, int]) -> NDArra
     return inside
 
 
-def masked(dataset: Dataset, mask: Path | None) -> Dataset:
+def with_masks(dataset: Dataset, mask: Path | None) -> Dataset:
     """The same dataset with the masks of `--mask` in place of those of its entries."""
     if mask is None:
         return dataset
     entries = tuple(e.model_copy(update={"mask": mask_file(mask, stem(e.tomogram))}) for e in dataset.entries)
     for entry in entries:
-        mask_of(entry.mask, entry.name, read_header(entry.tomogram).shape)
+        read_search_mask(entry.mask, entry.name, read_header(entry.tomogram).shape)
     return dataset.model_copy(update={"entries": entries})
 
 
 def domain_finding(volume: Volume, card: Card, path: Path) -> Finding | None:
-    """How far a tomogram is from what a model was adapted to; None where there is nothing to compare.
+    """How far a tomogram is from the imaging conditions that a model was adapted to.
 
-    That is so where the model was not adapted, where voxels differ by more than a tenth, and where no
-    piece of the tomogram that is looked at holds anything.
+    None if the model was not adapted, if voxel sizes differ by more than 10 %, and if no piece of the
+    tomogram holds anything to compare.
     """
     if abs(volume.voxel_size / card.voxel_size - 1) > 0.1:
         return None
-    return _judged(lambda: fingerprint_of(volume.data, IDENTITY, volume.voxel_size), card, path)
+    return _compare_domain(lambda: fingerprint_of(volume.data, IDENTITY, volume.voxel_size), card, path)
 
 
 def domain_notes(volume: Volume, card: Card, path: Path) -> list[str]:
-    """A line of warning where a tomogram is unlike those that a model was adapted to."""
-    return _notes(domain_finding(volume, card, path))
+    """A warning if a tomogram is unlike those that a model was adapted to."""
+    return _warnings(domain_finding(volume, card, path))
 
 
-def set_notes(images: Any, card: Card, path: Path) -> list[str]:
-    """The same for a set of subtomograms (n, z, y, x), which may be read lazily."""
+def set_domain_notes(images: Any, card: Card, path: Path) -> list[str]:
+    """The same for the images of a subtomogram set.
+
+    Parameters
+    ----------
+    images : (n, z, y, x)
+        May be read lazily.
+    """
     count = images.shape[0]
     if not count:
         return []
-    which = np.unique(np.linspace(0, count - 1, PIECES).astype(int))
-    pieces = (np.asarray(images[int(i)], np.float32) for i in which)
-    return _notes(_judged(lambda: fingerprint(np.stack(list(pieces)), card.voxel_size), card, path))
+    indices = np.unique(np.linspace(0, count - 1, PIECES).astype(int))
+    pieces = (np.asarray(images[int(i)], np.float32) for i in indices)
+    measure = lambda: fingerprint(np.stack(list(pieces)), card.voxel_size)  # noqa: E731
+    return _warnings(_compare_domain(measure, card, path))
 
 
-def _notes(found: Finding | None) -> list[str]:
-    if found is None or found.level == "ok":
+def _warnings(finding: Finding | None) -> list[str]:
+    if finding is None or finding.level == "ok":
         return []
-    return [f"{found.found}; adapt it anew with `{found.remedy}`"]
+    return [f"{finding.found}; adapt it anew with `{finding.remedy}`"]
 
 
-def _judged(measure: Callable[[], Fingerprint], card: Card, path: Path) -> Finding | None:
+def _compare_domain(measure: Callable[[], Fingerprint], card: Card, path: Path) -> Finding | None:
     if card.domain is None:
         return None
     domain = validated(Domain, card.domain, "domain of the model")
@@ -244,17 +248,16 @@ def _judged(measure: Callable[[], Fingerprint], card: Card, path: Path) -> Findi
     except ValueError:
         return None
     apart = distance(measured, domain.fingerprint)
-    told = f"domain distance {apart:.1f} (limit {domain.limit:.1f})"
-    told += f": this model was adapted to {_names(domain)}"
+    names = _names(domain)
+    text = f"domain distance {apart:.1f} (limit {domain.limit:.1f}): this model was adapted to {names}"
     if apart <= domain.limit:
-        return Finding("ok", "domain", told)
+        return Finding("ok", "domain", text)
     target = shlex.quote(str(path))
-    return Finding(
-        "warning", "domain", told, f"cryovox train vox-uda --source DATASET --target {target} --out RUN"
-    )
+    remedy = f"cryovox train vox-uda --source DATASET --target {target} --out RUN"
+    return Finding("warning", "domain", text, remedy)
 
 
-def _names(domain: Domain, most: int = 3) -> str:
+def _names(domain: Domain, limit: int = 3) -> str:
     names = [tomogram.get("name", "?") for tomogram in domain.tomograms]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more or "other tomograms"
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more or "other tomograms"

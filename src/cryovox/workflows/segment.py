@@ -30,9 +30,9 @@ from cryovox.workflows.inputs import (
     check_voxel_size,
     expand,
     mask_file,
-    mask_of,
     prepare,
-    set_notes,
+    read_search_mask,
+    set_domain_notes,
 )
 from cryovox.workflows.manifest import Manifest, sha256
 
@@ -181,7 +181,7 @@ class _SegmentTomogram(Job):
 
     def load(self, name: str, path: Path) -> tuple[Prepared, Mask | None]:
         tomogram = prepare(path, self.card, self.config.voxel_size, self.config.contrast)
-        return tomogram, mask_of(self.config.mask, name, tomogram.volume.shape)
+        return tomogram, read_search_mask(self.config.mask, name, tomogram.volume.shape)
 
     def process(
         self, name: str, loaded: tuple[Prepared, Mask | None], on_progress: ProgressCallback
@@ -228,7 +228,7 @@ class _SegmentSet(Job):
         target = self.out / "labels" / f"{name}.zarr"
         labelled = replace(subvolumes, images=None, masks=masks, species=self.card.species, contrast=contrast)
         subtomograms.write(target, labelled)
-        notes = set_notes(subvolumes.images, self.card, path)
+        notes = set_domain_notes(subvolumes.images, self.card, path)
         return Result({"labels": target}, {"contrast": contrast, "notes": notes})
 
 

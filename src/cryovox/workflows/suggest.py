@@ -24,7 +24,7 @@ from cryovox.picking.suggest import crop_edge, find_candidates, local_features
 from cryovox.picking.suggest import suggest as chosen_of
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device
-from cryovox.workflows.inputs import expand, mask_of
+from cryovox.workflows.inputs import expand, read_search_mask
 from cryovox.workflows.manifest import Manifest, sha256
 from cryovox.workflows.pick import OnNote, left_out_notes
 from cryovox.workflows.segment import segment
@@ -169,7 +169,7 @@ def _search(
     mask: Path | None,
 ) -> _Searched:
     volume = read_volume(Path(entry["key"]["input"]), entry["voxel_size"])
-    inside = mask_of(mask, name, volume.shape)
+    inside = read_search_mask(mask, name, volume.shape)
     scored = scores.read(out / "scores" / f"{name}.zarr")
     found, at_faces = find_candidates(scored, config, known.positions, inside)
     sign, edge = sign_of(entry["contrast"]), crop_edge(card.species)

@@ -19,7 +19,7 @@ from cryovox.formats import dataset as dataset_files
 from cryovox.formats import subtomograms
 from cryovox.inference.tiling import plan
 from cryovox.workflows.config import HeldOutConfig, SetConfig
-from cryovox.workflows.inputs import masked
+from cryovox.workflows.inputs import with_masks
 from cryovox.workflows.training.run_folder import fingerprint
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class TomogramData(TrainingData):
     def __init__(
         self, path: Path, held: HeldOutConfig, *, semi: bool = False, mask: Path | None = None
     ) -> None:
-        self.name, self.dataset = str(path), masked(dataset_files.read(path), mask)
+        self.name, self.dataset = str(path), with_masks(dataset_files.read(path), mask)
         self.species, self.voxel_size = self.dataset.species, self.dataset.voxel_size
         entries = self.dataset.split("train")
         bare = [e for e in entries if semi and e.labels is None and e.particles is None]

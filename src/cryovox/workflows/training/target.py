@@ -19,7 +19,7 @@ from cryovox.data.regions import Bounds, Region
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import is_volume, read_header, stem, subtomograms
 from cryovox.models.card import Card
-from cryovox.workflows.inputs import check_voxel_size, expand, mask_file, mask_of, prepare
+from cryovox.workflows.inputs import check_voxel_size, expand, mask_file, prepare, read_search_mask
 from cryovox.workflows.manifest import sha256
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def open_target(
                 raise RequestError(entry.tomogram, f"{entry.name!r} is given twice", "name each target once")
             if mask is not None:
                 entry = entry.model_copy(update={"mask": mask_file(mask, stem(entry.tomogram))})
-                mask_of(entry.mask, entry.name, read_header(entry.tomogram).shape)
+                read_search_mask(entry.mask, entry.name, read_header(entry.tomogram).shape)
             _add(found, entry, dataset, card, contrast)
     if len(found.even) != len(found.regions):
         found.even, found.odd = [], []
