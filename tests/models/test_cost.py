@@ -48,9 +48,9 @@ def test_attention_is_counted():
 
 @pytest.mark.parametrize("name", ["voxresnet", "heatmap-unet"])
 def test_the_patch_is_that_of_the_network_unless_another_is_asked_for(name):
-    usual, other = cost(name, "s"), cost(name, "s", side=16)
-    assert usual.side == MODELS[name].patch
-    assert other.side == 16
+    usual, other = cost(name, "s"), cost(name, "s", patch_size=16)
+    assert usual.patch_size == MODELS[name].patch
+    assert other.patch_size == 16
     assert other.flops_per_voxel == pytest.approx(usual.flops_per_voxel)
 
 

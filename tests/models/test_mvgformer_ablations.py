@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cryovox.models import build, options
-from cryovox.models.activations import activation, activations
+from cryovox.models.activations import activation_map, activations
 from cryovox.models.blocks.views import to_view
 from cryovox.models.networks.mvgformer import DECODERS, GRAPHS, POSITIONS, MVGFormer
 from cryovox.models.supervision import Supervision
@@ -214,7 +214,7 @@ def test_an_activation_is_the_length_of_the_features_from_0_to_1():
     features = torch.zeros(2, 2, 2, 2, 2)
     features[0, :, 0, 0, 0] = torch.tensor([3.0, 4.0])
     features[0, 0, 1, 1, 1] = 2.5
-    found = activation(features, 8)
+    found = activation_map(features, 8)
     assert found.shape == (2, 8, 8, 8)
     assert found[0, 0, 0, 0] == 1
     assert float(found[0, 7, 7, 7]) == pytest.approx(0.5)

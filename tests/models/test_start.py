@@ -7,7 +7,7 @@ from cryovox.core.errors import RequestError
 from cryovox.models import MODELS, build, options
 from cryovox.models.card import Card
 from cryovox.models.checkpoint import load_pretrained, save_model
-from cryovox.models.freezing import encoder, freeze, freeze_batch_norm, head
+from cryovox.models.freezing import encoder_parameters, freeze, freeze_batch_norm, head_parameters
 
 
 @pytest.fixture(params=list(MODELS))
@@ -32,10 +32,10 @@ def test_all_but_the_head_is_taken_when_classes_differ(name, tmp_path):
     network = build(name, options(name, "s"), 1, 5)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     started = load_pretrained(network, tmp_path / "m")
-    ends = head(name, options(name, "s"), 1, 5)
-    assert set(started.fresh) == ends
-    assert started.taken + sum(before[key].numel() for key in ends) == started.total
-    assert 2 * started.taken > started.total
+    ends = head_parameters(name, options(name, "s"), 1, 5)
+    assert set(started.missing_keys) == ends
+    assert started.copied + sum(before[key].numel() for key in ends) == started.total
+    assert 2 * started.copied > started.total
     for key, value in network.state_dict().items():
         assert torch.equal(value, before[key] if key in ends else given[key]), key
 
@@ -44,14 +44,14 @@ def test_everything_is_taken_where_classes_agree(tmp_path):
     given = saved("mvgformer", tmp_path / "m").state_dict()
     network = build("mvgformer", options("mvgformer", "s"), 1, 3)
     started = load_pretrained(network, tmp_path / "m")
-    assert (started.taken, started.fresh) == (started.total, ())
+    assert (started.copied, started.missing_keys) == (started.total, ())
     assert all(torch.equal(value, given[key]) for key, value in network.state_dict().items())
 
 
 def test_the_head_ends_in_the_logits(name):
     network = build(name, options(name, "s"), 1, 3)
     own = network.state_dict()
-    ends = head(name, options(name, "s"), 1, 3)
+    ends = head_parameters(name, options(name, "s"), 1, 3)
     assert ends
     assert sum(own[key].numel() for key in ends) < 0.25 * sum(v.numel() for v in own.values())
     with torch.no_grad():
@@ -64,11 +64,11 @@ def test_the_head_ends_in_the_logits(name):
 @pytest.mark.parametrize("part", ["encoder", "all-but-head"])
 def test_a_part_is_frozen_or_the_request_refused(name, part):
     network = build(name, options(name, "s"), 1, 3)
-    ends = head(name, options(name, "s"), 1, 3)
+    ends = head_parameters(name, options(name, "s"), 1, 3)
     own = dict(network.named_parameters())
-    separate = bool(encoder(network, 1)) and not encoder(network, 1) & ends
+    separate = bool(encoder_parameters(network, 1)) and not encoder_parameters(network, 1) & ends
     if part == "encoder" and not separate:
-        with pytest.raises(RequestError, match="cannot be told"):
+        with pytest.raises(RequestError, match="cannot be separated"):
             freeze(network, part, name, options(name, "s"), 1, 3)
         assert all(p.requires_grad for p in own.values())
         return
@@ -82,9 +82,9 @@ def test_a_part_is_frozen_or_the_request_refused(name, part):
 
 def test_the_encoder_is_what_the_features_need():
     network = build("deepfinder", options("deepfinder", "s"), 1, 3)
-    assert {key.split(".")[0] for key in encoder(network, 1)} == {"fine", "middle", "coarse"}
+    assert {key.split(".")[0] for key in encoder_parameters(network, 1)} == {"fine", "middle", "coarse"}
     network.encode = None
-    assert encoder(network, 1) == set()
+    assert encoder_parameters(network, 1) == set()
 
 
 def test_a_network_whose_parts_cannot_be_told_apart_is_refused():
@@ -94,7 +94,7 @@ def test_a_network_whose_parts_cannot_be_told_apart_is_refused():
         patch.setattr(
             type(network), "encode", lambda self, x: {"last": self.classify(encode(self, x)["fine"])}
         )
-        with pytest.raises(RequestError, match="cannot be told"):
+        with pytest.raises(RequestError, match="cannot be separated"):
             freeze(network, "encoder", "deepfinder", options("deepfinder", "s"), 1, 3)
 
 

@@ -29,14 +29,14 @@ def activations(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
     network.eval()
     named: Any = getattr(network, "depths", None) or network.encode
     try:
-        return {name: activation(features, x.shape[-1]) for name, features in named(x).items()}
+        return {name: activation_map(features, x.shape[-1]) for name, features in named(x).items()}
     finally:
         network.train(training)
 
 
-def activation(features: Tensor, side: int) -> Tensor:
-    """L2 norm over the channels, from 0 to 1 within each sample (5.3.3), enlarged to *side* voxels."""
+def activation_map(features: Tensor, size: int) -> Tensor:
+    """L2 norm over the channels, from 0 to 1 within each sample (5.3.3), enlarged to *size* voxels."""
     length = features.float().norm(dim=1)
     low, high = length.amin((1, 2, 3), keepdim=True), length.amax((1, 2, 3), keepdim=True)
     level = (length - low) / (high - low).clamp(min=1e-12)
-    return F.interpolate(level[:, None], (side,) * 3, mode="trilinear", align_corners=False)[:, 0]
+    return F.interpolate(level[:, None], (size,) * 3, mode="trilinear", align_corners=False)[:, 0]

@@ -1,4 +1,4 @@
-"""What a model file says of itself, readable without torch.
+"""The card of a model file: everything but its weights, readable without torch.
 
 One ``.safetensors`` file holds the weights; its header holds this card as JSON. Nothing is
 unpickled.
@@ -22,51 +22,51 @@ MODEL = "model.safetensors"
 
 
 class Card(Config):
-    """Everything needed to run a model rightly, beside its weights."""
+    """Everything needed to run a model, apart from its weights."""
 
     network: str
-    """Row of the table of networks."""
+    """Name of the network."""
     options: dict[str, Any]
-    """Sizes of the network."""
+    """Options of the network."""
     in_channels: int = 1
     """Channels of the input."""
     out_channels: int
-    """Channels of the logits: the species, and the background before them under softmax."""
+    """Channels of the logits: the species; with softmax, the background comes first."""
     activation: Literal["softmax", "sigmoid"]
     """From logits to scores."""
     kind: Literal["mask", "heatmap"]
-    """Whether scores cover particles or peak at their centres."""
+    """Output: a mask covers particles, a heatmap peaks at their centres."""
     output_stride: int = 1
     """Input voxels per output voxel."""
     patch: int
-    """Edge of a tile in voxels; belongs to the model, never changed by a memory cap."""
+    """Edge of a tile in voxels; a memory cap never changes it."""
     overlap: float = Field(0.5, ge=0, lt=1)
-    """Overlap of neighbouring tiles, as a share of the tile."""
+    """Overlap of neighbouring tiles, as a fraction of the tile."""
     species: tuple[Species, ...]
     """The species, in the order of their channels."""
     voxel_size: float
     """Voxel size in Å that the network was trained at."""
     contrast: Literal["dark", "bright"]
-    """Contrast of the tomograms it was trained on; networks see particles bright."""
+    """Contrast of the training tomograms; inside networks particles are bright."""
     normalisation: Literal["tomogram-zscore", "cube-zscore"] = "tomogram-zscore"
-    """How grey values were scaled in training: over the tomogram, or over each subtomogram. Whatever it
-    was, tomograms are scaled as a whole and subtomograms each by itself when the model is asked."""
+    """How grey values were scaled in training: over the tomogram, or over each subtomogram. At inference,
+    tomograms are always scaled as a whole and subtomograms one by one."""
     thresholds: dict[str, float] = Field(default_factory=dict)
-    """Lowest score of a pick, by species, as chosen on held-out regions."""
+    """Score threshold of each species, chosen on held-out regions."""
     calibration: dict[str, list[float]] | None = None
     """Reserved for score calibration."""
     domain: dict[str, Any] | None = None
-    """Fingerprint of the tomograms that it was adapted to, their names and hashes, and the distance up to
-    which others are like them; see `cryovox.metrics.fingerprint.Domain`."""
+    """Fingerprint of the tomograms that it was adapted to, their names and hashes, and the distance within
+    which other tomograms belong to the same domain; see `cryovox.metrics.fingerprint.Domain`."""
     warnings: tuple[str, ...] = ()
-    """What speaks against the model: a training that was too short, a held-out score no better than a blob
-    picker's. `cryovox find` and its report repeat them."""
+    """Warnings about the model, such as a short training or a held-out score no better than a blob picker's.
+    `cryovox find` and its report repeat them."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Training manifest: config, data, hashes, steps, versions, held-out metrics."""
 
 
 def model_file(path: Path) -> Path:
-    """The model file that a path means: itself, or the model in a run folder."""
+    """The path itself, or the model file inside it if it is a run folder."""
     if not path.is_dir():
         return path
     inside = path / MODEL
@@ -87,11 +87,11 @@ def read_card(path: Path) -> Card:
                 raise ValueError("no safetensors header")
             header = json.loads(file.read(size))
         meta = header["__metadata__"]
-        found = {**json.loads(meta["cryovox"])}
-        given = found.pop("format", meta.get("format"))  # older files have it beside the card
-        if given != FORMAT:
-            raise ValueError(f"format {given!r}")
+        card = {**json.loads(meta["cryovox"])}
+        version = card.pop("format", meta.get("format"))  # older files have it beside the card
+        if version != FORMAT:
+            raise ValueError(f"format {version!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        told = f"is not a cryovox model ({error})"
-        raise RequestError(path, told, "give a model.safetensors written by `cryovox train`") from None
-    return validated(Card, found, path)
+        message = f"is not a cryovox model ({error})"
+        raise RequestError(path, message, "give a model.safetensors written by `cryovox train`") from None
+    return validated(Card, card, path)

@@ -1,4 +1,4 @@
-"""Networks to and from one file, weights and card together."""
+"""Save and load networks: weights and card in one file."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def save_model(path: Path, network: nn.Module, card: Card) -> None:
     The header has one entry: safetensors writes several in an order that changes from call to call.
     """
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    about = json.dumps({"format": FORMAT} | card.model_dump(mode="json"))
-    write_tensors(path, weights, {"cryovox": about})
+    header = json.dumps({"format": FORMAT} | card.model_dump(mode="json"))
+    write_tensors(path, weights, {"cryovox": header})
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file, whole or not at all.
 
     The bytes are written here, since `save_file` makes files that only their owner can read, leaves
     temporary files of its own when it is killed, and hides what the disk says.
     """
     with replacing(path) as beside:
-        beside.write_bytes(save(tensors, about))
+        beside.write_bytes(save(tensors, metadata))
 
 
 def load_model(path: Path) -> tuple[nn.Module, Card]:
@@ -46,66 +46,65 @@ def load_model(path: Path) -> tuple[nn.Module, Card]:
     try:
         network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
-        told = f"weights do not fit the card: {str(error)[:300]}"
+        message = f"weights do not fit the card: {str(error)[:300]}"
         raise RequestError(
-            path, told, "the file is damaged or was made by another version; train it again"
+            path, message, "the file is damaged or was made by another version; train it again"
         ) from None
     return network.eval(), card
 
 
 def update_card(path: Path, changes: Mapping[str, Any]) -> Card:
-    """Change the card of a model file, and leave the weights; gives the card."""
+    """Change the card of a model file, not the weights; returns the new card."""
     network, card = load_model(path)
-    changed = card.model_copy(update=dict(changes))
-    if changed != card:
-        save_model(path, network, changed)
-    return changed
+    updated = card.model_copy(update=dict(changes))
+    if updated != card:
+        save_model(path, network, updated)
+    return updated
 
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """What a network took over from another.
+    """Weights that were copied from another model.
 
     Attributes
     ----------
-    taken, total
-        Numbers taken over, and numbers that the network has.
-    fresh
-        Names of the weights that were not taken, such as a head for other classes.
+    copied, total
+        Number of weights copied, and number of weights of the network.
+    missing_keys
+        Names of the parameters that were not copied, such as a head for other classes.
     """
 
-    taken: int
+    copied: int
     total: int
-    fresh: tuple[str, ...]
+    missing_keys: tuple[str, ...]
 
 
 def load_pretrained(network: nn.Module, path: Path) -> PretrainedWeights:
-    """Copy the weights of *path* wherever name and shape agree; refused where that is less than half."""
+    """Copy the weights of *path* whose name and shape agree; an error if fewer than half do."""
     path = model_file(path)
     card = read_card(path)
     try:
-        given = load_file(path)
+        pretrained = load_file(path)
     except SafetensorError as error:
-        told = f"its weights cannot be read ({str(error)[:200]})"
-        raise RequestError(path, told, "the file is damaged; copy it again") from None
+        message = f"its weights cannot be read ({str(error)[:200]})"
+        raise RequestError(path, message, "the file is damaged; copy it again") from None
     own = network.state_dict()
-    fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
-    taken, total = (sum(v.numel() for v in some.values()) for some in (fitting, own))
-    fresh = tuple(k for k in own if k not in fitting)
-    if 2 * taken < total:
-        told = (
-            f"{card.network} shares {_share(taken, total)} with the network; {_misfit(fresh[0], own, given)}"
-        )
-        raise RequestError(path, told, "start from a model of the same --model, --size and options")
-    network.load_state_dict(own | fitting)
-    return PretrainedWeights(taken, total, fresh)
+    matching = {k: v for k, v in pretrained.items() if k in own and own[k].shape == v.shape}
+    copied, total = (sum(v.numel() for v in some.values()) for some in (matching, own))
+    missing = tuple(k for k in own if k not in matching)
+    if 2 * copied < total:
+        mismatch = _mismatch(missing[0], own, pretrained)
+        message = f"{card.network} shares {_share(copied, total)} with the network; {mismatch}"
+        raise RequestError(path, message, "start from a model of the same --model, --size and options")
+    network.load_state_dict(own | matching)
+    return PretrainedWeights(copied, total, missing)
 
 
-def _share(taken: int, total: int) -> str:
-    return "no weight" if not taken else f"only {100 * taken / total:.1f} % of the weights"
+def _share(copied: int, total: int) -> str:
+    return "no weight" if not copied else f"only {100 * copied / total:.1f} % of the weights"
 
 
-def _misfit(name: str, own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    if name not in given:
+def _mismatch(name: str, own: Mapping[str, Tensor], pretrained: Mapping[str, Tensor]) -> str:
+    if name not in pretrained:
         return f"{name} is not there"
-    return f"{name} has shape {tuple(given[name].shape)} there and {tuple(own[name].shape)} here"
+    return f"{name} has shape {tuple(pretrained[name].shape)} there and {tuple(own[name].shape)} here"

@@ -1,4 +1,4 @@
-"""What a network costs: its weights, and the arithmetic of one prediction.
+"""Cost of a network: its number of weights, and the operations of one prediction.
 
 Shapes alone are computed where the network allows it (torch's meta device), so even a large network
 is counted in a moment.
@@ -23,28 +23,28 @@ from cryovox.models import MODELS, build, options, sizes
 
 @dataclass(frozen=True)
 class Cost:
-    """Weights and arithmetic of a network.
+    """Weights and operations of a network.
 
     Parameters
     ----------
     parameters
-        Learned numbers, those included that serve training only.
+        Number of weights, including those used in training only.
     flops
         Floating-point operations to predict one patch: those of convolutions, matrix products and
         attention, a multiplication with its addition counted as 2. Norms, activations, poolings and
         enlargements are left out.
-    side
-        Voxels along the patch.
+    patch_size
+        Edge of the patch in voxels.
     """
 
     parameters: int
     flops: int
-    side: int
+    patch_size: int
 
     @property
     def flops_per_voxel(self) -> float:
         """Operations per voxel of the input."""
-        return self.flops / self.side**3
+        return self.flops / self.patch_size**3
 
 
 def cost(
@@ -53,7 +53,7 @@ def cost(
     /,
     in_channels: int = 1,
     out_channels: int = 16,
-    side: int | None = None,
+    patch_size: int | None = None,
     **overrides: Any,
 ) -> Cost:
     """Count weights and operations of a network in a named size.
@@ -64,16 +64,17 @@ def cost(
         A network and one of its sizes.
     in_channels, out_channels
         Channels of the input and of the logits.
-    side
-        Voxels along the patch; by default that of the network.
+    patch_size
+        Edge of the patch in voxels; by default that of the network.
     overrides
         Options of the network on top of the size.
     """
-    side, chosen = side or MODELS[name].patch, options(name, size, **overrides)
+    patch_size = patch_size or MODELS[name].patch
+    chosen = options(name, size, **overrides)
     try:
-        return _count("meta", name, chosen, (in_channels, out_channels), side)
+        return _count("meta", name, chosen, (in_channels, out_channels), patch_size)
     except (RuntimeError, NotImplementedError):  # torch's: it looks at values
-        return _count("cpu", name, chosen, (in_channels, out_channels), side)
+        return _count("cpu", name, chosen, (in_channels, out_channels), patch_size)
 
 
 def cost_table() -> list[dict[str, Any]]:
@@ -83,28 +84,28 @@ def cost_table() -> list[dict[str, Any]]:
 
 def cost_row(name: str, size: str) -> dict[str, Any]:
     """Count one network in one size: plain JSON data."""
-    found = cost(name, size)
+    counted = cost(name, size)
     return {
         "network": name,
         "size": size,
         "kind": MODELS[name].kind,
-        "patch": found.side,
-        "parameters": found.parameters,
-        "flops": found.flops,
-        "flops_per_voxel": found.flops_per_voxel,
+        "patch": counted.patch_size,
+        "parameters": counted.parameters,
+        "flops": counted.flops,
+        "flops_per_voxel": counted.flops_per_voxel,
     }
 
 
-def _count(device: str, name: str, chosen: dict[str, Any], channels: tuple[int, int], side: int) -> Cost:
+def _count(device: str, name: str, chosen: dict[str, Any], channels: tuple[int, int], size: int) -> Cost:
     counter = FlopCounterMode(display=False)
     with torch.device(device):
         network = build(name, chosen, *channels).eval()
-    x = torch.zeros(1, channels[0], side, side, side, device=device)
+    x = torch.zeros(1, channels[0], size, size, size, device=device)
     # fused attention is not counted on every device
     with torch.no_grad(), counter, sdpa_kernel(SDPBackend.MATH):
         network(x)
     parameters = sum(p.numel() for p in network.parameters())
-    return Cost(parameters, counter.get_total_flops(), side)
+    return Cost(parameters, counter.get_total_flops(), size)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which weights of a network are its head, and which its encoder, told by what they do."""
+"""Freeze a part of a network: its head and encoder are identified by what their weights do."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from torch import nn
 
 from cryovox.core.errors import RequestError
 from cryovox.models import build
+from cryovox.models.features import small_patch_size
 
 
-def head(name: str, options: Mapping[str, Any], in_channels: int, out_channels: int) -> set[str]:
+def head_parameters(name: str, options: Mapping[str, Any], in_channels: int, out_channels: int) -> set[str]:
     """Names of the weights whose shape depends on the number of classes."""
     with torch.device("meta"):
-        some, more = (
+        state, wider = (
             build(name, options, in_channels, k).state_dict() for k in (out_channels, out_channels + 1)
         )
-    return {key for key, value in some.items() if value.shape != more[key].shape}
+    return {key for key, value in state.items() if value.shape != wider[key].shape}
 
 
-def encoder(network: nn.Module, in_channels: int) -> set[str]:
+def encoder_parameters(network: nn.Module, in_channels: int) -> set[str]:
     """Names of the parameters that the features of ``encode`` depend on; empty where it has none."""
     encode = getattr(network, "encode", None)
     if encode is None:
         return set()
-    fixed = bool(getattr(network, "fixed_patch", False))
-    side = int(network.patch if fixed else 2 * network.stride)  # type: ignore[arg-type, operator]
+    size = small_patch_size(network)
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     device = next(iter(parameters.values())).device
     training = network.training
     network.eval()
     with torch.enable_grad():
-        features = encode(torch.zeros(1, in_channels, side, side, side, device=device))
+        features = encode(torch.zeros(1, in_channels, size, size, size, device=device))
         total = torch.stack([f.sum() for f in features.values()]).sum()
         grads = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     network.train(training)
@@ -43,33 +43,34 @@ def encoder(network: nn.Module, in_channels: int) -> set[str]:
 def freeze(
     network: nn.Module, part: str, name: str, options: Mapping[str, Any], in_channels: int, out_channels: int
 ) -> int:
-    """Keep the weights of a part from learning.
+    """Exclude the weights of a part from training.
 
     Parameters
     ----------
     part
         "encoder", or "all-but-head".
     name, options, in_channels, out_channels
-        What the network was built from.
+        Arguments that the network was built with.
 
     Returns
     -------
     int
-        How many numbers learn no more.
+        Number of frozen weights.
     """
-    ends = head(name, options, in_channels, out_channels)
-    own = dict(network.named_parameters())
-    frozen = set(own) - ends if part == "all-but-head" else encoder(network, in_channels)
-    if not frozen or not ends or frozen & ends or not set(own) - frozen:
-        told = f"the {part.replace('-', ' ')} of {name} cannot be told from its other parts"
-        raise RequestError("--freeze", told, "choose another part, or leave --freeze out")
+    head = head_parameters(name, options, in_channels, out_channels)
+    parameters = dict(network.named_parameters())
+    names = set(parameters)
+    frozen = names - head if part == "all-but-head" else encoder_parameters(network, in_channels)
+    if not frozen or not head or frozen & head or not names - frozen:
+        message = f"the {part.replace('-', ' ')} of {name} cannot be separated from its other parts"
+        raise RequestError("--freeze", message, "choose another part, or leave --freeze out")
     for key in frozen:
-        own[key].requires_grad_(False)
-    return sum(own[key].numel() for key in frozen)
+        parameters[key].requires_grad_(False)
+    return sum(parameters[key].numel() for key in frozen)
 
 
 def freeze_batch_norm(network: nn.Module) -> None:
-    """Keep the running statistics of batch norms whose weights are frozen as they are."""
+    """Stop updating the running statistics of batch norms whose weights are frozen."""
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             weights = list(module.parameters())

@@ -1,4 +1,4 @@
-"""How the weights of a network lie in memory."""
+"""Memory format of the weights of a network."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import nn
 
 
 def use_channels_last(module: nn.Module, device: str | torch.device) -> None:
-    """Lay weights out as a CPU trains fastest with, in place, in networks that say so (`channels_last`).
+    """Store weights channels last, in place, in networks that a CPU then trains faster (`channels_last`).
 
-    Answers differ by rounding alone. For answers without a gradient it brings little or does harm, and on
-    other devices it was not measured (`benchmarks/layout_speed.py`).
+    Outputs differ by rounding only. Inference gains little or gets slower; other devices were not measured
+    (`benchmarks/layout_speed.py`).
     """
     if torch.device(device).type != "cpu":
         return

@@ -1,4 +1,4 @@
-"""What a network offers its losses in one training step."""
+"""Outputs of a network that enter the loss in one training step."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Supervision:
-    """Outputs that the labels can judge, and losses that need no labels.
+    """Outputs to compare with labels, and losses that need no labels.
 
     Parameters
     ----------
     logits
         Named logits (b, k, z, y, x); each gets the segmentation loss with weight 1.
-        ``"main"`` or ``"fused"`` is what the network predicts with.
+        ``"main"`` or ``"fused"`` is the prediction.
     extra
-        Named scalar losses of the network's own.
+        Named scalar losses of the network itself.
     features
         Named last features (b, c, z', y', x'), along the axes of the input, for losses on them.
     offsets
@@ -31,7 +31,7 @@ class Supervision:
 
     @property
     def prediction(self) -> Tensor:
-        """The logits that the network predicts with."""
+        """The logits of the prediction."""
         return self.logits["fused"] if "fused" in self.logits else self.logits["main"]
 
 
@@ -45,12 +45,11 @@ def supervise(network: nn.Module, x: Tensor) -> Supervision:
     x : (b, c, z, y, x)
         Input of the network.
     """
-    own = getattr(network, "supervise", None)
-    return own(x) if own is not None else Supervision({"main": network(x)})
+    method = getattr(network, "supervise", None)
+    return method(x) if method is not None else Supervision({"main": network(x)})
 
 
 def predict(network: nn.Module, x: Tensor) -> Tensor:
-    """Logits of a prediction; a network without a method ``predict`` gives what it gives in training."""
-    own = getattr(network, "predict", network)
-    found: Tensor = own(x)
-    return found
+    """Logits of a prediction; without a method ``predict``, those of ``forward``."""
+    logits: Tensor = getattr(network, "predict", network)(x)
+    return logits

@@ -1,4 +1,4 @@
-"""What several networks share."""
+"""Base classes and layers that several networks share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from math import prod, sqrt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-PRIOR = -2.19  # logit of 0.1: a heat map starts nearly empty (CenterNet)
+PRIOR_LOGIT = -2.19  # logit of 0.1: a heatmap starts nearly empty (CenterNet)
 
 
 class MaskNetwork(nn.Module):
@@ -34,7 +34,7 @@ class HeatmapNetwork(nn.Module):
 
 
 def check_input_size(x: Tensor, stride: int) -> None:
-    """Refuse an input (b, c, z, y, x) whose sides are no multiples of *stride*."""
+    """Raise a ValueError if a side of the input (b, c, z, y, x) is no multiple of *stride*."""
     sides = tuple(x.shape[2:])
     padded = tuple(-(-side // stride) * stride for side in sides)
     if sides != padded:
@@ -42,7 +42,7 @@ def check_input_size(x: Tensor, stride: int) -> None:
 
 
 def he_init(network: nn.Module) -> None:
-    """Draw all convolutions after He et al. 2015 and zero their biases.
+    """Initialise all convolutions after He et al. 2015, with zero biases.
 
     A transposed convolution counts the inputs that meet in one output voxel.
     """
@@ -84,7 +84,7 @@ def conv_block(before: int, after: int, *, kernel: int = 3, stride: int = 1) -> 
     return [conv, nn.BatchNorm3d(after), nn.ReLU(inplace=True)]
 
 
-def check_choice(what: str, found: object, known: Collection[object]) -> None:
-    """Refuse a value that is not in the list."""
-    if found not in known:
-        raise ValueError(f"{what} {found!r} is none of {', '.join(map(str, known))}")
+def check_choice(option: str, value: object, allowed: Collection[object]) -> None:
+    """Raise a ValueError if an option has a value that is not allowed."""
+    if value not in allowed:
+        raise ValueError(f"{option} {value!r} is none of {', '.join(map(str, allowed))}")

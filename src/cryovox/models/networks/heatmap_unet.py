@@ -1,4 +1,4 @@
-"""A residual 3D U-Net that stops at half resolution and gives one heat map per species, or goes on to a mask.
+"""A residual 3D U-Net: heatmaps of the species at half resolution, or a mask at full resolution.
 
 The form that did best in the CZII challenge of 2024: for finding centres, the half-resolution map
 is as exact as the full one and much cheaper. Every step keeps the geometry: output voxel i covers
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.blocks.layers import PRIOR, HeatmapNetwork, check_input_size, he_init
+from cryovox.models.blocks.layers import PRIOR_LOGIT, HeatmapNetwork, check_input_size, he_init
 from cryovox.models.blocks.voting import vote_for_centers
 from cryovox.models.supervision import Supervision
 
@@ -24,7 +24,7 @@ class HeatmapUNet(HeatmapNetwork):
     Parameters
     ----------
     in_channels, out_channels
-        Channels of the input and of the heat maps (one per species).
+        Channels of the input and of the heatmaps (one per species).
     widths
         Channels at full, half, quarter, ... resolution.
     blocks
@@ -33,8 +33,8 @@ class HeatmapUNet(HeatmapNetwork):
         ``"group"`` serves small batches and teacher-student training. ``"batch"`` makes a
         prediction independent of what else lies in the tile.
     offsets
-        A second head says where the centre lies, seen from each voxel; in a prediction voxels vote
-        for the centre they see.
+        Predict the offset from each voxel to its centre with a second head; at inference, voxels vote
+        for the centre they point at.
     """
 
     stride = 8
@@ -52,7 +52,7 @@ class HeatmapUNet(HeatmapNetwork):
     ) -> None:
         super().__init__()
         if offsets and self.kind != "heatmap":
-            raise ValueError("offsets belong to heat maps; leave them out")
+            raise ValueError("offsets belong to heatmaps; leave them out")
         if len(widths) < 2 or len(widths) != len(blocks):
             raise ValueError(f"widths {list(widths)} and blocks {list(blocks)} must be alike, two or more")
         self.stride = 2 ** (len(widths) - 1)
@@ -67,18 +67,22 @@ class HeatmapUNet(HeatmapNetwork):
             )
             for before, after, n in zip(widths, widths[1:], blocks[1:], strict=False)
         )
-        met = widths[self.output_stride - 1 :]
+        decoded = widths[self.output_stride - 1 :]
         self.up = nn.ModuleList(
-            Merge(coarse, fine, norm) for fine, coarse in zip(met[-2::-1], met[:0:-1], strict=True)
+            Merge(coarse, fine, norm) for fine, coarse in zip(decoded[-2::-1], decoded[:0:-1], strict=True)
         )
-        self.head = nn.Sequential(*norm_relu(met[0], norm), nn.Conv3d(met[0], out_channels, kernel_size=1))
+        self.head = nn.Sequential(
+            *norm_relu(decoded[0], norm), nn.Conv3d(decoded[0], out_channels, kernel_size=1)
+        )
         he_init(self)
         if self.kind == "heatmap":
             nn.init.normal_(self.head[-1].weight, std=0.01)  # type: ignore[arg-type]
-            nn.init.constant_(self.head[-1].bias, PRIOR)  # type: ignore[arg-type]
+            nn.init.constant_(self.head[-1].bias, PRIOR_LOGIT)  # type: ignore[arg-type]
         self.offsets = None
         if offsets:
-            self.offsets = nn.Sequential(*norm_relu(met[0], norm), nn.Conv3d(met[0], 3, kernel_size=1))
+            self.offsets = nn.Sequential(
+                *norm_relu(decoded[0], norm), nn.Conv3d(decoded[0], 3, kernel_size=1)
+            )
             nn.init.normal_(self.offsets[-1].weight, std=0.01)  # type: ignore[arg-type]
             nn.init.zeros_(self.offsets[-1].bias)  # type: ignore[arg-type]
 
@@ -95,14 +99,16 @@ class HeatmapUNet(HeatmapNetwork):
         return self.supervise(x).prediction
 
     def predict(self, x: Tensor) -> Tensor:
-        """Logits as pickers read them: after the votes, where there are offsets."""
-        found = self.supervise(x)
+        """Logits at inference: after the votes, if there are offsets."""
+        output = self.supervise(x)
         return (
-            found.prediction if found.offsets is None else vote_for_centers(found.prediction, found.offsets)
+            output.prediction
+            if output.offsets is None
+            else vote_for_centers(output.prediction, output.offsets)
         )
 
     def supervise(self, x: Tensor) -> Supervision:
-        """Offer the logits, and the offsets where there is a head for them."""
+        """Logits, and offsets if there is a head for them."""
         *skips, x = self.encode(x).values()
         for up, skip in zip(self.up, reversed(skips), strict=True):
             x = up(x, skip)
@@ -111,7 +117,7 @@ class HeatmapUNet(HeatmapNetwork):
 
 
 class ResidualUNet(HeatmapUNet):
-    """The same with one step of the decoder more: a mask at full resolution, to compare heat maps with.
+    """The same with one step of the decoder more: a mask at full resolution, to compare heatmaps with.
 
     Parameters
     ----------

@@ -125,7 +125,7 @@ class MVGFormer(MaskNetwork):
         self.graph, self.guide, self.clusters = graph, LAYER1[layer1], min(clusters, count)
         self.context = None if graph == "none" else context_encoder(in_channels, (*context, dim), token)
         self.embed = nn.Linear(voxels, dim)
-        self._mark_places(positions, dim, heads)
+        self._add_positions(positions, dim, heads)
         drops = (drop_path * depth / max(layers - 1, 1) for depth in range(layers))
         self.layers = nn.ModuleList(Layer(dim, heads, drop) for drop in drops)
         levels = min(layers, {"p3da": 1, "unetr": token.bit_length() - 1}.get(decoder, levels))
@@ -134,11 +134,11 @@ class MVGFormer(MaskNetwork):
         self.weights = nn.Parameter(torch.ones(len(views))) if fusion == "learned" else None
         self.vsl = ViewReconstruction(dim, len(views), count, voxels) if vsl else None
         self.vsl_apart = vsl_apart
-        self._draw_weights()
+        self._init_weights()
         self.mincut = MinCut(dim, self.clusters) if graph == "mincut" else None
 
-    def _mark_places(self, positions: str, dim: int, heads: int) -> None:
-        """Learned tables, waves to add, or angles by which queries and keys are turned (fig. 9b)."""
+    def _add_positions(self, positions: str, dim: int, heads: int) -> None:
+        """Learned tables, sinusoids to add, or angles that rotate queries and keys (fig. 9b)."""
         where = places(self.grid, self.views)
         tables = {"per-view": len(self.views), "learned": 1}.get(positions, 0)
         self.position = nn.Parameter(torch.empty(tables, self.grid**3, dim)) if tables else None
@@ -162,7 +162,7 @@ class MVGFormer(MaskNetwork):
         mlp = kind == "mlp"
         return MultiLevel(dim, out_channels, width=width, levels=levels, scale=self.token, mlp=mlp)
 
-    def _draw_weights(self) -> None:
+    def _init_weights(self) -> None:
         he_init(self)
         for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):
             nn.init.trunc_normal_(linear.weight, std=0.02)
@@ -175,19 +175,19 @@ class MVGFormer(MaskNetwork):
     @property
     def names(self) -> list[str]:
         """One name per view; repeated views are numbered."""
-        seen = [self.views[: i + 1].count(view) for i, view in enumerate(self.views)]
-        return [v if n == 1 else f"{v}{n}" for v, n in zip(self.views, seen, strict=True)]
+        counts = [self.views[: i + 1].count(view) for i, view in enumerate(self.views)]
+        return [v if n == 1 else f"{v}{n}" for v, n in zip(self.views, counts, strict=True)]
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Context ``fc`` and last features of each view, (b, c, g, g, g) along (z, y, x)."""
-        found = {} if self.context is None else {"fc": self.context(x)}
-        return found | self._turned(self._tokens(self._patches(x), self._graph(x))[-1])
+        context = {} if self.context is None else {"fc": self.context(x)}
+        return context | self._to_cube(self._tokens(self._patches(x), self._graph(x))[-1])
 
     def depths(self, x: Tensor) -> dict[str, Tensor]:
         """Features of each view after every layer, ``xy/1`` and so on, (b, c, g, g, g) along (z, y, x)."""
         every = range(1, len(self.layers) + 1)
-        found = self._tokens(self._patches(x), self._graph(x), depths=every)
-        by_depth = ((n, self._turned(tokens)) for n, tokens in zip(every, found, strict=True))
+        features = self._tokens(self._patches(x), self._graph(x), depths=every)
+        by_depth = ((n, self._to_cube(tokens)) for n, tokens in zip(every, features, strict=True))
         return {f"{name}/{n}": features for n, views in by_depth for name, features in views.items()}
 
     def assignment(self, x: Tensor) -> Tensor | None:
@@ -200,7 +200,7 @@ class MVGFormer(MaskNetwork):
         return self._fuse(self._masks(self._tokens(patches, self._graph(x)), patches))
 
     def supervise(self, x: Tensor) -> Supervision:
-        """Offer all terms of equation 9: a mask per view, their fusion and the reconstruction (VSL)."""
+        """All terms of equation 9: a mask per view, their fusion and the reconstruction (VSL)."""
         patches, graph = self._patches(x), self._graph(x)
         extra = {} if graph is None else dict(graph.extra)
         if self.vsl is None:
@@ -213,18 +213,18 @@ class MVGFormer(MaskNetwork):
             tokens = self._tokens(patches, graph) if self.vsl_apart else masked
         masks = self._masks(tokens, patches)
         logits = dict(zip(self.names, masks, strict=True)) | {"fused": self._fuse(masks)}
-        return Supervision(logits, extra, self._turned(tokens[-1]))
+        return Supervision(logits, extra, self._to_cube(tokens[-1]))
 
     def _patches(self, x: Tensor) -> Tensor:
         """Cut each view into flattened tokens: (v, b, n, voxels)."""
         if tuple(x.shape[2:]) != 3 * (SIDE,):
             sides = tuple(x.shape[2:])
             raise ValueError(f"sides {sides} do not fit; pad to or cut tiles of {(SIDE, SIDE, SIDE)} voxels")
-        views = torch.stack([self._seen(to_view(x, view), view) for view in self.views])
+        views = torch.stack([self._add_noise(to_view(x, view), view) for view in self.views])
         p = self.token
         return rearrange(views, "v b c (z p) (y q) (x r) -> v b (z y x) (c p q r)", p=p, q=p, r=p)
 
-    def _seen(self, cube: Tensor, view: str) -> Tensor:
+    def _add_noise(self, cube: Tensor, view: str) -> Tensor:
         sigma = 0.0 if self.training else self.view_noise.get(view, 0.0)
         return cube + sigma * torch.randn_like(cube) if sigma else cube
 
@@ -241,18 +241,18 @@ class MVGFormer(MaskNetwork):
         if self.vsl is not None and hidden is not None:
             masked = torch.where(hidden[..., None], self.vsl.hidden.to(tokens.dtype), tokens[view])
             tokens = torch.stack([*tokens[:view], masked, *tokens[view + 1 :]])
-        tokens = self._placed(tokens).flatten(0, 1)
+        tokens = self._with_positions(tokens).flatten(0, 1)
         turns = None if self.turns is None else self.turns.repeat_interleave(patches.shape[1], 0)
-        found = []
+        features = []
         for depth, layer in enumerate(self.layers, start=1):
             guides = (self.guide, graph) if depth == 1 else (None, None)
             tokens = layer(tokens, *guides, turns)
             if depth in (depths or self.read):
-                found.append(tokens[:, -(self.grid**3) :])
-        return found
+                features.append(tokens[:, -(self.grid**3) :])
+        return features
 
-    def _placed(self, tokens: Tensor) -> Tensor:
-        """Add the positions to tokens (v, b, n, c), where they are not turned instead."""
+    def _with_positions(self, tokens: Tensor) -> Tensor:
+        """Add the positions to tokens (v, b, n, c), unless they are rotary."""
         table = self.waves if self.position is None else self.position
         if table is None:
             return tokens
@@ -275,7 +275,7 @@ class MVGFormer(MaskNetwork):
         g = self.grid
         return rearrange(tokens, "b (z y x) c -> b c z y x", z=g, y=g, x=g)
 
-    def _turned(self, tokens: Tensor) -> dict[str, Tensor]:
+    def _to_cube(self, tokens: Tensor) -> dict[str, Tensor]:
         """Features of each view as maps along the axes of the input."""
         maps = self._maps(tokens).chunk(len(self.views))
         return {n: to_view(m, view) for n, m, view in zip(self.names, maps, self.views, strict=True)}
@@ -299,7 +299,7 @@ class MVGFormer(MaskNetwork):
         return torch.stack(masks).sum(0)
 
     def _reconstruction(self, tokens: Tensor, patches: Tensor, view: int, hidden: Tensor) -> Tensor:
-        """Mean squared error of the hidden voxels of one view, seen from the other views (4.4)."""
+        """Mean squared error of the hidden voxels of one view, reconstructed from the other views (4.4)."""
         assert self.vsl is not None
         maps = self._maps(tokens).chunk(len(self.views))
         aligned = [to_view(to_view(m, v), self.views[view]) for m, v in zip(maps, self.views, strict=True)]

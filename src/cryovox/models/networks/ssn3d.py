@@ -76,8 +76,8 @@ class SSN3DED(MaskNetwork):
         first, *ups = self.up
         x = first(x)
         for up, skip, feature in zip(ups, self.skips, (middle, fine), strict=True):
-            told = skip(feature)
-            x = up(torch.cat([told, x], 1) if self.concat else told + x)
+            skipped = skip(feature)
+            x = up(torch.cat([skipped, x], 1) if self.concat else skipped + x)
         return x
 
 

@@ -45,12 +45,12 @@ class UCLSTM(MaskNetwork):
         super().__init__()
         if len(widths) != 3 or widths[-1] % 2:
             raise ValueError(f"widths {list(widths)} must be three, the last even")
-        self.down = nn.ModuleList(twice(a, b) for a, b in pairwise((in_channels, *widths)))
+        self.down = nn.ModuleList(double_conv(a, b) for a, b in pairwise((in_channels, *widths)))
         deep = widths[-1]
-        self.along_z = Both(deep) if bidirectional else ConvLSTM(deep, deep)
+        self.along_z = Bidirectional(deep) if bidirectional else ConvLSTM(deep, deep)
         climb = list(pairwise(widths[::-1]))
         self.up = nn.ModuleList(nn.ConvTranspose3d(a, b, kernel_size=2, stride=2) for a, b in climb)
-        self.merge = nn.ModuleList(twice(2 * b, b) for _, b in climb)
+        self.merge = nn.ModuleList(double_conv(2 * b, b) for _, b in climb)
         self.classify = nn.Conv3d(widths[0], out_channels, kernel_size=1)
         he_init(self)
         nn.init.normal_(self.classify.weight, std=widths[0] ** -0.5)
@@ -73,15 +73,16 @@ class UCLSTM(MaskNetwork):
 
 
 class ConvLSTM(nn.Module):
-    """Read maps (b, c, z, y, x) plane after plane along z; the answer has *width* channels."""
+    """Read maps (b, c, z, y, x) plane after plane along z; the output has *width* channels."""
 
     def __init__(self, before: int, width: int) -> None:
         super().__init__()
+        # the names of the two convolutions are those of the stored weights
         self.given = nn.Conv3d(before, 4 * width, kernel_size=(1, 3, 3), padding=(0, 1, 1))
         self.kept = nn.Conv2d(width, 4 * width, kernel_size=3, padding=1, bias=False)
 
     def reset(self) -> None:
-        """Draw the gates after Glorot, and open the gate that keeps the memory (bias 1)."""
+        """Initialise the gates after Glorot, with a forget gate of bias 1."""
         assert self.given.bias is not None
         for conv in (self.given, self.kept):
             nn.init.xavier_uniform_(conv.weight)
@@ -89,18 +90,18 @@ class ConvLSTM(nn.Module):
         nn.init.ones_(self.given.bias.chunk(4)[1])
 
     def forward(self, x: Tensor) -> Tensor:
-        given = self.given(x).unbind(2)  # what does not wait for the plane before
-        hidden, memory = (torch.zeros_like(given[0].chunk(4, 1)[0]) for _ in range(2))
-        answers = []
-        for plane in given:
-            enter, keep, leave, fresh = (plane + self.kept(hidden)).chunk(4, 1)
-            memory = keep.sigmoid() * memory + enter.sigmoid() * fresh.tanh()
-            hidden = leave.sigmoid() * memory.tanh()
-            answers.append(hidden)
-        return torch.stack(answers, 2)
+        planes = self.given(x).unbind(2)  # the part that does not depend on the previous plane
+        hidden, cell = (torch.zeros_like(planes[0].chunk(4, 1)[0]) for _ in range(2))
+        outputs = []
+        for plane in planes:
+            input_gate, forget_gate, output_gate, update = (plane + self.kept(hidden)).chunk(4, 1)
+            cell = forget_gate.sigmoid() * cell + input_gate.sigmoid() * update.tanh()
+            hidden = output_gate.sigmoid() * cell.tanh()
+            outputs.append(hidden)
+        return torch.stack(outputs, 2)
 
 
-class Both(nn.Module):
+class Bidirectional(nn.Module):
     """One `ConvLSTM` upwards and one downwards, with half of the channels each."""
 
     def __init__(self, width: int) -> None:
@@ -111,6 +112,6 @@ class Both(nn.Module):
         return torch.cat([self.upwards(x), self.downwards(x.flip(2)).flip(2)], 1)
 
 
-def twice(before: int, after: int) -> nn.Sequential:
+def double_conv(before: int, after: int) -> nn.Sequential:
     """Two convolutions with batch normalisation and ReLU."""
     return nn.Sequential(*conv_block(before, after), *conv_block(after, after))

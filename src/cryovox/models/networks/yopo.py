@@ -10,7 +10,7 @@ tile is cut at its face, and near the face the convolutions see zeros; such boxe
 where tiles overlap and blend.
 
 Our reconstruction of the picker: one logit per species at the middle of a box every few voxels,
-trained as a heat map, so that it is scored, picked and compared like any other heat map.
+trained as a heatmap, so that it is scored, picked and compared like any other heatmap.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.blocks.layers import PRIOR, HeatmapNetwork, check_input_size
+from cryovox.models.blocks.layers import PRIOR_LOGIT, HeatmapNetwork, check_input_size
 
 
 class YOPO(HeatmapNetwork):
@@ -31,7 +31,7 @@ class YOPO(HeatmapNetwork):
     Parameters
     ----------
     in_channels, out_channels
-        Channels of the input and of the heat maps (one per species).
+        Channels of the input and of the heatmaps (one per species).
     widths
         Channels of the convolutions, one after the other.
     hidden
@@ -39,8 +39,8 @@ class YOPO(HeatmapNetwork):
     window
         Voxels along a box.
     step
-        Voxels from one box to the next, and stride of the heat map; odd or even like *window*, so
-        that a box has its middle where the heat map has a voxel.
+        Voxels from one box to the next, and stride of the heatmap; odd or even like *window*, so
+        that a box has its middle where the heatmap has a voxel.
     noise
         Standard deviation of the Gaussian factor on the input in training ("Gaussian dropout").
     """
@@ -62,8 +62,8 @@ class YOPO(HeatmapNetwork):
         super().__init__()
         spare = window - 2 * len(widths) - step
         if step < 1 or spare < 0 or spare % 2:
-            told = f"window {window} must be step {step} plus {2 * len(widths)}, or more by an even number"
-            raise ValueError(told)
+            message = f"window {window} must be step {step} plus {2 * len(widths)}, or more by an even number"
+            raise ValueError(message)
         self.stride = self.output_stride = step
         self.patch = -(-type(self).patch // step) * step
         self.window, self.noise = window, noise
@@ -78,18 +78,18 @@ class YOPO(HeatmapNetwork):
             nn.init.orthogonal_(conv.weight)
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         nn.init.normal_(self.classify.weight, std=0.01)
-        nn.init.constant_(self.classify.bias, PRIOR)  # type: ignore[arg-type]
+        nn.init.constant_(self.classify.bias, PRIOR_LOGIT)  # type: ignore[arg-type]
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Largest values ``boxes`` (b, sum of widths, z / s, y / s, x / s), of a box around each voxel."""
         check_input_size(x, self.stride)
         if self.training and self.noise:
             x = x * (1 + self.noise * torch.randn_like(x))
-        found = []
+        maxima = []
         for depth, step in enumerate(self.steps, start=1):
             x = step(x)
-            found.append(largest(x, self.window - 2 * depth, self.stride))
-        return {"boxes": torch.cat(found, 1)}
+            maxima.append(largest(x, self.window - 2 * depth, self.stride))
+        return {"boxes": torch.cat(maxima, 1)}
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classify(self.describe(self.norm(self.encode(x)["boxes"])))

@@ -50,9 +50,9 @@ def make(config: NetworkConfig, chosen: dict[str, Any], species: int) -> Made:
         told = {
             "model": start.name,
             "sha256": sha256(start),
-            "weights_taken": started.taken,
+            "weights_taken": started.copied,
             "weights": started.total,
-            "new": list(started.fresh),
+            "new": list(started.missing_keys),
         }
         if config.freeze != "none":
             frozen = freeze(network, config.freeze, config.model, chosen, 1, out_channels)
