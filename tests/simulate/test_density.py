@@ -288,7 +288,7 @@ def two_balls(gap, second=1.0):
 
 def test_two_particles_are_refused_and_split():
     source = two_balls(24)
-    with pytest.raises(RequestError, match="2 pieces of comparable size") as refused:
+    with pytest.raises(RequestError, match="2 particles of comparable size") as refused:
         from_map(source, 10.0, name="pair")
     assert "split" in refused.value.remedy
     first, second = split_map(source, 10.0, name="pair")
@@ -363,7 +363,7 @@ def test_all_maps_give_one_particle_of_the_mass_known(shared_data):
 
 def test_the_map_of_two_chaperonins_is_refused_and_split(shared_data):
     source = read_volume(shared_data / SHREC / "4v94.mrc.gz")
-    with pytest.raises(RequestError, match="more than one particle"):
+    with pytest.raises(RequestError, match="particles of comparable size"):
         from_map(source, 10.0, name="4v94")
     first, second = split_map(source, 10.0, name="4v94")
     assert first.mass == pytest.approx(second.mass, rel=0.02)

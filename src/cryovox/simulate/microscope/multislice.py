@@ -52,7 +52,7 @@ def slice_projections(
 def _slice_matrix(
     plane: geometry.ProjectionGeometry, angle: float, thickness: float
 ) -> tuple[sparse.csr_array, NDArray[np.float64]]:
-    """(z x, slices times samples): in index two slices, and where, each voxel is."""
+    """(z x, slices times samples): interpolation weights of every voxel in two slices."""
     flat = geometry.spread_matrix(plane, np.array([angle]), np.float32)
     along, _ = plane.beam_coordinates(angle, slice(None))
     reach = np.ceil(np.abs(along).max() / thickness)

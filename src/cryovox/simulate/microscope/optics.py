@@ -1,4 +1,4 @@
-"""What the microscope makes of an exit wave: contrast transfer, envelopes, and the damage by the beam.
+"""Contrast transfer function, envelopes and radiation damage.
 
 With phi the projected potential times the interaction constant (radians), A the amplitude contrast and
 underfocus positive, the image of a weak object is, relative to the incident beam,
@@ -6,9 +6,8 @@ underfocus positive, the image of a weak object is, relative to the incident bea
     I = 1 + 2 F^-1[ F[phi] CTF ],  CTF(k) = -sin(gamma(k) + asin A),
     gamma(k) = pi lambda defocus k^2 - pi/2 Cs lambda^3 k^4 + phase shift
 
-so that a positive potential is dark at low frequencies in an underfocused image. The phase shift is that of
-the scattered wave against the unscattered beam, which is frequency 0: gamma(0) is 0. Were the beam turned as
-well, nothing would change, since an image has no memory of a constant phase.
+so that a positive potential is dark at low frequencies in an underfocused image. The phase shift of a phase
+plate applies to the scattered wave relative to the unscattered beam (frequency 0), so that gamma(0) is 0.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ from cryovox.simulate.config.microscope import OpticsConfig
 
 Floats = NDArray[np.float64]
 REST_ENERGY = constants.m_e * constants.c**2 / constants.e
-"""Energy of an electron at rest in eV."""
+"""Rest energy of the electron in eV."""
 
 
 def wavelength(voltage: float) -> float:
-    """Of an electron accelerated by *voltage* kV, relativistic, in Å."""
+    """Relativistic wavelength in Å of electrons accelerated by *voltage* kV."""
     energy = 1e3 * voltage
     momentum = np.sqrt(2 * constants.m_e * constants.e * energy * (1 + energy / (2 * REST_ENERGY)))
     return float(1e10 * constants.h / momentum)
 
 
 def interaction_constant(voltage: float) -> float:
-    """Phase per potential and path, 2 pi m e lambda / h^2, in rad/(V Å) (Kirkland 2010, eq. 5.6)."""
+    """Interaction constant 2 pi m e lambda / h^2 in rad/(V Å) (Kirkland 2010, eq. 5.6)."""
     mass = constants.m_e * (1 + 1e3 * voltage / REST_ENERGY)
     sigma = 2 * np.pi * mass * constants.e * wavelength(voltage) * 1e-10 / constants.h**2
     return float(1e-10 * sigma)
@@ -41,8 +40,7 @@ def interaction_constant(voltage: float) -> float:
 def aberration_phase(frequency: Floats, defocus: float | Floats, optics: OpticsConfig) -> Floats:
     """Phase gamma in radians at *frequency* (1/Å) for *defocus* (Å, positive for underfocus).
 
-    Defocus may differ from frequency to frequency, as with astigmatism. A phase plate turns all but the
-    unscattered beam, frequency 0.
+    Defocus may be an array over *frequency*, for astigmatism. A phase plate shifts all but frequency 0.
     """
     wave, cs = wavelength(optics.voltage), 1e7 * optics.cs
     square = frequency**2
@@ -51,21 +49,21 @@ def aberration_phase(frequency: Floats, defocus: float | Floats, optics: OpticsC
 
 
 def transmission(optics: OpticsConfig) -> complex:
-    """Factor f of the wave exp(f phi) behind an object of phase phi: i, less the part that is absorbed."""
+    """Factor f of the transmitted wave exp(f phi): i for a pure phase object, with amplitude contrast."""
     amplitude = optics.amplitude_contrast
     return complex(-amplitude, np.sqrt(1 - amplitude**2))
 
 
 def ctf(frequency: Floats, defocus: float | Floats, optics: OpticsConfig) -> Floats:
-    """Contrast transfer -sin(gamma + asin A), without envelopes; -A at frequency 0."""
+    """Contrast transfer function -sin(gamma + asin A), without envelopes; -A at frequency 0."""
     return -np.sin(aberration_phase(frequency, defocus, optics) + np.arcsin(optics.amplitude_contrast))
 
 
 def envelope(frequency: Floats, defocus: float | Floats, optics: OpticsConfig) -> Floats:
-    """Loss by energy spread, by the source's size and by the B-factor (Reimer and Kohl 2008, ch. 6.4)."""
+    """Envelope of energy spread, source size and B-factor (Reimer and Kohl 2008, ch. 6.4)."""
     wave, energy = wavelength(optics.voltage), 1e3 * optics.voltage
-    relativity = (1 + energy / REST_ENERGY) / (1 + energy / (2 * REST_ENERGY))
-    focus = 1e7 * optics.cc * optics.energy_spread / energy * relativity
+    relativistic_factor = (1 + energy / REST_ENERGY) / (1 + energy / (2 * REST_ENERGY))
+    focus = 1e7 * optics.cc * optics.energy_spread / energy * relativistic_factor
     temporal = 0.5 * (np.pi * wave * focus * frequency**2) ** 2
     gradient = 1e7 * optics.cs * wave**3 * frequency**3 - defocus * wave * frequency
     spatial = (np.pi * 1e-3 * optics.aperture / wave * gradient) ** 2
@@ -73,33 +71,33 @@ def envelope(frequency: Floats, defocus: float | Floats, optics: OpticsConfig) -
 
 
 def critical_dose(frequency: Floats, voltage: float = 300.0) -> Floats:
-    """Dose in e/Å² that leaves 1/e of the power at *frequency* (Grant and Grigorieff 2015, eq. 3).
+    """Dose in e/Å² after which the power at *frequency* is 1/e (Grant and Grigorieff 2015, eq. 3).
 
-    Fitted at 300 kV; they scale it by 0.8 for 200 kV, and so does every further 100 kV here: 0.64 at 100 kV,
-    where crystals of paraffin and bacteriorhodopsin fade 1.57 times as fast (Peet, Henderson and Russo 2019).
+    Fitted at 300 kV and scaled by 0.8 for every 100 kV below: 0.64 at 100 kV, where crystals of paraffin and
+    bacteriorhodopsin fade 1.57 times as fast (Peet, Henderson and Russo 2019).
     """
     with np.errstate(divide="ignore"):
         at_300 = 0.245 * np.power(frequency, -1.665) + 2.81
     return at_300 * 0.8 ** ((300 - voltage) / 100)
 
 
-def dose_filter(frequency: Floats, before: float, dose: float, voltage: float = 300.0) -> Floats:
-    """What is left of the signal's amplitude, averaged over the exposure of one tilt.
+def dose_filter(frequency: Floats, accumulated: float, dose: float, voltage: float = 300.0) -> Floats:
+    """Dose filter: remaining amplitude of the signal, averaged over the exposure of one tilt.
 
-    The mean of exp(-N / (2 Nc)) for N from *before* to *before* + *dose* e/Å².
+    Mean of exp(-N / (2 Nc)) for N from *accumulated* to *accumulated* + *dose* e/Å².
     """
     rate = 0.5 / critical_dose(frequency, voltage)
-    spent = rate * dose
-    mean = np.where(spent > 1e-8, -np.expm1(-spent) / np.maximum(spent, 1e-8), 1.0)
-    return np.exp(-rate * before) * mean
+    exposure = rate * dose
+    mean = np.where(exposure > 1e-8, -np.expm1(-exposure) / np.maximum(exposure, 1e-8), 1.0)
+    return np.exp(-rate * accumulated) * mean
 
 
 def radial_frequency(shape: tuple[int, int], voxel_size: float) -> Floats:
-    """Frequency in 1/Å at every place of the half-plane of `rfft2` of an image of *shape* (y, x)."""
+    """Radial frequency in 1/Å on the `rfft2` grid of an image of *shape* (y, x)."""
     ky, kx = frequency_axes(shape, voxel_size)
     return np.hypot(ky, kx)
 
 
 def frequency_axes(shape: tuple[int, int], voxel_size: float) -> tuple[Floats, Floats]:
-    """(y, 1) and (1, x // 2 + 1) frequencies in 1/Å of `rfft2` of an image of *shape*."""
+    """Frequencies ky (y, 1) and kx (1, x // 2 + 1) in 1/Å of the `rfft2` of an image of *shape*."""
     return fft.fftfreq(shape[0], voxel_size)[:, None], fft.rfftfreq(shape[1], voxel_size)[None, :]

@@ -1,15 +1,15 @@
 """Projections of a volume tilted about y, and their exact adjoint.
 
-A tilt about y mixes z and x alone and treats all y alike, so that a whole series is one sparse matrix
-from the voxels of a (z, x) plane to the pixels of all detector lines. A point at (z, x), measured from the
-centre of rotation, which is voxel n // 2 on both axes, is seen at
+A tilt about y acts on z and x only, equally for all y. A series is therefore one sparse matrix from the
+voxels of a (z, x) plane to the pixels of all detector lines. A point at (z, x), relative to the centre of
+rotation (voxel n // 2 on both axes), projects to
 
     x' = x cos(tilt) + z sin(tilt)
 
-from pixel n // 2 of the line. As in a non-uniform Fourier transform (Barnett, Magland and af Klinteberg
-2019), voxels are spread with a kernel of four taps on lines of half a pixel, then the kernel is divided out
-and the line limited to the band of the pixels, so that projections are right to 2e-3 of their peak at
-every angle (`tests/simulate/test_projection.py`).
+relative to pixel n // 2 of the line. As in a non-uniform Fourier transform (Barnett, Magland and af
+Klinteberg 2019), voxels are spread with a kernel of four samples onto lines of half a pixel; then the kernel
+is deconvolved and the line is limited to the band of the pixels. The error is below 2e-3 of the peak at every
+angle (`tests/simulate/test_projection.py`).
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from scipy import fft, sparse, special
 from cryovox.simulate.config.microscope import Beyond
 
 Array = NDArray[np.floating[Any]]
-FINE = 2
+OVERSAMPLING = 2
 """Samples of a line per pixel."""
 MARGIN = 30
-"""Pixels beyond each end of a line that take part: the reach of the filter from samples to pixels."""
-SHAPE = 8.4
-"""Of the spreading kernel."""
-COLUMNS = 64
-"""Planes that are treated at once."""
+"""Pixels of padding at each end of a line: half the length of the deconvolution filter."""
+KERNEL_SHAPE = 8.4
+"""Shape parameter of the spreading kernel."""
+CHUNK = 64
+"""Planes along y per matrix product."""
 
 
 @dataclass(frozen=True)
 class ProjectionGeometry:
-    """The (z, x) plane, the detector line, and where both have their centre, in voxels."""
+    """Geometry of the (z, x) plane and of the detector line, in voxels."""
 
     depth: int
     width: int
@@ -47,23 +47,23 @@ class ProjectionGeometry:
     centre: tuple[float, float]
     """(z, x) of the axis of rotation."""
     pixel_centre: float
-    """Pixel on which the axis is seen."""
+    """Pixel onto which the axis projects."""
 
     @classmethod
     def of(cls, depth: int, width: int, binning: int = 1) -> ProjectionGeometry:
-        """The plane of a volume that was (depth, width) before it was binned; the axis stays in place."""
+        """Geometry of a volume of (depth, width) before binning; the axis stays in place."""
         pixels = width // binning
         centre = ((depth // 2) / binning, (width // 2) / binning)
         return cls(depth // binning, pixels, pixels, centre, centre[1])
 
     def mirror_margin(self, angles: Array) -> int:
-        """By how many voxels in x the detector's view of the plane goes beyond either end."""
+        """Number of voxels in x by which tilted projections reach beyond either end of the plane."""
         turn = np.deg2rad(np.abs(np.asarray(angles, float)))
-        seen = (self.width / 2 + self.depth / 2 * np.sin(turn)) / np.cos(turn)
-        return int(np.ceil(seen.max() - self.width / 2)) + 1
+        half_width = (self.width / 2 + self.depth / 2 * np.sin(turn)) / np.cos(turn)
+        return int(np.ceil(half_width.max() - self.width / 2)) + 1
 
     def beam_coordinates(self, angle: float, rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Height z' along the beam and pixel x' of every voxel of some rows z at *angle* degrees."""
+        """Height z' along the beam and pixel x' of every voxel of the rows z at *angle* degrees."""
         turn = np.deg2rad(angle)
         z = np.arange(self.depth)[rows, None] - self.centre[0]
         x = np.arange(self.width)[None, :] - self.centre[1]
@@ -74,7 +74,7 @@ class ProjectionGeometry:
 def project(
     volume: Array, angles: Array, device: str = "cpu", beyond: Beyond = "nothing"
 ) -> NDArray[np.float32]:
-    """Sum a volume along the beam at every tilt.
+    """Project a volume along the beam at every tilt.
 
     Parameters
     ----------
@@ -83,13 +83,13 @@ def project(
     device
         "cpu" (scipy) or a torch device.
     beyond
-        What tilted views see next to the volume in x: nothing, or its mirror image, as a sample that
-        goes on. An edge of matter would show in a reconstruction as a diamond in xz.
+        Content next to the volume in x at high tilt: nothing, or the mirror image of the volume, as in a
+        continued sample. Edges of matter would cause diamond-shaped artefacts in xz.
 
     Returns
     -------
     (n, y, x) float32
-        In units of the volume times one voxel edge.
+        In units of the volume times one voxel.
     """
     depth, height, width = volume.shape
     low, high = _occupied(volume)
@@ -107,13 +107,13 @@ def project(
     for rows in chunks(height):
         part = np.asarray(volume[low:high, rows], np.float32).transpose(0, 2, 1)
         flat = np.pad(part, ((0, 0), (reach, reach), (0, 0)), mode="symmetric")
-        found = projector.forward(flat.reshape(plane.depth * plane.width, -1))
-        out[:, rows] = found.transpose(0, 2, 1)
+        lines = projector.forward(flat.reshape(plane.depth * plane.width, -1))
+        out[:, rows] = lines.transpose(0, 2, 1)
     return out
 
 
 def _occupied(volume: Array) -> tuple[int, int]:
-    """The planes from the first to the last that hold anything; at least one."""
+    """Range of planes from the first to the last that is not empty; at least one plane."""
     planes = np.flatnonzero([plane.any() for plane in volume])
     return (int(planes[0]), int(planes[-1]) + 1) if len(planes) else (0, 1)
 
@@ -121,7 +121,7 @@ def _occupied(volume: Array) -> tuple[int, int]:
 def back_project(
     images: Array, plane: ProjectionGeometry, angles: Array, device: str = "cpu"
 ) -> NDArray[np.float32]:
-    """Smear (n, y, x) images back through a volume (z, y, x); the exact adjoint of `project`."""
+    """Back-project (n, y, x) images into a volume (z, y, x); the exact adjoint of `project`."""
     projector = Projector(plane, angles, device)
     height = images.shape[1]
     out = np.empty((plane.depth, height, plane.width), np.float32)
@@ -133,19 +133,19 @@ def back_project(
 
 
 def chunks(height: int) -> Iterator[slice]:
-    """Cut y into pieces that are worked on one after the other."""
-    return (slice(start, min(start + COLUMNS, height)) for start in range(0, height, COLUMNS))
+    """Slices of y that are processed one after the other."""
+    return (slice(start, min(start + CHUNK, height)) for start in range(0, height, CHUNK))
 
 
 class SparseMatrix(Protocol):
-    """How a sparse matrix and its transpose meet a dense one."""
+    """Products of a sparse matrix and its transpose with a dense matrix."""
 
     def matmul(self, dense: Array) -> Array: ...
     def transposed_matmul(self, dense: Array) -> Array: ...
 
 
 class Projector:
-    """The matrix A of a series, for columns of many y at once.
+    """Projection matrix of a tilt series, applied to many columns (y) at once.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class Projector:
     device
         "cpu" (scipy) or a torch device.
     dtype
-        Of the weights.
+        Data type of the weights.
     """
 
     def __init__(
@@ -177,9 +177,9 @@ class Projector:
 
 
 def kernel(distance: Array) -> Array:
-    """The spreading kernel, of a support of 4 samples."""
+    """Spreading kernel with a support of 4 samples."""
     inside = np.maximum(1 - (distance / 2) ** 2, 0)
-    return np.exp(SHAPE * (np.sqrt(inside) - 1))
+    return np.exp(KERNEL_SHAPE * (np.sqrt(inside) - 1))
 
 
 def taps(fraction: Array) -> Array:
@@ -188,33 +188,33 @@ def taps(fraction: Array) -> Array:
 
 
 def sharpening(pixels: int, dtype: type = np.float32) -> sparse.csr_array:
-    """(pixels, fine samples with margins): the kernel divided out, one value per pixel."""
-    values: Array = np.tile(_filter().astype(dtype), pixels)
-    columns = FINE * np.arange(pixels)[:, None] + np.arange(2 * FINE * MARGIN + 1)
+    """(pixels, line samples): deconvolves the spreading kernel and samples at the pixels."""
+    values: Array = np.tile(_deconvolution_filter().astype(dtype), pixels)
+    columns = OVERSAMPLING * np.arange(pixels)[:, None] + np.arange(2 * OVERSAMPLING * MARGIN + 1)
     rows = np.arange(pixels + 1) * columns.shape[1]
-    return sparse.csr_array((values, columns.ravel(), rows), shape=(pixels, fine_samples(pixels)))
+    return sparse.csr_array((values, columns.ravel(), rows), shape=(pixels, line_samples(pixels)))
 
 
-def fine_samples(pixels: int) -> int:
-    """Length of a line on which voxels are spread."""
-    return FINE * (pixels + 2 * MARGIN)
+def line_samples(pixels: int) -> int:
+    """Length of an oversampled line with padding."""
+    return OVERSAMPLING * (pixels + 2 * MARGIN)
 
 
-def _filter() -> NDArray[np.float64]:
-    """(2 FINE MARGIN + 1,) from samples to a pixel: the kernel divided out, and the pixels' band."""
+def _deconvolution_filter() -> NDArray[np.float64]:
+    """(2 OVERSAMPLING MARGIN + 1,) filter from samples to a pixel: kernel deconvolution and band limit."""
     frequency = np.arange(4097) / 8192
     nodes, weights = np.polynomial.legendre.leggauss(200)
     waves = np.cos(4 * np.pi * frequency[:, None] * nodes)
     blur = 2 * waves @ (weights * kernel(2 * nodes))
-    passed = 0.5 * special.erfc((FINE * frequency - 0.52) / (0.04 / 2.3))
-    taps = fft.irfft(np.where(passed > 1e-9, passed / blur, 0))
-    reach = FINE * MARGIN
-    return FINE * np.roll(taps, reach)[: 2 * reach + 1]
+    pass_band = 0.5 * special.erfc((OVERSAMPLING * frequency - 0.52) / (0.04 / 2.3))
+    taps = fft.irfft(np.where(pass_band > 1e-9, pass_band / blur, 0))
+    reach = OVERSAMPLING * MARGIN
+    return OVERSAMPLING * np.roll(taps, reach)[: 2 * reach + 1]
 
 
 def spread_matrix(plane: ProjectionGeometry, angles: NDArray[np.float64], dtype: type) -> sparse.csr_array:
-    """(z x, n fine samples): the weights of every voxel in every line."""
-    line = fine_samples(plane.pixels)
+    """(z x, n line samples): spreading weights of every voxel in every line."""
+    line = line_samples(plane.pixels)
     blocks = [_spread_rows(plane, angles, slice(z, z + 8), line, dtype) for z in range(0, plane.depth, 8)]
     data = np.concatenate([block[0] for block in blocks])
     columns = np.concatenate([block[1] for block in blocks])
@@ -227,7 +227,7 @@ def _spread_rows(
     plane: ProjectionGeometry, angles: NDArray[np.float64], rows: slice, line: int, dtype: type
 ) -> tuple[Array, NDArray[np.int32], NDArray[np.int64]]:
     across = np.stack([plane.beam_coordinates(angle, rows)[1] for angle in angles], 1)  # (voxels, n)
-    across = FINE * (across + MARGIN)
+    across = OVERSAMPLING * (across + MARGIN)
     first = np.floor(across).astype(np.int32)
     weights = taps((across - first).astype(dtype))
     columns = (first[..., None] + np.arange(-1, 3)).astype(np.int32)
@@ -237,7 +237,7 @@ def _spread_rows(
 
 
 def backend(matrix: sparse.csr_array, device: str) -> SparseMatrix:
-    """Scipy on the CPU, where it is as fast as torch and needs no MKL; torch elsewhere."""
+    """Scipy on the CPU, as fast as torch there without MKL; torch on other devices."""
     return ScipyMatrix(matrix) if device == "cpu" else TorchMatrix(matrix, device)
 
 
@@ -255,7 +255,7 @@ class ScipyMatrix:
 
 
 class TorchMatrix:
-    """A sparse matrix in torch, on any device that has sparse products."""
+    """A sparse matrix in torch, on any device with sparse products."""
 
     def __init__(self, matrix: sparse.csr_array, device: str) -> None:
         self.matrix, self.device = matrix, device
@@ -278,12 +278,12 @@ class TorchMatrix:
         import torch
 
         starts, columns, data = map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data))
-        with warnings.catch_warnings():  # "beta state", said once per process
+        with warnings.catch_warnings():  # sparse CSR is in beta state
             warnings.simplefilter("ignore", UserWarning)
             return torch.sparse_csr_tensor(starts, columns, data, matrix.shape, device=self.device)
 
     def _product(self, matrix: Any, dense: Array) -> Array:
         import torch
 
-        there = torch.from_numpy(np.ascontiguousarray(dense)).to(self.device, matrix.dtype)
-        return (matrix @ there).cpu().numpy()
+        operand = torch.from_numpy(np.ascontiguousarray(dense)).to(self.device, matrix.dtype)
+        return (matrix @ operand).cpu().numpy()

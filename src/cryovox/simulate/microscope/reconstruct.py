@@ -1,6 +1,6 @@
-"""From a tilt series back to a volume: weighted back-projection and SIRT.
+"""Tomographic reconstruction: weighted back-projection and SIRT.
 
-Both are linear and keep the sign of the series: bright particles in, bright particles out.
+Both are linear and preserve the sign of the contrast.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def reconstruct(
     series : (n, y, x)
         Such as `Series.contrast`, or projections in V Å, which give V.
     shape
-        (z, y, x) of the scene, before binning.
+        Size (z, y, x) of the scene, before binning.
     voxel_size
-        Of the series, in Å.
+        Pixel size of the series in Å.
     optics
-        For `phase_flip`.
+        CTF parameters for `phase_flip`.
 
     Returns
     -------
     (z, y, x) float32
-        The centre of voxel (0, 0, 0) is where `origin` says, (0, 0, 0) unless `thickness` is set.
+        `origin` gives the position of its first voxel, (0, 0, 0) unless `thickness` is set.
     """
     config = config or ReconstructionConfig()
     _check(series, shape, config)
@@ -85,7 +85,7 @@ def _check(series: Array, shape: tuple[int, int, int], config: ReconstructionCon
 
 
 def crop_spectrum(images: Images, binning: int) -> Images:
-    """Bin (n, y, x) images by cutting their spectra; the place of pixel (0, 0) stays."""
+    """Bin (n, y, x) images by cropping their Fourier transforms; pixel (0, 0) stays in position."""
     if binning == 1:
         return images
     rows, columns = (n // binning for n in images.shape[1:])
@@ -98,7 +98,7 @@ def crop_spectrum(images: Images, binning: int) -> Images:
 
 
 def flip_phases(images: Images, tilts: Tilts, voxel_size: float, optics: OpticsConfig) -> Images:
-    """Make all transferred frequencies of (n, y, x) images agree in sign with the lowest ones."""
+    """Flip the phases of (n, y, x) images where the CTF has another sign than at low frequencies."""
     ky, kx = lens.frequency_axes(images.shape[1:], voxel_size)
     frequency = np.hypot(ky, kx)
     out = np.empty_like(images)
@@ -112,10 +112,9 @@ def flip_phases(images: Images, tilts: Tilts, voxel_size: float, optics: OpticsC
 def weight_projections(
     images: Images, angles: Floats, edge: float, depth: int, config: ReconstructionConfig
 ) -> Images:
-    """Filter (n, y, x) images for back-projection; their means are taken off.
+    """Filter (n, y, x) images for back-projection and subtract their means.
 
-    With the ramp |k| times the angle between tilts in radians, the back-projection is the inversion
-    formula of the Radon transform.
+    With the ramp |k| times the angular weights in radians, back-projection is the inverse Radon transform.
     """
     width = images.shape[2]
     line = fft.next_fast_len(2 * width, real=True)
@@ -132,49 +131,49 @@ def weight_projections(
 
 
 def ramp_weights(line: int, angles: Floats) -> Floats:
-    """(n, line // 2 + 1): the ramp, from its samples in space (Kak and Slaney 1988, eq. 3.61)."""
-    place = np.minimum(np.arange(line), line - np.arange(line))
+    """(n, line // 2 + 1) ramp filters, from samples in real space (Kak and Slaney 1988, eq. 3.61)."""
+    position = np.minimum(np.arange(line), line - np.arange(line))
     kernel = np.zeros(line)
     kernel[0] = 0.25
-    kernel[place % 2 == 1] = -1 / (np.pi * place[place % 2 == 1]) ** 2
+    kernel[position % 2 == 1] = -1 / (np.pi * position[position % 2 == 1]) ** 2
     return angular_weights(angles)[:, None] * fft.rfft(kernel).real
 
 
 def exact_weights(line: int, angles: Floats, depth: int) -> Floats:
-    """(n, line // 2 + 1): one over how many slices, as thick as 1 / depth, meet at a frequency."""
+    """(n, line // 2 + 1): inverse of the number of central slices, of thickness 1 / depth, at a frequency."""
     frequency = fft.rfftfreq(line)
-    apart = np.sin(np.deg2rad(angles[:, None] - angles[None, :]))
-    overlap = np.stack([np.sinc(depth * frequency[:, None] * row).sum(1) for row in apart])
+    separation = np.sin(np.deg2rad(angles[:, None] - angles[None, :]))
+    overlap = np.stack([np.sinc(depth * frequency[:, None] * row).sum(1) for row in separation])
     return 1 / (depth * np.maximum(overlap, 0.5))
 
 
 def angular_weights(angles: Floats) -> Floats:
-    """Radians that each tilt stands for: half the way to its neighbours, at the ends as much as inwards."""
+    """Angular weight of each tilt in radians: half the distance between its neighbours."""
     if len(angles) == 1:
         return np.ones(1)
     order = np.argsort(angles)
     gaps = np.diff(np.deg2rad(angles[order]))
-    share = np.empty(len(angles))
-    share[order] = (np.concatenate([gaps[:1], gaps]) + np.concatenate([gaps, gaps[-1:]])) / 2
-    return share
+    weights = np.empty(len(angles))
+    weights[order] = (np.concatenate([gaps[:1], gaps]) + np.concatenate([gaps, gaps[-1:]])) / 2
+    return weights
 
 
 def _window(shape: tuple[int, int], config: ReconstructionConfig) -> Floats:
-    place = 2 * lens.radial_frequency(shape, 1.0)
+    position = 2 * lens.radial_frequency(shape, 1.0)
     if config.window == "none":
-        return np.ones_like(place)
+        return np.ones_like(position)
     if config.window == "hamming":
-        return 0.54 + 0.46 * np.cos(np.pi * np.minimum(place, 1))
-    rise = np.clip((place - config.cutoff) / 0.2 + 0.5, 0, 1)
-    return 0.5 + 0.5 * np.cos(np.pi * rise)
+        return 0.54 + 0.46 * np.cos(np.pi * np.minimum(position, 1))
+    edge = np.clip((position - config.cutoff) / 0.2 + 0.5, 0, 1)
+    return 0.5 + 0.5 * np.cos(np.pi * edge)
 
 
 def sirt(
     images: Images, plane: ProjectionGeometry, angles: Floats, iterations: int, device: str = "cpu"
 ) -> Images:
-    """Simultaneous iterative reconstruction (Gilbert 1972) of (n, y, x) images, from nothing.
+    """Simultaneous iterative reconstruction (Gilbert 1972) of (n, y, x) images, starting from zero.
 
-    x grows by C A^T R (b - A x), with R and C one over the sums of the rows and columns of A.
+    The update is C A^T R (b - A x), with the inverse row and column sums R and C of A.
     """
     projector = Projector(plane, angles, device)
     height = images.shape[1]
@@ -182,17 +181,17 @@ def sirt(
     scales = _sirt_weights(projector)
     for rows in chunks(height):
         lines = np.ascontiguousarray(images[:, rows].transpose(0, 2, 1))
-        found = _sirt_iterations(projector, lines, scales, iterations)[0].reshape(
+        voxels = _sirt_iterations(projector, lines, scales, iterations)[0].reshape(
             plane.depth, plane.width, -1
         )
-        out[:, rows] = found.transpose(0, 2, 1)
+        out[:, rows] = voxels.transpose(0, 2, 1)
     return out
 
 
 def _sirt_iterations(
     projector: Projector, lines: Array, scales: tuple[Array, Array], iterations: int
 ) -> tuple[Array, list[float]]:
-    """The voxels (z x, y), and before each step the residual that SIRT lessens."""
+    """Voxels (z x, y), and the weighted residual before each step."""
     along, across = scales
     voxels = np.zeros((across.shape[0], lines.shape[2]), np.float32)
     residuals = []
@@ -204,10 +203,10 @@ def _sirt_iterations(
 
 
 def _sirt_weights(projector: Projector) -> tuple[Array, Array]:
-    """R (n, x', 1) and C (z x, 1); pixels and voxels that see next to nothing do not count."""
+    """R (n, x', 1) and C (z x, 1); 0 for pixels and voxels with a sum below 0.5."""
     plane = projector.plane
     path = projector.forward(np.ones((plane.depth * plane.width, 1), np.float32))
-    seen = projector.adjoint(np.ones((projector.count, plane.pixels, 1), np.float32))
+    coverage = projector.adjoint(np.ones((projector.count, plane.pixels, 1), np.float32))
     along = np.where(path > 0.5, 1 / np.maximum(path, 0.5), 0)
-    across = np.where(seen > 0.5, 1 / np.maximum(seen, 0.5), 0)
+    across = np.where(coverage > 0.5, 1 / np.maximum(coverage, 0.5), 0)
     return along.astype(np.float32), across.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Radial amplitude spectra of images, and making one series' spectra those of another."""
+"""Radial amplitude spectra of images, and filters that match them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Floats = NDArray[np.float64]
 
 
 def ring_count(shape: tuple[int, ...]) -> int:
-    """How many rings of an image of *shape* hold frequencies; 64 at most."""
+    """Number of rings in the spectrum of an image of *shape*, at most 64."""
     return min(64, min(shape) // 2)
 
 
 def radial_amplitude(series: Array, bins: int = 64) -> Floats:
-    """Root mean square Fourier amplitude of each image in *bins* rings from 0 to Nyquist, per pixel.
+    """Root mean square Fourier amplitude per pixel of each image in *bins* rings from 0 to Nyquist.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def radial_amplitude(series: Array, bins: int = 64) -> Floats:
     Returns
     -------
     (n, bins)
-        White noise of variance 1 gives 1 everywhere. The mean of the image is left out.
+        1 for white noise of variance 1. The mean of the image is excluded.
     """
     ring, weight = _rings(series.shape[1:], bins)
     members = np.bincount(ring, weight, bins + 1)[:bins]
@@ -41,13 +41,13 @@ def radial_amplitude(series: Array, bins: int = 64) -> Floats:
 
 
 def match_amplitude(series: Array, target: Array) -> NDArray[np.float32]:
-    """Filter each image radially so that its amplitude spectrum is *target*; means and phases stay.
+    """Filter each image radially to the amplitude spectrum *target*; means and phases are kept.
 
     Parameters
     ----------
     series : (n, y, x)
     target : (bins,) or (n, bins)
-        As `radial_amplitude` measures it, say on an experimental series.
+        As from `radial_amplitude`, for example of an experimental series.
 
     Returns
     -------
@@ -57,32 +57,31 @@ def match_amplitude(series: Array, target: Array) -> NDArray[np.float32]:
 
 
 def amplitude_gain(series: Array, target: Array) -> Floats:
-    """(n, bins): by what the rings of each image are multiplied in `match_amplitude`."""
+    """(n, bins) factors of the rings of each image in `match_amplitude`."""
     own = radial_amplitude(series, np.shape(target)[-1])
     return target / np.maximum(own, 1e-6 * own.max(1, keepdims=True))
 
 
 def filter_rings(series: Array, gain: Floats) -> NDArray[np.float32]:
-    """Multiply the rings of (n, y, x) images by (n, bins) factors; means stay."""
+    """Multiply the rings of (n, y, x) images by (n, bins) factors; means are kept."""
     bins = gain.shape[1]
-    place = _place(series.shape[1:]) * bins
-    ring = np.minimum(place.astype(int), bins - 1)
+    ring = np.minimum((_relative_frequency(series.shape[1:]) * bins).astype(int), bins - 1)
     out = np.empty(series.shape, np.float32)
-    for image, factors, seen in zip(series, gain, out, strict=True):
-        passed = factors[ring]
-        passed[0, 0] = 1.0
-        seen[:] = fft.irfft2(fft.rfft2(image.astype(np.float64)) * passed, s=image.shape)
+    for image, factors, filtered in zip(series, gain, out, strict=True):
+        transfer = factors[ring]
+        transfer[0, 0] = 1.0
+        filtered[:] = fft.irfft2(fft.rfft2(image.astype(np.float64)) * transfer, s=image.shape)
     return out
 
 
-def _place(shape: tuple[int, ...]) -> Floats:
-    """Frequency over Nyquist at every place of `rfft2`."""
+def _relative_frequency(shape: tuple[int, ...]) -> Floats:
+    """Frequency relative to Nyquist on the `rfft2` grid."""
     return 2 * np.hypot(fft.fftfreq(shape[0])[:, None], fft.rfftfreq(shape[1])[None, :])
 
 
 def _rings(shape: tuple[int, ...], bins: int) -> tuple[NDArray[np.int64], Floats]:
-    """Ring of every place of `rfft2`, *bins* beyond Nyquist, and how often the place counts."""
-    ring = np.minimum((_place(shape) * bins).astype(int), bins)
+    """Ring of every `rfft2` coefficient (*bins* beyond Nyquist), and its multiplicity."""
+    ring = np.minimum((_relative_frequency(shape) * bins).astype(int), bins)
     counts = np.tile(multiplicity(shape[1]), (shape[0], 1))
     counts[0, 0] = 0.0
     return ring.ravel(), counts.ravel()

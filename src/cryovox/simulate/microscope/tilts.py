@@ -1,4 +1,4 @@
-"""At which angles, in which order, with which dose and how well a tilt series is taken."""
+"""Tilt scheme: angles, order, dose, defocus and alignment errors of a tilt series."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Tilts:
-    """What was drawn for a series; tilts are sorted by nominal angle.
+    """Parameters of the tilts of a series, sorted by nominal angle.
 
     Attributes
     ----------
     angles, nominal_angles : (n,)
-        True angle in degrees, and what the reconstruction is told.
+        True angle in degrees, and the angle used for the reconstruction.
     order : (n,) int
-        When each tilt was taken; 0 is the first.
+        Order of acquisition, from 0.
     dose, accumulated : (n,)
-        e/Å² of each tilt, and what the sample had received before it.
+        Dose of each tilt in e/Å², and the total dose before it.
     shifts : (n, 2)
-        By how much the image is displaced along y and x, in Å.
+        Image shift (y, x) in Å.
     defocus, nominal_defocus : (n,)
-        True defocus in Å, positive for underfocus, and its estimate; means over all directions.
+        True and estimated mean defocus in Å, positive for underfocus.
     astigmatism, astigmatism_angle : (n,)
-        Largest less smallest defocus in Å, and the direction of the largest in degrees, from x towards y;
-        the estimate knows them.
+        Largest minus smallest defocus in Å, and the direction of the largest in degrees, from x towards y;
+        assumed to be estimated without error.
     """
 
     angles: Floats
@@ -52,11 +52,11 @@ class Tilts:
     def defocus_at(self, i: int, ky: Floats, kx: Floats, *, nominal: bool = False) -> Floats:
         """Defocus of tilt *i* in Å in the direction of each frequency (Mindell and Grigorieff 2003)."""
         mean = (self.nominal_defocus if nominal else self.defocus)[i]
-        apart = np.arctan2(ky, kx) - np.deg2rad(self.astigmatism_angle[i])
-        return np.asarray(mean + 0.5 * self.astigmatism[i] * np.cos(2 * apart))
+        angle = np.arctan2(ky, kx) - np.deg2rad(self.astigmatism_angle[i])
+        return np.asarray(mean + 0.5 * self.astigmatism[i] * np.cos(2 * angle))
 
     def subset(self, which: slice | NDArray[Any]) -> Tilts:
-        """Some of the tilts; order and accumulated dose stay those of the whole series."""
+        """Select tilts; order and accumulated dose remain those of the whole series."""
         return Tilts(**{name: value[which] for name, value in vars(self).items()})
 
     def as_dict(self) -> dict[str, Any]:
@@ -64,17 +64,16 @@ class Tilts:
         return {name: value.tolist() for name, value in vars(self).items()}
 
     @classmethod
-    def from_dict(cls, found: dict[str, Any]) -> Tilts:
-        """Back from `as_dict`."""
-        return cls(**{name: np.asarray(value) for name, value in found.items()})
+    def from_dict(cls, lists: dict[str, Any]) -> Tilts:
+        """The reverse of `as_dict`."""
+        return cls(**{name: np.asarray(value) for name, value in lists.items()})
 
 
 def tilt_scheme(config: TiltConfig, rng: np.random.Generator) -> Tilts:
-    """Draw a series: its defocus, and what is wrong with each tilt.
+    """Draw the parameters of a tilt series.
 
-    The same numbers are drawn whatever the standard deviations, so that two configs that differ in one of
-    them differ in nothing else; dose and astigmatism come from far ahead in the stream of random numbers, so
-    that what is drawn from it next stays the same, too.
+    The same random numbers are drawn for all standard deviations, so that changing one setting changes
+    nothing else. Dose and astigmatism come from a jumped generator, which leaves *rng* in the same state.
     """
     taken = _sequence(config)
     n = len(taken)
@@ -83,8 +82,8 @@ def tilt_scheme(config: TiltConfig, rng: np.random.Generator) -> Tilts:
     shifts = rng.standard_normal((n, 2)) * config.shift
     defocus = mean + config.defocus_spread * spread
     if config.measured_defocus:
-        defocus = _measured(config)
-    dose, astigmatism, direction = _drawn_apart(config, rng)
+        defocus = _measured_defocus(config)
+    dose, astigmatism, direction = _draw_from_jumped(config, rng)
     each = np.full(n, dose / n)
     series = Tilts(
         angles=taken + config.angle_error * angle_error,
@@ -101,8 +100,8 @@ def tilt_scheme(config: TiltConfig, rng: np.random.Generator) -> Tilts:
     return series.subset(np.argsort(taken, kind="stable"))
 
 
-def _drawn_apart(config: TiltConfig, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Total dose, astigmatism in µm and its direction in degrees; *rng* stays where it is."""
+def _draw_from_jumped(config: TiltConfig, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Total dose, astigmatism in µm and its direction in degrees; the state of *rng* is unchanged."""
     bits: Any = rng.bit_generator
     ahead = np.random.Generator(bits.jumped())
     names = ("total_dose", "astigmatism", "astigmatism_angle")
@@ -129,7 +128,7 @@ def _sequence(config: TiltConfig) -> Floats:
 
 
 def _symmetric(up: Floats, down: Floats) -> Floats:
-    """0, +1, -1, -2, +2, +3, -3, ... (Hagen, Wan and Briggs 2017); a side that has run out is left out."""
+    """0, +1, -1, -2, +2, +3, -3, ... (Hagen, Wan and Briggs 2017); a finished side is skipped."""
     sides = up[1:], down
     taken = [up[0]]
     for rank in range(max(map(len, sides))):
@@ -143,7 +142,7 @@ def _steps(low: float, high: float, step: float) -> Floats:
     return np.asarray(low + step * np.arange(count), np.float64)
 
 
-def _measured(config: TiltConfig) -> Floats:
+def _measured_defocus(config: TiltConfig) -> Floats:
     if config.scheme != "list" or len(config.measured_defocus) != len(config.angles):
         raise RequestError(
             "tilts.measured_defocus",

@@ -1,1 +1,1 @@
-"""Templates of particles: from structures, from maps, and the built-in library."""
+"""Particle templates from structures, from maps, and from the built-in library."""

@@ -1,8 +1,8 @@
 """Electrostatic potential of a molecule in vitreous ice, from its atoms.
 
-Atoms are taken as isolated (the independent-atom model) and so is the ice that they displace: bonds
-lower the mean inner potential of both by a tenth or so, and in the difference most of that cancels.
-Hydrogens that a file leaves out are added: half of a protein's atoms, a fifth of its scattering.
+Independent-atom model, for the molecule and for the ice that it displaces: bonds lower the mean inner
+potential of both by about a tenth, which mostly cancels in the difference. Missing hydrogens are added: half
+of the atoms of a protein, a fifth of its scattering.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from cryovox.simulate.particles.support import Molecule, finish_template, low_pa
 from cryovox.simulate.particles.template import Template
 
 SCATTERING_TO_VOLTS = 47.87801
-"""V·Å²: h² / (2 pi m_e e), from a scattering factor per volume (Å/Å³) to volts."""
+"""h² / (2 pi m_e e) in V·Å²: from scattering factor per volume (Å/Å³) to volts."""
 ICE_POTENTIAL = 4.53
-"""Volts: 0.93 g/mL of isolated water molecules (Vulović et al., J. Struct. Biol. 183 (2013) 19)."""
+"""Potential of vitreous ice in volts: 0.93 g/mL of isolated water molecules (Vulović et al., J. Struct. Biol.
+183 (2013) 19)."""
 
-_VOLUMES = {1: 5.15, 6: 16.44, 7: 2.49, 8: 9.13, 15: 5.73, 16: 19.86}
-"""Å³ of solvent that an atom displaces (Fraser, MacRae & Suzuki, J. Appl. Cryst. 11 (1978) 693)."""
-_OTHER_VOLUME = 10.0
-_FINE = 3
-"""Grid steps per voxel when atoms are spread; the spline's aliases are then below 0.2 %."""
+_SOLVENT_VOLUMES = {1: 5.15, 6: 16.44, 7: 2.49, 8: 9.13, 15: 5.73, 16: 19.86}
+"""Displaced solvent in Å³ by element (Fraser, MacRae & Suzuki, J. Appl. Cryst. 11 (1978) 693)."""
+_DEFAULT_VOLUME = 10.0
+_OVERSAMPLING = 3
+"""Grid steps per voxel; the aliases of the spline are then below 0.2 %."""
 _CHUNK = 1 << 16
-_SHELL = 3.0
-"""Å from the outermost nucleus to where its potential and its excluded volume have faded."""
+_MARGIN = 3.0
+"""Distance in Å from the outermost nucleus at which potential and excluded volume vanish."""
 
 
 def scattering_factor(element: int, s2: NDArray[np.float32] | float) -> NDArray[np.float32]:
@@ -45,8 +46,8 @@ def scattering_factor(element: int, s2: NDArray[np.float32] | float) -> NDArray[
 
 
 def excluded_volume(atoms: Atoms) -> float:
-    """Å³ of solvent that the molecule displaces, hydrogens and occupancy included."""
-    return sum(float(weights.sum()) * _volume(element) for element, _, weights in _kinds(atoms))
+    """Solvent displaced by the molecule in Å³, with hydrogens and occupancy."""
+    return sum(float(weights.sum()) * _solvent_volume(element) for element, _, weights in _by_element(atoms))
 
 
 def from_atoms(
@@ -60,48 +61,49 @@ def from_atoms(
 ) -> Template:
     """Potential above the solvent, low-passed and sampled.
 
-    Each atom adds its potential and takes away a Gaussian ball of solvent (Fraser et al. 1978, eq. 5).
-    Atoms are spread on a grid by cubic B-splines and each element's kernel is applied in Fourier space,
-    so that the result is band-limited and its integral is exact. The cut at the sampling's limit undershoots
-    in narrow channels; in return cubic splines turn the template with an error of 2 to 3 % (more where it
-    is but two or three voxels wide).
+    Each atom adds its potential and removes a Gaussian sphere of solvent (Fraser et al. 1978, eq. 5). Atoms
+    are spread on a grid by cubic B-splines and the kernel of each element is applied in Fourier space: the
+    result is band-limited and its integral exact. The band limit causes undershoot in narrow channels, but
+    cubic splines then rotate the template with an error of 2 to 3 % (more if it is two or three voxels wide).
 
     Parameters
     ----------
     atoms
-        What `read_atoms` gives.
+        From `read_atoms`.
     voxel_size
-        Å.
+        Voxel size in Å.
     resolution
-        In Å, where the Gaussian low-pass has fallen to 1/e; two voxels by default. Finer than that
-        only takes away the Gaussian: what the sampling cannot hold is cut in any case.
+        Resolution in Å at which the Gaussian low-pass filter falls to 1/e; by default two voxels. The Nyquist
+        frequency of the sampling is a limit in any case.
     b_factor
-        Å², for all atoms alike; that of the file belongs to another experiment.
+        Å², equal for all atoms; B-factors of the file are ignored.
     solvent
-        Its mean inner potential in volts; 0 is a vacuum.
+        Mean inner potential of the solvent in volts; 0 for vacuum.
     name
-        Of the species; that of the file by default.
+        Name of the species; by default that of the file.
 
     Returns
     -------
     Template
-        Its centre of mass weighs the potential. `facts["centre"]` is where that lies in the frame of
-        the file (x, y, z in Å), `facts["contrast"]` the mean potential over the molecule's volume.
+        Centred on the centre of mass of the potential. `facts["centre"]` is that centre in the frame of the
+        file, (x, y, z) in Å; `facts["contrast"]` is the mean potential over the volume of the molecule.
     """
     check_voxel_size(voxel_size)
     resolution = 2 * voxel_size if resolution is None else resolution
-    kinds = _kinds(atoms)
-    charge = sum(float(w.sum()) * _contrast(element, solvent) for element, _, w in kinds)
-    if charge <= 0:
+    elements = _by_element(atoms)
+    integral = sum(float(w.sum()) * _contrast(element, solvent) for element, _, w in elements)
+    if integral <= 0:
         raise ValueError(f"a solvent of {solvent} V leaves no contrast")
-    centre = np.sum([w @ at * _contrast(element, solvent) for element, at, w in kinds], axis=0) / charge
-    reach = np.abs(atoms.positions[atoms.occupancy > 0] - centre).max() + _SHELL + 0.75 * resolution
+    centre = np.sum([w @ at * _contrast(element, solvent) for element, at, w in elements], axis=0) / integral
+    reach = np.abs(atoms.positions[atoms.occupancy > 0] - centre).max() + _MARGIN + 0.75 * resolution
     n = 2 * int(np.ceil(reach / voxel_size + 1)) + 1
     s = _frequencies(n, voxel_size)
     s2 = s**2
     total = np.zeros(s.shape, np.complex64)
-    for element, at, weights in kinds:
-        kernel = SCATTERING_TO_VOLTS * scattering_factor(element, s2) - solvent * _hole(element, s2)
+    for element, at, weights in elements:
+        kernel = SCATTERING_TO_VOLTS * scattering_factor(element, s2) - solvent * _excluded_solvent(
+            element, s2
+        )
         total += kernel * _spread((at - centre)[:, ::-1] / voxel_size, weights, n)
     total *= low_pass(s, resolution, voxel_size) * np.exp(np.float32(-b_factor / 4) * s2) / voxel_size**3
     density = fft.irfftn(total, s=(n, n, n)).astype(np.float32)
@@ -112,41 +114,41 @@ def from_atoms(
         "resolution": resolution,
         "heavy_mass": round(atoms.mass, 3),
         "volume": round(volume, 1),
-        "contrast": round(charge / volume, 3),
+        "contrast": round(integral / volume, 3),
         "centre": tuple(round(float(x), 3) for x in centre),
     }
-    whole = Molecule(atoms.full_mass, volume, charge)
+    whole = Molecule(atoms.full_mass, volume, integral)
     return finish_template(name or atoms.name, density, voxel_size, whole, facts)
 
 
-def _kinds(atoms: Atoms) -> list[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
-    """Per element its atoms' positions and weights; hydrogens left out sit at the atoms they ride on."""
-    found = []
+def _by_element(atoms: Atoms) -> list[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
+    """Positions and weights of the atoms by element; missing hydrogens are at the atoms they bind to."""
+    groups = []
     for element in np.unique(atoms.elements):
-        mine = atoms.elements == element
-        found.append((int(element), atoms.positions[mine], atoms.occupancy[mine].astype(np.float64)))
-    rides = atoms.hydrogens > 0
-    if rides.any():
-        found.append((1, atoms.positions[rides], atoms.hydrogens[rides].astype(np.float64)))
-    return found
+        selected = atoms.elements == element
+        groups.append((int(element), atoms.positions[selected], atoms.occupancy[selected].astype(np.float64)))
+    riding = atoms.hydrogens > 0
+    if riding.any():
+        groups.append((1, atoms.positions[riding], atoms.hydrogens[riding].astype(np.float64)))
+    return groups
 
 
-def _volume(element: int) -> float:
-    return _VOLUMES.get(element, _OTHER_VOLUME)
+def _solvent_volume(element: int) -> float:
+    return _SOLVENT_VOLUMES.get(element, _DEFAULT_VOLUME)
 
 
 def _contrast(element: int, solvent: float) -> float:
-    """Integral of an atom's potential above the solvent, in V·Å³."""
-    return SCATTERING_TO_VOLTS * float(scattering_factor(element, 0.0)) - solvent * _volume(element)
+    """Integral of the potential of an atom above the solvent, in V·Å³."""
+    return SCATTERING_TO_VOLTS * float(scattering_factor(element, 0.0)) - solvent * _solvent_volume(element)
 
 
-def _hole(element: int, s2: NDArray[np.float32]) -> NDArray[np.float32]:
-    volume = _volume(element)
+def _excluded_solvent(element: int, s2: NDArray[np.float32]) -> NDArray[np.float32]:
+    volume = _solvent_volume(element)
     return volume * np.exp(np.float32(-np.pi * volume ** (2 / 3)) * s2)
 
 
 def _frequencies(n: int, voxel_size: float) -> NDArray[np.float32]:
-    """Radius in 1/Å of each Fourier coefficient of an odd cube, in the half that rfftn gives."""
+    """Radial frequency in 1/Å on the `rfftn` grid of an odd cube."""
     full, half = (f(n, voxel_size).astype(np.float32) for f in (fft.fftfreq, fft.rfftfreq))
     return np.sqrt(full[:, None, None] ** 2 + full[None, :, None] ** 2 + half[None, None, :] ** 2)
 
@@ -162,23 +164,23 @@ def _spread(at: NDArray[np.float64], weights: NDArray[np.float64], n: int) -> ND
     n
         Edge of the cube in voxels.
     """
-    m = _FINE * n
+    m = _OVERSAMPLING * n
     grid = np.zeros(m**3, np.float32)
     for first in range(0, len(at), _CHUNK):
         some = slice(first, first + _CHUNK)
-        where, share = _splines(_FINE * (at[some] + n // 2), m)
+        where, share = _spline_weights(_OVERSAMPLING * (at[some] + n // 2), m)
         grid += np.bincount(where.ravel(), (share * weights[some, None]).ravel(), minlength=m**3)
     wave = fft.rfftn(grid.reshape(m, m, m))
     half = n // 2
     low = np.r_[0 : half + 1, m - half : m]
-    blur = np.sinc(fft.fftfreq(n, _FINE)) ** 4
+    blur = np.sinc(fft.fftfreq(n, _OVERSAMPLING)) ** 4
     wave = wave[np.ix_(low, low, np.arange(half + 1))]
     wave /= (blur[:, None, None] * blur[None, :, None] * blur[None, None, : half + 1]).astype(np.float32)
     return wave
 
 
-def _splines(at: NDArray[np.float64], m: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The 64 cells of a periodic cube that each point touches, and its share in each."""
+def _spline_weights(at: NDArray[np.float64], m: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Indices and weights (k, 64) of the grid points around each point of a periodic cube."""
     floor = np.floor(at).astype(np.intp)
     t = at - floor
     share = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], -1) / 6

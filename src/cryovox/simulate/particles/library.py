@@ -12,39 +12,39 @@ __all__ = ["SPECIES", "BeadModel", "build_template", "canonical_name", "species_
 
 
 def species_names() -> list[str]:
-    """All species, from small to large."""
+    """Names of all species, by increasing mass."""
     return list(SPECIES)
 
 
 def canonical_name(name_or_id: str) -> str:
-    """The species that is meant by a name, another name of it, or a PDB identifier.
+    """Canonical name of a species from a name, an alias or a PDB identifier.
 
-    Case, spaces and underscores do not matter.
+    Case, spaces and underscores are ignored.
     """
-    known = {_plain(word): name for name, b in SPECIES.items() for word in (name, *b.aliases)}
-    wanted = _plain(name_or_id)
-    if wanted in known:
-        return known[wanted]
-    near = nearest(wanted, known)
-    advice = suggestion(known.get(near or "", wanted), species_names())
+    known = {_normalise(word): name for name, b in SPECIES.items() for word in (name, *b.aliases)}
+    key = _normalise(name_or_id)
+    if key in known:
+        return known[key]
+    near = nearest(key, known)
+    advice = suggestion(known.get(near or "", key), species_names())
     raise RequestError(name_or_id, "is not a species of the built-in library", advice)
 
 
 def build_template(name: str, voxel_size: float, resolution: float | None = None) -> Template:
-    """The template of a species.
+    """Build the template of a species.
 
     Parameters
     ----------
     name
         Name or identifier, as `canonical_name` takes it.
     voxel_size
-        Å.
+        Voxel size in Å.
     resolution
-        In Å, two voxels by default.
+        Resolution in Å; by default two voxels.
     """
     species = canonical_name(name)
     return rasterise(species, SPECIES[species], voxel_size, resolution)
 
 
-def _plain(word: str) -> str:
+def _normalise(word: str) -> str:
     return word.strip().lower().replace("_", "-").replace(" ", "-")

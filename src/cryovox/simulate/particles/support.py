@@ -1,4 +1,4 @@
-"""What templates from atoms and from maps have in common: support, radius, low-pass."""
+"""Support, radius and low-pass filter of templates from atoms and from maps."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from cryovox.simulate.particles.template import Template
 PROTEIN_VOLUME = 1.21
 """Å³ per Da: partial specific volume 0.73 mL/g (Harpaz, Gerstein & Chothia, Structure 2 (1994) 641)."""
 
-_DUST = 0.02
-"""A piece of a support below this share of its largest is no part of it."""
-_EDGE = 0.9
-"""Share of the Nyquist frequency from which on the cut to nothing begins."""
+_MIN_PIECE = 0.02
+"""Minimum size of a connected piece of a support, relative to the largest."""
+_CUTOFF_START = 0.9
+"""Fraction of the Nyquist frequency at which the cosine edge begins."""
 
 
 @dataclass(frozen=True)
 class Molecule:
-    """What is known of a molecule as a whole.
+    """Global properties of a molecule.
 
     Attributes
     ----------
     mass
         kDa.
     volume
-        Å³, without solvent.
+        Volume in Å³, without solvent.
     integral
-        Of its potential above the solvent, in V·Å³.
+        Integral of its potential above the solvent, in V·Å³.
     """
 
     mass: float
@@ -40,30 +40,30 @@ class Molecule:
 
 
 def low_pass(s: NDArray[np.float32], resolution: float, voxel_size: float) -> NDArray[np.float32]:
-    """Amplitude at spatial frequencies *s* in 1/Å.
+    """Low-pass filter at spatial frequencies *s* in 1/Å.
 
-    A Gaussian that has fallen to 1/e at 1/*resolution* (none where it is 0), and a soft cut that is 0
-    from half of the sampling rate of *voxel_size* on, so that nothing is aliased.
+    A Gaussian that falls to 1/e at 1/*resolution* (none if it is 0), and a cosine edge that ends at the
+    Nyquist frequency of *voxel_size*, against aliasing.
     """
-    reach = np.clip((2 * voxel_size * s - _EDGE) / (1 - _EDGE), 0, 1)
-    return (np.exp(-((resolution * s) ** 2)) * (0.5 + 0.5 * np.cos(np.pi * reach))).astype(np.float32)
+    position = np.clip((2 * voxel_size * s - _CUTOFF_START) / (1 - _CUTOFF_START), 0, 1)
+    return (np.exp(-((resolution * s) ** 2)) * (0.5 + 0.5 * np.cos(np.pi * position))).astype(np.float32)
 
 
 def finish_template(
-    name: str, density: NDArray[np.float32], voxel_size: float, whole: Molecule, facts: dict[str, Any]
+    name: str, density: NDArray[np.float32], voxel_size: float, molecule: Molecule, facts: dict[str, Any]
 ) -> Template:
-    """Template of a centred density: the faces are cleared, the integral is set and the support is drawn.
+    """Template of a centred density, with cleared faces and the integral of the molecule.
 
-    The support is the densest part whose volume is that of the molecule, less what is not connected.
+    The support consists of the densest voxels with the volume of the molecule, without small pieces.
     """
     for axis in range(3):
         faces = np.moveaxis(density, axis, 0)
         faces[0], faces[-1] = 0.0, 0.0
-    density *= np.float32(whole.integral / (density.sum(dtype=np.float64) * voxel_size**3))
-    support = _densest(density, max(1, round(whole.volume / voxel_size**3)))
+    density *= np.float32(molecule.integral / (density.sum(dtype=np.float64) * voxel_size**3))
+    support = _densest(density, max(1, round(molecule.volume / voxel_size**3)))
     at = np.argwhere(support) - density.shape[0] // 2
     radius = float(np.sqrt((at**2).sum(axis=1).max())) + 0.5
-    return Template(name, density, voxel_size, support, radius * voxel_size, whole.mass, facts=facts)
+    return Template(name, density, voxel_size, support, radius * voxel_size, molecule.mass, facts=facts)
 
 
 def _densest(density: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
@@ -75,5 +75,5 @@ def _densest(density: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
     pieces = cc3d.connected_components(mask.astype(np.uint8), connectivity=26)
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
-    kept: NDArray[np.bool_] = (sizes >= _DUST * sizes.max()) & (sizes > 0)
+    kept: NDArray[np.bool_] = (sizes >= _MIN_PIECE * sizes.max()) & (sizes > 0)
     return kept[pieces]

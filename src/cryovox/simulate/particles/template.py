@@ -1,4 +1,4 @@
-"""What a scene is filled with: the density of one particle in its reference frame."""
+"""The template of a particle: its density in the reference frame."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """One particle species, ready to be placed.
+    """A particle species in its reference frame.
 
     Attributes
     ----------
     name
-        Name of the species.
+        Species.
     density : (n, n, n) float32
-        Electrostatic potential above the solvent in volts, (z, y, x), n odd, 0 at the faces. The
-        centre of mass is the centre of voxel (n // 2, n // 2, n // 2).
+        Electrostatic potential above the solvent in volts; n is odd, and the faces are 0. The centre of mass
+        is the centre of voxel (n // 2, n // 2, n // 2).
     voxel_size
-        Edge of a voxel in Å.
+        Å.
     support : (n, n, n) bool
-        The molecule's envelope: what is labelled, and what others may not enter.
+        Voxels of the molecule: they are labelled and exclude other particles.
     radius
-        Of the smallest ball around the centre that holds the support, in Å.
+        Radius in Å of the smallest sphere around the centre that contains the support.
     mass
         kDa.
     source
-        Where it comes from: "built-in", or the file.
+        "built-in", or the file.
     axis : (3,) or None
         For a membrane protein, the unit vector (x, y, z) in the reference frame that points along the
         membrane normal, from the inside of a vesicle to the outside.
     height
-        ... and the distance in Å along it from the middle of the bilayer to the particle's centre.
+        Distance in Å along the axis from the middle of the bilayer to the centre of the particle.
     facts
-        What else is known: assembly, chains, symmetry, resolution.
+        Further metadata: assembly, chains, symmetry, resolution.
     """
 
     name: str

@@ -66,7 +66,7 @@ def roc_auc(positive: Floats, negative: Floats) -> float:
 
     Examples
     --------
-    >>> area(np.array([1.0, 2.0]), np.array([0.0, 1.0]))
+    >>> roc_auc(np.array([1.0, 2.0]), np.array([0.0, 1.0]))
     0.875
     """
     ranks = stats.rankdata(np.concatenate([positive, negative]))[: len(positive)]
