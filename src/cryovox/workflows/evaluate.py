@@ -1,4 +1,4 @@
-"""Compare what was found with the truth."""
+"""Compare particles and labels with the ground truth."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from cryovox.metrics.table import Row
 from cryovox.workflows.config import Rule
 from cryovox.workflows.inputs import expand, frame
 
+Regions = Mapping[str, AnnotatedRegions]
+"""Name of a tomogram -> its annotated regions."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -35,11 +38,11 @@ class Evaluation:
     curves: dict[str, dict[str, list[float]]]
     """Species -> precision-recall curve over all tomograms; rule radius only."""
     notes: list[str]
-    """What the reader should know."""
+    """Remarks for the user."""
 
 
 def evaluate_particle_files(
-    found: Path,
+    picks: Path,
     truth: Path,
     rule: Rule = "radius",
     *,
@@ -51,12 +54,12 @@ def evaluate_particle_files(
 ) -> Evaluation:
     """Compare particle files, or folders of them with equal names.
 
-    Lists that name tomograms are compared tomogram by tomogram. With a dataset, only the boxes and masks
-    that were searched are scored, and what is not annotated exhaustively gets no precision.
+    Lists that name tomograms are compared tomogram by tomogram. With a dataset, only the annotated boxes
+    and masks are scored, and species that are not annotated exhaustively get no precision.
 
     Parameters
     ----------
-    found, truth
+    picks, truth
         Particle files, or folders in which files of equal name belong together.
     rule
         "radius", "czii" or "shrec".
@@ -65,191 +68,186 @@ def evaluate_particle_files(
     fraction
         Largest distance of a hit, in radii.
     dataset
-        Dataset that names species, radii, tomograms, and what was searched in them.
+        Dataset with species, radii, tomograms, and their annotated regions.
     tomogram
         The tomogram, or a folder of tomograms, where a format counts from its centre.
     occupancy
         Occupancy mask of the SHREC rule.
     """
     if rule == "shrec" and occupancy is None:
-        raise RequestError(
-            "--occupancy", "the SHREC rule looks picks up in the occupancy mask", "name that file"
-        )
-    searched = _searched(dataset, tomogram)
-    species = _species(dataset)
-    picks, true = (_lists(path, searched, species, rule) for path in (found, truth))
-    picks, true = _paired(picks, true, found, truth, searched)
-    _check_places({truth: true, found: picks}, searched, radius)
-    picks, true = (keep_annotated(some, searched) for some in (picks, true))
-    radii = _radii(true, picks, species, radius, rule)
-    mask = None if occupancy is None else _numbers(occupancy)
-    incomplete = {name: one.incomplete for name, one in searched.items() if one.incomplete}
+        message = "the SHREC rule looks picks up in the occupancy mask"
+        raise RequestError("--occupancy", message, "name that file")
+    species = () if dataset is None else dataset_files.read(dataset).species
+    regions = _regions(dataset, tomogram)
+    predicted, true = (_read_lists(path, regions, species, rule) for path in (picks, truth))
+    predicted, true = _match_tomograms(predicted, true, picks, truth, regions)
+    _check_positions({truth: true, picks: predicted}, regions)
+    _check_radius(radius, regions)
+    predicted, true = keep_annotated(predicted, regions), keep_annotated(true, regions)
+    radii = _radii({*true.species.tolist(), *predicted.species.tolist()}, species, radius, rule)
+    incomplete = {name: own.incomplete for name, own in regions.items() if own.incomplete}
     if incomplete and rule != "radius":
-        message = (
-            f"annotation is not exhaustive in {listed(incomplete)}: rule {rule} counts true picks as false"
-        )
-        warnings.warn(message, DataWarning, stacklevel=2)
+        message = f"annotation is not exhaustive in {listed(incomplete)}"
+        warnings.warn(f"{message}: rule {rule} counts true picks as false", DataWarning, stacklevel=2)
+    mask = None if occupancy is None else _read_occupancy(occupancy)
     rows = evaluate_particles(
-        picks, true, radii, rule, fraction=fraction, occupancy=mask, incomplete=incomplete
+        predicted, true, radii, rule, fraction=fraction, occupancy=mask, incomplete=incomplete
     )
-    curves = precision_recall_curves(picks, true, radii, fraction) if rule == "radius" else {}
-    return Evaluation(rows, curves, _unjudged(incomplete, true))
+    curves = precision_recall_curves(predicted, true, radii, fraction) if rule == "radius" else {}
+    return Evaluation(rows, curves, _incomplete_notes(incomplete, true))
 
 
-def evaluate_label_files(found: Path, truth: Path, dataset: Path | None = None) -> list[Row]:
+def evaluate_label_files(predictions: Path, truth: Path, dataset: Path | None = None) -> list[Row]:
     """One tidy table for label maps, folders of them with equal names, or subtomogram sets."""
-    if subtomograms.is_set(found) or subtomograms.is_set(truth):
-        return _evaluate_sets(found, truth)
-    species = _species(dataset)
-    maps = [{n: _labels(p, species) for n, p in expand([folder]).items()} for folder in (found, truth)]
-    picks, true = maps
-    if len(true) == 1 and len(picks) == 1:
-        return evaluate_labels(next(iter(picks.values())), next(iter(true.values())))
-    missing = sorted(set(true) - set(picks))
+    if subtomograms.is_set(predictions) or subtomograms.is_set(truth):
+        return _evaluate_sets(predictions, truth)
+    species = () if dataset is None else dataset_files.read(dataset).species
+    predicted, true = (
+        {name: _read_labels(path, species) for name, path in expand([folder]).items()}
+        for folder in (predictions, truth)
+    )
+    if len(true) == 1 and len(predicted) == 1:
+        return evaluate_labels(next(iter(predicted.values())), next(iter(true.values())))
+    missing = sorted(set(true) - set(predicted))
     if missing:
-        raise RequestError(
-            found, f"has no label map called {missing[0]}", "names must agree with those of the truth"
-        )
-    return evaluate_labels({n: picks[n] for n in true}, true)
+        message = f"has no label map called {missing[0]}"
+        raise RequestError(predictions, message, "names must agree with those of the truth")
+    return evaluate_labels({name: predicted[name] for name in true}, true)
 
 
-def _evaluate_sets(found: Path, truth: Path) -> list[Row]:
-    """Both are sets with masks of the same subtomograms, in the same order."""
-    ours, theirs = subtomograms.read(found), subtomograms.read(truth)
-    for path, one in ((found, ours), (truth, theirs)):
-        if one.masks is None:
-            raise RequestError(path, "holds no masks", "name a set that `cryovox segment` or `extract` wrote")
-    assert ours.masks is not None
-    assert theirs.masks is not None
-    if ours.masks.shape != theirs.masks.shape:
-        told = f"masks of shape {ours.masks.shape}, those of {truth.name} have {theirs.masks.shape}"
-        raise RequestError(found, told, "compare labels of the same set")
-    if not np.allclose(ours.particles.positions, theirs.particles.positions, atol=theirs.voxel_size):
-        told = f"its subtomograms are not those of {truth.name}"
-        raise RequestError(found, told, "compare labels of the same set")
-    masks = np.asarray(ours.masks[:]), np.asarray(theirs.masks[:])
-    return evaluate_masks(*masks, ours.species, theirs.species)
+def _evaluate_sets(predictions: Path, truth: Path) -> list[Row]:
+    """Compare the masks of two sets of the same subtomograms in the same order."""
+    predicted, true = subtomograms.read(predictions), subtomograms.read(truth)
+    for path, masks in ((predictions, predicted.masks), (truth, true.masks)):
+        if masks is None:
+            remedy = "name a set that `cryovox segment` or `extract` wrote"
+            raise RequestError(path, "holds no masks", remedy)
+    assert predicted.masks is not None
+    assert true.masks is not None
+    if predicted.masks.shape != true.masks.shape:
+        message = f"masks of shape {predicted.masks.shape}, those of {truth.name} have {true.masks.shape}"
+        raise RequestError(predictions, message, "compare labels of the same set")
+    if not np.allclose(predicted.particles.positions, true.particles.positions, atol=true.voxel_size):
+        message = f"its subtomograms are not those of {truth.name}"
+        raise RequestError(predictions, message, "compare labels of the same set")
+    masks = np.asarray(predicted.masks[:]), np.asarray(true.masks[:])
+    return evaluate_masks(*masks, predicted.species, true.species)
 
 
-def _labels(path: Path, species: tuple[Species, ...]) -> LabelMap:
-    """A label map; voxels are compared one by one, so their size may be unknown."""
+def _read_labels(path: Path, species: tuple[Species, ...]) -> LabelMap:
+    """A label map; its voxel size may be unknown, since voxels are compared one by one."""
     return read_labels(path, species, read_header(path).voxel_size or 1.0)
 
 
-def _paired(
-    picks: Particles, true: Particles, found: Path, truth: Path, searched: Mapping[str, AnnotatedRegions]
-) -> tuple[Particles, Particles]:
-    """Two lists whose names of tomograms mean the same, or that both have none."""
-    if not len(picks) or not len(true):
-        return picks, true
-    sides = ((found, picks), (truth, true))
-    names = [None if some.tomograms is None else sorted(set(some.tomograms.tolist())) for _, some in sides]
-    for (path, some), (_, other), theirs in zip(sides, sides[::-1], names[::-1], strict=True):
-        if some.tomograms is None and other.tomograms is not None and theirs and len(theirs) > 1:
-            message = f"names no tomograms, the other list names {len(theirs)} ({listed(theirs)})"
-            remedy = (
-                "add a column `tomogram` (CSV) or `rlnTomoName` (STAR), or compare the lists of one tomogram"
-            )
-            raise RequestError(path, message, remedy)
-    ours, theirs = names
-    if ours is None or theirs is None:
-        only = (ours or theirs or [None])[0]
-        return (picks, true) if only is None else (_renamed(picks, only), _renamed(true, only))
-    if not set(ours) & set(theirs):
-        if len(ours) != 1 or len(theirs) != 1 or {*ours, *theirs} <= set(searched):
-            message = f"names no tomogram of {truth.name} (here {listed(ours, 3)}; there {listed(theirs, 3)})"
-            raise RequestError(found, message, "names must agree with those of the truth")
-        message = f"{found} names tomogram {ours[0]}, {truth} names {theirs[0]}: compared as one tomogram"
-        warnings.warn(message, DataWarning, stacklevel=3)
-        return _renamed(picks, theirs[0]), true
-    missing = sorted(set(theirs) - set(ours))
-    if missing:
-        message = f"{found} holds nothing of {listed(missing)}: all particles there count as missed"
-        warnings.warn(message, DataWarning, stacklevel=3)
-    return picks, true
-
-
-def _check_places(
-    lists: Mapping[Path, Particles],
-    searched: Mapping[str, AnnotatedRegions],
-    radius: float | None,
-) -> None:
-    """Compare positions and radii with the tomograms that are known."""
-    for name, one in searched.items():
-        for path, some in lists.items():
-            mine = some.within(name) if some.tomograms is not None or len(searched) == 1 else None
-            check_positions(path, np.zeros((0, 3)) if mine is None else mine.positions, one.volume)
-        if radius is not None:
-            _check_radius(radius, one.volume.voxel_size)
-
-
-def _check_radius(radius: float, voxel_size: float) -> None:
-    if radius < voxel_size:
-        message = f"--radius {radius:g} Å is less than a voxel of {voxel_size:g} Å: is it in Å?"
-        warnings.warn(message, DataWarning, stacklevel=4)
-
-
-def _renamed(particles: Particles, name: str) -> Particles:
-    return replace(particles, tomograms=np.full(len(particles), name))
-
-
-def _species(dataset: Path | None) -> tuple[Species, ...]:
-    return () if dataset is None else dataset_files.read(dataset).species
-
-
-def _searched(dataset: Path | None, tomogram: Path | None) -> dict[str, AnnotatedRegions]:
-    """The tomograms by name; entries of one tomogram are regions of it."""
-    if tomogram is not None and dataset is None:
-        return {name: AnnotatedRegions(frame(path), (name,)) for name, path in expand([tomogram]).items()}
-    regions = {} if dataset is None else read_annotated_regions(dataset_files.read(dataset))
-    if tomogram is None:
-        return regions
-    frames = {name: frame(path) for name, path in expand([tomogram]).items()}
-    matched = {name: _named_alike(name, one, frames) for name, one in regions.items()}
-    kept = {n: replace(regions[n], volume=volume) for n, volume in matched.items() if volume is not None}
-    return kept or {name: AnnotatedRegions(volume, (name,)) for name, volume in frames.items()}
-
-
-def _named_alike(name: str, one: AnnotatedRegions, frames: Mapping[str, Volume]) -> Volume | None:
-    plain = {plain_name(other) for other in (name, *one.names)}
-    return next((volume for key, volume in frames.items() if plain_name(key) in plain), None)
-
-
-def _numbers(path: Path) -> LabelMap:
-    """An occupancy mask: particle numbers, which may exceed 255; its header often knows no voxel size."""
+def _read_occupancy(path: Path) -> LabelMap:
+    """Numbers of particles, which may exceed 255; the header often lacks the voxel size."""
     volume = read_volume(path, read_header(path).voxel_size or shrec.VOXEL_SIZE)
     return LabelMap(np.asarray(volume.data), volume.voxel_size)
 
 
-def _lists(
-    path: Path, searched: Mapping[str, AnnotatedRegions], species: tuple[Species, ...], rule: Rule
-) -> Particles:
-    """All particles of a file or folder; tomograms have their names in *searched*, or plain ones."""
-    only = species[0].name if len(species) == 1 else None
-    alias = {plain_name(other): name for name, one in searched.items() for other in (name, *one.names)}
-    frames = {other: one.volume for name, one in searched.items() for other in {name, *one.names}}
-    alone = next(iter(searched.values())).volume if len(searched) == 1 else None
+def _read_lists(path: Path, regions: Regions, species: tuple[Species, ...], rule: Rule) -> Particles:
+    """All particles of a file or folder; tomograms have the names in *regions*, or plain ones."""
+    only_species = species[0].name if len(species) == 1 else None
+    alias = {plain_name(other): name for name, own in regions.items() for other in (name, *own.names)}
+    frames = {other: own.volume for name, own in regions.items() for other in {name, *own.names}}
+    frame_or_frames = next(iter(regions.values())).volume if len(regions) == 1 else frames or None
     files = expand([path], is_particles)
     lists = []
     for name, file in files.items():
         if rule == "shrec" and file.suffix == ".txt":
-            picks = shrec.read_objects(file)
+            particles = shrec.read_objects(file)
         else:
-            picks = read_particles(file, tomogram=alone or frames or None, species=only)
-        if picks.tomograms is not None and any(picks.tomograms.tolist()):
-            plain = [plain_name(str(other)) for other in picks.tomograms]
-            picks = replace(picks, tomograms=np.array([alias.get(other, other) for other in plain]))
+            particles = read_particles(file, tomogram=frame_or_frames, species=only_species)
+        if particles.tomograms is not None and any(particles.tomograms.tolist()):
+            plain = [plain_name(str(other)) for other in particles.tomograms]
+            particles = replace(particles, tomograms=np.array([alias.get(p, p) for p in plain]))
         elif len(files) > 1 or plain_name(name) in alias:
-            picks = _renamed(picks, alias.get(plain_name(name), plain_name(name)))
+            particles = _named(particles, alias.get(plain_name(name), plain_name(name)))
         else:
-            picks = replace(picks, tomograms=None)
-        lists.append(picks)
+            particles = replace(particles, tomograms=None)
+        lists.append(particles)
     return concatenate(lists)
 
 
-def _unjudged(incomplete: Mapping[str, Collection[str]], true: Particles) -> list[str]:
-    """What is said of species that are not annotated exhaustively."""
-    names = sorted({name for some in incomplete.values() for name in some} & set(true.species.tolist()))
+def _named(particles: Particles, tomogram: str) -> Particles:
+    return replace(particles, tomograms=np.full(len(particles), tomogram))
+
+
+def _match_tomograms(
+    predicted: Particles, true: Particles, picks: Path, truth: Path, regions: Regions
+) -> tuple[Particles, Particles]:
+    """Two lists with the same names of tomograms, or both without."""
+    if not len(predicted) or not len(true):
+        return predicted, true
+    predicted_names, true_names = _tomogram_names(predicted), _tomogram_names(true)
+    _refuse_unnamed(picks, predicted_names, true_names)
+    _refuse_unnamed(truth, true_names, predicted_names)
+    if not predicted_names or not true_names:
+        names = predicted_names or true_names
+        return (_named(predicted, names[0]), _named(true, names[0])) if names else (predicted, true)
+    if not set(predicted_names) & set(true_names):
+        several = len(predicted_names) != 1 or len(true_names) != 1
+        if several or {*predicted_names, *true_names} <= set(regions):
+            here, there = listed(predicted_names, 3), listed(true_names, 3)
+            message = f"names no tomogram of {truth.name} (here {here}; there {there})"
+            raise RequestError(picks, message, "names must agree with those of the truth")
+        message = f"{picks} names tomogram {predicted_names[0]}, {truth} names {true_names[0]}"
+        warnings.warn(f"{message}: compared as one tomogram", DataWarning, stacklevel=3)
+        return _named(predicted, true_names[0]), true
+    missing = sorted(set(true_names) - set(predicted_names))
+    if missing:
+        message = f"{picks} holds nothing of {listed(missing)}: all particles there count as missed"
+        warnings.warn(message, DataWarning, stacklevel=3)
+    return predicted, true
+
+
+def _tomogram_names(particles: Particles) -> list[str]:
+    return [] if particles.tomograms is None else sorted(set(particles.tomograms.tolist()))
+
+
+def _refuse_unnamed(path: Path, names: list[str], other_names: list[str]) -> None:
+    """Refuse a list without names of tomograms if the other list names several."""
+    if not names and len(other_names) > 1:
+        message = f"names no tomograms, the other list names {len(other_names)} ({listed(other_names)})"
+        columns = "add a column `tomogram` (CSV) or `rlnTomoName` (STAR)"
+        raise RequestError(path, message, f"{columns}, or compare the lists of one tomogram")
+
+
+def _check_positions(lists: Mapping[Path, Particles], regions: Regions) -> None:
+    for name, own in regions.items():
+        for path, particles in lists.items():
+            if particles.tomograms is not None or len(regions) == 1:
+                check_positions(path, particles.within(name).positions, own.volume)
+
+
+def _check_radius(radius: float | None, regions: Regions) -> None:
+    for own in regions.values():
+        if radius is not None and radius < own.volume.voxel_size:
+            message = (
+                f"--radius {radius:g} Å is less than a voxel of {own.volume.voxel_size:g} Å: is it in Å?"
+            )
+            warnings.warn(message, DataWarning, stacklevel=3)
+
+
+def _regions(dataset: Path | None, tomogram: Path | None) -> Regions:
+    """Tomograms with their annotated regions; entries of one tomogram are regions of it."""
+    regions = {} if dataset is None else read_annotated_regions(dataset_files.read(dataset))
+    if tomogram is None:
+        return regions
+    frames = {name: frame(path) for name, path in expand([tomogram]).items()}
+    whole = {name: AnnotatedRegions(volume, (name,)) for name, volume in frames.items()}
+    volumes = {name: _volume_of(name, own, frames) for name, own in regions.items()}
+    return {n: replace(regions[n], volume=v) for n, v in volumes.items() if v is not None} or whole
+
+
+def _volume_of(name: str, regions: AnnotatedRegions, frames: Mapping[str, Volume]) -> Volume | None:
+    plain = {plain_name(other) for other in (name, *regions.names)}
+    return next((volume for key, volume in frames.items() if plain_name(key) in plain), None)
+
+
+def _incomplete_notes(incomplete: Mapping[str, Collection[str]], true: Particles) -> list[str]:
+    """Say which metrics species that are not annotated exhaustively lack."""
+    names = sorted({name for own in incomplete.values() for name in own} & set(true.species.tolist()))
     if not names:
         return []
     message = f"annotation of {listed(names)} is not exhaustive (in {listed(incomplete)})"
@@ -259,16 +257,16 @@ def _unjudged(incomplete: Mapping[str, Collection[str]], true: Particles) -> lis
 
 
 def _radii(
-    truth: Particles, found: Particles, species: tuple[Species, ...], radius: float | None, rule: Rule
+    names: set[str], species: tuple[Species, ...], radius: float | None, rule: Rule
 ) -> dict[str, float] | float:
     if radius is not None:
         return radius
     if species:
         return {s.name: s.radius for s in species}
-    names = {*truth.species.tolist(), *found.species.tolist()}
-    if rule == "radius" or (rule == "czii" and not names <= set(czii.RADII)):
-        told = "how far a hit may lie is not known"
+    unknown = sorted(names - set(czii.RADII))
+    if rule == "radius" or (rule == "czii" and unknown):
+        message = "the largest distance of a hit is not known"
         if rule == "czii":
-            told += f" for {sorted(names - set(czii.RADII))[0]!r}, which the challenge does not have"
-        raise RequestError("--radius", told, "give --radius A (in Å) or --dataset")
+            message += f" for {unknown[0]!r}, which the challenge does not have"
+        raise RequestError("--radius", message, "give --radius A (in Å) or --dataset")
     return dict.fromkeys(names, 0.0)
