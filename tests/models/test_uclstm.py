@@ -3,7 +3,7 @@ from math import tanh
 import pytest
 import torch
 
-from cryovox.models.networks.uclstm import UCLSTM, Both, ConvLSTM
+from cryovox.models.networks.uclstm import UCLSTM, Bidirectional, ConvLSTM
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def planes_changed(lstm) -> list[int]:
 
 def test_a_plane_is_read_with_those_before_it_and_both_ways_with_all():
     assert planes_changed(ConvLSTM(4, 4)) == [3, 4, 5]
-    assert planes_changed(Both(4)) == [0, 1, 2, 3, 4, 5]
+    assert planes_changed(Bidirectional(4)) == [0, 1, 2, 3, 4, 5]
 
 
 def test_with_open_gates_the_memory_counts_the_planes():
