@@ -22,7 +22,7 @@ from cryovox.core.particles import Particles
 from cryovox.formats import read_volume
 from cryovox.metrics.matching import greedy
 from cryovox.picking.blobs import dog
-from cryovox.report.simulation_match import likeness_page
+from cryovox.report.simulation_match import simulation_match_page
 from cryovox.simulate.presets import PRESETS
 from cryovox.simulate.realism.match import match_tomogram
 from cryovox.simulate.realism.spectrum import spectrum_rmse, z_score
@@ -106,7 +106,9 @@ def main() -> None:
         print(rows[-1], flush=True)
         if seed == 0:
             args.work.mkdir(parents=True, exist_ok=True)
-            page = likeness_page(real, alike, like.voxel_size, unmatched=np.asarray(made.tomogram.data))
+            page = simulation_match_page(
+                real, alike, like.voxel_size, unmatched=np.asarray(made.tomogram.data)
+            )
             (args.work / "likeness.html").write_text(page, encoding="utf-8")
     ceiling = {
         "rmse": round(spectrum_rmse(real[:, SPLIT:], real[:, : real.shape[1] - SPLIT]), 4),

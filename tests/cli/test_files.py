@@ -33,7 +33,7 @@ def test_doctor_names_what_mends_it(cli, make_mrc, noise, model, tmp_path):
     cases = {
         "nan": (make_mrc("nan.mrc", noise), "--fill-nan"),
         "size": (make_mrc("size.mrc", np.zeros_like(noise) + noise[0, 0, 0], 0.0), "voxel"),
-        "flat": (make_mrc("flat.mrc", np.zeros_like(noise)), "no two voxels differ"),
+        "flat": (make_mrc("flat.mrc", np.zeros_like(noise)), "all voxels have the same value"),
         "odd": (make_mrc("odd.mrc", np.nan_to_num(noise), (14.0, 14.0, 20.0)), "20"),
     }
     for path, words in cases.values():

@@ -351,7 +351,7 @@ def test_a_dataset_is_the_same_in_every_format(of_all_formats, small):
         np.testing.assert_array_equal(np.asarray(source.data), wanted["tomogram"], source.name)
         np.testing.assert_array_equal(source.data[3:9, 5, ::2], wanted["tomogram"][3:9, 5, ::2])
         np.testing.assert_array_equal(source.labels, wanted["labels"], source.name)
-        np.testing.assert_array_equal(source.searched, wanted["mask"] > 0, source.name)
+        np.testing.assert_array_equal(source.annotated_mask, wanted["mask"] > 0, source.name)
         np.testing.assert_allclose(source.positions * 14.0, picked.positions)
 
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 from cryovox.core.intensity import MIN_CERTAINTY
 from cryovox.core.volume import Volume
 from cryovox.formats import read_particles, read_volume
-from cryovox.report.doctor import ORDER, Expected, Finding, examine, render, sample_planes, summary
+from cryovox.report.doctor import ORDER, Finding, ModelInput, examine, render, sample_planes, summary
 from cryovox.simulate.phantom import PhantomConfig
 from cryovox.simulate.phantom import phantom as simulated
 
@@ -40,11 +40,11 @@ def clean():
 
 def found(data, what, **given):
     findings = examine(Volume(data, given.pop("voxel_size", 10.0)), PATH, **given)
-    return next(f for f in findings if f.what == what)
+    return next(f for f in findings if f.check == what)
 
 
 def test_a_clean_tomogram_raises_no_warning(clean):
-    findings = examine(Volume(clean, 10.0), PATH, (10.0, 10.0, 10.0), model=Expected(10.2, "dark"))
+    findings = examine(Volume(clean, 10.0), PATH, (10.0, 10.0, 10.0), model=ModelInput(10.2, "dark"))
     assert {f.level for f in findings} == {"ok"}, findings
     assert summary(findings) == "no problems detected"
 
@@ -71,23 +71,23 @@ def test_swapped_axes_are_seen_by_shape_and_by_wedge(clean):
     turned = clean.transpose(1, 0, 2)
     assert found(turned, "shape").level == "warning"
     assert "trimvol -rx" in found(turned, "shape").remedy
-    assert "beam y" in found(turned, "missing wedge").found
+    assert "beam y" in found(turned, "missing wedge").message
     turned = clean.transpose(2, 1, 0)
-    assert "along x" in found(turned, "shape").found
+    assert "along x" in found(turned, "shape").message
     wedge = found(turned, "missing wedge")
     assert wedge.level == "note"
-    assert "tilt axis y, beam x" in wedge.found
+    assert "tilt axis y, beam x" in wedge.message
 
 
 @pytest.mark.parametrize("axis", ["y", "x"])
 def test_the_tilt_axis_is_found(axis):
     wedge = found(phantom(tilt_axis=axis, seed=4), "missing wedge")
-    assert f"tilt axis {axis}, beam z" in wedge.found
+    assert f"tilt axis {axis}, beam z" in wedge.message
 
 
 def test_no_wedge_is_invented():
     noise = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
-    assert "none to be seen" in found(noise, "missing wedge").found
+    assert "not detected" in found(noise, "missing wedge").message
 
 
 def test_images_are_no_tomograms(clean):
@@ -99,8 +99,8 @@ def test_broken_voxels_are_counted(clean):
     data[3, 4, 5], data[10, 0, 0] = np.nan, np.inf
     finding = found(data, "NaN, infinity")
     assert finding.level == "error"
-    assert finding.found.startswith("2 voxels")
-    assert "z 3 to 10" in finding.found
+    assert finding.message.startswith("2 voxels")
+    assert "z 3 to 10" in finding.message
     assert "--fill-nan" in finding.remedy
 
 
@@ -116,18 +116,18 @@ def test_empty_planes_are_located(clean):
     data[-2:] = 3
     finding = found(data, "empty planes")
     assert finding.level == "warning"
-    assert finding.found.startswith("z 0 to 6 and z 62 to 63:")
+    assert finding.message.startswith("z 0 to 6 and z 62 to 63:")
     assert finding.remedy == "cryovox doctor tomo.mrc --write-masks masks"
     assert sample_planes(Volume(data, 10.0)) == (7, 62)
     data = clean.copy()
     data[-1] = 0
-    assert found(data, "empty planes").found.startswith("z 63 to 63:")
+    assert found(data, "empty planes").message.startswith("z 63 to 63:")
 
 
 def test_empty_planes_of_nan_are_located(clean):
     data = clean.copy()
     data[:5] = np.nan
-    assert found(data, "empty planes").found.startswith("z 0 to 4:")
+    assert found(data, "empty planes").message.startswith("z 0 to 4:")
 
 
 def test_the_slab_is_found():
@@ -137,7 +137,7 @@ def test_the_slab_is_found():
     finding = found(data, "slab")
     assert finding.level == "note"
     assert finding.remedy == "cryovox doctor tomo.mrc --write-masks masks"
-    z0, z1 = map(int, re.search(r"the sample spans z (\d+)-(\d+) \(", finding.found).groups())
+    z0, z1 = map(int, re.search(r"the sample spans z (\d+)-(\d+) \(", finding.message).groups())
     assert (z0, z1 + 1) == sample_planes(Volume(data, 10.0))
     assert abs(z0 - (40 - 15)) <= 3
     assert abs(z1 - (87 + 15)) <= 3
@@ -191,14 +191,14 @@ def test_the_sample_of_a_real_tomogram_holds_all_its_picks(shared_data):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_contrast(sign, contrast, seed):
     finding = found(phantom(sign=sign, seed=seed), "contrast")
-    assert f"particles look {contrast}" in finding.found
+    assert f"particles look {contrast}" in finding.message
     assert finding.level == ("ok" if sign < 0 else "note")
 
 
 def test_contrast_against_a_model():
-    finding = found(phantom(sign=1), "contrast", model=Expected(10.0, "dark", "m1"))
+    finding = found(phantom(sign=1), "contrast", model=ModelInput(10.0, "dark", "m1"))
     assert finding.level == "note"
-    assert "m1 was trained on dark ones" in finding.found
+    assert "m1 was trained on dark particles" in finding.message
     assert "--contrast dark" in finding.remedy
 
 
@@ -226,21 +226,21 @@ def test_integers_that_were_cut_off(clean, kind):
     cut = np.clip(middle + scaled * spread / 2, ends.min, ends.max).astype(kind)
     finding = found(cut, "grey values")
     assert finding.level == "warning"
-    assert "%" in finding.found
+    assert "%" in finding.message
 
 
 @pytest.mark.parametrize(
     ("size", "level"), [(10.0, "ok"), (10.4, "ok"), (13.48, "warning"), (5.0, "warning")]
 )
 def test_sampling_against_a_model(clean, size, level):
-    finding = found(clean, "sampling", model=Expected(size))
+    finding = found(clean, "sampling", model=ModelInput(size))
     assert finding.level == level
     if level == "warning":
         assert finding.remedy == f"cryovox convert tomo.mrc tomo_fixed.mrc --resample {size:g}"
 
 
 def test_what_the_reader_told_is_passed_on(clean):
-    assert found(clean, "header", problems=["the map id is missing"]).found == "the map id is missing"
+    assert found(clean, "header", problems=["the map id is missing"]).message == "the map id is missing"
 
 
 def test_the_data_are_left_alone(clean):
@@ -261,7 +261,7 @@ def test_text_fits_a_terminal_and_the_worst_comes_first(clean):
     data = clean.copy()
     data[:7] = np.nan
     path = Path("a folder/with a long name/TS_01.mrc.gz")
-    findings = examine(Volume(data, 10.0), path, (0.0, 0.0, 0.0), ["x" * 30 + " y" * 60], Expected(5.0))
+    findings = examine(Volume(data, 10.0), path, (0.0, 0.0, 0.0), ["x" * 30 + " y" * 60], ModelInput(5.0))
     text = render(findings, path)
     assert max(len(line) for line in text.splitlines()) <= 100
     assert len(text.splitlines()) <= 40
@@ -291,7 +291,7 @@ def test_a_real_tomogram(shared_data):
     path = shared_data / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz"
     with mrcfile.open(path, permissive=True) as file:
         findings = examine(Volume(file.data.copy(), 31.36), path)
-    told = {f.what: f.found for f in findings}
+    told = {f.check: f.message for f in findings}
     assert summary(findings) == "no problems detected"
     assert "look dark" in told["contrast"]
     assert "tilt axis y, beam z" in told["missing wedge"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryovox.report.simulation_match import curves, likeness_page, side_by_side
+from cryovox.report.simulation_match import curves, side_by_side, simulation_match_page
 
 EVIL = "<script>alert('x')</script>"
 SHAPE = (24, 40, 32)
@@ -29,7 +29,9 @@ def page(volumes):
         "matter": list(range(99)),
         "noise from": EVIL,
     }
-    return likeness_page(real, simulated, 13.3, unmatched=unmatched, scores=scores, facts=facts, title=EVIL)
+    return simulation_match_page(
+        real, simulated, 13.3, unmatched=unmatched, scores=scores, facts=facts, title=EVIL
+    )
 
 
 def test_the_page_needs_nothing_from_outside(page):
@@ -43,7 +45,7 @@ def test_the_page_shows_the_numbers(page):
     words = re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL)
     words = " ".join(words.split())
     assert "log-spectrum RMSE 0.8123 0.11" in words
-    assert "not matched matched" in words
+    assert "unmatched matched" in words
     assert "voxel size 13.3" in words
     assert "slab 3, 20" in words
     assert "tilts -" in words
@@ -57,8 +59,8 @@ def test_words_from_outside_are_only_words(page):
 
 def test_one_column_a_tomogram(volumes):
     real, simulated, _ = volumes
-    text = likeness_page(real, simulated, 10.0, scores={"x": (1.0, 2.0)})
-    assert "not matched" not in text
+    text = simulation_match_page(real, simulated, 10.0, scores={"x": (1.0, 2.0)})
+    assert "unmatched" not in text
     assert re.search(r">x</td><td class=\"n\">2</td>", text)
     figure = side_by_side({"a": real, "b": simulated, "c": real[:16, :30]}, 10.0)
     assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == ["a", "b", "c"]

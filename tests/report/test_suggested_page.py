@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import Volume
-from cryovox.report.suggested import Shown, three_slices, write_suggested_page
+from cryovox.report.suggested import SearchedTomogram, three_slices, write_suggested_page
 
 EVIL = "<script>alert('x')</script>"
 SPECIES = (Species(name="ribosome", label=1, radius=40.0), Species(name=EVIL, label=2, radius=30.0))
@@ -48,8 +48,11 @@ def words(page):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    shown = {"TS_01": Shown(bead((10, 13, 9)), -1, 40, 7), "TS_02": Shown(bead((1, 1, 1)), -1, 5, 0)}
-    write_suggested_page(path, places(), shown, SPECIES, RUN)
+    tomograms = {
+        "TS_01": SearchedTomogram(bead((10, 13, 9)), -1, 40, 7),
+        "TS_02": SearchedTomogram(bead((1, 1, 1)), -1, 5, 0),
+    }
+    write_suggested_page(path, places(), tomograms, SPECIES, RUN)
     return path.read_text(encoding="utf-8")
 
 
@@ -90,17 +93,18 @@ def test_the_page_tells_how_to_go_on_and_what_was_run(page):
         "cryovox train semi-etpicker",
         "cryovox suggest",
         "count 4, min_score 0.05",
-        "3 places to look at",
+        "3 suggestions",
         "45 candidates",
-        "7 labelled before",
+        "7 already labelled",
     ):
         assert some in told
 
 
 def test_no_place_at_all(tmp_path):
     none = places().take(np.zeros(3, bool))
-    write_suggested_page(tmp_path / "report.html", none, {"TS_01": Shown(bead((1, 1, 1)))}, SPECIES, RUN)
-    assert "No place is left" in (tmp_path / "report.html").read_text()
+    tomograms = {"TS_01": SearchedTomogram(bead((1, 1, 1)))}
+    write_suggested_page(tmp_path / "report.html", none, tomograms, SPECIES, RUN)
+    assert "There are no suggestions" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize("sign", [-1, 1])

@@ -46,8 +46,8 @@ def test_the_like_are_at_home_and_others_are_not(adapted, tmp_path):
     assert domain_notes(tomogram(1.0, 1), adapted, path) == []
     far = domain_finding(tomogram(0.6), adapted, path)
     assert far.level == "warning"
-    assert "(limit 2.5)" in far.found
-    assert far.found.endswith("adapted to tomo_0, tomo_1, tomo_2 and 2 more")
+    assert "(limit 2.5)" in far.message
+    assert far.message.endswith("adapted to tomo_0, tomo_1, tomo_2 and 2 more")
     assert far.remedy.startswith("cryovox train vox-uda --source")
     assert f"--target '{path}'" in far.remedy
     (note,) = domain_notes(tomogram(0.6), adapted, path)
@@ -86,7 +86,7 @@ def test_inputs_and_doctor_tell_it(adapted, tmp_path, monkeypatch):
     assert [note.split()[0] for note in notes["far"]] == ["domain"]
     found, failed = inspect_tomograms([tmp_path], tmp_path / "model.safetensors")
     assert not failed
-    levels = {path.stem: f.level for path, fs in found.items() for f in fs if f.what == "domain"}
+    levels = {path.stem: f.level for path, fs in found.items() for f in fs if f.check == "domain"}
     assert levels == {"near": "ok", "far": "warning"}
     places = [f.level for f in found[tmp_path / "far.mrc"]]
     assert places == sorted(places, key=["error", "warning", "note", "ok"].index)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +50,7 @@ def doctor(
         if write_masks is not None:
             mask = shlex.quote(str(mask_path(write_masks, path)))
             print(f"mask of the sample: {mask}; limit the search to it with --mask {mask}", end="\n\n")
-    write_json(json, {str(path): [asdict(f) for f in findings] for path, findings in found.items()})
+    write_json(json, {str(path): [f.to_dict() for f in findings] for path, findings in found.items()})
     return failures(failed)
 
 

@@ -1,1 +1,1 @@
-"""What people look at: figures, one HTML page, and the findings of the input doctor."""
+"""Reports: figures, HTML pages, and the checks of `cryovox doctor`."""

@@ -1,4 +1,4 @@
-"""Where a network looks: activations of each view and layer over the slice that it was given."""
+"""Activation maps of a network, by view and layer, overlaid on a slice of the input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cryovox.report.figures import COLOURS, FAINT, INK, WIDTH
 
 HEAT = "turbo"
-NODES = 16  # colours of the graph, then they come again
+NODE_COLOURS = 16  # graph nodes with a higher index reuse them
 
 
 def activation_page(
@@ -26,21 +26,21 @@ def activation_page(
     masks: Mapping[str, NDArray[np.integer]] | None = None,
     at: int | None = None,
 ) -> Figure:
-    """One xy slice of a cube: as it is, its graph, its masks; below, one row of activations per layer.
+    """One xy slice of a cube with graph and masks; below, one row of activations per layer.
 
     Parameters
     ----------
     image : (z, y, x)
-        The cube, particles bright; shown dark.
+        Subtomogram with bright particles, which are shown dark.
     maps : name -> (z, y, x)
-        Activations in [0, 1] by names such as ``xy/4``, view and layer, as
-        `cryovox.models.activations.activations` gives them. A name without a layer is a row of its own.
+        Activations in [0, 1] from `cryovox.models.activations.activations`, named VIEW/LAYER, such as
+        ``xy/4``. A name without a layer gets its own row.
     assignment : (g, g, g)
         Node of the graph for each token.
     masks : name -> (z, y, x)
-        Labels, 0 is background; such as ``{"truth": ..., "mask": ...}``.
+        Label maps with background 0, such as ``{"truth": ..., "mask": ...}``.
     at
-        Number of the slice; the middle one by default.
+        Index of the slice in z; the middle one by default.
     """
     at = image.shape[0] // 2 if at is None else at
     rows = _rows(maps)
@@ -55,7 +55,7 @@ def activation_page(
     for (layer, row), line in zip(rows.items(), table[1:], strict=True):
         for axes, (view, level) in zip(line, row.items(), strict=False):
             _slice(axes, image, at, f"{view}, layer {layer}" if layer else view)
-            opacity = 0.75 * np.clip(level[at], 0, 1) ** 0.5  # the slice stays visible where little happens
+            opacity = 0.75 * np.clip(level[at], 0, 1) ** 0.5  # keep the slice visible at low activations
             axes.imshow(level[at], cmap=HEAT, vmin=0, vmax=1, alpha=opacity, origin="lower")
     scale = ScalarMappable(Normalize(0, 1), HEAT)
     places = table[1:].ravel().tolist()
@@ -66,7 +66,7 @@ def activation_page(
 
 
 def _rows(maps: Mapping[str, NDArray[np.floating]]) -> dict[str, dict[str, NDArray[np.floating]]]:
-    """Views of each layer, in the order given."""
+    """Layer -> view -> activations, in input order."""
     rows: dict[str, dict[str, NDArray[np.floating]]] = {}
     for name, level in maps.items():
         view, _, layer = name.partition("/")
@@ -88,8 +88,8 @@ def _top(
         _slice(axes, image, at, f"graph, {len(np.unique(assignment))} nodes")
         nodes = assignment[at * assignment.shape[0] // image.shape[0]]
         extent = (-0.5, image.shape[2] - 0.5, -0.5, image.shape[1] - 0.5)
-        colours = matplotlib.colormaps["tab20"](np.arange(NODES) / 20)
-        axes.imshow(nodes % NODES, cmap=ListedColormap(colours), vmin=-0.5, vmax=NODES - 0.5, alpha=0.55,
+        colours = ListedColormap(matplotlib.colormaps["tab20"](np.arange(NODE_COLOURS) / 20))
+        axes.imshow(nodes % NODE_COLOURS, cmap=colours, vmin=-0.5, vmax=NODE_COLOURS - 0.5, alpha=0.55,
                     origin="lower", extent=extent, interpolation="nearest")  # fmt: skip
     for name, mask in masks.items():
         axes = next(places)

@@ -1,4 +1,4 @@
-"""One page that says which model an adaptation kept, and why."""
+"""Report page of a domain adaptation: the selected model and the reasons."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ from cryovox.report.figures import COLOURS, INK, WIDTH
 from cryovox.report.html import Picture, Table
 from cryovox.report.page import embedded, template
 
-MOST = 4
-"""Example slices that are shown."""
+MAX_EXAMPLES = 4
+"""Number of example slices on the page."""
 MODELS = ("source", "adapted")
 MEASURES = {
     "agreement": "agreement between views (concordance)",
     "halves": "agreement between half tomograms (concordance)",
     "noise": "agreement with more noise (concordance)",
-    "confidence": "mean probability where something is found",
-    "entropy": "mean entropy (0 sure, 1 undecided)",
-    "foreground": "share of the voxels called foreground",
-    "prior": "octaves from the expected foreground",
+    "confidence": "mean foreground probability",
+    "entropy": "mean normalized entropy (0 to 1)",
+    "foreground": "foreground fraction",
+    "prior": "deviation from the expected foreground (fold)",
 }
 NOTE = (
-    "Measured on the target without labels: these numbers say whether a model is stable, not whether it is "
-    "right. The score is agreement between views times agreement with more noise (with half tomograms, the "
-    "square root of the product of all three), less where the foreground is more than two octaves from what "
-    "the source data lead one to expect. An adapted model that finds in the target what it finds in noise of "
-    "the same power is not kept, whatever it scores."
+    "All values are measured on the target without labels. They show whether the predictions of a model are "
+    "stable, not whether they are correct. The score is the agreement between views times the agreement with "
+    "added noise (with half tomograms: the square root of the product of all three). It is reduced if the "
+    "foreground deviates more than 4-fold from the fraction expected from the source data. An adapted model "
+    "whose predictions in the target do not differ from those in noise of the same power is rejected."
 )
 
 
 class Outcome(Protocol):
-    """What was chosen; `cryovox.training.evaluation.model_selection.Choice` is one."""
+    """Outcome of the model selection, such as `cryovox.training.evaluation.model_selection.Choice`."""
 
     def summary(self) -> Mapping[str, Any]:
-        """As plain values: ``chosen``, ``reasons``, ``scores`` and ``quality`` of both models."""
+        """``chosen``, ``reasons``, and ``scores`` and ``quality`` of both models as plain values."""
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A slice of the target and what both models say of it.
+    """A slice of the target with the predictions of both models.
 
     Attributes
     ----------
     image : (y, x)
-        Particles bright.
+        Slice with bright particles.
     source, adapted : (y, x) or coarser
-        Probability of foreground.
+        Foreground probability.
     """
 
     name: str
@@ -78,25 +78,25 @@ def adaptation_page(
     Parameters
     ----------
     facts : name -> value
-        What was run.
+        Settings of the run.
     examples
-        The first four are shown.
+        Example slices; the first `MAX_EXAMPLES` are shown.
     courses : name -> metrics.csv
-        Of the trainings; those that are not there, or hold nothing, are left out.
+        Metrics of the trainings; missing and empty files are skipped.
     """
-    told = choice.summary()
-    shown = [_slices(examples[:MOST])] if examples else []
+    summary = choice.summary()
+    pictures = [_slices(examples[:MAX_EXAMPLES])] if examples else []
     return template("adaptation.html").render(
         title=title,
-        verdict=_verdict(str(told["chosen"]), bool(told.get("undecided"))),
-        reasons=told["reasons"],
-        pictures=[*shown, *_curves(courses or {})],
-        tables=[_qualities(told), _facts(facts)] if facts else [_qualities(told)],
+        verdict=_verdict(str(summary["chosen"]), bool(summary.get("undecided"))),
+        reasons=summary["reasons"],
+        pictures=[*pictures, *_curves(courses or {})],
+        tables=[_quality_table(summary), *([_fact_table(facts)] if facts else [])],
     )
 
 
 def outlines(examples: Sequence[Example]) -> Figure:
-    """A column for each slice: plain, and below with the outlines (probability 0.5) of both models."""
+    """One column per slice; the lower row has the contours of both models at probability 0.5."""
     across = len(examples)
     side = min(WIDTH / max(across, 2), 3.5)
     figure = Figure(figsize=(side * across, 2 * side + 0.7), layout="constrained")
@@ -108,8 +108,10 @@ def outlines(examples: Sequence[Example]) -> Figure:
             axes.imshow(example.image, cmap="gray_r", vmin=low, vmax=high, origin="lower", extent=box)
             axes.set_axis_off()
         column[0].set_title(example.name, fontsize=9, color=INK, loc="left")
-        for tint, found, style in zip(COLOURS, (example.source, example.adapted), ("--", "-"), strict=False):
-            _outline(column[1], found, (height, width), tint, style)
+        for tint, prediction, style in zip(
+            COLOURS, (example.source, example.adapted), ("--", "-"), strict=False
+        ):
+            _outline(column[1], prediction, (height, width), tint, style)
     handles = [
         Line2D([], [], color=tint, lw=1.5, ls=style, label=f"{name} model")
         for tint, name, style in zip(COLOURS, MODELS, ("--", "-"), strict=False)
@@ -118,53 +120,58 @@ def outlines(examples: Sequence[Example]) -> Figure:
     return figure
 
 
-def _outline(axes: Axes, found: NDArray[Any], sides: tuple[int, int], tint: str, style: str) -> None:
-    """The line at 0.5, where there is one; matplotlib warns otherwise."""
-    if not (np.isfinite(found).all() and found.min() < 0.5 < found.max()):
+def _outline(axes: Axes, prediction: NDArray[Any], shape: tuple[int, int], tint: str, style: str) -> None:
+    """Draw the contour at 0.5 if there is one; matplotlib warns otherwise."""
+    if not (np.isfinite(prediction).all() and prediction.min() < 0.5 < prediction.max()):
         return
-    y, x = ((np.arange(n) + 0.5) * side / n for n, side in zip(found.shape, sides, strict=True))
-    axes.contour(x, y, found, levels=[0.5], colors=[tint], linestyles=[style], linewidths=1.3)
+    y, x = ((np.arange(n) + 0.5) * side / n for n, side in zip(prediction.shape, shape, strict=True))
+    axes.contour(x, y, prediction, levels=[0.5], colors=[tint], linestyles=[style], linewidths=1.3)
 
 
 def _slices(examples: Sequence[Example]) -> Picture:
     drawn = figures.png(outlines(examples), 1_200_000)
     names = ", ".join(example.name for example in examples)
-    caption = "Slices of the target; below, what each model calls foreground. Particles are shown dark."
-    return Picture(embedded("png", drawn), f"Outlines of both models in slices of {names}", caption)
+    caption = "Slices of the target; lower row with the predicted foreground. Particles are dark."
+    return Picture(
+        embedded("png", drawn), f"Foreground contours of both models in slices of {names}", caption
+    )
 
 
 def _curves(courses: Mapping[str, Path]) -> Iterator[Picture]:
     for name, path in courses.items():
         try:
             drawn = figures.svg(charts.training_curves(path))
-        except (OSError, RequestError):  # of a model that was not trained here
+        except (OSError, RequestError):  # the model was not trained in this run
             continue
-        caption = f"Training of the {name} model, against the step."
+        caption = f"Training of the {name} model: losses and metrics by step."
         yield Picture(embedded("svg+xml", drawn), f"Losses of the {name} model", caption)
 
 
 def _verdict(chosen: str, undecided: bool) -> str:
     if undecided:
-        return "Neither model finds anything in the target. The source model stays; the adaptation failed."
+        return "The adaptation failed: neither model predicts foreground in the target; the source was kept."
     if chosen == "adapted":
         return "The adapted model was kept."
-    return "The source model was kept; the adapted one was not trusted."
+    return "The source model was kept; the adapted model was rejected."
 
 
-def _qualities(told: Mapping[str, Any]) -> Table:
-    found = [told["quality"][model] for model in MODELS]
+def _quality_table(summary: Mapping[str, Any]) -> Table:
+    qualities = [dict(summary["quality"][model]) for model in MODELS]
+    for quality in qualities:
+        if (octaves := quality.get("prior")) is not None:
+            quality["prior"] = 2.0**octaves if octaves < 1000 else octaves
     rows = [
-        [words, *(_cell(quality.get(name)) for quality in found)]
-        for name, words in MEASURES.items()
-        if any(quality.get(name) is not None for quality in found)
+        [label, *(_cell(quality.get(name)) for quality in qualities)]
+        for name, label in MEASURES.items()
+        if any(quality.get(name) is not None for quality in qualities)
     ]
-    score = ["score", *(_cell(told["scores"][model]) for model in MODELS)]
-    columns = ["", *(f"{m} model{' (kept)' if m == told['chosen'] else ''}" for m in MODELS)]
-    return Table("What was compared", columns, [*rows, score], NOTE)
+    score = ["score", *(_cell(summary["scores"][model]) for model in MODELS)]
+    columns = ["", *(f"{m} model{' (kept)' if m == summary['chosen'] else ''}" for m in MODELS)]
+    return Table("Comparison of the models", columns, [*rows, score], NOTE)
 
 
-def _facts(facts: Mapping[str, object]) -> Table:
-    return Table("What was run", ["", "value"], [[name, str(value)] for name, value in facts.items()])
+def _fact_table(facts: Mapping[str, object]) -> Table:
+    return Table("Run", ["", "value"], [[name, str(value)] for name, value in facts.items()])
 
 
 def _cell(value: float | None) -> str:

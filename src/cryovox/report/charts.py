@@ -1,4 +1,4 @@
-"""Charts of numbers: scores, counts and the course of a training."""
+"""Charts of scores, counts and training curves."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.report.figures import COLOURS, FAINT, INK, WIDTH
 
-Course = list[tuple[float, float]]  # (step, value)
+Curve = list[tuple[float, float]]  # (step, value)
 NOT_DRAWN = ("step", "epoch", "lr", "seconds", "time", "elapsed", "progress", "samples")
 
 
 def score_histogram(
     particles: Particles, threshold: float | Mapping[str, float], species: Sequence[str] = ()
 ) -> Figure:
-    """Scores of the picks of each species, with the threshold above which they were kept.
+    """Histogram of the pick scores of each species, with the picking threshold.
 
-    Species are drawn in the order (and colour) of *species*, or by name where none are given.
+    Species have the order and colours of *species*, and are sorted by name without it.
     """
     names = list(species) or sorted(set(particles.species.tolist())) or ["no picks"]
     across = min(3, len(names))
@@ -42,8 +42,8 @@ def score_histogram(
         axes.hist(scores, bins=bins, color=COLOURS[i % len(COLOURS)], alpha=0.85)
         if at is not None:
             axes.axvline(at, color=INK, lw=1.2, ls=(0, (4, 2)))
-            told = f" threshold {at:.3g}"
-            axes.text(at, 0.98, told, transform=axes.get_xaxis_transform(), fontsize=7, va="top", color=INK)
+            label = f" threshold {at:.3g}"
+            axes.text(at, 0.98, label, transform=axes.get_xaxis_transform(), fontsize=7, va="top", color=INK)
         axes.set_title(f"{name}: {len(scores)}", fontsize=9, color=INK, loc="left")
         axes.set_xlabel("score", fontsize=8, color=INK)
         axes.set_ylabel("picks", fontsize=8, color=INK)
@@ -51,25 +51,25 @@ def score_histogram(
     return figure
 
 
-def counts(found: Mapping[str, Particles], species: Sequence[str], most: int = 40) -> Figure:
-    """Picks per tomogram: a bar for each, or a histogram where there are more than *most*."""
-    numbers = {name: [int((p.species == name).sum()) for p in found.values()] for name in species}
+def counts(picks: Mapping[str, Particles], species: Sequence[str], max_bars: int = 40) -> Figure:
+    """Picks per tomogram: one bar each, or a histogram of more than *max_bars* tomograms."""
+    numbers = {name: [int((p.species == name).sum()) for p in picks.values()] for name in species}
     figure = Figure(layout="constrained")
-    if len(found) > most:
+    if len(picks) > max_bars:
         figure.set_size_inches(WIDTH, 2.6)
         axes = figure.add_subplot()
         tints = [COLOURS[i % len(COLOURS)] for i in range(len(species))]
         axes.hist(list(numbers.values()), bins=24, color=tints, label=list(species), histtype="bar")
-        axes.set_xlabel("picks in a tomogram", fontsize=8, color=INK)
+        axes.set_xlabel("picks per tomogram", fontsize=8, color=INK)
         axes.set_ylabel("tomograms", fontsize=8, color=INK)
     else:
-        figure.set_size_inches(WIDTH, 0.9 + 0.24 * len(found))
+        figure.set_size_inches(WIDTH, 0.9 + 0.24 * len(picks))
         axes = figure.add_subplot()
-        rows, start = np.arange(len(found)), np.zeros(len(found))
+        rows, start = np.arange(len(picks)), np.zeros(len(picks))
         for i, (name, values) in enumerate(numbers.items()):
             axes.barh(rows, values, left=start, height=0.7, color=COLOURS[i % len(COLOURS)], label=name)
             start += values
-        axes.set_yticks(rows, [name if len(name) <= 40 else f"{name[:39]}…" for name in found])
+        axes.set_yticks(rows, [name if len(name) <= 40 else f"{name[:39]}…" for name in picks])
         axes.invert_yaxis()
         axes.set_xlabel("picks", fontsize=8, color=INK)
     if len(species) > 1:
@@ -79,22 +79,24 @@ def counts(found: Mapping[str, Particles], species: Sequence[str], most: int = 4
 
 
 def training_curves(metrics_csv: Path) -> Figure:
-    """Losses, and beside them what was measured on validation data, against the step.
+    """Losses and validation metrics by training step.
 
-    The table is wide (``step,loss,val_score``) or long (``step,name,value``); empty cells are
-    skipped, and so are columns that only keep time.
+    The table is wide (``step,loss,val_score``) or long (``step,name,value``). Empty cells and columns with
+    times are skipped.
     """
-    courses = _courses(metrics_csv)
-    losses = {name: c for name, c in courses.items() if "loss" in name}
-    others = {name: c for name, c in courses.items() if name not in losses}
-    panels = [(title, c) for title, c in (("losses", losses), ("measures", others)) if c]
+    curves = _curves(metrics_csv)
+    losses = {name: c for name, c in curves.items() if "loss" in name}
+    others = {name: c for name, c in curves.items() if name not in losses}
+    panels = [(title, c) for title, c in (("losses", losses), ("metrics", others)) if c]
     if not panels:
-        raise RequestError(metrics_csv, "holds no values to draw", "columns: step and at least one more")
+        raise RequestError(
+            metrics_csv, "holds no values to plot", "it needs the column step and at least one other"
+        )
     figure = Figure(figsize=(WIDTH if len(panels) > 1 else WIDTH * 0.6, 3.0), layout="constrained")
     for (title, group), axes in zip(panels, figure.subplots(1, len(panels), squeeze=False).flat, strict=True):
-        for i, (name, course) in enumerate(group.items()):
-            steps, values = np.array(course).T
-            mark = "o" if len(course) < 60 else ""
+        for i, (name, curve) in enumerate(group.items()):
+            steps, values = np.array(curve).T
+            mark = "o" if len(curve) < 60 else ""
             axes.plot(steps, values, lw=1.2, color=COLOURS[i % len(COLOURS)], marker=mark, ms=2.5, label=name)
         if title == "losses" and all(value > 0 for c in group.values() for _, value in c):
             axes.set_yscale("log")
@@ -105,10 +107,10 @@ def training_curves(metrics_csv: Path) -> Figure:
     return figure
 
 
-def _courses(path: Path) -> dict[str, Course]:
+def _curves(path: Path) -> dict[str, Curve]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    courses: dict[str, Course] = {}
+    curves: dict[str, Curve] = {}
     long = bool(rows) and {"name", "value"} <= set(rows[0])
     for i, row in enumerate(rows):
         step = _number(row.get("step"))
@@ -116,8 +118,8 @@ def _courses(path: Path) -> dict[str, Course]:
         for name, cell in cells:
             value = _number(cell)
             if value is not None and name not in NOT_DRAWN and not name.startswith("val/half"):
-                courses.setdefault(name, []).append((float(i) if step is None else step, value))
-    return courses
+                curves.setdefault(name, []).append((float(i) if step is None else step, value))
+    return curves
 
 
 def _number(cell: str | None) -> float | None:

@@ -1,4 +1,4 @@
-"""One page with the scores of a particle list and its precision-recall curves."""
+"""Evaluation report of a particle list: scores and precision-recall curves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Curve = Mapping[str, Sequence[float]]
 
 
 def precision_recall(curves: Mapping[str, Curve]) -> Figure:
-    """Precision against recall, a line for each species; a dot marks all picks of the list."""
+    """Precision-recall curves, one per species; a dot marks the complete list."""
     figure = Figure(figsize=(figures.WIDTH * 0.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for i, (name, curve) in enumerate(curves.items()):
@@ -47,23 +47,23 @@ def write_evaluation_page(
     path
         HTML file.
     table
-        One row per tomogram and species.
+        Table with one row per tomogram and species.
     curves
-        Species -> curve over all tomograms; those without a point are left out.
+        Species -> curve over all tomograms; empty curves are skipped.
     notes
         Limits of the comparison, such as species that are not annotated exhaustively.
     facts
-        Name -> value of what was compared.
+        Name -> value of the settings.
     """
     drawn = {name: curve for name, curve in curves.items() if len(curve["recall"])}
-    caption = (
-        "Precision and recall over all tomograms as the score threshold varies. A dot is the whole list."
-    )
+    caption = "Precision and recall over all tomograms by score threshold. Dots mark the complete list."
     figure = precision_recall(drawn) if drawn else None
     uri = embedded("svg+xml", figures.svg(figure)) if figure is not None else ""
-    pictures = [Picture(uri, "Precision against recall for each species", caption)] if drawn else []
+    pictures = [Picture(uri, "Precision-recall curve of each species", caption)] if drawn else []
     tables = [table, *([Table("Notes", ["note"], [[note] for note in notes])] if notes else [])]
-    tables.append(Table("What was compared", ["", ""], [[name, value] for name, value in facts.items()]))
-    text = template("likeness.html").render(title="Evaluation of particles", pictures=pictures, tables=tables)
+    tables.append(Table("Settings", ["", "value"], [[name, value] for name, value in facts.items()]))
+    text = template("figures_and_tables.html").render(
+        title="Evaluation of picks", pictures=pictures, tables=tables
+    )
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Pictures of a result: what was found, where, and how sure the network was."""
+"""Figures of a picking result: slices with scores and picks, and galleries of picks."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from scipy import ndimage
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
 
-# M. Okabe and K. Ito, Color Universal Design (2008): told apart with any kind of colour vision
+# M. Okabe and K. Ito, Color Universal Design (2008): suitable for colour-blind readers
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2")
 INK, FAINT = "#2b2f36", "#8a909a"
-WIDTH, HEIGHT = 9.0, 8.0  # inches, as the page shows them
-FAINTEST = 0.1  # scores below are not laid over
+WIDTH, HEIGHT = 9.0, 8.0  # inches
+MIN_OVERLAY_SCORE = 0.1  # lower scores are transparent
 
 Voxel = tuple[int, int, int]
-Axes3 = tuple[int, int, int]  # vertical, horizontal, cut: places in (z, y, x)
+Axes3 = tuple[int, int, int]  # vertical, horizontal, normal: indices into (z, y, x)
 Plane = NDArray[np.float32]
 
 
@@ -39,24 +39,24 @@ def slices(
     at: Voxel | None = None,
     sign: int = -1,
 ) -> Figure:
-    """Three orthogonal slices with scores laid over and picks as circles.
+    """Three orthogonal slices with scores as an overlay and picks as circles.
 
-    A circle is what the slice cuts out of the sphere of a particle: ``sqrt(r^2 - d^2)`` at a
-    distance d from its centre. Only the planes that are shown are read.
+    A circle is the intersection of the slice with the sphere of a particle: its radius is
+    ``sqrt(r^2 - d^2)`` at a distance d from the centre. Only the displayed planes are read.
 
     Parameters
     ----------
     species
-        What is drawn, in the order of the colours; scores are found by name.
+        Displayed species, in the order of the colours.
     at : (z, y, x) voxel
-        Where the slices cross; by default where the picks are densest, or the centre.
+        Intersection of the slices; by default the place with the most picks, or the centre.
     sign
-        +1 if particles are bright in `volume`, -1 if dark; they are always shown dark.
+        +1 if particles are bright in `volume`, -1 if dark; the figure always shows them dark.
     """
     at = at or dense_place(volume, particles, species)
     unit, scale = ("nm", 0.1) if max(volume.shape) * volume.voxel_size >= 1000 else ("Å", 1.0)
     depth, height, width = (n * volume.voxel_size for n in volume.shape)
-    # xy above xz, and beside them yz: the sides line up; the thinnest is still a picture
+    # xy above xz, yz to the right, with aligned axes; the thin axis keeps a minimum size
     depth = max(depth, 0.2 * max(height, width))
     wide, tall = width + depth, height + depth
     zoom = min(WIDTH / wide, HEIGHT / tall)
@@ -80,7 +80,7 @@ def slices(
         axes.set_title(f"{name} at {cut} = {place * scale:.4g} {unit}", fontsize=9, color=INK, loc="left")
         axes.set_ylabel(f"{'zyx'[order[0]]} ({unit})", fontsize=8, color=INK)
         axes.set_xlabel(f"{'zyx'[order[1]]} ({unit})", fontsize=8, color=INK)
-        _quiet(axes)
+        _style_axes(axes)
     _legend(figure, grid[1, 1], species, scores is not None)
     return figure
 
@@ -88,7 +88,7 @@ def slices(
 def dense_place(
     volume: Volume, particles: Particles | None, species: Sequence[Species] = ()
 ) -> tuple[int, int, int]:
-    """The voxel of the pick with most others near the planes through it; else the centre."""
+    """Voxel of the pick with the most other picks near its planes; the centre without picks."""
     if particles is None or not len(particles):
         return volume.shape[0] // 2, volume.shape[1] // 2, volume.shape[2] // 2
     where = particles.positions
@@ -97,7 +97,7 @@ def dense_place(
     for along in where.T:
         ranked = np.sort(along)
         near.append(np.searchsorted(ranked, along + reach) - np.searchsorted(ranked, along - reach))
-    # the xy plane is the one people look at; the others break ties
+    # the xy plane is displayed largest; the others break ties
     best = where[int(np.argmax(near[0] + 0.3 * (near[1] + near[2])))]
     z, y, x = np.clip(np.rint(best / volume.voxel_size).astype(int), 0, np.array(volume.shape) - 1)
     return int(z), int(y), int(x)
@@ -111,10 +111,9 @@ def montage(
     sign: int = -1,
     tint: str = COLOURS[0],
 ) -> Figure:
-    """Thumbnails of the best, the middle and the worst picks of one species, each with its score.
+    """Gallery of the best, middle and worst picks of one species, each with its score.
 
-    A thumbnail is the mean of the planes of z within half a radius of the pick; what lies outside
-    of the tomogram is left white.
+    A thumbnail is the mean over z within half a radius of the pick; voxels outside the tomogram are white.
     """
     picks = particles.named(species.name).sorted()
     across = max(1, n // 3)
@@ -140,7 +139,7 @@ def montage(
             image.set_interpolation("bilinear")
             axes.set_axis_on()
             axes.set(xticks=[], yticks=[])
-            _quiet(axes)
+            _style_axes(axes)
             centre = (picks.positions[i, 2], picks.positions[i, 1])
             axes.add_patch(Circle(centre, species.radius, fill=False, lw=1.2, ls=(0, (2, 2)), ec=tint))
             axes.set_title(f"{picks.scores[i]:.2f}", fontsize=8, color=INK, pad=2)
@@ -150,7 +149,7 @@ def montage(
 
 
 def thirds(n: int, across: int) -> list[tuple[str, list[int]]]:
-    """Name the best, the middle and the worst of n ranked things, at most *across* of each.
+    """Indices of the best, middle and worst of n ranked items, at most *across* of each.
 
     Examples
     --------
@@ -171,14 +170,14 @@ def thirds(n: int, across: int) -> list[tuple[str, list[int]]]:
 
 
 def png(figure: Figure, limit: int = 400_000, dpi: float = 110) -> bytes:
-    """Draw as a PNG of at most *limit* bytes: where it is larger, fewer colours first, then fewer pixels."""
+    """Encode a figure as PNG of at most *limit* bytes, with fewer colours and then fewer pixels if needed."""
     while True:
         raw = io.BytesIO()
         figure.savefig(raw, format="png", dpi=dpi, facecolor="white")
         if raw.tell() <= limit:
             return raw.getvalue()
         small = io.BytesIO()
-        # noisy grey values hardly compress; a palette is a third of RGB
+        # noisy grey values compress poorly; a palette image is a third of the size of RGB
         Image.open(raw).convert("RGB").quantize(160).save(small, format="png", optimize=True)
         if small.tell() <= limit or dpi < 30:
             return small.getvalue()
@@ -186,7 +185,7 @@ def png(figure: Figure, limit: int = 400_000, dpi: float = 110) -> bytes:
 
 
 def svg(figure: Figure) -> bytes:
-    """Draw as SVG; the same figure gives the same bytes."""
+    """Encode a figure as SVG; equal figures give equal bytes."""
     raw = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "cryovox"}):
         figure.savefig(raw, format="svg", facecolor="white", metadata={"Date": None})
@@ -224,7 +223,9 @@ def _overlay(
             plane = plane.T
         tinted = np.empty((*plane.shape, 4), np.float32)
         tinted[..., :3] = to_rgb(COLOURS[i % len(COLOURS)])
-        tinted[..., 3] = 0.6 * np.clip((np.nan_to_num(plane) - FAINTEST) / (1 - FAINTEST), 0, 1)
+        tinted[..., 3] = 0.6 * np.clip(
+            (np.nan_to_num(plane) - MIN_OVERLAY_SCORE) / (1 - MIN_OVERLAY_SCORE), 0, 1
+        )
         extent = _extent(plane.shape, scores.voxel_size, scores.offset, scale)
         axes.imshow(tinted, origin="lower", extent=extent, interpolation="nearest", label=one.name)
 
@@ -268,7 +269,7 @@ def _legend(figure: Figure, cell: Any, species: Sequence[Species], scored: bool)
 
 
 def _crop(volume: Volume, position: NDArray[np.float64], half: int, depth: float) -> Plane:
-    """Mean over z of a square around a position; NaN outside of the tomogram."""
+    """Mean over z of a square around a position; NaN outside the tomogram."""
     z, y, x = np.rint(position / volume.voxel_size).astype(int)
     planes = int(depth / volume.voxel_size)
     z0, z1 = np.clip([z - planes, z + planes + 1], 0, volume.shape[0])
@@ -289,9 +290,9 @@ def _scale_bar(axes: Axes, side: float) -> None:
     start, level = left + 0.07 * side, bottom + 0.08 * side
     axes.plot([start, start + length], [level, level], color="white", lw=4, solid_capstyle="butt")
     axes.plot([start, start + length], [level, level], color=INK, lw=2, solid_capstyle="butt")
-    told = f"{length / 10:g} nm"
-    paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.8}
-    axes.text(start, level + 0.05 * side, told, fontsize=6.5, color=INK, va="bottom", bbox=paper)
+    label = f"{length / 10:g} nm"
+    background = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.8}
+    axes.text(start, level + 0.05 * side, label, fontsize=6.5, color=INK, va="bottom", bbox=background)
 
 
 def _limits(planes: Sequence[Plane]) -> tuple[float, float]:
@@ -309,7 +310,7 @@ def _finite(block: Plane) -> Plane:
     return np.where(broken, block.mean(where=~broken) if not broken.all() else 0, block).astype(np.float32)
 
 
-def _quiet(axes: Axes) -> None:
+def _style_axes(axes: Axes) -> None:
     axes.tick_params(labelsize=7, colors=INK, length=3, width=0.6)
     for side in axes.spines.values():
         side.set_linewidth(0.6)

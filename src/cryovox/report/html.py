@@ -1,4 +1,4 @@
-"""The picking report, one page: no server, no network, no other files."""
+"""Picking report: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from cryovox.report.next_steps import Step, steps_without_picks, threshold_step
 from cryovox.report.page import embedded, template
 
 TIMES = " \u00d7 "
-PAGE_LIMIT = 12_000_000  # bytes of all pictures together
-PICTURE_LIMIT = 280_000  # bytes of one; base64 adds a third
+PAGE_LIMIT = 12_000_000  # bytes of all images together
+PICTURE_LIMIT = 280_000  # bytes of one image before base64, which adds a third
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReportEntry:
-    """One tomogram and what became of it.
+    """One tomogram with its picks, checks and output files.
 
     Attributes
     ----------
     particles
-        What was found in this tomogram.
+        Picks in this tomogram.
     thresholds : name -> score
-        Lowest score of a pick of each species.
+        Picking threshold of each species.
     outputs : kind -> path
-        What was written, such as ``{"scores": ..., "particles": ...}``.
+        Output files, such as ``{"scores": ..., "particles": ...}``.
     seconds
-        Time that it took.
+        Computing time.
     species
-        Names and radii; those of `scores` where none are given.
+        Names and radii; by default those of `scores`.
     sign
         +1 if particles are bright in `volume`, -1 if dark.
     tomogram
-        File of the tomogram, for commands.
+        File of the tomogram, for suggested commands.
     """
 
     name: str
@@ -59,13 +59,13 @@ class ReportEntry:
     tomogram: Path | None = None
 
     def kinds(self) -> tuple[Species, ...]:
-        """The species that are told about."""
+        """Species that the report shows."""
         return self.species or (self.scores.species if self.scores is not None else ())
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of numbers or words, with a line of explanation if need be."""
+    """A table with an optional note."""
 
     title: str
     columns: Sequence[str]
@@ -75,7 +75,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A drawn figure as the page embeds it."""
+    """An embedded image with alternative text and caption."""
 
     uri: str
     alt: str
@@ -90,27 +90,26 @@ def write_find_report(
     title: str = "Picking report",
     figures_for: int = 12,
 ) -> None:
-    """Write one self-contained HTML file, whole or not at all.
+    """Write the report atomically as one self-contained HTML file.
 
     Parameters
     ----------
     run
-        What was run, in words and numbers: ``command`` (a line, or its words), and any mappings such as
-        ``model``, ``versions``, ``timings`` and ``inputs`` (name to hash), and plain values such as
-        ``seed``. All of it is shown.
+        Metadata of the run, all of which are shown: ``command`` (a line or a list of words), mappings such as
+        ``model``, ``versions``, ``timings`` and ``inputs`` (name to hash), and values such as ``seed``.
     tables
-        Shown after the summary, for instance an evaluation.
+        Tables after the summary, for instance an evaluation.
     figures_for
-        Tomograms that get figures, from the first on; the page says so where there are more.
+        Number of tomograms with figures; the page states if there are more.
     """
     drawn, first = entries[:figures_for], next((e.outputs for e in entries if e.outputs), {})
     each = max(1, sum(1 + len(e.kinds()) for e in drawn))
     limit = min(PICTURE_LIMIT, PAGE_LIMIT // each)
-    page = template("found.html").render(
+    page = template("picking.html").render(
         title=title,
         tiles=_tiles(entries),
         summary=_summary(entries),
-        tables=[_shown(table) for table in tables],
+        tables=[_table_context(table) for table in tables],
         overview=_overview(entries),
         entries=[
             _section(e, path.parent, limit if i < figures_for else 0, run) for i, e in enumerate(entries)
@@ -129,13 +128,13 @@ def write_find_report(
 
 
 def _tiles(entries: Sequence[ReportEntry]) -> list[tuple[str, str]]:
-    """The few numbers that people look for first."""
+    """Key numbers at the top of the page."""
     tiles = [(f"{len(entries):,}", "tomogram" if len(entries) == 1 else "tomograms")]
     names = list(dict.fromkeys(s.name for e in entries for s in e.kinds()))
     for name in names[:4]:
         tiles.append((f"{sum(int((e.particles.species == name).sum()) for e in entries):,}", name))
     if len(names) != 1:
-        tiles.append((f"{sum(len(e.particles) for e in entries):,}", "particles in all"))
+        tiles.append((f"{sum(len(e.particles) for e in entries):,}", "picks in total"))
     wrong = sum(f.level in ("warning", "error") for e in entries for f in e.findings)
     tiles.append((f"{wrong:,}", "warning" if wrong == 1 else "warnings"))
     return [*tiles, (_time(sum(e.seconds for e in entries)), "computing time")]
@@ -163,7 +162,7 @@ def _summary(entries: Sequence[ReportEntry]) -> list[dict[str, Any]]:
     return rows
 
 
-def _shown(table: Table) -> dict[str, Any]:
+def _table_context(table: Table) -> dict[str, Any]:
     numeric = [
         all(isinstance(row[i], int | float | np.number) or row[i] in ("", None) for row in table.rows)
         for i in range(len(table.columns))
@@ -184,13 +183,13 @@ def _cell(value: object) -> str:
 
 
 def _overview(entries: Sequence[ReportEntry]) -> Picture | None:
-    found = {e.name: e.particles for e in entries}
+    picks = {e.name: e.particles for e in entries}
     names = list(dict.fromkeys(s.name for e in entries for s in e.kinds()))
-    if len(found) < 2 or not names:
+    if len(picks) < 2 or not names:
         return None
-    figure = charts.counts(found, names)
+    figure = charts.counts(picks, names)
     return Picture(
-        embedded("svg+xml", figures.svg(figure)), f"Picks per tomogram, for {len(found)} tomograms"
+        embedded("svg+xml", figures.svg(figure)), f"Picks per tomogram, for {len(picks)} tomograms"
     )
 
 
@@ -203,7 +202,9 @@ def _section(entry: ReportEntry, folder: Path, limit: int, run: Mapping[str, Any
         "facts": f"{voxels} voxels (x, y, z) of {entry.volume.voxel_size:.4g} Å, {nm} nm",
         "count": len(entry.particles),
         "findings": entry.findings,
-        "verdict": summary(entry.findings) if len(entry.particles) else _empty(entry.findings),
+        "verdict": summary(entry.findings)
+        if len(entry.particles)
+        else _verdict_without_picks(entry.findings),
         "steps": [] if len(entry.particles) else _steps(entry, run),
         "outputs": [
             (kind, _shortest(out, folder), _link(out, folder)) for kind, out in entry.outputs.items()
@@ -215,16 +216,16 @@ def _section(entry: ReportEntry, folder: Path, limit: int, run: Mapping[str, Any
 def _pictures(entry: ReportEntry, limit: int) -> dict[str, Any]:
     kinds = entry.kinds()
     figure = figures.slices(entry.volume, entry.scores, entry.particles, kinds, sign=entry.sign)
-    told = (
+    species_counts = (
         ", ".join(f"{int((entry.particles.species == s.name).sum())} {s.name}" for s in kinds) or "no species"
     )
     whole = Picture(
         embedded("png", figures.png(figure, limit)),
-        f"Three orthogonal slices of {entry.name} with picks as circles; in the tomogram: {told}",
-        "Slices through the place with most picks. A circle is what the slice cuts out of a particle, so "
-        "small ones lie above or below; tint is the score."
+        f"Three orthogonal slices of {entry.name} with picks as circles; in the tomogram: {species_counts}",
+        "Slices at the place with the most picks. Circles are intersections of particles with the slice, "
+        "so small ones belong to particles above or below it. The overlay shows the score."
         if len(entry.particles)
-        else "Slices through the centre; tint is the score.",
+        else "Slices through the centre. The overlay shows the score.",
     )
     thumbnails = []
     for i, one in enumerate(kinds):
@@ -245,7 +246,9 @@ def _pictures(entry: ReportEntry, limit: int) -> dict[str, Any]:
         drawn = figures.svg(
             charts.score_histogram(entry.particles, entry.thresholds, [s.name for s in kinds])
         )
-        histogram = Picture(embedded("svg+xml", drawn), f"Histogram of the scores of the picks: {told}")
+        histogram = Picture(
+            embedded("svg+xml", drawn), f"Histogram of the scores of the picks: {species_counts}"
+        )
     return {"slices": whole, "thumbnails": thumbnails, "histogram": histogram}
 
 
@@ -254,7 +257,7 @@ def _command(command: str | Sequence[object]) -> str:
 
 
 def _facts(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Groups of facts: mappings by their own name, plain values together at first."""
+    """Metadata in groups: one group per mapping, and one of all plain values."""
     plain = [(k, _words(v)) for k, v in run.items() if k != "command" and not isinstance(v, Mapping)]
     groups = [
         (name, [(str(k), _words(v, name)) for k, v in values.items()])
@@ -274,10 +277,10 @@ def _words(value: object, group: str = "") -> str:
     return _cell(value)
 
 
-def _empty(findings: Sequence[Finding]) -> str:
-    """The headline of a tomogram without picks, which is a problem whatever the checks say."""
-    wrong = any(f.level in ("warning", "error") for f in findings)
-    return "no particles found" + (f", {summary(findings)}" if wrong else "")
+def _verdict_without_picks(findings: Sequence[Finding]) -> str:
+    """Headline of a tomogram without picks, which is a problem even if all checks pass."""
+    has_problems = any(f.level in ("warning", "error") for f in findings)
+    return "no particles found" + (f", {summary(findings)}" if has_problems else "")
 
 
 def _steps(entry: ReportEntry, run: Mapping[str, Any]) -> list[Step]:

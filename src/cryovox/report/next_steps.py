@@ -1,4 +1,4 @@
-"""What the picking report advises next: commands with the paths, thresholds and settings of the run."""
+"""Next steps of the picking report: commands with the paths, thresholds and settings of the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cryovox.picking.config import PickConfig
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do: a sentence, and a command that can be pasted where there is one."""
+    """One suggestion: a sentence and an optional command."""
 
     text: str
     command: str = ""
@@ -28,7 +28,7 @@ class Step:
 def threshold_step(
     picks: Sequence[Particles], thresholds: Mapping[str, float], scores: Path | None, run: Mapping[str, Any]
 ) -> Step | None:
-    """How to pick again with a threshold that keeps the better half; None where there is nothing to halve."""
+    """Suggestion to pick again with a threshold that keeps the better half; None for fewer than two picks."""
     values = np.concatenate([p.scores for p in picks]) if picks else np.zeros(0)
     if len(values) < 2:
         return None
@@ -48,7 +48,7 @@ def steps_without_picks(
     sign: int,
     run: Mapping[str, Any],
 ) -> list[Step]:
-    """What is known of a tomogram without picks, and what to try, the most likely cause first."""
+    """Suggestions for a tomogram without picks, the most likely cause first."""
     steps = [] if score_map is None else _from_scores(score_map, thresholds, scores, run)
     model = run.get("model", {})
     file = model.get("file", "MODEL") if isinstance(model, Mapping) else str(model)
@@ -74,15 +74,13 @@ def steps_without_picks(
 def _from_scores(
     score_map: ScoreMap, thresholds: Mapping[str, float], scores: Path | None, run: Mapping[str, Any]
 ) -> list[Step]:
-    """How far the scores are from the threshold, and a threshold that finds something."""
+    """Highest scores against the threshold, and a threshold that keeps some candidates."""
     highest = highest_scores(score_map)
     best = max(highest.values(), default=0.0)
     reached = [name for name, value in highest.items() if value >= thresholds.get(name, math.inf)]
     text = f"The highest score is {_words(highest)}; the threshold is {_words(thresholds)}."
     if reached:
-        text += (
-            " Scores reach the threshold, but mask, border, smallest size or another setting removed every"
-        )
+        text += " Scores reach the threshold, but mask, border, minimum size or another setting removed every"
         return [Step(f"{text} candidate. Pick again without these settings:", pick_command(scores, None, {}))]
     lower = round_down(0.9 * best)
     if lower < 0.01:
@@ -91,7 +89,7 @@ def _from_scores(
 
 
 def highest_scores(score_map: ScoreMap) -> dict[str, float]:
-    """Highest score of each species, read a few planes at a time."""
+    """Highest score of each species; the map is read in slabs."""
     planes = range(0, score_map.data.shape[1], 32)
     return {
         species.name: max(float(np.max(score_map.data[k, z : z + 32])) for z in planes)
@@ -100,7 +98,7 @@ def highest_scores(score_map: ScoreMap) -> dict[str, float]:
 
 
 def pick_command(scores: Path | None, threshold: float | None, run: Mapping[str, Any]) -> str:
-    """Pick again from the stored scores, with the other settings of the run."""
+    """Command that picks again from the stored scores with the settings of the run."""
     words = ["cryovox", "pick", str(scores or "SCORES")]
     if threshold is not None:
         words += ["--threshold", f"{threshold:g}"]
@@ -122,7 +120,7 @@ def pick_command(scores: Path | None, threshold: float | None, run: Mapping[str,
 
 
 def round_down(value: float, digits: int = 2) -> float:
-    """Round towards 0 to so many digits, so that a score of this value still reaches the result.
+    """Round towards 0 to *digits* significant digits, so that the value itself still reaches the result.
 
     Examples
     --------
@@ -136,7 +134,7 @@ def round_down(value: float, digits: int = 2) -> float:
 
 
 def _words(values: Mapping[str, float]) -> str:
-    """One number where all agree, else one for each species."""
+    """One number if all values agree, else one for each species."""
     if len({f"{v:.3g}" for v in values.values()}) == 1:
         return f"{next(iter(values.values())):.3g}"
     return ", ".join(f"{v:.3g} ({name})" for name, v in values.items()) or "unknown"

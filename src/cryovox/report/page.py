@@ -1,4 +1,4 @@
-"""Templates of pages; all extend `base.html`, which holds the style."""
+"""HTML templates; all extend `base.html`, which holds the style sheet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 
 def template(name: str) -> Template:
-    """One of the templates in this package."""
+    """A template of this package."""
     return Environment(
         loader=FunctionLoader(_text),
         autoescape=True,
@@ -20,7 +20,7 @@ def template(name: str) -> Template:
 
 
 def embedded(kind: str, data: bytes) -> str:
-    """The address of a picture (``png``, ``svg+xml``) that is part of the page itself."""
+    """Data URI of an image (``png`` or ``svg+xml``)."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 

@@ -1,4 +1,4 @@
-"""One page that shows a measured tomogram and its simulated look-alike side by side."""
+"""Report page that compares a measured tomogram with its matched simulation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cryovox.simulate.realism.tilt_range import tilt_profile
 Named = Mapping[str, NDArray[Any]]
 
 
-def likeness_page(
+def simulation_match_page(
     real: NDArray[Any],
     simulated: NDArray[Any],
     voxel_size: float,
@@ -28,7 +28,7 @@ def likeness_page(
     unmatched: NDArray[Any] | None = None,
     scores: Mapping[str, Sequence[object]] | None = None,
     facts: Mapping[str, object] | None = None,
-    title: str = "A tomogram and its likeness",
+    title: str = "Tomogram and matched simulation",
     sign: int = -1,
 ) -> str:
     """The whole page as HTML text that needs no other file.
@@ -36,22 +36,22 @@ def likeness_page(
     Parameters
     ----------
     real, simulated, unmatched : (z, y, x)
-        The tomogram, its look-alike, and the same scene with default settings; grey values as in
-        their files, all with particles of the same contrast. Each is z-scored before it is shown.
+        The tomogram, its matched simulation, and the same scene with default settings: grey values as in
+        the files, all with particles of the same contrast. Each is z-scored for display.
     scores : name -> values
-        One value for the look-alike, or one for the unmatched tomogram and then one for the
-        look-alike, such as ``{"log-spectrum RMSE": (0.79, 0.11)}``.
+        One value for the matched simulation, or two for the unmatched and the matched simulation, such as
+        ``{"log-spectrum RMSE": (0.79, 0.11)}``.
     facts : name -> value
-        What was measured in the real tomogram; nested values are left out.
+        Properties measured in the real tomogram; long lists are skipped.
     sign
-        +1 if particles are bright, -1 if dark; they are always shown dark.
+        +1 if particles are bright, -1 if dark; the figures always show them dark.
     """
     shown = {"real": real, "simulated": simulated}
     if unmatched is not None:
-        shown["simulated, not matched"] = unmatched
+        shown["simulated, unmatched"] = unmatched
     shown = {name: z_score(data) for name, data in shown.items()}
     tables = [_score_table(scores or {}, unmatched is not None), _fact_table(facts or {})]
-    return template("likeness.html").render(
+    return template("figures_and_tables.html").render(
         title=title,
         pictures=_pictures(shown, voxel_size, sign),
         tables=[table for table in tables if table.rows],
@@ -59,7 +59,7 @@ def likeness_page(
 
 
 def side_by_side(shown: Named, voxel_size: float, sign: int = -1) -> Figure:
-    """One column for each tomogram: the middle XY slice above the middle XZ slice, particles dark."""
+    """Central XY slices (top) and XZ slices (bottom), one column per tomogram, with dark particles."""
     across = len(shown)
     tall = [max(d.shape[1] for d in shown.values()), max(d.shape[0] for d in shown.values())]
     wide = max(d.shape[2] for d in shown.values())
@@ -80,7 +80,7 @@ def side_by_side(shown: Named, voxel_size: float, sign: int = -1) -> Figure:
 
 
 def curves(shown: Named, voxel_size: float) -> Figure:
-    """Radial spectrum, power against tilt, histogram, and spread along z, one line a tomogram."""
+    """Radial spectrum, power by tilt, histogram, and standard deviation along z, one line per tomogram."""
     figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
     (spectrum, tilt), (histogram, along) = figure.subplots(2, 2)
     bins = np.linspace(-5, 5, 101)
@@ -95,7 +95,7 @@ def curves(shown: Named, voxel_size: float) -> Figure:
         along.plot(np.arange(len(data)) * voxel_size / 10, data.std(axis=(1, 2)), **style)
     for axes, title, label in (
         (spectrum, "power", "frequency (1/Å)"),
-        (tilt, "power against tilt", "tilt (degrees)"),
+        (tilt, "power by tilt angle", "tilt (degrees)"),
         (histogram, "density of grey values", "grey value (standard deviations)"),
         (along, "standard deviation along z", "z (nm)"),
     ):
@@ -114,24 +114,23 @@ def _pictures(shown: Named, voxel_size: float, sign: int) -> list[Picture]:
         Picture(
             embedded("png", slices),
             f"Slices side by side: {names}",
-            "The middle slice along z, and the middle one along y; grey from -3 to 3 standard deviations. "
-            "Particles are shown dark.",
+            "Central XY and XZ slices. The grey scale spans -3 to 3 standard deviations; particles are dark.",
         ),
         Picture(
             embedded("svg+xml", lines),
             f"Spectra, histograms and profiles of {names}",
-            "Each tomogram z-scored. Power against tilt is relative to that within 25 degrees of 0.",
+            "All tomograms are z-scored. Power by tilt angle is relative to the mean within 25 degrees of 0.",
         ),
     ]
 
 
 def _score_table(scores: Mapping[str, Sequence[object]], pair: bool) -> Table:
-    columns = ["", "not matched", "matched"] if pair else ["", "matched"]
+    columns = ["", "unmatched", "matched"] if pair else ["", "matched"]
     rows = []
     for name, values in scores.items():
         cells = [_cell(v) for v in values][-(len(columns) - 1) :]
         rows.append([name, *[""] * (len(columns) - 1 - len(cells)), *cells])
-    return Table("How alike", columns, rows)
+    return Table("Similarity", columns, rows)
 
 
 def _fact_table(facts: Mapping[str, object]) -> Table:

@@ -1,4 +1,4 @@
-"""One page of places that are worth a label: a picture and the coordinates of each, in order of rank."""
+"""Report page of `cryovox suggest`: an image and the coordinates of each suggested position, by rank."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from cryovox.report.page import embedded, template
 Grey = NDArray[np.uint8]
 
 GAP = 1
-"""White voxels between two slices."""
+"""Width of the white gap between two slices, in voxels."""
 PLANES = (("XY", 0), ("XZ", 1), ("YZ", 2))
-"""Name of a slice and the axis of (z, y, x) that it cuts."""
+"""Name of a slice and its normal axis in (z, y, x)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
-    """One tomogram: its voxels, +1 where particles are bright and -1 where dark, and two counts."""
+class SearchedTomogram:
+    """A tomogram, its contrast (+1 if particles are bright, -1 if dark), and two counts."""
 
     volume: Volume
     sign: int = -1
@@ -38,8 +38,8 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """One place as the page shows it; the circles are (x, y) in voxels of the picture."""
+class SuggestionCard:
+    """One suggested position; circles are (x, y) in voxels of the image."""
 
     rank: int
     species: str
@@ -58,25 +58,25 @@ class Card:
 def write_suggested_page(
     path: Path,
     places: Particles,
-    tomograms: Mapping[str, Shown],
+    tomograms: Mapping[str, SearchedTomogram],
     species: Sequence[Species],
     run: Mapping[str, Any],
 ) -> None:
-    """Write one self-contained HTML file, whole or not at all.
+    """Write the page atomically as one self-contained HTML file.
 
     Parameters
     ----------
     places
-        In the order of rank, with `tomograms` and the columns `uncertainty` and `diversity`.
+        Suggested positions by rank, with `tomograms` and the columns `uncertainty` and `diversity`.
     tomograms
-        By name.
+        Tomograms by name.
     species
         Names and radii in Å.
     run
-        What was run, all of it is told: `command` and `model` in the advice too.
+        Metadata of the run, all of which are shown.
     """
     page = template("suggested.html").render(
-        title="What to label next",
+        title="Suggested annotations",
         tiles=_tiles(places, tomograms, species),
         tomograms=tomograms,
         cards=list(_cards(places, tomograms, species)),
@@ -91,15 +91,15 @@ def write_suggested_page(
 def three_slices(
     volume: Volume, position: NDArray[np.float64], radius: float, sign: int = -1
 ) -> tuple[Grey, tuple[tuple[float, float], ...]]:
-    """The XY, XZ and YZ slices through a place, side by side, particles dark.
+    """XY, XZ and YZ slices through a position, side by side, with dark particles.
 
-    A slice is the mean of the planes within half a radius, shows two radii to every side, and is white
-    outside of the tomogram. The first axis of its name runs to the right, the second upwards.
+    A slice is the mean of the planes within half a radius. It extends two radii to every side and is white
+    outside the tomogram. The first axis of its name points to the right, the second upwards.
 
     Parameters
     ----------
     position : (z, y, x)
-        In Å, as is *radius*.
+        Position in Å, as is *radius*.
     sign
         +1 if particles are bright in the volume, -1 if dark.
 
@@ -107,7 +107,7 @@ def three_slices(
     -------
     picture : (n, 3 n + 2) uint8
     centres
-        Of the place in each slice, (x, y) in voxels from the upper left corner of the picture.
+        Centre of the position in each slice, (x, y) in voxels from the upper left corner of the image.
     """
     half = int(np.ceil(2 * radius / volume.voxel_size)) + 1
     thick = max(1, int(radius / 2 / volume.voxel_size))
@@ -117,7 +117,7 @@ def three_slices(
     off = position / volume.voxel_size - centre + half + 0.5
     for i, (_, axis) in enumerate(PLANES):
         near = np.take(cube, range(half - min(thick, half), half + min(thick, half) + 1), axis)
-        # rows run downwards in a picture
+        # image rows run downwards
         strips += [_mean(near, axis)[::-1], np.full((side, GAP), np.nan)]
         up, right = np.delete(off, axis)
         middles.append((round(float(right) + i * (side + GAP), 3), round(float(side - up), 3)))
@@ -125,7 +125,7 @@ def three_slices(
 
 
 def _cube(volume: Volume, centre: NDArray[np.intp], half: int) -> NDArray[np.float32]:
-    """Voxels around one of them; NaN outside of the volume."""
+    """Cube of voxels around a centre; NaN outside the volume."""
     cube = np.full((2 * half + 1,) * 3, np.nan, np.float32)
     spans = [(max(0, c - half), min(n, c + half + 1)) for c, n in zip(centre, volume.shape, strict=True)]
     if all(low < high for low, high in spans):
@@ -136,25 +136,27 @@ def _cube(volume: Volume, centre: NDArray[np.intp], half: int) -> NDArray[np.flo
 
 
 def _mean(planes: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
-    """Mean along an axis of what is finite, a little smoothed; NaN where nothing is."""
-    there = np.isfinite(planes)
-    count = there.sum(axis)
-    mean = np.where(there, planes, 0).sum(axis, dtype=np.float64) / np.maximum(count, 1)
+    """Smoothed mean of the finite values along an axis; NaN without any."""
+    finite = np.isfinite(planes)
+    count = finite.sum(axis)
+    mean = np.where(finite, planes, 0).sum(axis, dtype=np.float64) / np.maximum(count, 1)
     weight = ndimage.gaussian_filter((count > 0).astype(np.float64), 0.6)
     smooth = ndimage.gaussian_filter(np.where(count > 0, mean, 0.0), 0.6) / np.maximum(weight, 1e-6)
     return np.where(count > 0, smooth, np.nan)
 
 
 def _grey(values: NDArray[np.float64], inverted: bool) -> Grey:
-    """Grey values between the 1st and the 99th percentile; NaN is white."""
-    there = np.isfinite(values)
-    low, high = np.percentile(values[there], [1, 99]) if there.any() else (0.0, 1.0)
-    share = (np.where(there, values, high) - low) / max(float(high - low), 1e-9)
+    """Grey values scaled from the 1st to the 99th percentile; NaN is white."""
+    finite = np.isfinite(values)
+    low, high = np.percentile(values[finite], [1, 99]) if finite.any() else (0.0, 1.0)
+    share = (np.where(finite, values, high) - low) / max(float(high - low), 1e-9)
     share = np.clip(1 - share if inverted else share, 0, 1)
-    return np.where(there, np.rint(255 * share), 255).astype(np.uint8)
+    return np.where(finite, np.rint(255 * share), 255).astype(np.uint8)
 
 
-def _cards(places: Particles, tomograms: Mapping[str, Shown], species: Sequence[Species]) -> Iterator[Card]:
+def _cards(
+    places: Particles, tomograms: Mapping[str, SearchedTomogram], species: Sequence[Species]
+) -> Iterator[SuggestionCard]:
     order = [s.name for s in species]
     radii = {s.name: s.radius for s in species}
     names = [] if places.tomograms is None else places.tomograms.tolist()
@@ -162,7 +164,7 @@ def _cards(places: Particles, tomograms: Mapping[str, Shown], species: Sequence[
         shown, kind, position = tomograms[name], str(places.species[i]), places.positions[i]
         picture, centres = three_slices(shown.volume, position, radii[kind], shown.sign)
         words = [("score", places.scores), *((k, places.extra[k]) for k in ("uncertainty", "diversity"))]
-        yield Card(
+        yield SuggestionCard(
             rank=i + 1,
             species=kind,
             tomogram=name,
@@ -185,14 +187,14 @@ def _png(picture: Grey) -> bytes:
 
 
 def _tiles(
-    places: Particles, tomograms: Mapping[str, Shown], species: Sequence[Species]
+    places: Particles, tomograms: Mapping[str, SearchedTomogram], species: Sequence[Species]
 ) -> list[tuple[str, str]]:
     counts = [(f"{int((places.species == s.name).sum()):,}", s.name) for s in species[:6]]
     return [
-        (f"{len(places):,}", "place to look at" if len(places) == 1 else "places to look at"),
+        (f"{len(places):,}", "suggestion" if len(places) == 1 else "suggestions"),
         *(counts if len(species) > 1 else []),
         (f"{sum(t.candidates for t in tomograms.values()):,}", "candidates"),
-        (f"{sum(t.labelled for t in tomograms.values()):,}", "labelled before"),
+        (f"{sum(t.labelled for t in tomograms.values()):,}", "already labelled"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Along which axes a tomogram was taken, from what its power spectrum lacks."""
+"""Detect the tilt axis and the beam axis of a tomogram from the missing wedge in its power spectrum."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SEEN = 2.0
-"""Contrast from which a wedge is seen; less is none, or noise."""
+MIN_WEDGE_CONTRAST = 2.0
+"""Lowest contrast of a detected wedge."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wedge:
-    """Which array axes (0 is z) are the beam and the tilt axis.
+    """Array axes (0 is z) of the beam and of the tilt axis.
 
-    `contrast` is how many times lower the power is in their plane than in the next one.
+    `contrast` is the ratio of the power in the next plane of axes to that in their plane.
     """
 
     beam: int
@@ -26,20 +26,20 @@ class Wedge:
 
 
 def find_wedge(data: NDArray[Any]) -> Wedge:
-    """Find the plane of the power spectrum whose diagonals are empty.
+    """Detect the plane of the power spectrum with empty diagonals.
 
-    A tilt about y leaves the ky-kz plane unmeasured but for its ky axis, while half of the kx-kz
-    plane and all of the kx-ky plane are filled. Beam and tilt axis are told apart by the power along
-    them: the beam has none. A contrast under `SEEN` means that there is no wedge to be seen.
+    With a tilt axis along y, the ky-kz plane is empty except for its ky axis, while half of the kx-kz plane
+    and all of the kx-ky plane are filled. Of the two axes, the beam is the one without power along it. A
+    contrast below `MIN_WEDGE_CONTRAST` means that no wedge is detected.
 
     Parameters
     ----------
     data : (z, y, x)
-        A piece of a tomogram; its middle is used, of at most 128 voxels along each axis.
+        Part of a tomogram; its central 128^3 voxels at most are used.
     """
     side = min(128, *data.shape)
     if side < 24:
-        return Wedge(0, 1, 1.0)  # too few frequencies to tell
+        return Wedge(0, 1, 1.0)  # too few frequencies
     z, y, x = (slice((n - side) // 2, (n - side) // 2 + side) for n in data.shape)
     piece = np.asarray(data[z, y, x], dtype=np.float32)
     taper = np.hanning(side).astype(np.float32)
@@ -48,7 +48,7 @@ def find_wedge(data: NDArray[Any]) -> Wedge:
     whole = np.abs(np.fft.fftfreq(side))
     k = (whole[:, None, None], whole[:, None], np.fft.rfftfreq(side))
     square = k[0] ** 2 + k[1] ** 2 + k[2] ** 2
-    band = (square > 0.1**2) & (square < 0.35**2)  # cycles per voxel: no slab edges, no corners
+    band = (square > 0.1**2) & (square < 0.35**2)  # cycles per voxel: excludes slab edges and corners
     diagonal = {
         (a, b): float(
             power[band & (k[3 - a - b] < 2.5 / side) & (k[a] < 1.5 * k[b]) & (k[b] < 1.5 * k[a])].mean()

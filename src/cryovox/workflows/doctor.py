@@ -8,7 +8,7 @@ from cryovox.core.atomic import writable_folder
 from cryovox.core.errors import RequestError
 from cryovox.formats import mrc, read_header, read_volume, stem
 from cryovox.models.card import Card, model_file, read_card
-from cryovox.report.doctor import Expected, Finding, examine, ranked, sample_planes
+from cryovox.report.doctor import Finding, ModelInput, examine, sample_planes, sort_by_severity
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.inputs import domain_finding, expand
 
@@ -43,7 +43,7 @@ def inspect_tomograms(
     if model is not None:
         model = model_file(model)
         card = read_card(model)
-        expected = Expected(card.voxel_size, card.contrast, model.name)
+        expected = ModelInput(card.voxel_size, card.contrast, model.name)
     files = expand(tomograms)
     for target in [] if masks is None else [mask_path(masks, path) for path in files.values()]:
         if target.exists():  # perhaps the tomogram itself
@@ -74,7 +74,7 @@ def _write_mask(tomogram: Path, target: Path) -> None:
 
 
 def _inspect(
-    path: Path, card: Card | None, expected: Expected | None, voxel_size: float | None
+    path: Path, card: Card | None, expected: ModelInput | None, voxel_size: float | None
 ) -> list[Finding]:
     header = read_header(path)
     volume = read_volume(path, voxel_size or header.voxel_size or 10.0)
@@ -83,4 +83,4 @@ def _inspect(
     else:
         findings = examine(volume, path, header.voxel_sizes, header.problems, model=expected)
     domain = None if card is None else domain_finding(volume, card, path)
-    return findings if domain is None else ranked([*findings, domain])
+    return findings if domain is None else sort_by_severity([*findings, domain])

@@ -236,7 +236,7 @@ def set_domain_notes(images: Any, card: Card, path: Path) -> list[str]:
 def _warnings(finding: Finding | None) -> list[str]:
     if finding is None or finding.level == "ok":
         return []
-    return [f"{finding.found}; adapt it anew with `{finding.remedy}`"]
+    return [f"{finding.message}; adapt it anew with `{finding.remedy}`"]
 
 
 def _compare_domain(measure: Callable[[], Fingerprint], card: Card, path: Path) -> Finding | None:

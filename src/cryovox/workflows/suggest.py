@@ -196,12 +196,12 @@ def _chosen(searched: Mapping[str, _Searched], config: SuggestConfig) -> Particl
 def _write(
     out: Path, places: Particles, searched: Mapping[str, _Searched], card: Card, manifest: Manifest
 ) -> None:
-    from cryovox.report.suggested import Shown, write_suggested_page
+    from cryovox.report.suggested import SearchedTomogram, write_suggested_page
 
     frames = {name: part.volume for name, part in searched.items()}
     names = None if places.tomograms is None else np.array([plain_name(str(n)) for n in places.tomograms])
     write_particles(out / STAR, replace(places, tomograms=names), tomogram=frames)
-    shown = {n: Shown(p.volume, p.sign, len(p.found), len(p.seeds)) for n, p in searched.items()}
+    shown = {n: SearchedTomogram(p.volume, p.sign, len(p.found), len(p.seeds)) for n, p in searched.items()}
     write_suggested_page(out / PAGE, places, shown, card.species, manifest.facts)
     entries = {}
     for name, part in searched.items():

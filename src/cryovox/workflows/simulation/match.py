@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError
 from cryovox.formats import read_volume
-from cryovox.report.simulation_match import likeness_page
-from cryovox.report.wedge import SEEN, find_wedge
+from cryovox.report.simulation_match import simulation_match_page
+from cryovox.report.wedge import MIN_WEDGE_CONTRAST, find_wedge
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.realism.statistics import TomogramStatistics, measure_statistics
 from cryovox.workflows.inputs import refuse_wrapped_bytes
@@ -56,11 +56,11 @@ def match_config(config: SimulationConfig, statistics: TomogramStatistics) -> Si
 def write_match_page(page: Path, real: Path, simulated: Path, sign: int) -> None:
     """Show the measured and a simulated tomogram side by side; *sign* is +1 for bright particles."""
     volume = read_volume(real)
-    html = likeness_page(
+    html = simulation_match_page(
         _with_tilt_axis_y(np.asarray(volume.data)),
         np.asarray(read_volume(simulated).data),
         volume.voxel_size,
-        title=f"{real.name} and its likeness",
+        title=f"{real.name} and matched simulation",
         sign=sign,
     )
     with replacing(page) as beside:
@@ -73,5 +73,5 @@ def _with_tilt_axis_y(data: NDArray[Any]) -> NDArray[Any]:
     Simulated tomograms always have the tilt axis y.
     """
     wedge = find_wedge(data)
-    about_x = wedge.contrast >= SEEN and (wedge.beam, wedge.tilt_axis) == (0, 2)
+    about_x = wedge.contrast >= MIN_WEDGE_CONTRAST and (wedge.beam, wedge.tilt_axis) == (0, 2)
     return np.rot90(data, axes=(1, 2)) if about_x else data

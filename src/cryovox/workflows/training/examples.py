@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.report.adaptation import MOST, Example
+from cryovox.report.adaptation import MAX_EXAMPLES, Example
 from cryovox.workflows.devices import Device, choose_device
 
 
@@ -23,7 +23,7 @@ def examples(
     images : (n, 1, z, y, x)
         Patches of the target, as networks see them.
     """
-    few = images[:MOST]
+    few = images[:MAX_EXAMPLES]
     before, after = (_asked(path, few, device) for path in (source, adapted))
     return [
         Example(f"patch {i + 1}", image[0, len(image[0]) // 2], one[len(one) // 2], other[len(other) // 2])

@@ -148,9 +148,9 @@ class Judge:
             return wanted
         device, processor = choose_device(self.device), self.budget.processor
         each = forward_seconds(network, card.patch, device, processor=processor)
-        from cryovox.report.adaptation import MOST
+        from cryovox.report.adaptation import MAX_EXAMPLES
 
-        pictures = 2 * MOST + PAGE / each
+        pictures = 2 * MAX_EXAMPLES + PAGE / each
         forwards = self.budget.forwards_left(each) or 0
         return wanted.within(int(forwards - pictures), bool(self.target.even))
 
@@ -226,7 +226,7 @@ class Judge:
 
     def page(self, choice: Choice, before: Path, after: Path) -> str:
         """What was chosen and why, as HTML."""
-        from cryovox.report.adaptation import MOST, adaptation_page
+        from cryovox.report.adaptation import MAX_EXAMPLES, adaptation_page
         from cryovox.workflows.training.examples import examples
 
         facts = {
@@ -237,7 +237,7 @@ class Judge:
             "seed": self.config.seed,
             "network": read_card(after).network,
         }
-        patches = self.target.sample(judging(read_card(after), MOST))
+        patches = self.target.sample(judging(read_card(after), MAX_EXAMPLES))
         courses = {model.parent.name: model.parent / "metrics.csv" for model in (before, after)}
         courses = {name: path for name, path in courses.items() if path.exists()}
         return adaptation_page(choice, facts, examples(before, after, patches, self.device), courses)
