@@ -1,4 +1,4 @@
-"""Read one format and write another; mend what can be mended on the way."""
+"""Read one format and write another; repair grey values on the way."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Frames = Volume | Mapping[str, Volume]
 def convert(
     source: Path, target: Path, config: ConvertConfig, tomogram: Path | None = None, verify: bool = False
 ) -> str:
-    """Convert a volume or a particle list; gives a line that tells what was done.
+    """Convert a volume or a particle list; returns a line that says what was done.
 
     Parameters
     ----------
@@ -63,37 +63,45 @@ def convert(
 
 
 def _volume(source: Path, target: Path, config: ConvertConfig, verify: bool) -> str:
-    volume = read_volume(source, config.voxel_size)
-    told = []
-    if config.unsigned_bytes:
-        volume = _unsigned(source, volume)
-        told.append("bytes read as unsigned")
-    if config.fill_nan:
-        volume, count = _filled(volume)
-        told.append(f"{count} values filled")
-    if config.invert:
-        volume = volume.with_data(-np.asarray(volume.data, dtype=np.float32))
-        told.append("inverted")
+    volume, remarks = _repaired(source, config)
     if config.resample is not None:
         if statistics(volume.data).not_finite:
-            told_nan = "holds NaN, which resampling would spread"
-            raise RequestError(source, told_nan, "add --fill-nan")
+            raise RequestError(source, "holds NaN, which resampling would spread", "add --fill-nan")
         volume = resample.resample(volume, config.resample)
-        told.append(f"resampled to {config.resample:g} Å")
+        remarks.append(f"resampled to {config.resample:g} Å")
     write_volume(target, volume)
     if verify:
-        back = read_volume(target)
-        same = all(
-            np.array_equal(a, b, equal_nan=True)
-            for a, b in zip(slabs(volume.data), slabs(back.data), strict=True)
-        )
-        if not same and not np.allclose(back.data, volume.data, rtol=1e-6, equal_nan=True):
-            raise RequestError(target, "does not read back as it was written", "report this, with both files")
-        told.append("verified")
+        _verify_volume(volume, target)
+        remarks.append("verified")
     z, y, x = volume.shape
-    return f"{target}: {z} x {y} x {x} voxels (z, y, x) of {volume.voxel_size:g} Å" + "".join(
-        f", {t}" for t in told
+    size = f"{z} x {y} x {x} voxels (z, y, x) of {volume.voxel_size:g} Å"
+    return f"{target}: " + ", ".join([size, *remarks])
+
+
+def _repaired(source: Path, config: ConvertConfig) -> tuple[Volume, list[str]]:
+    """The volume with its grey values repaired, and what was done."""
+    volume = read_volume(source, config.voxel_size)
+    remarks = []
+    if config.unsigned_bytes:
+        volume = _unsigned(source, volume)
+        remarks.append("bytes read as unsigned")
+    if config.fill_nan:
+        volume, count = _filled(volume)
+        remarks.append(f"{count} values filled")
+    if config.invert:
+        volume = volume.with_data(-np.asarray(volume.data, dtype=np.float32))
+        remarks.append("inverted")
+    return volume, remarks
+
+
+def _verify_volume(volume: Volume, target: Path) -> None:
+    stored = read_volume(target)
+    same = all(
+        np.array_equal(a, b, equal_nan=True)
+        for a, b in zip(slabs(volume.data), slabs(stored.data), strict=True)
     )
+    if not same and not np.allclose(stored.data, volume.data, rtol=1e-6, equal_nan=True):
+        raise RequestError(target, "does not read back as it was written", "report this, with both files")
 
 
 def _unsigned(source: Path, volume: Volume) -> Volume:
@@ -126,8 +134,8 @@ def _particles(source: Path, target: Path, config: ConvertConfig, tomogram: Path
     )
     message = f"{target}: {len(particles)} particles"
     if verify:
-        back = read_particles(target, tomogram=frames, voxel_size=config.out_voxel_size)
-        _compare(particles, back, target)
+        stored = read_particles(target, tomogram=frames, voxel_size=config.out_voxel_size)
+        _verify_particles(particles, stored, target)
         message += ", verified"
     return message
 
@@ -135,18 +143,9 @@ def _particles(source: Path, target: Path, config: ConvertConfig, tomogram: Path
 def _joined(
     source: Path, target: Path, config: ConvertConfig, tomogram: Path | None
 ) -> tuple[Particles, Frames | None]:
-    """All particles of a file or folder, and the tomograms that they belong to."""
+    """All particles of a file or folder, and the frames of their tomograms."""
     several, files = source.is_dir(), expand([source], is_particles)
-    if (
-        tomogram is None
-        and _stays_centred(target, config)
-        and all(ending(p) == ".star" for p in files.values())
-    ):
-        own = {name: star.stand_in(path) for name, path in files.items()}
-        frames: Frames | None = None if None in own.values() else _merged(own, several)
-    else:
-        volumes = {} if tomogram is None else {n: frame(p) for n, p in expand([tomogram]).items()}
-        frames = next(iter(volumes.values())) if len(volumes) == 1 and not several else volumes or None
+    frames = _frames(files, target, config, tomogram, several)
     lists = []
     for name, path in files.items():
         picks = read_particles(path, tomogram=frames, voxel_size=config.voxel_size, species=config.species)
@@ -155,13 +154,25 @@ def _joined(
         elif isinstance(frames, Volume) and tomogram is not None:
             _warn_of_another(path, picks, stem(tomogram))
         if tomogram is not None:
-            _check_places(path, picks, frames)
+            _check_positions(path, picks, frames)
         lists.append(picks)
     return concatenate(lists), frames
 
 
+def _frames(
+    files: Mapping[str, Path], target: Path, config: ConvertConfig, tomogram: Path | None, several: bool
+) -> Frames | None:
+    """Frames of the tomograms, or stand-ins where centred coordinates stay centred."""
+    is_star = all(ending(path) == ".star" for path in files.values())
+    if tomogram is None and is_star and _stays_centred(target, config):
+        stand_ins = {name: star.stand_in(path) for name, path in files.items()}
+        return None if None in stand_ins.values() else _merged(stand_ins, several)
+    volumes = {} if tomogram is None else {name: frame(path) for name, path in expand([tomogram]).items()}
+    return next(iter(volumes.values())) if len(volumes) == 1 and not several else volumes or None
+
+
 def _stays_centred(target: Path, config: ConvertConfig) -> bool:
-    """Whether coordinates that count from the centre are written as they are."""
+    """Whether the output counts from the centre of the tomogram, as RELION 5 does."""
     return ending(target) == ".star" and config.star_version in (None, "relion5")
 
 
@@ -175,7 +186,7 @@ def _merged(frames: Mapping[str, Frames | None], several: bool) -> Frames:
     return merged
 
 
-def _check_places(path: Path, picks: Particles, frames: Frames | None) -> None:
+def _check_positions(path: Path, picks: Particles, frames: Frames | None) -> None:
     if isinstance(frames, Volume):
         check_positions(path, picks.positions, frames)
     elif frames is not None and picks.tomograms is not None:
@@ -191,9 +202,10 @@ def _warn_of_another(path: Path, picks: Particles, name: str) -> None:
         warnings.warn(f"{message}; is --tomogram the right one?", DataWarning, stacklevel=2)
 
 
-def _compare(wrote: Particles, back: Particles, target: Path) -> None:
-    same = len(back) == len(wrote) and bool(
-        np.allclose(back.positions, wrote.positions, atol=2e-3) and (back.species == wrote.species).all()
+def _verify_particles(particles: Particles, stored: Particles, target: Path) -> None:
+    same = len(stored) == len(particles) and bool(
+        np.allclose(stored.positions, particles.positions, atol=2e-3)
+        and (stored.species == particles.species).all()
     )
     if not same:
         raise RequestError(target, "does not read back as it was written", "report this, with both files")

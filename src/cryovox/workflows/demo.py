@@ -1,9 +1,8 @@
-"""The whole path on a small example: phantoms, a network trained on the spot, picks, scores, a page."""
+"""The whole path on a small example: phantoms, a network trained on them, picks, scores and a report."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
@@ -33,14 +32,14 @@ def demo(
     command: str = "",
     on_progress: ProgressCallback = no_progress,
 ) -> tuple[list[Row], Path]:
-    """Make phantoms, train, find, evaluate on a phantom that the training never saw.
+    """Make phantoms, train on some of them, find particles in another one, and evaluate.
 
     Returns
     -------
     rows, page
         Precision, recall and F1 on the test phantom, and the report.
     """
-    data, run, found = out / "dataset", out / "run", out / "found"
+    data, run, results = out / "dataset", out / "run", out / "found"
     config = TrainConfig(
         network=NetworkConfig(model="heatmap-unet"),
         loop=LoopConfig(steps=steps, lr=3e-3, warmup=20, validate_every=max(1, steps // 3)),
@@ -51,47 +50,40 @@ def demo(
         check_settings(run, config)  # before its phantoms are replaced
     write_phantoms(data, PhantomConfig(), ("train", "train", "val", "test"), seed)
     on_progress("phantoms", 1.0)
-    model = train_supervised(
-        data,
-        run,
-        config,
-        device=device,
-        overwrite=overwrite,
-        on_progress=on_progress,
-    )
+    model = train_supervised(data, run, config, device=device, overwrite=overwrite, on_progress=on_progress)
     dataset = dataset_files.read(data)
     (test,) = dataset.split("test")
 
     truth = dataset_files.load_annotations(test, dataset)[1]
     if truth is None:
         raise RequestError(data, "holds no truth", "delete the folder and run the demonstration again")
-    true, rows = truth, list[Row]()
+    radii = {s.name: s.radius for s in dataset.species}
+    rows: list[Row] = []
 
-    def scored(picks: dict[str, Particles]) -> list[Any]:
-        rows.extend(evaluate_particles(picks[test.name], true, {s.name: s.radius for s in dataset.species}))
+    def evaluation_tables(picks: dict[str, Particles]) -> list[Table]:
+        rows.extend(evaluate_particles(picks[test.name], truth, radii))
         return [summary(rows)]
 
-    _, failed = find(
+    _, failures = find(
         [test.tomogram],
         model,
-        found,
+        results,
         device=device,
         overwrite=overwrite,
         command=command,
-        tables=scored,
+        tables=evaluation_tables,
         on_progress=renamed(on_progress, "searching"),
     )
-    if failed:
-        raise next(iter(failed.values()))
-    return rows, found / "report.html"
+    if failures:
+        raise next(iter(failures.values()))
+    return rows, results / "report.html"
 
 
 def summary(rows: list[Row]) -> Table:
-    """The table that the demonstration prints and shows."""
+    """Table that the demonstration prints and the report shows."""
     metrics = ("precision", "recall", "f1")
-    kinds = list(dict.fromkeys(str(r["species"]) for r in rows))
-    value = {(r["species"], r["metric"]): r["value"] for r in rows if r["tomogram"] == rows[0]["tomogram"]}
-    body = [
-        [kind, *(round(float(value[kind, m]), 3) for m in metrics)] for kind in kinds if (kind, "f1") in value
-    ]
+    tomogram = rows[0]["tomogram"]
+    values = {(str(r["species"]), r["metric"]): float(r["value"]) for r in rows if r["tomogram"] == tomogram}
+    species = [name for name, metric in values if metric == "f1"]
+    body = [[name, *(round(values[name, m], 3) for m in metrics)] for name in species]
     return Table("Against the truth, on a phantom that the network never saw", ("species", *metrics), body)

@@ -1,4 +1,4 @@
-"""Cut subtomograms out of a tomogram."""
+"""Extract subtomograms from a tomogram."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def extract(  # noqa: PLR0913 (the options of a command)
     pad: bool = False,
     tomogram_name: str | None = None,
 ) -> tuple[int, int]:
-    """Write a subtomogram set; gives how many were written and how many left out at the border.
+    """Write a subtomogram set; returns how many were written, and how many dropped at the border.
 
     Parameters
     ----------
     particles, tomogram
         Files.
     box
-        Edge in voxels.
+        Box size in voxels.
     out
         `NAME.zarr` or `NAME.h5`.
     dataset
-        Names, labels and radii of the species, to be kept with the set.
+        Names, labels and radii of the species, to be stored with the set.
     tomogram_name
-        What the list calls the tomogram; the name of its file by default. Of a list that names several
-        tomograms, only the particles of this one are taken.
+        Name of the tomogram in the particle list; that of its file by default. Only particles of this
+        tomogram are extracted.
     """
     if out.suffix.lower() not in ENDINGS:
         raise RequestError(out, "does not say its format", f"let the name end in {' or '.join(ENDINGS)}")
@@ -50,5 +50,5 @@ def extract(  # noqa: PLR0913 (the options of a command)
     species = () if dataset is None else dataset_files.read(dataset).species
     masks = None if labels is None else read_labels(labels, species, voxel_size=volume.voxel_size)
     border: Literal["skip", "pad"] = "pad" if pad else "skip"
-    wrote = subtomograms.extract(volume, picks, box, out, masks=masks, border=border, species=species)
-    return wrote, len(picks) - wrote
+    count = subtomograms.extract(volume, picks, box, out, masks=masks, border=border, species=species)
+    return count, len(picks) - count

@@ -1,4 +1,4 @@
-"""Which places to label next: score tomograms, choose among what might be a particle, and show it."""
+"""Suggest locations to annotate next: score tomograms, choose among candidates, and show them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from cryovox.formats.tomogram_names import OtherTomogramError, plain_name
 from cryovox.models.card import Card, model_file, read_card
 from cryovox.picking.config import SuggestConfig
 from cryovox.picking.suggest import crop_edge, find_candidates, local_features
-from cryovox.picking.suggest import suggest as chosen_of
+from cryovox.picking.suggest import suggest as choose
+from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.inputs import expand, read_search_mask
@@ -33,15 +34,15 @@ STAR, PAGE = "suggested.star", "suggested.html"
 
 
 @dataclass(frozen=True, eq=False)
-class _Searched:
-    """One tomogram with its candidates and what is labelled in it."""
+class _Candidates:
+    """Candidates of one tomogram, and features of what is labelled in it."""
 
     volume: Volume
     sign: int
-    found: Particles
+    particles: Particles
     features: NDArray[np.float32]
-    seeds: NDArray[np.float32]
-    at_faces: int
+    labelled_features: NDArray[np.float32]
+    near_faces: int
 
 
 def suggest(  # noqa: PLR0913 (the options of a command)
@@ -57,8 +58,8 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     command: str = "",
     on_progress: ProgressCallback = no_progress,
     on_note: OnNote = lambda name, text: None,
-) -> tuple[Particles, dict[str, Exception]]:
-    """Suggest places whose labels would teach a model most.
+) -> tuple[Particles, Failures]:
+    """Suggest the locations whose annotation would improve a model most.
 
     Writes what :func:`cryovox.workflows.segment.segment` writes, or uses what it or `find` wrote there
     with the same model and settings, then `suggested.star` and `suggested.html`.
@@ -68,37 +69,34 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     tomograms
         Files, folders or patterns.
     labelled
-        Particle files, folders or patterns: what was looked at already, found to be a particle or not.
+        Particle files, folders or patterns: locations that were examined already, particles or not.
     overwrite
-        Replace an earlier suggestion; score maps that are up to date stay.
+        Replace an earlier suggestion; score maps that are up to date are kept.
     on_note
-        Called with the name of a tomogram and what the reader should know of its places.
+        Receives remarks on the locations of a tomogram.
 
     Returns
     -------
-    places, failures
+    locations, failures
         The suggestions in the order of rank; what went wrong with tomograms, by name.
     """
-    began, model = time.monotonic(), model_file(model)
+    start, model = time.monotonic(), model_file(model)
     segmenting, config = segmenting or SegmentConfig(), config or SuggestConfig()
-    files, card, labelled = expand(tomograms), read_card(model), list(labelled)
+    files, card = expand(tomograms), read_card(model)
+    lists = [*dict.fromkeys(file for path in labelled for file in expand([path], is_particles).values())]
     _check_free(out, overwrite)
-    known = _known(labelled, files, segmenting.voxel_size)
+    known = _labelled_particles(lists, files, segmenting.voxel_size)
     names, failures = segment(tomograms, model, out, segmenting, device=device, on_progress=on_progress)
     manifest = Manifest(out, {})
-    searched: dict[str, _Searched] = {}
-    for name in names:
-        try:
-            searched[name] = _search(
-                name, out, card, config, manifest.entries[name], known[name], segmenting.mask
-            )
-        except Exception as error:
-            if len(files) == 1:
-                raise
-            failures[name] = error
-    if not searched:
+
+    def search(name: str) -> _Candidates:
+        return _search(name, out, card, config, manifest.entries[name], known[name], segmenting.mask)
+
+    candidates, search_failures = for_each(names, search, collect=len(files) > 1)
+    failures |= search_failures
+    if not candidates:
         return concatenate([]), failures
-    places = _chosen(searched, config)
+    locations = _choose(candidates, config)
     manifest.facts = {
         "command": command or "suggest",
         "model": str(model),
@@ -106,15 +104,15 @@ def suggest(  # noqa: PLR0913 (the options of a command)
         "device": device,
         "segment": segmenting.model_dump(mode="json"),
         "suggest": config.model_dump(mode="json"),
-        "labelled": {str(file): sha256(file) for path in labelled for file in _lists(path)},
+        "labelled": {str(file): sha256(file) for file in lists},
         "outputs": {"suggested": STAR, "report": PAGE},
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(time.monotonic() - start, 1),
     }
-    _write(out, places, searched, card, manifest)
-    for name, part in searched.items():
-        for text in left_out_notes({"at_faces": part.at_faces}):
+    _write(out, locations, candidates, card, manifest)
+    for name, own in candidates.items():
+        for text in left_out_notes({"at_faces": own.near_faces}):
             on_note(name, text)
-    return places, failures
+    return locations, failures
 
 
 def _check_free(out: Path, overwrite: bool) -> None:
@@ -123,40 +121,38 @@ def _check_free(out: Path, overwrite: bool) -> None:
             raise RequestError(out / name, "is there already", "pass --overwrite, or choose another --out")
 
 
-def _lists(path: Path) -> list[Path]:
-    return list(expand([path], is_particles).values())
-
-
-def _known(labelled: list[Path], files: Mapping[str, Path], voxel_size: float | None) -> dict[str, Particles]:
-    """What is labelled in each tomogram; a list that speaks of none of them is refused."""
-    lists: dict[str, list[Particles]] = {name: [] for name in files}
-    used: dict[Path, bool] = {file: False for path in labelled for file in _lists(path)}
-    for name, path in files.items() if used else ():
+def _labelled_particles(
+    lists: list[Path], files: Mapping[str, Path], voxel_size: float | None
+) -> dict[str, Particles]:
+    """What is labelled in each tomogram; a list that names none of them is refused."""
+    particles: dict[str, list[Particles]] = {name: [] for name in files}
+    unused = dict.fromkeys(lists)
+    for name, path in files.items() if lists else ():
         try:
             frame = read_volume(path, voxel_size)
         except RequestError:
             if len(files) == 1:
                 raise
-            continue  # scoring it will fail, and tell why
-        for file in used:
-            own = _of_tomogram(file, name, frame, alone=len(files) == 1)
-            used[file] |= own is not None
-            lists[name] += [] if own is None else [own]
-    for file, some in used.items():
-        if not some:
-            told = f"names none of the tomograms that are searched ({', '.join(list(files)[:3])})"
-            raise RequestError(file, told, "tomogram names in it, or its own name, must agree with theirs")
-    return {name: concatenate(own) for name, own in lists.items()}
+            continue  # its segmentation will fail, and say why
+        for file in lists:
+            own = _within_tomogram(file, name, frame, is_only=len(files) == 1)
+            if own is not None:
+                unused.pop(file, None)
+                particles[name].append(own)
+    for file in unused:
+        message = f"names none of the tomograms that are searched ({', '.join(list(files)[:3])})"
+        raise RequestError(file, message, "tomogram names in it, or its own name, must agree with theirs")
+    return {name: concatenate(own) for name, own in particles.items()}
 
 
-def _of_tomogram(file: Path, name: str, frame: Volume, alone: bool) -> Particles | None:
-    """Those of a list that lie in a tomogram; None where the list is about others."""
+def _within_tomogram(file: Path, name: str, frame: Volume, is_only: bool) -> Particles | None:
+    """Particles of a list that lie in a tomogram; None if the list is about others."""
     try:
-        picks = read_particles(file, tomogram=frame, tomogram_names=(name,))
+        particles = read_particles(file, tomogram=frame, tomogram_names=(name,))
     except OtherTomogramError:
         return None
-    named = picks.tomograms is not None and len(picks) > 0
-    return picks if named or alone or plain_name(stem(file)) == plain_name(name) else None
+    is_named = particles.tomograms is not None and len(particles) > 0
+    return particles if is_named or is_only or plain_name(stem(file)) == plain_name(name) else None
 
 
 def _search(
@@ -165,48 +161,56 @@ def _search(
     card: Card,
     config: SuggestConfig,
     entry: Mapping[str, Any],
-    known: Particles,
+    labelled: Particles,
     mask: Path | None,
-) -> _Searched:
+) -> _Candidates:
     volume = read_volume(Path(entry["key"]["input"]), entry["voxel_size"])
     inside = read_search_mask(mask, name, volume.shape)
-    scored = scores.read(out / "scores" / f"{name}.zarr")
-    found, at_faces = find_candidates(scored, config, known.positions, inside)
+    score_map = scores.read(out / "scores" / f"{name}.zarr")
+    particles, near_faces = find_candidates(score_map, config, labelled.positions, inside)
     sign, edge = sign_of(entry["contrast"]), crop_edge(card.species)
-    return _Searched(
+    return _Candidates(
         volume=volume,
         sign=sign,
-        found=replace(found, tomograms=np.full(len(found), name)),
-        features=local_features(volume, found.positions, edge, sign),
-        seeds=local_features(volume, known.positions, edge, sign),
-        at_faces=at_faces,
+        particles=replace(particles, tomograms=np.full(len(particles), name)),
+        features=local_features(volume, particles.positions, edge, sign),
+        labelled_features=local_features(volume, labelled.positions, edge, sign),
+        near_faces=near_faces,
     )
 
 
-def _chosen(searched: Mapping[str, _Searched], config: SuggestConfig) -> Particles:
-    parts = list(searched.values())
-    return chosen_of(
-        concatenate([part.found for part in parts]),
+def _choose(candidates: Mapping[str, _Candidates], config: SuggestConfig) -> Particles:
+    parts = list(candidates.values())
+    return choose(
+        concatenate([part.particles for part in parts]),
         np.concatenate([part.features for part in parts]),
         config,
-        np.concatenate([part.seeds for part in parts]),
+        np.concatenate([part.labelled_features for part in parts]),
     )
 
 
 def _write(
-    out: Path, places: Particles, searched: Mapping[str, _Searched], card: Card, manifest: Manifest
+    out: Path, locations: Particles, candidates: Mapping[str, _Candidates], card: Card, manifest: Manifest
 ) -> None:
     from cryovox.report.suggested import SearchedTomogram, write_suggested_page
 
-    frames = {name: part.volume for name, part in searched.items()}
-    names = None if places.tomograms is None else np.array([plain_name(str(n)) for n in places.tomograms])
-    write_particles(out / STAR, replace(places, tomograms=names), tomogram=frames)
-    shown = {n: SearchedTomogram(p.volume, p.sign, len(p.found), len(p.seeds)) for n, p in searched.items()}
-    write_suggested_page(out / PAGE, places, shown, card.species, manifest.facts)
+    tomograms = locations.tomograms
+    names = None if tomograms is None else np.array([plain_name(str(name)) for name in tomograms])
+    frames = {name: own.volume for name, own in candidates.items()}
+    write_particles(out / STAR, replace(locations, tomograms=names), tomogram=frames)
+    shown = {
+        name: SearchedTomogram(own.volume, own.sign, len(own.particles), len(own.labelled_features))
+        for name, own in candidates.items()
+    }
+    write_suggested_page(out / PAGE, locations, shown, card.species, manifest.facts)
     entries = {}
-    for name, part in searched.items():
-        count = int((places.tomograms == name).sum()) if places.tomograms is not None else 0
-        facts = {"candidates": len(part.found), "labelled": len(part.seeds), "count": count}
-        facts["at_faces"] = part.at_faces
-        entries[name] = {"suggested": facts}
+    for name, own in candidates.items():
+        entries[name] = {
+            "suggested": {
+                "candidates": len(own.particles),
+                "labelled": len(own.labelled_features),
+                "count": 0 if tomograms is None else int((tomograms == name).sum()),
+                "at_faces": own.near_faces,
+            }
+        }
     manifest.write(entries)
