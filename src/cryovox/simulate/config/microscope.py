@@ -29,12 +29,12 @@ class OpticsConfig(Config):
     aperture: float = Field(0.03, ge=0)
     """Half angle of the illumination in mrad (1/e of a Gaussian source)."""
     b_factor: float = Field(0.0, ge=0)
-    """Further loss exp(-B k^2 / 4), in Å²; blur by a Gaussian of standard deviation s is B = 8 pi^2 s^2."""
+    """B-factor in Å² of a further envelope exp(-B k^2 / 4); motion of standard deviation s has 8 pi^2 s^2."""
     damage: bool = True
-    """Radiation damage: high frequencies fade as the dose accumulates."""
+    """Radiation damage: attenuate high frequencies with the accumulated dose."""
     model: Literal["weak", "strong", "multislice"] = "strong"
-    """Image formation: linear in the projected potential; the squared modulus of the wave behind the
-    projected potential; or the wave carried through the tilted sample slice by slice."""
+    """Image formation: linear in the projected potential (weak), squared modulus of the wave transmitted by
+    the projected potential (strong), or multislice propagation through the tilted sample."""
     slice_thickness: float = Field(50.0, gt=0)
     """Thickness of the slices of `multislice`, in Å."""
 
@@ -42,33 +42,32 @@ class OpticsConfig(Config):
 class DetectorConfig(Config):
     """Detector.
 
-    The defaults are round numbers for a camera that counts electrons (compare McMullan et al. 2014).
+    The defaults are typical of counting cameras (compare McMullan et al. 2014).
     """
 
     basic: ClassVar[tuple[str, ...] | None] = ()
 
     dqe: float = Field(0.85, gt=0, le=1)
-    """Detective quantum efficiency at frequency 0: the part of the electrons that is counted."""
+    """Detective quantum efficiency at frequency 0: the fraction of the electrons that is counted."""
     dqe_nyquist: float = Field(0.35, gt=0, le=1)
-    """... and at the Nyquist frequency of the camera's own pixels."""
+    """Detective quantum efficiency at the Nyquist frequency of the camera pixels."""
     mtf_nyquist: float = Field(0.45, gt=0, le=1)
-    """What the camera leaves of the signal's amplitude at that frequency."""
+    """Modulation transfer function at the Nyquist frequency of the camera pixels."""
     pixel_size: float | None = Field(None, gt=0)
-    """Pixel size of the camera in Å, where the series is binned; by default the voxel size."""
+    """Pixel size of the camera in Å, if the series is binned; by default the voxel size."""
     mean_free_path: float | None = Field(3950.0, gt=0)
-    """Path in ice, in Å, after which 1/e of the electrons has lost no energy and passes the filter (Rice et
-    al. 2018, 300 kV); nothing is lost without."""
+    """Inelastic mean free path in ice, in Å (Rice et al. 2018, 300 kV): the energy filter removes
+    inelastically scattered electrons. No loss if null."""
     thickness: float | None = Field(None, gt=0)
-    """Thickness of the ice in Å; that of the volume by default."""
+    """Thickness of the ice in Å; by default that of the volume."""
     snr: float | None = Field(None, gt=0)
-    """Scale the noise so that the series' signal variance is this many times that of the noise, whatever the
-    dose."""
+    """Signal-to-noise ratio of the tilt series, to which the noise is scaled; by default set by the dose."""
     frames: bool = False
-    """Count each tilt as two exposures of half the dose, for half-sets of frames instead of tilts."""
+    """Record each tilt as two exposures of half the dose, for half-sets of frames instead of tilts."""
 
     @classmethod
     def ideal(cls, **more: Any) -> DetectorConfig:
-        """Every electron is counted where it arrives, and none is lost."""
+        """Perfect detector without loss of electrons; *more* overrides fields."""
         return cls(**{"dqe": 1.0, "dqe_nyquist": 1.0, "mtf_nyquist": 1.0, "mean_free_path": None} | more)
 
 
@@ -93,7 +92,7 @@ class TiltConfig(Config):
     measured_defocus: tuple[float, ...] = ()
     """Scheme `list`: defocus of each tilt in µm instead of a random one."""
     total_dose: Dose | tuple[Dose, Dose] = 120.0
-    """Total dose in e/Å², spread evenly over the tilts; drawn between two numbers where two are given."""
+    """Total dose in e/Å², distributed evenly over the tilts; two numbers are the range of a random draw."""
     defocus: tuple[float, float] = (2.0, 5.0)
     """Range of the mean defocus of the series in µm, positive for underfocus."""
     defocus_spread: float = Field(0.0, ge=0)
@@ -101,10 +100,9 @@ class TiltConfig(Config):
     defocus_error: float = Field(0.0, ge=0)
     """Standard deviation of the error of the estimated defocus of a tilt, in µm."""
     astigmatism: tuple[float, float] = (0.0, 0.0)
-    """Difference between the largest and the smallest defocus around the beam, drawn for the series between
-    these, in µm."""
+    """Range of the astigmatism (largest minus smallest defocus) of the series in µm."""
     astigmatism_angle: tuple[float, float] = (0.0, 180.0)
-    """Direction of the largest defocus, from x towards y, drawn between these, in degrees."""
+    """Range of the direction of the largest defocus in degrees, from x towards y."""
     shift: float = Field(0.0, ge=0)
     """Residual alignment error: standard deviation on each axis, in Å."""
     angle_error: float = Field(0.0, ge=0)
@@ -141,20 +139,20 @@ class ReconstructionConfig(Config):
     method: Literal["wbp", "sirt"] = "wbp"
     """Weighted back-projection (wbp), or simultaneous iterative reconstruction (sirt)."""
     weighting: Literal["ramp", "exact"] = "ramp"
-    """Weights of wbp: |frequency| times the angle that a tilt stands for, or from the overlap of all the
-    tilts' slices of a slab (Harauz and van Heel 1986)."""
+    """Weighting of wbp: ramp filter with angular weights, or exact filter from the overlap of the central
+    slices (Harauz and van Heel 1986)."""
     window: Literal["soft", "hamming", "none"] = "soft"
-    """How wbp ends towards high frequencies: a cosine edge at `cutoff`, a Hamming window, or not at all."""
+    """Window of wbp at high frequencies: cosine edge at `cutoff`, Hamming, or none."""
     cutoff: float = Field(0.9, gt=0, le=1)
-    """Where the soft edge is down to one half, over the Nyquist frequency."""
+    """Frequency relative to Nyquist at which the cosine edge is 1/2."""
     iterations: int = Field(20, ge=1)
     """Iterations of sirt."""
     phase_flip: bool = False
     """Correct the CTF by phase flipping with the estimated defocus of each tilt."""
     binning: int = Field(1, ge=1)
-    """Crop the series in Fourier space by this factor first; the tomogram's voxels grow as much."""
+    """Binning of the series (by cropping in Fourier space) before the reconstruction."""
     thickness: int | None = Field(None, ge=1)
-    """Voxels along z before binning, around the same middle; those of the scene by default."""
+    """Thickness in voxels before binning, centered in the scene; by default that of the scene."""
 
 
 Beyond = Literal["nothing", "mirror"]

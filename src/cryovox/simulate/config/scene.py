@@ -1,4 +1,4 @@
-"""What a scene holds, and how much of it."""
+"""Settings of the sample."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Range = tuple[float, float]
-"""Lowest and highest value of a uniform draw."""
+"""Minimum and maximum of a uniform draw."""
 
 
 class VesicleConfig(Config):

@@ -29,19 +29,19 @@ class SimulationConfig(Config):
     """Names of the built-in library, PDB IDs, or stems of files in the folder of structures, in the order
     of their labels."""
     resolution: float | None = Field(None, gt=0)
-    """Resolution of the structures in Å; by default what the voxels can hold."""
+    """Resolution of the structures in Å; by default two voxels."""
     scene: SceneConfig = SceneConfig()
-    """What is in the sample."""
+    """Sample."""
     tilts: TiltConfig = TiltConfig()
-    """How the sample is turned."""
+    """Tilt series."""
     optics: OpticsConfig = OpticsConfig()
-    """How the microscope forms images."""
+    """Optics and CTF."""
     detector: DetectorConfig = DetectorConfig()
-    """How they are counted."""
+    """Detector."""
     reconstruction: ReconstructionConfig = ReconstructionConfig()
-    """How the tilt series becomes a tomogram."""
+    """Reconstruction."""
     beyond: Beyond = "mirror"
-    """What tilted views show beside the scene in x: ice alone, or the mirror image of the scene (not with
+    """Content next to the scene in x in tilted views: ice, or the mirror image of the scene (not with
     multislice)."""
     amplitudes: Path | None = None
     """Match the radial amplitude spectrum of the projections to an experiment: a tilt series (MRC stack),

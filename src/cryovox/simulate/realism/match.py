@@ -226,10 +226,10 @@ def _match_quantiles(
     image: Image, target: TomogramStatistics, slab: tuple[int, int], profile: DepthProfile
 ) -> Image:
     """Match the quantiles of the grey values within the slab by a monotone map."""
-    source, wanted = quantiles(image[slab[0] : slab[1]]), np.array(target.levels)
+    source, levels = quantiles(image[slab[0] : slab[1]]), np.array(target.levels)
     source = np.maximum.accumulate(source + 1e-7 * np.arange(len(source)))
-    slope = np.float32((wanted[-1] - wanted[0]) / (source[-1] - source[0]))
-    mapped = np.interp(image, source, wanted).astype(np.float32)
+    slope = np.float32((levels[-1] - levels[0]) / (source[-1] - source[0]))
+    mapped = np.interp(image, source, levels).astype(np.float32)
     beyond = np.minimum(image - source[0], 0) + np.maximum(image - source[-1], 0)
     mapped += slope * beyond.astype(np.float32)
     inside = profile.matter[:, None, None]

@@ -1,4 +1,4 @@
-"""What is in the ice: particles, membranes, filaments, gold, ice crystals and carbon."""
+"""The sample: particles, membranes, filaments, gold beads, ice crystals and carbon."""
 
 from cryovox.simulate.config.scene import (
     CarbonConfig,

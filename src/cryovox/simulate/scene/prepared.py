@@ -27,7 +27,7 @@ class RotatableVolume:
         Non-zero voxels, dilated by one voxel.
     half
         A rotated volume fits into a cube of 2 half + 1 voxels.
-    ball : (n,)
+    reachable : (n,)
         Flat indices into that cube of the voxels that a rotation can reach.
     offsets : (n, 3)
         Offsets (z, y, x) of these voxels from the middle.
@@ -36,7 +36,7 @@ class RotatableVolume:
     spline: NDArray[np.float64]
     mask: NDArray[np.bool_]
     half: int
-    ball: NDArray[np.intp]
+    reachable: NDArray[np.intp]
     offsets: NDArray[np.float64]
 
     def rotated(self, rotation: NDArray[np.float64], shift: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -46,7 +46,7 @@ class RotatableVolume:
         nearest = np.ravel_multi_index(tuple(np.rint(source).astype(np.intp).T), self.spline.shape)
         needed = self.mask.reshape(-1)[nearest]
         out = np.zeros((2 * self.half + 1,) * 3, np.float32)
-        out.reshape(-1)[self.ball[needed]] = ndimage.map_coordinates(
+        out.reshape(-1)[self.reachable[needed]] = ndimage.map_coordinates(
             self.spline, source[needed].T, np.float32, 3, mode="constant", prefilter=False
         )
         return out
@@ -123,13 +123,13 @@ def _rotatable(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> Rotatabl
     size = half + 3  # rotation and shift may reach one voxel beyond the cube
     axis = np.arange(-half, half + 1)
     offsets = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    ball = np.flatnonzero((offsets**2).sum(1) <= (reach + 1.5) ** 2)
+    reachable = np.flatnonzero((offsets**2).sum(1) <= (reach + 1.5) ** 2)
     return RotatableVolume(
         spline=ndimage.spline_filter(_resize(values, size).astype(np.float64), order=3),
         mask=ndimage.binary_dilation(_resize(mask, size), np.ones((3, 3, 3))),
         half=half,
-        ball=ball,
-        offsets=offsets[ball].astype(np.float64),
+        reachable=reachable,
+        offsets=offsets[reachable].astype(np.float64),
     )
 
 

@@ -1,1 +1,1 @@
-"""Crowded boxes in milliseconds: poses made beforehand, and the microscope as one filter."""
+"""Fast simulation for training: precomputed poses, and the microscope as one filter."""

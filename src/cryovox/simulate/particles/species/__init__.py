@@ -1,8 +1,8 @@
 """The species of the built-in library, as data.
 
-Each is our own bead model of what it is named after: the published mass and outer dimensions, the point
-group, and holes, clefts and lobes where the real one has them. They are stand-ins for scenes and training,
-not structures. Lengths in Å; "atoms" or "map" in a source means extents measured on that model.
+Each is a bead model with the published mass, outer dimensions and point group, and with the main cavities
+and lobes of the structure. They are stand-ins for scenes and training, not structures. Lengths are in Å;
+"atoms" or "map" in a source means dimensions measured on that model.
 """
 
 from __future__ import annotations
@@ -16,4 +16,4 @@ SPECIES: dict[str, BeadModel] = dict(
         key=lambda item: item[1].mass,
     )
 )
-"""From name to blueprint, from small to large."""
+"""Bead models by name, by increasing mass."""

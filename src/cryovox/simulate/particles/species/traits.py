@@ -1,4 +1,4 @@
-"""What is peculiar about a shape."""
+"""Traits of the shapes of the built-in species."""
 
 from __future__ import annotations
 
