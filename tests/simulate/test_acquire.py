@@ -8,7 +8,6 @@ from cryovox.simulate.microscope import (
     OpticsConfig,
     TiltConfig,
     acquire,
-    match_amplitude,
     radial_amplitude,
     reconstruct,
     tilt_scheme,
@@ -18,6 +17,7 @@ from cryovox.simulate.microscope.detector import noise_factor, snr_of
 from cryovox.simulate.microscope.multislice import slice_projections
 from cryovox.simulate.microscope.optics import ctf, interaction_constant
 from cryovox.simulate.microscope.projection import project
+from cryovox.simulate.microscope.spectra import amplitude_gain, filter_rings
 
 SHAPE = (32, 48, 48)
 PLACES = ((18.0, 20.0, 30.0), (12.0, 30.0, 14.0), (16.0, 12.0, 20.0))
@@ -199,7 +199,7 @@ def test_matched_amplitudes_are_the_wished_ones():
     white = rng.standard_normal((3, 40, 48)).astype(np.float32) + 2
     assert radial_amplitude(white, 10) == pytest.approx(1, abs=0.25)
     target = np.linspace(5, 1, 10)
-    found = match_amplitude(white, target)
+    found = filter_rings(white, amplitude_gain(white, target))
     assert radial_amplitude(found, 10) == pytest.approx(np.tile(target, (3, 1)), rel=1e-3)
     assert found.mean((1, 2)) == pytest.approx(white.mean((1, 2)), rel=1e-4)
     before, after = np.fft.rfft2(white), np.fft.rfft2(found)

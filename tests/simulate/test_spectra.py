@@ -10,10 +10,9 @@ from cryovox.core.errors import RequestError
 from cryovox.core.volume import Volume
 from cryovox.formats import write_volume
 from cryovox.simulate.config.tomogram import SimulationConfig
-from cryovox.simulate.half_spectrum import multiplicity
 from cryovox.simulate.microscope import DetectorConfig, TiltConfig, acquire, radial_amplitude, tilt_scheme
 from cryovox.simulate.microscope.experimental_spectrum import experimental_amplitude
-from cryovox.simulate.microscope.spectra import ring_count
+from cryovox.simulate.microscope.spectra import multiplicity, ring_count
 from cryovox.simulate.particles.library import build_template
 from cryovox.simulate.scene import SceneConfig
 from cryovox.simulate.tomogram import simulate, target_amplitudes

@@ -17,10 +17,7 @@ from cryovox.core.config import Config
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap, Volume
 
-SPECIES = (
-    Species(name="capsid", label=1, radius=70.0),
-    Species(name="dumbbell", label=2, radius=70.0),
-)
+SPECIES = (Species(name="capsid", label=1, radius=70.0), Species(name="dumbbell", label=2, radius=70.0))
 """A hollow sphere, and two spheres joined by a rod."""
 
 
@@ -133,10 +130,7 @@ def _dumbbell(xyz: NDArray[np.float64], radius: float) -> NDArray[np.float32]:
     end = np.array([0.55 * radius, 0.0, 0.0])
     along = np.clip(xyz[..., 0], -0.55 * radius, 0.55 * radius)
     rod = np.linalg.norm(xyz - along[..., None] * np.array([1.0, 0, 0]), axis=-1)
-    ends = np.minimum(
-        np.linalg.norm(xyz - end, axis=-1),
-        np.linalg.norm(xyz + end, axis=-1),
-    )
+    ends = np.minimum(np.linalg.norm(xyz - end, axis=-1), np.linalg.norm(xyz + end, axis=-1))
     return np.maximum(_sigmoid_edge(0.2 * radius - rod, radius), _sigmoid_edge(0.42 * radius - ends, radius))
 
 

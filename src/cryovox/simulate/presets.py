@@ -45,16 +45,11 @@ def _shrec2021(depth: int, centre: float | None) -> SimulationConfig:
             scheme="bidirectional", range=(-60, 60), step=2, total_dose=110, defocus=(2, 5), shift=6.5
         ),
         optics=OpticsConfig(
-            voltage=300,
-            cs=2.7,
-            amplitude_contrast=0.08,
-            cc=2.7,
-            energy_spread=0.7,
-            aperture=0.03,
+            voltage=300, cs=2.7, amplitude_contrast=0.08, cc=2.7, energy_spread=0.7, aperture=0.03,
             b_factor=1263,  # motion of 4 Å
         ),
         detector=DetectorConfig(pixel_size=5.0, thickness=1800.0),
-    )
+    )  # fmt: skip
 
 
 def _czii() -> SimulationConfig:

@@ -24,8 +24,8 @@ from cryovox.core.particles import Particles, Species
 from cryovox.formats import subtomograms as files
 from cryovox.simulate.config.microscope import OpticsConfig
 from cryovox.simulate.config.subtomograms import SubtomogramConfig
-from cryovox.simulate.half_spectrum import multiplicity
 from cryovox.simulate.microscope.optics import ctf
+from cryovox.simulate.microscope.spectra import multiplicity
 from cryovox.simulate.particles.rotate import add_box, overlap_slices, rotate
 from cryovox.simulate.particles.template import Template
 
@@ -124,10 +124,7 @@ def _contact_distance(
 
 
 def _simulate_image(
-    templates: Sequence[Template],
-    particles: Arrangement,
-    config: SubtomogramConfig,
-    rng: np.random.Generator,
+    templates: Sequence[Template], particles: Arrangement, config: SubtomogramConfig, rng: np.random.Generator
 ) -> Subtomogram:
     n, margin = config.box, round(config.margin * config.box)
     size = fft.next_fast_len(n + 2 * margin, real=True)
@@ -240,11 +237,7 @@ class _LazyImages:
     """Images of a set, computed on access."""
 
     def __init__(
-        self,
-        templates: Sequence[Template],
-        channels: NDArray[np.intp],
-        config: SubtomogramConfig,
-        seed: int,
+        self, templates: Sequence[Template], channels: NDArray[np.intp], config: SubtomogramConfig, seed: int
     ) -> None:
         self.templates, self.channels, self.config, self.seed = templates, channels, config, seed
         self.shape = (len(channels), config.box, config.box, config.box)

@@ -15,13 +15,7 @@ from cryovox.core.particles import Particles
 from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.simulate.config.tomogram import SimulationConfig
-from cryovox.simulate.microscope import (
-    ReconstructionConfig,
-    TiltSeries,
-    acquire,
-    reconstruct,
-    tilt_scheme,
-)
+from cryovox.simulate.microscope import ReconstructionConfig, TiltSeries, acquire, reconstruct, tilt_scheme
 from cryovox.simulate.microscope.detector import snr_of
 from cryovox.simulate.microscope.experimental_spectrum import experimental_amplitude
 from cryovox.simulate.microscope.reconstruct import origin
@@ -107,45 +101,56 @@ def simulate(
     scene = build_scene(templates, config.scene, np.random.default_rng([*seed, SCENE]))
     _check_placed(scene)
     scene = _drop_particles_outside(scene, config.reconstruction)
-    rng = np.random.default_rng([*seed, MICROSCOPE])
-    tilts = tilt_scheme(config.tilts, rng)
-    noise_seed = int(rng.integers(2**63))
     on_progress("tilt series", 0.25)
-    series = acquire(
-        scene.potential,
-        scene.voxel_size,
-        tilts,
-        config.optics,
-        config.detector,
-        seed=noise_seed,
-        device=device,
-        beyond=config.beyond,
-    )
+    series = _record(scene, config, seed, device)
     if amplitudes is not None:
         series = series.match_amplitudes(amplitudes)
+
+    def reconstructed(images: NDArray[np.float32], part: TiltSeries) -> NDArray[np.float32]:
+        shape, voxel_size, setting = scene.potential.shape, scene.voxel_size, config.reconstruction
+        return reconstruct(
+            images, part.tilts, shape, voxel_size, setting, optics=config.optics, device=device
+        )
+
     on_progress("reconstruction", 0.5)
-    clean = _reconstruct(series.signal, series, scene, config, device)
+    clean = reconstructed(series.signal, series)
     on_progress("reconstruction", 0.7)
-    noise = _reconstruct(series.noise, series, scene, config, device)
+    noise = reconstructed(series.noise, series)
     every = slice(None, None, max(1, len(clean) // 64))
     recorded_snr = snr_of(clean[every], noise[every])
     factor = 1.0 if config.snr is None else float(np.sqrt(recorded_snr / config.snr))
-    halves = _halves(series.scale_noise(factor), scene, config, device)
+    parts = () if config.halves == "none" else series.scale_noise(factor).halves()
+    halves = [reconstructed(part.contrast, part) for part in parts]
     noise *= np.float32(-factor)
     noise -= clean
     edge = scene.voxel_size * config.reconstruction.binning
-    keep, species = _scene_window(scene.labels.shape, config.reconstruction), scene.species
+    keep = _scene_window(scene.labels.shape, config.reconstruction)
     return SimulatedTomogram(
         tomogram=Volume(noise, edge),
         clean=Volume(-clean, edge),
         halves=tuple(Volume(-half, edge) for half in halves),
-        labels=LabelMap(np.ascontiguousarray(scene.labels[keep]), edge, species),
+        labels=LabelMap(np.ascontiguousarray(scene.labels[keep]), edge, scene.species),
         instances=np.ascontiguousarray(scene.instances[keep]),
         particles=_tomogram_particles(scene, config.reconstruction),
         scene=scene,
         series=series,
         snr=recorded_snr / factor**2,
         noise_factor=factor,
+    )
+
+
+def _record(scene: Scene, config: SimulationConfig, seed: Sequence[int], device: str) -> TiltSeries:
+    rng = np.random.default_rng([*seed, MICROSCOPE])
+    tilts = tilt_scheme(config.tilts, rng)
+    return acquire(
+        scene.potential,
+        scene.voxel_size,
+        tilts,
+        config.optics,
+        config.detector,
+        seed=int(rng.integers(2**63)),
+        device=device,
+        beyond=config.beyond,
     )
 
 
@@ -171,30 +176,6 @@ def _check_placed(scene: Scene) -> None:
         raise RequestError(
             "scene", message, "make scene.shape or scene.slab larger, or choose smaller species"
         )
-
-
-def _reconstruct(
-    images: NDArray[np.float32], series: TiltSeries, scene: Scene, config: SimulationConfig, device: str
-) -> NDArray[np.float32]:
-    shape = scene.potential.shape
-    return reconstruct(
-        images,
-        series.tilts,
-        shape,
-        scene.voxel_size,
-        config.reconstruction,
-        optics=config.optics,
-        device=device,
-    )
-
-
-def _halves(
-    series: TiltSeries, scene: Scene, config: SimulationConfig, device: str
-) -> list[NDArray[np.float32]]:
-    if config.halves == "none":
-        return []
-    parts = series.halves()
-    return [_reconstruct(part.contrast, part, scene, config, device) for part in parts]
 
 
 def _scene_window(shape: tuple[int, ...], config: ReconstructionConfig) -> tuple[slice, ...]:

@@ -3,7 +3,7 @@
 from cryovox.simulate.config.microscope import DetectorConfig, OpticsConfig, ReconstructionConfig, TiltConfig
 from cryovox.simulate.microscope.acquire import TiltSeries, acquire
 from cryovox.simulate.microscope.reconstruct import reconstruct
-from cryovox.simulate.microscope.spectra import match_amplitude, radial_amplitude
+from cryovox.simulate.microscope.spectra import radial_amplitude
 from cryovox.simulate.microscope.tilts import Tilts, tilt_scheme
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "TiltSeries",
     "Tilts",
     "acquire",
-    "match_amplitude",
     "radial_amplitude",
     "reconstruct",
     "tilt_scheme",

@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from cryovox.simulate.half_spectrum import multiplicity
-
 Array = NDArray[np.floating[Any]]
 Floats = NDArray[np.float64]
 
@@ -40,24 +38,11 @@ def radial_amplitude(series: Array, bins: int = 64) -> Floats:
     return out
 
 
-def match_amplitude(series: Array, target: Array) -> NDArray[np.float32]:
-    """Filter each image radially to the amplitude spectrum *target*; means and phases are kept.
-
-    Parameters
-    ----------
-    series : (n, y, x)
-    target : (bins,) or (n, bins)
-        As from `radial_amplitude`, for example of an experimental series.
-
-    Returns
-    -------
-    (n, y, x) float32
-    """
-    return filter_rings(series, amplitude_gain(series, target))
-
-
 def amplitude_gain(series: Array, target: Array) -> Floats:
-    """(n, bins) factors of the rings of each image in `match_amplitude`."""
+    """Factors (n, bins) that bring the rings of each image to *target*, (bins,) or (n, bins).
+
+    *target* is a `radial_amplitude`, for example of an experimental series.
+    """
     own = radial_amplitude(series, np.shape(target)[-1])
     return target / np.maximum(own, 1e-6 * own.max(1, keepdims=True))
 
@@ -85,3 +70,12 @@ def _rings(shape: tuple[int, ...], bins: int) -> tuple[NDArray[np.int64], Floats
     counts = np.tile(multiplicity(shape[1]), (shape[0], 1))
     counts[0, 0] = 0.0
     return ring.ravel(), counts.ravel()
+
+
+def multiplicity(size: int) -> NDArray[np.float64]:
+    """(size // 2 + 1,): 2 along the last axis of an `rfftn` over *size* samples; 1 if k equals -k."""
+    counts = np.full(size // 2 + 1, 2.0)
+    counts[0] = 1.0
+    if size % 2 == 0:
+        counts[-1] = 1.0
+    return counts

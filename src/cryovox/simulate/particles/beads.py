@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from cryovox.simulate.particles.support import PROTEIN_VOLUME, support_radius
 from cryovox.simulate.particles.template import Template
 
 Bead = tuple[float, float, float, float]
 """x, y, z of the centre, and radius, in Å."""
 
-PROTEIN_VOLUME = 1.21
-"""Å³ per Da: partial specific volume 0.73 mL/g (Harpaz, Gerstein & Chothia, Structure 2 (1994) 641)."""
 PROTEIN_CONTRAST = 3.37
 """Volts above vitreous ice within compact protein at low resolution: 4.08 V·Å³ per Da from
 `density.from_atoms`, divided by the volume. Bead models and structures are then on the same scale."""
@@ -141,7 +140,7 @@ def rasterise(name: str, model: BeadModel, voxel_size: float, resolution: float 
         density=density.astype(np.float32),
         voxel_size=voxel_size,
         support=support,
-        radius=_radius(support) * voxel_size,
+        radius=support_radius(support) * voxel_size,
         mass=model.mass,
         axis=np.array([0.0, 0.0, 1.0]) if model.membrane else None,
         height=float(centre[2]) if model.membrane else 0.0,
@@ -199,9 +198,3 @@ def _bin(body: NDArray[np.float32], oversampling: int) -> NDArray[np.float64]:
     return body.reshape(n, oversampling, n, oversampling, n, oversampling).mean(
         axis=(1, 3, 5), dtype=np.float64
     )
-
-
-def _radius(support: NDArray[np.bool_]) -> float:
-    """Radius from the central voxel to the far edge of the outermost voxel, in voxels."""
-    at = np.argwhere(support) - support.shape[0] // 2
-    return float(np.sqrt((at**2).sum(1).max())) + 0.5

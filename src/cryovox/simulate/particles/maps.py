@@ -236,12 +236,7 @@ def _centre_of_mass(data: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _resample(
-    data: NDArray[np.float32],
-    centre: NDArray[np.float64],
-    old: float,
-    new: float,
-    n: int,
-    resolution: float,
+    data: NDArray[np.float32], centre: NDArray[np.float64], old: float, new: float, n: int, resolution: float
 ) -> NDArray[np.float32]:
     """Low-pass filter and resample to an odd cube of voxels of *new* Å around *centre* (in old voxels).
 

@@ -61,9 +61,8 @@ def finish_template(
         faces[0], faces[-1] = 0.0, 0.0
     density *= np.float32(molecule.integral / (density.sum(dtype=np.float64) * voxel_size**3))
     support = _densest(density, max(1, round(molecule.volume / voxel_size**3)))
-    at = np.argwhere(support) - density.shape[0] // 2
-    radius = float(np.sqrt((at**2).sum(axis=1).max())) + 0.5
-    return Template(name, density, voxel_size, support, radius * voxel_size, molecule.mass, facts=facts)
+    radius = support_radius(support) * voxel_size
+    return Template(name, density, voxel_size, support, radius, molecule.mass, facts=facts)
 
 
 def _densest(density: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
@@ -77,3 +76,9 @@ def _densest(density: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
     sizes[0] = 0
     kept: NDArray[np.bool_] = (sizes >= _MIN_PIECE * sizes.max()) & (sizes > 0)
     return kept[pieces]
+
+
+def support_radius(support: NDArray[np.bool_]) -> float:
+    """Radius from the central voxel to the far edge of the outermost voxel, in voxels."""
+    at = np.argwhere(support) - support.shape[0] // 2
+    return float(np.sqrt((at**2).sum(1).max())) + 0.5

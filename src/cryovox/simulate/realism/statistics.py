@@ -33,17 +33,8 @@ Slab = tuple[int, int]
 Tilts = tuple[float, float]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
-LEVELS = (
-    0.0005,
-    0.002,
-    0.005,
-    0.01,
-    *np.arange(0.02, 0.99, 0.02).round(2).tolist(),
-    0.99,
-    0.995,
-    0.998,
-    0.9995,
-)
+_MIDDLE = np.arange(0.02, 0.99, 0.02).round(2).tolist()
+LEVELS = (0.0005, 0.002, 0.005, 0.01, *_MIDDLE, 0.99, 0.995, 0.998, 0.9995)
 """Probabilities of the stored quantiles of grey values."""
 MIN_SIZE = 24  # minimum size of the measured box in voxels
 MAX_NOISE = 0.98  # maximum power of the noise relative to that within the slab
@@ -105,11 +96,6 @@ class TomogramStatistics(Config):
     def sign(self) -> int:
         """-1 if particles are dark."""
         return sign_of(self.contrast)
-
-    @property
-    def largest_tilt(self) -> float | None:
-        """Maximum absolute tilt in degrees."""
-        return None if self.tilts is None else max(abs(t) for t in self.tilts)
 
     def powers(self) -> tuple[Floats, Floats]:
         """Total power within the slab and power of the noise, on the nodes."""

@@ -24,12 +24,7 @@ from cryovox.simulate.scene.canvas import (
 )
 from cryovox.simulate.scene.pack import PlacedObject, fits, place
 from cryovox.simulate.scene.prepared import PreparedTemplate, dilate
-from cryovox.simulate.scene.surfaces import (
-    Surface,
-    project_onto,
-    random_curved_sheet,
-    random_deformed_sphere,
-)
+from cryovox.simulate.scene.surfaces import Surface, project_onto, random_curved_sheet, random_deformed_sphere
 
 MAX_ATTEMPTS = 60
 """Candidate positions for one membrane, and for one protein in it."""
