@@ -92,7 +92,7 @@ def test_unknown_types_are_refused(tmp_path, name, told):
 
 def test_a_submission_names_tomograms_and_counts_in_angstrom(tmp_path):
     made = Particles.of([[1, 2, 3]], "ribosome")
-    with pytest.raises(RequestError, match="which tomogram"):
+    with pytest.raises(RequestError, match="name the tomogram"):
         czii.write(tmp_path / "a.csv", made)
     with pytest.raises(RequestError, match="counts in Å"):
         czii.write(tmp_path / "a.csv", made, tomogram_name="TS", voxel_size=10.0)

@@ -13,7 +13,7 @@ import zarr
 from cryovox.core.dataset import Box
 from cryovox.core.errors import RequestError
 from cryovox.core.volume import Volume
-from cryovox.data.regions import load_sources
+from cryovox.data.regions import load_regions
 from cryovox.formats import copick as copick_files
 from cryovox.formats import dataset, layouts, mrc, ome_zarr, read_volume, subtomograms, write_volume
 from cryovox.formats.layouts import czii, empiar10499, folder, shrec2021, xulab
@@ -206,7 +206,7 @@ def test_czii_reads_picks_and_parts_of_tomograms(kaggle):
 def test_czii_serves_the_training(kaggle):
     found = dataset.read(kaggle)
     entry = found.entries[0].model_copy(update={"contrast": "dark"})
-    (source,) = load_sources(found, [entry])
+    (source,) = load_regions(found, [entry])
     assert len(source.truth()) == 2
     assert source.bounds == ((0, 20), (0, 24), (0, 28))
 

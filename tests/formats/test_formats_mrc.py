@@ -220,7 +220,7 @@ def test_refusals_name_what_was_found(tmp_path, ramp):
     patch(ramp, mode=4)
     with pytest.raises(RequestError, match="complex"):
         read_volume(ramp)
-    with pytest.raises(RequestError, match="known endings"):
+    with pytest.raises(RequestError, match="known extensions"):
         read_volume(__file__)
     (tmp_path / "folder.mrc").mkdir()
     with pytest.raises(RequestError, match="folder"):

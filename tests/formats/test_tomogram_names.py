@@ -38,7 +38,7 @@ def test_the_volume_that_a_name_means():
     one, two = (Volume(np.zeros((1, 1, 1)), size) for size in (1.0, 2.0))
     assert volume_of("a", "TS_1.tomostar", {"rec_TS_1": one, "TS_2": two}) is one
     assert volume_of("a", "rec_TS_1", {"rec_TS_1": one, "TS_1": two}) is one
-    with pytest.raises(RequestError, match="any of"):
+    with pytest.raises(RequestError, match="matches"):
         volume_of("a", "TS_1", {"rec_TS_1": one, "TS_1.mrc": two})
     with pytest.raises(RequestError, match="TS_3"):
         volume_of("a", "TS_3", {"TS_1": one, "TS_2": two})

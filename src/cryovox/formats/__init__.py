@@ -1,4 +1,4 @@
-"""Reading and writing what others wrote; the ending of a file chooses the format."""
+"""Reading and writing of files; the file name extension chooses the format."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VOLUMES = Registry(
     rows=dict.fromkeys((".mrc", ".rec", ".map", ".st", ".ali", ".mrcs", ".ccp4"), "cryovox.formats.mrc")
     | {".zarr": "cryovox.formats.ome_zarr"},
 )
-"""Ending of a file -> module with `header(path)`, `read(path, voxel_size)` and `write(path, volume)`."""
+"""Extension -> module with `header(path)`, `read(path, voxel_size)` and `write(path, volume)`."""
 
 PARTICLES = Registry(
     "particle format",
@@ -37,20 +37,23 @@ PARTICLES = Registry(
     rows={".star": "cryovox.formats.star"}
     | dict.fromkeys((".csv", ".tsv", ".txt", ".coords"), "cryovox.formats.table"),
 )
-"""Ending of a file -> module with the `read` and `write` of :func:`read_particles`."""
+"""Extension -> module with `read` and `write`, which take the arguments of :func:`read_particles` and
+:func:`write_particles`."""
 
-DIALECTS = Registry("dialect of CSV", group="cryovox.csv_dialects", rows={"czii": "cryovox.formats.czii"})
-"""Convention of a CSV file -> module with a `write` of its own; the reader of tables reads them all."""
+CSV_FORMATS = Registry(
+    "convention of CSV", group="cryovox.csv_dialects", rows={"czii": "cryovox.formats.czii"}
+)
+"""Convention of a CSV file -> module with its own `write`; the table reader reads all of them."""
 
 IMAGES = (".st", ".ali", ".mrcs")
-"""Endings of stacks of images, which only the simulator reads."""
+"""Extensions of image stacks, which only the simulator reads."""
 
 COMPRESSED = (".gz", ".bz2")
-VOXEL_SIZE = "pass --voxel-size A with the edge of a voxel in Å"
+VOXEL_SIZE_REMEDY = "pass --voxel-size A with the voxel size in Å"
 
 
 def ending(path: Path | str) -> str:
-    """Lower-case ending of the name, less a trailing .gz or .bz2."""
+    """Lower-case extension, without a trailing .gz or .bz2."""
     suffixes = [s.lower() for s in Path(path).suffixes]
     if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
@@ -58,7 +61,7 @@ def ending(path: Path | str) -> str:
 
 
 def stem(path: Path | str) -> str:
-    """Name without folder and ending: `a/TS_01.mrc.gz` and `TS_01.ome.zarr` are `TS_01`."""
+    """Name without folder and extension: `a/TS_01.mrc.gz` and `TS_01.ome.zarr` become `TS_01`."""
     name = Path(path).name
     if name.lower().endswith((*COMPRESSED, ".ome.zarr")):
         name = Path(name).stem
@@ -66,71 +69,71 @@ def stem(path: Path | str) -> str:
 
 
 def is_volume(path: Path | str) -> bool:
-    """Whether the ending is that of a volume."""
+    """Whether a file has the extension of a volume."""
     return ending(path) in VOLUMES
 
 
 def is_images(path: Path | str) -> bool:
-    """Whether the ending is that of a stack of images, such as a tilt series."""
+    """Whether a file has the extension of an image stack, such as a tilt series."""
     return ending(path) in IMAGES
 
 
 def is_particles(path: Path | str) -> bool:
-    """Whether the ending is that of a particle list."""
+    """Whether a file has the extension of a particle list."""
     return ending(path) in PARTICLES
 
 
 def read_header(path: Path | str) -> VolumeHeader:
-    """Shape, type, voxel size, origin and problems of a volume, without its voxels."""
-    check_exists(Path(path))
+    """Read shape, data type, voxel size, origin and problems of a volume, without its voxels."""
+    check_readable(Path(path))
     header: VolumeHeader = _module(VOLUMES, path).header(Path(path))
     return header
 
 
 def usable_voxel_size(path: Path, header: VolumeHeader, voxel_size: float | None) -> float:
-    """Edge of a voxel in Å: what the user says, else what the header says; refused where that cannot be."""
+    """Voxel size in Å: that of the user, else that of the header; an error if it cannot be right."""
     if voxel_size is not None:
         if 0 < voxel_size < float("inf"):
             return float(voxel_size)
-        raise RequestError("--voxel-size", f"is {voxel_size}", "give the edge of a voxel in Å, above 0")
+        raise RequestError("--voxel-size", f"is {voxel_size}", "give the voxel size in Å, above 0")
     if header.voxel_size is None:
-        raise RequestError(path, header.size_problem or "", VOXEL_SIZE)
+        raise RequestError(path, header.size_problem or "", VOXEL_SIZE_REMEDY)
     return header.voxel_size
 
 
 def read_volume(path: Path | str, voxel_size: float | None = None) -> Volume:
-    """Read a tomogram or map; voxels of plain files are read when they are used.
+    """Read a tomogram or map; voxels of uncompressed files are read on access.
 
     Parameters
     ----------
     path
-        File; its ending is in `VOLUMES`.
+        File with an extension in `VOLUMES`.
     voxel_size
-        In Å; wins over the header. Without it a header that cannot be right is refused.
+        Voxel size in Å, instead of that of the header. Without it a header that cannot be right is an error.
     """
-    check_exists(Path(path))
-    found: Volume = _module(VOLUMES, path).read(Path(path), voxel_size)
-    return found
+    check_readable(Path(path))
+    volume: Volume = _module(VOLUMES, path).read(Path(path), voxel_size)
+    return volume
 
 
 def write_volume(path: Path | str, volume: Volume) -> None:
-    """Write a volume; the file appears whole or not at all."""
+    """Write a volume atomically."""
     _module(VOLUMES, path).write(Path(path), volume)
 
 
 def read_labels(
     path: Path | str, species: Iterable[Species] = (), voxel_size: float | None = None
 ) -> LabelMap:
-    """Read a label map of whole numbers from 0 to 255.
+    """Read a label map of integers from 0 to 255.
 
     Parameters
     ----------
     path
-        A volume file of any mode.
+        A volume file of any data type.
     species
-        What the labels mean; where given, any other value but 0 is refused.
+        Species of the labels; if present, all other values except 0 are an error.
     voxel_size
-        In Å; wins over the header.
+        Voxel size in Å, instead of that of the header.
     """
     from cryovox.formats.labels import as_labels
 
@@ -138,9 +141,9 @@ def read_labels(
 
 
 def read_mask(path: Path | str) -> NDArray[np.bool_]:
-    """(z, y, x), true where a volume is not 0; its voxel size plays no part.
+    """Read a mask (z, y, x): true where a volume is not 0, regardless of its voxel size.
 
-    In signed bytes of IMOD, which go from -128 to 127, what stands for 0 is -128.
+    In signed bytes of IMOD, which range from -128 to 127, -128 stands for 0.
     """
     from cryovox.formats.labels import as_mask
 
@@ -148,7 +151,7 @@ def read_mask(path: Path | str) -> NDArray[np.bool_]:
 
 
 def write_labels(path: Path | str, labels: LabelMap) -> None:
-    """Write a label map with the voxel size, origin and start of its tomogram."""
+    """Write a label map with the voxel size, origin and `nstart` of its tomogram."""
     from cryovox.core.volume import Volume
 
     write_volume(path, Volume(labels.data, labels.voxel_size, labels.origin, labels.nstart))
@@ -168,26 +171,27 @@ def read_particles(
     Parameters
     ----------
     path
-        File; its ending is in `PARTICLES`.
+        File with an extension in `PARTICLES`.
     tomogram
-        Gives shape and voxel size to formats that count from its centre or in voxels; several by name.
+        Tomogram, or tomograms by name, whose shape and voxel size are needed by formats with coordinates
+        relative to the centre or in voxels.
     voxel_size
-        Å per pixel of the coordinates in the file; wins over what the file says.
+        Å per pixel of the coordinates in the file, instead of that of the file.
     species
-        Name for particles whose file names no species; "particle" by default.
+        Species of particles if the file names none; "particle" by default.
     centre
-        What a STAR file of RELION 5 counts from, "half" or "half-1" of the size; see
+        Origin of centred coordinates of RELION 5, "half" or "half-1" of the size; see
         :mod:`cryovox.formats.star`.
     tomogram_names
-        Names of one tomogram. Of a list that names several tomograms only its particles are read; a list
-        that names others alone is refused.
+        Names of one tomogram. Only its particles are read from a list of several tomograms; a list of other
+        tomograms only is an error.
     """
     from cryovox.formats.tomogram_names import rows_of
 
-    check_exists(Path(path))
+    check_readable(Path(path))
     reader = _module(PARTICLES, path).read
     settings: dict[str, Any] = _settings(reader, path, centre=centre)
-    if "tomogram_names" in signature(reader).parameters:  # which it needs where it counts from centres
+    if "tomogram_names" in signature(reader).parameters:  # readers of centred coordinates need it
         settings["tomogram_names"] = tomogram_names
     picks: Particles = reader(
         Path(path), tomogram=tomogram, voxel_size=voxel_size, species=species, **settings
@@ -207,28 +211,29 @@ def write_particles(
     star_version: str | None = None,
     centre: str | None = None,
 ) -> None:
-    """Write a particle list; the file appears whole or not at all.
+    """Write a particle list atomically.
 
     Parameters
     ----------
     path
-        File; its ending is in `PARTICLES`.
+        File with an extension in `PARTICLES`.
     particles
-        What to write.
+        Particles to write.
     tomogram
-        Gives shape and voxel size to formats that count from its centre or in voxels; several by name.
+        Tomogram, or tomograms by name, whose shape and voxel size are needed by formats with coordinates
+        relative to the centre or in voxels.
     voxel_size
         Å per pixel of the coordinates to write; that of the tomogram by default.
     tomogram_name
-        Name for particles that name no tomogram.
+        Tomogram of particles that name none.
     star_version
         Convention of the file: "relion5", "relion4" or "relion3" for STAR, "czii" for CSV.
     centre
-        What a STAR file of RELION 5 counts from, "half" or "half-1" of the size.
+        Origin of centred coordinates of RELION 5, "half" or "half-1" of the size.
     """
     writer = _module(PARTICLES, path).write
-    if star_version is not None and star_version in DIALECTS and ending(path) == ".csv":
-        writer, star_version = DIALECTS[star_version].write, None
+    if star_version is not None and star_version in CSV_FORMATS and ending(path) == ".csv":
+        writer, star_version = CSV_FORMATS[star_version].write, None
     settings = _settings(writer, path, star_version=star_version, centre=centre)
     writer(
         Path(path),
@@ -240,23 +245,18 @@ def write_particles(
     )
 
 
-def check_exists(path: Path) -> None:
-    """Refuse a path at which nothing is, or which may not be read."""
-    check_readable(path)
-
-
 @contextmanager
 def unpacking(path: Path) -> Iterator[tuple[IO[bytes] | gzip.GzipFile | bz2.BZ2File, bool]]:
-    """Give a file to read from, and whether it is compressed, as its first bytes say (gzip, bzip2)."""
-    check_exists(path)
+    """Open a file, decompressed if its first bytes are those of gzip or bzip2, and say whether it is."""
+    check_readable(path)
     with path.open("rb") as raw:
-        first = raw.read(3)
+        magic = raw.read(3)
         raw.seek(0)
         try:
-            if first[:2] == b"\x1f\x8b":
+            if magic[:2] == b"\x1f\x8b":
                 with gzip.open(raw) as file:
                     yield file, True
-            elif first == b"BZh":
+            elif magic == b"BZh":
                 with bz2.open(raw) as file:
                     yield file, True
             else:
@@ -265,42 +265,42 @@ def unpacking(path: Path) -> Iterator[tuple[IO[bytes] | gzip.GzipFile | bz2.BZ2F
             raise RequestError(path, f"cannot be read: {error}", "copy or download the file again") from None
 
 
-def unpacked(path: Path) -> bytes:
-    """All bytes of a file, decompressed where its first bytes say gzip or bzip2."""
+def read_bytes(path: Path) -> bytes:
+    """Read all bytes of a file, decompressed if it is gzip or bzip2."""
     with unpacking(path) as (file, _):
         return file.read()
 
 
 def read_text(path: Path) -> str:
-    """All text of a file; what is not UTF-8 is refused."""
+    """Read the text of a file; text that is not UTF-8 is an error."""
     try:
-        return unpacked(path).decode("utf-8-sig")
+        return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise RequestError(path, "is not a text file", "check that this is the file you meant") from None
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text at one go, compressed where the name ends in .gz or .bz2."""
+    """Write text atomically, compressed if the name ends in .gz or .bz2."""
     data, suffix = text.encode("utf-8"), path.suffix.lower()
     if suffix in COMPRESSED:
         data = gzip.compress(data) if suffix == ".gz" else bz2.compress(data)
-    with replacing(path) as beside:
-        beside.write_bytes(data)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
-def _settings(function: Any, path: Path | str, **given: str | None) -> dict[str, str]:
-    """What was given, refused where the format knows no such thing."""
-    chosen = {name: value for name, value in given.items() if value is not None}
-    for name in chosen:
+def _settings(function: Any, path: Path | str, **options: str | None) -> dict[str, str]:
+    """Options that are not None; an error if the format does not have them."""
+    settings = {name: value for name, value in options.items() if value is not None}
+    for name in settings:
         if name not in signature(function).parameters:
-            where = "--star-version" if name == "star_version" else name  # the others are no options
+            where = "--star-version" if name == "star_version" else name  # no options otherwise
             raise RequestError(where, f"{ending(path)} files have none", "leave it out")
-    return chosen
+    return settings
 
 
 def _module(table: Registry, path: Path | str) -> Any:
-    found = ending(path)
-    if found not in table:
-        told = f"the ending {found!r} is no {table.kind} that we know"
-        raise RequestError(path, told, f"known endings: {', '.join(table)}, each also with .gz or .bz2")
-    return table[found]
+    suffix = ending(path)
+    if suffix not in table:
+        message = f"the extension {suffix!r} is no known {table.kind}"
+        raise RequestError(path, message, f"known extensions: {', '.join(table)}, each also with .gz or .bz2")
+    return table[suffix]

@@ -1,8 +1,8 @@
-"""Euler angles of RELION and the rotations that we keep.
+"""Conversion between Euler angles of RELION and rotation matrices.
 
-RELION's (rot, tilt, psi) are intrinsic ZYZ angles in degrees of the rotation that turns the tomogram
-into the reference; ours turn the reference into the tomogram, so one is the inverse of the other.
-Both act on (x, y, z) column vectors.
+The angles (rot, tilt, psi) of RELION are intrinsic ZYZ angles in degrees of the rotation from the tomogram to
+the reference. Our matrices rotate the reference into the tomogram, so one is the inverse of the other. Both
+act on (x, y, z) column vectors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 
 def rotations_of(eulers: ArrayLike) -> NDArray[np.float64]:
-    """Active rotations, reference to tomogram.
+    """Active rotations from the reference to the tomogram.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def rotations_of(eulers: ArrayLike) -> NDArray[np.float64]:
 
     Examples
     --------
-    The reference's z axis points along x after a tilt by -90 degrees about y is undone:
+    The inverse of a tilt by -90 degrees about y turns the z axis of the reference into x:
 
     >>> rotations_of([[0, -90, 0]])[0] @ [0, 0, 1]
     array([1., 0., 0.])
@@ -41,10 +41,10 @@ def rotations_of(eulers: ArrayLike) -> NDArray[np.float64]:
 
 
 def eulers_of(rotations: ArrayLike) -> NDArray[np.float64]:
-    """The reverse: (n, 3) rot, tilt, psi in degrees; psi is 0 where tilt leaves a choice."""
+    """Inverse of :func:`rotations_of`: (n, 3) rot, tilt, psi in degrees; psi is 0 at gimbal lock."""
     matrices = np.asarray(rotations, dtype=np.float64).reshape(-1, 3, 3)
     if not len(matrices):
         return np.zeros((0, 3))
-    with warnings.catch_warnings():  # of the choice
+    with warnings.catch_warnings():  # of gimbal lock
         warnings.simplefilter("ignore")
         return np.asarray(Rotation.from_matrix(matrices).inv().as_euler("ZYZ", degrees=True))

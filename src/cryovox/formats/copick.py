@@ -1,7 +1,7 @@
-"""Picks of copick projects: JSON files of one kind of particle each, with places in Å.
+"""Picks of copick projects: one JSON file per species, with positions in Å.
 
-Only the places are taken: what the matrix of a point means depends on who wrote it (that of the CZII
-challenge is the identity throughout).
+Only positions are read: the meaning of the matrix of a point depends on the program that wrote it (it is the
+identity in the CZII challenge).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from cryovox.formats import read_text
 
 
 def read(path: Path) -> Particles:
-    """Read a file of picks, or all of a folder (`Picks`).
+    """Read one file of picks, or all files of a folder (`Picks`).
 
     Returns
     -------
     Particles
-        Species are the `pickable_object_name` of the files.
+        The species is the `pickable_object_name` of each file.
     """
     if not path.is_dir():
         return _file(path)
@@ -34,15 +34,15 @@ def read(path: Path) -> Particles:
 
 def _file(path: Path) -> Particles:
     try:
-        found = json.loads(read_text(path))
-        name = str(found["pickable_object_name"])
-        unit = str(found.get("unit") or "angstrom").lower()
-        places = [[float(point["location"][axis]) for axis in "zyx"] for point in found["points"] or ()]
+        picks = json.loads(read_text(path))
+        name = str(picks["pickable_object_name"])
+        unit = str(picks.get("unit") or "angstrom").lower()
+        positions = [[float(point["location"][axis]) for axis in "zyx"] for point in picks["points"] or ()]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        told = f"holds no picks of copick ({type(error).__name__}: {error})"
-        raise RequestError(path, told, "name a JSON file of a folder Picks") from None
+        message = f"holds no picks of copick ({type(error).__name__}: {error})"
+        raise RequestError(path, message, "name a JSON file of a folder Picks") from None
     if unit != "angstrom":
         raise RequestError(path, f"counts in {unit}", "give picks in angstrom")
-    if not np.isfinite(places).all():
-        raise RequestError(path, "holds places that are not finite", "mend the file")
-    return Particles.of(np.array(places).reshape(-1, 3), name)
+    if not np.isfinite(positions).all():
+        raise RequestError(path, "holds positions that are not finite", "correct the file")
+    return Particles.of(np.array(positions).reshape(-1, 3), name)

@@ -1,7 +1,7 @@
 """Submissions to the CZII challenge: one CSV for all tomograms, `id,experiment,particle_type,x,y,z`.
 
-Places are in Å from the centre of voxel 0, `experiment` is the name of the tomogram, and the six types of
-particle are those of :data:`cryovox.core.czii.RADII`. There is no score: who picks more, submits more.
+Positions are in Å from the centre of voxel 0, `experiment` is the name of the tomogram, and the six particle
+types are those of :data:`cryovox.core.czii.RADII`. There are no scores.
 """
 
 from __future__ import annotations
@@ -45,37 +45,40 @@ ALIASES: Mapping[str, str] = {
 
 
 def official(name: str) -> str:
-    """The type that a species name means; case, spaces, underscores and Greek letters do not matter."""
+    """The particle type of a species name; case, spaces, underscores and Greek letters do not matter."""
     plain = "-".join(name.strip().lower().replace("β", "beta").replace("_", " ").replace("-", " ").split())
-    found = ALIASES.get(plain, plain)
-    if found in RADII:
-        return found
+    kind = ALIASES.get(plain, plain)
+    if kind in RADII:
+        return kind
     near = get_close_matches(plain, [*RADII, *ALIASES], n=1, cutoff=0.75)
     hint = f"did you mean {ALIASES.get(near[0], near[0])!r}? " if near else ""
-    told = f"is no type of particle of the CZII challenge, which has {', '.join(RADII)}"
-    raise RequestError(name, told, f"{hint}Rename these particles, or leave them out of the list")
+    message = f"is no particle type of the CZII challenge, which has {', '.join(RADII)}"
+    raise RequestError(name, message, f"{hint}Rename these particles, or remove them from the list")
 
 
-def prepared(particles: Particles, tomogram_name: str | None = None) -> Particles:
-    """What a submission keeps of a list: official types, the tomogram of each, and places.
+def to_submission(particles: Particles, tomogram_name: str | None = None) -> Particles:
+    """Convert a list to a submission: official particle types, tomograms and positions.
 
     Parameters
     ----------
+    particles
+        Particles of any species that :func:`official` knows.
     tomogram_name
         Tomogram of particles that name none.
     """
     names = {str(name): official(str(name)) for name in np.unique(particles.species)}
-    where = particles.tomograms if particles.tomograms is not None else tomogram_name
-    if where is None or "" in ([where] if isinstance(where, str) else where.tolist()):
-        told = "does not say which tomogram each particle is from"
-        raise RequestError("submission", told, "name the tomogram, or add a column `experiment`")
-    return Particles.of(particles.positions, [names[str(n)] for n in particles.species], tomograms=where)
+    tomograms = particles.tomograms if particles.tomograms is not None else tomogram_name
+    if tomograms is None or "" in ([tomograms] if isinstance(tomograms, str) else tomograms.tolist()):
+        message = "does not name the tomogram of each particle"
+        raise RequestError("submission", message, "name the tomogram, or add a column `experiment`")
+    species = [names[str(name)] for name in particles.species]
+    return Particles.of(particles.positions, species, tomograms=tomograms)
 
 
 def read(path: Path) -> Particles:
-    """Read a submission, or the solution, in the order of its rows; the numbers of the rows are not kept."""
+    """Read a submission, or the solution, in the order of its rows; row numbers are not kept."""
     try:
-        return prepared(table.read(path))
+        return to_submission(table.read(path))
     except RequestError as error:
         raise RequestError(path, f"{error.where}: {error.message}", error.remedy) from None
 
@@ -95,21 +98,21 @@ def write(
     path
         CSV file.
     particles
-        Their scores, poses and further columns are left out.
+        Particles; scores, poses and other columns are not written.
     tomogram
-        Not needed.
+        Not used.
     voxel_size
-        Refused: the challenge counts in Å.
+        An error: submissions are in Å.
     tomogram_name
         Tomogram of particles that name none.
     """
     if voxel_size is not None:
-        raise RequestError("--out-voxel-size", "a submission counts in Å", "leave it out")
-    rows = prepared(particles, tomogram_name)
+        raise RequestError("--out-voxel-size", "a submission is in Å", "leave it out")
+    rows = to_submission(particles, tomogram_name)
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    where = rows.tomograms if rows.tomograms is not None else ()
-    for number, (name, kind, zyx) in enumerate(zip(where, rows.species, rows.positions, strict=True)):
+    tomograms = rows.tomograms if rows.tomograms is not None else ()
+    for number, (name, kind, zyx) in enumerate(zip(tomograms, rows.species, rows.positions, strict=True)):
         writer.writerow([number, name, kind, *(f"{v:.3f}" for v in zyx[::-1])])
     write_text(path, text.getvalue())

@@ -1,9 +1,8 @@
-"""MRC, the format in which most tomograms arrive, with all that writers get wrong.
+"""Tomograms in the MRC format, including common errors of other writers.
 
-A header is trusted as far as it can be right (:func:`cryovox.core.volume.voxel_size_problem`). Sizes that
-differ between axes by at most 1 % are averaged. Stacks of volumes and of images, such as tilt series, are
-refused where a volume is wanted.
-The format: A. Cheng et al., J. Struct. Biol. 192 (2015) 146, and the IMOD manual for its flags.
+Implausible headers are detected (:func:`cryovox.core.volume.voxel_size_problem`). Voxel sizes that differ
+between axes by at most 1 % are averaged. Stacks of volumes and of images, such as tilt series, are errors.
+Specification: A. Cheng et al., J. Struct. Biol. 192 (2015) 146, and the IMOD manual for its flags.
 """
 
 from __future__ import annotations
@@ -26,33 +25,34 @@ from numpy.typing import DTypeLike, NDArray
 from cryovox.core.atomic import discard, replacing
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import slabs, statistics
+from cryovox.core.reading import check_readable
 from cryovox.core.volume import ZYX, Start, Volume, VolumeHeader, Voxels, voxel_size_problem
-from cryovox.formats import check_exists, unpacked, unpacking, usable_voxel_size
-from cryovox.formats.mrc_stacks import refuse_stacks
+from cryovox.formats import read_bytes, unpacking, usable_voxel_size
+from cryovox.formats.mrc_stacks import check_no_stack
 
 HEADER_BYTES = 1024
 MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2", 101: "u1"}
 IMOD_STAMP = 1146047817
-LARGEST = 1 << 20  # voxels along an axis
-MOST_EXTENDED = 1 << 20
+MAX_LENGTH = 1 << 20  # voxels along an axis
+MAX_EXTENDED = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class MrcHeader(VolumeHeader):
-    """What the first kilobyte says, besides what all volumes say; 4-bit values (mode 101) become uint8.
+    """Header of an MRC file; 4-bit values (mode 101) become uint8.
 
     Attributes
     ----------
     mode
-        Number that MRC gives to the dtype.
+        Number of the data type in MRC.
     axes
-        Which axis (1 = x, 2 = y, 3 = z) columns, rows and sections run along.
+        Axis (1 = x, 2 = y, 3 = z) of columns, rows and sections.
     extended_bytes
         Length of the extended header.
     endianness
         "<" or ">".
     data_bytes
-        Length of the data that the header promises.
+        Length of the data according to the header.
     """
 
     mode: int
@@ -63,65 +63,65 @@ class MrcHeader(VolumeHeader):
 
     @property
     def file_bytes(self) -> int:
-        """Length of the (decompressed) file that the header promises."""
+        """Length of the (decompressed) file according to the header."""
         return HEADER_BYTES + self.extended_bytes + self.data_bytes
 
     @property
     def stored_shape(self) -> tuple[int, int, int]:
-        """(sections, rows, columns) as they lie in the file."""
+        """(sections, rows, columns) in the file."""
         columns, rows, sections = (self.shape[3 - axis] for axis in self.axes)
         return sections, rows, columns
 
 
 def header(path: Path, images: bool = False) -> MrcHeader:
-    """Look at the header alone, of compressed files too.
+    """Read the header of a file, which may be compressed.
 
-    A wrong voxel size or length is one of its problems and not raised; files that are not MRC at all are
-    refused. The length of a compressed file is not known before :func:`read`.
+    A wrong voxel size or length is one of its problems and not raised; a file that is not MRC is an error.
+    The length of a compressed file is unknown until :func:`read`.
 
     Parameters
     ----------
     path
     images
-        Take a stack of images, such as a tilt series, which is refused otherwise.
+        Accept a stack of images, such as a tilt series, which is an error otherwise.
     """
     return _inspect(path, images)[0]
 
 
 def read(path: Path, voxel_size: float | None = None, images: bool = False) -> Volume:
-    """Read a file with axes put in the order z, y, x; plain files are mapped into memory.
+    """Read a file, with axes in the order z, y, x; uncompressed files are memory-mapped.
 
     Parameters
     ----------
     path
-        Any mode of real numbers, either byte order, any axis order; gzip and bzip2 too.
+        File with any mode of real numbers, byte order and axis order, also gzip and bzip2.
     voxel_size
-        In Å; wins over the header, whatever that says.
+        Voxel size in Å, instead of that of the header.
     images
-        Take a stack of images too, along z.
+        Accept a stack of images, along z.
     """
-    about, is_packed = _inspect(path, images)
-    packed = unpacked(path) if is_packed else None
-    size = path.stat().st_size if packed is None else len(packed)
-    if size < about.file_bytes:
-        raise RequestError(path, _length_problem(about, size), "copy or reconstruct the file again")
-    edge = usable_voxel_size(path, about, voxel_size)
-    offset = HEADER_BYTES + about.extended_bytes
+    info, is_compressed = _inspect(path, images)
+    content = read_bytes(path) if is_compressed else None
+    file_size = path.stat().st_size if content is None else len(content)
+    if file_size < info.file_bytes:
+        raise RequestError(path, _length_problem(info, file_size), "copy or reconstruct the file again")
+    size = usable_voxel_size(path, info, voxel_size)
+    offset = HEADER_BYTES + info.extended_bytes
     raw: NDArray[np.uint8]
-    if packed is None:
-        raw = np.memmap(path, np.uint8, "r", offset=offset, shape=(about.data_bytes,))
+    if content is None:
+        raw = np.memmap(path, np.uint8, "r", offset=offset, shape=(info.data_bytes,))
     else:
-        raw = np.frombuffer(packed, np.uint8, count=about.data_bytes, offset=offset)
+        raw = np.frombuffer(content, np.uint8, count=info.data_bytes, offset=offset)
     # sections, rows, columns -> z, y, x
-    order = [(2, 1, 0)[about.axes.index(axis)] for axis in (3, 2, 1)]
-    return Volume(_values(raw, about).transpose(order), edge, about.origin, about.nstart)
+    order = [(2, 1, 0)[info.axes.index(axis)] for axis in (3, 2, 1)]
+    return Volume(_values(raw, info).transpose(order), size, info.origin, info.nstart)
 
 
 def write(path: Path, volume: Volume, dtype: DTypeLike | None = None) -> None:
-    """Write a volume, a slab at a time.
+    """Write a volume, slab by slab.
 
-    Floating point numbers become float32 (float16 stays). int8, int16 and uint16 stay, uint8 becomes
-    int8 or uint16, and wider numbers become int16, uint16 or float32, whichever first holds them.
+    Floating-point numbers become float32, except float16. int8, int16 and uint16 are kept, uint8 becomes int8
+    or uint16, and wider integers become the first of int16, uint16 and float32 that can store them.
     """
     kind = np.dtype(dtype) if dtype is not None else _storable(volume.data)
     with create(path, volume.shape, kind, volume.voxel_size, volume.origin, volume.nstart) as out:
@@ -140,15 +140,15 @@ def create(
     origin: ZYX = (0.0, 0.0, 0.0),
     nstart: Start = (0, 0, 0),
 ) -> Iterator[NDArray[Any]]:
-    """Give a (z, y, x) memory map to fill in any order; the file appears when the block ends well.
+    """Yield a (z, y, x) memory map to fill in any order; the file appears when the block succeeds.
 
     Parameters
     ----------
     path
-        Compressed at the end where the name ends in .gz or .bz2.
+        Output file, compressed if the name ends in .gz or .bz2.
     shape : (z, y, x)
     dtype
-        int8, int16, uint16, float16 or float32; uint8 and bool are widened or narrowed to fit a mode.
+        int8, int16, uint16, float16 or float32; uint8 becomes uint16 and bool int8.
     voxel_size
         In Å.
     origin : (z, y, x)
@@ -157,67 +157,69 @@ def create(
         In voxels.
     """
     kind = np.dtype({"uint8": "u2", "bool": "i1"}.get(np.dtype(dtype).name, dtype))
-    with replacing(path) as beside:
-        plain = beside.with_name(beside.name + ".plain")
+    with replacing(path) as temporary:
+        plain = temporary.with_name(temporary.name + ".plain")
         try:
             mode = mrcfile.utils.mode_from_dtype(kind)
             with mrcfile.new_mmap(plain, shape, mrc_mode=mode, overwrite=True) as file:
                 file.set_volume()
-                _claim(plain)
+                _allocate(plain)
                 yield file.data
-                _finish(file, voxel_size, origin, nstart)
-            _pack(plain, beside, path.suffix.lower())
+                _write_header(file, voxel_size, origin, nstart)
+            _compress(plain, temporary, path.suffix.lower())
         finally:
             discard(plain)
 
 
-def _claim(plain: Path) -> None:
-    """Take the room on the disk at once: writing to a sparse map of a full disk would kill the process."""
+def _allocate(plain: Path) -> None:
+    """Allocate disk space: writing to a sparse memory map on a full disk would kill the process."""
     if hasattr(os, "posix_fallocate"):
         with plain.open("rb+") as file:
             os.posix_fallocate(file.fileno(), 0, plain.stat().st_size)
 
 
 def _inspect(path: Path, images: bool = False) -> tuple[MrcHeader, bool]:
-    """The header, and whether the file is compressed; only its first bytes are read."""
-    check_exists(path)
+    """The header, and whether the file is compressed; only the first bytes are read."""
+    check_readable(path)
     if path.is_dir():
         raise RequestError(path, "is a folder, not an MRC file", "name the file")
-    with unpacking(path) as (file, is_packed):
+    with unpacking(path) as (file, is_compressed):
         first = file.read(HEADER_BYTES)
         if len(first) < HEADER_BYTES:
             size = len(first)
-            told = "is empty" if size == 0 else f"has {size} bytes; an MRC header alone has {HEADER_BYTES}"
-            raise RequestError(path, told, "copy or reconstruct the file again")
+            message = "is empty" if size == 0 else f"has {size} bytes; an MRC header alone has {HEADER_BYTES}"
+            raise RequestError(path, message, "copy or reconstruct the file again")
         record, endianness = _record(path, first)
         if not images:
-            refuse_stacks(path, record, file.read(min(int(record["nsymbt"]), MOST_EXTENDED)))
-    about = _parse(record, endianness)
-    size = about.file_bytes if is_packed else path.stat().st_size  # of packed ones it is not known yet
-    lacking = None if size >= about.file_bytes else _length_problem(about, size)
-    problems = tuple(problem for problem in (lacking, about.size_problem) if problem)
-    return replace(about, problems=problems), is_packed
+            check_no_stack(path, record, file.read(min(int(record["nsymbt"]), MAX_EXTENDED)))
+    info = _parse(record, endianness)
+    size = info.file_bytes if is_compressed else path.stat().st_size  # compressed: not known yet
+    length_problem = None if size >= info.file_bytes else _length_problem(info, size)
+    problems = tuple(problem for problem in (length_problem, info.size_problem) if problem)
+    return replace(info, problems=problems), is_compressed
 
 
 def _record(path: Path, first: bytes) -> tuple[Any, Literal["<", ">"]]:
-    """Header fields in the byte order that makes sense; the machine stamp is asked first."""
-    stamped: tuple[Literal["<", ">"], ...] = (">", "<") if first[212] == 0x11 else ("<", ">")
-    for endianness in stamped:
+    """Header fields in the byte order that gives valid values; that of the machine stamp is tried first."""
+    byte_orders: tuple[Literal["<", ">"], ...] = (">", "<") if first[212] == 0x11 else ("<", ">")
+    for endianness in byte_orders:
         record = np.frombuffer(first, HEADER_DTYPE.newbyteorder(endianness))[0]
-        if int(record["mode"]) in (3, 4) and _sane(record):
-            told = f"holds complex numbers (mode {int(record['mode'])})"
-            raise RequestError(path, told, "convert it to a real map first, by an inverse Fourier transform")
-        if int(record["mode"]) in MODES and _sane(record):
+        if int(record["mode"]) in (3, 4) and _has_valid_sizes(record):
+            message = f"holds complex numbers (mode {int(record['mode'])})"
+            raise RequestError(
+                path, message, "convert it to a real map first, by an inverse Fourier transform"
+            )
+        if int(record["mode"]) in MODES and _has_valid_sizes(record):
             if record["nz"] == 1 and record["ispg"] == 0 and record["mz"] <= 1:
-                told = f"is one image of {int(record['ny'])} x {int(record['nx'])} pixels, not a volume"
-                raise RequestError(path, told, "name a reconstructed tomogram")
+                message = f"is one image of {int(record['ny'])} x {int(record['nx'])} pixels, not a volume"
+                raise RequestError(path, message, "name a reconstructed tomogram")
             return record, endianness
     raise RequestError(path, "is not an MRC file", "check that this is the file you meant")
 
 
-def _sane(record: Any) -> bool:
-    sides = all(0 < int(record[key]) < LARGEST for key in ("nx", "ny", "nz"))
-    return sides and 0 <= int(record["nsymbt"]) < 1 << 30
+def _has_valid_sizes(record: Any) -> bool:
+    is_valid = all(0 < int(record[key]) < MAX_LENGTH for key in ("nx", "ny", "nz"))
+    return is_valid and 0 <= int(record["nsymbt"]) < 1 << 30
 
 
 def _parse(record: Any, endianness: Literal["<", ">"]) -> MrcHeader:
@@ -250,21 +252,21 @@ def _parse(record: Any, endianness: Literal["<", ">"]) -> MrcHeader:
 
 
 def _start(value: Any) -> int:
-    return int(value) if abs(int(value)) < LARGEST else 0  # what is larger is no number of a voxel
+    return int(value) if abs(int(value)) < MAX_LENGTH else 0  # larger values are invalid
 
 
 def _voxel_sizes(record: Any, counts: dict[int, int]) -> ZYX:
     sizes = []
     for axis, name in ((3, "z"), (2, "y"), (1, "x")):
         intervals = int(record["m" + name])
-        # stacks of images, often tomograms, count one interval along z
+        # files marked as image stacks, often tomograms, have one interval along z
         divisor = counts[axis] if intervals < 1 or (axis == 3 and intervals == 1) else intervals
         sizes.append(_finite(record["cella"][name]) / divisor)
     return sizes[0], sizes[1], sizes[2]
 
 
 def _unsigned_bytes(record: Any) -> bool:
-    """Whether bytes of mode 0 go from 0 to 255: IMOD says so by a flag, others by their maximum."""
+    """Whether bytes of mode 0 are unsigned, by the flag of IMOD or the maximum of other programs."""
     stamp, flags = np.frombuffer(record["extra2"].tobytes(), record["nx"].dtype, 2, offset=40)
     if int(stamp) == IMOD_STAMP:
         return not int(flags) & 1
@@ -275,15 +277,15 @@ def _finite(value: Any) -> float:
     return float(value) if np.isfinite(value) else 0.0
 
 
-def _length_problem(about: MrcHeader, size: int) -> str:
-    z, y, x = about.shape
-    return f"is cut off: {x} x {y} x {z} voxels need {about.file_bytes} bytes, the file has {size}"
+def _length_problem(info: MrcHeader, size: int) -> str:
+    z, y, x = info.shape
+    return f"is cut off: {x} x {y} x {z} voxels need {info.file_bytes} bytes, the file has {size}"
 
 
-def _values(raw: NDArray[np.uint8], about: MrcHeader) -> NDArray[Any]:
-    sections, rows, columns = about.stored_shape
-    if about.mode != 101:
-        return raw.view(about.dtype).reshape(sections, rows, columns)
+def _values(raw: NDArray[np.uint8], info: MrcHeader) -> NDArray[Any]:
+    sections, rows, columns = info.stored_shape
+    if info.mode != 101:
+        return raw.view(info.dtype).reshape(sections, rows, columns)
     pairs = raw.reshape(sections, rows, -1)
     return np.stack([pairs & 15, pairs >> 4], axis=-1).reshape(sections, rows, -1)[:, :, :columns]
 
@@ -291,9 +293,9 @@ def _values(raw: NDArray[np.uint8], about: MrcHeader) -> NDArray[Any]:
 def _storable(data: Voxels) -> np.dtype[Any]:
     if data.dtype.kind == "f":
         return np.dtype("f2") if data.dtype.itemsize == 2 else np.dtype("f4")
-    kept = {"bool": "i1", "int8": "i1", "int16": "i2", "uint16": "u2"}.get(data.dtype.name)
-    if kept is not None:
-        return np.dtype(kept)
+    mode = {"bool": "i1", "int8": "i1", "int16": "i2", "uint16": "u2"}.get(data.dtype.name)
+    if mode is not None:
+        return np.dtype(mode)
     low = min(int(slab.min()) for slab in slabs(data))
     high = max(int(slab.max()) for slab in slabs(data))
     for kind in ("i1", "u2") if data.dtype == np.uint8 else ("i2", "u2"):
@@ -302,7 +304,7 @@ def _storable(data: Voxels) -> np.dtype[Any]:
     return np.dtype("f4")
 
 
-def _finish(file: Any, voxel_size: float, origin: ZYX, nstart: Start) -> None:
+def _write_header(file: Any, voxel_size: float, origin: ZYX, nstart: Start) -> None:
     file.voxel_size = voxel_size
     for name, value, start in zip("zyx", origin, nstart, strict=True):
         file.header.origin[name] = value
@@ -312,10 +314,10 @@ def _finish(file: Any, voxel_size: float, origin: ZYX, nstart: Start) -> None:
     file.header.dmean, file.header.rms = moments.mean, moments.std
 
 
-def _pack(plain: Path, beside: Path, suffix: str) -> None:
+def _compress(plain: Path, target_path: Path, suffix: str) -> None:
     if suffix not in (".gz", ".bz2"):
-        plain.replace(beside)
+        plain.replace(target_path)
         return
-    pack = gzip.open if suffix == ".gz" else bz2.open
-    with plain.open("rb") as source, pack(beside, "wb") as target:
+    compressed = gzip.open if suffix == ".gz" else bz2.open
+    with plain.open("rb") as source, compressed(target_path, "wb") as target:
         shutil.copyfileobj(source, target, 1 << 22)

@@ -1,8 +1,8 @@
-"""MRC files that hold no volume: stacks of volumes, stacks of images, tilt series.
+"""MRC files without a volume: stacks of volumes, stacks of images, tilt series.
 
-The format marks a stack of volumes by a space group of 401 and more, and counts the sections of one volume
-in MZ. A stack of images has space group 0, but so have many tomograms: these are told apart by the ending
-of the name, and by what microscopes write about each image into the extended header.
+A stack of volumes has a space group of 401 or more, and MZ is the number of sections of one volume. A stack
+of images has space group 0, as many tomograms do; it is recognized by the extension of the file, and by the
+metadata of each image that microscopes write into the extended header.
 """
 
 from __future__ import annotations
@@ -22,42 +22,44 @@ PER_IMAGE = (b"SERI", b"AGAR")
 TILTED = (b"FEI1", b"FEI2")
 
 
-def refuse_stacks(path: Path, record: Any, extended: bytes) -> None:
-    """Refuse what is a stack of volumes or of images.
+def check_no_stack(path: Path, record: Any, extended: bytes) -> None:
+    """Raise an error for a stack of volumes or of images.
 
     Parameters
     ----------
     path
-        Its ending counts: `.st`, `.ali` and `.mrcs` are images, `.rec` is a reconstruction.
+        File; extensions `.st`, `.ali` and `.mrcs` are images, `.rec` is a reconstruction.
     record
         Header as a record of ``mrcfile.dtypes.HEADER_DTYPE``.
     extended
-        Extended header, or the beginning of a long one.
+        Extended header, or its first part if it is long.
     """
     sections, planes = int(record["nz"]), int(record["mz"])
     if int(record["ispg"]) >= VOLUME_STACK and 0 < planes < sections:
-        told = (
+        message = (
             f"is a stack of {sections / planes:g} volumes of {planes} planes (space group {record['ispg']})"
         )
-        raise RequestError(path, told, "write each volume to a file of its own, for example with `newstack`")
+        raise RequestError(
+            path, message, "write each volume to a file of its own, for example with `newstack`"
+        )
     if is_images(path) or _is_series(path, record, extended):
-        told = f"is a stack of {sections} images, such as a tilt series, and not a tomogram"
+        message = f"is a stack of {sections} images, such as a tilt series, and not a tomogram"
         remedy = "name the reconstructed tomogram; if this is one, call the file NAME.rec"
-        raise RequestError(path, told, remedy)
+        raise RequestError(path, message, remedy)
 
 
 def _is_series(path: Path, record: Any, extended: bytes) -> bool:
-    """Whether the extended header describes images; programs that reconstruct may copy it into `.rec`."""
+    """Whether the extended header describes images; reconstruction programs may copy it into `.rec`."""
     kind = bytes(record["exttyp"])
     if int(record["ispg"]) != 0 or ending(path) == RECONSTRUCTION:
         return False
     if kind in TILTED:
-        return _varies(kind, record, extended)
+        return _tilt_varies(kind, record, extended)
     return kind in PER_IMAGE and len(extended) > 0
 
 
-def _varies(kind: bytes, record: Any, extended: bytes) -> bool:
-    """Whether the tilt angle of FEI's extended header differs between sections."""
+def _tilt_varies(kind: bytes, record: Any, extended: bytes) -> bool:
+    """Whether the tilt angles of an FEI extended header differ between sections."""
     dtype = get_ext_header_dtype(kind, record["nz"].dtype.byteorder)
     count = min(int(record["nz"]), len(extended) // dtype.itemsize)
     if count < 2:

@@ -1,9 +1,9 @@
 """Tomograms as OME-Zarr 0.4 and 0.5: a folder with one array per resolution, of which the finest is read.
 
-What the CZII challenge, copick and the CryoET Data Portal hand out. Axes are known by their names, in any
-order; axes of time and channel are dropped where they have length 1. The voxel size is the scale of that
-array in the unit of each axis: a scale without a unit is relative and says nothing. The translation is the
-origin; what MRC calls NSTART lies in the attribute `cryovox`. The format: https://ngff.openmicroscopy.org
+The CZII challenge, copick and the CryoET Data Portal use this format. Axes are identified by their names, in
+any order; time and channel axes of length 1 are dropped. The voxel size is the scale of the array in the unit
+of each axis; a scale without a unit is relative, so the voxel size is unknown. The translation is the origin.
+NSTART of MRC is stored in the attribute `cryovox`. Specification: https://ngff.openmicroscopy.org
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError
-from cryovox.core.reading import denied
+from cryovox.core.reading import check_readable, denied
 from cryovox.core.volume import Start, Volume, VolumeHeader, voxel_size_problem
-from cryovox.formats import check_exists, usable_voxel_size, zarr_store
+from cryovox.formats import usable_voxel_size, zarr_store
 
 CHUNK = 64
 UNITS = {
@@ -36,14 +36,14 @@ UNITS = {
 
 
 class StoredVolume:
-    """A stored array seen as (z, y, x), of which only the part that is asked for is read.
+    """A stored array as a (z, y, x) volume, of which only the selected part is read.
 
     Parameters
     ----------
     stored
-        Array of Zarr with the axes z, y, x in any order, and others of length 1.
+        Zarr array with the axes z, y, x in any order, and other axes of length 1.
     axes
-        Which of its axes are z, y and x.
+        Indices of the axes z, y and x.
     """
 
     ndim = 3
@@ -64,19 +64,19 @@ class StoredVolume:
         keys += (slice(None),) * (3 - len(keys))
         spans, inside = [], list[Any]()
         for n, k in zip(self.shape, keys, strict=True):
-            wanted = range(n)[k]
-            indices = [wanted] if isinstance(wanted, int) else wanted
+            selected = range(n)[k]
+            indices = [selected] if isinstance(selected, int) else selected
             spans.append((min(indices), max(indices) + 1) if indices else (0, 0))
-            inside.append(0 if isinstance(wanted, int) else slice(None, None, wanted.step))
+            inside.append(0 if isinstance(selected, int) else slice(None, None, selected.step))
         return self._block(spans)[tuple(inside)]
 
     def _block(self, spans: Iterable[tuple[int, int]]) -> NDArray[Any]:
-        """(z, y, x) between low and high on each axis."""
-        where: list[Any] = [0] * len(self._stored.shape)
+        """Read the (z, y, x) block between low and high on each axis."""
+        key: list[Any] = [0] * len(self._stored.shape)
         for axis, (low, high) in zip(self._axes, spans, strict=True):
-            where[axis] = slice(low, high)
+            key[axis] = slice(low, high)
         order = [sorted(self._axes).index(axis) for axis in self._axes]
-        return np.asarray(self._stored[tuple(where)]).transpose(order)
+        return np.asarray(self._stored[tuple(key)]).transpose(order)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
@@ -86,7 +86,7 @@ class StoredVolume:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Step and shift along z, y, x, and the units in Å; None where there is none."""
+    """Steps and shifts along z, y, x, and the units in Å; None for axes without a unit."""
 
     steps: tuple[float, ...]
     shifts: tuple[float, ...]
@@ -95,45 +95,45 @@ class _Scale:
 
 
 def header(path: Path, unit: str | None = None) -> VolumeHeader:
-    """Look at what the store says, without reading voxels.
+    """Read the metadata of a store, without voxels.
 
     Parameters
     ----------
     path
         Folder `NAME.zarr`.
     unit
-        Of axes that have none, where that is known from elsewhere.
+        Unit of axes that have none, if it is known from elsewhere.
     """
-    return _opened(path, unit)[0]
+    return _open(path, unit)[0]
 
 
 def read(path: Path, voxel_size: float | None = None) -> Volume:
-    """Open a tomogram; voxels are read when they are used.
+    """Open a tomogram; voxels are read on access.
 
     Parameters
     ----------
     path
         Folder `NAME.zarr`.
     voxel_size
-        In Å; wins over what the store says.
+        Voxel size in Å, instead of that of the store.
     """
-    about, stored, scale = _opened(path)
-    edge = usable_voxel_size(path, about, voxel_size)
-    origin = about.origin
+    info, stored, scale = _open(path)
+    size = usable_voxel_size(path, info, voxel_size)
+    origin = info.origin
     if None in scale.units:  # shifts are relative as steps are
-        z, y, x = (shift / step * edge for shift, step in zip(scale.shifts, scale.steps, strict=True))
+        z, y, x = (shift / step * size for shift, step in zip(scale.shifts, scale.steps, strict=True))
         origin = (z, y, x)
-    return Volume(stored, edge, origin, about.nstart)
+    return Volume(stored, size, origin, info.nstart)
 
 
 def write(path: Path, volume: Volume) -> None:
-    """Write OME-Zarr 0.5 with one resolution, a slab at a time; the store appears whole or not at all."""
+    """Write OME-Zarr 0.5 with one resolution, slab by slab and atomically."""
     steps: list[dict[str, Any]] = [{"type": "scale", "scale": [volume.voxel_size] * 3}]
     if any(volume.origin):
         steps.append({"type": "translation", "translation": list(volume.origin)})
     axes = [{"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx"]
     datasets = [{"path": "0", "coordinateTransformations": steps}]
-    with replacing(path) as beside, zarr_store.created(beside) as root:
+    with replacing(path) as temporary, zarr_store.created(temporary) as root:
         stored: Any = root.create_array(
             "0",
             shape=volume.shape,
@@ -149,42 +149,48 @@ def write(path: Path, volume: Volume) -> None:
             stored[z : z + CHUNK] = np.asarray(volume.data[z : z + CHUNK])
 
 
-def _opened(path: Path, unit: str | None = None) -> tuple[VolumeHeader, StoredVolume, _Scale]:
-    check_exists(path)
+def _open(path: Path, unit: str | None = None) -> tuple[VolumeHeader, StoredVolume, _Scale]:
+    check_readable(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             root = zarr.open_group(path, mode="r")
-            ours: Any = root.attrs.get("cryovox", {})
-            _check_kind(path, ours)
-            about: Any = root.attrs.get("ome", root.attrs)
-            scales = about["multiscales"][0]
+            own: Any = root.attrs.get("cryovox", {})
+            _check_kind(path, own)
+            metadata: Any = root.attrs.get("ome", root.attrs)
+            scales = metadata["multiscales"][0]
             finest = scales["datasets"][0]
             stored: Any = root[finest["path"]]
             names, units = _axes(scales.get("axes"), len(stored.shape))
             axes = _spatial(path, names, stored.shape)
-            scale = _scale(scales, finest, len(stored.shape), axes, [known or unit for known in units])
-            nstart = _nstart(ours)
+            scale = _scale(
+                scales, finest, len(stored.shape), axes, [axis_unit or unit for axis_unit in units]
+            )
+            nstart = _nstart(own)
     except PermissionError as error:
         raise denied(error.filename or path) from None
     except (KeyError, IndexError, TypeError, AttributeError, OSError, ValueError) as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RequestError(path, f"is not an OME-Zarr image ({told})", "name the folder NAME.zarr") from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RequestError(
+            path, f"is not an OME-Zarr image ({reason})", "name the folder NAME.zarr"
+        ) from None
     volume = StoredVolume(stored, axes)
     return _header(volume, scale, nstart), volume, scale
 
 
-def _check_kind(path: Path, ours: Any) -> None:
-    """Refuse what this program writes that is no volume."""
-    if isinstance(ours, dict) and "kind" in ours:
+def _check_kind(path: Path, own: Any) -> None:
+    """Raise an error for a score map or a set of subtomograms."""
+    if isinstance(own, dict) and "kind" in own:
         raise RequestError(path, "is a score map, not a tomogram", "name a tomogram, or use `cryovox pick`")
-    if isinstance(ours, dict) and "sources" in ours:
-        told = "is a set of subtomograms, not a tomogram"
-        raise RequestError(path, told, "name a tomogram; `segment`, `train` and `evaluate labels` take sets")
+    if isinstance(own, dict) and "sources" in own:
+        message = "is a set of subtomograms, not a tomogram"
+        raise RequestError(
+            path, message, "name a tomogram; `segment`, `train` and `evaluate labels` take sets"
+        )
 
 
 def _axes(axes: Any, ndim: int) -> tuple[list[str], list[str | None]]:
-    """Name and unit of every axis; the first versions of the format have none, or names alone."""
+    """Name and unit of every axis; early versions of the format have no axes, or names only."""
     if axes is None:
         return list("tczyx")[-ndim:], [None] * ndim
     rows = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]
@@ -195,14 +201,14 @@ def _axes(axes: Any, ndim: int) -> tuple[list[str], list[str | None]]:
 
 
 def _spatial(path: Path, names: list[str], shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Which axes are z, y and x; every other has length 1."""
+    """Indices of the axes z, y and x; all other axes have length 1."""
     if any(names.count(axis) != 1 for axis in "zyx"):
-        told = f"has the axes {', '.join(names)}; a tomogram has z, y and x"
-        raise RequestError(path, told, "name a tomogram")
+        message = f"has the axes {', '.join(names)}; a tomogram has z, y and x"
+        raise RequestError(path, message, "name a tomogram")
     for name, length in zip(names, shape, strict=True):
         if name not in "zyx" and length != 1:
-            told = f"has {length} entries along the axis {name!r}; a tomogram has one"
-            raise RequestError(path, told, "write one of them to a store of its own")
+            message = f"has {length} entries along the axis {name!r}; a tomogram has one"
+            raise RequestError(path, message, "write one of them to a store of its own")
     return names.index("z"), names.index("y"), names.index("x")
 
 
@@ -225,13 +231,13 @@ def _scale(
         problem = f"does not say its voxel size: its scale (x {x:g}, y {y:g}, z {z:g}) has no unit"
     elif any(unit not in UNITS for unit in chosen):
         names = ", ".join(str(unit) for unit in dict.fromkeys(chosen))
-        problem = f"says a voxel size of x {x:g}, y {y:g}, z {z:g} {names}, a unit that is not known"
+        problem = f"says a voxel size of x {x:g}, y {y:g}, z {z:g} {names}, an unknown unit"
     factors = tuple(None if unit is None else UNITS.get(unit) for unit in chosen)
     return _Scale((z, y, x), tuple(float(shifts[axis]) for axis in axes), factors, problem)
 
 
-def _nstart(ours: Any) -> Start:
-    z, y, x = ours.get("nstart", (0, 0, 0)) if isinstance(ours, dict) else (0, 0, 0)
+def _nstart(own: Any) -> Start:
+    z, y, x = own.get("nstart", (0, 0, 0)) if isinstance(own, dict) else (0, 0, 0)
     return int(z), int(y), int(x)
 
 

@@ -1,4 +1,4 @@
-"""Columns of RELION's particle lists that speak of where a particle is and how it is turned."""
+"""Columns of RELION particle lists with positions, shifts, angles and pixel sizes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ ANGLE_PRIORS = [f"{tag}Prior" for tag in ANGLES]
 FRAMES = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
 SERIES_SIZE, IMAGE_SIZE = "rlnTomoTiltSeriesPixelSize", "rlnImagePixelSize"
 SIZES = [SERIES_SIZE, "rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize", IMAGE_SIZE]
-"""Pixel sizes in Å, those of coordinates first; that of extracted images serves where there is no other."""
+"""Pixel sizes in Å, those of coordinates first; that of extracted images is the last choice."""
 DETECTOR = ["rlnDetectorPixelSize", "rlnMagnification"]
 GROUP = "rlnOpticsGroup"
 GEOMETRY = {*PIXELS, *CENTRED, *SHIFTS, *PIXEL_SHIFTS, *ANGLES, *FRAMES, *SIZES, *DETECTOR}
 CARRIED = (*SHIFTS, *ANGLES, *FRAMES, GROUP)
-"""Columns that positions and rotations include already and that only a STAR file gets back: images that were
-extracted, and priors, refer to them."""
+"""Columns that positions and rotations already include. Only STAR files get them back, since extracted images
+and priors refer to them."""

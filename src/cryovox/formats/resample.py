@@ -1,4 +1,4 @@
-"""Volumes at another voxel size; positions stay true."""
+"""Resampling of volumes to another voxel size."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from cryovox.core.volume import Volume, check_voxel_size
 
 
 def resample(volume: Volume, voxel_size: float) -> Volume:
-    """Sample a volume at another voxel size by cubic splines.
+    """Resample a volume to another voxel size by cubic splines.
 
-    The centre of voxel (0, 0, 0) stays at position 0, so output voxel j is read at input coordinate
-    ``j * voxel_size / volume.voxel_size``. Before coarsening, a Gaussian takes out what the new
-    sampling cannot hold: it halves the amplitude at half of the new sampling rate.
+    The centre of voxel (0, 0, 0) stays at position 0, so output voxel j is the input at coordinate
+    ``j * voxel_size / volume.voxel_size``. Before downsampling, a Gaussian low-pass filter halves the
+    amplitude at the new Nyquist frequency.
 
     Parameters
     ----------
     volume : (z, y, x)
     voxel_size
-        New edge in Å.
+        New voxel size in Å.
 
     Returns
     -------
     Volume
-        float32, covering what of the old extent whole steps reach.
+        float32 volume that covers the old extent up to the last complete step.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def resample(volume: Volume, voxel_size: float) -> Volume:
     if abs(step - 1) < 1e-6:
         return volume.with_data(data)
     if step > 1:
-        # exp(-2 (pi sigma f)^2) = 1/2 at f = 1 / (2 step); less the blur that a voxel has already
+        # exp(-2 (pi sigma f)^2) = 1/2 at f = 1 / (2 step); less the blur of a voxel
         data = ndimage.gaussian_filter(
             data, np.sqrt(2 * np.log(2)) / np.pi * np.sqrt(step**2 - 1), mode="reflect"
         )

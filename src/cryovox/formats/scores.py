@@ -1,8 +1,8 @@
 """Score maps as OME-Zarr 0.5: `NAME.zarr`, one array of 16-bit probabilities.
 
-Viewers that know OME-Zarr show it in place; what they do not know (species, thresholds, kind) lies in
-the attribute `cryovox`. A stored number n means the score n / 65535.
-The format: https://ngff.openmicroscopy.org/0.5/
+OME-Zarr viewers show it in place. Species, thresholds and kind are stored in the attribute `cryovox`.
+A stored number n is the score n / 65535.
+Specification: https://ngff.openmicroscopy.org/0.5/
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pydantic import ValidationError
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError, RunError
 from cryovox.core.particles import Species
-from cryovox.core.reading import denied
+from cryovox.core.reading import check_readable, denied
 from cryovox.core.volume import ZYX, ScoreMap, Start
-from cryovox.formats import check_exists, zarr_store
+from cryovox.formats import zarr_store
 
 LEVELS = 65535
 CHUNK = (1, 64, 128, 128)
@@ -31,7 +31,7 @@ COLOURS = ("E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7")
 
 
 class StoredScores:
-    """A stored (k, z, y, x) array that gives float32 scores for the part that is asked for."""
+    """A stored (k, z, y, x) array whose slices are float32 scores."""
 
     dtype = np.dtype(np.float32)
 
@@ -60,14 +60,14 @@ class StoredScores:
 
 
 class ScoreWriter:
-    """Takes blocks of planes in any order."""
+    """Writes blocks of planes in any order."""
 
     def __init__(self, stored: Any, where: Path) -> None:
         self._stored = stored
         self._where = where
 
     def write(self, z0: int, block: NDArray[np.floating[Any]]) -> None:
-        """Store (k, n, y, x) scores as planes z0 to z0 + n; what exceeds [0, 1] is clipped."""
+        """Store (k, n, y, x) scores as planes z0 to z0 + n, clipped to [0, 1]."""
         if not np.isfinite(block).all():
             raise RunError(self._where, "the scores hold NaN", "look at the tomogram with `cryovox doctor`")
         levels = np.clip(block, 0, 1) * np.float32(LEVELS)
@@ -88,23 +88,23 @@ def create(  # noqa: PLR0913 (the fields of a ScoreMap)
     nstart: Start = (0, 0, 0),
     tomogram: tuple[tuple[int, int, int], float] | None = None,
 ) -> Iterator[ScoreWriter]:
-    """Give a writer of blocks; the store appears when the block ends well.
+    """Yield a writer; the store appears when the block succeeds.
 
     Parameters
     ----------
     path
-        Folder to make or replace, `NAME.zarr`.
+        Folder to create or replace, `NAME.zarr`.
     shape : (k, z, y, x)
     voxel_size, offset, kind, thresholds, origin, nstart
         As in :class:`cryovox.core.volume.ScoreMap`.
     species
         One per channel.
     tomogram
-        Shape and voxel size of the tomogram itself.
+        Shape and voxel size of the tomogram.
     """
     if len(species) != shape[0]:
         raise ValueError(f"{shape[0]} channels but {len(species)} species")
-    with replacing(path) as beside, zarr_store.created(beside) as root:
+    with replacing(path) as temporary, zarr_store.created(temporary) as root:
         stored = root.create_array(
             "0",
             shape=shape,
@@ -127,7 +127,7 @@ def create(  # noqa: PLR0913 (the fields of a ScoreMap)
 
 
 def write(path: Path, scores: ScoreMap) -> None:
-    """Write a score map, a few planes at a time."""
+    """Write a score map, slab by slab."""
     shape = tuple(scores.data.shape)
     with create(
         path,
@@ -139,55 +139,55 @@ def write(path: Path, scores: ScoreMap) -> None:
         thresholds=scores.thresholds,
         origin=scores.origin,
         nstart=scores.nstart,
-        tomogram=_of_tomogram(scores),
+        tomogram=_tomogram_of(scores),
     ) as out:
         for z in range(0, shape[1], CHUNK[1]):
             out.write(z, np.asarray(scores.data[:, z : z + CHUNK[1]], dtype=np.float32))
 
 
 def is_scores(path: Path) -> bool:
-    """Whether a path is a score map, by what the store says of itself."""
+    """Whether a path is a score map, according to the metadata of the store."""
     if path.suffix.lower() != ".zarr" or not path.is_dir():
         return False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            about: Any = zarr.open_group(path, mode="r").attrs.get("cryovox")
+            metadata: Any = zarr.open_group(path, mode="r").attrs.get("cryovox")
     except (OSError, KeyError, ValueError):
         return False
-    return isinstance(about, dict) and "kind" in about
+    return isinstance(metadata, dict) and "kind" in metadata
 
 
 def read(path: Path) -> ScoreMap:
-    """Open a score map; voxels are read when they are used."""
-    check_exists(path)
+    """Open a score map; voxels are read on access."""
+    check_readable(path)
     remedy = "name a folder that `cryovox segment` wrote, scores/NAME.zarr"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             root = zarr.open_group(path, mode="r", zarr_format=3)
-            found: Any = root.attrs["cryovox"]
+            metadata: Any = root.attrs["cryovox"]
             stored: Any = root["0"]
         return ScoreMap(
             data=StoredScores(stored),
-            voxel_size=float(found["voxel_size"]),
-            species=tuple(Species.model_validate(row) for row in found["species"]),
-            offset=float(found["offset"]),
-            kind=str(found["kind"]),
-            thresholds={str(name): float(value) for name, value in found["thresholds"].items()},
-            origin=_origin(found["origin"]),
-            nstart=_nstart(found.get("nstart", (0, 0, 0))),
-            tomogram_shape=_shape(found.get("tomogram")),
-            tomogram_voxel_size=float(found["tomogram"][1]) if found.get("tomogram") else None,
+            voxel_size=float(metadata["voxel_size"]),
+            species=tuple(Species.model_validate(row) for row in metadata["species"]),
+            offset=float(metadata["offset"]),
+            kind=str(metadata["kind"]),
+            thresholds={str(name): float(value) for name, value in metadata["thresholds"].items()},
+            origin=_origin(metadata["origin"]),
+            nstart=_nstart(metadata.get("nstart", (0, 0, 0))),
+            tomogram_shape=_shape(metadata.get("tomogram")),
+            tomogram_voxel_size=float(metadata["tomogram"][1]) if metadata.get("tomogram") else None,
         )
     except PermissionError as error:
         raise denied(error.filename or path) from None
     except (KeyError, TypeError, AttributeError, OSError, ValueError, ValidationError) as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RequestError(path, f"is not a score map ({told})", remedy) from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RequestError(path, f"is not a score map ({reason})", remedy) from None
 
 
-def _of_tomogram(scores: ScoreMap) -> tuple[tuple[int, int, int], float] | None:
+def _tomogram_of(scores: ScoreMap) -> tuple[tuple[int, int, int], float] | None:
     if scores.tomogram_shape is None or scores.tomogram_voxel_size is None:
         return None
     return scores.tomogram_shape, scores.tomogram_voxel_size

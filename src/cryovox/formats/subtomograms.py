@@ -1,10 +1,10 @@
 """Sets of subtomograms: one Zarr store (`NAME.zarr`) or HDF5 file (`NAME.h5`).
 
-Arrays: `image` (n, z, y, x) float32 and `mask` (n, z, y, x) uint8, or one of them; per subtomogram
-`position` (n, 3) in Å in its tomogram, `corner` (n, 3) index of its first voxel there, `pose` (n, 3, 3) with
-NaN where unknown, `score`, and `species` and `source` as indices into lists of names in the attribute
-`cryovox`, which also holds the voxel size, the species, the contrast, and origin and start of the tomogram.
-Orders are z, y, x; poses act on x, y, z.
+The arrays are `image` (n, z, y, x) float32 and `mask` (n, z, y, x) uint8, or one of them, and for each
+subtomogram its `position` (n, 3) in Å in its tomogram, the index `corner` (n, 3) of its first voxel there,
+its `pose` (n, 3, 3), NaN where unknown, its `score`, and its `species` and `source` as indices into lists of
+names in the attribute `cryovox`. This attribute also stores the voxel size, the species, the contrast, and
+origin and `nstart` of the tomogram. The order is z, y, x; poses act on x, y, z.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from cryovox.core.config import Contrast
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import MIN_CERTAINTY, detect_contrast, statistics, wrapped_bytes
 from cryovox.core.particles import Particles, Species
-from cryovox.core.reading import denied
+from cryovox.core.reading import check_readable, denied
 from cryovox.core.volume import ZYX, LabelMap, Start, Volume, Voxels, check_voxel_size
-from cryovox.formats import check_exists, zarr_store
+from cryovox.formats import zarr_store
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 CHUNK_VOXELS = 1 << 18
@@ -43,22 +43,22 @@ class Subtomograms:
     Attributes
     ----------
     images : (n, z, y, x) float32 or None
-        May be a lazily read array; None in a set of labels alone.
+        May be a lazily read array; None in a set of labels only.
     masks : (n, z, y, x) uint8 or None
         Labels of the species.
     voxel_size : float
-        Edge of a voxel in Å.
+        Voxel size in Å.
     particles : n particles
-        With positions in their tomograms, in Å.
+        Positions in their tomograms, in Å.
     species
-        What species names and labels mean; may be empty where nobody said.
+        Species of the labels; empty if unknown.
     corners : (n, 3) int or None
-        Index (z, y, x) in its tomogram of the first voxel of each, so that a particle lies at
-        ``position - corner * voxel_size`` within its subtomogram.
+        Index (z, y, x) in its tomogram of the first voxel of each subtomogram; the position of a particle in
+        its subtomogram is ``position - corner * voxel_size``.
     contrast
-        Whether particles are dark or bright in the images; "auto" where nobody said.
+        Whether particles are dark or bright in the images; "auto" if unknown.
     origin, nstart : (z, y, x)
-        Those of the tomogram that was cut, as in :class:`cryovox.core.volume.Volume`.
+        Origin and `nstart` of the tomogram, as in :class:`cryovox.core.volume.Volume`.
     """
 
     images: Any | None
@@ -74,9 +74,9 @@ class Subtomograms:
     def __post_init__(self) -> None:
         if self.images is None and self.masks is None:
             raise ValueError("a set has images, masks or both")
-        for what, given in (("images", self.images), ("masks", self.masks)):
-            if given is not None and (len(given.shape) != 4 or given.shape[0] != len(self.particles)):
-                raise ValueError(f"{len(self.particles)} particles but {what} of shape {given.shape}")
+        for name, array in (("images", self.images), ("masks", self.masks)):
+            if array is not None and (len(array.shape) != 4 or array.shape[0] != len(self.particles)):
+                raise ValueError(f"{len(self.particles)} particles but {name} of shape {array.shape}")
         if self.images is not None and self.masks is not None and self.masks.shape != self.images.shape:
             raise ValueError(f"images of shape {self.images.shape} but masks of shape {self.masks.shape}")
         if self.corners is not None and self.corners.shape != (len(self.particles), 3):
@@ -88,37 +88,37 @@ class Subtomograms:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of one subtomogram, (z, y, x)."""
-        held: Any = self.masks if self.images is None else self.images
-        z, y, x = held.shape[1:]
+        """Shape (z, y, x) of one subtomogram."""
+        array: Any = self.masks if self.images is None else self.images
+        z, y, x = array.shape[1:]
         return z, y, x
 
 
 def is_set(path: Path | str) -> bool:
-    """Whether a path is a set: by its ending, and of Zarr stores by what they say of themselves."""
+    """Whether a path is a set, by its extension and, for Zarr stores, their metadata."""
     file = Path(path)
     if file.suffix.lower() != ".zarr":
         return file.suffix.lower() in HDF5
     try:
-        told = json.loads((file / "zarr.json").read_text(encoding="utf-8"))["attributes"]["cryovox"]
+        metadata = json.loads((file / "zarr.json").read_text(encoding="utf-8"))["attributes"]["cryovox"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return isinstance(told, dict) and "sources" in told
+    return isinstance(metadata, dict) and "sources" in metadata
 
 
-def write(path: Path, found: Subtomograms) -> None:
-    """Write a set, a few subtomograms at a time; the ending chooses Zarr or HDF5."""
-    with _created(path, found) as out:
-        for at in batches(len(found), found.shape):
-            if found.images is not None:
-                out["image"][at] = np.asarray(found.images[at], dtype=np.float32)
-            if found.masks is not None:
-                out["mask"][at] = np.asarray(found.masks[at], dtype=np.uint8)
+def write(path: Path, subtomograms: Subtomograms) -> None:
+    """Write a set in batches; the extension chooses Zarr or HDF5."""
+    with _created(path, subtomograms) as out:
+        for batch in batches(len(subtomograms), subtomograms.shape):
+            if subtomograms.images is not None:
+                out["image"][batch] = np.asarray(subtomograms.images[batch], dtype=np.float32)
+            if subtomograms.masks is not None:
+                out["mask"][batch] = np.asarray(subtomograms.masks[batch], dtype=np.uint8)
 
 
 def read(path: Path) -> Subtomograms:
-    """Read a set; images of Zarr stores are read when they are used, those of HDF5 files at once."""
-    check_exists(path)
+    """Read a set; images of Zarr stores are read on access, those of HDF5 files at once."""
+    check_readable(path)
     try:
         if path.suffix.lower() in HDF5:
             with _h5py().File(path, "r") as file:
@@ -130,9 +130,9 @@ def read(path: Path) -> Subtomograms:
     except PermissionError as error:
         raise denied(error.filename or path) from None
     except (KeyError, TypeError, IndexError, OSError, ValueError, ValidationError) as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = "name a store that `cryovox extract` wrote"
-        raise RequestError(path, f"is not a set of subtomograms ({told})", remedy) from None
+        raise RequestError(path, f"is not a set of subtomograms ({reason})", remedy) from None
 
 
 def extract(
@@ -146,29 +146,29 @@ def extract(
     species: Sequence[Species] = (),
     contrast: Contrast = "auto",
 ) -> int:
-    """Cut a cube around every particle, at whole voxels, and write the set.
+    """Cut a cube around every particle, without interpolation, and write the set.
 
     The voxel nearest to the particle becomes voxel ``box // 2`` of the cube.
 
     Parameters
     ----------
     volume : (z, y, x)
-        Tomogram of all the particles.
+        Tomogram of all particles.
     particles
-        What to cut out.
+        Particles to cut out.
     box
-        Edge of the cubes in voxels.
+        Box size in voxels.
     path
-        Where to write, `NAME.zarr` or `NAME.h5`.
+        Output, `NAME.zarr` or `NAME.h5`.
     masks
         Label map from which masks are cut.
     border
-        Whether a particle whose cube does not fit is left out, or filled up with the mean of the
-        tomogram (and label 0). Cubes that lie outside altogether are left out in any case.
+        Whether particles whose cubes do not fit into the tomogram are skipped, or padded with the mean of
+        the tomogram (and label 0). Cubes that are entirely outside are always skipped.
     species
-        To be kept with the set; those of *masks* by default.
+        Species to store with the set; those of *masks* by default.
     contrast
-        To be kept with the set; where it is clearly seen in the tomogram, that by default.
+        Contrast to store with the set; by default that of the tomogram if it can be detected reliably.
 
     Returns
     -------
@@ -176,45 +176,47 @@ def extract(
         Number of subtomograms written.
     """
     if box < 1:
-        raise RequestError("--box", f"is {box}", "give the edge of the cubes in voxels, above 0")
+        raise RequestError("--box", f"is {box}", "give the box size in voxels, above 0")
     if masks is not None and masks.data.shape != volume.shape:
-        told = f"label map of shape {masks.data.shape}, tomogram of shape {volume.shape}"
-        raise RequestError(path, told, "both must cover the same voxels")
+        message = f"label map of shape {masks.data.shape}, tomogram of shape {volume.shape}"
+        raise RequestError(path, message, "both must cover the same voxels")
     corners = np.rint(particles.positions / volume.voxel_size).astype(np.intp) - box // 2
     shape = np.array(volume.shape)
     fits = (corners >= 0).all(axis=1) & (corners + box <= shape).all(axis=1)
     touches = (corners > -box).all(axis=1) & (corners < shape).all(axis=1)
     kept = np.flatnonzero(fits if border == "skip" else touches)
     if not len(kept):
-        told = f"none of {len(particles)} cubes of {box} voxels fits into the tomogram {volume.shape}"
-        raise RequestError("--box", told, "give a smaller box, or --pad")
+        message = f"none of {len(particles)} cubes of {box} voxels fits into the tomogram {volume.shape}"
+        raise RequestError("--box", message, "give a smaller box, or --pad")
     fill = statistics(volume.data).mean if np.isin(kept, np.flatnonzero(~fits)).any() else 0.0
     size = (len(kept), box, box, box)
-    found = Subtomograms(
+    empty = Subtomograms(
         images=np.broadcast_to(np.float32(0), size),
         masks=None if masks is None else np.broadcast_to(np.uint8(0), size),
         voxel_size=volume.voxel_size,
         particles=particles.take(kept),
         species=tuple(species) or (() if masks is None else masks.species),
         corners=corners[kept],
-        contrast=_seen(volume) if contrast == "auto" else contrast,
+        contrast=_detected_contrast(volume) if contrast == "auto" else contrast,
         origin=volume.origin,
         nstart=volume.nstart,
     )
-    with _created(path, found) as out:
-        for at in batches(len(kept), size[1:]):
-            chosen = corners[kept[at]]
-            out["image"][at] = np.stack([_cube(volume.data, corner, box, fill, "f4") for corner in chosen])
+    with _created(path, empty) as out:
+        for batch in batches(len(kept), size[1:]):
+            selected = corners[kept[batch]]
+            cubes = [_cube(volume.data, corner, box, fill, "f4") for corner in selected]
+            out["image"][batch] = np.stack(cubes)
             if masks is not None:
-                out["mask"][at] = np.stack([_cube(masks.data, corner, box, 0, "u1") for corner in chosen])
+                cubes = [_cube(masks.data, corner, box, 0, "u1") for corner in selected]
+                out["mask"][batch] = np.stack(cubes)
     return len(kept)
 
 
-def _seen(volume: Volume) -> Contrast:
+def _detected_contrast(volume: Volume) -> Contrast:
     if wrapped_bytes(volume.data) is not None:
         return "auto"
-    seen, certainty = detect_contrast(volume)
-    return seen if certainty >= MIN_CERTAINTY else "auto"
+    contrast, certainty = detect_contrast(volume)
+    return contrast if certainty >= MIN_CERTAINTY else "auto"
 
 
 def _cube(data: Voxels, corner: NDArray[np.intp], box: int, fill: float, dtype: str) -> NDArray[Any]:
@@ -228,7 +230,7 @@ def _cube(data: Voxels, corner: NDArray[np.intp], box: int, fill: float, dtype: 
 
 
 def batches(n: int, shape: tuple[int, ...]) -> Iterator[slice]:
-    """Runs of subtomograms that lie in a chunk of a Zarr store, in order."""
+    """Slices of subtomograms that share a chunk of a Zarr store, in order."""
     step = _per_chunk(shape)
     for i in range(0, n, step):
         yield slice(i, min(n, i + step))
@@ -239,11 +241,11 @@ def _per_chunk(shape: tuple[int, ...]) -> int:
 
 
 @contextmanager
-def _created(path: Path, found: Subtomograms) -> Iterator[Any]:
-    """Give a group with all arrays of the table filled, and those of voxels empty."""
-    particles = found.particles
-    n, shape = len(found), (len(found), *found.shape)
-    kinds, kind = np.unique(particles.species, return_inverse=True)
+def _created(path: Path, subtomograms: Subtomograms) -> Iterator[Any]:
+    """Yield a new group with the table of particles and empty arrays for images and masks."""
+    particles = subtomograms.particles
+    n, shape = len(subtomograms), (len(subtomograms), *subtomograms.shape)
+    names, species = np.unique(particles.species, return_inverse=True)
     no_names = np.zeros(n, dtype="<U1")
     sources, source = np.unique(
         no_names if particles.tomograms is None else particles.tomograms, return_inverse=True
@@ -253,27 +255,27 @@ def _created(path: Path, found: Subtomograms) -> Iterator[Any]:
         "position": particles.positions,
         "pose": unknown if particles.rotations is None else particles.rotations,
         "score": particles.scores,
-        "species": kind.astype(np.int32),
+        "species": species.astype(np.int32),
         "source": source.astype(np.int32),
     }
-    if found.corners is not None:
-        table["corner"] = found.corners.astype(np.int32)
-    about = {
-        "voxel_size": found.voxel_size,
-        "species": [s.model_dump() for s in found.species],
-        "names": kinds.tolist(),
+    if subtomograms.corners is not None:
+        table["corner"] = subtomograms.corners.astype(np.int32)
+    metadata = {
+        "voxel_size": subtomograms.voxel_size,
+        "species": [s.model_dump() for s in subtomograms.species],
+        "names": names.tolist(),
         "sources": sources.tolist() if particles.tomograms is not None else [],
-        "contrast": found.contrast,
-        "origin": list(found.origin),
-        "nstart": list(found.nstart),
+        "contrast": subtomograms.contrast,
+        "origin": list(subtomograms.origin),
+        "nstart": list(subtomograms.nstart),
     }
-    with replacing(path) as beside:
+    with replacing(path) as temporary:
         is_hdf5 = path.suffix.lower() in HDF5
-        with _hdf5(beside) if is_hdf5 else _zarr(beside) as (group, array):
-            group.attrs["cryovox"] = json.dumps(about) if is_hdf5 else about
-            if found.images is not None:
+        with _hdf5(temporary) if is_hdf5 else _zarr(temporary) as (group, array):
+            group.attrs["cryovox"] = json.dumps(metadata) if is_hdf5 else metadata
+            if subtomograms.images is not None:
                 array("image", shape, np.float32)
-            if found.masks is not None:
+            if subtomograms.masks is not None:
                 array("mask", shape, np.uint8)
             for name, values in table.items():
                 array(name, values.shape, values.dtype)[...] = values
@@ -297,27 +299,27 @@ def _hdf5(path: Path) -> Iterator[tuple[Any, Callable[..., Any]]]:
         yield file, lambda name, shape, dtype: file.create_dataset(name, shape=shape, dtype=dtype)
 
 
-def _parsed(arrays: dict[str, Any], about: Any) -> Subtomograms:
-    about = json.loads(about) if isinstance(about, str) else about
+def _parsed(arrays: dict[str, Any], metadata: Any) -> Subtomograms:
+    metadata = json.loads(metadata) if isinstance(metadata, str) else metadata
     position, pose = (np.asarray(arrays[name], dtype=np.float64) for name in ("position", "pose"))
     kind, source = (np.asarray(arrays[name], dtype=np.intp) for name in ("species", "source"))
-    sources = about["sources"]
+    sources = metadata["sources"]
     return Subtomograms(
         images=arrays.get("image"),
         masks=arrays.get("mask"),
-        voxel_size=float(about["voxel_size"]),
+        voxel_size=float(metadata["voxel_size"]),
         particles=Particles.of(
             position,
-            [about["names"][i] for i in kind],
+            [metadata["names"][i] for i in kind],
             scores=np.asarray(arrays["score"]),
             rotations=None if np.isnan(pose).any() or not len(pose) else pose,
             tomograms=[sources[i] for i in source] if sources else None,
         ),
-        species=tuple(Species.model_validate(row) for row in about["species"]),
+        species=tuple(Species.model_validate(row) for row in metadata["species"]),
         corners=np.asarray(arrays["corner"], dtype=np.intp) if "corner" in arrays else None,
-        contrast=about.get("contrast", "auto"),
-        origin=_three(float, about.get("origin", (0, 0, 0))),
-        nstart=_three(int, about.get("nstart", (0, 0, 0))),
+        contrast=metadata.get("contrast", "auto"),
+        origin=_three(float, metadata.get("origin", (0, 0, 0))),
+        nstart=_three(int, metadata.get("nstart", (0, 0, 0))),
     )
 
 
@@ -330,6 +332,8 @@ def _h5py() -> Any:
     try:
         import h5py
     except ImportError:
-        told = "HDF5 files need the package h5py, which is not installed"
-        raise RequestError("h5py", told, "pip install 'cryovox[hdf5]', or write NAME.zarr instead") from None
+        message = "HDF5 files need the package h5py, which is not installed"
+        raise RequestError(
+            "h5py", message, "pip install 'cryovox[hdf5]', or write NAME.zarr instead"
+        ) from None
     return h5py

@@ -1,7 +1,7 @@
-"""Which names mean the same tomogram.
+"""Matching of tomogram names.
 
-RELION puts `rec_` before the name of a file, Warp writes `NAME.tomostar`, `NAME.mrc.tomostar` and
-`NAME_10.00Apx.mrc`, others write whole paths. Only these are taken off: `pos_1.2` is not `pos_1`.
+RELION prefixes file names with `rec_`, Warp writes `NAME.tomostar`, `NAME.mrc.tomostar` and
+`NAME_10.00Apx.mrc`, others write full paths. Only these parts are removed: `pos_1.2` is not `pos_1`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ SAMPLING = re.compile(r"_\d+(\.\d+)?Apx$")
 
 
 class OtherTomogramError(RequestError):
-    """A list names tomograms, and not the one that is wanted."""
+    """A list names tomograms, but not the requested one."""
 
 
 def plain_name(name: str) -> str:
-    """Name of a tomogram without folder, file endings, `rec_` and `_10.00Apx`.
+    """Name of a tomogram without folder, extensions, `rec_` and `_10.00Apx`.
 
     Examples
     --------
@@ -42,45 +42,47 @@ def plain_name(name: str) -> str:
 
 
 def listed(names: Iterable[str], limit: int = 5) -> str:
-    """Names of tomograms for a message, each once."""
+    """Unique names of tomograms as text for a message."""
     unique = sorted({str(name) for name in names})
     return ", ".join(unique[:limit]) + (f" and {len(unique) - limit} more" if len(unique) > limit else "")
 
 
-def rows_of(where: object, names: Collection[str] | None, wanted: Iterable[str]) -> NDArray[np.bool_] | None:
-    """Rows of a list that belong to a tomogram; None where they all do.
+def rows_of(
+    where: object, names: Collection[str] | None, tomogram_names: Iterable[str]
+) -> NDArray[np.bool_] | None:
+    """Rows of a list that belong to a tomogram; None if all rows do.
 
     Parameters
     ----------
     where
         The file, for the message.
     names
-        Name of the tomogram of each row; None, or empty names, where the list names none.
-    wanted
+        Name of the tomogram of each row; None or empty names if the list names none.
+    tomogram_names
         Names of the tomogram.
     """
-    plain = {plain_name(name) for name in wanted}
+    plain = {plain_name(name) for name in tomogram_names}
     if names is None or not plain or not any(names):
         return None
-    mine = np.array([plain_name(str(name)) in plain for name in names], dtype=bool)
-    if not mine.any():
-        message = f"is a list of {listed(names)}, not of {listed(wanted)}"
-        remedy = "choose the list of that tomogram, or call the tomogram (the entry) as it is called there"
+    selected = np.array([plain_name(str(name)) in plain for name in names], dtype=bool)
+    if not selected.any():
+        message = f"is a list of {listed(names)}, not of {listed(tomogram_names)}"
+        remedy = "choose the list of that tomogram, or rename the tomogram (the entry) as in the list"
         raise OtherTomogramError(where, message, remedy)
-    return None if mine.all() else mine
+    return None if selected.all() else selected
 
 
 def volume_of(where: object, name: str, tomograms: Mapping[str, Volume]) -> Volume:
-    """The tomogram that a name in a list means."""
+    """The tomogram with a name from a list."""
     if name in tomograms:
         return tomograms[name]
     matches = [key for key in tomograms if plain_name(key) == plain_name(name)]
     if len(matches) == 1:
         return tomograms[matches[0]]
     if matches:
-        message = f"names tomogram {name}, which may be any of {listed(matches)}"
-        raise RequestError(where, message, "give one of them only")
+        message = f"names tomogram {name}, which matches {listed(matches)}"
+        raise RequestError(where, message, "pass only one of them")
     message = f"belongs to a tomogram {name}, and there are {listed(tomograms)}"
     raise RequestError(
-        where, message, "give the folder with all of them, called as they are in the list (or as the list is)"
+        where, message, "pass the folder with all of them, named as in the list (or like the list)"
     )

@@ -123,7 +123,7 @@ def _particles(source: Path, target: Path, config: ConvertConfig, tomogram: Path
     particles, frames = _joined(source, target, config, tomogram)
     name = stem(tomogram) if tomogram is not None else stem(source)
     if config.star_version == "czii":
-        particles = czii.prepared(particles, name)
+        particles = czii.to_submission(particles, name)
     write_particles(
         target,
         particles,

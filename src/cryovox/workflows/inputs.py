@@ -23,8 +23,9 @@ from cryovox.core.intensity import (
     statistics,
     wrapped_bytes,
 )
+from cryovox.core.reading import check_readable
 from cryovox.core.volume import Volume
-from cryovox.formats import check_exists, is_images, is_volume, read_header, read_mask, read_volume, stem
+from cryovox.formats import is_images, is_volume, read_header, read_mask, read_volume, stem
 from cryovox.metrics.fingerprint import Domain, Fingerprint, distance, fingerprint, fingerprint_of
 from cryovox.models.card import Card
 from cryovox.report.doctor import Finding
@@ -160,7 +161,7 @@ def _choose_contrast(detected: Contrast, certainty: float, card: Card) -> tuple[
 
 def mask_file(mask: Path, name: str) -> Path:
     """The mask of a tomogram: the file itself, or the volume of that name in a folder of masks."""
-    check_exists(mask)
+    check_readable(mask)
     if is_volume(mask) or not mask.is_dir():
         return mask
     for path in sorted(mask.iterdir()):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
-from cryovox.formats import stem, unpacked
+from cryovox.formats import read_bytes, stem
 
 ASYMMETRIC_UNIT = "asu"
 
@@ -121,7 +121,7 @@ def read_atoms(path: Path | str, assembly: str = "1", *, ligands: bool = False) 
 
 
 def _parse(path: Path) -> gemmi.Structure:
-    raw = unpacked(path)
+    raw = read_bytes(path)
     try:
         structure = gemmi.read_structure_string(raw, format=gemmi.CoorFormat.Detect)
         structure.setup_entities()
