@@ -154,7 +154,7 @@ def test_empty_lists_teach_only_where_exhaustive(folder):
     picks(folder, "", exhaustive=True)
     assert len(annotations(folder)[1]) == 0
     picks(folder, "", exhaustive={"a": False})
-    with pytest.raises(RequestError, match="teaches nothing"):
+    with pytest.raises(RequestError, match="contains no information"):
         annotations(folder)
 
 

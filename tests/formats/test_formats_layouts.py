@@ -17,7 +17,7 @@ from cryovox.data.regions import load_regions
 from cryovox.formats import copick as copick_files
 from cryovox.formats import dataset, layouts, mrc, ome_zarr, read_volume, subtomograms, write_volume
 from cryovox.formats.layouts import czii, empiar10499, folder, shrec2021, xulab
-from cryovox.formats.layouts.split import by_volume
+from cryovox.formats.layouts.split import split_by_volume
 from cryovox.metrics import czii as czii_metric
 from cryovox.metrics import shrec as shrec_metric
 
@@ -443,10 +443,10 @@ def test_volumes_that_lack_masks(tmp_path):
 
 def test_shares_do_not_depend_on_order():
     names = [f"v{i}" for i in range(1033)]
-    found = by_volume(names, 0.15)
-    assert found == by_volume(reversed(names), 0.15)
+    found = split_by_volume(names, 0.15)
+    assert found == split_by_volume(reversed(names), 0.15)
     assert list(found.values()).count("test") == 155
-    assert by_volume(["one"], 0.15) == {"one": "train"}
+    assert split_by_volume(["one"], 0.15) == {"one": "train"}
 
 
 # --- subtomograms of the Xu lab --------------------------------------------------------------------
@@ -485,7 +485,7 @@ def test_xulab_names_sizes_and_labels(tmp_path):
 def test_xulab_reads_only_what_is_asked_for(tmp_path):
     for i in (1, 2):
         write_h5(tmp_path / f"snrSNR003_prot1c5u_{i}.h5", np.ones((8,) * 3), np.ones((8,) * 3, np.uint8))
-    found = xulab.read(tmp_path, side=4)
+    found = xulab.read(tmp_path, size=4)
     os.replace(tmp_path / "snrSNR003_prot1c5u_2.h5", tmp_path / "gone")
     assert found.images[0].shape == (4, 4, 4)
     with pytest.raises(RequestError, match="cannot be read"):
@@ -508,5 +508,5 @@ def test_a_folder_of_nothing_known_is_told(tmp_path):
     assert layouts.find(tmp_path) is None
     with pytest.raises(RequestError, match="holds no file like"):
         xulab.read(tmp_path)
-    with pytest.raises(RequestError, match=r"holds no dataset\.yaml, and is laid out like none of czii"):
+    with pytest.raises(RequestError, match=r"holds no dataset\.yaml, and has none of the layouts czii"):
         dataset.read(tmp_path)

@@ -110,7 +110,7 @@ def test_fourth_number_is_the_score_and_units_can_be_voxels(tmp_path):
         ("1,2\n", "no column z"),
         ('x,y,z\n1,2,"3\n', "line 2"),
         ("x,y,z,score\n1,2,3,high\n", "column score: 'high'"),
-        ("\0\0\0", "is no table"),
+        ("\0\0\0", "is not a table"),
     ],
 )
 def test_errors_name_line_and_column(tmp_path, text, told):

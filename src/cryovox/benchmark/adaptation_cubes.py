@@ -46,7 +46,7 @@ from cryovox.core.errors import RequestError
 from cryovox.formats import subtomograms as files
 from cryovox.formats.layouts import folder as pairs
 from cryovox.formats.layouts import xulab
-from cryovox.formats.layouts.split import by_volume
+from cryovox.formats.layouts.split import split_by_volume
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.simulate.config.subtomograms import SubtomogramConfig
 from cryovox.workflows.devices import Device
@@ -337,7 +337,7 @@ def held_out_mask(data: Subtomograms) -> NDArray[np.bool_]:
     if own is not None:
         return np.asarray(own) == "test"
     if names is not None and len(set(names)) * SHARE >= 1:
-        split = by_volume(set(names), SHARE)
+        split = split_by_volume(set(names), SHARE)
         return np.array([split[name] == "test" for name in names])
     return even_split(len(data))
 

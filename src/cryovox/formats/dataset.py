@@ -1,4 +1,4 @@
-"""`dataset.yaml` and the files that it names; folders of the layouts that others use."""
+"""Reading and writing of `dataset.yaml` and of its files, and of folders in other layouts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FILES = ("tomogram", "even", "odd", "labels", "particles", "mask")
 
 
 def read(path: Path | str) -> Dataset:
-    """Read a dataset; the files it names are there and have its voxel size.
+    """Read a dataset, and check that its files exist and have its voxel size.
 
     Parameters
     ----------
@@ -48,11 +48,11 @@ def read(path: Path | str) -> Dataset:
     Returns
     -------
     Dataset
-        With paths resolved against that folder.
+        The dataset, with paths resolved against that folder.
     """
     is_folder = Path(path).is_dir()
     file = Path(path) / FILE if is_folder else Path(path)
-    dataset = _laid_out(Path(path)) if is_folder and not file.exists() else described(file)
+    dataset = _from_layout(Path(path)) if is_folder and not file.exists() else described(file)
     for kind in dataset.species:
         check_radius(file, kind.name, kind.radius, dataset.voxel_size)
     for entry in dataset.entries:
@@ -61,7 +61,7 @@ def read(path: Path | str) -> Dataset:
 
 
 def described(file: Path) -> Dataset:
-    """What a `dataset.yaml` says, with paths resolved against its folder; the files are not looked at."""
+    """Read `dataset.yaml` with paths resolved against its folder, without checking its files."""
     dataset = from_yaml(Dataset, file)
     entries = [
         entry.model_copy(update={name: file.parent / value for name, value in _files(entry)})
@@ -70,48 +70,48 @@ def described(file: Path) -> Dataset:
     return dataset.model_copy(update={"entries": tuple(entries)})
 
 
-def _laid_out(folder: Path) -> Dataset:
+def _from_layout(folder: Path) -> Dataset:
     layout = layouts.find(folder)
     if layout is None:
-        told = f"holds no {FILE}, and is laid out like none of {', '.join(layouts.LAYOUTS)}"
-        raise RequestError(folder, told, "name the folder of a dataset")
+        message = f"holds no {FILE}, and has none of the layouts {', '.join(layouts.LAYOUTS)}"
+        raise RequestError(folder, message, "name the folder of a dataset")
     dataset: Dataset = layout.read(folder)
     return dataset
 
 
 def write(folder: Path | str, dataset: Dataset) -> Path:
-    """Write `dataset.yaml` into a folder, with paths relative to it where they lie below it.
+    """Write `dataset.yaml` into a folder, with relative paths of files below the folder.
 
     Returns
     -------
     Path
-        Of the file.
+        Path of the file.
     """
     root = Path(folder).resolve()
-    found: dict[str, Any] = dataset.model_dump(mode="json", exclude_defaults=True)
-    for row, entry in zip(found.get("entries", []), dataset.entries, strict=True):
+    content: dict[str, Any] = dataset.model_dump(mode="json", exclude_defaults=True)
+    for row, entry in zip(content.get("entries", []), dataset.entries, strict=True):
         for name, value in _files(entry):
             row[name] = _relative(value, root).as_posix()
     file = root / FILE
-    with replacing(file) as beside:
-        beside.write_text(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    with replacing(file) as temporary:
+        temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return file
 
 
 def _relative(file: Path, root: Path) -> Path:
-    """The path from a folder to a file below it, whichever links lead there; a link itself stays one."""
-    whole = Path(os.path.abspath(file))
-    whole = whole.parent.resolve() / whole.name
-    return whole.relative_to(root) if whole.is_relative_to(root) else whole
+    """Path relative to a folder if the file is below it; links in the path are resolved, the file is not."""
+    path = Path(os.path.abspath(file))
+    path = path.parent.resolve() / path.name
+    return path.relative_to(root) if path.is_relative_to(root) else path
 
 
 def load_tomogram(entry: Entry, dataset: Dataset) -> Volume:
-    """The tomogram, mapped into memory, with the voxel size of the dataset."""
+    """Open the tomogram, memory-mapped, with the voxel size of the dataset."""
     return read_volume(entry.tomogram, dataset.voxel_size)
 
 
 def load_mask(entry: Entry) -> NDArray[np.bool_] | None:
-    """(z, y, x), true inside the region that was searched; None where all of it was."""
+    """Read the mask (z, y, x), true inside the annotated region; None if there is no mask."""
     if entry.mask is None:
         return None
     mask = read_mask(entry.mask)
@@ -120,10 +120,10 @@ def load_mask(entry: Entry) -> NDArray[np.bool_] | None:
 
 
 def load_annotations(entry: Entry, dataset: Dataset) -> tuple[LabelMap | None, Particles | None]:
-    """What is known of an entry, checked against its tomogram and the species.
+    """Read the annotations of an entry, and check them against its tomogram and the species.
 
-    Picks may lie outside the tomogram by the radius of their species. A list without picks teaches
-    something only where it is exhaustive.
+    Picks may lie outside the tomogram by the radius of their species. A list without picks is useful only if
+    it is exhaustive.
 
     Returns
     -------
@@ -142,20 +142,20 @@ def load_annotations(entry: Entry, dataset: Dataset) -> tuple[LabelMap | None, P
 def _load_particles(path: Path, entry: Entry, dataset: Dataset) -> Particles:
     tomogram = load_tomogram(entry, dataset)
     only = dataset.species[0].name if len(dataset.species) == 1 else None
-    found = _read_picks(path, tomogram, only, (entry.name, stem(entry.tomogram)))
-    unknown = sorted(set(found.species.tolist()) - {s.name for s in dataset.species})
+    picks = _read_picks(path, tomogram, only, (entry.name, stem(entry.tomogram)))
+    unknown = sorted(set(picks.species.tolist()) - {s.name for s in dataset.species})
     if unknown:
         known = ", ".join(s.name for s in dataset.species) or "none"
-        told = f"holds picks of {', '.join(map(repr, unknown))}; species of the dataset: {known}"
-        raise RequestError(path, told, f"rename them, or add the species to {FILE}")
-    if not len(found) and not all(entry.is_exhaustive(s.name) for s in dataset.species):
-        told = "holds no picks and is not exhaustive, which teaches nothing"
-        raise RequestError(path, told, f"set `exhaustive: true` in {FILE} if there are none to find")
+        message = f"holds picks of {', '.join(map(repr, unknown))}; species of the dataset: {known}"
+        raise RequestError(path, message, f"rename them, or add the species to {FILE}")
+    if not len(picks) and not all(entry.is_exhaustive(s.name) for s in dataset.species):
+        message = "holds no picks and is not exhaustive, so it contains no information"
+        raise RequestError(path, message, f"set `exhaustive: true` in {FILE} if there are none to find")
     radii = {s.name: s.radius for s in dataset.species}
-    _check_inside(path, found, tomogram, np.array([radii[str(name)] for name in found.species]))
+    _check_inside(path, picks, tomogram, np.array([radii[str(name)] for name in picks.species]))
     for kind in dataset.species:
-        check_density(f"{path}, {kind.name}", found.named(kind.name).positions, tomogram, kind.radius)
-    return found
+        check_density(f"{path}, {kind.name}", picks.named(kind.name).positions, tomogram, kind.radius)
+    return picks
 
 
 def _read_picks(path: Path, tomogram: Volume, species: str | None, names: tuple[str, ...]) -> Particles:
@@ -167,13 +167,13 @@ def _read_picks(path: Path, tomogram: Volume, species: str | None, names: tuple[
 
 
 def _check_inside(path: Path, particles: Particles, tomogram: Volume, radii: NDArray[np.float64]) -> None:
-    """Refuse picks farther out than their radius; closer ones are particles that the border cuts."""
+    """Raise an error for picks more than their radius outside; closer ones are cut by the border."""
     high = (np.array(tomogram.shape) - 0.5) * tomogram.voxel_size
     low = -0.5 * tomogram.voxel_size
-    beyond = np.maximum(particles.positions - high, low - particles.positions).max(axis=1, initial=-np.inf)
-    outside = int((beyond > radii).sum())
+    distance = np.maximum(particles.positions - high, low - particles.positions).max(axis=1, initial=-np.inf)
+    outside = int((distance > radii).sum())
     if outside:
-        message = outside_message(particles.positions, beyond, outside, high)
+        message = outside_message(particles.positions, distance, outside, high)
         raise RequestError(path, message, "are they in pixels rather than Å, or are x and z swapped?")
     check_positions(path, particles.positions, tomogram, radii)
 
@@ -182,34 +182,36 @@ def _check(entry: Entry, dataset: Dataset, file: Path) -> None:
     for name, value in _files(entry):
         where = f"{file}, entry {entry.name}"
         if not value.exists():
-            raise RequestError(where, f"{name}: there is no file {value}", "mend the path")
+            raise RequestError(where, f"{name}: there is no file {value}", "correct the path")
         if name == "particles" and not (is_particles(value) or value.is_dir()):
-            table = f"known endings: {', '.join(PARTICLES)}; or a folder Picks of copick"
-            raise RequestError(where, f"{name}: {value} has an ending that is not known", table)
+            remedy = f"known extensions: {', '.join(PARTICLES)}; or a folder Picks of copick"
+            raise RequestError(where, f"{name}: {value} has an unknown extension", remedy)
         if name != "particles" and ((value.is_dir() and value.suffix != ".zarr") or not is_volume(value)):
-            told = f"{name}: {value} has an ending that is not known"
-            raise RequestError(where, told, "an MRC file, or an OME-Zarr store, is wanted")
+            message = f"{name}: {value} has an unknown extension"
+            raise RequestError(where, message, "use an MRC file or an OME-Zarr store")
         if name != "particles" and not shrec2021.is_volume_of(value):
             _check_size(where, name, value, dataset.voxel_size)
 
 
 def _check_size(where: str, name: str, path: Path, voxel_size: float) -> None:
-    written = read_header(path).voxel_size
-    if written is None or abs(written / voxel_size - 1) <= 0.05:
+    stored = read_header(path).voxel_size
+    if stored is None or abs(stored / voxel_size - 1) <= 0.05:
         return
-    if name not in ("tomogram", "even", "odd") and written == 1:  # label maps often say nothing
+    if name not in ("tomogram", "even", "odd") and stored == 1:  # label maps often have none
         return
-    told = f"{name}: {path} has voxels of {written:g} Å, the dataset says {voxel_size:g} Å"
+    message = f"{name}: {path} has voxels of {stored:g} Å, the dataset says {voxel_size:g} Å"
     raise RequestError(
-        where, told, f"mend voxel_size in {FILE}, or resample with `cryovox convert IN OUT --resample A`"
+        where,
+        message,
+        f"correct voxel_size in {FILE}, or resample with `cryovox convert IN OUT --resample A`",
     )
 
 
 def _check_shape(entry: Entry, name: str, shape: tuple[int, ...]) -> None:
-    wanted = read_header(entry.tomogram).shape
-    if tuple(shape) != wanted:
-        told = f"{name} of shape {tuple(shape)} (z, y, x), the tomogram has {wanted}"
-        raise RequestError(entry.name, told, "both must cover the same voxels")
+    expected = read_header(entry.tomogram).shape
+    if tuple(shape) != expected:
+        message = f"{name} of shape {tuple(shape)} (z, y, x), the tomogram has {expected}"
+        raise RequestError(entry.name, message, "both must cover the same voxels")
 
 
 def _files(entry: Entry) -> Iterator[tuple[str, Path]]:

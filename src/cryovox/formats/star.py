@@ -1,20 +1,20 @@
-"""STAR particle lists as RELION 3, 4 and 5, Warp and M write them.
+"""STAR particle lists of RELION 3, 4 and 5, Warp and M.
 
-Conventions, all turned into ours (Å from the centre of voxel 0) here and nowhere else:
+Only this module converts between the following conventions and ours (Å from the centre of voxel 0):
 
-- `rlnCenteredCoordinate{X,Y,Z}Angst` (RELION 5) counts Å from the centre of the tomogram that the particle
-  belongs to: n / 2 voxels on an axis of n by default, as in RELION's C++ programs; its Python pickers use
-  n / 2 - 1, which is `centre="half-1"`. What we wrote is recorded in the block `data_cryovox` and honoured
-  on reading.
-- `rlnCoordinate{X,Y,Z}` counts pixels, in RELION 4 and 5 those of the tilt series before any binning.
+- `rlnCenteredCoordinate{X,Y,Z}Angst` (RELION 5) is in Å from the centre of the tomogram of the particle. The
+  centre is at n / 2 voxels on an axis of n by default, as in the C++ programs of RELION; its Python pickers
+  use n / 2 - 1, which is `centre="half-1"`. Files that we write record the centre in the block
+  `data_cryovox`, which is used on reading.
+- `rlnCoordinate{X,Y,Z}` is in pixels, in RELION 4 and 5 those of the unbinned tilt series.
 - `rlnOrigin{X,Y,Z}Angst` (Å) or `rlnOrigin{X,Y,Z}` (pixels of the extracted images) is subtracted.
-- Angles are those of :mod:`cryovox.formats.angles`; `rlnTomoSubtomogram{Rot,Tilt,Psi}` turns the
+- Angles are those of :mod:`cryovox.formats.angles`; `rlnTomoSubtomogram{Rot,Tilt,Psi}` rotates the
   subtomogram, with its shift, into the tomogram.
 
-Positions and rotations include shifts and subtomogram angles. RELION 4 and 5 get both back as they were,
-with the blocks `data_optics` and `data_general`, since extracted images and priors refer to them.
+Positions and rotations include shifts and subtomogram angles. Both are written back unchanged for RELION 4
+and 5, with the blocks `data_optics` and `data_general`, since extracted images and priors refer to them.
 
-`rlnPixelSize` is not taken for the pixel of the coordinates: programs disagree on what it means.
+`rlnPixelSize` is not used as the pixel size of coordinates: programs disagree on its meaning.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Frame = Volume | Mapping[str, Volume]
 
 VERSIONS = {"relion5": "50001", "relion4": "30001", "relion3": "30001"}
 SCORE, SPECIES = "rlnAutopickFigureOfMerit", "cryovoxSpecies"
-OURS, CENTRE = "cryovox", "cryovoxCentre"
+OWN, CENTRE = "cryovox", "cryovoxCentre"
 
 
 def read(
@@ -79,24 +79,24 @@ def read(
     path
         A file with `rlnCoordinate` or `rlnCenteredCoordinate` columns in any block.
     tomogram
-        Needed where the file counts from the centre; where it names several tomograms, all of them by name.
-        Of tomograms by name, a list that names none belongs to that with the name of its file.
+        Needed for centred coordinates; tomograms by name if the file names several. A list without names
+        belongs to the tomogram with the name of its file.
     voxel_size
-        Å per pixel of `rlnCoordinate`; wins over the file, which wins over *tomogram*.
+        Å per pixel of `rlnCoordinate`, instead of that of the file; the last choice is that of *tomogram*.
     species
-        Name, where the file has no column `cryovoxSpecies`; without it several values of
-        `rlnClassNumber` become `class1`, `class2` ..., and one becomes `particle`.
+        Species if the file has no column `cryovoxSpecies`; by default several values of
+        `rlnClassNumber` become `class1`, `class2` ..., and a single value becomes `particle`.
     centre
-        What counts as the centre, where the file does not say so; "half" by default.
+        Origin of centred coordinates if the file does not record it; "half" by default.
     tomogram_names
-        Names of one tomogram, to read its particles alone.
+        Names of one tomogram, to read only its particles.
     """
     table = read_table(path)
     rows = rows_of(path, table.names, tomogram_names)
     table = table if rows is None else table.take(rows)
     metadata = dict(table.blocks)
     if table.has(CENTRED):
-        metadata[OURS] = {CENTRE: [_recorded(table, centre)]}
+        metadata[OWN] = {CENTRE: [_centre_kind(table, centre)]}
         positions = table.numbers(CENTRED) + _centres(path, tomogram, table.names, metadata)
         pixels = None
     else:
@@ -106,7 +106,7 @@ def read(
     frames = rotations_of(table.numbers(FRAMES)) if table.has(FRAMES) else None
     shifts = _shifts(table, voxel_size if pixels is None else pixels)
     if shifts is not None:
-        positions = positions - _turned(frames, shifts)
+        positions = positions - _rotated(frames, shifts)
     _check_finite(path, positions)
     score = next((tag for tag in (SCORE, "rlnLCCmax") if tag in table.columns), None)
     picks = Particles.of(
@@ -122,13 +122,13 @@ def read(
     return replace(picks, extra=extra, metadata=metadata)
 
 
-def stand_in(path: Path) -> Frame | None:
-    """Something to count from where a list that counts from centres is read only to be written so again."""
+def placeholder_tomograms(path: Path) -> Frame | None:
+    """Placeholder for the tomograms of a list with centred coordinates that is read to be written as such."""
     table = read_table(path)
     if not table.has(CENTRED):
         return None
-    nothing = Volume(np.broadcast_to(np.int8(0), (2, 2, 2)), 1.0)
-    return nothing if table.names is None else dict.fromkeys(table.names, nothing)
+    placeholder = Volume(np.broadcast_to(np.int8(0), (2, 2, 2)), 1.0)
+    return placeholder if table.names is None else dict.fromkeys(table.names, placeholder)
 
 
 def write(
@@ -146,32 +146,32 @@ def write(
     Parameters
     ----------
     path
-        Where to.
+        Output file.
     particles
-        Their extra columns are written as they are, except those that would speak of the geometry again.
+        Particles to write. Extra columns are written unchanged, except those that describe the geometry.
     tomogram
-        Needed for "relion5", which counts from the centre of each; several by name.
+        Needed for "relion5", whose coordinates are centred; tomograms by name if there are several.
     voxel_size
         Å per pixel of `rlnCoordinate`, for RELION 4 that of the tilt series; by default that of the optics
         groups of the particles, else that of *tomogram*.
     tomogram_name
-        Name for particles that name none; `rec_`, which RELION puts before file names, is taken off.
+        Tomogram of particles that name none; the prefix `rec_` of RELION is removed.
     star_version
         "relion5": Å from the centre and `rlnTomoName`. "relion4": pixels and `rlnTomoName`. "relion3":
-        pixels and `rlnMicrographName`, which Warp and M read too.
+        pixels and `rlnMicrographName`, also for Warp and M.
     centre
-        "half" or "half-1", see above; by default that of the list that the particles were read from.
+        "half" or "half-1", see above; by default that of the file from which the particles were read.
     """
     if star_version not in VERSIONS:
         raise RequestError("--star-version", f"is {star_version!r}", suggestion(star_version, VERSIONS))
     carried = {tag: [str(value) for value in values] for tag, values in particles.extra.items()}
     table = Table(path, {SCORE: _scores(particles), **carried}, particles.metadata)
     frames, shifts = _carried(table, star_version)
-    xyz = particles.positions[:, ::-1] + (0.0 if shifts is None else _turned(frames, shifts))
+    xyz = particles.positions[:, ::-1] + (0.0 if shifts is None else _rotated(frames, shifts))
     blocks = _blocks(table, star_version)
     names = None if particles.tomograms is None else particles.tomograms.tolist()
     if star_version == "relion5":
-        blocks[OURS] = {CENTRE: [_recorded(table, centre, "centre")]}
+        blocks[OWN] = {CENTRE: [_centre_kind(table, centre, "centre")]}
         columns = formatted(CENTRED, xyz - _centres(path, tomogram, names, blocks))
     else:
         pixels = _written_pixels(table, tomogram, voxel_size, star_version)
@@ -188,21 +188,21 @@ def write(
         columns[GROUP] = table.columns[GROUP] if own else blocks["optics"][GROUP][:1] * len(particles)
     columns[SCORE] = _scores(particles)
     columns[SPECIES] = [str(species) for species in particles.species]
-    left = {*GEOMETRY, GROUP, *_stale(table, frames, shifts), *columns}
-    columns |= {tag.replace(" ", "_"): values for tag, values in table.columns.items() if tag not in left}
+    written = {*GEOMETRY, GROUP, *_stale(table, frames, shifts), *columns}
+    columns |= {tag.replace(" ", "_"): values for tag, values in table.columns.items() if tag not in written}
     blocks["particles"] = columns
     write_text(path, "".join(_text(name, block, VERSIONS[star_version]) for name, block in blocks.items()))
 
 
 def _text(name: str, columns: Columns, version: str) -> str:
     rows = {len(column) for column in columns.values()}
-    return block_text(name, columns, version, pairs=rows == {1} and name not in (OURS, "optics", "particles"))
+    return block_text(name, columns, version, pairs=rows == {1} and name not in (OWN, "optics", "particles"))
 
 
 def _blocks(table: Table, star_version: StarVersion) -> dict[str, Columns]:
-    """What is written beside the particles; optics only of RELION 4 and 5, and if the groups are known."""
+    """Blocks other than the particles; optics only for RELION 4 and 5, and if the groups are known."""
     blocks = {name: {t: list(c) for t, c in block.items()} for name, block in table.blocks.items()}
-    blocks.pop(OURS, None)
+    blocks.pop(OWN, None)
     optics = blocks.get("optics", {})
     groups = optics.get(GROUP, [])
     used = set(table.columns.get(GROUP, groups if len(groups) == 1 else [""]))
@@ -216,7 +216,7 @@ def _blocks(table: Table, star_version: StarVersion) -> dict[str, Columns]:
 def _carried(
     table: Table, star_version: StarVersion
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-    """Rotations of subtomograms, and shifts, that the particles came with and are written with."""
+    """Rotations of subtomograms, and shifts, that were read and are written back."""
     if star_version == "relion3":
         return None, None
     frames = rotations_of(table.numbers(FRAMES)) if set(FRAMES) <= set(table.columns) else None
@@ -230,18 +230,18 @@ def _stale(table: Table, frames: Any, shifts: Any) -> set[str]:
 
 
 def _written_angles(table: Table, rotations: NDArray[np.float64] | None, frames: Any) -> Columns:
-    """Angles within the subtomogram; those that were read where they still hold."""
+    """Angles within the subtomogram; those that were read if they are still correct."""
     if rotations is None:
         return {}
     within = rotations if frames is None else np.swapaxes(frames, 1, 2) @ rotations
     if set(ANGLES) <= set(table.columns):
-        before = rotations_of(table.numbers(ANGLES))
-        if np.allclose(before, within, atol=1e-6):
+        previous = rotations_of(table.numbers(ANGLES))
+        if np.allclose(previous, within, atol=1e-6):
             return {tag: table.columns[tag] for tag in ANGLES}
     return formatted(ANGLES, eulers_of(within))
 
 
-def _turned(frames: NDArray[np.float64] | None, shifts: NDArray[np.float64]) -> NDArray[np.float64]:
+def _rotated(frames: NDArray[np.float64] | None, shifts: NDArray[np.float64]) -> NDArray[np.float64]:
     return shifts if frames is None else np.asarray(np.einsum("nij,nj->ni", frames, shifts))
 
 
@@ -252,12 +252,14 @@ def _rotations(table: Table, frames: NDArray[np.float64] | None) -> NDArray[np.f
     return np.asarray(frames @ rotations)
 
 
-def _recorded(table: Table, centre: str | None, where: object = None) -> str:
-    """What counts as the centre: what the caller says, else what the file says, else half."""
-    chosen = centre or table.blocks.get(OURS, {}).get(CENTRE, ["half"])[0]
-    if chosen not in ("half", "half-1"):
-        raise RequestError(where or table.path, f"counts from the centre {chosen!r}", "it is half or half-1")
-    return chosen
+def _centre_kind(table: Table, centre: str | None, where: object = None) -> str:
+    """Origin of centred coordinates: that of the caller, else that of the file, else half."""
+    kind = centre or table.blocks.get(OWN, {}).get(CENTRE, ["half"])[0]
+    if kind not in ("half", "half-1"):
+        raise RequestError(
+            where or table.path, f"has coordinates from the centre {kind!r}", "it is half or half-1"
+        )
+    return kind
 
 
 def _centres(
@@ -266,26 +268,26 @@ def _centres(
     names: list[str] | None,
     metadata: Mapping[str, Mapping[str, list[str]]],
 ) -> NDArray[np.float64]:
-    """(x, y, z) of the centre of the tomogram of each particle, or of all, in Å."""
-    minus = 1 if metadata[OURS][CENTRE] == ["half-1"] else 0
+    """Centre (x, y, z) in Å of the tomogram of each particle, or of the single tomogram."""
+    offset = 1 if metadata[OWN][CENTRE] == ["half-1"] else 0
     if tomogram is None:
-        message = "counts coordinates from the centre of the tomogram, whose size is not known"
+        message = "has coordinates from the centre of the tomogram, whose size is not known"
         raise RequestError(path, message, "pass --tomogram T, the tomogram or its header")
     if isinstance(tomogram, Volume):
-        _check_alone(path, names)
-        return np.asarray((np.array(tomogram.shape[::-1]) / 2 - minus) * tomogram.voxel_size)
-    if names is None:  # then the list is called as its tomogram is
+        _check_single(path, names)
+        return np.asarray((np.array(tomogram.shape[::-1]) / 2 - offset) * tomogram.voxel_size)
+    if names is None:  # the list has the name of its tomogram
         volume = volume_of(path, stem(path), tomogram)
-        return np.asarray((np.array(volume.shape[::-1]) / 2 - minus) * volume.voxel_size)
+        return np.asarray((np.array(volume.shape[::-1]) / 2 - offset) * volume.voxel_size)
     volumes = {name: volume_of(path, name, tomogram) for name in set(names)}
-    centre = {n: (np.array(v.shape[::-1]) / 2 - minus) * v.voxel_size for n, v in volumes.items()}
+    centre = {n: (np.array(v.shape[::-1]) / 2 - offset) * v.voxel_size for n, v in volumes.items()}
     return np.array([centre[name] for name in names], dtype=np.float64).reshape(-1, 3)
 
 
-def _check_alone(path: Path, names: list[str] | None) -> None:
-    """Refuse to count from the centre of one tomogram what belongs to several."""
+def _check_single(path: Path, names: list[str] | None) -> None:
+    """Raise an error if a list of several tomograms is read with a single tomogram."""
     if len({plain_name(name) for name in names or ()}) > 1:
-        message = f"names several tomograms ({listed(names or ())}), each of which counts from its own centre"
+        message = f"names several tomograms ({listed(names or ())}), each of which has its own centre"
         raise RequestError(path, message, "pass --tomogram FOLDER, the folder that holds all of them")
 
 
@@ -293,28 +295,28 @@ def _pixel_sizes(table: Table, tomogram: Frame | None, voxel_size: float | None)
     """Å per pixel of the coordinates, one for all or (n, 1)."""
     if voxel_size is not None:
         return voxel_size
-    sizes = _written_sizes(table, SIZES)
+    sizes = _file_sizes(table, SIZES)
     if sizes is not None:
         return sizes
     if isinstance(tomogram, Volume):
-        _check_alone(table.path, table.names)
+        _check_single(table.path, table.names)
         return tomogram.voxel_size
     if tomogram is not None:
         names = table.names or [stem(table.path)] * len(table)
         voxels = [volume_of(table.path, name, tomogram).voxel_size for name in names]
         return np.array(voxels, dtype=np.float64).reshape(-1, 1)
-    message = "counts coordinates in pixels and does not say their size"
+    message = "has coordinates in pixels of unknown size"
     raise RequestError(table.path, message, "pass --voxel-size A, the size of those pixels in Å")
 
 
-def _written_sizes(table: Table, tags: list[str]) -> NDArray[np.float64] | None:
-    """The first pixel size that the file has, (n, 1) in Å."""
+def _file_sizes(table: Table, tags: list[str]) -> NDArray[np.float64] | None:
+    """The first pixel size in the file, (n, 1) in Å."""
     for tag in tags:
-        sizes = table.of_particles(tag)
+        sizes = table.per_particle(tag)
         if sizes is not None:
             return sizes
-    detector, magnification = (table.of_particles(tag) for tag in DETECTOR)
-    # in µm at the detector, or, without a magnification, in Å
+    detector, magnification = (table.per_particle(tag) for tag in DETECTOR)
+    # in µm at the detector with a magnification, in Å without
     return detector if detector is None or magnification is None else detector * 1e4 / magnification
 
 
@@ -325,18 +327,18 @@ def _shifts(table: Table, pixels: Any) -> NDArray[np.float64] | None:
     if not table.has(PIXEL_SHIFTS):
         return None
     shifts = table.numbers(PIXEL_SHIFTS)
-    sizes = _written_sizes(table, [IMAGE_SIZE, *SIZES])
+    sizes = _file_sizes(table, [IMAGE_SIZE, *SIZES])
     sizes = pixels if sizes is None else sizes
     if sizes is None and shifts.any():
-        message = "has shifts rlnOriginX in pixels and does not say their size"
+        message = "has shifts rlnOriginX in pixels of unknown size"
         raise RequestError(table.path, message, "pass --voxel-size A, the size of those pixels in Å")
     return np.asarray(shifts * (1.0 if sizes is None else sizes))
 
 
 def _check_finite(path: Path, positions: NDArray[np.float64]) -> None:
-    broken = np.flatnonzero(~np.isfinite(positions).all(axis=1))
-    if len(broken):
-        raise RequestError(path, f"particle {broken[0] + 1} has no finite coordinates", "mend the file")
+    invalid = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+    if len(invalid):
+        raise RequestError(path, f"particle {invalid[0] + 1} has no finite coordinates", "correct the file")
 
 
 def _species(table: Table, species: str | None) -> list[str]:
@@ -351,28 +353,28 @@ def _species(table: Table, species: str | None) -> list[str]:
 def _written_pixels(
     table: Table, tomogram: Frame | None, voxel_size: float | None, star_version: StarVersion
 ) -> Any:
-    """Å per pixel of coordinates that are written."""
+    """Å per pixel of the coordinates to write."""
     if voxel_size is not None:
         return voxel_size
     sizes = None
     if star_version == "relion4" and "optics" in _blocks(table, star_version):
-        sizes = table.of_particles(SERIES_SIZE)
+        sizes = table.per_particle(SERIES_SIZE)
     if sizes is not None:
         return sizes
     volumes = [tomogram] if isinstance(tomogram, Volume) else list((tomogram or {}).values())
     if len({volume.voxel_size for volume in volumes}) == 1:
         return volumes[0].voxel_size
-    unknown = "whose size is not known" if not volumes else "of which the tomograms have several sizes"
-    message = f"{star_version} STAR counts in pixels, {unknown}"
+    problem = "whose size is not known" if not volumes else "of which the tomograms have several sizes"
+    message = f"{star_version} STAR has coordinates in pixels, {problem}"
     raise RequestError(table.path, message, "pass --voxel-size A, the size of those pixels in Å")
 
 
 def _optics(optics: Columns | None, star_version: StarVersion, pixels: Any) -> Columns:
-    """The optics groups with the pixel size that coordinates are written in."""
+    """The optics groups with the pixel size of the written coordinates."""
     if optics is None:
         tag = IMAGE_SIZE if star_version == "relion3" else SERIES_SIZE
         return {GROUP: ["1"], "rlnOpticsGroupName": ["opticsGroup1"], tag: [f"{pixels:.8g}"]}
-    if np.ndim(pixels):  # those of the groups
+    if np.ndim(pixels):  # sizes of the groups
         return optics
     return optics | {SERIES_SIZE: [f"{pixels:.8g}"] * len(optics[GROUP])}
 

@@ -1,4 +1,4 @@
-"""The blocks of a STAR file as text, and the one among them that lists particles."""
+"""Blocks of STAR files as text, and the table of particles among them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ESCAPED = re.compile(r"&#(\d+);")
 
 @dataclass(frozen=True)
 class Table:
-    """The particles of a file, and its other blocks."""
+    """The table of particles of a file, and its other blocks."""
 
     path: Path
     columns: Columns
@@ -36,7 +36,7 @@ class Table:
 
     @property
     def name_tag(self) -> str | None:
-        """The column that names tomograms."""
+        """The column with the names of tomograms."""
         return next((tag for tag in NAMES if tag in self.columns), None)
 
     @property
@@ -45,12 +45,12 @@ class Table:
         return None if self.name_tag is None else self.columns[self.name_tag]
 
     def take(self, rows: NDArray[np.bool_]) -> Table:
-        """Some of the particles."""
+        """The table with the selected rows."""
         kept = {t: [v for v, keep in zip(c, rows, strict=True) if keep] for t, c in self.columns.items()}
         return replace(self, columns=kept)
 
     def has(self, tags: list[str]) -> bool:
-        """Whether all columns are there; some of several is an error of the file."""
+        """Whether all columns are present; an incomplete set of columns is an error."""
         present = [tag for tag in tags if tag in self.columns]
         if present and len(present) < len(tags):
             missing = ", ".join(sorted(set(tags) - set(present)))
@@ -58,33 +58,33 @@ class Table:
         return bool(present)
 
     def numbers(self, tags: list[str]) -> NDArray[np.float64]:
-        """(n, len(tags)) values."""
+        """Columns as numbers, (n, len(tags))."""
         return np.stack([_numbers(self.path, tag, self.columns[tag]) for tag in tags], axis=1)
 
-    def of_particles(self, tag: str) -> NDArray[np.float64] | None:
-        """(n, 1) values of a column of the particles, or of their optics groups; None unless positive."""
+    def per_particle(self, tag: str) -> NDArray[np.float64] | None:
+        """Values (n, 1) of a column of particles or of their optics groups; None unless all are positive."""
         optics = self.blocks.get("optics", {})
         if tag in self.columns:
             values = self.numbers([tag])
         elif tag in optics:
             sizes = _numbers(self.path, tag, optics[tag])
             groups = optics.get(GROUP, [str(i + 1) for i in range(len(sizes))])
-            of_group = dict(zip(groups, sizes, strict=True))
-            chosen = self.columns.get(GROUP, groups[:1] * len(self))
-            unknown = set(chosen) - set(of_group)
+            size_of_group = dict(zip(groups, sizes, strict=True))
+            used = self.columns.get(GROUP, groups[:1] * len(self))
+            unknown = set(used) - set(size_of_group)
             if unknown:
                 message = f"particles name optics group {min(unknown)}, which data_optics lacks"
                 raise RequestError(self.path, message, "pass --voxel-size A, the size of a pixel in Å")
-            values = np.array([of_group[group] for group in chosen], dtype=np.float64).reshape(-1, 1)
+            values = np.array([size_of_group[group] for group in used], dtype=np.float64).reshape(-1, 1)
         else:
             return None
         return values if (values > 0).all() and np.isfinite(values).all() else None
 
 
 def read_table(path: Path) -> Table:
-    """The first block with coordinates."""
+    """Read the first block with coordinates."""
     text = read_text(path)
-    try:  # the parser takes ASCII only
+    try:  # the parser accepts ASCII only
         document = cif.read_string(text.encode("ascii", "xmlcharrefreplace").decode())
     except (ValueError, RuntimeError) as error:
         raise RequestError(
@@ -100,7 +100,7 @@ def read_table(path: Path) -> Table:
 
 
 def columns_of(block: Any, escaped: bool = False) -> Columns:
-    """Columns of a block, tags without their underscore; a pair is a column of one value."""
+    """Columns of a block, with tags without underscore; a pair is a column of one value."""
     raw: Columns = {}
     for item in block:
         if item.pair is not None:
@@ -112,7 +112,7 @@ def columns_of(block: Any, escaped: bool = False) -> Columns:
 
 
 def block_text(name: str, columns: Mapping[str, list[str]], version: str, pairs: bool = False) -> str:
-    """A block as a loop, or as pairs."""
+    """Text of a block, as a loop or as pairs."""
     lines = [f"# version {version}", "", f"data_{name}", ""]
     quoted = [[v if PLAIN.fullmatch(v) else cif.quote(v) for v in column] for column in columns.values()]
     if pairs:
@@ -124,7 +124,7 @@ def block_text(name: str, columns: Mapping[str, list[str]], version: str, pairs:
 
 
 def formatted(tags: list[str], values: NDArray[np.float64], digits: int = 6) -> Columns:
-    """Columns of numbers."""
+    """Format numbers (n, len(tags)) as columns of text."""
     return {tag: [f"{v:.{digits}f}" for v in values[:, i]] for i, tag in enumerate(tags)}
 
 
@@ -143,5 +143,5 @@ def _numbers(path: Path, tag: str, values: list[str]) -> NDArray[np.float64]:
                 float(value)
             except ValueError:
                 message = f"particle {row}: {tag} is {value!r}, not a number"
-                raise RequestError(path, message, "mend the file") from None
+                raise RequestError(path, message, "correct the file") from None
         raise

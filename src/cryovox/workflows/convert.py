@@ -165,7 +165,7 @@ def _frames(
     """Frames of the tomograms, or stand-ins where centred coordinates stay centred."""
     is_star = all(ending(path) == ".star" for path in files.values())
     if tomogram is None and is_star and _stays_centred(target, config):
-        stand_ins = {name: star.stand_in(path) for name, path in files.items()}
+        stand_ins = {name: star.placeholder_tomograms(path) for name, path in files.items()}
         return None if None in stand_ins.values() else _merged(stand_ins, several)
     volumes = {} if tomogram is None else {name: frame(path) for name, path in expand([tomogram]).items()}
     return next(iter(volumes.values())) if len(volumes) == 1 and not several else volumes or None

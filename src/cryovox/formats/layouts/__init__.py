@@ -1,9 +1,9 @@
-"""The datasets of the papers as their authors hand them out: folders that are read where they lie.
+"""Public datasets in the layouts of their authors, read without copying.
 
-One module per layout. Those of tomograms have ``is_here(folder)`` and ``read(folder) -> Dataset``, and are
-tried in the order of `LAYOUTS` where a folder has no `dataset.yaml`. Those of subtomograms
-(:mod:`.folder`, :mod:`.xulab`) have ``read_patches(folder)`` or ``read(folder)`` that give
-:class:`cryovox.formats.subtomograms.Subtomograms`. No voxel is read before it is used.
+There is one module per layout. Modules of tomograms have ``is_here(folder)`` and ``read(folder) -> Dataset``,
+and are tried in the order of `LAYOUTS` if a folder has no `dataset.yaml`. Modules of subtomograms
+(:mod:`.folder`, :mod:`.xulab`) have ``read_patches(folder)`` or ``read(folder)``, which return
+:class:`cryovox.formats.subtomograms.Subtomograms`. Voxels are read on access.
 """
 
 from __future__ import annotations
@@ -22,5 +22,5 @@ LAYOUTS = Registry(
 
 
 def find(folder: Path) -> Any | None:
-    """The module that knows the layout of a folder; None where none does."""
+    """The module of the layout of a folder; None if it is unknown."""
     return next((LAYOUTS[name] for name in LAYOUTS.rows if LAYOUTS[name].is_here(folder)), None)

@@ -1,4 +1,4 @@
-"""Which volumes train and which test, where the source does not say so."""
+"""Split of volumes into training and test sets if the source has none."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 Split = Literal["train", "test"]
 
 
-def by_volume(names: Iterable[str], share: float) -> dict[str, Split]:
-    """Share out whole volumes, the same way wherever and whenever it is asked.
+def split_by_volume(names: Iterable[str], test_fraction: float) -> dict[str, Split]:
+    """Split volumes at random, with a fixed seed.
 
     Parameters
     ----------
     names
-        Of the volumes; their order plays no part.
-    share
-        Part of them that tests, rounded to whole volumes; at least one trains.
+        Names of the volumes; their order does not matter.
+    test_fraction
+        Fraction of test volumes; at least one volume is for training.
 
     Examples
     --------
-    >>> sorted(by_volume("abcdefghij", 0.15).values()).count("test")
+    >>> sorted(split_by_volume("abcdefghij", 0.15).values()).count("test")
     2
     """
     ordered = sorted(names)
-    count = min(round(share * len(ordered)), len(ordered) - 1)
-    drawn = np.random.default_rng(0).permutation(len(ordered))[: max(0, count)]
-    return {name: "test" if i in drawn else "train" for i, name in enumerate(ordered)}
+    count = min(round(test_fraction * len(ordered)), len(ordered) - 1)
+    test = np.random.default_rng(0).permutation(len(ordered))[: max(0, count)]
+    return {name: "test" if i in test else "train" for i, name in enumerate(ordered)}

@@ -1,4 +1,4 @@
-"""Many cubes that are made when they are asked for."""
+"""Lazy stacks of cubes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)
-class Stack:
-    """(n, z, y, x), of which ``stack[i]``, ``stack[a:b]`` and ``stack[[i, j]]`` make only what they name.
+class LazyStack:
+    """Stack (n, z, y, x) whose cubes are loaded on access, by index, slice or list of indices.
 
     Attributes
     ----------
     shape : (n, z, y, x)
     dtype
-    make
-        From an index to a (z, y, x) array.
+    load
+        Function from an index to a (z, y, x) array.
     """
 
     shape: tuple[int, int, int, int]
     dtype: np.dtype[Any]
-    make: Callable[[int], NDArray[Any]]
+    load: Callable[[int], NDArray[Any]]
     ndim = 4
 
     def __len__(self) -> int:
@@ -32,18 +32,18 @@ class Stack:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         first, rest = (key[0], key[1:]) if isinstance(key, tuple) else (key, ())
-        which = np.arange(len(self))[first]
-        if which.ndim == 0:
-            return np.asarray(self._one(int(which))[rest])
-        cubes = np.empty((len(which), *self.shape[1:]), self.dtype)
-        for place, i in enumerate(which):
-            cubes[place] = self._one(int(i))
+        index = np.arange(len(self))[first]
+        if index.ndim == 0:
+            return np.asarray(self._cube(int(index))[rest])
+        cubes = np.empty((len(index), *self.shape[1:]), self.dtype)
+        for row, i in enumerate(index):
+            cubes[row] = self._cube(int(i))
         return cubes[(slice(None), *rest)]
 
-    def _one(self, i: int) -> NDArray[Any]:
-        return np.asarray(self.make(i), dtype=self.dtype)
+    def _cube(self, i: int) -> NDArray[Any]:
+        return np.asarray(self.load(i), dtype=self.dtype)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
-            raise ValueError("cubes are always made anew")
+            raise ValueError("cubes are always copied")
         return self[:].astype(dtype or self.dtype, copy=False)

@@ -17,7 +17,7 @@ from cryovox.formats import dataset as dataset_files
 from cryovox.formats import layouts, stem, subtomograms, write_particles
 from cryovox.formats.layouts import folder as volumes
 from cryovox.formats.layouts import xulab
-from cryovox.formats.layouts.stack import Stack
+from cryovox.formats.layouts.stack import LazyStack
 from cryovox.formats.subtomograms import Subtomograms
 
 
@@ -130,6 +130,6 @@ def _taken(found: Subtomograms, which: NDArray[np.intp]) -> Subtomograms:
     )
 
 
-def _some(cubes: Any, which: NDArray[np.intp]) -> Stack:
+def _some(cubes: Any, which: NDArray[np.intp]) -> LazyStack:
     shape = (len(which), *cubes.shape[1:])
-    return Stack(shape, cubes.dtype, lambda i: cubes[int(which[i])])
+    return LazyStack(shape, cubes.dtype, lambda i: cubes[int(which[i])])
