@@ -99,15 +99,15 @@ def test_merged_species_are_one():
     assert [(s.name, s.label, s.radius) for s in cubes.species] == [("particle", 1, 40.0)]
     assert np.array_equal(np.unique(cubes.labels), [0, 1])
     assert set(cubes.channels) == {0}
-    assert set(cubes.kinds) == {"a", "b"}
+    assert set(cubes.species_names) == {"a", "b"}
 
 
 def test_the_hold_out_is_whole_fair_and_always_the_same():
     cubes = load_cubes(balls(40))
     training, held = hold_out_cubes(cubes, 0.25)
-    assert sorted([*training.chosen, *held.chosen]) == list(range(40))
-    assert [(held.kinds[held.chosen] == k).sum() for k in ("a", "b")] == [5, 5]
-    assert np.array_equal(hold_out_cubes(cubes, 0.25)[1].chosen, held.chosen)
+    assert sorted([*training.indices, *held.indices]) == list(range(40))
+    assert [(held.species_names[held.indices] == k).sum() for k in ("a", "b")] == [5, 5]
+    assert np.array_equal(hold_out_cubes(cubes, 0.25)[1].indices, held.indices)
     for share in (1e-9, 1 - 1e-9):
         training, held = hold_out_cubes(cubes, share)
         assert len(training) >= 1
@@ -122,7 +122,7 @@ def test_every_cube_comes_once_before_any_comes_again(stream):
     made = stream(training)
     shown = [made.batch(n).image[:, 0].numpy() for n in range(6)]
     first, second = np.concatenate(shown[:3]), np.concatenate(shown[3:])
-    known = training.images[training.chosen].astype("f4")
+    known = training.images[training.indices].astype("f4")
     for epoch in (first, second):
         assert sorted(epoch.sum((1, 2)).tolist()) == sorted(known.sum((1, 2)).tolist())
     assert not np.array_equal(first, second)
@@ -175,7 +175,7 @@ def test_what_was_cut_from_one_tomogram_shows_its_neighbours(tmp_path):
     labels = LabelMap(np.zeros(data.shape, np.uint8), 10.0, SPECIES)
     assert subtomograms.extract(Volume(data, 10.0), particles, 16, path, masks=labels) == 3
     cubes = load_cubes(subtomograms.read(path), contrast="bright")
-    first, second, third = (cubes.source(i, HEAT) for i in range(3))
+    first, second, third = (cubes.region(i, HEAT) for i in range(3))
     assert first.positions.tolist() == [[8, 8, 8], [8, 8, 14]]
     assert first.channels.tolist() == [0, 1]
     assert sorted(second.positions.tolist()) == [[8, 8, 2], [8, 8, 8]]

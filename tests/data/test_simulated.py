@@ -144,11 +144,11 @@ def test_every_label_belongs_to_a_particle_nearby(stream):
     made = stream(domain=SMALL.model_copy(update={"surface": 0.0}))
     block = made.block(0)
     corner = np.array([10, 12, 14])
-    labels = np.roll(block.inside.labels, -corner, (0, 1, 2))[:16, :16, :16]
+    labels = np.roll(block.contents.labels, -corner, (0, 1, 2))[:16, :16, :16]
     near = made._nearby(block, corner)
     for at in np.argwhere(labels):
         distance = np.linalg.norm(near - at, axis=1)
-        assert distance[block.inside.channels == labels[tuple(at)] - 1].min() <= 6.2
+        assert distance[block.contents.channels == labels[tuple(at)] - 1].min() <= 6.2
 
 
 def test_particles_are_bright_in_what_the_network_sees(stream):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from cryovox.inference.cubes import classes, score_cubes
+from cryovox.inference.cubes import argmax_labels, score_cubes
 from cryovox.inference.stream import TilePlan
 
 
@@ -53,4 +53,4 @@ def test_large_cubes_are_scored_like_tomograms():
 
 def test_classes_are_the_likeliest():
     given = np.array([[0.2, 0.5, 0.4], [0.3, 0.4, 0.1]], np.float32).reshape(1, 2, 1, 1, 3)
-    assert classes(given).tolist() == [[[[0, 1, 0]]]]
+    assert argmax_labels(given).tolist() == [[[[0, 1, 0]]]]

@@ -117,7 +117,7 @@ def test_what_was_searched_is_not_unlabelled(data, tmp_path):
     draw = SamplingConfig(TargetSpec("heatmap", 2), 16, 8, seed=(1, 0))
     stream = resolve(searched, HeldOutConfig(), SetConfig(), semi=True).unlabelled(draw)
     stream.close()
-    assert [s.name for s in stream.drawn.regions] == ["phantom_01"]
+    assert [s.name for s in stream.stream.regions] == ["phantom_01"]
     del told["entries"][1]
     path.write_text(yaml.safe_dump(told))
     assert not resolve(searched, HeldOutConfig(), SetConfig(), semi=True).unsearched
@@ -150,9 +150,9 @@ def test_unlabelled_places_lie_in_every_training_tomogram(data):
     finally:
         stream.close()
     assert batch.valid_mask.all()  # of no patch does a part lie beyond the region
-    names = [s.name for s in stream.drawn.regions]
+    names = [s.name for s in stream.stream.regions]
     assert names == ["phantom_00", "phantom_01"]  # not the one that is held out
-    assert not any(len(s.positions) or s.labels is not None for s in stream.drawn.regions)
+    assert not any(len(s.positions) or s.labels is not None for s in stream.stream.regions)
 
 
 def test_a_simulation_has_no_unlabelled_tomograms(tmp_path):

@@ -1,4 +1,4 @@
-"""Where a dataset says that particles were sought, and which of them all were annotated."""
+"""Annotated regions of a dataset, and the species annotated exhaustively in them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ AnnotatedBox = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedRegions:
-    """One tomogram and where it was searched."""
+    """One tomogram and its annotated regions."""
 
     volume: Volume
-    """Shape and voxel size count."""
+    """For its shape and voxel size."""
     names: tuple[str, ...] = ()
     """Further names of the tomogram."""
     regions: tuple[AnnotatedBox, ...] = ()
-    """What was searched; all of it where there is none."""
+    """Annotated boxes; the whole tomogram if there are none."""
     incomplete: frozenset[str] = field(default=frozenset())
-    """Species of which not all particles are annotated."""
+    """Species that are not annotated exhaustively."""
 
-    def holds(self, positions: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which positions, (n, 3) in Å, lie in a region that was searched."""
+    def contains(self, positions: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether each of the positions, (n, 3) in Å, lies in an annotated region."""
         if not self.regions:
             return np.ones(len(positions), bool)
         voxels = positions / self.volume.voxel_size
@@ -44,11 +44,11 @@ def read_annotated_regions(dataset: Dataset) -> dict[str, AnnotatedRegions]:
     by_file: dict[str, list[Entry]] = {}
     for entry in dataset.entries:
         by_file.setdefault(str(entry.tomogram.resolve()), []).append(entry)
-    searched = {}
+    annotated = {}
     for entries in by_file.values():
         name = entries[0].name if len(entries) == 1 else stem(entries[0].tomogram)
         volume = dataset_files.load_tomogram(entries[0], dataset)
-        searched[name] = AnnotatedRegions(
+        annotated[name] = AnnotatedRegions(
             volume=volume,
             names=tuple({stem(entry.tomogram) for entry in entries} | {entry.name for entry in entries}),
             regions=tuple(region for entry in entries for region in _regions(entry, volume)),
@@ -56,18 +56,18 @@ def read_annotated_regions(dataset: Dataset) -> dict[str, AnnotatedRegions]:
                 s.name for s in dataset.species if not all(e.is_exhaustive(s.name) for e in entries)
             ),
         )
-    return searched
+    return annotated
 
 
-def keep_annotated(particles: Particles, searched: Mapping[str, AnnotatedRegions]) -> Particles:
-    """Those that lie where somebody searched."""
+def keep_annotated(particles: Particles, regions: Mapping[str, AnnotatedRegions]) -> Particles:
+    """The particles that lie in annotated regions."""
     if particles.tomograms is None:
-        one = next(iter(searched.values()), None) if len(searched) == 1 else None
-        return particles if one is None else particles.take(one.holds(particles.positions))
+        one = next(iter(regions.values()), None) if len(regions) == 1 else None
+        return particles if one is None else particles.take(one.contains(particles.positions))
     kept = np.ones(len(particles), bool)
-    for name, one in searched.items():
-        mine = particles.tomograms == name
-        kept[mine] = one.holds(particles.positions[mine])
+    for name, one in regions.items():
+        own = particles.tomograms == name
+        kept[own] = one.contains(particles.positions[own])
     return particles.take(kept)
 
 

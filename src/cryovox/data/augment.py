@@ -1,4 +1,4 @@
-"""What the microscope and the hand may change without changing the answer.
+"""Data augmentation: symmetries of the missing wedge, gray values, noise and blur.
 
 The symmetries of the missing wedge are the half turns about x, y and z and the mirrors: exactly
 the eight combinations of flips of the axes. A quarter turn about z moves the wedge and is not
@@ -23,16 +23,16 @@ WEDGE_SYMMETRIES: tuple[tuple[int, ...], ...] = tuple(
 """Axes to flip (of z, y, x as -3, -2, -1): the identity, three mirrors, three half turns, inversion."""
 
 HALF_TURNS: tuple[tuple[int, ...], ...] = tuple(a for a in WEDGE_SYMMETRIES if len(a) in (0, 2))
-"""Those of them that keep the handedness of what is seen."""
+"""The symmetries that keep the handedness of particles."""
 
 
 def augment(patch: Patch, config: AugmentConfig, rng: np.random.Generator) -> Patch:
-    """Draw one variation of a patch; image and annotation move together."""
+    """Augment a patch at random; image and target are flipped together."""
     axes: tuple[int, ...] = ()
     if config.flips:
         group = WEDGE_SYMMETRIES if config.mirrors else HALF_TURNS
         axes = group[rng.integers(len(group))]
-    image = _grey(np.flip(patch.image, axes), config, rng)
+    image = _gray_values(np.flip(patch.image, axes), config, rng)
     return Patch(
         np.ascontiguousarray(image, dtype=np.float32),
         np.ascontiguousarray(np.flip(patch.target, axes)),
@@ -40,7 +40,9 @@ def augment(patch: Patch, config: AugmentConfig, rng: np.random.Generator) -> Pa
     )
 
 
-def _grey(image: NDArray[np.float32], config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.float32]:
+def _gray_values(
+    image: NDArray[np.float32], config: AugmentConfig, rng: np.random.Generator
+) -> NDArray[np.float32]:
     gain = 1 + config.contrast * rng.uniform(-1, 1)
     shift = config.brightness * rng.uniform(-1, 1)
     blur = config.blur * rng.uniform() if rng.random() < 0.5 else 0.0

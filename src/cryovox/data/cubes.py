@@ -1,4 +1,4 @@
-"""Subtomograms as training data: each is a small region of its own, normalised by itself."""
+"""Subtomograms as training data: each is a small region, normalised on its own."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from cryovox.data.targets import within_radius
 from cryovox.formats.subtomograms import Subtomograms, batches
 
 IDENTITY = Normalisation(0.0, 1.0)
-ORDER = 2**31  # a stream of random numbers of its own
+ORDER = 2**31  # seeds a separate stream of random numbers
 CONTRAST_SAMPLES = 512
-"""Subtomograms that tell the contrast of a set."""
+"""Maximum number of subtomograms from which the contrast of a set is detected."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cubes:
-    """Subtomograms in memory, ready to be learned from.
+    """Subtomograms in memory, ready for training.
 
     Attributes
     ----------
@@ -43,12 +43,12 @@ class Cubes:
         Å.
     species
         In the order of the channels.
-    kinds : (n,) str
-        What each shows, as the set says, for a hold-out that is fair to all.
-    owners : (m,) int, centres : (m, 3), channels : (m,) int
-        Annotated particles: the subtomogram, the place in it in voxels, and the species.
-    chosen : (k,) int
-        Which subtomograms are meant.
+    species_names : (n,) str
+        Species of the particle that each was extracted for, by which a hold-out is stratified.
+    cube_index : (m,) int, centres : (m, 3), channels : (m,) int
+        Annotated particles: the subtomogram, the centre in it in voxels, and the species.
+    indices : (k,) int
+        The subset in use.
     contrast
         Of the set on disk.
     """
@@ -57,25 +57,24 @@ class Cubes:
     labels: NDArray[np.uint8] | None
     voxel_size: float
     species: tuple[Species, ...]
-    kinds: NDArray[np.str_]
-    owners: NDArray[np.intp]
+    species_names: NDArray[np.str_]
+    cube_index: NDArray[np.intp]
     centres: NDArray[np.float64]
     channels: NDArray[np.intp]
-    chosen: NDArray[np.intp]
+    indices: NDArray[np.intp]
     contrast: Literal["dark", "bright"]
 
     def __len__(self) -> int:
-        return len(self.chosen)
+        return len(self.indices)
 
-    def source(self, i: int, spec: TargetSpec) -> Region:
-        """Subtomogram number *i* of the chosen ones, as a region.
+    def region(self, i: int, spec: TargetSpec) -> Region:
+        """Subtomogram number *i* of the subset, as a region.
 
-        A mask says of all voxels what they are. A centre says nothing of the neighbours, so that for
-        heatmaps the rest is unknown.
+        A mask labels all voxels. Centres do not: for heatmaps, voxels away from them are ignored.
         """
-        n = self.chosen[i]
+        n = self.indices[i]
         z, y, x = self.images.shape[1:]
-        low, high = np.searchsorted(self.owners, (n, n + 1))
+        low, high = np.searchsorted(self.cube_index, (n, n + 1))
         return Region(
             name=str(n),
             data=self.images[n],
@@ -91,58 +90,60 @@ class Cubes:
         )
 
     def digest(self) -> str:
-        """Hash of everything that a training sees, wherever it is stored."""
-        found = hashlib.sha256(repr((self.voxel_size, self.species)).encode())
-        arrays: tuple[Any, ...] = (self.images, self.owners, self.centres, self.channels, self.chosen)
+        """Hash of all training data, wherever it is stored."""
+        digest = hashlib.sha256(repr((self.voxel_size, self.species)).encode())
+        arrays: tuple[Any, ...] = (self.images, self.cube_index, self.centres, self.channels, self.indices)
         for array in (*arrays, *(() if self.labels is None else (self.labels,))):
-            found.update(np.ascontiguousarray(array).data)
-        return found.hexdigest()
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
 
 def load_cubes(
-    found: Subtomograms, where: Any = "set", *, contrast: Contrast = "auto", merge: bool = False
+    subtomograms: Subtomograms, where: Any = "set", *, contrast: Contrast = "auto", merge: bool = False
 ) -> Cubes:
     """Read a set into memory.
 
     Parameters
     ----------
     where
-        What the set is called in refusals.
+        Name of the set in error messages.
     contrast
-        Of the images; what the set says by default, else what is clearly seen.
+        Of the images; by default that recorded in the set, else the detected one.
     merge
-        Make one species of all, called "particle".
+        Merge all species into one, called "particle".
     """
-    if found.images is None:
+    if subtomograms.images is None:
         raise RequestError(where, "holds labels and no images", "name the set with the subtomograms")
-    seen, certainty = (contrast, MIN_CERTAINTY) if contrast != "auto" else detect_set_contrast(found)
+    detected, certainty = (
+        (contrast, MIN_CERTAINTY) if contrast != "auto" else detect_set_contrast(subtomograms)
+    )
     if certainty < MIN_CERTAINTY:
-        told = f"whether particles are dark or bright is unclear ({seen}, certainty {certainty:.1f})"
-        raise RequestError(where, told, "say --set-contrast dark or bright")
-    images = np.empty((len(found), *found.shape), np.float16)
-    for at in batches(len(found), found.shape):
-        images[at] = standardize(found.images[at], seen, where)
-    masks = None if found.masks is None else np.asarray(found.masks[:], np.uint8)
-    species = found.species or _named(found, masks, where)
-    whole, which, centres = _annotated(found, masks)
-    labels = None if masks is None else _by_channel(masks, species, merge)
+        message = f"whether particles are dark or bright is unclear ({detected}, certainty {certainty:.1f})"
+        raise RequestError(where, message, "say --set-contrast dark or bright")
+    images = np.empty((len(subtomograms), *subtomograms.shape), np.float16)
+    for at in batches(len(subtomograms), subtomograms.shape):
+        images[at] = standardize(subtomograms.images[at], detected, where)
+    masks = None if subtomograms.masks is None else np.asarray(subtomograms.masks[:], np.uint8)
+    species = subtomograms.species or _infer_species(subtomograms, masks, where)
+    cube_index, particles, centres = _annotations(subtomograms, masks)
+    labels = None if masks is None else _labels_to_channels(masks, species, merge)
     if merge:
         species = (Species(name="particle", label=1, radius=max(s.radius for s in species)),)
     index = {s.name: 0 if merge else i for i, s in enumerate(species)}
-    names = found.particles.species[which]
+    names = subtomograms.particles.species[particles]
     channels = np.array([index.get(str(n), 0 if merge else -1) for n in names], np.intp)
-    known = channels >= 0
+    has_channel = channels >= 0
     return Cubes(
         images=images,
         labels=labels,
-        voxel_size=found.voxel_size,
+        voxel_size=subtomograms.voxel_size,
         species=species,
-        kinds=found.particles.species,
-        owners=whole[known],
-        centres=centres[known],
-        channels=channels[known],
-        chosen=np.arange(len(found)),
-        contrast="dark" if seen == "dark" else "bright",
+        species_names=subtomograms.particles.species,
+        cube_index=cube_index[has_channel],
+        centres=centres[has_channel],
+        channels=channels[has_channel],
+        indices=np.arange(len(subtomograms)),
+        contrast="dark" if detected == "dark" else "bright",
     )
 
 
@@ -152,14 +153,16 @@ def standardize(raw: Any, contrast: Contrast, where: Any = "set") -> NDArray[np.
     axes = (1, 2, 3)
     mean, std = values.mean(axes, keepdims=True), values.std(axes, keepdims=True)
     if not np.isfinite(std).all():
-        told = f"{int((~np.isfinite(std)).sum())} of {len(values)} subtomograms in a row hold NaN or infinity"
-        raise RequestError(where, told, "mend the tomogram with `cryovox convert IN OUT --fill-nan`")
+        message = (
+            f"{int((~np.isfinite(std)).sum())} of {len(values)} subtomograms in a row hold NaN or infinity"
+        )
+        raise RequestError(where, message, "mend the tomogram with `cryovox convert IN OUT --fill-nan`")
     scale = sign_of(contrast) / np.where(std > 0, std, 1)
     return np.asarray((values - mean) * scale, np.float32)
 
 
-def detect_set_contrast(found: Subtomograms) -> tuple[Contrast, float]:
-    """What the set says, else what its voxels show, and how sure that is.
+def detect_set_contrast(subtomograms: Subtomograms) -> tuple[Contrast, float]:
+    """Contrast recorded in the set, else detected from its voxels, and the certainty.
 
     The voxels of the particle (its mask, else a ball of a third of the box around its centre) are
     compared with the others.
@@ -168,16 +171,22 @@ def detect_set_contrast(found: Subtomograms) -> tuple[Contrast, float]:
     -------
     contrast : "dark" or "bright"
     certainty : float
-        Mean difference over the subtomograms in units of its own uncertainty; under 3 is a guess.
+        Mean difference over the subtomograms in units of its standard error; below 3 it is unclear.
     """
-    if found.contrast != "auto":
-        return found.contrast, np.inf
-    at = np.unique(np.linspace(0, len(found) - 1, min(len(found), CONTRAST_SAMPLES)).astype(int))
+    if subtomograms.contrast != "auto":
+        return subtomograms.contrast, np.inf
+    at = np.unique(
+        np.linspace(0, len(subtomograms) - 1, min(len(subtomograms), CONTRAST_SAMPLES)).astype(int)
+    )
     rows = []
     for i in at:
         part = slice(int(i), int(i) + 1)
-        inside = _body(found, int(i), None if found.masks is None else np.asarray(found.masks[part])[0])
-        image = standardize(found.images[part], "bright")[0]  # type: ignore[index]
+        inside = _particle_voxels(
+            subtomograms,
+            int(i),
+            None if subtomograms.masks is None else np.asarray(subtomograms.masks[part])[0],
+        )
+        image = standardize(subtomograms.images[part], "bright")[0]  # type: ignore[index]
         if inside.any() and not inside.all():
             rows.append(float(image[inside].mean() - image[~inside].mean()))
     if len(rows) < 3:
@@ -186,74 +195,80 @@ def detect_set_contrast(found: Subtomograms) -> tuple[Contrast, float]:
     return ("dark" if mean < 0 else "bright"), abs(mean) / (spread + 1e-6)
 
 
-def _body(found: Subtomograms, i: int, mask: NDArray[Any] | None) -> NDArray[np.bool_]:
-    """Voxels of a particle: its mask, or the middle of it."""
+def _particle_voxels(subtomograms: Subtomograms, i: int, mask: NDArray[Any] | None) -> NDArray[np.bool_]:
+    """Voxels of a particle: its mask, or a ball around its centre."""
     if mask is not None and mask.any():
         return np.asarray(mask != 0)
-    centre = np.array(found.shape) / 2
-    if found.corners is not None:
-        centre = found.particles.positions[i] / found.voxel_size - found.corners[i]
-    return within_radius(centre[None], min(found.shape) / 6, found.shape)
+    centre = np.array(subtomograms.shape) / 2
+    if subtomograms.corners is not None:
+        centre = subtomograms.particles.positions[i] / subtomograms.voxel_size - subtomograms.corners[i]
+    return within_radius(centre[None], min(subtomograms.shape) / 6, subtomograms.shape)
 
 
-def _named(found: Subtomograms, masks: NDArray[np.uint8] | None, where: Any) -> tuple[Species, ...]:
-    """Species of a set that does not say what its labels mean: one for each label in the masks."""
+def _infer_species(
+    subtomograms: Subtomograms, masks: NDArray[np.uint8] | None, where: Any
+) -> tuple[Species, ...]:
+    """Species of a set without a list of species: one for each label in the masks."""
     if masks is None:
-        told = "knows neither species with their radii nor masks"
-        raise RequestError(where, told, "cut it with `cryovox extract --dataset DATASET`, which knows them")
+        message = "has neither species with radii nor masks"
+        raise RequestError(
+            where, message, "cut it with `cryovox extract --dataset DATASET`, which records them"
+        )
     counts = np.bincount(masks.ravel(), minlength=256)
     labels = [int(label) for label in np.flatnonzero(counts[1:]) + 1]
-    names = sorted({str(n) for n in found.particles.species} - {""})
-    alone = len(labels) == len(names) == 1
-    kinds = []
+    names = sorted({str(n) for n in subtomograms.particles.species} - {""})
+    single = len(labels) == len(names) == 1
+    species = []
     for label in labels:
         voxels = counts[label] / max(1, int((masks == label).any(axis=(1, 2, 3)).sum()))
-        radius = found.voxel_size * float(np.cbrt(3 * voxels / (4 * np.pi)))
-        kinds.append(Species(name=names[0] if alone else f"label-{label}", label=label, radius=radius))
-    if not kinds:
-        raise RequestError(where, "its masks are empty", "there is nothing to learn; check the labels")
-    return tuple(kinds)
+        radius = subtomograms.voxel_size * float(np.cbrt(3 * voxels / (4 * np.pi)))
+        species.append(Species(name=names[0] if single else f"label-{label}", label=label, radius=radius))
+    if not species:
+        raise RequestError(where, "its masks are empty", "check the labels")
+    return tuple(species)
 
 
-def _by_channel(masks: NDArray[np.uint8], species: tuple[Species, ...], merge: bool) -> NDArray[np.uint8]:
+def _labels_to_channels(
+    masks: NDArray[np.uint8], species: tuple[Species, ...], merge: bool
+) -> NDArray[np.uint8]:
     table = np.zeros(256, np.uint8)
     for channel, kind in enumerate(species):
         table[kind.label] = 1 if merge else channel + 1
     return table[masks]
 
 
-Places = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]
+Annotations = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]
 
 
-def _annotated(found: Subtomograms, masks: NDArray[np.uint8] | None) -> Places:
-    """Subtomogram, particle and place in voxels of all that is annotated, by subtomogram.
+def _annotations(subtomograms: Subtomograms, masks: NDArray[np.uint8] | None) -> Annotations:
+    """Subtomogram, particle and centre in voxels of all annotations, sorted by subtomogram.
 
-    What was cut out of one tomogram shows its neighbours too, where they are in the set.
+    Subtomograms of one tomogram also show neighbouring particles, which are annotated if the set has them.
     """
-    names = found.particles.tomograms
-    if names is None or found.corners is None:
-        return _own(found, masks)
-    parts = [_own(found, masks)]
-    middle = found.corners + (np.array(found.shape) - 1) / 2
-    places = found.particles.positions / found.voxel_size
+    names = subtomograms.particles.tomograms
+    if names is None or subtomograms.corners is None:
+        return _central_particles(subtomograms, masks)
+    columns = [_central_particles(subtomograms, masks)]
+    middle = subtomograms.corners + (np.array(subtomograms.shape) - 1) / 2
+    places = subtomograms.particles.positions / subtomograms.voxel_size
     for name in np.unique(names):
         here = np.flatnonzero(names == name)
-        near = KDTree(places[here]).query_ball_point(middle[here], max(found.shape) / 2, p=np.inf)
+        near = KDTree(places[here]).query_ball_point(middle[here], max(subtomograms.shape) / 2, p=np.inf)
         pairs = [(i, here[j]) for i, close in zip(here, near, strict=True) for j in close if here[j] != i]
         if pairs:
-            owner, which = np.array(pairs, np.intp).T
-            parts.append((owner, which, places[which] - found.corners[owner]))
-    owners, whose, centres = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.argsort(owners, kind="stable")
-    return owners[order], whose[order], centres[order]
+            cube, particle = np.array(pairs, np.intp).T
+            columns.append((cube, particle, places[particle] - subtomograms.corners[cube]))
+    cube_index, particles, centres = (np.concatenate(column) for column in zip(*columns, strict=True))
+    order = np.argsort(cube_index, kind="stable")
+    return cube_index[order], particles[order], centres[order]
 
 
-def _own(found: Subtomograms, masks: NDArray[np.uint8] | None) -> Places:
-    """The particle that each was cut for: where it was said to be, else the middle of mask or box."""
-    n = np.arange(len(found))
-    if found.corners is not None:
-        return n, n, found.particles.positions / found.voxel_size - found.corners
-    centres = np.tile(np.array(found.shape) // 2, (len(found), 1)).astype(float)
+def _central_particles(subtomograms: Subtomograms, masks: NDArray[np.uint8] | None) -> Annotations:
+    """The particle that each was extracted for: its recorded position, else the centre of mask or box."""
+    n = np.arange(len(subtomograms))
+    if subtomograms.corners is not None:
+        return n, n, subtomograms.particles.positions / subtomograms.voxel_size - subtomograms.corners
+    centres = np.tile(np.array(subtomograms.shape) // 2, (len(subtomograms), 1)).astype(float)
     if masks is not None:
         for i, mask in enumerate(masks):
             if mask.any():
@@ -262,7 +277,7 @@ def _own(found: Subtomograms, masks: NDArray[np.uint8] | None) -> Places:
 
 
 def hold_out_cubes(cubes: Cubes, fraction: float) -> tuple[Cubes, Cubes]:
-    """Put whole subtomograms aside, the same share of every kind, always the same ones.
+    """Hold out a fraction of the subtomograms for validation, stratified by species, always the same ones.
 
     Returns
     -------
@@ -270,17 +285,19 @@ def hold_out_cubes(cubes: Cubes, fraction: float) -> tuple[Cubes, Cubes]:
     """
     n = len(cubes)
     if n < 2:
-        raise RequestError("set", f"holds {n} subtomograms", "two are needed: one to learn, one to judge by")
+        raise RequestError(
+            "set", f"holds {n} subtomograms", "two are needed: one for training, one for validation"
+        )
     order = np.random.default_rng(0).permutation(n)
-    order = order[np.argsort(cubes.kinds[cubes.chosen][order], kind="stable")]
+    order = order[np.argsort(cubes.species_names[cubes.indices][order], kind="stable")]
     count = min(n - 1, max(1, round(fraction * n)))
     held = np.zeros(n, bool)
     held[order[((np.arange(count) + 0.5) * n / count).astype(int)]] = True
-    return replace(cubes, chosen=cubes.chosen[~held]), replace(cubes, chosen=cubes.chosen[held])
+    return replace(cubes, indices=cubes.indices[~held]), replace(cubes, indices=cubes.indices[held])
 
 
 class CubeStream(Prefetcher):
-    """Batches of subtomograms: all of them, in a new order, before any of them again.
+    """Batches of subtomograms: each occurs once per epoch, in random order.
 
     Parameters
     ----------
@@ -306,7 +323,7 @@ class CubeStream(Prefetcher):
     def _patch(self, number: int, rng: np.random.Generator) -> Patch:
         epoch, place = divmod(number, len(self.cubes))
         spec, size = self.sampling.spec, self.sampling.patch_size
-        region = self.cubes.source(int(self._order(epoch)[place]), spec)
+        region = self.cubes.region(int(self._order(epoch)[place]), spec)
         z, y, x = (int(rng.integers(max(1, n - size + 1))) for n in region.data.shape)
         return augment(cut(region, (z, y, x), size, spec), self.sampling.augment, rng)
 

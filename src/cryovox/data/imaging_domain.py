@@ -1,4 +1,4 @@
-"""From how wide a world simulated patches are drawn, and what one draw of it does to a box."""
+"""Ranges of imaging conditions of simulated patches, and the imaging of a box under one of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Shape = tuple[int, int, int]
 
 
 class DomainConfig(Config):
-    """From how wide a world simulated patches are drawn; ranges are those of uniform draws."""
+    """Imaging conditions of simulated patches; values are drawn uniformly from ranges."""
 
     block: Shape = (64, 96, 96)
     """Size in voxels of the boxes that patches are cut from; enlarged where patches are larger."""
@@ -46,7 +46,7 @@ class DomainConfig(Config):
     defocus: Range = (1.5, 6.0)
     """Underfocus in µm."""
     defocus_spread: float = Field(0.2, ge=0)
-    """Standard deviation in µm of a tilt's defocus around it."""
+    """Standard std in µm of a tilt's defocus around it."""
     phase_flip: float = Field(0.3, ge=0, le=1)
     """Share of tomograms with corrected phases."""
     dose: Range = (60.0, 160.0)
@@ -59,13 +59,13 @@ class DomainConfig(Config):
     """Variance of the signal in a box over that of the noise, drawn on a logarithmic scale, whatever
     the dose; from the dose by default."""
     shift: Range = (0.0, 8.0)
-    """Standard deviation in Å of what the alignment of tilts leaves; it acts as a blur here."""
+    """Standard std in Å of what the alignment of tilts leaves; it acts as a blur here."""
     b_factor: Range = (0.0, 2000.0)
     """In Å², for all other loss of detail."""
     low_pass: Range = (10.0, 35.0)
     """Resolution in Å of a filter on the tomogram, signal and noise alike."""
     gain: float = Field(0.2, ge=0, lt=1)
-    """Grey values, of mean 0 and standard deviation 1 in a box, are multiplied by 1 +- this."""
+    """Grey values, of mean 0 and standard std 1 in a box, are multiplied by 1 +- this."""
     offset: float = Field(0.1, ge=0)
     """... and shifted by +- this."""
 
@@ -73,7 +73,7 @@ class DomainConfig(Config):
 def sample_transfer(
     domain: DomainConfig, shape: Shape, voxel_size: float, rng: np.random.Generator
 ) -> TransferFunction:
-    """Draw a microscope, and compute what a box of *shape* (z, y, x) is multiplied with."""
+    """Draw a microscope, and compute the transfer function of a box of *shape* (z, y, x)."""
     tilts = tilt_scheme(
         TiltConfig(
             scheme=("dose-symmetric", "continuous", "bidirectional")[int(rng.integers(3))],
@@ -101,18 +101,18 @@ def sample_transfer(
 
 def apply_microscope(
     potential: NDArray[np.float32],
-    through: TransferFunction,
+    transfer: TransferFunction,
     domain: DomainConfig,
     rng: np.random.Generator,
     device: str = "cpu",
 ) -> NDArray[np.float32]:
-    """Pass a periodic box through a microscope, to network input: particles bright.
+    """Image a periodic box; the result is network input, particles bright.
 
     Parameters
     ----------
     potential : (z, y, x)
         In volts.
-    through
+    transfer
         As `sample_transfer` gives it.
     domain
         For noise, gain and offset.
@@ -121,36 +121,36 @@ def apply_microscope(
     device
         Where to compute.
     """
-    noise, wanted, gain, offset = rng.uniform(size=4)
+    noise, snr_draw, gain, offset = rng.uniform(size=4)
     signal = torch.fft.rfftn(torch.from_numpy(potential).to(device))
-    signal *= torch.from_numpy(through.signal).to(device)
-    grain = white_noise_spectrum(potential.shape, rng, device)
-    grain *= torch.from_numpy(through.noise).to(device)
-    level = _between(domain.noise, noise)
+    signal *= torch.from_numpy(transfer.signal).to(device)
+    noise_spectrum = white_noise_spectrum(potential.shape, rng, device)
+    noise_spectrum *= torch.from_numpy(transfer.noise).to(device)
+    level = _interpolate(domain.noise, noise)
     if domain.snr is not None:
-        snr = np.exp(_between(np.log(domain.snr), wanted))
-        level = float(torch.sqrt(signal_power(signal) / (signal_power(grain) * snr)))
-    seen = torch.fft.irfftn(signal.add_(grain, alpha=level), s=potential.shape)
-    mean = seen.mean()
-    deviation = torch.sqrt(seen.square().mean() - mean**2)
-    scale = (1 + domain.gain * (2 * gain - 1)) / deviation
-    seen.mul_(scale).add_(domain.offset * (2 * offset - 1) - mean * scale)
-    return seen.cpu().numpy()
+        snr = np.exp(_interpolate(np.log(domain.snr), snr_draw))
+        level = float(torch.sqrt(signal_power(signal) / (signal_power(noise_spectrum) * snr)))
+    image = torch.fft.irfftn(signal.add_(noise_spectrum, alpha=level), s=potential.shape)
+    mean = image.mean()
+    std = torch.sqrt(image.square().mean() - mean**2)
+    scale = (1 + domain.gain * (2 * gain - 1)) / std
+    image.mul_(scale).add_(domain.offset * (2 * offset - 1) - mean * scale)
+    return image.cpu().numpy()
 
 
 def white_noise_spectrum(shape: tuple[int, ...], rng: np.random.Generator, device: str = "cpu") -> Tensor:
-    """The `rfftn` of white noise of unit variance, drawn where it is needed: in Fourier space.
+    """The `rfftn` of white noise of unit variance, drawn in Fourier space.
 
     On the CPU by numpy, elsewhere by the device's own generator.
     """
     z, y, x = shape
     half = (z, y, x // 2 + 1, 2)
     if torch.device(device).type == "cpu":
-        drawn = torch.from_numpy(rng.standard_normal(half, dtype=np.float32))
+        values = torch.from_numpy(rng.standard_normal(half, dtype=np.float32))
     else:
-        own = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-        drawn = torch.randn(half, generator=own, device=device)
-    spectrum = torch.view_as_complex(drawn.mul_(float(np.sqrt(z * y * x / 2))))
+        generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+        values = torch.randn(half, generator=generator, device=device)
+    spectrum = torch.view_as_complex(values.mul_(float(np.sqrt(z * y * x / 2))))
     for plane in {0, x // 2} if x % 2 == 0 else {0}:  # planes that hold both k and -k
         own_half = spectrum[:, :, plane]
         opposite = own_half.flip(0, 1).roll((1, 1), (0, 1)).conj()
@@ -164,5 +164,5 @@ def signal_power(half: Tensor) -> Tensor:
     return squares.sum() - squares[0, 0, 0]
 
 
-def _between(ends: Range | NDArray[np.float64], share: float) -> float:
+def _interpolate(ends: Range | NDArray[np.float64], share: float) -> float:
     return float(ends[0] + (ends[1] - ends[0]) * share)

@@ -1,4 +1,4 @@
-"""Annotated tomograms, ready to be cut: grey values scaled, annotations in voxels."""
+"""Annotated regions of tomograms: grey values scaled, annotations in voxels."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from cryovox.formats import dataset as dataset_files
 from cryovox.picking import PickConfig, pick_labels
 
 Bounds = tuple[Range, Range, Range]
-LEAST_HELD = 10
-"""Fewer picks than this are not held out of sparse ones."""
+MIN_HELD_OUT = 10
+"""Sparse annotations are held out only if at least this many picks are."""
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """One region of one tomogram and what is known of it.
+    """One region of one tomogram and its annotations.
 
     Attributes
     ----------
@@ -53,11 +53,11 @@ class Region:
     labels : (z, y, x) uint8 or None
         Channel + 1 of every voxel, 0 is background.
     annotated_mask : (z, y, x) bool or None
-        Where annotations were sought at all.
+        Where somebody annotated.
     exhaustive : (k,) bool
         Whether every particle of the species in the region is annotated.
     tilt_axis : "y" or "x"
-        Of the tomogram; networks see what was tilted about x after a quarter turn about z.
+        Of the tomogram; patches of a tilt about x are rotated by 90° about z for the network.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Region:
     tilt_axis: Literal["y", "x"] = "y"
 
     def inside(self) -> NDArray[np.bool_]:
-        """Which of the annotated centres lie in the region."""
+        """Whether each annotated centre lies in the region."""
         low, high = np.array(self.bounds, dtype=float).T
         return ((self.positions >= low - 0.5) & (self.positions < high - 0.5)).all(axis=1)
 
@@ -137,19 +137,19 @@ def unlabelled_region(
 
 
 def load_regions(dataset: Dataset, entries: Iterable[Entry]) -> list[Region]:
-    """Open every entry; refuses what nothing can be learned from."""
+    """Open every entry for training."""
     if not dataset.species:
         raise RequestError("dataset.yaml", "names no species", "add `species:` with name, label and radius")
     return [_open(dataset, entry) for entry in entries]
 
 
 def open_unlabelled(dataset: Dataset, entry: Entry) -> Region:
-    """Open an entry of which nothing is annotated."""
+    """Open an entry without its annotations."""
     volume = dataset_files.load_tomogram(entry, dataset)
     bounds = entry.box.bounds(volume.shape)
     if any(low >= high for low, high in bounds):
-        told = f"the box {bounds} (z, y, x) holds no voxel of a tomogram of shape {volume.shape}"
-        raise RequestError(entry.name, told, "mend `box:` of the entry in dataset.yaml")
+        message = f"the box {bounds} (z, y, x) holds no voxel of a tomogram of shape {volume.shape}"
+        raise RequestError(entry.name, message, "correct `box:` of the entry in dataset.yaml")
     volume = replace(volume, voxel_size=dataset.voxel_size)
     annotated_mask = dataset_files.load_mask(entry)
     region = unlabelled_region(
@@ -162,8 +162,8 @@ def _open(dataset: Dataset, entry: Entry) -> Region:
     region = open_unlabelled(dataset, entry)
     labels, particles = dataset_files.load_annotations(entry, dataset)
     if labels is None and particles is None:
-        told = "has neither labels nor particles"
-        raise RequestError(entry.name, told, "add `labels:` or `particles:` to the entry in dataset.yaml")
+        message = "has neither labels nor particles"
+        raise RequestError(entry.name, message, "add `labels:` or `particles:` to the entry in dataset.yaml")
     if particles is None and labels is not None:
         particles = pick_labels(
             LabelMap(labels.data, dataset.voxel_size, dataset.species), PickConfig(border=0.0)
@@ -174,7 +174,7 @@ def _open(dataset: Dataset, entry: Entry) -> Region:
         region,
         positions=particles.positions / dataset.voxel_size,
         channels=np.array([index[s] for s in particles.species], dtype=np.intp),
-        labels=None if labels is None else _by_channel(labels.data, dataset.species),
+        labels=None if labels is None else _labels_to_channels(labels.data, dataset.species),
         exhaustive=np.array([entry.is_exhaustive(s.name) for s in dataset.species]),
     )
 
@@ -183,8 +183,8 @@ def normalisation(volume: Volume, entry: Entry) -> Normalisation:
     """Scale over the whole tomogram; the sign from the entry, else detected."""
     moments = statistics(volume.data)
     if moments.not_finite:
-        told = f"holds {moments.not_finite} values that are NaN or infinite"
-        raise RequestError(entry.tomogram, told, "mend it with `cryovox convert IN OUT --fill-nan`")
+        message = f"holds {moments.not_finite} values that are NaN or infinite"
+        raise RequestError(entry.tomogram, message, "mend it with `cryovox convert IN OUT --fill-nan`")
     if not moments.std > 0:
         raise RequestError(entry.tomogram, "is constant", "check the file with `cryovox doctor`")
     wrapped = wrapped_bytes(volume.data)
@@ -196,76 +196,78 @@ def normalisation(volume: Volume, entry: Entry) -> Normalisation:
 
 
 def _contrast(volume: Volume, entry: Entry) -> Contrast:
-    """What the entry says, else what is clearly seen: a guess would teach a network the wrong sign."""
+    """Contrast of the entry, else the detected one, which must be certain."""
     if entry.contrast != "auto":
         return entry.contrast
-    seen, certainty = detect_contrast(volume)
+    contrast, certainty = detect_contrast(volume)
     if certainty < MIN_CERTAINTY:
-        told = f"whether particles are dark or bright is unclear ({seen}, certainty {certainty:.1f})"
-        raise RequestError(entry.tomogram, told, "say `contrast: dark` or `bright` in dataset.yaml")
-    return seen
+        message = f"whether particles are dark or bright is unclear ({contrast}, certainty {certainty:.1f})"
+        raise RequestError(entry.tomogram, message, "say `contrast: dark` or `bright` in dataset.yaml")
+    return contrast
 
 
-def _by_channel(labels: NDArray[Any], species: tuple[Species, ...]) -> NDArray[np.uint8]:
+def _labels_to_channels(labels: NDArray[Any], species: tuple[Species, ...]) -> NDArray[np.uint8]:
     table = np.zeros(256, np.uint8)
     for channel, kind in enumerate(species):
         table[kind.label] = channel + 1
     return table[np.asarray(labels).astype(np.uint8)]
 
 
-def hold_out(sources: list[Region], fraction: float) -> tuple[list[Region], list[Region]]:
-    """Cut a part of every region off for validation, with a margin between the two.
+def hold_out(regions: list[Region], fraction: float) -> tuple[list[Region], list[Region]]:
+    """Split a part off every region for validation, with a margin between the two.
 
     The cut runs across the longer of y and x, where it leaves *fraction* of the annotated particles
     of the region (or of its length, if it holds fewer than two) beyond it. The margin is the radius
     of the largest species, so that no annotated particle of one side reaches the other.
 
-    Where annotation is not exhaustive and *fraction* of it is fewer than ten particles, nothing is held
-    out: they are too few to judge by, and too dear not to learn from. Where there are more, regions with so
-    few that none of them would be cut off are held out whole, as many as are needed.
+    If annotation is not exhaustive and *fraction* of it is fewer than ten particles, nothing is held out:
+    all of them are needed for training. Otherwise, regions with too few particles to be split are held out
+    whole, as many as are needed.
 
     Returns
     -------
     training, validation
     """
-    counts = [int(s.inside().sum()) for s in sources]
-    if all(s.exhaustive.all() for s in sources):
+    counts = [int(s.inside().sum()) for s in regions]
+    if all(s.exhaustive.all() for s in regions):
         shares = [max(1, round(fraction * n)) for n in counts]
         missing = 0
     else:
         shares = [round(fraction * n) for n in counts]
         missing = round(fraction * sum(counts)) - sum(shares)
-        if missing + sum(shares) < LEAST_HELD:
-            return sources, []
-    kept: list[Region] = []
-    held: list[Region] = []
-    for source, count, share in zip(sources, counts, shares, strict=True):
+        if missing + sum(shares) < MIN_HELD_OUT:
+            return regions, []
+    training: list[Region] = []
+    held_out: list[Region] = []
+    for region, count, share in zip(regions, counts, shares, strict=True):
         if share:
-            near, far = _cut(source, fraction, min(share, count - 1))
-            kept.append(near)
-            held.append(far)
+            near, far = _split(region, fraction, min(share, count - 1))
+            training.append(near)
+            held_out.append(far)
         elif 0 < count <= missing:
-            held.append(source)
+            held_out.append(region)
             missing -= count
         else:
-            kept.append(source)
-    return kept, held
+            training.append(region)
+    return training, held_out
 
 
-def _cut(source: Region, fraction: float, beyond: int) -> tuple[Region, Region]:
-    """Two parts of a region, with so many particles in the second, or with *fraction* of its length."""
-    axis = 1 if np.ptp(source.bounds[1]) >= np.ptp(source.bounds[2]) else 2
-    low, high = source.bounds[axis]
-    places = np.sort(source.positions[source.inside(), axis])
+def _split(region: Region, fraction: float, beyond: int) -> tuple[Region, Region]:
+    """Split a region, with *beyond* particles in the second part, or else *fraction* of its length."""
+    axis = 1 if np.ptp(region.bounds[1]) >= np.ptp(region.bounds[2]) else 2
+    low, high = region.bounds[axis]
+    places = np.sort(region.positions[region.inside(), axis])
     cut = high - round(fraction * (high - low))
     if beyond > 0:
         cut = int(np.floor(places[-beyond - 1 : len(places) - beyond + 1].mean()))
-    margin = int(np.ceil(max(s.radius for s in source.species) / source.voxel_size))
+    margin = int(np.ceil(max(s.radius for s in region.species) / region.voxel_size))
     cut = min(max(cut, low + 1), high - 1)
-    return _rebound(source, axis, (low, max(low + 1, cut - margin))), _rebound(source, axis, (cut, high))
+    return _with_bounds(region, axis, (low, max(low + 1, cut - margin))), _with_bounds(
+        region, axis, (cut, high)
+    )
 
 
-def _rebound(source: Region, axis: int, span: Range) -> Region:
-    bounds = list(source.bounds)
+def _with_bounds(region: Region, axis: int, span: Range) -> Region:
+    bounds = list(region.bounds)
     bounds[axis] = span
-    return replace(source, bounds=(bounds[0], bounds[1], bounds[2]))
+    return replace(region, bounds=(bounds[0], bounds[1], bounds[2]))

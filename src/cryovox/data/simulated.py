@@ -1,9 +1,9 @@
-"""Endless labelled patches out of nothing: small crowded boxes seen through ever new microscopes.
+"""Simulated training patches: crowded boxes imaged by randomly drawn microscopes.
 
-A box is periodic. It is filled with particles whose poses were made beforehand (`simulate.fill_box`),
-multiplied in Fourier space with what a microscope and a back-projection let pass
-(`simulate.transfer_function`), given noise of the spectrum that they leave, and cut into many patches. Boxes
-are made a shelf at a time and their patches are shuffled, so that a batch shows several microscopes.
+A periodic box is filled with particles in precomputed poses (`simulate.fill_box`), multiplied in Fourier
+space by the transfer function of a microscope and a back-projection (`simulate.transfer_function`), given
+noise of the spectrum that these leave, and cut into patches. The patches of a group of boxes are shuffled, so
+that a batch shows several microscopes.
 """
 
 from __future__ import annotations
@@ -28,36 +28,36 @@ from cryovox.simulate.stream.box import PeriodicBox, fill_box, periodic_slices
 from cryovox.simulate.stream.poses import PoseLibrary
 from cryovox.simulate.stream.transfer import TransferFunction
 
-SCENE, MICROSCOPE, NOISE, CUTS, ORDER, POSES = range(6)  # streams of numbers that do not disturb each other
-KEPT = 3  # microscopes besides the newest
+SCENE, MICROSCOPE, NOISE, CUTS, ORDER, POSES = range(6)  # independent streams of random numbers
+CACHED = 3  # microscopes besides the newest
 Cut = tuple["Block", NDArray[np.intp]]
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A periodic box, and where to cut it.
+    """An imaged periodic box, and where to cut it.
 
     Attributes
     ----------
     image : (z, y, x) float32
         Network input.
-    inside
-        What stands in it.
+    contents
+        Particles in the box.
     corners : (m, 3) int
-        Low corners of the patches; what reaches beyond a face goes on at the opposite one.
+        Low corners of the patches, which wrap around the faces of the box.
     """
 
     image: NDArray[np.float32]
-    inside: PeriodicBox
+    contents: PeriodicBox
     corners: NDArray[np.intp]
 
 
 class SimulatedStream:
-    """Batches of simulated patches, in the manner of `PatchStream`.
+    """Batches of simulated patches.
 
-    Batch n depends on the seed, on n and on the settings alone: not on the order in which batches
-    are asked for, nor on the number of workers. Noise is numpy's Philox on the CPU; another device
-    draws it with its own torch generator, and so other noise.
+    Batch n depends on the seed, on n and on the settings only: not on the order in which batches are drawn,
+    nor on the number of workers. Noise is numpy's Philox on the CPU; other devices draw other noise, with
+    their own torch generator.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class SimulatedStream:
     voxel_size
         Nominal voxel size in Å; that of the templates by default.
     workers
-        Boxes at a time, each in its thread.
+        Boxes computed at a time, each in a thread.
     """
 
     def __init__(
@@ -98,50 +98,53 @@ class SimulatedStream:
         self.blocks = max(self.domain.blocks, -(-sampling.batch_size // self.domain.patches))
         self._pool = ThreadPoolExecutor(workers)
         self._microscopes: dict[int, tuple[int, TransferFunction]] = {}
-        self._shelves: dict[int, list[Future[Block]]] = {}
+        self._groups: dict[int, list[Future[Block]]] = {}
 
     def batch(self, number: int) -> Batch:
-        """Give batch *number*, and have the shelf after its own made."""
+        """Return batch *number*, and start computing the next group of boxes."""
         cuts = self._cuts(number)
         images = np.stack([_cube(block.image, corner, self.patch_size) for block, corner in cuts])
         if self.sampling.spec.kind == "mask":
-            masks = np.stack([_cube(block.inside.labels, corner, self.patch_size) for block, corner in cuts])
-            target = torch.from_numpy(masks.astype(np.int64))
+            labels = [_cube(block.contents.labels, corner, self.patch_size) for block, corner in cuts]
+            target = torch.from_numpy(np.stack(labels).astype(np.int64))
         else:
             target = torch.from_numpy(np.stack([self._heatmap(*cut) for cut in cuts]))
         return Batch(torch.from_numpy(images[:, None]), target, torch.ones(target.shape, dtype=torch.bool))
 
     def truth(self, number: int) -> list[Particles]:
-        """Particles in every patch of batch *number*, in Å from the patch's first voxel."""
+        """Particles in every patch of batch *number*, in Å from the first voxel of the patch."""
         return [self._particles(*cut) for cut in self._cuts(number)]
 
     def block(self, number: int) -> Block:
-        """Make box *number*, whatever stands on the shelves."""
+        """Compute box *number*."""
         scene, cuts = (np.random.default_rng([*self.seed, part, number]) for part in (SCENE, CUTS))
         noise = np.random.Generator(np.random.Philox(np.random.SeedSequence([*self.seed, NOISE, number])))
-        level, through = self._microscope(number // self.domain.scenes)
-        inside = self._filled(level, scene)
-        image = apply_microscope(inside.potential, through, self.domain, noise, self.sampling.device)
-        return Block(image, inside, self._corners(inside, cuts))
+        level, transfer = self._microscope(number // self.domain.scenes)
+        contents = self._fill(level, scene)
+        image = apply_microscope(contents.potential, transfer, self.domain, noise, self.sampling.device)
+        return Block(image, contents, self._corners(contents, cuts))
 
     def close(self) -> None:
         """Stop the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _microscope(self, number: int) -> tuple[int, TransferFunction]:
-        """Number of a voxel size, and the transfer; two threads may make the same one."""
-        found = self._microscopes.get(number)
-        if found is None:
+        """Index of a voxel size, and a transfer function; two threads may compute the same one."""
+        microscope = self._microscopes.get(number)
+        if microscope is None:
             rng = np.random.default_rng([*self.seed, MICROSCOPE, number])
             level = int(rng.integers(self.domain.voxel_sizes))
-            found = level, sample_transfer(self.domain, self.shape, self.pose_library.voxel_sizes[level], rng)
-            self._microscopes = {number: found, **dict(list(self._microscopes.items())[:KEPT])}
-        return found
+            microscope = (
+                level,
+                sample_transfer(self.domain, self.shape, self.pose_library.voxel_sizes[level], rng),
+            )
+            self._microscopes = {number: microscope, **dict(list(self._microscopes.items())[:CACHED])}
+        return microscope
 
-    def _filled(self, level: int, rng: np.random.Generator) -> PeriodicBox:
+    def _fill(self, level: int, rng: np.random.Generator) -> PeriodicBox:
         domain = self.domain
-        occupancy, emptied = rng.uniform(*domain.occupancy), rng.random() < domain.surface
-        depth = rng.uniform(0.4, 0.9) if emptied else 1.0
+        occupancy, has_surface = rng.uniform(*domain.occupancy), rng.random() < domain.surface
+        depth = rng.uniform(0.4, 0.9) if has_surface else 1.0
         return fill_box(
             self.pose_library, level, self.shape, occupancy * depth, rng, most=domain.most, depth=depth
         )
@@ -149,50 +152,48 @@ class SimulatedStream:
     def _cuts(self, number: int) -> list[Cut]:
         """Blocks and corners of the patches of a batch."""
         per_block, size = self.domain.patches, self.sampling.batch_size
-        shelf, place = divmod(number, self.blocks * per_block // size)
-        blocks = [made.result() for made in self._shelf(shelf)]
-        order = np.random.default_rng([*self.seed, ORDER, shelf]).permutation(self.blocks * per_block)
-        chosen = (divmod(int(i), per_block) for i in order[place * size : (place + 1) * size])
-        return [(blocks[which], blocks[which].corners[patch]) for which, patch in chosen]
+        group, place = divmod(number, self.blocks * per_block // size)
+        blocks = [future.result() for future in self._group(group)]
+        order = np.random.default_rng([*self.seed, ORDER, group]).permutation(self.blocks * per_block)
+        pairs = (divmod(int(i), per_block) for i in order[place * size : (place + 1) * size])
+        return [(blocks[block], blocks[block].corners[patch]) for block, patch in pairs]
 
-    def _shelf(self, number: int) -> list[Future[Block]]:
-        """Have this shelf and the next made, and forget the others."""
+    def _group(self, number: int) -> list[Future[Block]]:
+        """Start computing this group of boxes and the next, and drop the others."""
         kept = (number, number + 1)
-        for other in set(self._shelves) - set(kept):
-            for unmade in self._shelves.pop(other):
-                unmade.cancel()
+        for other in set(self._groups) - set(kept):
+            for future in self._groups.pop(other):
+                future.cancel()
         for n in kept:
-            if n not in self._shelves:
+            if n not in self._groups:
                 first = n * self.blocks
-                self._shelves[n] = [self._pool.submit(self.block, first + i) for i in range(self.blocks)]
-        return self._shelves[number]
+                self._groups[n] = [self._pool.submit(self.block, first + i) for i in range(self.blocks)]
+        return self._groups[number]
 
-    def _corners(self, inside: PeriodicBox, rng: np.random.Generator) -> NDArray[np.intp]:
-        """Of patches near a particle for a share of them, else anywhere."""
+    def _corners(self, contents: PeriodicBox, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Low corners of the patches: a fraction near a particle, the others anywhere."""
         config = self.sampling.patches
         corners = rng.integers(0, self.shape, (self.domain.patches, 3))
-        kinds = np.unique(inside.channels)
+        kinds = np.unique(contents.channels)
         for corner in corners:
             near, shift = rng.random() < config.foreground, rng.uniform(-config.jitter, config.jitter, 3)
             if near and len(kinds):
-                everyone = np.arange(len(inside.channels))
-                balanced = (
-                    np.flatnonzero(inside.channels == rng.choice(kinds)) if config.balance else everyone
-                )
-                centre = inside.positions[rng.choice(balanced)]
+                every = np.arange(len(contents.channels))
+                balanced = np.flatnonzero(contents.channels == rng.choice(kinds)) if config.balance else every
+                centre = contents.positions[rng.choice(balanced)]
                 corner[:] = np.rint(centre + self.patch_size * (shift - 0.5))
         return (corners % np.array(self.shape)).astype(np.intp)
 
     def _nearby(self, block: Block, corner: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Centres from a patch's first voxel, each in the period that is closest to the patch."""
+        """Centres relative to the first voxel of a patch, each in the period closest to the patch."""
         gap = (np.array(self.shape) - self.patch_size) / 2
-        return np.mod(block.inside.positions - corner + gap, self.shape) - gap
+        return np.mod(block.contents.positions - corner + gap, self.shape) - gap
 
     def _particles(self, block: Block, corner: NDArray[np.intp]) -> Particles:
         near = self._nearby(block, corner)
         within = ((near >= -0.5) & (near < self.patch_size - 0.5)).all(axis=1)
-        names = [self.species[c].name for c in block.inside.channels[within]]
-        turns = block.inside.rotations[within]
+        names = [self.species[c].name for c in block.contents.channels[within]]
+        turns = block.contents.rotations[within]
         return Particles.of(near[within] * self.voxel_size, names, rotations=turns)
 
     def _heatmap(self, block: Block, corner: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -201,8 +202,8 @@ class SimulatedStream:
         patch_size = self.patch_size // stride
         centres = (self._nearby(block, corner) - (stride - 1) / 2) / stride
         sigmas = [heatmap_sigma(kind, self.voxel_size * stride) for kind in self.species]
-        felt = ((centres > -4 * max(sigmas)) & (centres < patch_size + 4 * max(sigmas))).all(axis=1)
-        centres, channels = centres[felt], block.inside.channels[felt]
+        reaching = ((centres > -4 * max(sigmas)) & (centres < patch_size + 4 * max(sigmas))).all(axis=1)
+        centres, channels = centres[reaching], block.contents.channels[reaching]
         maps = [gaussian_heatmap(centres[channels == c], s, (patch_size,) * 3) for c, s in enumerate(sigmas)]
         return np.stack(maps)
 

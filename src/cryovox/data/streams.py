@@ -1,4 +1,4 @@
-"""Endless batches; batch number n is the same whenever and wherever it is drawn."""
+"""Endless streams of batches; batch number n is the same whenever and wherever it is drawn."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from cryovox.data.sampling import SamplingConfig
 
 
 class Batch(NamedTuple):
-    """What a strategy is given; a tuple, since Fabric looks for tensors inside it.
+    """A training batch; a tuple, in which Fabric finds the tensors.
 
     Attributes
     ----------
     image : (b, 1, z, y, x) float32
     target
-        mask: (b, z, y, x) int64 with 255 for unknown; heatmap: (b, k, z / s, ...) float32.
-    known
-        Where the target is to be believed, shaped as the target, bool.
+        mask: (b, z, y, x) int64, 255 is ignored; heatmap: (b, k, z / s, ...) float32.
+    valid_mask
+        Where the target is annotated, shaped as the target, bool; other voxels are ignored in the loss.
     """
 
     image: Tensor
@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
 
 class Prefetcher(ABC):
-    """Batches that are prepared one ahead in a thread."""
+    """A stream that prepares the next batch in a thread."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1)
@@ -53,13 +53,13 @@ class Prefetcher(ABC):
         """Draw batch *number* now."""
 
     def batch(self, number: int) -> Batch:
-        """Give batch *number* and start on the next."""
+        """Return batch *number* and start drawing the next."""
         if self._ahead is not None and self._ahead[0] == number:
-            ready = self._ahead[1].result()
+            batch = self._ahead[1].result()
         else:
-            ready = self.make(number)
+            batch = self.make(number)
         self._ahead = (number + 1, self._pool.submit(self.make, number + 1))
-        return ready
+        return batch
 
     def close(self) -> None:
         """Stop the thread."""
@@ -68,10 +68,10 @@ class Prefetcher(ABC):
 
 def collate(patches: list[Patch], spec: TargetSpec) -> Batch:
     """Put patches into one batch."""
-    kind = torch.float32 if spec.kind == "heatmap" else torch.int64
+    dtype = torch.float32 if spec.kind == "heatmap" else torch.int64
     return Batch(
         torch.from_numpy(np.stack([p.image for p in patches])[:, None]),
-        torch.from_numpy(np.stack([p.target for p in patches])).to(kind),
+        torch.from_numpy(np.stack([p.target for p in patches])).to(dtype),
         torch.from_numpy(np.stack([p.valid_mask for p in patches])),
     )
 

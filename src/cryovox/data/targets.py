@@ -1,4 +1,4 @@
-"""From particles to what a network should answer: masks of balls or heatmaps of Gaussians."""
+"""Training targets from particles: masks of balls or heatmaps of Gaussians."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cryovox.core.particles import Species
 
 IGNORE_INDEX = 255
-"""Value in a label target where nobody knows; losses leave such voxels out."""
+"""Label of voxels that losses ignore, since they are not annotated."""
 
 Shape = tuple[int, int, int]
 
@@ -27,7 +27,7 @@ def ball_labels(
     labels, radii
         Value to write and radius in voxels, of each particle.
     shape
-        Shape of the answer.
+        Shape of the output.
     """
     out = np.zeros(shape, np.uint8)
     best = np.full(shape, np.inf, np.float32)
@@ -43,7 +43,7 @@ def ball_labels(
 
 
 def gaussian_heatmap(positions: NDArray[np.float64], sigma: float, shape: Shape) -> NDArray[np.float32]:
-    """Sum nothing, take the largest: one Gaussian of height 1 per particle.
+    """One Gaussian of height 1 per particle; the maximum where they overlap.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def gaussian_heatmap(positions: NDArray[np.float64], sigma: float, shape: Shape)
     sigma
         Standard deviation in voxels of the heatmap.
     shape
-        Shape of the answer.
+        Shape of the output.
     """
     out = np.zeros(shape, np.float32)
     for centre in positions:
@@ -63,12 +63,12 @@ def gaussian_heatmap(positions: NDArray[np.float64], sigma: float, shape: Shape)
 
 
 def heatmap_sigma(species: Species, voxel_size: float) -> float:
-    """A third of the radius, at least one voxel (methods: sigma = r / 3)."""
+    """A third of the radius, at least one voxel."""
     return max(1.0, species.radius / (3 * voxel_size))
 
 
 def within_radius(positions: NDArray[np.float64], radius: float, shape: Shape) -> NDArray[np.bool_]:
-    """Where some centre is within *radius* voxels."""
+    """Voxels within *radius* voxels of a centre."""
     out = np.zeros(shape, bool)
     for centre in positions:
         window, squared = _window(centre, radius, shape)

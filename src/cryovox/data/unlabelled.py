@@ -1,4 +1,4 @@
-"""Patches of which nothing is known, and batches that stay the same for a while."""
+"""Batches without labels, and batches that are repeated for an epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryovox.data.targets import IGNORE_INDEX
 
 
 class BatchStream(Protocol):
-    """Gives batch number n, the same whenever it is asked."""
+    """Batch number n is the same whenever it is drawn."""
 
     def make(self, number: int) -> Batch: ...
     def batch(self, number: int) -> Batch: ...
@@ -23,48 +23,48 @@ class BatchStream(Protocol):
 
 
 def drop_annotations(region: Region) -> Region:
-    """The same places without what is annotated; what is known of their patches is where the region lies."""
+    """The same region without its annotations; its valid mask is where the region lies."""
     nothing = np.empty(0, np.intp)
     all_over = np.ones_like(region.exhaustive)
     return replace(region, positions=np.empty((0, 3)), channels=nothing, labels=None, exhaustive=all_over)
 
 
 def drop_labels(cubes: Cubes) -> Cubes:
-    """The images of a set alone."""
+    """The images of a set without its labels."""
     nothing = np.empty(0, np.intp)
-    return replace(cubes, labels=None, owners=nothing, centres=np.empty((0, 3)), channels=nothing)
+    return replace(cubes, labels=None, cube_index=nothing, centres=np.empty((0, 3)), channels=nothing)
 
 
 class UnlabelledBatches:
-    """Batches of another stream without their targets; nothing of a target's labels is learned."""
+    """Batches of another stream, all of whose targets are ignored."""
 
-    def __init__(self, drawn: BatchStream) -> None:
-        self.drawn = drawn
+    def __init__(self, stream: BatchStream) -> None:
+        self.stream = stream
 
     def batch(self, number: int) -> Batch:
-        """Give batch *number*."""
-        found = self.drawn.batch(number)
-        return found._replace(target=torch.full_like(found.target, IGNORE_INDEX))
+        """Return batch *number*."""
+        batch = self.stream.batch(number)
+        return batch._replace(target=torch.full_like(batch.target, IGNORE_INDEX))
 
     def close(self) -> None:
-        """Stop whatever prepares batches."""
-        self.drawn.close()
+        """Stop the stream."""
+        self.stream.close()
 
 
 class RepeatedBatches:
-    """Gives each batch of another stream so many times: what is drawn anew once an epoch."""
+    """Repeats each batch of another stream so many times, for data that are drawn once per epoch."""
 
-    def __init__(self, drawn: UnlabelledBatches, times: int) -> None:
-        self.drawn, self.times = drawn, times
+    def __init__(self, stream: UnlabelledBatches, times: int) -> None:
+        self.stream, self.times = stream, times
         self._kept: tuple[int, Batch] | None = None
 
     def batch(self, number: int) -> Batch:
-        """Give batch *number*, which is that of its epoch."""
+        """Return the batch of the epoch of *number*."""
         epoch = number // self.times
         if self._kept is None or self._kept[0] != epoch:
-            self._kept = epoch, self.drawn.batch(epoch)
+            self._kept = epoch, self.stream.batch(epoch)
         return self._kept[1]
 
     def close(self) -> None:
-        """Stop whatever prepares batches."""
-        self.drawn.close()
+        """Stop the stream."""
+        self.stream.close()

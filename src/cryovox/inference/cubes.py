@@ -56,7 +56,7 @@ def score_cubes(
         yield which, score(network, torch.from_numpy(filled[:, None]), tiles)[:, :, :z, :y, :x]
 
 
-def classes(scores: Scores) -> NDArray[np.uint8]:
+def argmax_labels(scores: Scores) -> NDArray[np.uint8]:
     """The likeliest class of every voxel, 0 being background: (b, z, y, x) from (b, k, z, y, x)."""
     background = 1 - scores.sum(axis=1, keepdims=True)
     return np.concatenate([background, scores], axis=1).argmax(axis=1).astype(np.uint8)

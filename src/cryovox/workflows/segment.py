@@ -322,14 +322,14 @@ def _label(
     config: SegmentConfig,
     on_progress: ProgressCallback,
 ) -> NDArray[np.uint8]:
-    from cryovox.inference.cubes import classes, score_cubes
+    from cryovox.inference.cubes import argmax_labels, score_cubes
 
     labels = np.zeros((len(subvolumes), *subvolumes.shape), np.uint8)
     values = np.array([0, *(s.label for s in card.species)], np.uint8)
     images, count = _NormalisedImages(subvolumes, contrast), len(subvolumes)
     for batch, score_batch in score_cubes(network.eval(), images, tile_plan(card, config)):
         if card.kind == "mask":
-            labels[batch] = values[classes(score_batch)]
+            labels[batch] = values[argmax_labels(score_batch)]
         else:
             labels[batch] = [_balls(own, subvolumes, card) for own in score_batch]
         on_progress("subtomograms", batch.stop / count, f"{batch.stop} of {count} subtomograms")

@@ -10,7 +10,7 @@ from cryovox.core.volume import ScoreMap
 from cryovox.data.cubes import Cubes
 from cryovox.data.patches import TargetSpec
 from cryovox.data.regions import Region
-from cryovox.inference.cubes import classes, score_cubes
+from cryovox.inference.cubes import argmax_labels, score_cubes
 from cryovox.inference.stream import TilePlan
 from cryovox.metrics.segmentation import confusion, dice, iou, pooled
 from cryovox.training.evaluation.held_out import (
@@ -44,7 +44,7 @@ def blob_figures_of_cubes(cubes: Cubes, spec: TargetSpec) -> Rows:
 
 
 def _sources(cubes: Cubes, spec: TargetSpec) -> list[Region]:
-    return [cubes.source(i, spec) for i in range(len(cubes))]
+    return [cubes.region(i, spec) for i in range(len(cubes))]
 
 
 def _masks(network: nn.Module, cubes: Cubes, spec: TargetSpec, tiles: TilePlan) -> Rows:
@@ -55,7 +55,7 @@ def _masks(network: nn.Module, cubes: Cubes, spec: TargetSpec, tiles: TilePlan) 
     half[[i for i, _ in parts[1]]] = 1
     totals = np.zeros((2, count, count), np.int64)
     for which, scores in score_cubes(network, _Chosen(cubes), tiles):
-        found, true = classes(scores), cubes.labels[cubes.chosen[which]]
+        found, true = argmax_labels(scores), cubes.labels[cubes.indices[which]]
         for number in np.unique(half[which]):
             here = half[which] == number
             f, t = found[here], true[here]
@@ -81,7 +81,7 @@ def _heatmaps(network: nn.Module, cubes: Cubes, spec: TargetSpec, tiles: TilePla
         for i, own in zip(range(which.start, which.stop), scores, strict=True):
             offset = voxel * (tiles.stride - 1) / 2
             found = ScoreMap(own, voxel * tiles.stride, cubes.species, offset=offset, kind="heatmap")
-            scored.append(Scored(cubes.source(i, spec), found, (0, 0, 0)))
+            scored.append(Scored(cubes.region(i, spec), found, (0, 0, 0)))
     return picker_rows(picked(scored, FLOOR), cubes.species)
 
 
@@ -92,4 +92,4 @@ class _Chosen:
         self.cubes, self.shape = cubes, (len(cubes), *cubes.images.shape[1:])
 
     def __getitem__(self, which: slice) -> NDArray[np.float16]:
-        return self.cubes.images[self.cubes.chosen[which]]
+        return self.cubes.images[self.cubes.indices[which]]

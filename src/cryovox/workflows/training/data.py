@@ -215,7 +215,7 @@ class SetData(TrainingData):
         if most is not None:
             each = tile_count(self.held.images.shape[1:], tiles)
             stride = -(-len(self.held) * each // max(1, most))
-            self.held = replace(self.held, chosen=self.held.chosen[::stride])
+            self.held = replace(self.held, indices=self.held.indices[::stride])
 
     def stream(self, draw: SamplingConfig) -> Any:
         from cryovox.data.cubes import CubeStream

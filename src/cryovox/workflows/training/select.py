@@ -256,7 +256,7 @@ def domain_of(target: TargetData, card: Card) -> dict[str, Any]:
     if target.regions:
         cubes = [sample_cubes(_inside(r), r.normalise) for r in target.regions]
     else:
-        cubes = [c.images[c.chosen].astype(np.float32) for c in target.cubes]
+        cubes = [c.images[c.indices].astype(np.float32) for c in target.cubes]
     return {
         "fingerprint": fingerprint(np.concatenate(cubes), card.voxel_size).model_dump(mode="json"),
         "limit": limit(cubes, card.voxel_size),

@@ -132,9 +132,9 @@ class SimulatedData(TrainingData):
             normalise=Normalisation(float(block.image.mean()), float(block.image.std())),
             bounds=bounds,
             species=self.species,
-            positions=block.inside.positions,
-            channels=block.inside.channels,
-            labels=block.inside.labels,
+            positions=block.contents.positions,
+            channels=block.contents.channels,
+            labels=block.contents.labels,
             annotated_mask=None,
             exhaustive=np.ones(len(self.species), bool),
         )
