@@ -158,32 +158,24 @@ def score(
         Excluded classes.
     """
     true, predicted_labels, hits = _prepare(predicted, truth, occupancy, voxel_size)
-    decided = np.zeros(len(true), np.intp)
-    distance = np.full(len(true), np.nan)
     # backwards, so that the first pick decides
-    for pick in np.flatnonzero(hits.particle)[::-1]:
-        particle = hits.particle[pick] - 1
-        decided[particle], distance[particle] = predicted_labels[pick], hits.distance[pick]
+    order = np.flatnonzero(hits.particle)[::-1]
+    decided, distance = _decide(order, predicted_labels, hits, len(true))
     left_out = [CLASSES.index(name) for name in excluded]
     decided[np.isin(decided, left_out)] = 0
     scored = ~np.isin(true, left_out)
-    per_particle = np.bincount(hits.particle, minlength=len(true) + 1)[1:][scored]
     classes, counts = _confusion(true[scored], decided[scored], excluded)
-    f1 = _f1(classes, counts)
     no_4v94 = "4V94" in excluded
-    return ShrecScore(
+    return _summary(
+        hits,
+        distance,
+        scored,
         picks=len(predicted),
         particles=len(true) - int(no_4v94 and (true == CLASSES.index("4V94")).sum()),
-        hits=int((per_particle > 0).sum()),
         false_picks=int((hits.particle == 0).sum()),
-        misses=int((per_particle == 0).sum()),
-        distance=_mean(distance[scored]),
-        multiple=int((per_particle > 1).sum()),
-        outside=hits.outside,
         confusion=counts,
         classes=classes,
-        f1=f1,
-        f1_macro=float(np.mean(list(f1.values()))) if f1 else 0.0,
+        f1=_f1(classes, counts),
     )
 
 
@@ -210,17 +202,11 @@ def score_strictly(
     left_out = [CLASSES.index(name) for name in excluded]
     scored = ~np.isin(true, left_out)
     counted = np.r_[True, scored][hits.particle]
-    decided = np.zeros(len(true), np.intp)
-    distance = np.full(len(true), np.nan)
     order = np.lexsort((predicted_labels, hits.distance))
-    for pick in order[(counted & (hits.particle > 0))[order]][::-1]:
-        particle = hits.particle[pick] - 1
-        decided[particle], distance[particle] = predicted_labels[pick], hits.distance[pick]
-    per_particle = np.bincount(hits.particle, minlength=len(true) + 1)[1:][scored]
-    particles_hit = int((per_particle > 0).sum())
-    classes, counts = _confusion(
-        true[scored], np.where(np.isin(decided, left_out), 0, decided)[scored], excluded
-    )
+    order = order[(counted & (hits.particle > 0))[order]][::-1]
+    decided, distance = _decide(order, predicted_labels, hits, len(true))
+    decided[np.isin(decided, left_out)] = 0
+    classes, counts = _confusion(true[scored], decided[scored], excluded)
     correct = dict(zip(classes, np.diag(counts).tolist(), strict=True))
     f1 = {}
     for name in classes[1:]:
@@ -228,19 +214,49 @@ def score_strictly(
         particles, picks = int((true == label).sum()), int((predicted_labels[counted] == label).sum())
         if particles:
             f1[name] = 2 * correct[name] / (particles + picks)
-    return ShrecScore(
+    particles_hit = len(np.unique(hits.particle[counted & (hits.particle > 0)]))
+    return _summary(
+        hits,
+        distance,
+        scored,
         picks=int(counted.sum()),
         particles=int(scored.sum()),
-        hits=particles_hit,
         false_picks=int(counted.sum()) - particles_hit,
-        misses=int((per_particle == 0).sum()),
-        distance=_mean(distance[scored]),
-        multiple=int((per_particle > 1).sum()),
-        outside=hits.outside,
         confusion=counts,
         classes=classes,
         f1=f1,
+    )
+
+
+def _decide(order: Index, predicted_labels: Index, hits: _Hits, n: int) -> tuple[Index, NDArray[np.float64]]:
+    """Class of each of n particles, and the distance of the pick that decides it: the last one in *order*."""
+    decided = np.zeros(n, np.intp)
+    distance = np.full(n, np.nan)
+    for pick in order:
+        particle = hits.particle[pick] - 1
+        decided[particle], distance[particle] = predicted_labels[pick], hits.distance[pick]
+    return decided, distance
+
+
+def _summary(
+    hits: _Hits,
+    distance: NDArray[np.float64],
+    scored: NDArray[np.bool_],
+    *,
+    f1: dict[str, float],
+    **fields: Any,
+) -> ShrecScore:
+    """Score from the hits on the scored particles."""
+    picks_per_particle = np.bincount(hits.particle, minlength=len(scored) + 1)[1:][scored]
+    return ShrecScore(
+        hits=int((picks_per_particle > 0).sum()),
+        misses=int((picks_per_particle == 0).sum()),
+        distance=_mean(distance[scored]),
+        multiple=int((picks_per_particle > 1).sum()),
+        outside=hits.outside,
+        f1=f1,
         f1_macro=float(np.mean(list(f1.values()))) if f1 else 0.0,
+        **fields,
     )
 
 
