@@ -66,7 +66,7 @@ def test_wrong_requests(cli, tmp_path):
     cli("simulate", *out, *FEW, "--structures", tmp_path / "none").refused("none", "not a folder")
     cli("simulate", *out, "--match", tmp_path / "none.mrc").refused("none.mrc")
     cli("simulate", *out, "--scene.counts", "hsp90", 3).refused("hsp90", "species")
-    cli("simulate", *out, *FEW, "--scene.shape", 4, 4, 4).refused("none of the particles", "scene.shape")
+    cli("simulate", *out, *FEW, "--scene.shape", 4, 4, 4).refused("no particle fits", "scene.shape")
     cli("simulate", "--preset", "subtomogram-50", "--out", tmp_path / "a.txt").refused("a.txt", "NAME.zarr")
     upside_down = cli("simulate", *out, "--tilts.range", 60, -60)
     assert upside_down.code == 2

@@ -188,7 +188,7 @@ def test_a_full_disk_is_told(server, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(download, "_take", full)
+    monkeypatch.setattr(download, "_append", full)
     with pytest.raises(RunError, match="No space left"):
         fetch_structure(["1bxn"], tmp_path, base=server.base)
 
@@ -203,5 +203,7 @@ def test_two_processes_keep_each_others_records(tmp_path):
     first, second = {}, {}  # what each read before the other wrote
     for name, record in (("a", first), ("b", second)):
         (tmp_path / name).write_text(name)
-        download.note(tmp_path / name, tmp_path / name, tmp_path, record, f"https://example.org/{name}")
+        download.record_file(
+            tmp_path / name, tmp_path / name, tmp_path, record, f"https://example.org/{name}"
+        )
     assert sorted(download.read_record(tmp_path)) == ["a", "b"]

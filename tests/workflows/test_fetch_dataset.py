@@ -180,7 +180,7 @@ def test_a_wrong_hash_gets_no_name(base, dataverse, tmp_path):
         work.fetch_files(files, tmp_path)
     assert names(tmp_path) == []
     dataverse.files["/api/access/datafile/3"] = b"read"
-    with pytest.raises(RunError, match="4 bytes came, 7 were told"):
+    with pytest.raises(RunError, match="4 bytes came instead of 7"):
         work.fetch_files(files, tmp_path)
     assert names(tmp_path) == []
 

@@ -103,10 +103,10 @@ def dataset(
 
 
 def _tell(files: list[File]) -> int:
-    from cryovox.workflows.fetch.datasets import gigabytes
+    from cryovox.workflows.fetch.datasets import format_size
 
     rows = [
-        (f.name, gigabytes(f.size), f"{f.algorithm} {f.hash}" if f.hash else "recorded on first download")
+        (f.name, format_size(f.size), f"{f.algorithm} {f.hash}" if f.hash else "recorded on first download")
         for f in files
     ]
     print(table(("file", "size", "hash"), rows))

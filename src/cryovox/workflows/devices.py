@@ -12,17 +12,17 @@ from cryovox.core.errors import RequestError
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
-def choose_device(wanted: Device) -> str:
+def choose_device(device: Device) -> str:
     """The device to compute on: the best there is for `auto`, or a refusal."""
     import torch
 
-    have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wanted == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if have[name])
-    if not have[wanted]:
-        told = f"{wanted} is not available on this machine"
-        raise RequestError("--device", told, "use --device auto or --device cpu")
-    return wanted
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if not available[device]:
+        message = f"{device} is not available on this machine"
+        raise RequestError("--device", message, "use --device auto or --device cpu")
+    return device
 
 
 def keep_freed_memory() -> None:

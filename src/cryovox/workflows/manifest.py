@@ -1,8 +1,7 @@
-"""What was run, on what, with what: the file that makes outputs repeatable and runs resumable.
+"""The manifest of an output folder: inputs, settings and versions, for repeatable and resumable runs.
 
-Several processes may write into one folder, as the tasks of a job array do. Every change of the file is
-made under a lock, upon what the file says at that moment, and a process works on a tomogram only while it
-holds the lock of its name.
+Several processes may write into one folder, as the tasks of a job array do. The file is read, changed and
+written under a lock, and a process works on a tomogram only while it holds the lock of its name.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def stamp(path: Path) -> list[int]:
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Keep other processes from changing a file meanwhile."""
+    """Keep other processes from changing a file in the meantime."""
     with _lock(file.parent, file.name):
         yield
 
@@ -84,11 +83,11 @@ class Manifest:
     Parameters
     ----------
     folder
-        Where the outputs are.
+        Output folder.
     facts
-        What is common to all entries: command, model, options, seed.
+        What all entries have in common: command, model, options, seed.
     section
-        Where commands keep their entries that do not go on from those of `segment`.
+        Section of the file for commands that do not continue from the entries of `segment`.
     """
 
     def __init__(self, folder: Path, facts: dict[str, Any], section: str | None = None) -> None:
@@ -97,19 +96,19 @@ class Manifest:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read again what other processes may have noted."""
+        """Read the entries again, which other processes may have changed."""
         entries = self._part(self._read()).get("entries")
         self.entries = entries if isinstance(entries, dict) else {}
 
     @property
     def sections(self) -> set[str]:
-        """Names of all parts of the file."""
+        """Names of all sections and facts."""
         return set(self._read())
 
     def check_free(self, files: Mapping[str, Path]) -> None:
         """Refuse inputs whose outputs would replace those of other inputs of the same names.
 
-        The same file may be called by another path, or lie elsewhere by now.
+        The same file may have another path now.
         """
         for name, path in files.items():
             entry = self.entries.get(name)
@@ -122,22 +121,22 @@ class Manifest:
                 raise RequestError(path, message, remedy)
 
     def done(self, name: str, key: dict[str, Any], source: Path | None = None) -> bool:
-        """Whether an earlier run made this from the same input and settings, and all of it is there.
+        """Whether an earlier run finished this input with the same settings, and all outputs exist.
 
         Parameters
         ----------
         key
             What the outputs depend on, besides the input.
         source
-            Input; its contents are read only where its size or time has changed.
+            Input; its contents are read only if its size or time has changed.
         """
         entry = self.entries.get(name)
         if not isinstance(entry, dict):
             return False
-        known = {k: v for k, v in entry.get("key", {}).items() if k not in ("input", "input_sha256")}
-        if known != key or not all((self.path.parent / out).exists() for out in entry["outputs"].values()):
+        recorded = {k: v for k, v in entry.get("key", {}).items() if k not in ("input", "input_sha256")}
+        if recorded != key or not all((self.path.parent / out).exists() for out in entry["outputs"].values()):
             return False
-        return source is None or self._goes_on(name, entry, source)
+        return source is None or self._is_unchanged(name, entry, source)
 
     def note(
         self,
@@ -161,12 +160,12 @@ class Manifest:
         entries: Mapping[str, Mapping[str, Any]] | None = None,
         prepare: Callable[[dict[str, Any]], None] = lambda part: None,
     ) -> None:
-        """Write the facts, whole entries (with a key) and facts to add to entries; all else stays.
+        """Write the facts and entries; an entry without a key is merged into the existing one.
 
         Parameters
         ----------
         prepare
-            Takes what is noted before, which it may change or refuse while nobody else writes.
+            Receives the existing section, which it may change or refuse under the lock.
         """
         with locked(self.path):
             whole = self._read()
@@ -185,7 +184,7 @@ class Manifest:
         self.entries = kept
 
     def withdraw(self) -> None:
-        """Remove what a refused request noted before it made anything."""
+        """Remove the section of a refused request that has no entries."""
         if self.section is None:
             return
         with locked(self.path):
@@ -200,9 +199,9 @@ class Manifest:
         """Lock of an entry: who holds it works on that input."""
         return _lock(self.path.parent, f"{self.section or 'entry'}-{name}")
 
-    def _goes_on(self, name: str, entry: dict[str, Any], path: Path) -> bool:
-        """Whether an input is as it was; one that was moved or touched is noted anew, a copy is not."""
-        if self._is_as_noted(entry, path):
+    def _is_unchanged(self, name: str, entry: dict[str, Any], path: Path) -> bool:
+        """Whether an input is unchanged; one that was moved or touched is recorded again, a copy is not."""
+        if self._matches_record(entry, path):
             return True
         if entry["key"].get("input_sha256") != sha256(path):
             return False
@@ -213,7 +212,7 @@ class Manifest:
         return True
 
     @staticmethod
-    def _is_as_noted(entry: dict[str, Any], path: Path) -> bool:
+    def _matches_record(entry: dict[str, Any], path: Path) -> bool:
         is_there = entry["key"].get("input") == str(path.resolve())
         return is_there and bool(entry.get("stamp") == stamp(path))
 
@@ -225,7 +224,7 @@ class Manifest:
         return whole if isinstance(whole, dict) else {}
 
     def _part(self, whole: dict[str, Any]) -> dict[str, Any]:
-        """Facts and entries of this manifest, within what the file says."""
+        """Facts and entries of this section of the file."""
         if self.section is None:
             return whole
         part = whole.get(self.section)

@@ -1,4 +1,4 @@
-"""The datasets of the papers: downloaded where that is allowed, else told how to get by hand."""
+"""Datasets of the papers: download them, or say how to obtain them by hand."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from cryovox.workflows.fetch.http import (
     NotThereError,
     OnBytes,
     Part,
+    complete,
     is_recorded,
-    keep,
-    note,
     read_record,
+    record_file,
 )
 
 
@@ -34,19 +34,19 @@ class Source:
     Attributes
     ----------
     title
-        What it is.
+        Description.
     licence
         As far as it is known to us.
     origin
-        Where it is handed out.
+        Where it is published.
     server, doi
-        Dataverse that gives it to everybody; empty where none does.
+        Public Dataverse; empty if there is none.
     files
-        Patterns of the files that are needed.
+        Patterns of the required files.
     by_hand
-        What to do where nobody may download it for you.
+        Instructions if it cannot be downloaded.
     layout
-        How it lies on the disk: a row of :data:`cryovox.workflows.fetch.prepare.LAYOUTS`.
+        Layout on disk: a row of :data:`cryovox.workflows.fetch.prepare.LAYOUTS`.
     """
 
     title: str
@@ -116,19 +116,19 @@ DATASETS: dict[str, Source] = {
 
 
 def source_of(name: str) -> Source:
-    """The row of `DATASETS`."""
+    """Row of `DATASETS`."""
     if name not in DATASETS:
-        raise RequestError(name, "is no dataset that we know", suggestion(name, DATASETS))
+        raise RequestError(name, "is not a known dataset", suggestion(name, DATASETS))
     return DATASETS[name]
 
 
 def check_download(name: str) -> None:
-    """Refuse what cannot be downloaded, and tell the way to get it."""
+    """Refuse a dataset that cannot be downloaded, and say how to obtain it."""
     source = source_of(name)
     if not source.server:
-        told = f"cannot be downloaded for you; it comes from {source.origin}"
+        message = f"cannot be downloaded for you; it comes from {source.origin}"
         then = f"then `cryovox fetch dataset {name} --from FOLDER --out DIR` makes a dataset of it"
-        raise RequestError(name, told, f"{source.by_hand}; {then}")
+        raise RequestError(name, message, f"{source.by_hand}; {then}")
 
 
 def fetch_files(
@@ -138,30 +138,30 @@ def fetch_files(
     overwrite: bool = False,
     on_progress: ProgressCallback = no_progress,
 ) -> list[Path]:
-    """Download files; what is there already, as fetched or with the published hash, is left alone.
+    """Download files; existing ones with the recorded or published hash are kept.
 
     Parameters
     ----------
     files
-        What to fetch.
+        Files to download.
     out
-        Folder; its `fetched.json` says where each file came from, when, and its sha256.
+        Output folder; `fetched.json` records origin, date and sha256 of each file.
     overwrite
-        Download again what is there.
+        Download existing files again.
     on_progress
         Receives the progress; see :class:`cryovox.core.progress.ProgressCallback`.
 
     Raises
     ------
     RequestError
-        Before anything is fetched: a file in the way, too little room on the disk.
+        Before anything is downloaded: another file of that name, or too little disk space.
     RunError
-        Where the server cannot be reached or stops answering, and where a hash is wrong.
+        If the server cannot be reached or stops answering, and if a hash is wrong.
     """
     folder = writable_folder(out)
     record = read_record(folder)
-    todo = [file for file in files if overwrite or not _is_done(file, folder, record)]
-    _check_room(folder, sum(max(0, (f.size or 0) - Part.of(folder / f.name).size) for f in todo))
+    todo = [file for file in files if overwrite or not _is_downloaded(file, folder, record)]
+    _check_disk_space(folder, sum(max(0, (f.size or 0) - Part.of(folder / f.name).size) for f in todo))
     total = 0 if any(file.size is None for file in todo) else sum(file.size or 0 for file in todo)
     before = 0
     for file in todo:
@@ -170,17 +170,17 @@ def fetch_files(
         part = Part.of(path)
         _fetch(file, part, _counted(on_progress, file.name, before, total))
         before += part.size
-        keep(part, path, folder, record, file.url)
+        complete(part, path, folder, record, file.url)
     return [folder / file.name for file in files]
 
 
 def unpack(archive: Path, out: Path) -> list[Path]:
-    """Unpack a ZIP file; what is there already with the right size is left alone.
+    """Unpack a ZIP file; existing files of the right size are kept.
 
     Returns
     -------
     list of Path
-        Of all its files.
+        Paths of all its files.
     """
     try:
         with zipfile.ZipFile(archive) as packed:
@@ -191,40 +191,40 @@ def unpack(archive: Path, out: Path) -> list[Path]:
                 for row, path in zip(rows, paths, strict=True)
                 if not path.is_file() or path.stat().st_size != row.file_size
             ]
-            _check_room(out, sum(row.file_size for row, _ in todo))
+            _check_disk_space(out, sum(row.file_size for row, _ in todo))
             for row, path in todo:
                 with replacing(path) as beside, packed.open(row) as source, beside.open("wb") as target:
                     shutil.copyfileobj(source, target, 1 << 22)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:  # zipfile's, of a way of packing
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:  # of an unknown compression
         raise RunError(archive, f"cannot be unpacked ({error})", "fetch it again with --overwrite") from None
     return paths
 
 
-def _is_done(file: File, folder: Path, record: dict[str, Any]) -> bool:
+def _is_downloaded(file: File, folder: Path, record: dict[str, Any]) -> bool:
     path = folder / file.name
     if not path.exists() or is_recorded(path, folder, record):
         return path.exists()
-    if file.hash and path.is_file() and _hash(path, file.algorithm) == file.hash:  # fetched by hand
-        note(path, path, folder, record, file.url)
+    if file.hash and path.is_file() and _hash(path, file.algorithm) == file.hash:  # downloaded by hand
+        record_file(path, path, folder, record, file.url)
         return True
-    told = f"is there, but neither {RECORD} nor its published hash knows it so"
-    raise RequestError(path, told, "move it away, or pass --overwrite")
+    message = f"is there, but matches neither {RECORD} nor the published hash"
+    raise RequestError(path, message, "move it away, or pass --overwrite")
 
 
-def _check_room(folder: Path, wanted: int) -> None:
-    there = next(place for place in (folder, *folder.resolve().parents) if place.exists())
-    free = shutil.disk_usage(there).free
-    if wanted > free:
-        told = f"needs {gigabytes(wanted)}, the disk has {gigabytes(free)}"
-        raise RequestError(folder, told, "make room, or choose another folder with --out")
+def _check_disk_space(folder: Path, size: int) -> None:
+    existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if size > free:
+        message = f"needs {format_size(size)}, the disk has {format_size(free)}"
+        raise RequestError(folder, message, "make room, or choose another folder with --out")
 
 
-def gigabytes(size: int | None) -> str:
-    """Write a size for people.
+def format_size(size: int | None) -> str:
+    """A number of bytes in MB or GB.
 
     Examples
     --------
-    >>> gigabytes(3_400_000_000)
+    >>> format_size(3_400_000_000)
     '3.40 GB'
     """
     return "unknown" if size is None else f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.3f} MB"
@@ -235,7 +235,7 @@ def _counted(on_progress: ProgressCallback, name: str, before: int, total: int) 
 
 
 def _fetch(file: File, part: Part, on_bytes: OnBytes) -> None:
-    whole = bool(file.hash) and part.size == file.size  # stopped just before it got its name
+    whole = bool(file.hash) and part.size == file.size  # interrupted before it got its name
     try:
         if not whole:
             CLIENT.fetch(file.url, part, on_bytes)
@@ -244,13 +244,13 @@ def _fetch(file: File, part: Part, on_bytes: OnBytes) -> None:
             file.url, f"the server has no file {file.name} (HTTP 404)", "try again later"
         ) from None
     if file.size is not None and part.size != file.size:
-        told_why = f"{part.size} bytes came, {file.size} were told"
+        message = f"{part.size} bytes came instead of {file.size}"
         part.drop()
-        raise RunError(file.url, told_why, "run the same command again")
-    if file.hash and (found := _hash(part.path, file.algorithm)) != file.hash:
+        raise RunError(file.url, message, "run the same command again")
+    if file.hash and (digest := _hash(part.path, file.algorithm)) != file.hash:
         part.drop()
-        told_why = f"what came is damaged: its {file.algorithm} is {found}, published is {file.hash}"
-        raise RunError(file.url, told_why, "run the same command again")
+        message = f"the download is damaged: its {file.algorithm} is {digest}, published is {file.hash}"
+        raise RunError(file.url, message, "run the same command again")
 
 
 def _hash(path: Path, algorithm: str) -> str:

@@ -1,4 +1,4 @@
-"""What a Dataverse holds under a DOI, from its native API.
+"""Files of a dataset in a Dataverse, from its native API.
 
 The API: https://guides.dataverse.org/en/latest/api/native-api.html and dataaccess.html
 """
@@ -34,9 +34,9 @@ class File:
     url
         Address.
     size
-        In bytes; None where it is not told.
+        In bytes; None if unknown.
     algorithm, hash
-        As published, in the words of :mod:`hashlib`; empty where none is: then the sha256 is recorded.
+        As published, with the names of :mod:`hashlib`; empty if none is published.
     """
 
     name: str
@@ -54,9 +54,9 @@ def list_files(server: str, doi: str, patterns: Sequence[str] = ("*",)) -> list[
     server
         Address of the Dataverse.
     doi
-        With `doi:` before it.
+        Starts with `doi:`.
     patterns
-        Files whose path or name fits one of them are given.
+        Only files whose path or name matches one of them.
     """
     CLIENT.check_address(server, "https://dataverse.nl")
     base = server.rstrip("/")
@@ -67,36 +67,36 @@ def list_files(server: str, doi: str, patterns: Sequence[str] = ("*",)) -> list[
     except NotThereError:
         raise RequestError(url, f"the server does not know {doi}", "name its Dataverse with --from") from None
     except (KeyError, TypeError, ValueError) as error:
-        told = f"does not answer as a Dataverse does ({type(error).__name__}: {error})"
-        raise RunError(url, told, "name a Dataverse with --from") from None
-    found = [file for file in files if any(_fits(file.name, pattern) for pattern in patterns)]
-    if not found:
-        held = ", ".join(file.name for file in files[:8]) or "nothing"
-        told = f"no file of {doi} is called like {', '.join(patterns)}; it holds {held}"
-        raise RequestError("--files", told, "choose with --files")
-    return found
+        message = f"does not answer as a Dataverse does ({type(error).__name__}: {error})"
+        raise RunError(url, message, "name a Dataverse with --from") from None
+    matching = [file for file in files if any(_matches(file.name, pattern) for pattern in patterns)]
+    if not matching:
+        names = ", ".join(file.name for file in files[:8]) or "nothing"
+        message = f"no file of {doi} is called like {', '.join(patterns)}; it holds {names}"
+        raise RequestError("--files", message, "choose with --files")
+    return matching
 
 
 def _file(row: dict[str, Any], base: str) -> File:
-    """A file of the list of a Dataverse."""
-    about = row["dataFile"]
+    """A file from the response of a Dataverse."""
+    facts = row["dataFile"]
     name = (
-        PurePosixPath(row.get("directoryLabel") or "") / (about.get("filename") or row["label"])
+        PurePosixPath(row.get("directoryLabel") or "") / (facts.get("filename") or row["label"])
     ).as_posix()
-    url = f"{base}/api/access/datafile/{int(about['id'])}"
-    if about.get("originalFileFormat"):  # a table: what it was before, of which no hash is told
-        original = about.get("originalFileName")
-        named = PurePosixPath(name).with_name(original).as_posix() if original else name
-        return File(safe_name(named), f"{url}?format=original", about.get("originalFileSize"))
-    checksum = about.get("checksum") or {}
+    url = f"{base}/api/access/datafile/{int(facts['id'])}"
+    if facts.get("originalFileFormat"):  # a table: the original file, whose hash is not published
+        original = facts.get("originalFileName")
+        original_name = PurePosixPath(name).with_name(original).as_posix() if original else name
+        return File(safe_name(original_name), f"{url}?format=original", facts.get("originalFileSize"))
+    checksum = facts.get("checksum") or {}
     algorithm = ALGORITHMS.get(str(checksum.get("type", "")).upper(), "")
-    value = str(checksum.get("value", "")) if algorithm else str(about.get("md5") or "")
+    value = str(checksum.get("value", "")) if algorithm else str(facts.get("md5") or "")
     return File(
-        safe_name(name), url, about.get("filesize"), algorithm or ("md5" if value else ""), value.lower()
+        safe_name(name), url, facts.get("filesize"), algorithm or ("md5" if value else ""), value.lower()
     )
 
 
-def _fits(name: str, pattern: str) -> bool:
+def _matches(name: str, pattern: str) -> bool:
     return fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(PurePosixPath(name).name, pattern)
 
 

@@ -1,4 +1,4 @@
-"""Datasets of our own out of folders as their authors lay them out."""
+"""Make datasets of folders in the layouts of their authors."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from cryovox.formats.subtomograms import Subtomograms
 
 
 def is_dataset(folder: Path) -> bool:
-    """Whether a folder can be trained on as it is."""
+    """Whether a folder is a dataset in a known layout."""
     return layouts.find(folder) is not None
 
 
 def prepare_dataset(folder: Path, out: Path, layout: str = "tomograms", *, overwrite: bool = False) -> Path:
-    """Make a dataset, or sets of subtomograms, of a folder.
+    """Make a dataset, or subtomogram sets, of a folder.
 
     Parameters
     ----------
     folder
-        As its authors, or :mod:`cryovox.formats.layouts`, lay it out.
+        In the layout of its authors, or one of :mod:`cryovox.formats.layouts`.
     out
-        Where to write.
+        Output folder.
     layout
         One of `LAYOUTS`. "tomograms": `dataset.yaml`, `particles/NAME.star` and, in `tomograms`, links
-        called after the entries; no voxel is copied. "volumes": the same, and sets of patches
-        `train.zarr` and `test.zarr`. "subtomograms": one set, `all.zarr`.
+        named after the entries; no voxel is copied. "volumes": also sets of patches, `train.zarr` and
+        `test.zarr`. "subtomograms": one set, `all.zarr`.
     overwrite
-        Write anew what is there.
+        Overwrite existing files.
 
     Returns
     -------
     Path
-        Of what to train on.
+        Dataset or set to train on.
     """
     if out.resolve() == folder.resolve():
         raise RequestError("--out", f"is {folder} itself", "choose another folder")
@@ -53,31 +53,31 @@ def prepare_dataset(folder: Path, out: Path, layout: str = "tomograms", *, overw
 
 
 def _tomograms(folder: Path, out: Path, overwrite: bool) -> Path:
-    found = dataset_files.read(folder)
-    _free(out / dataset_files.FILE, overwrite)
+    dataset = dataset_files.read(folder)
+    _check_free(out / dataset_files.FILE, overwrite)
     writable_folder(out)
-    entries = tuple(_adopted(entry, found, out) for entry in found.entries)
-    dataset_files.write(out, found.model_copy(update={"entries": entries}))
+    entries = tuple(_linked_entry(entry, dataset, out) for entry in dataset.entries)
+    dataset_files.write(out, dataset.model_copy(update={"entries": entries}))
     return out
 
 
 def _volumes(folder: Path, out: Path, overwrite: bool) -> Path:
-    found = volumes.read_patches(folder)
+    patches = volumes.read_patches(folder)
     for part in ("train", "test"):
-        _free(out / f"{part}.zarr", overwrite)
+        _check_free(out / f"{part}.zarr", overwrite)
     _tomograms(folder, out, overwrite)
     for part in ("train", "test"):
-        which = np.flatnonzero(found.particles.extra["split"] == part)
-        if len(which):
-            subtomograms.write(out / f"{part}.zarr", _taken(found, which))
+        indices = np.flatnonzero(patches.particles.extra["split"] == part)
+        if len(indices):
+            subtomograms.write(out / f"{part}.zarr", _subset(patches, indices))
     return out / "train.zarr"
 
 
 def _subtomograms(folder: Path, out: Path, overwrite: bool) -> Path:
-    found = xulab.read(folder)
-    _free(out / "all.zarr", overwrite)
+    subtomogram_set = xulab.read(folder)
+    _check_free(out / "all.zarr", overwrite)
     writable_folder(out)
-    subtomograms.write(out / "all.zarr", found)
+    subtomograms.write(out / "all.zarr", subtomogram_set)
     return out / "all.zarr"
 
 
@@ -88,14 +88,14 @@ LAYOUTS: dict[str, Callable[[Path, Path, bool], Path]] = {
 }
 
 
-def _free(path: Path, overwrite: bool) -> None:
+def _check_free(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise RequestError(path, "is there already", "choose another --out, or pass --overwrite")
 
 
-def _adopted(entry: Entry, dataset: Dataset, out: Path) -> Entry:
-    """The entry with a tomogram called after it, and its picks as a STAR file."""
-    changes = {"tomogram": _linked(entry, out / "tomograms")}
+def _linked_entry(entry: Entry, dataset: Dataset, out: Path) -> Entry:
+    """The entry with a link to its tomogram, and its picks as a STAR file."""
+    changes = {"tomogram": _link_tomogram(entry, out / "tomograms")}
     if entry.labels is not None:
         changes["labels"] = entry.labels.resolve()
     picks = dataset_files.load_annotations(entry.model_copy(update={"labels": None}), dataset)[1]
@@ -106,30 +106,30 @@ def _adopted(entry: Entry, dataset: Dataset, out: Path) -> Entry:
     return entry.model_copy(update=changes)
 
 
-def _linked(entry: Entry, place: Path) -> Path:
-    there = entry.tomogram.resolve()
-    link = place / f"{entry.name}{there.name[len(stem(there)) :]}"
-    place.mkdir(exist_ok=True)
+def _link_tomogram(entry: Entry, folder: Path) -> Path:
+    original = entry.tomogram.resolve()
+    link = folder / f"{entry.name}{original.name[len(stem(original)) :]}"
+    folder.mkdir(exist_ok=True)
     if link.exists() and not link.is_symlink():
-        return there
+        return original
     try:
         with replacing(link) as beside:
-            beside.symlink_to(there, target_is_directory=there.is_dir())
-    except (OSError, NotImplementedError):  # some systems have no links: then the place itself serves
-        return there
+            beside.symlink_to(original, target_is_directory=original.is_dir())
+    except (OSError, NotImplementedError):  # some file systems have no links
+        return original
     return link
 
 
-def _taken(found: Subtomograms, which: NDArray[np.intp]) -> Subtomograms:
+def _subset(subvolumes: Subtomograms, indices: NDArray[np.intp]) -> Subtomograms:
     return replace(
-        found,
-        images=_some(found.images, which),
-        masks=_some(found.masks, which),
-        particles=found.particles.take(which),
-        corners=None if found.corners is None else found.corners[which],
+        subvolumes,
+        images=_select(subvolumes.images, indices),
+        masks=_select(subvolumes.masks, indices),
+        particles=subvolumes.particles.take(indices),
+        corners=None if subvolumes.corners is None else subvolumes.corners[indices],
     )
 
 
-def _some(cubes: Any, which: NDArray[np.intp]) -> LazyStack:
-    shape = (len(which), *cubes.shape[1:])
-    return LazyStack(shape, cubes.dtype, lambda i: cubes[int(which[i])])
+def _select(cubes: Any, indices: NDArray[np.intp]) -> LazyStack:
+    shape = (len(indices), *cubes.shape[1:])
+    return LazyStack(shape, cubes.dtype, lambda i: cubes[int(indices[i])])

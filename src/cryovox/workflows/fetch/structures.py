@@ -1,7 +1,4 @@
-"""Structures from the Protein Data Bank.
-
-Only a file whose length and gzip checksum are right gets its name.
-"""
+"""Structures from the Protein Data Bank, stored only if length and gzip checksum are right."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from pathlib import Path
 
 from cryovox.core.atomic import writable_folder
 from cryovox.core.errors import RequestError, RunError
-from cryovox.workflows.fetch.http import Client, NotThereError, Part, is_done, keep, read_record
+from cryovox.workflows.fetch.http import Client, NotThereError, Part, complete, is_downloaded, read_record
 
 BASE = "https://files.rcsb.org/download"
 CLIENT = Client(
@@ -28,18 +25,18 @@ _ID = re.compile(r"[0-9][a-z0-9]{3}|pdb_[a-z0-9]{8}")
 def fetch_structure(
     ids: Sequence[str], out: Path, *, base: str = BASE, overwrite: bool = False
 ) -> list[Path]:
-    """Download mmCIF files; what is there already, as it was fetched, is left alone.
+    """Download mmCIF files; those that were downloaded before are kept.
 
     Parameters
     ----------
     ids
-        Of the Protein Data Bank: four characters ("1bxn") or "pdb_" and eight ("pdb_00001bxn").
+        Identifiers of the Protein Data Bank: four characters ("1bxn") or "pdb_" and eight ("pdb_00001bxn").
     out
-        Folder; its `fetched.json` says where each file came from, when, and its sha256.
+        Output folder; `fetched.json` records origin, date and sha256 of each file.
     base
         Address of the folder on the server.
     overwrite
-        Download again what is there.
+        Download existing files again.
 
     Returns
     -------
@@ -49,18 +46,18 @@ def fetch_structure(
     Raises
     ------
     RequestError
-        Before anything is written: an identifier that cannot be one, an address that is none, a file in
-        the way. Also where the server does not know the only identifier.
+        Before anything is written: an invalid identifier or address, or another file of that name. Also
+        if the server does not know the only identifier.
     RunError
-        Where the server cannot be reached or stops answering, and where it does not know some
-        identifiers of several; the others are fetched.
+        If the server cannot be reached or stops answering, and if it does not know some of several
+        identifiers; the others are downloaded.
     """
-    names = dict.fromkeys(_checked(given) for given in ids)
+    names = dict.fromkeys(_identifier(text) for text in ids)
     CLIENT.check_address(base, BASE)
     folder = writable_folder(out)
     record = read_record(folder)
     paths = [folder / f"{name}.cif.gz" for name in names]
-    todo = [path for path in paths if overwrite or not is_done(path, folder, record)]
+    todo = [path for path in paths if overwrite or not is_downloaded(path, folder, record)]
     unknown = []
     for path in todo:
         url, part = _address(path, base), Part.of(path)
@@ -70,19 +67,19 @@ def fetch_structure(
             unknown.append(path.name.removesuffix(".cif.gz"))
             continue
         _check(url, part)
-        keep(part, path, folder, record, url)
+        complete(part, path, folder, record, url)
     if unknown:
         kind = RequestError if len(names) == 1 else RunError
-        told = f"the server has no such structure ({base}, HTTP 404)"
-        raise kind(", ".join(unknown), told, "check the identifier at https://www.rcsb.org")
+        message = f"the server has no such structure ({base}, HTTP 404)"
+        raise kind(", ".join(unknown), message, "check the identifier at https://www.rcsb.org")
     return paths
 
 
-def _checked(given: str) -> str:
-    name = given.strip().lower()
+def _identifier(text: str) -> str:
+    name = text.strip().lower()
     if not _ID.fullmatch(name):
         remedy = "an identifier is a digit and three letters or digits (1bxn), or pdb_ and eight characters"
-        raise RequestError(given or "ID", "is no identifier of the Protein Data Bank", remedy)
+        raise RequestError(text or "ID", "is no identifier of the Protein Data Bank", remedy)
     return name
 
 
@@ -92,7 +89,7 @@ def _address(path: Path, base: str) -> str:
 
 
 def _check(url: str, part: Part) -> None:
-    """Unpack it all: what is damaged, or no mmCIF, goes."""
+    """Decompress all of it; a damaged file, or one that is no mmCIF, is removed."""
     try:
         with gzip.open(part.path, "rb") as packed:
             first = packed.read(1 << 16)
@@ -100,7 +97,7 @@ def _check(url: str, part: Part) -> None:
                 pass
     except (OSError, EOFError, zlib.error) as error:
         part.drop()
-        raise RunError(url, f"what came is damaged ({error})", "run the same command again") from None
+        raise RunError(url, f"the download is damaged ({error})", "run the same command again") from None
     if b"data_" not in first:
         part.drop()
-        raise RunError(url, "what came is no mmCIF file", "check the address given with --base")
+        raise RunError(url, "the download is no mmCIF file", "check the address given with --base")

@@ -1,4 +1,4 @@
-"""A batch of simulated tomograms in a dataset that may hold others."""
+"""Batches of simulated tomograms in the folder of a dataset."""
 
 from __future__ import annotations
 
@@ -17,56 +17,58 @@ from cryovox.workflows.manifest import Manifest, locked
 
 @dataclass(frozen=True)
 class SimulatedBatch:
-    """Tomograms NAME_000, NAME_001, ... of one folder, made with the same settings.
+    """Tomograms NAME_000, NAME_001, ... of one dataset, simulated with the same settings.
 
     Attributes
     ----------
     out
         Folder of the dataset.
     name
-        Of the batch.
-    kind
-        Voxel size and species.
+        Name of the batch.
+    properties
+        Dataset without entries: voxel size and species.
     """
 
     out: Path
     name: str
-    kind: Dataset
+    properties: Dataset
 
     def name_of(self, number: int) -> str:
         """Name of a tomogram."""
         return f"{self.name}_{number:03d}"
 
     def check(self, named: bool) -> None:
-        """Refuse a folder that holds a dataset to which this batch cannot, or need not, be added.
+        """Refuse a folder whose dataset has other species or voxels, or holds other tomograms.
 
         Parameters
         ----------
         named
-            Whether the user gave the batch a name.
+            Whether the user named the batch; a named batch is added to other tomograms.
         """
-        known = self._known()
-        if known is None or all(self._owns(entry) for entry in known.entries):
+        existing = self._existing()
+        if existing is None or all(self._owns(entry) for entry in existing.entries):
             return
-        if not self._fits(known):
-            message = f"holds a dataset of {_said(known)}; asked for are {_said(self.kind)}"
+        if not self._agrees_with(existing):
+            message = (
+                f"holds a dataset of {_description(existing)}; asked for are {_description(self.properties)}"
+            )
             raise RequestError(self.out, message, "choose another --out")
         if not named and self._section not in Manifest(self.out, {}).sections:
-            names = ", ".join(e.name for e in known.entries[:3])
-            message = f"holds other tomograms already ({names}{', ...' if len(known.entries) > 3 else ''})"
+            names = ", ".join(e.name for e in existing.entries[:3])
+            message = f"holds other tomograms already ({names}{', ...' if len(existing.entries) > 3 else ''})"
             raise RequestError(self.out, message, "choose another --out, or add to them with --name NAME")
 
     def begin(self, facts: dict[str, Any], key: dict[str, Any], *, overwrite: bool) -> Manifest:
-        """Note what the batch is made from; one of the same name and other settings is refused.
+        """Record the settings of the batch; one of the same name and other settings is refused.
 
         Parameters
         ----------
         facts
-            For the manifest.
+            What the manifest records of the batch.
         key
-            What the tomograms depend on.
+            What all tomograms depend on.
         overwrite
-            Remove what there is of the batch.
+            Remove the tomograms of the batch that exist.
         """
         manifest = Manifest(self.out, {**facts, "key": key}, self._section)
 
@@ -87,33 +89,36 @@ class SimulatedBatch:
         return manifest
 
     def describe(self, entries: Sequence[Entry]) -> Path:
-        """Put entries into `dataset.yaml`; those of other batches, or of more tomograms of this one, stay."""
+        """Add entries to `dataset.yaml`; other entries are kept."""
         file = self.out / dataset_files.FILE
         with locked(file):
-            known = self._known()
-            all_entries = {entry.name: entry for entry in (known.entries if known else ())}
+            existing = self._existing()
+            all_entries = {entry.name: entry for entry in (existing.entries if existing else ())}
             all_entries |= {entry.name: entry for entry in entries}
             kept = tuple(e for e in all_entries.values() if not self._owns(e) or e.tomogram.exists())
-            base = known if known and self._fits(known) else self.kind
+            base = existing if existing and self._agrees_with(existing) else self.properties
             return dataset_files.write(self.out, base.model_copy(update={"entries": kept}))
 
     def _owns(self, entry: Entry) -> bool:
         return re.fullmatch(rf"{re.escape(self.name)}_\d{{3,}}", entry.name) is not None
 
-    def _fits(self, known: Dataset) -> bool:
-        kinds = [(k.voxel_size, [(s.name, s.label) for s in k.species]) for k in (known, self.kind)]
-        return kinds[0] == kinds[1]
+    def _agrees_with(self, existing: Dataset) -> bool:
+        return _key(existing) == _key(self.properties)
 
     @property
     def _section(self) -> str:
         return f"simulate {self.name}"
 
-    def _known(self) -> Dataset | None:
+    def _existing(self) -> Dataset | None:
         file = self.out / dataset_files.FILE
         return dataset_files.described(file) if file.exists() else None
 
 
-def _said(kind: Dataset) -> str:
-    names = [s.name for s in kind.species]
+def _key(dataset: Dataset) -> tuple[float, list[tuple[str, int]]]:
+    return dataset.voxel_size, [(s.name, s.label) for s in dataset.species]
+
+
+def _description(dataset: Dataset) -> str:
+    names = [s.name for s in dataset.species]
     listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return f"{listed or 'no species'} in voxels of {kind.voxel_size:g} Å"
+    return f"{listed or 'no species'} in voxels of {dataset.voxel_size:g} Å"

@@ -1,4 +1,4 @@
-"""A folder of phantoms that is a dataset."""
+"""Datasets of phantoms."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryovox.simulate.phantom import SPECIES, PhantomConfig, phantom
 def write_phantoms(
     folder: Path, config: PhantomConfig, splits: tuple[str, ...], seed: int, exhaustive: bool = True
 ) -> Path:
-    """Write a dataset with one phantom per split named; gives the folder."""
+    """Write a dataset with one phantom per element of *splits*; returns the folder."""
     entries: list[Entry] = []
     for number, split in enumerate(splits):
         name = f"phantom_{number:02d}"

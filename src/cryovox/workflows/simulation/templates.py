@@ -1,4 +1,4 @@
-"""From the names of species to templates: the user's structures first, the built-in library else."""
+"""Templates of species, from structures of the user or from the built-in library."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ def templates(
     Parameters
     ----------
     names
-        Stems of files in *folder*, or what the library knows.
+        Stems of files in *folder*, or names of the library.
     folder
-        Structures (PDB, mmCIF) and maps (MRC), maybe compressed; where both are there for a name, the
-        structure is taken. A map that holds half of what its name stands for says so in
-        ``facts["doubt"]``.
+        Structures (PDB, mmCIF) and maps (MRC), maybe compressed; a structure is preferred to a map of the
+        same name. ``facts["doubt"]`` of a template warns of a map that holds half of the particle.
     """
     if folder is not None and not folder.is_dir():
         raise RequestError(folder, "is not a folder", "name a folder of structures or maps")
@@ -40,51 +39,52 @@ def templates(
 
 
 def known_names(folder: Path | None = None) -> list[str]:
-    """Every species that there is a file for in *folder*, or else every one of the library."""
+    """All species with a file in *folder*, or all of the library."""
     if folder is None:
         return library.species_names()
     endings = tuple(f"{end}{packed}" for end in (*ATOMS, *MAPS) for packed in PACKED)
-    found = sorted({p.name.split(".")[0] for p in folder.iterdir() if p.name.lower().endswith(endings)})
-    if not found:
+    names = sorted({p.name.split(".")[0] for p in folder.iterdir() if p.name.lower().endswith(endings)})
+    if not names:
         raise RequestError(folder, "holds no structures", "name a folder of PDB, mmCIF or MRC files")
-    return found
+    return names
 
 
 def _template(name: str, voxel_size: float, folder: Path | None, resolution: float | None) -> Template:
     atoms, volume = (_file(folder, name, endings) for endings in (ATOMS, MAPS))
     if atoms is not None:
-        made = from_atoms(read_atoms(atoms), voxel_size, resolution=resolution, name=name)
-        return replace(made, source=atoms.name)
+        template = from_atoms(read_atoms(atoms), voxel_size, resolution=resolution, name=name)
+        return replace(template, source=atoms.name)
     if volume is not None:
-        made = from_map(read_volume(volume), voxel_size, resolution=resolution, name=name)
-        doubt = _doubt(name, made)
-        return replace(made, source=volume.name, facts=made.facts | ({"doubt": doubt} if doubt else {}))
+        template = from_map(read_volume(volume), voxel_size, resolution=resolution, name=name)
+        warning = _mass_warning(name, template)
+        facts = template.facts | ({"doubt": warning} if warning else {})
+        return replace(template, source=volume.name, facts=facts)
     _check_unread(folder, name)
-    made = library.build_template(name, voxel_size, resolution)
-    return replace(made, name=name, source=f"built-in {made.name}")
+    template = library.build_template(name, voxel_size, resolution)
+    return replace(template, name=name, source=f"built-in {template.name}")
 
 
 def _check_unread(folder: Path | None, name: str) -> None:
-    """Refuse to take the library's stand-in where the user's own map is in a format that is not read."""
+    """Refuse a map of the user in a format that is not read, rather than take the library's template."""
     map_file = _file(folder, name, UNREAD)
     if map_file is not None:
         message = f"is a map in a format that is not read (maps: {', '.join(MAPS)})"
         raise RequestError(map_file, message, "convert it to MRC, with the voxel size in its header")
 
 
-def _doubt(name: str, made: Template) -> str | None:
-    """Whether a map holds another part of the particle than the library's entry of that name."""
+def _mass_warning(name: str, template: Template) -> str | None:
+    """Warning if a map has another mass than the library's entry of that name."""
     try:
-        known = library.SPECIES[library.canonical_name(name)].mass
+        mass = library.SPECIES[library.canonical_name(name)].mass
     except RequestError:
         return None
-    return check_map_mass(made, known)
+    return check_map_mass(template, mass)
 
 
 def _file(folder: Path | None, name: str, endings: tuple[str, ...]) -> Path | None:
-    """The file of a name, whatever its case and compression."""
+    """The file of a name in any case, compressed or not."""
     if folder is None:
         return None
-    wanted = {f"{name.lower()}{end}{packed}" for end in endings for packed in PACKED}
-    found = sorted(path for path in folder.iterdir() if path.name.lower() in wanted)
-    return found[0] if found else None
+    names = {f"{name.lower()}{end}{packed}" for end in endings for packed in PACKED}
+    files = sorted(path for path in folder.iterdir() if path.name.lower() in names)
+    return files[0] if files else None
