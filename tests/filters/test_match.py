@@ -31,7 +31,7 @@ def same_phases(one, other):
 @pytest.mark.parametrize(("share", "reach"), [(0.1, 0), (0.25, 1), (0.5, 2)], ids=str)
 def test_low_amplitudes_are_the_targets_and_phases_the_sources(share, reach):
     source, target = cubes(2), cubes(2, seed=1, scale=3.0)
-    found = swap_amplitudes(source, target, share=share)
+    found = swap_amplitudes(source, target, fraction=share)
     f = np.abs(np.fft.fftfreq(8, 1 / 8))
     low = np.maximum(np.maximum(f[:, None, None], f[:, None]), f) <= reach
     amplitude = np.abs(spectra(found))
@@ -57,7 +57,7 @@ def test_spectra_become_those_of_the_target():
 def test_the_own_spectrum_changes_nothing():
     x = cubes(1)
     assert torch.allclose(match_spectrum(x, x), x)
-    assert torch.allclose(swap_amplitudes(x, x, share=1.0), x)
+    assert torch.allclose(swap_amplitudes(x, x, fraction=1.0), x)
     assert torch.allclose(match_histogram(x, x), x)
 
 

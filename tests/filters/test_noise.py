@@ -126,7 +126,7 @@ def test_what_cannot_be_is_refused():
     x = noise(1, 1, 4, 4, 4)
     with pytest.raises(ValueError, match="0 to 1"):
         high_pass(x, cube=1.5)
-    with pytest.raises(ValueError, match="no reading"):
+    with pytest.raises(ValueError, match="no variant"):
         high_pass(x, reading="outer")
 
 

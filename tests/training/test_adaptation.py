@@ -135,7 +135,7 @@ def test_networks_that_do_not_answer_by_their_features_encode_twice():
 
 
 def test_a_network_without_features_is_refused():
-    with pytest.raises(RequestError, match="shows no features"):
+    with pytest.raises(RequestError, match="has no features"):
         strategy("coral", nn.Conv3d(1, 2, 1)).forward_features(torch.zeros(1, 1, 4, 4, 4))
 
 

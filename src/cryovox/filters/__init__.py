@@ -1,4 +1,4 @@
-"""What is done to grey values: smoothing, noise measured, one domain made to look like another.
+"""Filters of grey values: smoothing, noise estimation, and matching the appearance of another domain.
 
-Tensors are (b, 1, z, y, x); half precision is computed in single precision and given back as it came.
+Tensors are (b, 1, z, y, x). Half precision is computed in single precision and returned as it came.
 """

@@ -20,7 +20,7 @@ BOUNDS: dict[str, Range] = {
     "prior_envelope": (0.01, 10.0),
     "prior_gamma": (0.1, 10.0),
 }
-"""Within which the ends of ranges may lie."""
+"""Limits of the ends of each range."""
 
 
 class PriorConfig(Config):

@@ -1,4 +1,4 @@
-"""Amplitudes of cubes mixed with those of others and with random spectra: phases alone can be relied on."""
+"""Mix the amplitudes of cubes with those of others and with random spectra, so that phases decide."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cryovox.filters.prior import spectrum_std
 from cryovox.filters.spectra import frequencies, irfftn_like, rfftn
 
 WAVES = 4
-"""Cosines over the radius that make a random spectrum: half a period and its multiples."""
+"""Number of cosines over the radius in a random spectrum: half a period and its multiples."""
 
 
 def mix_amplitudes(x: Tensor, share_range: Range = (0.0, 1.0), *, spread: float = 0.5) -> Tensor:
-    """Mix amplitudes with those of another cube of the batch, then give them a random spectrum; phases stay.
+    """Mix amplitudes with those of another cube of the batch and multiply a random spectrum; phases stay.
 
     The mix is that of FACT (Q. Xu et al., CVPR 2021); the random spectrum, a smooth function of the radius
     that keeps the standard deviation of the cube, is ours.
@@ -26,7 +26,7 @@ def mix_amplitudes(x: Tensor, share_range: Range = (0.0, 1.0), *, spread: float 
     x : (b, 1, z, y, x)
         A batch of one has no other cube to mix with.
     share_range
-        Ends, within 0 and 1, of the uniform draw of the other's share in the amplitudes; 0 0 mixes nothing.
+        Range within 0 and 1 of the weight of the other amplitudes, drawn uniformly; 0 0 mixes nothing.
     spread
         Standard deviation of the logarithm of the random spectrum; 0 leaves it out.
 
@@ -40,16 +40,16 @@ def mix_amplitudes(x: Tensor, share_range: Range = (0.0, 1.0), *, spread: float 
         )
     spectrum = rfftn(x)
     if share_range[1] > 0 and len(x) > 1:
-        spectrum = torch.polar(_mixed(spectrum.abs(), share_range), spectrum.angle())
+        spectrum = torch.polar(_mix(spectrum.abs(), share_range), spectrum.angle())
     if spread > 0:
         before = spectrum_std(spectrum, x)
-        spectrum = spectrum * _curves(x, spread)
+        spectrum = spectrum * _random_spectra(x, spread)
         spectrum = spectrum * (before / spectrum_std(spectrum, x).clamp(min=1e-12))
     return irfftn_like(spectrum, x)
 
 
-def _mixed(amplitudes: Tensor, share_range: Range) -> Tensor:
-    """With those of the sample that lies a random step further in the batch, the same step for all."""
+def _mix(amplitudes: Tensor, share_range: Range) -> Tensor:
+    """Mix with the amplitudes of the sample a random step further in the batch, the same step for all."""
     count, device = len(amplitudes), amplitudes.device
     step = torch.randint(1, count, (1,), device=device)
     other = amplitudes[(torch.arange(count, device=device) + step) % count]
@@ -57,8 +57,8 @@ def _mixed(amplitudes: Tensor, share_range: Range) -> Tensor:
     return torch.lerp(amplitudes, other, share_range[0] + (share_range[1] - share_range[0]) * share)
 
 
-def _curves(x: Tensor, spread: float) -> Tensor:
-    """(b, 1, z, y, x // 2 + 1): the exponential of random smooth functions of the radius."""
+def _random_spectra(x: Tensor, spread: float) -> Tensor:
+    """Exponentials of random smooth functions of the radius, (b, 1, z, y, x // 2 + 1)."""
     fz, fy, fx = frequencies(x)
     radius = (fz**2 + fy**2 + fx**2).sqrt() / math.sqrt(0.75)  # 1 in the corner
     waves = torch.stack([torch.cos(math.pi * n * radius) for n in range(1, WAVES + 1)])

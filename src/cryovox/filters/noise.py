@@ -2,7 +2,7 @@
 
 Its filter rates (8.4, 17.8, 24.4 and 42.2 %) are (k / 32)^3 for k = 14, 18, 20 and 24: the volume of a cube
 of k^3 frequencies in the spectrum of 32^3 voxels. That the centred cube of low frequencies is what is removed
-is our reconstruction; the other readings are there to be compared.
+is our reconstruction; the other variants are for comparison.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from cryovox.filters.config import HighPassVariant
 Mode = Literal["mean", "averaged", "rms"]
 
 CUBE = 0.625
-"""Side of the cube over that of the box: 20 of 32, a rate of 24.4 %."""
+"""Edge of the cube as a fraction of the spectrum: 20 of 32, a rate of 24.4 %."""
 
 
 def high_pass(x: Tensor, *, cube: float = CUBE, reading: HighPassVariant = "remove-cube") -> Tensor:
-    """What is left of cubes without their low frequencies (Vox-UDA, noise generation module).
+    """Remove the low frequencies of cubes (Vox-UDA, noise generation module).
 
     Parameters
     ----------
     x : (b, 1, z, y, x)
         Taken as periodic.
     cube
-        Side of the cube of frequencies over that of the box, 0 to 1; the rate is its third power.
+        Edge of the cube of frequencies as a fraction of the spectrum, 0 to 1; the rate is its third power.
     reading
         "remove-cube" removes the centred cube of low frequencies; "keep-outer" keeps radii above
         ``sqrt(1 - rate) / 2`` cycles per voxel; "keep-highest" keeps the cube at the middle of an
@@ -41,13 +41,13 @@ def high_pass(x: Tensor, *, cube: float = CUBE, reading: HighPassVariant = "remo
     (b, 1, z, y, x)
     """
     sides = (x.shape[2], x.shape[3], x.shape[4])
-    kept = _kept(sides, cube, reading).to(x.device)
+    kept = _high_pass_weights(sides, cube, reading).to(x.device)
     spectrum = torch.fft.rfftn(x if x.dtype == torch.float64 else x.float(), dim=(2, 3, 4))
     return torch.fft.irfftn(spectrum * kept, s=sides, dim=(2, 3, 4)).to(x.dtype)
 
 
 def low_pass(x: Tensor, *, cube: float = CUBE, reading: HighPassVariant = "remove-cube") -> Tensor:
-    """Cubes less their high frequencies: the simplest of the denoisers that Vox-UDA compares.
+    """Remove the high frequencies of cubes: the simplest denoiser in the comparison of Vox-UDA.
 
     Parameters and result as in `high_pass`.
     """
@@ -64,9 +64,9 @@ def noise_level(
     targets : (n, 1, z, y, x)
         In the units of the source: both normalised.
     mode
-        "mean" is that of the mean of n Gaussians, one for the noise of each cube; "averaged" that of
-        the mean of the n high-passed cubes. Both shrink with the root of n, as published. "rms"
-        keeps the level of a single cube.
+        "mean": of the mean of n Gaussians, one for the noise of each cube; "averaged": of the mean of the n
+        high-pass filtered cubes. Both shrink with the root of n, as published. "rms" keeps the level of a
+        single cube.
     cube, reading
         As in `high_pass`.
 
@@ -82,13 +82,13 @@ def noise_level(
     return squares.mean().sqrt() if mode == "rms" else squares.sum().sqrt() / len(targets)
 
 
-def low_frequency_weights(size: int, share: float) -> Tensor:
-    """(size,): weights of frequencies, in the order of an FFT, that keep the lowest *share* of them.
+def low_frequency_weights(size: int, fraction: float) -> Tensor:
+    """Weights (size,) that keep the lowest *fraction* of the frequencies, in the order of an FFT.
 
-    They add up to the nearest whole number k. Where k is even, the last place is shared by the
-    frequencies k / 2 and -k / 2, so that the filter is real and the same from both ends.
+    They add up to the nearest whole number k. If k is even, the frequencies k / 2 and -k / 2 have weight 1/2,
+    so that the filter is real and symmetric.
     """
-    width = round(share * size)
+    width = round(fraction * size)
     distance = torch.fft.fftfreq(size, 1 / size, dtype=torch.float64).abs()
     if width in (0, size):
         return torch.full_like(distance, width / size)
@@ -96,8 +96,8 @@ def low_frequency_weights(size: int, share: float) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _kept(sides: tuple[int, int, int], cube: float, reading: HighPassVariant) -> Tensor:
-    """(z, y, x // 2 + 1) weights of the frequencies that a high-pass filter keeps."""
+def _high_pass_weights(sides: tuple[int, int, int], cube: float, reading: HighPassVariant) -> Tensor:
+    """Weights of a high-pass filter, (z, y, x // 2 + 1)."""
     if not 0 <= cube <= 1:
         raise ValueError(f"the cube of a high-pass filter is 0 to 1 of the box, not {cube}")
     if reading == "keep-outer":
@@ -109,7 +109,7 @@ def _kept(sides: tuple[int, int, int], cube: float, reading: HighPassVariant) ->
     elif reading == "remove-cube":
         kept = 1 - _outer([low_frequency_weights(n, cube) for n in sides], torch.mul)
     else:
-        raise ValueError(f"no reading {reading!r} of the high-pass filter")
+        raise ValueError(f"the high-pass filter has no variant {reading!r}")
     return kept[:, :, : sides[2] // 2 + 1].float()
 
 

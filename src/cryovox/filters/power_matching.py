@@ -1,7 +1,7 @@
-"""Cubes of one domain with the power of another: what there is too much of is damped, what lacks is noise.
+"""Match the power spectrum of another domain: damp frequencies with excess power, add noise to the others.
 
-A gain alone cannot do this: where the source has been low-passed nothing is left to enlarge but what leaks
-from the borders of the cube.
+A gain alone cannot do this: where the source was low-pass filtered, there is nothing left to amplify but what
+leaks from the borders of the cube.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from cryovox.filters.spectra import AXES, as_float, irfftn_like, rfftn
 
 
 def power_spectrum(x: Tensor) -> Tensor:
-    """Power at every frequency, mean over cubes.
+    """Power spectrum, averaged over cubes.
 
-    A Hann window keeps the borders of a cube, which do not fit together, from leaking into all
-    frequencies.
+    A Hann window keeps the discontinuity at the borders of a cube from leaking into all frequencies.
 
     Parameters
     ----------
@@ -37,10 +36,10 @@ def power_spectrum(x: Tensor) -> Tensor:
 
 
 def autocovariance_power(x: Tensor) -> Tensor:
-    """Power of the noise on a torus of twice the side whose cubes have the autocovariance of these.
+    """Power spectrum of periodic noise, of twice the side, whose cubes have the autocovariance of these.
 
-    No window smooths it, so that zeros of the spectrum stay. Every lag is divided by the pairs that it has
-    in a cube; from half the side on, where there are few, lags fade.
+    No window smooths it, so that zeros of the spectrum stay. Every lag is divided by its number of pairs in a
+    cube; lags above half the side, which have few, are tapered.
 
     Parameters
     ----------
@@ -54,8 +53,8 @@ def autocovariance_power(x: Tensor) -> Tensor:
     cubes = as_float(x)
     cubes = cubes - cubes.mean(AXES, keepdim=True)
     sides = [2 * n for n in cubes.shape[2:]]
-    seen = torch.fft.rfftn(cubes, s=sides, dim=AXES).abs().square().mean((0, 1))
-    covariance = torch.fft.irfftn(seen, s=sides)
+    spectrum = torch.fft.rfftn(cubes, s=sides, dim=AXES).abs().square().mean((0, 1))
+    covariance = torch.fft.irfftn(spectrum, s=sides)
     for axis, side in enumerate(cubes.shape[2:]):
         lag = torch.fft.fftfreq(2 * side, 1 / (2 * side), device=cubes.device).abs()
         weight = (2 - 2 * lag / side).clamp(0, 1) / (side - lag).clamp(min=1)
@@ -64,7 +63,7 @@ def autocovariance_power(x: Tensor) -> Tensor:
 
 
 def sample_noise(power: Tensor, count: int, shape: tuple[int, int, int]) -> Tensor:
-    """Cubes of Gaussian noise, cut from the torus of `autocovariance_power`; (count, 1, z, y, x)."""
+    """Cubes of Gaussian noise with the spectrum of `autocovariance_power`, (count, 1, z, y, x)."""
     sides = [2 * n for n in shape]
     noise = torch.randn(count, 1, *sides, device=power.device, dtype=power.dtype)
     spectrum = torch.fft.rfftn(noise, dim=AXES) * power.sqrt()
@@ -72,21 +71,21 @@ def sample_noise(power: Tensor, count: int, shape: tuple[int, int, int]) -> Tens
     return noise[..., : shape[0], : shape[1], : shape[2]]
 
 
-def match_power(x: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
-    """Damp frequencies of cubes that have more power than wanted, and add Gaussian noise where there is less.
+def match_power(x: Tensor, own: Tensor, target: Tensor) -> Tensor:
+    """Damp frequencies of cubes with excess power, and add Gaussian noise to those with too little.
 
     Parameters
     ----------
     x : (b, 1, z, y, x)
-    own, wanted : (z, y, x // 2 + 1)
-        Power of cubes like *x*, and of those that they are to be like, see `power_spectrum`.
+    own, target : (z, y, x // 2 + 1)
+        Power spectra of cubes like *x* and of the target domain, see `power_spectrum`.
 
     Returns
     -------
     (b, 1, z, y, x)
     """
     cubes = as_float(x)
-    gain = (wanted / own.clamp(min=1e-12)).clamp(max=1).sqrt()
-    lacking = (wanted - own).clamp(min=0).sqrt()
-    spectrum = rfftn(cubes) * gain + rfftn(torch.randn_like(cubes)) * lacking
+    gain = (target / own.clamp(min=1e-12)).clamp(max=1).sqrt()
+    missing = (target - own).clamp(min=0).sqrt()
+    spectrum = rfftn(cubes) * gain + rfftn(torch.randn_like(cubes)) * missing
     return irfftn_like(spectrum, cubes).to(x.dtype)

@@ -9,7 +9,7 @@ AXES = (2, 3, 4)
 
 
 def as_float(x: Tensor) -> Tensor:
-    """In single precision at least, which Fourier transforms need on every device."""
+    """At least single precision, which Fourier transforms need on every device."""
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -19,12 +19,12 @@ def rfftn(x: Tensor) -> Tensor:
 
 
 def irfftn_like(spectrum: Tensor, like: Tensor) -> Tensor:
-    """Cubes from their `rfftn`, of the sides and kind of others."""
+    """Cubes from their `rfftn`, with the shape and dtype of *like*."""
     return torch.fft.irfftn(spectrum, s=like.shape[2:], dim=AXES).to(like.dtype)
 
 
 def frequencies(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of an `rfftn`, in cycles per voxel, shaped to be joined."""
+    """Frequencies of an `rfftn` in cycles per voxel, shaped for broadcasting."""
     z, y, n = x.shape[2:]
     of = torch.fft.fftfreq
     fz, fy = of(z, device=x.device)[:, None, None], of(y, device=x.device)[:, None]

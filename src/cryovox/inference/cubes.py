@@ -1,4 +1,4 @@
-"""Network over many subtomograms, a batch of them at a time."""
+"""Score many subtomograms, a batch at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryovox.inference.stream import TilePlan, score, stream
 
 BATCHES = {"cpu": 4}
 BATCH = 32
-"""Subtomograms that a network sees at once; many at a time are no faster on a CPU, and want memory."""
+"""Subtomograms per batch; larger batches are no faster on a CPU, and take memory."""
 Scores = NDArray[np.float32]
 
 
@@ -24,8 +24,8 @@ def score_cubes(
 ) -> Iterator[tuple[slice, Scores]]:
     """Score subtomograms, each by itself.
 
-    Those that fit into a tile are seen whole, filled up with their mirror image where the network wants
-    larger sides; larger ones are scored as tomograms are.
+    Subtomograms that fit into a tile are scored whole, padded by reflection to a size that the network takes;
+    larger ones are scored tile by tile, as tomograms.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def score_cubes(
     images : (n, z, y, x)
         Normalised; may be read lazily.
     batch
-        Subtomograms at once; what suits the device by default.
+        Batch size; depends on the device by default.
 
     Yields
     ------
@@ -43,33 +43,33 @@ def score_cubes(
     """
     batch = batch or BATCHES.get(next(network.parameters()).device.type, BATCH)
     shape = images.shape[1:]
-    whole = max(shape) <= tiles.tile
-    sides = [_side(network, n, tiles.tile) for n in shape]
+    fits = max(shape) <= tiles.tile
+    sizes = [_input_size(network, n, tiles.tile) for n in shape]
     for start in range(0, images.shape[0], batch):
         which = slice(start, min(start + batch, images.shape[0]))
         part = np.asarray(images[which], np.float32)
-        if not whole:
-            yield which, np.stack([_tiled(network, image, tiles) for image in part])
+        if not fits:
+            yield which, np.stack([_score_tiled(network, image, tiles) for image in part])
             continue
-        filled = np.pad(part, [(0, 0), *((0, m - n) for n, m in zip(shape, sides, strict=True))], "reflect")
+        padded = np.pad(part, [(0, 0), *((0, m - n) for n, m in zip(shape, sizes, strict=True))], "reflect")
         z, y, x = (-(-n // tiles.stride) for n in shape)
-        yield which, score(network, torch.from_numpy(filled[:, None]), tiles)[:, :, :z, :y, :x]
+        yield which, score(network, torch.from_numpy(padded[:, None]), tiles)[:, :, :z, :y, :x]
 
 
 def argmax_labels(scores: Scores) -> NDArray[np.uint8]:
-    """The likeliest class of every voxel, 0 being background: (b, z, y, x) from (b, k, z, y, x)."""
+    """Most probable class of every voxel, 0 is background: (b, z, y, x) from (b, k, z, y, x)."""
     background = 1 - scores.sum(axis=1, keepdims=True)
     return np.concatenate([background, scores], axis=1).argmax(axis=1).astype(np.uint8)
 
 
-def _side(network: nn.Module, n: int, tile: int) -> int:
+def _input_size(network: nn.Module, n: int, tile: int) -> int:
     if getattr(network, "fixed_patch", False):
         return tile
     stride = int(getattr(network, "stride", 1))
     return -(-n // stride) * stride
 
 
-def _tiled(network: nn.Module, image: Scores, tiles: TilePlan) -> Scores:
+def _score_tiled(network: nn.Module, image: Scores, tiles: TilePlan) -> Scores:
     blocks: list[Scores] = []
     stream(network, image, Normalisation(0.0, 1.0), tiles, lambda _, block: blocks.append(block.copy()))
     return np.concatenate(blocks, axis=1)

@@ -1,4 +1,4 @@
-"""Network over a whole tomogram, slab by slab from disk to disk.
+"""Score a whole tomogram, slab by slab from disk to disk.
 
 Tiles are laid on a regular grid, so the sum of their blending weights is a product of three short
 vectors and no count map is kept. Finished planes leave as soon as no further tile touches them.
@@ -27,7 +27,7 @@ Sink = Callable[[int, NDArray[np.float32]], None]
 
 @dataclass(frozen=True)
 class TilePlan:
-    """What belongs to the model (tile, overlap, stride, activation) and what only to the machine."""
+    """Tiling of a model (tile, overlap, stride, activation) and of a machine (batch, rows)."""
 
     tile: int
     overlap: float
@@ -35,30 +35,30 @@ class TilePlan:
     activation: str
     batch: int = 4
     rows: int = 1
-    """Rows of tiles held at once: the height of a slab. Changes memory, never the result."""
+    """Rows of tiles held at once: the height of a slab. Changes memory use, never the result."""
     flips: tuple[tuple[int, ...], ...] = ((),)
-    """Views to average: axes to flip."""
+    """Test-time augmentation: axes to flip, for each view to average."""
     tilt_axis: Literal["y", "x"] = "y"
-    """Networks know tilts about y; tiles of a tomogram tilted about x are turned for them, scores back."""
+    """Networks expect tilts about y: tiles of a tilt about x are rotated by 90°, and scores back."""
 
 
 @dataclass(frozen=True, eq=False)
 class SearchMask:
-    """Where scores are wanted.
+    """Region in which scores are computed.
 
     Attributes
     ----------
     mask : (z, y, x)
         True inside.
     margin
-        Width in voxels of the rim around it in which scores are as if there were no mask.
+        Distance in voxels around it within which scores are as without a mask.
     """
 
     mask: NDArray[np.bool_]
     margin: int = 0
 
     def touches(self, place: tuple[int, int, int], tile: int) -> bool:
-        """Whether a tile that starts at *place* reaches the region."""
+        """Whether a tile that starts at *place* overlaps the region."""
         around = tuple(slice(max(0, s - self.margin), s + tile + self.margin) for s in place)
         return bool(np.any(self.mask[around]))
 
@@ -72,7 +72,7 @@ def stream(
     on_progress: ProgressCallback = no_progress,
     region: SearchMask | None = None,
 ) -> None:
-    """Score a volume and hand finished planes to *sink*.
+    """Score a volume and pass finished planes to *sink*.
 
     Parameters
     ----------
@@ -87,23 +87,23 @@ def stream(
     sink
         Receives the scores, species only, shape (k, n, y / stride, x / stride).
     on_progress
-        Receives the share of the tiles that are done, under the name "tiles".
+        Called with "tiles" and the fraction of tiles done.
     region
-        Tiles that do not touch it are skipped and score 0; planes before the first tile that does are
-        not handed over.
+        Tiles that do not overlap it are skipped and score 0; planes before the first tile that does are not
+        passed on.
     """
     z, y, x = (plan(n, tiles.tile, tiles.overlap, tiles.stride) for n in data.shape)
     norm_yx: NDArray[np.float32] = y.total()[:, None] * x.total()[None, :]
     norm_z = z.total()
     window = _window(z, y, x)
     lattice = [(zs, ys, xs) for zs in z.starts for ys in y.starts for xs in x.starts]
-    wanted = [place for place in lattice if region is None or region.touches(place, tiles.tile)]
-    total, done = len(wanted), 0
+    selected = [place for place in lattice if region is None or region.touches(place, tiles.tile)]
+    total, done = len(selected), 0
     buffer: NDArray[np.float32] | None = None
     first = 0  # output plane at buffer[:, 0]
     for row in range(0, len(z.starts), tiles.rows):
         starts = z.starts[row : row + tiles.rows]
-        places = [place for place in wanted if starts[0] <= place[0] <= starts[-1]]
+        places = [place for place in selected if starts[0] <= place[0] <= starts[-1]]
         slab = _read(data, z, starts, normalise) if places else np.empty(0, np.float32)
         for chunk in _chunks(places, tiles.batch):
             images = [_tile(slab, starts[0], place, y, x, tiles.tile) for place in chunk]
@@ -158,7 +158,7 @@ def score(network: nn.Module, images: Tensor, tiles: TilePlan) -> NDArray[np.flo
 
 
 def activate(logits: Tensor, activation: str) -> Tensor:
-    """Score of every species from logits (b, c, z, y, x); the background of a softmax is left out."""
+    """Scores of the species from logits (b, c, z, y, x), without the background of a softmax."""
     if activation == "softmax":
         return logits.float().softmax(1)[:, 1:]
     return logits.float().sigmoid()

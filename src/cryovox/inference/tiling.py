@@ -1,4 +1,4 @@
-"""Tiles over a volume: where they lie, how they blend."""
+"""Overlapping tiles over a volume and their blending weights."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Axis:
     tile
         Edge of a tile.
     starts
-        First voxel of each tile; the first lies before the volume and the last beyond it, so that
-        voxels at the faces are seen away from the border of a tile.
+        First voxel of each tile. The first tile starts before the volume and the last ends beyond it, so
+        that voxels at the faces are away from the border of a tile.
     stride
         Input voxels per output voxel.
     """
@@ -58,7 +58,7 @@ class Axis:
         return slice(low - first, high - first), slice(low, high)
 
     def indices(self, start: int, length: int | None = None) -> NDArray[np.intp]:
-        """Input voxels under a tile, mirrored at the faces."""
+        """Indices of the input voxels of a tile, reflected at the faces."""
         index = np.arange(start, start + (length or self.tile))
         if self.size == 1:
             return np.zeros(len(index), np.intp)
@@ -68,7 +68,7 @@ class Axis:
 
 
 def plan(size: int, tile: int, overlap: float, stride: int = 1) -> Axis:
-    """Lay tiles along an axis.
+    """Place tiles along an axis.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def plan(size: int, tile: int, overlap: float, stride: int = 1) -> Axis:
     tile
         Edge of a tile; a multiple of *stride*.
     overlap
-        Share of a tile that its neighbour sees too.
+        Overlap of neighbouring tiles as a fraction of the tile.
     stride
         Input voxels per output voxel.
     """

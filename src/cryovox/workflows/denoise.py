@@ -139,9 +139,9 @@ def _bilateral(
     on_progress: ProgressCallback,
 ) -> None:
     """Filter slab by slab, each with the margin that the filter needs."""
-    from cryovox.filters.bilateral import HALO, By, bilateral
+    from cryovox.filters.bilateral import HALO, Feature, bilateral
 
-    by: By = "gradient" if config.method == "ibf" else "intensity"
+    by: Feature = "gradient" if config.method == "ibf" else "intensity"
     for low, high in _slabs(len(data), _planes(data.shape, config.slab)):
         first = max(0, low - HALO[by])
         slab = _tensor(normalise(data[first : high + HALO[by]]), device)

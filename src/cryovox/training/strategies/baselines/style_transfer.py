@@ -21,7 +21,7 @@ class FourierDomainAdaptation(ExtendedSupervised):
     Config = FourierConfig
 
     def source_images(self, batches: Batches) -> Tensor:
-        return swap_amplitudes(batches["labelled"].image, batches["target"].image, share=self.config.share)
+        return swap_amplitudes(batches["labelled"].image, batches["target"].image, fraction=self.config.share)
 
 
 class SpectrumMatching(ExtendedSupervised):
