@@ -36,24 +36,24 @@ def tilts(step: float = 10.0, seed: int = 0, **more):
 
 
 def test_particles_are_dark_in_the_image_and_bright_in_the_contrast():
-    found = acquire(scene(), 10.0, tilts())
-    dark = found.noisefree / found.flux[:, None, None]
+    series = acquire(scene(), 10.0, tilts())
+    dark = series.noisefree / series.flux[:, None, None]
     assert 1 - dark.min() > 3 * (dark.max() - 1)
-    middle = len(found) // 2
-    assert np.unravel_index(found.signal[middle].argmax(), (48, 48)) in {(20, 30), (30, 14), (12, 20)}
-    volume = reconstruct(found.signal, found.tilts, SHAPE, 10.0)
+    middle = len(series) // 2
+    assert np.unravel_index(series.signal[middle].argmax(), (48, 48)) in {(20, 30), (30, 14), (12, 20)}
+    volume = reconstruct(series.signal, series.tilts, SHAPE, 10.0)
     assert np.unravel_index(volume.argmax(), SHAPE) in {(18, 20, 30), (12, 30, 14), (16, 12, 20)}
 
 
 def test_a_weak_image_is_the_projection_times_the_contrast_transfer():
     series = tilts(30.0, defocus=(3, 3))
-    found = intensities(scene(), 10.0, series, CLEAN)
+    images = intensities(scene(), 10.0, series, CLEAN)
     wide = np.pad(scene(), ((0, 0), (0, 16), (0, 16)))
     phase = interaction_constant(300) * 10 * project(wide, np.array([0.0]))[0]
     k = np.hypot(np.fft.fftfreq(64, 10)[:, None], np.fft.rfftfreq(64, 10))
     expected = 1 + 2 * np.fft.irfft2(np.fft.rfft2(phase) * ctf(k, 30000.0, CLEAN), s=phase.shape)
     # the wide one turns about pixel 32, which at 0 degrees changes nothing
-    assert np.abs(found[2] - expected[:48, :48]).max() < 2e-3 * np.abs(expected - 1).max()
+    assert np.abs(images[2] - expected[:48, :48]).max() < 2e-3 * np.abs(expected - 1).max()
 
 
 @pytest.mark.parametrize("model", ["strong", "multislice"])
@@ -75,14 +75,14 @@ def test_multislice_sees_a_displaced_object_at_another_defocus(angle):
     height = 2 * (40 * np.cos(turn) + 20 * np.sin(turn))
     config = CLEAN.model_copy(update={"model": "multislice", "slice_thickness": 10.0})
 
-    def seen(defocus: float, optics: OpticsConfig):
+    def result(defocus: float, optics: OpticsConfig):
         series = tilts(scheme="list", angles=(angle,), defocus=(defocus, defocus))
         return intensities(point, 2.0, series, optics)[0]
 
-    found, expected, same = seen(0.3, config), seen(0.3 + 1e-4 * height, CLEAN), seen(0.3, CLEAN)
+    output, expected, same = result(0.3, config), result(0.3 + 1e-4 * height, CLEAN), result(0.3, CLEAN)
     strength = np.abs(expected - 1).max()
-    assert np.abs(found - expected).max() < 0.03 * strength
-    assert np.abs(found - same).max() > 0.1 * strength
+    assert np.abs(output - expected).max() < 0.03 * strength
+    assert np.abs(output - same).max() > 0.1 * strength
 
 
 def test_the_slices_add_up_to_the_projection():
@@ -115,20 +115,20 @@ def test_a_shift_moves_the_image():
 
 def test_noise_is_that_of_the_dose():
     series = tilts(20.0, total_dose=70.0)
-    found = acquire(np.zeros(SHAPE, np.float32), 10.0, series, detector=DetectorConfig.ideal())
-    assert found.noisefree == pytest.approx(1000.0, rel=1e-5)
-    assert found.counts.mean((1, 2)) == pytest.approx(1000.0, rel=0.01)
-    assert found.counts.var((1, 2)) == pytest.approx(1000.0, rel=0.12)
-    assert np.array_equal(found.counts, np.round(found.counts))
+    result = acquire(np.zeros(SHAPE, np.float32), 10.0, series, detector=DetectorConfig.ideal())
+    assert result.noisefree == pytest.approx(1000.0, rel=1e-5)
+    assert result.counts.mean((1, 2)) == pytest.approx(1000.0, rel=0.01)
+    assert result.counts.var((1, 2)) == pytest.approx(1000.0, rel=0.12)
+    assert np.array_equal(result.counts, np.round(result.counts))
 
 
 def test_noise_and_signal_follow_the_detectors_curves():
     detector = DetectorConfig(dqe=0.8, dqe_nyquist=0.3, mtf_nyquist=0.5, mean_free_path=None)
     flat = acquire(np.zeros((8, 96, 96), np.float32), 10.0, tilts(5.0, total_dose=100.0), detector=detector)
-    seen = radial_amplitude(flat.noise, 12).mean(0) ** 2
+    mean = radial_amplitude(flat.noise, 12).mean(0) ** 2
     place = ((np.arange(12) + 0.5) / 12) ** 2
     expected = (0.5**place) ** 2 / (0.375**place) / flat.flux[0]
-    assert seen[1:] == pytest.approx(expected[1:], rel=0.06)
+    assert mean[1:] == pytest.approx(expected[1:], rel=0.06)
 
 
 def test_the_same_seed_gives_the_same_series_and_another_only_other_noise():
@@ -145,16 +145,16 @@ def test_the_draw_of_a_tilt_does_not_depend_on_the_others():
 
 
 def test_a_requested_snr_is_met():
-    found = acquire(scene(), 10.0, tilts(), detector=DetectorConfig(snr=0.1))
-    assert snr_of(found.signal, found.contrast - found.signal) == pytest.approx(0.1, rel=1e-3)
-    assert np.abs(found.contrast - found.signal - found.noise).max() < 1e-4
+    series = acquire(scene(), 10.0, tilts(), detector=DetectorConfig(snr=0.1))
+    assert snr_of(series.signal, series.contrast - series.signal) == pytest.approx(0.1, rel=1e-3)
+    assert np.abs(series.contrast - series.signal - series.noise).max() < 1e-4
 
 
 def test_a_requested_snr_of_the_tomogram_is_met():
-    found, mask = acquire(scene(), 10.0, tilts(5.0)), np.zeros(SHAPE, bool)
+    result, mask = acquire(scene(), 10.0, tilts(5.0)), np.zeros(SHAPE, bool)
     mask[8:24, 8:40, 8:40] = True
-    signal, noise = (reconstruct(part, found.tilts, SHAPE, 10.0) for part in (found.signal, found.noise))
-    scaled = found.scale_noise(noise_factor(signal, noise, 0.05, mask))
+    signal, noise = (reconstruct(part, result.tilts, SHAPE, 10.0) for part in (result.signal, result.noise))
+    scaled = result.scale_noise(noise_factor(signal, noise, 0.05, mask))
     tomogram = reconstruct(scaled.contrast, scaled.tilts, SHAPE, 10.0)
     assert snr_of(signal, tomogram - signal, mask) == pytest.approx(0.05, rel=0.01)
 
@@ -187,11 +187,11 @@ def test_later_tilts_have_lost_fine_detail():
 
 
 def test_what_was_drawn_goes_to_json():
-    found = acquire(scene(), 10.0, tilts(20.0), seed=5)
-    told = json.loads(json.dumps(found.as_dict()))
-    assert told["seed"] == 5
-    assert told["optics"]["voltage"] == 300
-    assert len(told["tilts"]["defocus"]) == len(told["flux"]) == 7
+    series = acquire(scene(), 10.0, tilts(20.0), seed=5)
+    result = json.loads(json.dumps(series.as_dict()))
+    assert result["seed"] == 5
+    assert result["optics"]["voltage"] == 300
+    assert len(result["tilts"]["defocus"]) == len(result["flux"]) == 7
 
 
 def test_matched_amplitudes_are_the_wished_ones():
@@ -199,10 +199,10 @@ def test_matched_amplitudes_are_the_wished_ones():
     white = rng.standard_normal((3, 40, 48)).astype(np.float32) + 2
     assert radial_amplitude(white, 10) == pytest.approx(1, abs=0.25)
     target = np.linspace(5, 1, 10)
-    found = filter_rings(white, amplitude_gain(white, target))
-    assert radial_amplitude(found, 10) == pytest.approx(np.tile(target, (3, 1)), rel=1e-3)
-    assert found.mean((1, 2)) == pytest.approx(white.mean((1, 2)), rel=1e-4)
-    before, after = np.fft.rfft2(white), np.fft.rfft2(found)
+    result = filter_rings(white, amplitude_gain(white, target))
+    assert radial_amplitude(result, 10) == pytest.approx(np.tile(target, (3, 1)), rel=1e-3)
+    assert result.mean((1, 2)) == pytest.approx(white.mean((1, 2)), rel=1e-4)
+    before, after = np.fft.rfft2(white), np.fft.rfft2(result)
     assert np.abs(np.angle(after * before.conj()))[1:20, 1:24].max() < 1e-3
 
 

@@ -37,18 +37,18 @@ def first_zero(line):
 @pytest.mark.parametrize(("direction", "along"), [(0, "x"), (90, "y"), (45, None)], ids=["x", "y", "between"])
 def test_zeros_along_the_axes_are_those_of_the_two_defoci(model, direction, along):
     tilts = draw(**LIST, astigmatism=(0.6, 0.6), astigmatism_angle=(direction, direction))
-    seen = spectrum(intensities(point(), EDGE, tilts, PLAIN.model_copy(update={"model": model}))[0])
+    result = spectrum(intensities(point(), EDGE, tilts, PLAIN.model_copy(update={"model": model}))[0])
     half = {"x": (0.3, -0.3), "y": (-0.3, 0.3), None: (0.0, 0.0)}[along]
-    for line, more in zip((seen[0], seen[: SIZE // 2 + 1, 0]), half, strict=True):
+    for line, more in zip((result[0], result[: SIZE // 2 + 1, 0]), half, strict=True):
         expected = np.sqrt(1 / (wavelength(300) * 1e4 * (2 + more)))
         assert first_zero(line) == pytest.approx(expected, rel=0.01)
 
 
 def test_the_diagonals_tell_which_way_it_turns():
     tilts = draw(**LIST, astigmatism=(0.6, 0.6), astigmatism_angle=(45.0, 45.0))
-    seen = spectrum(intensities(point(), EDGE, tilts, PLAIN)[0])
+    result = spectrum(intensities(point(), EDGE, tilts, PLAIN)[0])
     steps = np.arange(SIZE // 2 + 1)
-    for line, more in ((seen[steps, steps], 0.3), (seen[-steps, steps], -0.3)):
+    for line, more in ((result[steps, steps], 0.3), (result[-steps, steps], -0.3)):
         expected = np.sqrt(1 / (wavelength(300) * 1e4 * (2 + more)))
         assert np.sqrt(2) * first_zero(line) == pytest.approx(expected, rel=0.01)
 

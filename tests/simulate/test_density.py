@@ -41,8 +41,8 @@ def blob(seed=0, count=2000, radii=(36, 22, 12), hydrogens=1.5):
     at = rng.standard_normal((count, 3))
     at *= (rng.uniform(size=(count, 1)) ** (1 / 3)) / np.linalg.norm(at, axis=1, keepdims=True)
     elements = rng.choice([6, 7, 8], count, p=[0.64, 0.17, 0.19])
-    made = atoms_of(at * radii + (300, -200, 50), elements)
-    return dataclasses.replace(made, hydrogens=(hydrogens * (elements == 6)).astype(np.float32))
+    result = atoms_of(at * radii + (300, -200, 50), elements)
+    return dataclasses.replace(result, hydrogens=(hydrogens * (elements == 6)).astype(np.float32))
 
 
 def centre(template):
@@ -72,12 +72,12 @@ def test_ice_is_that_of_isolated_water_molecules():
 @pytest.mark.parametrize("solvent", [0.0, ICE_POTENTIAL])
 def test_the_integral_is_that_of_the_closed_form(voxel_size, solvent):
     atoms = blob()
-    made = from_atoms(atoms, voxel_size, solvent=solvent)
+    template = from_atoms(atoms, voxel_size, solvent=solvent)
     scatter = sum(float(scattering_factor(int(e), 0.0)) for e in atoms.elements)
     scatter += float(atoms.hydrogens.sum()) * float(scattering_factor(1, 0.0))
     expected = SCATTERING_TO_VOLTS * scatter - solvent * excluded_volume(atoms)
-    assert integral(made) == pytest.approx(expected, rel=1e-4)
-    assert made.facts["contrast"] * made.facts["volume"] == pytest.approx(expected, rel=1e-3)
+    assert integral(template) == pytest.approx(expected, rel=1e-4)
+    assert template.facts["contrast"] * template.facts["volume"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_excluded_volumes_add_up():
@@ -95,35 +95,35 @@ def test_excluded_volumes_add_up():
 def test_the_centre_of_mass_is_the_middle_voxel_wherever_the_file_puts_it(shift, voxel_size, coarse, seed):
     atoms = blob(seed, count=500, radii=(14, 9, 22))
     moved = dataclasses.replace(atoms, positions=atoms.positions + shift)
-    made = from_atoms(moved, voxel_size, resolution=coarse * voxel_size)
-    assert np.abs(centre(made)).max() < 0.02
-    assert made.density.shape[0] % 2 == 1
+    simulated = from_atoms(moved, voxel_size, resolution=coarse * voxel_size)
+    assert np.abs(centre(simulated)).max() < 0.02
+    assert simulated.density.shape[0] % 2 == 1
     for axis in range(3):
-        assert not np.moveaxis(made.density, axis, 0)[[0, -1]].any()
-    told = from_atoms(atoms, voxel_size, resolution=coarse * voxel_size)
-    assert np.subtract(made.facts["centre"], told.facts["centre"]) == pytest.approx(shift, abs=2e-3)
-    assert np.abs(made.density - told.density).max() < 2e-3 * told.density.max()
+        assert not np.moveaxis(simulated.density, axis, 0)[[0, -1]].any()
+    template = from_atoms(atoms, voxel_size, resolution=coarse * voxel_size)
+    assert np.subtract(simulated.facts["centre"], template.facts["centre"]) == pytest.approx(shift, abs=2e-3)
+    assert np.abs(simulated.density - template.density).max() < 2e-3 * template.density.max()
 
 
 def test_axes_are_z_y_x():
     far = [(40.0, 0, 0), (-40.0, 0, 0), (0, 10, 0), (0, -10, 0)]
-    made = from_atoms(atoms_of(far, 6), 5.0)
-    extent = np.ptp(np.argwhere(made.density > 0.3 * made.density.max()), axis=0)
+    template = from_atoms(atoms_of(far, 6), 5.0)
+    extent = np.ptp(np.argwhere(template.density > 0.3 * template.density.max()), axis=0)
     assert extent[2] > extent[1] > extent[0]
 
 
 def test_one_atom_is_its_kernel():
     """A carbon in vacuum at a low resolution is a Gaussian of known width: closed form at the centre."""
     resolution, voxel_size = 30.0, 5.0
-    made = from_atoms(atoms_of([(0.0, 0, 0)], 6), voxel_size, resolution=resolution, solvent=0.0)
+    template = from_atoms(atoms_of([(0.0, 0, 0)], 6), voxel_size, resolution=resolution, solvent=0.0)
     table = gemmi.Element("C").c4322
     sharp = sum(
         a * (np.pi / (resolution**2 + b / 4)) ** 1.5 for a, b in zip(table.a, table.b, strict=True)
     )  # integral over all frequencies of a exp(-(d² + b/4) s²)
-    assert made.density.max() == pytest.approx(SCATTERING_TO_VOLTS * sharp, rel=2e-3)
-    n = made.density.shape[0] // 2
+    assert template.density.max() == pytest.approx(SCATTERING_TO_VOLTS * sharp, rel=2e-3)
+    n = template.density.shape[0] // 2
     sigma = np.sqrt(resolution**2 / 2) / np.pi
-    fall = made.density[n, n, n + 2] / made.density[n, n, n]
+    fall = template.density[n, n, n + 2] / template.density[n, n, n]
     assert fall == pytest.approx(np.exp(-((2 * voxel_size) ** 2) / 2 / sigma**2), abs=0.01)
 
 
@@ -154,9 +154,9 @@ def test_potential_equals_that_of_an_independent_program(shared_data):
     atoms = read_atoms(shared_data / "structures/3qm1.pdb.gz", "asu")
     bare = dataclasses.replace(atoms, hydrogens=0 * atoms.hydrogens)
     voxel_size, resolution = 6.0, 12.0
-    made = from_atoms(bare, voxel_size, resolution=resolution, b_factor=20.0, solvent=0.0)
-    n = made.density.shape[0]
-    fine = _gemmi(bare, bare.positions - made.facts["centre"] + n // 2 * voxel_size, n * voxel_size, 20.0)
+    template = from_atoms(bare, voxel_size, resolution=resolution, b_factor=20.0, solvent=0.0)
+    n = template.density.shape[0]
+    fine = _gemmi(bare, bare.positions - template.facts["centre"] + n // 2 * voxel_size, n * voxel_size, 20.0)
     m, half = fine.shape[0], n // 2
     low = np.r_[0 : half + 1, m - half : m]
     wave = fft.rfftn(fine)[np.ix_(low, low, np.arange(half + 1))] * (n / m) ** 3
@@ -168,9 +168,9 @@ def test_potential_equals_that_of_an_independent_program(shared_data):
     wave *= np.exp(-((resolution * s) ** 2)) * (0.5 + 0.5 * np.cos(np.pi * cut))
     theirs = fft.irfftn(wave, s=(n, n, n))
     inner = (slice(1, -1),) * 3
-    error = np.abs(theirs - made.density)[inner].max() / made.density.max()
+    error = np.abs(theirs - template.density)[inner].max() / template.density.max()
     assert error < 0.01
-    assert np.corrcoef(theirs.ravel(), made.density.ravel())[0, 1] > 0.9999
+    assert np.corrcoef(theirs.ravel(), template.density.ravel())[0, 1] > 0.9999
 
 
 def _gemmi(atoms, positions, edge, b_iso):
@@ -202,8 +202,8 @@ def test_a_turned_template_is_that_of_the_turned_atoms(shared_data, voxel_size):
     edge = max(first.density.shape[0], turned.density.shape[0]) + 8
     a, b = (np.pad(t.density, (edge - t.density.shape[0]) // 2) for t in (first, turned))
     matrix = rotation[::-1, ::-1].T
-    found = ndimage.affine_transform(a, matrix, edge // 2 - matrix @ np.full(3, edge // 2), order=3)
-    assert np.linalg.norm(found - b) < 0.04 * np.linalg.norm(b)
+    result = ndimage.affine_transform(a, matrix, edge // 2 - matrix @ np.full(3, edge // 2), order=3)
+    assert np.linalg.norm(result - b) < 0.04 * np.linalg.norm(b)
 
 
 @pytest.mark.parametrize("voxel_size", [10.0, 30.0])
@@ -214,21 +214,21 @@ def test_coarse_sampling_takes_what_is_there_at_its_points(voxel_size):
     n, m = coarse.density.shape[0] // 2, fine.density.shape[0] // 2
     reach = min(n - 1, (m - 1) // 3)
     near = coarse.density[(slice(n - reach, n + reach + 1),) * 3]
-    told = fine.density[(slice(m - 3 * reach, m + 3 * reach + 1, 3),) * 3]
-    assert np.abs(near - told).max() < 0.02 * told.max()
+    result = fine.density[(slice(m - 3 * reach, m + 3 * reach + 1, 3),) * 3]
+    assert np.abs(near - result).max() < 0.02 * result.max()
 
 
 @pytest.mark.parametrize("name", ["1s3x.pdb.gz", "1bxn.pdb.gz", "4v1w.cif.gz"])
 def test_proteins_have_the_potential_and_the_volume_of_protein(shared_data, name):
     atoms = read_atoms(shared_data / "structures" / name)
-    made = from_atoms(atoms, 5.0, resolution=10.0)
-    assert 2.9 < made.facts["contrast"] < 3.5
-    assert 2.0 < made.density[made.support].mean() < made.facts["contrast"]
-    assert made.support.sum() * 5.0**3 == pytest.approx(1210 * atoms.full_mass, rel=0.2)
-    assert integral(made) == pytest.approx(1e3 * atoms.full_mass * PROTEIN_INTEGRAL, rel=0.03)
-    assert (made.mass, made.name) == (atoms.full_mass, atoms.name)
-    outside = np.linalg.norm(np.argwhere(made.support) - made.density.shape[0] // 2, axis=1) * 5.0
-    assert made.radius == pytest.approx(outside.max() + 2.5)
+    template = from_atoms(atoms, 5.0, resolution=10.0)
+    assert 2.9 < template.facts["contrast"] < 3.5
+    assert 2.0 < template.density[template.support].mean() < template.facts["contrast"]
+    assert template.support.sum() * 5.0**3 == pytest.approx(1210 * atoms.full_mass, rel=0.2)
+    assert integral(template) == pytest.approx(1e3 * atoms.full_mass * PROTEIN_INTEGRAL, rel=0.03)
+    assert (template.mass, template.name) == (atoms.full_mass, atoms.name)
+    outside = np.linalg.norm(np.argwhere(template.support) - template.density.shape[0] // 2, axis=1) * 5.0
+    assert template.radius == pytest.approx(outside.max() + 2.5)
 
 
 # ---- maps
@@ -245,27 +245,27 @@ def test_a_map_of_a_structure_gives_the_template_of_the_structure(shared_data, v
     atoms = read_atoms(shared_data / "structures/1u6g.pdb.gz")
     direct = from_atoms(atoms, voxel_size, resolution=20.0 if voxel_size < 10 else 44.0)
     source = as_map(from_atoms(atoms, 5.0, resolution=20.0), scale=17.0, offset=-3.0)
-    made = from_map(source, voxel_size, mass=atoms.full_mass, resolution=0.0 if voxel_size < 10 else 39.0)
-    assert np.abs(centre(made)).max() < 0.02
-    edge = max(made.density.shape[0], direct.density.shape[0])
-    a, b = (np.pad(t.density, (edge - t.density.shape[0]) // 2) for t in (made, direct))
+    template = from_map(source, voxel_size, mass=atoms.full_mass, resolution=0.0 if voxel_size < 10 else 39.0)
+    assert np.abs(centre(template)).max() < 0.02
+    edge = max(template.density.shape[0], direct.density.shape[0])
+    a, b = (np.pad(t.density, (edge - t.density.shape[0]) // 2) for t in (template, direct))
     assert np.linalg.norm(a - b) < 0.06 * np.linalg.norm(b)
-    both = np.pad(made.support, (edge - made.support.shape[0]) // 2)
-    told = np.pad(direct.support, (edge - direct.support.shape[0]) // 2)
-    assert 2 * (both & told).sum() > 0.93 * (both.sum() + told.sum())
-    assert made.mass == atoms.full_mass
-    assert not made.facts["mass_estimated"]
+    both = np.pad(template.support, (edge - template.support.shape[0]) // 2)
+    result = np.pad(direct.support, (edge - direct.support.shape[0]) // 2)
+    assert 2 * (both & result).sum() > 0.93 * (both.sum() + result.sum())
+    assert template.mass == atoms.full_mass
+    assert not template.facts["mass_estimated"]
 
 
 def test_noise_dust_and_the_level_of_the_solvent_do_not_matter():
     clean = from_atoms(blob(), 5.0, resolution=15.0)
     dusty = as_map(clean, noise=0.05, offset=4.0)
     dusty.data[2:4, 2:4, 2:4] += 3.0
-    made = from_map(dusty, 5.0)
-    assert np.abs(centre(made)).max() < 0.02
-    assert not made.density[0].any()
-    edge = max(made.density.shape[0], clean.density.shape[0])
-    a, b = (np.pad(t.density, (edge - t.density.shape[0]) // 2) for t in (made, clean))
+    template = from_map(dusty, 5.0)
+    assert np.abs(centre(template)).max() < 0.02
+    assert not template.density[0].any()
+    edge = max(template.density.shape[0], clean.density.shape[0])
+    a, b = (np.pad(t.density, (edge - t.density.shape[0]) // 2) for t in (template, clean))
     assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.98
 
 
@@ -274,9 +274,9 @@ def test_where_the_centre_was_is_told():
     data = np.zeros((60, 61, 62), np.float32)
     n = source.shape[0]
     data[7 : 7 + n, 4 : 4 + n, 11 : 11 + n] = source.data
-    made = from_map(Volume(data, 5.0), 10.0)
+    template = from_map(Volume(data, 5.0), 10.0)
     expected = 5.0 * (np.array([11, 4, 7]) + n // 2)
-    assert made.facts["centre"] == pytest.approx(expected, abs=0.1)
+    assert template.facts["centre"] == pytest.approx(expected, abs=0.1)
 
 
 def two_balls(gap, second=1.0):
@@ -308,13 +308,13 @@ def test_a_small_second_piece_is_dust_and_touching_balls_are_one():
 def test_a_threshold_is_in_the_numbers_of_the_map():
     source = two_balls(24, second=0.4)
     shifted = Volume(100 + 7 * source.data, 10.0)
-    made = from_map(shifted, 10.0, threshold=103.5)
+    template = from_map(shifted, 10.0, threshold=103.5)
     ball = (np.asarray(source.data)[:, :, :35] > 0.5).sum() * 1e3
-    assert made.mass == pytest.approx(ball / 1210, rel=0.02)
+    assert template.mass == pytest.approx(ball / 1210, rel=0.02)
 
 
 @pytest.mark.parametrize(
-    ("change", "options", "told"),
+    ("change", "options", "message"),
     [
         (lambda d: -d, {}, "nothing stands out"),
         (lambda d: 0 * d, {}, "nothing stands out"),
@@ -322,9 +322,9 @@ def test_a_threshold_is_in_the_numbers_of_the_map():
         (lambda d: np.where(d > 0.5, np.nan, d), {}, "no numbers"),
     ],
 )
-def test_maps_in_which_nothing_is_found_are_refused(change, options, told):
+def test_maps_in_which_nothing_is_found_are_refused(change, options, message):
     source = two_balls(24, second=0.4)
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match=message):
         from_map(Volume(change(source.data), 10.0), 10.0, **options)
 
 
@@ -346,19 +346,19 @@ KDA = {  # of what the map holds: asymmetric units; TRiC; apo-ferritin; beta-gal
 
 
 def test_all_maps_give_one_particle_of_the_mass_known(shared_data):
-    seen = 0
+    result = 0
     for folder in (SHREC, "maps_10A_czii", "maps_10A_other", "maps_10A_membrane"):
         for path in sorted((shared_data / folder).glob("*.mrc.gz")):
             name = path.name.removesuffix(".mrc.gz")
             if name == "4v94" or name.endswith("mb_ref"):
                 continue
-            made = from_map(read_volume(path), 10.0, name=name)
-            assert np.abs(centre(made)).max() < 0.02, name
-            assert 1.75 < made.density[made.support].mean() < 2.6, name
+            template = from_map(read_volume(path), 10.0, name=name)
+            assert np.abs(centre(template)).max() < 0.02, name
+            assert 1.75 < template.density[template.support].mean() < 2.6, name
             if name in KDA:
-                assert made.mass == pytest.approx(KDA[name], rel=0.2), name
-            seen += 1
-    assert seen == 28
+                assert template.mass == pytest.approx(KDA[name], rel=0.2), name
+            result += 1
+    assert result == 28
 
 
 def test_the_map_of_two_chaperonins_is_refused_and_split(shared_data):
@@ -373,14 +373,20 @@ def test_the_map_of_two_chaperonins_is_refused_and_split(shared_data):
 @pytest.mark.parametrize("name", ["1bxn", "1qvr", "3cf3", "3h84", "3qm1"])
 def test_maps_of_asymmetric_units_are_named(shared_data, name):
     atoms = read_atoms(shared_data / "structures" / f"{name}.pdb.gz")
-    made = from_map(read_volume(shared_data / SHREC / f"{name}.mrc.gz"), 10.0, name=name)
-    assert "half of the biological assembly" in check_map_mass(made, atoms.full_mass)
+    template = from_map(read_volume(shared_data / SHREC / f"{name}.mrc.gz"), 10.0, name=name)
+    assert "half of the biological assembly" in check_map_mass(template, atoms.full_mass)
 
 
 def test_whole_maps_are_not_suspected_and_double_ones_are(shared_data):
-    for name, told in (("1s3x", None), ("1u6g", None), ("2cg9", None), ("3d2f", "2 copies"), ("3gl1", "2 c")):
+    for name, result in (
+        ("1s3x", None),
+        ("1u6g", None),
+        ("2cg9", None),
+        ("3d2f", "2 copies"),
+        ("3gl1", "2 c"),
+    ):
         atoms = read_atoms(shared_data / "structures" / f"{name}.pdb.gz")
-        found = check_map_mass(
+        warning = check_map_mass(
             from_map(read_volume(shared_data / SHREC / f"{name}.mrc.gz"), 10.0), atoms.full_mass
         )
-        assert found is None if told is None else told in found, name
+        assert warning is None if result is None else result in warning, name

@@ -17,15 +17,15 @@ from cryovox.simulate.microscope.detector import (
 
 @pytest.mark.parametrize("mean", [0.05, 0.7, 3.0, 9.9, 10.0, 25.0, 200.0, 3000.0])
 def test_counts_are_poisson(mean):
-    found = poisson_counts(np.full((400, 500), mean, np.float32), 3, 7)
-    n = found.size
-    assert found.mean() == pytest.approx(mean, abs=4 * np.sqrt(mean / n))
+    counts = poisson_counts(np.full((400, 500), mean, np.float32), 3, 7)
+    n = counts.size
+    assert counts.mean() == pytest.approx(mean, abs=4 * np.sqrt(mean / n))
     spread = np.sqrt((mean + 2 * mean**2) / n)  # of the sample variance
-    assert found.var(dtype=float) == pytest.approx(mean, abs=4.5 * spread)
-    values, seen = np.unique(found, return_counts=True)
+    assert counts.var(dtype=float) == pytest.approx(mean, abs=4.5 * spread)
+    values, result = np.unique(counts, return_counts=True)
     expected = n * stats.poisson.pmf(values, mean)
     often = expected > 20
-    chi = ((seen - expected)[often] ** 2 / expected[often]).sum()
+    chi = ((result - expected)[often] ** 2 / expected[often]).sum()
     assert chi < stats.chi2.ppf(0.9999, often.sum())
 
 
@@ -33,9 +33,9 @@ def test_counts_are_poisson(mean):
 def test_the_quantile_is_the_exact_one_but_for_edges(mean):
     normal = np.random.default_rng(0).standard_normal(20000)
     exact = stats.poisson.ppf(stats.norm.cdf(normal), mean)
-    found = poisson_quantile(np.full(20000, mean), normal)
-    assert np.abs(found - exact).max() <= 1
-    assert (found != exact).mean() < 4e-3
+    counts = poisson_quantile(np.full(20000, mean), normal)
+    assert np.abs(counts - exact).max() <= 1
+    assert (counts != exact).mean() < 4e-3
 
 
 def test_the_draw_depends_on_seed_tilt_and_part_alone():
@@ -59,8 +59,8 @@ def test_negative_means_count_nothing():
 
 def test_ice_takes_more_at_high_tilt():
     config = DetectorConfig(mean_free_path=4000, dqe=0.5)
-    found = flux(config, np.array([2.0, 2.0]), np.array([0.0, 60.0]), 10.0, 2000.0)
-    assert found == pytest.approx([100 * np.exp(-0.5), 100 * np.exp(-1.0)])
+    result = flux(config, np.array([2.0, 2.0]), np.array([0.0, 60.0]), 10.0, 2000.0)
+    assert result == pytest.approx([100 * np.exp(-0.5), 100 * np.exp(-1.0)])
     assert flux(DetectorConfig.ideal(), np.array([3.0]), np.array([60.0]), 2.0, 2000.0) == pytest.approx(12)
 
 

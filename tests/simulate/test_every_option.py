@@ -176,8 +176,8 @@ def template(name: str, voxel_size: float, resolution: float | None) -> Any:
 def outputs(update: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     config = SimulationConfig.model_validate(merged(BASE, update))
     templates = [template(name, config.scene.voxel_size, config.resolution) for name in SPECIES]
-    made = simulate(templates, config, (1,))
-    return made.clean.data, made.tomogram.data
+    simulated = simulate(templates, config, (1,))
+    return simulated.clean.data, simulated.tomogram.data
 
 
 @cache

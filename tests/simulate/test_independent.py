@@ -243,8 +243,8 @@ def test_the_envelope_of_the_source(kv, defocus):
 def test_the_envelope_of_a_b_factor():
     shape, pixel = (20, 34), 3.0
     optics = OpticsConfig(cc=0, aperture=0, b_factor=120.0)
-    found = envelope(radial_frequency(shape, pixel), 3e4, optics)
-    assert found == pytest.approx(b_envelope(120.0, shape, pixel).numpy(), abs=1e-6)
+    damping = envelope(radial_frequency(shape, pixel), 3e4, optics)
+    assert damping == pytest.approx(b_envelope(120.0, shape, pixel).numpy(), abs=1e-6)
 
 
 @pytest.mark.parametrize(("before", "dose"), [(0.0, 3.0), (0.0, 120.0), (57.0, 3.0)])
@@ -254,9 +254,9 @@ def test_the_damage_during_an_exposure(before, dose):
     end = before + dose
     theirs = cumulative_dose_filter_3d(shape, pixel, before, end).numpy() * end / dose
     k = radial_frequency(shape, pixel)
-    seen = k > 0  # at 0 theirs is lost to rounding
-    assert dose_filter(k, before, dose)[seen] == pytest.approx(theirs[seen], abs=3e-5)
-    assert critical_dose(k)[seen] == pytest.approx(critical_exposure(torch.from_numpy(k)).numpy()[seen])
+    result = k > 0  # at 0 theirs is lost to rounding
+    assert dose_filter(k, before, dose)[result] == pytest.approx(theirs[result], abs=3e-5)
+    assert critical_dose(k)[result] == pytest.approx(critical_exposure(torch.from_numpy(k)).numpy()[result])
 
 
 @pytest.mark.parametrize("kv", [300.0, 200.0, 100.0])
@@ -280,27 +280,27 @@ def test_the_image_of_a_weak_object_from_parts_of_others():
     slices = interaction_constant(300) * edge * central_slices(volume, tilts.angles)
     wide = (96, 96)
     transfers = [their_transfer(tilts, i, wide, edge, optics) for i in range(3)]
-    seen = 1 - np.stack([image(s, t) for s, t in zip(slices, transfers, strict=True)])
+    images = 1 - np.stack([image(s, t) for s, t in zip(slices, transfers, strict=True)])
     ours = 1 - series.noisefree / series.flux[:, None, None]
-    assert apart(ours, seen).max() < 0.012
+    assert apart(ours, images).max() < 0.012
     others = [*transfers[1:], transfers[0]]
     another = 1 - np.stack([image(s, t) for s, t in zip(slices, others, strict=True)])
-    assert (apart(ours, another) / apart(ours, seen)).min() > 5
+    assert (apart(ours, another) / apart(ours, images)).min() > 5
 
 
 def their_transfer(tilts, i, shape, edge, optics):
     defocus, end = 1e-4 * tilts.defocus[i], tilts.accumulated[i] + tilts.dose[i]
     kv, factor = optics.voltage, (1 + 3e5 / REST_ENERGY) / (1 + 3e5 / (2 * REST_ENERGY))
-    found = -calculate_ctf_2d(
+    result = -calculate_ctf_2d(
         defocus, 0.0, 0.0, kv, optics.cs, optics.amplitude_contrast, 0.0, edge, shape, True, False
     )
     still = {"deltaV_V": 0.0, "deltaI_I": 0.0}
-    found *= Cc_envelope(optics.cc, shape, edge, energy_spread=factor * optics.energy_spread, **still)
-    found *= Cs_envelope(optics.cs, -defocus, shape, edge, voltage=kv, alpha=optics.aperture)
-    found *= b_envelope(optics.b_factor, shape, edge)
+    result *= Cc_envelope(optics.cc, shape, edge, energy_spread=factor * optics.energy_spread, **still)
+    result *= Cs_envelope(optics.cs, -defocus, shape, edge, voltage=kv, alpha=optics.aperture)
+    result *= b_envelope(optics.b_factor, shape, edge)
     left = cumulative_dose_filter_3d(shape, edge, tilts.accumulated[i], end) * end / tilts.dose[i]
     left[0, 0] = 1
-    return (found * left).numpy()
+    return (result * left).numpy()
 
 
 def image(phase, transfer):
@@ -357,11 +357,11 @@ def test_scattering_of_electrons_follows_from_that_of_x_rays(element):
 
     Below 0.2 / Å it is a difference of nearly equal numbers that the tables do not carry.
     """
-    found = gemmi.Element(element)
+    result = gemmi.Element(element)
     s2 = np.array([0.2, 0.3, 0.5, 0.8, 1.0, 1.5]) ** 2
-    x_rays = np.array([found.it92.calculate_sf(s / 4) for s in s2])
-    bethe = gemmi.mott_bethe_const() * (found.atomic_number - x_rays) / s2
-    assert scattering_factor(found.atomic_number, s2) == pytest.approx(bethe, rel=0.01)
+    x_rays = np.array([result.it92.calculate_sf(s / 4) for s in s2])
+    bethe = gemmi.mott_bethe_const() * (result.atomic_number - x_rays) / s2
+    assert scattering_factor(result.atomic_number, s2) == pytest.approx(bethe, rel=0.01)
 
 
 def test_scattering_of_hydrogen_is_that_of_its_ground_state():
@@ -445,8 +445,8 @@ def test_the_potential_of_atoms(molecule, voxel_size):
     """
     _, bare, fine = molecule
     theirs = resampled(fine, voxel_size)
-    made = from_atoms(bare, voxel_size, b_factor=DISPLACEMENT, solvent=0.0)
-    ours = centred(made.density, len(theirs))
+    template = from_atoms(bare, voxel_size, b_factor=DISPLACEMENT, solvent=0.0)
+    ours = centred(template.density, len(theirs))
     assert theirs.sum() == pytest.approx(ours.sum(), rel=1e-3)
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9995
     assert np.abs(ours - theirs).max() < 0.012 * theirs.max()
@@ -458,11 +458,11 @@ def test_the_potential_of_atoms(molecule, voxel_size):
 def test_ice_and_hydrogens_are_what_it_has_less(molecule):
     """By default a molecule is in ice and has all its hydrogens; ttsim3d's stands in a vacuum."""
     atoms, _, fine = molecule
-    made = from_atoms(atoms, 4.0, b_factor=DISPLACEMENT)
-    ours = made.density.sum(dtype=float) * 4.0**3
+    template = from_atoms(atoms, 4.0, b_factor=DISPLACEMENT)
+    ours = template.density.sum(dtype=float) * 4.0**3
     theirs = fine.sum(dtype=float) * FINE**3
     added = SCATTERING_TO_VOLTS * float(scattering_factor(1, 0.0)) * float(atoms.hydrogens.sum())
     assert ours == pytest.approx(theirs + added - ICE_POTENTIAL * excluded_volume(atoms), rel=2e-3)
     assert 0.45 < ours / theirs < 0.6
     blurred = resampled(fine, 4.0)
-    assert np.corrcoef(centred(made.density, len(blurred)).ravel(), blurred.ravel())[0, 1] > 0.98
+    assert np.corrcoef(centred(template.density, len(blurred)).ravel(), blurred.ravel())[0, 1] > 0.98

@@ -91,68 +91,70 @@ def test_an_unknown_species_is_refused_with_the_nearest_names():
 
 
 def test_mass_and_dimensions_on_the_raster_are_those_of_the_blueprint(fine):
-    for name, made in fine.items():
+    for name, simulated in fine.items():
         want = library.SPECIES[name]
-        seen = np.argwhere(made.support)
-        extent = (np.ptp(seen, axis=0) + 1)[::-1] * 5.0
+        result = np.argwhere(simulated.support)
+        extent = (np.ptp(result, axis=0) + 1)[::-1] * 5.0
         assert extent == pytest.approx(want.dimensions, rel=0.1), name
-        assert made.support.sum() * 125.0 == pytest.approx(want.volume, rel=0.25), name  # not very spongy
-        mean = made.density.sum(dtype=float) * 125.0 / want.volume
+        assert simulated.support.sum() * 125.0 == pytest.approx(want.volume, rel=0.25), (
+            name
+        )  # not very spongy
+        mean = simulated.density.sum(dtype=float) * 125.0 / want.volume
         share = want.rna * RNA_VOLUME / (want.rna * RNA_VOLUME + (1 - want.rna) * PROTEIN_VOLUME)
         assert mean == pytest.approx(share * RNA_CONTRAST + (1 - share) * PROTEIN_CONTRAST, rel=1e-4), name
-        assert made.mass == want.mass
+        assert simulated.mass == want.mass
 
 
 def test_templates_are_centred_whole_and_end_before_the_faces(fine):
-    for name, made in fine.items():
-        n = made.density.shape[0]
-        assert np.abs(offset_of_mass(made.density)).max() < 1e-3, name
+    for name, result in fine.items():
+        n = result.density.shape[0]
+        assert np.abs(offset_of_mass(result.density)).max() < 1e-3, name
         assert all(
-            not faces.any() for axis in range(3) for faces in (made.density.take([0, n - 1], axis=axis),)
+            not faces.any() for axis in range(3) for faces in (result.density.take([0, n - 1], axis=axis),)
         ), name
-        assert (made.density >= 0).all(), name
-        assert ndimage.label(made.support)[1] == 1, name
-        far = np.linalg.norm(np.argwhere(made.support) - n // 2, axis=1).max() * 5
-        assert far <= made.radius <= far + 5, name
+        assert (result.density >= 0).all(), name
+        assert ndimage.label(result.support)[1] == 1, name
+        far = np.linalg.norm(np.argwhere(result.support) - n // 2, axis=1).max() * 5
+        assert far <= result.radius <= far + 5, name
 
 
 @pytest.mark.parametrize("name", ["hsc70-fragment", "spike", "vlp"])
 @pytest.mark.parametrize("voxel", [7.3, 14.0, 31.36])
 def test_any_voxel_size_gives_the_same_particle(name, voxel):
-    made, fine = library.build_template(name, voxel), library.build_template(name, 5.0)
-    assert made.density.dtype == np.float32
-    assert np.abs(offset_of_mass(made.density)).max() < 1e-3
-    assert made.density.sum(dtype=float) * voxel**3 == pytest.approx(
+    result, fine = library.build_template(name, voxel), library.build_template(name, 5.0)
+    assert result.density.dtype == np.float32
+    assert np.abs(offset_of_mass(result.density)).max() < 1e-3
+    assert result.density.sum(dtype=float) * voxel**3 == pytest.approx(
         fine.density.sum(dtype=float) * 125, rel=1e-4
     )
-    assert made.support.any()
-    assert abs(made.radius - fine.radius) < 1.2 * voxel
-    assert made.height == pytest.approx(fine.height, abs=0.5)
+    assert result.support.any()
+    assert abs(result.radius - fine.radius) < 1.2 * voxel
+    assert result.height == pytest.approx(fine.height, abs=0.5)
 
 
 @pytest.mark.parametrize("name", ["apo-ferritin", "vlp", "proteasome-20s", "tric"])
 def test_hollow_ones_are_empty_inside(fine, name):
-    made = fine[name]
-    middle = made.density.shape[0] // 2
-    assert made.density[middle, middle, middle] < 0.05 * made.density.max()
-    assert not made.support[middle, middle, middle]
+    result = fine[name]
+    middle = result.density.shape[0] // 2
+    assert result.density[middle, middle, middle] < 0.05 * result.density.max()
+    assert not result.support[middle, middle, middle]
 
 
 def test_the_shell_of_ferritin_is_as_thick_as_published(fine):
-    made = fine["apo-ferritin"]
-    distance = np.linalg.norm(np.argwhere(made.support) - made.density.shape[0] // 2, axis=1) * 5
+    result = fine["apo-ferritin"]
+    distance = np.linalg.norm(np.argwhere(result.support) - result.density.shape[0] // 2, axis=1) * 5
     assert np.quantile(distance, [0.02, 0.98]) == pytest.approx([40, 60], rel=0.15)
 
 
 def test_membrane_proteins_know_where_the_bilayer_is(fine):
-    for name, made in fine.items():
+    for name, result in fine.items():
         if not library.SPECIES[name].membrane:
-            assert made.axis is None
+            assert result.axis is None
             continue
-        assert made.axis == pytest.approx([0, 0, 1])
-        at = np.argwhere(made.support)[:, 0] * 5.0 - made.density.shape[0] // 2 * 5.0 + made.height
+        assert result.axis == pytest.approx([0, 0, 1])
+        at = np.argwhere(result.support)[:, 0] * 5.0 - result.density.shape[0] // 2 * 5.0 + result.height
         assert at.min() < -10 < 10 < at.max(), name  # it spans the middle of the bilayer
-        assert made.height > 10, name  # most of it is outside
+        assert result.height > 10, name  # most of it is outside
 
 
 def test_a_coarser_resolution_is_smoother_and_no_lighter():
@@ -167,15 +169,15 @@ def test_a_single_bead_is_a_ball_blurred_by_a_gaussian():
     radius, voxel, resolution = 40.0, 4.0, 20.0
     mass = 4 / 3 * np.pi * radius**3 / PROTEIN_VOLUME / 1e3
     ball = BeadModel(mass, (80, 80, 80), "C1", ((17.0, 3.0, -9.0, radius),), "PDB none")
-    made = rasterise("ball", ball, voxel, resolution)
+    template = rasterise("ball", ball, voxel, resolution)
     k = 1 / 64.0
-    x = (np.arange(made.density.shape[0]) - made.density.shape[0] // 2) * voxel
-    seen = (made.density.sum((0, 1), dtype=float) * np.cos(2 * np.pi * k * x)).sum() * voxel**3
+    x = (np.arange(template.density.shape[0]) - template.density.shape[0] // 2) * voxel
+    result = (template.density.sum((0, 1), dtype=float) * np.cos(2 * np.pi * k * x)).sum() * voxel**3
     qr = 2 * np.pi * k * radius
     form = 3 * (np.sin(qr) - qr * np.cos(qr)) / qr**3 * np.exp(-((k * resolution) ** 2))
-    assert seen / (made.density.sum(dtype=float) * voxel**3) == pytest.approx(form, abs=0.005)
-    middle = made.density.shape[0] // 2
-    assert made.density[middle, middle, middle] == pytest.approx(PROTEIN_CONTRAST, rel=0.01)
+    assert result / (template.density.sum(dtype=float) * voxel**3) == pytest.approx(form, abs=0.005)
+    middle = template.density.shape[0] // 2
+    assert template.density[middle, middle, middle] == pytest.approx(PROTEIN_CONTRAST, rel=0.01)
 
 
 # --- symmetry ------------------------------------------------------------------------------------

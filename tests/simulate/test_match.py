@@ -37,8 +37,8 @@ def balls(shape=SHAPE, slab=SLAB, seed=0, tilt=60.0):
     where = np.stack([rng.integers(*ends, 150) for ends in (slab, (0, shape[1]), (0, shape[2]))])
     points[tuple(where)] = 1
     solid = (ndimage.distance_transform_edt(points == 0) <= 3).astype(np.float32)
-    seen = ndimage.gaussian_filter(solid, 0.6) - ndimage.gaussian_filter(solid, 5)
-    return wedge_filter(seen, tilt), solid > 0
+    smooth = ndimage.gaussian_filter(solid, 0.6) - ndimage.gaussian_filter(solid, 5)
+    return wedge_filter(smooth, tilt), solid > 0
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def likeness(target):
 
 
 @pytest.fixture(scope="module")
-def made(scene, likeness):
+def matched(scene, likeness):
     return match_tomogram(scene[0], likeness, 1, iterations=3)
 
 
@@ -90,17 +90,17 @@ def test_a_wave_is_found_at_its_frequency():
 def test_a_smooth_spectrum_goes_to_the_nodes_and_back():
     k = np.hypot(spectrum.KY_NODES[:, None], spectrum.RADIUS_NODES)[:, :, None]
     wanted = np.exp(-8 * k - 0.02 * np.abs(spectrum.ANGLE_NODES))
-    made = fft.irfftn(fft.rfftn(white()) * amplitude_filter(wanted, SHAPE), s=SHAPE)
+    volume = fft.irfftn(fft.rfftn(white()) * amplitude_filter(wanted, SHAPE), s=SHAPE)
     inside = np.broadcast_to((k > 0.08) & (k < 0.5), wanted.shape)
-    error = np.log(power_spectrum(made) / wanted)[inside]
+    error = np.log(power_spectrum(volume) / wanted)[inside]
     assert abs(error.mean()) < 0.07
     assert error.std() < 0.25
 
 
 def test_the_radial_filter_is_the_square_root_of_its_shells():
     shells = np.linspace(1, 4, 32)
-    made = fft.irfftn(fft.rfftn(white()) * radial_filter(shells, SHAPE), s=SHAPE)
-    assert radial_power(made)[3:] == pytest.approx(shells[3:], rel=0.12)
+    volume = fft.irfftn(fft.rfftn(white()) * radial_filter(shells, SHAPE), s=SHAPE)
+    assert radial_power(volume)[3:] == pytest.approx(shells[3:], rel=0.12)
 
 
 def sheet(shape=SHAPE, slab=SLAB):
@@ -239,18 +239,18 @@ def test_turning_grey_values_over_changes_only_the_contrast(target, likeness):
 
 def test_a_gradient_is_no_structure(target, likeness):
     ramp = np.linspace(-20, 20, SHAPE[2], dtype=np.float32)
-    found = measure_statistics(target + ramp, VOXEL)
-    assert found.std == pytest.approx(likeness.std, rel=1e-3)
-    assert found.matter_radial == pytest.approx(likeness.matter_radial, abs=0.01)
+    statistics = measure_statistics(target + ramp, VOXEL)
+    assert statistics.std == pytest.approx(likeness.std, rel=1e-3)
+    assert statistics.matter_radial == pytest.approx(likeness.matter_radial, abs=0.01)
 
 
 def test_half_tomograms_tell_the_noise_of_a_sample_without_void():
     signal = ndimage.gaussian_filter(white(seed=1), 1.5)
     signal = signal / signal.std()
     first, second = (signal + np.sqrt(2) * 0.5 * white(seed=s) for s in (2, 3))
-    found = measure_statistics((first + second) / 2, VOXEL, halves=(first, second))
-    assert found.noise_from == "halves"
-    assert found.noise_std == pytest.approx(0.5, rel=0.05)
+    statistics = measure_statistics((first + second) / 2, VOXEL, halves=(first, second))
+    assert statistics.noise_from == "halves"
+    assert statistics.noise_std == pytest.approx(0.5, rel=0.05)
     floor = measure_statistics((first + second) / 2, VOXEL)
     assert (floor.noise_from, floor.slab) == ("floor", (0, SHAPE[0]))
     assert floor.noise_std == pytest.approx(0.5, rel=0.1)
@@ -283,15 +283,15 @@ def test_the_slab():
 # imitating
 
 
-def test_a_likeness_has_the_spectrum_and_grey_values_of_its_target(scene, target, made):
+def test_a_likeness_has_the_spectrum_and_grey_values_of_its_target(scene, target, matched):
     unmatched = -z_score(scene[0]) - white(seed=3)
     for tilt_axis in (False, True):
         before = spectrum_rmse(target, unmatched, tilt_axis=tilt_axis)
-        assert spectrum_rmse(target, made, tilt_axis=tilt_axis) < 0.4 * before
-    assert made.dtype == np.float32
-    assert made.mean() == pytest.approx(target.mean(), abs=float(0.1 * target.std()))
-    assert made.std() == pytest.approx(target.std(), rel=0.05)
-    inside = [v[SLAB[0] : SLAB[1]] for v in (target, made)]
+        assert spectrum_rmse(target, matched, tilt_axis=tilt_axis) < 0.4 * before
+    assert matched.dtype == np.float32
+    assert matched.mean() == pytest.approx(target.mean(), abs=float(0.1 * target.std()))
+    assert matched.std() == pytest.approx(target.std(), rel=0.05)
+    inside = [v[SLAB[0] : SLAB[1]] for v in (target, matched)]
     low, high = (np.quantile(v, (0.01, 0.1, 0.5, 0.9, 0.99)) for v in inside)
     assert high == pytest.approx(low, abs=float(0.1 * target.std()))
 
@@ -317,21 +317,21 @@ def test_a_membrane_of_the_scene_is_seen_in_its_likeness(scene, likeness):
     assert apart < -0.5 * alike[matter].std()  # dark
 
 
-def test_the_profile_along_z_is_that_of_the_target(target, made):
-    found, wanted = (ndimage.gaussian_filter1d(v.std(axis=(1, 2)), 2) for v in (made, target))
-    assert np.abs(np.log(found / wanted)).max() < 0.25
+def test_the_profile_along_z_is_that_of_the_target(target, matched):
+    result, wanted = (ndimage.gaussian_filter1d(v.std(axis=(1, 2)), 2) for v in (matched, target))
+    assert np.abs(np.log(result / wanted)).max() < 0.25
 
 
-def test_particles_stay_where_they_are_and_are_dark(scene, made):
+def test_particles_stay_where_they_are_and_are_dark(scene, matched):
     clean, solid = scene
-    assert made[solid].mean() < made[~solid].mean() - 0.5 * made.std()
-    assert np.corrcoef(-made.ravel(), clean.ravel())[0, 1] > 0.4
+    assert matched[solid].mean() < matched[~solid].mean() - 0.5 * matched.std()
+    assert np.corrcoef(-matched.ravel(), clean.ravel())[0, 1] > 0.4
 
 
 def test_the_share_of_signal(scene, likeness):
     values = z_score(scene[0])[SLAB[0] : SLAB[1]]
-    found = [initial_mixture(values, likeness, share).signal.sum() for share in (0.1, 0.2, 0.4)]
-    assert found == sorted(found)
+    result = [initial_mixture(values, likeness, share).signal.sum() for share in (0.1, 0.2, 0.4)]
+    assert result == sorted(result)
     assert 0.4 < estimate_signal_fraction(values, likeness) <= likeness.share
     # without skewness nothing speaks for particles
     assert estimate_signal_fraction(values, likeness.model_copy(update={"asymmetry": 0.0})) < 0.05
@@ -339,9 +339,9 @@ def test_the_share_of_signal(scene, likeness):
         initial_mixture(values, likeness, 1.5)
 
 
-def test_seeds(scene, likeness, made):
+def test_seeds(scene, likeness, matched):
     again = match_tomogram(scene[0], likeness, 1, iterations=3)
-    assert np.array_equal(again, made)
+    assert np.array_equal(again, matched)
     one, other = (
         match_tomogram(scene[0], likeness, seed, iterations=1) for seed in (np.random.default_rng(5), 2)
     )
@@ -354,9 +354,9 @@ def test_seeds(scene, likeness, made):
 def test_another_size_and_another_slab(likeness, shape):
     slab = (6, 34) if shape[0] == 40 else (0, 28)
     clean, _ = balls(shape, slab, seed=2)
-    made = match_tomogram(clean, likeness, 0, iterations=2)
-    assert made.shape == shape
-    inside = made[slab[0] + 3 : slab[1] - 3].std() / likeness.std
+    matched = match_tomogram(clean, likeness, 0, iterations=2)
+    assert matched.shape == shape
+    inside = matched[slab[0] + 3 : slab[1] - 3].std() / likeness.std
     assert inside == pytest.approx(np.mean(likeness.profile_std[22:42]), rel=0.15)
 
 
@@ -370,9 +370,9 @@ def test_area_by_hand():
 
 def test_patches_are_in_order():
     data = np.arange(5 * 4 * 6).reshape(5, 4, 6)
-    found = extract_patches(data, 2)
-    assert found.shape == (2 * 2 * 3, 2, 2, 2)
-    assert np.array_equal(found[4], data[0:2, 2:4, 2:4])
+    patches = extract_patches(data, 2)
+    assert patches.shape == (2 * 2 * 3, 2, 2, 2)
+    assert np.array_equal(patches[4], data[0:2, 2:4, 2:4])
     with pytest.raises(ValueError, match="no cube"):
         extract_patches(data, 5)
 
@@ -393,15 +393,15 @@ def test_the_classifier_tells_noise_from_smooth_noise_only():
 def test_a_real_tomogram(shared_data):
     volume = read_volume(shared_data / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz")
     data = np.asarray(volume.data, np.float32)
-    found = measure_statistics(data, volume.voxel_size, box=((0, 128), (0, 96), (0, 128)))
-    assert found.contrast == "dark"
-    assert found.slab == pytest.approx((35, 95), abs=6)
-    assert max(map(abs, found.tilts)) == pytest.approx(60, abs=4)
-    assert found.noise_from == "void"
-    assert 0.8 < found.share < 0.98
+    statistics = measure_statistics(data, volume.voxel_size, box=((0, 128), (0, 96), (0, 128)))
+    assert statistics.contrast == "dark"
+    assert statistics.slab == pytest.approx((35, 95), abs=6)
+    assert max(map(abs, statistics.tilts)) == pytest.approx(60, abs=4)
+    assert statistics.noise_from == "void"
+    assert 0.8 < statistics.share < 0.98
     # a membrane runs along y in this part of it
     scene, _ = balls((128, 96, 128), (35, 95), seed=3)
-    alike = match_tomogram(scene, found, 0, iterations=2)
+    alike = match_tomogram(scene, statistics, 0, iterations=2)
     for plane in ("xy", "xz"):
         real = streaks(data[:, :96], (35, 95), plane)
         assert real > 2

@@ -40,19 +40,19 @@ def draw(templates=(), seed=0, **settings):
 @pytest.mark.parametrize("voxel", [2.0, 10.0, 14.0])
 def test_the_profile_has_two_leaflets_and_the_same_integral_at_any_voxel(voxel):
     away = np.linspace(-120, 120, 4801)
-    found = bilayer_profile(away, 40.0, voxel)
+    profile = bilayer_profile(away, 40.0, voxel)
     heads = 2 * 2.5 * 5.0 - 0.4 * 9.0
-    assert np.trapezoid(found, away) == pytest.approx(heads * np.sqrt(2 * np.pi), rel=1e-4)
-    assert np.allclose(found, found[::-1])
-    peaks = away[find_peaks(found)[0]]
+    assert np.trapezoid(profile, away) == pytest.approx(heads * np.sqrt(2 * np.pi), rel=1e-4)
+    assert np.allclose(profile, profile[::-1])
+    peaks = away[find_peaks(profile)[0]]
     assert len(peaks) == 2
     assert np.abs(np.abs(peaks) - 20).max() < 2
 
 
 def test_at_high_resolution_heads_and_core_have_their_potentials():
-    found = bilayer_profile(np.array([20.0, 0.0]), 40.0, 1.0)
-    assert found[0] == pytest.approx(2.5, abs=0.1)
-    assert -0.5 < found[1] < 0
+    profile = bilayer_profile(np.array([20.0, 0.0]), 40.0, 1.0)
+    assert profile[0] == pytest.approx(2.5, abs=0.1)
+    assert -0.5 < profile[1] < 0
 
 
 @pytest.mark.parametrize("voxel", [2.0, 31.0])
@@ -180,13 +180,13 @@ def test_vesicles_lie_in_the_slab_and_apart(seed):
         slab_tilt=(4.0, 0.0),
         vesicles={"count": 6, "radius": (100, 180)},
     )
-    told = scene.parameters["vesicles"]
-    assert len(told) >= 3
+    result = scene.parameters["vesicles"]
+    assert len(result) >= 3
     normal = np.array([np.cos(np.deg2rad(4)), -np.sin(np.deg2rad(4)), 0])
     middle = (np.array(scene.labels.shape) - 1) / 2 * VOXEL
     where = np.argwhere(scene.labels) * VOXEL
     assert np.abs((where - middle) @ normal).max() <= 250
-    for facts in told:
+    for facts in result:
         mine = scene.instances == facts["instance"]
         around = ndimage.binary_dilation(mine)
         assert set(np.unique(scene.instances[around])) == {0, facts["instance"]}
@@ -223,9 +223,9 @@ def test_sheets_cross_the_slab_from_face_to_face(seed):
 
 def test_sheets_do_not_meet():
     scene = draw(seed=2, sheets={"count": 3, "inclination": 0.0, "curvature": (0, 0)}, shape=(32, 120, 120))
-    told = scene.parameters["sheets"]
-    assert len(told) >= 2
-    one = scene.instances == told[0]["instance"]
+    result = scene.parameters["sheets"]
+    assert len(result) >= 2
+    one = scene.instances == result[0]["instance"]
     assert not (ndimage.binary_dilation(one) & (scene.instances > 0) & ~one).any()
 
 

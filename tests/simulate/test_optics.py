@@ -62,9 +62,9 @@ def test_transmission_and_aberration_give_the_contrast_transfer_of_a_weak_wave()
 
 def test_the_envelope_falls_from_one():
     k = np.linspace(0, 0.2, 100)
-    found = envelope(k, 30000.0, OpticsConfig())
-    assert found[0] == 1
-    assert (np.diff(found) <= 0).all()
+    damping = envelope(k, 30000.0, OpticsConfig())
+    assert damping[0] == 1
+    assert (np.diff(damping) <= 0).all()
     plain = OpticsConfig(cc=0, aperture=0, b_factor=100)
     assert envelope(k, 30000.0, plain) == pytest.approx(np.exp(-25 * k**2))
 
@@ -96,7 +96,7 @@ def test_the_critical_dose_is_the_published_one_and_damage_its_average():
 
 
 def test_frequencies_are_in_inverse_angstrom():
-    found = radial_frequency((6, 8), 5.0)
-    assert found.shape == (6, 5)
-    assert found[0, 4] == pytest.approx(0.1)
-    assert found[3, 4] == pytest.approx(np.hypot(0.1, 0.1))
+    frequency = radial_frequency((6, 8), 5.0)
+    assert frequency.shape == (6, 5)
+    assert frequency[0, 4] == pytest.approx(0.1)
+    assert frequency[3, 4] == pytest.approx(np.hypot(0.1, 0.1))

@@ -16,43 +16,43 @@ def test_the_same_seed_gives_the_same_phantom():
 
 
 def test_labels_lie_around_the_centres_and_nowhere_else():
-    found = draw()
-    voxel = found.volume.voxel_size
-    assert len(found.particles) == 8
-    where = np.stack(np.nonzero(found.labels.data), 1) * voxel
-    apart = np.linalg.norm(where[:, None] - found.particles.positions[None], axis=-1)
+    scene = draw()
+    voxel = scene.volume.voxel_size
+    assert len(scene.particles) == 8
+    where = np.stack(np.nonzero(scene.labels.data), 1) * voxel
+    apart = np.linalg.norm(where[:, None] - scene.particles.positions[None], axis=-1)
     nearest = apart.argmin(1)
     assert (apart.min(1) <= 70 + voxel).all()
     label = {s.name: s.label for s in SPECIES}
-    names = found.particles.species[nearest]
-    assert (found.labels.data[found.labels.data > 0] == [label[n] for n in names]).all()
+    names = scene.particles.species[nearest]
+    assert (scene.labels.data[scene.labels.data > 0] == [label[n] for n in names]).all()
 
 
 def test_centres_are_those_of_the_labels():
-    found = draw(1)
-    voxel = found.volume.voxel_size
-    where = np.stack(np.nonzero(found.labels.data), 1) * voxel
-    nearest = np.linalg.norm(where[:, None] - found.particles.positions[None], axis=-1).argmin(1)
-    for i, centre in enumerate(found.particles.positions):
+    scene = draw(1)
+    voxel = scene.volume.voxel_size
+    where = np.stack(np.nonzero(scene.labels.data), 1) * voxel
+    nearest = np.linalg.norm(where[:, None] - scene.particles.positions[None], axis=-1).argmin(1)
+    for i, centre in enumerate(scene.particles.positions):
         assert np.abs(where[nearest == i].mean(0) - centre).max() < 0.25 * voxel
 
 
 def test_particles_keep_apart_and_inside():
-    found = draw(2, count=30)
-    p = found.particles.positions
+    scene = draw(2, count=30)
+    p = scene.particles.positions
     apart = np.linalg.norm(p[:, None] - p[None], axis=-1)
     assert apart[np.triu_indices(len(p), 1)].min() > 2 * 70
-    high = (np.array(found.volume.shape) - 1) * found.volume.voxel_size
+    high = (np.array(scene.volume.shape) - 1) * scene.volume.voxel_size
     assert ((p >= 70) & (p <= high - 70)).all()
     assert len(p) < 60
 
 
 def test_rotations_turn_the_reference_into_the_tomogram():
-    found = draw(5)
-    voxel = found.volume.voxel_size
-    where = np.stack(np.nonzero(found.labels.data == 2), 1) * voxel
+    scene = draw(5)
+    voxel = scene.volume.voxel_size
+    where = np.stack(np.nonzero(scene.labels.data == 2), 1) * voxel
     for centre, turn in zip(
-        found.particles.named("dumbbell").positions, found.particles.named("dumbbell").rotations, strict=True
+        scene.particles.named("dumbbell").positions, scene.particles.named("dumbbell").rotations, strict=True
     ):
         own = where[np.linalg.norm(where - centre, axis=1) < 75] - centre
         long_zyx = np.linalg.eigh(np.cov(own.T))[1][:, -1]
@@ -61,10 +61,10 @@ def test_rotations_turn_the_reference_into_the_tomogram():
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (5, 40, 40)])
 def test_where_there_is_no_room_nothing_is_placed(shape):
-    found = draw(shape=shape)
-    assert len(found.particles) == 0
-    assert found.volume.shape == shape
-    assert np.isfinite(found.volume.data).all()
+    scene = draw(shape=shape)
+    assert len(scene.particles) == 0
+    assert scene.volume.shape == shape
+    assert np.isfinite(scene.volume.data).all()
 
 
 def test_dark_and_bright_differ_by_the_sign():
@@ -90,7 +90,7 @@ def test_the_wedge_is_empty_and_the_rest_untouched():
 
 
 def test_without_particles_there_is_noise():
-    found = draw(count=0)
-    assert len(found.particles) == 0
-    assert not found.labels.data.any()
-    assert found.volume.data.std() > 0
+    scene = draw(count=0)
+    assert len(scene.particles) == 0
+    assert not scene.labels.data.any()
+    assert scene.volume.data.std() > 0

@@ -48,12 +48,12 @@ class Sample:
             reconstruction=ReconstructionConfig(phase_flip=defocus > 0),
             beyond="nothing",
         )
-        self.made = simulate([self.template], config, (seed,))
+        self.simulated = simulate([self.template], config, (seed,))
         write_particles(
-            folder / "p.star", self.made.particles, tomogram=self.made.tomogram, tomogram_name="t"
+            folder / "p.star", self.simulated.particles, tomogram=self.simulated.tomogram, tomogram_name="t"
         )
-        found = read_particles(folder / "p.star", tomogram=self.made.tomogram)
-        self.positions, self.rotations = found.positions, found.rotations
+        result = read_particles(folder / "p.star", tomogram=self.simulated.tomogram)
+        self.positions, self.rotations = result.positions, result.rotations
         self.models = cache(self._models)
 
     def _models(self, number):
@@ -67,18 +67,18 @@ class Sample:
     def series_errors(self):
         """Error of every pose in degrees and in voxels, from the noise-free tilt series."""
         ky, along = fft.fftfreq(SHAPE[1])[:, None], fft.rfftfreq(SHAPE[2])
-        tilts = self.made.series.tilts.angles
+        tilts = self.simulated.series.tilts.angles
         turns = np.deg2rad(tilts)[:, None, None]
         axes = np.broadcast_arrays(along * np.sin(turns), ky[None], along * np.cos(turns))
         radius = np.broadcast_to(np.hypot(ky, along), axes[0].shape)
         passed = self._passed(radius)
 
-        def seen(volumes):
+        def result(volumes):
             tall = project(np.concatenate(volumes, 1), tilts)
             views = tall.reshape(len(tilts), len(volumes), *SHAPE[1:]).swapaxes(0, 1)
             return fft.rfft2(views) * passed
 
-        return self._errors(fft.rfft2(self.made.series.signal), seen, axes, radius < 0.45)
+        return self._errors(fft.rfft2(self.simulated.series.signal), result, axes, radius < 0.45)
 
     def tomogram_errors(self):
         """The same from the noise-free tomogram, inside the wedge and off the plane where all tilts meet."""
@@ -87,29 +87,29 @@ class Sample:
         keep = (np.abs(axes[0]) <= axes[2] * np.tan(np.deg2rad(60))) & (axes[2] > 0.02) & (radius < 0.4)
         passed = np.abs(self._passed(radius))
 
-        def seen(volumes):
+        def result(volumes):
             return fft.rfftn(volumes, axes=(1, 2, 3)) * passed
 
-        return self._errors(fft.rfftn(-self.made.clean.data), seen, axes, keep)
+        return self._errors(fft.rfftn(-self.simulated.clean.data), result, axes, keep)
 
     def _passed(self, radius):
         k = radius / self.edge
         return ctf(k, self.defocus, self.optics) * envelope(k, self.defocus, self.optics)
 
-    def _errors(self, data, seen, axes, keep):
+    def _errors(self, data, result, axes, keep):
         columns = []
         waves = [-2j * np.pi * axis[keep] for axis in axes]
         for number, position in enumerate(self.positions):
             away = position / self.edge - np.array(SHAPE) // 2
             moved = np.exp(sum(wave * shift for wave, shift in zip(waves, away, strict=True)))
-            model, *turned = [spectrum[keep] * moved for spectrum in seen(self.models(number))]
+            model, *turned = [spectrum[keep] * moved for spectrum in result(self.models(number))]
             turns = [(up - down) / 2 for up, down in zip(turned[::2], turned[1::2], strict=True)]
             columns += [model, *turns, *(wave * model for wave in waves)]
         matrix = np.stack(columns)
-        found = np.linalg.solve((matrix.conj() @ matrix.T).real, (matrix.conj() @ data[keep]).real)
-        found = found.reshape(-1, 7)
-        found = found[:, 1:] / found[:, :1]
-        return np.linalg.norm(found[:, :3], axis=1), np.linalg.norm(found[:, 3:], axis=1)
+        output = np.linalg.solve((matrix.conj() @ matrix.T).real, (matrix.conj() @ data[keep]).real)
+        output = output.reshape(-1, 7)
+        output = output[:, 1:] / output[:, :1]
+        return np.linalg.norm(output[:, :3], axis=1), np.linalg.norm(output[:, 3:], axis=1)
 
 
 def _in_the_middle(density):

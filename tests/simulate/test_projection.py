@@ -31,12 +31,12 @@ def gaussian(place, sigma=1.5, shape=SHAPE):
 )
 def test_the_projection_of_a_gaussian_is_a_gaussian_at_its_place(angle, offset, sigma):
     dz, dy, dx = offset
-    found = project(gaussian(CENTRE + offset, sigma), np.array([angle]))[0]
+    projections = project(gaussian(CENTRE + offset, sigma), np.array([angle]))[0]
     turn = np.deg2rad(angle)
     y, x = np.meshgrid(np.arange(24) - 12, np.arange(64) - 32, indexing="ij")
     square = (x - dx * np.cos(turn) - dz * np.sin(turn)) ** 2 + (y - dy) ** 2
     expected = np.sqrt(2 * np.pi) * sigma * np.exp(-square / (2 * sigma**2))
-    assert np.abs(found - expected).max() < 2e-3 * expected.max()
+    assert np.abs(projections - expected).max() < 2e-3 * expected.max()
 
 
 def test_the_projection_of_a_ball_is_its_chord():
@@ -58,10 +58,10 @@ def test_a_sum_of_rotated_volumes_agrees():
     for angle in (-57.0, 10.0, 33.3):
         grid = np.meshgrid(*(np.arange(n) for n in wide.shape), indexing="ij")
         z, x, turn = grid[0] - 32, grid[2] - 32, np.deg2rad(angle)
-        seen = [z * np.cos(turn) + x * np.sin(turn) + 32, grid[1], x * np.cos(turn) - z * np.sin(turn) + 32]
-        expected = ndimage.map_coordinates(wide, seen, order=5)  # the object's voxel at (z', x')
-        found = project(wide, np.array([angle]))[0]
-        assert np.abs(found - expected.sum(0)).max() < 2e-3 * np.abs(found).max()
+        result = [z * np.cos(turn) + x * np.sin(turn) + 32, grid[1], x * np.cos(turn) - z * np.sin(turn) + 32]
+        expected = ndimage.map_coordinates(wide, result, order=5)  # the object's voxel at (z', x')
+        projections = project(wide, np.array([angle]))[0]
+        assert np.abs(projections - expected.sum(0)).max() < 2e-3 * np.abs(projections).max()
 
 
 def test_no_ripple_where_the_grid_of_voxels_is_seen_edge_on():
@@ -115,10 +115,10 @@ def test_a_mirrored_sample_has_no_edge_and_the_same_middle():
     volume = np.zeros((24, 3, 48), np.float32)
     volume[5:19] = 1.0  # a slab without end
     angles = np.array([-60.0, -20.0, 0.0, 45.0])
-    seen = project(volume, angles, beyond="mirror")
-    assert np.allclose(seen, 14 / np.cos(np.deg2rad(angles))[:, None, None], rtol=0.02)
+    projections = project(volume, angles, beyond="mirror")
+    assert np.allclose(projections, 14 / np.cos(np.deg2rad(angles))[:, None, None], rtol=0.02)
     lone = project(volume, angles)
-    assert lone[0, 0, 0] < 0.7 * seen[0, 0, 0]
+    assert lone[0, 0, 0] < 0.7 * projections[0, 0, 0]
     inner = np.zeros_like(volume)
     inner[8:16, :, 18:30] = rng.standard_normal((8, 3, 12))
     middle = slice(16, 32)

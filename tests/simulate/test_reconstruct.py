@@ -57,35 +57,35 @@ def peak(volume) -> np.ndarray:
 )
 def test_a_particle_comes_back_at_its_place(settings):
     images, tilts = series()
-    found = reconstruct(images, tilts, SHAPE, 10.0, ReconstructionConfig(**settings))
-    assert found.shape == SHAPE
-    assert found.dtype == np.float32
-    assert np.abs(peak(found) - PLACE).max() < 0.05
-    assert found.max() > 4 * abs(found.min())
+    volume = reconstruct(images, tilts, SHAPE, 10.0, ReconstructionConfig(**settings))
+    assert volume.shape == SHAPE
+    assert volume.dtype == np.float32
+    assert np.abs(peak(volume) - PLACE).max() < 0.05
+    assert volume.max() > 4 * abs(volume.min())
 
 
 @pytest.mark.parametrize(("step", "half"), [(1.5, 60), (2.0, 40), (3.0, 60)])
 def test_wbp_gives_the_part_of_the_density_that_was_measured(step, half):
     images, tilts = series(step, range=(-half, half))
-    found = reconstruct(images, tilts, SHAPE, 10.0, ReconstructionConfig(window="none"))
+    volume = reconstruct(images, tilts, SHAPE, 10.0, ReconstructionConfig(window="none"))
     place = tuple(np.round(PLACE).astype(int))
     measured = (2 * half + step) / 180
-    assert found[place] / gaussian()[place] == pytest.approx(measured, rel=0.04)
+    assert volume[place] / gaussian()[place] == pytest.approx(measured, rel=0.04)
 
 
 def test_all_angles_give_the_density_itself():
     images, tilts = series(2.0, range=(-89.0, 89.0), start=1.0)
-    found = reconstruct(images, tilts, SHAPE, 10.0, ReconstructionConfig(window="none"))
+    volume = reconstruct(images, tilts, SHAPE, 10.0, ReconstructionConfig(window="none"))
     inner = np.s_[5:35, :, 10:54]
-    assert np.abs(found - gaussian())[inner].max() < 0.03
+    assert np.abs(volume - gaussian())[inner].max() < 0.03
 
 
 def test_the_wedge_is_empty():
     noise = np.random.default_rng(1).standard_normal((81, 8, 64), dtype=np.float32)
     tilts = tilt_scheme(TiltConfig(step=1.0, range=(-40, 40)), np.random.default_rng(0))
-    found = reconstruct(noise, tilts, (64, 8, 64), 10.0)
+    volume = reconstruct(noise, tilts, (64, 8, 64), 10.0)
     taper = np.hanning(64)
-    power = np.abs(np.fft.fftn(found * taper[:, None, None] * taper)) ** 2
+    power = np.abs(np.fft.fftn(volume * taper[:, None, None] * taper)) ** 2
     kz, kx = np.fft.fftfreq(64)[:, None, None], np.fft.fftfreq(64)[None, None, :]
     ring = (np.hypot(kz, kx) > 0.12) & (np.hypot(kz, kx) < 0.4) & np.ones((1, 8, 1), bool)
     tilt = np.rad2deg(np.arctan2(np.abs(kz), np.abs(kx))) + np.zeros((1, 8, 1))
@@ -112,22 +112,22 @@ def test_bright_stays_bright_and_it_is_linear():
 def test_it_believes_the_nominal_angles():
     tilts = tilt_scheme(TiltConfig(step=3.0), np.random.default_rng(0))
     images = 10 * project(gaussian(), tilts.nominal_angles + 8.0)
-    found = peak(reconstruct(images, tilts, SHAPE, 10.0))
+    result = peak(reconstruct(images, tilts, SHAPE, 10.0))
     (z, _, x), c, s = PLACE - (20, 12, 32), np.cos(np.deg2rad(8)), np.sin(np.deg2rad(8))
-    assert found == pytest.approx([20 + z * c - x * s, PLACE[1], 32 + x * c + z * s], abs=0.05)
+    assert result == pytest.approx([20 + z * c - x * s, PLACE[1], 32 + x * c + z * s], abs=0.05)
 
 
 def test_binning_keeps_places_and_values():
     shape, place = (40, 24, 60), np.array([23.0, 12.4, 36.5])
     images, tilts = series(volume=gaussian(place, 3.0, shape))
     config = ReconstructionConfig(binning=4)
-    found = reconstruct(images, tilts, shape, 10.0, config)
-    assert found.shape == (10, 6, 15)
-    assert np.abs(4 * peak(found) - place).max() < 0.6
+    result = reconstruct(images, tilts, shape, 10.0, config)
+    assert result.shape == (10, 6, 15)
+    assert np.abs(4 * peak(result) - place).max() < 0.6
     config = ReconstructionConfig(binning=2)
-    found = reconstruct(images, tilts, shape, 10.0, config)
-    assert np.abs(2 * peak(found) - place).max() < 0.1
-    assert found.max() == pytest.approx(reconstruct(images, tilts, shape, 10.0).max(), rel=0.05)
+    result = reconstruct(images, tilts, shape, 10.0, config)
+    assert np.abs(2 * peak(result) - place).max() < 0.1
+    assert result.max() == pytest.approx(reconstruct(images, tilts, shape, 10.0).max(), rel=0.05)
 
 
 def test_fourier_cropping_keeps_what_both_grids_hold():
@@ -140,10 +140,10 @@ def test_fourier_cropping_keeps_what_both_grids_hold():
 def test_another_thickness_moves_the_origin_and_nothing_else(thickness):
     images, tilts = series()
     config = ReconstructionConfig(thickness=thickness)
-    found = reconstruct(images, tilts, SHAPE, 10.0, config)
+    volume = reconstruct(images, tilts, SHAPE, 10.0, config)
     offset = np.array(origin(SHAPE, 10.0, config)) / 10
-    assert found.shape == (thickness, 24, 64)
-    assert np.abs(peak(found) + offset - PLACE).max() < 0.05
+    assert volume.shape == (thickness, 24, 64)
+    assert np.abs(peak(volume) + offset - PLACE).max() < 0.05
 
 
 def test_phase_flipping_turns_the_transfer_of_one_sign():

@@ -62,13 +62,13 @@ def fitted(scene, i):
     points = xyz(scene.potential.shape)
     near = np.linalg.norm(points - truth, axis=-1) < 80
     start = (Rotation.from_matrix(turn) * Rotation.from_rotvec([0.1, 0, -0.1])).as_rotvec()
-    found = optimize.least_squares(
+    result = optimize.least_squares(
         lambda p: (
             closed_form(points[near], p[:3], Rotation.from_rotvec(p[3:]).as_matrix()) - scene.potential[near]
         ),
         np.concatenate([truth + np.array([3, -3, 2]), start]),
     )
-    return found.x[:3], Rotation.from_rotvec(found.x[3:]).as_matrix(), truth, turn
+    return result.x[:3], Rotation.from_rotvec(result.x[3:]).as_matrix(), truth, turn
 
 
 def test_poses_are_those_of_the_potential():
@@ -188,11 +188,11 @@ def test_the_occupancy_asked_for_is_reached(occupancy):
 
 def test_what_finds_no_room_is_reported():
     scene = draw([ball("ball", 50.0)], occupancy=0.55)
-    told = scene.parameters
-    assert told["placed"]["ball"] < told["wanted"]["ball"]
-    assert len(scene.particles) == told["placed"]["ball"]
-    assert (scene.labels > 0).mean() == pytest.approx(told["occupancy"])
-    assert told["occupancy"] > 0.15
+    result = scene.parameters
+    assert result["placed"]["ball"] < result["wanted"]["ball"]
+    assert len(scene.particles) == result["placed"]["ball"]
+    assert (scene.labels > 0).mean() == pytest.approx(result["occupancy"])
+    assert result["occupancy"] > 0.15
 
 
 def test_occupancy_is_that_of_the_slab():
@@ -241,14 +241,14 @@ def test_the_same_generator_gives_the_same_scene():
     assert [s.label for s in one.species] == [1, 2, 3, 4, 5, 6]
     assert set(np.unique(one.labels)) <= set(range(7))
     assert json.loads(json.dumps(one.parameters)) == one.parameters
-    told = [
+    result = [
         one.parameters["carbon"],
         *one.parameters["ice"],
         *one.parameters["sheets"],
         *one.parameters["vesicles"],
     ]
-    told += [*one.parameters["filaments"], *one.parameters["fiducials"]]
-    known = [part["instance"] for part in told] + one.parameters["particles"]["instance"]
+    result += [*one.parameters["filaments"], *one.parameters["fiducials"]]
+    known = [part["instance"] for part in result] + one.parameters["particles"]["instance"]
     assert set(known) == set(range(1, one.parameters["objects"] + 1))
     assert set(np.unique(one.instances)) - {0} <= set(known)
     assert one.potential.dtype == np.float32
@@ -264,7 +264,7 @@ def test_an_empty_scene():
 
 
 @pytest.mark.parametrize(
-    ("templates", "settings", "told"),
+    ("templates", "settings", "message"),
     [
         ([lumps()], {"counts": {"lump": 1}}, "lump"),
         ([lumps()], {"species": {"other": 1.0}}, "other"),
@@ -275,18 +275,18 @@ def test_an_empty_scene():
         ([lumps(axis=np.array([0, 0, 1.0]))], {"counts": {"lumps": 1}}, "membranes"),
     ],
 )
-def test_what_cannot_be_is_refused(templates, settings, told):
-    with pytest.raises(RequestError, match=told):
+def test_what_cannot_be_is_refused(templates, settings, message):
+    with pytest.raises(RequestError, match=message):
         draw(templates, **settings)
 
 
 @pytest.mark.parametrize(
-    "found",
+    "values",
     [{"slab_tilt": [3, 0]}, {"counts": {"a": -1}}, {"shape": [0, 3, 3]}, {"gap": -1}, {"vesicle": {}}],
 )
-def test_senseless_settings_are_refused(found):
+def test_senseless_settings_are_refused(values):
     with pytest.raises(RequestError):
-        validated(SceneConfig, found, "here")
+        validated(SceneConfig, values, "here")
 
 
 def test_settings_go_to_yaml_and_back(tmp_path):

@@ -66,58 +66,58 @@ def test_a_spectrum_is_the_same_whatever_the_pixels_it_was_measured_with(tmp_pat
     k = (np.arange(16) + 0.5) / 16 * 0.05
     for size in (128, 256):
         write_volume(tmp_path / "fine.mrc", Volume(coloured(32, size), 2.5))
-        found = experimental_amplitude(tmp_path / "fine.mrc", 10.0, 16)
-        assert found[1:] == pytest.approx(1 / (1 + 20 * 2.5 * k[1:]), rel=0.06)
-        assert 0.7 < found[0] < 1
+        amplitude = experimental_amplitude(tmp_path / "fine.mrc", 10.0, 16)
+        assert amplitude[1:] == pytest.approx(1 / (1 + 20 * 2.5 * k[1:]), rel=0.06)
+        assert 0.7 < amplitude[0] < 1
 
 
 def test_the_recorded_projections_get_the_form_of_the_table(groel, table):
     plain = simulate([groel], SMALL, (1,))
     config = SMALL.model_copy(update={"amplitudes": table})
-    made = simulate([groel], config, (1,))
+    simulated = simulate([groel], config, (1,))
     wanted = target_amplitudes(config)
-    found = radial_amplitude(made.series.counts, ring_count((40, 48)))
-    assert form(found) == pytest.approx(np.tile(form(wanted[None]), (9, 1)), rel=0.02)
-    assert np.abs(form(radial_amplitude(plain.series.counts, 20)) - form(found)).max() > 0.1
-    assert made.series.counts.var((1, 2)) == pytest.approx(plain.series.counts.var((1, 2)), rel=1e-3)
-    assert made.series.counts.mean((1, 2)) == pytest.approx(plain.series.counts.mean((1, 2)), rel=1e-4)
-    assert made.series.frames.sum(0) == pytest.approx(made.series.counts, abs=0.1)
-    assert made.parameters()["microscope"]["amplitudes"] == wanted.tolist()
+    amplitude = radial_amplitude(simulated.series.counts, ring_count((40, 48)))
+    assert form(amplitude) == pytest.approx(np.tile(form(wanted[None]), (9, 1)), rel=0.02)
+    assert np.abs(form(radial_amplitude(plain.series.counts, 20)) - form(amplitude)).max() > 0.1
+    assert simulated.series.counts.var((1, 2)) == pytest.approx(plain.series.counts.var((1, 2)), rel=1e-3)
+    assert simulated.series.counts.mean((1, 2)) == pytest.approx(plain.series.counts.mean((1, 2)), rel=1e-4)
+    assert simulated.series.frames.sum(0) == pytest.approx(simulated.series.counts, abs=0.1)
+    assert simulated.parameters()["microscope"]["amplitudes"] == wanted.tolist()
 
 
 def test_phases_and_the_ratio_of_signal_to_noise_stay(groel, table):
     plain = simulate([groel], SMALL, (1,)).series
-    made = simulate([groel], SMALL.model_copy(update={"amplitudes": table}), (1,)).series
+    simulated = simulate([groel], SMALL.model_copy(update={"amplitudes": table}), (1,)).series
     for name in ("noisefree", "noise"):
-        before, after = (np.fft.rfft2(getattr(s, name).astype(float)) for s in (plain, made))
+        before, after = (np.fft.rfft2(getattr(s, name).astype(float)) for s in (plain, simulated))
         strong = np.abs(before) > 0.1 * np.abs(before).mean()
         assert np.abs(np.angle(after * before.conj()))[strong][1:].max() < 1e-2
-    ratios = [radial_amplitude(s.signal, 20) / radial_amplitude(s.noise, 20) for s in (plain, made)]
+    ratios = [radial_amplitude(s.signal, 20) / radial_amplitude(s.noise, 20) for s in (plain, simulated)]
     assert ratios[1][:, 1:] == pytest.approx(ratios[0][:, 1:], rel=1e-3)
 
 
 def test_without_an_example_nothing_is_filtered(groel):
-    made = simulate([groel], SMALL, (1,))
-    assert "amplitudes" not in made.parameters()["microscope"]
-    tilts, seed = made.series.tilts, made.series.seed
+    simulated = simulate([groel], SMALL, (1,))
+    assert "amplitudes" not in simulated.parameters()["microscope"]
+    tilts, seed = simulated.series.tilts, simulated.series.seed
     again = acquire(
-        made.scene.potential, VOXEL, tilts, SMALL.optics, SMALL.detector, seed=seed, beyond="mirror"
+        simulated.scene.potential, VOXEL, tilts, SMALL.optics, SMALL.detector, seed=seed, beyond="mirror"
     )
-    assert np.array_equal(made.series.counts, again.counts)
+    assert np.array_equal(simulated.series.counts, again.counts)
 
 
 def test_the_same_file_gives_the_same_series_and_another_spectrum_another_key(table, tmp_path):
     config = SMALL.model_copy(update={"amplitudes": table})
 
-    def made():
+    def result():
         return SimulateTomogram(tmp_path, config, 0, None, Keep(), "cpu", "")
 
-    one, key = simulate(made().templates, config, (1,)), made().batch_key()
-    two = simulate(made().templates, from_yaml_of(config, tmp_path), (1,))
+    one, key = simulate(result().templates, config, (1,)), result().batch_key()
+    two = simulate(result().templates, from_yaml_of(config, tmp_path), (1,))
     assert np.array_equal(one.series.counts, two.series.counts)
-    assert made().batch_key() == key
+    assert result().batch_key() == key
     table.write_text("0 1\n0.05 1\n")
-    assert made().batch_key() != key
+    assert result().batch_key() != key
 
 
 def from_yaml_of(config, folder):
@@ -126,7 +126,7 @@ def from_yaml_of(config, folder):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("0 1\n0.01 1\n", "ends at 0.01"),
         ("100 1\n20 1\n", "begins at 20"),
@@ -137,14 +137,14 @@ def from_yaml_of(config, folder):
         ("", "0 lines"),
     ],
 )
-def test_tables_that_do_not_fit_are_told(tmp_path, text, told):
+def test_tables_that_do_not_fit_are_told(tmp_path, text, message):
     (tmp_path / "t.txt").write_text(text)
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match=message):
         experimental_amplitude(tmp_path / "t.txt", VOXEL, 20)
 
 
 @pytest.mark.parametrize(
-    ("image", "pixel", "told"),
+    ("image", "pixel", "message"),
     [
         (coloured(2, 80), 30.0, "ends at"),
         (coloured(2, 80), 1.0, "pixel size"),
@@ -153,9 +153,9 @@ def test_tables_that_do_not_fit_are_told(tmp_path, text, told):
     ],
     ids=["coarse", "unknown", "flat", "nan"],
 )
-def test_stacks_that_do_not_fit_are_told(tmp_path, image, pixel, told):
+def test_stacks_that_do_not_fit_are_told(tmp_path, image, pixel, message):
     write_volume(tmp_path / "s.st", Volume(image, pixel))
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match=message):
         experimental_amplitude(tmp_path / "s.st", VOXEL, 20)
 
 
@@ -178,6 +178,6 @@ def test_projections_of_an_experiment_can_be_what_another_series_looks_like(groe
     )
     write_volume(tmp_path / "e.mrc", Volume(other.counts, 7.0))
     config = SMALL.model_copy(update={"amplitudes": tmp_path / "e.mrc"})
-    made = simulate([groel], config, (1,)).series
-    seen, example = radial_amplitude(made.counts, 12), radial_amplitude(other.counts, 24)[:, :12]
-    assert form(seen).mean(0) == pytest.approx(form(example).mean(0), rel=0.06)
+    simulated = simulate([groel], config, (1,)).series
+    result, example = radial_amplitude(simulated.counts, 12), radial_amplitude(other.counts, 24)[:, :12]
+    assert form(result).mean(0) == pytest.approx(form(example).mean(0), rel=0.06)

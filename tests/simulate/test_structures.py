@@ -29,12 +29,12 @@ def peptide(count=3, side="CB", **more):
 
 
 def assembly(*rows, name=1):
-    told = ["REMARK 350", f"REMARK 350 BIOMOLECULE: {name}", "REMARK 350 APPLY THE FOLLOWING TO CHAINS: A"]
+    result = ["REMARK 350", f"REMARK 350 BIOMOLECULE: {name}", "REMARK 350 APPLY THE FOLLOWING TO CHAINS: A"]
     for k, row in enumerate(rows, start=1):
         for i in range(3):
             a, b, c, d = row[4 * i : 4 * i + 4]
-            told.append(f"REMARK 350   BIOMT{i + 1}{k:4d}{a:10.6f}{b:10.6f}{c:10.6f}{d:15.5f}")
-    return told
+            result.append(f"REMARK 350   BIOMT{i + 1}{k:4d}{a:10.6f}{b:10.6f}{c:10.6f}{d:15.5f}")
+    return result
 
 
 def write(path, lines):
@@ -108,8 +108,8 @@ def test_hydrogens_that_a_file_leaves_out_are_added_once(tmp_path):
     assert not bare.hydrogens[bare.elements != 6].any()
     names = ("H", "HA", "HB1", "HB2", "HB3")
     for symbol, left in (("H", 0.0), ("D", 0.0)):
-        given = [line(60 + k, name, symbol, (0, 0, 2)) for k, name in enumerate(names)]
-        full = read_atoms(write(tmp_path / f"{symbol}.pdb", peptide(1) + given))
+        values = [line(60 + k, name, symbol, (0, 0, 2)) for k, name in enumerate(names)]
+        full = read_atoms(write(tmp_path / f"{symbol}.pdb", peptide(1) + values))
         assert full.hydrogens.sum() == pytest.approx(left, abs=1e-5)
         assert full.full_mass == pytest.approx(bare.full_mass, rel=1e-4)
         assert set(full.elements.tolist()) == {1, 6, 7, 8}
@@ -139,7 +139,7 @@ def test_mmcif_says_the_same_as_pdb_whatever_the_ending(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "holds no|cannot be read"),
         (b"\x1f\x8bnot gzip at all", "cannot be read"),
@@ -149,10 +149,10 @@ def test_mmcif_says_the_same_as_pdb_whatever_the_ending(tmp_path):
         (line(1, "O", "O", (0, 0, 0), "HOH", kind="HETATM").encode(), "no atoms of a protein"),
     ],
 )
-def test_what_is_no_structure_is_refused(tmp_path, content, told):
+def test_what_is_no_structure_is_refused(tmp_path, content, message):
     path = tmp_path / "x.pdb"
     path.write_bytes(content)
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match=message):
         read_atoms(path)
 
 
@@ -167,11 +167,11 @@ def test_a_missing_file_and_a_trace_are_refused(tmp_path):
 def test_chains_and_masses_of_real_assemblies(shared_data):
     folder = shared_data / "structures"
     expected = json.loads((folder / "expected_assembly_dev.json").read_text())["entries"]
-    for name, told in expected.items():
+    for name, result in expected.items():
         whole, unit = (read_atoms(folder / f"{name}.pdb.gz", which) for which in ("1", "asu"))
-        assert (whole.chains, unit.chains) == (told["assembly1_chains"], told["asu_chains"])
-        assert whole.mass == pytest.approx(told["assembly1_kDa_heavy_atoms"], abs=0.06)
-        assert unit.mass == pytest.approx(told["asu_kDa_heavy_atoms"], abs=0.06)
+        assert (whole.chains, unit.chains) == (result["assembly1_chains"], result["asu_chains"])
+        assert whole.mass == pytest.approx(result["assembly1_kDa_heavy_atoms"], abs=0.06)
+        assert unit.mass == pytest.approx(result["asu_kDa_heavy_atoms"], abs=0.06)
 
 
 REAL = {  # chains of assembly 1, and rough kDa of its whole chains
@@ -193,9 +193,9 @@ REAL = {  # chains of assembly 1, and rough kDa of its whole chains
 
 
 def test_all_structures_read_and_are_of_plausible_mass(shared_data):
-    found = {path.name.split(".")[0]: path for path in sorted((shared_data / "structures").glob("*.gz"))}
-    assert set(found) == set(REAL)
-    for name, path in found.items():
+    result = {path.name.split(".")[0]: path for path in sorted((shared_data / "structures").glob("*.gz"))}
+    assert set(result) == set(REAL)
+    for name, path in result.items():
         atoms = read_atoms(path)
         chains, mass = REAL[name]
         assert (atoms.chains, atoms.assembly) == (chains, "1"), name

@@ -64,8 +64,8 @@ def test_a_turned_template_is_where_its_beads_are_turned_to():
 def test_the_centre_of_mass_goes_where_it_is_sent(templates):
     for template in templates:
         density, _ = rotate(template, Rotation.random(random_state=3).as_matrix(), (0.4, 0.1, -0.5))
-        found = centre_of_mass(density) - density.shape[0] // 2
-        assert np.abs(found - [0.4, 0.1, -0.5]).max() < 0.03
+        result = centre_of_mass(density) - density.shape[0] // 2
+        assert np.abs(result - [0.4, 0.1, -0.5]).max() < 0.03
 
 
 def test_finer_voxels_show_the_same_body(templates):
@@ -118,12 +118,12 @@ def test_targets_lie_anywhere_within_the_offset(templates):
 def test_the_kept_directions_have_no_favourite(templates):
     rng = np.random.default_rng(2)
     config = SubtomogramConfig(neighbours=1)
-    found = [arrange_particles(templates, 0, config, rng) for _ in range(500)]
-    line = np.array([p.positions[1] - p.positions[0] for p in found])
+    arrangements = [arrange_particles(templates, 0, config, rng) for _ in range(500)]
+    line = np.array([p.positions[1] - p.positions[0] for p in arrangements])
     line /= np.linalg.norm(line, axis=1, keepdims=True)
     assert np.abs(line.mean(axis=0)).max() < 0.1
     assert (line**2).mean(axis=0) == pytest.approx(np.full(3, 1 / 3), abs=0.05)
-    ends = np.array([p.rotations[0] @ [0, 0, 1] for p in found])
+    ends = np.array([p.rotations[0] @ [0, 0, 1] for p in arrangements])
     assert np.abs(ends.mean(axis=0)).max() < 0.1
 
 
@@ -226,16 +226,16 @@ def test_the_same_state_draws_the_same_and_noise_is_drawn_last(templates):
 def test_a_set_is_written_and_read_back(tmp_path, templates):
     config = SubtomogramConfig(box=16, snr=0.5, neighbours=2)
     write_subtomograms(tmp_path / "set.zarr", templates, config, 9, seed=5)
-    found = files.read(tmp_path / "set.zarr")
-    assert found.images.shape == found.masks.shape == (9, 16, 16, 16)
-    assert [s.label for s in found.species] == [1, 2, 3]
-    assert list(found.particles.species) == [t.name for t in templates for _ in range(3)]
+    stored = files.read(tmp_path / "set.zarr")
+    assert stored.images.shape == stored.masks.shape == (9, 16, 16, 16)
+    assert [s.label for s in stored.species] == [1, 2, 3]
+    assert list(stored.particles.species) == [t.name for t in templates for _ in range(3)]
     for i in (0, 4, 8):
         drawn = simulate_subtomogram(templates, i // 3, config, np.random.default_rng([5, i]))
-        assert np.array_equal(found.images[i], drawn.image)
-        assert np.array_equal(found.masks[i], drawn.mask * (i // 3 + 1))
-        assert found.particles.positions[i] == pytest.approx(drawn.particles.positions[0] * 10.0)
-        assert found.particles.rotations[i] == pytest.approx(drawn.particles.rotations[0])
+        assert np.array_equal(stored.images[i], drawn.image)
+        assert np.array_equal(stored.masks[i], drawn.mask * (i // 3 + 1))
+        assert stored.particles.positions[i] == pytest.approx(drawn.particles.positions[0] * 10.0)
+        assert stored.particles.rotations[i] == pytest.approx(drawn.particles.rotations[0])
 
 
 def test_sets_of_one_seed_show_the_same_scenes(tmp_path, templates):

@@ -124,9 +124,9 @@ def test_a_long_microtubule_leaves_the_volume_at_both_ends():
 
 def test_filaments_do_not_meet():
     scene = draw(seed=3, shape=(60, 80, 80), filaments={"count": 4, "kind": "actin"})
-    told = scene.parameters["filaments"]
-    assert len(told) >= 3
-    for facts in told:
+    result = scene.parameters["filaments"]
+    assert len(result) >= 3
+    for facts in result:
         around = ndimage.binary_dilation(scene.instances == facts["instance"])
         assert set(np.unique(scene.instances[around])) == {0, facts["instance"]}
 
@@ -135,9 +135,9 @@ def test_filaments_do_not_meet():
 def test_gold_beads(surface):
     scene = draw(slab=300.0, fiducials={"count": 5, "diameter": (80, 140), "surface": surface})
     beads = scene.particles.named("fiducial")
-    told = scene.parameters["fiducials"]
-    assert len(beads) == len(told) == 5
-    for position, facts in zip(beads.positions, told, strict=True):
+    result = scene.parameters["fiducials"]
+    assert len(beads) == len(result) == 5
+    for position, facts in zip(beads.positions, result, strict=True):
         mine = scene.instances == facts["instance"]
         volume = 4 / 3 * np.pi * facts["radius"] ** 3
         assert mine.sum() * VOXEL**3 == pytest.approx(volume, rel=0.08)
@@ -148,7 +148,7 @@ def test_gold_beads(surface):
         assert depth <= 150 - facts["radius"] + 1e-6
         if surface:
             assert depth == pytest.approx(150 - facts["radius"])
-    total = sum(4 / 3 * np.pi * f["radius"] ** 3 for f in told)
+    total = sum(4 / 3 * np.pi * f["radius"] ** 3 for f in result)
     assert scene.potential.sum() * VOXEL**3 == pytest.approx(20 * total, rel=0.03)
 
 

@@ -29,24 +29,24 @@ def taken(tilts: Tilts) -> list[float]:
     ],
 )
 def test_the_order_is_that_of_the_scheme(scheme, start, expected):
-    found = draw(scheme=scheme, range=(-9, 9), step=3, start=start)
-    assert taken(found) == expected
-    assert (np.diff(found.nominal_angles) > 0).all()
+    scene = draw(scheme=scheme, range=(-9, 9), step=3, start=start)
+    assert taken(scene) == expected
+    assert (np.diff(scene.nominal_angles) > 0).all()
 
 
 def test_the_dose_is_shared_and_accumulates_in_the_order_of_acquisition():
-    found = draw(range=(-60, 60), step=2, total_dose=122)
-    assert len(found) == 61
-    assert found.dose == pytest.approx(2.0)
-    assert found.accumulated == pytest.approx(2.0 * found.order)
-    assert found.accumulated[found.nominal_angles == 0] == 0
+    scene = draw(range=(-60, 60), step=2, total_dose=122)
+    assert len(scene) == 61
+    assert scene.dose == pytest.approx(2.0)
+    assert scene.accumulated == pytest.approx(2.0 * scene.order)
+    assert scene.accumulated[scene.nominal_angles == 0] == 0
 
 
 def test_a_measured_list_is_kept_and_sorted():
-    found = draw(scheme="list", angles=(0, 10, -12.5), measured_defocus=(3.0, 3.5, 2.5))
-    assert found.nominal_angles.tolist() == [-12.5, 0, 10]
-    assert found.order.tolist() == [2, 0, 1]
-    assert found.defocus == pytest.approx([25000, 30000, 35000])
+    scene = draw(scheme="list", angles=(0, 10, -12.5), measured_defocus=(3.0, 3.5, 2.5))
+    assert scene.nominal_angles.tolist() == [-12.5, 0, 10]
+    assert scene.order.tolist() == [2, 0, 1]
+    assert scene.defocus == pytest.approx([25000, 30000, 35000])
 
 
 def test_defocus_is_drawn_within_its_range_and_errors_are_as_large_as_asked():
@@ -54,12 +54,12 @@ def test_defocus_is_drawn_within_its_range_and_errors_are_as_large_as_asked():
     assert all(np.ptp(m) == 0 for m in means)
     first = np.array([m[0] for m in means])
     assert 20000 <= first.min() < 21000 < 49000 < first.max() <= 50000
-    found = draw(step=0.1, defocus_spread=0.2, defocus_error=0.1, shift=5, angle_error=0.3, defocus=(4, 4))
-    assert found.defocus.mean() == pytest.approx(40000, abs=200)
-    assert found.defocus.std() == pytest.approx(2000, rel=0.1)
-    assert (found.nominal_defocus - found.defocus).std() == pytest.approx(1000, rel=0.1)
-    assert found.shifts.std(0) == pytest.approx([5, 5], rel=0.1)
-    assert (found.angles - found.nominal_angles).std() == pytest.approx(0.3, rel=0.1)
+    scene = draw(step=0.1, defocus_spread=0.2, defocus_error=0.1, shift=5, angle_error=0.3, defocus=(4, 4))
+    assert scene.defocus.mean() == pytest.approx(40000, abs=200)
+    assert scene.defocus.std() == pytest.approx(2000, rel=0.1)
+    assert (scene.nominal_defocus - scene.defocus).std() == pytest.approx(1000, rel=0.1)
+    assert scene.shifts.std(0) == pytest.approx([5, 5], rel=0.1)
+    assert (scene.angles - scene.nominal_angles).std() == pytest.approx(0.3, rel=0.1)
 
 
 def test_one_setting_changes_one_thing():
@@ -71,9 +71,9 @@ def test_one_setting_changes_one_thing():
 
 
 def test_it_goes_to_json_and_back():
-    found = draw(shift=3.0)
-    back = Tilts.from_dict(json.loads(json.dumps(found.as_dict())))
-    for name, value in vars(found).items():
+    scene = draw(shift=3.0)
+    back = Tilts.from_dict(json.loads(json.dumps(scene.as_dict())))
+    for name, value in vars(scene).items():
         assert np.array_equal(getattr(back, name), value)
     assert back.order.dtype == np.int64
 

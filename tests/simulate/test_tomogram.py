@@ -50,42 +50,46 @@ def drawn_at(template, rotation, position, shape):
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_pose_puts_the_template_where_the_tomogram_has_the_particle(ribosome, seed):
-    made = simulate([ribosome], PLAIN, (seed,))
-    seen = -made.clean.data
-    (position,), (rotation,) = made.particles.positions, made.particles.rotations
-    put = drawn_at(ribosome, rotation, position, seen.shape)
-    assert np.abs(shift_between(put, seen)).max() < 0.1  # test_pose.py tells the angle
+    simulated = simulate([ribosome], PLAIN, (seed,))
+    result = -simulated.clean.data
+    (position,), (rotation,) = simulated.particles.positions, simulated.particles.rotations
+    put = drawn_at(ribosome, rotation, position, result.shape)
+    assert np.abs(shift_between(put, result)).max() < 0.1  # test_pose.py tells the angle
 
 
 def test_binning_keeps_truth_and_tomogram_together(ribosome):
     config = PLAIN.model_copy(update={"reconstruction": ReconstructionConfig(binning=2)})
-    made = simulate([ribosome], config, (3,))
-    assert made.tomogram.voxel_size == 20
-    assert made.tomogram.shape == made.labels.data.shape == made.instances.shape == (28, 28, 28)
+    simulated = simulate([ribosome], config, (3,))
+    assert simulated.tomogram.voxel_size == 20
+    assert (
+        simulated.tomogram.shape == simulated.labels.data.shape == simulated.instances.shape == (28, 28, 28)
+    )
     whole = simulate([ribosome], PLAIN, (3,))
-    assert (made.particles.positions == whole.particles.positions).all()
-    assert (made.labels.data == whole.labels.data[::2, ::2, ::2]).all()
-    assert np.abs(shift_between(whole.clean.data[::2, ::2, ::2], made.clean.data)).max() < 0.1
-    inside = made.labels.data == 1
-    assert -made.clean.data[inside].mean() > 3 * np.abs(made.clean.data[~inside].mean())
+    assert (simulated.particles.positions == whole.particles.positions).all()
+    assert (simulated.labels.data == whole.labels.data[::2, ::2, ::2]).all()
+    assert np.abs(shift_between(whole.clean.data[::2, ::2, ::2], simulated.clean.data)).max() < 0.1
+    inside = simulated.labels.data == 1
+    assert -simulated.clean.data[inside].mean() > 3 * np.abs(simulated.clean.data[~inside].mean())
 
 
 def test_another_thickness_moves_the_positions_with_the_first_voxel(ribosome):
     config = PLAIN.model_copy(update={"reconstruction": ReconstructionConfig(thickness=48)})
-    made, whole = simulate([ribosome], config, (5,)), simulate([ribosome], PLAIN, (5,))
-    assert made.tomogram.shape == (48, 56, 56)
-    assert np.allclose(whole.particles.positions - made.particles.positions, [40, 0, 0])
-    assert np.allclose(made.clean.data, whole.clean.data[4:52], atol=1e-4 * np.abs(whole.clean.data).max())
-    assert (made.labels.data == whole.labels.data[4:52]).all()
+    result, whole = simulate([ribosome], config, (5,)), simulate([ribosome], PLAIN, (5,))
+    assert result.tomogram.shape == (48, 56, 56)
+    assert np.allclose(whole.particles.positions - result.particles.positions, [40, 0, 0])
+    assert np.allclose(result.clean.data, whole.clean.data[4:52], atol=1e-4 * np.abs(whole.clean.data).max())
+    assert (result.labels.data == whole.labels.data[4:52]).all()
 
 
 def test_noise_is_told_and_scaled(ribosome):
-    made = simulate([ribosome], PLAIN, (7,))
-    noise = made.tomogram.data - made.clean.data
-    assert made.clean.data.var() / noise.var() == pytest.approx(made.snr, rel=1e-3)
-    louder = simulate([ribosome], PLAIN.model_copy(update={"snr": made.snr / 4}), (7,))
+    simulated = simulate([ribosome], PLAIN, (7,))
+    noise = simulated.tomogram.data - simulated.clean.data
+    assert simulated.clean.data.var() / noise.var() == pytest.approx(simulated.snr, rel=1e-3)
+    louder = simulate([ribosome], PLAIN.model_copy(update={"snr": simulated.snr / 4}), (7,))
     assert np.allclose(louder.tomogram.data - louder.clean.data, 2 * noise, atol=1e-3 * np.abs(noise).max())
-    assert made.parameters()["microscope"]["tilts"]["accumulated"][15] == 0  # the untilted view came first
+    assert (
+        simulated.parameters()["microscope"]["tilts"]["accumulated"][15] == 0
+    )  # the untilted view came first
 
 
 CROWD = SceneConfig(shape=(64, 48, 48), voxel_size=15.0, counts={"ribosome-80s": 30}, cut=True)
@@ -100,25 +104,25 @@ def simulated_crowd(**reconstruction):
 @pytest.mark.parametrize("thickness", [9, 24])
 def test_particles_whose_centre_is_cut_off_are_not_listed(thickness):
     """The reader refuses a particle outside the tomogram."""
-    made, whole = simulated_crowd(thickness=thickness), simulated_crowd()
+    result, whole = simulated_crowd(thickness=thickness), simulated_crowd()
     centres = whole.particles.positions - [15.0 * (32 - thickness // 2), 0, 0]
     planes = np.rint(centres[:, 0] / 15.0)
     wanted = (planes >= 0) & (planes < thickness)
     assert 0 < wanted.sum() < len(wanted)
-    assert made.particles.positions == pytest.approx(centres[wanted])
-    scene = made.parameters()["scene"]
+    assert result.particles.positions == pytest.approx(centres[wanted])
+    scene = result.parameters()["scene"]
     assert scene["placed"] == {"ribosome-80s": wanted.sum()}
-    nearest = np.rint(made.particles.positions / 15.0).astype(int)
-    assert made.instances[tuple(nearest.T)].tolist() == scene["particles"]["instance"]
-    assert ((made.labels.data > 0) == (made.instances > 0)).all()
+    nearest = np.rint(result.particles.positions / 15.0).astype(int)
+    assert result.instances[tuple(nearest.T)].tolist() == scene["particles"]["instance"]
+    assert ((result.labels.data > 0) == (result.instances > 0)).all()
 
 
 def test_particles_beyond_the_last_binned_voxel_are_not_listed():
     """Its half ends before the last voxels of the scene do: at 62, 46 and 46 of 64, 48 and 48."""
-    made, whole = simulated_crowd(binning=4), simulated_crowd()
+    result, whole = simulated_crowd(binning=4), simulated_crowd()
     inside = (whole.particles.positions / 15.0 < (62, 46, 46)).all(axis=1)
     assert not inside.all()
-    assert made.particles.positions == pytest.approx(whole.particles.positions[inside])
+    assert result.particles.positions == pytest.approx(whole.particles.positions[inside])
 
 
 def test_a_reconstruction_thicker_than_the_scene_is_refused(ribosome):

@@ -113,9 +113,9 @@ def test_where_planes_lie_close_the_transfer_is_the_ctf():
 def test_filtered_like_projected_and_back_projected(change):
     tilts, volume = series(**change), blobs(SHAPE)
     clean, _ = path(volume, tilts)
-    seen = filtered(volume, transfer_function(SHAPE, VOXEL, tilts, PLAIN, PERFECT).signal)
-    assert agreement(seen, clean) > (0.98 if "shift" in change else 0.998)
-    slope = np.polyfit(inner(clean).ravel(), inner(seen).ravel(), 1)[0]
+    result = filtered(volume, transfer_function(SHAPE, VOXEL, tilts, PLAIN, PERFECT).signal)
+    assert agreement(result, clean) > (0.98 if "shift" in change else 0.998)
+    slope = np.polyfit(inner(clean).ravel(), inner(result).ravel(), 1)[0]
     assert slope == pytest.approx(1, abs=0.06)
 
 
@@ -167,8 +167,8 @@ def test_noise_falls_with_the_root_of_the_dose_and_rises_with_the_ice():
 def test_bright_stays_bright_and_a_low_pass_dampens():
     volume, tilts = blobs(SHAPE, count=4), series()
     both = [transfer_function(SHAPE, VOXEL, tilts, PLAIN, PERFECT, low_pass=r) for r in (None, 40.0)]
-    seen = filtered(volume, both[0].signal)
-    assert seen[volume > 0.5 * volume.max()].mean() > 2 * seen.std()
+    result = filtered(volume, both[0].signal)
+    assert result[volume > 0.5 * volume.max()].mean() > 2 * result.std()
     kz, ky, kx = frequencies()
     at = (np.abs(np.hypot(np.hypot(kz, ky), kx) - 0.025) < 0.0005) & (both[0].noise > 0)
     assert (both[1].noise[at] / both[0].noise[at]).mean() == pytest.approx(np.exp(-1), rel=0.03)

@@ -79,13 +79,13 @@ def poisson_quantile(mean: Array, normal: Array) -> NDArray[np.float32]:
     out = np.maximum(np.floor(mean + root * normal + curved), 0).astype(np.float32)
     small = mean < SMALL_MEAN
     if small.any():
-        out[small] = _poisson_quantile_by_summation(
+        out[small] = _summed_quantile(
             mean[small].astype(np.float64), special.ndtr(normal[small].astype(np.float64))
         )
     return out
 
 
-def _poisson_quantile_by_summation(mean: Floats, quantile: Floats) -> Floats:
+def _summed_quantile(mean: Floats, quantile: Floats) -> Floats:
     """Smallest count whose cumulative probability reaches *quantile*."""
     out = np.zeros_like(mean)
     probability = np.exp(-mean)

@@ -39,13 +39,13 @@ def slice_projections(
     depth, height, width = volume.shape
     plane = geometry.ProjectionGeometry.of(depth, width)
     matrix, heights = _slice_matrix(plane, angle, thickness)
-    spread, sharpen = geometry.backend(matrix, device), geometry.sharpening(plane.pixels)
+    spread, deconvolution = geometry.on_device(matrix, device), geometry.deconvolution_matrix(plane.pixels)
     out = np.empty((len(heights), height, width), np.float32)
     for rows in geometry.chunks(height):
         flat = np.ascontiguousarray(volume[:, rows].transpose(0, 2, 1), np.float32)
         lines = spread.transposed_matmul(flat.reshape(depth * width, -1))
         for out_slice, line in zip(out, lines.reshape(len(heights), -1, lines.shape[1]), strict=True):
-            out_slice[rows] = (sharpen @ line).T
+            out_slice[rows] = (deconvolution @ line).T
     return out, heights
 
 
@@ -56,9 +56,9 @@ def _slice_matrix(
     flat = geometry.spread_matrix(plane, np.array([angle]), np.float32)
     along, _ = plane.beam_coordinates(angle, slice(None))
     reach = np.ceil(np.abs(along).max() / thickness)
-    place = along / thickness + reach
-    first = np.minimum(np.floor(place), 2 * reach - 1).astype(np.int64)
-    upper = (place - first).astype(np.float32)
+    position = along / thickness + reach
+    first = np.minimum(np.floor(position), 2 * reach - 1).astype(np.int64)
+    upper = (position - first).astype(np.float32)
     parts = (_shift_to_slice(flat, first, 1 - upper), _shift_to_slice(flat, first + 1, upper))
     line, count = flat.shape[1], int(2 * reach) + 1
     shape = (flat.shape[0], line * count)

@@ -58,17 +58,17 @@ class ProjectionGeometry:
 
     def mirror_margin(self, angles: Array) -> int:
         """Number of voxels in x by which tilted projections reach beyond either end of the plane."""
-        turn = np.deg2rad(np.abs(np.asarray(angles, float)))
-        half_width = (self.width / 2 + self.depth / 2 * np.sin(turn)) / np.cos(turn)
+        tilt = np.deg2rad(np.abs(np.asarray(angles, float)))
+        half_width = (self.width / 2 + self.depth / 2 * np.sin(tilt)) / np.cos(tilt)
         return int(np.ceil(half_width.max() - self.width / 2)) + 1
 
     def beam_coordinates(self, angle: float, rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Height z' along the beam and pixel x' of every voxel of the rows z at *angle* degrees."""
-        turn = np.deg2rad(angle)
+        tilt = np.deg2rad(angle)
         z = np.arange(self.depth)[rows, None] - self.centre[0]
         x = np.arange(self.width)[None, :] - self.centre[1]
-        across = x * np.cos(turn) + z * np.sin(turn) + self.pixel_centre
-        return (z * np.cos(turn) - x * np.sin(turn)).ravel(), across.ravel()
+        across = x * np.cos(tilt) + z * np.sin(tilt) + self.pixel_centre
+        return (z * np.cos(tilt) - x * np.sin(tilt)).ravel(), across.ravel()
 
 
 def project(
@@ -95,13 +95,8 @@ def project(
     low, high = _occupied(volume)
     whole = ProjectionGeometry.of(depth, width)
     reach = whole.mirror_margin(angles) if beyond == "mirror" else 0
-    plane = ProjectionGeometry(
-        high - low,
-        width + 2 * reach,
-        width,
-        (whole.centre[0] - low, whole.centre[1] + reach),
-        whole.pixel_centre,
-    )
+    centre = (whole.centre[0] - low, whole.centre[1] + reach)
+    plane = ProjectionGeometry(high - low, width + 2 * reach, width, centre, whole.pixel_centre)
     projector = Projector(plane, angles, device)
     out = np.empty((len(angles), height, width), np.float32)
     for rows in chunks(height):
@@ -162,17 +157,17 @@ class Projector:
         self, plane: ProjectionGeometry, angles: Array, device: str = "cpu", dtype: type = np.float32
     ) -> None:
         self.plane, self.count = plane, len(angles)
-        self.spread = backend(spread_matrix(plane, np.asarray(angles, float), dtype), device)
-        self.sharpen = sharpening(plane.pixels, dtype)
+        self.spread = on_device(spread_matrix(plane, np.asarray(angles, float), dtype), device)
+        self.deconvolution = deconvolution_matrix(plane.pixels, dtype)
 
     def forward(self, voxels: Array) -> Array:
         """(z x, y) to (n, x', y)."""
         lines = self.spread.transposed_matmul(voxels).reshape(self.count, -1, voxels.shape[1])
-        return np.stack([self.sharpen @ line for line in lines])
+        return np.stack([self.deconvolution @ line for line in lines])
 
     def adjoint(self, lines: Array) -> Array:
         """(n, x', y) to (z x, y)."""
-        padded = np.concatenate([self.sharpen.T @ line for line in lines])
+        padded = np.concatenate([self.deconvolution.T @ line for line in lines])
         return self.spread.matmul(padded)
 
 
@@ -182,12 +177,12 @@ def kernel(distance: Array) -> Array:
     return np.exp(KERNEL_SHAPE * (np.sqrt(inside) - 1))
 
 
-def taps(fraction: Array) -> Array:
+def kernel_weights(fraction: Array) -> Array:
     """Weights (..., 4) at samples -1, 0, 1, 2 for a point at *fraction* in [0, 1)."""
     return kernel(fraction[..., None] - np.arange(-1, 3, dtype=fraction.dtype))
 
 
-def sharpening(pixels: int, dtype: type = np.float32) -> sparse.csr_array:
+def deconvolution_matrix(pixels: int, dtype: type = np.float32) -> sparse.csr_array:
     """(pixels, line samples): deconvolves the spreading kernel and samples at the pixels."""
     values: Array = np.tile(_deconvolution_filter().astype(dtype), pixels)
     columns = OVERSAMPLING * np.arange(pixels)[:, None] + np.arange(2 * OVERSAMPLING * MARGIN + 1)
@@ -229,14 +224,14 @@ def _spread_rows(
     across = np.stack([plane.beam_coordinates(angle, rows)[1] for angle in angles], 1)  # (voxels, n)
     across = OVERSAMPLING * (across + MARGIN)
     first = np.floor(across).astype(np.int32)
-    weights = taps((across - first).astype(dtype))
+    weights = kernel_weights((across - first).astype(dtype))
     columns = (first[..., None] + np.arange(-1, 3)).astype(np.int32)
     inside = (columns >= 0) & (columns < line)
     columns += line * np.arange(len(angles), dtype=np.int32)[:, None]
     return weights[inside], columns[inside], inside.sum((1, 2), dtype=np.int64)
 
 
-def backend(matrix: sparse.csr_array, device: str) -> SparseMatrix:
+def on_device(matrix: sparse.csr_array, device: str) -> SparseMatrix:
     """Scipy on the CPU, as fast as torch there without MKL; torch on other devices."""
     return ScipyMatrix(matrix) if device == "cpu" else TorchMatrix(matrix, device)
 
@@ -261,20 +256,20 @@ class TorchMatrix:
         self.matrix, self.device = matrix, device
 
     @cached_property
-    def _plain(self) -> Any:
-        return self._tensor(self.matrix)
+    def _original(self) -> Any:
+        return self._to_tensor(self.matrix)
 
     @cached_property
     def _transposed(self) -> Any:
-        return self._tensor(self.matrix.T.tocsr())
+        return self._to_tensor(self.matrix.T.tocsr())
 
     def matmul(self, dense: Array) -> Array:
-        return self._product(self._plain, dense)
+        return self._product(self._original, dense)
 
     def transposed_matmul(self, dense: Array) -> Array:
         return self._product(self._transposed, dense)
 
-    def _tensor(self, matrix: sparse.csr_array) -> Any:
+    def _to_tensor(self, matrix: sparse.csr_array) -> Any:
         import torch
 
         starts, columns, data = map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data))

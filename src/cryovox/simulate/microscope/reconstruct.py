@@ -148,7 +148,7 @@ def exact_weights(line: int, angles: Floats, depth: int) -> Floats:
 
 
 def angular_weights(angles: Floats) -> Floats:
-    """Angular weight of each tilt in radians: half the distance between its neighbours."""
+    """Angular weights in radians: half the distance between neighbouring tilts; the full one at the ends."""
     if len(angles) == 1:
         return np.ones(1)
     order = np.argsort(angles)
@@ -178,10 +178,10 @@ def sirt(
     projector = Projector(plane, angles, device)
     height = images.shape[1]
     out = np.empty((plane.depth, height, plane.width), np.float32)
-    scales = _sirt_weights(projector)
+    weights = _sirt_weights(projector)
     for rows in chunks(height):
         lines = np.ascontiguousarray(images[:, rows].transpose(0, 2, 1))
-        voxels = _sirt_iterations(projector, lines, scales, iterations)[0].reshape(
+        voxels = _sirt_iterations(projector, lines, weights, iterations)[0].reshape(
             plane.depth, plane.width, -1
         )
         out[:, rows] = voxels.transpose(0, 2, 1)
@@ -189,16 +189,16 @@ def sirt(
 
 
 def _sirt_iterations(
-    projector: Projector, lines: Array, scales: tuple[Array, Array], iterations: int
+    projector: Projector, lines: Array, weights: tuple[Array, Array], iterations: int
 ) -> tuple[Array, list[float]]:
     """Voxels (z x, y), and the weighted residual before each step."""
-    along, across = scales
+    along, across = weights
     voxels = np.zeros((across.shape[0], lines.shape[2]), np.float32)
     residuals = []
     for _ in range(iterations):
-        missing = lines - projector.forward(voxels)
-        residuals.append(float((along * missing**2).sum(dtype=np.float64)))
-        voxels += across * projector.adjoint(along * missing)
+        residual = lines - projector.forward(voxels)
+        residuals.append(float((along * residual**2).sum(dtype=np.float64)))
+        voxels += across * projector.adjoint(along * residual)
     return voxels, residuals
 
 

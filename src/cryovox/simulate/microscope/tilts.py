@@ -75,8 +75,8 @@ def tilt_scheme(config: TiltConfig, rng: np.random.Generator) -> Tilts:
     The same random numbers are drawn for all standard deviations, so that changing one setting changes
     nothing else. Dose and astigmatism come from a jumped generator, which leaves *rng* in the same state.
     """
-    taken = _sequence(config)
-    n = len(taken)
+    angles = _sequence(config)
+    n = len(angles)
     mean = rng.uniform(*config.defocus)
     spread, error, angle_error = rng.standard_normal((3, n))
     shifts = rng.standard_normal((n, 2)) * config.shift
@@ -84,28 +84,28 @@ def tilt_scheme(config: TiltConfig, rng: np.random.Generator) -> Tilts:
     if config.measured_defocus:
         defocus = _measured_defocus(config)
     dose, astigmatism, direction = _draw_from_jumped(config, rng)
-    each = np.full(n, dose / n)
+    tilt_dose = np.full(n, dose / n)
     series = Tilts(
-        angles=taken + config.angle_error * angle_error,
-        nominal_angles=taken,
+        angles=angles + config.angle_error * angle_error,
+        nominal_angles=angles,
         order=np.arange(n),
-        dose=each,
-        accumulated=np.cumsum(each) - each,
+        dose=tilt_dose,
+        accumulated=np.cumsum(tilt_dose) - tilt_dose,
         shifts=shifts,
         defocus=1e4 * defocus,
         nominal_defocus=1e4 * (defocus + config.defocus_error * error),
         astigmatism=np.full(n, 1e4 * astigmatism),
         astigmatism_angle=np.full(n, direction),
     )
-    return series.subset(np.argsort(taken, kind="stable"))
+    return series.subset(np.argsort(angles, kind="stable"))
 
 
 def _draw_from_jumped(config: TiltConfig, rng: np.random.Generator) -> tuple[float, float, float]:
     """Total dose, astigmatism in µm and its direction in degrees; the state of *rng* is unchanged."""
     bits: Any = rng.bit_generator
-    ahead = np.random.Generator(bits.jumped())
+    jumped = np.random.Generator(bits.jumped())
     names = ("total_dose", "astigmatism", "astigmatism_angle")
-    dose, astigmatism, direction = (float(ahead.uniform(*config.bounds(name))) for name in names)
+    dose, astigmatism, direction = (float(jumped.uniform(*config.bounds(name))) for name in names)
     return dose, astigmatism, direction
 
 
@@ -130,11 +130,11 @@ def _sequence(config: TiltConfig) -> Floats:
 def _symmetric(up: Floats, down: Floats) -> Floats:
     """0, +1, -1, -2, +2, +3, -3, ... (Hagen, Wan and Briggs 2017); a finished side is skipped."""
     sides = up[1:], down
-    taken = [up[0]]
+    angles = [up[0]]
     for rank in range(max(map(len, sides))):
         for side in sides if rank % 2 == 0 else sides[::-1]:
-            taken.extend(side[rank : rank + 1])
-    return np.array(taken)
+            angles.extend(side[rank : rank + 1])
+    return np.array(angles)
 
 
 def _steps(low: float, high: float, step: float) -> Floats:

@@ -130,9 +130,8 @@ def rasterise(name: str, model: BeadModel, voxel_size: float, resolution: float 
     n = _box_size(model.beads, voxel_size, sigma)
     body, centre = _centred_union(np.array(model.beads), n, oversampling, voxel_size)
     fraction_filled = _bin(body, oversampling)
-    blurred = _bin(
-        ndimage.gaussian_filter(body, sigma * oversampling / voxel_size, truncate=3.0), oversampling
-    )
+    smooth = ndimage.gaussian_filter(body, sigma * oversampling / voxel_size, truncate=3.0)
+    blurred = _bin(smooth, oversampling)
     density = blurred * (model.integral / (float(blurred.sum()) * voxel_size**3))
     support = fraction_filled >= 0.5 * min(1.0, float(fraction_filled.max()))
     return Template(
@@ -195,6 +194,5 @@ def _mass_centre(body: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _bin(body: NDArray[np.float32], oversampling: int) -> NDArray[np.float64]:
     n = body.shape[0] // oversampling
-    return body.reshape(n, oversampling, n, oversampling, n, oversampling).mean(
-        axis=(1, 3, 5), dtype=np.float64
-    )
+    blocks = body.reshape(n, oversampling, n, oversampling, n, oversampling)
+    return blocks.mean(axis=(1, 3, 5), dtype=np.float64)

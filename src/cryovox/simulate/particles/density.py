@@ -101,9 +101,8 @@ def from_atoms(
     s2 = s**2
     total = np.zeros(s.shape, np.complex64)
     for element, at, weights in elements:
-        kernel = SCATTERING_TO_VOLTS * scattering_factor(element, s2) - solvent * _excluded_solvent(
-            element, s2
-        )
+        potential = SCATTERING_TO_VOLTS * scattering_factor(element, s2)
+        kernel = potential - solvent * _excluded_solvent(element, s2)
         total += kernel * _spread((at - centre)[:, ::-1] / voxel_size, weights, n)
     total *= low_pass(s, resolution, voxel_size) * np.exp(np.float32(-b_factor / 4) * s2) / voxel_size**3
     density = fft.irfftn(total, s=(n, n, n)).astype(np.float32)
@@ -167,9 +166,9 @@ def _spread(at: NDArray[np.float64], weights: NDArray[np.float64], n: int) -> ND
     m = _OVERSAMPLING * n
     grid = np.zeros(m**3, np.float32)
     for first in range(0, len(at), _CHUNK):
-        some = slice(first, first + _CHUNK)
-        where, share = _spline_weights(_OVERSAMPLING * (at[some] + n // 2), m)
-        grid += np.bincount(where.ravel(), (share * weights[some, None]).ravel(), minlength=m**3)
+        chunk = slice(first, first + _CHUNK)
+        index, spline = _spline_weights(_OVERSAMPLING * (at[chunk] + n // 2), m)
+        grid += np.bincount(index.ravel(), (spline * weights[chunk, None]).ravel(), minlength=m**3)
     wave = fft.rfftn(grid.reshape(m, m, m))
     half = n // 2
     low = np.r_[0 : half + 1, m - half : m]
