@@ -1,4 +1,4 @@
-"""What all benchmarks share: commands in parallel, and result files that say how they came about."""
+"""Common functions of the benchmark scripts: parallel commands, and result files with provenance."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ DATA = Path(os.environ.get("CRYOVOX_TEST_DATA", Path(__file__).parents[2] / "sha
 
 
 def cryovox(*args: object, log: Path) -> float:
-    """Run a command of the package on one thread; gives its wall time in seconds."""
-    began = time.monotonic()
+    """Run a command of the package on one thread; returns its wall time in seconds."""
+    start = time.monotonic()
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with log.open("a", encoding="utf-8") as out:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", "from cryovox.cli import run; run()", *map(str, args)],
             stdout=out,
             stderr=subprocess.STDOUT,
             env={**os.environ, **threads},
             check=False,
         )
-    if done.returncode:
-        raise RuntimeError(f"cryovox {' '.join(map(str, args))} ended with {done.returncode}, see {log}")
-    return time.monotonic() - began
+    if process.returncode:
+        raise RuntimeError(f"cryovox {' '.join(map(str, args))} ended with {process.returncode}, see {log}")
+    return time.monotonic() - start
 
 
 def in_parallel(jobs: list[Any], work: Any, at_once: int) -> list[Any]:
-    """Do the jobs, so many at once; results in their order."""
+    """Run *at_once* jobs in parallel; returns results in order."""
     with ThreadPoolExecutor(at_once) as pool:
         return list(pool.map(work, jobs))
 
@@ -45,7 +45,7 @@ def in_parallel(jobs: list[Any], work: Any, at_once: int) -> list[Any]:
 def write_result(name: str, result: dict[str, Any]) -> Path:
     """Write `results/NAME.json` with machine, versions and command."""
     words = sys.argv[1:]
-    if "--work" in words:  # where the runs lay is nobody's concern
+    if "--work" in words:  # the run folder is not part of the result
         at = words.index("--work")
         words = words[:at] + words[at + 2 :]
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])

@@ -1,11 +1,11 @@
-"""Seconds to denoise a volume, beside what a copy of the same bytes takes.
+"""Time to denoise a volume, relative to a copy of the same bytes.
 
 python benchmarks/denoise_speed.py
 python benchmarks/denoise_speed.py --shape 200 1024 1024 --threads 16 --device cuda
 
-A filter must at least read every voxel once and write it once: 8 bytes for each. That is the floor, in bytes and
-in the seconds of a copy of so many bytes within memory. Processor seconds are compared, since other work may run
-on the same cores. Each method runs in a process of its own, for its peak of memory.
+A filter must read and write every voxel at least once, which is 8 bytes per voxel. The lower bound is the time of a
+copy of these bytes within memory. The comparison uses processor seconds, because other work may run on the same
+cores. Each method runs in its own process, to measure its peak memory.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ METHODS = ("ibf", "bf", "ngm")
 def measure(
     method: str, shape: tuple[int, int, int], device: str, threads: int, repeats: int
 ) -> dict[str, Any]:
-    """Best of some runs of a filter, and of a copy, over a volume of white noise in memory."""
+    """Minimum time of a filter and of a copy over repeats, on a volume of white noise in memory."""
     keep_freed_memory()  # as the command does
     torch.set_num_threads(threads)
     data = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
@@ -56,13 +56,13 @@ def measure(
 
 
 def best(work: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Least wall and processor seconds of some runs."""
+    """Minimum wall and processor seconds over repeats."""
     wall, processor = [], []
     for _ in range(repeats):
-        began, used = time.perf_counter(), time.process_time()
+        start, processor_start = time.perf_counter(), time.process_time()
         work()
-        wall.append(time.perf_counter() - began)
-        processor.append(time.process_time() - used)
+        wall.append(time.perf_counter() - start)
+        processor.append(time.process_time() - processor_start)
     return min(wall), min(processor)
 
 

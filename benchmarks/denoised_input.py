@@ -1,7 +1,7 @@
-"""Whether a filter before the network helps a model that has seen no target: suites `zsda` and `zsda-tomograms`.
+"""Effect of denoising the input of source-only and generalized models: suites `zsda` and `zsda-tomograms`.
 
-The models are those of a finished run of the suite. Every subtomogram or tomogram is normalised and
-filtered as `cryovox denoise` does, and then labelled as it would be without.
+The models are those of a finished run of the suite. Every subtomogram or tomogram is normalised and filtered as by
+`cryovox denoise`, and then segmented as usual.
 
     cryovox benchmark SUITE --contestants source-only heavy-augmentation vox-zsda --time 90s --out WORK
     OMP_NUM_THREADS=1 python benchmarks/denoised_input.py --suite SUITE --work WORK
@@ -25,7 +25,7 @@ from cryovox.benchmark.adaptation_tomograms import subset_scores
 from cryovox.benchmark.subtomograms import images, masks
 from cryovox.benchmark.tables import cell
 from cryovox.benchmark.zero_shot import DOMAINS, cube_scores
-from cryovox.data.cubes import normalised
+from cryovox.data.cubes import standardize
 from cryovox.filters.bilateral import bilateral
 from cryovox.filters.noise import low_pass
 from cryovox.formats import dataset as dataset_files
@@ -47,71 +47,71 @@ SEEDS = 3
 METRICS = ("iou", "dice", "localisation_f1")
 
 
-def filtered(found: Subtomograms, kind: str) -> Subtomograms:
+def filtered(data: Subtomograms, kind: str) -> Subtomograms:
     """The set without masks, each cube normalised and filtered."""
-    cubes = torch.from_numpy(normalised(images(found), "bright"))[:, None]
-    done = torch.cat([FILTERS[kind](part) for part in cubes.split(32)])
-    return replace(found, images=np.asarray(done[:, 0]), masks=None)
+    cubes = torch.from_numpy(standardize(images(data), "bright"))[:, None]
+    denoised = torch.cat([FILTERS[kind](part) for part in cubes.split(32)])
+    return replace(data, images=np.asarray(denoised[:, 0]), masks=None)
 
 
 def on_subtomograms(work: Path, models: dict[str, list[Path]]) -> Iterator[dict[str, Any]]:
-    """Scores on all subtomograms of each world, by filter and model."""
-    for world in DOMAINS:
-        whole = files.read(work / "data" / f"{world}.zarr")
+    """Scores on all subtomograms of each domain, by filter and model."""
+    for domain in DOMAINS:
+        data = files.read(work / "data" / f"{domain}.zarr")
         for kind in FILTERS:
-            shown = filtered(whole, kind)
+            inputs = filtered(data, kind)
             for name, seeds in models.items():
-                found = [cube_scores(label_set(model, shown, "cpu"), masks(whole)) for model in seeds]
-                yield {"world": world, "filter": kind, "model": name, "seeds": found}
+                scores = [cube_scores(label_set(model, inputs, "cpu"), masks(data)) for model in seeds]
+                yield {"world": domain, "filter": kind, "model": name, "seeds": scores}
 
 
 def on_tomograms(work: Path, models: dict[str, list[Path]]) -> Iterator[dict[str, Any]]:
-    """Scores on all tomograms together, by filter and model."""
+    """Scores pooled over all tomograms, by filter and model."""
     truth = dataset_files.read(work / "data" / "truth")
-    given = [entry.tomogram for entry in truth.entries]
+    tomograms = [entry.tomogram for entry in truth.entries]
     for kind in FILTERS:
         with tempfile.TemporaryDirectory() as folder:
-            shown, out = given, Path(folder)
+            inputs, out = tomograms, Path(folder)
             if kind != "none":
-                sound(denoise(given, out, DenoiseConfig(method=kind), device="cpu"))
-                shown = [out / "denoised" / f"{stem(path)}.mrc" for path in given]
+                raise_failures(denoise(tomograms, out, DenoiseConfig(method=kind), device="cpu"))
+                inputs = [out / "denoised" / f"{stem(path)}.mrc" for path in tomograms]
             for name, seeds in models.items():
-                found = []
+                scores = []
                 for model in seeds:
-                    sound(segment(shown, model, out / "found", device="cpu", overwrite=True))
-                    found.append(subset_scores(truth, work / "data", out / "found")["all"])
-                yield {"world": "tomograms", "filter": kind, "model": name, "seeds": found}
+                    raise_failures(segment(inputs, model, out / "found", device="cpu", overwrite=True))
+                    scores.append(subset_scores(truth, work / "data", out / "found")["all"])
+                yield {"world": "tomograms", "filter": kind, "model": name, "seeds": scores}
 
 
-def sound(done: tuple[Any, dict[str, Exception]]) -> None:
-    """Raise what failed: else the labels of the model before would be scored."""
+def raise_failures(done: tuple[Any, dict[str, Exception]]) -> None:
+    """Raise the first failure, because otherwise labels of the previous model would be scored."""
     for error in done[1].values():
         raise error
 
 
-WAYS = {"zsda": on_subtomograms, "zsda-tomograms": on_tomograms}
+EVALUATIONS = {"zsda": on_subtomograms, "zsda-tomograms": on_tomograms}
 
 
 def main() -> None:
     """Filter, label, score, print, store."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    options.add_argument("--suite", choices=WAYS, default="zsda")
+    options.add_argument("--suite", choices=EVALUATIONS, default="zsda")
     options.add_argument("--work", type=Path, required=True, help="folder of a finished run of the suite")
     options.add_argument("--time", default="90s", help="budget of its runs")
-    chosen = options.parse_args()
+    args = options.parse_args()
     models = {
         name: [
-            chosen.work / "runs" / f"{name}_{chosen.time}_seed{seed}" / "run" / "model.safetensors"
+            args.work / "runs" / f"{name}_{args.time}_seed{seed}" / "run" / "model.safetensors"
             for seed in range(SEEDS)
         ]
         for name in MODELS
     }
     rows: list[dict[str, Any]] = []
-    for row in WAYS[chosen.suite](chosen.work, models):
+    for row in EVALUATIONS[args.suite](args.work, models):
         rows.append(row)
-        told = (f"{metric} {cell([seed[metric] for seed in row['seeds']])}" for metric in METRICS)
-        print(f"{row['world']:26s} {row['filter']:5s} {row['model']:20s}", *told)
-    write_result(f"denoised_input-{chosen.suite}", {"time": chosen.time, "rows": rows})
+        cells = (f"{metric} {cell([seed[metric] for seed in row['seeds']])}" for metric in METRICS)
+        print(f"{row['world']:26s} {row['filter']:5s} {row['model']:20s}", *cells)
+    write_result(f"denoised_input-{args.suite}", {"time": args.time, "rows": rows})
 
 
 if __name__ == "__main__":

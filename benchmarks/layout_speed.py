@@ -1,6 +1,6 @@
-"""What the layout of the weights is worth on a CPU: seconds of the processor for a training step and an answer.
+"""Speed-up by channels-last weights on a CPU: processor seconds of a training step and of an inference pass.
 
-Every network that asks for channels last, and two that do not, in size s on one thread; the best of five.
+All networks that use channels-last weights, and two that do not, in size s on one thread; minimum of five runs.
 
     OMP_NUM_THREADS=1 python benchmarks/layout_speed.py
 """
@@ -20,42 +20,43 @@ WITHOUT = ("heatmap-unet", "fcn8")
 REPEATS = 5
 
 
-def seconds(name: str, side: int, batch: int, *, last: bool, learning: bool) -> float:
-    """Of the processor, for one pass, or for one pass there and back."""
+def seconds(name: str, side: int, batch: int, *, channels_last: bool, training: bool) -> float:
+    """Processor seconds of a forward pass, with the backward pass in training."""
     torch.manual_seed(0)
-    network = build(name, options(name, "s"), 1, 3).train(learning)
-    if last:
+    network = build(name, options(name, "s"), 1, 3).train(training)
+    if channels_last:
         network.to(memory_format=torch.channels_last_3d)
     x, best = torch.randn(batch, 1, side, side, side), float("inf")
     for _ in range(REPEATS):
-        began = time.process_time()
-        with torch.set_grad_enabled(learning):
-            answer = network(x).float().square().mean()
-        if learning:
-            answer.backward()
+        start = time.process_time()
+        with torch.set_grad_enabled(training):
+            loss = network(x).float().square().mean()
+        if training:
+            loss.backward()
             network.zero_grad()
-        best = min(best, time.process_time() - began)
+        best = min(best, time.process_time() - start)
     return best
 
 
 def main() -> None:
     """Measure, print, store."""
     options_ = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    options_.add_argument("--only", nargs="*", help="these networks; nothing is stored")
+    options_.add_argument("--only", nargs="*", help="only these networks, without a result file")
     chosen = options_.parse_args().only
     names = chosen or [n for n in MODELS if getattr(MODELS[n], "channels_last", False)] + list(WITHOUT)
     rows = []
     for name in names:
         for side, batch in SIDES:
-            for learning in (True, False):
+            for training in (True, False):
                 plain, last = (
-                    seconds(name, side, batch, last=last, learning=learning) for last in (False, True)
+                    seconds(name, side, batch, channels_last=last, training=training)
+                    for last in (False, True)
                 )
-                row = {"network": name, "side": side, "batch": batch, "learning": learning}
+                row = {"network": name, "side": side, "batch": batch, "learning": training}
                 rows.append({**row, "plain": round(plain, 4), "channels_last": round(last, 4)})
-                what = "step" if learning else "answer"
+                what = "step" if training else "inference"
                 print(
-                    f"{name:14s} {batch} x {side}^3 {what:6s} {plain:.3f} {last:.3f} s, ratio {plain / last:.2f}"
+                    f"{name:14s} {batch} x {side}^3 {what:9s} {plain:.3f} {last:.3f} s, ratio {plain / last:.2f}"
                 )
     if not chosen:
         write_result("layout_speed", {"threads": torch.get_num_threads(), "rows": rows})

@@ -1,7 +1,7 @@
-"""How well the species of the built-in library can be told apart: every pair's largest correlation.
+"""Largest cross-correlation of all pairs of species of the built-in library.
 
-Voxels of 10 Å (hence a resolution of 20 Å), over all rotations and shifts of up to one voxel. A check
-repeats the closest pairs with a grid of five times as many rotations.
+Voxels of 10 Å (a resolution of 20 Å), over all rotations and shifts of up to one voxel. The most similar pairs are
+repeated with five times as many rotations.
 
     OMP_NUM_THREADS=1 python benchmarks/library_correlation.py [--jobs 2] [--only NAME NAME ...]
 """
@@ -26,45 +26,52 @@ LIMIT = 0.9
 
 @cache
 def template(name: str) -> Template:
-    """Built once in each process."""
+    """Template of a species, cached in each process."""
     return library.build_template(name, VOXEL)
 
 
 def correlate(pair: tuple[str, str], rotations: int) -> float:
-    """One pair; a larger grid has more of its tops refined."""
+    """Largest correlation of one pair; a larger grid refines more maxima."""
     starts = 5 if rotations == GRID else 12
     return max_cross_correlation(*map(template, pair), rotations=rotations, starts=starts)
 
 
 def main() -> None:
-    """Compute, print, store; exit code 1 if a pair is too alike."""
+    """Compute, print and store; exit code 1 if a pair is too similar."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("--jobs", type=int, default=1, help="processes")
-    options.add_argument("--only", nargs="*", help="pairs that contain one of these; nothing is stored")
+    options.add_argument("--only", nargs="*", help="pairs with one of these species, without a result file")
     options.add_argument("--rotations", type=int, default=GRID, help="size of the grid")
-    chosen = options.parse_args()
+    args = options.parse_args()
     names = library.species_names()
-    pairs = [p for p in itertools.combinations(names, 2) if not chosen.only or set(p) & set(chosen.only)]
-    began = time.monotonic()
-    with ProcessPoolExecutor(chosen.jobs) as pool:
-        found = dict(zip(pairs, pool.map(partial(correlate, rotations=chosen.rotations), pairs), strict=True))
-        closest = sorted(pairs, key=lambda p: -found[p])[:10]
+    pairs = [p for p in itertools.combinations(names, 2) if not args.only or set(p) & set(args.only)]
+    start = time.monotonic()
+    with ProcessPoolExecutor(args.jobs) as pool:
+        correlations = dict(
+            zip(pairs, pool.map(partial(correlate, rotations=args.rotations), pairs), strict=True)
+        )
+        closest = sorted(pairs, key=lambda p: -correlations[p])[:10]
         fine = dict(zip(closest, pool.map(partial(correlate, rotations=FINE_GRID), closest), strict=True))
     for pair in closest:
-        print(f"{pair[0]:>24} {pair[1]:<24} {found[pair]:.4f}, finer grid {fine[pair]:.4f}")
-    worst = max(*found.values(), *fine.values())
-    seconds = time.monotonic() - began
+        print(f"{pair[0]:>24} {pair[1]:<24} {correlations[pair]:.4f}, finer grid {fine[pair]:.4f}")
+    worst = max(*correlations.values(), *fine.values())
+    seconds = time.monotonic() - start
     print(f"{len(names)} species, {len(pairs)} pairs, largest {worst:.4f}, {seconds:.0f} s")
-    if not chosen.only:
-        _store(found, fine, worst, seconds)
+    if not args.only:
+        _store(correlations, fine, worst, seconds)
     if worst >= LIMIT:
         raise SystemExit(f"some pairs correlate with {worst:.3f}, {LIMIT} or more")
 
 
 def _store(
-    found: dict[tuple[str, str], float], fine: dict[tuple[str, str], float], worst: float, seconds: float
+    correlations: dict[tuple[str, str], float],
+    fine: dict[tuple[str, str], float],
+    worst: float,
+    seconds: float,
 ) -> None:
-    rows = [[*pair, round(value, 4)] for pair, value in sorted(found.items(), key=lambda item: -item[1])]
+    rows = [
+        [*pair, round(value, 4)] for pair, value in sorted(correlations.items(), key=lambda item: -item[1])
+    ]
     again = [[*pair, round(value, 4)] for pair, value in fine.items()]
     result = {
         "voxel_size": VOXEL,

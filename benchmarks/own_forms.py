@@ -1,8 +1,8 @@
-"""What two forms of our own are worth beside torch's, and how often noise is taken for particles.
+"""Speed of two own implementations against those of torch, and false positive rate of the noise test.
 
-Seconds of the processor on one thread, the best of some: the side outputs of VoxResNet, whose transposed convolutions are
-products of matrices, and the cosine of features, for the depths of size xs and two cubes of 32. Then the test that
-compares a target with noise, on sets of noise alone: the share whose p is 0.05 or less, where a twentieth is wanted.
+Minimum processor seconds on one thread: the side outputs of VoxResNet, whose transposed convolutions are matrix
+products, and the cosine similarity of features, for the depths of size xs and two cubes of 32^3 voxels. The noise test
+is applied to pure noise: the share with p <= 0.05 should be 0.05.
 
     OMP_NUM_THREADS=1 python benchmarks/own_forms.py
 """
@@ -30,26 +30,26 @@ LAST = torch.channels_last_3d
 
 
 def features(channels: int, factor: int) -> Tensor:
-    """As a layer sees them in training."""
+    """Input of a layer in training."""
     side = SIDE // factor
     return torch.randn(BATCH, channels, side, side, side).contiguous(memory_format=LAST).requires_grad_()
 
 
-def seconds(work: Callable[[], Tensor], *, learning: bool) -> float:
-    """Of the processor, for one pass, or for one there and back."""
+def seconds(forward: Callable[[], Tensor], *, training: bool) -> float:
+    """Processor seconds of a forward pass, with the backward pass in training."""
     best = float("inf")
     for _ in range(REPEATS):
-        began = time.process_time()
-        with torch.set_grad_enabled(learning):
-            answer = work()
-        if learning:
-            answer.sum().backward()
-        best = min(best, time.process_time() - began)
+        start = time.process_time()
+        with torch.set_grad_enabled(training):
+            output = forward()
+        if training:
+            output.sum().backward()
+        best = min(best, time.process_time() - start)
     return best
 
 
 def enlarging(factor: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
-    """Ours, and torch's with the same weights."""
+    """Our implementation and that of torch, with the same weights."""
     ours = enlarge(WIDTHS[-1], factor).to(memory_format=LAST)
     torchs = nn.ConvTranspose3d(WIDTHS[-1], VOTE, factor, stride=factor).to(memory_format=LAST)
     torchs.load_state_dict(ours.state_dict())
@@ -58,7 +58,7 @@ def enlarging(factor: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
 
 
 def cosines() -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
-    """Ours and torch's over all depths."""
+    """Our implementation and that of torch over all depths."""
     some, others = ([features(w, 2**i) for i, w in enumerate(WIDTHS)] for _ in range(2))
     pairs = list(zip(some, others, strict=True))
     return (
@@ -68,21 +68,23 @@ def cosines() -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
 
 
 class Bright(nn.Module):
-    """Calls foreground what is bright after a blur."""
+    """Predicts foreground where the smoothed input is bright."""
 
     def forward(self, x: Tensor) -> Tensor:
-        found = 20 * (F.avg_pool3d(x, 3, 1, 1) - 0.5)
-        return torch.cat([torch.zeros_like(found), found], 1)
+        logits = 20 * (F.avg_pool3d(x, 3, 1, 1) - 0.5)
+        return torch.cat([torch.zeros_like(logits), logits], 1)
 
 
-def false_alarms(count: int, colour: int) -> float:
-    """Share of the sets of so many cubes of noise, after a box filter, that are told from noise."""
-    generator, told = torch.Generator().manual_seed(0), 0
+def false_alarms(count: int, box: int) -> float:
+    """Share of sets of *count* cubes of box-filtered noise that the test distinguishes from noise."""
+    generator, rejected = torch.Generator().manual_seed(0), 0
     for _ in range(SETS):
-        x = torch.randn(count, 1, *3 * [CUBE + colour - 1], generator=generator)
-        x = F.avg_pool3d(x, colour, 1)
-        told += noise_p_value(Bright(), x / x.std(), activation="softmax", device="cpu") <= RULE.significance
-    return told / SETS
+        x = torch.randn(count, 1, *3 * [CUBE + box - 1], generator=generator)
+        x = F.avg_pool3d(x, box, 1)
+        rejected += (
+            noise_p_value(Bright(), x / x.std(), activation="softmax", device="cpu") <= RULE.significance
+        )
+    return rejected / SETS
 
 
 def main() -> None:
@@ -95,15 +97,15 @@ def main() -> None:
         "cosine of features": cosines(),
     }.items():
         assert torch.allclose(ours(), torchs(), atol=1e-4)
-        for learning in (True, False):
+        for training in (True, False):
             row = {
-                form: seconds(work, learning=learning) for form, work in (("ours", ours), ("torch", torchs))
+                form: seconds(work, training=training) for form, work in (("ours", ours), ("torch", torchs))
             }
-            rows.append({"what": name, "learning": learning, **row})
-            told = "there and back" if learning else "one way"
+            rows.append({"what": name, "learning": training, **row})
+            direction = "forward, backward" if training else "forward"
             ratio = row["torch"] / row["ours"]
             print(
-                f"{name:32s} {told:14s} {1e3 * row['ours']:6.2f} {1e3 * row['torch']:6.2f} ms, ratio {ratio:.2f}"
+                f"{name:32s} {direction:17s} {1e3 * row['ours']:6.2f} {1e3 * row['torch']:6.2f} ms, ratio {ratio:.2f}"
             )
     noise = [
         {"cubes": count, "box": colour, "told from noise": false_alarms(count, colour)}

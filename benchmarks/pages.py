@@ -27,9 +27,9 @@ def grid(columns: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def span(found: dict[str, float], sign: str = "") -> str:
+def span(interval: dict[str, float], sign: str = "") -> str:
     """A value with its interval."""
-    return f"{found['value']:{sign}.3f} [{found['low']:{sign}.3f}, {found['high']:{sign}.3f}]"
+    return f"{interval['value']:{sign}.3f} [{interval['low']:{sign}.3f}, {interval['high']:{sign}.3f}]"
 
 
 def real(name: str, title: str) -> str:
@@ -51,12 +51,12 @@ def real(name: str, title: str) -> str:
     columns = ["budget", "recall [95 %]", "by seed", "difference of Gaussians", "paired difference", "aim"]
     seconds = [run["train_seconds"] for run in result["runs"]]
     settings = result["settings"]
-    blobs = "; ".join(f"y {b['block'][0]}-{b['block'][1]}: {b['settings']}" for b in result["blobs"])
+    settings_text = "; ".join(f"y {b['block'][0]}-{b['block'][1]}: {b['settings']}" for b in result["blobs"])
     mean = result.get("averaged", {})
-    told = "; ".join(
+    averaged = "; ".join(
         f"{b}x {span(r['recall'])}, difference {span(r['difference'], '+')}" for b, r in mean.items()
     )
-    more = f"\nScores averaged over the seeds: {told}.\n" if told else ""
+    more = f"\nScores averaged over the seeds: {averaged}.\n" if averaged else ""
     return f"""
 ## {title}
 
@@ -68,7 +68,7 @@ the mean over the seeds.
 {grid(columns, rows)}
 {more}
 One training took {min(seconds):.0f} to {max(seconds):.0f} s on one thread, beside other runs on the same two cores. Settings of the blob picker,
-chosen on the training blocks: {blobs}.
+chosen on the training blocks: {settings_text}.
 
 Command: `{result["command"]}`
 """
@@ -109,13 +109,13 @@ def simulated(name: str, title: str) -> str:
             + grid(["class", *table], rows)
         )
     steps = {net: [r["steps"] for r in result["runs"] if r["network"] == net] for net in table}
-    told = ", ".join(f"{net} {min(s)} to {max(s)}" for net, s in steps.items())
+    steps_text = ", ".join(f"{net} {min(s)} to {max(s)}" for net, s in steps.items())
     return f"""
 ## {title}
 
 Four simulated tomograms of 100^3 voxels with nine classes, three objects of a class in each. Trained on three, tested
 on the fourth, in rotation and pooled; {result["settings"]["time"]} of one thread for each training. `any` takes no
-notice of the class; `mean` is over classes. Steps in that time: {told}.
+notice of the class; `mean` is over classes. Steps in that time: {steps_text}.
 
 {parts[0]}
 
@@ -331,12 +331,15 @@ def filtered() -> str:
         return ""
     tables = []
     for metric in ("iou", "dice", "localisation_f1"):
-        shown: dict[tuple[str, str], dict[str, str]] = {}
+        cells: dict[tuple[str, str], dict[str, str]] = {}
         for row in (row for result in results for row in result["rows"]):
             seeds = cell([seed[metric] for seed in row["seeds"]])
-            shown.setdefault((row["world"], row["model"]), {})[row["filter"]] = seeds
-        kinds = list(next(iter(shown.values())))
-        rows = [[world, model, *(of[kind] for kind in kinds)] for (world, model), of in shown.items()]
+            cells.setdefault((row["world"], row["model"]), {})[row["filter"]] = seeds
+        kinds = list(next(iter(cells.values())))
+        rows = [
+            [world, model, *(by_filter[kind] for kind in kinds)]
+            for (world, model), by_filter in cells.items()
+        ]
         tables.append(f"{metric}:\n\n{grid(['world', 'model', *kinds], rows)}")
     together = "\n\n".join(tables)
     commands = ", ".join(f"`{result['command']}`" for result in results)
@@ -429,12 +432,14 @@ def chosen() -> str:
     """How often the rule that chooses between source and adapted model was right, over all suites."""
     files = sorted(RESULTS.glob("suite-uda*.json"))
     results = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    told = selection_summary(results)
-    if not told["runs"]:
+    total = selection_summary(results)
+    if not total["runs"]:
         return ""
-    each = [(result["title"], selection_summary([result])) for result in results]
+    by_suite = [(result["title"], selection_summary([result])) for result in results]
     rows = [
-        [title, *(f"{v:g}" for v in row.values())] for title, row in [*each, ("all", told)] if row["runs"]
+        [title, *(f"{v:g}" for v in row.values())]
+        for title, row in [*by_suite, ("all", total)]
+        if row["runs"]
     ]
     return f"""
 ## Adaptation: the choice without labels
@@ -442,7 +447,7 @@ def chosen() -> str:
 Every adaptation ends with a choice between two models that no label has a part in. Labels say afterwards whether the
 other one would have been better by more than 0.005, in the score of the suite on what was held out.
 
-{grid(["suite", *told], rows)}
+{grid(["suite", *total], rows)}
 """
 
 

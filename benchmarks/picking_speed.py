@@ -3,12 +3,11 @@
 python benchmarks/picking_speed.py
 python benchmarks/picking_speed.py --shape 184 630 630 --count 180 --threads 16 --device cuda
 
-One phantom is searched by networks of the same size with untrained weights, which cost what trained ones cost: the
-heat map network, the same backbone with a mask for its answer, and DeepFinder, whose authors pick by mean shift.
-What is picked from are ideal maps, rendered from the truth at the resolution that the network answers with, since
-scores of untrained networks hold no particles: what is lost there is lost by the picker. Processor seconds are
-compared too, since other work may run on the same cores. Two further tables tell how exact and how separate the
-picks of ideal maps are.
+One phantom is segmented by untrained networks of size `s`, which cost as much as trained ones: the heatmap network,
+the same backbone with mask output, and DeepFinder, whose authors pick by mean shift. Picking uses ideal maps,
+rendered from the truth at the output resolution of the network, so all errors come from the picker. Processor
+seconds are reported too, because other work may run on the same cores. Two further tables show the accuracy of the
+positions and the separation of touching particles.
 """
 
 from __future__ import annotations
@@ -40,21 +39,23 @@ from cryovox.workflows.devices import keep_freed_memory
 from cryovox.workflows.segment import segment
 
 SHIFT = PickConfig(method="mean-shift")
-WAYS = {
+METHODS = {
     "heatmaps: peaks": ("heatmap-unet", PickConfig()),
     "masks: connected regions, cut at necks": ("residual-unet", PickConfig()),
     "masks: connected regions": ("residual-unet", PickConfig(split_touching=False)),
     "masks: mean shift": ("residual-unet", SHIFT),
     "masks: mean shift, as DeepFinder": ("deepfinder", SHIFT),
 }
-"""What is picked from, and how -> network and picker."""
-REACH = 0.5
-"""Farthest hit, in radii."""
+"""Name of a method -> network and picker."""
+MATCH_RADIUS = 0.5
+"""Largest distance of a hit, in radii."""
 Shape = tuple[int, int, int]
 
 
-def ideal(truth: Particles, species: tuple[Species, ...], shape: Shape, voxel: float, kind: str) -> ScoreMap:
-    """Maps of a network that knows the truth: Gaussians of a third of a radius, or balls."""
+def ideal_maps(
+    truth: Particles, species: tuple[Species, ...], shape: Shape, voxel: float, kind: str
+) -> ScoreMap:
+    """Score maps rendered from the truth: Gaussians of a third of a radius, or balls."""
     stride = 2 if kind == "heatmap" else 1
     coarse, offset = voxel * stride, voxel * (stride - 1) / 2
     sides: Shape = (shape[0] // stride, shape[1] // stride, shape[2] // stride)
@@ -73,33 +74,33 @@ def ideal(truth: Particles, species: tuple[Species, ...], shape: Shape, voxel: f
     )
 
 
-def quality(found: Particles, truth: Particles, species: tuple[Species, ...]) -> dict[str, float]:
-    """F1 over all species, one to one within half a radius, and the mean distance of hits in Å."""
-    counts = [detection(found.named(s.name), truth.named(s.name), REACH * s.radius) for s in species]
+def quality(picks: Particles, truth: Particles, species: tuple[Species, ...]) -> dict[str, float]:
+    """F1 over all species, matched one to one within half a radius, and the mean distance of hits in Å."""
+    counts = [detection(picks.named(s.name), truth.named(s.name), MATCH_RADIUS * s.radius) for s in species]
     total = sum(counts[1:], counts[0])
     return {"f1": total.f1, "mean_distance_A": total.mean_distance}
 
 
 def timed(work: Callable[[], Any], repeats: int) -> tuple[Any, dict[str, float]]:
-    """What a call gives, and the least wall and processor seconds of some."""
-    wall, processor, given = [], [], None
+    """Result of a call, and its minimum wall and processor seconds over repeats."""
+    wall, processor, result = [], [], None
     for _ in range(repeats):
-        began, used = time.perf_counter(), time.process_time()
-        given = work()
-        wall.append(time.perf_counter() - began)
-        processor.append(time.process_time() - used)
-    return given, {"seconds": min(wall), "processor_seconds": min(processor)}
+        start, processor_start = time.perf_counter(), time.process_time()
+        result = work()
+        wall.append(time.perf_counter() - start)
+        processor.append(time.process_time() - processor_start)
+    return result, {"seconds": min(wall), "processor_seconds": min(processor)}
 
 
 def untrained(path: Path, name: str, voxel: float) -> int:
-    """Write a model of size `s` with weights that were never trained; gives their number."""
+    """Write an untrained model of size `s`; returns its number of weights."""
     torch.manual_seed(0)
-    chosen, answer = options(name, "s"), activation(name, options(name, "s"))
-    out_channels = len(SPECIES) + (answer == "softmax")
-    network: Any = build(name, chosen, 1, out_channels)
+    network_options, output_activation = options(name, "s"), activation(name, options(name, "s"))
+    out_channels = len(SPECIES) + (output_activation == "softmax")
+    network: Any = build(name, network_options, 1, out_channels)
     card = Card(
         network=name,
-        options=chosen,
+        options=network_options,
         out_channels=out_channels,
         activation=network.activation,
         kind=network.kind,
@@ -114,13 +115,13 @@ def untrained(path: Path, name: str, voxel: float) -> int:
 
 
 def compare(args: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Seconds of the networks and of every way to pick, on one phantom."""
+    """Seconds of the networks and of all picking methods on one phantom."""
     shape: Shape = tuple(args.shape)
-    drawn = phantom(PhantomConfig(shape=shape, count=args.count), np.random.default_rng(0))
-    voxel, truth = drawn.volume.voxel_size, drawn.particles
-    write_volume(work / "phantom.mrc", drawn.volume)
+    sample = phantom(PhantomConfig(shape=shape, count=args.count), np.random.default_rng(0))
+    voxel, truth = sample.volume.voxel_size, sample.particles
+    write_volume(work / "phantom.mrc", sample.volume)
     networks: dict[str, Any] = {}
-    for name in dict.fromkeys(name for name, _ in WAYS.values()):
+    for name in dict.fromkeys(name for name, _ in METHODS.values()):
         model = work / f"{name}.safetensors"
         weights = untrained(model, name, voxel)
         run = lambda m=model, n=name: segment(  # noqa: E731
@@ -128,30 +129,30 @@ def compare(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         )
         networks[name] = {"weights": weights, **timed(run, args.repeats)[1]}
         print(name, networks[name], flush=True)
-    ways: dict[str, Any] = {}
-    for way, (name, config) in WAYS.items():
-        maps = ideal(truth, SPECIES, shape, voxel, MODELS[name].kind)
-        found, cost = timed(lambda m=maps, c=config: pick(m, c), args.repeats)
-        ways[way] = {"network": name, **cost, **quality(found, truth, SPECIES)}
-        print(way, ways[way], flush=True)
-    foreground = int((ideal(truth, SPECIES, shape, voxel, "mask").data.max(axis=0) > 0).sum())
+    methods: dict[str, Any] = {}
+    for method, (name, config) in METHODS.items():
+        maps = ideal_maps(truth, SPECIES, shape, voxel, MODELS[name].kind)
+        picks, cost = timed(lambda m=maps, c=config: pick(m, c), args.repeats)
+        methods[method] = {"network": name, **cost, **quality(picks, truth, SPECIES)}
+        print(method, methods[method], flush=True)
+    foreground = int((ideal_maps(truth, SPECIES, shape, voxel, "mask").data.max(axis=0) > 0).sum())
     facts = {"particles": len(truth), "foreground_voxels": foreground, "voxel_size_A": voxel}
-    return {"data": facts, "networks": networks, "ways": ways}
+    return {"data": facts, "networks": networks, "ways": methods}
 
 
 def centre_error(sigma: float, draws: int = 300) -> dict[str, float]:
-    """Root mean square and largest distance of picks from centres between the voxels, in voxels of the map."""
+    """RMS and largest distance of picks from centres between voxels, in voxels of the map."""
     rng, errors = np.random.default_rng(0), []
     kind = Species(name="a", label=1, radius=3 * sigma)
     for centre in rng.uniform(10, 14, (draws, 3)):
         data = gaussian_heatmap(centre[None], sigma, (24, 24, 24))
-        found = pick(ScoreMap(data[None], 1.0, (kind,), kind="heatmap")).positions
-        errors.append(float(np.linalg.norm(found[0] - centre)) if len(found) == 1 else np.inf)
+        positions = pick(ScoreMap(data[None], 1.0, (kind,), kind="heatmap")).positions
+        errors.append(float(np.linalg.norm(positions[0] - centre)) if len(positions) == 1 else np.inf)
     return {"sigma": sigma, "rms": float(np.sqrt(np.mean(np.square(errors)))), "largest": max(errors)}
 
 
-def chains(rng: np.random.Generator, radius: float, sides: Shape, count: int) -> np.ndarray:
-    """Chains of two to four spheres, neighbours 1.0 to 1.2 diameters apart, none overlapping another."""
+def sphere_chains(rng: np.random.Generator, radius: float, sides: Shape, count: int) -> np.ndarray:
+    """Chains of two to four spheres without overlap, with neighbours 1.0 to 1.2 diameters apart."""
     placed = np.zeros((0, 3))
     for start in rng.uniform(radius, np.array(sides) - 1 - radius, (count, 3)):
         chain: list[np.ndarray] = []
@@ -171,15 +172,15 @@ def chains(rng: np.random.Generator, radius: float, sides: Shape, count: int) ->
 
 
 def touching(radius: float) -> dict[str, Any]:
-    """F1 of every way to pick, on spheres of a radius in voxels that touch."""
+    """F1 of all picking methods on touching spheres; the radius is in voxels."""
     voxel, sides = 10.0, (96, 96, 96)
     kinds = (Species(name="a", label=1, radius=radius * voxel),)
-    places = chains(np.random.default_rng(0), radius, sides, 60)
-    truth = Particles.of(places * voxel, "a")
-    row: dict[str, Any] = {"radius": radius, "spheres": len(places)}
-    for way, (name, config) in WAYS.items():
-        maps = ideal(truth, kinds, sides, voxel, MODELS[name].kind)
-        row[way] = quality(pick(maps, config), truth, kinds)["f1"]
+    centres = sphere_chains(np.random.default_rng(0), radius, sides, 60)
+    truth = Particles.of(centres * voxel, "a")
+    row: dict[str, Any] = {"radius": radius, "spheres": len(centres)}
+    for method, (name, config) in METHODS.items():
+        maps = ideal_maps(truth, kinds, sides, voxel, MODELS[name].kind)
+        row[method] = quality(pick(maps, config), truth, kinds)["f1"]
     return row
 
 
@@ -203,7 +204,7 @@ def main() -> None:
     result["centres"] = [centre_error(sigma) for sigma in (1.0, 1.5, 2.0, 3.0)]
     result["touching"] = [touching(radius) for radius in (4.0, 5.0, 6.0)]
     print(result["centres"], result["touching"], sep="\n")
-    settings = {**vars(args), "shape": list(args.shape), "reach_radii": REACH, "load_before": load}
+    settings = {**vars(args), "shape": list(args.shape), "reach_radii": MATCH_RADIUS, "load_before": load}
     print(write_result(args.name, {"settings": settings, **result}))
 
 

@@ -1,7 +1,7 @@
-"""How good pseudo-labels are: precision and recall of the peaks that a teacher sees where nobody picked.
+"""Precision and recall of pseudo-labels outside the labelled picks.
 
-The teachers are the models of the row `supervised` of a finished run of the suite `semi`, since a teacher begins
-as one. Picks that it learned from are left out of what is counted.
+The teachers are the models of the row `supervised` of a finished run of the suite `semi`, because teachers are
+initialized with such models. Picks of the training data are excluded.
 
     cryovox benchmark semi --contestants supervised --time 4m --out WORK
     OMP_NUM_THREADS=1 python benchmarks/pseudo_label_quality.py --work WORK
@@ -36,7 +36,7 @@ THRESHOLDS = (0.2, 0.3, 0.5)
 AGREEMENT = 0.5
 
 
-def answers(model: Path, sources: list[Region], views: int) -> list[torch.Tensor]:
+def predict(model: Path, sources: list[Region], views: int) -> list[torch.Tensor]:
     """Heatmaps (v, 1, k, z, y, x) of whole tomograms."""
     network, _ = load_model(model)
     network.eval()
@@ -44,53 +44,61 @@ def answers(model: Path, sources: list[Region], views: int) -> list[torch.Tensor
     return [multi_view_probabilities(network, image, select_views(views)) for image in images]
 
 
-def peaks(seen: torch.Tensor, source: Region, stride: int, threshold: float) -> Particles:
-    """What would become a pseudo-label, in Å."""
+def peaks(probabilities: torch.Tensor, source: Region, stride: int, threshold: float) -> Particles:
+    """Peaks that would become pseudo-labels, in Å."""
     voxel = source.voxel_size * stride
     high = torch.full((len(source.species),), threshold)
     radii = [s.radius / voxel for s in source.species]
-    agreement = AGREEMENT if len(seen) > 1 else 0.0
-    found, mean = accepted_peaks(seen, high, radii, agreement, exclusive=True), seen.mean(0)
-    _, channel, *index = (i.numpy() for i in found.nonzero(as_tuple=True))
-    middle = voxel * np.stack(index, 1) + source.voxel_size * (stride - 1) / 2
-    return Particles.of(middle, [source.species[c].name for c in channel], mean[found].numpy())
+    agreement = AGREEMENT if len(probabilities) > 1 else 0.0
+    accepted, mean = (
+        accepted_peaks(probabilities, high, radii, agreement, exclusive=True),
+        probabilities.mean(0),
+    )
+    _, channel, *index = (i.numpy() for i in accepted.nonzero(as_tuple=True))
+    positions = voxel * np.stack(index, 1) + source.voxel_size * (stride - 1) / 2
+    return Particles.of(positions, [source.species[c].name for c in channel], mean[accepted].numpy())
 
 
-def unknown(found: Particles, known: Particles, kind: Species) -> Particles:
-    """Those of a species that do not lie upon a pick that was learned from."""
-    own, taken = found.named(kind.name), known.named(kind.name).positions
-    away = np.linalg.norm(own.positions[:, None] - taken, axis=2)
-    return own.take(np.flatnonzero((away > FRACTION * kind.radius).all(1)))
+def exclude_labelled(peaks: Particles, labelled: Particles, kind: Species) -> Particles:
+    """Peaks of a species without those at labelled picks."""
+    of_species, positions = peaks.named(kind.name), labelled.named(kind.name).positions
+    distances = np.linalg.norm(of_species.positions[:, None] - positions, axis=2)
+    return of_species.take(np.flatnonzero((distances > FRACTION * kind.radius).all(1)))
 
 
-def quality(work: Path, amount: str, model: Path) -> list[dict[str, Any]]:
-    """One row for each number of views and threshold; means over the species."""
-    every, few = (dataset_files.read(work / "data" / name) for name in ("test", amount))
-    sources = load_regions(every, every.split("train"))
+def pseudo_label_scores(work: Path, amount: str, model: Path) -> list[dict[str, Any]]:
+    """One row for each number of views and threshold, averaged over the species."""
+    complete, few = (dataset_files.read(work / "data" / name) for name in ("test", amount))
+    sources = load_regions(complete, complete.split("train"))
     picked = {e.name: e for e in few.entries if e.particles is not None}
-    known = {s.name: load_regions(few, [picked[s.name]])[0].truth() for s in sources if s.name in picked}
+    labelled = {s.name: load_regions(few, [picked[s.name]])[0].truth() for s in sources if s.name in picked}
     stride = load_model(model)[1].output_stride
 
     def all_of(lists: list[Particles], kind: Species) -> Particles:
         nothing = Particles.of(np.empty((0, 3)), [])
-        left = [unknown(p, known.get(s.name, nothing), kind) for p, s in zip(lists, sources, strict=True)]
+        unlabelled = [
+            exclude_labelled(p, labelled.get(s.name, nothing), kind)
+            for p, s in zip(lists, sources, strict=True)
+        ]
         return concatenate(
-            replace(p, tomograms=np.full(len(p), s.name)) for p, s in zip(left, sources, strict=True)
+            replace(p, tomograms=np.full(len(p), s.name)) for p, s in zip(unlabelled, sources, strict=True)
         )
 
     rows = []
     for views in VIEWS:
-        seen = answers(model, sources, views)
+        probabilities = predict(model, sources, views)
         for threshold in THRESHOLDS:
-            found = [peaks(maps, s, stride, threshold) for maps, s in zip(seen, sources, strict=True)]
-            outcomes = [
-                detection(all_of(found, k), all_of([s.truth() for s in sources], k), FRACTION * k.radius)
-                for k in every.species
+            predicted = [
+                peaks(maps, s, stride, threshold) for maps, s in zip(probabilities, sources, strict=True)
             ]
-            made = [o for o in outcomes if o.hits + o.false_picks]
+            outcomes = [
+                detection(all_of(predicted, k), all_of([s.truth() for s in sources], k), FRACTION * k.radius)
+                for k in complete.species
+            ]
+            nonempty = [o for o in outcomes if o.hits + o.false_picks]
             rows.append({
                 "amount": amount, "views": views, "threshold": threshold,
-                "precision": float(np.mean([o.precision for o in made])) if made else None,
+                "precision": float(np.mean([o.precision for o in nonempty])) if nonempty else None,
                 "recall": float(np.mean([o.recall for o in outcomes])),
             })  # fmt: skip
     return rows
@@ -99,19 +107,19 @@ def quality(work: Path, amount: str, model: Path) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure, print, store."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    options.add_argument("--work", type=Path, required=True, help="folder of the suite's run")
+    options.add_argument("--work", type=Path, required=True, help="run folder of the suite")
     work = options.parse_args().work
     torch.set_num_threads(1)
-    found: dict[tuple[str, int, float], list[dict[str, Any]]] = {}
+    by_setting: dict[tuple[str, int, float], list[dict[str, Any]]] = {}
     for run in sorted((work / "runs").glob("supervised_*")):
         for amount in label_amounts(work / "data"):
-            for row in quality(work, amount, run / amount / "run" / "model.safetensors"):
-                found.setdefault((row["amount"], row["views"], row["threshold"]), []).append(row)
+            for row in pseudo_label_scores(work, amount, run / amount / "run" / "model.safetensors"):
+                by_setting.setdefault((row["amount"], row["views"], row["threshold"]), []).append(row)
     rows = []
-    for (amount, views, threshold), of in found.items():
-        row: dict[str, Any] = {"amount": amount, "views": views, "threshold": threshold, "seeds": len(of)}
+    for (amount, views, threshold), seeds in by_setting.items():
+        row: dict[str, Any] = {"amount": amount, "views": views, "threshold": threshold, "seeds": len(seeds)}
         for name in ("precision", "recall"):
-            values = [r[name] for r in of if r[name] is not None]
+            values = [r[name] for r in seeds if r[name] is not None]
             row[name] = [
                 round(float(np.mean(values)), 4),
                 round(float(np.std(values, ddof=min(1, len(values) - 1))), 4),

@@ -1,17 +1,16 @@
-"""Ribosomes in half of a real in-situ tomogram: trained on a part of it, tested on the rest.
+"""Picking ribosomes in half of a real in-situ tomogram: cross-validation over three blocks.
 
-The tomogram (EMPIAR-11658, 31.36 Å, 128 x 256 x 128 voxels) is cut into three blocks along y. Each
-block is searched by a network that was trained on the picks of the other two, at least a ribosome
-away; so every pick is tested once. The picks are a clean subset of the ribosomes, hence recall at a
-budget of 1, 2 and 4 candidates per pick of the block, matched one to one within 100 Å. Beside it
-runs a difference-of-Gaussians picker whose settings are chosen on the same training blocks.
+The tomogram (EMPIAR-11658, 31.36 Å, 128 x 256 x 128 voxels) is cut into three blocks along y. For each
+block a network is trained on the picks of the other two, with a margin of one ribosome, so that every pick is
+tested once. The picks are a correct but incomplete subset of the ribosomes, so the metric is recall at 1, 2 and 4
+candidates per pick, matched one to one within 100 Å. The baseline is a difference-of-Gaussians picker whose
+settings are selected on the same training blocks.
 
-Unlabelled voxels are background here, although many ribosomes were not picked: if the picks are a
-random subset, a network that tells picked from unpicked ranks by the probability to be a ribosome
-(Elkan and Noto 2008), and ranks are all that is scored. `--unlabelled unknown` takes the
-positive-unlabelled loss instead.
+Unlabelled voxels count as background here, although many ribosomes were not picked: if the picks are a random
+subset, a classifier of picked and unpicked positions ranks by the probability of a ribosome (Elkan and Noto 2008),
+and only ranks are scored. `--unlabelled unknown` uses the positive-unlabelled loss instead.
 
-    python benchmarks/real_ribosomes.py            # 3 blocks x 3 seeds; goes on where it stopped
+    python benchmarks/real_ribosomes.py            # 3 blocks x 3 seeds; resumes after an interruption
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ TRAIN = (
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train; each was fixed before its run."""
+    """Training settings; each variant was fixed before its run."""
 
     train: tuple[object, ...]
     steps: int
@@ -66,25 +65,25 @@ VARIANTS = {
     "s": Variant(("--size", "s", "--weight-decay", 0.02, "--noise", 0.6), 450, 4),
     "xs": Variant(("--size", "xs", "--weight-decay", 0.1, "--noise", 1.0), 400, 8),
 }
-"""The network as it comes; and a smaller one, held back more, chosen on splits of y < 160."""
+"""The default network, and a smaller one with more regularization, selected on splits of y < 160."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One block to be searched by a network that never saw it."""
+    """One test block and the seed of the training on the other blocks."""
 
     number: int
     seed: int
     block: tuple[int, int]
 
     def training_boxes(self, length: int) -> list[tuple[int, int]]:
-        """What lies beyond a margin on either side of the block, in y."""
+        """Ranges of y outside the block and its margin."""
         sides = [(0, self.block[0] - MARGIN), (self.block[1] + MARGIN, length)]
         return [(a, b) for a, b in sides if b - a >= 32]
 
 
 def truth() -> Particles:
-    """The picks, once each: two of the file are one particle."""
+    """The picks without duplicates within 10 Å (the file has one)."""
     with PICKS.open(encoding="utf-8") as file:
         rows = [(float(r["z"]), float(r["y"]), float(r["x"])) for r in csv.DictReader(file)]
     kept: list[tuple[float, float, float]] = []
@@ -95,17 +94,17 @@ def truth() -> Particles:
 
 
 def inside(particles: Particles, span: tuple[int, int], voxel: float) -> Particles:
-    """Those in a span of y, in voxels."""
+    """Particles in a range of y, in voxels."""
     y = particles.positions[:, 1] / voxel
     return particles.take((y >= span[0] - 0.5) & (y < span[1] - 0.5))
 
 
-def hits(found: Particles, true: Particles, budget: int) -> list[bool]:
-    """Which of the true particles the best candidates of a budget match."""
-    best = found.sorted().take(np.arange(min(len(found), budget * len(true))))
-    reached = np.zeros(len(true), bool)
-    reached[greedy(best.positions, true.positions, MATCH, best.scores).truth] = True
-    return reached.tolist()
+def hits(candidates: Particles, true: Particles, budget: int) -> list[bool]:
+    """Whether each true particle matches one of the *budget* x n best candidates."""
+    best = candidates.sorted().take(np.arange(min(len(candidates), budget * len(true))))
+    matched = np.zeros(len(true), bool)
+    matched[greedy(best.positions, true.positions, MATCH, best.scores).truth] = True
+    return matched.tolist()
 
 
 def dataset(folder: Path, fold: Fold, volume: Volume, true: Particles, background: bool) -> Path:
@@ -136,7 +135,7 @@ def dataset(folder: Path, fold: Fold, volume: Volume, true: Particles, backgroun
 def train_and_find(
     fold: Fold, folder: Path, volume: Volume, true: Particles, args: argparse.Namespace
 ) -> None:
-    """What a user would do: a training, and a search of the tomogram."""
+    """Train a model and pick in the tomogram with the command line."""
     data = dataset(folder / "dataset", fold, volume, true, args.unlabelled == "background")
     log = folder / "log.txt"
     log.unlink(missing_ok=True)
@@ -162,15 +161,15 @@ def together(
     """The block searched by all its trainings at once: their scores are averaged."""
     maps = [searched(work / f"block{number}-seed{seed}") for seed in seeds]
     mean = replace(maps[0], data=np.mean([np.asarray(m.data[:], np.float32) for m in maps], axis=0))
-    found = inside(pick(mean, PickConfig(threshold=1e-3, border=0.0)), block, volume.voxel_size)
-    own = inside(true, block, volume.voxel_size)
-    return {str(b): hits(found, own, b) for b in BUDGETS}
+    candidates = inside(pick(mean, PickConfig(threshold=1e-3, border=0.0)), block, volume.voxel_size)
+    true_in_block = inside(true, block, volume.voxel_size)
+    return {str(b): hits(candidates, true_in_block, b) for b in BUDGETS}
 
 
 def averaged(
     work: Path, volume: Volume, true: Particles, blobs: list[dict[str, Any]], seeds: list[int]
 ) -> dict[str, Any]:
-    """Pooled recall of the averaged scores, and how it differs from the blob picker's."""
+    """Pooled recall of the averaged scores, and its difference from the difference-of-Gaussians picker."""
     parts = [together(n, block, work, volume, true, seeds) for n, block in enumerate(BLOCKS)]
     table = {}
     for budget in map(str, BUDGETS):
@@ -186,35 +185,36 @@ def averaged(
 def run_fold(
     fold: Fold, work: Path, volume: Volume, true: Particles, args: argparse.Namespace
 ) -> dict[str, Any]:
-    """Train, search the tomogram, and look at the block alone."""
+    """Train, pick in the tomogram, and score the block."""
     folder = work / f"block{fold.number}-seed{fold.seed}"
-    run, found = folder / "run", folder / "found"
-    if not (found / "report.html").exists():
+    run, output = folder / "run", folder / "found"
+    if not (output / "report.html").exists():
         train_and_find(fold, folder, volume, true, args)
     seconds = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["seconds"]
     candidates = inside(
         pick(searched(folder), PickConfig(threshold=1e-3, border=0.0)), fold.block, volume.voxel_size
     )
-    own = inside(true, fold.block, volume.voxel_size)
-    answer = {str(b): hits(candidates, own, b) for b in BUDGETS}
-    recall = {b: round(float(np.mean(h)), 4) for b, h in answer.items()}
+    true_in_block = inside(true, fold.block, volume.voxel_size)
+    matches = {str(b): hits(candidates, true_in_block, b) for b in BUDGETS}
+    recall = {b: round(float(np.mean(h)), 4) for b, h in matches.items()}
     print(
-        f"block {fold.block} seed {fold.seed}: {len(own)} picks, recall {recall}, {seconds:.0f} s", flush=True
+        f"block {fold.block} seed {fold.seed}: {len(true_in_block)} picks, recall {recall}, {seconds:.0f} s",
+        flush=True,
     )
     return {
         "block": fold.block,
         "seed": fold.seed,
-        "picks": len(own),
+        "picks": len(true_in_block),
         "candidates": len(candidates),
         "train_seconds": round(seconds, 1),
         "recall": recall,
-        "hits": {b: list(map(int, h)) for b, h in answer.items()},
+        "hits": {b: list(map(int, h)) for b, h in matches.items()},
     }
 
 
 @cache
 def blob_list(sigma: float, ratio: float, distance: float) -> Particles:
-    """Blobs of the whole tomogram with one choice of settings."""
+    """Difference-of-Gaussians picks of the whole tomogram with given settings."""
     volume = read_volume(TOMOGRAM)
     return dog(
         np.asarray(volume.data),
@@ -227,37 +227,38 @@ def blob_list(sigma: float, ratio: float, distance: float) -> Particles:
 
 
 def baseline(fold: Fold, volume: Volume, true: Particles) -> dict[str, Any]:
-    """Choose the settings of the blob picker on the training blocks, then search the block."""
+    """Select the settings of the difference-of-Gaussians picker on the training blocks, and score the block."""
     boxes = fold.training_boxes(volume.shape[1])
     best: tuple[float, dict[str, float]] = (-1.0, {})
     for sigma, ratio, distance in itertools.product(
         (1.0, 1.5, 2.0, 2.5, 3.0), (1.3, 1.6, 2.0), (100.0, 150.0, 200.0)
     ):
         settings = {"sigma_vox": sigma, "ratio": ratio, "distance": distance}
-        found = blob_list(sigma, ratio, distance)
+        blobs = blob_list(sigma, ratio, distance)
         recalls = []
         for box in boxes:
-            own = inside(true, box, volume.voxel_size)
+            true_in_block = inside(true, box, volume.voxel_size)
             recalls += [
-                (np.mean(hits(inside(found, box, volume.voxel_size), own, b)), len(own)) for b in BUDGETS
+                (np.mean(hits(inside(blobs, box, volume.voxel_size), true_in_block, b)), len(true_in_block))
+                for b in BUDGETS
             ]
         score = float(np.average([r for r, _ in recalls], weights=[n for _, n in recalls]))
         best = max(best, (score, settings), key=lambda pair: pair[0])
-    found = blob_list(*best[1].values())
-    own = inside(true, fold.block, volume.voxel_size)
-    answer = {str(b): hits(inside(found, fold.block, volume.voxel_size), own, b) for b in BUDGETS}
+    blobs = blob_list(*best[1].values())
+    true_in_block = inside(true, fold.block, volume.voxel_size)
+    matches = {str(b): hits(inside(blobs, fold.block, volume.voxel_size), true_in_block, b) for b in BUDGETS}
     return {
         "block": fold.block,
-        "picks": len(own),
+        "picks": len(true_in_block),
         "settings": best[1],
         "training_score": round(best[0], 4),
-        "recall": {b: round(float(np.mean(h)), 4) for b, h in answer.items()},
-        "hits": {b: list(map(int, h)) for b, h in answer.items()},
+        "recall": {b: round(float(np.mean(h)), 4) for b, h in matches.items()},
+        "hits": {b: list(map(int, h)) for b, h in matches.items()},
     }
 
 
 def summarise(runs: list[dict[str, Any]], blobs: list[dict[str, Any]], seeds: list[int]) -> dict[str, Any]:
-    """Pool the blocks; the unit of the bootstrap is the pick, its value the mean over the seeds."""
+    """Pool the blocks; the bootstrap resamples picks, whose value is the mean over the seeds."""
     table: dict[str, Any] = {}
     for budget in map(str, BUDGETS):
         of_seed = {s: np.concatenate([r["hits"][budget] for r in runs if r["seed"] == s]) for s in seeds}
@@ -265,11 +266,11 @@ def summarise(runs: list[dict[str, Any]], blobs: list[dict[str, Any]], seeds: li
             np.mean(list(of_seed.values()), axis=0),
             np.concatenate([b["hits"][budget] for b in blobs]),
         )
-        each = [float(v.mean()) for v in of_seed.values()]
+        by_seed = [float(v.mean()) for v in of_seed.values()]
         table[budget] = {
             "recall": asdict(interval(ours)),
-            "per_seed": [round(v, 4) for v in each],
-            "seed_std": round(float(np.std(each, ddof=1)), 4) if len(each) > 1 else None,
+            "per_seed": [round(v, 4) for v in by_seed],
+            "seed_std": round(float(np.std(by_seed, ddof=1)), 4) if len(by_seed) > 1 else None,
             "blobs": asdict(interval(theirs)),
             "difference": asdict(paired_difference(ours, theirs)),
             "aim": AIM[int(budget)],
@@ -289,9 +290,9 @@ def main() -> None:
         "--unlabelled",
         choices=("background", "unknown"),
         default="background",
-        help="what the dataset says of voxels without a pick",
+        help="treatment of voxels without a pick",
     )
-    parser.add_argument("--variant", choices=tuple(VARIANTS), default="s", help="how to train")
+    parser.add_argument("--variant", choices=tuple(VARIANTS), default="s", help="training settings")
     parser.add_argument("--name", default="real_ribosomes", help="name of the result file")
     args = parser.parse_args()
     volume, true, seeds = read_volume(TOMOGRAM), truth(), list(range(args.seeds))
@@ -313,14 +314,14 @@ def main() -> None:
         "match_A": MATCH,
         "steps": VARIANTS[args.variant].steps,
     }
-    told = {
+    result = {
         "settings": {**settings, "train": list(map(str, (*TRAIN, *VARIANTS[args.variant].train)))},
         "table": table,
         "averaged": averaged(args.work, volume, true, blobs, seeds),
         "runs": runs,
         "blobs": blobs,
     }
-    print(write_result(args.name, told))
+    print(write_result(args.name, result))
 
 
 if __name__ == "__main__":

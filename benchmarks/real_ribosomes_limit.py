@@ -1,9 +1,9 @@
-"""How far can ribosomes that were picked be told from blobs that were not? An upper look at the real benchmark.
+"""Classify picked ribosomes against unpicked candidates, to estimate the limit of the real benchmark.
 
-On the part y < 160 of the tomogram, in four folds, small classifiers rank the candidates of a blob
-picker: a linear one on ring averages, and a convolutional one on boxes of 17^3 voxels, under
-different augmentations. They see nothing but candidates, all of them hard, so they tell what the
-picks hold to be learned, whatever detector is built on it.
+On the part y < 160 of the tomogram, in four folds, small classifiers rank the candidates of a
+difference-of-Gaussians picker: a linear one on ring averages, and a convolutional one on boxes of 17^3 voxels, with
+different augmentations. They train on candidates only, so they estimate the information in the picks independently
+of a detector.
 
     python benchmarks/real_ribosomes_limit.py
 """
@@ -33,7 +33,7 @@ MARGIN, HALF, OUTER = 8, 8, 12  # voxels
 
 
 def boxes(data: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Cubes of 25^3 around centres, mirrored at the faces."""
+    """Cubes of 25^3 voxels around centres, with reflection at the faces."""
     padded = np.pad(data, OUTER, mode="reflect")
     return np.stack(
         [padded[z : z + 2 * OUTER + 1, y : y + 2 * OUTER + 1, x : x + 2 * OUTER + 1] for z, y, x in centres]
@@ -41,7 +41,7 @@ def boxes(data: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def view(box: np.ndarray, rng: np.random.Generator, turn: float) -> np.ndarray:
-    """A cube of 17^3: flipped, and turned by an angle of that spread in degrees."""
+    """A cube of 17^3 voxels, randomly flipped, and rotated with this standard deviation in degrees."""
     if turn == 0:
         inner = box[
             OUTER - HALF : OUTER + HALF + 1, OUTER - HALF : OUTER + HALF + 1, OUTER - HALF : OUTER + HALF + 1
@@ -91,14 +91,14 @@ def convolutional(
     network = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.5), nn.Linear(32 * 27, 1))
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    right, wrong = np.flatnonzero(picked), np.flatnonzero(~picked)
-    wanted = torch.cat([torch.ones(batch), torch.zeros(2 * batch)])
+    positive, negative = np.flatnonzero(picked), np.flatnonzero(~picked)
+    targets = torch.cat([torch.ones(batch), torch.zeros(2 * batch)])
     for _ in range(steps):
-        chosen = np.concatenate([rng.choice(right, batch), rng.choice(wrong, 2 * batch)])
+        chosen = np.concatenate([rng.choice(positive, batch), rng.choice(negative, 2 * batch)])
         images = np.stack([view(cubes[i], rng, turn) for i in chosen])
         images = images + 0.5 * rng.random((len(images), 1, 1, 1)) * rng.standard_normal(images.shape)
-        answer = network(torch.from_numpy(images[:, None].astype(np.float32)))[:, 0]
-        loss = nn.functional.binary_cross_entropy_with_logits(answer, wanted)
+        logits = network(torch.from_numpy(images[:, None].astype(np.float32)))[:, 0]
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -120,16 +120,16 @@ def main() -> None:
     args = parser.parse_args()
     volume, true = read_volume(TOMOGRAM), truth()
     voxel, moments = volume.voxel_size, statistics(volume.data)
-    found = dog(np.asarray(volume.data), voxel, 2.0, species=NAME, distance=50.0)
-    found = inside(found, (0, FOLDS[-1][1] + MARGIN), voxel).sorted()
-    found = found.take(np.arange(min(len(found), 1500)))
+    candidates = dog(np.asarray(volume.data), voxel, 2.0, species=NAME, distance=50.0)
+    candidates = inside(candidates, (0, FOLDS[-1][1] + MARGIN), voxel).sorted()
+    candidates = candidates.take(np.arange(min(len(candidates), 1500)))
     cubes = boxes(
         Normalisation(moments.mean, moments.std, -1)(volume.data),
-        np.rint(found.positions / voxel).astype(int),
+        np.rint(candidates.positions / voxel).astype(int),
     )
-    picked = KDTree(true.positions).query(found.positions)[0] < 80
-    y = found.positions[:, 1] / voxel
-    scores: dict[str, np.ndarray] = {"difference of Gaussians": np.asarray(found.scores, dtype=float)}
+    picked = KDTree(true.positions).query(candidates.positions)[0] < 80
+    y = candidates.positions[:, 1] / voxel
+    scores: dict[str, np.ndarray] = {"difference of Gaussians": np.asarray(candidates.scores, dtype=float)}
     methods: dict[str, Any] = {"linear on rings": linear}
     for name, turn in (("flips", 0.0), ("flips and turns of 20 degrees", 20.0)):
         for seed in range(args.seeds):
@@ -137,7 +137,7 @@ def main() -> None:
                 a, p, t, turn, seed, args.steps
             )
     for name, rank in methods.items():
-        scores[name] = np.zeros(len(found))
+        scores[name] = np.zeros(len(candidates))
         for low, high in FOLDS:
             train, test = (
                 (y < low - MARGIN) | ((y >= high + MARGIN) & (y < FOLDS[-1][1])),
@@ -146,24 +146,24 @@ def main() -> None:
             scores[name][test] = rank(cubes[train], picked[train], cubes[test])
     table = {}
     for name, values in scores.items():
-        ranked = Particles.of(found.positions, NAME, values).sorted()
+        ranked = Particles.of(candidates.positions, NAME, values).sorted()
         kept = apart(ranked)
         parts = [[hits(inside(kept, f, voxel), inside(true, f, voxel), b) for f in FOLDS] for b in BUDGETS]
         table[name] = {
             f"{b}x": round(float(np.mean(np.concatenate(p))), 4) for b, p in zip(BUDGETS, parts, strict=True)
         }
         print(f"{name}: {table[name]}", flush=True)
-    told = {
+    result = {
         "folds": FOLDS,
         "picks": len(inside(true, (0, 160), voxel)),
-        "candidates": len(found),
+        "candidates": len(candidates),
         "table": table,
     }
-    print(write_result("real_ribosomes_limit", told))
+    print(write_result("real_ribosomes_limit", result))
 
 
 def apart(particles: Particles, distance: float = 125.0) -> Particles:
-    """The best of those that are closer than a ribosome's radius."""
+    """The best candidates, with a minimum distance of a ribosome radius."""
     from cryovox.picking.peaks import separate
 
     return particles.take(separate(particles.positions, particles.scores, distance))

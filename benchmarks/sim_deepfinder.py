@@ -1,11 +1,10 @@
-"""Three networks at equal time on simulated tomograms that others made.
+"""Three networks at equal time on third-party simulated tomograms.
 
-Four tomograms of 100^3 voxels with nine species, three objects of each in every tomogram. Three
-tomograms are learned from, the fourth is searched; all four in rotation, pooled. Every training gets
-the same processor time on one thread and the same loss, so that networks are compared and not losses. Nothing
-was chosen on these data.
+Four tomograms of 100^3 voxels with nine species and three objects of each per tomogram: leave-one-out
+cross-validation with pooled scores. All trainings have the same processor time on one thread and the same loss.
+No setting was selected on these data.
 
-    python benchmarks/sim_deepfinder.py            # 3 networks x 4 rotations x 3 seeds; goes on where it stopped
+    python benchmarks/sim_deepfinder.py            # 3 networks x 4 folds x 3 seeds; resumes after an interruption
 """
 
 from __future__ import annotations
@@ -61,24 +60,24 @@ class Job:
 
 
 def objects(number: int) -> Particles:
-    """The true objects of a tomogram, in Å."""
+    """True objects of a tomogram, in Å."""
     voxel = read_volume(FOLDER / f"tomo{number}_f16.mrc").voxel_size
-    found = ET.parse(FOLDER / f"tomo{number}_objlist.xml").getroot()
-    places = [[float(o.attrib[axis]) * voxel for axis in "zyx"] for o in found]
+    objects_list = ET.parse(FOLDER / f"tomo{number}_objlist.xml").getroot()
+    positions = [[float(o.attrib[axis]) * voxel for axis in "zyx"] for o in objects_list]
     return Particles.of(
-        places, [f"class{o.attrib['class_label']}" for o in found], tomograms=f"tomo{number}_f16"
+        positions, [f"class{o.attrib['class_label']}" for o in objects_list], tomograms=f"tomo{number}_f16"
     )
 
 
 def species(numbers: list[int]) -> tuple[Species, ...]:
-    """Radii of balls as large as the mean object of each class in the training tomograms."""
+    """Species with the radius of a ball of the mean object volume in the training tomograms."""
     maps = [read_labels(FOLDER / f"tomo{n}_labels.mrc.gz") for n in numbers]
-    found = []
+    species_list = []
     for label in CLASSES:
         voxels = sum(int((m.data == label).sum()) for m in maps) / (3 * len(maps))
         radius = (3 * voxels / (4 * np.pi)) ** (1 / 3) * maps[0].voxel_size
-        found.append(Species(name=f"class{label}", label=label, radius=round(float(radius), 1)))
-    return tuple(found)
+        species_list.append(Species(name=f"class{label}", label=label, radius=round(float(radius), 1)))
+    return tuple(species_list)
 
 
 def dataset(folder: Path, numbers: list[int]) -> Path:
@@ -102,10 +101,10 @@ def dataset(folder: Path, numbers: list[int]) -> Path:
 
 
 def run_job(job: Job, work: Path, time: str) -> dict[str, Any]:
-    """Train on three tomograms and search the fourth, unless an earlier run of this script did."""
+    """Train on three tomograms and pick in the fourth, unless results of an earlier run exist."""
     folder = work / f"{job.network}-test{job.test}-seed{job.seed}"
-    run, found, log = folder / "run", folder / "found", folder / "log.txt"
-    if not (found / "report.html").exists():
+    run, output, log = folder / "run", folder / "found", folder / "log.txt"
+    if not (output / "report.html").exists():
         data = dataset(folder / "dataset", [n for n in NUMBERS if n != job.test])
         log.unlink(missing_ok=True)
         cryovox(
@@ -114,33 +113,33 @@ def run_job(job: Job, work: Path, time: str) -> dict[str, Any]:
             log=log,
         )  # fmt: skip
         tomogram = FOLDER / f"tomo{job.test}_f16.mrc"
-        cryovox("find", tomogram, "--model", run / "model.safetensors", "--out", found, log=log)
-    told = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    print(f"{job}: {told['steps']} steps in {told['seconds']:.0f} s", flush=True)
+        cryovox("find", tomogram, "--model", run / "model.safetensors", "--out", output, log=log)
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    print(f"{job}: {manifest['steps']} steps in {manifest['seconds']:.0f} s", flush=True)
     return {
         "network": job.network,
         "test": job.test,
         "seed": job.seed,
-        "steps": told["steps"],
-        "train_seconds": told["seconds"],
+        "steps": manifest["steps"],
+        "train_seconds": manifest["seconds"],
     }
 
 
 def score(network: str, seed: int, work: Path) -> dict[str, dict[str, float]]:
-    """Dice and F1 of one network and seed, pooled over the four rotations."""
+    """Dice and F1 of one network and seed, pooled over the four folds."""
     kinds = species(list(NUMBERS))
-    found: dict[str, LabelMap] = {}
+    predicted: dict[str, LabelMap] = {}
     truth: dict[str, LabelMap] = {}
-    picks, true = [], []
+    picks, true_objects = [], []
     for n in NUMBERS:
         name, folder = f"tomo{n}_f16", work / f"{network}-test{n}-seed{seed}" / "found"
-        found[name] = read_labels(folder / "labels" / f"{name}.mrc", kinds)
+        predicted[name] = read_labels(folder / "labels" / f"{name}.mrc", kinds)
         truth[name] = read_labels(FOLDER / f"tomo{n}_labels.mrc.gz", kinds)
         tomogram = read_volume(FOLDER / f"{name}.mrc")
         picks.append(read_particles(folder / "particles" / f"{name}.star", tomogram=tomogram))
-        true.append(objects(n))
-    rows = evaluate_labels(found, truth) + evaluate_particles(
-        joined(picks), joined(true), {k.name: k.radius for k in kinds}
+        true_objects.append(objects(n))
+    rows = evaluate_labels(predicted, truth) + evaluate_particles(
+        joined(picks), joined(true_objects), {k.name: k.radius for k in kinds}
     )
     return table(rows)
 
@@ -157,11 +156,10 @@ def joined(lists: list[Particles]) -> Particles:
 
 def table(rows: list[Row]) -> dict[str, dict[str, float]]:
     """Pooled Dice and F1 by class, regardless of the class, and on average."""
-    wanted = [f"class{c}" for c in CLASSES] + [ANY, MEAN]
+    names = [f"class{c}" for c in CLASSES] + [ANY, MEAN]
     pooled = [r for r in rows if r["tomogram"] == POOLED and r["metric"] in ("dice", "f1")]
     return {
-        s: {str(r["metric"]): round(float(r["value"]), 4) for r in pooled if r["species"] == s}
-        for s in wanted
+        s: {str(r["metric"]): round(float(r["value"]), 4) for r in pooled if r["species"] == s} for s in names
     }
 
 
@@ -191,7 +189,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/sim_deepfinder"), help="folder for the runs")
     parser.add_argument("--time", default="2m", help="processor time of each training")
     parser.add_argument("--name", default="sim_deepfinder", help="name of the result file")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each network and rotation")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each network and fold")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, one thread each")
     parser.add_argument(
         "--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS, help="networks to run"
@@ -202,8 +200,8 @@ def main() -> None:
     scores = {n: [score(n, s, args.work) for s in range(args.seeds)] for n in args.networks}
     means = summarise(scores)
     for network, rows in means.items():
-        told = "  ".join(f"{k} {v['dice'][0]:.2f}/{v['f1'][0]:.2f}" for k, v in rows.items())
-        print(f"{network} (Dice/F1): {told}")
+        text = "  ".join(f"{k} {v['dice'][0]:.2f}/{v['f1'][0]:.2f}" for k, v in rows.items())
+        print(f"{network} (Dice/F1): {text}")
     settings = {"time": args.time, "threads": 1, "common": list(map(str, COMMON))}
     print(write_result(args.name, {"settings": settings, "table": means, "seeds": scores, "runs": runs}))
 

@@ -1,9 +1,8 @@
-"""Can anything be learned from simulated tomograms? A DeepFinder-type U-Net, ten minutes, new tomograms.
+"""Training on simulated tomograms: a DeepFinder-type U-Net, ten minutes, test on new tomograms.
 
-Three tomograms of the kind of the `toy` preset with four species from small to large are learned
-from; two more are searched. Beside it runs the same network on the noise-free tomograms, which is the
-most that the labels hold, and a blob picker that knows no species and is given the true number of
-particles, which is the floor.
+Training uses three tomograms of the preset `toy` with four species from small to large, testing two more. The same
+network on noise-free tomograms is the upper bound. A difference-of-Gaussians picker without species, given the
+true particle count, is the baseline.
 
     python benchmarks/simulator_learnable.py            # 3 seeds, and the oracle
 """
@@ -54,7 +53,7 @@ class Job:
 
 
 def simulate(work: Path) -> Dataset:
-    """Five tomograms; the last two are tested on."""
+    """Simulate five tomograms; the last two are for testing."""
     settings = work / "settings.yaml"
     work.mkdir(parents=True, exist_ok=True)
     log = work / "simulate.log"
@@ -69,52 +68,54 @@ def simulate(work: Path) -> Dataset:
     return dataset_files.read(data)
 
 
-def run_job(job: Job, work: Path, found: Dataset, time: str) -> dict[str, Any]:
-    """Train on three tomograms, or on what they are without noise, and search the other two."""
+def run_job(job: Job, work: Path, dataset: Dataset, time: str) -> dict[str, Any]:
+    """Train on three tomograms, with or without noise, and pick in the other two."""
     folder = work / job.name
-    run, out, log = folder / "run", folder / "found", folder / "log.txt"
-    entries = [seen(e, job.noise) for e in found.entries]
-    if not (out / "report.html").exists():
+    run, output, log = folder / "run", folder / "found", folder / "log.txt"
+    entries = [with_input(e, job.noise) for e in dataset.entries]
+    if not (output / "report.html").exists():
         data = folder / "dataset"
         data.mkdir(parents=True, exist_ok=True)
-        dataset_files.write(data, found.model_copy(update={"entries": tuple(entries[:LEARNED])}))
+        dataset_files.write(data, dataset.model_copy(update={"entries": tuple(entries[:LEARNED])}))
         cryovox("train", "supervised", "--data", data, "--out", run, *TRAIN, "--seed", job.seed,
                 "--steps", 100_000, "--max-time", time, log=log)  # fmt: skip
         tomograms = [e.tomogram for e in entries[LEARNED:]]
-        cryovox("find", *tomograms, "--model", run / "model.safetensors", "--out", out, log=log)
+        cryovox("find", *tomograms, "--model", run / "model.safetensors", "--out", output, log=log)
     picks = concatenate(
-        named(read_particles(out / "particles" / f"{e.name}.star", tomogram=read_volume(e.tomogram)), e.name)
+        named(
+            read_particles(output / "particles" / f"{e.name}.star", tomogram=read_volume(e.tomogram)), e.name
+        )
         for e in entries[LEARNED:]
     )
-    f1 = by_species(picks, truth(found), found)
+    f1 = by_species(picks, truth(dataset), dataset)
     print(job.name, f1, flush=True)
     return {"noise": job.noise, "seed": job.seed, "f1": f1}
 
 
-def seen(entry: Any, noise: bool) -> Any:
-    """The entry, with the noise-free tomogram in place of the other."""
+def with_input(entry: Any, noise: bool) -> Any:
+    """The entry, or the entry with its noise-free tomogram."""
     if noise:
         return entry
     return entry.model_copy(update={"tomogram": entry.tomogram.parents[1] / "clean" / entry.tomogram.name})
 
 
-def truth(found: Dataset) -> Particles:
-    """All particles of the tomograms that are searched."""
+def truth(dataset: Dataset) -> Particles:
+    """All particles of the test tomograms."""
     return concatenate(
         named(read_particles(e.particles, tomogram=read_volume(e.tomogram)), e.name)
-        for e in found.entries[LEARNED:]
+        for e in dataset.entries[LEARNED:]
         if e.particles is not None
     )
 
 
 def named(particles: Particles, tomogram: str) -> Particles:
-    """The same, of one tomogram."""
+    """The particles with the name of their tomogram."""
     return Particles.of(particles.positions, particles.species.tolist(), particles.scores, tomograms=tomogram)
 
 
-def by_species(picks: Particles, true: Particles, found: Dataset) -> dict[str, float]:
+def by_species(picks: Particles, true: Particles, dataset: Dataset) -> dict[str, float]:
     """Pooled F1 of each species, on average, and regardless of the species."""
-    rows = evaluate_particles(picks, true, {s.name: s.radius for s in found.species})
+    rows = evaluate_particles(picks, true, {s.name: s.radius for s in dataset.species})
     return {
         str(r["species"]): round(float(r["value"]), 4)
         for r in rows
@@ -122,26 +123,26 @@ def by_species(picks: Particles, true: Particles, found: Dataset) -> dict[str, f
     }
 
 
-def floor(found: Dataset) -> dict[str, float]:
-    """A blob picker that is told how many particles there are: recall by species, and F1 of all."""
-    hit: dict[str, list[bool]] = {name: [] for name in COUNTS}
-    right = total = 0
-    for entry in found.entries[LEARNED:]:
+def dog_baseline(dataset: Dataset) -> dict[str, float]:
+    """Difference-of-Gaussians picker, given the true particle count: recall by species, and F1 of all."""
+    hits: dict[str, list[bool]] = {name: [] for name in COUNTS}
+    n_hits = total = 0
+    for entry in dataset.entries[LEARNED:]:
         volume = read_volume(entry.tomogram)
         assert entry.particles is not None
         true = read_particles(entry.particles, tomogram=volume)
         blobs = dog(np.asarray(volume.data), volume.voxel_size, 3.0, species="blob", distance=80.0).sorted()
         blobs = blobs.take(np.arange(min(len(blobs), len(true))))
-        reached = np.zeros(len(true), bool)
-        reached[greedy(blobs.positions, true.positions, 80.0, blobs.scores).truth] = True
+        matched = np.zeros(len(true), bool)
+        matched[greedy(blobs.positions, true.positions, 80.0, blobs.scores).truth] = True
         for name in COUNTS:
-            hit[name] += reached[true.species == name].tolist()
-        right, total = right + int(reached.sum()), total + len(true)
-    return {name: round(float(np.mean(v)), 4) for name, v in hit.items()} | {"any": round(right / total, 4)}
+            hits[name] += matched[true.species == name].tolist()
+        n_hits, total = n_hits + int(matched.sum()), total + len(true)
+    return {name: round(float(np.mean(v)), 4) for name, v in hits.items()} | {"any": round(n_hits / total, 4)}
 
 
 def main() -> None:
-    """Simulate, train, search, and write the result file."""
+    """Simulate, train, pick, and write the result file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -151,22 +152,27 @@ def main() -> None:
     parser.add_argument("--oracles", type=int, default=1, help="trainings without noise")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
-    found = simulate(args.work)
+    dataset = simulate(args.work)
     jobs = [Job(True, s) for s in range(args.seeds)] + [Job(False, s) for s in range(args.oracles)]
-    runs = in_parallel(jobs, lambda job: run_job(job, args.work, found, args.time), args.jobs)
+    runs = in_parallel(jobs, lambda job: run_job(job, args.work, dataset, args.time), args.jobs)
     table = {}
     for noise in (True, False):
-        of = [r["f1"] for r in runs if r["noise"] == noise]
-        if not of:
+        scores = [r["f1"] for r in runs if r["noise"] == noise]
+        if not scores:
             continue
         table["learned" if noise else "oracle, no noise"] = {
-            k: [round(float(np.mean([f[k] for f in of])), 4),
-                round(float(np.std([f[k] for f in of], ddof=1)), 4) if len(of) > 1 else None]
-            for k in of[0]
+            k: [round(float(np.mean([f[k] for f in scores])), 4),
+                round(float(np.std([f[k] for f in scores], ddof=1)), 4) if len(scores) > 1 else None]
+            for k in scores[0]
         }  # fmt: skip
-    told = {"settings": {"time": args.time, "train": list(map(str, TRAIN)), "counts": COUNTS, "mass": SIZES}}
+    result = {
+        "settings": {"time": args.time, "train": list(map(str, TRAIN)), "counts": COUNTS, "mass": SIZES}
+    }
     print(
-        write_result("simulator_learnable", {**told, "f1": table, "floor_recall": floor(found), "runs": runs})
+        write_result(
+            "simulator_learnable",
+            {**result, "f1": table, "floor_recall": dog_baseline(dataset), "runs": runs},
+        )
     )
 
 

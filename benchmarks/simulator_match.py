@@ -1,10 +1,10 @@
 """Simulated tomograms beside the measured one that they were matched to.
 
 The real tomogram (EMPIAR-11658, 31.36 Å) is measured on y < 160. Scenes of ribosomes, other large
-complexes and membranes are simulated once, seen as the microscope's defaults have it (unmatched) and
-as the measured tomogram has it (matched), and compared with y >= 160: error of the logarithmic power
-spectrum, all z-scored; area under the curve of a classifier that tells real from simulated patches
-(0.5: it cannot); and whether a blob picker finds the simulated ribosomes as well as it does without.
+complexes and membranes are simulated with the default microscope (unmatched) and with that of the measured
+tomogram (matched), and compared with y >= 160: error of the logarithmic power spectrum after z-scoring; AUC of a
+classifier of real and simulated patches (0.5: indistinguishable); and recall of the simulated ribosomes by a
+difference-of-Gaussians picker.
 
     python benchmarks/simulator_match.py            # 3 scenes
 """
@@ -39,9 +39,11 @@ RIBOSOME = "ribosome-80s"
 COUNTS = {RIBOSOME: 400, "fatty-acid-synthase": 250, "proteasome-26s": 300, "tric": 500}
 
 
-def simulated(like: TomogramStatistics, shape: tuple[int, int, int], seed: int) -> SimulatedTomogram:
-    """A crowded scene in the slab of the tomogram, at the defaults of everything else."""
-    config = match_config(PRESETS["toy"], like)
+def simulate_scene(
+    statistics: TomogramStatistics, shape: tuple[int, int, int], seed: int
+) -> SimulatedTomogram:
+    """Simulate a crowded scene with the slab of the tomogram and default settings otherwise."""
+    config = match_config(PRESETS["toy"], statistics)
     scene = config.scene.model_copy(
         update={
             "shape": shape,
@@ -51,38 +53,51 @@ def simulated(like: TomogramStatistics, shape: tuple[int, int, int], seed: int) 
         }
     )
     config = config.model_copy(update={"species": tuple(COUNTS), "scene": scene})
-    return simulate(templates(config.species, like.voxel_size), config, (seed, 0))
+    return simulate(templates(config.species, statistics.voxel_size), config, (seed, 0))
 
 
-def found(data: np.ndarray, voxel: float, truth: Particles, sign: int) -> float:
-    """Recall of the ribosomes by blobs, with one candidate for each."""
+def blob_recall(data: np.ndarray, voxel: float, truth: Particles, sign: int) -> float:
+    """Recall of the ribosomes by a difference-of-Gaussians picker with one candidate per ribosome."""
     blobs = dog(data, voxel, 2.0, sign=sign, species=RIBOSOME, distance=150.0).sorted()
     blobs = blobs.take(np.arange(min(len(blobs), len(truth))))
     return len(greedy(blobs.positions, truth.positions, 100.0, blobs.scores).truth) / len(truth)
 
 
 def compare(
-    real: np.ndarray, made: SimulatedTomogram, alike: np.ndarray, like: TomogramStatistics, seed: int
+    real: np.ndarray,
+    simulation: SimulatedTomogram,
+    matched: np.ndarray,
+    statistics: TomogramStatistics,
+    seed: int,
 ) -> dict[str, Any]:
-    """All numbers of one scene, on the scored part."""
-    plain = np.asarray(made.tomogram.data)
-    held = real[:, SPLIT:]
-    truth = made.particles.named(RIBOSOME)
-    row: dict[str, Any] = {"seed": seed, "placed": made.scene.parameters["placed"]}
-    for name, data in (("unmatched", plain), ("matched", alike)):
+    """All metrics of one scene on the test part."""
+    unmatched = np.asarray(simulation.tomogram.data)
+    test_part = real[:, SPLIT:]
+    truth = simulation.particles.named(RIBOSOME)
+    row: dict[str, Any] = {"seed": seed, "placed": simulation.scene.parameters["placed"]}
+    for name, data in (("unmatched", unmatched), ("matched", matched)):
         part = data[:, SPLIT:]
         row[name] = {
-            "rmse": round(spectrum_rmse(held, part), 4),
-            "rmse_tilt_axis": round(spectrum_rmse(held, part, tilt_axis=True), 4),
+            "rmse": round(spectrum_rmse(test_part, part), 4),
+            "rmse_tilt_axis": round(spectrum_rmse(test_part, part, tilt_axis=True), 4),
             "auc": round(
-                classifier_auc(extract_patches(z_score(held)), extract_patches(z_score(part)), seed), 4
+                classifier_auc(extract_patches(z_score(test_part)), extract_patches(z_score(part)), seed), 4
             ),
-            "recall": round(found(data, like.voxel_size, truth, -1 if name == "unmatched" else like.sign), 4),
+            "recall": round(
+                blob_recall(
+                    data, statistics.voxel_size, truth, -1 if name == "unmatched" else statistics.sign
+                ),
+                4,
+            ),
         }
-    mirrored = (np.array(real.shape) - 1) * like.voxel_size - truth.positions
-    moved = Particles.of(np.column_stack([truth.positions[:, 0], mirrored[:, 1:]]), RIBOSOME)
-    row["recall_noise_free"] = round(found(np.asarray(made.clean.data), like.voxel_size, truth, -1), 4)
-    row["recall_of_turned_truth"] = round(found(alike, like.voxel_size, moved, like.sign), 4)
+    mirrored = (np.array(real.shape) - 1) * statistics.voxel_size - truth.positions
+    rotated = Particles.of(np.column_stack([truth.positions[:, 0], mirrored[:, 1:]]), RIBOSOME)
+    row["recall_noise_free"] = round(
+        blob_recall(np.asarray(simulation.clean.data), statistics.voxel_size, truth, -1), 4
+    )
+    row["recall_of_turned_truth"] = round(
+        blob_recall(matched, statistics.voxel_size, rotated, statistics.sign), 4
+    )
     row["ratio"] = round(row["matched"]["rmse"] / row["unmatched"]["rmse"], 4)
     return row
 
@@ -97,17 +112,17 @@ def main() -> None:
     args = parser.parse_args()
     volume = read_volume(TOMOGRAM)
     real = np.asarray(volume.data, np.float32)
-    like = measure_statistics(real[:, :SPLIT], volume.voxel_size)
+    statistics = measure_statistics(real[:, :SPLIT], volume.voxel_size)
     rows = []
     for seed in range(args.seeds):
-        made = simulated(like, real.shape, seed)
-        alike = match_tomogram(-made.clean.data, like, np.random.default_rng([seed, 1]))
-        rows.append(compare(real, made, alike, like, seed))
+        simulation = simulate_scene(statistics, real.shape, seed)
+        matched = match_tomogram(-simulation.clean.data, statistics, np.random.default_rng([seed, 1]))
+        rows.append(compare(real, simulation, matched, statistics, seed))
         print(rows[-1], flush=True)
         if seed == 0:
             args.work.mkdir(parents=True, exist_ok=True)
             page = simulation_match_page(
-                real, alike, like.voxel_size, unmatched=np.asarray(made.tomogram.data)
+                real, matched, statistics.voxel_size, unmatched=np.asarray(simulation.tomogram.data)
             )
             (args.work / "likeness.html").write_text(page, encoding="utf-8")
     ceiling = {
@@ -119,11 +134,16 @@ def main() -> None:
             4,
         ),
     }
-    facts = {"slab": like.slab, "tilts": like.tilts, "noise_from": like.noise_from, "share": like.share}
-    told = {"measured": facts, "counts": COUNTS, "real_against_real": ceiling, "runs": rows}
+    facts = {
+        "slab": statistics.slab,
+        "tilts": statistics.tilts,
+        "noise_from": statistics.noise_from,
+        "share": statistics.share,
+    }
+    result = {"measured": facts, "counts": COUNTS, "real_against_real": ceiling, "runs": rows}
     ratios = [row["ratio"] for row in rows]
-    told["ratio"] = {"mean": round(float(np.mean(ratios)), 4), "limit": 0.3}
-    print(write_result("simulator_match", told))
+    result["ratio"] = {"mean": round(float(np.mean(ratios)), 4), "limit": 0.3}
+    print(write_result("simulator_match", result))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How long a simulated tomogram takes, how much memory, and where the time goes.
+"""Time and memory of a simulated tomogram, in total and by stage.
 
-Each preset runs as a user would run it, in a process of its own on all cores: templates, scene, tilt
-series, reconstruction with and without noise, all files written.
+Each preset runs as on the command line, in its own process on all cores: templates, scene, tilt series,
+reconstruction with and without noise, and all output files.
 
     python benchmarks/simulator_speed.py                # toy, shrec2021-slab, czii-phantom
 """
@@ -22,13 +22,13 @@ from typing import Any
 from common import write_result
 
 LIMITS = {"toy": (15, None), "shrec2021-slab": (900, 6.0)}
-"""Seconds and GB that must not be passed."""
+"""Limits of seconds and GB."""
 
 
 def run(preset: str, out: Path) -> dict[str, Any]:
-    """Run the command; seconds, peak memory of the process, and seconds of every stage."""
+    """Run the command; returns seconds, peak memory of the process, and its log."""
     command = [sys.executable, "-u", "-c", "from cryovox.cli import run; run()", "simulate"]
-    began = time.monotonic()
+    start = time.monotonic()
     child = subprocess.Popen(
         [*command, "--preset", preset, "--out", str(out)], stderr=subprocess.PIPE, text=True
     )
@@ -37,7 +37,7 @@ def run(preset: str, out: Path) -> dict[str, Any]:
 
     def listen() -> None:
         assert child.stderr is not None
-        stages.extend((time.monotonic() - began, line.strip()) for line in child.stderr)
+        stages.extend((time.monotonic() - start, line.strip()) for line in child.stderr)
 
     listener = threading.Thread(target=listen)
     listener.start()
@@ -46,7 +46,7 @@ def run(preset: str, out: Path) -> dict[str, Any]:
     if status:
         raise RuntimeError(f"{preset} ended with status {status}: {stages[-5:]}")
     return {
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(time.monotonic() - start, 1),
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
         "peak_GB": round(usage.ru_maxrss / 1e6, 2),
         "log": [f"{at:.1f} s  {line}" for at, line in stages],
@@ -54,15 +54,20 @@ def run(preset: str, out: Path) -> dict[str, Any]:
 
 
 def stages(preset: str) -> dict[str, float]:
-    """Seconds of each stage of one tomogram, in this process and without writing."""
+    """Seconds of each stage of one tomogram, in this process and without writing files."""
     from cryovox.simulate.presets import PRESETS
     from cryovox.simulate.tomogram import simulate
     from cryovox.workflows.simulation.templates import templates
 
     config = PRESETS[preset]
     marks: list[tuple[float, str]] = [(time.monotonic(), "templates")]
-    made = templates(config.species, config.scene.voxel_size)
-    simulate(made, config, (0, 0), told=lambda share, stage: marks.append((time.monotonic(), stage)))
+    particle_templates = templates(config.species, config.scene.voxel_size)
+    simulate(
+        particle_templates,
+        config,
+        (0, 0),
+        on_progress=lambda name, *_: marks.append((time.monotonic(), name)),
+    )
     marks.append((time.monotonic(), "end"))
     spent: dict[str, float] = {}
     for (start, stage), (end, _) in itertools.pairwise(marks):
@@ -83,8 +88,8 @@ def main() -> None:
             table[preset] = run(preset, Path(folder) / "out")
         table[preset]["stages"] = stages(preset)
         limit = LIMITS.get(preset)
-        told = f", limit {limit}" if limit else ""
-        print(preset, {k: v for k, v in table[preset].items() if k != "log"}, told, flush=True)
+        suffix = f", limit {limit}" if limit else ""
+        print(preset, {k: v for k, v in table[preset].items() if k != "log"}, suffix, flush=True)
     print(write_result("simulator_speed", {"load_before": os.getloadavg(), "table": table}))
 
 

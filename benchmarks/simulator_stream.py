@@ -1,8 +1,8 @@
-"""How many labelled 32^3 patches a second the stream of simulated patches gives.
+"""Throughput of the stream of simulated labelled 32^3 patches.
 
 Six species of the built-in library at 10 Å, boxes of 64 x 96 x 96 voxels, everything else as
-`DomainConfig` has it. Poses are made first and not counted: a stream makes each of them once. Wall
-time counts what a training would wait for; processor time is what is left of it on a busy machine.
+`DomainConfig` has it. Poses are computed before the measurement, because a stream computes each of them once.
+Wall time is the waiting time of a training; processor time does not depend on other work on the machine.
 
     python benchmarks/simulator_stream.py                  # one thread
     python benchmarks/simulator_stream.py --workers 2      # two
@@ -33,8 +33,8 @@ VOXEL = 10.0
 SIDE, BATCH = 32, 8
 
 
-def opened(kind: str, args: argparse.Namespace) -> SimulatedStream:
-    """A stream whose poses are made."""
+def open_stream(kind: str, args: argparse.Namespace) -> SimulatedStream:
+    """A stream with precomputed poses."""
     templates = [build_template(name, VOXEL) for name in args.species]
     spec = TargetSpec(kind, 2 if kind == "heatmap" else 1)
     sampling = SamplingConfig(spec, SIDE, BATCH, seed=(args.seed,), device=args.device)
@@ -49,10 +49,10 @@ def opened(kind: str, args: argparse.Namespace) -> SimulatedStream:
 
 
 def speed(kind: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Draw batches for a while, from the second shelf on."""
-    began = time.process_time()
-    stream = opened(kind, args)
-    poses = time.process_time() - began
+    """Throughput over some seconds, from the second shelf on."""
+    start = time.process_time()
+    stream = open_stream(kind, args)
+    poses = time.process_time() - start
     per_shelf = stream.blocks * stream.domain.patches // BATCH
     shelves = 0
     stream.batch(0)  # the first shelf is ready and the second begun
@@ -74,8 +74,8 @@ def speed(kind: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def parts(args: argparse.Namespace, times: int = 12) -> dict[str, float]:
-    """Processor time in ms of the parts of one box."""
-    stream, domain = opened("mask", args), DomainConfig()
+    """Processor time of the steps of one box, in ms."""
+    stream, domain = open_stream("mask", args), DomainConfig()
     rng = np.random.Generator(np.random.Philox(args.seed))
     through = sample_transfer(domain, stream.shape, VOXEL, rng)
     filled = fill_box(stream.pose_library, 0, stream.shape, 0.15, rng)
@@ -93,13 +93,13 @@ def parts(args: argparse.Namespace, times: int = 12) -> dict[str, float]:
 
 
 def milliseconds(job: Any, times: int) -> float:
-    """Of processor time, the mean."""
-    taken = []
+    """Mean processor time in ms."""
+    durations = []
     for _ in range(times):
-        began = time.process_time()
+        start = time.process_time()
         job()
-        taken.append(time.process_time() - began)
-    return 1e3 * float(np.mean(taken))
+        durations.append(time.process_time() - start)
+    return 1e3 * float(np.mean(durations))
 
 
 def main() -> None:
@@ -108,9 +108,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--workers", type=int, default=1, help="threads that make boxes")
+    parser.add_argument("--workers", type=int, default=1, help="threads that simulate boxes")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds of each measurement")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--species", nargs="+", default=list(SPECIES), help="of the built-in library")
     parser.add_argument("--name", default=None, help="name of the result file")
