@@ -17,8 +17,6 @@ from cryovox.core.atomic import replacing
 from cryovox.report.figures import COLOURS, FAINT, INK
 
 CONFIDENCE = 0.95
-METRICS = {"iou": "IoU", "f1": "F1", "dice": "Dice", "recall_4x": "recall at 4 candidates per pick"}
-"""Names of the metrics on the axis."""
 
 
 def figure_data(result: dict[str, Any], metric: str, condition: str, budget: str) -> dict[str, Any]:
@@ -33,7 +31,7 @@ def figure_data(result: dict[str, Any], metric: str, condition: str, budget: str
         for name, scores in result["references"].items()
         if metric in scores.get(condition, {})
     }
-    names = {"metric": METRICS.get(metric, metric), "condition": display_name(condition), "budget": budget}
+    names = {"metric": display_name(metric), "condition": display_name(condition), "budget": budget}
     return {**names, "rows": rows, "baselines": baselines}
 
 

@@ -1,4 +1,4 @@
-"""The text of every result page: a function for each script of this folder, one for all suites."""
+"""Text of the result pages: one function per script of this folder, and one for all suites."""
 
 from __future__ import annotations
 
@@ -9,22 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from cryovox.benchmark.adaptation import selection_summary
-from cryovox.benchmark.tables import cell, markdown
+from cryovox.benchmark.tables import cell, display_name, grid, markdown
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 
 
 def load(name: str) -> dict[str, Any] | None:
-    """A result file, or None where it is not there."""
+    """A result file, or None if it does not exist."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def grid(columns: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def span(interval: dict[str, float], sign: str = "") -> str:
@@ -48,10 +42,15 @@ def real(name: str, title: str) -> str:
         ]
         for budget, row in result["table"].items()
     ]
-    columns = ["budget", "recall [95 %]", "by seed", "difference of Gaussians", "paired difference", "aim"]
+    columns = [
+        "candidates per pick", "recall [95 % CI]", "by seed", "difference-of-Gaussians picker", "paired difference",
+        "aim",
+    ]  # fmt: skip
     seconds = [run["train_seconds"] for run in result["runs"]]
     settings = result["settings"]
-    settings_text = "; ".join(f"y {b['block'][0]}-{b['block'][1]}: {b['settings']}" for b in result["blobs"])
+    settings_text = "; ".join(
+        f"y {b['block'][0]}-{b['block'][1]}: {fact(b['settings'])}" for b in result["blobs"]
+    )
     mean = result.get("averaged", {})
     averaged = "; ".join(
         f"{b}x {span(r['recall'])}, difference {span(r['difference'], '+')}" for b, r in mean.items()
@@ -61,31 +60,30 @@ def real(name: str, title: str) -> str:
 ## {title}
 
 Recall of {sum(b["picks"] for b in result["blobs"])} ribosomes (EMPIAR-11658, 31.36 Å, half a tomogram) within
-{settings["match_A"]:.0f} Å among so many candidates per pick. Each of three y-blocks is searched by a network trained
-on the other two; {len({r["seed"] for r in result["runs"]})} seeds; the unit of the bootstrap is the pick, its value
-the mean over the seeds.
+{settings["match_A"]:.0f} Å by number of candidates per pick. Cross-validation over three y-blocks;
+{len({r["seed"] for r in result["runs"]})} seeds; the bootstrap resamples picks, whose value is the mean over the seeds.
 
 {grid(columns, rows)}
 {more}
-One training took {min(seconds):.0f} to {max(seconds):.0f} s on one thread, beside other runs on the same two cores. Settings of the blob picker,
-chosen on the training blocks: {settings_text}.
+One training took {min(seconds):.0f} to {max(seconds):.0f} s on one thread, beside other runs on the same two cores. Settings of the
+difference-of-Gaussians picker, selected on the training blocks: {settings_text}.
 
 Command: `{result["command"]}`
 """
 
 
 def limit() -> str:
-    """What classifiers of candidates make of the same picks."""
+    """Recall of classifiers of candidates on the same picks."""
     result = load("real_ribosomes_limit")
     if result is None:
         return ""
     budgets = list(next(iter(result["table"].values())))
     rows = [[name, *(f"{values[b]:.3f}" for b in budgets)] for name, values in result["table"].items()]
     return f"""
-### The same picks at the level of candidates
+### Classification of candidates
 
-{result["candidates"]} candidates of the blob picker on y < 160, {result["picks"]} picks, four folds: recall when small
-classifiers, which learn picked against unpicked candidates and nothing else, rank them.
+{result["candidates"]} candidates of the difference-of-Gaussians picker on y < 160, {result["picks"]} picks, four folds: recall with the ranking
+of small classifiers of picked against unpicked candidates.
 
 {grid(["ranked by", *budgets], rows)}
 
@@ -113,9 +111,9 @@ def simulated(name: str, title: str) -> str:
     return f"""
 ## {title}
 
-Four simulated tomograms of 100^3 voxels with nine classes, three objects of a class in each. Trained on three, tested
-on the fourth, in rotation and pooled; {result["settings"]["time"]} of one thread for each training. `any` takes no
-notice of the class; `mean` is over classes. Steps in that time: {steps_text}.
+Four simulated tomograms of 100^3 voxels with nine classes, three objects per class in each. Leave-one-out
+cross-validation with pooled scores; {result["settings"]["time"]} of one thread per training. `any` is regardless of the
+class; `mean` is over classes. Training steps: {steps_text}.
 
 {parts[0]}
 
@@ -141,7 +139,7 @@ def speed() -> str:
         for name, row in result["table"].items()
     ]
     return f"""
-## The simulator: time and memory
+## Simulator: time and memory
 
 From the command to all files on disk, on {result["machine"]["cores"]} cores with a load of
 {result["load_before"][0]:.1f} from other work before the run.
@@ -153,7 +151,7 @@ Command: `{result["command"]}`
 
 
 def streamed() -> str:
-    """Patches a second of the endless stream."""
+    """Throughput of the stream of patches."""
     result = load("simulator_stream_cpu_1")
     if result is None:
         return ""
@@ -164,7 +162,7 @@ def streamed() -> str:
     parts = ", ".join(f"{what} {ms:.0f} ms" for what, ms in result["milliseconds"].items())
     settings = result["settings"]
     return f"""
-## The simulator: the stream
+## Simulator: throughput of the stream
 
 Labelled patches of {settings["side"]}^3 voxels with targets, {settings["threads"]} thread, {settings["workers"]} worker, load {settings["load_average"]:.1f} on two cores.
 A box of 18 patches: {parts}.
@@ -176,11 +174,11 @@ Command: `{result["command"]}`
 
 
 def learnable() -> str:
-    """F1 by species of a network that learned from simulated tomograms alone."""
+    """F1 by species of a network trained on simulated tomograms only."""
     result = load("simulator_learnable")
     if result is None:
         return ""
-    mass, floor = result["settings"]["mass"], result["floor_recall"]
+    mass, baseline = result["settings"]["mass"], result["floor_recall"]
     rows = [
         [
             name,
@@ -189,25 +187,29 @@ def learnable() -> str:
                 " ± ".join(f"{v:.3f}" for v in table[name] if v is not None)
                 for table in result["f1"].values()
             ),
-            f"{floor[name]:.3f}",
+            f"{baseline[name]:.3f}",
         ]
         for name in (*mass, "any")
     ]
+    columns = [
+        {"learned": "F1", "oracle, no noise": "F1, noise-free"}.get(name, name) for name in result["f1"]
+    ]
     seeds = sum(run["noise"] for run in result["runs"])
     return f"""
-## The simulator: what can be learned from it
+## Simulator: training on simulated tomograms
 
 A DeepFinder-type network in size `s`, {result["settings"]["time"]} of one thread on three tomograms like those of `toy`, F1 on two others;
-{seeds} seed{"" if seeds == 1 else "s"} of the three that the script runs by default. Floor: recall of a blob picker that is told the number of particles.
+{seeds} seed{"" if seeds == 1 else "s"} of the three that the script runs by default. Baseline: recall of a
+difference-of-Gaussians picker, given the true particle count.
 
-{grid(["species", "mass", *result["f1"], "floor"], rows)}
+{grid(["species", "mass", *columns, "baseline"], rows)}
 
 Command: `{result["command"]}`
 """
 
 
 def matched() -> str:
-    """Real against simulated, before and after matching."""
+    """Similarity of real and simulated tomograms, before and after matching."""
     result = load("simulator_match")
     if result is None:
         return ""
@@ -224,16 +226,17 @@ def matched() -> str:
         ]
         for run in result["runs"]
     ]
-    names = ("spectrum", "by tilt", "classifier", "blobs")
-    columns = ["scene", *(f"{n} {k}" for n in names for k in ("before", "after")), "blobs, no noise", "ratio"]
+    names = ("spectrum RMSE", "spectrum RMSE by tilt", "classifier AUC", "recall")
+    columns = ["scene", *(f"{n}, {k}" for n in names for k in ("before", "after"))]
+    columns += ["recall, noise-free", "ratio of RMSE"]
     same = result["real_against_real"]
     return f"""
-## The simulator: a likeness of a real tomogram
+## Simulator: matching a real tomogram
 
-Measured on y < 160 of the real tomogram, compared with y >= 160. Root mean square error of the logarithmic spectrum, also
-resolved by tilt; area under the curve of a classifier of real and simulated patches; recall of the simulated ribosomes
-by a blob picker with one candidate each. Real against real: {same["rmse"]:.3f} and {same["auc"]:.3f}. The error after
-matching is {result["ratio"]["mean"]:.3f} of the one before; at most {result["ratio"]["limit"]} was wanted.
+Measured on y < 160 of the real tomogram, compared with y >= 160. RMSE of the logarithmic spectrum, also resolved
+by tilt; AUC of a classifier of real and simulated patches; recall of the simulated ribosomes by a
+difference-of-Gaussians picker with one candidate each. Real against real: {same["rmse"]:.3f} and {same["auc"]:.3f}. Matching
+reduces the RMSE to {result["ratio"]["mean"]:.3f} of its value; at most {result["ratio"]["limit"]} was required.
 
 {grid(columns, rows)}
 
@@ -258,12 +261,19 @@ def denoised() -> str:
         ]
         for method, row in result["table"].items()
     ]
-    columns = ["filter", "seconds", "processor seconds", "of a copy", "times the copy", "working GB"]
+    columns = [
+        "filter",
+        "seconds",
+        "processor seconds",
+        "processor seconds of a copy",
+        "ratio to the copy",
+        "working memory, GB",
+    ]
     return f"""
 ## Denoising: time and memory
 
 A volume of {" x ".join(map(str, settings["shape"]))} voxels in memory, {settings["device"]}, {settings["threads"]} thread{"" if settings["threads"] == 1 else "s"}, load {settings["load_before"][0]:.1f} from other
-work before the run. Reading every voxel and writing it once moves {settings["floor_bytes"] / 1e6:.0f} MB: what a copy of them takes is the floor.
+work before the run. The lower bound is a copy of the {settings["floor_bytes"] / 1e6:.0f} MB that are read and written.
 
 {grid(columns, rows)}
 
@@ -272,7 +282,7 @@ Command: `{result["command"]}`
 
 
 def layout() -> str:
-    """What the layout of the weights is worth on a CPU."""
+    """Speed-up by channels-last weights on a CPU."""
     result = load("layout_speed")
     if result is None:
         return ""
@@ -280,18 +290,18 @@ def layout() -> str:
         [
             row["network"],
             f"{row['batch']} x {row['side']}³",
-            "step" if row["learning"] else "answer",
+            "training step" if row["learning"] else "inference",
             f"{row['plain']:.3f}",
             f"{row['channels_last']:.3f}",
             f"{row['plain'] / row['channels_last']:.2f}",
         ]
         for row in result["rows"]
     ]
-    columns = ["network", "patches", "what", "plain, s", "channels last, s", "ratio"]
+    columns = ["network", "patches", "pass", "default, s", "channels last, s", "ratio"]
     return f"""
-## Training on a CPU: how weights lie in memory
+## Training on a CPU: channels-last weights
 
-Seconds of the processor on {result["threads"]} thread, best of five, beside other runs on the same two cores.
+Processor seconds on {result["threads"]} thread, minimum of five, beside other runs on the same two cores.
 
 {grid(columns, rows)}
 
@@ -300,7 +310,7 @@ Command: `{result["command"]}`
 
 
 def gap() -> str:
-    """What each difference between source and target costs."""
+    """Loss for each difference between source and target."""
     result = load("adaptation_gap")
     if result is None:
         return ""
@@ -313,19 +323,19 @@ def gap() -> str:
         for name, runs in result["worlds"].items()
     ]
     return f"""
-## Adaptation: what each difference from the source costs
+## Domain shift: loss for each difference from the source
 
-IoU of VoxResNet in size xs after {result["time"]} of one core on the source of the suite `uda`, in worlds that differ from it in one
-thing each. The first two rows: on the target of that suite, from the source alone and from labels of the target.
+IoU of VoxResNet in size xs after {result["time"]} of one core on the source of the suite `uda`, in domains that differ from it
+in one setting each. The first two rows are source-only and supervised training, tested on the target of that suite.
 
-{grid(["world", "by seed", "mean"], rows)}
+{grid(["domain", "by seed", "mean"], rows)}
 
 Command: `{result["command"]}`
 """
 
 
 def filtered() -> str:
-    """What a filter before a network without a target brings."""
+    """Effect of a filter on the input of models without a target."""
     results = [r for suite in ("zsda", "zsda-tomograms") if (r := load(f"denoised_input-{suite}"))]
     if not results:
         return ""
@@ -334,20 +344,20 @@ def filtered() -> str:
         cells: dict[tuple[str, str], dict[str, str]] = {}
         for row in (row for result in results for row in result["rows"]):
             seeds = cell([seed[metric] for seed in row["seeds"]])
-            cells.setdefault((row["world"], row["model"]), {})[row["filter"]] = seeds
+            cells.setdefault((display_name(row["world"]), row["model"]), {})[row["filter"]] = seeds
         kinds = list(next(iter(cells.values())))
         rows = [
-            [world, model, *(by_filter[kind] for kind in kinds)]
-            for (world, model), by_filter in cells.items()
+            [domain, model, *(by_filter[kind] for kind in kinds)]
+            for (domain, model), by_filter in cells.items()
         ]
-        tables.append(f"{metric}:\n\n{grid(['world', 'model', *kinds], rows)}")
+        tables.append(f"{display_name(metric)}:\n\n{grid(['domain', 'model', *kinds], rows)}")
     together = "\n\n".join(tables)
     commands = ", ".join(f"`{result['command']}`" for result in results)
     return f"""
-## Without a target: a filter before the network
+## Domain generalization: denoising the input
 
-Scores on all of the worlds of the suite `zsda` and on the tomograms of `zsda-tomograms`, by what was done to them before they were labelled:
-models of {results[0]["time"]} of one core, mean ± standard deviation over three seeds. "target" are unseen structures under another microscope.
+Scores in all domains of the suite `zsda` and on the tomograms of `zsda-tomograms`, by filter before segmentation:
+models of {results[0]["time"]} of one core, mean ± standard deviation over three seeds. "target": unseen structures under another microscope.
 
 {together}
 
@@ -356,7 +366,7 @@ Commands: {commands}
 
 
 def picked(name: str, title: str) -> str:
-    """What picking costs from heatmaps and from masks, and how exact and separate the picks are."""
+    """Cost of picking from heatmaps and masks, accuracy of the positions, and separation of particles."""
     result = load(name)
     if result is None:
         return ""
@@ -380,8 +390,8 @@ def picked(name: str, title: str) -> str:
         for way, row in ways.items()
     ]
     columns = [
-        "what is picked from, and how", "network", "network, s", "picking, s", "picking, times the first",
-        "both, times the first", "F1", "distance of hits, Å",
+        "method", "network", "network, s", "picking, s", "picking, relative",
+        "both, relative", "F1", "distance of hits, Å",
     ]  # fmt: skip
     touching = [
         [f"{row['radius']:g}", str(row["spheres"]), *(f"{row[way]:.3f}" for way in ways)]
@@ -394,8 +404,9 @@ def picked(name: str, title: str) -> str:
 ## {title}
 
 A phantom of {" x ".join(map(str, settings["shape"]))} voxels with {data["particles"]} particles; networks of size `s` with untrained weights ({weights}), {settings["device"]},
-{settings["threads"]} thread{"" if settings["threads"] == 1 else "s"}. Processor seconds, least of {settings["repeats"]}, load {settings["load_before"][0]:.1f} from other work before the run. Picked are ideal maps, rendered from the truth,
-so F1 and distance are what the picker makes of a perfect answer; a hit is {settings["reach_radii"]} radii away at most.
+{settings["threads"]} thread{"" if settings["threads"] == 1 else "s"}. Processor seconds, minimum of {settings["repeats"]}, load {settings["load_before"][0]:.1f} from other work before the run; relative to
+the first row. Picking uses ideal maps, rendered from the truth, so F1 and distance are those of the picker; a hit is at
+most {settings["reach_radii"]} radii away.
 
 {grid(columns, rows)}
 
@@ -403,33 +414,33 @@ Spheres in chains of two to four, neighbours 1.0 to 1.2 diameters apart: F1 by r
 
 {grid(["radius", "spheres", *ways], touching)}
 
-Distance of picks from centres between the voxels, on clean heatmaps, root mean square in voxels of the heatmap: {errors}.
+RMS distance of picks from centres between voxels on noise-free heatmaps, in voxels of the heatmap: {errors}.
 
 Command: `{result["command"]}`
 """
 
 
-def alike() -> str:
-    """How well the built-in species are told apart."""
+def species_similarity() -> str:
+    """Similarity of the built-in species."""
     result = load("library_correlation")
     if result is None:
         return ""
     first = sorted(result["pairs"], key=lambda pair: -pair[2])[:8]
     rows = [[one, other, f"{value:.3f}"] for one, other, value in first]
     return f"""
-## The simulator: built-in species
+## Simulator: similarity of the built-in species
 
-{len(result["species"])} species, {len(result["pairs"])} pairs: the largest correlation of two, over all rotations and shifts of a voxel,
-is {result["largest"]:.3f} at {result["voxel_size"]:.0f} Å voxels ({result["limit"]} was the limit). The pairs most alike:
+{len(result["species"])} species, {len(result["pairs"])} pairs: the largest cross-correlation over all rotations and shifts of up to one voxel
+is {result["largest"]:.3f} at {result["voxel_size"]:.0f} Å voxels ({result["limit"]} was the limit). The most similar pairs:
 
-{grid(["one", "the other", "correlation"], rows)}
+{grid(["species", "species", "correlation"], rows)}
 
 Command: `{result["command"]}`
 """
 
 
-def chosen() -> str:
-    """How often the rule that chooses between source and adapted model was right, over all suites."""
+def model_selection() -> str:
+    """Accuracy of the selection between source and adapted model, over all suites."""
     files = sorted(RESULTS.glob("suite-uda*.json"))
     results = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     total = selection_summary(results)
@@ -437,21 +448,50 @@ def chosen() -> str:
         return ""
     by_suite = [(result["title"], selection_summary([result])) for result in results]
     rows = [
-        [title, *(f"{v:g}" for v in row.values())]
+        [TITLES.get(title, title), *(f"{v:g}" for v in row.values())]
         for title, row in [*by_suite, ("all", total)]
         if row["runs"]
     ]
     return f"""
-## Adaptation: the choice without labels
+## Domain adaptation: model selection without labels
 
-Every adaptation ends with a choice between two models that no label has a part in. Labels say afterwards whether the
-other one would have been better by more than 0.005, in the score of the suite on what was held out.
+Every adaptation selects the source model or the adapted model without labels. A selection is correct if the other model
+is not better by more than 0.005 in the score of the suite on the held-out part.
 
 {grid(["suite", *total], rows)}
 """
 
 
 Page = Callable[[], str]
+FACTS = {
+    "stand-in": "origin", "learned": "training items", "tested": "test items", "snr": "SNR", "seen": "seen species",
+    "unseen": "unseen species", "cut": "split at y (voxels)", "likenesses": "simulated tomograms",
+    "learned_picks": "training picks", "tested_picks": "test picks", "voxel_size": "voxel size (Å)",
+}  # fmt: skip
+"""Keys of the data in result files -> their names on the pages."""
+TITLES = {
+    "Any particle of a phantom after training on another simulation": (
+        "Picking particles of any species after training on other simulations"
+    ),
+    "Ribosomes after training on their masks alone": "Picking ribosomes after training on ribosome masks",
+    "Picking from few labels and unlabelled tomograms": "Picking from few labels and unlabeled tomograms",
+    "Adaptation from a simulated likeness to a real tomogram: recall of ribosomes": (
+        "Adaptation from matched simulations to a real tomogram: recall of ribosomes"
+    ),
+    "Whether the rule that chooses knows when adapting does not help": (
+        "Model selection on targets where adaptation does not help"
+    ),
+    "From simulations to a real tomogram, without any target: recall of ribosomes": (
+        "Domain generalization from simulations to a real tomogram: recall of ribosomes"
+    ),
+    "From our simulated tomograms to those of another simulator, without any target": (
+        "Domain generalization from our simulated tomograms to those of another simulator"
+    ),
+    "From one simulated source to unseen structures, noises and microscopes, without any target": (
+        "Domain generalization to unseen structures, noise levels and microscopes"
+    ),
+}
+"""Titles of older result files -> those of the suites today."""
 PAGES: dict[str, tuple[Page, ...]] = {
     "real_ribosomes": (
         partial(real, "real_ribosomes", "Ribosomes in a real tomogram"),
@@ -475,22 +515,30 @@ PAGES: dict[str, tuple[Page, ...]] = {
     ),
     "layout_speed": (layout,),
     "adaptation_gap": (gap,),
-    "library_correlation": (alike,),
-    "model_selection": (chosen,),
+    "library_correlation": (species_similarity,),
+    "model_selection": (model_selection,),
 }
-"""Page -> its parts; what has no result file yet is left out."""
+"""Page -> its parts; parts without a result file are skipped."""
+
+
+def fact(value: Any) -> str:
+    """Plain text of a value, without the brackets of lists and mappings."""
+    if isinstance(value, dict):
+        return ", ".join(f"{FACTS.get(key, key)} {fact(item)}" for key, item in value.items())
+    return ", ".join(map(fact, value)) if isinstance(value, list) else str(value)
 
 
 def suite(path: Path) -> str:
-    """All tables of a suite of `cryovox benchmark`."""
+    """Tables of a suite of `cryovox benchmark`."""
     result = json.loads(path.read_text(encoding="utf-8"))
-    facts = "; ".join(f"{key}: {value}" for key, value in result["data"].items())
+    facts = "; ".join(f"{FACTS.get(key, key)}: {fact(value)}" for key, value in result["data"].items())
     special = path.stem.removeprefix(f"suite-{result['suite']}").replace("-", " ").strip()
     return f"""
-## {result["title"]}{f" ({special})" if special else ""}
+## {TITLES.get(result["title"], result["title"])}{f" ({special})" if special else ""}
 
-After {result["source"]}. Tier {result["tier"]}, {result["device"]}, {result["at_once"]} trainings at a time on
-{result["cores"]} cores. Data: {facts}.
+Protocol: {result["source"].replace("our own protocol", "our own")}. Tier {result["tier"]}, {result["device"]}, {result["at_once"]} trainings at a time on {result["cores"]} cores.
+
+Data: {facts}.
 
 {markdown(result)}
 
@@ -499,7 +547,7 @@ Command: `{result["command"]}`
 
 
 def networks() -> str:
-    """What each network costs."""
+    """Computational cost of all networks."""
     rows = [
         [
             row["network"],
@@ -512,13 +560,13 @@ def networks() -> str:
         ]
         for row in json.loads((ROOT / "src/cryovox/models/costs.json").read_text(encoding="utf-8"))
     ]
-    columns = ["network", "size", "output", "patch", "weights, M", "GFLOP a patch", "kFLOP a voxel"]
-    return f"""# Networks and what they cost
+    columns = ["network", "size", "output", "patch", "weights, M", "GFLOP per patch", "kFLOP per voxel"]
+    return f"""# Networks and their cost
 
 Parameters and operations of every network and size, for one input channel and 16 output channels.
 
 - **weights**: all parameters, including those used in training only.
-- **GFLOP a patch**: operations to predict one patch; a multiplication with its addition counts as two. Convolutions, matrix
+- **GFLOP per patch**: operations to predict one patch; a multiplication with its addition counts as two. Convolutions, matrix
   products and attention are counted. Operations do not predict run time: small channel counts and depth-wise kernels reach a
   fraction of a processor's speed.
 - **size**: `xs` is for tens of picks, `s` trains on two CPU cores, `paper` is the published size.

@@ -1,7 +1,7 @@
 """Render the summary `docs/benchmarks.md` with its figures, a page for each result, and `docs/networks.md`.
 
 python benchmarks/render.py            # write them
-python benchmarks/render.py --check    # fail if they are not what the result files say
+python benchmarks/render.py --check    # fail if they do not match the result files
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 
 import figures
 import pages
+from cryovox.benchmark.tables import grid
 from cryovox.core.atomic import discard
 from cryovox.core.config import Config, from_yaml
-from pages import RESULTS, ROOT, grid
+from pages import RESULTS, ROOT
 
 NOTES = ROOT / "benchmarks" / "notes"
 DOCS = ROOT / "docs"
@@ -24,20 +25,20 @@ SUMMARY = """# Benchmarks
 
 Every number below comes from a result file in `benchmarks/results`, which holds the values of every seed, the settings,
 the versions and the command; `python benchmarks/render.py` writes these pages from them. Unless a page says otherwise,
-trainings took minutes of one CPU core, the data are simulated, and an interval says how far a repetition with other seeds
-would scatter on the same data.
+trainings took minutes of one CPU core and the data are simulated. Intervals are 95 % confidence intervals over seeds: they
+describe a repetition with other seeds on the same data, not other data.
 """
 
 
 class Question(Config):
-    """A question that the summary answers."""
+    """A question of the summary page."""
 
     question: str
-    """What a reader wants to know."""
+    """Heading of the section."""
     answer: str
     """One or two sentences with the decisive number."""
     results: tuple[str, ...]
-    """Result files that the answer rests on; the figure is drawn from the first."""
+    """Result files of the answer; the figure shows the first."""
     metric: str | None = None
     """Metric of the figure, as in the result file."""
     condition: str | None = None
@@ -74,7 +75,7 @@ def result_pages() -> dict[str, str]:
 
 
 def finished(name: str, body: str) -> str:
-    """A page with one title, what was noted about it, and the way back."""
+    """A page with one title, its remarks, and a link back."""
     title, _, rest = body.lstrip("\n").removeprefix("## ").partition("\n")
     notes = [path for path in sorted(NOTES.glob("*.md")) if page_of(path.stem) == name]
     remarks = "\n\n".join(path.read_text(encoding="utf-8").strip() for path in notes)
@@ -84,15 +85,15 @@ def finished(name: str, body: str) -> str:
 
 
 def summary(texts: dict[str, str], questions: tuple[Question, ...]) -> str:
-    """The page that answers the questions and lists all others."""
+    """The summary page, with the questions and a list of all pages."""
     parts = [SUMMARY]
-    for number, asked in enumerate(questions, 1):
+    for number, question in enumerate(questions, 1):
         links = ", ".join(
-            f"[{name}](benchmarks/{name}.md)" for name in dict.fromkeys(map(page_of, asked.results))
+            f"[{name}](benchmarks/{name}.md)" for name in dict.fromkeys(map(page_of, question.results))
         )
-        parts.append(f"\n## {asked.question}\n\n{asked.answer.strip()}\n")
-        if asked.metric is not None:
-            parts.append(f"\n![{asked.question}](images/benchmarks/question-{number}.svg)\n")
+        parts.append(f"\n## {question.question}\n\n{question.answer.strip()}\n")
+        if question.metric is not None:
+            parts.append(f"\n![{question.question}](images/benchmarks/question-{number}.svg)\n")
         parts.append(f"\nTables: {links}\n")
     rows = [[f"[{name}](benchmarks/{name}.md)", text.partition("\n")[0].removeprefix("# ")]
             for name, text in texts.items()]  # fmt: skip
@@ -102,15 +103,15 @@ def summary(texts: dict[str, str], questions: tuple[Question, ...]) -> str:
 
 def figures_of(questions: tuple[Question, ...]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Path and data of every figure."""
-    for number, asked in enumerate(questions, 1):
-        if asked.metric is None or asked.condition is None:
+    for number, question in enumerate(questions, 1):
+        if question.metric is None or question.condition is None:
             continue
-        result = json.loads((RESULTS / f"{asked.results[0]}.json").read_text(encoding="utf-8"))
-        budget = asked.budget or result["runs"][0]["budget"]
-        data = figures.figure_data(result, asked.metric, asked.condition, budget)
+        result = json.loads((RESULTS / f"{question.results[0]}.json").read_text(encoding="utf-8"))
+        budget = question.budget or result["runs"][0]["budget"]
+        data = figures.figure_data(result, question.metric, question.condition, budget)
         if not data["rows"]:
             raise SystemExit(
-                f"{asked.question}: {asked.results[0]} holds no such metric, condition or budget"
+                f"{question.question}: {question.results[0]} holds no such metric, condition or budget"
             )
         yield DOCS / "images" / "benchmarks" / f"question-{number}.svg", data
 
@@ -130,7 +131,7 @@ def main() -> int:
         wrong += [path for path, data in drawings.items() if not figures.is_current(path, data)]
         for path in (*wrong, *stale):
             print(
-                f"{path.relative_to(ROOT)} is not what the result files say; run python benchmarks/render.py"
+                f"{path.relative_to(ROOT)} does not match the result files; run python benchmarks/render.py"
             )
         return 1 if wrong or stale else 0
     for path, text in texts.items():

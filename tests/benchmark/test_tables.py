@@ -113,7 +113,7 @@ def test_what_is_told_of_each_species_has_its_own_table():
     assert "by species" not in markdown(found)
     for run in found["runs"]:
         run["scores"]["easy"]["iou/ribosome"] = run["scores"]["easy"]["iou"] / 2
-    told = markdown(found).partition("iou by species, easy; budget 9s:")[2]
+    told = markdown(found).partition("IoU by species, easy; budget 9s:")[2]
     assert "|  | ribosome |" in told
     assert "| new | 0.275 ± 0.035 |" in told
 

@@ -41,6 +41,19 @@ DISPLAY_NAMES = {
     "nodes are blocks": "nodes from blocks",
     "VSL apart": "VSL in a separate pass",
     "views weigh half": "view losses weighted 0.5",
+    "rule": "model selection",
+    "noise not asked": "without noise test",
+    "iou": "IoU",
+    "mean_iou": "mean IoU",
+    "mean_iou_per_sample": "mean IoU per sample",
+    "dice": "Dice",
+    "f1": "F1",
+    "best_f1": "F1 at the best threshold",
+    "f_beta4": "F-beta (beta = 4)",
+    "localisation_f1": "localization F1",
+    "recall_1x": "recall at 1 candidate per pick",
+    "recall_2x": "recall at 2 candidates per pick",
+    "recall_4x": "recall at 4 candidates per pick",
 }
 """Name of a row, condition or metric in a result file -> its name in tables and figures."""
 
