@@ -14,6 +14,7 @@ _PUBLIC = {
     "ScoreMap": "cryovox.core.volume:ScoreMap",
     "Species": "cryovox.core.particles:Species",
     "Volume": "cryovox.core.volume:Volume",
+    "adapt": "cryovox.workflows.training.adapt:adapt",
     "evaluate_labels": "cryovox.metrics.segmentation:evaluate_labels",
     "evaluate_particles": "cryovox.metrics.evaluation:evaluate_particles",
     "find": "cryovox.workflows.find:find",
@@ -26,7 +27,8 @@ _PUBLIC = {
     "read_scores": "cryovox.formats.scores:read",
     "read_volume": "cryovox.formats:read_volume",
     "segment": "cryovox.workflows.segment:segment",
-    "train_supervised": "cryovox.workflows.training.train:train_supervised",
+    "train": "cryovox.workflows.training.run:train",
+    "train_supervised": "cryovox.workflows.training.run:train",  # former name, goes in the next version
     "write_labels": "cryovox.formats:write_labels",
     "write_particles": "cryovox.formats:write_particles",
     "write_volume": "cryovox.formats:write_volume",

@@ -65,7 +65,7 @@ from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_volume, subtomograms, write_labels, write_volume
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.training.strategies import STRATEGIES
-from cryovox.workflows.config import adapt_settings, settings_of
+from cryovox.workflows.config import train_config
 from cryovox.workflows.training import adapt
 
 NAMES = [name for name in SUITES if name.startswith(("uda", "zsda"))]
@@ -97,8 +97,7 @@ def test_every_row_has_settings_of_its_strategy(name, tier):
         if row.strategy in (SOURCE_ONLY, SUPERVISED):
             job_settings(job(row))
             continue
-        kind = adapt_settings if adaptation.uses_target(row.strategy) else settings_of
-        found = job_settings(job(row), {**SHARED, **row.adaptation}, kind=kind(row.strategy))
+        found = job_settings(job(row), {**SHARED, **row.adaptation}, kind=train_config(row.strategy))
         changed = {k.removeprefix("own."): v for k, v in row.adaptation.items() if k.startswith("own.")}
         assert {k: attrgetter(k)(found.own) for k in changed} == changed
         assert found.strategy == row.strategy
@@ -128,14 +127,14 @@ def stages(monkeypatch):
         model.touch()
         return model
 
-    def train_adapted(source, targets, out, config, *, device):
+    def fake_adapt(source, targets, out, config, *, device):
         seen["adapted"].append((source, targets, config))
         out.mkdir(parents=True, exist_ok=True)
         (out / "choice.json").write_text(json.dumps({"chosen": seen["choice"]}))
         return out / "model.safetensors"
 
     monkeypatch.setattr(adaptation, "train", train)
-    monkeypatch.setattr(adapt, "train_adapted", train_adapted)
+    monkeypatch.setattr(adapt, "adapt", fake_adapt)
     return seen
 
 

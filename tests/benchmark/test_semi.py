@@ -15,7 +15,7 @@ from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_volume, write_particles, write_volume
 from cryovox.formats import scores as score_files
 from cryovox.simulate.phantom import PhantomConfig
-from cryovox.workflows.config import settings_of
+from cryovox.workflows.config import train_config
 from cryovox.workflows.simulation.phantoms import write_phantoms
 
 
@@ -97,7 +97,7 @@ def test_one_kind_of_error_alone(found, tmp_path):
 def test_rows_are_trainings_that_exist(row):
     job = Job(row, semi.SEMI.plan("cpu").budgets[0], 0)
     config = job_settings(
-        job, shared_settings("cpu") | semi.ALL_METHODS | dict(row.own), kind=settings_of(row.strategy)
+        job, shared_settings("cpu") | semi.ALL_METHODS | dict(row.own), kind=train_config(row.strategy)
     )
     assert config.strategy == row.strategy
     assert config.supervised.drop_block > 0

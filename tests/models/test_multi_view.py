@@ -9,7 +9,7 @@ from cryovox.models.card import Card
 from cryovox.models.checkpoint import load_model, save_model
 from cryovox.models.networks.multi_view import ATTRIBUTES, MultiView
 from cryovox.workflows.config import NetworkConfig
-from cryovox.workflows.training.network import make, settle
+from cryovox.workflows.training.network import build_network
 
 VOX = {"of": "voxresnet", "options": {"widths": [4, 8]}}
 MAPS = {"of": "heatmap-unet", "options": {"widths": [4, 8, 8, 8], "blocks": [0, 1, 1, 1]}}
@@ -91,7 +91,8 @@ def test_a_model_file_brings_it_back(tmp_path):
 @pytest.mark.parametrize(("inside", "background"), [(VOX, 1), (MAPS, 0)], ids=["mask", "heatmap"])
 def test_a_training_counts_the_channels_of_the_network_inside(inside, background):
     config = NetworkConfig(model="multi-view", options=inside)
-    assert make(config, settle(config), species=3).out_channels == 3 + background
+    network, _ = build_network(config, species=3)
+    assert network(torch.zeros(1, 1, 8, 8, 8)).shape[1] == 3 + background
 
 
 @pytest.mark.parametrize(

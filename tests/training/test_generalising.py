@@ -22,9 +22,9 @@ from cryovox.training.strategies.baselines.generalization import Swad, challenge
 from cryovox.training.strategies.baselines.mix_style import mix_styles, mixing_styles
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.training.strategies.supervised import Supervised
-from cryovox.workflows.config import NetworkConfig, settings_of
+from cryovox.workflows.config import NetworkConfig, train_config
 from cryovox.workflows.simulation.phantoms import write_phantoms
-from cryovox.workflows.training.train import train_supervised
+from cryovox.workflows.training.run import train
 
 SIDE = 16
 OFF = {
@@ -374,7 +374,7 @@ def settings(name):
     small = NetworkConfig(model="heatmap-unet", options={"widths": [4, 8], "blocks": [0, 0]})
     if name == "vox-zsda":  # which needs masks
         small = NetworkConfig(model="voxresnet", options={"widths": [4, 8]})
-    return settings_of(name)(network=small, loop=loop, patches=PatchConfig(patch=16))
+    return train_config(name)(network=small, loop=loop, patches=PatchConfig(patch=16))
 
 
 def alike(a, b):
@@ -384,14 +384,14 @@ def alike(a, b):
 
 @pytest.mark.parametrize("name", [*NAMES, "vox-zsda"])
 def test_three_steps_and_the_same_after_an_interruption(name, data, tmp_path, recorded_steps):
-    whole = train_supervised(data, tmp_path / "whole", settings(name), device="cpu")
+    whole = train(data, tmp_path / "whole", settings(name), device="cpu")
 
     always = settings(name)
     always = always.model_copy(update={"loop": always.loop.model_copy(update={"save_every": "1e-6s"})})
     with pytest.raises(KeyboardInterrupt):
-        train_supervised(data, tmp_path / "run", always, device="cpu", on_progress=recorded_steps(stop_at=2))
+        train(data, tmp_path / "run", always, device="cpu", on_progress=recorded_steps(stop_at=2))
     steps = recorded_steps()
-    again = train_supervised(data, tmp_path / "run", always, device="cpu", on_progress=steps)
+    again = train(data, tmp_path / "run", always, device="cpu", on_progress=steps)
     assert steps.numbers == [2, 3]  # the state is written after the callback
     assert alike(again, whole)
 
@@ -401,14 +401,14 @@ def test_a_single_patch_is_refused_before_anything_is_written(name, data, tmp_pa
     config = settings(name)
     alone = config.model_copy(update={"loop": config.loop.model_copy(update={"batch": 1})})
     with pytest.raises(RequestError, match="a single one"):
-        train_supervised(data, tmp_path / "run", alone, device="cpu")
+        train(data, tmp_path / "run", alone, device="cpu")
     assert not (tmp_path / "run").exists()
 
 
 def test_the_settings_of_the_supervised_loss_are_heard(data, tmp_path):
     config = settings("mixstyle").model_copy(update={"supervised": SupervisedConfig(loss="dice")})
     with pytest.raises(RequestError, match="'dice' does not fit"):
-        train_supervised(data, tmp_path / "run", config, device="cpu")
+        train(data, tmp_path / "run", config, device="cpu")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -18,11 +18,11 @@ from cryovox.models.card import read_card
 from cryovox.models.checkpoint import load_model, save_model
 from cryovox.simulate.phantom import PhantomConfig
 from cryovox.training.config import LoopConfig
-from cryovox.workflows.config import NetworkConfig, StageConfig, TrainConfig, adapt_settings
+from cryovox.workflows.config import NetworkConfig, StageConfig, TrainConfig, train_config
 from cryovox.workflows.simulation.phantoms import write_phantoms
-from cryovox.workflows.training.adapt import train_adapted
+from cryovox.workflows.training.adapt import adapt
+from cryovox.workflows.training.run import train
 from cryovox.workflows.training.target import open_target
-from cryovox.workflows.training.train import train_supervised
 
 NETWORK = NetworkConfig(model="voxresnet", options={"widths": [4, 8]})
 LOOP = LoopConfig(steps=4, batch=2, warmup=1, validate_every=2, keep="last")
@@ -42,7 +42,7 @@ def target(tmp_path_factory):
 
 def settings(strategy="vox-uda", network=NETWORK, **more):
     stages = StageConfig(judged=4)
-    return adapt_settings(strategy)(
+    return train_config(strategy)(
         network=network, loop=LOOP, patches=PatchConfig(patch=16), stages=stages, **more
     )
 
@@ -51,7 +51,7 @@ def settings(strategy="vox-uda", network=NETWORK, **more):
 def run(data, target, tmp_path_factory, recorded_steps):
     out = tmp_path_factory.mktemp("run") / "run"
     steps = recorded_steps()
-    model = train_adapted(data, [target], out, settings(), device="cpu", on_progress=steps)
+    model = adapt(data, [target], out, settings(), device="cpu", on_progress=steps)
     return out, model, [fraction for _, _, fraction in steps]
 
 
@@ -83,9 +83,7 @@ def test_a_finished_adaptation_is_left_as_it_is(run, data, target):
     out, _, _ = run
     before = {p: p.stat().st_mtime_ns for p in out.glob("*/state.safetensors")}
     again = []
-    train_adapted(
-        data, [target], out, settings(), device="cpu", on_progress=lambda name, *_: again.append(name)
-    )
+    adapt(data, [target], out, settings(), device="cpu", on_progress=lambda name, *_: again.append(name))
     assert "training" not in again
     assert before == {p: p.stat().st_mtime_ns for p in out.glob("*/state.safetensors")}
 
@@ -98,7 +96,7 @@ def test_labels_of_the_target_are_never_looked_at(run, data, target, tmp_path):
     source = target / described["entries"][0]["tomogram"]
     bare.symlink_to(source)
     again = tmp_path / "run"
-    train_adapted(data, [bare], again, settings(), device="cpu")
+    adapt(data, [bare], again, settings(), device="cpu")
     assert alike(out / "adapted" / "model.safetensors", again / "adapted" / "model.safetensors")
 
 
@@ -110,7 +108,7 @@ def test_one_unlabelled_tomogram_is_enough_to_lean_on(data, target, tmp_path, ta
     config = config.model_copy(
         update={"own": config.own.model_copy(update={"target_weight": target_weight, "graph": graph})}
     )
-    model = train_adapted(data, [tomogram], tmp_path / "run", config, device="cpu")
+    model = adapt(data, [tomogram], tmp_path / "run", config, device="cpu")
     assert read_card(model).training["adaptation"]["strategy"] == "vox-zsda-few"
 
 
@@ -119,7 +117,7 @@ def test_too_many_nodes_are_refused_before_anything_is_trained(data, target, tmp
     graph = config.own.graph.model_copy(update={"clusters": 600})
     config = config.model_copy(update={"own": config.own.model_copy(update={"graph": graph})})
     with pytest.raises(RequestError, match="600 nodes cannot be made"):
-        train_adapted(data, [target], tmp_path / "run", config, device="cpu")
+        adapt(data, [target], tmp_path / "run", config, device="cpu")
     assert not (tmp_path / "run").exists()
 
 
@@ -129,7 +127,7 @@ def test_from_a_model_that_knows_the_source(run, data, target, tmp_path, recorde
     start = out / "source" / "model.safetensors"
     config = settings("coral", NETWORK.model_copy(update={"start": start}))
     steps = recorded_steps()
-    train_adapted(data, [target], tmp_path / "run", config, device="cpu", on_progress=steps)
+    adapt(data, [target], tmp_path / "run", config, device="cpu", on_progress=steps)
     assert [step[:2] for step in steps] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert alike(start, tmp_path / "run" / "source" / "model.safetensors")
 
@@ -137,9 +135,9 @@ def test_from_a_model_that_knows_the_source(run, data, target, tmp_path, recorde
 def test_another_run_is_not_mixed_in(run, data, target):
     out, _, _ = run
     with pytest.raises(RequestError, match="other settings"):
-        train_adapted(data, [target], out, settings("dann"), device="cpu")
+        adapt(data, [target], out, settings("dann"), device="cpu")
     with pytest.raises(RequestError, match="other data"):
-        train_adapted(data, [data], out, settings(), device="cpu")
+        adapt(data, [data], out, settings(), device="cpu")
 
 
 def test_an_interrupted_adaptation_goes_on_to_the_same_weights(run, data, target, tmp_path, recorded_steps):
@@ -149,7 +147,7 @@ def test_an_interrupted_adaptation_goes_on_to_the_same_weights(run, data, target
         pass
 
     with pytest.raises(Stop):
-        train_adapted(
+        adapt(
             data,
             [target],
             tmp_path / "run",
@@ -157,7 +155,7 @@ def test_an_interrupted_adaptation_goes_on_to_the_same_weights(run, data, target
             device="cpu",
             on_progress=recorded_steps(stop_at=0.75, error=Stop),
         )
-    train_adapted(data, [target], tmp_path / "run", settings(), device="cpu")
+    adapt(data, [target], tmp_path / "run", settings(), device="cpu")
     for stage in ("source", "adapted"):
         assert alike(out / stage / "model.safetensors", tmp_path / "run" / stage / "model.safetensors")
 
@@ -167,14 +165,14 @@ def test_a_target_of_other_voxels_is_refused_before_anything_is_trained(data, tm
     rng = np.random.default_rng(0)
     mrc.write(wrong, Volume(rng.standard_normal((16, 16, 16)).astype(np.float32), 3.0))
     with pytest.raises(RequestError, match="voxels of 3"):
-        train_adapted(data, [wrong], tmp_path / "run", settings(), device="cpu")
+        adapt(data, [wrong], tmp_path / "run", settings(), device="cpu")
     assert not (tmp_path / "run" / "source").exists()
 
 
 def test_a_network_that_cannot_be_adapted_is_refused_before_anything_is_trained(data, target, tmp_path):
     config = settings(network=NetworkConfig(options={"widths": [4, 8], "blocks": [0, 0]}))
     with pytest.raises(RequestError, match="probabilities of classes"):
-        train_adapted(data, [target], tmp_path / "run", config, device="cpu")
+        adapt(data, [target], tmp_path / "run", config, device="cpu")
     assert not (tmp_path / "run").exists()
 
 
@@ -186,7 +184,7 @@ def test_a_start_that_knows_other_species_is_refused(run, data, target, tmp_path
     save_model(other, network, card.model_copy(update={"species": renamed}))
     config = settings(network=NETWORK.model_copy(update={"start": other}))
     with pytest.raises(RequestError, match="the source has"):
-        train_adapted(data, [target], tmp_path / "run", config, device="cpu")
+        adapt(data, [target], tmp_path / "run", config, device="cpu")
     assert not (tmp_path / "run").exists()
 
 
@@ -249,4 +247,4 @@ def test_halves_show_the_same_places(data, target, tmp_path):
 def train_source(data, folder):
     config = settings()
     plain = {n: getattr(config, n) for n in ("network", "loop", "patches")}
-    return train_supervised(data, folder / "model", TrainConfig(**plain), device="cpu")
+    return train(data, folder / "model", TrainConfig(**plain), device="cpu")

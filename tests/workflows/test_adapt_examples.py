@@ -6,7 +6,7 @@ from cryovox.core.particles import Species
 from cryovox.models import build
 from cryovox.models.card import Card
 from cryovox.models.checkpoint import save_model
-from cryovox.workflows.training.examples import examples
+from cryovox.workflows.training.select import examples
 
 
 @pytest.mark.parametrize("name", ["voxresnet", "heatmap-unet"])

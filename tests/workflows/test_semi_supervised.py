@@ -20,11 +20,11 @@ from cryovox.models.card import read_card
 from cryovox.simulate.phantom import PhantomConfig
 from cryovox.training.config import LoopConfig
 from cryovox.training.strategies import STRATEGIES
-from cryovox.workflows.config import HeldOutConfig, NetworkConfig, SetConfig, TrainConfig, settings_of
+from cryovox.workflows.config import HeldOutConfig, NetworkConfig, TrainConfig, train_config
 from cryovox.workflows.find import find
 from cryovox.workflows.simulation.phantoms import write_phantoms
-from cryovox.workflows.training.data import resolve
-from cryovox.workflows.training.train import train_supervised
+from cryovox.workflows.training.data import TomogramData
+from cryovox.workflows.training.run import train
 
 SMALL = NetworkConfig(model="heatmap-unet", options={"widths": [4, 8], "blocks": [0, 1], "norm": "batch"})
 SEMI = [name for name in STRATEGIES if STRATEGIES[name].task == "semi-supervised"]
@@ -51,14 +51,14 @@ def data(tmp_path_factory):
 
 
 def settings(strategy, **more):
-    return settings_of(strategy)(network=SMALL, loop=LOOP, patches=PatchConfig(patch=16), **more)
+    return train_config(strategy)(network=SMALL, loop=LOOP, patches=PatchConfig(patch=16), **more)
 
 
 @pytest.mark.parametrize(
     "strategy", ["semi-etpicker", "heatmap-mean-teacher", "heatmap-fixmatch", "pseudo-labels"]
 )
 def test_three_picks_of_each_species_suffice_to_train(data, tmp_path, strategy):
-    model = train_supervised(data, tmp_path / "run", settings(strategy), device="cpu")
+    model = train(data, tmp_path / "run", settings(strategy), device="cpu")
     assert all(np.isfinite(v.numpy()).all() for v in load_file(model).values() if v.dtype.is_floating_point)
     names = (tmp_path / "run" / "metrics.csv").read_text()
     assert "loss/unlabelled" in names
@@ -95,7 +95,7 @@ def test_where_nothing_is_annotated_in_what_is_held_out_the_last_weights_are_kep
     (bare / "dataset.yaml").write_text(yaml.safe_dump(told))
     best = LOOP.model_copy(update={"keep": "best"})
     config = settings("semi-etpicker").model_copy(update={"loop": best})
-    card = read_card(train_supervised(bare, tmp_path / "run", config, device="cpu"))
+    card = read_card(train(bare, tmp_path / "run", config, device="cpu"))
     assert card.training["steps"] == LOOP.steps  # not the first validation's
     assert set(card.thresholds) == {s.name for s in card.species}
 
@@ -103,7 +103,7 @@ def test_where_nothing_is_annotated_in_what_is_held_out_the_last_weights_are_kep
 def test_without_a_teacher_an_entry_without_picks_is_a_mistake(data, tmp_path):
     config = TrainConfig(network=SMALL, loop=LOOP, patches=PatchConfig(patch=16))
     with pytest.raises(RequestError, match="neither labels nor particles"):
-        train_supervised(data, tmp_path / "run", config, device="cpu")
+        train(data, tmp_path / "run", config, device="cpu")
 
 
 def test_what_was_searched_is_not_unlabelled(data, tmp_path):
@@ -115,12 +115,12 @@ def test_what_was_searched_is_not_unlabelled(data, tmp_path):
     told["entries"][0]["exhaustive"] = True
     path.write_text(yaml.safe_dump(told))
     draw = SamplingConfig(TargetSpec("heatmap", 2), 16, 8, seed=(1, 0))
-    stream = resolve(searched, HeldOutConfig(), SetConfig(), semi=True).unlabelled(draw)
+    stream = TomogramData(searched, HeldOutConfig(), unlabelled=True).unlabelled(draw)
     stream.close()
     assert [s.name for s in stream.stream.regions] == ["phantom_01"]
     del told["entries"][1]
     path.write_text(yaml.safe_dump(told))
-    assert not resolve(searched, HeldOutConfig(), SetConfig(), semi=True).unsearched
+    assert not TomogramData(searched, HeldOutConfig(), unlabelled=True).unsearched
 
 
 @pytest.mark.parametrize("strategy", ["semi-etpicker", "heatmap-mean-teacher"])
@@ -137,12 +137,12 @@ def test_where_all_is_searched_labels_alone_teach(data, tmp_path, strategy, caps
     assert "loss/main" in names
     assert "loss/unlabelled" not in names
     told = capsys.readouterr().err
-    assert "nothing is unlabelled" in told
+    assert "only the labels are used" in told
     assert "exhaustive: false" in told
 
 
 def test_unlabelled_places_lie_in_every_training_tomogram(data):
-    found = resolve(data, HeldOutConfig(), SetConfig(), semi=True)
+    found = TomogramData(data, HeldOutConfig(), unlabelled=True)
     draw = SamplingConfig(TargetSpec("heatmap", 2), 16, 8, seed=(1, 0))
     stream = found.unlabelled(draw)
     try:
@@ -157,7 +157,7 @@ def test_unlabelled_places_lie_in_every_training_tomogram(data):
 
 def test_a_simulation_has_no_unlabelled_tomograms(tmp_path):
     with pytest.raises(RequestError, match="semi-supervised"):
-        train_supervised("stream:toy", tmp_path / "run", settings("semi-etpicker"), device="cpu")
+        train("stream:toy", tmp_path / "run", settings("semi-etpicker"), device="cpu")
     assert not (tmp_path / "run").exists()
 
 
@@ -170,12 +170,12 @@ def test_the_command_says_what_it_is_for():
 @pytest.mark.slow
 def test_three_picks_of_each_species_suffice_to_find_the_others(data, tmp_path):
     """Of the third tomogram, which nobody learned from, most particles are found."""
-    config = settings_of("semi-etpicker")(
+    config = train_config("semi-etpicker")(
         network=NetworkConfig(model="heatmap-unet", size="s"),
         loop=LoopConfig(steps=400, batch=4, warmup=20, validate_every=100, lr=3e-3),
         patches=PatchConfig(patch=24),
     )
-    model = train_supervised(data, tmp_path / "run", config, device="cpu")
+    model = train(data, tmp_path / "run", config, device="cpu")
     tomogram = data / "tomograms" / "phantom_02.mrc"
     found, failures = find([tomogram], model, tmp_path / "found", device="cpu")
     assert not failures

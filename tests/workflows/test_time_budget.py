@@ -12,15 +12,15 @@ from cryovox.data.regions import Region
 from cryovox.inference.stream import TilePlan
 from cryovox.training.config import LoopConfig
 from cryovox.workflows.training.data import smaller_regions, tile_count
-from cryovox.workflows.training.select import FEWEST, Amounts, _views
+from cryovox.workflows.training.select import MIN_PATCHES, SampleCounts, forwards_per_patch
 from cryovox.workflows.training.target import specimen
-from cryovox.workflows.training.time_budget import TimeBudget, forward_seconds, ticking
+from cryovox.workflows.training.time_budget import TimeBudget, call_after_forward, forward_seconds
 
-FULL = Amounts(64, 256, 256)
+FULL = SampleCounts(64, 256, 256)
 
 
-def cost(amounts: Amounts, halves: bool) -> int:
-    return amounts.judged * _views(halves) + amounts.beside_noise + amounts.noise
+def cost(counts: SampleCounts, halves: bool) -> int:
+    return counts.judged * forwards_per_patch(halves) + counts.beside_noise + counts.noise
 
 
 def test_time_that_is_left():
@@ -45,8 +45,8 @@ def test_time_is_counted_as_the_training_counts_it():
 @pytest.mark.parametrize("forwards", [0, 30, 100, 400, 1000])
 def test_fewer_patches_are_compared_where_time_is_short(forwards, halves):
     some = FULL.within(forwards, halves)
-    assert cost(some, halves) <= max(forwards, FEWEST * _views(halves))
-    assert some.judged >= FEWEST
+    assert cost(some, halves) <= max(forwards, MIN_PATCHES * forwards_per_patch(halves))
+    assert some.judged >= MIN_PATCHES
     assert some.unchecked == (some.beside_noise == 0)
     assert some.beside_noise == 0 or some.noise >= some.beside_noise >= 16
     if forwards >= 400:
@@ -55,15 +55,15 @@ def test_fewer_patches_are_compared_where_time_is_short(forwards, halves):
 
 def test_enough_time_leaves_everything():
     assert FULL.within(10_000, True) == FULL
-    assert Amounts.wanted(64, 0) == Amounts(64, 0, 0)
-    assert not Amounts.wanted(64, 0).within(10, False).unchecked  # nobody asked for the comparison
-    assert Amounts.wanted(64, 40) == Amounts(64, 40, 256)
+    assert SampleCounts.requested(64, 0) == SampleCounts(64, 0, 0)
+    assert not SampleCounts.requested(64, 0).within(10, False).unchecked  # nobody asked for the comparison
+    assert SampleCounts.requested(64, 40) == SampleCounts(64, 40, 256)
 
 
 def test_a_network_is_timed_and_its_answers_counted():
     network, count = nn.Conv3d(1, 2, 3), []
     assert 0 < forward_seconds(network, 8, "cpu") < 5
-    with ticking(network, lambda: count.append(1)):
+    with call_after_forward(network, lambda: count.append(1)):
         network(torch.zeros(1, 1, 8, 8, 8))
     network(torch.zeros(1, 1, 8, 8, 8))
     assert len(count) == 1

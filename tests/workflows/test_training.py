@@ -20,7 +20,7 @@ from cryovox.training.config import LoopConfig
 from cryovox.training.state import progress_in
 from cryovox.workflows.config import NetworkConfig, TrainConfig
 from cryovox.workflows.simulation.phantoms import write_phantoms
-from cryovox.workflows.training.train import train_supervised
+from cryovox.workflows.training import run as training_run
 
 SMALL = {"widths": [4, 8], "blocks": [0, 0]}
 
@@ -44,7 +44,7 @@ def config():
 @pytest.fixture
 def train(data, config):
     def call(out, settings=None, source=None, **more):
-        return train_supervised(source or data, out, settings or config(), device="cpu", **more)
+        return training_run.train(source or data, out, settings or config(), device="cpu", **more)
 
     return call
 

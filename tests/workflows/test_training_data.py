@@ -23,8 +23,8 @@ from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.workflows.config import NetworkConfig, SetConfig, TrainConfig
 from cryovox.workflows.segment import label_set, segment_files
 from cryovox.workflows.training.data import SetData
-from cryovox.workflows.training.stream import SimulatedData, of_preset
-from cryovox.workflows.training.train import train_supervised
+from cryovox.workflows.training.run import train
+from cryovox.workflows.training.simulated import SimulatedData, of_preset
 
 TINY = {"voxresnet": {"widths": [4, 8]}, "heatmap-unet": {"widths": [4, 8], "blocks": [0, 0]}}
 SPECIES = (Species(name="light", label=1, radius=30), Species(name="heavy", label=2, radius=40))
@@ -67,7 +67,7 @@ def alike(a, b):
 
 
 def test_a_network_learns_from_a_set(given, tmp_path):
-    model = train_supervised(given, tmp_path / "run", config(steps=60, every=60), device="cpu")
+    model = train(given, tmp_path / "run", config(steps=60, every=60), device="cpu")
     card = read_card(model)
     assert (card.voxel_size, card.contrast, card.normalisation) == (10.0, "dark", "cube-zscore")
     assert card.species == SPECIES
@@ -88,12 +88,12 @@ def test_heatmaps_learn_from_places_without_masks(tmp_path):
     path = tmp_path / "places.h5"
     subtomograms.write(path, replace(balls(), masks=None))
     out = tmp_path / "run"
-    model = train_supervised(path, out, config("heatmap-unet"), device="cpu")
+    model = train(path, out, config("heatmap-unet"), device="cpu")
     told = read_card(model)
     assert {"recall@1x/light", "recall@1x/heavy"} <= set(told.training["held_out"])
     assert set(told.thresholds) == {"light", "heavy"}
     with pytest.raises(RequestError, match="no masks"):
-        train_supervised(path, tmp_path / "other", config("voxresnet"), device="cpu")
+        train(path, tmp_path / "other", config("voxresnet"), device="cpu")
     assert not (tmp_path / "other").exists()
 
 
@@ -102,29 +102,27 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(given, toy, tmp_pat
     data = {"set": given, "stream": f"stream:{toy}"}[kind]
 
     settings = config(patches=PatchConfig(patch=16))
-    whole = train_supervised(data, tmp_path / "whole", settings, device="cpu")
+    whole = train(data, tmp_path / "whole", settings, device="cpu")
     with pytest.raises(KeyboardInterrupt):
-        train_supervised(
-            data, tmp_path / "run", settings, device="cpu", on_progress=recorded_steps(stop_at=3)
-        )
+        train(data, tmp_path / "run", settings, device="cpu", on_progress=recorded_steps(stop_at=3))
     steps = recorded_steps()
-    model = train_supervised(data, tmp_path / "run", settings, device="cpu", on_progress=steps)
+    model = train(data, tmp_path / "run", settings, device="cpu", on_progress=steps)
     assert steps.numbers == [3, 4]
     assert alike(model, whole)
 
 
 def test_other_data_are_not_mixed_in(given, toy, tmp_path):
-    train_supervised(given, tmp_path / "run", config(), device="cpu")
+    train(given, tmp_path / "run", config(), device="cpu")
     subtomograms.write(given, balls(seed=3))
     for other in (given, f"stream:{toy}"):
         with pytest.raises(RequestError, match="other data"):
-            train_supervised(other, tmp_path / "run", config(), device="cpu")
+            train(other, tmp_path / "run", config(), device="cpu")
 
 
 def test_open_data_are_taken_as_they_are(tmp_path):
     cubes = load_cubes(balls(), merge=True)
     data = SetData("made here", *hold_out_cubes(cubes, 0.5))
-    model = train_supervised(data, tmp_path / "run", config(), device="cpu")
+    model = train(data, tmp_path / "run", config(), device="cpu")
     assert [s.name for s in read_card(model).species] == ["particle"]
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["data"] == "made here"
 
@@ -136,11 +134,11 @@ def test_open_data_are_taken_as_they_are(tmp_path):
 def first(tmp_path_factory):
     folder = tmp_path_factory.mktemp("first")
     subtomograms.write(folder / "set.zarr", balls())
-    return train_supervised(folder / "set.zarr", folder / "run", config(merge=True), device="cpu")
+    return train(folder / "set.zarr", folder / "run", config(merge=True), device="cpu")
 
 
 def test_from_one_class_to_several(first, given, tmp_path):
-    model = train_supervised(given, tmp_path / "run", config(steps=1, start=first), device="cpu")
+    model = train(given, tmp_path / "run", config(steps=1, start=first), device="cpu")
     noted = json.loads((tmp_path / "run" / "manifest.json").read_text())["start"]
     assert noted == read_card(model).training["start"]
     assert len(noted["sha256"]) == 64
@@ -156,10 +154,8 @@ def test_what_is_frozen_stays_and_the_rest_moves(first, given, tmp_path, part, e
     settings = config(start=first, freeze=part, ema=ema)
 
     with pytest.raises(KeyboardInterrupt):
-        train_supervised(
-            given, tmp_path / "run", settings, device="cpu", on_progress=recorded_steps(stop_at=3)
-        )
-    model = train_supervised(given, tmp_path / "run", settings, device="cpu")
+        train(given, tmp_path / "run", settings, device="cpu", on_progress=recorded_steps(stop_at=3))
+    model = train(given, tmp_path / "run", settings, device="cpu")
     old, new = load_file(first), load_file(model)
     same = {key for key in new if old[key].shape == new[key].shape and torch.equal(old[key], new[key])}
     if part == "all-but-head":
@@ -167,14 +163,14 @@ def test_what_is_frozen_stays_and_the_rest_moves(first, given, tmp_path, part, e
     else:
         assert {key for key in new if key.startswith(("stem", "down"))} <= same
         assert {f"side.{i}.0.weight" for i in range(4)} <= set(new) - same
-    whole = train_supervised(given, tmp_path / "whole", settings, device="cpu")
+    whole = train(given, tmp_path / "whole", settings, device="cpu")
     assert alike(model, whole)
     assert read_card(model).training["start"]["weights_frozen"] > 0
 
 
 def test_without_a_start_there_is_nothing_to_freeze(given, tmp_path):
-    with pytest.raises(RequestError, match="know nothing"):
-        train_supervised(given, tmp_path / "run", config(freeze="encoder"), device="cpu")
+    with pytest.raises(RequestError, match="random weights"):
+        train(given, tmp_path / "run", config(freeze="encoder"), device="cpu")
 
 
 # segmenting sets
@@ -219,7 +215,7 @@ def toy(tmp_path):
 
 def test_a_network_learns_from_a_stream(toy, tmp_path):
     settings = config(steps=2, patches=PatchConfig(patch=16))
-    model = train_supervised(f"stream:{toy}", tmp_path / "run", settings, device="cpu")
+    model = train(f"stream:{toy}", tmp_path / "run", settings, device="cpu")
     card = read_card(model)
     assert [s.name for s in card.species] == ["apo-ferritin"]
     assert (card.voxel_size, card.contrast, card.patch) == (20.0, "dark", 16)
@@ -230,11 +226,11 @@ def test_a_network_learns_from_a_stream(toy, tmp_path):
 
 def test_what_judges_is_never_learned_from(toy):
     from cryovox.data.sampling import SamplingConfig
-    from cryovox.workflows.training.stream import HELD
+    from cryovox.workflows.training.simulated import HELD_OUT_SEED
 
     data = SimulatedData(str(toy))
     draw = SamplingConfig(TargetSpec("mask"), 16, 2)
-    one, other = data.stream(draw), data.stream(replace(draw, seed=HELD))
+    one, other = data.stream(draw), data.stream(replace(draw, seed=HELD_OUT_SEED))
     try:
         assert not (one.batch(0).image == other.batch(0).image).all()
     finally:
@@ -254,7 +250,7 @@ def test_presets_give_their_species_and_their_microscope():
 
 def test_unknown_streams_name_what_there_is(tmp_path):
     with pytest.raises(RequestError, match="toi") as no:
-        train_supervised("stream:toi", tmp_path / "run", config(), device="cpu")
+        train("stream:toi", tmp_path / "run", config(), device="cpu")
     assert "toy" in no.value.remedy
     file = tmp_path / "s.yaml"
     file.write_text("species: [ribosom-80s]\n")

@@ -22,7 +22,7 @@ from cryovox.benchmark.suite import Budget, Job, Method, Plan, Scores, Suite
 from cryovox.benchmark.training import job_settings, shared_settings, train
 from cryovox.core.atomic import replacing
 from cryovox.core.durations import seconds
-from cryovox.workflows.config import settings_of
+from cryovox.workflows.config import train_config
 from cryovox.workflows.devices import Device
 
 SubsetScores = Mapping[str, Mapping[str, float]]
@@ -196,19 +196,19 @@ def train_models(job: Job, data: TrainingData, folder: Path, out: Path, device: 
         return dict.fromkeys(MODELS, train(job, labelled, out, device))
     common = shared_settings(device) | dict(method.adaptation)
     if not uses_target(method.strategy):
-        kind = settings_of(method.strategy)
+        kind = train_config(method.strategy)
         return dict.fromkeys(MODELS, train(job, data.source, out, device, common=common, kind=kind))
-    from cryovox.workflows.config import AdaptConfig, StageConfig, adapt_settings
-    from cryovox.workflows.training.adapt import train_adapted
+    from cryovox.workflows.config import AdaptConfig, StageConfig
+    from cryovox.workflows.training.adapt import adapt
 
     share = method.adaptation.get("stages.source_share", StageConfig().source_share)
     first, second = (replace(job, budget=budget_share(job.budget, s)) for s in (share, 1 - share))
     start = source_model(first, method, data.source, folder / SOURCE_MODELS, device)
     common |= {"stages.choice_share": 0.0}  # the whole budget is for training
-    config = job_settings(second, common, start, adapt_settings(method.strategy))
+    config = job_settings(second, common, start, train_config(method.strategy))
     assert isinstance(config, AdaptConfig)
     run = out / "run"
-    train_adapted(data.source, data.targets, run, config, device=device)
+    adapt(data.source, data.targets, run, config, device=device)
     choice = json.loads((run / "choice.json").read_text(encoding="utf-8"))
     both = {"source": start, "adapted": run / "adapted" / "model.safetensors"}
     return both | {"chosen": both[choice["chosen"]]}

@@ -194,17 +194,17 @@ class SemiSuite(Suite):
     def trained(self, job: Job, folder: Path, labels: str, out: Path, device: Device) -> Path:
         """Train a method on an amount of labels; returns its model file."""
         from cryovox.training.strategies import STRATEGIES
-        from cryovox.workflows.config import settings_of
-        from cryovox.workflows.training.train import train_supervised
+        from cryovox.workflows.config import train_config
+        from cryovox.workflows.training.run import train
 
         method = job.method if isinstance(job.method, PickingMethod) else PickingMethod(**vars(job.method))
         semi = STRATEGIES[method.strategy].task == "semi-supervised"
         common = shared_settings(device) | ALL_METHODS | dict(method.own)
         if method.class_prior:
             common |= self.unlabelled_particles(folder, labels)
-        config = job_settings(replace(job, method=method), common, kind=settings_of(method.strategy))
+        config = job_settings(replace(job, method=method), common, kind=train_config(method.strategy))
         data = folder / (labels if semi else f"{labels}, alone")
-        return train_supervised(data, out / "run", config, device=device)
+        return train(data, out / "run", config, device=device)
 
     def unlabelled_particles(self, folder: Path, labels: str) -> dict[str, float]:
         """Expected number of unlabelled particles per labelled one in the training patches."""

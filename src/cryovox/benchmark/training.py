@@ -11,7 +11,7 @@ from cryovox.core.config import validated
 from cryovox.models import activation
 from cryovox.workflows.config import TrainConfig
 from cryovox.workflows.devices import Device, choose_device
-from cryovox.workflows.training.train import train_supervised
+from cryovox.workflows.training import run as training_run
 
 NEVER = 1_000_000
 SHARED: dict[str, Any] = {
@@ -75,7 +75,7 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
 def train(job: Job, data: Path, out: Path, device: Device, **options: Any) -> Path:
     """Train a method in ``out/run``; returns its model file. *options* are passed to `job_settings`."""
     config = job_settings(job, **{"common": shared_settings(device), **options})
-    return train_supervised(data, out / "run", config, device=device)
+    return training_run.train(data, out / "run", config, device=device)
 
 
 def shared_settings(device: Device) -> dict[str, Any]:

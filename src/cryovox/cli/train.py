@@ -11,23 +11,27 @@ from cryovox.cli.parse import with_settings
 from cryovox.cli.screen import Meter, model_warnings
 from cryovox.core.config import validated
 from cryovox.training.recipes import recipe
-from cryovox.training.strategies import facts
-from cryovox.workflows.config import AdaptConfig, GeneralConfig, TrainConfig, adapt_settings, settings_of
+from cryovox.training.strategies import Task, facts
+from cryovox.workflows.config import AdaptConfig, TrainConfig, train_config
 from cryovox.workflows.devices import Device, keep_freed_memory
 
-SEMI = """Train a picker from few picks and from tomograms, or parts of them, where nothing is picked.
+DESCRIPTIONS: dict[Task, str] = {
+    "semi-supervised": """\
+Train a picker from few picks and from tomograms, or parts of them, where nothing is picked.
 
 Entries of the dataset without particles and labels are unlabelled tomograms. Write `exhaustive: false`
 where only some particles are picked. Subtomogram sets and stream:PRESET are not supported here. Run the
-same command again to continue after an interruption."""
-
-ADAPTATION = """Train a network on a labelled source, adapt it to unlabelled tomograms, and keep the better
+same command again to continue after an interruption.""",
+    "domain adaptation": """\
+Train a network on a labelled source, adapt it to unlabelled tomograms, and keep the better
 model of the two. Run the same command again to continue after an interruption. report.html says which
 model was kept, and why. --max-time limits the whole command. The exit code is 1 if neither model finds
-anything in the target."""
-
-GENERALIZATION = """Train a network on a labelled source alone, for tomograms with other noise, missing
-wedge and CTF. Run the same command again to continue after an interruption."""
+anything in the target.""",
+    "domain generalization": """\
+Train a network on a labelled source alone, for tomograms with other noise, missing
+wedge and CTF. Run the same command again to continue after an interruption.""",
+}
+"""What the commands of a task do, for the help."""
 
 
 def supervised(
@@ -71,13 +75,13 @@ def supervised(
 
     check_training(data, out, config, overwrite=overwrite)
     from cryovox.formats.subtomograms import is_set
+    from cryovox.workflows.training.run import train
     from cryovox.workflows.training.run_folder import finished_note
-    from cryovox.workflows.training.train import train_supervised
 
     keep_freed_memory()
     finished = "" if overwrite else finished_note(out, out / "model.safetensors")
     meter = Meter(quiet)
-    model = train_supervised(
+    model = train(
         data,
         out,
         config,
@@ -163,13 +167,13 @@ def adapted(  # noqa: PLR0913 (the options of a command)
     from cryovox.workflows.training.checks import check_training
 
     check_training(source, out, config, target, overwrite=overwrite)
-    from cryovox.workflows.training.adapt import train_adapted
+    from cryovox.workflows.training.adapt import adapt
     from cryovox.workflows.training.run_folder import finished_note
 
     keep_freed_memory()
     finished = "" if overwrite else finished_note(out / "adapted", out / "model.safetensors")
     meter = Meter(quiet)
-    model = train_adapted(
+    model = adapt(
         source,
         target,
         out,
@@ -194,19 +198,12 @@ def adapted(  # noqa: PLR0913 (the options of a command)
 
 
 def by_strategy(name: str) -> Callable[..., int]:
-    """Give the command of a strategy, by the streams that it draws from."""
-    about = facts(name)
-    if about.task == "domain adaptation":
-        settings = {"config": adapt_settings(name)()}
-        return with_settings(adapted, settings, description=f"{about.summary}.\n\n{ADAPTATION}")
-    if about.task == "semi-supervised":
-        description = f"{about.summary}.\n\n{SEMI}"
-        return with_settings(supervised, {"config": settings_of(name)()}, description=description)
-    if about.task == "supervised":
-        return with_settings(supervised, {"config": settings_of(name)()})
-    return with_settings(
-        supervised,
-        {"config": settings_of(name, GeneralConfig)()},
-        description=f"{about.summary}.\n\n{GENERALIZATION}",
-        option_names={"data": "source"},
-    )
+    """The command of a strategy, by its task."""
+    strategy, settings = facts(name), {"config": train_config(name)()}
+    if strategy.task == "supervised":
+        return with_settings(supervised, settings)
+    description = f"{strategy.summary}.\n\n{DESCRIPTIONS[strategy.task]}"
+    if strategy.task == "domain adaptation":
+        return with_settings(adapted, settings, description=description)
+    names = {"data": "source"} if strategy.task == "domain generalization" else {}
+    return with_settings(supervised, settings, description=description, option_names=names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import tyro
 import yaml
@@ -13,7 +13,7 @@ from pydantic import Field, create_model, field_validator
 from cryovox.core.config import Config, Contrast
 from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.training.config import LoopConfig
-from cryovox.training.strategies import config_of
+from cryovox.training.strategies import Task, config_of, facts
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 
 Rule = Literal["radius", "czii", "shrec"]
@@ -103,21 +103,26 @@ class TrainConfig(Config):
     seed: int = 0
     """Random seed."""
 
+    @property
+    def strategy_config(self) -> Config:
+        """Settings of the strategy itself."""
+        return self.supervised
 
-class GeneralConfig(TrainConfig):
+
+class StrategyConfig(TrainConfig):
+    """Settings of a training by a strategy with settings of its own; `train_config` sets their type."""
+
+    own: Config = Config()
+
+    @property
+    def strategy_config(self) -> Config:
+        return self.own
+
+
+class GeneralizationConfig(StrategyConfig):
     """Settings of a training for domain generalization."""
 
     network: NetworkConfig = NetworkConfig(model="voxresnet")
-
-
-def settings_of(strategy: str, base: type[TrainConfig] = TrainConfig) -> type[TrainConfig]:
-    """Settings of a training by a strategy of the table; those of its own are in `own`."""
-    if strategy == "supervised":
-        return base
-    own = config_of(strategy)
-    kind = create_model(f"{strategy} settings", __base__=base, own=(own, own()))
-    kind.strategy = strategy
-    return kind
 
 
 class StageConfig(Config):
@@ -146,13 +151,30 @@ class AdaptConfig(TrainConfig):
 
     network: NetworkConfig = NetworkConfig(model="voxresnet")
     stages: StageConfig = StageConfig()
+    own: Config = Config()
+
+    @property
+    def strategy_config(self) -> Config:
+        return self.own
 
 
-def adapt_settings(strategy: str) -> type[AdaptConfig]:
-    """Settings of an adaptation by a strategy of the table; those of its own are in `own`."""
-    found = settings_of(strategy, AdaptConfig)
-    assert issubclass(found, AdaptConfig)
-    return found
+CONFIG_OF_TASK: dict[Task, type[TrainConfig]] = {
+    "supervised": StrategyConfig,
+    "semi-supervised": StrategyConfig,
+    "domain adaptation": AdaptConfig,
+    "domain generalization": GeneralizationConfig,
+}
+
+
+def train_config(strategy: str) -> type[TrainConfig]:
+    """Settings of a training by a strategy: those of its task, with its own settings in the field `own`."""
+    if strategy == "supervised":
+        return TrainConfig
+    own = config_of(strategy)
+    base: type[TrainConfig] = CONFIG_OF_TASK[facts(strategy).task]
+    settings: Any = create_model(f"{strategy} settings", __base__=base, own=(own, own()))
+    settings.strategy = strategy
+    return cast(type[TrainConfig], settings)
 
 
 class SegmentConfig(Config):

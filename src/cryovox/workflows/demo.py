@@ -18,8 +18,8 @@ from cryovox.workflows.config import NetworkConfig, TrainConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.find import find
 from cryovox.workflows.simulation.phantoms import write_phantoms
+from cryovox.workflows.training.run import train
 from cryovox.workflows.training.run_folder import check_settings
-from cryovox.workflows.training.train import train_supervised
 
 
 def demo(
@@ -50,7 +50,7 @@ def demo(
         check_settings(run, config)  # before its phantoms are replaced
     write_phantoms(data, PhantomConfig(), ("train", "train", "val", "test"), seed)
     on_progress("phantoms", 1.0)
-    model = train_supervised(data, run, config, device=device, overwrite=overwrite, on_progress=on_progress)
+    model = train(data, run, config, device=device, overwrite=overwrite, on_progress=on_progress)
     dataset = dataset_files.read(data)
     (test,) = dataset.split("test")
 

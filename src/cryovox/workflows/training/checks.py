@@ -1,4 +1,4 @@
-"""What is wrong with a request to train, as far as that can be said before torch is imported."""
+"""Checks of a request to train that need no torch, so that errors appear within a second."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from cryovox.core.errors import RequestError
 from cryovox.workflows.config import TrainConfig
 
 STREAM = "stream:"
+"""Prefix of data that are simulated during the training."""
 
 
 def check_training(
     data: Path | str, out: Path, config: TrainConfig, targets: Sequence[Path] = (), *, overwrite: bool = False
 ) -> None:
-    """Refuse names, files and settings that cannot be, in a second instead of after ten.
+    """Refuse invalid names, files and settings.
 
-    The training looks at all of them again when it opens them; what needs a network is refused there.
+    The training checks all of them again when it opens them, and what needs a network.
     """
     from cryovox.models.card import read_card
-    from cryovox.workflows.training.network import settle
+    from cryovox.workflows.training.network import network_options
     from cryovox.workflows.training.run_folder import check_settings
 
-    settle(config.network)
+    network_options(config.network)
     if config.network.start is not None:
         read_card(config.network.start)
     if not str(data).startswith(STREAM):

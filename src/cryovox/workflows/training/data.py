@@ -1,4 +1,4 @@
-"""What a network learns from: annotated tomograms, subtomogram sets or a simulated stream."""
+"""Training data: annotated tomograms and subtomogram sets; simulated ones are in `simulated`."""
 
 from __future__ import annotations
 
@@ -28,20 +28,18 @@ if TYPE_CHECKING:
     from cryovox.data.cubes import Cubes
     from cryovox.inference.stream import TilePlan
 
-STREAM = "stream:"
-
 
 class TrainingData(ABC):
-    """Data to learn from, and data to be judged by that is never learned from.
+    """Data for the training, and held-out data for the validation.
 
     Attributes
     ----------
     name
-        Where it comes from, for the manifest.
+        Origin, for the manifest.
     species, voxel_size, contrast, normalisation
         For the card of the model.
     masked
-        Whether it can say of every voxel what it is.
+        Whether every voxel has a label.
     """
 
     name: str
@@ -51,32 +49,32 @@ class TrainingData(ABC):
     normalisation: Literal["tomogram-zscore", "cube-zscore"] = "tomogram-zscore"
     masked: bool = True
     places: bool = False
-    """Whether there are tomograms, of which unlabelled patches can be drawn."""
+    """Whether there are tomograms, from which unlabelled patches can be drawn."""
 
     @abstractmethod
     def inputs(self) -> dict[str, Any]:
-        """What it is made of, in JSON, with hashes in place of paths."""
+        """Contents in JSON, with hashes in place of paths."""
 
     @abstractmethod
-    def stream(self, draw: SamplingConfig) -> Any:
+    def stream(self, sampling: SamplingConfig) -> Any:
         """Endless batches, with methods ``batch(number)`` and ``close()``."""
 
-    def unlabelled(self, draw: SamplingConfig) -> Any:
-        """Endless batches of places of which nothing is said, for semi-supervised training."""
+    def unlabelled(self, sampling: SamplingConfig) -> Any:
+        """Endless batches of unlabelled patches, for semi-supervised training."""
         raise self._without_places()
 
     def _without_places(self) -> RequestError:
-        told = "has no tomograms, which semi-supervised training draws unlabelled patches from"
-        return RequestError(self.name, told, "give a dataset.yaml with tomograms")
+        message = "has no tomograms, which semi-supervised training draws unlabelled patches from"
+        return RequestError(self.name, message, "give a dataset.yaml with tomograms")
 
     @property
     def unsearched(self) -> Sequence[Any]:
-        """What unlabelled patches are drawn from."""
+        """Regions from which unlabelled patches are drawn."""
         return ()
 
     @abstractmethod
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
-        """Metrics on what is held out, of which ``score`` decides."""
+        """Metrics on held-out data; ``score`` selects the model."""
 
     def blob_figures(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         """Held-out scores of a blob picker, as in `held_out.cross_fit`."""
@@ -84,22 +82,22 @@ class TrainingData(ABC):
 
     @abstractmethod
     def limit_held_out(self, most: int | None, tiles: TilePlan) -> None:
-        """Hold out less, so that a validation takes so many tiles at most; None sets no limit."""
+        """Hold out less, so that a validation takes *most* tiles at most; None sets no limit."""
 
     def picks(self) -> int | None:
-        """How many annotated particles there are to learn from; None where they have no end."""
+        """Number of annotated particles for the training; None for an endless stream."""
         return None
 
-    def check(self, spec: TargetSpec, *, semi: bool = False) -> None:
-        """Refuse data that cannot teach such answers, or have no unlabelled patches (*semi*)."""
-        if semi and not self.places:
+    def check(self, spec: TargetSpec, *, unlabelled: bool = False) -> None:
+        """Refuse data without targets for *spec*, or without the unlabelled patches that are needed."""
+        if unlabelled and not self.places:
             raise self._without_places()
         if spec.kind == "mask" and not self.masked:
-            told = "has no masks, which this network learns from"
-            raise RequestError(self.name, told, "cut it with `--labels`, or train heatmap-unet")
+            message = "has no masks, which this network learns from"
+            raise RequestError(self.name, message, "cut it with `--labels`, or train heatmap-unet")
 
     def patch_size(self, network: Any) -> int:
-        """Edge of a patch that suits a network."""
+        """Default edge of a patch for a network, in voxels."""
         return int(getattr(network, "patch", 32))
 
 
@@ -108,8 +106,8 @@ class TomogramData(TrainingData):
 
     Parameters
     ----------
-    semi
-        Whether entries without labels and particles are welcome: they are unlabelled tomograms.
+    unlabelled
+        Whether entries without labels and particles are accepted, as unlabelled tomograms.
     mask
         Mask, or folder of masks, in place of those of the entries.
     """
@@ -117,51 +115,54 @@ class TomogramData(TrainingData):
     places = True
 
     def __init__(
-        self, path: Path, held: HeldOutConfig, *, semi: bool = False, mask: Path | None = None
+        self, path: Path, held_out: HeldOutConfig, *, unlabelled: bool = False, mask: Path | None = None
     ) -> None:
         self.name, self.dataset = str(path), with_masks(dataset_files.read(path), mask)
         self.species, self.voxel_size = self.dataset.species, self.dataset.voxel_size
         entries = self.dataset.split("train")
-        bare = [e for e in entries if semi and e.labels is None and e.particles is None]
-        self.bare = [open_unlabelled(self.dataset, e) for e in bare]
-        self.training = load_regions(self.dataset, [e for e in entries if e not in bare])
+        without = [e for e in entries if unlabelled and e.labels is None and e.particles is None]
+        self.unlabelled_regions = [open_unlabelled(self.dataset, e) for e in without]
+        self.training = load_regions(self.dataset, [e for e in entries if e not in without])
         if not self.training:
-            told = "no entry with split: train has picks" if bare else "has no entry with split: train"
-            raise RequestError("dataset.yaml", told, "add `entries:` to train on")
+            message = "no entry with split: train has picks" if without else "has no entry with split: train"
+            raise RequestError("dataset.yaml", message, "add `entries:` to train on")
         self.held: list[Region] = load_regions(self.dataset, self.dataset.split("val"))
         if not self.held:
-            self.training, self.held = hold_out(self.training, held.held_out)
+            self.training, self.held = hold_out(self.training, held_out.held_out)
         if not any(len(s.truth()) for s in self.training):
-            told = "no annotated particle lies in the training regions"
-            raise RequestError("dataset.yaml", told, "check boxes and picks")
+            message = "no annotated particle lies in the training regions"
+            raise RequestError("dataset.yaml", message, "check boxes and picks")
         self.contrast = "dark" if self.training[0].normalise.sign < 0 else "bright"
 
     def inputs(self) -> dict[str, Any]:
         return fingerprint(self.dataset)
 
-    def stream(self, draw: SamplingConfig) -> Any:
+    def stream(self, sampling: SamplingConfig) -> Any:
         from cryovox.data.streams import PatchStream
 
-        return PatchStream(self.training, draw)
+        return PatchStream(self.training, sampling)
 
     @property
     def unsearched(self) -> Sequence[Region]:
-        """Training regions of which the labels do not tell all."""
-        return [*(region for region in self.training if not region.exhaustive.all()), *self.bare]
+        """Training regions that are not exhaustively labelled."""
+        return [
+            *(region for region in self.training if not region.exhaustive.all()),
+            *self.unlabelled_regions,
+        ]
 
-    def unlabelled(self, draw: SamplingConfig) -> Any:
-        """Places anywhere in the regions that were not searched for all species."""
+    def unlabelled(self, sampling: SamplingConfig) -> Any:
+        """Patches anywhere in the regions that were not searched for all species."""
         from cryovox.data.streams import PatchStream
         from cryovox.data.unlabelled import UnlabelledBatches, drop_annotations
 
-        places = [drop_annotations(region) for region in self.unsearched]
-        return UnlabelledBatches(PatchStream(places, draw.for_unlabelled()))
+        regions = [drop_annotations(region) for region in self.unsearched]
+        return UnlabelledBatches(PatchStream(regions, sampling.for_unlabelled()))
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         from cryovox.training.evaluation.validate import at_picks, validate
 
-        found = validate(network, self.held, spec, tiles) if self.held else {}
-        return found if "score" in found else at_picks(network, self.training, spec, tiles)
+        metrics = validate(network, self.held, spec, tiles) if self.held else {}
+        return metrics if "score" in metrics else at_picks(network, self.training, spec, tiles)
 
     def blob_figures(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         from cryovox.training.evaluation.held_out import blob_figures
@@ -184,7 +185,7 @@ class SetData(TrainingData):
     name
         For the manifest.
     training, held
-        To learn from and to be judged by.
+        For the training and for the validation.
     """
 
     normalisation = "cube-zscore"
@@ -195,13 +196,13 @@ class SetData(TrainingData):
         self.contrast, self.masked = training.contrast, training.labels is not None
 
     @classmethod
-    def read(cls, path: Path, held: HeldOutConfig, config: SetConfig) -> SetData:
-        """From a file, a share of which is held out."""
+    def read(cls, path: Path, held_out: HeldOutConfig, config: SetConfig) -> SetData:
+        """From a file, of which a fraction is held out."""
         from cryovox.data.cubes import hold_out_cubes, load_cubes
 
-        found = subtomograms.read(path)
-        cubes = load_cubes(found, path, contrast=config.set_contrast, merge=config.merge_species)
-        return cls(str(path), *hold_out_cubes(cubes, held.held_out))
+        subtomogram_set = subtomograms.read(path)
+        cubes = load_cubes(subtomogram_set, path, contrast=config.set_contrast, merge=config.merge_species)
+        return cls(str(path), *hold_out_cubes(cubes, held_out.held_out))
 
     @cached_property
     def _digests(self) -> dict[str, Any]:
@@ -211,16 +212,16 @@ class SetData(TrainingData):
         return self._digests
 
     def limit_held_out(self, most: int | None, tiles: TilePlan) -> None:
-        self.inputs()  # of everything that may be held out
+        self.inputs()  # the digests are of all data
         if most is not None:
             each = tile_count(self.held.images.shape[1:], tiles)
             stride = -(-len(self.held) * each // max(1, most))
             self.held = replace(self.held, indices=self.held.indices[::stride])
 
-    def stream(self, draw: SamplingConfig) -> Any:
+    def stream(self, sampling: SamplingConfig) -> Any:
         from cryovox.data.cubes import CubeStream
 
-        return CubeStream(self.training, draw)
+        return CubeStream(self.training, sampling)
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         from cryovox.training.evaluation.validate_cubes import validate_cubes
@@ -250,28 +251,8 @@ def tile_count(shape: Sequence[int], tiles: TilePlan) -> int:
 
 
 def smaller_regions(regions: list[Region], most: int, tiles: TilePlan) -> list[Region]:
-    """Held-out regions whose validation takes so many tiles at most."""
+    """Held-out regions, reduced so that a validation takes *most* tiles at most."""
     from cryovox.training.evaluation.held_out import limited
 
-    around = tiles.tile // 2  # what a validation looks at beside a region
+    around = tiles.tile // 2  # a validation reads this much around a region
     return limited(regions, most, lambda r: tile_count([b - a + around for a, b in r.bounds], tiles))
-
-
-def resolve(
-    data: Path | str, held: HeldOutConfig, sets: SetConfig, *, semi: bool = False, mask: Path | None = None
-) -> TrainingData:
-    """Open what `--data` names: `stream:NAME`, a subtomogram set, or a dataset.
-
-    With *semi*, entries of a dataset without labels and particles are unlabelled tomograms. A *mask*, or a
-    folder of masks named after the tomograms, takes the place of the masks of the entries.
-    """
-    if mask is not None and (str(data).startswith(STREAM) or subtomograms.is_set(Path(data))):
-        raise RequestError("--mask", f"goes with tomograms, which {data} does not hold", "leave --mask out")
-    if str(data).startswith(STREAM):
-        from cryovox.workflows.training.stream import SimulatedData
-
-        return SimulatedData(str(data).removeprefix(STREAM))
-    path = Path(data)
-    if subtomograms.is_set(path):
-        return SetData.read(path, held, sets)
-    return TomogramData(path, held, semi=semi, mask=mask)

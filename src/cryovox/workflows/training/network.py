@@ -1,88 +1,127 @@
-"""The network of a training: built, started from another, frozen in part, and described."""
+"""What a training starts from: the network, its card, and the strategy that trains it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cryovox.core.errors import RequestError
+from cryovox.data.patches import TargetSpec
 from cryovox.models import activation, build, options
 from cryovox.models.card import Card, model_file
-from cryovox.workflows.config import NetworkConfig
+from cryovox.workflows.config import NetworkConfig, TrainConfig
 from cryovox.workflows.manifest import sha256
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from cryovox.training.strategies.base import Strategy
     from cryovox.workflows.training.data import TrainingData
 
 
 @dataclass(frozen=True)
-class Made:
-    """A network and what is to be told of it."""
+class Prepared:
+    """A strategy with its network, ready to be trained.
+
+    Attributes
+    ----------
+    network
+        Trained in place.
+    strategy
+        Holds the network.
+    card
+        What the model file will say, but for the results of the training.
+    start
+        Facts on the model whose weights the network starts with; empty without one.
+    """
 
     network: nn.Module
-    name: str
-    options: dict[str, Any]
-    out_channels: int
-    start: dict[str, Any] = field(default_factory=dict)
+    strategy: Strategy
+    card: Card
+    start: dict[str, Any]
+
+    @property
+    def spec(self) -> TargetSpec:
+        """What the network predicts."""
+        return TargetSpec(self.card.kind, self.card.output_stride)
 
 
-def settle(config: NetworkConfig) -> dict[str, Any]:
-    """Options of the network; what cannot be is refused before anything is read."""
+def prepare_training(config: TrainConfig, data: TrainingData) -> Prepared:
+    """Build network and strategy from the seed; refuse what does not fit together."""
+    import torch
+
+    from cryovox.training.strategies import STRATEGIES
+
+    torch.manual_seed(config.seed)
+    network, start = build_network(config.network, len(data.species))
+    card = make_card(network, config, data)
+    strategy_class = STRATEGIES[config.strategy]
+    data.check(TargetSpec(card.kind, card.output_stride), unlabelled=strategy_class.task == "semi-supervised")
+    extended = () if strategy_class.task == "supervised" else (config.supervised,)
+    strategy = strategy_class(network, config.strategy_config, config.network.model, *extended)
+    strategy.setup(card)
+    return Prepared(network, strategy, card, start)
+
+
+def network_options(config: NetworkConfig) -> dict[str, Any]:
+    """Options of the network; invalid settings are refused before anything is read."""
     if config.freeze != "none" and config.start is None:
-        told = f"{config.freeze} would keep weights that know nothing"
-        raise RequestError("--freeze", told, "name a model to start from with --start")
+        message = f"{config.freeze} would keep random weights"
+        raise RequestError("--freeze", message, "name a model to start from with --start")
     return options(config.model, config.size, **config.options)
 
 
-def make(config: NetworkConfig, chosen: dict[str, Any], species: int) -> Made:
-    """Build the network for so many species, from the generator of torch or from a model file."""
+def build_network(config: NetworkConfig, species: int) -> tuple[nn.Module, dict[str, Any]]:
+    """Build a network with random weights or those of a model file.
+
+    Returns
+    -------
+    network
+    start
+        Facts on the model file; empty without one.
+    """
     from cryovox.models.checkpoint import load_pretrained
     from cryovox.models.freezing import freeze
 
-    out_channels = species + (activation(config.model, chosen) == "softmax")
+    chosen = network_options(config)
+    out_channels = _out_channels(config, species)
     network = build(config.model, chosen, 1, out_channels)
-    told: dict[str, Any] = {}
-    if config.start is not None:
-        start = model_file(config.start)
-        started = load_pretrained(network, start)
-        told = {
-            "model": start.name,
-            "sha256": sha256(start),
-            "weights_taken": started.copied,
-            "weights": started.total,
-            "new": list(started.missing_keys),
-        }
-        if config.freeze != "none":
-            frozen = freeze(network, config.freeze, config.model, chosen, 1, out_channels)
-            told |= {"freeze": config.freeze, "weights_frozen": frozen}
-    return Made(network, config.model, chosen, out_channels, told)
+    if config.start is None:
+        return network, {}
+    path = model_file(config.start)
+    loaded = load_pretrained(network, path)
+    start: dict[str, Any] = {
+        "model": path.name,
+        "sha256": sha256(path),
+        "weights_taken": loaded.copied,
+        "weights": loaded.total,
+        "new": list(loaded.missing_keys),
+    }
+    if config.freeze != "none":
+        frozen = freeze(network, config.freeze, config.model, chosen, 1, out_channels)
+        start |= {"freeze": config.freeze, "weights_frozen": frozen}
+    return network, start
 
 
-def describe(made: Made, data: TrainingData, wanted: int | None) -> Card:
-    """The card of the network on that data.
+def _out_channels(config: NetworkConfig, species: int) -> int:
+    return species + (activation(config.model, network_options(config)) == "softmax")
 
-    Parameters
-    ----------
-    wanted
-        Edge of a patch in voxels; what suits network and data by default.
-    """
-    network: Any = made.network
-    patch = wanted or data.patch_size(network)
+
+def make_card(network: Any, config: TrainConfig, data: TrainingData) -> Card:
+    """The card of a network on the data; the patch size is checked."""
+    name, patch = config.network.model, config.patches.patch or data.patch_size(network)
     if getattr(network, "fixed_patch", False) and patch != network.patch:
-        told = f"{made.name} works on patches of {network.patch} voxels only, not {patch}"
-        raise RequestError("--patch", told, "leave --patch out")
+        message = f"{name} works on patches of {network.patch} voxels only, not {patch}"
+        raise RequestError("--patch", message, "leave --patch out")
     stride = int(getattr(network, "stride", 1))
     if patch % stride:
-        told = f"a patch of {patch} voxels does not fit {made.name}"
-        raise RequestError(
-            "--patch", told, f"use a multiple of {stride}, such as {-(-patch // stride) * stride}"
-        )
+        message = f"a patch of {patch} voxels does not fit {name}"
+        remedy = f"use a multiple of {stride}, such as {-(-patch // stride) * stride}"
+        raise RequestError("--patch", message, remedy)
     return Card(
-        network=made.name,
-        options=made.options,
-        out_channels=made.out_channels,
+        network=name,
+        options=network_options(config.network),
+        out_channels=_out_channels(config.network, len(data.species)),
         activation=network.activation,
         kind=network.kind,
         output_stride=network.output_stride,

@@ -1,20 +1,28 @@
-"""One training from its first step to its manifest, whatever the strategy and the data."""
+"""A training, from its settings to its run folder, whatever the strategy and the data."""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryovox.core.config import Config
+from cryovox.core.config import to_yaml
+from cryovox.core.errors import RequestError
 from cryovox.core.progress import ProgressCallback, no_progress
+from cryovox.data.sampling import SamplingConfig
 from cryovox.models.card import Card
 from cryovox.training.config import LoopConfig
+from cryovox.workflows.config import TrainConfig
+from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.manifest import Manifest, versions
-from cryovox.workflows.training.time_budget import ticking
+from cryovox.workflows.training.data import TrainingData
+from cryovox.workflows.training.network import Prepared, network_options, prepare_training
+from cryovox.workflows.training.open_data import open_training_data
+from cryovox.workflows.training.run_folder import check_settings, prepare_folder
+from cryovox.workflows.training.time_budget import call_after_forward
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -23,97 +31,199 @@ if TYPE_CHECKING:
     from cryovox.inference.stream import TilePlan
     from cryovox.training.evaluation.summary import Course
     from cryovox.training.state import Progress
-    from cryovox.training.strategies.base import Strategy
+
+NOTHING_UNLABELLED = (
+    "the dataset says of all tomograms that every particle is picked, so only the labels are used. If not"
+    " every particle is picked, write `exhaustive: false` in dataset.yaml"
+)
+UNLABELLED_SEED = 104_729  # added to the seed, so that unlabelled patches are not those of the labels
 
 
-def fabric_of(accelerator: str, devices: int, loop: LoopConfig) -> Fabric:
+def train(  # noqa: PLR0913 (the options of a command)
+    data: Path | str | TrainingData,
+    out: Path,
+    config: TrainConfig,
+    *,
+    device: Device = "auto",
+    devices: int = 1,
+    overwrite: bool = False,
+    mask: Path | None = None,
+    on_warning: Callable[[str], None] = lambda text: None,
+    on_message: Callable[[str], None] = lambda text: None,
+    on_progress: ProgressCallback = no_progress,
+) -> Path:
+    """Train a network, or continue an interrupted training.
+
+    Supervised and semi-supervised training and domain generalization; see
+    :func:`cryovox.workflows.training.adapt.adapt` for domain adaptation.
+
+    Parameters
+    ----------
+    data
+        Folder with `dataset.yaml`, or that file; a subtomogram set; `stream:PRESET` or
+        `stream:FILE.yaml`; or data that are open already.
+    out
+        Run folder: `model.safetensors`, `metrics.csv`, `config.yaml`, `manifest.json`.
+    config
+        Settings, of the type that `cryovox.workflows.config.train_config` gives for the strategy. A run
+        folder of other settings is refused unless *overwrite*.
+    device, devices
+        Where to compute; with several devices each process (of torchrun or SLURM) calls this.
+    mask
+        Mask, or folder of masks named after the tomograms, in place of those of the dataset.
+    on_warning
+        Receives a problem with the request before the training starts.
+    on_message
+        Receives the held-out score after each validation, in words.
+    on_progress
+        Receives the fraction of the training that is done; the note holds the step and the loss.
+
+    Returns
+    -------
+    Path
+        Model file.
+    """
+    network_options(config.network)
+    accelerator = choose_device(device)
+    if not overwrite:
+        check_settings(out, config)
+    data = open_training_data(data, config, mask)
+    prepared = prepare_training(config, data)
+    strategy, card = prepared.strategy, prepared.card
+    if strategy.task == "semi-supervised" and not data.unsearched:
+        strategy.required_streams = ("labelled",)
+        on_warning(NOTHING_UNLABELLED)
+    if config.loop.batch < strategy.min_batch_size:
+        message = f"{config.strategy} mixes each patch with another, and there is a single one"
+        raise RequestError("--batch", message, f"choose {strategy.min_batch_size} or more")
+    prepare_folder(out, to_yaml(config), data.inputs(), overwrite)
+    fabric = launch_fabric(accelerator, devices, config.loop)
+    sampling = SamplingConfig(
+        prepared.spec,
+        card.patch,
+        config.loop.batch,
+        config.patches,
+        config.augment,
+        (config.seed, fabric.global_rank),
+        accelerator,
+    )
+    streams = {"labelled": data.stream(sampling)}
+    if "unlabelled" in strategy.required_streams:
+        seed = (config.seed + UNLABELLED_SEED, fabric.global_rank)
+        streams["unlabelled"] = data.unlabelled(replace(sampling, seed=seed))
+    run = TrainingRun(
+        config,
+        prepared,
+        data,
+        out,
+        facts={"data": data.name} | ({"start": prepared.start} if prepared.start else {}),
+        picks=data.picks() or 0,
+        passes=_passes(config, data, fabric.world_size),
+        on_message=on_message,
+        on_progress=on_progress,
+    )
+    return run.fit(streams, fabric)
+
+
+def _passes(config: TrainConfig, data: TrainingData, devices: int) -> Callable[[int], float | None]:
+    """Average number of times that each pick was shown after a number of steps; None after a `--start`."""
+    picks = data.picks()
+    if not picks or config.network.start is not None:
+        return lambda steps: None
+    patches = config.loop.batch * config.loop.accumulate * devices
+    around_picks = config.patches.foreground if data.places else 1.0
+    return lambda steps: steps * patches * around_picks / picks
+
+
+def launch_fabric(accelerator: str, devices: int, loop: LoopConfig) -> Fabric:
     """Devices and precision of a training, launched."""
     from lightning_fabric import Fabric
 
     strategy = "ddp" if devices > 1 else "auto"
-    found = Fabric(accelerator=accelerator, devices=devices, precision=loop.precision, strategy=strategy)
-    found.launch()
-    return found
+    fabric = Fabric(accelerator=accelerator, devices=devices, precision=loop.precision, strategy=strategy)
+    fabric.launch()
+    return fabric
 
 
 @dataclass
-class Job:
+class TrainingRun:
     """A training in a run folder.
 
     Attributes
     ----------
-    strategy
-        Name of the strategy.
-    config, loop, seed
-        All settings, those of the loop among them, and the seed among them.
-    card
-        What the model file will say, but for what the training finds out.
+    config
+        All settings.
+    prepared
+        Strategy, network and card.
+    data
+        Provides the validation.
     out
         Run folder.
-    validate
-        Metrics of a network on what is held out.
     facts
-        What the manifest and the card tell besides.
-    blobs
-        What a blob picker scores on what is held out.
+        What the manifest and the card record besides.
     picks, passes
         Annotated particles to learn from, and how often each was shown on average after so many steps; see
         `cryovox.training.evaluation.summary.Course`.
     on_message
-        Takes a line after each validation.
+        Receives a line after each validation.
     on_progress
-        Receives the share of the training that is done.
+        Receives the fraction of the training that is done.
     """
 
-    strategy: str
-    config: Config
-    loop: LoopConfig
-    seed: int
-    card: Card
+    config: TrainConfig
+    prepared: Prepared
+    data: TrainingData
     out: Path
-    validate: Callable[[nn.Module], Mapping[str, float]]
     facts: dict[str, Any] = field(default_factory=dict)
-    blobs: Mapping[str, float] = field(default_factory=dict)
     picks: int = 0
     passes: Callable[[int], float | None] = lambda steps: None
     on_message: Callable[[str], None] = lambda text: None
     on_progress: ProgressCallback = no_progress
     _done: float = field(default=0.0, init=False)
 
-    def run(self, strategy: Strategy, streams: Mapping[str, Any], fabric: Fabric) -> Path:
-        """Train, or go on with an interrupted training; gives the model file.
+    def __post_init__(self) -> None:
+        self.tiles = validation_tiles(self.prepared.card)
+        self.blobs = self.data.blob_figures(self.prepared.spec, self.tiles)
+
+    def fit(self, streams: Mapping[str, Any], fabric: Fabric) -> Path:
+        """Train, or continue an interrupted training.
 
         Parameters
         ----------
         streams
             Closed in the end.
+
+        Returns
+        -------
+        Path
+            Model file.
         """
         from cryovox.training.logbook import Logbook
         from cryovox.training.loop import fit, share
         from cryovox.training.state import progress_in
 
-        before = progress_in(self.out)
+        loop, before = self.config.loop, progress_in(self.out)
         since = 0 if before is None else before.step
         logbook = Logbook(self.out / "metrics.csv" if fabric.global_rank == 0 else None, since=since)
 
         def on_step(now: Progress, loss: float) -> None:
-            note = f"step {now.step} of at most {self.loop.steps}  loss {loss:.3f}"
-            self._done = share(now, self.loop)
+            note = f"step {now.step} of at most {loop.steps}  loss {loss:.3f}"
+            self._done = share(now, loop)
             self.on_progress("training", self._done, note)
 
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", category=UserWarning, module=r"lightning_fabric.*")
                 progress = fit(
-                    strategy,
+                    self.prepared.strategy,
                     streams,
-                    self.loop,
+                    loop,
                     fabric,
                     logbook,
                     self.out,
-                    self._judged,
+                    self.validate,
                     self.keep,
-                    self.seed,
+                    self.config.seed,
                     on_step,
                 )
         finally:
@@ -124,8 +234,8 @@ class Job:
         fabric.barrier()
         return self.out / "model.safetensors"
 
-    def _judged(self, network: nn.Module) -> Mapping[str, float]:
-        """Metrics of what is held out, which a line on the screen repeats."""
+    def validate(self, network: nn.Module) -> Mapping[str, float]:
+        """Metrics on held-out data, with a line on the screen."""
         from cryovox.training.evaluation.held_out import whole_figures
         from cryovox.training.evaluation.summary import in_one_line
 
@@ -133,8 +243,8 @@ class Job:
             self.on_progress("training", min(self._done, 0.999), "validation")
 
         still_validating()
-        with ticking(network, still_validating):
-            metrics = self.validate(network)
+        with call_after_forward(network, still_validating):
+            metrics = self.data.validate(network, self.prepared.spec, self.tiles)
         if "score" in metrics:
             self.on_message(in_one_line(whole_figures(metrics), self.blobs))
         return metrics
@@ -144,16 +254,17 @@ class Job:
         from cryovox.training.evaluation.summary import Course, table_of
         from cryovox.training.loop import finished, share
 
+        loop = self.config.loop
         validations, losses = table_of(self.out / "metrics.csv")
         scored = [rows for rows in validations if "score" in rows]
         return Course(
             steps=now.step,
-            warmup=self.loop.warmup,
-            share=1.0 if finished(now, self.loop) else share(now, self.loop),
+            warmup=loop.warmup,
+            share=1.0 if finished(now, loop) else share(now, loop),
             picks=self.picks,
             passes=self.passes(now.step),
             losses=losses,
-            figures=cross_fit(scored, choose=self.loop.keep == "best"),
+            figures=cross_fit(scored, choose=loop.keep == "best"),
             blobs=self.blobs,
         )
 
@@ -165,40 +276,39 @@ class Job:
             n.removeprefix("threshold/"): v for n, v in metrics.items() if n.startswith("threshold/")
         }
         course = self._course(now)
-        told = {
-            "strategy": self.strategy,
+        training = {
+            "strategy": self.config.strategy,
             "steps": now.step,
             "seconds": round(now.seconds, 1),
             **_figures(course),
-            "seed": self.seed,
+            "seed": self.config.seed,
             **self.facts,
             "config": self.config.model_dump(mode="json"),
             "versions": versions(),
         }
-        update = {"thresholds": thresholds, "training": told, "warnings": tuple(course.warnings())}
-        card = self.card.model_copy(update=update)
-        save_model(self.out / "model.safetensors", network, card)
+        update = {"thresholds": thresholds, "training": training, "warnings": tuple(course.warnings())}
+        save_model(self.out / "model.safetensors", network, self.prepared.card.model_copy(update=update))
 
     def finish(self, progress: Progress) -> None:
-        """Complete the manifest, and the card by what the whole training tells of the model."""
+        """Complete the manifest, and the card with the results of the whole training."""
         from cryovox.models.card import read_card
         from cryovox.models.checkpoint import update_card
 
         course, model = self._course(progress), self.out / "model.safetensors"
         training = read_card(model).training | _figures(course)
         update_card(model, {"training": training, "warnings": tuple(course.warnings())})
-        judged = math.isfinite(progress.best)
-        told = {
-            "command": f"train {self.strategy}",
+        has_score = math.isfinite(progress.best)
+        facts = {
+            "command": f"train {self.config.strategy}",
             **self.facts,
             "config": self.config.model_dump(mode="json"),
             "versions": versions(),
             "steps": progress.step,
             "seconds": round(progress.seconds, 1),
-            "best_step": progress.best_step if judged else None,
-            "best_score": progress.best if judged else None,
+            "best_step": progress.best_step if has_score else None,
+            "best_score": progress.best if has_score else None,
         }
-        Manifest(self.out, told).write()
+        Manifest(self.out, facts).write()
 
 
 def _figures(course: Course) -> dict[str, Any]:
@@ -209,7 +319,7 @@ def _figures(course: Course) -> dict[str, Any]:
     }
 
 
-def tiles_of(card: Card) -> TilePlan:
+def validation_tiles(card: Card) -> TilePlan:
     """Tiles for a validation."""
     from cryovox.inference.stream import TilePlan
 

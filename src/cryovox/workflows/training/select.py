@@ -1,4 +1,4 @@
-"""Which of two models to keep for a target without labels, and the page that says why."""
+"""Selection of the source model or the adapted one on a target without labels, with a report."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cryovox.core.atomic import replacing
 from cryovox.core.progress import ProgressCallback, no_progress
@@ -16,38 +17,38 @@ from cryovox.data.config import PatchConfig
 from cryovox.data.patches import TargetSpec
 from cryovox.data.sampling import SamplingConfig
 from cryovox.models.card import Card, read_card
+from cryovox.report.adaptation import MAX_EXAMPLES, Example, adaptation_page
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.manifest import sha256
 from cryovox.workflows.training.data import TrainingData
-from cryovox.workflows.training.target import JUDGED, TargetData
-from cryovox.workflows.training.time_budget import TimeBudget, forward_seconds, ticking
+from cryovox.workflows.training.target import SELECTION_SEED, TargetData
+from cryovox.workflows.training.time_budget import TimeBudget, call_after_forward, forward_seconds
 
 if TYPE_CHECKING:
     from cryovox.training.evaluation.model_selection import Choice, Quality
 
 
-BATCH = 8
-"""Patches that a network answers at once."""
-PAGE = 3.0
-"""Seconds that drawing the page takes."""
-FEWEST = 2
+BATCH_SIZE = 8
+PAGE_SECONDS = 3.0
+"""Time to write the report."""
+MIN_PATCHES = 2
 """Patches that are compared however short the time."""
-ON_QUALITY = 0.6
-"""Share of a short time for the comparison of both models; the rest is for that with noise."""
+COMPARISON_SHARE = 0.6
+"""Fraction of a short time for the comparison of both models; the rest is for the noise test."""
 
 
 @dataclass(frozen=True)
-class Amounts:
-    """How many patches are compared.
+class SampleCounts:
+    """Numbers of patches for the comparison.
 
     Attributes
     ----------
     judged
-        On which both models are compared.
+        Patches on which both models are compared.
     beside_noise, noise
-        Of the target, and of noise, on which the adapted model is asked; none are compared with 0.
+        Patches of the target and of noise for the noise test of the adapted model; 0 skips it.
     unchecked
-        Whether the comparison with noise was left out for want of time.
+        Whether the noise test is skipped for lack of time.
     """
 
     judged: int
@@ -56,21 +57,23 @@ class Amounts:
     unchecked: bool = False
 
     @classmethod
-    def wanted(cls, judged: int, beside_noise: int) -> Amounts:
-        """As the settings ask for; too few patches cannot be told from noise."""
+    def requested(cls, judged: int, beside_noise: int) -> SampleCounts:
+        """As the settings ask for; with too few patches there is no noise test."""
         from cryovox.training.evaluation.noise_test import LEAST, NOISE
 
         many = beside_noise >= LEAST
         return cls(judged, beside_noise, max(NOISE, beside_noise)) if many else cls(judged, 0, 0)
 
-    def within(self, forwards: int, halves: bool) -> Amounts:
-        """Fewer, so that networks answer so many patches in all."""
+    def within(self, forwards: int, halves: bool) -> SampleCounts:
+        """Fewer, for at most *forwards* forward passes of a patch."""
         from cryovox.training.evaluation.noise_test import LEAST
 
-        if self.judged * _views(halves) + self.beside_noise + self.noise <= forwards:
+        if self.judged * forwards_per_patch(halves) + self.beside_noise + self.noise <= forwards:
             return self
-        judged = max(FEWEST, min(self.judged, int(ON_QUALITY * forwards) // _views(halves)))
-        each = max(0, forwards - judged * _views(halves)) // 2
+        judged = max(
+            MIN_PATCHES, min(self.judged, int(COMPARISON_SHARE * forwards) // forwards_per_patch(halves))
+        )
+        each = max(0, forwards - judged * forwards_per_patch(halves)) // 2
         if not self.beside_noise:
             return replace(self, judged=judged)
         if each < LEAST:
@@ -79,21 +82,21 @@ class Amounts:
         return replace(self, judged=judged, beside_noise=beside_noise, noise=min(self.noise, each))
 
     def batches(self, halves: bool) -> int:
-        """Times that networks are asked."""
-        noise = -(-self.beside_noise // BATCH) + -(-self.noise // BATCH)
-        return -(-self.judged // BATCH) * _views(halves) + noise
+        """Number of batches."""
+        noise = -(-self.beside_noise // BATCH_SIZE) + -(-self.noise // BATCH_SIZE)
+        return -(-self.judged // BATCH_SIZE) * forwards_per_patch(halves) + noise
 
 
-def _views(halves: bool) -> int:
-    """Times that each patch is shown to both models together."""
+def forwards_per_patch(halves: bool) -> int:
+    """Forward passes of both models together for each patch."""
     from cryovox.data.augment import WEDGE_SYMMETRIES
 
     return 2 * (len(WEDGE_SYMMETRIES) + 1 + 2 * halves)
 
 
 @dataclass
-class Judge:
-    """Compares models on the target; its labels are not looked at.
+class ModelSelector:
+    """Compares models on the target, whose labels are not used.
 
     Attributes
     ----------
@@ -120,78 +123,78 @@ class Judge:
         """Compare both models on the target, without labels."""
         from cryovox.training.evaluation.model_selection import choose
 
-        amounts = self.amounts(after)
-        done, total = 0, amounts.batches(bool(self.target.even))
+        counts = self.counts(after)
+        done, total = 0, counts.batches(bool(self.target.even))
 
-        def tick() -> None:
+        def on_batch() -> None:
             nonlocal done
             done += 1
             self.on_progress("comparing the models on the target", min(1.0, done / total))
 
-        noise_p_value = self.noise_p_value(after, amounts, tick) if amounts.beside_noise else None
+        noise_p_value = self.noise_p_value(after, counts, on_batch) if counts.beside_noise else None
         return choose(
-            self.quality(before, amounts.judged, tick),
-            self.quality(after, amounts.judged, tick),
+            self.quality(before, counts.judged, on_batch),
+            self.quality(after, counts.judged, on_batch),
             margin=self.config.stages.margin,
             noise_p_value=noise_p_value,
-            unchecked=amounts.unchecked,
+            unchecked=counts.unchecked,
         )
 
-    def amounts(self, model: Path) -> Amounts:
-        """How many patches are compared: as many as the settings ask for, or as there is time for."""
+    def counts(self, model: Path) -> SampleCounts:
+        """Numbers of patches: as the settings ask for, or as the time allows."""
         from cryovox.models.checkpoint import load_model
 
         network, card = load_model(model)
         stages = self.config.stages
-        wanted = Amounts.wanted(stages.judged, min(stages.beside_noise, self.target.room(card.patch)))
+        requested = SampleCounts.requested(
+            stages.judged, min(stages.beside_noise, self.target.room(card.patch))
+        )
         if self.budget.total is None:
-            return wanted
+            return requested
         device, processor = choose_device(self.device), self.budget.processor
         each = forward_seconds(network, card.patch, device, processor=processor)
-        from cryovox.report.adaptation import MAX_EXAMPLES
-
-        pictures = 2 * MAX_EXAMPLES + PAGE / each
+        pictures = 2 * MAX_EXAMPLES + PAGE_SECONDS / each
         forwards = self.budget.forwards_left(each) or 0
-        return wanted.within(int(forwards - pictures), bool(self.target.even))
+        return requested.within(int(forwards - pictures), bool(self.target.even))
 
-    def noise_p_value(self, model: Path, amounts: Amounts, tick: Callable[[], None]) -> float:
-        """Probability that what a model finds in the target is what it finds in noise."""
+    def noise_p_value(self, model: Path, counts: SampleCounts, on_batch: Callable[[], None]) -> float:
+        """P-value of the test that a model finds as much in noise as in the target."""
         import torch
 
         from cryovox.models.checkpoint import load_model
         from cryovox.training.evaluation.noise_test import noise_p_value
 
         network, card = load_model(model)
-        images = torch.from_numpy(self.target.sample(judging(card, amounts.beside_noise)))
+        images = torch.from_numpy(self.target.sample(selection_sampling(card, counts.beside_noise)))
         device = choose_device(self.device)
-        with ticking(network, tick):
+        with call_after_forward(network, on_batch):
             return noise_p_value(
-                network, images, activation=card.activation, device=device, noise=amounts.noise
+                network, images, activation=card.activation, device=device, noise=counts.noise
             )
 
-    def quality(self, model: Path, count: int, tick: Callable[[], None] = lambda: None) -> Quality:
-        """What can be known of a model on so many patches of the target."""
+    def quality(self, model: Path, count: int, on_batch: Callable[[], None] = lambda: None) -> Quality:
+        """Label-free quality of a model on *count* patches of the target."""
         import torch
 
         from cryovox.models.checkpoint import load_model
         from cryovox.training.evaluation.model_selection import quality
 
         network, card = load_model(model)
-        draw = judging(card, count)
-        halves = self.target.halves(draw)
-        with ticking(network, tick):
+        sampling = selection_sampling(card, count)
+        halves = self.target.halves(sampling)
+        with call_after_forward(network, on_batch):
             return quality(
                 network,
-                torch.from_numpy(self.target.sample(draw)),
+                torch.from_numpy(self.target.sample(sampling)),
                 activation=card.activation,
                 device=choose_device(self.device),
-                prior=self._prior(draw) if card.kind == "mask" else None,
+                prior=self._prior(sampling) if card.kind == "mask" else None,
                 halves=None if halves is None else (torch.from_numpy(halves[0]), torch.from_numpy(halves[1])),
             )
 
-    def _prior(self, draw: SamplingConfig) -> float | None:
-        """Share of the source that is foreground, wherever it is looked at."""
-        stream = self.source.stream(draw)
+    def _prior(self, sampling: SamplingConfig) -> float | None:
+        """Foreground fraction of source patches that are drawn anywhere."""
+        stream = self.source.stream(sampling)
         try:
             batch = stream.batch(0)
         finally:
@@ -200,11 +203,11 @@ class Judge:
         return float((batch.target[known] > 0).float().mean()) if bool(known.any()) else None
 
     def keep(self, out: Path, choice: Choice, before: Path, after: Path) -> None:
-        """Write the model that was chosen, what it was adapted to, and why it was chosen."""
+        """Write the selected model, its target, and the reasons of the selection."""
         from cryovox.models.checkpoint import load_model, save_model
 
         network, card = load_model(after if choice.adapted else before)
-        told = {
+        training = {
             **card.training,
             "adaptation": {
                 "strategy": self.config.strategy,
@@ -212,10 +215,13 @@ class Judge:
                 **choice.summary(),
             },
         }
-        heard = (*read_card(before).warnings, *card.warnings)
+        model_warnings = (*read_card(before).warnings, *card.warnings)
         if choice.undecided:
-            heard = ("neither the source model nor the adapted one finds anything in the target", *heard)
-        update: dict[str, Any] = {"training": told, "warnings": tuple(dict.fromkeys(heard))}
+            model_warnings = (
+                "neither the source model nor the adapted one finds anything in the target",
+                *model_warnings,
+            )
+        update: dict[str, Any] = {"training": training, "warnings": tuple(dict.fromkeys(model_warnings))}
         if choice.adapted:
             update["domain"] = domain_of(self.target, card)
         save_model(out / "model.safetensors", network, card.model_copy(update=update))
@@ -225,10 +231,7 @@ class Judge:
             beside.write_text(self.page(choice, before, after), encoding="utf-8")
 
     def page(self, choice: Choice, before: Path, after: Path) -> str:
-        """What was chosen and why, as HTML."""
-        from cryovox.report.adaptation import MAX_EXAMPLES, adaptation_page
-        from cryovox.workflows.training.examples import examples
-
+        """Report on the selection, as HTML."""
         facts = {
             "strategy": self.config.strategy,
             "source": self.source.name,
@@ -237,16 +240,16 @@ class Judge:
             "seed": self.config.seed,
             "network": read_card(after).network,
         }
-        patches = self.target.sample(judging(read_card(after), MAX_EXAMPLES))
-        courses = {model.parent.name: model.parent / "metrics.csv" for model in (before, after)}
-        courses = {name: path for name, path in courses.items() if path.exists()}
-        return adaptation_page(choice, facts, examples(before, after, patches, self.device), courses)
+        patches = self.target.sample(selection_sampling(read_card(after), MAX_EXAMPLES))
+        curves = {model.parent.name: model.parent / "metrics.csv" for model in (before, after)}
+        curves = {name: path for name, path in curves.items() if path.exists()}
+        return adaptation_page(choice, facts, examples(before, after, patches, self.device), curves)
 
 
-def judging(card: Card, count: int) -> SamplingConfig:
-    """Patches that are drawn anywhere, always the same ones, and not varied."""
+def selection_sampling(card: Card, count: int) -> SamplingConfig:
+    """Patches drawn anywhere, always the same ones, without augmentation."""
     spec = TargetSpec(card.kind, card.output_stride)
-    return SamplingConfig(spec, card.patch, count, PatchConfig(foreground=0.0), seed=JUDGED)
+    return SamplingConfig(spec, card.patch, count, PatchConfig(foreground=0.0), seed=SELECTION_SEED)
 
 
 def domain_of(target: TargetData, card: Card) -> dict[str, Any]:
@@ -267,3 +270,34 @@ def domain_of(target: TargetData, card: Card) -> dict[str, Any]:
 def _inside(region: Any) -> Any:
     (z0, z1), (y0, y1), (x0, x1) = region.bounds
     return region.data[z0:z1, y0:y1, x0:x1]
+
+
+def examples(
+    source: Path, adapted: Path, images: NDArray[np.float32], device: Device = "auto"
+) -> list[Example]:
+    """The middle slices of the first four patches.
+
+    Parameters
+    ----------
+    source, adapted
+        Model files.
+    images : (n, 1, z, y, x)
+        Patches of the target, as networks see them.
+    """
+    few = images[:MAX_EXAMPLES]
+    before, after = (_foreground(path, few, device) for path in (source, adapted))
+    return [
+        Example(f"patch {i + 1}", image[0, len(image[0]) // 2], one[len(one) // 2], other[len(other) // 2])
+        for i, (image, one, other) in enumerate(zip(few, before, after, strict=True))
+    ]
+
+
+def _foreground(path: Path, images: NDArray[np.float32], device: Device) -> NDArray[np.float32]:
+    import torch
+
+    from cryovox.models.checkpoint import load_model
+    from cryovox.training.evaluation.model_selection import foreground
+
+    network, card = load_model(path)
+    x = torch.from_numpy(images)
+    return foreground(network, x, activation=card.activation, device=choose_device(device)).numpy()

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from cryovox.data.cubes import Cubes
     from cryovox.data.sampling import SamplingConfig
 
-JUDGED = (2**31 - 2, 0)  # a seed that no training has
+SELECTION_SEED = (2**31 - 2, 0)
+"""Seed of the patches for the selection of a model, which no training has."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""How the time that a command may take is kept: what is left of it, and what a network costs."""
+"""Time limit of a command: the time that is left, and the time that a network takes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def _now(processor: bool) -> float:
 
 @dataclass(frozen=True)
 class TimeBudget:
-    """Time of a command, from when this is made.
+    """Time of a command, from the creation of this object.
 
     Attributes
     ----------
     total
         In seconds; None without a limit.
     processor
-        Whether it is counted in processor time.
+        Whether processor time counts, instead of wall time.
     """
 
     total: float | None = None
@@ -37,27 +37,27 @@ class TimeBudget:
 
     @classmethod
     def of(cls, loop: LoopConfig) -> TimeBudget:
-        """As the settings of a training say."""
+        """From the settings of a training."""
         processor = loop.clock == "processor"
         total = None if loop.max_time is None else seconds(loop.max_time)
         return cls(total, processor, _now(processor))
 
     def left(self) -> float | None:
-        """Seconds that are left; None without a limit."""
+        """Remaining seconds; None without a limit."""
         return None if self.total is None else self.total - (_now(self.processor) - self.began)
 
     def forwards(self, each: float, share: float = 1.0) -> int | None:
-        """How many patches a network can answer in a share of the whole time, at so many seconds each."""
+        """Number of forward passes in a fraction of the whole time, at *each* seconds."""
         return None if self.total is None else int(share * self.total / each)
 
     def forwards_left(self, each: float) -> int | None:
-        """The same in what is left."""
+        """Number of forward passes in the remaining time."""
         left = self.left()
         return None if left is None else max(0, int(left / each))
 
 
 def forward_seconds(network: nn.Module, patch: int, device: str, *, processor: bool = False) -> float:
-    """Seconds (of the processor) that a network takes for one patch, by a trial after one that warms up."""
+    """Seconds that a network takes for one patch, measured once after a warm-up."""
     import torch
 
     training = network.training
@@ -72,9 +72,9 @@ def forward_seconds(network: nn.Module, patch: int, device: str, *, processor: b
 
 
 @contextmanager
-def ticking(network: nn.Module, tick: Callable[[], None]) -> Iterator[None]:
-    """Call *tick* after each answer of a network."""
-    hook = network.register_forward_hook(lambda *_: tick())
+def call_after_forward(network: nn.Module, callback: Callable[[], None]) -> Iterator[None]:
+    """Within, call *callback* after each forward pass of a network."""
+    hook = network.register_forward_hook(lambda *_: callback())
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The endless simulated stream as training data, judged on simulated boxes that it never gives."""
+"""Endless simulated training data, with held-out simulated boxes for the validation."""
 
 from __future__ import annotations
 
@@ -30,15 +30,14 @@ if TYPE_CHECKING:
     from cryovox.data.simulated import Block
     from cryovox.inference.stream import TilePlan
 
-HELD = (2**31 - 1, 0)  # a seed that no training has
-SPARSE, DENSEST = (
-    0.08,
-    0.3,
-)  # the fullest boxes fill at least and at most this, so that each teaches something
+HELD_OUT_SEED = (2**31 - 1, 0)
+"""Seed of held-out boxes, which no training has."""
+MIN_OCCUPANCY, MAX_OCCUPANCY = 0.08, 0.3
+"""Limits of the volume fraction of particles in the most crowded boxes."""
 
 
 class StreamConfig(Config):
-    """What is simulated while a network learns from it."""
+    """Simulation during training."""
 
     species: tuple[str, ...] = ()
     """Names of the built-in library, or stems of files in the folder of structures; all there are by
@@ -74,20 +73,20 @@ class SimulatedData(TrainingData):
             for i, t in enumerate(self.templates)
         )
         self.voxel_size, self.contrast = self.config.voxel_size, self.config.contrast
-        self._held: list[Region] = []
-        self._most: int | None = None
+        self._held_out: list[Region] = []
+        self._max_tiles: int | None = None
 
     def inputs(self) -> dict[str, Any]:
         shapes = {t.name: hashlib.sha256(t.density.tobytes()).hexdigest() for t in self.templates}
         settings = self.config.model_dump(mode="json", exclude={"structures", "workers"})
         return {"stream": settings, "templates": shapes}
 
-    def stream(self, draw: SamplingConfig) -> Any:
+    def stream(self, sampling: SamplingConfig) -> Any:
         from cryovox.data.simulated import SimulatedStream
 
         return SimulatedStream(
             self.templates,
-            draw,
+            sampling,
             self.config.domain,
             voxel_size=self.voxel_size,
             workers=self.config.workers,
@@ -105,18 +104,18 @@ class SimulatedData(TrainingData):
 
     def _boxes(self, spec: TargetSpec, tiles: TilePlan) -> list[Region]:
         """Held-out boxes, simulated when they are first asked for."""
-        if not self._held:
-            boxes = self.stream(SamplingConfig(spec, tiles.tile, 1, seed=HELD))
+        if not self._held_out:
+            boxes = self.stream(SamplingConfig(spec, tiles.tile, 1, seed=HELD_OUT_SEED))
             step = boxes.domain.scenes  # each under a microscope of its own
-            count = self.config.held_out if self._most is None else 1
-            self._held = [self._source(boxes.block(i * step), i) for i in range(count)]
+            count = self.config.held_out if self._max_tiles is None else 1
+            self._held_out = [self._source(boxes.block(i * step), i) for i in range(count)]
             boxes.close()
-            if self._most is not None:
-                self._held = smaller_regions(self._held, self._most, tiles)
-        return self._held
+            if self._max_tiles is not None:
+                self._held_out = smaller_regions(self._held_out, self._max_tiles, tiles)
+        return self._held_out
 
     def limit_held_out(self, most: int | None, tiles: TilePlan) -> None:
-        self._most = most
+        self._max_tiles = most
 
     def _source(self, block: Block, number: int) -> Region:
         """A box as a region; particles that its periodic faces cut are not asked for."""
@@ -145,22 +144,22 @@ def _settings(name: str) -> StreamConfig:
         return of_preset(PRESETS[name])
     path = Path(name)
     if not path.is_file():
-        told = f"there is no preset and no file called {name!r}"
-        advice = f"presets are {', '.join(PRESETS)}; or name a YAML file as stream:FILE.yaml"
-        raise RequestError("--data", told, advice)
-    found = from_yaml(StreamConfig, path)
-    if found.structures is None:
-        return found
-    return found.model_copy(update={"structures": path.parent / found.structures})
+        message = f"there is no preset and no file called {name!r}"
+        remedy = f"presets are {', '.join(PRESETS)}; or name a YAML file as stream:FILE.yaml"
+        raise RequestError("--data", message, remedy)
+    config = from_yaml(StreamConfig, path)
+    if config.structures is None:
+        return config
+    return config.model_copy(update={"structures": path.parent / config.structures})
 
 
 def of_preset(preset: SimulationConfig) -> StreamConfig:
-    """The species of a preset, and a world around its microscope and its crowding.
+    """Species of a preset, and ranges around its microscope and its occupancy.
 
-    What the stream does not know (membranes, filaments, gold, ice, the surroundings) is left out.
+    Membranes, filaments, gold and ice are left out, since the stream does not simulate them.
     """
     edge = preset.scene.voxel_size * preset.reconstruction.binning
-    made = templates(preset.species, edge, None, preset.resolution)
+    particles = templates(preset.species, edge, None, preset.resolution)
     tilts, scene = preset.tilts, preset.scene
     largest = max(abs(a) for a in (tilts.angles or tilts.range))
     depth = scene.slab or scene.shape[0] * scene.voxel_size
@@ -177,10 +176,10 @@ def of_preset(preset: SimulationConfig) -> StreamConfig:
         "b_factor": (0.5 * preset.optics.b_factor, 1.5 * preset.optics.b_factor + 200),
         "low_pass": (0.0, 2 * edge),
     }
-    filled = crowding(preset, made, depth)
-    if filled is not None:
-        fullest = min(max(1.5 * filled, SPARSE), DENSEST)
-        domain["occupancy"] = (min(0.3 * filled, fullest), fullest)
+    fraction = occupancy(preset, particles, depth)
+    if fraction is not None:
+        fullest = min(max(1.5 * fraction, MIN_OCCUPANCY), MAX_OCCUPANCY)
+        domain["occupancy"] = (min(0.3 * fraction, fullest), fullest)
     return StreamConfig(
         species=preset.species,
         voxel_size=edge,
@@ -189,11 +188,11 @@ def of_preset(preset: SimulationConfig) -> StreamConfig:
     )
 
 
-def crowding(preset: SimulationConfig, made: Sequence[Template], depth: float) -> float | None:
-    """Share of the slab that a preset's particles fill; None where it does not say."""
+def occupancy(preset: SimulationConfig, particles: Sequence[Template], depth: float) -> float | None:
+    """Volume fraction of the slab that the particles of a preset fill; None if the preset does not say."""
     scene = preset.scene
     if scene.counts is None:
         return scene.occupancy
-    volumes = {t.name: int(t.support.sum()) * t.voxel_size**3 for t in made}
+    volumes = {t.name: int(t.support.sum()) * t.voxel_size**3 for t in particles}
     room = depth * scene.shape[1] * scene.shape[2] * scene.voxel_size**2
     return sum(count * volumes.get(name, 0.0) for name, count in scene.counts.items()) / room
