@@ -92,7 +92,7 @@ def test_a_model_file_brings_it_back(tmp_path):
 def test_a_training_counts_the_channels_of_the_network_inside(inside, background):
     config = NetworkConfig(model="multi-view", options=inside)
     network, _ = build_network(config, species=3)
-    assert network(torch.zeros(1, 1, 8, 8, 8)).shape[1] == 3 + background
+    assert network.eval()(torch.zeros(1, 1, 8, 8, 8)).shape[1] == 3 + background
 
 
 @pytest.mark.parametrize(
