@@ -9,7 +9,7 @@ rotation (voxel n // 2 on both axes), projects to
 relative to pixel n // 2 of the line. As in a non-uniform Fourier transform (Barnett, Magland and af
 Klinteberg 2019), voxels are spread with a kernel of four samples onto lines of half a pixel; then the kernel
 is deconvolved and the line is limited to the band of the pixels. The error is below 2e-3 of the peak at every
-angle (`tests/simulate/test_projection.py`).
+angle (`tests/simulate/microscope/test_projection.py`).
 """
 
 from __future__ import annotations

@@ -168,10 +168,10 @@ def _find_particles(volume: Volume, threshold: float | None, name: str) -> list[
         labels == 0, sampling=volume.voxel_size, return_indices=True
     )
     fade = 0.5 + 0.5 * np.cos(np.pi * np.clip((distance - _FADE_START) / _FADE_WIDTH, 0, 1))
-    owner = labels[tuple(nearest)]
+    nearest_label = labels[tuple(nearest)]
     return [
         _MapParticle(
-            (data * fade * (owner == k)).astype(np.float32),
+            (data * fade * (nearest_label == k)).astype(np.float32),
             volume.voxel_size,
             plateau,
             float(sizes[k]) * volume.voxel_size**3,

@@ -40,7 +40,7 @@ def classifier_auc(real: Sequence[NDArray[Any]], simulated: Sequence[NDArray[Any
     real, simulated : (n, side, side, side)
         At least 8 patches each, in spatial order and in the same units (z-score the tomograms).
     seed
-        Of the start of the first fold.
+        Random seed of the folds.
 
     Returns
     -------

@@ -93,9 +93,11 @@ def transfer_function(
             _image_transfer(grid.radii, i, tilts, optics, phase_flip) * before * after * blur
         )
         image *= shape[0] * voxel_size / plane.cosine
-        moved = image[:, grid.mirror] * plane.displaced(tilts.shifts[i]) if misaligned else image
-        plane.spread(signal, moved)
-        plane.spread(power, plane.weight_table(after * blur) ** 2 * (variances[i] * shape[0] / plane.cosine))
+        moved = image[:, grid.mirror] * plane.shift_phases(tilts.shifts[i]) if misaligned else image
+        plane.accumulate(signal, moved)
+        plane.accumulate(
+            power, plane.weight_table(after * blur) ** 2 * (variances[i] * shape[0] / plane.cosine)
+        )
     return TransferFunction(grid.unfold(signal), grid.unfold(np.sqrt(power)))
 
 
@@ -149,37 +151,37 @@ class _Plane:
 
     def __init__(self, grid: _Grid, tilt: float, spacing: float) -> None:
         self.grid, self.cosine = grid, float(np.cos(tilt))
-        along, up = grid.kx / self.cosine, grid.kx * np.tan(tilt)
+        along, kz = grid.kx / self.cosine, grid.kx * np.tan(tilt)
         nyquist = (0.5 + 1e-9) / grid.voxel_size
-        self.columns = np.flatnonzero((along <= nyquist) & (np.abs(up) <= nyquist))
+        self.columns = np.flatnonzero((along <= nyquist) & (np.abs(kz) <= nyquist))
         self.along = along[self.columns]
         # at frequency 0, the mean of the ramp over half a step
         ramp = np.where(self.along > 0, self.along, along[1] / 4)
         self.weight = spacing * ramp
-        at = up[self.columns] * grid.shape[0] * grid.voxel_size
-        self.low = np.floor(at).astype(np.intp)
-        self.above = (at - self.low).astype(np.float32)
+        position = kz[self.columns] * grid.shape[0] * grid.voxel_size
+        self.low = np.floor(position).astype(np.intp)
+        self.above = (position - self.low).astype(np.float32)
         radius = np.sqrt(self.along[:, None] ** 2 + self.grid.ky[None, :] ** 2) / grid.radii[1]
         self.sample = radius.astype(np.intp)
-        self.past = radius - self.sample
+        self.remainder = radius - self.sample
 
     def weight_table(self, table: Floats) -> Floats:
         """Interpolate a radial table at (m, ky) and multiply by the ramp."""
-        at = table[self.sample]
-        return (at + self.past * (table[self.sample + 1] - at)) * self.weight[:, None]
+        value = table[self.sample]
+        return (value + self.remainder * (table[self.sample + 1] - value)) * self.weight[:, None]
 
-    def spread(self, onto: NDArray[Any], values: NDArray[Any]) -> None:
+    def accumulate(self, spectrum: NDArray[Any], values: NDArray[Any]) -> None:
         """Add (m, ky) values to the two nearest voxels along kz, by linear interpolation."""
         for step, weight in ((0, 1 - self.above), (1, self.above)):
-            onto[(self.low + step) % self.grid.shape[0], self.columns] += values * weight[:, None]
+            spectrum[(self.low + step) % self.grid.shape[0], self.columns] += values * weight[:, None]
 
-    def displaced(self, shift: Floats) -> NDArray[np.complex128]:
+    def shift_phases(self, shift: Floats) -> NDArray[np.complex128]:
         """Phase factors of an image shifted by (y, x) Å."""
         size = self.grid.shape[1]
-        down = np.exp(-2j * np.pi * shift[0] * fft.fftfreq(size, self.grid.voxel_size))
+        along_y = np.exp(-2j * np.pi * shift[0] * fft.fftfreq(size, self.grid.voxel_size))
         if size % 2 == 0:  # the Nyquist frequency is real
-            down[size // 2] = down[size // 2].real
-        return down[None, :] * np.exp(-2j * np.pi * shift[1] * self.along)[:, None]
+            along_y[size // 2] = along_y[size // 2].real
+        return along_y[None, :] * np.exp(-2j * np.pi * shift[1] * self.along)[:, None]
 
 
 def _image_transfer(radii: Floats, i: int, tilts: Tilts, optics: OpticsConfig, phase_flip: bool) -> Floats:
@@ -201,7 +203,7 @@ def _counting_variance(
     """Counting variance per pixel of each tilt, in units of squared projected potential, (V Å)^2.
 
     The image of a weak object is 1 + 2 sigma V (Kirkland 2010, ch. 3) with the interaction constant sigma;
-    the standard deviation of n electrons electrons is 1 / sqrt(n).
+    the relative standard deviation of n counted electrons is 1 / sqrt(n).
     """
     electrons = flux(detector, tilts.dose, tilts.angles, voxel_size, thickness)
     return 1 / (4 * interaction_constant(optics.voltage) ** 2 * electrons)
