@@ -77,14 +77,14 @@ def spectral_grid(shape: Shape) -> SpectralGrid:
     """Interpolation weights for volumes of *shape* (z, y, x)."""
     kz, kx = fft.fftfreq(shape[0])[:, None], fft.rfftfreq(shape[2])[None, :]
     around = _linear_weights(RADIUS_NODES, np.hypot(kz, kx).ravel())
-    turn = (np.degrees(np.arctan2(kz, kx)).ravel() - ANGLE_NODES[0]) / (ANGLE_NODES[1] - ANGLE_NODES[0])
-    low = np.floor(turn).astype(int)
-    rows = np.arange(turn.size)
+    position = (np.degrees(np.arctan2(kz, kx)).ravel() - ANGLE_NODES[0]) / (ANGLE_NODES[1] - ANGLE_NODES[0])
+    low = np.floor(position).astype(int)
+    rows = np.arange(position.size)
     lower = sparse.csr_matrix(
-        (1 - (turn - low), (rows, low % len(ANGLE_NODES))), (turn.size, len(ANGLE_NODES))
+        (1 - (position - low), (rows, low % len(ANGLE_NODES))), (position.size, len(ANGLE_NODES))
     )
     upper = sparse.csr_matrix(
-        (turn - low, (rows, (low + 1) % len(ANGLE_NODES))), (turn.size, len(ANGLE_NODES))
+        (position - low, (rows, (low + 1) % len(ANGLE_NODES))), (position.size, len(ANGLE_NODES))
     )
     plane = _row_products(around, lower + upper)
     return SpectralGrid(_linear_weights(KY_NODES, np.abs(fft.fftfreq(shape[1]))).toarray(), plane)

@@ -108,9 +108,11 @@ class TomogramStatistics(Config):
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TomogramStatistics:
         """The reverse of `to_dict`; raises a RequestError if fields or nodes do not fit."""
-        statistics = validated(cls, values, "likeness")
+        statistics = validated(cls, values, "tomogram statistics")
         if np.shape(statistics.matter) != SHAPE or np.shape(statistics.noise) != SHAPE:
-            raise RequestError("likeness", "its spectra have other nodes", "measure the tomogram again")
+            raise RequestError(
+                "tomogram statistics", "its spectra have other nodes", "measure the tomogram again"
+            )
         return statistics
 
 
