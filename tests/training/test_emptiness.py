@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cryovox.filters.power_matching import power
+from cryovox.filters.power_matching import power_spectrum
 from cryovox.training.evaluation.model_selection import RULE
 from cryovox.training.evaluation.noise_test import LEAST, noise_like, noise_p_value
 
@@ -69,7 +69,7 @@ def test_the_noise_has_the_power_the_mean_and_the_spread_of_the_images():
     axes = (1, 2, 3, 4)
     torch.testing.assert_close(made.mean(axes), images.mean(axes))
     torch.testing.assert_close(made.std(axes), images.std(axes))
-    found, wanted = (power(x / x.std(axes, keepdim=True)) for x in (made, images))
+    found, wanted = (power_spectrum(x / x.std(axes, keepdim=True)) for x in (made, images))
     strong = wanted > wanted.mean()  # where there is little, what leaks through the window is seen twice
     assert (found / wanted)[strong].median().item() == pytest.approx(1, abs=0.15)
 
