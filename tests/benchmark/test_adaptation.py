@@ -97,10 +97,10 @@ def test_every_row_has_settings_of_its_strategy(name, tier):
         if row.strategy in (SOURCE_ONLY, SUPERVISED):
             job_settings(job(row))
             continue
-        found = job_settings(job(row), {**SHARED, **row.adaptation}, kind=train_config(row.strategy))
+        config = job_settings(job(row), {**SHARED, **row.adaptation}, kind=train_config(row.strategy))
         changed = {k.removeprefix("own."): v for k, v in row.adaptation.items() if k.startswith("own.")}
-        assert {k: attrgetter(k)(found.own) for k in changed} == changed
-        assert found.strategy == row.strategy
+        assert {k: attrgetter(k)(config.own) for k in changed} == changed
+        assert config.strategy == row.strategy
 
 
 def test_a_changed_row_differs_from_the_method_as_it_comes():
@@ -118,48 +118,53 @@ def test_all_ways_to_adapt_compete():
 @pytest.fixture
 def stages(monkeypatch):
     """Trainings that leave empty model files; adaptations choose what `stages["choice"]` says."""
-    seen = {"choice": "adapted", "trained": [], "adapted": []}
+    calls = {"choice": "adapted", "trained": [], "adapted": []}
 
     def train(job, data, out, device, **more):
-        seen["trained"].append((job, data))
+        calls["trained"].append((job, data))
         model = out / "run" / "model.safetensors"
         model.parent.mkdir(parents=True, exist_ok=True)
         model.touch()
         return model
 
     def fake_adapt(source, targets, out, config, *, device):
-        seen["adapted"].append((source, targets, config))
+        calls["adapted"].append((source, targets, config))
         out.mkdir(parents=True, exist_ok=True)
-        (out / "choice.json").write_text(json.dumps({"chosen": seen["choice"]}))
+        (out / "choice.json").write_text(json.dumps({"chosen": calls["choice"]}))
         return out / "model.safetensors"
 
     monkeypatch.setattr(adaptation, "train", train)
     monkeypatch.setattr(adapt, "adapt", fake_adapt)
-    return seen
+    return calls
 
 
 def test_contestants_learn_from_what_they_may(stages, tmp_path):
-    given = TrainingData(tmp_path / "source", (tmp_path / "bare",), tmp_path / "labelled")
-    for name, data in ((SOURCE_ONLY, given.source), (SUPERVISED, given.labelled)):
+    training_data = TrainingData(tmp_path / "source", (tmp_path / "bare",), tmp_path / "labelled")
+    for name, data in ((SOURCE_ONLY, training_data.source), (SUPERVISED, training_data.labelled)):
         row = AdaptationMethod(name, "voxresnet", strategy=name)
-        assert len(set(train_models(job(row, time="4m"), given, tmp_path, tmp_path, "cpu").values())) == 1
+        assert (
+            len(set(train_models(job(row, time="4m"), training_data, tmp_path, tmp_path, "cpu").values()))
+            == 1
+        )
         assert stages["trained"][-1][1] == data
         assert stages["trained"][-1][0].budget.time == "4m"  # all of it
     row = AdaptationMethod("dann", "voxresnet", strategy="dann", adaptation={"own.weight": 0.5})
-    train_models(job(row, time="4m"), given, tmp_path, tmp_path / "dann", "cpu")
+    train_models(job(row, time="4m"), training_data, tmp_path, tmp_path / "dann", "cpu")
     source, targets, config = stages["adapted"][0]
-    assert (source, targets) == (given.source, given.targets)
+    assert (source, targets) == (training_data.source, training_data.targets)
     assert (config.loop.max_time, config.own.weight, config.loop.keep) == ("120s", 0.5, "last")
     first, data = stages["trained"][-1]
-    assert (first.budget.time, data) == ("120s", given.source)
+    assert (first.budget.time, data) == ("120s", training_data.source)
 
 
 def test_ways_to_adapt_start_from_one_model_of_the_source(stages, tmp_path):
-    given = TrainingData(tmp_path / "source", (tmp_path / "bare",), tmp_path / "labelled")
+    training_data = TrainingData(tmp_path / "source", (tmp_path / "bare",), tmp_path / "labelled")
 
     def start(name, *, seed=0, **more):
         row = AdaptationMethod(name, "voxresnet", strategy=name, **more)
-        train_models(replace(job(row, time="4m"), seed=seed), given, tmp_path, tmp_path / "out", "cpu")
+        train_models(
+            replace(job(row, time="4m"), seed=seed), training_data, tmp_path, tmp_path / "out", "cpu"
+        )
         return stages["adapted"][-1][2].network.start
 
     known = start("dann")
@@ -173,17 +178,17 @@ def test_ways_to_adapt_start_from_one_model_of_the_source(stages, tmp_path):
 def test_the_chosen_model_is_one_of_both(stages, tmp_path, choice):
     stages["choice"] = choice
     row = AdaptationMethod("mmd", "voxresnet", strategy="mmd")
-    found = train_models(
+    models = train_models(
         job(row), TrainingData(tmp_path, (tmp_path,), tmp_path), tmp_path, tmp_path / "out", "cpu"
     )
-    assert found["chosen"] == found[choice]
-    assert found["source"] != found["adapted"]
+    assert models["chosen"] == models[choice]
+    assert models["source"] != models["adapted"]
 
 
 def test_a_network_that_is_no_row_learns_the_source_alone(stages, tmp_path):
-    given = TrainingData(tmp_path / "source", (tmp_path / "bare",), tmp_path / "labelled")
-    train_models(job(Method("deepfinder", "deepfinder")), given, tmp_path, tmp_path, "cpu")
-    assert stages["trained"][0][1] == given.source
+    training_data = TrainingData(tmp_path / "source", (tmp_path / "bare",), tmp_path / "labelled")
+    train_models(job(Method("deepfinder", "deepfinder")), training_data, tmp_path, tmp_path, "cpu")
+    assert stages["trained"][0][1] == training_data.source
 
 
 def test_every_model_is_scored_once_on_every_part(tmp_path):
@@ -229,11 +234,11 @@ def test_models_that_jobs_share_are_scored_once_for_each_target(tmp_path):
 )
 def test_the_rule_is_right_where_the_other_model_is_no_better(source, adapted, took, right, lost):
     both = {"source": {"iou": source}, "adapted": {"iou": adapted}}
-    told = selection_outcome(both | {"chosen": both[took]}, "iou")
-    assert told["right"] == right
-    assert told["lost"] == pytest.approx(lost, abs=1e-9)
-    assert told["took adapted"] == (took == "adapted")
-    assert told["gain of adapted"] == pytest.approx(adapted - source)
+    outcome = selection_outcome(both | {"chosen": both[took]}, "iou")
+    assert outcome["right"] == right
+    assert outcome["lost"] == pytest.approx(lost, abs=1e-9)
+    assert outcome["took adapted"] == (took == "adapted")
+    assert outcome["gain of adapted"] == pytest.approx(adapted - source)
 
 
 def test_the_record_counts_help_and_harm_apart():
@@ -243,13 +248,13 @@ def test_the_record_counts_help_and_harm_apart():
 
     first = {"runs": [run(0.2, 0.6, "adapted"), run(0.2, 0.6, "source"), {"failed": "no memory"}]}
     second = {"runs": [run(0.5, 0.1, "source"), run(0.5, 0.501, "source"), {"scores": {"chosen": {}}}]}
-    told = selection_summary([first, second])
-    assert (told["runs"], told["correct selections"]) == (4, 3)
-    assert (told["adaptation helped"], told["... adapted model selected"]) == (2, 1)
-    assert (told["adaptation harmed"], told["... source model selected"]) == (1, 1)
-    assert told["mean gain, selected model"] == pytest.approx(0.1)
-    assert told["mean gain, adapted model"] == pytest.approx((0.4 + 0.4 - 0.4 + 0.001) / 4, abs=1e-5)
-    assert told["mean gain, better model"] == pytest.approx((0.4 + 0.4 + 0.001) / 4, abs=1e-5)
+    summary = selection_summary([first, second])
+    assert (summary["runs"], summary["correct selections"]) == (4, 3)
+    assert (summary["adaptation helped"], summary["... adapted model selected"]) == (2, 1)
+    assert (summary["adaptation harmed"], summary["... source model selected"]) == (1, 1)
+    assert summary["mean gain, selected model"] == pytest.approx(0.1)
+    assert summary["mean gain, adapted model"] == pytest.approx((0.4 + 0.4 - 0.4 + 0.001) / 4, abs=1e-5)
+    assert summary["mean gain, better model"] == pytest.approx((0.4 + 0.4 + 0.001) / 4, abs=1e-5)
     assert selection_summary([])["runs"] == 0
 
 
@@ -288,13 +293,13 @@ def test_whole_tomograms_are_held_out_where_there_are_enough():
 
 
 def test_a_target_is_written_with_what_is_held_out_at_the_end_and_without_labels(tmp_path):
-    found = cubes(5)
-    write_target(tmp_path, "target", found, np.array([False, True, False, False, True]))
+    target = cubes(5)
+    write_target(tmp_path, "target", target, np.array([False, True, False, False, True]))
     whole, bare, learned = (
         subtomograms.read(tmp_path / f"target{part}.zarr") for part in ("", "-unlabelled", "-train")
     )
     assert whole.images[:, 0, 0, 0].tolist() == [0, 2, 3, 1, 4]
-    assert_array_equal(whole.masks[:], found.masks[[0, 2, 3, 1, 4]])
+    assert_array_equal(whole.masks[:], target.masks[[0, 2, 3, 1, 4]])
     assert bare.masks is None
     assert_array_equal(bare.images[:], whole.images[:])
     assert_array_equal(learned.masks[:], whole.masks[:3])
@@ -316,20 +321,20 @@ def small(monkeypatch):
 
 
 def test_a_suite_from_data_to_table(small, stages, tmp_path, monkeypatch):
-    def label_set(model, found, device):
+    def label_set(model, data, device):
         """The adapted model knows the truth; every other one sees nothing."""
         truth = subtomograms.read(tmp_path / "out" / "data" / "target.zarr").masks[:]
         return truth if model.parent.name == "adapted" else 0 * truth
 
     monkeypatch.setattr("cryovox.workflows.segment.label_set", label_set)
-    found = run_suite("uda", tmp_path / "out", UDA.plan("smoke"), tier="smoke", device="cpu")
-    runs = {run["contestant"]: run for run in found["runs"]}
+    result = run_suite("uda", tmp_path / "out", UDA.plan("smoke"), tier="smoke", device="cpu")
+    runs = {run["contestant"]: run for run in result["runs"]}
     alone, ours = runs[SOURCE_ONLY], runs[VOX_UDA]
     assert [alone["scores"][m]["iou"] for m in MODELS] == [0, 0, 0]
     assert [ours["scores"][m]["iou"] for m in MODELS] == [0, 1, 1]
     assert ours["scores"]["rule"] | {"right": 1, "gain": 1} == ours["scores"]["rule"]
     assert "rule" not in alone["scores"]
-    assert "| vox-uda | 0.000 | 1.000 | 1.000 |" in markdown(found)
+    assert "| vox-uda | 0.000 | 1.000 | 1.000 |" in markdown(result)
     source, (target,), _ = stages["adapted"][0]
     assert subtomograms.read(target).masks is None
     assert subtomograms.read(source).masks is not None
@@ -386,10 +391,10 @@ def test_the_users_data_have_one_source():
 
 
 def test_the_manifest_of_every_stage_counts(tmp_path):
-    for stage, told in (("", {"inputs": {}}), ("source", {"steps": 3, "seconds": 1.5}),
+    for stage, manifest in (("", {"inputs": {}}), ("source", {"steps": 3, "seconds": 1.5}),
                         ("adapted", {"steps": 4, "seconds": 2.0})):  # fmt: skip
         (tmp_path / "run" / stage).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "run" / stage / "manifest.json").write_text(json.dumps(told))
+        (tmp_path / "run" / stage / "manifest.json").write_text(json.dumps(manifest))
     assert runner._training_cost(tmp_path) == {"steps": 7, "train_seconds": 3.5}
     assert runner._training_cost(tmp_path / "nowhere") == {}
 
@@ -411,18 +416,18 @@ def labelled(tmp_path):
 
 
 def test_species_become_one_and_the_rest_background(labelled, tmp_path):
-    found = merge_species(labelled, ["groel"], tmp_path / "merged")
-    mask = np.asarray(read_volume(found.entries[0].labels).data)
+    merged = merge_species(labelled, ["groel"], tmp_path / "merged")
+    mask = np.asarray(read_volume(merged.entries[0].labels).data)
     assert mask.sum() == 8
     assert mask[1, 1, 1] == 1
-    assert [s.name for s in found.species] == ["particle"]
-    assert found.species[0].radius == pytest.approx(10 * (3 * 8 / (4 * np.pi)) ** (1 / 3), abs=0.1)
+    assert [s.name for s in merged.species] == ["particle"]
+    assert merged.species[0].radius == pytest.approx(10 * (3 * 8 / (4 * np.pi)) ** (1 / 3), abs=0.1)
 
 
 def test_the_last_tomogram_is_held_out_and_the_target_says_nothing(labelled, tmp_path):
-    found = hold_out_last(labelled, tmp_path)
-    assert [e.split for e in found.entries] == ["train", "test"]
-    dataset_files.write(tmp_path / "bare", without_annotations(found))
+    dataset = hold_out_last(labelled, tmp_path)
+    assert [e.split for e in dataset.entries] == ["train", "test"]
+    dataset_files.write(tmp_path / "bare", without_annotations(dataset))
     bare = dataset_files.read(tmp_path / "bare")
     assert [(e.split, e.labels, e.particles) for e in bare.entries] == [("train", None, None)] * 2
     assert bare.species == ()
@@ -437,8 +442,8 @@ def test_voxels_of_any_particle_are_pooled_over_tomograms(labelled, tmp_path):
     for i, mask in enumerate((half, 2 * half)):
         write_labels(tmp_path / "out" / "labels" / f"t{i}.mrc", LabelMap(mask, 10.0))
     background = (2 * 512 - 16) / (2 * 512 - 8)
-    found = overlap(whole.entries, tmp_path / "out")
-    assert found == {"dice": 0.66667, "iou": 0.5, "mean_iou": round((0.5 + background) / 2, 5)}
+    scores = overlap(whole.entries, tmp_path / "out")
+    assert scores == {"dice": 0.66667, "iou": 0.5, "mean_iou": round((0.5 + background) / 2, 5)}
 
 
 def test_the_floor_of_tomograms_finds_dark_balls(tmp_path):
@@ -484,21 +489,21 @@ def test_picks_of_any_particle_are_matched_with_the_objects(labelled, tmp_path):
 
 
 def test_the_tomograms_of_others_have_nine_classes(shared_data):
-    found = sim_deepfinder(shared_data / "sim_deepfinder")
-    assert [e.name for e in found.entries] == [f"tomo{n}_f16" for n in (1, 2, 3, 4)]
-    assert [s.label for s in found.species] == list(range(1, 10))
-    assert found.voxel_size == 10
-    assert all(e.labels.exists() for e in found.entries)
+    dataset = sim_deepfinder(shared_data / "sim_deepfinder")
+    assert [e.name for e in dataset.entries] == [f"tomo{n}_f16" for n in (1, 2, 3, 4)]
+    assert [s.label for s in dataset.species] == list(range(1, 10))
+    assert dataset.voxel_size == 10
+    assert all(e.labels.exists() for e in dataset.entries)
 
 
 def test_recall_grows_with_the_candidates():
     true = Particles.of([[0, 0, 0], [0, 0, 1000], [0, 0, 2000], [0, 0, 3000]], "r")
-    found = Particles.of(
+    candidates = Particles.of(
         [[0, 0, MATCH_DISTANCE - 1], [0, 0, 500], [0, 500, 0], [0, 0, 1001 + MATCH_DISTANCE], [0, 0, 2000],
          [0, 0, 3000]],
         "r", scores=[0.9, 0.8, 0.7, 0.6, 0.5, 0.4],
     )  # fmt: skip
-    assert recalls(found, true) == {
+    assert recalls(candidates, true) == {
         "recall_1x": 0.25, "recall_2x": 0.75, "recall_4x": 0.75, "recall": 0.58333,
     }  # fmt: skip
 
@@ -510,9 +515,9 @@ def test_balls_of_a_mask_are_candidates_at_their_middles():
         for value, (a, b, c) in ((0.9, (8, 8, 8)), (0.6, (15, 16, 15)))
     )
     species = (Species(name="r", label=1, radius=125.0),)
-    found = find_peaks(ScoreMap(data[None].astype(np.float32), 31.25, species, kind="mask"))
-    assert np.abs(found.positions[:2] / 31.25 - [[8, 8, 8], [15, 16, 15]]).max() < 0.6
-    assert found.scores[0] > found.scores[1]
+    peaks = find_peaks(ScoreMap(data[None].astype(np.float32), 31.25, species, kind="mask"))
+    assert np.abs(peaks.positions[:2] / 31.25 - [[8, 8, 8], [15, 16, 15]]).max() < 0.6
+    assert peaks.scores[0] > peaks.scores[1]
 
 
 def test_what_is_tested_is_not_learned_from(tmp_path):

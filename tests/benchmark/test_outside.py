@@ -61,10 +61,10 @@ CODE = """
             self.student, self.power = network, config.power
 
         def losses(self, batch, progress):
-            given = batch["labelled"]
-            wanted = (given.target == 1).float()
-            error = (self.student(given.image).softmax(1)[:, 1] - wanted).abs()
-            return {"power": (error**self.power)[given.valid_mask].mean()}
+            patches = batch["labelled"]
+            target = (patches.target == 1).float()
+            error = (self.student(patches.image).softmax(1)[:, 1] - target).abs()
+            return {"power": (error**self.power)[patches.valid_mask].mean()}
 
         def network(self):
             return self.student
@@ -114,10 +114,10 @@ def test_a_suite_that_nobody_has_is_refused_with_the_nearest(outside, tmp_path):
 
 def test_a_strategy_from_outside_trains_with_its_own_settings(outside, tmp_path):
     data, out = tmp_path / "set.zarr", tmp_path / "run"
-    made = cryovox(
+    simulated = cryovox(
         outside, "simulate", "--preset", "subtomogram-50", "--species", "groel", "--count", 4, "--out", data
     )
-    assert made.returncode == 0, made.stderr
+    assert simulated.returncode == 0, simulated.stderr
     done = cryovox(
         outside, "train", "squared", "--data", data, "--out", out, "--model", "thin", "--steps", 2,
         "--batch", 1, "--power", 1.5, "--device", "cpu",

@@ -40,18 +40,18 @@ class Counting(Suite):
 
 @pytest.fixture
 def suite(monkeypatch):
-    made = Counting()
-    monkeypatch.setattr(runner, "SUITES", {"counting": made})
-    return made
+    counting = Counting()
+    monkeypatch.setattr(runner, "SUITES", {"counting": counting})
+    return counting
 
 
 def test_all_jobs_are_run_once_and_failures_are_rows(suite, tmp_path):
     plan = suite.plan("smoke")
-    found = run_suite("counting", tmp_path, plan, tier="smoke")
+    result = run_suite("counting", tmp_path, plan, tier="smoke")
     assert len(suite.ran) == 4
-    assert [r.get("scores", {}).get("all", {}).get("n") for r in found["runs"]] == [0.0, None, 1.0, None]
-    assert found["runs"][1]["failed"] == "RuntimeError: no memory"
-    assert json.loads((tmp_path / "result.json").read_text())["runs"] == found["runs"]
+    assert [r.get("scores", {}).get("all", {}).get("n") for r in result["runs"]] == [0.0, None, 1.0, None]
+    assert result["runs"][1]["failed"] == "RuntimeError: no memory"
+    assert json.loads((tmp_path / "result.json").read_text())["runs"] == result["runs"]
 
 
 def test_a_second_run_does_nothing_that_is_done(suite, tmp_path):
@@ -168,13 +168,13 @@ def test_a_result_file_of_other_data_or_settings_is_not_taken_over(suite, tmp_pa
 
 def test_the_result_file_grows_with_every_job_and_says_what_is_left(suite, tmp_path):
     plan, file = suite.plan("smoke"), tmp_path / "result.json"
-    seen = []
+    progress = []
 
     def look(name, fraction, note=""):
         if file.exists():
             result = json.loads(file.read_text())
-            seen.append((len(result["runs"]), result["jobs_left"]))
+            progress.append((len(result["runs"]), result["jobs_left"]))
 
     run_suite("counting", tmp_path / "out", plan, tier="smoke", json_file=file, on_progress=look)
-    assert seen == [(1, 3), (2, 2), (3, 1), (4, 0)]
+    assert progress == [(1, 3), (2, 2), (3, 1), (4, 0)]
     assert {run["code"] for run in json.loads(file.read_text())["runs"]} == {runner.code_hash()}

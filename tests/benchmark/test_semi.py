@@ -20,7 +20,7 @@ from cryovox.workflows.simulation.phantoms import write_phantoms
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def dataset(tmp_path_factory):
     config = PhantomConfig(shape=(24, 48, 64), count=10)
     folder = write_phantoms(tmp_path_factory.mktemp("data") / "d", config, ("train", "train", "test"), 0)
     return dataset_files.read(folder)
@@ -30,45 +30,45 @@ def picks(data):
     return [read_picks(e) for e in data.entries if e.particles is not None]
 
 
-def test_all_and_one_tomogram(found, tmp_path):
-    whole = labelled(found, "all", tmp_path)
+def test_all_and_one_tomogram(dataset, tmp_path):
+    whole = labelled(dataset, "all", tmp_path)
     assert [e.particles is not None for e in whole.entries] == [True, True]
     assert all(e.labels is None and e.exhaustive is True for e in whole.entries)
-    one = labelled(found, "one tomogram", tmp_path)
+    one = labelled(dataset, "one tomogram", tmp_path)
     assert [e.particles is not None for e in one.entries] == [True, False]
 
 
 @pytest.mark.parametrize(("labels", "total"), [("5 picks", 5), ("2 picks", 2)])
-def test_so_many_picks_as_evenly_as_can_be(found, tmp_path, labels, total):
-    few = picks(labelled(found, labels, tmp_path))
+def test_so_many_picks_as_evenly_as_can_be(dataset, tmp_path, labels, total):
+    few = picks(labelled(dataset, labels, tmp_path))
     names = np.concatenate([p.species for p in few])
     assert len(names) == total
-    counts = [int((names == s.name).sum()) for s in found.species]
+    counts = [int((names == s.name).sum()) for s in dataset.species]
     assert max(counts) - min(counts) <= 1
 
 
-def test_a_share_is_one_at_least_and_taken_of_each_species(found, tmp_path):
-    all_names = np.concatenate([p.species for p in picks(labelled(found, "all", tmp_path))])
+def test_a_share_is_one_at_least_and_taken_of_each_species(dataset, tmp_path):
+    all_names = np.concatenate([p.species for p in picks(labelled(dataset, "all", tmp_path))])
     for labels, share in (("1 %", 0.01), ("50 %", 0.5)):
-        names = np.concatenate([p.species for p in picks(labelled(found, labels, tmp_path / labels))])
-        for kind in found.species:
+        names = np.concatenate([p.species for p in picks(labelled(dataset, labels, tmp_path / labels))])
+        for kind in dataset.species:
             there = int((all_names == kind.name).sum())
             assert int((names == kind.name).sum()) == max(1, round(share * there))
 
 
-def test_what_is_left_out_is_unknown_and_the_same_each_time(found, tmp_path):
-    first, again = (labelled(found, "3 picks", tmp_path / name) for name in "ab")
+def test_what_is_left_out_is_unknown_and_the_same_each_time(dataset, tmp_path):
+    first, again = (labelled(dataset, "3 picks", tmp_path / name) for name in "ab")
     for entry in first.entries:
         assert entry.exhaustive == (entry.particles is None)  # without picks: an unlabelled tomogram
     for a, b in zip(picks(first), picks(again), strict=True):
         np.testing.assert_array_equal(a.positions, b.positions)
 
 
-def test_lists_with_errors_do_not_claim_to_be_complete(found, tmp_path):
-    whole, wrong = picks(labelled(found, "all", tmp_path)), "all, 30 % missing, 20 % shifted"
-    radii = {s.name: s.radius for s in found.species}
-    few = labelled(found, wrong, tmp_path / "wrong")
-    right = labelled(found, "all, none wrong", tmp_path / "right")
+def test_lists_with_errors_do_not_claim_to_be_complete(dataset, tmp_path):
+    whole, wrong = picks(labelled(dataset, "all", tmp_path)), "all, 30 % missing, 20 % shifted"
+    radii = {s.name: s.radius for s in dataset.species}
+    few = labelled(dataset, wrong, tmp_path / "wrong")
+    right = labelled(dataset, "all, none wrong", tmp_path / "right")
     assert all(e.exhaustive is False for e in (*few.entries, *right.entries))
     for true, kept in zip(whole, picks(right), strict=True):
         np.testing.assert_allclose(kept.positions, true.positions, atol=1e-2)
@@ -84,9 +84,9 @@ def test_lists_with_errors_do_not_claim_to_be_complete(found, tmp_path):
             assert min(away[i, own]) <= half + 1e-2  # less at a border
 
 
-def test_one_kind_of_error_alone(found, tmp_path):
+def test_one_kind_of_error_alone(dataset, tmp_path):
     (true, *_), (missing, *_), (shifted, *_) = (
-        picks(labelled(found, labels, tmp_path / labels))
+        picks(labelled(dataset, labels, tmp_path / labels))
         for labels in ("all", "all, 30 % missing", "all, 20 % shifted")
     )
     assert {tuple(row) for row in missing.positions.round(1)} < {tuple(r) for r in true.positions.round(1)}
@@ -103,49 +103,49 @@ def test_rows_are_trainings_that_exist(row):
     assert config.supervised.drop_block > 0
 
 
-def test_scores_of_perfect_picks_and_of_half_of_them(found, tmp_path, monkeypatch):
-    (entry,) = found.split("test")
+def test_scores_of_perfect_picks_and_of_half_of_them(dataset, tmp_path, monkeypatch):
+    (entry,) = dataset.split("test")
     true = read_picks(entry)
-    given = {"picks": true}
+    current = {"picks": true}
 
     def find(tomograms, model, out, device):
-        return {entry.tomogram.stem: given["picks"]}, {}
+        return {entry.tomogram.stem: current["picks"]}, {}
 
     monkeypatch.setattr("cryovox.workflows.find.find", find)
-    maps = ScoreMap(np.zeros((len(found.species), 2, 2, 2)), 10.0, found.species, kind="heatmap")
+    maps = ScoreMap(np.zeros((len(dataset.species), 2, 2, 2)), 10.0, dataset.species, kind="heatmap")
     monkeypatch.setattr(semi, "read_scores", lambda e, out: maps)
     monkeypatch.setattr(semi, "pick_candidates", lambda name, scores, level: semi.in_tomogram(scored, name))
     scored = Particles.of(true.positions, true.species.tolist(), np.linspace(1, 0.5, len(true)))
-    perfect = semi.score(found, tmp_path, tmp_path, "cpu")
+    perfect = semi.score(dataset, tmp_path, tmp_path, "cpu")
     species = {str(n) for n in true.species}
     each = {f"{m}/{n}" for m in ("f1", "f_beta4") for n in species}
     assert set(perfect) == {"f1", "best_f1", "f_beta4"} | each
     assert set(perfect.values()) == {1.0}
-    given["picks"] = true.take(np.arange(0, len(true), 2))
-    half = semi.score(found, tmp_path, tmp_path, "cpu")
+    current["picks"] = true.take(np.arange(0, len(true), 2))
+    half = semi.score(dataset, tmp_path, tmp_path, "cpu")
     assert 0 < half["f_beta4"] < half["f1"] < 1
     assert half["best_f1"] == 1
 
 
-def test_the_floor_finds_big_particles_and_is_told_how_many(found):
-    blobs = semi.dog_baseline(found)
-    (entry,) = found.split("test")
+def test_the_floor_finds_big_particles_and_is_told_how_many(dataset):
+    blobs = semi.dog_baseline(dataset)
+    (entry,) = dataset.split("test")
     true = read_picks(entry)
     assert {n: int((blobs.species == n).sum()) for n in np.unique(true.species)} == {
         n: int((true.species == n).sum()) for n in np.unique(true.species)
     }
     near = np.linalg.norm(true.positions[:, None] - blobs.positions, axis=2).min(1)
-    assert (near < min(s.radius for s in found.species) / 2).mean() > 0.3  # by chance there is next to none
+    assert (near < min(s.radius for s in dataset.species) / 2).mean() > 0.3  # by chance there is next to none
 
 
-def test_the_risk_is_told_how_many_are_hidden(found, tmp_path):
+def test_the_risk_is_told_how_many_are_hidden(dataset, tmp_path):
     """Of 14 hidden ones a patch shows as many as it takes up of the tomograms; seven of ten hold a pick."""
-    dataset_files.write(tmp_path / "test", found)
-    few = labelled(found, "6 picks", tmp_path / "6 picks")
+    dataset_files.write(tmp_path / "test", dataset)
+    few = labelled(dataset, "6 picks", tmp_path / "6 picks")
     dataset_files.write(tmp_path / "6 picks, alone", few)
-    total = sum(len(p) for p in picks(labelled(found, "all", tmp_path / "all")))
-    (told,) = semi.SEMI.unlabelled_particles(tmp_path, "6 picks").values()
-    assert told == pytest.approx((total - 6) * min(1, 48**3 / (2 * 24 * 48 * 64)) / 0.7, abs=1e-3)
+    total = sum(len(p) for p in picks(labelled(dataset, "all", tmp_path / "all")))
+    (ratio,) = semi.SEMI.unlabelled_particles(tmp_path, "6 picks").values()
+    assert ratio == pytest.approx((total - 6) * min(1, 48**3 / (2 * 24 * 48 * 64)) / 0.7, abs=1e-3)
 
 
 def test_candidates_reach_further_down_than_picks_and_oust_none_of_another_species(tmp_path):
@@ -153,44 +153,44 @@ def test_candidates_reach_further_down_than_picks_and_oust_none_of_another_speci
     data[0, 4, 4, 4], data[0, 11, 11, 11] = 0.9, 0.1
     data[1, 4, 4, 5] = 0.3
     kinds = tuple(Species(name=n, label=i, radius=30.0) for i, n in enumerate(("ball", "shell"), start=1))
-    found = ScoreMap(data, 10.0, kinds, kind="heatmap")
-    score_files.write(tmp_path / "scores" / "t.zarr", found)
+    scores = ScoreMap(data, 10.0, kinds, kind="heatmap")
+    score_files.write(tmp_path / "scores" / "t.zarr", scores)
     entry = Entry(name="t", tomogram=tmp_path / "t.mrc")
-    given = semi.pick_candidates("t", semi.read_scores(entry, tmp_path), semi.LEVELS[0])
-    assert sorted(given.species) == ["ball", "ball", "shell"]
+    picked = semi.pick_candidates("t", semi.read_scores(entry, tmp_path), semi.LEVELS[0])
+    assert sorted(picked.species) == ["ball", "ball", "shell"]
 
 
-def test_regions_that_merge_at_a_low_score_count_at_a_higher_one(found, tmp_path, monkeypatch):
+def test_regions_that_merge_at_a_low_score_count_at_a_higher_one(dataset, tmp_path, monkeypatch):
     """A mask is faint everywhere: one region at the lowest level, every particle by itself above it."""
-    (entry,) = found.split("test")
+    (entry,) = dataset.split("test")
     true, shape = read_picks(entry), read_volume(entry.tomogram).shape
-    data = np.full((len(found.species), *shape), 0.1, np.float32)
-    for channel, kind in enumerate(found.species):
-        places = true.named(kind.name).positions / found.voxel_size
-        small = [kind.radius / 2 / found.voxel_size] * len(places)
+    data = np.full((len(dataset.species), *shape), 0.1, np.float32)
+    for channel, kind in enumerate(dataset.species):
+        places = true.named(kind.name).positions / dataset.voxel_size
+        small = [kind.radius / 2 / dataset.voxel_size] * len(places)
         data[channel][ball_labels(places, [1] * len(places), small, shape) > 0] = 0.9
-    scores = ScoreMap(data, found.voxel_size, found.species, kind="mask")
+    scores = ScoreMap(data, dataset.voxel_size, dataset.species, kind="mask")
     monkeypatch.setattr(semi, "read_scores", lambda e, out: scores)
     monkeypatch.setattr("cryovox.workflows.find.find", lambda *_, **__: ({entry.tomogram.stem: true}, {}))
-    assert semi.score(found, tmp_path, tmp_path, "cpu")["best_f1"] == 1
+    assert semi.score(dataset, tmp_path, tmp_path, "cpu")["best_f1"] == 1
     monkeypatch.setattr(semi, "LEVELS", semi.LEVELS[:1])
-    assert semi.score(found, tmp_path, tmp_path, "cpu")["best_f1"] <= 0.5
+    assert semi.score(dataset, tmp_path, tmp_path, "cpu")["best_f1"] <= 0.5
 
 
-def test_tests_without_picks_or_with_one_name_are_refused(found, tmp_path):
-    (test,) = found.split("test")
-    semi.check_user_data(tmp_path, found)
-    bare = found.model_copy(update={"entries": (test.model_copy(update={"particles": None}),)})
+def test_tests_without_picks_or_with_one_name_are_refused(dataset, tmp_path):
+    (test,) = dataset.split("test")
+    semi.check_user_data(tmp_path, dataset)
+    bare = dataset.model_copy(update={"entries": (test.model_copy(update={"particles": None}),)})
     with pytest.raises(RequestError, match="no particle list"):
         semi.check_user_data(tmp_path, bare)
     volume = read_volume(test.tomogram)
     write_particles(tmp_path / "none.csv", read_picks(test).take(np.arange(0)), tomogram=volume)
-    empty = found.model_copy(
+    empty = dataset.model_copy(
         update={"entries": (test.model_copy(update={"particles": tmp_path / "none.csv"}),)}
     )
     with pytest.raises(RequestError, match="no particles in its test entries"):
         semi.check_user_data(tmp_path, empty)
-    twice = found.model_copy(update={"entries": (test, test.model_copy(update={"name": "b"}))})
+    twice = dataset.model_copy(update={"entries": (test, test.model_copy(update={"name": "b"}))})
     with pytest.raises(RequestError, match="several tomograms"):
         semi.check_user_data(tmp_path, twice)
 
@@ -225,31 +225,31 @@ def test_hours_count_a_training_for_every_amount():
     assert plan.hours(2) == pytest.approx(len(plan.methods) * 3 * 4 * 4 / 60 / 2)
 
 
-def test_tomograms_that_nobody_picked_stay_unlabelled(found, tmp_path):
-    first, *others = found.entries
-    mine = found.model_copy(update={"entries": (first, *map(semi.without_picks, others))})
+def test_tomograms_that_nobody_picked_stay_unlabelled(dataset, tmp_path):
+    first, *others = dataset.entries
+    mine = dataset.model_copy(update={"entries": (first, *map(semi.without_picks, others))})
     for labels in ("1 %", "all", "one tomogram"):
         kept = labelled(mine, labels, tmp_path).entries
         assert [e.name for e in kept if e.particles is None] == [e.name for e in mine.split("train")[1:]]
 
 
-def test_the_floor_looks_for_blobs_of_the_right_sign(found):
-    (test,) = found.split("test")
+def test_the_floor_looks_for_blobs_of_the_right_sign(dataset):
+    (test,) = dataset.split("test")
     volume = read_volume(test.tomogram)
     turned = tmp = test.tomogram.with_name("bright.mrc")
     write_volume(turned, Volume(-np.asarray(volume.data), volume.voxel_size))
     bright = test.model_copy(update={"tomogram": tmp, "contrast": "bright"})
-    both = [semi.dog_baseline(found.model_copy(update={"entries": (e,)})) for e in (test, bright)]
+    both = [semi.dog_baseline(dataset.model_copy(update={"entries": (e,)})) for e in (test, bright)]
     np.testing.assert_allclose(both[0].positions, both[1].positions)
 
 
-def test_species_that_weigh_nothing_are_scored_alike(found, tmp_path):
-    (test,) = found.split("test")
+def test_species_that_weigh_nothing_are_scored_alike(dataset, tmp_path):
+    (test,) = dataset.split("test")
     picks = read_picks(test)
     path = tmp_path / "p.csv"
     write_particles(path, Particles.of(picks.positions, "beta-amylase"))
     kind = Species(name="beta-amylase", label=1, radius=70.0)
-    only = found.model_copy(
+    only = dataset.model_copy(
         update={"species": (kind,), "entries": (test.model_copy(update={"particles": path}),)}
     )
     true = semi.true_particles(only)

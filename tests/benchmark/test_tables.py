@@ -19,13 +19,13 @@ def test_only_what_is_shown_is_printed():
     assert "| selected | selected, all |" in some
 
 
-def result(found, seeds=3):
+def result(scores, seeds=3):
     """A result with one condition and one metric, from contestant -> values."""
-    names = list(found)
+    names = list(scores)
     runs = [
         {"contestant": n, "budget": "9s", "seed": i, "steps": 5 + i, "scores": {"easy": {"iou": v}}}
         for n in names
-        for i, v in enumerate(found[n])
+        for i, v in enumerate(scores[n])
     ]
     return {
         "headlines": ("iou",), "reference": names[0], "references": {}, "runs": runs,
@@ -58,25 +58,25 @@ def test_equal_seeds_have_an_interval_of_no_width():
 
 
 def test_the_table_has_all_rows_with_steps_and_the_gap_to_the_reference():
-    told = markdown(result({"base": [0.1, 0.2, 0.3], "new": [0.5, 0.6, 0.7]}))
-    base, new = (line for line in told.splitlines() if line.startswith(("| base", "| new")))
+    text = markdown(result({"base": [0.1, 0.2, 0.3], "new": [0.5, 0.6, 0.7]}))
+    base, new = (line for line in text.splitlines() if line.startswith(("| base", "| new")))
     assert base == "| base | 0.200 ± 0.100 |  | 5-7 |"
     assert new.startswith("| new | 0.600 ± 0.100 * | +0.400 [")
 
 
 def test_what_failed_is_shown_and_not_averaged():
-    found = result({"base": [0.1, 0.2], "new": [0.5, 0.6]})
-    found["runs"][3] = {"contestant": "new", "budget": "9s", "seed": 1, "failed": "out of memory"}
-    assert values(found, "new", "9s", "easy", "iou") == [0.5]
-    found["runs"][2] = {"contestant": "new", "budget": "9s", "seed": 0, "failed": "out of memory"}
-    assert "| new | failed |" in markdown(found)
+    table_input = result({"base": [0.1, 0.2], "new": [0.5, 0.6]})
+    table_input["runs"][3] = {"contestant": "new", "budget": "9s", "seed": 1, "failed": "out of memory"}
+    assert values(table_input, "new", "9s", "easy", "iou") == [0.5]
+    table_input["runs"][2] = {"contestant": "new", "budget": "9s", "seed": 0, "failed": "out of memory"}
+    assert "| new | failed |" in markdown(table_input)
 
 
 def test_rows_without_training_stand_on_top():
-    found = result({"base": [0.1]})
-    found["references"] = {"floor": {"easy": {"iou": 0.05}, "hard": {"iou": 0.01}}}
-    assert conditions(found) == ["easy", "hard"]
-    assert "| floor | 0.050 |  |  |\n| base | 0.100 |" in markdown(found)
+    table_input = result({"base": [0.1]})
+    table_input["references"] = {"floor": {"easy": {"iou": 0.05}, "hard": {"iou": 0.01}}}
+    assert conditions(table_input) == ["easy", "hard"]
+    assert "| floor | 0.050 |  |  |\n| base | 0.100 |" in markdown(table_input)
 
 
 def test_a_suite_in_which_all_lie_within_the_spread_cannot_tell():
@@ -88,34 +88,34 @@ def test_a_suite_in_which_all_lie_within_the_spread_cannot_tell():
 
 
 def test_contestants_are_compared_over_groups_of_conditions_too():
-    found = result({"base": [0.1, 0.2, 0.3], "new": [0.5, 0.6, 0.7]})
-    for run in found["runs"]:
+    table_input = result({"base": [0.1, 0.2, 0.3], "new": [0.5, 0.6, 0.7]})
+    for run in table_input["runs"]:
         run["scores"]["hard"] = {"iou": 0.5}
-    told = markdown(found | {"groups": {"with noise": ("hard",), "of another suite": ("none",)}})
+    text = markdown(table_input | {"groups": {"with noise": ("hard",), "of another suite": ("none",)}})
     assert (
         "| mean of all, difference from base [95 % CI] | with noise, difference from base [95 % CI] | steps |"
-        in told
+        in text
     )
-    assert "| +0.000 [+0.000, +0.000] |" in told
+    assert "| +0.000 [+0.000, +0.000] |" in text
 
 
 def test_cells_that_differ_by_more_than_chance_are_marked():
-    found = result({"base": [0.10, 0.11, 0.12], "near": [0.11, 0.12, 0.14], "far": [0.40, 0.41, 0.42]})
-    told = markdown(found)
-    assert "| far | 0.410 ± 0.010 * |" in told
-    assert told.count(" * |") == 1
-    assert "difference from base excludes 0" in told
-    assert "*" not in markdown(found | {"reference": ""})
+    table_input = result({"base": [0.10, 0.11, 0.12], "near": [0.11, 0.12, 0.14], "far": [0.40, 0.41, 0.42]})
+    text = markdown(table_input)
+    assert "| far | 0.410 ± 0.010 * |" in text
+    assert text.count(" * |") == 1
+    assert "difference from base excludes 0" in text
+    assert "*" not in markdown(table_input | {"reference": ""})
 
 
 def test_what_is_told_of_each_species_has_its_own_table():
-    found = result({"base": [0.1, 0.2], "new": [0.5, 0.6]})
-    assert "by species" not in markdown(found)
-    for run in found["runs"]:
+    table_input = result({"base": [0.1, 0.2], "new": [0.5, 0.6]})
+    assert "by species" not in markdown(table_input)
+    for run in table_input["runs"]:
         run["scores"]["easy"]["iou/ribosome"] = run["scores"]["easy"]["iou"] / 2
-    told = markdown(found).partition("IoU by species, easy; budget 9s:")[2]
-    assert "|  | ribosome |" in told
-    assert "| new | 0.275 ± 0.035 |" in told
+    text = markdown(table_input).partition("IoU by species, easy; budget 9s:")[2]
+    assert "|  | ribosome |" in text
+    assert "| new | 0.275 ± 0.035 |" in text
 
 
 def test_an_unfinished_result_shows_the_rows_begun_and_says_what_is_left():

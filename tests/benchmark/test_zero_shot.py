@@ -38,9 +38,9 @@ def ball(centre, radius=3.0, side=16):
 
 def test_what_is_found_near_the_middle_counts():
     truth = np.stack([ball((8, 8, 8))] * 4)
-    found = np.stack([ball((8, 8, 9)), ball((8, 8, 11)), ball((8, 8, 8), 2), np.zeros_like(truth[0])])
+    predicted = np.stack([ball((8, 8, 9)), ball((8, 8, 11)), ball((8, 8, 8), 2), np.zeros_like(truth[0])])
     # two hits of three claims and four targets
-    assert localisation(found, truth) == pytest.approx(2 * 2 / 7)
+    assert localisation(predicted, truth) == pytest.approx(2 * 2 / 7)
     assert localisation(truth, truth) == 1
     assert localisation(np.zeros_like(truth), truth) == 0
     nothing = np.zeros_like(truth)
@@ -102,19 +102,19 @@ def test_all_worlds_are_scored_after_one_training(tmp_path, monkeypatch):
     monkeypatch.setitem(adaptation_cubes.SCALES, "smoke", small)
     ZSDA.prepare(tmp_path, "smoke", None)
     (row,) = (r for r in ZSDA.plan("smoke").methods if r.strategy == VOX_ZSDA)
-    found = ZSDA.run(Job(row, Budget(steps=2), 0), tmp_path, tmp_path / "out", "cpu")
-    wanted = {f"chosen, {part}" for part in ("all", *DOMAINS) if part != FIRST} | {"chosen"}
-    assert wanted <= set(found)
-    assert found["chosen"] == found["source"] == found["adapted"]  # there is no choice without a target
-    for scores in found.values():
+    table = ZSDA.run(Job(row, Budget(steps=2), 0), tmp_path, tmp_path / "out", "cpu")
+    expected = {f"chosen, {part}" for part in ("all", *DOMAINS) if part != FIRST} | {"chosen"}
+    assert expected <= set(table)
+    assert table["chosen"] == table["source"] == table["adapted"]  # there is no choice without a target
+    for scores in table.values():
         assert set(scores) == {"iou", "dice", "mean_iou_per_sample", "localisation_f1"}
     (floor,) = ZSDA.references(tmp_path).values()
-    assert wanted == set(floor)
+    assert expected == set(floor)
 
 
 def test_the_floor_sees_dark_particles_as_bright_ones():
     cubes = np.random.default_rng(0).standard_normal((2, 16, 16, 16)).astype(np.float32)
     nowhere = Particles.of(np.zeros((2, 3)), "a")
     for sign, contrast in ((1, "bright"), (-1, "dark"), (1, "auto")):
-        given = Subtomograms(sign * cubes, None, 10.0, nowhere, contrast=contrast)
-        assert np.array_equal(bright_images(given), cubes)
+        data = Subtomograms(sign * cubes, None, 10.0, nowhere, contrast=contrast)
+        assert np.array_equal(bright_images(data), cubes)

@@ -14,9 +14,9 @@ def image():
 
 
 def level(z: int, y: int, x: int) -> np.ndarray:
-    found = np.zeros((SIDE, SIDE, SIDE), np.float32)
-    found[z, y, x] = 1
-    return found
+    delta = np.zeros((SIDE, SIDE, SIDE), np.float32)
+    delta[z, y, x] = 1
+    return delta
 
 
 def titles(figure) -> list[str]:

@@ -15,7 +15,7 @@ QUALITY = {
 
 class Outcome:
     def __init__(self, chosen="adapted", reasons=("It is better.",), **adapted):
-        self.told = {
+        self.content = {
             "chosen": chosen,
             "reasons": list(reasons),
             "scores": {"source": 0.5, "adapted": 0.625},
@@ -23,7 +23,7 @@ class Outcome:
         }
 
     def summary(self):
-        return self.told
+        return self.content
 
 
 def ball(centre, radius, side=32):
@@ -31,9 +31,9 @@ def ball(centre, radius, side=32):
     return 1 / (1 + np.exp(np.hypot(y, x) - radius))
 
 
-def example(name="tomo", **given):
+def example(name="tomo", **fields):
     image = np.random.default_rng(0).standard_normal((32, 32))
-    return Example(name, **({"image": image, "source": ball(12, 5), "adapted": ball(18, 8)} | given))
+    return Example(name, **({"image": image, "source": ball(12, 5), "adapted": ball(18, 8)} | fields))
 
 
 def words(page):
@@ -96,8 +96,8 @@ def test_outlines_are_where_the_models_say(side):
 
 def test_where_there_is_nothing_to_outline():
     """Warnings are errors."""
-    for found in (np.zeros((32, 32)), np.ones((32, 32)), np.full((32, 32), np.nan)):
-        figure = outlines([example(adapted=found)])
+    for prediction in (np.zeros((32, 32)), np.ones((32, 32)), np.full((32, 32), np.nan)):
+        figure = outlines([example(adapted=prediction)])
         figure.canvas.draw()
         assert len(figure.axes[1].collections) == 1
 

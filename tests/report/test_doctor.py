@@ -38,8 +38,8 @@ def clean():
     return phantom()
 
 
-def found(data, what, **given):
-    findings = examine(Volume(data, given.pop("voxel_size", 10.0)), PATH, **given)
+def finding_of(data, what, **options):
+    findings = examine(Volume(data, options.pop("voxel_size", 10.0)), PATH, **options)
     return next(f for f in findings if f.check == what)
 
 
@@ -62,42 +62,42 @@ def test_a_clean_tomogram_raises_no_warning(clean):
     ],
 )
 def test_voxel_sizes(clean, header, level):
-    finding = found(clean, "voxel size", header_voxel_size=header)
+    finding = finding_of(clean, "voxel size", header_voxel_size=header)
     assert finding.level == level
     assert ("--voxel-size" in finding.remedy) == (level != "ok")
 
 
 def test_swapped_axes_are_seen_by_shape_and_by_wedge(clean):
     turned = clean.transpose(1, 0, 2)
-    assert found(turned, "shape").level == "warning"
-    assert "trimvol -rx" in found(turned, "shape").remedy
-    assert "beam y" in found(turned, "missing wedge").message
+    assert finding_of(turned, "shape").level == "warning"
+    assert "trimvol -rx" in finding_of(turned, "shape").remedy
+    assert "beam y" in finding_of(turned, "missing wedge").message
     turned = clean.transpose(2, 1, 0)
-    assert "along x" in found(turned, "shape").message
-    wedge = found(turned, "missing wedge")
+    assert "along x" in finding_of(turned, "shape").message
+    wedge = finding_of(turned, "missing wedge")
     assert wedge.level == "note"
     assert "tilt axis y, beam x" in wedge.message
 
 
 @pytest.mark.parametrize("axis", ["y", "x"])
 def test_the_tilt_axis_is_found(axis):
-    wedge = found(phantom(tilt_axis=axis, seed=4), "missing wedge")
+    wedge = finding_of(phantom(tilt_axis=axis, seed=4), "missing wedge")
     assert f"tilt axis {axis}, beam z" in wedge.message
 
 
 def test_no_wedge_is_invented():
     noise = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
-    assert "not detected" in found(noise, "missing wedge").message
+    assert "not detected" in finding_of(noise, "missing wedge").message
 
 
 def test_images_are_no_tomograms(clean):
-    assert found(clean[:1].copy(), "shape").level == "warning"
+    assert finding_of(clean[:1].copy(), "shape").level == "warning"
 
 
 def test_broken_voxels_are_counted(clean):
     data = clean.copy()
     data[3, 4, 5], data[10, 0, 0] = np.nan, np.inf
-    finding = found(data, "NaN, infinity")
+    finding = finding_of(data, "NaN, infinity")
     assert finding.level == "error"
     assert finding.message.startswith("2 voxels")
     assert "z 3 to 10" in finding.message
@@ -106,7 +106,7 @@ def test_broken_voxels_are_counted(clean):
 
 @pytest.mark.parametrize("fill", [0.0, 7.5, np.nan])
 def test_a_tomogram_without_contrast_is_an_error(fill):
-    finding = found(np.full((20, 20, 20), fill, np.float32), "grey values")
+    finding = finding_of(np.full((20, 20, 20), fill, np.float32), "grey values")
     assert finding.level == "error"
 
 
@@ -114,27 +114,27 @@ def test_empty_planes_are_located(clean):
     data = clean.copy()
     data[:7] = 0
     data[-2:] = 3
-    finding = found(data, "empty planes")
+    finding = finding_of(data, "empty planes")
     assert finding.level == "warning"
     assert finding.message.startswith("z 0 to 6 and z 62 to 63:")
     assert finding.remedy == "cryovox doctor tomo.mrc --write-masks masks"
     assert sample_planes(Volume(data, 10.0)) == (7, 62)
     data = clean.copy()
     data[-1] = 0
-    assert found(data, "empty planes").message.startswith("z 63 to 63:")
+    assert finding_of(data, "empty planes").message.startswith("z 63 to 63:")
 
 
 def test_empty_planes_of_nan_are_located(clean):
     data = clean.copy()
     data[:5] = np.nan
-    assert found(data, "empty planes").message.startswith("z 0 to 4:")
+    assert finding_of(data, "empty planes").message.startswith("z 0 to 4:")
 
 
 def test_the_slab_is_found():
     data = phantom((128, 96, 112), solid=slice(44, 84), seed=2)
     data[:40] *= 0.4
     data[88:] *= 0.4
-    finding = found(data, "slab")
+    finding = finding_of(data, "slab")
     assert finding.level == "note"
     assert finding.remedy == "cryovox doctor tomo.mrc --write-masks masks"
     z0, z1 = map(int, re.search(r"the sample spans z (\d+)-(\d+) \(", finding.message).groups())
@@ -159,9 +159,9 @@ def test_no_particle_of_a_phantom_lies_outside_the_sample(count, snr, vacuum):
     config = PhantomConfig(shape=(96, 64, 64), count=count, snr=snr)
     narrow = 0
     for seed in range(4):
-        made = simulated(config, np.random.default_rng([seed, count]))
-        z = made.particles.positions[:, 0] / config.voxel_size
-        data = np.array(made.volume.data)
+        simulation = simulated(config, np.random.default_rng([seed, count]))
+        z = simulation.particles.positions[:, 0] / config.voxel_size
+        data = np.array(simulation.volume.data)
         if vacuum is not None:  # the ice is as thick as the particles need
             keep = np.abs(z - z.mean()) <= 18
             z = z[keep] if keep.any() else z[:1]
@@ -190,13 +190,13 @@ def test_the_sample_of_a_real_tomogram_holds_all_its_picks(shared_data):
 @pytest.mark.parametrize(("sign", "contrast"), [(-1, "dark"), (1, "bright")])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_contrast(sign, contrast, seed):
-    finding = found(phantom(sign=sign, seed=seed), "contrast")
+    finding = finding_of(phantom(sign=sign, seed=seed), "contrast")
     assert f"particles look {contrast}" in finding.message
     assert finding.level == ("ok" if sign < 0 else "note")
 
 
 def test_contrast_against_a_model():
-    finding = found(phantom(sign=1), "contrast", model=ModelInput(10.0, "dark", "m1"))
+    finding = finding_of(phantom(sign=1), "contrast", model=ModelInput(10.0, "dark", "m1"))
     assert finding.level == "note"
     assert "m1 was trained on dark particles" in finding.message
     assert "--contrast dark" in finding.remedy
@@ -205,12 +205,12 @@ def test_contrast_against_a_model():
 @pytest.mark.parametrize(("certainty", "level"), [(MIN_CERTAINTY - 0.1, "warning"), (MIN_CERTAINTY, "ok")])
 def test_a_contrast_is_a_guess_here_where_it_is_one_in_training(clean, monkeypatch, certainty, level):
     monkeypatch.setattr("cryovox.report.doctor.detect_contrast", lambda volume: ("dark", certainty))
-    assert found(clean, "contrast").level == level
+    assert finding_of(clean, "contrast").level == level
 
 
 def test_contrast_without_particles_is_called_a_guess():
     levels = {
-        found(np.random.default_rng(s).normal(size=(48, 48, 48)).astype(np.float32), "contrast").level
+        finding_of(np.random.default_rng(s).normal(size=(48, 48, 48)).astype(np.float32), "contrast").level
         for s in range(6)
     }
     assert "warning" in levels
@@ -222,9 +222,9 @@ def test_integers_that_were_cut_off(clean, kind):
     middle, spread = (ends.max + ends.min) / 2, (ends.max - ends.min) / 2
     scaled = (clean - clean.mean()) / clean.std()
     good = np.clip(middle + scaled * spread / 8, ends.min, ends.max).astype(kind)
-    assert found(good, "grey values").level == "ok"
+    assert finding_of(good, "grey values").level == "ok"
     cut = np.clip(middle + scaled * spread / 2, ends.min, ends.max).astype(kind)
-    finding = found(cut, "grey values")
+    finding = finding_of(cut, "grey values")
     assert finding.level == "warning"
     assert "%" in finding.message
 
@@ -233,14 +233,14 @@ def test_integers_that_were_cut_off(clean, kind):
     ("size", "level"), [(10.0, "ok"), (10.4, "ok"), (13.48, "warning"), (5.0, "warning")]
 )
 def test_sampling_against_a_model(clean, size, level):
-    finding = found(clean, "sampling", model=ModelInput(size))
+    finding = finding_of(clean, "sampling", model=ModelInput(size))
     assert finding.level == level
     if level == "warning":
         assert finding.remedy == f"cryovox convert tomo.mrc tomo_fixed.mrc --resample {size:g}"
 
 
 def test_what_the_reader_told_is_passed_on(clean):
-    assert found(clean, "header", problems=["the map id is missing"]).message == "the map id is missing"
+    assert finding_of(clean, "header", problems=["the map id is missing"]).message == "the map id is missing"
 
 
 def test_the_data_are_left_alone(clean):
@@ -291,8 +291,8 @@ def test_a_real_tomogram(shared_data):
     path = shared_data / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz"
     with mrcfile.open(path, permissive=True) as file:
         findings = examine(Volume(file.data.copy(), 31.36), path)
-    told = {f.check: f.message for f in findings}
+    messages = {f.check: f.message for f in findings}
     assert summary(findings) == "no problems detected"
-    assert "look dark" in told["contrast"]
-    assert "tilt axis y, beam z" in told["missing wedge"]
-    assert re.search(r"spans z 2\d-10\d \(", told["slab"])
+    assert "look dark" in messages["contrast"]
+    assert "tilt axis y, beam z" in messages["missing wedge"]
+    assert re.search(r"spans z 2\d-10\d \(", messages["slab"])

@@ -113,9 +113,9 @@ class Watched:
         self.shape, self.ndim, self.dtype = data.shape, data.ndim, data.dtype
 
     def __getitem__(self, index):
-        found = self.data[index]
-        self.read += found.size
-        return found
+        values = self.data[index]
+        self.read += values.size
+        return values
 
 
 def test_only_the_planes_that_are_shown_are_read(volume):

@@ -118,13 +118,13 @@ def test_names_are_escaped(page):
 
 def test_what_was_found_and_run_is_told(page):
     _, parsed = page
-    told = parsed.text()
+    text = parsed.text()
     for words in (
         *("12 picks", "ribosome, 8 picks", "0.25", "1 warning", "1 min 15 s", "0.8765", "seed 7"),
         *("cryovox find 'my tomo.mrc'", "heatmap-unet", "sha256 abc123", "RELION 5", "--threshold"),
         "cryovox convert a b --voxel-size A",
     ):
-        assert words in told, words
+        assert words in text, words
     assert {"href": "particles/a%20b.star"} in parsed.all("a")
 
 

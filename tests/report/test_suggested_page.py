@@ -33,11 +33,11 @@ def bead(at, sign=-1):
 
 def places():
     positions = np.array([[100, 130.5, 90], [0, 0, 0], [190, 270, 230.0]])
-    found = Particles.of(
+    particles = Particles.of(
         positions, ["ribosome", EVIL, "ribosome"], [0.31, 0.072, 0.9], tomograms=["TS_01", "TS_02", "TS_01"]
     )
     return replace(
-        found, extra={"uncertainty": np.array([1.0, 0.5, 0.25]), "diversity": np.array([1, 2.5, 0.5])}
+        particles, extra={"uncertainty": np.array([1.0, 0.5, 0.25]), "diversity": np.array([1, 2.5, 0.5])}
     )
 
 
@@ -57,14 +57,14 @@ def page(tmp_path_factory):
 
 
 def test_a_card_for_every_place_in_the_order_of_rank(page):
-    told = words(page)
-    named = re.findall(r"(\d)\. (\S+?)\? score", told.replace(html.escape(EVIL).replace("x27", "39"), "evil"))
+    text = words(page)
+    named = re.findall(r"(\d)\. (\S+?)\? score", text.replace(html.escape(EVIL).replace("x27", "39"), "evil"))
     assert named == [("1", "ribosome"), ("2", "evil"), ("3", "ribosome")]
     assert (
         "score 0.31, uncertainty 1.00, diversity 1.00 TS_01, voxel 9.0, 13.1, 10.0 90.0, 130.5, 100.0 Å"
-        in told
+        in text
     )
-    assert "score 0.07, uncertainty 0.50, diversity 2.50 TS_02, voxel 0.0, 0.0, 0.0" in told
+    assert "score 0.07, uncertainty 0.50, diversity 2.50 TS_02, voxel 0.0, 0.0, 0.0" in text
 
 
 def test_every_card_has_a_picture_with_three_circles_of_the_radius(page):
@@ -86,7 +86,7 @@ def test_the_page_needs_nothing_from_outside_and_words_are_only_words(page):
 
 
 def test_the_page_tells_how_to_go_on_and_what_was_run(page):
-    told = words(page)
+    text = words(page)
     for some in (
         "exhaustive: false",
         "--start run/model.safetensors",
@@ -95,9 +95,9 @@ def test_the_page_tells_how_to_go_on_and_what_was_run(page):
         "count 4, min_score 0.05",
         "3 suggestions",
         "45 candidates",
-        "7 already labelled",
+        "7 already labeled",
     ):
-        assert some in told
+        assert some in text
 
 
 def test_no_place_at_all(tmp_path):

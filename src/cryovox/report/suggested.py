@@ -194,7 +194,7 @@ def _tiles(
         (f"{len(places):,}", "suggestion" if len(places) == 1 else "suggestions"),
         *(counts if len(species) > 1 else []),
         (f"{sum(t.candidates for t in tomograms.values()):,}", "candidates"),
-        (f"{sum(t.labelled for t in tomograms.values()):,}", "already labelled"),
+        (f"{sum(t.labelled for t in tomograms.values()):,}", "already labeled"),
     ]
 
 
