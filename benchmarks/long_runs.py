@@ -7,8 +7,8 @@
     python benchmarks/queue.py stop
 
 Every entry is one process on one thread with the lowest priority. It may be killed at any time: suites and
-trainings continue from their last saved state. An entry keeps the copy of the package that it began with, so editing
-the work tree changes nothing for it and no table mixes two versions. Finished entries are listed in
+trainings continue from their last saved state. An entry keeps the copy of the package with which it started, so edits
+of the work tree do not affect it and no table mixes two versions. Finished entries are listed in
 `benchmarks/results/queue.json`, which is committed together with their result files.
 """
 
@@ -43,7 +43,7 @@ ROOT = Path(__file__).parents[1]
 LIST = ROOT / "benchmarks" / "queue.yaml"
 RUNS = ROOT / "runs" / "queue"
 GRACE = 120.0
-"""Seconds that a stopped entry has to save its state."""
+"""Seconds that a stopped entry gets to save its state."""
 
 
 class Entry(Config):
@@ -54,9 +54,9 @@ class Entry(Config):
     command: str
     """Command from the root of the repository; {runs} stands for its run folder, {result} for its result file."""
     shows: str
-    """What it should show."""
+    """Purpose of the run."""
     prediction: str
-    """What is expected, written down before the run."""
+    """Expected result, written before the run."""
     hours: float = Field(gt=0)
     """Processor hours."""
 
@@ -77,7 +77,7 @@ class Queue(Config):
 
 @dataclass(frozen=True)
 class Places:
-    """Where things lie."""
+    """Folders of runs and results."""
 
     runs: Path = RUNS
     results: Path = RESULTS
@@ -97,7 +97,7 @@ class Places:
 
 
 class Ledger:
-    """Which entries are finished, by name: the command that was run, when, and what it cost."""
+    """Finished entries by name: command, date and processor hours."""
 
     def __init__(self, places: Places) -> None:
         self.places, self.path = places, places.results / "queue.json"
@@ -106,7 +106,7 @@ class Ledger:
         return json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
 
     def is_done(self, entry: Entry) -> bool:
-        """Whether this very command has left its result file."""
+        """Whether the same command has finished and its result file exists."""
         row = self.rows().get(entry.name)
         return row is not None and row["command"] == entry.command and self.places.result(entry).exists()
 
@@ -136,7 +136,7 @@ def read(path: Path = LIST) -> tuple[Entry, ...]:
 
 
 def lock(folder: Path, patience: float = 0.0) -> IO[str] | None:
-    """Take the lock of a folder, or None where a process holds it for so many seconds.
+    """Lock a folder; returns None if another process still holds the lock after *patience* seconds.
 
     The lock belongs to the open file and is inherited by the command, so it is held for as long as the command
     lives, also when the queue itself was killed.
@@ -156,7 +156,7 @@ def lock(folder: Path, patience: float = 0.0) -> IO[str] | None:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether the command of a run folder is alive."""
+    """Whether the command of a run folder is running."""
     if not (folder / "lock").exists():
         return False
     file = lock(folder)
@@ -166,14 +166,14 @@ def is_running(folder: Path) -> bool:
 
 
 def package_copy(places: Places, entry: Entry) -> tuple[str, Path]:
-    """The copy of the package that an entry runs: the one that it began with, or today's.
+    """Copy of the package that an entry runs: the one of its first start, or the current one.
 
     Returns
     -------
     code : str
         First digits of the hash of all modules.
     folder : Path
-        For the module path.
+        Folder for the module path.
     """
     noted = places.folder(entry) / "code"
     code = noted.read_text(encoding="utf-8").strip() if noted.exists() else ""
@@ -190,7 +190,7 @@ def package_copy(places: Places, entry: Entry) -> tuple[str, Path]:
 
 @dataclass
 class Runner:
-    """Works through entries, so many at a time."""
+    """Run entries, *workers* at a time."""
 
     entries: Sequence[Entry]
     places: Places
@@ -201,7 +201,7 @@ class Runner:
     stopping: bool = False
 
     def run(self) -> list[Entry]:
-        """Run all that is not done; gives the entries that failed."""
+        """Run all unfinished entries; returns the entries that failed."""
         ledger = Ledger(self.places)
         with self._stopped_by_signals():
             while not self.stopping:
@@ -221,7 +221,7 @@ class Runner:
     def _start(self, entry: Entry) -> None:
         folder = self.places.folder(entry)
         held = lock(folder)
-        if held is None:  # somebody was faster
+        if held is None:  # another queue started it
             return
         code, package = package_copy(self.places, entry)
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -242,7 +242,7 @@ class Runner:
         say(f"started {entry.name}")
 
     def _collect(self, ledger: Ledger) -> None:
-        """Note what has ended."""
+        """Record finished processes."""
         for process in list(self.running):
             pid, status, usage = os.wait4(process.popen.pid, os.WNOHANG)
             if pid == 0:
@@ -266,7 +266,7 @@ class Runner:
         return before + hours
 
     def _stop(self) -> None:
-        """Let the running entries save their states and end."""
+        """Stop the running entries after they have saved their states."""
         for process in self.running:
             signal_group(process.popen.pid, signal.SIGCONT, signal.SIGTERM)
         deadline = time.monotonic() + GRACE
@@ -300,14 +300,14 @@ def _lowest_priority() -> None:
 
 
 def signal_group(pid: int, *numbers: signal.Signals) -> None:
-    """Send signals to a process and all that it started."""
+    """Send signals to a process and its children."""
     for number in numbers:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, number)
 
 
 def signal_running(entries: Sequence[Entry], places: Places, *numbers: signal.Signals) -> list[str]:
-    """Send signals to the running entries; gives their names."""
+    """Send signals to the running entries; returns their names."""
     alive = [entry for entry in entries if is_running(places.folder(entry))]
     for entry in alive:
         signal_group(int((places.folder(entry) / "pid").read_text(encoding="utf-8")), *numbers)
@@ -315,14 +315,14 @@ def signal_running(entries: Sequence[Entry], places: Places, *numbers: signal.Si
 
 
 def stop_queue(entries: Sequence[Entry], places: Places) -> list[str]:
-    """End the queue itself, if it runs, and every running entry."""
+    """Stop the queue, if it is running, and all running entries."""
     if is_running(places.runs):
         os.kill(int((places.runs / "pid").read_text(encoding="utf-8")), signal.SIGTERM)
     return signal_running(entries, places, signal.SIGCONT, signal.SIGTERM)
 
 
 def status(entries: Sequence[Entry], places: Places) -> str:
-    """A line for each entry, and the hours that are left."""
+    """One line per entry, and the remaining hours."""
     ledger, lines, left = Ledger(places), [], 0.0
     for entry in entries:
         folder = places.folder(entry)
@@ -344,7 +344,7 @@ def say(text: str) -> None:
 
 
 def run(entries: Sequence[Entry], places: Places, workers: int) -> int:
-    """Work through the list; one queue at a time."""
+    """Run the list; only one queue can run at a time."""
     held = lock(places.runs, patience=1.0)
     if held is None:
         raise RequestError(places.runs, "another queue runs here", "see `python benchmarks/queue.py status`")
@@ -386,7 +386,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def chosen(entries: tuple[Entry, ...], names: Sequence[str] | None) -> tuple[Entry, ...]:
-    """The entries of these names, all where none is named."""
+    """Entries by name; all entries without names."""
     if unknown := sorted(set(names or ()) - {entry.name for entry in entries}):
         known = ", ".join(entry.name for entry in entries)
         raise RequestError("--only", f"no entry is called {unknown[0]}", f"entries: {known}")
