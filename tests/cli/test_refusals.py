@@ -70,7 +70,7 @@ def test_not_a_tomogram(ask, tmp_path):
     text.write_text("these are notes, not voxels\n" * 80)
     ask(text).refused("notes.mrc", "not an MRC file")
     (tmp_path / "notes.txt").write_text("words")
-    ask(tmp_path / "notes.txt").refused("notes.txt", "ending", ".mrc")
+    ask(tmp_path / "notes.txt").refused("notes.txt", "extension", ".mrc")
 
 
 def test_empty_and_cut_off(ask, make_mrc, noise, tmp_path):
