@@ -217,7 +217,7 @@ def test_a_page_shows_the_scores_and_the_curve(cli, tmp_path):
     args = ("--truth", truth, "--picks", found, "--radius", 50, "--report", page)
     assert cli("evaluate", "particles", *args).code == 0
     text = page.read_text(encoding="utf-8")
-    assert "Evaluation of particles" in text
+    assert "Evaluation of picks" in text
     assert "data:image/svg+xml" in text
     assert re.search(r"<td[^>]*>1\.000</td>", text)  # recall of all picks
     assert re.search(r"<td[^>]*>0\.667</td>", text)  # precision of all picks
