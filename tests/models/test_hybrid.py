@@ -75,7 +75,7 @@ def test_the_grid_is_an_option(scale):
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"encoder": "multi-view"}, "no network of its own"),
+        ({"encoder": "multi-view"}, "no encoder of its own"),
         ({"encoder": "voxresnet", "decoder": "mx"}, "none of p3da, mf, mlp"),
         ({"encoder": "voxresnet", "scale": 3}, "none of 1, 2, 4, 8, 16"),
         ({"encoder": "yopo", "options": {"step": 10, "widths": [4], "window": 16}}, "multiples of 10"),

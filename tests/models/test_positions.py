@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cryovox.models.blocks.positions import places, rotary, rotate, sinusoidal
+from cryovox.models.blocks.positions import rotary, rotate, sinusoidal, token_positions
 from cryovox.models.blocks.transformer import Attention
 from cryovox.models.blocks.views import VIEWS, to_view
 
@@ -14,14 +14,14 @@ def seeded():
 
 
 def test_places_are_those_in_the_cube_whatever_the_view():
-    where = places(3, list(VIEWS))
+    where = token_positions(3, list(VIEWS))
     for name, own in zip(VIEWS, where, strict=True):
         back = to_view(own.T.unflatten(1, (3, 3, 3)), name)
         assert torch.equal(back, torch.stack(torch.meshgrid(*3 * [torch.arange(3.0)], indexing="ij")))
 
 
 def test_waves_tell_all_places_apart_and_fill_what_they_can():
-    waves = sinusoidal(places(8, ["xy"]), 20)[0]
+    waves = sinusoidal(token_positions(8, ["xy"]), 20)[0]
     assert waves.shape == (512, 20)
     assert torch.cdist(waves, waves).add(torch.eye(512)).min() > 1e-3
     assert (waves[:, 18:] == 0).all()
@@ -62,4 +62,4 @@ def test_attention_without_turns_does_not_see_the_order_and_with_turns_does():
 @pytest.mark.parametrize("make", [sinusoidal, rotary])
 def test_too_few_channels_are_refused(make):
     with pytest.raises(ValueError, match="at least 6 channels, not 4"):
-        make(places(2, ["xy"]), 4)
+        make(token_positions(2, ["xy"]), 4)

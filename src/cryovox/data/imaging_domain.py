@@ -22,52 +22,52 @@ class DomainConfig(Config):
     block: Shape = (64, 96, 96)
     """Size in voxels of the boxes that patches are cut from; enlarged where patches are larger."""
     patches: int = Field(18, ge=1)
-    """Cut from every box; 18 of 32 voxels are as many voxels as a box of the default size has."""
+    """Patches cut from every box; 18 of 32 voxels have as many voxels as a box of the default size."""
     blocks: int = Field(8, ge=1)
-    """Boxes on a shelf whose patches are shuffled."""
+    """Boxes in a group whose patches are shuffled."""
     scenes: int = Field(2, ge=1)
-    """Boxes in a row under the same microscope, which takes as long to compute as a box."""
+    """Successive boxes under the same microscope, which takes as long to compute as a box."""
     poses: int = Field(5, ge=1)
-    """Of every species and voxel size; 24 times as many by the rotations of the cube."""
+    """Poses of every species and voxel size; 24 times as many with the rotations of the cube."""
     voxel_size: Range = (0.95, 1.05)
-    """The true voxel size over the nominal one."""
+    """Ratio of the true voxel size to the nominal one."""
     voxel_sizes: int = Field(3, ge=1)
-    """Steps in which it is drawn."""
+    """Number of voxel sizes within this range."""
     occupancy: Range = (0.05, 0.25)
-    """Share of the box that particles fill, as far as they find room."""
+    """Fraction of the box that particles fill, if there is room for them."""
     most: int = Field(300, ge=1)
-    """Particles in a box, however small they are."""
+    """Maximum number of particles in a box."""
     surface: float = Field(0.2, ge=0, le=1)
-    """Share of boxes that reach out of the sample, where there are no particles."""
+    """Fraction of boxes at the surface of the sample, outside of which there are no particles."""
     tilt: Range = (48.0, 65.0)
-    """Largest tilt in degrees, drawn for either side: what lies beyond is the wedge."""
+    """Maximum tilt in degrees, drawn for each side."""
     step: Range = (2.0, 3.0)
     """Degrees between tilts."""
     defocus: Range = (1.5, 6.0)
     """Underfocus in µm."""
     defocus_spread: float = Field(0.2, ge=0)
-    """Standard std in µm of a tilt's defocus around it."""
+    """Standard deviation in µm of the defocus of the tilts."""
     phase_flip: float = Field(0.3, ge=0, le=1)
-    """Share of tomograms with corrected phases."""
+    """Fraction of tomograms with corrected phases."""
     dose: Range = (60.0, 160.0)
     """Electrons per Å² over the series."""
     thickness: Range = (1000.0, 3000.0)
-    """Of the ice in Å, which takes electrons away."""
+    """Thickness of the ice in Å, which absorbs electrons."""
     noise: Range = (0.8, 1.6)
-    """Amplitude of the noise over that of perfect counting."""
+    """Amplitude of the noise relative to that of perfect counting."""
     snr: Range | None = None
-    """Variance of the signal in a box over that of the noise, drawn on a logarithmic scale, whatever
-    the dose; from the dose by default."""
+    """Ratio of the variances of signal and noise in a box, drawn on a logarithmic scale; by default it
+    follows from the dose."""
     shift: Range = (0.0, 8.0)
-    """Standard std in Å of what the alignment of tilts leaves; it acts as a blur here."""
+    """Residual alignment error of the tilts in Å (standard deviation), applied as a blur."""
     b_factor: Range = (0.0, 2000.0)
-    """In Å², for all other loss of detail."""
+    """B-factor in Å², for all other loss of detail."""
     low_pass: Range = (10.0, 35.0)
-    """Resolution in Å of a filter on the tomogram, signal and noise alike."""
+    """Resolution in Å of a low-pass filter on the tomogram."""
     gain: float = Field(0.2, ge=0, lt=1)
-    """Grey values, of mean 0 and standard std 1 in a box, are multiplied by 1 +- this."""
+    """Grey values, of mean 0 and standard deviation 1 in a box, are scaled by a factor within 1 ± this."""
     offset: float = Field(0.1, ge=0)
-    """... and shifted by +- this."""
+    """Grey values are then shifted by up to this."""
 
 
 def sample_transfer(

@@ -1,4 +1,4 @@
-"""Decoders of MVGFormer (section 4.3), from maps of one grid to logits of every voxel."""
+"""Decoders of MVGFormer (section 4.3), from token features to logits of every voxel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LastLevel(P3DA):
 class MultiLevel(nn.Module):
     """Decoders ``mf`` (4.3.1) and ``mlp``: one block per encoder depth, concatenated, classified.
 
-    The classifier mixes channels only, so it stands before the enlargement, which gives the same.
+    The classifier mixes channels only, so it can be applied before the upsampling with the same result.
     """
 
     def __init__(

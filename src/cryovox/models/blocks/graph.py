@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes and who belongs to them.
+    """Nodes, and the assignment of tokens to them.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Graph:
     assignment : (b, z, y, x) int64
         Cluster of each token.
     extra
-        Named scalar losses of a graph that is learned.
+        Named scalar losses of a learned graph.
     """
 
     nodes: Tensor

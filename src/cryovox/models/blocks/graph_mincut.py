@@ -1,8 +1,8 @@
 """MinCutPool in place of k-means: the second alternative of table 9 of MVGFormer.
 
 F. M. Bianchi, D. Grattarola and C. Alippi, ICML 2020: an MLP gives every token a share of each
-cluster and learns from two losses of its own. MVGFormer names it only. Our reading: tokens are
-joined by the affinity of their features; nodes are means weighted by the shares, as equation 5 with
+cluster and learns from two losses of its own. MVGFormer names it only. Our reconstruction: tokens
+are joined by the affinity of their features; nodes are means weighted by the shares, as equation 5 with
 soft R; a token belongs to the cluster of its largest share where an assignment has to be hard.
 """
 

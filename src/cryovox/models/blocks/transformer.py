@@ -1,8 +1,8 @@
 """Transformer layers of MVGFormer, and how the graph guides the first (section 4.2, equation 7).
 
 The paper prints the first layer as MSA(Q = nodes, K = V = LN(tokens)) + tokens. The product has as
-many rows as there are nodes, so it cannot be added to the tokens; `read_out` hands each token the
-row of its own cluster, the other two functions are alternatives.
+many rows as there are nodes, so it cannot be added to the tokens; `read_out` gives each token the
+row of its cluster. The other two functions are alternatives.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Layer(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention of *query* (b, m, c) over *memory* (b, n, c).
 
-    Where both have places, queries and keys may be turned by `positions.rotary` angles (b, n, p).
+    Queries and keys may be rotated by the angles (b, n, p) of `positions.rotary`.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -75,22 +75,22 @@ Guide = Callable[[Layer, Tensor, Graph], Tensor]
 
 
 def read_out(layer: Layer, x: Tensor, graph: Graph) -> Tensor:
-    """Let the nodes ask, MSA(V, LN I, LN I), and give each token the answer of its cluster."""
-    answers = layer.attention(graph.nodes.to(x.dtype), layer.norm1(x))
+    """Attend from the nodes to the tokens, MSA(V, LN I, LN I); each token reads the result of its cluster."""
+    updates = layer.attention(graph.nodes.to(x.dtype), layer.norm1(x))
     own = graph.assignment.flatten(1)[..., None].expand(-1, -1, x.shape[-1])
-    return x + answers.gather(1, own)
+    return x + updates.gather(1, own)
 
 
-def ask_nodes(layer: Layer, x: Tensor, graph: Graph) -> Tensor:
-    """Let the tokens ask the nodes."""
+def attend_to_nodes(layer: Layer, x: Tensor, graph: Graph) -> Tensor:
+    """Attend from the tokens to the nodes."""
     return x + layer.attention(layer.norm1(x), graph.nodes.to(x.dtype))
 
 
-def join_nodes(layer: Layer, x: Tensor, graph: Graph) -> Tensor:
-    """Put the nodes before the tokens, for all layers."""
+def prepend_nodes(layer: Layer, x: Tensor, graph: Graph) -> Tensor:
+    """Prepend the nodes to the tokens, for all layers."""
     x = torch.cat([graph.nodes.to(x.dtype), x], 1)
     y = layer.norm1(x)
     return x + layer.attention(y, y)
 
 
-LAYER1: dict[str, Guide] = {"readout": read_out, "cross": ask_nodes, "prepend": join_nodes}
+LAYER1: dict[str, Guide] = {"readout": read_out, "cross": attend_to_nodes, "prepend": prepend_nodes}

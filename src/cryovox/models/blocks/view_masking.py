@@ -1,4 +1,4 @@
-"""View-masked self-supervision of MVGFormer (section 4.4): what is hidden, and who reconstructs it."""
+"""View-masked self-supervision of MVGFormer (section 4.4): hidden tokens and their reconstruction."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from cryovox.models.blocks.transformer import Layer
 
 
 class ViewReconstruction(nn.Module):
-    """The light decoder of view-masked self-supervision (4.4): hidden tokens from the other views."""
+    """Light decoder of view-masked self-supervision (4.4): hidden tokens from the other views."""
 
     def __init__(
         self, dim: int, views: int, count: int, voxels: int, width: int = 128, layers: int = 2, heads: int = 4
     ) -> None:
         super().__init__()
-        self.hidden = nn.Parameter(torch.zeros(dim))  # stands for a hidden token in the encoder
-        self.blank = nn.Parameter(torch.zeros(width))  # and here
+        self.hidden = nn.Parameter(torch.zeros(dim))  # replaces a hidden token in the encoder
+        self.blank = nn.Parameter(torch.zeros(width))  # and in this decoder
         self.position = nn.Parameter(torch.empty(views, count, width))
         self.own = nn.Linear(dim, width)
         self.other = nn.Linear(dim, width) if views > 1 else None
@@ -37,6 +37,6 @@ class ViewReconstruction(nn.Module):
 
 
 def random_token_mask(batch: int, tokens: int, rate: float, device: torch.device) -> Tensor:
-    """Choose the tokens to hide: (b, n) bool, the same number in each sample."""
+    """Tokens to hide, (b, n) bool, the same number in each sample."""
     order = torch.rand(batch, tokens, device=device).argsort(1)
     return order < max(round(rate * tokens), 1)

@@ -1,4 +1,4 @@
-"""Heat maps whose voxels also say where the centre lies, and vote for it."""
+"""Heatmaps with offsets: every voxel votes for the centre it points at."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 REACH = 2.5
-"""Longest offset along an axis, in voxels of the heat map."""
+"""Longest offset along an axis, in voxels of the heatmap."""
 FURTHEST = int(REACH)
-"""Voxels along an axis that a vote is carried at most."""
+"""Maximum distance of a vote along an axis, in voxels."""
 
 
 def vote_for_centers(logits: Tensor, offsets: Tensor) -> Tensor:
-    """Give every voxel the highest vote for it: a Gaussian one voxel wide where each voxel sees the centre.
+    """Highest vote for every voxel; a vote is a Gaussian one voxel wide at the centre that a voxel points at.
 
     G. Papandreou et al., CVPR 2017, sum such votes; the highest keeps heights comparable with thresholds.
 
@@ -23,7 +23,7 @@ def vote_for_centers(logits: Tensor, offsets: Tensor) -> Tensor:
     ----------
     logits : (b, k, z, y, x)
     offsets : (b, 3, z, y, x)
-        From each voxel to the centre it belongs to, (z, y, x) in voxels of the heat map.
+        From each voxel to the centre it belongs to, (z, y, x) in voxels of the heatmap.
 
     Returns
     -------
@@ -35,12 +35,12 @@ def vote_for_centers(logits: Tensor, offsets: Tensor) -> Tensor:
     for step in product(range(-FURTHEST, FURTHEST + 1), repeat=3):
         away = offsets - torch.tensor(step, device=offsets.device).view(3, 1, 1, 1)
         vote = height * torch.exp(-0.5 * away.square().sum(1, keepdim=True))
-        best = torch.maximum(best, _moved(vote, step))
+        best = torch.maximum(best, _shift(vote, step))
     return best.clamp(1e-6, 1 - 1e-6).logit()
 
 
-def _moved(x: Tensor, step: tuple[int, ...]) -> Tensor:
-    """Every voxel at the place one step further, 0 where none comes from."""
+def _shift(x: Tensor, step: tuple[int, ...]) -> Tensor:
+    """Shift by *step* voxels, padded with zeros."""
     wide = F.pad(x, (FURTHEST,) * 6)
     z, y, x_ = (slice(FURTHEST - s, FURTHEST - s + n) for s, n in zip(step, x.shape[2:], strict=True))
     return wide[..., z, y, x_]

@@ -2,7 +2,7 @@
 
 H. Li et al., Knowledge-Based Systems 331 (2025) 114810, exchange the decoders of three networks for
 their own and print neither which features the new decoder reads nor on what grid. Our
-reconstruction: every feature map of the encoder is brought to MVGFormer's own grid, a point per 4
+reconstruction: every feature map of the encoder is resampled to MVGFormer's own grid, a point per 4
 voxels (averages of finer maps, linear interpolation of coarser ones), and mixed to one width. The
 decoders ``mf`` and ``mlp`` take those maps as they take MVGFormer's levels, ``p3da`` their sum.
 """
@@ -47,7 +47,7 @@ class Hybrid(MaskNetwork):
     patch = SIDE
     fixed_patch = True
 
-    def __init__(  # noqa: PLR0913 - what is joined, and how wide
+    def __init__(  # noqa: PLR0913 - encoder, decoder and their sizes
         self,
         in_channels: int,
         out_channels: int,
@@ -64,7 +64,7 @@ class Hybrid(MaskNetwork):
         check_choice("decoder", decoder, ("p3da", "mf", "mlp"))
         check_choice("scale", scale, (1, 2, 4, 8, 16))
         if encoder in ("hybrid", "multi-view"):
-            raise ValueError(f"encoder {encoder!r} is no network of its own")
+            raise ValueError(f"encoder {encoder!r} has no encoder of its own")
         self.encoder = build(encoder, named(encoder, size, **options or {}), in_channels, out_channels)
         if SIDE % self.encoder.stride:
             raise ValueError(f"the encoder works on multiples of {self.encoder.stride}, not on {SIDE} voxels")
@@ -87,7 +87,7 @@ class Hybrid(MaskNetwork):
         nn.init.normal_(classify.weight, std=classify.in_channels**-0.5)
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
-        """Features of the encoder, as it gives them."""
+        """Features of the encoder."""
         sides = tuple(x.shape[2:])
         if self.fixed_patch and sides != 3 * (SIDE,):
             raise ValueError(f"sides {sides} do not fit; pad to or cut tiles of {(SIDE, SIDE, SIDE)} voxels")
@@ -102,7 +102,7 @@ class Hybrid(MaskNetwork):
 
 
 def resample(feature: Tensor, grid: Sequence[int]) -> Tensor:
-    """Bring a map (b, c, z, y, x) to a *grid* over the same space."""
+    """Resample a map (b, c, z, y, x) to a *grid* over the same volume."""
     if feature.shape[2] > grid[0]:
         return F.interpolate(feature, size=list(grid), mode="area")
     return F.interpolate(feature, size=list(grid), mode="trilinear", align_corners=False)
@@ -110,10 +110,10 @@ def resample(feature: Tensor, grid: Sequence[int]) -> Tensor:
 
 @torch.no_grad()
 def trace_encode(network: nn.Module, in_channels: int) -> tuple[list[int], set[str]]:
-    """Channels of each feature of a network, and the modules that take part in making them."""
+    """Channels of each feature of a network, and the modules that compute them."""
     called: set[str] = set()
     hooks = [
-        module.register_forward_pre_hook(lambda _module, _given, name=name: called.add(name))
+        module.register_forward_pre_hook(lambda _module, _inputs, name=name: called.add(name))
         for name, module in network.named_modules()
     ]
     features = network.eval().encode(torch.zeros(1, in_channels, SIDE, SIDE, SIDE))  # type: ignore[operator]
@@ -124,7 +124,7 @@ def trace_encode(network: nn.Module, in_channels: int) -> tuple[list[int], set[s
 
 
 def remove_uncalled(network: nn.Module, called: set[str], prefix: str = "") -> None:
-    """Take away the modules that are not called, with their weights: the network's own decoder."""
+    """Remove the modules that are not called, with their weights: the decoder of the network itself."""
     for name, child in list(network.named_children()):
         path = prefix + name
         if path in called:

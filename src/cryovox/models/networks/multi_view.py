@@ -22,7 +22,7 @@ from cryovox.models.blocks.views import VIEWS, to_view
 from cryovox.models.supervision import Supervision, supervise
 
 ATTRIBUTES = ("kind", "activation", "stride", "output_stride", "patch", "fixed_patch")
-"""What a network says of its input and output."""
+"""Attributes that describe input and output of a network."""
 
 
 class MultiView(MaskNetwork):
@@ -75,17 +75,17 @@ class MultiView(MaskNetwork):
         return torch.stack([to_view(self.network(to_view(x, view)), view) for view in self.views]).sum(0)
 
     def supervise(self, x: Tensor) -> Supervision:
-        """Offer the logits of each view, their sum, and what the network offers besides on each."""
+        """Logits of each view, their sum, and the other outputs of the network on each view."""
         logits: dict[str, Tensor] = {}
-        besides: dict[str, Tensor] = {}
+        others: dict[str, Tensor] = {}
         extra: dict[str, Tensor] = {}
         for view in self.views:
-            offer = supervise(self.network, to_view(x, view))
-            logits[view] = to_view(offer.prediction, view)
-            besides |= {
+            output = supervise(self.network, to_view(x, view))
+            logits[view] = to_view(output.prediction, view)
+            others |= {
                 f"{view}-{name}": to_view(value, view)
-                for name, value in offer.logits.items()
-                if value is not offer.prediction
+                for name, value in output.logits.items()
+                if value is not output.prediction
             }
-            extra |= {f"{view}-{name}": value for name, value in offer.extra.items()}
-        return Supervision({**logits, "fused": torch.stack(list(logits.values())).sum(0), **besides}, extra)
+            extra |= {f"{view}-{name}": value for name, value in output.extra.items()}
+        return Supervision({**logits, "fused": torch.stack(list(logits.values())).sum(0), **others}, extra)

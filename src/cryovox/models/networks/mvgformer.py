@@ -18,7 +18,7 @@ from cryovox.models.blocks.graph import Graph, kmeans_graph
 from cryovox.models.blocks.graph_mincut import MinCut
 from cryovox.models.blocks.graph_spectral import spectral_graph
 from cryovox.models.blocks.layers import MaskNetwork, check_choice, conv_block, he_init
-from cryovox.models.blocks.positions import places, rotary, sinusoidal
+from cryovox.models.blocks.positions import rotary, sinusoidal, token_positions
 from cryovox.models.blocks.transformer import LAYER1, Layer
 from cryovox.models.blocks.unetr_decoder import UNETRDecoder
 from cryovox.models.blocks.view_masking import ViewReconstruction, random_token_mask
@@ -139,7 +139,7 @@ class MVGFormer(MaskNetwork):
 
     def _add_positions(self, positions: str, dim: int, heads: int) -> None:
         """Learned tables, sinusoids to add, or angles that rotate queries and keys (fig. 9b)."""
-        where = places(self.grid, self.views)
+        where = token_positions(self.grid, self.views)
         tables = {"per-view": len(self.views), "learned": 1}.get(positions, 0)
         self.position = nn.Parameter(torch.empty(tables, self.grid**3, dim)) if tables else None
         waves = sinusoidal(where, dim) if positions == "sinusoidal" else None

@@ -1,4 +1,4 @@
-"""VoxResNet: four depths of one residual network vote on every voxel.
+"""VoxResNet: a residual network with side outputs at four depths, which are added.
 
 H. Chen, Q. Dou, L. Yu, J. Qin and P.-A. Heng, NeuroImage 170 (2018) 446-455, in the form that
 cryo-ET papers compare with: all kernels 3 x 3 x 3, 4 channels per side output, the final mask is
@@ -16,7 +16,7 @@ from cryovox.models.blocks.layers import MaskNetwork, check_input_size, he_init
 from cryovox.models.supervision import Supervision
 
 TAPS = ("fc", "v2", "v4", "v6")
-VOTE = 4  # channels of a side output
+SIDE_CHANNELS = 4  # of a side output
 
 
 class VoxResNet(MaskNetwork):
@@ -43,7 +43,7 @@ class VoxResNet(MaskNetwork):
             for before, after in pairwise(depths)
         )
         self.side = nn.ModuleList(
-            nn.Sequential(enlarge(width, factor), nn.Conv3d(VOTE, out_channels, kernel_size=1))
+            nn.Sequential(enlarge(width, factor), nn.Conv3d(SIDE_CHANNELS, out_channels, kernel_size=1))
             for width, factor in zip(depths, (1, 2, 4, 8), strict=True)
         )
         he_init(self)
@@ -59,15 +59,15 @@ class VoxResNet(MaskNetwork):
         return dict(zip(TAPS, features, strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        votes = self._votes(x)
-        return votes["fc"] + votes["v2"] + votes["v4"] + votes["v6"]
+        logits = self._side_logits(x)
+        return logits["fc"] + logits["v2"] + logits["v4"] + logits["v6"]
 
     def supervise(self, x: Tensor) -> Supervision:
-        """Offer the sum and each side output to the segmentation loss."""
-        votes = self._votes(x)
-        return Supervision({"main": votes["fc"] + votes["v2"] + votes["v4"] + votes["v6"], **votes})
+        """The sum and each side output, all of which enter the segmentation loss."""
+        logits = self._side_logits(x)
+        return Supervision({"main": logits["fc"] + logits["v2"] + logits["v4"] + logits["v6"], **logits})
 
-    def _votes(self, x: Tensor) -> dict[str, Tensor]:
+    def _side_logits(self, x: Tensor) -> dict[str, Tensor]:
         features = self.encode(x)
         return {tap: side(features[tap]) for tap, side in zip(TAPS, self.side, strict=True)}
 
@@ -103,7 +103,7 @@ class Enlarge(nn.ConvTranspose3d):
     """
 
     def __init__(self, width: int, factor: int) -> None:
-        super().__init__(width, VOTE, kernel_size=factor, stride=factor)
+        super().__init__(width, SIDE_CHANNELS, kernel_size=factor, stride=factor)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         (b, _, *sides), (k, f, *_) = x.shape, self.weight.shape[1:]
@@ -115,5 +115,5 @@ class Enlarge(nn.ConvTranspose3d):
 def enlarge(width: int, factor: int) -> nn.ConvTranspose3d:
     """Bring features back to full resolution with a transposed convolution."""
     if factor == 1:
-        return nn.ConvTranspose3d(width, VOTE, kernel_size=3, padding=1)
+        return nn.ConvTranspose3d(width, SIDE_CHANNELS, kernel_size=3, padding=1)
     return Enlarge(width, factor)

@@ -4,7 +4,7 @@
 PNAS 120 (2023) e2213149120) has ten convolutions without padding, keeps the largest value of each
 of their 1360 channels over a box, and classifies those. The convolutions of neighbouring boxes are
 the same numbers, so here they run once over a tile, and only the maxima are taken box by box: after
-n convolutions, over what a box leaves of them when nothing is padded, n voxels less at each face.
+n convolutions, over what an unpadded box leaves of them, n voxels less at each face.
 For a box inside the tile that is exactly the classifier on the box. A box that reaches beyond the
 tile is cut at its face, and near the face the convolutions see zeros; such boxes count little
 where tiles overlap and blend.
@@ -35,7 +35,7 @@ class YOPO(HeatmapNetwork):
     widths
         Channels of the convolutions, one after the other.
     hidden
-        Channels between the maxima and the answer.
+        Channels between the maxima and the output.
     window
         Voxels along a box.
     step
