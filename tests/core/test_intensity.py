@@ -18,12 +18,12 @@ def test_statistics_are_those_of_numpy(monkeypatch, kind):
     data = (np.random.default_rng(0).normal(100, 20, (9, 11, 13))).astype(kind)
     monkeypatch.setattr(slabs, "__defaults__", (300,))
     assert len(list(slabs(data))) > 3
-    found = statistics(data)
+    result = statistics(data)
     exact = data.astype(np.float64)
-    assert found.mean == pytest.approx(exact.mean(), rel=1e-12)
-    assert found.std == pytest.approx(exact.std(), rel=1e-9)
-    assert (found.low, found.high) == pytest.approx((exact.min(), exact.max()))
-    assert found.not_finite == 0
+    assert result.mean == pytest.approx(exact.mean(), rel=1e-12)
+    assert result.std == pytest.approx(exact.std(), rel=1e-9)
+    assert (result.low, result.high) == pytest.approx((exact.min(), exact.max()))
+    assert result.not_finite == 0
 
 
 def test_a_large_mean_does_not_swamp_the_spread():
@@ -36,10 +36,10 @@ def test_what_is_not_finite_is_counted_and_left_out(monkeypatch):
     data[0] = np.nan
     data[2, 1, 1], data[5, 4, 3] = np.inf, -np.inf
     monkeypatch.setattr(slabs, "__defaults__", (20,))
-    found = statistics(data)
+    result = statistics(data)
     good = data[np.isfinite(data)].astype(np.float64)
-    assert found.not_finite == 22
-    assert (found.mean, found.std) == pytest.approx((good.mean(), good.std()))
+    assert result.not_finite == 22
+    assert (result.mean, result.std) == pytest.approx((good.mean(), good.std()))
     assert np.isnan(statistics(np.full((2, 2, 2), np.nan)).mean)
 
 
@@ -85,10 +85,10 @@ def test_contrast_of_noise_is_a_guess():
 )
 def test_unsigned_bytes_that_are_taken_for_signed_ones(mean, std, wrapped):
     grey = np.clip(np.random.default_rng(0).normal(mean, std, (20, 40, 40)), 0, 255).astype(np.uint8)
-    found = wrapped_bytes(grey.view(np.int8))
-    assert (found is not None) == wrapped
+    result = wrapped_bytes(grey.view(np.int8))
+    assert (result is not None) == wrapped
     if wrapped:
-        assert (found.low, found.high) == (grey.min(), grey.max())
+        assert (result.low, result.high) == (grey.min(), grey.max())
     assert wrapped_bytes(grey) is None
 
 

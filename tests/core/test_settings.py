@@ -25,16 +25,16 @@ class Outer(Config):
 
 
 def test_settings_go_to_yaml_and_back(tmp_path):
-    given = Outer(rate=0.25, inner=Inner(depth=7), shape=(3, 4))
+    settings = Outer(rate=0.25, inner=Inner(depth=7), shape=(3, 4))
     path = tmp_path / "c.yaml"
-    path.write_text(to_yaml(given), encoding="utf-8")
-    assert from_yaml(Outer, path) == given
+    path.write_text(to_yaml(settings), encoding="utf-8")
+    assert from_yaml(Outer, path) == settings
     assert "Ångström" in path.read_text(encoding="utf-8")
-    assert list(given.model_dump()) == ["name", "rate", "inner", "shape"]
+    assert list(settings.model_dump()) == ["name", "rate", "inner", "shape"]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("rte: 1", "unknown key 'rte'"),
         ("inner: {dept: 3}", "unknown key 'inner.dept'"),
@@ -45,10 +45,10 @@ def test_settings_go_to_yaml_and_back(tmp_path):
         ("", "holds no keys"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, text, told):
+def test_what_is_wrong_is_named(tmp_path, text, message):
     path = tmp_path / "c.yaml"
     path.write_text(text)
-    with pytest.raises(RequestError, match=told) as caught:
+    with pytest.raises(RequestError, match=message) as caught:
         from_yaml(Outer, path)
     assert str(path) in str(caught.value)
 

@@ -14,10 +14,10 @@ def some(n: int, species: str = "a", **more) -> Particles:
 
 
 def test_one_name_serves_all_and_scores_default_to_one():
-    found = some(3)
-    assert found.species.tolist() == ["a"] * 3
-    assert found.scores.tolist() == [1, 1, 1]
-    assert found.scores.dtype == np.float32
+    particles = some(3)
+    assert particles.species.tolist() == ["a"] * 3
+    assert particles.scores.tolist() == [1, 1, 1]
+    assert particles.scores.dtype == np.float32
     assert len(Particles.of([], "a")) == 0
 
 
@@ -31,7 +31,7 @@ def test_positions_in_a_plane_are_not_reshuffled_into_space():
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"species": ["a"]}, "2 positions but 1 species"),
         ({"scores": [1.0]}, "1 scores"),
@@ -39,10 +39,10 @@ def test_positions_in_a_plane_are_not_reshuffled_into_space():
         ({"tomograms": ["t"] * 3}, "3 tomograms"),
     ],
 )
-def test_columns_of_other_lengths_are_refused(changed, told):
-    given = {"positions": np.zeros((2, 3)), "species": "a"} | changed
-    with pytest.raises(ValueError, match=told):
-        Particles.of(**given)
+def test_columns_of_other_lengths_are_refused(changed, message):
+    fields = {"positions": np.zeros((2, 3)), "species": "a"} | changed
+    with pytest.raises(ValueError, match=message):
+        Particles.of(**fields)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -53,25 +53,25 @@ def test_positions_are_finite(bad):
 
 def test_take_by_mask_and_by_index_moves_all_columns():
     turns = np.stack([np.eye(3) * (i + 1) for i in range(3)])
-    found = some(3, scores=[0.1, 0.2, 0.3], rotations=turns, tomograms=["x", "y", "z"])
-    by_mask = found.take([True, False, True])
+    particles = some(3, scores=[0.1, 0.2, 0.3], rotations=turns, tomograms=["x", "y", "z"])
+    by_mask = particles.take([True, False, True])
     assert by_mask.positions[:, 0].tolist() == [0, 6]
-    backwards = found.take([2, 0])
+    backwards = particles.take([2, 0])
     assert backwards.tomograms.tolist() == ["z", "x"]
     assert backwards.rotations[:, 0, 0].tolist() == [3, 1]
     assert backwards.scores.tolist() == pytest.approx([0.3, 0.1])
-    assert len(found.take([])) == 0
+    assert len(particles.take([])) == 0
 
 
 def test_sorted_is_best_first_and_stable():
-    found = some(4, scores=[0.5, 0.9, 0.5, 0.1]).sorted()
-    assert found.positions[:, 0].tolist() == [3, 0, 6, 9]
+    particles = some(4, scores=[0.5, 0.9, 0.5, 0.1]).sorted()
+    assert particles.positions[:, 0].tolist() == [3, 0, 6, 9]
 
 
 def test_named_and_within():
-    found = Particles.of(np.zeros((3, 3)), ["a", "b", "a"], tomograms=["x", "x", "y"])
-    assert len(found.named("a")) == 2
-    assert len(found.within("x")) == 2
+    particles = Particles.of(np.zeros((3, 3)), ["a", "b", "a"], tomograms=["x", "x", "y"])
+    assert len(particles.named("a")) == 2
+    assert len(particles.within("x")) == 2
     assert len(some(2).within("anything")) == 2
 
 
@@ -148,7 +148,7 @@ def test_exhaustive_by_species():
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("fields", "message"),
     [
         ({"species": (A, Species(name="a", label=2, radius=1.0))}, "duplicate species name: a"),
         ({"species": (A, Species(name="c", label=1, radius=1.0))}, "duplicate species label: 1"),
@@ -156,9 +156,9 @@ def test_exhaustive_by_species():
         ({"voxel_size": 0}, "greater than 0"),
     ],
 )
-def test_datasets_are_checked(given, told):
-    with pytest.raises(ValidationError, match=told):
-        Dataset(**({"voxel_size": 10.0} | given))
+def test_datasets_are_checked(fields, message):
+    with pytest.raises(ValidationError, match=message):
+        Dataset(**({"voxel_size": 10.0} | fields))
 
 
 def test_split_gives_the_entries_of_it():

@@ -26,19 +26,19 @@ NAME = (
 def test_round_trip(tmp_path_factory, rows, seed):
     path = tmp_path_factory.mktemp("czii") / "submission.csv"
     places = np.random.default_rng(seed).uniform(-1e4, 1e4, (len(rows), 3))
-    made = Particles.of(places, [kind for kind, _ in rows], tomograms=[name for _, name in rows])
-    czii.write(path, made)
-    found = czii.read(path)
-    np.testing.assert_allclose(found.positions, made.positions, atol=5.01e-4)
-    assert found.species.tolist() == made.species.tolist()
-    assert found.tomograms.tolist() == made.tomograms.tolist()
-    assert not found.extra
+    original = Particles.of(places, [kind for kind, _ in rows], tomograms=[name for _, name in rows])
+    czii.write(path, original)
+    loaded = czii.read(path)
+    np.testing.assert_allclose(loaded.positions, original.positions, atol=5.01e-4)
+    assert loaded.species.tolist() == original.species.tolist()
+    assert loaded.tomograms.tolist() == original.tomograms.tolist()
+    assert not loaded.extra
 
 
 def test_what_is_in_the_file(tmp_path):
     path = tmp_path / "submission.csv"
-    made = Particles.of([[3, 2, 1], [30, 20, 10.12345]], ["vlp", "ribosome-80s"], scores=[0.5, 0.25])
-    write_particles(path, made, star_version="czii", tomogram_name="TS_5_4")
+    original = Particles.of([[3, 2, 1], [30, 20, 10.12345]], ["vlp", "ribosome-80s"], scores=[0.5, 0.25])
+    write_particles(path, original, star_version="czii", tomogram_name="TS_5_4")
     rows = list(csv.reader(path.read_text().splitlines()))
     assert rows[0] == ["id", "experiment", "particle_type", "x", "y", "z"]
     assert rows[1] == ["0", "TS_5_4", "virus-like-particle", "1.000", "2.000", "3.000"]
@@ -73,48 +73,48 @@ def test_other_names_mean_types_of_the_challenge():
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("proteasome-20s", "Rename"),
         ("tyroglobulin", "did you mean 'thyroglobulin'"),
         ("ribosome-70s", "Rename"),
     ],
 )
-def test_unknown_types_are_refused(tmp_path, name, told):
+def test_unknown_types_are_refused(tmp_path, name, message):
     path = tmp_path / "submission.csv"
     with pytest.raises(RequestError) as caught:
         czii.write(path, Particles.of([[1, 2, 3]], name, tomograms="TS"))
     assert caught.value.where == name
     assert "virus-like-particle" in caught.value.message
-    assert told in caught.value.remedy
+    assert message in caught.value.remedy
     assert not path.exists()
 
 
 def test_a_submission_names_tomograms_and_counts_in_angstrom(tmp_path):
-    made = Particles.of([[1, 2, 3]], "ribosome")
+    original = Particles.of([[1, 2, 3]], "ribosome")
     with pytest.raises(RequestError, match="name the tomogram"):
-        czii.write(tmp_path / "a.csv", made)
+        czii.write(tmp_path / "a.csv", original)
     with pytest.raises(RequestError, match="is in Å"):
-        czii.write(tmp_path / "a.csv", made, tomogram_name="TS", voxel_size=10.0)
+        czii.write(tmp_path / "a.csv", original, tomogram_name="TS", voxel_size=10.0)
     (tmp_path / "b.csv").write_text("x,y,z,particle_type\n1,2,3,ribosome\n")
     with pytest.raises(RequestError, match=r"b\.csv.*name the tomogram"):
         czii.read(tmp_path / "b.csv")
 
 
 def test_only_csv_is_a_submission(tmp_path):
-    made = Particles.of([[1, 2, 3]], "ribosome", tomograms="TS")
+    original = Particles.of([[1, 2, 3]], "ribosome", tomograms="TS")
     for name in ("a.star", "a.tsv"):
         with pytest.raises(RequestError, match="--star-version"):
-            write_particles(tmp_path / name, made, star_version="czii")
+            write_particles(tmp_path / name, original, star_version="czii")
 
 
 @pytest.mark.parametrize("case", ["submission_perfect", "submission_drop30", "solution"])
 def test_golden_files_there_and_back(shared_data, tmp_path, case):
     path = shared_data / "golden_czii" / f"{case}.csv"
-    found = czii.read(path)
-    assert found.species.tolist() == read_particles(path).species.tolist()
-    czii.write(tmp_path / "again.csv", found)
+    loaded = czii.read(path)
+    assert loaded.species.tolist() == read_particles(path).species.tolist()
+    czii.write(tmp_path / "again.csv", loaded)
     again = czii.read(tmp_path / "again.csv")
-    np.testing.assert_allclose(again.positions, found.positions, atol=5.01e-4)
-    assert again.tomograms.tolist() == found.tomograms.tolist()
-    assert len(found) > 500
+    np.testing.assert_allclose(again.positions, loaded.positions, atol=5.01e-4)
+    assert again.tomograms.tolist() == loaded.tomograms.tolist()
+    assert len(loaded) > 500

@@ -23,7 +23,7 @@ def folder(tmp_path) -> Path:
     write_volume(tmp_path / "masks" / "one.mrc", Volume(labels > 0, 10.0))
     picks = Particles.of([[30, 40, 50], [-5, 195, 295]], ["a", "b"])
     write_particles(tmp_path / "particles" / "one.star", picks, tomogram=Volume(data, 10.0))
-    made = Dataset(
+    original = Dataset(
         voxel_size=10.0,
         species=SPECIES,
         entries=(
@@ -38,31 +38,31 @@ def folder(tmp_path) -> Path:
             ),
         ),
     )
-    dataset.write(tmp_path, made)
+    dataset.write(tmp_path, original)
     return tmp_path
 
 
 def change(folder: Path, **entry) -> None:
-    found = yaml.safe_load((folder / "dataset.yaml").read_text())
-    found["entries"][0] |= entry
-    (folder / "dataset.yaml").write_text(yaml.safe_dump(found))
+    loaded = yaml.safe_load((folder / "dataset.yaml").read_text())
+    loaded["entries"][0] |= entry
+    (folder / "dataset.yaml").write_text(yaml.safe_dump(loaded))
 
 
 def annotations(folder: Path):
-    found = dataset.read(folder)
-    return dataset.load_annotations(found.entries[0], found)
+    loaded = dataset.read(folder)
+    return dataset.load_annotations(loaded.entries[0], loaded)
 
 
 def test_round_trip_with_relative_paths(folder):
     text = (folder / "dataset.yaml").read_text()
     assert "tomogram: tomograms/one.mrc" in text
-    found = dataset.read(folder)
-    assert found.species == SPECIES
-    entry = found.entries[0]
+    loaded = dataset.read(folder)
+    assert loaded.species == SPECIES
+    entry = loaded.entries[0]
     assert (entry.box.x, entry.exhaustive) == ((0, 15), {"a": False})
     assert entry.tomogram == folder / "tomograms" / "one.mrc"
-    assert dataset.read(folder / "dataset.yaml") == found
-    dataset.write(folder, found)
+    assert dataset.read(folder / "dataset.yaml") == loaded
+    dataset.write(folder, loaded)
     assert (folder / "dataset.yaml").read_text() == text
 
 
@@ -72,17 +72,17 @@ def test_a_moved_folder_still_reads(folder):
 
 
 def test_everything_loads(folder):
-    found = dataset.read(folder)
-    labels, picks = dataset.load_annotations(found.entries[0], found)
+    loaded = dataset.read(folder)
+    labels, picks = dataset.load_annotations(loaded.entries[0], loaded)
     assert labels.data.dtype == np.uint8
     assert labels.data[3, 4, 5] == 2
     np.testing.assert_allclose(picks.positions, [[30, 40, 50], [-5, 195, 295]], atol=1e-3)
-    mask = dataset.load_mask(found.entries[0])
+    mask = dataset.load_mask(loaded.entries[0])
     assert mask.dtype == bool
     assert mask.sum() == 1
-    assert dataset.load_tomogram(found.entries[0], found).shape == (10, 20, 30)
-    bare = found.entries[0].model_copy(update={"labels": None, "particles": None, "mask": None})
-    assert dataset.load_annotations(bare, found) == (None, None)
+    assert dataset.load_tomogram(loaded.entries[0], loaded).shape == (10, 20, 30)
+    bare = loaded.entries[0].model_copy(update={"labels": None, "particles": None, "mask": None})
+    assert dataset.load_annotations(bare, loaded) == (None, None)
     assert dataset.load_mask(bare) is None
 
 

@@ -76,46 +76,46 @@ def unsized(path: Path) -> None:
 
 
 def test_shrec_splits_boxes_and_species(shrec):
-    found = dataset.read(shrec)
-    assert found == shrec2021.read(shrec) == dataset.read(shrec / "full_dataset")
-    assert found.voxel_size == 10
-    assert [e.split for e in found.entries] == ["train"] * 8 + ["val", "test"]
-    assert {e.box for e in found.entries} == {Box(z=(165, 345))}
-    assert tuple(s.name for s in found.species) == shrec_metric.CLASSES[1:]
-    assert [s.label for s in found.species] == list(range(1, 16))
-    assert [s.name for s in found.species if s.structure is None] == ["vesicle", "fiducial"]
-    radius = {s.name: s.radius for s in found.species}
+    loaded = dataset.read(shrec)
+    assert loaded == shrec2021.read(shrec) == dataset.read(shrec / "full_dataset")
+    assert loaded.voxel_size == 10
+    assert [e.split for e in loaded.entries] == ["train"] * 8 + ["val", "test"]
+    assert {e.box for e in loaded.entries} == {Box(z=(165, 345))}
+    assert tuple(s.name for s in loaded.species) == shrec_metric.CLASSES[1:]
+    assert [s.label for s in loaded.species] == list(range(1, 16))
+    assert [s.name for s in loaded.species if s.structure is None] == ["vesicle", "fiducial"]
+    radius = {s.name: s.radius for s in loaded.species}
     # 4/3 pi r^3 = 1.21 Å^3/Da x mass
     assert 4 / 3 * np.pi * radius["4CR2"] ** 3 == pytest.approx(1.21 * 1309e3, rel=0.01)
 
 
 def test_shrec_as_the_papers_compared(shrec):
-    found = shrec2021.read(shrec, "paper")
-    assert [e.split for e in found.entries] == ["train"] * 9 + ["test"]
-    assert {e.box for e in found.entries} == {Box()}
+    loaded = shrec2021.read(shrec, "paper")
+    assert [e.split for e in loaded.entries] == ["train"] * 9 + ["test"]
+    assert {e.box for e in loaded.entries} == {Box()}
     with pytest.raises(RequestError, match="clean, paper"):
         shrec2021.read(shrec, "mine")
 
 
 def test_shrec_annotations_lie_on_their_labels(shrec):
     unsized(shrec / "full_dataset" / "model_0" / "reconstruction.mrc")
-    found = dataset.read(shrec)
-    labels, picks = dataset.load_annotations(found.entries[0], found)
+    loaded = dataset.read(shrec)
+    labels, picks = dataset.load_annotations(loaded.entries[0], loaded)
     assert picks.species.tolist() == ["1BXN", "vesicle", "fiducial"]
-    by_name = {s.name: s.label for s in found.species}
+    by_name = {s.name: s.label for s in loaded.species}
     z, y, x = (picks.positions / 10).astype(int).T
     assert labels.data[z, y, x].tolist() == [by_name[n] for n in picks.species]
-    assert dataset.load_tomogram(found.entries[0], found).voxel_size == 10
-    assert isinstance(dataset.load_tomogram(found.entries[1], found).data.base, np.memmap | np.ndarray)
+    assert dataset.load_tomogram(loaded.entries[0], loaded).voxel_size == 10
+    assert isinstance(dataset.load_tomogram(loaded.entries[1], loaded).data.base, np.memmap | np.ndarray)
     assert [picks.extra[f"angle{i}"][0] for i in (1, 2, 3)] == [10.5, 20.25, -30]
     assert picks.rotations is None
 
 
 def test_shrec_can_be_kept_as_a_dataset_of_ones_own(shrec, tmp_path):
     dataset.write(tmp_path / "mine", shrec2021.read(shrec, "paper"))
-    found = dataset.read(tmp_path / "mine")
-    assert [e.split for e in found.entries].count("train") == 9
-    assert len(dataset.load_annotations(found.entries[3], found)[1]) == 3
+    loaded = dataset.read(tmp_path / "mine")
+    assert [e.split for e in loaded.entries].count("train") == 9
+    assert len(dataset.load_annotations(loaded.entries[3], loaded)[1]) == 3
 
 
 def test_shrec_that_lacks_files(shrec):
@@ -172,20 +172,20 @@ def kaggle(tmp_path) -> Path:
         picks = tmp_path / "train" / "overlay" / "ExperimentRuns" / run / "Picks"
         picks.mkdir(parents=True)
         for name, places in {"ribosome": [(50, 60, 70), (90.5, 80, 10)], "apo-ferritin": []}.items():
-            told = {"pickable_object_name": name} | czii_picks(places)
-            (picks / f"{name}.json").write_text(json.dumps(told))
+            content = {"pickable_object_name": name} | czii_picks(places)
+            (picks / f"{name}.json").write_text(json.dumps(content))
     static = Path("static") / "ExperimentRuns" / "TS_0_0" / "VoxelSpacing10.000" / "denoised.zarr"
     store(tmp_path / "test" / static, np.ones((4, 4, 4), np.float32), 10.012)
     return tmp_path
 
 
 def test_czii_entries_and_folds(kaggle):
-    found = dataset.read(kaggle)
-    assert {e.name: e.split for e in found.entries} == {
+    loaded = dataset.read(kaggle)
+    assert {e.name: e.split for e in loaded.entries} == {
         "TS_5_4": "train", "TS_6_6": "val", "TS_99_9": "train", "TS_0_0": "test",
     }  # fmt: skip
-    assert found.voxel_size == pytest.approx(10.012)
-    assert {s.name: s.radius for s in found.species} == dict(czii_metric.RADII)
+    assert loaded.voxel_size == pytest.approx(10.012)
+    assert {s.name: s.radius for s in loaded.species} == dict(czii_metric.RADII)
     other = czii.read(kaggle / "train", fold=0)
     assert {e.name: e.split for e in other.entries}["TS_5_4"] == "val"
     with pytest.raises(RequestError, match="0 to 6"):
@@ -193,28 +193,28 @@ def test_czii_entries_and_folds(kaggle):
 
 
 def test_czii_reads_picks_and_parts_of_tomograms(kaggle):
-    found = dataset.read(kaggle)
-    labels, picks = dataset.load_annotations(found.entries[0], found)
+    loaded = dataset.read(kaggle)
+    labels, picks = dataset.load_annotations(loaded.entries[0], loaded)
     assert labels is None
     np.testing.assert_array_equal(picks.positions, [[50, 60, 70], [90.5, 80, 10]])
     assert picks.species.tolist() == ["ribosome"] * 2
-    volume = dataset.load_tomogram(found.entries[0], found)
+    volume = dataset.load_tomogram(loaded.entries[0], loaded)
     assert isinstance(volume.data, ome_zarr.StoredVolume)
     assert volume.data[2:5, 3, :4].shape == (3, 4)
 
 
 def test_czii_serves_the_training(kaggle):
-    found = dataset.read(kaggle)
-    entry = found.entries[0].model_copy(update={"contrast": "dark"})
-    (source,) = load_regions(found, [entry])
+    loaded = dataset.read(kaggle)
+    entry = loaded.entries[0].model_copy(update={"contrast": "dark"})
+    (source,) = load_regions(loaded, [entry])
     assert len(source.truth()) == 2
     assert source.bounds == ((0, 20), (0, 24), (0, 28))
 
 
 def test_czii_written_down_and_read_again(kaggle, tmp_path):
     dataset.write(tmp_path / "mine", czii.read(kaggle))
-    found = dataset.read(tmp_path / "mine")
-    assert len(dataset.load_annotations(found.entries[0], found)[1]) == 2
+    loaded = dataset.read(tmp_path / "mine")
+    assert len(dataset.load_annotations(loaded.entries[0], loaded)[1]) == 2
 
 
 def test_czii_that_lacks_files(kaggle):
@@ -222,9 +222,9 @@ def test_czii_that_lacks_files(kaggle):
         czii.read(kaggle, tomogram="isonetcorrected")
     for path in (kaggle / "train" / "overlay" / "ExperimentRuns" / "TS_5_4" / "Picks").iterdir():
         path.unlink()
-    found = dataset.read(kaggle)
+    loaded = dataset.read(kaggle)
     with pytest.raises(RequestError, match="holds no picks"):
-        dataset.load_annotations(found.entries[0], found)
+        dataset.load_annotations(loaded.entries[0], loaded)
     with pytest.raises(RequestError, match="holds no static"):
         czii.read(kaggle / "gone")
 
@@ -240,8 +240,8 @@ def test_the_true_picks_of_czii(shared_data, tmp_path):
     mine = [row for row in rows if row["experiment"] == "TS_5_4"]
     for name in czii.RADII:
         places = [[float(r[a]) for a in "zyx"] for r in mine if r["particle_type"] == name]
-        told = {"pickable_object_name": name} | czii_picks(places)
-        (picks / f"{name}.json").write_text(json.dumps(told))
+        content = {"pickable_object_name": name} | czii_picks(places)
+        (picks / f"{name}.json").write_text(json.dumps(content))
     assert len(copick_files.read(picks)) == 140
 
 
@@ -249,16 +249,16 @@ def test_the_true_picks_of_czii(shared_data, tmp_path):
 def test_picks_of_others(shared_data, name):
     path = shared_data / "formats" / name
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    told = json.loads(raw)
-    found = copick_files.read(path)
-    assert len(found) == len(told["points"])
-    first = told["points"][0]["location"]
-    np.testing.assert_allclose(found.positions[0], [first["z"], first["y"], first["x"]])
-    assert set(found.species.tolist()) == {told["pickable_object_name"]}
+    content = json.loads(raw)
+    loaded = copick_files.read(path)
+    assert len(loaded) == len(content["points"])
+    first = content["points"][0]["location"]
+    np.testing.assert_allclose(loaded.positions[0], [first["z"], first["y"], first["x"]])
+    assert set(loaded.species.tolist()) == {content["pickable_object_name"]}
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("{", "no picks of copick"),
         ("[]", "no picks of copick"),
@@ -267,9 +267,9 @@ def test_picks_of_others(shared_data, name):
     ],
     ids=["broken", "list", "no y", "pixels"],
 )
-def test_files_that_are_no_picks(tmp_path, text, told):
+def test_files_that_are_no_picks(tmp_path, text, message):
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match=message):
         copick_files.read(tmp_path / "a.json")
 
 
@@ -280,20 +280,20 @@ def test_files_that_are_no_picks(tmp_path, text, told):
 def test_stores_of_the_older_kind(tmp_path, unit):
     data = RNG.normal(size=(6, 7, 8)).astype(np.float32)
     store(tmp_path / "t.zarr", data, 1.5, unit)
-    found = read_volume(tmp_path / "t.zarr")
-    assert found.voxel_size == pytest.approx(15 if unit == "nanometer" else 1.5)
-    np.testing.assert_array_equal(np.asarray(found.data), data)
-    np.testing.assert_array_equal(found.data[1:3, ::2, -1], data[1:3, ::2, -1])
-    assert (len(found.data), found.shape, found.data.dtype) == (6, data.shape, np.float32)
+    loaded = read_volume(tmp_path / "t.zarr")
+    assert loaded.voxel_size == pytest.approx(15 if unit == "nanometer" else 1.5)
+    np.testing.assert_array_equal(np.asarray(loaded.data), data)
+    np.testing.assert_array_equal(loaded.data[1:3, ::2, -1], data[1:3, ::2, -1])
+    assert (len(loaded.data), loaded.shape, loaded.data.dtype) == (6, data.shape, np.float32)
     assert read_volume(tmp_path / "t.zarr", 4.0).voxel_size == 4
 
 
 def test_stores_of_our_own(tmp_path):
     data = RNG.integers(-9, 9, (70, 5, 6)).astype(np.int16)
     write_volume(tmp_path / "t.zarr", Volume(data, 7.84))
-    found = read_volume(tmp_path / "t.zarr")
-    assert (found.voxel_size, found.data.dtype) == (7.84, np.int16)
-    np.testing.assert_array_equal(found.data[:], data)
+    loaded = read_volume(tmp_path / "t.zarr")
+    assert (loaded.voxel_size, loaded.data.dtype) == (7.84, np.int16)
+    np.testing.assert_array_equal(loaded.data[:], data)
 
 
 def test_stores_that_are_no_tomogram(tmp_path):
@@ -326,14 +326,14 @@ def test_empiar_with_one_list_of_all(tmp_path):
     names = ["TS_00.tomostar", "TS_01.mrc.tomostar", *(f"TS_{i:02}.tomostar" for i in (2, 3, 4))]
     rows = [f"{n} {10 + i} 12 5 10" for i, n in enumerate(names)]
     ribosomes(tmp_path / "particles" / "all.star", rows)
-    found = dataset.read(tmp_path)
-    assert [e.name for e in found.entries] == [f"TS_{i:02}" for i in range(5)]
-    assert sorted(e.split for e in found.entries) == ["test"] + ["train"] * 4
-    assert not found.entries[0].is_exhaustive("ribosome")
-    for i, entry in enumerate(found.entries):
-        picks = dataset.load_annotations(entry, found)[1]
+    loaded = dataset.read(tmp_path)
+    assert [e.name for e in loaded.entries] == [f"TS_{i:02}" for i in range(5)]
+    assert sorted(e.split for e in loaded.entries) == ["test"] + ["train"] * 4
+    assert not loaded.entries[0].is_exhaustive("ribosome")
+    for i, entry in enumerate(loaded.entries):
+        picks = dataset.load_annotations(entry, loaded)[1]
         np.testing.assert_allclose(picks.positions, [[50, 120, 100 + 10 * i]])
-    assert found.species[0].radius == 150
+    assert loaded.species[0].radius == 150
     assert empiar10499.read(tmp_path, radius=120).species[0].radius == 120
 
 
@@ -345,8 +345,8 @@ def test_empiar_with_one_list_each(tmp_path):
     with pytest.raises(RequestError, match=r"b\.star: there is no such list"):
         empiar10499.read(tmp_path)
     (tmp_path / "coordinates" / "b.csv").write_text("x,y,z\n10,20,30\n")
-    found = dataset.read(tmp_path)
-    assert dataset.load_annotations(found.entries[1], found)[1].positions.tolist() == [[30, 20, 10]]
+    loaded = dataset.read(tmp_path)
+    assert dataset.load_annotations(loaded.entries[1], loaded)[1].positions.tolist() == [[30, 20, 10]]
     with pytest.raises(RequestError, match="holds no folders"):
         empiar10499.read(tmp_path / "gone")
 
@@ -368,18 +368,18 @@ def pair(root: Path, name: str, shape, *, folders: bool, radius: float = 6.0) ->
 )
 def test_volumes_are_cut_as_the_papers_count(tmp_path, folders, shape, patches):
     data = pair(tmp_path, "v", shape, folders=folders)
-    found = folder.read_patches(tmp_path)
-    assert found.images.shape == found.masks.shape == (patches, 32, 32, 32)
-    cubes, masks = np.asarray(found.images), found.masks[:]
+    loaded = folder.read_patches(tmp_path)
+    assert loaded.images.shape == loaded.masks.shape == (patches, 32, 32, 32)
+    cubes, masks = np.asarray(loaded.images), loaded.masks[:]
     assert (cubes.dtype, masks.dtype) == (np.float32, np.uint8)
     assert set(np.unique(masks)) <= {0, 1}
-    np.testing.assert_array_equal(cubes[-1], found.images[patches - 1])
-    np.testing.assert_array_equal(cubes[:, 3], found.images[:, 3])
+    np.testing.assert_array_equal(cubes[-1], loaded.images[patches - 1])
+    np.testing.assert_array_equal(cubes[:, 3], loaded.images[:, 3])
     if max(shape) > 96:  # 100, 64, 70 lose 2 and 3 voxels of rim
         np.testing.assert_array_equal(cubes[0], data[2:34, :32, 3:35])
-        assert found.voxel_size == 10
+        assert loaded.voxel_size == 10
     else:
-        assert found.voxel_size == pytest.approx(10 * shape[0] / (shape[0] // 32 * 32))
+        assert loaded.voxel_size == pytest.approx(10 * shape[0] / (shape[0] // 32 * 32))
 
 
 def test_mycoplasma_gives_216_patches(tmp_path):
@@ -387,23 +387,23 @@ def test_mycoplasma_gives_216_patches(tmp_path):
         (tmp_path / part).mkdir()
         with mrc.create(tmp_path / part / "a.mrc", (192, 192, 192), np.int8, 10.0) as out:
             out[96:] = 1
-    found = folder.read_patches(tmp_path)
-    assert found.images.shape[0] == 216
-    assert found.masks[107].max() == 0
-    assert found.masks[108].min() == 1
-    assert found.corners[[0, 1, 6, 36]].tolist() == [[0, 0, 0], [0, 0, 32], [0, 32, 0], [32, 0, 0]]
+    loaded = folder.read_patches(tmp_path)
+    assert loaded.images.shape[0] == 216
+    assert loaded.masks[107].max() == 0
+    assert loaded.masks[108].min() == 1
+    assert loaded.corners[[0, 1, 6, 36]].tolist() == [[0, 0, 0], [0, 0, 32], [0, 32, 0], [32, 0, 0]]
 
 
 def test_volumes_are_shared_out_and_never_patches(tmp_path):
     for i in range(10):
         pair(tmp_path, f"v{i}", (72, 72, 72), folders=True)
-    found = folder.read_patches(tmp_path)
-    assert len(found) == 80
+    loaded = folder.read_patches(tmp_path)
+    assert len(loaded) == 80
     split = dict(
-        zip(found.particles.tomograms.tolist(), found.particles.extra["split"].tolist(), strict=True)
+        zip(loaded.particles.tomograms.tolist(), loaded.particles.extra["split"].tolist(), strict=True)
     )
     for name, part in split.items():
-        assert set(found.particles.extra["split"][found.particles.tomograms == name]) == {part}
+        assert set(loaded.particles.extra["split"][loaded.particles.tomograms == name]) == {part}
     assert sorted(split.values()) == ["test"] * 2 + ["train"] * 8
     assert {e.name: e.split for e in dataset.read(tmp_path).entries} == split
 
@@ -413,20 +413,20 @@ def test_masks_serve_as_labels(tmp_path):
         path = tmp_path / "masks" / f"{name}.mrc"
         noise((20, 20, 20), 10.0, tmp_path / "images" / f"{name}.mrc")
         write_volume(path, Volume(blob((20, 20, 20), (10, 10, 10), 5).astype(np.int8), 10.0))
-    found = dataset.read(tmp_path)
-    labels, picks = dataset.load_annotations(found.entries[0], found)
+    loaded = dataset.read(tmp_path)
+    labels, picks = dataset.load_annotations(loaded.entries[0], loaded)
     assert picks is None
     assert labels.data[10, 10, 10] == 1
-    assert found.species[0].radius == pytest.approx(50, abs=2)
+    assert loaded.species[0].radius == pytest.approx(50, abs=2)
 
 
 def test_sets_of_patches_are_written_like_others(tmp_path):
     pair(tmp_path / "in", "v", (64, 64, 64), folders=True)
-    made = folder.read_patches(tmp_path / "in")
-    subtomograms.write(tmp_path / "set.zarr", made)
+    original = folder.read_patches(tmp_path / "in")
+    subtomograms.write(tmp_path / "set.zarr", original)
     back = subtomograms.read(tmp_path / "set.zarr")
-    np.testing.assert_array_equal(back.images[:], made.images[:])
-    np.testing.assert_array_equal(back.corners, made.corners)
+    np.testing.assert_array_equal(back.images[:], original.images[:])
+    np.testing.assert_array_equal(back.corners, original.corners)
 
 
 def test_volumes_that_lack_masks(tmp_path):
@@ -443,9 +443,9 @@ def test_volumes_that_lack_masks(tmp_path):
 
 def test_shares_do_not_depend_on_order():
     names = [f"v{i}" for i in range(1033)]
-    found = split_by_volume(names, 0.15)
-    assert found == split_by_volume(reversed(names), 0.15)
-    assert list(found.values()).count("test") == 155
+    loaded = split_by_volume(names, 0.15)
+    assert loaded == split_by_volume(reversed(names), 0.15)
+    assert list(loaded.values()).count("test") == 155
     assert split_by_volume(["one"], 0.15) == {"one": "train"}
 
 
@@ -466,18 +466,18 @@ def test_xulab_names_sizes_and_labels(tmp_path):
         write_h5(tmp_path / f"{name}.h5", ramp, ball)
     (tmp_path / "readme.txt").write_text("no subtomogram")
     assert xulab.is_here(tmp_path)
-    found = xulab.read(tmp_path)
-    assert found.particles.species.tolist() == ["1c5u", "2ane", "1c5u"]
-    assert found.particles.extra["snr"].tolist() == [0.03, 0.05, np.inf]
-    assert [(s.name, s.label) for s in found.species] == [("1c5u", 1), ("2ane", 2)]
-    assert found.species[0].radius == pytest.approx(200, rel=0.01)
-    assert found.voxel_size == pytest.approx(21.25)
-    assert found.images.shape == (3, 32, 32, 32)
+    loaded = xulab.read(tmp_path)
+    assert loaded.particles.species.tolist() == ["1c5u", "2ane", "1c5u"]
+    assert loaded.particles.extra["snr"].tolist() == [0.03, 0.05, np.inf]
+    assert [(s.name, s.label) for s in loaded.species] == [("1c5u", 1), ("2ane", 2)]
+    assert loaded.species[0].radius == pytest.approx(200, rel=0.01)
+    assert loaded.voxel_size == pytest.approx(21.25)
+    assert loaded.images.shape == (3, 32, 32, 32)
     # output voxel j is centred at 2.125 (j + 1/2) - 1/2
     inner = slice(1, -1)
     wanted = (2.125 * (np.arange(32) + 0.5) - 0.5)[inner]
-    np.testing.assert_allclose(found.images[0][inner, 5, 5], wanted, atol=1e-3)
-    masks = found.masks[:2]
+    np.testing.assert_allclose(loaded.images[0][inner, 5, 5], wanted, atol=1e-3)
+    masks = loaded.masks[:2]
     assert [set(np.unique(m)) for m in masks] == [{0, 1}, {0, 2}]
     assert (masks[0] > 0).mean() == pytest.approx(ball.mean(), rel=0.02)
 
@@ -485,11 +485,11 @@ def test_xulab_names_sizes_and_labels(tmp_path):
 def test_xulab_reads_only_what_is_asked_for(tmp_path):
     for i in (1, 2):
         write_h5(tmp_path / f"snrSNR003_prot1c5u_{i}.h5", np.ones((8,) * 3), np.ones((8,) * 3, np.uint8))
-    found = xulab.read(tmp_path, size=4)
+    loaded = xulab.read(tmp_path, size=4)
     os.replace(tmp_path / "snrSNR003_prot1c5u_2.h5", tmp_path / "gone")
-    assert found.images[0].shape == (4, 4, 4)
+    assert loaded.images[0].shape == (4, 4, 4)
     with pytest.raises(RequestError, match="cannot be read"):
-        found.images[1]
+        loaded.images[1]
 
 
 @pytest.mark.parametrize("label", [None, (4, 4, 5)], ids=["no label", "other shape"])

@@ -58,9 +58,9 @@ def test_every_mode_in_both_byte_orders(tmp_path, dtype, order):
     record["machst"] = machst
     body = record.astype(record.dtype.newbyteorder(order)).tobytes() + data.astype(order + dtype).tobytes()
     (tmp_path / "b.mrc").write_bytes(body)
-    found = read_volume(tmp_path / "b.mrc")
-    assert found.voxel_size == 7.5
-    np.testing.assert_array_equal(found.data, data)
+    loaded = read_volume(tmp_path / "b.mrc")
+    assert loaded.voxel_size == 7.5
+    np.testing.assert_array_equal(loaded.data, data)
     assert mrc.header(tmp_path / "b.mrc").endianness == order
 
 
@@ -144,14 +144,14 @@ def test_axis_order_is_undone(tmp_path_factory, shape, axes, extended):
     record["cella"] = (5.0 * x, 5.02 * y, 4.98 * z)
     record["nsymbt"] = extended
     path.write_bytes(record.tobytes() + bytes(extended) + stored.tobytes())
-    found = read_volume(path)
-    np.testing.assert_array_equal(found.data, wanted)
-    assert found.voxel_size == pytest.approx(5.0, abs=1e-4)
+    loaded = read_volume(path)
+    np.testing.assert_array_equal(loaded.data, wanted)
+    assert loaded.voxel_size == pytest.approx(5.0, abs=1e-4)
     assert mrc.header(path).voxel_sizes == pytest.approx((4.98, 5.02, 5.0))
 
 
 @pytest.mark.parametrize(
-    ("cell", "told"),
+    ("cell", "message"),
     [
         ((0, 0, 0), "does not say"),
         ((np.nan, 40, 30), "does not say"),
@@ -160,9 +160,9 @@ def test_axis_order_is_undone(tmp_path_factory, shape, axes, extended):
         ((8 * 5, 8 * 4, 8.2 * 3), "not cubes"),
     ],
 )
-def test_wrong_voxel_sizes_are_refused_with_the_option(ramp, cell, told):
+def test_wrong_voxel_sizes_are_refused_with_the_option(ramp, cell, message):
     patch(ramp, cella=cell)
-    with pytest.raises(RequestError, match=told) as caught:
+    with pytest.raises(RequestError, match=message) as caught:
         read_volume(ramp)
     assert "--voxel-size" in caught.value.remedy
     assert str(ramp) == caught.value.where
@@ -210,10 +210,10 @@ def test_refusals_name_what_was_found(tmp_path, ramp):
         "text.mrc": (b"hello" * 1000, "not an MRC file"),
         "cut.mrc.gz": (gzip.compress(whole)[:-10], "cannot be read"),
     }
-    for name, (content, told) in cases.items():
+    for name, (content, message) in cases.items():
         if content is not None:
             (tmp_path / name).write_bytes(content)
-        with pytest.raises(RequestError, match=told):
+        with pytest.raises(RequestError, match=message):
             read_volume(tmp_path / name)
     (tmp_path / "long.mrc").write_bytes(whole + b"more")
     assert read_volume(tmp_path / "long.mrc").shape == (3, 4, 5)
@@ -245,9 +245,9 @@ def test_create_fills_in_any_order_and_appears_at_the_end(tmp_path, suffix):
         out[2:] = data[2:]
         out[:2] = data[:2]
         assert not path.exists()
-    found = read_volume(path)
-    assert (found.voxel_size, found.origin) == (6.0, (9.0, 0.0, 0.0))
-    np.testing.assert_array_equal(found.data, data)
+    loaded = read_volume(path)
+    assert (loaded.voxel_size, loaded.origin) == (6.0, (9.0, 0.0, 0.0))
+    np.testing.assert_array_equal(loaded.data, data)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
@@ -275,10 +275,10 @@ def test_labels_round_trip_and_refuse_strangers(tmp_path):
     data = np.zeros((3, 3, 3), np.uint8)
     data[1, 1, 1], data[0, 0, 0] = 200, 1
     write_labels(tmp_path / "l.mrc", LabelMap(data, 10.0, species, (1.0, 0.0, 0.0)))
-    found = read_labels(tmp_path / "l.mrc", species)
-    assert found.data.dtype == np.uint8
-    assert (found.origin, found.species) == ((1.0, 0.0, 0.0), species)
-    np.testing.assert_array_equal(found.data, data)
+    loaded = read_labels(tmp_path / "l.mrc", species)
+    assert loaded.data.dtype == np.uint8
+    assert (loaded.origin, loaded.species) == ((1.0, 0.0, 0.0), species)
+    np.testing.assert_array_equal(loaded.data, data)
     with pytest.raises(RequestError, match="label 200"):
         read_labels(tmp_path / "l.mrc", species[:1])
     write_volume(tmp_path / "real.mrc", Volume(np.full((2, 2, 2), 0.5, np.float32), 10.0))
@@ -338,7 +338,7 @@ def fei(angles, kind: bytes = b"FEI1") -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("name", "fields", "told"),
+    ("name", "fields", "message"),
     [
         ("a.mrc", {"ispg": 401, "mz": 2}, "3 volumes of 2 planes"),
         ("a.rec", {"ispg": 401, "mz": 3}, "2 volumes of 3 planes"),
@@ -351,15 +351,15 @@ def fei(angles, kind: bytes = b"FEI1") -> bytes:
         ("a.mrc", {"ispg": 0, "exttyp": b"FEI2", "extended": fei(np.arange(6.0), b"FEI2")}, "6 images"),
     ],
 )
-def test_stacks_are_no_tomograms(tmp_path, name, fields, told):
+def test_stacks_are_no_tomograms(tmp_path, name, fields, message):
     path = as_stack(tmp_path / name, **fields)
     for packed in (path, path.with_name(f"{name}.gz")):
         if packed != path:
             packed.write_bytes(gzip.compress(path.read_bytes()))
         for look in (read_volume, mrc.header):
-            with pytest.raises(RequestError, match=told):
+            with pytest.raises(RequestError, match=message):
                 look(packed)
-    if "images" in told:
+    if "images" in message:
         assert mrc.read(path, images=True).shape == (6, 4, 4)
         assert mrc.header(path, images=True).shape == (6, 4, 4)
 
@@ -391,8 +391,8 @@ def test_start_goes_with_its_axis(ramp):
 
 
 def test_start_of_maps_in_the_field(shared_data):
-    found = mrc.header(shared_data / "membrane_chlamy" / "T1S2M15_membrane_mask.mrc.gz")
-    assert found.nstart == (200, 537, 244)
+    loaded = mrc.header(shared_data / "membrane_chlamy" / "T1S2M15_membrane_mask.mrc.gz")
+    assert loaded.nstart == (200, 537, 244)
     volume = Volume(np.zeros((2, 2, 2)), 10.0, nstart=(1, 2, 3))
     assert volume.place == (10.0, 20.0, 30.0)
     assert Volume(np.zeros((2, 2, 2)), 10.0, (5.0, 0.0, 0.0), (1, 2, 3)).place == (5.0, 0.0, 0.0)
@@ -440,27 +440,27 @@ def test_third_party_files_are_right_or_refused(shared_data):
             warnings.simplefilter("ignore")
             with mrcfile.open(path, permissive=True) as file:
                 kept = np.array(file.data)
-        found = read_volume(path, size)
-        assert found.shape == kept.shape
-        np.testing.assert_array_equal(np.asarray(found.data).astype(np.int64) & 255, kept.astype(int) & 255)
+        loaded = read_volume(path, size)
+        assert loaded.shape == kept.shape
+        np.testing.assert_array_equal(np.asarray(loaded.data).astype(np.int64) & 255, kept.astype(int) & 255)
 
 
 def test_axes_of_a_crystal_map(shared_data):
     path = shared_data / "mrc_edge" / "EMD-3001.map.bz2"
     with mrcfile.open(path) as file:
         stored = np.array(file.data)
-    found = read_volume(path, 0.45)
+    loaded = read_volume(path, 0.45)
     assert mrc.header(path).axes == (3, 1, 2)
-    np.testing.assert_array_equal(found.data, stored.transpose(2, 0, 1))
+    np.testing.assert_array_equal(loaded.data, stored.transpose(2, 0, 1))
 
 
 def test_old_file_without_stamp_has_unsigned_bytes(shared_data):
-    found = read_volume(shared_data / "mrc_edge" / "mrc3D.mrc")
-    assert found.data.dtype == np.uint8
-    assert found.voxel_size == pytest.approx(23.2, abs=1e-3)
-    assert 141 <= found.data.min() <= found.data.max() <= 163
+    loaded = read_volume(shared_data / "mrc_edge" / "mrc3D.mrc")
+    assert loaded.data.dtype == np.uint8
+    assert loaded.voxel_size == pytest.approx(23.2, abs=1e-3)
+    assert 141 <= loaded.data.min() <= loaded.data.max() <= 163
 
 
 def test_real_tomogram(shared_data):
-    found = read_volume(shared_data / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz")
-    assert (found.shape, found.voxel_size) == ((128, 256, 128), 31.36)
+    loaded = read_volume(shared_data / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz")
+    assert (loaded.shape, loaded.voxel_size) == ((128, 256, 128), 31.36)

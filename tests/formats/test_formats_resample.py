@@ -14,20 +14,20 @@ def blob(shape, voxel_size, centre, sigma=40.0) -> Volume:
 @pytest.mark.parametrize("new", [5.0, 7.3, 10.0, 13.48, 20.0, 25.0])
 def test_a_blob_stays_where_it_was(new):
     centre = np.array([203.0, 241.0, 267.0])
-    found = resample(blob((44, 49, 55), 10.0, centre), new)
-    assert found.voxel_size == new
-    assert found.origin == (1, 2, 3)
-    assert found.data.dtype == np.float32
-    weights = np.clip(found.data, 0.01, None) - 0.01
-    axes = np.meshgrid(*[np.arange(n) * new for n in found.shape], indexing="ij")
+    loaded = resample(blob((44, 49, 55), 10.0, centre), new)
+    assert loaded.voxel_size == new
+    assert loaded.origin == (1, 2, 3)
+    assert loaded.data.dtype == np.float32
+    weights = np.clip(loaded.data, 0.01, None) - 0.01
+    axes = np.meshgrid(*[np.arange(n) * new for n in loaded.shape], indexing="ij")
     mean = [np.average(axis, weights=weights) for axis in axes]
     np.testing.assert_allclose(mean, centre, atol=0.05 * new)
 
 
 def test_extent_and_constants_are_kept():
-    found = resample(Volume(np.full((7, 8, 9), 3, np.int8), 10.0), 20.0)
-    assert found.shape == (4, 4, 5)
-    np.testing.assert_allclose(found.data, 3, atol=1e-4)
+    loaded = resample(Volume(np.full((7, 8, 9), 3, np.int8), 10.0), 20.0)
+    assert loaded.shape == (4, 4, 5)
+    np.testing.assert_allclose(loaded.data, 3, atol=1e-4)
 
 
 def test_what_the_new_sampling_cannot_hold_is_gone():
@@ -37,5 +37,5 @@ def test_what_the_new_sampling_cannot_hold_is_gone():
 
 
 def test_same_voxel_size_changes_nothing():
-    made = blob((8, 8, 8), 10.0, (30, 30, 30))
-    np.testing.assert_array_equal(resample(made, 10.0).data, made.data)
+    original = blob((8, 8, 8), 10.0, (30, 30, 30))
+    np.testing.assert_array_equal(resample(original, 10.0).data, original.data)

@@ -13,16 +13,16 @@ SPECIES = (Species(name="ribosome", label=1, radius=140), Species(name="proteaso
 
 
 @pytest.fixture
-def made() -> ScoreMap:
+def original() -> ScoreMap:
     data = np.random.default_rng(0).random((2, 70, 9, 130), dtype=np.float32)
     return ScoreMap(
         data, 20.0, SPECIES, 5.0, "heatmap", {"ribosome": 0.4}, (1.0, 2.0, 3.0), (140, 18, 259), 10.0
     )
 
 
-def test_round_trip_within_half_a_level(tmp_path, made):
-    scores.write(tmp_path / "a.zarr", made)
-    found = scores.read(tmp_path / "a.zarr")
+def test_round_trip_within_half_a_level(tmp_path, original):
+    scores.write(tmp_path / "a.zarr", original)
+    loaded = scores.read(tmp_path / "a.zarr")
     for name in (
         "voxel_size",
         "species",
@@ -33,19 +33,19 @@ def test_round_trip_within_half_a_level(tmp_path, made):
         "tomogram_shape",
         "tomogram_voxel_size",
     ):
-        assert getattr(found, name) == getattr(made, name)
-    assert np.abs(np.asarray(found.data) - made.data).max() <= 0.5 / 65535 + 1e-7
-    assert found.data.dtype == np.float32
-    assert found.data.shape == made.data.shape
-    assert (len(found.data), found.data.ndim) == (2, 4)
-    part = found.data[1, 60:66, ::2, -3:]
+        assert getattr(loaded, name) == getattr(original, name)
+    assert np.abs(np.asarray(loaded.data) - original.data).max() <= 0.5 / 65535 + 1e-7
+    assert loaded.data.dtype == np.float32
+    assert loaded.data.shape == original.data.shape
+    assert (len(loaded.data), loaded.data.ndim) == (2, 4)
+    part = loaded.data[1, 60:66, ::2, -3:]
     assert part.dtype == np.float32
-    np.testing.assert_allclose(part, made.data[1, 60:66, ::2, -3:], atol=1e-5)
-    assert found.data[0, 0, 0, 0] == pytest.approx(made.data[0, 0, 0, 0], abs=1e-5)
+    np.testing.assert_allclose(part, original.data[1, 60:66, ::2, -3:], atol=1e-5)
+    assert loaded.data[0, 0, 0, 0] == pytest.approx(original.data[0, 0, 0, 0], abs=1e-5)
 
 
-def test_writing_what_was_read_changes_nothing(tmp_path, made):
-    scores.write(tmp_path / "a.zarr", made)
+def test_writing_what_was_read_changes_nothing(tmp_path, original):
+    scores.write(tmp_path / "a.zarr", original)
     scores.write(tmp_path / "b.zarr", scores.read(tmp_path / "a.zarr"))
     first, second = (np.asarray(scores.read(tmp_path / n).data) for n in ("a.zarr", "b.zarr"))
     np.testing.assert_array_equal(first, second)
@@ -53,13 +53,13 @@ def test_writing_what_was_read_changes_nothing(tmp_path, made):
     np.testing.assert_array_equal(np.asarray(scores.read(tmp_path / "a.zarr").data), first)
 
 
-def test_blocks_in_any_order_and_size(tmp_path, made):
+def test_blocks_in_any_order_and_size(tmp_path, original):
     path = tmp_path / "a.zarr"
-    with scores.create(path, made.data.shape, 20.0, SPECIES) as out:
+    with scores.create(path, original.data.shape, 20.0, SPECIES) as out:
         for z0, z1 in ((33, 70), (0, 7), (7, 33)):
-            out.write(z0, made.data[:, z0:z1] * 3 - 1)
+            out.write(z0, original.data[:, z0:z1] * 3 - 1)
         assert not path.exists()
-    wanted = np.clip(made.data * 3 - 1, 0, 1)
+    wanted = np.clip(original.data * 3 - 1, 0, 1)
     np.testing.assert_allclose(np.asarray(scores.read(path).data), wanted, atol=1e-5)
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
 
@@ -77,8 +77,8 @@ def test_nan_is_told_and_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_metadata_is_that_of_ome_zarr(tmp_path, made):
-    scores.write(tmp_path / "a.zarr", made)
+def test_metadata_is_that_of_ome_zarr(tmp_path, original):
+    scores.write(tmp_path / "a.zarr", original)
     attributes = json.loads((tmp_path / "a.zarr" / "zarr.json").read_text())["attributes"]
     image = attributes["ome"]["multiscales"][0]
     assert attributes["ome"]["version"] == "0.5"

@@ -26,29 +26,29 @@ def lists(draw):
     names = st.text(
         st.characters(codec="utf-8", exclude_categories=("C", "Z"), include_characters=" "), max_size=8
     )
-    found = Particles.of(
+    loaded = Particles.of(
         rng.uniform(-50, 9000, (n, 3)),
         draw(st.lists(names.filter(str.strip), min_size=n, max_size=n)),
         scores=rng.normal(size=n),
         rotations=Rotation.random(n, rng=rng).as_matrix() if n else np.zeros((0, 3, 3)),
         tomograms=[f"TS_{i % 2}" for i in range(n)],
     )
-    return found
+    return loaded
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    made=lists(),
+    original=lists(),
     shape=st.tuples(*[st.integers(1, 999)] * 3),
     voxel_size=st.floats(0.5, 40),
     star_version=st.sampled_from(["relion5", "relion4", "relion3"]),
     centre=st.sampled_from(["half", "half-1"]),
 )
-def test_round_trip_whatever_the_size(tmp_path_factory, made, shape, voxel_size, star_version, centre):
+def test_round_trip_whatever_the_size(tmp_path_factory, original, shape, voxel_size, star_version, centre):
     path = tmp_path_factory.mktemp("star") / "a.star"
     around = {"TS_0": tomogram(shape, voxel_size), "TS_1": tomogram(shape[::-1], voxel_size)}
-    star.write(path, made, tomogram=around, star_version=star_version, centre=centre)
-    found = star.read(path, tomogram=around if star_version == "relion5" else None)
+    star.write(path, original, tomogram=around, star_version=star_version, centre=centre)
+    loaded = star.read(path, tomogram=around if star_version == "relion5" else None)
     if star_version == "relion5":
         again = path.with_name("b.star")
         star.write(
@@ -57,23 +57,23 @@ def test_round_trip_whatever_the_size(tmp_path_factory, made, shape, voxel_size,
             tomogram=star.placeholder_tomograms(path),
         )
         assert again.read_bytes() == path.read_bytes()
-    np.testing.assert_allclose(found.positions, made.positions, atol=1e-3)
-    np.testing.assert_allclose(found.rotations, made.rotations, atol=1e-6)
-    np.testing.assert_array_equal(found.scores, made.scores)
-    assert found.species.tolist() == made.species.tolist()
-    assert found.tomograms.tolist() == made.tomograms.tolist()
+    np.testing.assert_allclose(loaded.positions, original.positions, atol=1e-3)
+    np.testing.assert_allclose(loaded.rotations, original.rotations, atol=1e-6)
+    np.testing.assert_array_equal(loaded.scores, original.scores)
+    assert loaded.species.tolist() == original.species.tolist()
+    assert loaded.tomograms.tolist() == original.tomograms.tolist()
 
 
 @pytest.mark.parametrize(("centre", "voxels"), [("half", (150, 100.5, 50)), ("half-1", (149, 99.5, 49))])
 def test_centre_of_odd_and_even_sizes(tmp_path, centre, voxels):
-    made = Particles.of([np.array(voxels)[::-1] * 10.0], "a")
-    star.write(tmp_path / "a.star", made, tomogram=tomogram(), centre=centre)
+    original = Particles.of([np.array(voxels)[::-1] * 10.0], "a")
+    star.write(tmp_path / "a.star", original, tomogram=tomogram(), centre=centre)
     values = star_table.columns_of(cif.read(str(tmp_path / "a.star"))["particles"])
     assert [float(values[tag][0]) for tag in star.CENTRED] == [0, 0, 0]
-    found = read_particles(tmp_path / "a.star", tomogram=tomogram())
-    np.testing.assert_allclose(found.positions, made.positions)
-    told = read_particles(tmp_path / "a.star", tomogram=tomogram(), centre="half-1")
-    np.testing.assert_allclose(told.positions, [[490, 995, 1490]])
+    loaded = read_particles(tmp_path / "a.star", tomogram=tomogram())
+    np.testing.assert_allclose(loaded.positions, original.positions)
+    shifted = read_particles(tmp_path / "a.star", tomogram=tomogram(), centre="half-1")
+    np.testing.assert_allclose(shifted.positions, [[490, 995, 1490]])
 
 
 @pytest.mark.parametrize("tilt", [0.0, 180.0, 57.0])
@@ -86,16 +86,16 @@ def test_angles_are_those_of_relion(tilt):
         [-sg * cb * ca - cg * sa, -sg * cb * sa + cg * ca, sg * sb],
         [sb * ca, sb * sa, cb],
     ]
-    found = rotations_of([[30, tilt, -75]])
-    np.testing.assert_allclose(found[0], wanted, atol=1e-12)
-    np.testing.assert_allclose(rotations_of(eulers_of(found)), found, atol=1e-12)
+    loaded = rotations_of([[30, tilt, -75]])
+    np.testing.assert_allclose(loaded[0], wanted, atol=1e-12)
+    np.testing.assert_allclose(rotations_of(eulers_of(loaded)), loaded, atol=1e-12)
 
 
 def test_starfile_reads_what_we_write(tmp_path):
     import starfile
 
-    made = Particles.of([[10, 20, 30], [40, 50, 60]], ["a b", "c"], scores=[0.25, 1.0], tomograms="TS_1")
-    star.write(tmp_path / "a.star", made, voxel_size=2.0, star_version="relion4")
+    original = Particles.of([[10, 20, 30], [40, 50, 60]], ["a b", "c"], scores=[0.25, 1.0], tomograms="TS_1")
+    star.write(tmp_path / "a.star", original, voxel_size=2.0, star_version="relion4")
     tables = starfile.read(tmp_path / "a.star", always_dict=True)
     assert list(tables) == ["optics", "particles"]
     table = tables["particles"]
@@ -117,9 +117,9 @@ def test_we_read_what_starfile_writes(tmp_path):
     }
     rows |= {"rlnOriginYAngst": [1.0], "rlnOriginZAngst": [-1.0], "note": ["with space"]}
     starfile.write(pd.DataFrame(rows), tmp_path / "a.star")
-    found = read_particles(tmp_path / "a.star", voxel_size=4.0)
-    np.testing.assert_allclose(found.positions, [[15, 9, 5.5]])
-    assert found.extra["note"].tolist() == ["with space"]
+    loaded = read_particles(tmp_path / "a.star", voxel_size=4.0)
+    np.testing.assert_allclose(loaded.positions, [[15, 9, 5.5]])
+    assert loaded.extra["note"].tolist() == ["with space"]
 
 
 def test_unknown_columns_survive(tmp_path):
@@ -132,11 +132,11 @@ def test_unknown_columns_survive(tmp_path):
     write_particles(tmp_path / "b.star.gz", first, voxel_size=5.0, star_version="relion3")
     assert "[1,1,0]  'two words'" in gzip.decompress((tmp_path / "b.star.gz").read_bytes()).decode()
     second = read_particles(tmp_path / "b.star.gz")
-    for found in (first, second):
-        assert found.extra["mine"].tolist() == ["two words", ""]
-        assert found.extra["rlnVisible"].tolist() == ["[1,1,0]", "[0,1,0]"]
-        assert found.tomograms.tolist() == ["TS_1", "TS_2"]
-        np.testing.assert_allclose(found.positions, [[15, 10, 5], [30, 25, 20]])
+    for loaded in (first, second):
+        assert loaded.extra["mine"].tolist() == ["two words", ""]
+        assert loaded.extra["rlnVisible"].tolist() == ["[1,1,0]", "[0,1,0]"]
+        assert loaded.tomograms.tolist() == ["TS_1", "TS_2"]
+        np.testing.assert_allclose(loaded.positions, [[15, 10, 5], [30, 25, 20]])
 
 
 OPTICS = (
@@ -169,10 +169,10 @@ def test_subtomogram_frame_turns_shift_and_pose(tmp_path):
     (tmp_path / "a.star").write_text(
         "data_particles\nloop_\n" + "".join(f"_{t}\n" for t in tags) + values + "\n"
     )
-    found = read_particles(tmp_path / "a.star", voxel_size=1.0)
+    loaded = read_particles(tmp_path / "a.star", voxel_size=1.0)
     frame = rotations_of([[90, 0, 0]])[0]
-    np.testing.assert_allclose(found.rotations[0], frame)
-    np.testing.assert_allclose(found.positions[0, ::-1], -frame @ [10, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(loaded.rotations[0], frame)
+    np.testing.assert_allclose(loaded.positions[0, ::-1], -frame @ [10, 0, 0], atol=1e-12)
 
 
 def test_species_come_from_the_column_then_the_name_then_the_classes(tmp_path):
@@ -197,17 +197,21 @@ def test_empty_lists(tmp_path):
 
 
 def test_names_of_tomograms(tmp_path):
-    made = Particles.of([[0, 0, 0]], "a")
-    write_particles(tmp_path / "a.star", made, tomogram=tomogram(), tomogram_name="rec_TS_01")
+    original = Particles.of([[0, 0, 0]], "a")
+    write_particles(tmp_path / "a.star", original, tomogram=tomogram(), tomogram_name="rec_TS_01")
     assert read_particles(tmp_path / "a.star", tomogram=tomogram()).tomograms.tolist() == ["TS_01"]
     write_particles(
-        tmp_path / "a.star", made, voxel_size=1.0, tomogram_name="rec_TS_01.tomostar", star_version="relion3"
+        tmp_path / "a.star",
+        original,
+        voxel_size=1.0,
+        tomogram_name="rec_TS_01.tomostar",
+        star_version="relion3",
     )
     assert read_particles(tmp_path / "a.star").tomograms.tolist() == ["rec_TS_01.tomostar"]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("hello", "not a STAR file"),
         ("", "no particle coordinates"),
@@ -224,24 +228,24 @@ def test_names_of_tomograms(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_read_is_refused(tmp_path, text, told):
+def test_what_cannot_be_read_is_refused(tmp_path, text, message):
     (tmp_path / "a.star").write_text(text)
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match=message):
         read_particles(tmp_path / "a.star", voxel_size=1.0)
 
 
 def test_what_is_missing_is_asked_for(tmp_path):
-    made = Particles.of([[0, 0, 0]], "a")
+    original = Particles.of([[0, 0, 0]], "a")
     with pytest.raises(RequestError) as caught:
-        write_particles(tmp_path / "a.star", made)
+        write_particles(tmp_path / "a.star", original)
     assert "--tomogram" in caught.value.remedy
     with pytest.raises(RequestError) as caught:
-        write_particles(tmp_path / "a.star", made, star_version="relion4")
+        write_particles(tmp_path / "a.star", original, star_version="relion4")
     assert "--voxel-size" in caught.value.remedy
     with pytest.raises(RequestError, match="centre"):
-        write_particles(tmp_path / "a.star", made, tomogram=tomogram(), centre="corner")
+        write_particles(tmp_path / "a.star", original, tomogram=tomogram(), centre="corner")
     with pytest.raises(RequestError, match="relion9"):
-        write_particles(tmp_path / "a.star", made, star_version="relion9")
+        write_particles(tmp_path / "a.star", original, star_version="relion9")
     assert not list(tmp_path.iterdir())
 
 
@@ -270,7 +274,7 @@ READ = {
 
 def test_third_party_files_are_right_or_refused(shared_data):
     folder = shared_data / "formats"
-    seen = 0
+    checked = 0
     for path in sorted(folder.rglob("*.star*")):
         name = str(path.relative_to(folder))
         around = dict.fromkeys(("TS_01", "TS_02", "session1_TS_1"), tomogram((44, 136, 84), 10.52))
@@ -279,13 +283,13 @@ def test_third_party_files_are_right_or_refused(shared_data):
                 read_particles(path)
             assert caught.value.where == str(path)
             continue
-        seen += 1
-        found = read_particles(path, tomogram=around if name.startswith("relion5") else None)
+        checked += 1
+        loaded = read_particles(path, tomogram=around if name.startswith("relion5") else None)
         count, first = READ[name]
-        assert len(found) == count
-        for value, wanted in zip(found.positions[0, ::-1], first or (), strict=bool(first)):
+        assert len(loaded) == count
+        for value, wanted in zip(loaded.positions[0, ::-1], first or (), strict=bool(first)):
             assert wanted is None or value == pytest.approx(wanted, abs=1e-2)
-    assert seen == len(READ)
+    assert checked == len(READ)
 
 
 def test_starfile_agrees_on_columns_of_third_party_files(shared_data, tmp_path):
@@ -294,11 +298,11 @@ def test_starfile_agrees_on_columns_of_third_party_files(shared_data, tmp_path):
     for name in ("cryocat/bin6_TM_starfile.star", "relion5_jobs/run_it050_data.star"):
         path = shared_data / "formats" / name
         table = starfile.read(path, always_dict=True)["particles"]
-        found = read_particles(path, tomogram=dict.fromkeys(("TS_01", "TS_02"), tomogram()))
+        loaded = read_particles(path, tomogram=dict.fromkeys(("TS_01", "TS_02"), tomogram()))
         angles = table[star.ANGLES].to_numpy(float)
-        np.testing.assert_allclose(found.rotations, rotations_of(angles), atol=1e-9)
+        np.testing.assert_allclose(loaded.rotations, rotations_of(angles), atol=1e-9)
         places = {*star.PIXELS, *star.CENTRED, "rlnMicrographName", "rlnTomoName"}
-        assert set(found.extra) == set(table.columns) - places
+        assert set(loaded.extra) == set(table.columns) - places
 
 
 MANY_TAGS = (
@@ -424,9 +428,9 @@ def test_odd_but_good_files_of_others(shared_data):
 
 
 def test_scores_of_template_matching_are_read(shared_data):
-    found = read_particles(shared_data / "formats/relion_misc/CCDC147C_001_14.00Apx_particles.star.gz")
-    assert found.scores[0] == pytest.approx(0.317795)
-    assert (np.diff(found.scores) <= 0).all()
+    loaded = read_particles(shared_data / "formats/relion_misc/CCDC147C_001_14.00Apx_particles.star.gz")
+    assert loaded.scores[0] == pytest.approx(0.317795)
+    assert (np.diff(loaded.scores) <= 0).all()
 
 
 def test_file_says_how_it_counts(tmp_path):

@@ -35,18 +35,18 @@ def test_round_trip(tmp_path, monkeypatch, suffix, masked):
     masks = rng.integers(0, 3, images.shape).astype(np.uint8) if masked else None
     picks = Particles.of(rng.normal(size=(7, 3)), ["b", "a"] * 3 + ["a"], rng.random(7))
     write(tmp_path / f"s{suffix}", Subtomograms(images, masks, 12.5, picks, SPECIES))
-    found = read(tmp_path / f"s{suffix}")
-    np.testing.assert_array_equal(np.asarray(found.images), images)
-    assert (found.masks is None) == (not masked)
+    loaded = read(tmp_path / f"s{suffix}")
+    np.testing.assert_array_equal(np.asarray(loaded.images), images)
+    assert (loaded.masks is None) == (not masked)
     if masked:
-        np.testing.assert_array_equal(np.asarray(found.masks), masks)
-    assert (found.voxel_size, found.species, len(found)) == (12.5, SPECIES, 7)
-    np.testing.assert_array_equal(found.particles.positions, picks.positions)
-    np.testing.assert_array_equal(found.particles.scores, picks.scores)
-    assert found.particles.species.tolist() == picks.species.tolist()
-    assert found.particles.rotations is None
-    assert found.particles.tomograms is None
-    assert found.corners is None
+        np.testing.assert_array_equal(np.asarray(loaded.masks), masks)
+    assert (loaded.voxel_size, loaded.species, len(loaded)) == (12.5, SPECIES, 7)
+    np.testing.assert_array_equal(loaded.particles.positions, picks.positions)
+    np.testing.assert_array_equal(loaded.particles.scores, picks.scores)
+    assert loaded.particles.species.tolist() == picks.species.tolist()
+    assert loaded.particles.rotations is None
+    assert loaded.particles.tomograms is None
+    assert loaded.corners is None
     assert [p.name for p in tmp_path.iterdir()] == [f"s{suffix}"]
 
 
@@ -55,15 +55,15 @@ def test_extract_skips_what_does_not_fit(tmp_path, volume, particles, suffix):
     path = tmp_path / f"s{suffix}"
     labels = LabelMap((volume.data % 3).astype(np.uint8), 10.0, SPECIES)
     assert extract(volume, particles, 6, path, masks=labels) == 2
-    found = read(path)
-    np.testing.assert_array_equal(found.images[0], volume.data[7:13, 7:13, 7:13])
-    np.testing.assert_array_equal(found.images[1], volume.data[0:6, 12:18, 0:6])
-    np.testing.assert_array_equal(np.asarray(found.masks), np.asarray(found.images) % 3)
-    assert found.corners.tolist() == [[7, 7, 7], [0, 12, 0]]
-    assert found.particles.positions.tolist() == particles.positions[:2].tolist()
-    assert found.particles.tomograms.tolist() == ["TS_1", "TS_1"]
-    assert found.species == SPECIES
-    np.testing.assert_allclose(found.particles.rotations, particles.rotations[:2])
+    loaded = read(path)
+    np.testing.assert_array_equal(loaded.images[0], volume.data[7:13, 7:13, 7:13])
+    np.testing.assert_array_equal(loaded.images[1], volume.data[0:6, 12:18, 0:6])
+    np.testing.assert_array_equal(np.asarray(loaded.masks), np.asarray(loaded.images) % 3)
+    assert loaded.corners.tolist() == [[7, 7, 7], [0, 12, 0]]
+    assert loaded.particles.positions.tolist() == particles.positions[:2].tolist()
+    assert loaded.particles.tomograms.tolist() == ["TS_1", "TS_1"]
+    assert loaded.species == SPECIES
+    np.testing.assert_allclose(loaded.particles.rotations, particles.rotations[:2])
 
 
 def test_positions_stay_true(tmp_path):
@@ -72,21 +72,21 @@ def test_positions_stay_true(tmp_path):
     squared = sum((axis - c) ** 2 for axis, c in zip(axes, where, strict=True))
     volume = Volume(np.exp(-squared / (2 * 12**2)).astype(np.float32), 8.0)
     extract(volume, Particles.of([where], "a"), 12, tmp_path / "s.zarr")
-    found = read(tmp_path / "s.zarr")
+    loaded = read(tmp_path / "s.zarr")
     inside = np.meshgrid(*[np.arange(12) * 8.0] * 3, indexing="ij")
-    mean = [np.average(axis, weights=found.images[0]) for axis in inside]
-    np.testing.assert_allclose(mean, where - found.corners[0] * 8, atol=0.05)
+    mean = [np.average(axis, weights=loaded.images[0]) for axis in inside]
+    np.testing.assert_allclose(mean, where - loaded.corners[0] * 8, atol=0.05)
 
 
 def test_extract_pads_with_the_mean(tmp_path, volume, particles):
     labels = LabelMap(np.ones(volume.shape, np.uint8), 10.0)
     assert extract(volume, particles, 6, tmp_path / "s.zarr", masks=labels, border="pad") == 3
-    found = read(tmp_path / "s.zarr")
+    loaded = read(tmp_path / "s.zarr")
     cube = np.full((6, 6, 6), volume.data.mean(), np.float32)
     cube[3:, :, :3] = volume.data[:3, 7:13, 19:22]
-    assert found.corners[2].tolist() == [-3, 7, 19]
-    np.testing.assert_allclose(found.images[2], cube)
-    assert int(np.asarray(found.masks[2]).sum()) == 3 * 6 * 3
+    assert loaded.corners[2].tolist() == [-3, 7, 19]
+    np.testing.assert_allclose(loaded.images[2], cube)
+    assert int(np.asarray(loaded.masks[2]).sum()) == 3 * 6 * 3
 
 
 def test_requests_that_cannot_be_met(tmp_path, volume, particles):
@@ -136,13 +136,13 @@ def test_shapes_are_checked():
 @pytest.mark.parametrize("suffix", [".zarr", ".h5"])
 def test_a_set_of_labels_alone(tmp_path, suffix):
     masks = np.arange(16, dtype=np.uint8).reshape(2, 2, 2, 2)
-    given = Subtomograms(None, masks, 10.0, Particles.of(np.zeros((2, 3)), "a"), SPECIES, contrast="dark")
+    original = Subtomograms(None, masks, 10.0, Particles.of(np.zeros((2, 3)), "a"), SPECIES, contrast="dark")
     path = tmp_path / f"labels{suffix}"
-    write(path, given)
-    found = read(path)
-    assert found.images is None
-    assert (found.contrast, found.shape) == ("dark", (2, 2, 2))
-    np.testing.assert_array_equal(np.asarray(found.masks), masks)
+    write(path, original)
+    loaded = read(path)
+    assert loaded.images is None
+    assert (loaded.contrast, loaded.shape) == ("dark", (2, 2, 2))
+    np.testing.assert_array_equal(np.asarray(loaded.masks), masks)
     assert is_set(path)
     with pytest.raises(ValueError, match="images, masks or both"):
         Subtomograms(None, None, 10.0, Particles.of(np.zeros((2, 3)), "a"))

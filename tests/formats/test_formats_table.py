@@ -20,21 +20,21 @@ from cryovox.formats import read_particles, write_particles
 def test_round_trip(tmp_path_factory, n, seed, name, suffix, posed):
     path = tmp_path_factory.mktemp("table") / f"a{suffix}"
     rng = np.random.default_rng(seed)
-    made = Particles.of(
+    original = Particles.of(
         rng.uniform(-1e4, 1e4, (n, 3)),
         name.strip() or "a",
         scores=rng.normal(size=n),
         rotations=Rotation.random(n, rng=rng).as_matrix() if posed and n else None,
         tomograms="TS_1" if seed % 2 else None,
     )
-    write_particles(path, made)
-    found = read_particles(path)
-    np.testing.assert_allclose(found.positions, made.positions, atol=5.01e-4)
-    np.testing.assert_array_equal(found.scores, made.scores)
-    assert found.species.tolist() == made.species.tolist()
-    assert (found.tomograms is None) == (made.tomograms is None)
-    if made.rotations is not None:
-        np.testing.assert_allclose(found.rotations, made.rotations, atol=1e-6)
+    write_particles(path, original)
+    loaded = read_particles(path)
+    np.testing.assert_allclose(loaded.positions, original.positions, atol=5.01e-4)
+    np.testing.assert_array_equal(loaded.scores, original.scores)
+    assert loaded.species.tolist() == original.species.tolist()
+    assert (loaded.tomograms is None) == (original.tomograms is None)
+    if original.rotations is not None:
+        np.testing.assert_allclose(loaded.rotations, original.rotations, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -53,20 +53,20 @@ def test_round_trip(tmp_path_factory, n, seed, name, suffix, posed):
 )
 def test_ways_to_write_one_point(tmp_path, text):
     (tmp_path / "a.csv").write_text(text, encoding="utf-8", newline="")
-    found = read_particles(tmp_path / "a.csv")
-    assert found.positions.tolist() == [[3, 2, 1]]
-    assert found.species.tolist() == ["particle"]
-    assert found.scores.tolist() == [1]
+    loaded = read_particles(tmp_path / "a.csv")
+    assert loaded.positions.tolist() == [[3, 2, 1]]
+    assert loaded.species.tolist() == ["particle"]
+    assert loaded.scores.tolist() == [1]
 
 
 def test_known_and_unknown_columns(tmp_path):
     (tmp_path / "a.csv").write_text("id,experiment,particle_type,x,y,z,confidence\n7,TS_1,virus,1,2,3,0.5\n")
-    found = read_particles(tmp_path / "a.csv", species="ignored")
-    assert found.species.tolist() == ["virus"]
-    assert found.tomograms.tolist() == ["TS_1"]
-    assert found.scores.tolist() == [0.5]
-    assert {name: column.tolist() for name, column in found.extra.items()} == {"id": ["7"]}
-    write_particles(tmp_path / "b.tsv", found)
+    loaded = read_particles(tmp_path / "a.csv", species="ignored")
+    assert loaded.species.tolist() == ["virus"]
+    assert loaded.tomograms.tolist() == ["TS_1"]
+    assert loaded.scores.tolist() == [0.5]
+    assert {name: column.tolist() for name, column in loaded.extra.items()} == {"id": ["7"]}
+    write_particles(tmp_path / "b.tsv", loaded)
     again = read_particles(tmp_path / "b.tsv")
     assert again.extra["id"].tolist() == ["7"]
     assert again.tomograms.tolist() == ["TS_1"]
@@ -92,14 +92,14 @@ def test_class_before_x(shared_data, tmp_path):
 
 def test_fourth_number_is_the_score_and_units_can_be_voxels(tmp_path):
     (tmp_path / "a.txt").write_text("1 2 3 0.25\n4 5 6 0.5\n")
-    found = read_particles(tmp_path / "a.txt", voxel_size=10.0, species="s")
-    assert found.scores.tolist() == [0.25, 0.5]
-    assert found.positions.tolist() == [[30, 20, 10], [60, 50, 40]]
-    assert found.species.tolist() == ["s", "s"]
+    loaded = read_particles(tmp_path / "a.txt", voxel_size=10.0, species="s")
+    assert loaded.scores.tolist() == [0.25, 0.5]
+    assert loaded.positions.tolist() == [[30, 20, 10], [60, 50, 40]]
+    assert loaded.species.tolist() == ["s", "s"]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "is empty"),
         ("x,y\n1,2\n", "no column z"),
@@ -113,9 +113,9 @@ def test_fourth_number_is_the_score_and_units_can_be_voxels(tmp_path):
         ("\0\0\0", "is not a table"),
     ],
 )
-def test_errors_name_line_and_column(tmp_path, text, told):
+def test_errors_name_line_and_column(tmp_path, text, message):
     (tmp_path / "a.csv").write_text(text)
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match=message):
         read_particles(tmp_path / "a.csv")
 
 
@@ -127,24 +127,24 @@ def test_bytes_that_are_no_text(tmp_path):
 
 @pytest.mark.parametrize("name", ["points.csv", "points_tab_delim.csv", "points_with_header.csv"])
 def test_portal_points(shared_data, name):
-    found = read_particles(shared_data / "formats" / "cryoet_portal" / name)
+    loaded = read_particles(shared_data / "formats" / "cryoet_portal" / name)
     wanted = [[3, 2, 1], [2, 2, 2], [0, 3, 0]]
-    assert found.positions.tolist() == wanted[: len(found)]
-    assert len(found) >= 2
+    assert loaded.positions.tolist() == wanted[: len(loaded)]
+    assert len(loaded) >= 2
 
 
 def test_picks_of_the_real_tomogram(shared_data):
-    found = read_particles(shared_data / "real_tomograms" / "tomo_171_xlow_80S_angstrom.csv")
-    assert len(found) == 128
-    assert set(found.species) == {"80S_ribosome"}
-    np.testing.assert_allclose(found.positions[0], [2503.8, 964.593, 451.775])
+    loaded = read_particles(shared_data / "real_tomograms" / "tomo_171_xlow_80S_angstrom.csv")
+    assert len(loaded) == 128
+    assert set(loaded.species) == {"80S_ribosome"}
+    np.testing.assert_allclose(loaded.positions[0], [2503.8, 964.593, 451.775])
 
 
 def test_settings_of_other_formats_are_refused(tmp_path):
-    made = Particles.of([[0, 0, 0]], "a")
+    original = Particles.of([[0, 0, 0]], "a")
     with pytest.raises(RequestError, match=r"--star-version: \.csv files have none"):
-        write_particles(tmp_path / "a.csv", made, star_version="relion5")
-    write_particles(tmp_path / "a.csv", made, tomogram_name="TS_1")
+        write_particles(tmp_path / "a.csv", original, star_version="relion5")
+    write_particles(tmp_path / "a.csv", original, tomogram_name="TS_1")
     with pytest.raises(RequestError, match="centre"):
         read_particles(tmp_path / "a.csv", centre="half")
     assert read_particles(tmp_path / "a.csv").tomograms.tolist() == ["TS_1"]

@@ -106,7 +106,7 @@ def test_every_axis_has_its_own_unit(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("axes", "steps", "told"),
+    ("axes", "steps", "message"),
     [
         ([axis(n, None) for n in "zyx"], [1.0] * 3, "no unit"),
         ([axis(n, None) for n in "zyx"], EVEN, "no unit"),
@@ -117,9 +117,9 @@ def test_every_axis_has_its_own_unit(tmp_path):
         ([axis(n) for n in "zyx"], [0.0, 10.0, 10.0], "does not say"),
     ],
 )
-def test_a_scale_that_says_nothing_asks_for_the_voxel_size(tmp_path, axes, steps, told):
+def test_a_scale_that_says_nothing_asks_for_the_voxel_size(tmp_path, axes, steps, message):
     path = store(tmp_path / "a.zarr", DATA, axes, steps)
-    with pytest.raises(RequestError, match=told) as caught:
+    with pytest.raises(RequestError, match=message) as caught:
         read_volume(path)
     assert "--voxel-size" in caught.value.remedy
     assert read_header(path).voxel_size is None
@@ -136,7 +136,7 @@ def test_one_angstrom_is_believed_of_small_stores_only(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "axes", "told"),
+    ("shape", "axes", "message"),
     [
         ((2, 4, 5, 6), "czyx", "2 entries along the axis 'c'"),
         ((3, 4, 5, 6), "tzyx", "3 entries along the axis 't'"),
@@ -146,9 +146,9 @@ def test_one_angstrom_is_believed_of_small_stores_only(tmp_path):
         ((5, 6), "yx", "has the axes y, x"),
     ],
 )
-def test_what_is_no_tomogram_is_refused(tmp_path, shape, axes, told):
+def test_what_is_no_tomogram_is_refused(tmp_path, shape, axes, message):
     path = store(tmp_path / "a.zarr", np.ones(shape, np.int8), [axis(n) for n in axes], [1.0] * len(axes))
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match=message):
         read_volume(path)
 
 
@@ -166,9 +166,9 @@ def test_score_maps_and_sets_say_what_they_are(tmp_path):
 def test_labels_and_masks_of_any_type(tmp_path, dtype):
     labels = (DATA % 3).astype(dtype)
     path = store(tmp_path / "a.zarr", labels, [axis(n) for n in "zyx"], EVEN)
-    found = read_labels(path)
-    assert found.data.dtype == np.uint8
-    np.testing.assert_array_equal(found.data, DATA % 3)
+    loaded = read_labels(path)
+    assert loaded.data.dtype == np.uint8
+    np.testing.assert_array_equal(loaded.data, DATA % 3)
     mask = read_mask(path)
     assert mask.dtype == bool
     np.testing.assert_array_equal(mask, DATA % 3 > 0)

@@ -45,9 +45,9 @@ def test_the_volume_that_a_name_means():
 
 
 def loaded(folder, name):
-    found = dataset.read(folder)
-    entry = next(entry for entry in found.entries if entry.name == name)
-    return dataset.load_annotations(entry, found)[1].positions[:, ::-1].tolist()
+    loaded = dataset.read(folder)
+    entry = next(entry for entry in loaded.entries if entry.name == name)
+    return dataset.load_annotations(entry, loaded)[1].positions[:, ::-1].tolist()
 
 
 def test_lists_of_several_tomograms_are_cut_by_name(shared_data):

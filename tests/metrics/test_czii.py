@@ -24,19 +24,19 @@ def test_every_value_of_the_referees_scripts(shared_data, case):
     folder = shared_data / "golden_czii"
     expected = json.loads((folder / "expected_dev.json").read_text())
     wanted = expected["cases"][case]
-    found, truth = read(folder / f"submission_{case}.csv"), read(folder / "solution.csv")
-    assert len(found) == wanted["n_rows"]
+    predicted, truth = read(folder / f"submission_{case}.csv"), read(folder / "solution.csv")
+    assert len(predicted) == wanted["n_rows"]
     assert dict(czii.RADII) == expected["radius_A"]
     assert dict(czii.WEIGHTS) == expected["weights"]
-    result = czii.score(found, truth)
+    result = czii.score(predicted, truth)
     assert result.score == pytest.approx(wanted["weighted_fbeta4"], abs=1e-9)
     assert result.f == pytest.approx(wanted["per_class_fbeta4"], abs=1e-9)
     for name, (hits, false_picks, misses) in wanted["tp_fp_fn"].items():
         counts = result.counts[name]
         assert (counts.hits, counts.false_picks, counts.misses) == (hits, false_picks, misses)
-    alike = czii.score(found, truth, weights={n: float(w > 0) for n, w in czii.WEIGHTS.items()})
+    alike = czii.score(predicted, truth, weights={n: float(w > 0) for n, w in czii.WEIGHTS.items()})
     assert alike.score == pytest.approx(wanted["unweighted_fbeta4_yu4u"], abs=1e-9)
-    table = evaluate_particles(found, truth, czii.RADII, "czii")
+    table = evaluate_particles(predicted, truth, czii.RADII, "czii")
     pooled = {(r["species"], r["metric"]): r["value"] for r in table if r["tomogram"] == "all"}
     assert pooled["mean", "f4"] == pytest.approx(wanted["weighted_fbeta4"], abs=1e-9)
 
@@ -68,8 +68,8 @@ def test_weights_of_species_that_the_truth_lacks():
 
 
 def test_picks_in_unknown_tomograms_are_left_out_and_unknown_species_refused():
-    found = at(0, 0, tomograms=["a", "b"])
-    assert czii.score(found, at(0, tomograms=["a"])).counts["ribosome"].false_picks == 0
+    predicted = at(0, 0, tomograms=["a", "b"])
+    assert czii.score(predicted, at(0, tomograms=["a"])).counts["ribosome"].false_picks == 0
     with pytest.raises(RequestError, match="dragon"):
         czii.score(at(0, name="dragon"), at(0))
 
@@ -77,8 +77,8 @@ def test_picks_in_unknown_tomograms_are_left_out_and_unknown_species_refused():
 def test_the_strict_score_never_counts_more_hits():
     rng = np.random.default_rng(3)
     for _ in range(20):
-        found, truth = (at(*rng.uniform(0, 2000, 30)) for _ in range(2))
-        exact, strict = czii.score(found, truth), czii.score(found, truth, strict=True)
+        predicted, truth = (at(*rng.uniform(0, 2000, 30)) for _ in range(2))
+        exact, strict = czii.score(predicted, truth), czii.score(predicted, truth, strict=True)
         assert strict.counts["ribosome"].hits <= exact.counts["ribosome"].hits
 
 
@@ -92,12 +92,12 @@ def test_random_cases_against_plain_loops():
     rng = np.random.default_rng(5)
     for _ in range(150):
         places = [rng.uniform(0, 400, (rng.integers(0, 12), 3)) for _ in range(2)]
-        found, truth = (Particles.of(p, "thyroglobulin") for p in places)
+        predicted, truth = (Particles.of(p, "thyroglobulin") for p in places)
         hit = [any(np.linalg.norm(t - f) <= 65 for f in places[0]) for t in places[1]]
-        counts = czii.score(found, truth).counts["thyroglobulin"]
+        counts = czii.score(predicted, truth).counts["thyroglobulin"]
         assert counts.hits == sum(hit)
-        assert counts.false_picks == len(found) - sum(hit)
-        precision = sum(hit) / len(found) if len(found) else 0
+        assert counts.false_picks == len(predicted) - sum(hit)
+        precision = sum(hit) / len(predicted) if len(predicted) else 0
         recall = sum(hit) / len(truth) if len(truth) else 0
         f = 17 * precision * recall / (16 * precision + recall) if sum(hit) else 0
-        assert czii.score(found, truth).score == pytest.approx(2 * f / 7)
+        assert czii.score(predicted, truth).score == pytest.approx(2 * f / 7)

@@ -39,8 +39,8 @@ def test_counts_by_hand():
 
 
 def test_tomograms_are_kept_apart_and_pooled():
-    found, truth = at(0, 0, tomograms=["a", "b"]), at(0, 0, tomograms=["a", "c"])
-    assert detection(found, truth, 1) == Detection(1, 1, 1)
+    predicted, truth = at(0, 0, tomograms=["a", "b"]), at(0, 0, tomograms=["a", "c"])
+    assert detection(predicted, truth, 1) == Detection(1, 1, 1)
 
 
 def test_empty_lists():
@@ -63,12 +63,12 @@ def test_f_beta_by_hand():
 def test_average_precision_by_hand():
     truth = at(0, 100, 200)
     # hit, false, hit: precision 1, 1/2, 2/3 at recall 1/3, 1/3, 2/3
-    found = at(0, 50, 100, scores=[0.9, 0.8, 0.7])
-    precision, recall, threshold = precision_recall(found, truth, 5)
+    predicted = at(0, 50, 100, scores=[0.9, 0.8, 0.7])
+    precision, recall, threshold = precision_recall(predicted, truth, 5)
     assert precision == pytest.approx([1, 1 / 2, 2 / 3])
     assert recall == pytest.approx([1 / 3, 1 / 3, 2 / 3])
     assert threshold == pytest.approx([0.9, 0.8, 0.7])
-    assert average_precision(found, truth, 5) == pytest.approx(1 / 3 + 2 / 9)
+    assert average_precision(predicted, truth, 5) == pytest.approx(1 / 3 + 2 / 9)
     assert average_precision(at(0, 100, 200), truth, 5) == 1
     # the dip of the second point is bridged by the better third one
     assert average_precision(at(50, 0, 100, 200, scores=[4, 3, 2, 1]), truth, 5) == pytest.approx(3 / 4)
@@ -82,8 +82,8 @@ def test_equal_scores_are_one_point_of_the_curve():
 
 def test_recall_at_budget_by_hand():
     truth = at(0, 100)
-    found = at(50, 0, 60, 70, 100, scores=[0.9, 0.8, 0.7, 0.6, 0.5])
-    assert recall_at_budget(found, truth, 5) == {1: 0.5, 2: 0.5, 4: 1.0}
+    predicted = at(50, 0, 60, 70, 100, scores=[0.9, 0.8, 0.7, 0.6, 0.5])
+    assert recall_at_budget(predicted, truth, 5) == {1: 0.5, 2: 0.5, 4: 1.0}
     assert recall_at_budget(at(), truth, 5) == {1: 0, 2: 0, 4: 0}
     # a second pick on the same particle is no second hit
     assert recall_at_budget(at(0, 1, 100, scores=[3, 2, 1]), truth, 5, budgets=(1, 1.5)) == {1: 0.5, 1.5: 1.0}
@@ -91,8 +91,8 @@ def test_recall_at_budget_by_hand():
 
 @settings(max_examples=60, deadline=None)
 @given(LISTS, LISTS, st.floats(0.5, 5))
-def test_invariants(found, truth, radius):
-    a, b = particles(found), particles(truth)
+def test_invariants(predicted, truth, radius):
+    a, b = particles(predicted), particles(truth)
     one = detection(a, b, radius)
     assert one.hits + one.misses == len(b)
     assert one.hits + one.false_picks == len(a)
@@ -110,13 +110,13 @@ def test_invariants(found, truth, radius):
 def test_the_order_of_the_list_plays_no_part(seed):
     rng = np.random.default_rng(seed)
     scores = rng.choice([0.2, 0.5], 15)
-    found, truth = (
+    predicted, truth = (
         Particles.of(rng.uniform(0, 50, (15, 3)), "x", scores),
         Particles.of(rng.uniform(0, 50, (12, 3)), "x"),
     )
-    mixed = found.take(rng.permutation(15))
-    assert detection(mixed, truth, 20).hits == detection(found, truth, 20).hits
-    assert average_precision(mixed, truth, 20) == average_precision(found, truth, 20)
+    mixed = predicted.take(rng.permutation(15))
+    assert detection(mixed, truth, 20).hits == detection(predicted, truth, 20).hits
+    assert average_precision(mixed, truth, 20) == average_precision(predicted, truth, 20)
 
 
 def table_of(*args, **more):
@@ -129,10 +129,10 @@ def test_the_table_by_hand():
     truth = concatenate(
         [at(0, 100, species="big", tomograms=["a", "b"]), at(40, species="small", tomograms="a")]
     )
-    found = concatenate(
+    predicted = concatenate(
         [at(8, species="big", tomograms="a"), at(43, species="big", tomograms="a"), at(1, tomograms="zzz")]
     )
-    values = table_of(found, truth, {"big": 10.0, "small": 4.0})
+    values = table_of(predicted, truth, {"big": 10.0, "small": 4.0})
     assert values["all", "big", "hits"] == 1
     assert values["all", "big", "false_picks"] == 1
     assert values["all", "big", "recall"] == 0.5
@@ -142,7 +142,7 @@ def test_the_table_by_hand():
     assert values["all", "any", "hits"] == 2  # the wrong name does not matter here
     assert values["all", "mean", "recall"] == 0.25
     assert values["all", "big", "mean_distance"] == 8
-    half = table_of(found, truth, {"big": 10.0, "small": 4.0}, fraction=0.5)
+    half = table_of(predicted, truth, {"big": 10.0, "small": 4.0}, fraction=0.5)
     assert half["all", "big", "hits"] == 0
 
 

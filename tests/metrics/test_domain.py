@@ -31,12 +31,12 @@ def tomogram():
 
 
 def test_white_noise_is_flat_and_gaussian():
-    found = fingerprint(noise((40, 32, 32, 32)), 10.0)
-    assert (found.cubes, found.voxel_size) == (40, 10.0)
-    assert len(found.spectrum) == len(found.spread) == BINS
-    assert np.allclose(found.spectrum[3:], 0, atol=0.02)
-    assert abs(found.skewness) < 0.01
-    assert abs(found.kurtosis) < 0.02
+    result = fingerprint(noise((40, 32, 32, 32)), 10.0)
+    assert (result.cubes, result.voxel_size) == (40, 10.0)
+    assert len(result.spectrum) == len(result.spread) == BINS
+    assert np.allclose(result.spectrum[3:], 0, atol=0.02)
+    assert abs(result.skewness) < 0.01
+    assert abs(result.kurtosis) < 0.02
 
 
 def test_a_wave_stands_in_its_bin():
@@ -126,8 +126,8 @@ def test_the_sign_is_that_of_the_network():
 
 
 def test_a_fingerprint_survives_json():
-    found = fingerprint(noise((3, 16, 16, 16)), 13.3)
-    assert Fingerprint.model_validate_json(found.model_dump_json()) == found
+    result = fingerprint(noise((3, 16, 16, 16)), 13.3)
+    assert Fingerprint.model_validate_json(result.model_dump_json()) == result
 
 
 def test_the_limit_holds_all_halves(tomogram):

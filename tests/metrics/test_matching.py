@@ -14,27 +14,27 @@ def line(*x):
     return np.array([[0, 0, v] for v in x], float)
 
 
-def best_count(found, truth, radius):
+def best_count(predicted, truth, radius):
     """Brute force: the largest one-to-one matching by augmenting paths."""
-    near = np.linalg.norm(found[:, None] - truth[None], axis=-1) <= radius
+    near = np.linalg.norm(predicted[:, None] - truth[None], axis=-1) <= radius
     owner = {}
 
-    def place(i, seen):
+    def place(i, visited):
         for j in np.flatnonzero(near[i]):
-            if j not in seen:
-                seen.add(j)
-                if j not in owner or place(owner[j], seen):
+            if j not in visited:
+                visited.add(j)
+                if j not in owner or place(owner[j], visited):
                     owner[j] = i
                     return True
         return False
 
-    return sum(place(i, set()) for i in range(len(found)))
+    return sum(place(i, set()) for i in range(len(predicted)))
 
 
 def test_the_best_pick_chooses_first_even_if_that_costs_a_hit():
-    found, truth = line(1, -4), line(0, 5)
-    assert len(greedy(found, truth, 4.5, np.array([1.0, 0.5]))) == 1
-    match = optimal(found, truth, 4.5)
+    predicted, truth = line(1, -4), line(0, 5)
+    assert len(greedy(predicted, truth, 4.5, np.array([1.0, 0.5]))) == 1
+    match = optimal(predicted, truth, 4.5)
     assert sorted(zip(match.predicted.tolist(), match.truth.tolist(), strict=True)) == [(0, 1), (1, 0)]
 
 
@@ -59,30 +59,30 @@ def test_a_distance_equal_to_the_radius_counts():
 
 @settings(max_examples=80, deadline=None)
 @given(PLACES, PLACES, st.floats(0.5, 6), st.randoms())
-def test_invariants(found, truth, radius, random):
-    scores = np.array([random.choice([0.1, 0.5, 0.9]) for _ in found])
-    one, best = greedy(found, truth, radius, scores), optimal(found, truth, radius)
+def test_invariants(predicted, truth, radius, random):
+    scores = np.array([random.choice([0.1, 0.5, 0.9]) for _ in predicted])
+    one, best = greedy(predicted, truth, radius, scores), optimal(predicted, truth, radius)
     for match in (one, best):
         assert len(set(match.predicted.tolist())) == len(match) == len(set(match.truth.tolist()))
         assert (match.distance <= radius).all()
-    assert len(best) == best_count(found, truth, radius)
+    assert len(best) == best_count(predicted, truth, radius)
     assert len(best) / 2 <= len(one) <= len(best)
-    swapped = optimal(truth, found, radius)
+    swapped = optimal(truth, predicted, radius)
     assert len(swapped) == len(best)
     assert swapped.distance.sum() == pytest.approx(best.distance.sum())
-    assert len(optimal(found, truth, radius + 1)) >= len(best)
+    assert len(optimal(predicted, truth, radius + 1)) >= len(best)
 
 
 def test_greedy_equals_optimal_where_particles_are_far_apart():
     rng = np.random.default_rng(0)
     for _ in range(20):
         truth = np.stack(np.meshgrid(*[np.arange(4) * 30.0] * 3), -1).reshape(-1, 3)
-        found = (truth + rng.normal(0, 4, truth.shape))[rng.random(len(truth)) < 0.8]
-        assert len(greedy(found, truth, 10)) == len(optimal(found, truth, 10))
+        predicted = (truth + rng.normal(0, 4, truth.shape))[rng.random(len(truth)) < 0.8]
+        assert len(greedy(predicted, truth, 10)) == len(optimal(predicted, truth, 10))
 
 
 def test_large_lists_are_quick():
     rng = np.random.default_rng(0)
     truth = rng.uniform(0, 4000, (5000, 3))
-    found = truth + rng.normal(0, 30, truth.shape)
-    assert len(optimal(found, truth, 100)) >= len(greedy(found, truth, 100)) > 4000
+    predicted = truth + rng.normal(0, 30, truth.shape)
+    assert len(optimal(predicted, truth, 100)) >= len(greedy(predicted, truth, 100)) > 4000

@@ -81,12 +81,12 @@ def test_invariants(a, b):
 
 
 def test_mean_iou_per_sample_by_hand():
-    found = np.array([[1, 1, 0, 0], [0, 0, 0, 0]])
+    predicted = np.array([[1, 1, 0, 0], [0, 0, 0, 0]])
     truth = np.array([[1, 0, 0, 0], [0, 0, 0, 0]])
     # background 2/3 and 1, foreground 1/2 and nowhere
-    assert mean_iou_per_sample(found, truth) == pytest.approx(((2 / 3 + 1) / 2 + (0.5 + 1) / 2) / 2)
+    assert mean_iou_per_sample(predicted, truth) == pytest.approx(((2 / 3 + 1) / 2 + (0.5 + 1) / 2) / 2)
     assert mean_iou_per_sample(truth[:1], truth[:1]) == 1
-    assert mean_iou_per_sample(found[:1], 1 - found[:1]) == 0
+    assert mean_iou_per_sample(predicted[:1], 1 - predicted[:1]) == 0
 
 
 @settings(max_examples=30, deadline=None)
@@ -107,8 +107,8 @@ def values_of(rows):
 
 
 def test_species_are_matched_by_name():
-    found, truth = labels(flat(1, 1, 2, 0), "a", "b"), labels(flat(2, 2, 1, 1), "b", "a")
-    values = values_of(evaluate_labels(found, truth))
+    predicted, truth = labels(flat(1, 1, 2, 0), "a", "b"), labels(flat(2, 2, 1, 1), "b", "a")
+    values = values_of(evaluate_labels(predicted, truth))
     assert values["all", "a", "dice"] == 1
     assert values["all", "b", "dice"] == pytest.approx(2 / 3)
     assert values["all", "a", "voxels_true"] == 2
@@ -125,11 +125,11 @@ def test_a_species_that_the_truth_does_not_know_is_false():
 
 def test_several_tomograms_are_summed_before_the_ratio():
     truth = {"t1": labels(flat(1, 1, 1, 1), "a"), "t2": labels(flat(1, 0, 0, 0), "a")}
-    found = {"t1": labels(flat(1, 1, 1, 1), "a"), "t2": labels(flat(0, 1, 0, 0), "a")}
-    values = values_of(evaluate_labels(found, truth))
+    predicted = {"t1": labels(flat(1, 1, 1, 1), "a"), "t2": labels(flat(0, 1, 0, 0), "a")}
+    values = values_of(evaluate_labels(predicted, truth))
     assert (values["t1", "a", "iou"], values["t2", "a", "iou"]) == (1, 0)
     assert values["all", "a", "iou"] == pytest.approx(4 / 6)
-    only = values_of(evaluate_labels(found, truth, {"t2": flat(0, 0, 1, 1)}))
+    only = values_of(evaluate_labels(predicted, truth, {"t2": flat(0, 0, 1, 1)}))
     assert only["all", "a", "iou"] == 1
 
 

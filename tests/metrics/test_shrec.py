@@ -28,8 +28,8 @@ def golden(shared_data: Path) -> tuple[Particles, np.ndarray, dict]:
 def test_every_value_of_the_referees_script(shared_data, case):
     truth, mask, cases = golden(shared_data)
     name, which = case.rsplit("_", 1)
-    found = shrec.read_objects(shared_data / "golden_shrec" / f"{name}.txt")
-    result = shrec.score(found, truth, mask, excluded=shrec.UNSCORED if which == "skip" else ())
+    predicted = shrec.read_objects(shared_data / "golden_shrec" / f"{name}.txt")
+    result = shrec.score(predicted, truth, mask, excluded=shrec.UNSCORED if which == "skip" else ())
     ours = {
         "predicted_particles": result.picks,
         "expected_particles": result.particles,
@@ -155,25 +155,25 @@ def test_random_cases_against_plain_loops():
         n, m = rng.integers(1, 9), rng.integers(0, 14)
         mask = np.where(rng.random((6, 7, 8)) < 0.3, rng.integers(1, n + 1, (6, 7, 8)), 0)
         truth = Particles.of(rng.integers(0, 6, (n, 3)) * 10.0, rng.choice(names, n))
-        found = Particles.of(rng.integers(-4, 20, (m, 3)) * 5.0, rng.choice(names, m))
-        result = shrec.score(found, truth, mask)
-        grown, seen, background = shrec.dilated(mask), {}, 0
-        for place, name in zip(found.positions / 10, found.species, strict=True):
+        predicted = Particles.of(rng.integers(-4, 20, (m, 3)) * 5.0, rng.choice(names, m))
+        result = shrec.score(predicted, truth, mask)
+        grown, hits, background = shrec.dilated(mask), {}, 0
+        for place, name in zip(predicted.positions / 10, predicted.species, strict=True):
             voxel = [min(max(round(v), 0), side - 1) for v, side in zip(place, mask.shape, strict=True)]
             number = grown[tuple(voxel)]
             background += number == 0
             if number:
-                seen.setdefault(number - 1, []).append((str(name), np.array(voxel)))
+                hits.setdefault(number - 1, []).append((str(name), np.array(voxel)))
         scored = [i for i in range(n) if truth.species[i] not in shrec.UNSCORED]
-        hit = [i for i in scored if i in seen]
+        hit = [i for i in scored if i in hits]
         assert (result.hits, result.misses) == (len(hit), len(scored) - len(hit))
         assert result.false_picks == background
-        assert result.multiple == sum(len(seen[i]) > 1 for i in hit)
+        assert result.multiple == sum(len(hits[i]) > 1 for i in hit)
         assert result.particles == n - (truth.species == "4V94").sum()
         if hit:
-            far = [np.linalg.norm(seen[i][0][1] - truth.positions[i] / 10) for i in hit]
+            far = [np.linalg.norm(hits[i][0][1] - truth.positions[i] / 10) for i in hit]
             assert result.distance == pytest.approx(np.mean(far))
-        said = {i: seen[i][0][0] if i in seen else "background" for i in scored}
+        said = {i: hits[i][0][0] if i in hits else "background" for i in scored}
         said = {i: "background" if c in shrec.UNSCORED else c for i, c in said.items()}
         for name in set(said.values()) | {str(truth.species[i]) for i in scored}:
             right = sum(said[i] == name == truth.species[i] for i in scored)

@@ -14,17 +14,17 @@ def values(rows):
 
 def test_voxels_of_all_cubes_count_together():
     truth = np.zeros((2, 2, 2, 2), np.uint8)
-    found = truth.copy()
+    predicted = truth.copy()
     truth[0, 0], truth[1] = 1, 2  # 4 of a, 8 of b
-    found[0, 0, 0], found[1] = 1, 2  # half of a
-    rows = evaluate_masks(found, truth, (A, B), (A, B))
+    predicted[0, 0, 0], predicted[1] = 1, 2  # half of a
+    rows = evaluate_masks(predicted, truth, (A, B), (A, B))
     got = values(rows)
     assert got["a", "iou"] == 0.5
     assert got["b", "iou"] == 1
     assert got["mean", "iou"] == 0.75
     assert got["foreground", "iou"] == pytest.approx(10 / 12)
     assert got["foreground", "dice"] == pytest.approx(20 / 22)
-    assert got["any", "mean_iou_per_sample"] == mean_iou_per_sample(found > 0, truth > 0)
+    assert got["any", "mean_iou_per_sample"] == mean_iou_per_sample(predicted > 0, truth > 0)
     assert {r["tomogram"] for r in rows} == {"all"}
 
 

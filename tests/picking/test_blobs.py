@@ -21,17 +21,17 @@ def scene(sign, seed=0):
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_blobs_come_first_whatever_the_sign_and_the_offset(sign):
     data, centres = scene(sign)
-    found = dog(data.astype(np.float32), 10.0, sign=sign, max_count=12)
-    outcome = detection(found, Particles.of(centres * 10, "particle"), 15)
+    picks = dog(data.astype(np.float32), 10.0, sign=sign, max_count=12)
+    outcome = detection(picks, Particles.of(centres * 10, "particle"), 15)
     assert outcome.hits == 12
-    assert (np.diff(found.scores) <= 0).all()
-    assert found.scores[0] > 5
+    assert (np.diff(picks.scores) <= 0).all()
+    assert picks.scores[0] > 5
 
 
 def test_distance_and_count():
     data, _ = scene(-1)
-    found = dog(data, 10.0, distance=100.0)
-    gaps = np.linalg.norm(found.positions[:, None] - found.positions, axis=-1) + 1e9 * np.eye(len(found))
+    picks = dog(data, 10.0, distance=100.0)
+    gaps = np.linalg.norm(picks.positions[:, None] - picks.positions, axis=-1) + 1e9 * np.eye(len(picks))
     assert gaps.min() >= 100
     assert len(dog(data, 10.0, max_count=3)) == 3
     assert len(dog(np.ones((9, 9, 9)), 10.0)) == 0

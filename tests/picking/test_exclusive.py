@@ -34,8 +34,8 @@ def test_the_smaller_radius_is_the_limit(apart, count):
 
 def test_a_claim_that_lost_takes_nothing_with_it():
     # b at 22 loses to a at 20; the a at 24 is contested by that b alone and stays
-    found = pick(heatmap([(0, 20, 0.9), (1, 22, 0.85), (0, 24, 0.2)]), PickConfig(distance=20))
-    assert sorted(found.positions[:, 2].round(-1).tolist()) == [200.0, 240.0]
+    picks = pick(heatmap([(0, 20, 0.9), (1, 22, 0.85), (0, 24, 0.2)]), PickConfig(distance=20))
+    assert sorted(picks.positions[:, 2].round(-1).tolist()) == [200.0, 240.0]
 
 
 def test_species_far_apart_do_not_meet():

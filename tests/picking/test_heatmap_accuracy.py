@@ -47,9 +47,9 @@ def chains(seed, radius, sides, low, high):
 def test_centres_between_the_voxels_are_found_to_a_tenth(radius, stride):
     rng, errors = np.random.default_rng(0), []
     for place in rng.uniform(19.5, 24.5, (60, 3)):
-        found = pick(heatmap(place[None], radius, (44, 44, 44), stride)).positions / VOXEL
-        assert len(found) == 1
-        errors.append(np.linalg.norm(found[0] - place))
+        picks = pick(heatmap(place[None], radius, (44, 44, 44), stride)).positions / VOXEL
+        assert len(picks) == 1
+        errors.append(np.linalg.norm(picks[0] - place))
     rounded = stride * np.sqrt(3 / 12)  # what the nearest voxel would be off
     assert np.sqrt(np.mean(np.square(errors))) <= 0.1
     assert max(errors) <= 0.1 < rounded

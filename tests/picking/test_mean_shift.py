@@ -71,9 +71,9 @@ def test_few_points(count):
 def test_touching_spheres_are_two_clusters(gap):
     centres = np.array([[12, 12, 10.0], [12, 12, 10 + gap * 12]])
     data = balls((24, 24, 36), centres, 6).astype(np.uint8)
-    found = pick_labels(LabelMap(data, 10.0, (species(6),)), SHIFT)
-    np.testing.assert_allclose(sorted(found.positions[:, 2] / 10), centres[:, 2], atol=0.7)
-    assert len(found) == 2
+    picks = pick_labels(LabelMap(data, 10.0, (species(6),)), SHIFT)
+    np.testing.assert_allclose(sorted(picks.positions[:, 2] / 10), centres[:, 2], atol=0.7)
+    assert len(picks) == 2
 
 
 def test_a_ball_by_itself_is_found_in_its_middle():
@@ -81,8 +81,8 @@ def test_a_ball_by_itself_is_found_in_its_middle():
     for _ in range(10):
         centre = rng.uniform(9, 14, 3)
         data = balls((24, 24, 24), [centre], 5).astype(np.uint8)
-        found = pick_labels(LabelMap(data, 10.0, (species(5),)), SHIFT)
-        np.testing.assert_allclose(found.positions, centre[None] * 10, atol=2.0)
+        picks = pick_labels(LabelMap(data, 10.0, (species(5),)), SHIFT)
+        np.testing.assert_allclose(picks.positions, centre[None] * 10, atol=2.0)
 
 
 def two_sizes():
@@ -106,17 +106,17 @@ def test_most_voxels_decide_and_each_class_has_its_least_size():
 
 def test_labels_that_no_species_claims_are_called_by_their_number():
     data = two_sizes()
-    found = pick_labels(LabelMap(data, 10.0, (species(5, "b", 2),)), SHIFT)
-    assert found.species.tolist() == ["b", "1"]
+    picks = pick_labels(LabelMap(data, 10.0, (species(5, "b", 2),)), SHIFT)
+    assert picks.species.tolist() == ["b", "1"]
 
 
 def test_masks_are_scored_by_the_mean_of_their_voxels_and_kept_off_the_border():
     ball, other = (balls((20, 20, 40), [c], 4) for c in ((9, 9, 9), (9, 9, 30)))
     data = (0.9 * ball + 0.6 * other).astype(np.float32)[None]
     maps = ScoreMap(data, 10.0, (species(4),), offset=5.0, kind="mask")
-    found = pick(maps, SHIFT)
-    np.testing.assert_allclose(found.scores, [0.9, 0.6], atol=1e-4)
-    np.testing.assert_allclose(found.positions, [[95, 95, 95], [95, 95, 305]], atol=1.0)
+    picks = pick(maps, SHIFT)
+    np.testing.assert_allclose(picks.scores, [0.9, 0.6], atol=1e-4)
+    np.testing.assert_allclose(picks.positions, [[95, 95, 95], [95, 95, 305]], atol=1.0)
     for setting in ({"threshold": 0.7}, {"max_count": 1}, {"border": 97.0}):
         assert len(pick(maps, SHIFT.model_copy(update=setting))) == (0 if "border" in setting else 1)
 

@@ -141,18 +141,18 @@ def test_separation_in_blocks_equals_that_in_one_go():
 
 def test_positions_are_in_angstrom_with_the_offset_of_the_head():
     data = heatmap([(10.25, 12.5, 7)], 1.5)[None]
-    found = pick(ScoreMap(data, 20.0, (species(),), offset=5.0, kind="heatmap"))
-    np.testing.assert_allclose(found.positions, [[5 + 205, 5 + 250, 5 + 140]], atol=0.1)
-    assert found.species.tolist() == ["a"]
-    assert 0.9 < found.scores[0] <= 1
+    picks = pick(ScoreMap(data, 20.0, (species(),), offset=5.0, kind="heatmap"))
+    np.testing.assert_allclose(picks.positions, [[5 + 205, 5 + 250, 5 + 140]], atol=0.1)
+    assert picks.species.tolist() == ["a"]
+    assert 0.9 < picks.scores[0] <= 1
 
 
 def test_each_species_has_its_distance_threshold_and_count():
     two = heatmap([(10, 10, 8), (10, 10, 13)], 1.0)
     two[10, 10, 13] *= 0.9
     maps = ScoreMap(np.stack([two, 0.4 * two]), 10.0, (species(60.0), species(40.0, "b", 2)), kind="heatmap")
-    found = pick(maps, PickConfig(exclusive=False))
-    assert found.species.tolist() == ["a", "b", "b"]  # 50 Å apart: too close for a, not for b
+    picks = pick(maps, PickConfig(exclusive=False))
+    assert picks.species.tolist() == ["a", "b", "b"]  # 50 Å apart: too close for a, not for b
     assert len(pick(maps, PickConfig(distance=0.0, exclusive=False))) == 4
     assert len(pick(maps, PickConfig(threshold=0.39, distance=0.0, exclusive=False))) == 3
     assert len(pick(maps, PickConfig(max_count=1, exclusive=False))) == 2
@@ -164,6 +164,6 @@ def test_each_species_has_its_distance_threshold_and_count():
 def test_lazy_maps_are_read_a_channel_and_a_slab_at_a_time(monkeypatch):
     data = np.stack([heatmap([(5, 9, 9), (20, 12, 12)], 1.5), heatmap([(12, 9, 20)], 1.5)])
     lazy = Lazy(data)
-    found = pick(ScoreMap(lazy, 10.0, (species(), species(name="b", label=2)), kind="heatmap"))
-    assert found.species.tolist() == ["a", "a", "b"]
+    picks = pick(ScoreMap(lazy, 10.0, (species(), species(name="b", label=2)), kind="heatmap"))
+    assert picks.species.tolist() == ["a", "a", "b"]
     assert lazy.most <= data[0].size

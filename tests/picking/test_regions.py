@@ -46,13 +46,13 @@ def clusters(seed, radius, low, high, shape=(72, 72, 72)):
     return centres
 
 
-def score(found, centres, reach):
+def score(picks, centres, reach):
     """F1 and RMS error of an optimal matching within a reach in voxels."""
-    gap = np.linalg.norm(found[:, None] - centres[None], axis=-1)
+    gap = np.linalg.norm(picks[:, None] - centres[None], axis=-1)
     rows, columns = linear_sum_assignment(np.where(gap <= reach, gap, 1e3))
     hits = gap[rows, columns] <= reach
     error = np.sqrt(np.square(gap[rows, columns][hits]).mean())
-    return 2 * hits.sum() / (len(found) + len(centres)), error
+    return 2 * hits.sum() / (len(picks) + len(centres)), error
 
 
 @pytest.mark.parametrize("radius", [4, 5, 6])
@@ -63,8 +63,8 @@ def test_touching_spheres_are_split(radius, distances):
     joined = ndimage.label(data, np.ones((3, 3, 3)))[1]
     assert len(centres) > 20
     assert joined < 0.8 * len(centres)
-    found = pick_labels(LabelMap(data, 10.0, (species(radius),)))
-    f1, error = score(found.positions / 10, centres, radius / 2)
+    picks = pick_labels(LabelMap(data, 10.0, (species(radius),)))
+    f1, error = score(picks.positions / 10, centres, radius / 2)
     assert f1 >= 0.98
     assert error <= 0.2
     merged = pick_labels(LabelMap(data, 10.0, (species(radius),)), PickConfig(split_touching=False))
@@ -77,8 +77,8 @@ def test_spheres_with_rough_surfaces_are_split():
     noise = ndimage.gaussian_filter(rng.standard_normal((72, 72, 72)), 1.0)
     soft = ndimage.gaussian_filter(balls((72, 72, 72), centres, 6).astype(float), 0.7)
     data = (soft + 0.15 * noise / noise.std() > 0.5).astype(np.uint8)
-    found = pick_labels(LabelMap(data, 10.0, (species(6),)))
-    assert score(found.positions / 10, centres, 3)[0] >= 0.95
+    picks = pick_labels(LabelMap(data, 10.0, (species(6),)))
+    assert score(picks.positions / 10, centres, 3)[0] >= 0.95
 
 
 @pytest.mark.parametrize("axes", [(9, 4, 4), (7, 7, 3), (8, 5, 4)])
@@ -95,20 +95,20 @@ def test_long_and_flat_particles_stay_whole(axes):
 def test_centroids_are_between_the_voxels_and_in_angstrom():
     data = np.zeros((10, 10, 10), np.uint8)
     data[2:4, 3:6, 4:8] = 1
-    found = pick_labels(LabelMap(data, 5.0, (Species(name="a", label=1, radius=10.0),)))
-    assert found.positions.tolist() == [[12.5, 20.0, 27.5]]
-    assert found.scores.tolist() == [1.0]
+    picks = pick_labels(LabelMap(data, 5.0, (Species(name="a", label=1, radius=10.0),)))
+    assert picks.positions.tolist() == [[12.5, 20.0, 27.5]]
+    assert picks.scores.tolist() == [1.0]
 
 
 def test_species_that_touch_each_other_are_apart_and_corners_connect():
     data = np.zeros((6, 6, 6), np.uint8)
     data[1, 1, 1] = data[2, 2, 2] = 1
     data[3, 3, 3] = 2
-    found = pick_labels(
+    picks = pick_labels(
         LabelMap(data, 10.0, (species(1), species(1, "b", 2))), PickConfig(split_touching=False)
     )
-    assert found.species.tolist() == ["a", "b"]
-    assert found.positions.tolist() == [[15.0] * 3, [30.0] * 3]
+    assert picks.species.tolist() == ["a", "b"]
+    assert picks.positions.tolist() == [[15.0] * 3, [30.0] * 3]
 
 
 def test_small_regions_are_dropped():
@@ -122,9 +122,9 @@ def test_small_regions_are_dropped():
 
 def test_labels_without_species_are_called_by_number_and_still_split():
     data = 7 * balls((30, 30, 60), [(9, 9, 9), (9, 9, 17), (20, 20, 30), (20, 20, 50)], 4).astype(np.uint8)
-    found = pick_labels(LabelMap(data, 10.0))
-    assert set(found.species.tolist()) == {"7"}
-    assert len(found) == 4
+    picks = pick_labels(LabelMap(data, 10.0))
+    assert set(picks.species.tolist()) == {"7"}
+    assert len(picks) == 4
 
 
 def test_an_empty_map_has_no_particles():
@@ -146,10 +146,10 @@ def masks(*channels, **more):
 
 def test_each_voxel_goes_to_its_best_species_if_good_enough():
     ball = balls((20, 20, 20), [(9, 9, 9)], 4)
-    found = pick(masks(0.7 * ball, 0.9 * ball))
-    assert found.species.tolist() == ["b"]
-    assert found.scores == pytest.approx([0.9], abs=1e-4)
-    assert found.positions.tolist() == [[90.0] * 3]
+    picks = pick(masks(0.7 * ball, 0.9 * ball))
+    assert picks.species.tolist() == ["b"]
+    assert picks.scores == pytest.approx([0.9], abs=1e-4)
+    assert picks.positions.tolist() == [[90.0] * 3]
     # the winner is not good enough, and the second may not take its place
     assert len(pick(masks(0.7 * ball, 0.9 * ball, thresholds={"a": 0.5, "b": 0.95}))) == 0
     assert pick(masks(0.7 * ball, 0.7 * ball)).species.tolist() == ["a"]
@@ -157,9 +157,9 @@ def test_each_voxel_goes_to_its_best_species_if_good_enough():
 
 def test_the_score_is_the_mean_over_the_region_also_of_split_ones():
     left, right = (balls((20, 20, 40), [(9, 9, x)], 5) for x in (10, 20))
-    found = pick(masks(np.where(left, 0.6, 0.8 * right)))
-    assert found.scores == pytest.approx([0.8, 0.6], abs=0.01)
-    assert found.positions[:, 2] == pytest.approx([200, 100], abs=2)
+    picks = pick(masks(np.where(left, 0.6, 0.8 * right)))
+    assert picks.scores == pytest.approx([0.8, 0.6], abs=0.01)
+    assert picks.positions[:, 2] == pytest.approx([200, 100], abs=2)
 
 
 def test_stride_offset_slabs_distance_and_count(monkeypatch):

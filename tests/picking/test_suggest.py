@@ -40,8 +40,8 @@ def heatmap(peaks, shape=(20, 40, 40)):
 def listed(unsure, species="a"):
     """Candidates in a row, with nothing but their uncertainty."""
     n = len(unsure)
-    found = Particles.of(np.arange(3 * n).reshape(n, 3) * 100.0, species, np.full(n, 0.3))
-    return replace(found, extra={"uncertainty": np.asarray(unsure, float)})
+    candidates = Particles.of(np.arange(3 * n).reshape(n, 3) * 100.0, species, np.full(n, 0.3))
+    return replace(candidates, extra={"uncertainty": np.asarray(unsure, float)})
 
 
 def rounded(scores):
@@ -74,12 +74,13 @@ def test_a_threshold_of_nothing_or_all_is_no_division_by_zero():
 
 def test_candidates_are_maxima_of_each_species_weak_ones_too():
     peaks = [(0, 0.9, 6, 8, 8), (0, 0.08, 6, 8, 30), (0, 0.03, 6, 30, 8), (1, 0.5, 12, 30, 30)]
-    found = find_candidates(heatmap(peaks), SuggestConfig())[0]
+    candidates = find_candidates(heatmap(peaks), SuggestConfig())[0]
     rows = sorted(
-        (str(s), *np.round(p / VOXEL).tolist()) for s, p in zip(found.species, found.positions, strict=True)
+        (str(s), *np.round(p / VOXEL).tolist())
+        for s, p in zip(candidates.species, candidates.positions, strict=True)
     )
     assert rows == [("a", 6, 8, 8), ("a", 6, 8, 30), ("b", 12, 30, 30)]
-    at = dict(zip(rounded(found.scores), found.extra["uncertainty"].tolist(), strict=True))
+    at = dict(zip(rounded(candidates.scores), candidates.extra["uncertainty"].tolist(), strict=True))
     assert at[0.5] > at[0.08] > at[0.9]
 
 
@@ -90,8 +91,8 @@ def test_a_low_threshold_lowers_what_counts_as_a_candidate():
 
 def test_candidates_keep_the_radius():
     peaks = [(0, 0.5, 8, 10, 10), (0, 0.4, 8, 10, 12.5), (0, 0.3, 8, 10, 16), (1, 0.2, 8, 11, 11)]
-    found = find_candidates(heatmap(peaks), SuggestConfig())[0]
-    assert sorted(rounded(found.scores)) == [0.3, 0.5]
+    candidates = find_candidates(heatmap(peaks), SuggestConfig())[0]
+    assert sorted(rounded(candidates.scores)) == [0.3, 0.5]
 
 
 def test_what_is_labelled_is_not_suggested():
@@ -99,8 +100,8 @@ def test_what_is_labelled_is_not_suggested():
     scores, config = heatmap(peaks), SuggestConfig()
     # 29 Å from one of radius 30; 31 Å from another; 39 Å from one of radius 40
     labelled = np.array([[80.0, 100, 129], [80, 131, 200], [80, 339, 100]])
-    found = find_candidates(scores, config, labelled)[0]
-    assert sorted(np.round(p[1:] / VOXEL).tolist() for p in found.positions) == [[10, 20], [30, 30]]
+    candidates = find_candidates(scores, config, labelled)[0]
+    assert sorted(np.round(p[1:] / VOXEL).tolist() for p in candidates.positions) == [[10, 20], [30, 30]]
     assert len(find_candidates(scores, config, np.zeros((0, 3)))[0]) == 4
 
 
@@ -111,8 +112,8 @@ def test_near_counts_the_distance_itself():
 
 def test_the_pool_keeps_the_most_uncertain_and_the_border_is_free():
     peaks = [(0, h, 8, 10, x) for h, x in ((0.3, 6), (0.9, 16), (0.25, 26), (0.1, 36))]
-    found = find_candidates(heatmap(peaks), SuggestConfig(max_candidates=2))[0]
-    assert sorted(rounded(found.scores)) == [0.25, 0.3]
+    candidates = find_candidates(heatmap(peaks), SuggestConfig(max_candidates=2))[0]
+    assert sorted(rounded(candidates.scores)) == [0.25, 0.3]
     assert len(find_candidates(heatmap(peaks), SuggestConfig(border=60.0))[0]) == 3
     inner, left_out = find_candidates(heatmap(peaks), SuggestConfig(border=60.0))
     every, none = find_candidates(heatmap(peaks), SuggestConfig(border=0.0))
@@ -127,10 +128,10 @@ def test_a_mask_has_one_candidate_for_each_body(offset):
         data[0][((grid(shape) - centre) ** 2).sum(-1) <= 16] = height
     data *= rng.uniform(0.9, 1.1, data.shape).astype(np.float32)
     scores = ScoreMap(data, VOXEL, (KINDS[1],), offset=offset, kind="mask")
-    found = find_candidates(scores, SuggestConfig())[0].sorted()
+    candidates = find_candidates(scores, SuggestConfig())[0].sorted()
     middle = np.array([[9, 10, 10], [9, 10, 30], [9, 30, 20]]) * VOXEL + offset
-    assert np.abs(found.positions - middle).max() < VOXEL
-    assert np.allclose(found.scores, [0.9, 0.4, 0.2], atol=0.05)
+    assert np.abs(candidates.positions - middle).max() < VOXEL
+    assert np.allclose(candidates.scores, [0.9, 0.4, 0.2], atol=0.05)
     assert len(pick(scores, PickConfig())) == 1
 
 
@@ -213,11 +214,11 @@ def test_the_choice_is_ranked_and_repeats_itself():
 
 def test_seeds_count_as_chosen():
     features = np.eye(6)[:3] * 4
-    found = listed([1.0, 0.99, 0.98])
+    candidates = listed([1.0, 0.99, 0.98])
     config = SuggestConfig(count=1)
-    assert suggest(found, features, config).positions[0].tolist() == found.positions[0].tolist()
-    beside = suggest(found, features, config, features[:1] + 0.01)
-    assert beside.positions[0].tolist() == found.positions[1].tolist()
+    assert suggest(candidates, features, config).positions[0].tolist() == candidates.positions[0].tolist()
+    beside = suggest(candidates, features, config, features[:1] + 0.01)
+    assert beside.positions[0].tolist() == candidates.positions[1].tolist()
 
 
 def test_nothing_to_choose_from():
@@ -257,9 +258,9 @@ def test_appearance_tells_balls_from_noise_whatever_the_grey_values():
 @pytest.mark.parametrize("position", [(0, 0, 0), (90, 150, 70), (200, 500, 900)], ids=str)
 def test_appearance_at_the_faces_and_beyond(position):
     data = np.random.default_rng(6).normal(size=(10, 16, 8)).astype(np.float32)
-    found = local_features(Volume(data, VOXEL), np.array([position], float), 150.0)
-    assert found.shape == (1, 520)
-    assert np.isfinite(found).all()
+    candidates = local_features(Volume(data, VOXEL), np.array([position], float), 150.0)
+    assert candidates.shape == (1, 520)
+    assert np.isfinite(candidates).all()
     assert np.isfinite(local_features(Volume(np.zeros((9, 9, 9)), VOXEL), np.zeros((1, 3)), 60.0)).all()
 
 
