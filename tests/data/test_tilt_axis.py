@@ -16,7 +16,7 @@ from cryovox.data.streams import PatchStream
 from cryovox.inference.stream import TilePlan, stream
 from cryovox.report.wedge import find_wedge
 from cryovox.simulate.phantom import wedge_filter
-from cryovox.training.evaluation.validate import at_picks
+from cryovox.training.evaluation.validate import thresholds_at_picks
 
 SIDE = 48
 PLAIN = AugmentConfig(flips=False, contrast=0, brightness=0, noise=0, blur=0)
@@ -94,5 +94,5 @@ def test_thresholds_at_picks_are_read_where_the_picks_are():
     tiles = TilePlan(16, 0.5, 1, "sigmoid")
     for axis in "yx":
         region = replace(source(data, axis))
-        found = at_picks(AlongX(), [region], TargetSpec("heatmap"), tiles)
+        found = thresholds_at_picks(AlongX(), [region], TargetSpec("heatmap"), tiles)
         assert found["threshold/ball"] > 0.45

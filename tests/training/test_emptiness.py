@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from cryovox.filters.power_matching import power_spectrum
 from cryovox.training.evaluation.model_selection import RULE
-from cryovox.training.evaluation.noise_test import LEAST, noise_like, noise_p_value
+from cryovox.training.evaluation.noise_test import MIN_IMAGES, noise_like, noise_p_value
 
 SIDE = 16
 
@@ -57,9 +57,9 @@ def test_a_network_that_finds_nothing_finds_it_in_noise_too():
 
 
 def test_few_images_are_refused():
-    with pytest.raises(ValueError, match="15 images cannot tell"):
-        asked(noise(LEAST - 1))
-    assert 0 <= asked(noise(LEAST)) <= 1
+    with pytest.raises(ValueError, match="15 images are too few"):
+        asked(noise(MIN_IMAGES - 1))
+    assert 0 <= asked(noise(MIN_IMAGES)) <= 1
 
 
 def test_the_noise_has_the_power_the_mean_and_the_spread_of_the_images():

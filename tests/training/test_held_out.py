@@ -9,11 +9,11 @@ from cryovox.data.regions import Region
 from cryovox.data.targets import ball_labels
 from cryovox.training.evaluation.held_out import (
     RegionPicks,
-    blob_figures,
+    blob_picker_metrics,
     cross_fit,
+    detection_metrics,
     halves,
-    interval,
-    picker_rows,
+    recall_interval,
 )
 
 BALL = Species(name="ball", label=1, radius=40.0)
@@ -42,12 +42,12 @@ def region(positions, exhaustive=False, sign=1, noise=0.1, seed=0, bounds=None) 
 GRID = np.array([(z, y, x) for z in (8, 24) for y in (10, 26, 40) for x in (8, 24, 40, 56)], float)
 
 
-def picks(source: Region, hit, scores=None) -> RegionPicks:
+def picks(region: Region, hit, scores=None) -> RegionPicks:
     """Candidates on those particles that are to be hit, and as many far from all, in their order."""
     hit = np.asarray(hit, bool)
-    places = np.where(hit[:, None], source.positions, source.positions + np.array([0.0, 8.0, 8.0]))
+    places = np.where(hit[:, None], region.positions, region.positions + np.array([0.0, 8.0, 8.0]))
     scores = np.linspace(1, 0.5, len(hit)) if scores is None else scores
-    return RegionPicks(source, Particles.of(places * source.voxel_size, "ball", scores))
+    return RegionPicks(region, Particles.of(places * region.voxel_size, "ball", scores))
 
 
 def test_every_annotated_particle_lies_in_one_half():
@@ -64,8 +64,8 @@ def test_every_annotated_particle_lies_in_one_half():
 
 
 def test_recall_of_the_halves_and_of_the_whole():
-    source = region(GRID)
-    rows = picker_rows([picks(source, np.arange(24) % 2 == 0)], (BALL,))
+    held = region(GRID)
+    rows = detection_metrics([picks(held, np.arange(24) % 2 == 0)], (BALL,))
     assert rows["recall@1x/ball"] == 0.5
     assert rows["half1/n/ball"] + rows["half2/n/ball"] == 24
     assert rows["half1/recall@1x/ball"] == rows["half2/recall@1x/ball"] == 0.5
@@ -76,11 +76,11 @@ def test_recall_of_the_halves_and_of_the_whole():
 
 def test_a_threshold_is_chosen_on_one_half_and_scored_on_the_other():
     """One half has its hits above 0.9, the other above 0.5: neither threshold suits the other half."""
-    source = region(GRID, exhaustive=True)
-    (_, first), _ = (half[0] for half in halves([source]))
+    held = region(GRID, exhaustive=True)
+    (_, first), _ = (half[0] for half in halves([held]))
     here = np.isin(np.arange(24), first.annotated)
     scores = np.where(here, np.where(np.arange(24) % 2, 0.95, 0.85), np.where(np.arange(24) % 2, 0.55, 0.3))
-    rows = picker_rows([picks(source, np.arange(24) % 2 == 1, scores)], (BALL,))
+    rows = detection_metrics([picks(held, np.arange(24) % 2 == 1, scores)], (BALL,))
     crossed = cross_fit([rows])["f1/ball"]
     assert crossed < rows["f1/ball"] - 0.05
     assert crossed == pytest.approx((12 * rows["half1/f1/ball"] + 12 * rows["half2/f1/ball"]) / 24)
@@ -132,32 +132,32 @@ def test_nothing_held_out_has_no_figures():
 
 def test_a_single_particle_is_scored_as_it_is():
     figures = cross_fit(
-        [picker_rows([picks(region(GRID[:1]), [True])], (BALL,)) | {"score": 1.0}], choose=True
+        [detection_metrics([picks(region(GRID[:1]), [True])], (BALL,)) | {"score": 1.0}], choose=True
     )
     assert (figures["recall@1x/ball"], figures["n/ball"]) == (1, 1)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_blob_picker_finds_balls_whatever_the_contrast(sign):
-    figures = blob_figures([region(GRID, sign=sign)], (BALL,), "heatmap")
+    figures = blob_picker_metrics([region(GRID, sign=sign)], (BALL,), "heatmap")
     assert figures["recall@1x/ball"] == figures["recall@4x/ball"] == 1
     assert figures["n/ball"] == 24
 
 
 def test_a_blob_picker_is_held_to_the_region():
     bounds = ((0, 32), (0, 48), (32, 64))
-    source = region(GRID, bounds=bounds)
-    assert blob_figures([source], (BALL,), "heatmap")["n/ball"] == 12
-    blind = replace(source, data=np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32))
-    assert blob_figures([blind], (BALL,), "heatmap")["recall@1x/ball"] < 0.5
+    held = region(GRID, bounds=bounds)
+    assert blob_picker_metrics([held], (BALL,), "heatmap")["n/ball"] == 12
+    blind = replace(held, data=np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32))
+    assert blob_picker_metrics([blind], (BALL,), "heatmap")["recall@1x/ball"] < 0.5
 
 
 def test_balls_stand_for_the_mask_of_a_blob_picker():
-    figures = blob_figures([region(GRID, exhaustive=True)], (BALL,), "mask")
+    figures = blob_picker_metrics([region(GRID, exhaustive=True)], (BALL,), "mask")
     assert figures["dice/ball"] == figures["score"] > 0.8
 
 
 def test_an_interval_of_a_recall():
-    low, high = interval(0.5, 10)  # Wilson, by hand: 0.2366 to 0.7634
+    low, high = recall_interval(0.5, 10)  # Wilson, by hand: 0.2366 to 0.7634
     assert (low, high) == pytest.approx((0.2366, 0.7634), abs=1e-4)
-    assert interval(1.0, 3)[1] == 1
+    assert recall_interval(1.0, 3)[1] == 1

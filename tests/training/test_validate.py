@@ -11,7 +11,7 @@ from cryovox.data.patches import TargetSpec
 from cryovox.data.regions import Region
 from cryovox.data.targets import ball_labels, gaussian_heatmap
 from cryovox.inference.stream import TilePlan
-from cryovox.training.evaluation.validate import at_picks, validate
+from cryovox.training.evaluation.validate import thresholds_at_picks, validate
 
 torch.set_num_threads(1)
 A, B = Species(name="a", label=1, radius=40.0), Species(name="b", label=2, radius=40.0)
@@ -204,14 +204,14 @@ BLUR = ((1 + np.exp(-0.5 / 1.5**2)) / 2) ** 3
 def test_without_a_hold_out_thresholds_are_half_of_what_half_of_the_picks_get(spec, share):
     shown = Shown(2, spec.output_stride)
     given = source(heat([0.9, 0.6, 0.2]), channels=[0, 0, 0], species=(A, B))
-    assert at_picks(shown, [given], spec, tiles(spec)) == {
+    assert thresholds_at_picks(shown, [given], spec, tiles(spec)) == {
         "threshold/a": pytest.approx(0.3 * share, abs=0.01)
     }
     missed = replace(given, channels=np.array([0, 0, 1]))
-    found = at_picks(shown, [missed, missed], spec, tiles(spec))
+    found = thresholds_at_picks(shown, [missed, missed], spec, tiles(spec))
     assert found == {"threshold/a": pytest.approx(0.375 * share, abs=0.01), "threshold/b": 0.05}
     outside = replace(given, bounds=(given.bounds[0], (0, 20), (0, 30)))  # holds the first pick alone
-    found = at_picks(shown, [outside], spec, tiles(spec))
+    found = thresholds_at_picks(shown, [outside], spec, tiles(spec))
     assert found == {"threshold/a": pytest.approx(0.45 * share, abs=0.01)}
 
 
@@ -227,5 +227,5 @@ def test_masks_have_thresholds_of_the_same_rule():
     for centre, height in zip(CENTRES.astype(int), (0.6, 0.4, 0.95), strict=True):
         image[tuple(centre)] = height
     given = source(image, channels=[0, 0, 1], species=(A, B))
-    found = at_picks(Unsure(2, mask=True), [given], MASK, tiles(MASK))
+    found = thresholds_at_picks(Unsure(2, mask=True), [given], MASK, tiles(MASK))
     assert found == {"threshold/a": pytest.approx(0.25, abs=0.01), "threshold/b": 0.05}

@@ -110,10 +110,10 @@ def _remark(text: str) -> None:
 def _scores(model: Path) -> list[str]:
     """Held-out figures of a model, a line for each species."""
     from cryovox.models.card import read_card
-    from cryovox.training.evaluation.summary import in_full
+    from cryovox.training.evaluation.summary import species_lines
 
     training = read_card(model).training
-    return in_full(training.get("held_out", {}), training.get("blob_picker", {}))
+    return species_lines(training.get("held_out", {}), training.get("blob_picker", {}))
 
 
 def _by_recipe(name: str | None) -> Callable[..., int]:

@@ -1,8 +1,8 @@
-"""Losses that leave out what nobody knows.
+"""Losses that ignore unlabelled voxels.
 
-Every loss takes logits, a target and the voxels at which the target is to be believed. Where a
-species was not searched exhaustively, unlabelled voxels are unknown. They are no background, but
-they are not void either: :func:`pu_risk` is the non-negative positive-unlabelled estimate.
+Every loss takes logits, a target and a mask of the voxels with a valid target. Where a species was not
+searched exhaustively, unlabelled voxels are ignored in the loss, not treated as background. As an
+alternative, :func:`pu_risk` is the non-negative positive-unlabelled estimate of their loss.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def cross_entropy(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
         Channel, 0 is background; 255 is unknown.
     valid_mask : (b, z, y, x) bool
     """
-    believed = target.masked_fill(~valid_mask, IGNORE_INDEX)
-    terms = F.cross_entropy(logits.float(), believed, ignore_index=IGNORE_INDEX, reduction="none")
+    known = target.masked_fill(~valid_mask, IGNORE_INDEX)
+    terms = F.cross_entropy(logits.float(), known, ignore_index=IGNORE_INDEX, reduction="none")
     return terms.sum() / valid_mask.sum().clamp(min=1)
 
 
@@ -44,15 +44,15 @@ def boundary_dice(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
     further widen it). MVGFormer names a "Boundary Dice Loss" in table 9 and no more; this is our reading.
     """
     sure = F.max_pool3d((~valid_mask[:, None]).to(torch.float32), 3, stride=1, padding=1) == 0
-    probabilities, wanted = _overlaps(logits, target, valid_mask)
-    return _dice(_surface(probabilities) * sure, _surface(wanted) * sure, smooth=1e-5)
+    probabilities, one_hot = _overlaps(logits, target, valid_mask)
+    return _dice(_surface(probabilities) * sure, _surface(one_hot) * sure, smooth=1e-5)
 
 
 def tversky(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
     """Mean over all classes of one minus the Tversky index with alpha = beta = 0.5 (DeepFinder)."""
-    probabilities, wanted = _overlaps(logits, target, valid_mask)
+    probabilities, one_hot = _overlaps(logits, target, valid_mask)
     loss = TverskyLoss(alpha=0.5, beta=0.5, batch=True, reduction="none", smooth_nr=1.0, smooth_dr=1.0)
-    return loss(probabilities, wanted).mean()
+    return loss(probabilities, one_hot).mean()
 
 
 def ce_dice(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
@@ -67,16 +67,16 @@ def ce_boundary(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
 
 def _overlaps(logits: Tensor, target: Tensor, valid_mask: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities and one-hot target with unknown voxels struck out."""
-    believed = valid_mask[:, None].to(torch.float32)
+    known = valid_mask[:, None].to(torch.float32)
     clean = torch.where(valid_mask, target, 0)[:, None]
-    wanted = torch.zeros_like(logits, dtype=torch.float32).scatter_(1, clean, believed)
-    return logits.float().softmax(1) * believed, wanted
+    one_hot = torch.zeros_like(logits, dtype=torch.float32).scatter_(1, clean, known)
+    return logits.float().softmax(1) * known, one_hot
 
 
-def _dice(found: Tensor, wanted: Tensor, smooth: float = 1.0) -> Tensor:
-    present = (wanted[:, 1:].sum(dim=(0, 2, 3, 4)) > 0).to(torch.float32)
+def _dice(predicted: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
+    present = (target[:, 1:].sum(dim=(0, 2, 3, 4)) > 0).to(torch.float32)
     loss = DiceLoss(include_background=False, batch=True, reduction="none", smooth_nr=0.0, smooth_dr=smooth)
-    return (loss(found, wanted).flatten() * present).sum() / present.sum().clamp(min=1)
+    return (loss(predicted, target).flatten() * present).sum() / present.sum().clamp(min=1)
 
 
 def _surface(mask: Tensor) -> Tensor:
@@ -118,14 +118,14 @@ def point_ce(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
 
 def peak_voxels(target: Tensor) -> Tensor:
     """Where a Gaussian target has its largest voxel; on a face of the patch nobody knows what lies beyond."""
-    return (F.max_pool3d(target, 3, stride=1, padding=1) == target) & (target > 0.5) & inside(target)
+    return (F.max_pool3d(target, 3, stride=1, padding=1) == target) & (target > 0.5) & interior_mask(target)
 
 
-def inside(maps: Tensor) -> Tensor:
+def interior_mask(maps: Tensor) -> Tensor:
     """Which voxels (z, y, x) of maps (..., z, y, x) have all their neighbours."""
-    found = torch.zeros(maps.shape[-3:], dtype=torch.bool, device=maps.device)
-    found[1:-1, 1:-1, 1:-1] = True
-    return found
+    mask = torch.zeros(maps.shape[-3:], dtype=torch.bool, device=maps.device)
+    mask[1:-1, 1:-1, 1:-1] = True
+    return mask
 
 
 def _focal_parts(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,16 +198,16 @@ def contrastive(
     """
     at = _balanced_voxels(target, valid_mask, points)
     labels = target.flatten(1).gather(1, at).flatten()
-    found = F.normalize(_read(features.float(), at, target.shape[1:]), dim=-1).flatten(0, 1)
+    embedding = F.normalize(_read(features.float(), at, target.shape[1:]), dim=-1).flatten(0, 1)
     usable = valid_mask.flatten(1).gather(1, at).flatten()
     same = (labels[:, None] == labels) & usable[:, None] & usable
-    alike = found @ found.T / temperature
-    self_ = torch.eye(len(alike), dtype=torch.bool, device=alike.device)
+    similarity = embedding @ embedding.T / temperature
+    self_ = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
     others = (usable[:, None] & usable) & ~self_
-    chances = alike - alike.masked_fill(~others, -1e4).logsumexp(1, keepdim=True)
-    pairs = (same & ~self_).to(chances.dtype)
+    log_p = similarity - similarity.masked_fill(~others, -1e4).logsumexp(1, keepdim=True)
+    pairs = (same & ~self_).to(log_p.dtype)
     held = pairs.sum(1) > 0
-    return -((chances * pairs).sum(1) / pairs.sum(1).clamp(min=1)).sum() / held.sum().clamp(min=1)
+    return -((log_p * pairs).sum(1) / pairs.sum(1).clamp(min=1)).sum() / held.sum().clamp(min=1)
 
 
 def _balanced_voxels(target: Tensor, valid_mask: Tensor, points: int) -> Tensor:

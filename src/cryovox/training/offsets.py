@@ -1,4 +1,4 @@
-"""What the second head of a heat map network learns: where the centre lies."""
+"""Loss of the offset head of a heatmap network: vectors to the particle centres."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cryovox.models.blocks.voting import REACH
-from cryovox.training.losses import inside
+from cryovox.training.losses import interior_mask
 
 
 def offset_error(offsets: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
@@ -21,10 +21,10 @@ def offset_error(offsets: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
         As of :func:`heatmap_focal`; above half the height of a Gaussian the offsets count.
     """
     height, species = target.max(1, keepdim=True)
-    wanted, sure = implied_offsets(height)
-    sure = sure & (height > 0.5) & valid_mask.gather(1, species)
-    terms = F.smooth_l1_loss(offsets.float(), wanted, reduction="none", beta=0.25)
-    return (terms * sure).sum() / (3 * sure.sum()).clamp(min=1)
+    target_offsets, valid = implied_offsets(height)
+    valid = valid & (height > 0.5) & valid_mask.gather(1, species)
+    terms = F.smooth_l1_loss(offsets.float(), target_offsets, reduction="none", beta=0.25)
+    return (terms * valid).sum() / (3 * valid.sum()).clamp(min=1)
 
 
 def implied_offsets(height: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,14 +33,14 @@ def implied_offsets(height: Tensor) -> tuple[Tensor, Tensor]:
     The logarithm of a Gaussian is a parabola: its slope, divided by its curvature, leads to the centre.
     """
     log = F.pad(height.clamp(min=1e-12).log(), (1,) * 6, mode="replicate")
-    middle, wanted, sure = log[..., 1:-1, 1:-1, 1:-1], [], inside(height)
+    middle, target_offsets, valid = log[..., 1:-1, 1:-1, 1:-1], [], interior_mask(height)
     for axis in (2, 3, 4):
         before, after = (_beside(log, axis, start) for start in (0, 2))
         bend = 2 * middle - before - after
-        sure = sure & (bend > 1e-3)
-        wanted.append((after - before) / 2 / bend.clamp(min=1e-3))
-    offsets = torch.cat(wanted, 1)
-    return offsets, sure & (offsets.abs().amax(1, keepdim=True) <= REACH)
+        valid = valid & (bend > 1e-3)
+        target_offsets.append((after - before) / 2 / bend.clamp(min=1e-3))
+    offsets = torch.cat(target_offsets, 1)
+    return offsets, valid & (offsets.abs().amax(1, keepdim=True) <= REACH)
 
 
 def _beside(padded: Tensor, axis: int, start: int) -> Tensor:

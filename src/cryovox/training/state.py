@@ -81,8 +81,8 @@ def load_state(folder: Path, strategy: Strategy, optimizer: Any) -> Progress | N
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         strategy.load_state_dict(_under(tensors, "strategy."))
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        told = f"does not fit this training ({str(error)[:200]})"
-        raise RequestError(path, told, "use --overwrite to start anew, or another --out") from None
+        message = f"does not fit this training ({str(error)[:200]})"
+        raise RequestError(path, message, "use --overwrite to start anew, or another --out") from None
     slots: dict[int, dict[str, Any]] = {}
     for name, value in _under(tensors, "optimizer.").items():
         index, slot = name.split(".", 1)

@@ -1,4 +1,4 @@
-"""What a network is worth on held-out data: beside a blob picker, and without bias by what was chosen on it.
+"""Metrics on held-out data, unbiased by model selection, and those of a blob picker for comparison.
 
 The held-out regions are cut in two halves. The validation whose weights are kept, and every threshold, is
 chosen on one half and scored on the other, and the two scores are averaged (cross-fitting): choosing the
@@ -21,13 +21,13 @@ from cryovox.data.targets import IGNORE_INDEX, ball_labels
 from cryovox.metrics.detection import detection, recall_at_budget
 from cryovox.picking.blobs import dog
 
-Rows = dict[str, float]
+Metrics = dict[str, float]
 BUDGETS = (1, 2, 4)
 RECALLS = tuple(f"recall@{budget}x" for budget in BUDGETS)
-FIGURES = (*RECALLS, "f1", "dice")
-SMALLEST = 16
-"""Voxels along an axis under which a held-out region is not made smaller."""
-RATIO = 1.6
+METRICS = (*RECALLS, "f1", "dice")
+MIN_SIZE = 16
+"""Minimum size of a held-out region along an axis, in voxels."""
+DOG_RATIO = 1.6
 """Width of the wide Gaussian of the blob picker over that of the narrow one."""
 
 
@@ -35,7 +35,7 @@ RATIO = 1.6
 class RegionPicks:
     """A region and the candidates in it, best first."""
 
-    source: Region
+    region: Region
     picks: Particles
 
     def inside(self, part: Region) -> RegionPicks:
@@ -60,7 +60,7 @@ def halves(regions: Sequence[Region], *, whole: bool = False) -> Halves:
     parts: Halves = ([], [])
     counts = [0, 0]
     for index, region in enumerate(regions):
-        pieces = None if whole or len(region.annotated) < 2 else _cut_in_two(region)
+        pieces = None if whole or len(region.annotated) < 2 else _split_region(region)
         if pieces is None:
             fewer = int((counts[1], len(parts[1])) < (counts[0], len(parts[0])))
             shares = [(fewer, region)]
@@ -72,7 +72,7 @@ def halves(regions: Sequence[Region], *, whole: bool = False) -> Halves:
     return parts
 
 
-def _cut_in_two(region: Region) -> tuple[Region, Region] | None:
+def _split_region(region: Region) -> tuple[Region, Region] | None:
     """Across the axis along which the particles spread most; None where no cut parts them."""
     places = region.positions[region.annotated]
     axis = int(np.ptp(places, axis=0).argmax())
@@ -80,16 +80,16 @@ def _cut_in_two(region: Region) -> tuple[Region, Region] | None:
     cut = round(float(np.median(places[:, axis])) + 0.5)
     if not low < cut < high:
         return None
-    return _rebound(region, axis, (low, cut)), _rebound(region, axis, (cut, high))
+    return _with_span(region, axis, (low, cut)), _with_span(region, axis, (cut, high))
 
 
-def _rebound(region: Region, axis: int, span: tuple[int, int]) -> Region:
+def _with_span(region: Region, axis: int, span: tuple[int, int]) -> Region:
     bounds = list(region.bounds)
     bounds[axis] = span
     return replace(region, bounds=(bounds[0], bounds[1], bounds[2]))
 
 
-def limited(regions: Sequence[Region], most: int, cost: Callable[[Region], int]) -> list[Region]:
+def limit_regions(regions: Sequence[Region], most: int, cost: Callable[[Region], int]) -> list[Region]:
     """Smaller and fewer held-out regions around their particles, of which the costs sum to *most* at most.
 
     One region stays, whatever it costs.
@@ -97,7 +97,7 @@ def limited(regions: Sequence[Region], most: int, cost: Callable[[Region], int])
     kept = list(regions)
     while kept and sum(map(cost, kept)) > most:
         dearest = max(range(len(kept)), key=lambda i: cost(kept[i]))
-        smaller = _shrunk(kept[dearest])
+        smaller = _shrink(kept[dearest])
         if smaller is not None:
             kept[dearest] = smaller
         elif len(kept) > 1:
@@ -107,38 +107,40 @@ def limited(regions: Sequence[Region], most: int, cost: Callable[[Region], int])
     return kept
 
 
-def _shrunk(region: Region) -> Region | None:
+def _shrink(region: Region) -> Region | None:
     """Three quarters of a region around its middle particle; None where it is small or holds none."""
     axis = int(np.argmax([b - a for a, b in region.bounds]))
     low, high = region.bounds[axis]
     places = region.positions[region.annotated]
-    if not len(places) or high - low <= SMALLEST:
+    if not len(places) or high - low <= MIN_SIZE:
         return None
     middle = places[np.square(places - np.median(places, axis=0)).sum(axis=1).argmin(), axis]
-    length = max(SMALLEST, 3 * (high - low) // 4)
+    length = max(MIN_SIZE, 3 * (high - low) // 4)
     start = int(np.clip(round(middle - length / 2), low, high - length))
-    return _rebound(region, axis, (start, start + length))
+    return _with_span(region, axis, (start, start + length))
 
 
-def picker_rows(found: Sequence[RegionPicks], species: tuple[Species, ...]) -> Rows:
+def detection_metrics(regions: Sequence[RegionPicks], species: tuple[Species, ...]) -> Metrics:
     """Score candidates on all regions together, and on each half (``half1/...``, ``half2/...``).
 
     ``judge/NAME`` is what weights are chosen by. On a half, F1 is that at the threshold of the other half.
     """
-    rows = _rows(found, species)
-    parts = [[found[i].inside(part) for i, part in half] for half in halves([f.source for f in found])]
-    own = [_rows(part, species) for part in parts]
+    rows = _metrics_by_species(regions, species)
+    parts = [[regions[i].inside(part) for i, part in half] for half in halves([r.region for r in regions])]
+    own = [_metrics_by_species(part, species) for part in parts]
     for number, (part, mine, other) in enumerate(zip(parts, own, own[::-1], strict=True), start=1):
         crossed = {}
         for kind in species:
             threshold = other.get(f"threshold/{kind.name}")
             if f"f1/{kind.name}" in mine and threshold is not None:
                 crossed[f"f1/{kind.name}"] = _f1(part, kind, threshold)
-        rows |= _as_half(number, mine | crossed, [f.source for f in part], species)
+        rows |= _half_metrics(number, mine | crossed, [r.region for r in part], species)
     return rows
 
 
-def _as_half(number: int, rows: Rows, sources: Sequence[Region], species: tuple[Species, ...]) -> Rows:
+def _half_metrics(
+    number: int, rows: Metrics, sources: Sequence[Region], species: tuple[Species, ...]
+) -> Metrics:
     """Rows of a half under its own names, with how many particles each species has there."""
     judged = [value for name, value in rows.items() if name.startswith("judge/")]
     if not judged:
@@ -146,28 +148,28 @@ def _as_half(number: int, rows: Rows, sources: Sequence[Region], species: tuple[
     kept = {f"half{number}/score": float(np.mean(judged))}
     for channel, kind in enumerate(species):
         count = sum(len(s.annotated_by_channel.get(channel, ())) for s in sources)
-        figures = [f for f in FIGURES if f"{f}/{kind.name}" in rows]
+        figures = [f for f in METRICS if f"{f}/{kind.name}" in rows]
         if count and figures:
             kept[f"half{number}/n/{kind.name}"] = count
             kept |= {f"half{number}/{f}/{kind.name}": rows[f"{f}/{kind.name}"] for f in figures}
     return kept
 
 
-def _rows(found: Sequence[RegionPicks], species: tuple[Species, ...]) -> Rows:
+def _metrics_by_species(regions: Sequence[RegionPicks], species: tuple[Species, ...]) -> Metrics:
     """F1 where annotation is exhaustive, recall at a budget where it is not, by species."""
-    picks = joined([f.picks for f in found])
-    truth = joined([f.source.truth() for f in found])
-    rows: Rows = {}
+    picks = concatenate_regions([r.picks for r in regions])
+    truth = concatenate_regions([r.region.truth() for r in regions])
+    rows: Metrics = {}
     for channel, kind in enumerate(species):
         true, own = truth.named(kind.name), picks.named(kind.name)
         if not len(true):
             continue
-        exhaustive = all(bool(f.source.exhaustive[channel]) for f in found)
-        rows |= _best_f1(own, true, kind) if exhaustive else _budget(own, true, kind)
+        exhaustive = all(bool(r.region.exhaustive[channel]) for r in regions)
+        rows |= _best_f1(own, true, kind) if exhaustive else _recall_metrics(own, true, kind)
     return rows
 
 
-def joined(lists: Iterable[Particles]) -> Particles:
+def concatenate_regions(lists: Iterable[Particles]) -> Particles:
     """Put the regions so far apart that nothing matches across them."""
     apart = np.array([1e7, 0.0, 0.0])
     return concatenate(
@@ -175,20 +177,20 @@ def joined(lists: Iterable[Particles]) -> Particles:
     ).sorted()
 
 
-def _f1(found: Sequence[RegionPicks], kind: Species, threshold: float) -> float:
-    picks = joined([f.picks for f in found]).named(kind.name)
-    truth = joined([f.source.truth() for f in found]).named(kind.name)
+def _f1(regions: Sequence[RegionPicks], kind: Species, threshold: float) -> float:
+    picks = concatenate_regions([r.picks for r in regions]).named(kind.name)
+    truth = concatenate_regions([r.region.truth() for r in regions]).named(kind.name)
     return detection(picks.take(picks.scores >= threshold), truth, kind.radius).f1
 
 
-def _best_f1(picks: Particles, truth: Particles, kind: Species) -> Rows:
+def _best_f1(picks: Particles, truth: Particles, kind: Species) -> Metrics:
     levels = np.unique(np.quantile(picks.scores, np.linspace(0, 1, 33))) if len(picks) else np.array([0.5])
     outcomes = [(detection(picks.take(picks.scores >= t), truth, kind.radius).f1, float(t)) for t in levels]
     f1, threshold = max(outcomes)
     return {f"judge/{kind.name}": f1, f"f1/{kind.name}": f1, f"threshold/{kind.name}": threshold}
 
 
-def _budget(picks: Particles, truth: Particles, kind: Species) -> Rows:
+def _recall_metrics(picks: Particles, truth: Particles, kind: Species) -> Metrics:
     """Judge by recall; the threshold keeps twice as many candidates as there are annotated ones."""
     recalls = recall_at_budget(picks, truth, kind.radius, budgets=BUDGETS)
     mean = float(np.mean(list(recalls.values())))
@@ -198,7 +200,7 @@ def _budget(picks: Particles, truth: Particles, kind: Species) -> Rows:
     return {f"judge/{kind.name}": mean, **named, f"threshold/{kind.name}": threshold}
 
 
-def blob_figures(regions: Sequence[Region], species: tuple[Species, ...], kind: str) -> Rows:
+def blob_picker_metrics(regions: Sequence[Region], species: tuple[Species, ...], kind: str) -> Metrics:
     """Figures, as of :func:`cross_fit`, of a difference-of-Gaussians picker, which has learned nothing.
 
     It knows the radius of each species and no other setting. Where networks answer with masks (*kind*
@@ -206,29 +208,33 @@ def blob_figures(regions: Sequence[Region], species: tuple[Species, ...], kind: 
     """
     if kind == "heatmap":
         return cross_fit(
-            [summary(picker_rows([RegionPicks(r, blobs(r, species)) for r in regions], species))]
+            [
+                with_score(
+                    detection_metrics([RegionPicks(r, blob_picks(r, species)) for r in regions], species)
+                )
+            ]
         )
-    rows = dice_rows(_blob_counts(regions, species), species)
-    return whole_figures(summary(rows))
+    rows = dice_metrics(_blob_counts(regions, species), species)
+    return pooled_metrics(with_score(rows))
 
 
-def summary(rows: Rows) -> Rows:
+def with_score(rows: Metrics) -> Metrics:
     """Put the mean of the rows called ``judge`` in their place, as ``score``; without any there is none."""
     judged = [value for name, value in rows.items() if name.startswith("judge/")]
     kept = {name: value for name, value in rows.items() if not name.startswith("judge/")}
     return {"score": float(np.mean(judged)), **kept} if judged else kept
 
 
-def mask_half(
+def half_dice_metrics(
     number: int, counts: NDArray[np.float64], sources: Sequence[Region], species: tuple[Species, ...]
-) -> Rows:
-    """Dice of one half of the held-out data, from the counts of :func:`dice_rows`."""
-    return _as_half(number, dice_rows(counts, species), sources, species)
+) -> Metrics:
+    """Dice of one half of the held-out data, from the counts of :func:`dice_metrics`."""
+    return _half_metrics(number, dice_metrics(counts, species), sources, species)
 
 
-def dice_rows(counts: NDArray[np.float64], species: tuple[Species, ...]) -> Rows:
+def dice_metrics(counts: NDArray[np.float64], species: tuple[Species, ...]) -> Metrics:
     """Dice by species, from hits, false and missed voxels (k, 3) of each; none of what is not there."""
-    rows: Rows = {}
+    rows: Metrics = {}
     for kind, (hits, false, missed) in zip(species, counts, strict=True):
         if hits + missed:
             dice = float(2 * hits / (2 * hits + false + missed))
@@ -236,19 +242,19 @@ def dice_rows(counts: NDArray[np.float64], species: tuple[Species, ...]) -> Rows
     return rows
 
 
-def blobs(region: Region, species: tuple[Species, ...]) -> Particles:
+def blob_picks(region: Region, species: tuple[Species, ...]) -> Particles:
     """Blobs of the size of each species in a region, in Å of its tomogram, best first."""
     lists = []
     for kind in species:
         sigma = max(1.0, kind.radius / (2 * region.voxel_size))
-        around = int(np.ceil(4 * RATIO * sigma))
+        around = int(np.ceil(4 * DOG_RATIO * sigma))
         shape = region.data.shape
         spans = [
             (max(0, a - around), min(n, b + around)) for (a, b), n in zip(region.bounds, shape, strict=True)
         ]
         part = region.data[tuple(slice(a, b) for a, b in spans)]
         sign = 1 if region.normalise.sign > 0 else -1
-        picks = dog(part, region.voxel_size, sigma, ratio=RATIO, sign=sign, species=kind.name)
+        picks = dog(part, region.voxel_size, sigma, ratio=DOG_RATIO, sign=sign, species=kind.name)
         corner = np.array([a for a, _ in spans]) * region.voxel_size
         lists.append(Particles.of(picks.positions + corner, kind.name, picks.scores))
     return RegionPicks(region, concatenate(lists).sorted()).inside(region).picks
@@ -261,7 +267,7 @@ def _blob_counts(regions: Sequence[Region], species: tuple[Species, ...]) -> NDA
         target = mask_target(region, start, shape)
         for channel, kind in enumerate(species):
             true, known = target == channel + 1, target != IGNORE_INDEX
-            picks = blobs(region, (kind,)).positions[: len(region.annotated_by_channel.get(channel, ()))]
+            picks = blob_picks(region, (kind,)).positions[: len(region.annotated_by_channel.get(channel, ()))]
             places = picks / region.voxel_size - np.array(start)
             radius = kind.radius / region.voxel_size
             ball = ball_labels(places, [1] * len(places), [radius] * len(places), shape) > 0
@@ -274,7 +280,7 @@ def _box(bounds: Bounds) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     return (z0, y0, x0), (z1 - z0, y1 - y0, x1 - x0)
 
 
-def cross_fit(history: Sequence[Mapping[str, float]], *, choose: bool = False) -> Rows:
+def cross_fit(history: Sequence[Mapping[str, float]], *, choose: bool = False) -> Metrics:
     """Figures of each half at the validation that the other half chooses, averaged over the particles.
 
     Parameters
@@ -293,12 +299,12 @@ def cross_fit(history: Sequence[Mapping[str, float]], *, choose: bool = False) -
     if not history:
         return {}
     if not all(f"half{half}/score" in history[-1] for half in (1, 2)):
-        return whole_figures(_best(history, "score") if choose else history[-1])
-    sums: Rows = {}
-    counts: Rows = {}
+        return pooled_metrics(_best(history, "score") if choose else history[-1])
+    sums: Metrics = {}
+    counts: Metrics = {}
     for mine, other in ((1, 2), (2, 1)):
         at = _best(history, f"half{other}/score") if choose else history[-1]
-        for figure, kind, value in _figures(at, f"half{mine}/"):
+        for figure, kind, value in _metrics(at, f"half{mine}/"):
             name, count = f"{figure}/{kind}", at[f"half{mine}/n/{kind}"]
             sums[name] = sums.get(name, 0.0) + count * value
             counts[name] = counts.get(name, 0.0) + count
@@ -306,10 +312,10 @@ def cross_fit(history: Sequence[Mapping[str, float]], *, choose: bool = False) -
     return _with_mean({name: total / counts[name] for name, total in sums.items()}) | totals
 
 
-def whole_figures(rows: Mapping[str, float]) -> Rows:
+def pooled_metrics(rows: Mapping[str, float]) -> Metrics:
     """Figures of all held-out data together, at one validation."""
-    figures = {f"{figure}/{kind}": value for figure, kind, value in _figures(rows, "")}
-    counts: Rows = {}
+    figures = {f"{figure}/{kind}": value for figure, kind, value in _metrics(rows, "")}
+    counts: Metrics = {}
     for half in (1, 2):
         for name, value in rows.items():
             if name.startswith(f"half{half}/n/"):
@@ -322,18 +328,18 @@ def _best(history: Sequence[Mapping[str, float]], name: str) -> Mapping[str, flo
     return max(history, key=lambda rows: rows.get(name, -np.inf))
 
 
-def _figures(rows: Mapping[str, float], prefix: str) -> Iterator[tuple[str, str, float]]:
+def _metrics(rows: Mapping[str, float], prefix: str) -> Iterator[tuple[str, str, float]]:
     for name, value in rows.items():
         figure, _, kind = name.removeprefix(prefix).partition("/")
-        if name.startswith(prefix) and kind and figure in FIGURES:
+        if name.startswith(prefix) and kind and figure in METRICS:
             yield figure, kind, value
 
 
-def _with_mean(figures: Rows) -> Rows:
+def _with_mean(figures: Metrics) -> Metrics:
     return {"score": float(np.mean(list(figures.values()))), **figures} if figures else {}
 
 
-def interval(recall: float, count: float) -> tuple[float, float]:
+def recall_interval(recall: float, count: float) -> tuple[float, float]:
     """Wilson's 95 % interval of a recall that was measured on so many particles."""
     hits, n = round(recall * count), round(count)
     limits = binomtest(min(hits, n), n).proportion_ci(method="wilson")

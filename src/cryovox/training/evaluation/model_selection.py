@@ -1,8 +1,8 @@
-"""What can be known of a network without labels, and which of two networks to trust.
+"""Label-free quality of a network, and the selection of one of two networks.
 
-Adaptation can fail without a sign in its losses: the network may come to find nothing, or everything,
-or something else each time it looks. The rule below is ours, made to be safe: the source model stays
-unless the adapted one looks better.
+Adaptation can fail without a sign in its losses: the network may detect nothing, or everything, or
+something else in each view. The rule below is ours and conservative: the source model is kept unless the
+adapted one scores higher.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Rule:
-    """How two networks are compared; every weight of it stands here.
+    """Weights and limits of the comparison of two networks.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ RULE = Rule()
 
 @dataclass(frozen=True)
 class Choice:
-    """Which network to keep, and why.
+    """The selected network, and the reasons.
 
     Attributes
     ----------
@@ -168,27 +168,29 @@ def quality(
     """
     if images.ndim != 5 or not len(images):
         raise ValueError(f"images are (n, 1, z, y, x) and at least one, got {tuple(images.shape)}")
-    learning = network.training
+    was_training = network.training
     network = network.to(device).eval()
     generator = torch.Generator().manual_seed(0)
-    seen, noisy, split = _Concordance(), _Concordance(), _Concordance()
+    between_views, with_noise, between_halves = _Concordance(), _Concordance(), _Concordance()
     counts = _Counts()
 
-    def asked(x: Tensor) -> Tensor:
+    def predict(x: Tensor) -> Tensor:
         return _probabilities(network(x.to(device)), activation)
 
     try:
         for i, part in _batches(images, batch):
-            first = asked(part)
+            first = predict(part)
             counts.add(first, activation)
-            seen.add(_views(asked, part, first, activation, views))
-            shaken = part + NOISE * torch.randn(part.shape, generator=generator).to(part)
-            noisy.add(_stack(activation, first, asked(shaken)))
+            between_views.add(_views(predict, part, first, activation, views))
+            noisy = part + NOISE * torch.randn(part.shape, generator=generator).to(part)
+            with_noise.add(_stack(activation, first, predict(noisy)))
             if halves is not None:
-                split.add(_stack(activation, *(asked(half[i : i + batch]) for half in halves)))
+                between_halves.add(_stack(activation, *(predict(half[i : i + batch]) for half in halves)))
     finally:
-        network.train(learning)
-    return counts.quality(seen.value, noisy.value, None if halves is None else split.value, prior)
+        network.train(was_training)
+    return counts.quality(
+        between_views.value, with_noise.value, None if halves is None else between_halves.value, prior
+    )
 
 
 @torch.no_grad()
@@ -200,18 +202,18 @@ def foreground(
     return (1 - p[:, 0] if activation == "softmax" else p.amax(1)).cpu()
 
 
-def score(found: Quality, rule: Rule = RULE) -> float:
+def score(quality: Quality, rule: Rule = RULE) -> float:
     """How far to trust a network, in [0, 1]; 0 where its answers are not finite.
 
     ``agreement * noise``, or with halves ``sqrt(agreement * noise * halves)``; times
     ``exp(2 - prior)`` where the foreground is more than two octaves from what is expected.
     """
-    if not found.finite:
+    if not quality.finite:
         return 0.0
-    value = found.agreement**rule.agreement * found.noise**rule.noise
-    if found.halves is not None:
-        value = math.sqrt(value * found.halves**rule.halves)
-    return value * math.exp(-max(0.0, (found.prior or 0.0) - rule.octaves))
+    value = quality.agreement**rule.agreement * quality.noise**rule.noise
+    if quality.halves is not None:
+        value = math.sqrt(value * quality.halves**rule.halves)
+    return value * math.exp(-max(0.0, (quality.prior or 0.0) - rule.octaves))
 
 
 def choose(
@@ -245,25 +247,25 @@ def choose(
     if _empty(source, rule) and _empty(candidate, rule):
         reasons = tuple(_nothing(source, candidate, rule))
         return Choice(False, reasons, source, candidate, scores, noise_p_value, undecided=True)
-    refused = (*_collapses(source, candidate, rule), *_hallucinates(noise_p_value, unchecked, rule))
+    refused = (*_collapses(source, candidate, rule), *_fails_noise_test(noise_p_value, unchecked, rule))
     if refused:
         return Choice(False, refused, source, candidate, scores, noise_p_value)
     better = scores[1] > scores[0] + margin
     least = f" by more than {margin:g}" if margin else ""
-    told = f"{scores[1]:.3f} against {scores[0]:.3f} of the source model"
-    verdict = f"The adapted model scores {'' if better else 'not '}higher{least}: {told}."
+    comparison = f"{scores[1]:.3f} against {scores[0]:.3f} of the source model"
+    verdict = f"The adapted model scores {'' if better else 'not '}higher{least}: {comparison}."
     return Choice(better, (verdict, *_parts(source, candidate)), source, candidate, scores, noise_p_value)
 
 
-def _empty(found: Quality, rule: Rule) -> bool:
+def _empty(quality: Quality, rule: Rule) -> bool:
     """Whether a network finds nothing, or nothing that stays when the image is turned or noise is added.
 
     Peaks of heatmaps cover few voxels, so that their share says nothing; nothing is expected of it either.
     """
-    if not found.finite:
+    if not quality.finite:
         return True
-    nothing = found.prior is not None and found.foreground < rule.nothing
-    return nothing or found.agreement * found.noise < rule.stable
+    nothing = quality.prior is not None and quality.foreground < rule.nothing
+    return nothing or quality.agreement * quality.noise < rule.stable
 
 
 def _nothing(source: Quality, candidate: Quality, rule: Rule) -> Iterator[str]:
@@ -280,7 +282,7 @@ def _nothing(source: Quality, candidate: Quality, rule: Rule) -> Iterator[str]:
 
 
 def _collapses(source: Quality, candidate: Quality, rule: Rule) -> Iterator[str]:
-    """What rules an adapted network out, whatever its score."""
+    """Reasons to reject an adapted network whatever its score."""
     now = candidate.foreground
     if not candidate.finite:
         yield "The adapted model gives answers that are not finite."
@@ -300,8 +302,8 @@ def _collapses(source: Quality, candidate: Quality, rule: Rule) -> Iterator[str]
         )
 
 
-def _hallucinates(noise_p_value: float | None, unchecked: bool, rule: Rule) -> Iterator[str]:
-    """That it finds as much in noise, or that nobody knows."""
+def _fails_noise_test(noise_p_value: float | None, unchecked: bool, rule: Rule) -> Iterator[str]:
+    """Reasons to reject it by the noise test."""
     if unchecked:
         yield "There was no time to compare what the adapted model finds with noise: raise --max-time."
     if noise_p_value is not None and noise_p_value > rule.significance:
@@ -312,7 +314,7 @@ def _hallucinates(noise_p_value: float | None, unchecked: bool, rule: Rule) -> I
 
 
 def _parts(source: Quality, candidate: Quality) -> Iterator[str]:
-    """What made the scores."""
+    """The parts of the scores."""
     names = {"agreement": "views of an image", "noise": "an image and the same with more noise"}
     if source.halves is not None and candidate.halves is not None:
         names["halves"] = "half tomograms"
@@ -357,10 +359,10 @@ class _Concordance:
 
 
 class _Counts:
-    """What is counted over the answers to the images themselves."""
+    """Statistics of the predictions of the images themselves."""
 
     def __init__(self) -> None:
-        self.voxels, self.found, self.sure, self.entropy = 0, 0, 0.0, 0.0
+        self.voxels, self.foreground, self.confidence, self.entropy = 0, 0, 0.0, 0.0
         self.finite = True
 
     def add(self, p: Tensor, activation: Activation) -> None:
@@ -369,13 +371,13 @@ class _Counts:
         called = which > 0 if activation == "softmax" else best > 0.5
         self.finite &= bool(torch.isfinite(p).all())
         self.voxels += called.numel()
-        self.found += int(called.sum())
-        self.sure += float(best[called].sum(dtype=torch.float64))
+        self.foreground += int(called.sum())
+        self.confidence += float(best[called].sum(dtype=torch.float64))
         self.entropy += float(_entropy(p, activation).sum(dtype=torch.float64))
 
     def quality(self, agreement: float, noise: float, halves: float | None, prior: float | None) -> Quality:
-        share = self.found / self.voxels
-        entropy, sure = self.entropy / self.voxels, self.sure / max(1, self.found)
+        share = self.foreground / self.voxels
+        entropy, sure = self.entropy / self.voxels, self.confidence / max(1, self.foreground)
         octaves = None if prior is None else _octaves(share, prior)
         if self.finite and math.isfinite(agreement + noise + (halves or 0.0)):
             return Quality(agreement, halves, noise, sure, entropy, share, octaves)
@@ -406,10 +408,10 @@ def _entropy(p: Tensor, activation: Activation) -> Tensor:
 
 
 def _views(
-    asked: Callable[[Tensor], Tensor], images: Tensor, first: Tensor, activation: Activation, views: Views
+    predict: Callable[[Tensor], Tensor], images: Tensor, first: Tensor, activation: Activation, views: Views
 ) -> Tensor:
     """The foreground in every view, all turned back: (v, b, k, z, y, x)."""
-    others = (asked(images.flip(axes)).flip(axes) for axes in views[1:])
+    others = (predict(images.flip(axes)).flip(axes) for axes in views[1:])
     return _stack(activation, first, *others)
 
 

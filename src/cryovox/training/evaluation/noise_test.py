@@ -1,4 +1,4 @@
-"""Whether a network finds other things in images than in noise of the same power.
+"""Test whether a network detects more in images than in noise of the same power.
 
 Views of one image share its noise, so that a network which paints particles into noise agrees with itself.
 What it finds in images that hold nothing, though, is what it finds in noise.
@@ -16,14 +16,14 @@ from cryovox.filters.power_matching import autocovariance_power, sample_noise
 from cryovox.filters.spectra import AXES
 from cryovox.training.evaluation.model_selection import Activation, foreground
 
-LEAST = 16
-"""Fewer images than this cannot tell."""
-NOISE = 256
-"""Number of cubes of noise at least, by default: where there are few images, more noise tells more."""
+MIN_IMAGES = 16
+"""Images that the test needs at least."""
+MIN_NOISE = 256
+"""Default for the minimum number of cubes of noise; with few images, more noise gives the test more power."""
 TIE = 1e-9
-"""Equal amounts are told apart by so much at random, since the test knows no ties."""
-PART = 32
-"""So many cubes are transformed at once."""
+"""Random offsets that break ties, which the test does not allow."""
+CHUNK = 32
+"""Cubes that are transformed at once."""
 
 
 def noise_p_value(
@@ -32,13 +32,13 @@ def noise_p_value(
     *,
     activation: Activation,
     device: str | torch.device,
-    noise: int = NOISE,
+    noise: int = MIN_NOISE,
     batch: int = 8,
 ) -> float:
-    """Probability that amounts so different are found where there is nothing but noise.
+    """P-value of the hypothesis that the network detects as much in noise as in the images.
 
-    A two-sample test of Cramér and von Mises on the `most` that is found in one place of every image, and
-    of as many cubes of Gaussian noise, *noise* at least.
+    A two-sample test of Cramér and von Mises on the `max_box_mean` of every image and of as
+    many cubes of Gaussian noise, *noise* at least.
 
     Parameters
     ----------
@@ -47,14 +47,14 @@ def noise_p_value(
     images : (n, 1, z, y, x)
         As the network sees them; ValueError for fewer than 16.
     noise
-        Least number of cubes of noise.
+        Minimum number of cubes of noise.
     """
-    if len(images) < LEAST:
-        raise ValueError(f"{len(images)} images cannot tell; give {LEAST} at least")
+    if len(images) < MIN_IMAGES:
+        raise ValueError(f"{len(images)} images are too few for the test; give {MIN_IMAGES} at least")
     amounts = [
         torch.cat(
             [
-                most(foreground(network, part, activation=activation, device=device))
+                max_box_mean(foreground(network, part, activation=activation, device=device))
                 for part in some.split(batch)
             ]
         )
@@ -65,14 +65,14 @@ def noise_p_value(
     return float(cramervonmises_2samp(*apart).pvalue)
 
 
-def most(foreground: Tensor) -> Tensor:
-    """Highest mean probability in any box of a quarter of the sides; (n, z, y, x) gives (n,).
+def max_box_mean(foreground: Tensor) -> Tensor:
+    """Highest mean probability in any box of a quarter of the shape; (n, z, y, x) gives (n,).
 
-    Particles are compact, so that this tells more of them than the mean of the whole image.
+    Particles are compact, so this is more sensitive to them than the mean of the whole image.
     """
-    sides = foreground.shape[1:]
+    shape = foreground.shape[1:]
     boxes = F.avg_pool3d(
-        foreground[:, None], [max(1, n // 4) for n in sides], [max(1, n // 8) for n in sides]
+        foreground[:, None], [max(1, n // 4) for n in shape], [max(1, n // 8) for n in shape]
     )
     return boxes.amax((1, 2, 3, 4))
 
@@ -85,11 +85,11 @@ def noise_like(images: Tensor) -> Tensor:
     images = images.float()
     count, _, z, y, x = images.shape
     spread = images.std(AXES, keepdim=True)
-    wanted = autocovariance_power(images / spread.clamp(min=1e-6))
+    spectrum = autocovariance_power(images / spread.clamp(min=1e-6))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         noise = torch.cat(
-            [sample_noise(wanted, min(PART, count - i), (z, y, x)) for i in range(0, count, PART)]
+            [sample_noise(spectrum, min(CHUNK, count - i), (z, y, x)) for i in range(0, count, CHUNK)]
         )
     noise = (noise - noise.mean(AXES, keepdim=True)) / noise.std(AXES, keepdim=True).clamp(min=1e-6)
     return images.mean(AXES, keepdim=True) + spread * noise

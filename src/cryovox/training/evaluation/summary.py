@@ -1,4 +1,4 @@
-"""What to say of a training that has ended: held-out figures in words, and what speaks against the model."""
+"""Summary of a finished training: held-out metrics in words, and warnings about the model."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from pathlib import Path
 
 import numpy as np
 
-from cryovox.training.evaluation.held_out import RECALLS, Rows, interval
+from cryovox.training.evaluation.held_out import RECALLS, Metrics, recall_interval
 
-LEAST_PASSES = 3.0
-"""A network that was shown each pick fewer times on average is not trained."""
-FALLING = 0.1
-"""Share that the loss loses from the third quarter of a training to the last from which it still falls."""
-LEAST_ROWS = 8
-"""Losses in the table of a training that are too few to see a trend."""
+MIN_PASSES = 3.0
+"""Average number of times that each pick should be shown at least."""
+MAX_LOSS_DROP = 0.1
+"""Relative fall of the loss over the last quarter from which the training was too short."""
+MIN_ROWS = 8
+"""Number of losses in metrics.csv that are needed to see a trend."""
 
 
 @dataclass(frozen=True)
-class Course:
-    """How a training went.
+class TrainingCourse:
+    """Course of a training.
 
     Attributes
     ----------
     steps, warmup
-        Steps that were done, and over which the learning rate rises.
+        Finished steps, and steps over which the learning rate rises.
     share
-        Part of the training that is done, 0 to 1.
+        Fraction of the training that is done, 0 to 1.
     picks, passes
         Annotated particles to learn from, and how often each was shown on average; None for a simulated
         stream, and where the network knew something before.
     losses
         In their order.
-    figures, blobs
-        Held-out figures of the network and of a blob picker, as of `held_out.cross_fit`; empty where
+    metrics, blob_picker
+        Held-out metrics of the network and of a blob picker, as of `held_out.cross_fit`; empty where
         nothing is held out.
     """
 
@@ -45,11 +45,11 @@ class Course:
     picks: int = 0
     passes: float | None = None
     losses: Sequence[float] = ()
-    figures: Mapping[str, float] = field(default_factory=dict)
-    blobs: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    blob_picker: Mapping[str, float] = field(default_factory=dict)
 
     def warnings(self) -> list[str]:
-        """What speaks against the model, a sentence each."""
+        """Warnings about the model, a sentence each."""
         candidates = (
             self._unfinished(),
             self._few_steps(),
@@ -65,9 +65,9 @@ class Course:
         return f"the training is not finished: {100 * self.share:.0f} % done, at step {self.steps}"
 
     def _few_steps(self) -> str:
-        if self.passes is None or self.passes >= LEAST_PASSES:
+        if self.passes is None or self.passes >= MIN_PASSES:
             return ""
-        needed = int(np.ceil(self.steps * LEAST_PASSES / self.passes))
+        needed = int(np.ceil(self.steps * MIN_PASSES / self.passes))
         return (
             f"{self.steps} steps showed each of the {self.picks} picks {self.passes:.1f} times on average; "
             f"train for {needed} steps at least"
@@ -80,28 +80,28 @@ class Course:
 
     def _falling(self) -> str:
         quarter = len(self.losses) // 4
-        if len(self.losses) < LEAST_ROWS:
+        if len(self.losses) < MIN_ROWS:
             return ""
         before, last = (
             float(np.mean(part)) for part in (self.losses[-2 * quarter : -quarter], self.losses[-quarter:])
         )
         drop = (before - last) / before if before > 0 else 0.0
-        if drop <= FALLING:
+        if drop <= MAX_LOSS_DROP:
             return ""
         return f"the training loss still fell by {100 * drop:.0f} % over the last quarter; train longer"
 
     def _weak(self) -> str:
-        if not self.figures:
+        if not self.metrics:
             return "nothing was held out, as the picks are too few to judge by; the quality is not known"
-        if "score" not in self.blobs or self.figures["score"] > self.blobs["score"]:
+        if "score" not in self.blob_picker or self.metrics["score"] > self.blob_picker["score"]:
             return ""
         return (
-            f"held-out {_words(self.figures)} is not above the {_values(self.blobs)} of a blob picker, which "
-            "learns nothing"
+            f"held-out {_words(self.metrics)} is not above the {_values(self.blob_picker)} of a blob picker, "
+            "which learns nothing"
         )
 
 
-def table_of(path: Path) -> tuple[list[dict[str, float]], list[float]]:
+def read_metrics_csv(path: Path) -> tuple[list[dict[str, float]], list[float]]:
     """Validations and losses in a `metrics.csv`, in their order."""
     validations: dict[int, dict[str, float]] = {}
     losses: dict[int, float] = {}
@@ -115,44 +115,44 @@ def table_of(path: Path) -> tuple[list[dict[str, float]], list[float]]:
     return [validations[step] for step in sorted(validations)], [losses[step] for step in sorted(losses)]
 
 
-def in_one_line(figures: Mapping[str, float], blobs: Mapping[str, float]) -> str:
-    """Held-out figures beside those of a blob picker, as means over the species."""
-    beside = f" (blob picker {_values(blobs)})" if blobs else ""
-    return f"held-out {_words(figures)}{beside}"
+def summary_line(metrics: Mapping[str, float], blob_picker: Mapping[str, float]) -> str:
+    """Held-out metrics beside those of a blob picker, as means over the species."""
+    beside = f" (blob picker {_values(blob_picker)})" if blob_picker else ""
+    return f"held-out {_words(metrics)}{beside}"
 
 
-def in_full(figures: Mapping[str, float], blobs: Mapping[str, float]) -> list[str]:
-    """A line for each species: figures, those of a blob picker, number of particles and intervals."""
+def species_lines(metrics: Mapping[str, float], blob_picker: Mapping[str, float]) -> list[str]:
+    """A line for each species: metrics, those of a blob picker, number of particles and intervals."""
     lines = []
-    for kind in dict.fromkeys(name.partition("/")[2] for name in figures if name.startswith("n/")):
-        own, theirs = _of(figures, kind), _of(blobs, kind)
-        count = figures[f"n/{kind}"]
+    for kind in dict.fromkeys(name.partition("/")[2] for name in metrics if name.startswith("n/")):
+        own, theirs = _of(metrics, kind), _of(blob_picker, kind)
+        count = metrics[f"n/{kind}"]
         text = f"{kind}: held-out {_words(own)}"
         if theirs:
             text += f"; blob picker {_values(theirs)}"
         text += f"; n = {count:.0f} particles"
         if recalls := [own[f"{name}/{kind}"] for name in RECALLS if f"{name}/{kind}" in own]:
-            limits = (interval(value, count) for value in recalls)
+            limits = (recall_interval(value, count) for value in recalls)
             text += ", 95 % CI " + ", ".join(f"{low:.2f}-{high:.2f}" for low, high in limits)
         lines.append(text)
     return lines
 
 
-def _of(figures: Mapping[str, float], kind: str) -> Rows:
-    return {name: value for name, value in figures.items() if name.partition("/")[2] == kind}
+def _of(metrics: Mapping[str, float], kind: str) -> Metrics:
+    return {name: value for name, value in metrics.items() if name.partition("/")[2] == kind}
 
 
-def _means(figures: Mapping[str, float]) -> dict[str, float]:
+def _means(metrics: Mapping[str, float]) -> dict[str, float]:
     values: dict[str, list[float]] = {}
-    for name, value in figures.items():
+    for name, value in metrics.items():
         figure, _, kind = name.partition("/")
         if kind and figure != "n":
             values.setdefault(figure, []).append(value)
     return {figure: float(np.mean(some)) for figure, some in values.items()}
 
 
-def _words(figures: Mapping[str, float]) -> str:
-    means = _means(figures)
+def _words(metrics: Mapping[str, float]) -> str:
+    means = _means(metrics)
     parts = []
     if RECALLS[0] in means:
         parts.append(f"recall at 1x/2x/4x of the picks {_joined(means, RECALLS)}")
@@ -162,8 +162,8 @@ def _words(figures: Mapping[str, float]) -> str:
     return ", ".join(parts)
 
 
-def _values(figures: Mapping[str, float]) -> str:
-    means = _means(figures)
+def _values(metrics: Mapping[str, float]) -> str:
+    means = _means(metrics)
     recalls = [_joined(means, RECALLS)] if RECALLS[0] in means else []
     return ", ".join(recalls + [f"{means[name]:.2f}" for name in ("f1", "dice") if name in means])
 

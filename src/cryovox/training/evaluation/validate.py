@@ -1,4 +1,4 @@
-"""How good a network is on regions that it does not learn from, and which thresholds suit it."""
+"""Validation of a network on held-out regions, and thresholds for its scores."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from cryovox.inference.stream import TilePlan, score, stream
 from cryovox.metrics.detection import detection
 from cryovox.picking import PickConfig, pick
 from cryovox.training.evaluation.held_out import (
+    Metrics,
     RegionPicks,
-    Rows,
-    dice_rows,
+    concatenate_regions,
+    detection_metrics,
+    dice_metrics,
+    half_dice_metrics,
     halves,
-    joined,
-    mask_half,
-    picker_rows,
-    summary,
+    with_score,
 )
 
-FLOOR = 0.05
-"""Candidates below this score are not looked at."""
-MASK_LEVELS = (0.3, 0.5, 0.7)
-"""Thresholds that are tried on masks."""
+MIN_SCORE = 0.05
+"""Candidates below this score are ignored."""
+MASK_THRESHOLDS = (0.3, 0.5, 0.7)
+"""Thresholds to try on masks."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
-    """A held-out region with what the network says of it."""
+class ScoredRegion:
+    """A held-out region with the scores of the network."""
 
-    source: Region
+    region: Region
     scores: ScoreMap
     corner: tuple[int, int, int]
 
@@ -60,12 +60,12 @@ def validate(
     scored = [_score(network, region, tiles, spec) for region in regions]
     species = regions[0].species
     if spec.kind == "heatmap":
-        return summary(picker_rows(picked(scored, FLOOR), species))
-    return summary(_mask_rows(scored, species))
+        return with_score(detection_metrics(region_picks(scored, MIN_SCORE), species))
+    return with_score(_mask_rows(scored, species))
 
 
 @torch.no_grad()
-def at_picks(
+def thresholds_at_picks(
     network: nn.Module, regions: list[Region], spec: TargetSpec, tiles: TilePlan
 ) -> dict[str, float]:
     """Thresholds where nothing is held out: half of the height that half of the picks get.
@@ -84,8 +84,8 @@ def at_picks(
             name = region.species[channel].name
             heights.setdefault(name, []).append(_height(network, region, position, channel, spec, tiles))
     return {
-        f"threshold/{name}": float(np.clip(np.median(found) / 2, FLOOR, 0.5))
-        for name, found in heights.items()
+        f"threshold/{name}": float(np.clip(np.median(of_species) / 2, MIN_SCORE, 0.5))
+        for name, of_species in heights.items()
     }
 
 
@@ -109,7 +109,7 @@ def _height(
     return float(answer[near].max())
 
 
-def _score(network: nn.Module, region: Region, tiles: TilePlan, spec: TargetSpec) -> Scored:
+def _score(network: nn.Module, region: Region, tiles: TilePlan, spec: TargetSpec) -> ScoredRegion:
     """Run the network over a region and as much of its surroundings as a tile overlaps."""
     reach = tiles.tile // 4 // tiles.stride * tiles.stride
     shape = region.data.shape
@@ -127,34 +127,34 @@ def _score(network: nn.Module, region: Region, tiles: TilePlan, spec: TargetSpec
         offset=voxel * (tiles.stride - 1) / 2,
         kind=spec.kind,
     )
-    return Scored(region, scores, (low[0], low[1], low[2]))
+    return ScoredRegion(region, scores, (low[0], low[1], low[2]))
 
 
-def candidates(scored: Scored, threshold: float) -> Particles:
+def candidates(scored: ScoredRegion, threshold: float) -> Particles:
     """Picks of a region, in Å of its tomogram, best first."""
-    found = pick(scored.scores, PickConfig(threshold=threshold, exclusive=False, border=0.0))
-    source = scored.source
-    positions = found.positions + np.array(scored.corner) * source.voxel_size
-    found = Particles.of(positions, found.species, found.scores)
-    low, high = (np.array(source.bounds, dtype=float).T - 0.5) * source.voxel_size
-    inside = ((found.positions >= low) & (found.positions < high)).all(axis=1)
-    return found.take(inside).sorted()
+    picks = pick(scored.scores, PickConfig(threshold=threshold, exclusive=False, border=0.0))
+    region = scored.region
+    positions = picks.positions + np.array(scored.corner) * region.voxel_size
+    picks = Particles.of(positions, picks.species, picks.scores)
+    low, high = (np.array(region.bounds, dtype=float).T - 0.5) * region.voxel_size
+    inside = ((picks.positions >= low) & (picks.positions < high)).all(axis=1)
+    return picks.take(inside).sorted()
 
 
-def picked(scored: list[Scored], threshold: float) -> list[RegionPicks]:
+def region_picks(scored: list[ScoredRegion], threshold: float) -> list[RegionPicks]:
     """Candidates of every region."""
-    return [RegionPicks(s.source, candidates(s, threshold)) for s in scored]
+    return [RegionPicks(s.region, candidates(s, threshold)) for s in scored]
 
 
-def _mask_rows(scored: list[Scored], species: tuple[Species, ...]) -> Rows:
-    rows = dice_rows(_counts(scored, species), species)
-    for number, half in enumerate(halves([s.source for s in scored]), start=1):
-        parts = [replace(scored[i], source=part) for i, part in half]
-        rows |= mask_half(number, _counts(parts, species), [p.source for p in parts], species)
-    truth = joined([s.source.truth() for s in scored])
+def _mask_rows(scored: list[ScoredRegion], species: tuple[Species, ...]) -> Metrics:
+    rows = dice_metrics(_counts(scored, species), species)
+    for number, half in enumerate(halves([s.region for s in scored]), start=1):
+        parts = [replace(scored[i], region=part) for i, part in half]
+        rows |= half_dice_metrics(number, _counts(parts, species), [p.region for p in parts], species)
+    truth = concatenate_regions([s.region.truth() for s in scored])
     best: dict[str, tuple[float, float]] = {}
-    for level in MASK_LEVELS:
-        picks = joined([p.picks for p in picked(scored, level)])
+    for level in MASK_THRESHOLDS:
+        picks = concatenate_regions([p.picks for p in region_picks(scored, level)])
         for kind in species:
             if len(true := truth.named(kind.name)):
                 f1 = detection(picks.named(kind.name), true, kind.radius).f1
@@ -164,7 +164,7 @@ def _mask_rows(scored: list[Scored], species: tuple[Species, ...]) -> Rows:
     return rows
 
 
-def _counts(scored: list[Scored], species: tuple[Species, ...]) -> NDArray[np.float64]:
+def _counts(scored: list[ScoredRegion], species: tuple[Species, ...]) -> NDArray[np.float64]:
     """Hits, false and missed voxels of each species."""
     counts = np.zeros((len(species) + 1, 3))
     for one in scored:
@@ -172,22 +172,22 @@ def _counts(scored: list[Scored], species: tuple[Species, ...]) -> NDArray[np.fl
     return counts[1:]
 
 
-def _confusion(scored: Scored, classes: int) -> NDArray[np.float64]:
+def _confusion(scored: ScoredRegion, classes: int) -> NDArray[np.float64]:
     """Hits, false and missed voxels of every class, where the truth is known."""
-    source, corner = scored.source, scored.corner
-    low = [a - c for (a, _), c in zip(source.bounds, corner, strict=True)]
-    sides = [b - a for a, b in source.bounds]
+    region, corner = scored.region, scored.corner
+    low = [a - c for (a, _), c in zip(region.bounds, corner, strict=True)]
+    sides = [b - a for a, b in region.bounds]
     window = tuple(slice(a, a + n) for a, n in zip(low, sides, strict=True))
     species = np.asarray(scored.scores.data)[(slice(None), *window)]
-    found = np.concatenate([1 - species.sum(0, keepdims=True), species]).argmax(0)
-    start = (source.bounds[0][0], source.bounds[1][0], source.bounds[2][0])
-    true = mask_target(source, start, (sides[0], sides[1], sides[2]))
+    predicted = np.concatenate([1 - species.sum(0, keepdims=True), species]).argmax(0)
+    start = (region.bounds[0][0], region.bounds[1][0], region.bounds[2][0])
+    true = mask_target(region, start, (sides[0], sides[1], sides[2]))
     known = true != IGNORE_INDEX
     rows = [
         [
-            ((found == c) & (true == c) & known).sum(),
-            ((found == c) & (true != c) & known).sum(),
-            ((found != c) & (true == c) & known).sum(),
+            ((predicted == c) & (true == c) & known).sum(),
+            ((predicted == c) & (true != c) & known).sum(),
+            ((predicted != c) & (true == c) & known).sum(),
         ]
         for c in range(classes)
     ]

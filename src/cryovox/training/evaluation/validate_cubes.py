@@ -1,4 +1,4 @@
-"""How good a network is on subtomograms that it does not learn from."""
+"""Validation of a network on held-out subtomograms."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from cryovox.inference.cubes import argmax_labels, score_cubes
 from cryovox.inference.stream import TilePlan
 from cryovox.metrics.segmentation import confusion, dice, iou, pooled
 from cryovox.training.evaluation.held_out import (
-    Rows,
-    blob_figures,
-    dice_rows,
+    Metrics,
+    blob_picker_metrics,
+    detection_metrics,
+    dice_metrics,
+    half_dice_metrics,
     halves,
-    mask_half,
-    picker_rows,
-    summary,
+    with_score,
 )
-from cryovox.training.evaluation.validate import FLOOR, Scored, picked
+from cryovox.training.evaluation.validate import MIN_SCORE, ScoredRegion, region_picks
 
 
 def validate_cubes(network: nn.Module, cubes: Cubes, spec: TargetSpec, tiles: TilePlan) -> dict[str, float]:
@@ -35,19 +35,19 @@ def validate_cubes(network: nn.Module, cubes: Cubes, spec: TargetSpec, tiles: Ti
         and 4 candidates per annotated particle for heatmaps.
     """
     judge = _heatmaps if spec.kind == "heatmap" else _masks
-    return summary(judge(network, cubes, spec, tiles))
+    return with_score(judge(network, cubes, spec, tiles))
 
 
-def blob_figures_of_cubes(cubes: Cubes, spec: TargetSpec) -> Rows:
+def blob_picker_metrics_of_cubes(cubes: Cubes, spec: TargetSpec) -> Metrics:
     """What a blob picker scores on the same subtomograms."""
-    return blob_figures(_sources(cubes, spec), cubes.species, spec.kind)
+    return blob_picker_metrics(_sources(cubes, spec), cubes.species, spec.kind)
 
 
 def _sources(cubes: Cubes, spec: TargetSpec) -> list[Region]:
     return [cubes.region(i, spec) for i in range(len(cubes))]
 
 
-def _masks(network: nn.Module, cubes: Cubes, spec: TargetSpec, tiles: TilePlan) -> Rows:
+def _masks(network: nn.Module, cubes: Cubes, spec: TargetSpec, tiles: TilePlan) -> Metrics:
     assert cubes.labels is not None
     count, sources = len(cubes.species) + 1, _sources(cubes, spec)
     parts = halves(sources, whole=True)
@@ -55,16 +55,16 @@ def _masks(network: nn.Module, cubes: Cubes, spec: TargetSpec, tiles: TilePlan) 
     half[[i for i, _ in parts[1]]] = 1
     totals = np.zeros((2, count, count), np.int64)
     for which, scores in score_cubes(network, _Chosen(cubes), tiles):
-        found, true = argmax_labels(scores), cubes.labels[cubes.indices[which]]
+        predicted, true = argmax_labels(scores), cubes.labels[cubes.indices[which]]
         for number in np.unique(half[which]):
             here = half[which] == number
-            f, t = found[here], true[here]
+            f, t = predicted[here], true[here]
             totals[number] += confusion(f.reshape(-1, *f.shape[2:]), t.reshape(-1, *t.shape[2:]), count)
     total = totals.sum(axis=0)
-    rows = dice_rows(_counts(total), cubes.species)
+    rows = dice_metrics(_counts(total), cubes.species)
     for number, part in enumerate(parts):
-        own = [source for _, source in part]
-        rows |= mask_half(number + 1, _counts(totals[number]), own, cubes.species)
+        own = [region for _, region in part]
+        rows |= half_dice_metrics(number + 1, _counts(totals[number]), own, cubes.species)
     together = {"dice-pooled": dice(pooled(total))[1], "iou-pooled": iou(pooled(total))[1]}
     return rows | {name: float(np.nan_to_num(value)) for name, value in together.items()}
 
@@ -75,14 +75,14 @@ def _counts(total: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.stack([hits, total.sum(axis=0) - hits, total.sum(axis=1) - hits], axis=1)[1:].astype(float)
 
 
-def _heatmaps(network: nn.Module, cubes: Cubes, spec: TargetSpec, tiles: TilePlan) -> Rows:
+def _heatmaps(network: nn.Module, cubes: Cubes, spec: TargetSpec, tiles: TilePlan) -> Metrics:
     voxel, scored = cubes.voxel_size, []
     for which, scores in score_cubes(network, _Chosen(cubes), tiles):
         for i, own in zip(range(which.start, which.stop), scores, strict=True):
             offset = voxel * (tiles.stride - 1) / 2
-            found = ScoreMap(own, voxel * tiles.stride, cubes.species, offset=offset, kind="heatmap")
-            scored.append(Scored(cubes.region(i, spec), found, (0, 0, 0)))
-    return picker_rows(picked(scored, FLOOR), cubes.species)
+            score_map = ScoreMap(own, voxel * tiles.stride, cubes.species, offset=offset, kind="heatmap")
+            scored.append(ScoredRegion(cubes.region(i, spec), score_map, (0, 0, 0)))
+    return detection_metrics(region_picks(scored, MIN_SCORE), cubes.species)
 
 
 class _Chosen:

@@ -30,5 +30,5 @@ def recipe(name: str) -> dict[str, Any]:
     """
     if name not in recipes():
         raise RequestError("--preset", f"there is none called {name!r}", suggestion(name, recipes()))
-    found: dict[str, Any] = yaml.safe_load((files(PACKAGE) / f"{name}.yaml").read_text(encoding="utf-8"))
-    return found
+    settings: dict[str, Any] = yaml.safe_load((files(PACKAGE) / f"{name}.yaml").read_text(encoding="utf-8"))
+    return settings

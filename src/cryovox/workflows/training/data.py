@@ -76,7 +76,7 @@ class TrainingData(ABC):
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         """Metrics on held-out data; ``score`` selects the model."""
 
-    def blob_figures(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
+    def blob_picker_metrics(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         """Held-out scores of a blob picker, as in `held_out.cross_fit`."""
         return {}
 
@@ -159,15 +159,15 @@ class TomogramData(TrainingData):
         return UnlabelledBatches(PatchStream(regions, sampling.for_unlabelled()))
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
-        from cryovox.training.evaluation.validate import at_picks, validate
+        from cryovox.training.evaluation.validate import thresholds_at_picks, validate
 
         metrics = validate(network, self.held, spec, tiles) if self.held else {}
-        return metrics if "score" in metrics else at_picks(network, self.training, spec, tiles)
+        return metrics if "score" in metrics else thresholds_at_picks(network, self.training, spec, tiles)
 
-    def blob_figures(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
-        from cryovox.training.evaluation.held_out import blob_figures
+    def blob_picker_metrics(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
+        from cryovox.training.evaluation.held_out import blob_picker_metrics
 
-        return blob_figures(self.held, self.species, spec.kind) if self.held else {}
+        return blob_picker_metrics(self.held, self.species, spec.kind) if self.held else {}
 
     def limit_held_out(self, most: int | None, tiles: TilePlan) -> None:
         if most is not None:
@@ -228,10 +228,10 @@ class SetData(TrainingData):
 
         return validate_cubes(network, self.held, spec, tiles)
 
-    def blob_figures(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
-        from cryovox.training.evaluation.validate_cubes import blob_figures_of_cubes
+    def blob_picker_metrics(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
+        from cryovox.training.evaluation.validate_cubes import blob_picker_metrics_of_cubes
 
-        return blob_figures_of_cubes(self.held, spec)
+        return blob_picker_metrics_of_cubes(self.held, spec)
 
     def picks(self) -> int:
         return len(self.training)
@@ -252,7 +252,7 @@ def tile_count(shape: Sequence[int], tiles: TilePlan) -> int:
 
 def smaller_regions(regions: list[Region], most: int, tiles: TilePlan) -> list[Region]:
     """Held-out regions, reduced so that a validation takes *most* tiles at most."""
-    from cryovox.training.evaluation.held_out import limited
+    from cryovox.training.evaluation.held_out import limit_regions
 
     around = tiles.tile // 2  # a validation reads this much around a region
-    return limited(regions, most, lambda r: tile_count([b - a + around for a, b in r.bounds], tiles))
+    return limit_regions(regions, most, lambda r: tile_count([b - a + around for a, b in r.bounds], tiles))

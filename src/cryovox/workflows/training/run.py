@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cryovox.inference.stream import TilePlan
-    from cryovox.training.evaluation.summary import Course
+    from cryovox.training.evaluation.summary import TrainingCourse
     from cryovox.training.state import Progress
 
 NOTHING_UNLABELLED = (
@@ -163,7 +163,7 @@ class TrainingRun:
         What the manifest and the card record besides.
     picks, passes
         Annotated particles to learn from, and how often each was shown on average after so many steps; see
-        `cryovox.training.evaluation.summary.Course`.
+        `cryovox.training.evaluation.summary.TrainingCourse`.
     on_message
         Receives a line after each validation.
     on_progress
@@ -183,7 +183,7 @@ class TrainingRun:
 
     def __post_init__(self) -> None:
         self.tiles = validation_tiles(self.prepared.card)
-        self.blobs = self.data.blob_figures(self.prepared.spec, self.tiles)
+        self.blob_picker = self.data.blob_picker_metrics(self.prepared.spec, self.tiles)
 
     def fit(self, streams: Mapping[str, Any], fabric: Fabric) -> Path:
         """Train, or continue an interrupted training.
@@ -236,8 +236,8 @@ class TrainingRun:
 
     def validate(self, network: nn.Module) -> Mapping[str, float]:
         """Metrics on held-out data, with a line on the screen."""
-        from cryovox.training.evaluation.held_out import whole_figures
-        from cryovox.training.evaluation.summary import in_one_line
+        from cryovox.training.evaluation.held_out import pooled_metrics
+        from cryovox.training.evaluation.summary import summary_line
 
         def still_validating() -> None:
             self.on_progress("training", min(self._done, 0.999), "validation")
@@ -246,26 +246,26 @@ class TrainingRun:
         with call_after_forward(network, still_validating):
             metrics = self.data.validate(network, self.prepared.spec, self.tiles)
         if "score" in metrics:
-            self.on_message(in_one_line(whole_figures(metrics), self.blobs))
+            self.on_message(summary_line(pooled_metrics(metrics), self.blob_picker))
         return metrics
 
-    def _course(self, now: Progress) -> Course:
+    def _course(self, now: Progress) -> TrainingCourse:
         from cryovox.training.evaluation.held_out import cross_fit
-        from cryovox.training.evaluation.summary import Course, table_of
+        from cryovox.training.evaluation.summary import TrainingCourse, read_metrics_csv
         from cryovox.training.loop import finished, share
 
         loop = self.config.loop
-        validations, losses = table_of(self.out / "metrics.csv")
+        validations, losses = read_metrics_csv(self.out / "metrics.csv")
         scored = [rows for rows in validations if "score" in rows]
-        return Course(
+        return TrainingCourse(
             steps=now.step,
             warmup=loop.warmup,
             share=1.0 if finished(now, loop) else share(now, loop),
             picks=self.picks,
             passes=self.passes(now.step),
             losses=losses,
-            figures=cross_fit(scored, choose=loop.keep == "best"),
-            blobs=self.blobs,
+            metrics=cross_fit(scored, choose=loop.keep == "best"),
+            blob_picker=self.blob_picker,
         )
 
     def keep(self, network: nn.Module, metrics: Mapping[str, float], now: Progress) -> None:
@@ -280,7 +280,7 @@ class TrainingRun:
             "strategy": self.config.strategy,
             "steps": now.step,
             "seconds": round(now.seconds, 1),
-            **_figures(course),
+            **_held_out_metrics(course),
             "seed": self.config.seed,
             **self.facts,
             "config": self.config.model_dump(mode="json"),
@@ -295,7 +295,7 @@ class TrainingRun:
         from cryovox.models.checkpoint import update_card
 
         course, model = self._course(progress), self.out / "model.safetensors"
-        training = read_card(model).training | _figures(course)
+        training = read_card(model).training | _held_out_metrics(course)
         update_card(model, {"training": training, "warnings": tuple(course.warnings())})
         has_score = math.isfinite(progress.best)
         facts = {
@@ -311,11 +311,11 @@ class TrainingRun:
         Manifest(self.out, facts).write()
 
 
-def _figures(course: Course) -> dict[str, Any]:
+def _held_out_metrics(course: TrainingCourse) -> dict[str, Any]:
     """Held-out figures for the card, beside those of a blob picker."""
     return {
-        "held_out": {name: round(value, 5) for name, value in course.figures.items()},
-        "blob_picker": {name: round(value, 5) for name, value in course.blobs.items()},
+        "held_out": {name: round(value, 5) for name, value in course.metrics.items()},
+        "blob_picker": {name: round(value, 5) for name, value in course.blob_picker.items()},
     }
 
 

@@ -59,14 +59,14 @@ class SampleCounts:
     @classmethod
     def requested(cls, judged: int, beside_noise: int) -> SampleCounts:
         """As the settings ask for; with too few patches there is no noise test."""
-        from cryovox.training.evaluation.noise_test import LEAST, NOISE
+        from cryovox.training.evaluation.noise_test import MIN_IMAGES, MIN_NOISE
 
-        many = beside_noise >= LEAST
-        return cls(judged, beside_noise, max(NOISE, beside_noise)) if many else cls(judged, 0, 0)
+        many = beside_noise >= MIN_IMAGES
+        return cls(judged, beside_noise, max(MIN_NOISE, beside_noise)) if many else cls(judged, 0, 0)
 
     def within(self, forwards: int, halves: bool) -> SampleCounts:
         """Fewer, for at most *forwards* forward passes of a patch."""
-        from cryovox.training.evaluation.noise_test import LEAST
+        from cryovox.training.evaluation.noise_test import MIN_IMAGES
 
         if self.judged * forwards_per_patch(halves) + self.beside_noise + self.noise <= forwards:
             return self
@@ -76,7 +76,7 @@ class SampleCounts:
         each = max(0, forwards - judged * forwards_per_patch(halves)) // 2
         if not self.beside_noise:
             return replace(self, judged=judged)
-        if each < LEAST:
+        if each < MIN_IMAGES:
             return replace(self, judged=judged, beside_noise=0, noise=0, unchecked=True)
         beside_noise = min(self.beside_noise, each)
         return replace(self, judged=judged, beside_noise=beside_noise, noise=min(self.noise, each))

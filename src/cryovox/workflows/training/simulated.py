@@ -97,10 +97,10 @@ class SimulatedData(TrainingData):
 
         return validate(network, self._boxes(spec, tiles), spec, tiles)
 
-    def blob_figures(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
-        from cryovox.training.evaluation.held_out import blob_figures
+    def blob_picker_metrics(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
+        from cryovox.training.evaluation.held_out import blob_picker_metrics
 
-        return blob_figures(self._boxes(spec, tiles), self.species, spec.kind)
+        return blob_picker_metrics(self._boxes(spec, tiles), self.species, spec.kind)
 
     def _boxes(self, spec: TargetSpec, tiles: TilePlan) -> list[Region]:
         """Held-out boxes, simulated when they are first asked for."""

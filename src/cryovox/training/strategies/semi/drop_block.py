@@ -11,11 +11,13 @@ from torch.nn import functional as F
 
 from cryovox.models.features import encode_method, replaced_encode
 
-EDGES = (4, 12)
-TALL = 2.0
+CUBOID_EDGES = (4, 12)
+Z_STRETCH = 2.0
 
 
-def drop_cuboids(x: Tensor, share: float, edges: tuple[int, int] = EDGES, tall: float = TALL) -> Tensor:
+def drop_cuboids(
+    x: Tensor, share: float, edges: tuple[int, int] = CUBOID_EDGES, z_stretch: float = Z_STRETCH
+) -> Tensor:
     """Replace cuboids by Gaussian noise with the mean and spread of their patch.
 
     SemiETPicker names "a cryo-ET-specific DropBlock" and no more; this is our reconstruction. Zeros would
@@ -28,27 +30,27 @@ def drop_cuboids(x: Tensor, share: float, edges: tuple[int, int] = EDGES, tall: 
         Of the volume that is dropped, where cuboids do not overlap; 0 drops nothing.
     edges
         Shortest and longest edge in voxels.
-    tall
+    z_stretch
         Edges along z are so many times longer.
     """
     if not share:
         return x
     out, sides = x.clone(), x.shape[2:]
     mean_edge = sum(edges) / 2
-    count = max(1, round(share * sides.numel() / (tall * mean_edge**3)))
+    count = max(1, round(share * sides.numel() / (z_stretch * mean_edge**3)))
     for patch, image in zip(out, x, strict=True):
         mean, spread = image.mean(), image.std()
         for _ in range(count):
-            window = _cuboid(sides, edges, tall)
+            window = _cuboid(sides, edges, z_stretch)
             hole = patch[(slice(None), *window)]
             hole.copy_(mean + spread * torch.randn_like(hole))
     return out
 
 
-def _cuboid(sides: torch.Size, edges: tuple[int, int], tall: float) -> tuple[slice, ...]:
+def _cuboid(sides: torch.Size, edges: tuple[int, int], z_stretch: float) -> tuple[slice, ...]:
     """A box whose middle lies anywhere, cut at the faces."""
     drawn = torch.randint(edges[0], edges[1] + 1, (3,)).tolist()
-    lengths = [round(tall * drawn[0]), *drawn[1:]]
+    lengths = [round(z_stretch * drawn[0]), *drawn[1:]]
     starts = [int(torch.randint(0, n, ())) - length // 2 for n, length in zip(sides, lengths, strict=True)]
     return tuple(slice(max(0, a), max(0, a + length)) for a, length in zip(starts, lengths, strict=True))
 
@@ -79,9 +81,9 @@ def deep_drop(network: nn.Module, share: float) -> Iterator[None]:
     own = encode_method(network)
 
     def encode(x: Tensor) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = own(x)
-        deepest = list(found)[-1]
-        return found | {deepest: drop_block(found[deepest], share)}
+        features: dict[str, Tensor] = own(x)
+        deepest = list(features)[-1]
+        return features | {deepest: drop_block(features[deepest], share)}
 
     with replaced_encode(network, encode):
         yield

@@ -1,4 +1,4 @@
-"""What a teacher sees in a patch from several sides, as a target for heatmaps."""
+"""Pseudo-labels for heatmaps from the predictions of a teacher in several orientations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
-from cryovox.training.losses import inside
+from cryovox.training.losses import interior_mask
 
 Axes = tuple[int, ...]
 NEAR = 0.1
@@ -25,7 +25,7 @@ class PseudoLabels(NamedTuple):
     target : (b, k, z, y, x)
         Gaussians at the peaks that are believed.
     valid_mask : (b, k, z, y, x) bool
-        Where the target is to be believed.
+        Where the target is valid.
     peaks : (b, k, z, y, x) bool
         Which are believed.
     """
@@ -41,13 +41,13 @@ def select_views(number: int) -> Sequence[Axes]:
 
 
 @torch.no_grad()
-def multi_view_probabilities(ask: Callable[[Tensor], Tensor], x: Tensor, views: Sequence[Axes]) -> Tensor:
+def multi_view_probabilities(predict: Callable[[Tensor], Tensor], x: Tensor, views: Sequence[Axes]) -> Tensor:
     """Probabilities (v, b, k, z, y, x) of every view, turned back."""
-    return torch.stack([ask(x.flip(axes)).float().sigmoid().flip(axes) for axes in views])
+    return torch.stack([predict(x.flip(axes)).float().sigmoid().flip(axes) for axes in views])
 
 
 def pseudo_labels(
-    seen: Tensor,
+    probabilities: Tensor,
     high: Tensor,
     low: float,
     *,
@@ -57,11 +57,11 @@ def pseudo_labels(
     ignore: bool,
     exclusive: bool,
 ) -> PseudoLabels:
-    """Peaks of the mean over the views that are high and that enough views share.
+    """Peaks of the mean over the views that are high enough and that enough views share.
 
     Parameters
     ----------
-    seen : (v, b, k, z, y, x)
+    probabilities : (v, b, k, z, y, x)
         Probabilities in each view.
     high : (k,)
         Least height of a peak of each species.
@@ -77,25 +77,25 @@ def pseudo_labels(
         Whether there is one species in a place: a peak is higher than what others have there, and tells
         that they are not.
     """
-    peaks = accepted_peaks(seen, high, radii, agreement, exclusive)
+    peaks = accepted_peaks(probabilities, high, radii, agreement, exclusive)
     target = gaussians(peaks, sigmas)
     near = target > NEAR
     if exclusive:
         near = near.any(1, keepdim=True)
-    valid_mask = (seen.mean(0) <= low) | near if ignore else torch.ones_like(peaks)
+    valid_mask = (probabilities.mean(0) <= low) | near if ignore else torch.ones_like(peaks)
     return PseudoLabels(target, valid_mask, peaks)
 
 
 def accepted_peaks(
-    seen: Tensor, high: Tensor, radii: Sequence[float], agreement: float, exclusive: bool
+    probabilities: Tensor, high: Tensor, radii: Sequence[float], agreement: float, exclusive: bool
 ) -> Tensor:
-    """Which voxels (b, k, z, y, x) are peaks that become labels; as of `pseudo_labels`."""
-    mean, line = seen.mean(0), high[None, :, None, None, None]
+    """Voxels (b, k, z, y, x) that are peaks and become labels; parameters as of `pseudo_labels`."""
+    mean, line = probabilities.mean(0), high[None, :, None, None, None]
     peaks = separated_peaks(mean, radii) & (mean >= line)
     if exclusive:
         peaks &= mean >= local_max(mean.amax(1, keepdim=True), 1)
     if agreement > 0:
-        near = local_max(seen.flatten(0, 1), 1).view_as(seen)
+        near = local_max(probabilities.flatten(0, 1), 1).view_as(probabilities)
         peaks &= (near >= line).float().mean(0) >= agreement
     return peaks
 
@@ -105,12 +105,12 @@ def separated_peaks(heights: Tensor, radii: Sequence[float]) -> Tensor:
 
     None on a face: it is mostly the slope of a peak beyond it.
     """
-    found = torch.empty_like(heights, dtype=torch.bool)
+    is_peak = torch.empty_like(heights, dtype=torch.bool)
     for channel, radius in enumerate(radii):
         reach = max(1, int(0.5 * radius))
         own = heights[:, channel : channel + 1]
-        found[:, channel : channel + 1] = local_max(own, reach) == own
-    return found & inside(heights)
+        is_peak[:, channel : channel + 1] = local_max(own, reach) == own
+    return is_peak & interior_mask(heights)
 
 
 def local_max(heights: Tensor, reach: int) -> Tensor:
