@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common import write_result
-from cryovox.models.networks.voxresnet import VOTE, enlarge
+from cryovox.models.networks.voxresnet import SIDE_CHANNELS, enlarge
 from cryovox.training.evaluation.model_selection import RULE
 from cryovox.training.evaluation.noise_test import noise_p_value
 from cryovox.training.strategies.uda.vox_uda import cosine
@@ -51,7 +51,7 @@ def seconds(forward: Callable[[], Tensor], *, training: bool) -> float:
 def enlarging(factor: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     """Our implementation and that of torch, with the same weights."""
     ours = enlarge(WIDTHS[-1], factor).to(memory_format=LAST)
-    torchs = nn.ConvTranspose3d(WIDTHS[-1], VOTE, factor, stride=factor).to(memory_format=LAST)
+    torchs = nn.ConvTranspose3d(WIDTHS[-1], SIDE_CHANNELS, factor, stride=factor).to(memory_format=LAST)
     torchs.load_state_dict(ours.state_dict())
     x = features(WIDTHS[-1], factor)
     return lambda: ours(x), lambda: torchs(x)
