@@ -13,14 +13,14 @@ def ask(cli, tmp_path):
 
 @pytest.mark.parametrize("method", ["ibf", "bf", "ngm"])
 def test_denoised_tomograms_are_files_that_tell_what_was_removed(ask, tomogram, tmp_path, method):
-    told = ask(tomogram, "--method", method, "--json", tmp_path / "done.json")
-    assert told.code == 0, told.err
+    answer = ask(tomogram, "--method", method, "--json", tmp_path / "done.json")
+    assert answer.code == 0, answer.err
     (row,) = json.loads((tmp_path / "done.json").read_text())
-    found, given = read_volume(row["file"]), read_volume(tomogram)
-    removed = np.std(np.asarray(found.data) - np.asarray(given.data)) / np.std(given.data)
+    denoised, original = read_volume(row["file"]), read_volume(tomogram)
+    removed = np.std(np.asarray(denoised.data) - np.asarray(original.data)) / np.std(original.data)
     assert row["removed"] == pytest.approx(removed, abs=1e-3)
-    assert f"{row['removed']:.3f}" in told.out
-    assert found.voxel_size == given.voxel_size
+    assert f"{row['removed']:.3f}" in answer.out
+    assert denoised.voxel_size == original.voxel_size
 
 
 def test_settings_reach_the_filter(ask, tomogram, tmp_path):
@@ -34,9 +34,9 @@ def test_settings_reach_the_filter(ask, tomogram, tmp_path):
 
 def test_a_broken_tomogram_does_not_keep_the_others_from_being_done(ask, tomogram, tmp_path):
     (tmp_path / "broken.mrc").write_text("broken\n" * 300)
-    told = ask(tomogram, tmp_path / "broken.mrc")
-    assert told.code == 1
-    assert "failed: broken: is not an MRC file" in told.err
+    answer = ask(tomogram, tmp_path / "broken.mrc")
+    assert answer.code == 1
+    assert "failed: broken: is not an MRC file" in answer.err
     assert (tmp_path / "out" / "denoised" / "phantom_03.mrc").exists()
 
 

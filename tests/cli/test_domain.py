@@ -33,9 +33,9 @@ def adapted(model, tomogram, tmp_path):
 def test_segment_warns(cli, adapted, tomogram, tmp_path, shift, warned):
     args = ("segment", tomogram, "--model", adapted(shift), "--out", tmp_path / "out", "--device", "cpu")
     for _ in range(2):  # and again where nothing is left to be done
-        told = cli(*args, "--quiet")
-        assert told.code == 0
-        lines = [line for line in told.err.splitlines() if "domain distance" in line]
+        answer = cli(*args, "--quiet")
+        assert answer.code == 0
+        lines = [line for line in answer.err.splitlines() if "domain distance" in line]
         assert len(lines) == warned
     if warned:
         assert lines[0].startswith("note: phantom_03: domain distance 5.0 (limit 2.0)")
@@ -46,8 +46,8 @@ def test_segment_warns(cli, adapted, tomogram, tmp_path, shift, warned):
 
 def test_find_warns_on_its_page_and_the_doctor_agrees(cli, adapted, tomogram, tmp_path):
     path, out = adapted(5), tmp_path / "found"
-    told = cli("find", tomogram, "--model", path, "--out", out, "--device", "cpu", "--quiet")
-    assert "domain distance 5.0" in told.err
+    answer = cli("find", tomogram, "--model", path, "--out", out, "--device", "cpu", "--quiet")
+    assert "domain distance 5.0" in answer.err
     assert "domain distance 5.0 (limit 2.0)" in (out / "report.html").read_text()
     looked = cli("doctor", tomogram, "--model", path)
     assert "domain distance 5.0 (limit 2.0)" in looked.out

@@ -13,15 +13,15 @@ from cryovox.formats import write_particles
 def evaluate(cli, tmp_path):
     """Rows of the table as {(tomogram, species, metric): value}."""
 
-    def call(what, found, truth, *args):
+    def call(what, predicted, truth, *args):
         table = tmp_path / "table.json"
         option = "--picks" if what == "particles" else "--predictions"
-        told = cli("evaluate", what, option, found, "--truth", truth, "--json", table, *args)
-        assert told.code == 0, told.err
+        answer = cli("evaluate", what, option, predicted, "--truth", truth, "--json", table, *args)
+        assert answer.code == 0, answer.err
         written = json.loads(table.read_text(), parse_constant=lambda name: pytest.fail(name))
         rows = written["rows"]
-        assert all(str(row["species"]) in told.out for row in rows)
-        assert "nan" not in told.out
+        assert all(str(row["species"]) in answer.out for row in rows)
+        assert "nan" not in answer.out
         assert len({(row["tomogram"], row["species"]) for row in rows}) == len(rows)
         return {(r["tomogram"], r["species"], metric): value for r in rows for metric, value in r.items()}
 
@@ -36,13 +36,13 @@ def csv(path, *rows):
 
 def test_by_radius(evaluate, tmp_path):
     truth = csv(tmp_path / "truth.csv", "0,0,0,a", "100,0,0,a", "0,500,0,b")
-    found = csv(tmp_path / "found.csv", "30,0,0,a", "300,0,0,a", "0,500,0,a")
-    wide = evaluate("particles", found, truth, "--radius", 40)
+    predicted = csv(tmp_path / "found.csv", "30,0,0,a", "300,0,0,a", "0,500,0,a")
+    wide = evaluate("particles", predicted, truth, "--radius", 40)
     assert wide["all", "a", "hits"] == 1
     assert wide["all", "a", "f1"] == pytest.approx(2 / 5)
     assert wide["all", "b", "recall"] == 0
     assert ("all", "b", "mean_distance") not in wide
-    narrow = evaluate("particles", found, truth, "--radius", 40, "--fraction", 0.5)
+    narrow = evaluate("particles", predicted, truth, "--radius", 40, "--fraction", 0.5)
     assert narrow["all", "a", "hits"] == 0
 
 
@@ -71,8 +71,8 @@ def test_lists_that_name_their_tomogram_differently(evaluate, cli, tmp_path):
     truth, other = write("truth.csv", ["TS_01"]), write("other.csv", ["TS_01_10A"])
     assert evaluate("particles", other, truth, "--radius", 5)["all", "a", "f1"] == 1
     many = write("many.csv", ["TS_02", "TS_03"])
-    told = cli("evaluate", "particles", "--picks", many, "--truth", truth, "--radius", 5)
-    told.refused("many.csv", "TS_01", "TS_02")
+    answer = cli("evaluate", "particles", "--picks", many, "--truth", truth, "--radius", 5)
+    answer.refused("many.csv", "TS_01", "TS_02")
 
 
 def test_what_a_rule_needs(cli, phantoms, tmp_path):
@@ -84,8 +84,8 @@ def test_what_a_rule_needs(cli, phantoms, tmp_path):
     cli(*lists, "--dataset", phantoms).refused("dragon", "no radius")
     star = phantoms / "particles" / "phantom_03.star"
     cli("evaluate", "particles", "--truth", star, "--picks", star, "--radius", 9).refused("--tomogram")
-    told = cli(*lists, "--rule", "czii", "--radius", 30)
-    assert told.code == 0
+    answer = cli(*lists, "--rule", "czii", "--radius", 30)
+    assert answer.code == 0
 
 
 @pytest.mark.parametrize("case", ["perfect", "jitter40", "drop30"])
@@ -118,17 +118,17 @@ def test_labels(evaluate, cli, phantoms, make_mrc, tmp_path):
     labels = phantoms / "labels"
     same = evaluate("labels", labels, labels, "--dataset", phantoms)
     assert same["all", "capsid", "dice"] == same["phantom_01", "mean", "iou"] == 1
-    true, found = np.zeros((8, 8, 80), np.int8), np.zeros((8, 8, 80), np.int8)
+    true, predicted = np.zeros((8, 8, 80), np.int8), np.zeros((8, 8, 80), np.int8)
     true[:, :, :20] = 1
-    found[:, :, 10:30] = 1
-    files = [make_mrc(f"{n}.mrc", d, 1.0) for n, d in (("found", found), ("true", true))]
+    predicted[:, :, 10:30] = 1
+    files = [make_mrc(f"{n}.mrc", d, 1.0) for n, d in (("found", predicted), ("true", true))]
     assert evaluate("labels", *files)["all", "any", "dice"] == 0.5
     few = tmp_path / "few"
     few.mkdir()
     for name in ("phantom_00.mrc", "phantom_01.mrc"):
         shutil.copy(labels / name, few)
-    told = cli("evaluate", "labels", "--predictions", few, "--truth", labels)
-    told.refused("phantom_02", "names must agree")
+    answer = cli("evaluate", "labels", "--predictions", few, "--truth", labels)
+    answer.refused("phantom_02", "names must agree")
     tomograms = phantoms / "tomograms"
     cli("evaluate", "labels", "--predictions", tomograms, "--truth", labels).refused("is this a tomogram")
 
@@ -142,12 +142,12 @@ def test_one_list_names_tomograms_and_the_other_does_not(evaluate, cli, tmp_path
     named, bare = tmp_path / "named.csv", tmp_path / "bare.csv"
     named.write_text("x,y,z,tomogram\n0,0,0,TS_01\n100,0,0,TS_02\n")
     bare.write_text("x,y,z\n0,0,0\n100,0,0\n")
-    for found, truth in ((named, bare), (bare, named)):
-        message = cli("evaluate", "particles", "--picks", found, "--truth", truth, "--radius", 5)
+    for predicted, truth in ((named, bare), (bare, named)):
+        message = cli("evaluate", "particles", "--picks", predicted, "--truth", truth, "--radius", 5)
         message.refused("bare.csv", "names no tomograms", "TS_01, TS_02", "rlnTomoName")
     named.write_text("x,y,z,tomogram\n0,0,0,TS_01\n100,0,0,TS_01\n")
-    for found, truth in ((named, bare), (bare, named)):
-        table = evaluate("particles", found, truth, "--radius", 5)
+    for predicted, truth in ((named, bare), (bare, named)):
+        table = evaluate("particles", predicted, truth, "--radius", 5)
         assert (table["all", "any", "true"], table["all", "any", "hits"]) == (2, 2)
     none = tmp_path / "none.csv"
     none.write_text("x,y,z\n")
@@ -173,9 +173,9 @@ def test_what_is_not_annotated_exhaustively_has_no_precision(evaluate, cli, make
     )
     truth = csv(tmp_path / "truth.csv", "100,100,100,a", "50,50,50,b", "350,100,100,b")
     rows = ["50,50,50,b,0.9", "100,100,100,a,0.8", "120,200,100,a,0.9", "390,100,100,b,0.9"]
-    found = tmp_path / "found.csv"
-    found.write_text("\n".join(["x,y,z,particle_type,score", *rows]) + "\n")
-    table = evaluate("particles", found, truth, "--dataset", config)
+    predicted = tmp_path / "found.csv"
+    predicted.write_text("\n".join(["x,y,z,particle_type,score", *rows]) + "\n")
+    table = evaluate("particles", predicted, truth, "--dataset", config)
     assert (table["all", "b", "true"], table["all", "b", "found"], table["all", "b", "precision"]) == (
         1,
         1,
@@ -187,16 +187,18 @@ def test_what_is_not_annotated_exhaustively_has_no_precision(evaluate, cli, make
         } & set(table)
     assert ("all", "mean", "precision") not in table
     assert (table["all", "a", "recall_at_1x"], table["all", "a", "recall_at_2x"]) == (0, 1)
-    message = cli("evaluate", "particles", "--picks", found, "--truth", truth, "--dataset", config)
+    message = cli("evaluate", "particles", "--picks", predicted, "--truth", truth, "--dataset", config)
     assert "annotation of a is not exhaustive (in one)" in message.err
 
 
 def test_curves_and_recall_at_budgets(cli, tmp_path):
     truth = csv(tmp_path / "truth.csv", "0,0,0,a", "100,0,0,a")
-    found, table = tmp_path / "found.csv", tmp_path / "table.json"
+    predicted, table = tmp_path / "found.csv", tmp_path / "table.json"
     rows = ["0,0,0,a,0.9", "300,0,0,a,0.8", "100,0,0,a,0.7", "400,0,0,a,0.6"]
-    found.write_text("\n".join(["x,y,z,particle_type,score", *rows]) + "\n")
-    message = cli("evaluate", "particles", "--picks", found, "--truth", truth, "--radius", 5, "--json", table)
+    predicted.write_text("\n".join(["x,y,z,particle_type,score", *rows]) + "\n")
+    message = cli(
+        "evaluate", "particles", "--picks", predicted, "--truth", truth, "--radius", 5, "--json", table
+    )
     written = json.loads(table.read_text())
     curve = written["precision_recall"]["a"]
     assert curve["recall"] == [0.5, 0.5, 1, 1]
@@ -211,10 +213,10 @@ def test_curves_and_recall_at_budgets(cli, tmp_path):
 
 
 def test_a_page_shows_the_scores_and_the_curve(cli, tmp_path):
-    truth, found, page = tmp_path / "t.csv", tmp_path / "f.csv", tmp_path / "page.html"
+    truth, predicted, page = tmp_path / "t.csv", tmp_path / "f.csv", tmp_path / "page.html"
     truth.write_text("x,y,z,species\n100,100,100,a\n300,300,300,a\n")
-    found.write_text("x,y,z,species,score\n101,100,100,a,0.9\n700,700,700,a,0.8\n300,301,300,a,0.7\n")
-    args = ("--truth", truth, "--picks", found, "--radius", 50, "--report", page)
+    predicted.write_text("x,y,z,species,score\n101,100,100,a,0.9\n700,700,700,a,0.8\n300,301,300,a,0.7\n")
+    args = ("--truth", truth, "--picks", predicted, "--radius", 50, "--report", page)
     assert cli("evaluate", "particles", *args).code == 0
     text = page.read_text(encoding="utf-8")
     assert "Evaluation of picks" in text

@@ -11,10 +11,10 @@ from cryovox.formats import read_particles, read_volume, subtomograms
 
 def test_doctor_on_a_real_tomogram(cli, shared_data, tmp_path):
     tomogram = shared_data / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz"
-    told = cli("doctor", tomogram, "--json", tmp_path / "findings.json")
-    assert told.code == 0
-    assert "dark" in told.out
-    assert "31.36" in told.out
+    answer = cli("doctor", tomogram, "--json", tmp_path / "findings.json")
+    assert answer.code == 0
+    assert "dark" in answer.out
+    assert "31.36" in answer.out
     findings = json.loads((tmp_path / "findings.json").read_text())[str(tomogram)]
     assert not [f for f in findings if f["level"] == "error"]
 
@@ -23,9 +23,9 @@ def test_doctor_on_broken_files(cli, shared_data):
     edge = shared_data / "mrc_edge"
     for name in ("empty1.map", "header_only.mrc", "test_data_corrupt_header.map"):
         cli("doctor", edge / name).refused(name)
-    told = cli("doctor", edge)
-    assert told.code == 1
-    assert "failed: empty1" in told.err
+    answer = cli("doctor", edge)
+    assert answer.code == 1
+    assert "failed: empty1" in answer.err
 
 
 def test_doctor_names_what_mends_it(cli, make_mrc, noise, model, tmp_path):
@@ -37,12 +37,12 @@ def test_doctor_names_what_mends_it(cli, make_mrc, noise, model, tmp_path):
         "odd": (make_mrc("odd.mrc", np.nan_to_num(noise), (14.0, 14.0, 20.0)), "20"),
     }
     for path, words in cases.values():
-        told = cli("doctor", path)
-        assert told.code == 0, path
-        assert words in told.out, told.out
-    told = cli("doctor", make_mrc("other.mrc", np.nan_to_num(noise), 10.0), "--model", model)
-    assert "model" in told.out
-    assert "14" in told.out
+        answer = cli("doctor", path)
+        assert answer.code == 0, path
+        assert words in answer.out, answer.out
+    answer = cli("doctor", make_mrc("other.mrc", np.nan_to_num(noise), 10.0), "--model", model)
+    assert "model" in answer.out
+    assert "14" in answer.out
     assert cli("doctor", cases["size"][0], "--voxel-size", 9).code == 0
     cli("doctor", cases["nan"][0], "--model", tmp_path / "none").refused("none")
 
@@ -51,9 +51,9 @@ def test_convert_mends_volumes(cli, make_mrc, noise, tmp_path):
     noise[5, 5, 5:7] = np.nan
     source, target = make_mrc("in.mrc", noise), tmp_path / "new" / "out.mrc.gz"
     cli("convert", source, target, "--resample", 20).refused("NaN", "--fill-nan")
-    told = cli("convert", source, target, "--fill-nan", "--invert", "--verify")
-    assert told.code == 0
-    assert all(words in told.out for words in ("2 values filled", "inverted", "verified", "24 x 32 x 40"))
+    answer = cli("convert", source, target, "--fill-nan", "--invert", "--verify")
+    assert answer.code == 0
+    assert all(words in answer.out for words in ("2 values filled", "inverted", "verified", "24 x 32 x 40"))
     volume = read_volume(target)
     expected = -np.where(np.isnan(noise), np.nanmean(noise), noise)
     assert np.allclose(volume.data, expected)
@@ -119,15 +119,15 @@ def test_extract(cli, phantoms, tomogram, tmp_path, name):
         pytest.importorskip("h5py")
     particles, out = phantoms / "particles" / "phantom_03.star", tmp_path / name
     labels = ("--labels", phantoms / "labels" / "phantom_03.mrc")
-    told = cli("extract", particles, tomogram, "--box", 16, "--out", out, *labels)
-    assert told.code == 0
-    found = subtomograms.read(out)
-    assert f"{len(found)} subtomograms" in told.out
-    assert f"{16 - len(found)} too close" in told.out
-    assert found.images.shape[1:] == found.masks.shape[1:] == (16, 16, 16)
-    z, y, x = found.corners[0]
+    answer = cli("extract", particles, tomogram, "--box", 16, "--out", out, *labels)
+    assert answer.code == 0
+    subvolumes = subtomograms.read(out)
+    assert f"{len(subvolumes)} subtomograms" in answer.out
+    assert f"{16 - len(subvolumes)} too close" in answer.out
+    assert subvolumes.images.shape[1:] == subvolumes.masks.shape[1:] == (16, 16, 16)
+    z, y, x = subvolumes.corners[0]
     volume = read_volume(tomogram)
-    assert np.array_equal(found.images[0], volume.data[z : z + 16, y : y + 16, x : x + 16])
+    assert np.array_equal(subvolumes.images[0], volume.data[z : z + 16, y : y + 16, x : x + 16])
     cli("extract", particles, tomogram, "--box", 8, "--out", out).refused(name, "--overwrite")
     again = ("--box", 16, "--pad", "--overwrite")
     assert cli("extract", particles, tomogram, "--out", out, *again).code == 0

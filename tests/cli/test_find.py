@@ -19,8 +19,8 @@ from cryovox.picking import PickConfig, pick
 def find(cli, tomogram, model, tmp_path):
     def call(name, *args, tomogram=tomogram):
         out = tmp_path / name
-        told = cli("find", tomogram, "--model", model, "--out", out, "--device", "cpu", "--quiet", *args)
-        assert told.code == 0, told.err
+        answer = cli("find", tomogram, "--model", model, "--out", out, "--device", "cpu", "--quiet", *args)
+        assert answer.code == 0, answer.err
         return out
 
     return call

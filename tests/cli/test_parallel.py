@@ -118,6 +118,8 @@ def test_all_entries_are_kept_and_none_is_redone(cli, done, verb):
     if verb == "find":
         assert all(entry["particles"]["count"] >= 0 for entry in noted["entries"].values())
         assert len(list((out / "particles").iterdir())) == TASKS
+        page = (out / "report.html").read_text()
+        assert all(f">TS_0{n}<" in page for n in range(TASKS))
     before = times(out)
     for own in commands:
         (command,) = [c for c in own if c[0] == verb and out in c]

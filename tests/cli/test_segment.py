@@ -12,10 +12,10 @@ from cryovox.formats import scores
 
 def everything(folder):
     """Every file but the manifest and the locks, with the time it was written."""
-    found = (
+    files = (
         p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json" and p.suffix != ".lock"
     )
-    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in found}
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in files}
 
 
 @pytest.fixture
@@ -44,11 +44,11 @@ def folder(tomogram, tmp_path):
 
 
 def test_one_broken_tomogram_does_not_keep_the_others_from_being_done(segment, folder, out):
-    told = segment(folder)
-    assert told.code == 1
-    assert "2 tomograms segmented" in told.out
-    assert told.err.splitlines()[-2].startswith("failed: b: is not an MRC file")
-    assert "what to do" in told.err.splitlines()[-1]
+    answer = segment(folder)
+    assert answer.code == 1
+    assert "2 tomograms segmented" in answer.out
+    assert answer.err.splitlines()[-2].startswith("failed: b: is not an MRC file")
+    assert "what to do" in answer.err.splitlines()[-1]
     assert sorted(p.name for p in (out / "labels").iterdir()) == ["a.mrc", "c.mrc"]
     noted = json.loads((out / "manifest.json").read_text())
     assert sorted(noted["entries"]) == ["a", "c"]
@@ -56,29 +56,29 @@ def test_one_broken_tomogram_does_not_keep_the_others_from_being_done(segment, f
 
 def test_find_with_one_or_all_broken(cli, model, folder, out):
     args = ("--model", model, "--out", out, "--device", "cpu", "--quiet")
-    told = cli("find", folder, *args)
-    assert told.code == 1
-    assert told.err.splitlines()[-2].startswith("failed: b:")
+    answer = cli("find", folder, *args)
+    assert answer.code == 1
+    assert answer.err.splitlines()[-2].startswith("failed: b:")
     assert (out / "report.html").exists()
     shutil.copy(folder / "b.mrc", folder / "a.mrc")
     shutil.rmtree(out)
-    told = cli("find", folder / "a.mrc", folder / "b.mrc", *args)
-    assert told.code == 1
-    failures = [line for line in told.err.splitlines() if line.startswith("failed:")]
+    answer = cli("find", folder / "a.mrc", folder / "b.mrc", *args)
+    assert answer.code == 1
+    failures = [line for line in answer.err.splitlines() if line.startswith("failed:")]
     assert [line.split(":")[1].strip() for line in failures] == ["a", "b"]
     assert not (out / "report.html").exists()
 
 
 def test_picking_and_looking_go_on_past_a_broken_file(cli, segmented, folder, out):
     (folder.parent / "a.zarr").mkdir()
-    told = cli("pick", segmented / "scores" / "*.zarr", folder.parent / "a.zarr", "--out", out)
-    assert told.code == 1
-    assert "failed: a: is not" in told.err
+    answer = cli("pick", segmented / "scores" / "*.zarr", folder.parent / "a.zarr", "--out", out)
+    assert answer.code == 1
+    assert "failed: a: is not" in answer.err
     assert (out / "particles" / "phantom_03.star").exists()
-    told = cli("doctor", folder)
-    assert told.code == 1
-    assert "a.mrc" in told.out
-    assert told.err.splitlines()[-2].startswith("failed: b:")
+    answer = cli("doctor", folder)
+    assert answer.code == 1
+    assert "a.mrc" in answer.out
+    assert answer.err.splitlines()[-2].startswith("failed: b:")
 
 
 def test_globs_folders_and_files_name_the_same_tomograms(segment, folder, out):
@@ -144,8 +144,8 @@ def test_interruption_leaves_nothing_half_written(segment, folder, out, monkeypa
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cryovox.workflows.segment.write_label_map", stop)
-    told = segment(folder / "a.mrc")
-    assert told.code == 130
+    answer = segment(folder / "a.mrc")
+    assert answer.code == 130
     monkeypatch.setattr("cryovox.formats.scores.ScoreWriter.write", stop)
     shutil.rmtree(out / "scores")
     assert segment(folder / "a.mrc").code == 130

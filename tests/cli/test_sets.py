@@ -21,10 +21,10 @@ def cut(phantoms, tmp_path_factory):
 
 
 def test_extract_records_species_and_contrast(cut):
-    found = subtomograms.read(cut)
-    assert [s.name for s in found.species] == ["capsid", "dumbbell"]
-    assert found.contrast in ("dark", "auto")
-    assert len(found) > 4
+    subvolumes = subtomograms.read(cut)
+    assert [s.name for s in subvolumes.species] == ["capsid", "dumbbell"]
+    assert subvolumes.contrast in ("dark", "auto")
+    assert len(subvolumes) > 4
 
 
 def test_train_segment_and_evaluate_a_set(cli, cut, tmp_path):
@@ -43,29 +43,35 @@ def test_train_segment_and_evaluate_a_set(cli, cut, tmp_path):
         "--device",
         "cpu",
     )
-    told = cli("train", "supervised", "--data", cut, "--out", run, "--set-contrast", "dark", *args)
-    assert told.code == 0, told.err
-    assert "cryovox segment SET" in told.out
+    answer = cli("train", "supervised", "--data", cut, "--out", run, "--set-contrast", "dark", *args)
+    assert answer.code == 0, answer.err
+    assert "cryovox segment SET" in answer.out
     assert read_card(run / "model.safetensors").normalisation == "cube-zscore"
-    told = cli("segment", cut, "--model", run / "model.safetensors", "--out", out, "--device", "cpu")
-    assert told.code == 0, told.err
-    assert "1 subtomogram sets segmented" in told.out
-    made = out / "labels" / "cut.zarr"
-    told = cli("evaluate", "labels", "--truth", cut, "--predictions", made, "--json", tmp_path / "e.json")
-    assert told.code == 0, told.err
-    assert "mean_iou_per_sample" in told.out
+    answer = cli("segment", cut, "--model", run / "model.safetensors", "--out", out, "--device", "cpu")
+    assert answer.code == 0, answer.err
+    assert "1 subtomogram sets segmented" in answer.out
+    labelled = out / "labels" / "cut.zarr"
+    answer = cli(
+        "evaluate", "labels", "--truth", cut, "--predictions", labelled, "--json", tmp_path / "e.json"
+    )
+    assert answer.code == 0, answer.err
+    assert "mean_iou_per_sample" in answer.out
     rows = json.loads((tmp_path / "e.json").read_text())["rows"]
     assert {"capsid", "dumbbell", "foreground", "any", "mean"} <= {r["species"] for r in rows}
-    told = cli("evaluate", "labels", "--truth", cut, "--predictions", cut)
-    header, *lines = (line.split() for line in told.out.splitlines())
+    answer = cli("evaluate", "labels", "--truth", cut, "--predictions", cut)
+    header, *lines = (line.split() for line in answer.out.splitlines())
     (line,) = [line for line in lines if line[1:2] == ["foreground"]]
     assert float(line[header.index("iou")]) == 1
 
 
 def test_what_cannot_be_compared(cli, cut, tmp_path):
-    found = subtomograms.read(cut)
+    subvolumes = subtomograms.read(cut)
     other = subtomograms.Subtomograms(
-        None, np.zeros((len(found), 8, 8, 8), np.uint8), found.voxel_size, found.particles, found.species
+        None,
+        np.zeros((len(subvolumes), 8, 8, 8), np.uint8),
+        subvolumes.voxel_size,
+        subvolumes.particles,
+        subvolumes.species,
     )
     subtomograms.write(tmp_path / "small.zarr", other)
     cli("evaluate", "labels", "--truth", cut, "--predictions", tmp_path / "small.zarr").refused(

@@ -13,21 +13,21 @@ FEW = (
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_a_preset_gives_the_defaults_and_options_change_them(cli, tmp_path, name):
-    told = cli("simulate", "--preset", name, "--print-config")
-    found = yaml.safe_load(told.out)
-    assert tuple(found["scene"]["shape"]) == PRESETS[name].scene.shape
+    answer = cli("simulate", "--preset", name, "--print-config")
+    config = yaml.safe_load(answer.out)
+    assert tuple(config["scene"]["shape"]) == PRESETS[name].scene.shape
     other = yaml.safe_load(cli("simulate", f"--preset={name}", "--print-config", "--tilts.step", 4).out)
-    assert other == {**found, "tilts": {**found["tilts"], "step": 4}}
+    assert other == {**config, "tilts": {**config["tilts"], "step": 4}}
     file = tmp_path / "s.yaml"
-    file.write_text(told.out)
-    assert cli("simulate", "--config", file, "--print-config").out == told.out
+    file.write_text(answer.out)
+    assert cli("simulate", "--config", file, "--print-config").out == answer.out
 
 
 def test_a_tomogram_from_the_command_line(cli, tmp_path):
-    told = cli("simulate", "--out", tmp_path / "a", *FEW)
-    assert told.code == 0, told.err
-    assert "sim_000" in told.out
-    assert "cryovox train supervised" in told.out
+    answer = cli("simulate", "--out", tmp_path / "a", *FEW)
+    assert answer.code == 0, answer.err
+    assert "sim_000" in answer.out
+    assert "cryovox train supervised" in answer.out
     dataset = dataset_files.read(tmp_path / "a")
     assert dataset.species[0].name == "groel"
     again = cli("simulate", "--out", tmp_path / "a", "--quiet", *FEW)
@@ -35,7 +35,7 @@ def test_a_tomogram_from_the_command_line(cli, tmp_path):
 
 
 def test_the_subtomogram_recipe_is_a_preset(cli, tmp_path):
-    told = cli(
+    answer = cli(
         "simulate",
         "--preset",
         "subtomogram-50",
@@ -49,10 +49,10 @@ def test_the_subtomogram_recipe_is_a_preset(cli, tmp_path):
         "--snr",
         0.1,
     )
-    assert told.code == 0, told.err
-    assert "3 subtomograms" in told.out
-    found = subtomograms.read(tmp_path / "s.zarr")
-    assert list(found.particles.species) == ["groel", "groel", "hsp90"]
+    assert answer.code == 0, answer.err
+    assert "3 subtomograms" in answer.out
+    subvolumes = subtomograms.read(tmp_path / "s.zarr")
+    assert list(subvolumes.particles.species) == ["groel", "groel", "hsp90"]
     few = ("--out", tmp_path / "t.zarr", "--species", "groel", "hsp90", "--count", 1)
     cli("simulate", "--preset", "subtomogram-50", *few).refused("--count", "2 species")
     assert "snr: 0.05" in cli("simulate", "--preset", "subtomogram-50", "--print-config").out

@@ -29,8 +29,8 @@ def suggest(ask, tomogram, tmp_path):
     """What is suggested for the one tomogram, read back."""
 
     def call(*args, name="out", **more):
-        told = ask(tomogram, *args, name=name, **more)
-        assert told.code == 0, told.err
+        answer = ask(tomogram, *args, name=name, **more)
+        assert answer.code == 0, answer.err
         return read_particles(tmp_path / name / "suggested.star", tomogram=read_volume(tomogram))
 
     return call
@@ -47,26 +47,26 @@ def pair(tomogram, tmp_path):
 
 
 def test_everything_is_written_and_agrees(suggest, tomogram, model, tmp_path):
-    found = suggest("--count", 6, "--json", tmp_path / "list.json", "--contrast", "dark")
-    assert len(found) == 6
-    assert found.extra["rank"].tolist() == ["1", "2", "3", "4", "5", "6"]
-    assert all(0 < float(u) <= 1 for u in found.extra["uncertainty"])
-    assert all(float(d) > 0 for d in found.extra["diversity"])
-    assert set(found.tomograms) == {"phantom_03"}
+    suggestions = suggest("--count", 6, "--json", tmp_path / "list.json", "--contrast", "dark")
+    assert len(suggestions) == 6
+    assert suggestions.extra["rank"].tolist() == ["1", "2", "3", "4", "5", "6"]
+    assert all(0 < float(u) <= 1 for u in suggestions.extra["uncertainty"])
+    assert all(float(d) > 0 for d in suggestions.extra["diversity"])
+    assert set(suggestions.tomograms) == {"phantom_03"}
     volume = read_volume(tomogram)
-    assert (found.positions >= 0).all()
-    assert (found.positions <= np.array(volume.shape) * volume.voxel_size).all()
+    assert (suggestions.positions >= 0).all()
+    assert (suggestions.positions <= np.array(volume.shape) * volume.voxel_size).all()
     rows = json.loads((tmp_path / "list.json").read_text())
     assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5, 6]
-    assert [row["species"] for row in rows] == found.species.tolist()
-    assert np.allclose([[row[a] for a in "zyx"] for row in rows], found.positions, atol=0.06)
+    assert [row["species"] for row in rows] == suggestions.species.tolist()
+    assert np.allclose([[row[a] for a in "zyx"] for row in rows], suggestions.positions, atol=0.06)
     star = (tmp_path / "out" / "suggested.star").read_text()
     assert "_rlnCenteredCoordinateXAngst" in star
     assert "_rlnTomoName" in star
     page = (tmp_path / "out" / "suggested.html").read_text()
     assert page.count("<svg") == 6
     assert str(model) in page
-    for name in found.species:
+    for name in suggestions.species:
         assert f"{name}?" in page
 
 
@@ -121,9 +121,9 @@ def test_more_than_there_are_and_none_at_all(ask, suggest, tomogram, tmp_path):
     sides = [np.arange(0, n * volume.voxel_size + step, step) for n in volume.shape]
     all_over = np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 3)
     write_particles(tmp_path / "all.star", Particles.of(all_over, "x"), tomogram=volume)
-    told = ask(tomogram, "--labelled", tmp_path / "all.star", name="none")
-    assert told.code == 0
-    assert "no place is left" in told.out
+    answer = ask(tomogram, "--labelled", tmp_path / "all.star", name="none")
+    assert answer.code == 0
+    assert "no place is left" in answer.out
     assert "No place is left" in (tmp_path / "none" / "suggested.html").read_text()
 
 
@@ -141,20 +141,20 @@ def test_a_mask_network(suggest, model, tmp_path):
     )
     torch.manual_seed(0)
     save_model(tmp_path / "mask.safetensors", build("voxresnet", card.options, 1, 3), card)
-    found = suggest("--count", 4, using=tmp_path / "mask.safetensors")
-    assert 0 < len(found) <= 4
+    suggestions = suggest("--count", 4, using=tmp_path / "mask.safetensors")
+    assert 0 < len(suggestions) <= 4
 
 
 def test_tomograms_of_unlike_size_share_one_list(ask, pair, tmp_path):
-    told = ask(*pair, "--count", 10, "--json", tmp_path / "list.json", "--contrast", "dark")
-    assert told.code == 0, told.err
+    answer = ask(*pair, "--count", 10, "--json", tmp_path / "list.json", "--contrast", "dark")
+    assert answer.code == 0, answer.err
     rows = json.loads((tmp_path / "list.json").read_text())
     assert {row["tomogram"] for row in rows} == {"phantom_03", "cut"}
     for path, name in zip(pair, ("phantom_03", "cut"), strict=True):
         star = tmp_path / "out" / "suggested.star"
-        found = read_particles(star, tomogram=read_volume(path), tomogram_names=[name])
+        suggestions = read_particles(star, tomogram=read_volume(path), tomogram_names=[name])
         listed = [[row[a] for a in "zyx"] for row in rows if row["tomogram"] == name]
-        assert np.allclose(found.positions, listed, atol=0.06)
+        assert np.allclose(suggestions.positions, listed, atol=0.06)
     lists = tmp_path / "lists"
     lists.mkdir()
     (lists / "any.star").write_text((tmp_path / "out" / "suggested.star").read_text())
@@ -169,9 +169,9 @@ def test_tomograms_of_unlike_size_share_one_list(ask, pair, tmp_path):
 def test_one_broken_tomogram_of_two(ask, tomogram, make_mrc, noise, tmp_path):
     noise[0, 0, 0] = np.nan
     broken = make_mrc("broken.mrc", noise, float(read_volume(tomogram).voxel_size))
-    told = ask(tomogram, broken, "--count", 3, "--contrast", "dark")
-    assert told.code == 1
-    assert "broken" in told.err
+    answer = ask(tomogram, broken, "--count", 3, "--contrast", "dark")
+    assert answer.code == 1
+    assert "broken" in answer.err
     assert (tmp_path / "out" / "suggested.html").exists()
 
 
@@ -206,6 +206,6 @@ def test_the_list_of_another_tomogram_is_refused(ask, tomogram, tmp_path):
 
 
 def test_help_names_the_options(cli):
-    told = " ".join(cli("suggest", "--help").out.split())
+    answer = " ".join(cli("suggest", "--help").out.split())
     for option in ("--model", "--out", "--labelled", "--count", "--min-score", "--overwrite", "--tta"):
-        assert re.search(rf"{option}\b", told)
+        assert re.search(rf"{option}\b", answer)

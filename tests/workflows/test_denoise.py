@@ -38,7 +38,7 @@ def filtered(data, **settings):
 
 @pytest.fixture
 def tomogram(tmp_path):
-    path = tmp_path / "given" / "tomo.mrc"
+    path = tmp_path / "tomograms" / "tomo.mrc"
     write_volume(path, Volume(noisy(), 7.5, (1.0, 2.0, 3.0)))
     return path
 
@@ -46,10 +46,10 @@ def tomogram(tmp_path):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_whole_volume_is_filtered_as_if_at_once(method):
     data = noisy()
-    found, removed = filtered(data, method=method)
+    denoised, removed = filtered(data, method=method)
     scaled = torch.from_numpy((data - data.mean()) / data.std())[None, None]
     wanted = WHOLE[method](scaled)[0, 0].numpy()
-    assert np.allclose((found - data.mean()) / data.std(), wanted, atol=1e-5)
+    assert np.allclose((denoised - data.mean()) / data.std(), wanted, atol=1e-5)
     assert removed == pytest.approx(np.std(scaled[0, 0].numpy() - wanted), rel=1e-3)
 
 
@@ -68,15 +68,15 @@ def test_noise_goes_and_grey_values_stay(settings):
     data = noisy((20, 20, 20))
     distance = np.sqrt(((np.indices(data.shape).T - 9.5) ** 2).sum(-1)).T
     truth = 900 - 80 * (distance < 4)
-    found, _ = filtered(data, **settings)
-    assert np.abs(found - truth).mean() < 0.8 * np.abs(data - truth).mean()
-    assert found.mean() == pytest.approx(data.mean(), abs=1)
+    denoised, _ = filtered(data, **settings)
+    assert np.abs(denoised - truth).mean() < 0.8 * np.abs(data - truth).mean()
+    assert denoised.mean() == pytest.approx(data.mean(), abs=1)
 
 
 def test_scale_and_sign_of_grey_values_do_not_matter():
     data = noisy()
-    found = filtered(data)[0]
-    assert np.allclose(filtered(-3 * data + 7)[0], -3 * found + 7, atol=1e-2)
+    denoised = filtered(data)[0]
+    assert np.allclose(filtered(-3 * data + 7)[0], -3 * denoised + 7, atol=1e-2)
 
 
 class Watched:
@@ -98,10 +98,10 @@ class Watched:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_more_than_slabs_are_held(method):
-    given, out = Watched(noisy((80, 30, 9))), Watched(np.full((80, 30, 9), np.nan, np.float32))
-    denoise_into(out, Volume(given, 10.0), Normalisation(900, 30), DenoiseConfig(method=method, slab=3))
+    original, out = Watched(noisy((80, 30, 9))), Watched(np.full((80, 30, 9), np.nan, np.float32))
+    denoise_into(out, Volume(original, 10.0), Normalisation(900, 30), DenoiseConfig(method=method, slab=3))
     assert np.isfinite(out.data).all()
-    assert given.most <= 9 * 30 * 9
+    assert original.most <= 9 * 30 * 9
     assert out.most <= 80 * 3 * 9
 
 
@@ -114,10 +114,10 @@ def test_outputs_and_manifest(tomogram, tmp_path):
         on_progress=lambda name, share, note="": shares.append(share),
     )
     assert not failed
-    found, given = read_volume(tmp_path / "out" / "denoised" / "tomo.mrc"), read_volume(tomogram)
-    assert (found.shape, found.voxel_size, found.origin) == (given.shape, 7.5, (1.0, 2.0, 3.0))
-    assert found.data.dtype == np.float32
-    assert np.array_equal(found.data, filtered(np.asarray(given.data))[0])
+    denoised, original = read_volume(tmp_path / "out" / "denoised" / "tomo.mrc"), read_volume(tomogram)
+    assert (denoised.shape, denoised.voxel_size, denoised.origin) == (original.shape, 7.5, (1.0, 2.0, 3.0))
+    assert denoised.data.dtype == np.float32
+    assert np.array_equal(denoised.data, filtered(np.asarray(original.data))[0])
     assert shares == sorted(shares)
     assert shares[-1] == 1
     noted = json.loads((tmp_path / "out" / "manifest.json").read_text())
@@ -129,8 +129,8 @@ def test_outputs_and_manifest(tomogram, tmp_path):
 def test_whole_numbers_keep_what_lies_between_them(tmp_path):
     write_volume(tmp_path / "a.mrc", Volume(noisy().round().astype(np.int16), 7.5))
     denoise([tmp_path / "a.mrc"], tmp_path / "out", device="cpu")
-    found = np.asarray(read_volume(tmp_path / "out" / "denoised" / "a.mrc").data)
-    assert np.abs(found - found.round()).max() > 0.1
+    denoised = np.asarray(read_volume(tmp_path / "out" / "denoised" / "a.mrc").data)
+    assert np.abs(denoised - denoised.round()).max() > 0.1
 
 
 def test_what_is_done_is_not_redone_unless_something_changed(tomogram, tmp_path):
@@ -163,11 +163,11 @@ def test_a_tomogram_is_never_replaced_by_its_result(tomogram, tmp_path):
         denoise([place], tmp_path / "out", overwrite=True)
 
 
-@pytest.mark.parametrize(("value", "told"), [(np.nan, "NaN"), (0.0, "constant")], ids=["nan", "constant"])
-def test_tomograms_that_cannot_be_filtered_are_refused(tmp_path, value, told):
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "NaN"), (0.0, "constant")], ids=["nan", "constant"])
+def test_tomograms_that_cannot_be_filtered_are_refused(tmp_path, value, message):
     data = noisy() if np.isnan(value) else np.zeros((5, 5, 5), np.float32)
     data[2, 2, 2] = value
     write_volume(tmp_path / "a.mrc", Volume(data, 7.5))
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match=message):
         denoise([tmp_path / "a.mrc"], tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -84,9 +84,9 @@ def test_inputs_and_doctor_tell_it(adapted, tmp_path, monkeypatch):
     notes = {n: prepare(tmp_path / f"{n}.mrc", adapted, None, "dark").notes for n in ("near", "far")}
     assert notes["near"] == ()
     assert [note.split()[0] for note in notes["far"]] == ["domain"]
-    found, failed = inspect_tomograms([tmp_path], tmp_path / "model.safetensors")
+    findings, failed = inspect_tomograms([tmp_path], tmp_path / "model.safetensors")
     assert not failed
-    levels = {path.stem: f.level for path, fs in found.items() for f in fs if f.check == "domain"}
+    levels = {path.stem: f.level for path, fs in findings.items() for f in fs if f.check == "domain"}
     assert levels == {"near": "ok", "far": "warning"}
-    places = [f.level for f in found[tmp_path / "far.mrc"]]
+    places = [f.level for f in findings[tmp_path / "far.mrc"]]
     assert places == sorted(places, key=["error", "warning", "note", "ok"].index)

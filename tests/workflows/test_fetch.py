@@ -34,10 +34,10 @@ def test_files_arrive_whole_and_are_recorded(server, tmp_path):
     assert [path.name for path in paths] == ["1bxn.cif.gz", "pdb_00001abc.cif.gz"]
     assert paths[0].read_bytes() == server.files["1BXN.cif.gz"]
     assert names(tmp_path / "new") == ["1bxn.cif.gz", "fetched.json", "pdb_00001abc.cif.gz"]
-    told = json.loads((tmp_path / "new" / "fetched.json").read_text())["1bxn.cif.gz"]
-    assert told["sha256"] == hashlib.sha256(paths[0].read_bytes()).hexdigest()
-    assert told["bytes"] == paths[0].stat().st_size
-    assert told["url"] == f"{server.base}/1BXN.cif.gz"
+    record = json.loads((tmp_path / "new" / "fetched.json").read_text())["1bxn.cif.gz"]
+    assert record["sha256"] == hashlib.sha256(paths[0].read_bytes()).hexdigest()
+    assert record["bytes"] == paths[0].stat().st_size
+    assert record["url"] == f"{server.base}/1BXN.cif.gz"
 
 
 def test_what_is_there_is_not_asked_for_again_unless_told(server, tmp_path):
@@ -102,7 +102,7 @@ def test_a_whole_part_is_fetched_anew(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"<html>log in</html>", "damaged"),
         (gzip.compress(b"HEADER", mtime=0), "no mmCIF"),
@@ -111,9 +111,9 @@ def test_a_whole_part_is_fetched_anew(server, tmp_path):
     ],
     ids=["a page", "another format", "cut short", "changed inside"],
 )
-def test_what_is_damaged_gets_no_name(server, tmp_path, content, told):
+def test_what_is_damaged_gets_no_name(server, tmp_path, content, message):
     server.files["1BXN.cif.gz"] = content
-    with pytest.raises(RunError, match=told):
+    with pytest.raises(RunError, match=message):
         fetch_structure(["1bxn"], tmp_path, base=server.base)
     assert names(tmp_path) == []
 
@@ -135,11 +135,11 @@ def test_an_unknown_identifier_is_named(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "given", ["", "1bx", "abcd", "1bxn2", "../1bxn", "pdb_123", "1b/n", "pdb_0000 abc", "1bxñ"]
+    "identifier", ["", "1bx", "abcd", "1bxn2", "../1bxn", "pdb_123", "1b/n", "pdb_0000 abc", "1bxñ"]
 )
-def test_what_cannot_be_an_identifier_is_refused_before_all_else(tmp_path, given):
+def test_what_cannot_be_an_identifier_is_refused_before_all_else(tmp_path, identifier):
     with pytest.raises(RequestError, match="no identifier"):
-        fetch_structure(["1bxn", given], tmp_path / "new", base="http://127.0.0.1:9")
+        fetch_structure(["1bxn", identifier], tmp_path / "new", base="http://127.0.0.1:9")
     assert not (tmp_path / "new").exists()
 
 
@@ -154,11 +154,11 @@ def test_without_a_network_one_screen_says_what_to_do(tmp_path, monkeypatch):
     with contextlib.closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(RunError, match="cannot be reached") as told:
+    with pytest.raises(RunError, match="cannot be reached") as error:
         fetch_structure(["1bxn"], tmp_path, base=f"http://127.0.0.1:{port}")
-    assert f"127.0.0.1:{port}" in str(told.value)
-    assert "built-in species" in told.value.remedy
-    assert len(str(told.value).splitlines()) == 2
+    assert f"127.0.0.1:{port}" in str(error.value)
+    assert "built-in species" in error.value.remedy
+    assert len(str(error.value).splitlines()) == 2
     assert names(tmp_path) == []
 
 

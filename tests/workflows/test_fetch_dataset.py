@@ -32,11 +32,11 @@ def model(i: int) -> dict[str, bytes]:
 
 
 def packed(files: dict[str, bytes]) -> bytes:
-    told = io.BytesIO()
-    with zipfile.ZipFile(told, "w") as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
         for name, data in files.items():
             archive.writestr(zipfile.ZipInfo(name), data)
-    return told.getvalue()
+    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -73,18 +73,18 @@ def base(dataverse) -> str:
 
 
 def names(folder):
-    found = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 def test_the_list_of_a_dataverse(base, dataverse):
-    found = {file.name: file for file in list_files(base + "/", DOI)}
-    assert list(found) == [
+    files = {file.name: file for file in list_files(base + "/", DOI)}
+    assert list(files) == [
         "shrec2021_full_dataset.zip",
         "more/shrec2021_original_groundtruth.zip",
         "more/text/readme.txt",
     ]
-    readme = found["more/text/readme.txt"]
+    readme = files["more/text/readme.txt"]
     assert readme.url == f"{base}/api/access/datafile/3"
     assert (readme.size, readme.algorithm) == (7, "md5")
     assert readme.hash == hashlib.md5(b"read me").hexdigest()
@@ -235,9 +235,9 @@ def test_archives_that_cannot_be_unpacked(tmp_path, data):
 def test_one_command_fetches_and_unpacks(base, tmp_path, capsys):
     command = ["fetch", "dataset", "shrec2021", "--from", base, "--out", str(tmp_path), "--quiet"]
     assert main([*command, "--dry-run"]) == 0
-    told = capsys.readouterr().out
-    assert "shrec2021_full_dataset.zip" in told
-    assert "md5" in told
+    printed = capsys.readouterr().out
+    assert "shrec2021_full_dataset.zip" in printed
+    assert "md5" in printed
     assert names(tmp_path) == []
     assert main(command) == 0
     assert f"train supervised --data {tmp_path}" in capsys.readouterr().out
@@ -250,16 +250,16 @@ def test_one_command_fetches_and_unpacks(base, tmp_path, capsys):
 @pytest.mark.parametrize("args", [[], ["--list"]], ids=["no name", "list"])
 def test_datasets_are_listed(args, capsys):
     assert main(["fetch", "dataset", *args]) == 0
-    told = capsys.readouterr().out
-    assert all(name in told for name in work.DATASETS)
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in work.DATASETS)
 
 
 @pytest.mark.parametrize("name", [n for n, s in work.DATASETS.items() if not s.server])
 def test_what_cannot_be_fetched_is_told_how_to_get(name, tmp_path, capsys):
     assert main(["fetch", "dataset", name, "--out", str(tmp_path / "new")]) == 2
-    told = capsys.readouterr().err
-    assert f"fetch dataset {name} --from FOLDER" in told
-    assert "what to do" in told
+    printed = capsys.readouterr().err
+    assert f"fetch dataset {name} --from FOLDER" in printed
+    assert "what to do" in printed
     assert not (tmp_path / "new").exists()
 
 
@@ -277,9 +277,9 @@ def test_without_a_network_one_screen_says_what_to_do(tmp_path, monkeypatch, cap
         port = free.getsockname()[1]
     args = ["--from", f"http://127.0.0.1:{port}", "--out", str(tmp_path / "new")]
     assert main(["fetch", "dataset", "shrec2021", *args]) == 1
-    told = capsys.readouterr().err
-    assert "cannot be reached" in told
-    assert "copy them here" in told
+    printed = capsys.readouterr().err
+    assert "cannot be reached" in printed
+    assert "copy them here" in printed
 
 
 # --- folders that are there already ----------------------------------------------------------------
@@ -305,11 +305,11 @@ def test_a_folder_becomes_a_dataset_without_copying(tmp_path, capsys):
     assert f"--data {out}" in capsys.readouterr().out
     link = out / "tomograms" / "model_9.mrc"
     assert link.resolve() == (there / "model_9" / "reconstruction.mrc").resolve()
-    found = dataset_files.read(out)
-    assert [e.split for e in found.entries] == ["train", "test"]
+    dataset = dataset_files.read(out)
+    assert [e.split for e in dataset.entries] == ["train", "test"]
     picks = read_particles(out / "particles" / "model_9.star", tomogram=Volume(np.zeros((12, 20, 24)), 10.0))
     np.testing.assert_allclose(picks.positions, [[50, 60, 70]], atol=1e-3)
-    labels, again = dataset_files.load_annotations(found.entries[1], found)
+    labels, again = dataset_files.load_annotations(dataset.entries[1], dataset)
     assert labels.data[5, 6, 7] == 4
     assert again.species.tolist() == ["1BXN"]
     assert main(command) == 2
@@ -336,8 +336,8 @@ def test_volumes_become_sets_of_patches_too(tmp_path):
         write_volume(there / "masks" / f"v{i}.mrc", Volume((data > 1).astype(np.int8), 10.0))
     assert prepare_dataset(there, tmp_path / "out", "volumes") == tmp_path / "out" / "train.zarr"
     sets = {part: subtomograms.read(tmp_path / "out" / f"{part}.zarr") for part in ("train", "test")}
-    assert [len(found) for found in sets.values()] == [6, 1]
-    of = {part: set(found.particles.tomograms.tolist()) for part, found in sets.items()}
+    assert [len(subvolumes) for subvolumes in sets.values()] == [6, 1]
+    of = {part: set(subvolumes.particles.tomograms.tolist()) for part, subvolumes in sets.items()}
     assert not of["train"] & of["test"]
     split = {e.name: e.split for e in dataset_files.read(tmp_path / "out").entries}
     assert {n for n, part in split.items() if part == "test"} == of["test"]
@@ -352,7 +352,7 @@ def test_subtomograms_become_one_set(tmp_path):
         with h5py.File(there / f"{name}.h5", "w") as file:
             file["image"], file["label"] = np.ones((68,) * 3, "f4"), np.ones((68,) * 3, "u1")
     path = prepare_dataset(there, tmp_path / "out", "subtomograms")
-    found = subtomograms.read(path)
-    assert found.particles.species.tolist() == ["1c5u", "2ane"]
-    assert found.images.shape == (2, 32, 32, 32)
-    assert np.unique(found.masks[1]).tolist() == [2]
+    subvolumes = subtomograms.read(path)
+    assert subvolumes.particles.species.tolist() == ["1c5u", "2ane"]
+    assert subvolumes.images.shape == (2, 32, 32, 32)
+    assert np.unique(subvolumes.masks[1]).tolist() == [2]

@@ -52,8 +52,8 @@ def test_expand(tmp_path):
 
 @pytest.mark.parametrize(("voxel_size", "notes"), [(10.0, 0), (10.1, 0), (10.5, 1)])
 def test_voxel_sizes_that_nearly_fit(tmp_path, voxel_size, notes):
-    given = prepare(write(tmp_path / "a.mrc", voxel_size), CARD, None, "auto")
-    assert len(given.notes) == notes
+    prepared = prepare(write(tmp_path / "a.mrc", voxel_size), CARD, None, "auto")
+    assert len(prepared.notes) == notes
 
 
 def test_voxel_sizes_that_do_not(tmp_path):
@@ -65,9 +65,9 @@ def test_voxel_sizes_that_do_not(tmp_path):
 def test_contrast_is_seen_or_said(tmp_path):
     dark, bright = write(tmp_path / "a.mrc"), write(tmp_path / "b.mrc", sign=1)
     assert prepare(dark, CARD, None, "auto").normalise.sign == -1
-    seen = prepare(bright, CARD, None, "auto")
-    assert (seen.contrast, seen.normalise.sign) == ("bright", 1)
-    assert "--contrast" in seen.notes[0]
+    prepared = prepare(bright, CARD, None, "auto")
+    assert (prepared.contrast, prepared.normalise.sign) == ("bright", 1)
+    assert "--contrast" in prepared.notes[0]
     forced = prepare(bright, CARD, None, "dark")
     assert (forced.contrast, forced.normalise.sign, forced.notes) == ("dark", -1, ())
 
@@ -81,8 +81,8 @@ def test_where_contrast_is_unclear_that_of_the_training_is_taken(tmp_path):
 
 
 def test_frame_reads_no_voxels(tmp_path):
-    found = frame(write(tmp_path / "a.mrc.gz", 12.5))
-    assert (found.shape, found.voxel_size) == ((48, 48, 48), 12.5)
+    volume = frame(write(tmp_path / "a.mrc.gz", 12.5))
+    assert (volume.shape, volume.voxel_size) == ((48, 48, 48), 12.5)
 
 
 def test_manifest(tmp_path):
@@ -96,10 +96,15 @@ def test_manifest(tmp_path):
     assert not again.done("b", {"k": 1})
     (tmp_path / "a.txt").unlink()
     assert not again.done("a", {"k": 1})
-    told = json.loads((tmp_path / "manifest.json").read_text())
-    assert told["command"] == "test"
-    assert told["entries"]["a"] == {"key": {"k": 1}, "outputs": {"made": "a.txt"}, "seconds": 1.23, "more": 2}
-    assert told["versions"] == versions()
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    assert content["command"] == "test"
+    assert content["entries"]["a"] == {
+        "key": {"k": 1},
+        "outputs": {"made": "a.txt"},
+        "seconds": 1.23,
+        "more": 2,
+    }
+    assert content["versions"] == versions()
     for text in ("", "[]", '{"entries": 3}'):
         (tmp_path / "manifest.json").write_text(text)
         assert Manifest(tmp_path, {}).entries == {}

@@ -151,10 +151,10 @@ def test_a_tomogram_tilted_about_x_is_measured_as_if_tilted_about_y(tmp_path: Pa
 def test_a_set_of_subtomograms(tmp_path: Path) -> None:
     out = tmp_path / "set.h5"
     assert simulate_subtomograms(out, SubtomogramConfig(), species=("1S3X", "groel"), count=4) == 4
-    found = subtomograms.read(out)
-    assert found.images.shape == (4, 32, 32, 32)
-    assert [s.name for s in found.species] == ["1S3X", "groel"]
-    assert set(np.unique(np.asarray(found.masks[2]))) == {0, 2}
+    subvolumes = subtomograms.read(out)
+    assert subvolumes.images.shape == (4, 32, 32, 32)
+    assert [s.name for s in subvolumes.species] == ["1S3X", "groel"]
+    assert set(np.unique(np.asarray(subvolumes.masks[2]))) == {0, 2}
 
 
 def test_presets_are_what_they_imitate() -> None:
