@@ -3,17 +3,17 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-strategy.md"
 CODE = """
     from torch import nn
 
     from cryovox.benchmark.suite import Budget, Method, Plan, Suite
-    from cryovox.core.config import Config
     from cryovox.models import build, options
-    from cryovox.training.strategies.base import Strategy
 
 
     class Thin(nn.Module):
@@ -47,27 +47,6 @@ CODE = """
 
 
     WEIGHING = Weighing()
-
-
-    class SquaredConfig(Config):
-        power: float = 2.0
-
-
-    class Squared(Strategy):
-        Config = SquaredConfig
-
-        def __init__(self, network, config, name):
-            super().__init__()
-            self.student, self.power = network, config.power
-
-        def losses(self, batch, progress):
-            patches = batch["labelled"]
-            target = (patches.target == 1).float()
-            error = (self.student(patches.image).softmax(1)[:, 1] - target).abs()
-            return {"power": (error**self.power)[patches.valid_mask].mean()}
-
-        def network(self):
-            return self.student
 """
 POINTS = """
     [cryovox.models]
@@ -77,7 +56,7 @@ POINTS = """
     weighing = outside:WEIGHING
 
     [cryovox.strategies]
-    squared = outside:Squared
+    squared = squared:Squared
 """
 
 
@@ -85,6 +64,7 @@ POINTS = """
 def outside(tmp_path):
     """What `pip install` of another package leaves."""
     (tmp_path / "outside.py").write_text(dedent(CODE))
+    (tmp_path / "squared.py").write_text(PAGE.read_text().split("```python\n")[1].split("```")[0])
     known = tmp_path / "outside-1.0.dist-info"
     known.mkdir()
     (known / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")

@@ -13,7 +13,7 @@ from cryovox.inference.stream import TilePlan
 from cryovox.training.config import LoopConfig
 from cryovox.workflows.training.data import smaller_regions, tile_count
 from cryovox.workflows.training.select import MIN_PATCHES, SampleCounts, forwards_per_patch
-from cryovox.workflows.training.target import specimen
+from cryovox.workflows.training.target import sample_bounds
 from cryovox.workflows.training.time_budget import TimeBudget, call_after_forward, forward_seconds
 
 FULL = SampleCounts(64, 256, 256)
@@ -110,16 +110,16 @@ def slab(shape=(64, 48, 48), planes=(20, 44)):
 def test_target_patches_lie_in_the_sample():
     volume = slab()
     everything = tuple((0, n) for n in volume.shape)
-    (low, high), y, x = specimen(volume, everything)
+    (low, high), y, x = sample_bounds(volume, everything)
     assert (y, x) == everything[1:]
     assert low <= 20 < 44 <= high
     assert high - low < 60
-    assert specimen(volume, ((25, 40), (0, 48), (0, 48))) == ((25, 40), (0, 48), (0, 48))
-    assert specimen(volume, ((0, 3), (0, 48), (0, 48))) == ((0, 3), (0, 48), (0, 48))
+    assert sample_bounds(volume, ((25, 40), (0, 48), (0, 48))) == ((25, 40), (0, 48), (0, 48))
+    assert sample_bounds(volume, ((0, 3), (0, 48), (0, 48))) == ((0, 3), (0, 48), (0, 48))
 
 
 def test_a_mask_says_where_the_sample_lies():
     volume = slab()
     mask = np.zeros(volume.shape, bool)
     mask[30:40, 5:20, 8:10] = True
-    assert specimen(volume, tuple((0, n) for n in volume.shape), mask) == ((30, 40), (5, 20), (8, 10))
+    assert sample_bounds(volume, tuple((0, n) for n in volume.shape), mask) == ((30, 40), (5, 20), (8, 10))

@@ -22,12 +22,12 @@ Rule = Literal["radius", "czii", "shrec"]
 
 def _options(words: list[str]) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(words[0])
+        values = yaml.safe_load(words[0])
     except yaml.YAMLError:
-        found = None
-    if not isinstance(found, dict):
+        values = None
+    if not isinstance(values, dict):
         raise ValueError(f"{words[0]!r} is not of the form '{{name: value}}'")
-    return found
+    return values
 
 
 # one option for all, since the names of a network's own may be those of other settings
@@ -35,8 +35,8 @@ AS_YAML = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
     metavar="YAML",
     instance_from_str=_options,
-    is_instance=lambda given: isinstance(given, dict),
-    str_from_instance=lambda given: [json.dumps(given)],
+    is_instance=lambda values: isinstance(values, dict),
+    str_from_instance=lambda values: [json.dumps(values)],
 )
 
 

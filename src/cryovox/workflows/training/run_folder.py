@@ -1,4 +1,4 @@
-"""What a run folder is made from, so that two runs are never mixed in it."""
+"""Checks and preparation of a run folder, so that it never holds two different runs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ANEW = "choose another --out, or start anew with --overwrite"
 
 
 def fingerprint(dataset: Dataset) -> dict[str, Any]:
-    """What a training is made from: everything that `dataset.yaml` says, with hashes in place of paths."""
-    told: dict[str, Any] = dataset.model_dump(mode="json")
-    for row, entry in zip(told["entries"], dataset.entries, strict=True):
+    """Everything in `dataset.yaml`, with hashes in place of paths."""
+    record: dict[str, Any] = dataset.model_dump(mode="json")
+    for row, entry in zip(record["entries"], dataset.entries, strict=True):
         for name in dataset_files.FILES:
             path: Path | None = getattr(entry, name)
             row[name] = None if path is None else sha256(path)
-    return told
+    return record
 
 
 def check_settings(out: Path, config: Config) -> None:
@@ -77,7 +77,7 @@ def prepare_folder(out: Path, config: str, inputs: dict[str, Any], overwrite: bo
     config
         Settings as YAML.
     inputs
-        What the training is made from, in JSON, such as :func:`fingerprint` gives.
+        Inputs of the training in JSON, such as :func:`fingerprint` gives.
     overwrite
         Remove what another run left.
     """

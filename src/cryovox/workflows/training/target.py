@@ -1,4 +1,4 @@
-"""What a network is adapted to: tomograms, datasets or subtomogram sets, whose labels are not looked at."""
+"""Target of an adaptation: tomograms, datasets or a subtomogram set, whose labels are not used."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TargetData:
     cubes
         Of sets.
     notes
-        What was decided while they were opened.
+        Notes on what was detected while the target was opened.
     masks
         Of the files that have one, each called "NAME mask".
     """
@@ -62,43 +62,43 @@ class TargetData:
         """Hashes by name."""
         return {name: sha256(path) for name, path in (self.files | self.masks).items()}
 
-    def stream(self, draw: SamplingConfig) -> Any:
-        """Endless batches that say nothing of what they show."""
+    def stream(self, sampling: SamplingConfig) -> Any:
+        """Endless batches of unlabelled patches."""
         from cryovox.data.unlabelled import UnlabelledBatches
 
-        return UnlabelledBatches(self._drawn(self.regions, draw))
+        return UnlabelledBatches(self._patches(self.regions, sampling))
 
     def room(self, patch_size: int) -> int:
-        """How many patches there are that show nothing twice."""
+        """Number of patches that do not overlap."""
         if self.cubes:
             return len(self.cubes[0])
         return sum(int(np.prod([(b - a) / patch_size for a, b in r.bounds])) for r in self.regions)
 
-    def sample(self, draw: SamplingConfig) -> NDArray[np.float32]:
-        """Patches (n, 1, z, y, x) to judge a network on, always the same ones."""
-        found = self._drawn(self.regions, draw)
+    def sample(self, sampling: SamplingConfig) -> NDArray[np.float32]:
+        """Patches (n, 1, z, y, x) for the comparison of models, always the same ones."""
+        stream = self._patches(self.regions, sampling)
         try:
-            return np.asarray(found.make(0).image)
+            return np.asarray(stream.make(0).image)
         finally:
-            found.close()
+            stream.close()
 
-    def halves(self, draw: SamplingConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    def halves(self, sampling: SamplingConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """Patches of both halves at the same places; None where there are no halves."""
         if not self.even:
             return None
-        made = [self._drawn(half, draw) for half in (self.even, self.odd)]
-        even, odd = (np.asarray(one.make(0).image) for one in made)
-        for one in made:
-            one.close()
+        streams = [self._patches(half, sampling) for half in (self.even, self.odd)]
+        even, odd = (np.asarray(stream.make(0).image) for stream in streams)
+        for stream in streams:
+            stream.close()
         return even, odd
 
-    def _drawn(self, regions: list[Region], draw: SamplingConfig) -> Any:
+    def _patches(self, regions: list[Region], sampling: SamplingConfig) -> Any:
         from cryovox.data.cubes import CubeStream
         from cryovox.data.streams import PatchStream
 
         if self.cubes:
-            return CubeStream(self.cubes[0], draw.for_unlabelled())
-        return PatchStream(regions, draw.for_unlabelled())
+            return CubeStream(self.cubes[0], sampling.for_unlabelled())
+        return PatchStream(regions, sampling.for_unlabelled())
 
 
 def open_target(
@@ -113,7 +113,7 @@ def open_target(
     card
         Of the network that is to be adapted: voxels must be of its size.
     contrast
-        Of the target, where it does not say so itself; what is seen by default, else that of the card.
+        Of the target, where it does not say so itself; detected by default, else that of the card.
     mask
         Mask of the tomograms, or folder of masks named after them, in place of those of a dataset.
     """
@@ -123,21 +123,21 @@ def open_target(
         if mask is not None:
             raise RequestError("--mask", f"goes with tomograms, not with {sets[0]}", "leave --mask out")
         if len(paths) > 1:
-            told = "is given beside other targets"
-            raise RequestError(sets[0], told, "adapt to one set, or to tomograms")
+            message = "is given beside other targets"
+            raise RequestError(sets[0], message, "adapt to one set, or to tomograms")
         return _set(sets[0], card, contrast)
-    found = TargetData({})
+    target = TargetData({})
     for path in paths:
         for entry, dataset in _entries(path):
-            if entry.name in found.files:
+            if entry.name in target.files:
                 raise RequestError(entry.tomogram, f"{entry.name!r} is given twice", "name each target once")
             if mask is not None:
                 entry = entry.model_copy(update={"mask": mask_file(mask, stem(entry.tomogram))})
                 read_search_mask(entry.mask, entry.name, read_header(entry.tomogram).shape)
-            _add(found, entry, dataset, card, contrast)
-    if len(found.even) != len(found.regions):
-        found.even, found.odd = [], []
-    return found
+            _add(target, entry, dataset, card, contrast)
+    if len(target.even) != len(target.regions):
+        target.even, target.odd = [], []
+    return target
 
 
 def _set(path: Path, card: Card, contrast: Contrast) -> TargetData:
@@ -145,22 +145,24 @@ def _set(path: Path, card: Card, contrast: Contrast) -> TargetData:
     from cryovox.data.unlabelled import drop_labels
     from cryovox.workflows.segment import resolve_contrast
 
-    found = subtomograms.read(path)
-    check_voxel_size(path, found.voxel_size, card)
-    bare = without_species(found)
+    subtomogram_set = subtomograms.read(path)
+    check_voxel_size(path, subtomogram_set.voxel_size, card)
+    bare = without_species(subtomogram_set)
     settled = resolve_contrast(bare, card, contrast)
-    notes = [] if contrast != "auto" or found.contrast != "auto" else [f"particles taken as {settled}"]
+    notes = (
+        [] if contrast != "auto" or subtomogram_set.contrast != "auto" else [f"particles taken as {settled}"]
+    )
     cubes = drop_labels(load_cubes(bare, path, contrast=settled))
     return TargetData({stem(path): path}, cubes=[cubes], notes=notes)
 
 
-def without_species(found: subtomograms.Subtomograms) -> subtomograms.Subtomograms:
-    """A set with one nameless species, so that what it tells apart does not matter."""
-    p = found.particles
-    edge = min(found.shape) * found.voxel_size
+def without_species(subtomogram_set: subtomograms.Subtomograms) -> subtomograms.Subtomograms:
+    """A set with one generic species in place of its own."""
+    p = subtomogram_set.particles
+    edge = min(subtomogram_set.shape) * subtomogram_set.voxel_size
     nameless = Particles.of(p.positions, ["target"] * len(p), rotations=p.rotations, tomograms=p.tomograms)
     kind = Species(name="target", label=1, radius=edge / 4)
-    return replace(found, particles=nameless, species=(kind,), masks=None)
+    return replace(subtomogram_set, particles=nameless, species=(kind,), masks=None)
 
 
 def _entries(path: Path) -> list[tuple[Entry, Dataset | None]]:
@@ -171,17 +173,17 @@ def _entries(path: Path) -> list[tuple[Entry, Dataset | None]]:
     return [(Entry(name=n, tomogram=p), None) for n, p in expand([path], is_volume).items()]
 
 
-def _add(found: TargetData, entry: Entry, dataset: Dataset | None, card: Card, contrast: Contrast) -> None:
+def _add(target: TargetData, entry: Entry, dataset: Dataset | None, card: Card, contrast: Contrast) -> None:
     """Add the region of an entry, and that of its halves."""
     wanted = entry.contrast if entry.contrast != "auto" else contrast
     size = None if dataset is None else dataset.voxel_size
     region, settled, notes = _region(entry.tomogram, entry, size, card, wanted)
-    found.files[entry.name] = entry.tomogram
-    found.masks |= {} if entry.mask is None else {f"{entry.name} mask": entry.mask}
-    found.regions.append(region)
-    found.notes += [f"{entry.name}: {note}" for note in notes]
+    target.files[entry.name] = entry.tomogram
+    target.masks |= {} if entry.mask is None else {f"{entry.name} mask": entry.mask}
+    target.regions.append(region)
+    target.notes += [f"{entry.name}: {note}" for note in notes]
     if entry.even is not None and entry.odd is not None:
-        for half, kept in ((entry.even, found.even), (entry.odd, found.odd)):
+        for half, kept in ((entry.even, target.even), (entry.odd, target.odd)):
             kept.append(_region(half, entry, size, card, settled)[0])
 
 
@@ -193,16 +195,16 @@ def _region(
     ready = prepare(path, card, voxel_size, contrast)
     bounds: Bounds = (entry.box or Box()).bounds(ready.volume.shape)
     if any(low >= high for low, high in bounds):
-        told = f"the box {bounds} (z, y, x) holds no voxel of a tomogram of shape {ready.volume.shape}"
-        raise RequestError(entry.name, told, "mend `box:` of the entry in dataset.yaml")
+        message = f"the box {bounds} (z, y, x) holds no voxel of a tomogram of shape {ready.volume.shape}"
+        raise RequestError(entry.name, message, "mend `box:` of the entry in dataset.yaml")
     mask = dataset_files.load_mask(entry)
-    bounds = specimen(ready.volume, bounds, mask)
+    bounds = sample_bounds(ready.volume, bounds, mask)
     region = unlabelled_region(entry.name, ready.volume, ready.normalise, bounds, card.species, mask)
     region = replace(region, tilt_axis=entry.tilt_axis)
     return region, ready.contrast, ready.notes
 
 
-def specimen(volume: Volume, bounds: Bounds, mask: NDArray[np.bool_] | None = None) -> Bounds:
+def sample_bounds(volume: Volume, bounds: Bounds, mask: NDArray[np.bool_] | None = None) -> Bounds:
     """The part of a region that holds the sample: where a mask says so, else the planes that are not empty.
 
     Patches of the vacuum above and below a lamella teach an adaptation nothing of the particles, and a
