@@ -124,7 +124,7 @@ def test_more_than_there_are_and_none_at_all(ask, suggest, tomogram, tmp_path):
     answer = ask(tomogram, "--labelled", tmp_path / "all.star", name="none")
     assert answer.code == 0
     assert "no place is left" in answer.out
-    assert "No place is left" in (tmp_path / "none" / "suggested.html").read_text()
+    assert "There are no suggestions" in (tmp_path / "none" / "suggested.html").read_text()
 
 
 def test_a_mask_network(suggest, model, tmp_path):

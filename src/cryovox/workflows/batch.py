@@ -21,14 +21,14 @@ Failures = dict[str, Exception]
 
 @dataclass(frozen=True)
 class Result:
-    """What was made of one input.
+    """Outputs of one input.
 
     Attributes
     ----------
     outputs
         Kind -> file, below the folder of the manifest.
     facts
-        What else the manifest records of the input.
+        Further facts for the manifest.
     """
 
     outputs: dict[str, Path]
