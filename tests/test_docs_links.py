@@ -1,4 +1,4 @@
-"""Every relative link of the pages leads somewhere, headings included."""
+"""Every relative link of the pages leads somewhere, and every module or function that they name exists."""
 
 import re
 from pathlib import Path
@@ -33,3 +33,56 @@ def broken(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page):
     assert list(broken(page)) == []
+
+
+CODE = re.compile(r"`(?:[a-z_]+\.)*([a-z_]+)\.([A-Za-z_]+)(?:\([^`]*\))?`")
+OTHERS = (
+    "monai.",
+    "nn.",
+    "torch.",
+    "scipy.",
+    "cryovox.commands",
+    "optics.model",
+)  # libraries; an entry point; a key
+FILES = {
+    "txt",
+    "yaml",
+    "mrc",
+    "json",
+    "star",
+    "csv",
+    "html",
+    "sh",
+    "py",
+    "toml",
+    "md",
+    "zarr",
+    "safetensors",
+    "em",
+    "rec",
+}
+
+
+@pytest.fixture(scope="module")
+def modules():
+    """Text of every module and package, by its last name."""
+    texts = {}
+    for path in (ROOT / "src").rglob("*.py"):
+        name = path.parent.name if path.stem == "__init__" else path.stem
+        texts[name] = texts.get(name, "") + path.read_text(encoding="utf-8")
+    return texts
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_named_code_exists(page, modules):
+    """The last name of a dotted one is a module, or stands in the module before it."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    missing = [
+        match[0]
+        for match in CODE.finditer(text)
+        if match[2] not in FILES
+        and not match[0].startswith(tuple(f"`{name}" for name in OTHERS))
+        and match[2] not in modules
+        and not re.search(rf"\b{match[2]}\b", modules.get(match[1], ""))
+    ]
+    assert missing == []
