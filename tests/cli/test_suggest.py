@@ -73,7 +73,7 @@ def test_everything_is_written_and_agrees(suggest, tomogram, model, tmp_path):
 def test_the_manifest_tells_what_was_run_on_what(suggest, tomogram, model, tmp_path):
     labelled = tmp_path / "done.csv"
     labelled.write_text("x,y,z,species\n100,100,100,sphere\n")
-    suggest("--count", 3, "--labelled", labelled)
+    suggest("--count", 3, "--annotated", labelled)
     noted = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert noted["suggest"]["count"] == 3
     assert noted["model_sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
@@ -92,7 +92,7 @@ def test_what_is_labelled_is_not_suggested_again(suggest, tomogram, tmp_path):
     before = stored.stat().st_mtime_ns
     done = tmp_path / "done.star"
     done.write_text((tmp_path / "out" / "suggested.star").read_text())
-    second = suggest("--count", 5, "--labelled", done, "--overwrite")
+    second = suggest("--count", 5, "--annotated", done, "--overwrite")
     gap = np.linalg.norm(first.positions[:, None] - second.positions[None], axis=-1)
     radii = {row["name"]: row["radius"] for row in _species(tmp_path / "out")}
     assert (gap > np.array([radii[str(name)] for name in second.species])).all()
@@ -121,7 +121,7 @@ def test_more_than_there_are_and_none_at_all(ask, suggest, tomogram, tmp_path):
     sides = [np.arange(0, n * volume.voxel_size + step, step) for n in volume.shape]
     all_over = np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 3)
     write_particles(tmp_path / "all.star", Particles.of(all_over, "x"), tomogram=volume)
-    answer = ask(tomogram, "--labelled", tmp_path / "all.star", name="none")
+    answer = ask(tomogram, "--annotated", tmp_path / "all.star", name="none")
     assert answer.code == 0
     assert "no place is left" in answer.out
     assert "There are no suggestions" in (tmp_path / "none" / "suggested.html").read_text()
@@ -159,7 +159,7 @@ def test_tomograms_of_unlike_size_share_one_list(ask, pair, tmp_path):
     lists.mkdir()
     (lists / "any.star").write_text((tmp_path / "out" / "suggested.star").read_text())
     (lists / "cut.csv").write_text("x,y,z\n100,100,100\n")
-    assert ask(*pair, "--labelled", lists, "--contrast", "dark", "--overwrite").code == 0
+    assert ask(*pair, "--annotated", lists, "--contrast", "dark", "--overwrite").code == 0
     entries = json.loads((tmp_path / "out" / "manifest.json").read_text())["entries"]
     in_cut = sum(row["tomogram"] == "cut" for row in rows)
     assert entries["cut"]["suggested"]["labelled"] == in_cut + 1
@@ -178,9 +178,9 @@ def test_one_broken_tomogram_of_two(ask, tomogram, make_mrc, noise, tmp_path):
 def test_bad_requests_leave_things_as_they_are(ask, tomogram, pair, tmp_path):
     ask(tmp_path / "none.mrc").refused("none.mrc", "no such file")
     ask(tomogram, using=tomogram).refused("is not a cryovox model")
-    ask(tomogram, "--labelled", tmp_path / "none.star").refused("none.star", "no such file")
+    ask(tomogram, "--annotated", tmp_path / "none.star").refused("none.star", "no such file")
     (tmp_path / "other.csv").write_text("x,y,z\n100,100,100\n")
-    ask(*pair, "--labelled", tmp_path / "other.csv").refused("other.csv", "names none of the tomograms")
+    ask(*pair, "--annotated", tmp_path / "other.csv").refused("other.csv", "names none of the tomograms")
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "suggested.html").write_text("the page of find")
@@ -194,7 +194,7 @@ def test_names_as_relion_and_warp_write_them(ask, pair, tmp_path):
         file = tmp_path / "picks.star"
         picks = Particles.of([[100, 100, 100]], "a", tomograms=name)
         write_particles(file, picks, tomogram=volume)
-        assert ask(*pair, "--labelled", file, "--overwrite", "--contrast", "dark", "--count", 1).code == 0
+        assert ask(*pair, "--annotated", file, "--overwrite", "--contrast", "dark", "--count", 1).code == 0
         entries = json.loads((tmp_path / "out" / "manifest.json").read_text())["entries"]
         assert [entries[n]["suggested"]["labelled"] for n in ("phantom_03", "cut")] == [1, 0]
 
@@ -202,10 +202,10 @@ def test_names_as_relion_and_warp_write_them(ask, pair, tmp_path):
 def test_the_list_of_another_tomogram_is_refused(ask, tomogram, tmp_path):
     picks = tmp_path / "picks.csv"
     picks.write_text("x,y,z,tomogram\n100,100,100,TS_01\n")
-    ask(tomogram, "--labelled", picks).refused("picks.csv", "names none of the tomograms")
+    ask(tomogram, "--annotated", picks).refused("picks.csv", "names none of the tomograms")
 
 
 def test_help_names_the_options(cli):
     answer = " ".join(cli("suggest", "--help").out.split())
-    for option in ("--model", "--out", "--labelled", "--count", "--min-score", "--overwrite", "--tta"):
+    for option in ("--model", "--out", "--annotated", "--count", "--min-score", "--overwrite", "--tta"):
         assert re.search(rf"{option}\b", answer)

@@ -191,7 +191,7 @@ def pick(run, of: Inputs, out: Path):
 
 
 def suggest(run, of: Inputs, out: Path):
-    more = ("--count", 4, "--labelled", of.particles)
+    more = ("--count", 4, "--annotated", of.particles)
     run("suggest", of.tomogram, "--model", of.model, "--out", out, "--device", "cpu", "--quiet", *more)
     return {"picks": picks(out / "suggested.star", of)}
 

@@ -1,7 +1,7 @@
 """Find macromolecules in cryo-electron tomograms.
 
-    cryovox demo       run the whole path on a small example, in a few minutes
-    cryovox doctor     inspect tomograms before anything else
+    cryovox demo       run the whole workflow on a small example, in a few minutes
+    cryovox doctor     inspect tomograms; start here
     cryovox train      train a network: `cryovox train` lists the strategies (supervised, semi-supervised,
                        domain adaptation, domain generalization)
     cryovox find       segment, pick and report in one command
@@ -10,15 +10,15 @@
     cryovox suggest    suggest regions to annotate next
     cryovox extract    extract subtomograms at particles
     cryovox evaluate   compare particles or labels with the ground truth
-    cryovox simulate   simulate labelled tomograms or subtomograms for training
+    cryovox simulate   simulate labeled tomograms or subtomograms for training
     cryovox fetch      download atomic models and datasets
-    cryovox convert    convert volumes and particle lists; apply what `doctor` advises
+    cryovox convert    convert volumes and particle lists; correct headers and gray values
     cryovox denoise    denoise tomograms
     cryovox models     list networks and which one to choose, or describe a model file
     cryovox benchmark  compare networks on benchmark suites
 
-`cryovox COMMAND --help` shows the main options, --help-all all options. Exit code 0: all done; 1: some
-inputs failed or the disk filled; 2: the request is wrong and nothing was started.
+`cryovox COMMAND --help` shows the main options, --help-all all options. Exit code 0: success; 1: some
+inputs failed or the disk is full; 2: wrong request, nothing was started.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def main(args: list[str]) -> int:
         return _complain(error, 2)
     except KeyboardInterrupt as stop:
         return _stopped(args[0], stop)
-    except BrokenPipeError:  # `cryovox ... | head` has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe, as in `cryovox ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -105,7 +105,7 @@ def _command(args: list[str]) -> int:
         warnings.simplefilter("always", DataWarning)
         warnings.simplefilter("always", RenamedWarning)
         warnings.showwarning = _warner(warnings.showwarning)
-        return int(call(_found(name), rest, f"cryovox {name}") or 0)
+        return int(call(_command_function(name), rest, f"cryovox {name}") or 0)
 
 
 def _warner(other: Any) -> Any:
@@ -123,7 +123,7 @@ def _warner(other: Any) -> Any:
     return show
 
 
-def _found(name: str) -> Any:
+def _command_function(name: str) -> Any:
     """The function of a command; strategies of other packages are trained by their names."""
     if name in COMMANDS or not name.startswith("train "):
         return COMMANDS[name]
@@ -154,14 +154,14 @@ def _named(args: list[str]) -> tuple[str, list[str]]:
 
 
 def _stopped(command: str, stop: KeyboardInterrupt) -> int:
-    message = getattr(stop, "message", "") or "what was finished is kept"
+    message = getattr(stop, "message", "") or "finished outputs are kept"
     resumes = f"{message}; the same command continues from there"
     print(f"\nstopped: {resumes if command in RESUMABLE else 'no output was changed'}", file=sys.stderr)
     return int(getattr(stop, "code", 130))
 
 
 def _family(family: str, names: list[str]) -> str:
-    """The commands of a family; strategies in groups, by what they learn from."""
+    """List the commands of a family; strategies are grouped by the data that they need."""
     if family != "train":
         return "\n".join(f"    cryovox {name} --help" for name in names)
     from cryovox.cli.strategies import listing
@@ -176,7 +176,7 @@ def _complain(error: RequestError, code: int) -> int:
 
 
 def _trouble(error: OSError) -> int:
-    """What the operating system refuses: a full disk while running is 1, the rest is a wrong request."""
+    """Report an error of the operating system: a full disk gives exit code 1, others 2."""
     import errno
 
     full = {
@@ -185,7 +185,7 @@ def _trouble(error: OSError) -> int:
         errno.EFBIG: "a file would be larger than this system allows (see `ulimit -f`)",
     }
     if error.errno in full:
-        remedy = "make room and run the same command again; it goes on from where it stopped"
+        remedy = "free some space and run the same command again; it continues from where it stopped"
         return _complain(RunError(error.filename or "output", full[error.errno], remedy), 1)
     where = error.filename or "a file"
     return _complain(

@@ -50,28 +50,28 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
     tier
         Size of the benchmark: smoke takes seconds, cpu hours on two cores, gpu one large GPU.
     data
-        Folder with the true data; simulated stand-ins otherwise.
+        Folder with the dataset of the paper; otherwise simulated data are used.
     contestants
-        Rows of the suite, or networks of the table; all rows of the suite by default.
+        Methods to compare: rows of the suite, or networks; by default all rows of the suite.
     seeds
-        Trainings of each contestant under each budget.
+        Number of trainings (seeds) per method and budget.
     time
-        Time of a training under equal time, such as 90s (the processor's on a CPU, so that other work on the
-        machine changes nothing); "no" leaves that budget out.
+        Duration of each training in the comparison at equal time, such as 90s; "no" skips this comparison. On
+        a CPU it is processor time, which other work on the machine does not change.
     steps
-        Steps of a training under equal steps; 0 leaves that budget out.
+        Steps of each training in the comparison at equal steps; 0 skips this comparison.
     at_once
-        Trainings at a time, each on its share of the cores.
+        Number of trainings in parallel; the cores are divided among them.
     device
         Device.
     dry_run
-        Print the plan with its hours, and run nothing.
+        Print the plan and its estimated duration, and stop.
     overwrite
         Run finished trainings again.
     quiet
         Suppress progress output.
     json
-        Write the result to this file too, after every training. Trainings that the file holds already are not
+        Also write the result to this JSON file, after every training. Trainings in an existing file are not
         repeated.
     """
     from cryovox.benchmark.runner import run_suite
@@ -79,17 +79,17 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
 
     check_json(json)
 
-    found = SUITES[suite]
-    plan = found.plan(tier)
+    rows = SUITES[suite]
+    plan = rows.plan(tier)
     if contestants:
         plan = plan.select(contestants, "paper" if tier == "gpu" else "s")
     plan = replace(plan, budgets=_budgets(plan, time, steps))
     if seeds is not None:
         plan = replace(plan, seeds=seeds)
     if not plan.jobs():
-        raise RequestError("the plan", "holds no training", "give --time, --steps or --seeds otherwise")
+        raise RequestError("the plan", "contains no training", "change --time, --steps or --seeds")
     if dry_run:
-        print(_plan_text(found, plan, at_once))
+        print(_plan_text(rows, plan, at_once))
         return 0
     meter = Meter(quiet)
     result = run_suite(
@@ -99,7 +99,7 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
     )  # fmt: skip
     table = markdown(result)
     with replacing(out / "table.md") as beside:
-        beside.write_text(f"# {found.title}\n\n{table}\n", encoding="utf-8")
+        beside.write_text(f"# {rows.title}\n\n{table}\n", encoding="utf-8")
     print(table)
     failed = [row for row in result["runs"] if "failed" in row]
     for row in failed:
@@ -111,7 +111,7 @@ benchmark.notes = lambda: f"Suites:\n{two_columns(SUMMARIES, every=SUITES)}"  # 
 
 
 def _command() -> str:
-    """What was typed, but for where the output lies."""
+    """Return the command line without the output paths."""
     words = sys.argv[1:]
     for option in ("--out", "--json"):
         if option in words:
@@ -121,7 +121,7 @@ def _command() -> str:
 
 
 def _budgets(plan: Plan, time: str | None, steps: int | None) -> tuple[Budget, ...]:
-    """The plan's budgets, or those that were asked for."""
+    """Return the budgets of the plan, or those of the options."""
     if time not in (None, "no"):
         try:
             seconds(time)
@@ -141,5 +141,5 @@ def _plan_text(suite: Suite, plan: Plan, at_once: int) -> str:
     return (
         f"{suite.title}\nafter {suite.source}\n{rows}\n"
         f"budgets: {budgets}; {plan.seeds} seeds; {plan.models_per_job * len(plan.jobs())} trainings\n"
-        f"about {hours} of training, {at_once} at a time (a step taken as 1 s); scoring comes on top"
+        f"about {hours} of training, {at_once} in parallel (assuming 1 s per step), plus evaluation"
     )

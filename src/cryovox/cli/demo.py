@@ -19,7 +19,7 @@ def demo(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Run the whole path on small phantoms: train a network, find particles, evaluate and report.
+    """Run the whole workflow on small phantoms: train a network, find particles, evaluate and report.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def demo(
     seed
         Random seed of phantoms and training.
     overwrite
-        Delete the demonstration in the folder and start again.
+        Delete the results in the folder and start again.
     quiet
         Suppress progress output.
     """
@@ -51,5 +51,5 @@ def demo(
         on_progress=Meter(quiet),
     )
     summary_table = summary(rows)
-    print(f"{summary_table.title}:\n{table(list(summary_table.columns), summary_table.rows)}\nlook at {page}")
+    print(f"{summary_table.title}:\n{table(list(summary_table.columns), summary_table.rows)}\nreport: {page}")
     return 0

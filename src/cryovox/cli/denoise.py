@@ -23,7 +23,7 @@ def denoise(
     quiet: bool = False,
     json: Path | None = None,
 ) -> int:
-    """Denoise tomograms: denoised/NAME.mrc, at the gray values of the tomogram.
+    """Denoise tomograms: denoised/NAME.mrc, with the gray-value range of the tomogram.
 
     Parameters
     ----------
@@ -52,6 +52,6 @@ def denoise(
     columns = ("tomogram", "file", "removed", "seconds")
     rows = [[n, str(out / e["outputs"]["denoised"]), e["removed"], e["seconds"]] for n, e in done.items()]
     print(table(columns, rows))
-    print("removed: standard deviation of what was filtered out, over that of the tomogram")
+    print("removed: standard deviation of the removed part relative to that of the tomogram")
     write_json(json, [dict(zip(columns, row, strict=True)) for row in rows])
     return failures(failed)

@@ -33,35 +33,37 @@ def particles(  # noqa: PLR0913 (the options of a command)
     report: Path | None = None,
     json: Path | None = None,
 ) -> int:
-    """Compare picks with the truth: precision, recall, F1, average precision, or the CZII and SHREC scores.
+    """Compare picks with the ground truth: precision, recall, F1, average precision, CZII and SHREC scores.
 
-    One row per tomogram and species, over all tomograms ("all"), regardless of species ("any") and averaged
-    over species ("mean"). recall@1x, 2x and 4x is the recall of the best picks, as many as there are true
-    particles, and twice and four times as many; it needs no threshold and no exhaustive annotation.
+    The table has one row per tomogram and species, and rows over all tomograms ("all"), regardless of species
+    ("any") and averaged over species ("mean"). recall@1x is the recall of the n best picks, where n is the
+    number of true particles; recall@2x and recall@4x take the 2n and 4n best. These need neither a threshold
+    nor an exhaustive annotation.
 
     Parameters
     ----------
     truth
-        Particle file, or a folder of them.
+        True particles: particle file, or a folder of them.
     picks
-        Particle file, or a folder of them with the same names.
+        Picks to evaluate: particle file, or a folder of them with the same names.
     rule
-        radius: one to one within the radius; czii and shrec: as those challenges count.
+        How picks are matched with true particles: radius (one to one, within the radius), or as in the czii
+        or shrec challenge.
     radius
-        Radius in Å of every species; those of the dataset by default.
+        Particle radius in Å, for every species; by default the radii in --dataset.
     fraction
-        Largest distance of a hit, in radii.
+        Maximum distance between a pick and its true particle, as a fraction of the radius.
     dataset
-        dataset.yaml with species and tomograms. Only the box and mask of each entry are scored; species that
-        are not annotated exhaustively get no precision.
+        dataset.yaml with species and tomograms. Only the region (box and mask) of each entry is scored, and
+        species that are not annotated exhaustively get no precision.
     tomogram
-        The tomogram, or the folder of tomograms, for files that count from the centre.
+        Tomogram, or folder of tomograms, for particle files whose coordinates start at the center (RELION 5).
     occupancy
-        Occupancy mask of the SHREC rule.
+        Occupancy mask of the SHREC challenge, for --rule shrec.
     report
-        HTML file for a page with the table and the precision-recall curve of each species.
+        Write the table and the precision-recall curves to this HTML file.
     json
-        File for the table ("rows") and the precision-recall curve of each species ("precision_recall").
+        Write the table ("rows") and the precision-recall curves ("precision_recall") to this JSON file.
     """
     from cryovox.workflows.evaluate import evaluate_particle_files
 
@@ -98,20 +100,22 @@ def _page(path: Path, outcome: Evaluation, facts: dict[str, object]) -> None:
 
 
 def labels(*, truth: Path, predictions: Path, dataset: Path | None = None, json: Path | None = None) -> int:
-    """Compare label maps: Dice and IoU per species, pooled, regardless of species, and their mean.
+    """Compare label maps with the ground truth: Dice and IoU per species.
 
-    Of subtomogram sets, also the mean IoU over the subtomograms.
+    Further rows pool all tomograms, ignore the species ("any") or average over species ("mean"). For
+    subtomogram sets, the mean IoU over the subtomograms is given as well.
 
     Parameters
     ----------
     truth
-        Label map, or a folder of them; or a subtomogram set with masks.
+        True labels: label map, folder of label maps, or subtomogram set with masks.
     predictions
-        Label map, or a folder of them with the same names; or what `cryovox segment` made of the set.
+        Label maps to evaluate: label map, folder with the same file names, or subtomogram set from
+        `cryovox segment`.
     dataset
         dataset.yaml with the names of the labels.
     json
-        File for the table.
+        Write the table to this JSON file.
     """
     from cryovox.workflows.evaluate import evaluate_label_files
 

@@ -18,7 +18,7 @@ def structure(
     /,
     *,
     out: Path = Path("structures"),
-    base: str = "https://files.rcsb.org/download",
+    base_url: str = "https://files.rcsb.org/download",
     overwrite: bool = False,
 ) -> int:
     """Download atomic models from the Protein Data Bank.
@@ -26,17 +26,17 @@ def structure(
     Parameters
     ----------
     ids
-        Identifiers, such as 6QZP.
+        PDB identifiers, such as 6QZP.
     out
-        Folder for them; `cryovox simulate --structures` takes it.
-    base
-        Where they are served, each as ID.cif.gz.
+        Output folder, for `cryovox simulate --structures`.
+    base_url
+        Address of the server, which has each model as ID.cif.gz.
     overwrite
         Download existing files again.
     """
     from cryovox.workflows.fetch.structures import fetch_structure
 
-    for path in fetch_structure(ids, out, base=base, overwrite=overwrite):
+    for path in fetch_structure(ids, out, base=base_url, overwrite=overwrite):
         print(path)
     return 0
 
@@ -46,33 +46,33 @@ def dataset(
     /,
     *,
     out: Path | None = None,
-    place: Annotated[str | None, tyro.conf.arg(name="from")] = None,
+    source: Annotated[str | None, tyro.conf.arg(name="from")] = None,
     files: tuple[str, ...] = (),
     list: bool = False,
     dry_run: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Get a dataset of the papers; run it again to go on after an interruption.
+    """Download a public dataset. Run the same command again to continue after an interruption.
 
-    Hashes that are published are checked; those of all files are recorded in fetched.json. What may not
-    be downloaded automatically comes with instructions.
+    Published hashes are checked, and the hashes of all files are recorded in fetched.json. For datasets that
+    cannot be downloaded automatically, the command prints instructions.
 
     Parameters
     ----------
     name
-        Dataset; without it they are listed.
+        Name of the dataset; without it, the datasets are listed.
     out
-        Folder for it; the name of the dataset by default.
-    place
-        Another server that has it, or a folder that holds it already: of that a dataset is made, without
-        copying tomograms.
+        Output folder; by default the name of the dataset.
+    source
+        Another server, or a folder that holds the files already: dataset.yaml is written for it, and the
+        tomograms are not copied.
     files
-        Patterns of the files to fetch; those that are needed by default.
+        Patterns of the files to download; by default those that training needs.
     list
         List the datasets.
     dry_run
-        List what would be fetched, and stop.
+        List the files that would be downloaded, and stop.
     overwrite
         Download existing files again.
     quiet
@@ -88,21 +88,21 @@ def dataset(
         ]
         print(table(("dataset", "how", "what", "where"), rows))
         return 0
-    source, folder = work.source_of(name), out or Path(name)
-    if place is not None and Path(place).is_dir():
-        return _next(prepare_dataset(Path(place), folder, source.layout, overwrite=overwrite))
+    origin, folder = work.source_of(name), out or Path(name)
+    if source is not None and Path(source).is_dir():
+        return _next(prepare_dataset(Path(source), folder, origin.layout, overwrite=overwrite))
     work.check_download(name)
-    found = list_files(place or source.server, source.doi, files or source.files)
+    remote = list_files(source or origin.server, origin.doi, files or origin.files)
     if dry_run:
-        return _tell(found)
-    for path in work.fetch_files(found, folder, overwrite=overwrite, on_progress=Meter(quiet)):
+        return _list(remote)
+    for path in work.fetch_files(remote, folder, overwrite=overwrite, on_progress=Meter(quiet)):
         print(path)
         if path.suffix == ".zip":
             work.unpack(path, folder)
     return _next(folder) if is_dataset(folder) else 0
 
 
-def _tell(files: list[File]) -> int:
+def _list(files: list[File]) -> int:
     from cryovox.workflows.fetch.datasets import format_size
 
     rows = [

@@ -24,19 +24,21 @@ def doctor(
     write_masks: Path | None = None,
     json: Path | None = None,
 ) -> int:
-    """Inspect tomograms: voxel size, contrast, NaN, slab, missing wedge; each finding comes with its remedy.
+    """Inspect tomograms: voxel size, contrast, NaN, extent of the sample, missing wedge.
+
+    Each problem is reported with the command that fixes it.
 
     Parameters
     ----------
     tomograms
         Files, folders or patterns.
     model
-        Model file to compare with.
+        Model file: compare the tomograms with the data that the model was trained on.
     voxel_size
-        Voxel size in Å, where the header is wrong.
+        Voxel size in Å; overrides the headers.
     write_masks
-        Folder to which a mask of the sample of each tomogram is written, NAME.mrc, for --mask of find,
-        segment, suggest and train.
+        Write a mask of the sample of each tomogram to this folder (NAME.mrc), for --mask of find, segment,
+        suggest and train.
     json
         Write the findings to this JSON file.
     """
@@ -44,13 +46,13 @@ def doctor(
     from cryovox.workflows.doctor import inspect_tomograms, mask_path
 
     check_json(json)
-    found, failed = inspect_tomograms(list(tomograms), model, voxel_size, write_masks)
-    for path, findings in found.items():
-        print(render(findings, path), end="\n\n")
+    findings, failed = inspect_tomograms(list(tomograms), model, voxel_size, write_masks)
+    for path, rows in findings.items():
+        print(render(rows, path), end="\n\n")
         if write_masks is not None:
             mask = shlex.quote(str(mask_path(write_masks, path)))
             print(f"mask of the sample: {mask}; limit the search to it with --mask {mask}", end="\n\n")
-    write_json(json, {str(path): [f.to_dict() for f in findings] for path, findings in found.items()})
+    write_json(json, {str(path): [row.to_dict() for row in rows] for path, rows in findings.items()})
     return failures(failed)
 
 
@@ -71,12 +73,12 @@ def convert(
     source
         Volume (.mrc, .rec, .map, with .gz or .bz2; .zarr), particles (.star, .csv), or a folder of lists.
     target
-        What to write.
+        Output file.
     config
-        What to change on the way.
+        Settings.
     tomogram
-        The tomogram that particles belong to; RELION 5 counts from its centre. For a list that names several
-        tomograms, or a folder of lists, the folder of tomograms with the same names.
+        Tomogram of the particles, since coordinates of RELION 5 start at its center. For a list that names
+        several tomograms, or a folder of lists: the folder with these tomograms.
     verify
         Read the output back and compare it with the input.
     overwrite
@@ -104,28 +106,28 @@ def extract(  # noqa: PLR0913 (the options of a command)
     tomogram_name: str | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Cut subtomograms out of a tomogram into one file, NAME.zarr or NAME.h5.
+    """Extract subtomograms at particles into one file, NAME.zarr or NAME.h5 (a subtomogram set).
 
     Parameters
     ----------
     particles
-        Particle list. Of a list that names several tomograms, only the particles of this one are taken.
+        Particle list. If it names several tomograms, only the particles of this one are extracted.
     tomogram
-        Where to cut.
+        Tomogram.
     out
-        The set to write; it keeps the place of every subtomogram.
+        Output file; the position of every subtomogram is stored with it.
     box
         Box size in voxels.
     voxel_size
         Voxel size in Å; overrides the header.
     labels
-        Label map to cut masks from.
+        Label map from which masks are extracted.
     dataset
-        dataset.yaml with names, labels and radii of the species, which the set will know.
+        dataset.yaml with names, labels and radii of the species, to be stored in the set.
     pad
-        Fill up boxes that stick out with the mean of the tomogram; otherwise they are left out.
+        Pad boxes that reach beyond the tomogram with its mean; otherwise they are left out.
     tomogram_name
-        What the list calls the tomogram, where that is not the name of its file.
+        Name of the tomogram in the particle list, if it is not that of the file.
     overwrite
         Overwrite an existing set.
     """
@@ -144,5 +146,5 @@ def extract(  # noqa: PLR0913 (the options of a command)
         pad=pad,
         tomogram_name=tomogram_name,
     )
-    print(f"{out}: {wrote} subtomograms of {box}^3 voxels, {left} too close to the border left out")
+    print(f"{out}: {wrote} subtomograms of {box}^3 voxels; {left} boxes beyond the tomogram were left out")
     return 0

@@ -11,21 +11,20 @@ import tyro
 
 from cryovox.cli.screen import check_json, table, write_json
 
-COLUMNS = ("network", "size", "output", "patch", "weights, M", "GFLOP a patch", "kFLOP a voxel")
+COLUMNS = ("network", "size", "output", "patch", "weights (M)", "GFLOP per patch", "kFLOP per voxel")
 
 
 def models(model: Annotated[Path | None, tyro.conf.Positional] = None, /, *, json: Path | None = None) -> int:
-    """List the networks, which one to choose and what each costs; or describe a model file.
+    """List the networks, their costs and which one to choose; or describe a model file.
 
-    GFLOP: operations to predict one patch with 16 output channels, in thousands of millions; a
-    multiplication with its addition counts as two.
+    GFLOP: billions of operations to predict one patch with 16 output channels; a multiply-add counts as two.
 
     Parameters
     ----------
     model
-        Model file.
+        Model file to describe; without it, the networks are listed.
     json
-        Write the same to this JSON file.
+        Write the output to this JSON file.
     """
     check_json(json)
     write_json(json, _networks() if model is None else _card(model))
@@ -38,7 +37,7 @@ ADVICE = """Which network to choose:
   segmentation of tomograms        voxresnet, deepfinder; mvgformer on a GPU
   segmentation of subtomograms     voxresnet, ssn3d-ed; mvgformer on a GPU
   comparison with published work   the other networks, in size paper"""
-"""Networks with heatmaps give centers, the others masks."""
+"""Networks that predict heatmaps give centers; the others give masks."""
 
 
 def _networks() -> list[dict[str, Any]]:
@@ -46,15 +45,15 @@ def _networks() -> list[dict[str, Any]]:
 
     text = files("cryovox.models").joinpath("costs.json").read_text(encoding="utf-8")
     counted = {(row["network"], row["size"]): row for row in loads(text)}
-    wanted = [(name, size) for name in MODELS for size in sizes(name)]
-    rows = [counted.get(row) or _count(*row) for row in wanted]
+    pairs = [(name, size) for name in MODELS for size in sizes(name)]
+    rows = [counted.get(row) or _count(*row) for row in pairs]
     print(table(COLUMNS, [_cells(row) for row in rows]))
     print(f"\n{ADVICE}")
     return rows
 
 
 def _count(name: str, size: str) -> dict[str, Any]:
-    """What the package does not know beforehand: a network of another one."""
+    """Count the cost of a network of another package, for which no number is stored."""
     from cryovox.models.cost import cost_row
 
     return cost_row(name, size)

@@ -10,6 +10,8 @@ from cryovox.core.errors import RequestError
 RENAMED: dict[str, dict[str, str]] = {
     "evaluate particles": {"--found": "--picks"},
     "evaluate labels": {"--found": "--predictions"},
+    "fetch structure": {"--base": "--base-url"},
+    "suggest": {"--labelled": "--annotated"},
 }
 """Command, or family of commands, to former and current names of its own options. Former names of settings
 stand at the settings (:attr:`cryovox.core.config.Config.renamed`)."""
@@ -35,7 +37,9 @@ def with_current_names(args: list[str], command: str, settings: Iterable[Config]
     typed = [_name(arg) for arg in args]
     for old in dict.fromkeys(name for name in typed if name in renamed):
         if renamed[old] in typed:
-            raise RequestError(old, f"is the old name of {renamed[old]}, and both are given", f"remove {old}")
+            raise RequestError(
+                old, f"is the old name of {renamed[old]}; both cannot be used", f"remove {old}"
+            )
         note_renamed(old, renamed[old])
     return [
         renamed[name] + arg[len(name) :] if name in renamed else arg

@@ -38,39 +38,39 @@ def simulate(  # noqa: PLR0913 (the options of a command)
     overwrite: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Simulate labelled tomograms: a dataset for training and testing.
+    """Simulate labeled tomograms: a dataset for training and testing.
 
-    --preset takes toy (the default), cell, shrec2021, shrec2021-slab, czii-phantom or subtomogram-50;
-    everything in it can be changed by an option below or in YAML.
+    --preset NAME starts from the settings of toy (default), cell, shrec2021, shrec2021-slab, czii-phantom or
+    subtomogram-50. Options and YAML files change single settings of the preset.
 
     Parameters
     ----------
     out
-        Folder of the dataset.
+        Output folder: the dataset.
     config
         Settings.
     count
         Number of tomograms.
     seed
-        Random seed; tomogram i depends on the settings, the seed and i alone.
+        Random seed. Tomogram i depends only on the settings, the seed and i.
     structures
-        Folder of atomic models (PDB, mmCIF) and maps (MRC), called as the species; the built-in
-        stand-ins serve for what is not there.
+        Folder of atomic models (PDB, mmCIF) and maps (MRC) named after the species; the built-in models are
+        used for species without a file.
     match
-        Make them look like this tomogram: voxel size, contrast, grey values, spectrum, wedge, noise. Which
-        objects they hold is up to the preset: cell has membranes.
+        Tomogram to match in voxel size, contrast, gray values, power spectrum, missing wedge and noise. The
+        preset determines the objects in the sample: cell has membranes.
     name
-        Tomograms are called NAME_000, NAME_001, ...; sim_000, ... by default. A batch with another name is
-        added to the dataset in the folder.
+        Prefix of the tomograms: NAME_000, NAME_001, ... (default: sim). A batch with another prefix is added
+        to the dataset in the folder.
     keep
-        Also write the tomograms without noise (clean/), the number of the particle in every voxel
-        (instances/), or the tilt series (series/). Training needs none of them.
+        Also write tomograms without noise (clean/), label maps with the number of the particle (instances/),
+        or the tilt series (series/). Training needs none of them.
     workers
-        Tomograms simulated at a time; the result does not depend on it.
+        Number of tomograms simulated in parallel; does not change the result.
     device
         Device.
     overwrite
-        Simulate the batch again, also where it was made with other settings.
+        Simulate the batch again, even if the existing one has other settings.
     quiet
         Suppress progress output.
     """
@@ -127,14 +127,13 @@ def subtomograms(
     config
         Settings.
     species
-        Targets, each with its own label; the whole built-in library by default, or what is in the
-        folder of structures.
+        Target species, each with its own label; by default all in --structures, or else all built-in models.
     count
-        Number of subtomograms, shared evenly by the species.
+        Number of subtomograms, divided evenly among the species.
     seed
-        Random seed; subtomogram i depends on the settings, the seed and i alone.
+        Random seed. Subtomogram i depends only on the settings, the seed and i.
     structures
-        Folder of atomic models and maps, called as the species.
+        Folder of atomic models and maps named after the species.
     overwrite
         Overwrite an existing set.
     quiet
@@ -158,7 +157,7 @@ def _preset(name: str | None) -> Callable[..., int]:
         return subtomograms
     if name not in PRESETS:
         raise RequestError(
-            "--preset", f"there is none called {name!r}", suggestion(name, [*PRESETS, SUBTOMOGRAMS])
+            "--preset", f"there is no preset {name!r}", suggestion(name, [*PRESETS, SUBTOMOGRAMS])
         )
     return with_settings(simulate, {"config": PRESETS[name]})
 

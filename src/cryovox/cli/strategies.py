@@ -9,8 +9,8 @@ from cryovox.training.strategies import Task, facts
 
 TASKS: dict[Task, str] = {
     "supervised": "Supervised: --data DATASET",
-    "semi-supervised": "Semi-supervised, from few picks and unlabelled tomograms: --data DATASET",
-    "domain adaptation": "Domain adaptation to unlabelled tomograms: --source DATA --target DATA",
+    "semi-supervised": "Semi-supervised, from few picks and unlabeled tomograms: --data DATASET",
+    "domain adaptation": "Domain adaptation to unlabeled tomograms: --source DATA --target DATA",
     "domain generalization": "Domain generalization, without target tomograms: --source DATASET",
 }
 

@@ -22,7 +22,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     *,
     model: Path,
     out: Path,
-    labelled: tuple[Path, ...] = (),
+    annotated: tuple[Path, ...] = (),
     config: SuggestConfig = SuggestConfig(),
     segment: SegmentConfig = SegmentConfig(),
     device: Device = "auto",
@@ -30,7 +30,9 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     quiet: bool = False,
     json: Path | None = None,
 ) -> int:
-    """Suggest regions to annotate next: suggested.star and suggested.html, beside the scores.
+    """Suggest regions to annotate next.
+
+    Writes suggested.star, suggested.html and the score maps.
 
     Parameters
     ----------
@@ -39,13 +41,13 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     model
         Model file.
     out
-        Output folder. What `segment`, `find` or an earlier run scored there is not redone.
-    labelled
-        Particle files of locations that are annotated already, whatever the result.
+        Output folder; score maps of `segment`, `find` or an earlier run there are used again.
+    annotated
+        Particle files with locations that you have annotated or rejected; they are not suggested again.
     config
-        What is worth a label.
+        Suggestions.
     segment
-        How tomograms are scored.
+        Segmentation.
     device
         Device.
     overwrite
@@ -67,7 +69,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
         out,
         segment,
         config,
-        labelled=labelled,
+        labelled=annotated,
         device=device,
         overwrite=overwrite,
         command=shlex.join(["cryovox", *sys.argv[1:]]),
@@ -85,7 +87,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     print(table(columns, rows))
     write_json(json, [dict(zip(columns, row, strict=True)) for row in rows])
     if rows:
-        print(f"x, y, z in Å; look at {out / 'suggested.html'}")
+        print(f"x, y, z in Å; see {out / 'suggested.html'}")
     elif not failed:
         print("no place is left to suggest: lower --min-score, or take other tomograms")
     return failures(failed)

@@ -31,8 +31,10 @@ def segment(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Segment tomograms (labels/NAME.mrc and scores/NAME.zarr) or subtomogram sets (labels/NAME.zarr, the set
-    with predicted masks in place of its images).
+    """Segment tomograms or subtomogram sets.
+
+    Tomograms give labels/NAME.mrc and scores/NAME.zarr; sets give labels/NAME.zarr, a copy of the set with
+    the predicted masks instead of the images.
 
     Parameters
     ----------
@@ -86,17 +88,17 @@ def pick(  # noqa: PLR0913 (the options of a command)
     out
         Output folder.
     config
-        What counts as a particle.
+        Picking.
     output
-        What the files look like.
+        Particle files.
     dataset
         dataset.yaml with names and radii of the labels, for label maps.
     mask
-        Mask volume: particles are picked where it is not 0. Or a folder of masks named after the inputs.
+        Mask volume, or folder of masks named after the inputs; particles are picked only where it is not 0.
     voxel_size
         Voxel size of label maps in Å; overrides their headers.
     overwrite
-        Replace the picks of another input of the same name.
+        Replace the picks of another input with the same name.
     json
         Write the counts to this JSON file.
     """
@@ -134,7 +136,9 @@ def find(  # noqa: PLR0913 (the options of a command)
     quiet: bool = False,
     json: Path | None = None,
 ) -> int:
-    """Segment, pick and report: particles/NAME.star and report.html, beside the scores and labels.
+    """Segment tomograms, pick particles and write a report.
+
+    Writes particles/NAME.star (RELION 5), scores/NAME.zarr, labels/NAME.mrc and report.html.
 
     Parameters
     ----------
@@ -145,17 +149,17 @@ def find(  # noqa: PLR0913 (the options of a command)
     out
         Output folder; segmentations of an earlier run are kept.
     segment
-        How tomograms are scored.
+        Segmentation.
     pick
-        What counts as a particle.
+        Picking.
     output
-        What particle files look like.
+        Particle files.
     keep_dense
-        Keep picks on gold and other specks that are far denser than the other picks of their species.
+        Keep picks on gold and other objects that are far denser than the other picks of their species.
     device
         Device.
     seed
-        Noted in the manifest; nothing here is random.
+        Recorded in the manifest; the result does not depend on it.
     overwrite
         Compute existing results again.
     quiet
@@ -186,12 +190,12 @@ def find(  # noqa: PLR0913 (the options of a command)
     model_warnings(model)
     _count(picks, json)
     if picks:
-        print(f"look at {out / 'report.html'}")
+        print(f"report: {out / 'report.html'}")
     return failures(failed)
 
 
 def print_notes(out: Path, names: list[str], picked: bool = False) -> None:
-    """Print what was noted of each input, such as that it is unlike what the model knows."""
+    """Print the notes on each input, such as that it differs from the training data of the model."""
     from cryovox.workflows.manifest import Manifest
     from cryovox.workflows.pick import left_out_notes
 
@@ -207,11 +211,11 @@ def _count(picks: dict[str, Particles], json: Path | None) -> None:
     import numpy as np
 
     rows: list[list[object]] = []
-    for name, found in picks.items():
-        for kind in np.unique(found.species) if len(found) else []:
-            own = found.named(str(kind))
-            rows.append([name, str(kind), len(own), float(np.median(own.scores))])
-        if not len(found):
+    for name, particles in picks.items():
+        for species in np.unique(particles.species) if len(particles) else []:
+            of_species = particles.named(str(species))
+            rows.append([name, str(species), len(of_species), float(np.median(of_species.scores))])
+        if not len(particles):
             rows.append([name, "none", 0, 0.0])
     print(table(["tomogram", "species", "particles", "median score"], rows))
     write_json(
