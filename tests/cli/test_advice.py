@@ -10,7 +10,7 @@ import pytest
 import tyro
 
 import cryovox
-from cryovox.cli import _commands, _found
+from cryovox.cli import _commands, command_of
 from cryovox.cli.parse import _style
 
 PACKAGE = Path(cryovox.__file__).parent
@@ -29,12 +29,12 @@ def parsed_options(command):
 
 @cache
 def options_of(name):
-    return parsed_options(_found(name)) | EVERYWHERE
+    return parsed_options(command_of(name)) | EVERYWHERE
 
 
 @cache
 def all_options():
-    subtomograms = _found("simulate").preset("subtomogram-50")
+    subtomograms = command_of("simulate").preset("subtomogram-50")
     return set().union(parsed_options(subtomograms), *(options_of(name) for name in _commands()))
 
 

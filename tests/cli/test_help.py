@@ -8,8 +8,7 @@ import pytest
 import tyro
 
 from cryovox.benchmark import SUITES, SUMMARIES
-from cryovox.cli import COMMANDS, main
-from cryovox.cli import _found as command_of
+from cryovox.cli import COMMANDS, command_of, main
 from cryovox.cli.help import options_of
 from cryovox.cli.parse import _style
 from cryovox.cli.screen import Meter, clock, table

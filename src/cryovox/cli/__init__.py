@@ -105,7 +105,7 @@ def _command(args: list[str]) -> int:
         warnings.simplefilter("always", DataWarning)
         warnings.simplefilter("always", RenamedWarning)
         warnings.showwarning = _warner(warnings.showwarning)
-        return int(call(_command_function(name), rest, f"cryovox {name}") or 0)
+        return int(call(command_of(name), rest, f"cryovox {name}") or 0)
 
 
 def _warner(other: Any) -> Any:
@@ -123,7 +123,7 @@ def _warner(other: Any) -> Any:
     return show
 
 
-def _command_function(name: str) -> Any:
+def command_of(name: str) -> Any:
     """The function of a command; strategies of other packages are trained by their names."""
     if name in COMMANDS or not name.startswith("train "):
         return COMMANDS[name]

@@ -40,8 +40,8 @@ def simulate(  # noqa: PLR0913 (the options of a command)
 ) -> int:
     """Simulate labeled tomograms: a dataset for training and testing.
 
-    --preset NAME starts from the settings of toy (default), cell, shrec2021, shrec2021-slab, czii-phantom or
-    subtomogram-50. Options and YAML files change single settings of the preset.
+    --preset NAME starts from the settings of toy, cell, shrec2021, shrec2021-slab, czii-phantom or
+    subtomogram-50; without it, of toy. Options and YAML files change single settings of the preset.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def simulate(  # noqa: PLR0913 (the options of a command)
         Tomogram to match in voxel size, contrast, gray values, power spectrum, missing wedge and noise. The
         preset determines the objects in the sample: cell has membranes.
     name
-        Prefix of the tomograms: NAME_000, NAME_001, ... (default: sim). A batch with another prefix is added
+        Prefix of the tomograms: NAME_000, NAME_001, ...; by default sim. A batch with another prefix is added
         to the dataset in the folder.
     keep
         Also write tomograms without noise (clean/), label maps with the number of the particle (instances/),
