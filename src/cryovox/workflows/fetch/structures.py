@@ -14,7 +14,7 @@ from cryovox.workflows.fetch.http import Client, NotThereError, Part, complete, 
 
 BASE = "https://files.rcsb.org/download"
 CLIENT = Client(
-    "--base",
+    "--base-url",
     "connect to the network, or set https_proxy, and run the same command again; "
     "or copy the files by hand, or use the built-in species",
 )
@@ -100,4 +100,4 @@ def _check(url: str, part: Part) -> None:
         raise RunError(url, f"the download is damaged ({error})", "run the same command again") from None
     if b"data_" not in first:
         part.drop()
-        raise RunError(url, "the download is no mmCIF file", "check the address given with --base")
+        raise RunError(url, "the download is no mmCIF file", "check the address given with --base-url")
