@@ -123,7 +123,7 @@ def test_extract(cli, phantoms, tomogram, tmp_path, name):
     assert answer.code == 0
     subvolumes = subtomograms.read(out)
     assert f"{len(subvolumes)} subtomograms" in answer.out
-    assert f"{16 - len(subvolumes)} too close" in answer.out
+    assert f"{16 - len(subvolumes)} boxes beyond" in answer.out
     assert subvolumes.images.shape[1:] == subvolumes.masks.shape[1:] == (16, 16, 16)
     z, y, x = subvolumes.corners[0]
     volume = read_volume(tomogram)
