@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from cryovox.models.networks.heatmap_unet import HeatmapUNet
+from cryovox.training.losses import heatmap_focal
 
 AXES = ([2], [3], [4], [2, 3, 4])
 
@@ -37,8 +38,21 @@ def test_the_proof_by_flips_would_notice_a_stride_2_convolution_of_width_3():
 def test_a_heat_map_starts_nearly_empty():
     torch.manual_seed(0)
     network = HeatmapUNet(1, 2, widths=(4, 8, 8, 8))
-    found = network(torch.randn(1, 1, 16, 16, 16)).sigmoid()
-    assert found.mean().item() == pytest.approx(0.1, abs=0.02)
+    heatmap = network(torch.randn(1, 1, 16, 16, 16)).sigmoid()
+    assert heatmap.mean().item() == pytest.approx(0.01, abs=0.002)
+
+
+def test_one_particle_outweighs_the_background_of_a_patch_at_the_start():
+    torch.manual_seed(0)
+    network = HeatmapUNet(1, 6, widths=(4, 8, 8, 8))
+    with torch.no_grad():
+        logits = network(torch.randn(1, 1, 64, 64, 64))
+    target = torch.zeros_like(logits)
+    everywhere = torch.ones_like(logits, dtype=torch.bool)
+    background = float(heatmap_focal(logits, target, everywhere))
+    target[0, 0, 16, 16, 16] = 1.0
+    particle = float(heatmap_focal(logits, target, everywhere)) - background
+    assert background < 0.2 * particle
 
 
 def test_the_stride_follows_the_widths():

@@ -9,7 +9,7 @@ from math import prod, sqrt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-PRIOR_LOGIT = -2.19  # logit of 0.1: a heatmap starts nearly empty (CenterNet)
+PRIOR_LOGIT = -4.6  # logit of 0.01 (RetinaNet), so that the background does not dominate the first steps
 
 
 class MaskNetwork(nn.Module):
