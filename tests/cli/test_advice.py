@@ -11,7 +11,7 @@ import tyro
 
 import cryovox
 from cryovox.cli import _commands, command_of
-from cryovox.cli.parse import _style
+from cryovox.cli.interface.parse import _style
 
 PACKAGE = Path(cryovox.__file__).parent
 ROOT = Path(__file__).parents[2]

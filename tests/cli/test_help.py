@@ -9,9 +9,9 @@ import tyro
 
 from cryovox.benchmark import SUITES, SUMMARIES
 from cryovox.cli import COMMANDS, command_of, main
-from cryovox.cli.help import options_of
-from cryovox.cli.parse import _style
-from cryovox.cli.screen import Meter, clock, table
+from cryovox.cli.interface.help import options_of
+from cryovox.cli.interface.parse import _style
+from cryovox.cli.interface.screen import Meter, clock, table
 from cryovox.training.strategies import FACTS, STRATEGIES, config_of, facts
 
 HEAVY = {"torch", "scipy", "monai", "lightning_fabric", "zarr", "mrcfile", "gemmi", "matplotlib"}

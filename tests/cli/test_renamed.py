@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from cryovox.cli import main
-from cryovox.cli.help import options_of
-from cryovox.cli.renamed import with_current_names
+from cryovox.cli.interface.help import options_of
+from cryovox.cli.interface.renamed import with_current_names
 from cryovox.core.config import Config
 from cryovox.core.errors import RequestError
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from cryovox.cli.help import describe
+from cryovox.cli.interface.help import describe
 from cryovox.cli.train import by_strategy
 from cryovox.core.errors import RequestError
 from cryovox.data.config import PatchConfig

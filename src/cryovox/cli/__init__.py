@@ -62,7 +62,7 @@ RESUMABLE = ("train", "find", "segment", "denoise", "simulate", "suggest", "fetc
 
 def run() -> None:
     """Entry point of the command line."""
-    from cryovox.cli.streams import make_safe
+    from cryovox.cli.interface.streams import make_safe
     from cryovox.core.interrupt import end_on_sigterm
 
     make_safe()
@@ -99,7 +99,7 @@ def main(args: list[str]) -> int:
 
 def _command(args: list[str]) -> int:
     name, rest = _named(args)
-    from cryovox.cli.parse import call
+    from cryovox.cli.interface.parse import call
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", DataWarning)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from cryovox.benchmark import SUITES, SUMMARIES
-from cryovox.cli.help import two_columns
-from cryovox.cli.screen import Meter, check_json, clock
+from cryovox.cli.interface.help import two_columns
+from cryovox.cli.interface.screen import Meter, check_json, clock
 from cryovox.core.atomic import replacing
 from cryovox.core.durations import seconds
 from cryovox.core.errors import RequestError

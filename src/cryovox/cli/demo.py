@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from cryovox.cli.screen import Meter, table
+from cryovox.cli.interface.screen import Meter, table
 from cryovox.workflows.devices import Device, keep_freed_memory
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from cryovox.cli.screen import Meter, check_json, failures, table, write_json
+from cryovox.cli.interface.screen import Meter, check_json, failures, table, write_json
 from cryovox.workflows.config import DenoiseConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
 

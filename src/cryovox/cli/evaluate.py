@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryovox.cli.screen import check_json, table, write_json
+from cryovox.cli.interface.screen import check_json, table, write_json
 from cryovox.metrics.table import BUDGETS, Row, tidy
 from cryovox.workflows.config import Rule
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from cryovox.cli.screen import Meter, table
+from cryovox.cli.interface.screen import Meter, table
 
 if TYPE_CHECKING:
     from cryovox.workflows.fetch.dataverse import File

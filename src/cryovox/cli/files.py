@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from cryovox.cli.screen import check_json, failures, write_json
+from cryovox.cli.interface.screen import check_json, failures, write_json
 from cryovox.core.errors import RequestError
 from cryovox.workflows.config import ConvertConfig
 

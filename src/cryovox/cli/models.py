@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from cryovox.cli.screen import check_json, table, write_json
+from cryovox.cli.interface.screen import check_json, table, write_json
 
 COLUMNS = ("network", "size", "output", "patch", "weights (M)", "GFLOP per patch", "kFLOP per voxel")
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from cryovox.cli.parse import with_settings
-from cryovox.cli.screen import Meter, table
+from cryovox.cli.interface.parse import with_settings
+from cryovox.cli.interface.screen import Meter, table
 from cryovox.core.errors import RequestError
 from cryovox.core.names import suggestion
 from cryovox.simulate.config.subtomograms import SubtomogramConfig

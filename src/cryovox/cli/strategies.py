@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cryovox.cli.help import two_columns
+from cryovox.cli.interface.help import two_columns
 from cryovox.training.strategies import Task, facts
 
 TASKS: dict[Task, str] = {

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from cryovox.cli.screen import Meter, check_json, failures, table, write_json
+from cryovox.cli.interface.screen import Meter, check_json, failures, table, write_json
 from cryovox.cli.tomograms import print_notes
 from cryovox.picking.config import SuggestConfig
 from cryovox.workflows.config import SegmentConfig

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from cryovox.cli.screen import Meter, check_json, failures, model_warnings, table, write_json
+from cryovox.cli.interface.screen import Meter, check_json, failures, model_warnings, table, write_json
 from cryovox.picking.config import PickConfig
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device, keep_freed_memory

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cryovox.cli.parse import with_settings
-from cryovox.cli.screen import Meter, model_warnings
+from cryovox.cli.interface.parse import with_settings
+from cryovox.cli.interface.screen import Meter, model_warnings
 from cryovox.core.config import validated
 from cryovox.training.recipes import recipe
 from cryovox.training.strategies import Task, facts
@@ -123,7 +123,7 @@ def _by_recipe(name: str | None) -> Callable[..., int]:
     return with_settings(supervised, {"config": validated(TrainConfig, recipe(name), name)})
 
 
-supervised.preset = _by_recipe  # type: ignore[attr-defined]  # see cryovox.cli.parse
+supervised.preset = _by_recipe  # type: ignore[attr-defined]  # see cryovox.cli.interface.parse
 
 
 def adapted(  # noqa: PLR0913 (the options of a command)

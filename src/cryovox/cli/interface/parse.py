@@ -12,8 +12,8 @@ from typing import Annotated, Any, get_origin, get_type_hints
 import tyro
 from pydantic import RootModel
 
-from cryovox.cli.help import help_text
-from cryovox.cli.renamed import with_current_names
+from cryovox.cli.interface.help import help_text
+from cryovox.cli.interface.renamed import with_current_names
 from cryovox.core.config import Config, from_yaml, refusing_options, to_yaml, validated
 from cryovox.core.errors import RequestError
 from cryovox.core.names import suggestion

@@ -1,0 +1,1 @@
+"""Command-line interface: parsing, help, screen output and former names of options."""
