@@ -323,9 +323,13 @@ def _parts(source: Quality, candidate: Quality) -> Iterator[str]:
         yield f"Agreement between {between}: {after:.3f} against {before:.3f} of the source model."
     if source.prior is not None and candidate.prior is not None:
         yield (
-            f"Foreground {candidate.prior:.1f} octaves from what is expected, against "
-            f"{source.prior:.1f} of the source model."
+            f"Foreground {_fold(candidate.prior)} off what is expected, against "
+            f"{_fold(source.prior)} of the source model."
         )
+
+
+def _fold(octaves: float) -> str:
+    return f"{2.0**octaves:.1f}-fold" if octaves < 10 else "over 1000-fold"
 
 
 class _Concordance:
