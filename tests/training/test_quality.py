@@ -234,6 +234,13 @@ def test_growth():
     assert choose(replace(GOOD, prior=4.0), replace(grown, prior=0.9)).adapted  # into what is expected
 
 
+@pytest.mark.parametrize(("octaves", "fold"), [(2.0, "4.0-fold"), (11.0, "over 1000-fold")])
+def test_the_foreground_is_compared_as_a_fold(octaves, fold):
+    choice = choose(replace(GOOD, prior=0.0), replace(GOOD, prior=octaves))
+    wanted = f"Foreground {fold} off what is expected, against 1.0-fold of the source model."
+    assert wanted in choice.reasons
+
+
 def test_a_choice_can_be_written_down(ask):
     told = choose(ask(blobs), ask(nothing)).summary()
     assert json.loads(json.dumps(told)) == told

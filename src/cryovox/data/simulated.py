@@ -1,7 +1,7 @@
 """Simulated training patches: crowded boxes imaged by randomly drawn microscopes.
 
-A periodic box is filled with particles in precomputed poses (`simulate.fill_box`), multiplied in Fourier
-space by the transfer function of a microscope and a back-projection (`simulate.transfer_function`), given
+A periodic box is filled with particles in precomputed poses (`simulate.stream.box`), multiplied in Fourier
+space by the transfer function of a microscope and a back-projection (`simulate.stream.transfer`), given
 noise of the spectrum that these leave, and cut into patches. The patches of a group of boxes are shuffled, so
 that a batch shows several microscopes.
 """
