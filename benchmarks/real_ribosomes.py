@@ -2,8 +2,8 @@
 
 The tomogram (EMPIAR-11658, 31.36 Å, 128 x 256 x 128 voxels) is cut into three blocks along y. For each
 block a network is trained on the picks of the other two, with a margin of one ribosome, so that every pick is
-tested once. The picks are a correct but incomplete subset of the ribosomes, so the metric is recall at 1, 2 and 4
-candidates per pick, matched one to one within 100 Å. The baseline is a difference-of-Gaussians picker whose
+tested once. The picks are about a third of the ribosomes, so the metric is recall at 1 to 4 candidates per pick,
+matched one to one within 100 Å; at 1 and 2 it is capped near 1/3 and 2/3 for any detector. The baseline is a difference-of-Gaussians picker whose
 settings are selected on the same training blocks.
 
 Unlabelled voxels count as background here, although many ribosomes were not picked: if the picks are a random
@@ -43,8 +43,8 @@ BLOCKS = ((160, 256), (96, 160), (0, 96))
 MARGIN = 8  # voxels, a ribosome
 RADIUS = 125.0  # Å
 MATCH = 100.0  # Å
-BUDGETS = (1, 2, 4)
-AIM = {1: 0.55, 2: 0.85, 4: 0.97}
+BUDGETS = (1, 2, 3, 4)
+AIM = {4: 0.97}
 NAME = "80S_ribosome"
 TRAIN = (
     "--model", "heatmap-unet", "--patch", 32, "--batch", 8, "--lr", 2e-3, "--warmup", 30, "--ema", 0.99,
@@ -273,7 +273,7 @@ def summarise(runs: list[dict[str, Any]], blobs: list[dict[str, Any]], seeds: li
             "seed_std": round(float(np.std(by_seed, ddof=1)), 4) if len(by_seed) > 1 else None,
             "blobs": asdict(interval(theirs)),
             "difference": asdict(paired_difference(ours, theirs)),
-            "aim": AIM[int(budget)],
+            "aim": AIM.get(int(budget)),
         }
     return table
 
@@ -304,7 +304,7 @@ def main() -> None:
         r, b, d = row["recall"], row["blobs"], row["difference"]
         print(
             f"{budget}x: recall {r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}]  blobs {b['value']:.3f}  "
-            f"difference {d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]  aim {row['aim']}"
+            f"difference {d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
         )
     settings = {
         "unlabelled": args.unlabelled,

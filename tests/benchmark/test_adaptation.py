@@ -504,8 +504,16 @@ def test_recall_grows_with_the_candidates():
         "r", scores=[0.9, 0.8, 0.7, 0.6, 0.5, 0.4],
     )  # fmt: skip
     assert recalls(candidates, true) == {
-        "recall_1x": 0.25, "recall_2x": 0.75, "recall_4x": 0.75, "recall": 0.58333,
+        "recall_1x": 0.25, "recall_2x": 0.75, "recall_3x": 0.75, "recall_4x": 0.75, "recall_3x_4x": 0.75,
     }  # fmt: skip
+
+
+def test_a_perfect_detector_is_capped_where_a_third_is_picked():
+    ribosomes = [[0, 0, 1000.0 * i] for i in range(30)]
+    order = np.random.default_rng(0).random(30)
+    table = recalls(Particles.of(ribosomes, "r", order), Particles.of(ribosomes[::3], "r"))
+    assert table["recall_1x"] < 0.7
+    assert table["recall_3x"] == table["recall_4x"] == table["recall_3x_4x"] == 1
 
 
 def test_balls_of_a_mask_are_candidates_at_their_middles():

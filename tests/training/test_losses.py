@@ -16,8 +16,10 @@ from cryovox.training.losses import (
     boundary_dice,
     contrastive,
     cross_entropy,
+    heatmap_background_loss,
     heatmap_focal,
     heatmap_pu_loss,
+    mask_background_loss,
     mask_pu_loss,
     peak_voxels,
     point_ce,
@@ -332,6 +334,32 @@ def test_the_hidden_risk_touches_unknown_voxels_downwards_and_labelled_ones_upwa
     assert (gradient[valid_mask] < 0).all()
 
 
+def test_presumed_background_of_full_weight_is_labelled_background():
+    logits, target, valid_mask = heatmap_case()
+    everywhere = torch.ones_like(valid_mask)
+    target = target.where(valid_mask, 0)
+    whole = heatmap_focal(logits, target, valid_mask) + heatmap_background_loss(logits, target, valid_mask)
+    assert whole.item() == pytest.approx(heatmap_focal(logits, target, everywhere).item(), rel=1e-5)
+    logits, target, valid_mask = mask_case()
+    presumed = mask_background_loss(logits, target, valid_mask)
+    background = torch.zeros_like(target)
+    assert presumed.item() == pytest.approx(cross_entropy(logits, background, ~valid_mask).item(), rel=1e-5)
+
+
+def test_presumed_background_weighs_unlabelled_voxels_alone():
+    logits, target, valid_mask = heatmap_case()
+    _, gradient = outcome(heatmap_background_loss, logits, target.where(valid_mask, 0), valid_mask)
+    assert (gradient[~valid_mask] > 0).all()
+    assert not gradient[valid_mask].any()
+    batch = {"labelled": toy_batch("heatmap")}
+    terms = []
+    for weight in (0.1, 0.3):
+        torch.manual_seed(0)
+        config = SupervisedConfig(unknown="background", unlabelled_weight=weight)
+        terms.append(Supervised(Toy("heatmap", 2), config, "toy").losses(batch, 0.0)["main-unknown"].item())
+    assert terms[1] == pytest.approx(3 * terms[0])
+
+
 class Toy(torch.nn.Module):
     def __init__(self, kind: str, channels: int) -> None:
         super().__init__()
@@ -355,14 +383,14 @@ CASES = [("mask", name) for name in MASK_LOSSES] + [("heatmap", name) for name i
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
-@pytest.mark.parametrize("unknown", ["pu", "ignore"])
+@pytest.mark.parametrize("unknown", ["pu", "ignore", "background"])
 def test_each_loss_reaches_the_weights_and_training_lowers_it(kind, name, unknown):
     torch.manual_seed(0)
     network = Toy(kind, 2 if kind == "heatmap" else 3)
     strategy = Supervised(network, SupervisedConfig(loss=name, unknown=unknown, unlabelled_ratio=0.1), "toy")
     batch = {"labelled": toy_batch(kind)}
     terms = strategy.losses(batch, 0.0)
-    assert set(terms) == ({"main", "main-unknown"} if unknown == "pu" else {"main"})
+    assert set(terms) == ({"main"} if unknown == "ignore" else {"main", "main-unknown"})
     for term in terms.values():
         gradients = torch.autograd.grad(term, list(network.parameters()), retain_graph=True)
         assert all(g.abs().max() > 0 for g in gradients)

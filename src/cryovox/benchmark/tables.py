@@ -53,7 +53,9 @@ DISPLAY_NAMES = {
     "localisation_f1": "localization F1",
     "recall_1x": "recall at 1 candidate per pick",
     "recall_2x": "recall at 2 candidates per pick",
+    "recall_3x": "recall at 3 candidates per pick",
     "recall_4x": "recall at 4 candidates per pick",
+    "recall_3x_4x": "recall, mean of 3 and 4 candidates per pick",
 }
 """Name of a row, condition or metric in a result file -> its name in tables and figures."""
 

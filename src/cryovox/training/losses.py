@@ -1,8 +1,9 @@
 """Losses that ignore unlabelled voxels.
 
 Every loss takes logits, a target and a mask of the voxels with a valid target. Where a species was not
-searched exhaustively, unlabelled voxels are ignored in the loss, not treated as background. As an
-alternative, :func:`pu_risk` is the non-negative positive-unlabelled estimate of their loss.
+searched exhaustively, unlabelled voxels are ignored in the loss, not treated as background. Alternatives are
+a weak presumption of background (:func:`heatmap_background_loss`) and the non-negative positive-unlabelled
+estimate of their loss (:func:`pu_risk`).
 """
 
 from __future__ import annotations
@@ -176,6 +177,19 @@ def mask_pu_loss(logits: Tensor, target: Tensor, valid_mask: Tensor, unlabelled_
     unknown = ~valid_mask[:, None]
     labelled = (valid_mask & (target > 0))[:, None]
     return pu_risk(away, unknown, labelled, unlabelled_ratio) / unknown.sum().clamp(min=1)
+
+
+def heatmap_background_loss(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
+    """Focal background loss of the unknown voxels, per labelled particle."""
+    _, away = _focal_parts(logits, target)
+    summit = peak_voxels(target) & valid_mask
+    return (away * ~valid_mask).sum() / summit.sum().clamp(min=1)
+
+
+def mask_background_loss(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
+    """Background cross-entropy of the unknown voxels, per voxel."""
+    away = -F.log_softmax(logits.float(), 1)[:, 0]
+    return (away * ~valid_mask).sum() / (~valid_mask).sum().clamp(min=1)
 
 
 def contrastive(

@@ -14,7 +14,15 @@ from cryovox.models.features import forward_with_features
 from cryovox.models.freezing import freeze_batch_norm
 from cryovox.models.supervision import Supervision, supervise
 from cryovox.training.ema import ema_copy, ema_update
-from cryovox.training.losses import HEATMAP_LOSSES, MASK_LOSSES, contrastive, heatmap_pu_loss, mask_pu_loss
+from cryovox.training.losses import (
+    HEATMAP_LOSSES,
+    MASK_LOSSES,
+    contrastive,
+    heatmap_background_loss,
+    heatmap_pu_loss,
+    mask_background_loss,
+    mask_pu_loss,
+)
 from cryovox.training.offsets import offset_error
 from cryovox.training.strategies.base import Batches, Strategy
 from cryovox.training.strategies.config.supervised import SupervisedConfig
@@ -63,7 +71,7 @@ class Supervised(Strategy):
             output = "heatmap" if self.heatmap else "mask"
             message = f"{loss!r} does not fit {name}, which predicts a {output}"
             raise RequestError("--loss", message, f"choose one of {', '.join(table)}")
-        self.loss, self.pu_loss = table[loss], heatmap_pu_loss if self.heatmap else mask_pu_loss
+        self.loss = table[loss]
 
     def losses(self, batches: Batches, progress: float) -> dict[str, Tensor]:
         batch = self.drop_blocks(batches["labelled"])
@@ -83,13 +91,21 @@ class Supervised(Strategy):
         losses = {name: self.loss(logits, target, valid_mask) for name, logits in output.logits.items()}
         if self.config.unknown != "ignore" and not bool(valid_mask.all()):
             for name, logits in output.logits.items():
-                ratio = self.config.unlabelled_ratio
-                losses[f"{name}-unknown"] = self.pu_loss(logits, target, valid_mask, ratio)
+                losses[f"{name}-unknown"] = self._unknown_loss(logits, batch)
         if output.offsets is not None:
             losses["offsets"] = offset_error(output.offsets, target, valid_mask)
         if self.config.contrastive:
             losses["contrastive"] = self._contrastive(output, batch)
         return self._weighted(losses | output.extra)
+
+    def _unknown_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Loss of the unlabelled voxels."""
+        target, valid_mask, config = batch.target, batch.valid_mask, self.config
+        if config.unknown == "pu":
+            pu_loss = heatmap_pu_loss if self.heatmap else mask_pu_loss
+            return pu_loss(logits, target, valid_mask, config.unlabelled_ratio)
+        background_loss = heatmap_background_loss if self.heatmap else mask_background_loss
+        return config.unlabelled_weight * background_loss(logits, target, valid_mask)
 
     def _contrastive(self, output: Supervision, batch: Batch) -> Tensor:
         if self.heatmap or not output.features:

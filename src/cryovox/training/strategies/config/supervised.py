@@ -30,8 +30,10 @@ class SupervisedConfig(Config):
     weights themselves."""
     drop_block: float = Field(0.0, ge=0, lt=1)
     """Fraction of labelled patches replaced by cuboids of noise (DropBlock of SemiETPicker)."""
-    unknown: Literal["ignore", "pu"] = "ignore"
-    """Unlabelled voxels outside picks, where the dataset is not exhaustive: `ignore` them in the loss, or
-    use the positive-unlabelled risk (`pu`)."""
+    unknown: Literal["ignore", "background", "pu"] = "ignore"
+    """Unlabelled voxels outside picks, where the dataset is not exhaustive: `ignore` them in the loss,
+    presume `background` with a low weight, or use the positive-unlabelled risk (`pu`)."""
+    unlabelled_weight: float = Field(0.1, ge=0, le=1)
+    """`background`: weight of the loss of unlabelled voxels; 1 is that of labelled background."""
     unlabelled_ratio: float = Field(0.5, ge=0)
     """`pu`: expected number of unlabelled particles for each labelled one."""
