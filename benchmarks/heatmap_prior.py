@@ -15,8 +15,8 @@ from pathlib import Path
 from statistics import mean
 
 from common import write_result
-from cryovox.benchmark.semi import ALL_METHODS, SCALES, pick_candidates, read_scores, score
-from cryovox.benchmark.tomograms import scaled_preset, stand_in, true_particles
+from cryovox.benchmark.semi import ALL_METHODS, pick_candidates, read_scores, score
+from cryovox.benchmark.tomograms import Scale, scaled_preset, stand_in, true_particles
 from cryovox.benchmark.training import nested, shared_settings
 from cryovox.core.config import validated
 from cryovox.core.dataset import Dataset
@@ -35,13 +35,14 @@ CASES = {
     "prior 0.01, scattered labels": (0.01, False),
 }
 TRAINED, TESTED, SIMULATION_SEED = 3, 4, 911
+SCALE = Scale((48, 96, 96), count=16, n_train=TRAINED, n_test=TESTED, voxel_size=20.0)
 METRICS = ("f1", "best_f1", "average_precision")
 
 
 def phantom(folder: Path) -> Dataset:
     """Simulate the tomograms, once."""
     if not (folder / "dataset.yaml").exists():
-        stand_in(folder, scaled_preset("czii-phantom", SCALES["cpu"]), TRAINED, TESTED, seed=SIMULATION_SEED)
+        stand_in(folder, scaled_preset("czii-phantom", SCALE), TRAINED, TESTED, seed=SIMULATION_SEED)
     return dataset_files.read(folder)
 
 

@@ -59,6 +59,8 @@ class Entry(Config):
     """Expected result, written before the run."""
     hours: float = Field(gt=0)
     """Processor hours."""
+    result: str = Field("", pattern=r"^[a-z0-9_.-]*$")
+    """Name of the result file, by default that of the entry; parts of a suite may share one."""
 
 
 class Queue(Config):
@@ -86,7 +88,7 @@ class Places:
         return self.runs / entry.name
 
     def result(self, entry: Entry) -> Path:
-        return self.results / f"{entry.name}.json"
+        return self.results / f"{entry.result or entry.name}.json"
 
     def words(self, entry: Entry) -> list[str]:
         """The command of an entry as a list of arguments."""

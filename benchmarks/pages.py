@@ -467,6 +467,7 @@ FACTS = {
     "stand-in": "origin", "learned": "training items", "tested": "test items", "snr": "SNR", "seen": "seen species",
     "unseen": "unseen species", "cut": "split at y (voxels)", "likenesses": "simulated tomograms",
     "learned_picks": "training picks", "tested_picks": "test picks", "voxel_size": "voxel size (Å)",
+    "trained": "training items of a seed",
 }  # fmt: skip
 """Keys of the data in result files -> their names on the pages."""
 TITLES = {

@@ -1,9 +1,9 @@
 """Precision and recall of pseudo-labels outside the labelled picks.
 
-The teachers are the models of the row `supervised` of a finished run of the suite `semi`, because teachers are
-initialized with such models. Picks of the training data are excluded.
+The teachers are the models of the row `supervised` of a run of the suite `semi` or `semi-amounts`, because teachers
+are initialized with such models. Picks of the training data are excluded.
 
-    cryovox benchmark semi --contestants supervised --time 4m --out WORK
+    cryovox benchmark semi --contestants supervised --time 20m --out WORK
     OMP_NUM_THREADS=1 python benchmarks/pseudo_label_quality.py --work WORK
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from common import write_result
-from cryovox.benchmark.semi import label_amounts
+from cryovox.benchmark.semi import SEMI, label_amounts
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.data.regions import Region, load_regions
 from cryovox.formats import dataset as dataset_files
@@ -66,10 +66,11 @@ def exclude_labelled(peaks: Particles, labelled: Particles, kind: Species) -> Pa
     return of_species.take(np.flatnonzero((distances > FRACTION * kind.radius).all(1)))
 
 
-def pseudo_label_scores(work: Path, amount: str, model: Path) -> list[dict[str, Any]]:
+def pseudo_label_scores(work: Path, amount: str, seed: int, model: Path) -> list[dict[str, Any]]:
     """One row for each number of views and threshold, averaged over the species."""
-    complete, few = (dataset_files.read(work / "data" / name) for name in ("test", amount))
-    sources = load_regions(complete, complete.split("train"))
+    complete = SEMI.complete(work / "data", seed)
+    few = dataset_files.read(model.parents[1] / "labels")
+    sources = load_regions(complete, complete.entries)
     picked = {e.name: e for e in few.entries if e.particles is not None}
     labelled = {s.name: load_regions(few, [picked[s.name]])[0].truth() for s in sources if s.name in picked}
     stride = load_model(model)[1].output_stride
@@ -113,7 +114,8 @@ def main() -> None:
     by_setting: dict[tuple[str, int, float], list[dict[str, Any]]] = {}
     for run in sorted((work / "runs").glob("supervised_*")):
         for amount in label_amounts(work / "data"):
-            for row in pseudo_label_scores(work, amount, run / amount / "run" / "model.safetensors"):
+            seed = int(run.name.rpartition("seed")[2])
+            for row in pseudo_label_scores(work, amount, seed, run / amount / "run" / "model.safetensors"):
                 by_setting.setdefault((row["amount"], row["views"], row["threshold"]), []).append(row)
     rows = []
     for (amount, views, threshold), seeds in by_setting.items():

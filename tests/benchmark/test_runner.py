@@ -178,3 +178,19 @@ def test_the_result_file_grows_with_every_job_and_says_what_is_left(suite, tmp_p
     run_suite("counting", tmp_path / "out", plan, tier="smoke", json_file=file, on_progress=look)
     assert progress == [(1, 3), (2, 2), (3, 1), (4, 0)]
     assert {run["code"] for run in json.loads(file.read_text())["runs"]} == {runner.code_hash()}
+
+
+def test_runs_of_other_methods_share_a_result_file(suite, tmp_path):
+    plan, file = suite.plan("smoke"), tmp_path / "result.json"
+    second, first = (plan.select((name,), "s") for name in ("bad", "good"))
+    run_suite("counting", tmp_path / "a", second, tier="smoke", json_file=file)
+    run_suite("counting", tmp_path / "b", first, tier="smoke", json_file=file)
+    result = json.loads(file.read_text())
+    assert [m["name"] for m in result["plan"]["contestants"]] == ["good", "bad"]  # the order of the suite
+    assert sorted((r["contestant"], r["seed"]) for r in result["runs"]) == [
+        ("bad", 0), ("bad", 1), ("good", 0), ("good", 1),
+    ]  # fmt: skip
+    assert result["jobs_left"] == 0
+    one = replace(plan.select(("good",), "s"), budgets=(Budget(steps=2),))
+    run_suite("counting", tmp_path / "c", one, tier="smoke", json_file=file)
+    assert {r["contestant"] for r in json.loads(file.read_text())["runs"]} == {"good"}  # another budget

@@ -31,7 +31,15 @@ from cryovox.benchmark.adaptation import (
 )
 from cryovox.benchmark.adaptation_tomograms import data_folder
 from cryovox.benchmark.picking import single_species
-from cryovox.benchmark.semi import NETWORK, Labels, PickingMethod, SemiSuite, label_amounts, semi_methods
+from cryovox.benchmark.semi import (
+    NETWORK,
+    Labels,
+    PickingMethod,
+    SemiSuite,
+    label_amounts,
+    semi_methods,
+    write_protocol,
+)
 from cryovox.benchmark.suite import Budget, Plan, Scores, Tier
 from cryovox.benchmark.tomograms import true_particles
 from cryovox.core.dataset import Box, Dataset, Entry
@@ -151,24 +159,24 @@ class RealSemiSuite(SemiSuite):
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
         real, description = load_or_simulate(folder, tier, data)
         write_split(folder, real)
-        picks = real.part(above=False)
-        order, counts = np.random.default_rng(0).permutation(len(picks)), {}
-        for labels in self.labels[tier]:
-            some = picks.take(np.sort(order[: int(labels.split()[0])]))
-            counts[labels] = len(some)
-            path = folder / labels / "particles.csv"
-            write_particles(path, some, tomogram=real.volume)
-            box = Box(y=(0, real.cut))
-            for name in (labels, f"{labels}, alone"):
-                write_entry(folder / name, real, "known", path, box, exhaustive=False)
-        n_test = len(real.part(above=True))
-        return {"tomogram": description, "cut": real.cut, "labels": counts, "tested": n_test}
+        write_protocol(folder, self.labels[tier], trained=1)
+        learned, tested = len(real.part(above=False)), len(real.part(above=True))
+        counts = {labels: min(int(labels.split()[0]), learned) for labels in self.labels[tier]}
+        return {"tomogram": description, "cut": real.cut, "labels": counts, "tested": tested}
+
+    def draw(self, folder: Path, labels: str, seed: int, out: Path) -> Dataset:
+        real = read_split(folder)
+        picks, path = real.part(above=False), out / "particles.csv"
+        order = np.random.default_rng(seed).permutation(len(picks))[: int(labels.split()[0])]
+        write_particles(path, picks.take(np.sort(order)), tomogram=real.volume)
+        write_entry(out, real, "known", path, Box(y=(0, real.cut)), exhaustive=False)
+        return dataset_files.read(out)
+
+    def complete(self, folder: Path, seed: int) -> Dataset:
+        return dataset_files.read(folder / "labelled")
 
     def score(self, folder: Path, model: Path, out: Path, device: Device) -> dict[str, float]:
         return model_recalls(read_split(folder), model, out, device)
-
-    def picked_entries(self, folder: Path) -> list[Entry]:
-        return list(dataset_files.read(folder / "labelled").entries)
 
     def references(self, folder: Path) -> dict[str, Scores]:
         """The difference-of-Gaussians picker with default settings and with settings selected on labels."""

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from cryovox.benchmark import SUITES
-from cryovox.benchmark.suite import Job, Plan, Suite, Tier, stored
+from cryovox.benchmark.suite import Budget, Job, Plan, Suite, Tier, stored
 from cryovox.core.atomic import discard, replacing, writable_folder
 from cryovox.core.errors import RequestError
 from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.workflows.devices import Device, choose_device
-from cryovox.workflows.manifest import code_hash, versions
+from cryovox.workflows.manifest import code_hash, locked, versions
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -57,7 +57,7 @@ def run_suite(  # noqa: PLR0913 (settings of a run)
     json_file
         File to which the result is written after every job. Jobs that it already contains, with the same
         settings and data, are not run again, so a suite can be continued from a result file alone, for
-        instance on another machine.
+        instance on another machine. Rows of other methods on the same data stay in it.
 
     Returns
     -------
@@ -91,12 +91,12 @@ def run_suite(  # noqa: PLR0913 (settings of a run)
     for job in _run_jobs(suite, pending, out, at_once, device):
         completed += 1
         if json_file is not None:
-            _write(json_file, _collect(header, out, jobs))
+            _write_shared(json_file, _collect(header, out, jobs), suite)
         on_progress("trainings", completed / len(jobs), job.name)
     result = _collect(header, out, jobs)
-    for path in (out / "result.json", json_file):
-        if path is not None:
-            _write(path, result)
+    _write(out / "result.json", result)
+    if json_file is not None:
+        _write_shared(json_file, result, suite)
     return result
 
 
@@ -117,6 +117,38 @@ def _restore(out: Path, jobs: list[Job], metadata: dict[str, Any], json_file: Pa
         for job in jobs:
             if row["settings"] == _as_json(stored(job)) and "failed" not in row and not _is_done(out, job):
                 _write(_result_path(out, job), row)
+
+
+def _write_shared(path: Path, result: dict[str, Any], suite: Suite) -> None:
+    """Write a result beside the rows of other methods in the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        _write(path, _with_other_methods(_as_json(result), earlier, suite))
+
+
+def _with_other_methods(result: dict[str, Any], earlier: dict[str, Any], suite: Suite) -> dict[str, Any]:
+    """The result, and the rows of methods that it lacks from an earlier one on the same data."""
+    same = ("suite", "tier", "data")
+    if any(earlier.get(key) != result[key] for key in same):
+        return result
+    plan, own = result["plan"], {method["name"] for method in result["plan"]["contestants"]}
+    budgets = {Budget(**budget).name for budget in plan["budgets"]}
+    others = [r for r in earlier["runs"] if r["contestant"] not in own and r["budget"] in budgets]
+    names = {run["contestant"] for run in others}
+    added = [m for m in earlier["plan"]["contestants"] if m["name"] in names]
+    order = [method.name for method in suite.plan(result["tier"]).methods]
+    methods = sorted(
+        [*plan["contestants"], *added],
+        key=lambda m: order.index(m["name"]) if m["name"] in order else len(order),
+    )
+    missing = len(added) * len(plan["budgets"]) * plan["seeds"] - len(others)
+    return {
+        **result,
+        "plan": {**plan, "contestants": methods},
+        "jobs_left": result["jobs_left"] + missing,
+        "runs": [*result["runs"], *others],
+    }
 
 
 def _prepare_data(suite: Suite, out: Path, tier: Tier, data: Path | None, overwrite: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 The protocol follows SemiETPicker (ISBI 2026), whose label fractions and tables are not public: a stand-in of
 the CZII phantom in which few particles are labelled. Every method is trained once for each amount of labels,
 and these are the conditions of the table. Voxels without a pick count as unlabelled, not as background.
+The seed draws the training tomograms, the labels and the weights (docs/decisions/0021).
 """
 
 from __future__ import annotations
@@ -29,21 +30,28 @@ from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_particles, read_volume, stem, write_particles
 from cryovox.formats import scores as score_files
 from cryovox.metrics import czii
-from cryovox.metrics.detection import detection, f_beta, precision_recall
+from cryovox.metrics.detection import average_precision, detection, f_beta, precision_recall
 from cryovox.models import MODELS
 from cryovox.picking import PickConfig, pick
 from cryovox.picking.blobs import dog
+from cryovox.simulate.config.scene import FiducialConfig, VesicleConfig
+from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.workflows.devices import Device
 
 SCALES: dict[Tier, Scale] = {
     "smoke": Scale((48, 96, 96), count=2, n_train=2),
-    "cpu": Scale((48, 96, 96), count=16, n_train=4, voxel_size=20.0),
-    "gpu": Scale((184, 630, 630), count=50, n_train=7),
+    "cpu": Scale((48, 128, 128), count=24, n_train=12, n_test=4, voxel_size=20.0),
+    "gpu": Scale((184, 630, 630), count=50, n_train=14, n_test=4),
 }
+"""Data of a tier; `n_train` counts the tomograms from which each seed draws `TRAINED`."""
+TRAINED: dict[Tier, int] = {"smoke": 2, "cpu": 4, "gpu": 7}
+"""Training tomograms of a seed."""
+SNR, TILT = 0.15, 42.0
+"""Signal-to-noise ratio of the tomograms, gold and membranes included, and maximum tilt in degrees."""
 Labels = dict[Tier, tuple[str, ...]]
-BUDGETS: Labels = {"smoke": ("30 picks",), "cpu": ("1 %", "30 picks"), "gpu": ("1 %", "30 picks")}
-OTHER = ("5 %", "10 %", "one tomogram", "all")
-AMOUNTS: Labels = {"smoke": OTHER[:1], "cpu": OTHER, "gpu": OTHER}
+BUDGETS: Labels = dict.fromkeys(SCALES, ("30 picks",))
+FEW = ("1 %", "one tomogram")
+AMOUNTS: Labels = {"smoke": FEW[:1], "cpu": FEW, "gpu": (*FEW, "5 %", "10 %", "all")}
 NO_ERRORS, BOTH_ERRORS = "all, none wrong", "all, 30 % missing, 20 % shifted"
 ERRORS: Labels = {
     "smoke": (BOTH_ERRORS,),
@@ -53,8 +61,10 @@ ERRORS: Labels = {
 SHIFT = 0.5
 """Distance of a shifted pick from its particle, in radii."""
 MethodsOfSize = Callable[[str], tuple["PickingMethod", ...]]
-LEVELS = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8)
-"""Thresholds of the candidates for `best_f1`: heatmaps use the lowest only, masks use all."""
+LEVELS = (0.02, 0.2, 0.35, 0.5, 0.65, 0.8)
+"""Thresholds of the candidates for `best_f1` and average precision: heatmaps use the lowest, masks all."""
+PROTOCOL = "protocol.json"
+"""File in the data folder with the amounts of labels and the number of training tomograms of a seed."""
 
 
 @dataclass(frozen=True)
@@ -81,28 +91,31 @@ NETWORK = "heatmap-unet"
 DOG_PICKER = "difference-of-Gaussians picker, given the true count per species"
 MASKS = "residual-unet"
 """The same backbone with mask output; picks are the connected regions, split at necks."""
-TEACHER_STUDENT = {
-    "pseudo-labels, two rounds": "pseudo-labels",
-    "mean teacher": "heatmap-mean-teacher",
-    "fixmatch": "heatmap-fixmatch",
-    "semi-etpicker": "semi-etpicker",
-}
-"""Name of a row -> its teacher-student strategy."""
 ALL_METHODS = {"supervised.drop_block": 0.03}
 """Settings of all methods. The averaging of weights is the same too, for teachers and for final models."""
 TEACHER = {"own.teacher_decay": SHARED["supervised.ema"]}
 
 
 def semi_methods(size: str) -> tuple[PickingMethod, ...]:
-    """Supervised training with and without a positive-unlabelled loss, and teacher-student strategies."""
+    """Supervised training, teacher-student strategies, and SemiETPicker without one of its parts."""
+
+    def row(name: str, strategy: str, **own: Any) -> PickingMethod:
+        changed = {f"own.{key}": value for key, value in own.items()}
+        return PickingMethod(name, NETWORK, size, strategy=strategy, own=TEACHER | changed)
+
+    ignoring = {"supervised.unknown": "ignore"}
     return (
-        PickingMethod("supervised", NETWORK, size, train={"supervised.unknown": "ignore"}),
+        PickingMethod("supervised", NETWORK, size, train=ignoring),
+        row("pseudo-labels, two rounds", "pseudo-labels"),
+        row("semi-etpicker", "semi-etpicker"),
+        PickingMethod("heavy augmentation", NETWORK, size, train=ignoring, strategy="heavy-augmentation"),
+        row("mean teacher", "heatmap-mean-teacher"),
+        row("fixmatch", "heatmap-fixmatch"),
+        row("semi-etpicker, one view", "semi-etpicker", views=1, agreement=0.0),
+        row("semi-etpicker, no DropBlock", "semi-etpicker", student_drop=0.0, deep_drop=0.0),
+        row("semi-etpicker, no ignore band", "semi-etpicker", ignore=False),
         PickingMethod("nnpu", NETWORK, size, train={"supervised.unknown": "pu"}, class_prior=True),
-        PickingMethod("masks and regions", MASKS, size, train={"supervised.unknown": "ignore"}),
-        *(
-            PickingMethod(name, NETWORK, size, strategy=strategy, own=TEACHER)
-            for name, strategy in TEACHER_STUDENT.items()
-        ),
+        PickingMethod("masks and regions", MASKS, size, train=ignoring),
     )
 
 
@@ -146,7 +159,7 @@ class SemiSuite(Suite):
     """
 
     source = "our own protocol, after SemiETPicker (ISBI 2026) on a stand-in of the CZII phantom"
-    headlines: tuple[str, ...] = ("f1", "best_f1", "f_beta4")
+    headlines: tuple[str, ...] = ("f1", "average_precision", "best_f1", "f_beta4")
 
     def __init__(self, name: str, title: str, reference: str, methods: MethodsOfSize, labels: Labels) -> None:
         self.name, self.title, self.reference = name, title, reference
@@ -155,30 +168,38 @@ class SemiSuite(Suite):
     def plan(self, tier: Tier) -> Plan:
         models = len(self.labels[tier])
         if tier == "smoke":
-            return Plan(self.methods("s")[-1:], (Budget(steps=4),), seeds=1, models_per_job=models)
+            last = tuple(m for m in self.methods("s") if m.name == "semi-etpicker")
+            return Plan(last, (Budget(steps=4),), seeds=1, models_per_job=models)
         if tier == "cpu":
-            return Plan(self.methods("s"), (Budget(time="4m"),), models_per_job=models)
+            return Plan(self.methods("s"), (Budget(time="20m"),), models_per_job=models)
         return Plan(self.methods("paper"), (Budget(time="9m"),), models_per_job=models)
 
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
         if data is None:
             scale = SCALES[tier]
-            dataset, metadata = stand_in(
-                folder / "phantom", scaled_preset("czii-phantom", scale), scale.n_train, scale.n_test
-            )
-            metadata["stand-in"] = "simulated: preset czii-phantom in a smaller box, built-in structures"
+            dataset, metadata = stand_in(folder / "phantom", phantom(scale), scale.n_train, scale.n_test)
+            dataset = named_species(dataset, phantom(scale).species, folder / "particles")
+            metadata["stand-in"] = "simulated: preset czii-phantom with membranes and gold, in a smaller box"
+            trained = TRAINED[tier]
         else:
             dataset, metadata = dataset_files.read(data), {"folder": data.name}
             check_user_data(data, dataset)
+            trained = len(dataset.split("train"))
         dataset_files.write(folder / "test", dataset)
+        write_protocol(folder, self.labels[tier], trained)
         counts = {}
         for labels in self.labels[tier]:
-            few = labelled(dataset, labels, folder / labels)
-            dataset_files.write(folder / labels, few)
-            picked = tuple(e for e in few.entries if e.particles is not None)
-            counts[labels] = sum(len(read_picks(e)) for e in picked)
-            dataset_files.write(folder / f"{labels}, alone", few.model_copy(update={"entries": picked}))
-        return metadata | {"labels": counts}
+            drawn = self.draw(folder, labels, 0, folder / "picks of seed 0" / labels)
+            counts[labels] = sum(len(read_picks(e)) for e in drawn.entries if e.particles is not None)
+        return metadata | {"trained": trained, "labels": counts}
+
+    def draw(self, folder: Path, labels: str, seed: int, out: Path) -> Dataset:
+        """Training tomograms of a seed with some of their picks, which are written to *out*."""
+        return labelled(self.complete(folder, seed), labels, out, seed)
+
+    def complete(self, folder: Path, seed: int) -> Dataset:
+        """Training tomograms of a seed with all of their picks."""
+        return drawn_tomograms(dataset_files.read(folder / "test"), seed, read_protocol(folder)["trained"])
 
     def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
         models = {name: self.trained(job, folder, name, out / name, device) for name in label_amounts(folder)}
@@ -198,27 +219,16 @@ class SemiSuite(Suite):
         from cryovox.workflows.training.run import train
 
         method = job.method if isinstance(job.method, PickingMethod) else PickingMethod(**vars(job.method))
-        semi = STRATEGIES[method.strategy].task == "semi-supervised"
+        few = self.draw(folder, labels, job.seed, out / "labels")
+        picked = tuple(e for e in few.entries if e.particles is not None)
         common = shared_settings(device) | ALL_METHODS | dict(method.own)
         if method.class_prior:
-            common |= self.unlabelled_particles(folder, labels)
+            common |= unlabelled_particles(picked, self.complete(folder, job.seed))
         config = job_settings(replace(job, method=method), common, kind=train_config(method.strategy))
-        data = folder / (labels if semi else f"{labels}, alone")
-        return train(data, out / "run", config, device=device)
-
-    def unlabelled_particles(self, folder: Path, labels: str) -> dict[str, float]:
-        """Expected number of unlabelled particles per labelled one in the training patches."""
-        complete = self.picked_entries(folder)
-        few = dataset_files.read(folder / f"{labels}, alone").split("train")
-        total, labelled = (sum(len(read_picks(e)) for e in entries) for entries in (complete, few))
-        voxels = sum(voxel_count(e) for e in complete)
-        per_patch = (total - labelled) * min(1.0, MODELS[NETWORK].patch ** 3 / voxels)
-        return {"supervised.unlabelled_ratio": round(per_patch / PatchConfig().foreground, 3)}
-
-    def picked_entries(self, folder: Path) -> list[Entry]:
-        """Training entries with all of their picks."""
-        entries = dataset_files.read(folder / "test").split("train")
-        return [e for e in entries if e.particles is not None]
+        if STRATEGIES[method.strategy].task != "semi-supervised":
+            few = few.model_copy(update={"entries": picked})
+        dataset_files.write(out / "labels", few)
+        return train(out / "labels", out / "run", config, device=device)
 
     def references(self, folder: Path) -> dict[str, Scores]:
         """A difference-of-Gaussians picker for each species, given the true counts."""
@@ -226,6 +236,53 @@ class SemiSuite(Suite):
         picks = dog_baseline(tests)
         row = species_scores(picks, [picks], tests)
         return {DOG_PICKER: dict.fromkeys(label_amounts(folder), row)}
+
+
+def phantom(scale: Scale) -> SimulationConfig:
+    """A smaller CZII phantom with membranes and gold, with the noise and tilts of this suite."""
+    share = scale.shape[1] * scale.shape[2] * (scale.voxel_size / 2560) ** 2
+    vesicles = VesicleConfig(
+        count=round(2 * share), most=round(4 * share), radius=(150.0, 300.0), protein=1.0
+    )
+    fiducials = FiducialConfig(count=round(2 * share), most=round(4 * share), diameter=(80.0, 120.0))
+    config = scaled_preset("czii-phantom", scale, vesicles=vesicles, fiducials=fiducials)
+    tilts = config.tilts.model_copy(update={"range": (-TILT, TILT)})
+    return config.model_copy(update={"snr": SNR, "tilts": tilts})
+
+
+def named_species(dataset: Dataset, names: Sequence[str], folder: Path) -> Dataset:
+    """The dataset with the picks of these species, written to *folder*; membranes and gold are background."""
+    entries = []
+    for entry in dataset.entries:
+        picks, path = read_picks(entry), folder / f"{entry.name}.csv"
+        write_particles(path, picks.take(np.flatnonzero(np.isin(picks.species, names))))
+        entries.append(entry.model_copy(update={"particles": path, "labels": None}))
+    kept = tuple(s for s in dataset.species if s.name in names)
+    return dataset.model_copy(update={"species": kept, "entries": tuple(entries)})
+
+
+def write_protocol(folder: Path, amounts: Sequence[str], trained: int) -> None:
+    """Write the amounts of labels and the number of training tomograms of a seed."""
+    text = json.dumps({"amounts": list(amounts), "trained": trained})
+    (folder / PROTOCOL).write_text(text, encoding="utf-8")
+
+
+def read_protocol(folder: Path) -> dict[str, Any]:
+    """What `write_protocol` wrote."""
+    protocol: dict[str, Any] = json.loads((folder / PROTOCOL).read_text(encoding="utf-8"))
+    return protocol
+
+
+def label_amounts(folder: Path) -> list[str]:
+    """Amounts of labels of prepared data."""
+    return list(read_protocol(folder)["amounts"])
+
+
+def drawn_tomograms(dataset: Dataset, seed: int, count: int) -> Dataset:
+    """The next *count* training tomograms for each seed, from the start again where they are used up."""
+    entries = dataset.split("train")
+    drawn = tuple(entries[(seed * count + i) % len(entries)] for i in range(count))
+    return dataset.model_copy(update={"entries": drawn})
 
 
 def check_user_data(data: Path, dataset: Dataset) -> None:
@@ -261,12 +318,15 @@ def steps(model: Path) -> int:
     return int(json.loads((model.parent / "manifest.json").read_text(encoding="utf-8"))["steps"])
 
 
-def label_amounts(folder: Path) -> list[str]:
-    """Names of the amounts of labels that `prepare` wrote."""
-    return sorted(p.name for p in folder.iterdir() if (folder / f"{p.name}, alone").is_dir())
+def unlabelled_particles(picked: Sequence[Entry], complete: Dataset) -> dict[str, float]:
+    """Expected number of unlabelled particles per labelled one in the training patches."""
+    entries = [e for e in complete.entries if e.particles is not None]
+    labelled, total = (sum(len(read_picks(e)) for e in some) for some in (picked, entries))
+    per_patch = (total - labelled) * min(1.0, MODELS[NETWORK].patch ** 3 / sum(map(voxel_count, entries)))
+    return {"supervised.unlabelled_ratio": round(per_patch / PatchConfig().foreground, 3)}
 
 
-def labelled(dataset: Dataset, labels: str, folder: Path) -> Dataset:
+def labelled(dataset: Dataset, labels: str, folder: Path, seed: int = 0) -> Dataset:
     """The training entries with some of their picks; entries without picks are unlabelled.
 
     Parameters
@@ -277,27 +337,30 @@ def labelled(dataset: Dataset, labels: str, folder: Path) -> Dataset:
         missing, 20 % shifted".
     folder
         Output folder of the remaining picks.
+    seed
+        Draws the picks that remain, and the tomogram of "one tomogram".
     """
     entries = [e for e in dataset.split("train") if e.particles is not None]
     unpicked = [without_picks(e) for e in dataset.split("train") if e.particles is None]
     if labels == "all":
         kept = entries
     elif labels == "one tomogram":
-        kept = [entries[0], *map(without_picks, entries[1:])]
+        drawn = seed % len(entries)
+        kept = [e if i == drawn else without_picks(e) for i, e in enumerate(entries)]
     elif labels.startswith("all, "):
-        kept = with_errors(entries, {s.name: s.radius for s in dataset.species}, labels, folder)
+        kept = with_errors(entries, {s.name: s.radius for s in dataset.species}, labels, folder, seed)
     else:
-        kept = subsampled(entries, [s.name for s in dataset.species], labels, folder)
+        kept = subsampled(entries, [s.name for s in dataset.species], labels, folder, seed)
     entries = [e.model_copy(update={"labels": None}) for e in (*kept, *unpicked)]
     return dataset.model_copy(update={"entries": tuple(entries)})
 
 
-def subsampled(entries: list[Entry], species: list[str], labels: str, folder: Path) -> list[Entry]:
-    """Entries with few picks of each species, drawn over all entries with a fixed seed."""
+def subsampled(entries: list[Entry], species: list[str], labels: str, folder: Path, seed: int) -> list[Entry]:
+    """Entries with few picks of each species, drawn over all entries."""
     lists = [read_picks(e) for e in entries]
     owner = np.concatenate([np.full(len(p), i) for i, p in enumerate(lists)])
     names = np.concatenate([p.species for p in lists])
-    rng, chosen = np.random.default_rng(0), np.zeros(len(names), bool)
+    rng, chosen = np.random.default_rng(seed), np.zeros(len(names), bool)
     for i, name in enumerate(species):
         own = rng.permutation(np.flatnonzero(names == name))
         if labels.endswith("%"):
@@ -317,13 +380,15 @@ def subsampled(entries: list[Entry], species: list[str], labels: str, folder: Pa
     return kept
 
 
-def with_errors(entries: list[Entry], radii: dict[str, float], labels: str, folder: Path) -> list[Entry]:
+def with_errors(
+    entries: list[Entry], radii: dict[str, float], labels: str, folder: Path, seed: int
+) -> list[Entry]:
     """Entries with some picks removed, and some of the others shifted by half a radius.
 
     The lists are marked as incomplete, so every method decides how to treat voxels without a pick.
     """
     share = {kind: int(number) / 100 for number, kind in re.findall(r"(\d+) % (\w+)", labels)}
-    rng, kept = np.random.default_rng(0), []
+    rng, kept = np.random.default_rng(seed), []
     for entry in entries:
         picks = read_picks(entry)
         order = rng.permutation(len(picks))[round(share.get("missing", 0.0) * len(picks)) :]
@@ -356,7 +421,8 @@ def score(tests: Dataset, model: Path, out: Path, device: Device) -> dict[str, f
     """F1 and F-beta within half a radius; the mean over the species is weighted as in the challenge.
 
     "f1" and "f_beta4" are scores of the picks that `find` returns. "best_f1" is the F1 at the best threshold
-    of each species, selected on the test labels; it measures the ranking of the candidates.
+    of each species, selected on the test labels; it and "average_precision" measure the ranking of the
+    candidates. "f1 in NAME" and "average_precision in NAME" are those of a single tomogram.
     """
     from cryovox.workflows.find import find
 
@@ -370,7 +436,12 @@ def score(tests: Dataset, model: Path, out: Path, device: Device) -> dict[str, f
     candidates = [
         concatenate(pick_candidates(name, maps[name], threshold) for name in maps) for threshold in thresholds
     ]
-    return species_scores(all_picks, candidates, tests)
+    scores = species_scores(all_picks, candidates, tests)
+    for name in maps:
+        single = tests.model_copy(update={"entries": tuple(e for e in tests.entries if e.name == name)})
+        own = species_scores(all_picks.within(name), [some.within(name) for some in candidates], single)
+        scores |= {f"{metric} in {name}": own[metric] for metric in ("f1", "average_precision")}
+    return scores
 
 
 def species_scores(picks: Particles, candidates: Sequence[Particles], tests: Dataset) -> dict[str, float]:
@@ -381,7 +452,7 @@ def species_scores(picks: Particles, candidates: Sequence[Particles], tests: Dat
     picks
         Picks that are scored.
     candidates
-        Candidates at each of several thresholds, for "best_f1".
+        Candidates at each of several thresholds, for "best_f1" and "average_precision".
     """
     true = true_particles(tests)
     table: dict[str, dict[str, float]] = {}
@@ -393,6 +464,9 @@ def species_scores(picks: Particles, candidates: Sequence[Particles], tests: Dat
         curves = [precision_recall(some.named(kind.name), truth, radius)[:2] for some in candidates]
         table[kind.name] = {
             "f1": detection(own, truth, radius).f1,
+            "average_precision": max(
+                average_precision(some.named(kind.name), truth, radius) for some in candidates
+            ),
             "best_f1": max(
                 (f_beta(p, r, 1.0) for curve in curves for p, r in zip(*curve, strict=True)), default=0.0
             ),
@@ -401,7 +475,9 @@ def species_scores(picks: Particles, candidates: Sequence[Particles], tests: Dat
     weights = [czii.WEIGHTS.get(name, 1.0) for name in table]
     weights = weights if any(weights) else [1.0] * len(weights)
     means = {m: np.average([row[m] for row in table.values()], weights=weights) for m in SemiSuite.headlines}
-    each = {f"{m}/{name}": row[m] for m in ("f1", "f_beta4") for name, row in table.items()}
+    each = {
+        f"{m}/{name}": row[m] for m in ("f1", "average_precision", "f_beta4") for name, row in table.items()
+    }
     return {name: round(float(value), 5) for name, value in (means | each).items()}
 
 

@@ -49,6 +49,7 @@ DISPLAY_NAMES = {
     "dice": "Dice",
     "f1": "F1",
     "best_f1": "F1 at the best threshold",
+    "average_precision": "average precision",
     "f_beta4": "F-beta (beta = 4)",
     "localisation_f1": "localization F1",
     "recall_1x": "recall at 1 candidate per pick",

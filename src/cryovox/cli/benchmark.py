@@ -72,7 +72,7 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
         Suppress progress output.
     json
         Also write the result to this JSON file, after every training. Trainings in an existing file are not
-        repeated.
+        repeated, and rows of other contestants on the same data stay in it.
     """
     from cryovox.benchmark.runner import run_suite
     from cryovox.benchmark.tables import markdown
