@@ -35,8 +35,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "envelope at Nyquist": {"envelope": 1.0},
     "resolution 20 Å": {"resolution": 20.0},
     "envelope at Nyquist, resolution 20 Å": {"envelope": 1.0, "resolution": 20.0},
-    "no neighbours": {"neighbours": 0},
-    "ten neighbours": {"neighbours": 10},
+    "no neighbors": {"neighbors": 0},
+    "ten neighbors": {"neighbors": 10},
 }
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from common import write_result
-from cryovox.core.intensity import Normalisation
+from cryovox.core.intensity import Normalization
 from cryovox.core.volume import Volume
 from cryovox.workflows.config import DenoiseConfig
 from cryovox.workflows.denoise import denoise_into
@@ -38,7 +38,7 @@ def measure(
     keep_freed_memory()  # as the command does
     torch.set_num_threads(threads)
     data = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    volume, scale, out = Volume(data, 10.0), Normalisation(0, 1), np.zeros_like(data)
+    volume, scale, out = Volume(data, 10.0), Normalization(0, 1), np.zeros_like(data)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds, processor = best(
         lambda: denoise_into(out, volume, scale, DenoiseConfig(method=method), device), repeats

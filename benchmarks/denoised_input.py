@@ -1,6 +1,6 @@
 """Effect of denoising the input of source-only and generalized models: suites `zsda` and `zsda-tomograms`.
 
-The models are those of a finished run of the suite. Every subtomogram or tomogram is normalised and filtered as by
+The models are those of a finished run of the suite. Every subtomogram or tomogram is normalized and filtered as by
 `cryovox denoise`, and then segmented as usual.
 
     cryovox benchmark SUITE --contestants source-only heavy-augmentation vox-zsda --time 90s --out WORK
@@ -48,7 +48,7 @@ METRICS = ("iou", "dice", "localisation_f1")
 
 
 def filtered(data: Subtomograms, kind: str) -> Subtomograms:
-    """The set without masks, each cube normalised and filtered."""
+    """The set without masks, each cube normalized and filtered."""
     cubes = torch.from_numpy(standardize(images(data), "bright"))[:, None]
     denoised = torch.cat([FILTERS[kind](part) for part in cubes.split(32)])
     return replace(data, images=np.asarray(denoised[:, 0]), masks=None)

@@ -14,7 +14,7 @@ from scipy import stats
 
 from cryovox.benchmark.tables import display_name, values
 from cryovox.core.atomic import replacing
-from cryovox.report.figures import COLOURS, FAINT, INK
+from cryovox.report.figures import COLORS, FAINT, INK
 
 CONFIDENCE = 0.95
 
@@ -53,11 +53,9 @@ def draw(path: Path, data: dict[str, Any]) -> None:
     )
     axes = figure.add_subplot()
     for y, (_, scores) in enumerate(rows):
-        axes.plot(scores, np.full(len(scores), y), "o", color=COLOURS[1], ms=4, alpha=0.7, zorder=3)
+        axes.plot(scores, np.full(len(scores), y), "o", color=COLORS[1], ms=4, alpha=0.7, zorder=3)
         mean, half = float(np.mean(scores)), half_width(scores)
-        axes.errorbar(
-            mean, y, xerr=half or None, fmt="D", color=COLOURS[6], ms=4, capsize=3, lw=1.3, zorder=4
-        )
+        axes.errorbar(mean, y, xerr=half or None, fmt="D", color=COLORS[6], ms=4, capsize=3, lw=1.3, zorder=4)
     for (name, value), dashes in zip(data["baselines"].items(), ((4, 3), (1, 2), (6, 2, 1, 2)), strict=False):
         axes.axvline(value, color=FAINT, lw=1.2, ls=(0, dashes), zorder=1, label=name)
     if data["baselines"]:

@@ -1,6 +1,6 @@
 """Prior of heatmap networks: how fast complete and scattered labels are learned.
 
-One tomogram of a smaller CZII phantom is labelled, by seed another one, and four others are tested. "complete" labels
+One tomogram of a smaller CZII phantom is labeled, by seed another one, and four others are tested. "complete" labels
 claim that every particle is picked, "scattered" ones are the same picks without that claim. Settings are those of the
 suite `semi`, with a fixed number of steps (docs/decisions/0020-prior-of-heatmaps.md).
 

@@ -108,9 +108,9 @@ def main() -> None:
                 f"{name:32s} {direction:17s} {1e3 * row['ours']:6.2f} {1e3 * row['torch']:6.2f} ms, ratio {ratio:.2f}"
             )
     noise = [
-        {"cubes": count, "box": colour, "told from noise": false_alarms(count, colour)}
+        {"cubes": count, "box": color, "told from noise": false_alarms(count, color)}
         for count in (32, 256)
-        for colour in (1, 3, 5)
+        for color in (1, 3, 5)
     ]
     print(*noise, sep="\n")
     write_result("own_forms", {"side": SIDE, "batch": BATCH, "rows": rows, "sets": SETS, "noise": noise})

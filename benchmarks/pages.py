@@ -164,7 +164,7 @@ def streamed() -> str:
     return f"""
 ## Simulator: throughput of the stream
 
-Labelled patches of {settings["side"]}^3 voxels with targets, {settings["threads"]} thread, {settings["workers"]} worker, load {settings["load_average"]:.1f} on two cores.
+Labeled patches of {settings["side"]}^3 voxels with targets, {settings["threads"]} thread, {settings["workers"]} worker, load {settings["load_average"]:.1f} on two cores.
 A box of 18 patches: {parts}.
 
 {grid(["target", "patches per second", "per processor second"], rows)}
@@ -410,11 +410,11 @@ most {settings["reach_radii"]} radii away.
 
 {grid(columns, rows)}
 
-Spheres in chains of two to four, neighbours 1.0 to 1.2 diameters apart: F1 by radius in voxels.
+Spheres in chains of two to four, neighbors 1.0 to 1.2 diameters apart: F1 by radius in voxels.
 
 {grid(["radius", "spheres", *ways], touching)}
 
-RMS distance of picks from centres between voxels on noise-free heatmaps, in voxels of the heatmap: {errors}.
+RMS distance of picks from centers between voxels on noise-free heatmaps, in voxels of the heatmap: {errors}.
 
 Command: `{result["command"]}`
 """
@@ -475,7 +475,7 @@ TITLES = {
         "Picking particles of any species after training on other simulations"
     ),
     "Ribosomes after training on their masks alone": "Picking ribosomes after training on ribosome masks",
-    "Picking from few labels and unlabelled tomograms": "Picking from few labels and unlabeled tomograms",
+    "Picking from few labels and unlabeled tomograms": "Picking from few labels and unlabeled tomograms",
     "Adaptation from a simulated likeness to a real tomogram: recall of ribosomes": (
         "Adaptation from matched simulations to a real tomogram: recall of ribosomes"
     ),

@@ -140,19 +140,19 @@ def compare(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     return {"data": facts, "networks": networks, "ways": methods}
 
 
-def centre_error(sigma: float, draws: int = 300) -> dict[str, float]:
-    """RMS and largest distance of picks from centres between voxels, in voxels of the map."""
+def center_error(sigma: float, draws: int = 300) -> dict[str, float]:
+    """RMS and largest distance of picks from centers between voxels, in voxels of the map."""
     rng, errors = np.random.default_rng(0), []
     kind = Species(name="a", label=1, radius=3 * sigma)
-    for centre in rng.uniform(10, 14, (draws, 3)):
-        data = gaussian_heatmap(centre[None], sigma, (24, 24, 24))
+    for center in rng.uniform(10, 14, (draws, 3)):
+        data = gaussian_heatmap(center[None], sigma, (24, 24, 24))
         positions = pick(ScoreMap(data[None], 1.0, (kind,), kind="heatmap")).positions
-        errors.append(float(np.linalg.norm(positions[0] - centre)) if len(positions) == 1 else np.inf)
+        errors.append(float(np.linalg.norm(positions[0] - center)) if len(positions) == 1 else np.inf)
     return {"sigma": sigma, "rms": float(np.sqrt(np.mean(np.square(errors)))), "largest": max(errors)}
 
 
 def sphere_chains(rng: np.random.Generator, radius: float, sides: Shape, count: int) -> np.ndarray:
-    """Chains of two to four spheres without overlap, with neighbours 1.0 to 1.2 diameters apart."""
+    """Chains of two to four spheres without overlap, with neighbors 1.0 to 1.2 diameters apart."""
     placed = np.zeros((0, 3))
     for start in rng.uniform(radius, np.array(sides) - 1 - radius, (count, 3)):
         chain: list[np.ndarray] = []
@@ -175,9 +175,9 @@ def touching(radius: float) -> dict[str, Any]:
     """F1 of all picking methods on touching spheres; the radius is in voxels."""
     voxel, sides = 10.0, (96, 96, 96)
     kinds = (Species(name="a", label=1, radius=radius * voxel),)
-    centres = sphere_chains(np.random.default_rng(0), radius, sides, 60)
-    truth = Particles.of(centres * voxel, "a")
-    row: dict[str, Any] = {"radius": radius, "spheres": len(centres)}
+    centers = sphere_chains(np.random.default_rng(0), radius, sides, 60)
+    truth = Particles.of(centers * voxel, "a")
+    row: dict[str, Any] = {"radius": radius, "spheres": len(centers)}
     for method, (name, config) in METHODS.items():
         maps = ideal_maps(truth, kinds, sides, voxel, MODELS[name].kind)
         row[method] = quality(pick(maps, config), truth, kinds)["f1"]
@@ -201,7 +201,7 @@ def main() -> None:
     load = os.getloadavg()
     with tempfile.TemporaryDirectory() as work:
         result = compare(args, Path(work))
-    result["centres"] = [centre_error(sigma) for sigma in (1.0, 1.5, 2.0, 3.0)]
+    result["centres"] = [center_error(sigma) for sigma in (1.0, 1.5, 2.0, 3.0)]
     result["touching"] = [touching(radius) for radius in (4.0, 5.0, 6.0)]
     print(result["centres"], result["touching"], sep="\n")
     settings = {**vars(args), "shape": list(args.shape), "reach_radii": MATCH_RADIUS, "load_before": load}

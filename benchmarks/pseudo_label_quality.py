@@ -1,4 +1,4 @@
-"""Precision and recall of pseudo-labels outside the labelled picks.
+"""Precision and recall of pseudo-labels outside the labeled picks.
 
 The teachers are the models of the row `supervised` of a run of the suite `semi` or `semi-amounts`, because teachers
 are initialized with such models. Picks of the training data are excluded.
@@ -40,7 +40,7 @@ def predict(model: Path, sources: list[Region], views: int) -> list[torch.Tensor
     """Heatmaps (v, 1, k, z, y, x) of whole tomograms."""
     network, _ = load_model(model)
     network.eval()
-    images = [torch.from_numpy(s.normalise(np.asarray(s.data)))[None, None] for s in sources]
+    images = [torch.from_numpy(s.normalize(np.asarray(s.data)))[None, None] for s in sources]
     return [multi_view_probabilities(network, image, select_views(views)) for image in images]
 
 
@@ -59,9 +59,9 @@ def peaks(probabilities: torch.Tensor, source: Region, stride: int, threshold: f
     return Particles.of(positions, [source.species[c].name for c in channel], mean[accepted].numpy())
 
 
-def exclude_labelled(peaks: Particles, labelled: Particles, kind: Species) -> Particles:
-    """Peaks of a species without those at labelled picks."""
-    of_species, positions = peaks.named(kind.name), labelled.named(kind.name).positions
+def exclude_labeled(peaks: Particles, labeled: Particles, kind: Species) -> Particles:
+    """Peaks of a species without those at labeled picks."""
+    of_species, positions = peaks.named(kind.name), labeled.named(kind.name).positions
     distances = np.linalg.norm(of_species.positions[:, None] - positions, axis=2)
     return of_species.take(np.flatnonzero((distances > FRACTION * kind.radius).all(1)))
 
@@ -72,17 +72,17 @@ def pseudo_label_scores(work: Path, amount: str, seed: int, model: Path) -> list
     few = dataset_files.read(model.parents[1] / "labels")
     sources = load_regions(complete, complete.entries)
     picked = {e.name: e for e in few.entries if e.particles is not None}
-    labelled = {s.name: load_regions(few, [picked[s.name]])[0].truth() for s in sources if s.name in picked}
+    labeled = {s.name: load_regions(few, [picked[s.name]])[0].truth() for s in sources if s.name in picked}
     stride = load_model(model)[1].output_stride
 
     def all_of(lists: list[Particles], kind: Species) -> Particles:
         nothing = Particles.of(np.empty((0, 3)), [])
-        unlabelled = [
-            exclude_labelled(p, labelled.get(s.name, nothing), kind)
+        unlabeled = [
+            exclude_labeled(p, labeled.get(s.name, nothing), kind)
             for p, s in zip(lists, sources, strict=True)
         ]
         return concatenate(
-            replace(p, tomograms=np.full(len(p), s.name)) for p, s in zip(unlabelled, sources, strict=True)
+            replace(p, tomograms=np.full(len(p), s.name)) for p, s in zip(unlabeled, sources, strict=True)
         )
 
     rows = []

@@ -1,13 +1,13 @@
-"""A simulated likeness of the real tomogram, a third of whose ribosomes are labelled and all of which are known.
+"""A simulated likeness of the real tomogram, a third of whose ribosomes are labeled and all of which are known.
 
 The picks of the real tomogram (`real_ribosomes.py`) are about a third of its ribosomes, so recall at 1 and 2
 candidates per pick cannot exceed about 1/3 and 2/3. Here 380 ribosomes are simulated among other complexes and
-membranes, matched to y < 160 of the real tomogram, and a random third of them is labelled. Detectors train on the labels
-of y < 160 and are scored on y >= 160 twice: as the real tomogram is, by recall of the labelled ribosomes at 1 to 4
+membranes, matched to y < 160 of the real tomogram, and a random third of them is labeled. Detectors train on the labels
+of y < 160 and are scored on y >= 160 twice: as the real tomogram is, by recall of the labeled ribosomes at 1 to 4
 candidates per label, and by average precision and F1 over all ribosomes. The rank correlation of the two over the
 detectors says which recall orders them rightly.
 
-The detectors are treatments of the unlabelled voxels, with the settings of the suite `semi-real`, and
+The detectors are treatments of the unlabeled voxels, with the settings of the suite `semi-real`, and
 difference-of-Gaussians pickers. The simulation seed draws the tomogram, the labels and the weights.
 
     python benchmarks/real_likeness.py --work DIR        # about 25 processor minutes; resumes after an interruption
@@ -49,19 +49,19 @@ from cryovox.workflows.training.run import train
 from simulator_match import SPLIT, TOMOGRAM, simulate_scene
 
 RIBOSOMES = 380
-LABELLED = 1 / 3
+LABELED = 1 / 3
 CANDIDATES = (1, 2, 3, 4)
 FULL = ("average_precision", "best_f1", "precision")
-UNLABELLED = {"supervised.unlabelled_ratio": 2.0}
+UNLABELED = {"supervised.unlabeled_ratio": 2.0}
 TREATMENTS: dict[str, dict[str, Any]] = {
     "ignored": {},
     "ignored, three times the steps": {"loop.steps": 3},
     "ignored beyond 3 radii": {"patches.rim": 3.0},
-    "background, weight 0.01": {"supervised.unknown": "background", "supervised.unlabelled_weight": 0.01},
-    "background, weight 0.1": {"supervised.unknown": "background", "supervised.unlabelled_weight": 0.1},
-    "background, weight 1": {"supervised.unknown": "background", "supervised.unlabelled_weight": 1.0},
-    "positive-unlabelled risk": {"supervised.unknown": "pu", **UNLABELLED},
-    "labelled background, settings of real_ribosomes": {
+    "background, weight 0.01": {"supervised.unknown": "background", "supervised.unlabeled_weight": 0.01},
+    "background, weight 0.1": {"supervised.unknown": "background", "supervised.unlabeled_weight": 0.1},
+    "background, weight 1": {"supervised.unknown": "background", "supervised.unlabeled_weight": 1.0},
+    "positive-unlabeled risk": {"supervised.unknown": "pu", **UNLABELED},
+    "labeled background, settings of real_ribosomes": {
         "exhaustive": True, "loop.steps": 1 / 4, "loop.batch": 8, "loop.lr": 2e-3, "loop.warmup": 30,
         "supervised.loss": "weighted-mse", "supervised.drop_block": 0.0, "augment.noise": 0.6, "augment.blur": 1.0,
     },
@@ -73,7 +73,7 @@ BLOBS = (1.0, 1.5, 2.0, 3.0)
 
 @dataclass(frozen=True)
 class Likeness:
-    """A simulated tomogram with all of its particles, and those of its ribosomes that are labelled."""
+    """A simulated tomogram with all of its particles, and those of its ribosomes that are labeled."""
 
     folder: Path
 
@@ -95,8 +95,8 @@ class Likeness:
         return self.everything.named(RIBOSOME)
 
     @property
-    def labelled(self) -> Particles:
-        return read_particles(self.folder / "labelled.csv")
+    def labeled(self) -> Particles:
+        return read_particles(self.folder / "labeled.csv")
 
     def tested(self, particles: Particles) -> Particles:
         """The particles of the test part."""
@@ -105,8 +105,8 @@ class Likeness:
 
 
 def simulate_likeness(folder: Path, seed: int) -> Likeness:
-    """Simulate a tomogram and draw the labelled ribosomes, once."""
-    if not (folder / "labelled.csv").exists():
+    """Simulate a tomogram and draw the labeled ribosomes, once."""
+    if not (folder / "labeled.csv").exists():
         volume = read_volume(TOMOGRAM)
         real = np.asarray(volume.data, np.float32)
         statistics = measure_statistics(real[:, :SPLIT], volume.voxel_size)
@@ -120,18 +120,18 @@ def simulate_likeness(folder: Path, seed: int) -> Likeness:
         write_particles(folder / "everything.csv", scene.particles)
         ribosomes = scene.particles.named(RIBOSOME)
         order = np.random.default_rng([seed, 2]).permutation(len(ribosomes))
-        labelled = np.sort(order[: round(LABELLED * len(ribosomes))])
-        write_particles(folder / "labelled.csv", ribosomes.take(labelled))
+        labeled = np.sort(order[: round(LABELED * len(ribosomes))])
+        write_particles(folder / "labeled.csv", ribosomes.take(labeled))
     return Likeness(folder)
 
 
 def train_treatment(likeness: Likeness, name: str, seed: int, steps: int, folder: Path) -> Path:
-    """Train on the labelled ribosomes of the training part; returns the model file."""
+    """Train on the labeled ribosomes of the training part; returns the model file."""
     own = dict(TREATMENTS[name])
     exhaustive = own.pop("exhaustive", False)
     entry = Entry(
         name="likeness", tomogram=likeness.tomogram.resolve(), box=Box(y=(0, SPLIT)), contrast="dark",
-        particles=(likeness.folder / "labelled.csv").resolve(), exhaustive=exhaustive,
+        particles=(likeness.folder / "labeled.csv").resolve(), exhaustive=exhaustive,
     )  # fmt: skip
     voxel = read_volume(likeness.tomogram).voxel_size
     species = (Species(name=RIBOSOME, label=1, radius=RADIUS),)
@@ -169,11 +169,11 @@ def composition(candidates: Particles, everything: Particles) -> dict[str, float
 def evaluate(candidates: Particles, likeness: Likeness) -> dict[str, Any]:
     """Scores of the candidates of the test part, best first."""
     candidates = likeness.tested(candidates).sorted()
-    labelled, ribosomes = likeness.tested(likeness.labelled), likeness.tested(likeness.ribosomes)
-    row = {f"recall_{n}x": recall(candidates, labelled, n) for n in CANDIDATES}
+    labeled, ribosomes = likeness.tested(likeness.labeled), likeness.tested(likeness.ribosomes)
+    row = {f"recall_{n}x": recall(candidates, labeled, n) for n in CANDIDATES}
     row["recall_3x_4x"] = mean((row["recall_3x"], row["recall_4x"]))
-    row["recall_of_all_candidates"] = recall(candidates, labelled, len(candidates))
-    top = candidates.take(np.arange(min(len(candidates), CANDIDATES[-1] * len(labelled))))
+    row["recall_of_all_candidates"] = recall(candidates, labeled, len(candidates))
+    top = candidates.take(np.arange(min(len(candidates), CANDIDATES[-1] * len(labeled))))
     row |= full_truth(candidates, ribosomes)
     row |= {f"top_at_{k}": v for k, v in composition(top, likeness.everything).items()}
     return {"candidates": len(candidates), **{k: round(float(v), 4) for k, v in row.items()}}
@@ -181,7 +181,7 @@ def evaluate(candidates: Particles, likeness: Likeness) -> dict[str, Any]:
 
 def cap(likeness: Likeness) -> dict[str, float]:
     """Expected recall of a perfect detector, whose order of the ribosomes says nothing about the labels."""
-    share = len(likeness.tested(likeness.labelled)) / len(likeness.tested(likeness.ribosomes))
+    share = len(likeness.tested(likeness.labeled)) / len(likeness.tested(likeness.ribosomes))
     return {f"recall_{n}x": round(min(1.0, n * share), 4) for n in CANDIDATES}
 
 
@@ -258,7 +258,7 @@ def main() -> None:
     result = {
         "settings": {
             "ribosomes": RIBOSOMES,
-            "labelled": LABELLED,
+            "labelled": LABELED,
             "steps": args.steps,
             "match_A": MATCH_DISTANCE,
         },

@@ -6,9 +6,9 @@ tested once. The picks are about a third of the ribosomes, so the metric is reca
 matched one to one within 100 Å; at 1 and 2 it is capped near 1/3 and 2/3 for any detector. The baseline is a difference-of-Gaussians picker whose
 settings are selected on the same training blocks.
 
-Unlabelled voxels count as background here, although many ribosomes were not picked: if the picks are a random
+Unlabeled voxels count as background here, although many ribosomes were not picked: if the picks are a random
 subset, a classifier of picked and unpicked positions ranks by the probability of a ribosome (Elkan and Noto 2008),
-and only ranks are scored. `--unlabelled unknown` uses the positive-unlabelled loss instead.
+and only ranks are scored. `--unlabelled unknown` uses the positive-unlabeled loss instead.
 
     python benchmarks/real_ribosomes.py            # 3 blocks x 3 seeds; resumes after an interruption
 """
@@ -257,7 +257,7 @@ def baseline(fold: Fold, volume: Volume, true: Particles) -> dict[str, Any]:
     }
 
 
-def summarise(runs: list[dict[str, Any]], blobs: list[dict[str, Any]], seeds: list[int]) -> dict[str, Any]:
+def summarize(runs: list[dict[str, Any]], blobs: list[dict[str, Any]], seeds: list[int]) -> dict[str, Any]:
     """Pool the blocks; the bootstrap resamples picks, whose value is the mean over the seeds."""
     table: dict[str, Any] = {}
     for budget in map(str, BUDGETS):
@@ -299,7 +299,7 @@ def main() -> None:
     folds = [Fold(n, s, block) for s in seeds for n, block in enumerate(BLOCKS)]
     blobs = [baseline(Fold(n, 0, block), volume, true) for n, block in enumerate(BLOCKS)]
     runs = in_parallel(folds, lambda f: run_fold(f, args.work, volume, true, args), args.jobs)
-    table = summarise(runs, blobs, seeds)
+    table = summarize(runs, blobs, seeds)
     for budget, row in table.items():
         r, b, d = row["recall"], row["blobs"], row["difference"]
         print(

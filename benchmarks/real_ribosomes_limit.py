@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 
 from common import write_result
-from cryovox.core.intensity import Normalisation, statistics
+from cryovox.core.intensity import Normalization, statistics
 from cryovox.core.particles import Particles
 from cryovox.data.augment import WEDGE_SYMMETRIES
 from cryovox.formats import read_volume
@@ -32,11 +32,11 @@ FOLDS = ((0, 40), (40, 80), (80, 120), (120, 160))
 MARGIN, HALF, OUTER = 8, 8, 12  # voxels
 
 
-def boxes(data: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Cubes of 25^3 voxels around centres, with reflection at the faces."""
+def boxes(data: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """Cubes of 25^3 voxels around centers, with reflection at the faces."""
     padded = np.pad(data, OUTER, mode="reflect")
     return np.stack(
-        [padded[z : z + 2 * OUTER + 1, y : y + 2 * OUTER + 1, x : x + 2 * OUTER + 1] for z, y, x in centres]
+        [padded[z : z + 2 * OUTER + 1, y : y + 2 * OUTER + 1, x : x + 2 * OUTER + 1] for z, y, x in centers]
     )
 
 
@@ -124,7 +124,7 @@ def main() -> None:
     candidates = inside(candidates, (0, FOLDS[-1][1] + MARGIN), voxel).sorted()
     candidates = candidates.take(np.arange(min(len(candidates), 1500)))
     cubes = boxes(
-        Normalisation(moments.mean, moments.std, -1)(volume.data),
+        Normalization(moments.mean, moments.std, -1)(volume.data),
         np.rint(candidates.positions / voxel).astype(int),
     )
     picked = KDTree(true.positions).query(candidates.positions)[0] < 80

@@ -155,7 +155,7 @@ def table(rows: list[Row]) -> dict[str, dict[str, float]]:
     }
 
 
-def summarise(scores: dict[str, list[dict[str, dict[str, float]]]]) -> dict[str, Any]:
+def summarize(scores: dict[str, list[dict[str, dict[str, float]]]]) -> dict[str, Any]:
     """Mean and standard deviation over the seeds."""
     return {
         network: {
@@ -195,7 +195,7 @@ def main() -> None:
     options = shlex.split(args.options)
     runs = in_parallel(jobs, lambda job: run_job(job, args.work, args.time, options), args.jobs)
     scores = {n: [score(n, s, args.folds, args.work) for s in range(args.seeds)] for n in args.networks}
-    means = summarise(scores)
+    means = summarize(scores)
     for network, rows in means.items():
         text = "  ".join(f"{k} {v['dice'][0]:.2f}/{v['f1'][0]:.2f}" for k, v in rows.items())
         print(f"{network} (Dice/F1): {text}")

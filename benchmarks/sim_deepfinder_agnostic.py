@@ -21,7 +21,7 @@ from cryovox.benchmark.adaptation_tomograms import (
     merge_species,
     sim_deepfinder,
     subset_scores,
-    write_centres,
+    write_centers,
 )
 from cryovox.benchmark.tomograms import Scale, shrec2021
 from cryovox.benchmark.training import nested, shared_settings
@@ -57,7 +57,7 @@ def truth(folder: Path) -> Dataset:
         for e in merged.entries
     )
     for entry in target.entries:
-        write_centres(folder / "truth" / "centres" / f"{entry.name}.csv", entry, target)
+        write_centers(folder / "truth" / "centres" / f"{entry.name}.csv", entry, target)
     return merged.model_copy(update={"entries": entries})
 
 

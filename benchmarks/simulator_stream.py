@@ -1,4 +1,4 @@
-"""Throughput of the stream of simulated labelled 32^3 patches.
+"""Throughput of the stream of simulated labeled 32^3 patches.
 
 Six species of the built-in library at 10 Å, boxes of 64 x 96 x 96 voxels, everything else as
 `DomainConfig` has it. Poses are computed before the measurement, because a stream computes each of them once.

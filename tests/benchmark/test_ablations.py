@@ -17,4 +17,4 @@ def test_a_run_is_scored_on_seen_and_unseen_structures_and_drawn(tmp_path):
     assert folders == ["no-graph_2-steps_seed0"]
     with Image.open(tmp_path / "runs" / folders[0] / "activations.png") as picture:
         assert picture.width > 500
-        assert len({colour for _, colour in picture.convert("RGB").getcolors(1 << 20)}) > 100
+        assert len({color for _, color in picture.convert("RGB").getcolors(1 << 20)}) > 100

@@ -36,12 +36,12 @@ from cryovox.benchmark.adaptation_cubes import (
 from cryovox.benchmark.adaptation_tomograms import (
     TOMOGRAMS,
     hold_out_last,
-    localisation,
+    localization,
     merge_species,
     overlap,
     sim_deepfinder,
     without_annotations,
-    write_centres,
+    write_centers,
 )
 from cryovox.benchmark.real_tomogram import (
     MATCH_DISTANCE,
@@ -140,7 +140,7 @@ def stages(monkeypatch):
 
 def test_contestants_learn_from_what_they_may(stages, tmp_path):
     training_data = TrainingData(tmp_path / "source", (tmp_path / "bare",), tmp_path / "labelled")
-    for name, data in ((SOURCE_ONLY, training_data.source), (SUPERVISED, training_data.labelled)):
+    for name, data in ((SOURCE_ONLY, training_data.source), (SUPERVISED, training_data.labeled)):
         row = AdaptationMethod(name, "voxresnet", strategy=name)
         assert (
             len(set(train_models(job(row, time="4m"), training_data, tmp_path, tmp_path, "cpu").values()))
@@ -400,7 +400,7 @@ def test_the_manifest_of_every_stage_counts(tmp_path):
 
 
 @pytest.fixture
-def labelled(tmp_path):
+def labeled(tmp_path):
     """Two tomograms with a protein (2) and a membrane (5)."""
     data = np.zeros((8, 8, 8), np.uint8)
     data[1:3, 1:3, 1:3], data[6:] = 2, 5
@@ -415,8 +415,8 @@ def labelled(tmp_path):
     return Dataset(voxel_size=10.0, species=species, entries=tuple(entries))
 
 
-def test_species_become_one_and_the_rest_background(labelled, tmp_path):
-    merged = merge_species(labelled, ["groel"], tmp_path / "merged")
+def test_species_become_one_and_the_rest_background(labeled, tmp_path):
+    merged = merge_species(labeled, ["groel"], tmp_path / "merged")
     mask = np.asarray(read_volume(merged.entries[0].labels).data)
     assert mask.sum() == 8
     assert mask[1, 1, 1] == 1
@@ -424,19 +424,19 @@ def test_species_become_one_and_the_rest_background(labelled, tmp_path):
     assert merged.species[0].radius == pytest.approx(10 * (3 * 8 / (4 * np.pi)) ** (1 / 3), abs=0.1)
 
 
-def test_the_last_tomogram_is_held_out_and_the_target_says_nothing(labelled, tmp_path):
-    dataset = hold_out_last(labelled, tmp_path)
+def test_the_last_tomogram_is_held_out_and_the_target_says_nothing(labeled, tmp_path):
+    dataset = hold_out_last(labeled, tmp_path)
     assert [e.split for e in dataset.entries] == ["train", "test"]
     dataset_files.write(tmp_path / "bare", without_annotations(dataset))
     bare = dataset_files.read(tmp_path / "bare")
     assert [(e.split, e.labels, e.particles) for e in bare.entries] == [("train", None, None)] * 2
     assert bare.species == ()
     with pytest.raises(RequestError, match="one tomogram"):
-        hold_out_last(labelled.model_copy(update={"entries": labelled.entries[:1]}), tmp_path)
+        hold_out_last(labeled.model_copy(update={"entries": labeled.entries[:1]}), tmp_path)
 
 
-def test_voxels_of_any_particle_are_pooled_over_tomograms(labelled, tmp_path):
-    whole = merge_species(labelled, ["groel"], tmp_path / "merged")
+def test_voxels_of_any_particle_are_pooled_over_tomograms(labeled, tmp_path):
+    whole = merge_species(labeled, ["groel"], tmp_path / "merged")
     half = np.zeros((8, 8, 8), np.uint8)
     half[1, 1:3, 1:3] = 1
     for i, mask in enumerate((half, 2 * half)):
@@ -452,8 +452,8 @@ def test_the_floor_of_tomograms_finds_dark_balls(tmp_path):
     mask = ball_labels(places.astype(float), [1] * 4, [4.0] * 4, (32, 32, 32))
     entries = []
     for name, sign in (("a", -1), ("b", 1)):
-        grey = sign * mask.astype(np.float32) + 0.1 * np.random.default_rng(0).standard_normal(mask.shape)
-        write_volume(tmp_path / f"{name}.mrc", Volume(grey.astype(np.float32), 10.0))
+        gray = sign * mask.astype(np.float32) + 0.1 * np.random.default_rng(0).standard_normal(mask.shape)
+        write_volume(tmp_path / f"{name}.mrc", Volume(gray.astype(np.float32), 10.0))
         write_labels(tmp_path / f"{name}_labels.mrc", LabelMap(mask, 10.0))
         files = {"tomogram": tmp_path / f"{name}.mrc", "labels": tmp_path / f"{name}_labels.mrc"}
         contrast = "dark" if sign < 0 else "bright"
@@ -463,7 +463,7 @@ def test_the_floor_of_tomograms_finds_dark_balls(tmp_path):
     truth = Dataset(voxel_size=10.0, species=(kind,), entries=tuple(entries))
     dataset_files.write(tmp_path / "truth", truth)
     for entry in entries:
-        write_centres(tmp_path / "truth" / "centres" / f"{entry.name}.csv", entry, truth)
+        write_centers(tmp_path / "truth" / "centres" / f"{entry.name}.csv", entry, truth)
     (floor,) = TOMOGRAMS.references(tmp_path).values()
     assert set(floor) == {"chosen", "chosen, all"}
     for row in floor.values():
@@ -471,17 +471,17 @@ def test_the_floor_of_tomograms_finds_dark_balls(tmp_path):
         assert row["dice"] > 0.8
 
 
-def test_picks_of_any_particle_are_matched_with_the_objects(labelled, tmp_path):
-    for entry in labelled.entries:
-        write_centres(tmp_path / "centres" / f"{entry.name}.csv", entry, labelled)
-    whole = merge_species(labelled, [s.name for s in labelled.species], tmp_path / "merged")
+def test_picks_of_any_particle_are_matched_with_the_objects(labeled, tmp_path):
+    for entry in labeled.entries:
+        write_centers(tmp_path / "centres" / f"{entry.name}.csv", entry, labeled)
+    whole = merge_species(labeled, [s.name for s in labeled.species], tmp_path / "merged")
     for entry in whole.entries:  # the first tomogram as it is, nothing in the second
         mask = np.asarray(read_volume(entry.labels).data).astype(np.uint8) * (entry.name == "t0")
         write_labels(tmp_path / "out" / "labels" / f"{entry.tomogram.stem}.mrc", LabelMap(mask, 10.0))
     first, second = whole.entries
 
     def f1(*some):
-        return localisation(some, tmp_path / "centres", tmp_path / "out", whole.species)
+        return localization(some, tmp_path / "centres", tmp_path / "out", whole.species)
 
     assert f1(first) == 1
     assert f1(second) == 0

@@ -3,7 +3,7 @@ import pytest
 
 from cryovox.benchmark import real_tomogram, semi
 from cryovox.benchmark.real_tomogram import RealTomogram
-from cryovox.benchmark.semi import labelled, read_picks, semi_methods, variants
+from cryovox.benchmark.semi import labeled, read_picks, semi_methods, variants
 from cryovox.benchmark.suite import Job
 from cryovox.benchmark.training import job_settings, shared_settings
 from cryovox.core.dataset import Entry
@@ -31,16 +31,16 @@ def picks(data):
 
 
 def test_all_and_one_tomogram(dataset, tmp_path):
-    whole = labelled(dataset, "all", tmp_path)
+    whole = labeled(dataset, "all", tmp_path)
     assert [e.particles is not None for e in whole.entries] == [True, True]
     assert all(e.labels is None and e.exhaustive is True for e in whole.entries)
-    one = labelled(dataset, "one tomogram", tmp_path)
+    one = labeled(dataset, "one tomogram", tmp_path)
     assert [e.particles is not None for e in one.entries] == [True, False]
 
 
 @pytest.mark.parametrize(("labels", "total"), [("5 picks", 5), ("2 picks", 2)])
 def test_so_many_picks_as_evenly_as_can_be(dataset, tmp_path, labels, total):
-    few = picks(labelled(dataset, labels, tmp_path))
+    few = picks(labeled(dataset, labels, tmp_path))
     names = np.concatenate([p.species for p in few])
     assert len(names) == total
     counts = [int((names == s.name).sum()) for s in dataset.species]
@@ -48,18 +48,18 @@ def test_so_many_picks_as_evenly_as_can_be(dataset, tmp_path, labels, total):
 
 
 def test_a_share_is_one_at_least_and_taken_of_each_species(dataset, tmp_path):
-    all_names = np.concatenate([p.species for p in picks(labelled(dataset, "all", tmp_path))])
+    all_names = np.concatenate([p.species for p in picks(labeled(dataset, "all", tmp_path))])
     for labels, share in (("1 %", 0.01), ("50 %", 0.5)):
-        names = np.concatenate([p.species for p in picks(labelled(dataset, labels, tmp_path / labels))])
+        names = np.concatenate([p.species for p in picks(labeled(dataset, labels, tmp_path / labels))])
         for kind in dataset.species:
             there = int((all_names == kind.name).sum())
             assert int((names == kind.name).sum()) == max(1, round(share * there))
 
 
 def test_what_is_left_out_is_unknown_and_the_same_each_time(dataset, tmp_path):
-    first, again = (labelled(dataset, "3 picks", tmp_path / name) for name in "ab")
+    first, again = (labeled(dataset, "3 picks", tmp_path / name) for name in "ab")
     for entry in first.entries:
-        assert entry.exhaustive == (entry.particles is None)  # without picks: an unlabelled tomogram
+        assert entry.exhaustive == (entry.particles is None)  # without picks: an unlabeled tomogram
     for a, b in zip(picks(first), picks(again), strict=True):
         np.testing.assert_array_equal(a.positions, b.positions)
 
@@ -69,12 +69,12 @@ def test_the_seed_draws_tomograms_and_picks(dataset, tmp_path):
     drawn = [[e.name for e in semi.drawn_tomograms(dataset, seed, 1).entries] for seed in range(3)]
     assert drawn == [[train[0]], [train[1]], [train[0]]]
     first, other = (
-        np.concatenate([p.positions for p in picks(labelled(dataset, "6 picks", tmp_path / str(seed), seed))])
+        np.concatenate([p.positions for p in picks(labeled(dataset, "6 picks", tmp_path / str(seed), seed))])
         for seed in (0, 1)
     )
     assert first.shape == other.shape
     assert not np.isclose(first, other).all()
-    whole = [labelled(dataset, "one tomogram", tmp_path, seed).entries for seed in (0, 1)]
+    whole = [labeled(dataset, "one tomogram", tmp_path, seed).entries for seed in (0, 1)]
     assert [[e.particles is not None for e in entries] for entries in whole] == [[True, False], [False, True]]
 
 
@@ -95,10 +95,10 @@ def test_the_phantom_is_noisy_and_holds_membranes_and_gold():
 
 
 def test_lists_with_errors_do_not_claim_to_be_complete(dataset, tmp_path):
-    whole, wrong = picks(labelled(dataset, "all", tmp_path)), "all, 30 % missing, 20 % shifted"
+    whole, wrong = picks(labeled(dataset, "all", tmp_path)), "all, 30 % missing, 20 % shifted"
     radii = {s.name: s.radius for s in dataset.species}
-    few = labelled(dataset, wrong, tmp_path / "wrong")
-    right = labelled(dataset, "all, none wrong", tmp_path / "right")
+    few = labeled(dataset, wrong, tmp_path / "wrong")
+    right = labeled(dataset, "all, none wrong", tmp_path / "right")
     assert all(e.exhaustive is False for e in (*few.entries, *right.entries))
     for true, kept in zip(whole, picks(right), strict=True):
         np.testing.assert_allclose(kept.positions, true.positions, atol=1e-2)
@@ -116,7 +116,7 @@ def test_lists_with_errors_do_not_claim_to_be_complete(dataset, tmp_path):
 
 def test_one_kind_of_error_alone(dataset, tmp_path):
     (true, *_), (missing, *_), (shifted, *_) = (
-        picks(labelled(dataset, labels, tmp_path / labels))
+        picks(labeled(dataset, labels, tmp_path / labels))
         for labels in ("all", "all, 30 % missing", "all, 20 % shifted")
     )
     assert {tuple(row) for row in missing.positions.round(1)} < {tuple(r) for r in true.positions.round(1)}
@@ -171,11 +171,11 @@ def test_the_floor_finds_big_particles_and_is_told_how_many(dataset):
 
 def test_the_risk_is_told_how_many_are_hidden(dataset, tmp_path):
     """Of 14 hidden ones a patch shows as many as it takes up of the tomograms; seven of ten hold a pick."""
-    few = labelled(dataset, "6 picks", tmp_path / "6 picks")
-    complete = labelled(dataset, "all", tmp_path / "all")
+    few = labeled(dataset, "6 picks", tmp_path / "6 picks")
+    complete = labeled(dataset, "all", tmp_path / "all")
     total = sum(len(p) for p in picks(complete))
     picked = [e for e in few.entries if e.particles is not None]
-    (ratio,) = semi.unlabelled_particles(picked, complete).values()
+    (ratio,) = semi.unlabeled_particles(picked, complete).values()
     assert ratio == pytest.approx((total - 6) * min(1, 48**3 / (2 * 24 * 48 * 64)) / 0.7, abs=1e-3)
 
 
@@ -249,7 +249,7 @@ def test_few_picks_of_a_real_tomogram(tmp_path, monkeypatch):
     assert {tuple(p) for p in read_picks(other).positions.round(1)} != known[0]
     (entry,) = real_tomogram.SEMI.draw(tmp_path / "data", "10 picks", 0, tmp_path / "again").entries
     complete = real_tomogram.SEMI.complete(tmp_path / "data", 0)
-    (hidden,) = semi.unlabelled_particles([entry], complete).values()
+    (hidden,) = semi.unlabeled_particles([entry], complete).values()
     assert hidden == pytest.approx((len(below) - 10) / 0.7, abs=1e-3)  # a patch shows all of so small a part
     references = real_tomogram.SEMI.references(tmp_path / "data")
     assert all(set(rows) == set(facts["labels"]) for rows in references.values())
@@ -261,11 +261,11 @@ def test_hours_count_a_training_for_every_amount():
     assert plan.hours(2) == pytest.approx(len(plan.methods) * 3 * 2 * 20 / 60 / 2)
 
 
-def test_tomograms_that_nobody_picked_stay_unlabelled(dataset, tmp_path):
+def test_tomograms_that_nobody_picked_stay_unlabeled(dataset, tmp_path):
     first, *others = dataset.entries
     mine = dataset.model_copy(update={"entries": (first, *map(semi.without_picks, others))})
     for labels in ("1 %", "all", "one tomogram"):
-        kept = labelled(mine, labels, tmp_path).entries
+        kept = labeled(mine, labels, tmp_path).entries
         assert [e.name for e in kept if e.particles is None] == [e.name for e in mine.split("train")[1:]]
 
 

@@ -23,16 +23,16 @@ from cryovox.benchmark.zero_shot import (
     VALIDATION_SPECIES,
     VARIANTS,
     ZSDA,
-    largest_component_centre,
-    localisation,
+    largest_component_center,
+    localization,
 )
 from cryovox.core.particles import Particles
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.training.strategies import STRATEGIES
 
 
-def ball(centre, radius=3.0, side=16):
-    grid = np.indices((side,) * 3) - np.reshape(centre, (3, 1, 1, 1))
+def ball(center, radius=3.0, side=16):
+    grid = np.indices((side,) * 3) - np.reshape(center, (3, 1, 1, 1))
     return ((grid**2).sum(0) <= radius**2).astype(np.uint8)
 
 
@@ -40,20 +40,20 @@ def test_what_is_found_near_the_middle_counts():
     truth = np.stack([ball((8, 8, 8))] * 4)
     predicted = np.stack([ball((8, 8, 9)), ball((8, 8, 11)), ball((8, 8, 8), 2), np.zeros_like(truth[0])])
     # two hits of three claims and four targets
-    assert localisation(predicted, truth) == pytest.approx(2 * 2 / 7)
-    assert localisation(truth, truth) == 1
-    assert localisation(np.zeros_like(truth), truth) == 0
+    assert localization(predicted, truth) == pytest.approx(2 * 2 / 7)
+    assert localization(truth, truth) == 1
+    assert localization(np.zeros_like(truth), truth) == 0
     nothing = np.zeros_like(truth)
     nothing[:2] = truth[:2]  # two cubes without a target
-    assert localisation(nothing, nothing) == 1
-    assert localisation(truth, nothing) == pytest.approx(2 * 2 / (4 + 2))
+    assert localization(nothing, nothing) == 1
+    assert localization(truth, nothing) == pytest.approx(2 * 2 / (4 + 2))
 
 
 def test_the_largest_piece_is_what_was_found():
-    assert largest_component_centre(np.maximum(ball((4, 4, 4), 1), ball((11, 11, 11), 3))) == pytest.approx(
+    assert largest_component_center(np.maximum(ball((4, 4, 4), 1), ball((11, 11, 11), 3))) == pytest.approx(
         (11, 11, 11)
     )
-    assert largest_component_centre(np.zeros((4, 4, 4), np.uint8)) is None
+    assert largest_component_center(np.zeros((4, 4, 4), np.uint8)) is None
 
 
 def test_who_may_look_at_the_target():

@@ -71,7 +71,7 @@ def test_folders_of_lists_become_other_tables_too(cli, found):
     out = found / "all.csv"
     assert cli("convert", found / "particles", out, "--tomogram", found / "tomograms", "--verify").code == 0
     assert {row["tomogram"] for row in rows(out)} == {"TS_5_4"}
-    star = found / "all.star"  # each tomogram has its own centre
+    star = found / "all.star"  # each tomogram has its own center
     assert cli("convert", found / "particles", star, "--tomogram", found / "tomograms", "--verify").code == 0
     back = found / "back.csv"
     assert cli("convert", star, back, "--tomogram", found / "tomograms").code == 0

@@ -107,11 +107,11 @@ def test_shrec(evaluate, shared_data, case):
     cases = json.loads((folder / "expected_dev.json").read_text())["cases"]
     truth, mask = folder / "model__particle_locations.txt", folder / "model__occupancy_mask.mrc.gz"
     table = evaluate("particles", folder / f"{case}.txt", truth, "--rule", "shrec", "--occupancy", mask)
-    localised = {m: v for (_, species, m), v in table.items() if species == "any"}
+    localized = {m: v for (_, species, m), v in table.items() if species == "any"}
     wanted = cases[f"{case}_skip"]["localization"]
     names = {"recall": "recall", "f1": "F1 score", "precision": "Precision", "hits": "TP", "misses": "FN"}
     for ours, theirs in names.items():
-        assert localised[ours] == pytest.approx(wanted[theirs], abs=1e-6)
+        assert localized[ours] == pytest.approx(wanted[theirs], abs=1e-6)
 
 
 def test_labels(evaluate, cli, phantoms, make_mrc, tmp_path):
@@ -154,7 +154,7 @@ def test_one_list_names_tomograms_and_the_other_does_not(evaluate, cli, tmp_path
     assert evaluate("particles", none, named, "--radius", 5)["all", "any", "true"] == 2
 
 
-def test_lists_of_several_tomograms_count_from_the_centre_of_each(evaluate, shared_data):
+def test_lists_of_several_tomograms_count_from_the_center_of_each(evaluate, shared_data):
     folder = shared_data / "field_bugs" / "several-tomograms"
     star, truth = folder / "particles.star", folder / "truth.csv"
     for more in (("--dataset", folder), ("--tomogram", folder / "tomos", "--radius", 30)):

@@ -203,7 +203,7 @@ def test_convert_splits_lists_by_tomogram(cli, shared_data, tmp_path):
     assert picks.tomograms.tolist() == ["TS_01", "TS_02"]
     back = tmp_path / "back.star"
     assert cli("convert", out, back, "--tomogram", folder / "tomos", "--verify").code == 0
-    same = tmp_path / "same.star"  # the centre plays no part here
+    same = tmp_path / "same.star"  # the center plays no part here
     assert cli("convert", star, same).code == 0
     assert "40.000000  -10.000000  0.000000" in same.read_text()
     assert "100.000000  -20.000000  -25.000000" in same.read_text()

@@ -144,8 +144,8 @@ def test_the_label_map_shows_the_picks_of_this_threshold(find, tomogram, thresho
     radii = {s.name: s.radius for s in score_map.species}
     z, y, x = np.indices(volume.shape) * volume.voxel_size
     near = np.zeros(volume.shape, bool)
-    for centre, name in zip(picks.positions, picks.species, strict=True):
-        squared = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2
+    for center, name in zip(picks.positions, picks.species, strict=True):
+        squared = (z - center[0]) ** 2 + (y - center[1]) ** 2 + (x - center[2]) ** 2
         near |= squared <= radii[str(name)] ** 2 * (1 - 1e-3)
     assert (len(picks) > 0) == (threshold < 0.1)
     assert (labels[near] > 0).all()

@@ -33,7 +33,7 @@ def test_values_out_of_range_are_refused_in_our_words(cli, args, option):
         (("fetch", "dataset", "shrec-2021", "--out", "o"), "shrec2021"),
     ],
 )
-def test_misspelt_names_are_recognized(cli, args, meant):
+def test_misspelled_names_are_recognized(cli, args, meant):
     cli(*args).refused(f"did you mean {meant!r}")
 
 

@@ -18,7 +18,9 @@ class Section(Config):
     """Section."""
 
     renamed: ClassVar[dict[str, str]] = {"steepness": "slope", "flip": "flips"}
+    renamed_values: ClassVar[dict[str, dict[str, str]]] = {"kind": {"grey": "gray"}}
 
+    kind: str = "gray"
     slope: float = 1.0
     flips: bool = True
 
@@ -91,6 +93,26 @@ def test_options_by_the_whole_path_and_flags(typed, current):
     assert with_current_names([typed, "3"], "simulate", [Settings()]) == [current, "3"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "current"),
+    [
+        (["--scene.kind", "grey"], ["--scene.kind", "gray"]),
+        (["--scene.kind=grey"], ["--scene.kind=gray"]),
+        (["--scene.kind", "gray"], ["--scene.kind", "gray"]),
+        (["--kind", "grey"], ["--kind", "grey"]),
+        (["--scene.kind"], ["--scene.kind"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::cryovox.core.errors.RenamedWarning")
+def test_former_values_of_an_option(typed, current):
+    assert with_current_names(typed, "simulate", [Settings()]) == current
+
+
+def test_former_values_in_yaml():
+    with pytest.warns(match="kind: grey is now called gray"):
+        assert Section(kind="grey").kind == "gray"
+
+
 def test_options_with_underscores():
     with pytest.warns(match="--scene.steepness is now"):
         assert with_current_names(["--scene.steepness"], "simulate", [Settings()]) == ["--scene.slope"]
@@ -110,7 +132,7 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path):
 
     out = tmp_path / "run"
     out.mkdir()
-    (out / "config.yaml").write_text("scene:\n  steepness: 3.0\n  flip: true\n")
+    (out / "config.yaml").write_text("scene:\n  kind: grey\n  steepness: 3.0\n  flip: true\n")
     check_settings(out, Settings(scene=Section(slope=3.0)))
     with pytest.raises(RequestError, match="other settings"):
         check_settings(out, Settings())

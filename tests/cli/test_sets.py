@@ -50,9 +50,9 @@ def test_train_segment_and_evaluate_a_set(cli, cut, tmp_path):
     answer = cli("segment", cut, "--model", run / "model.safetensors", "--out", out, "--device", "cpu")
     assert answer.code == 0, answer.err
     assert "1 subtomogram sets segmented" in answer.out
-    labelled = out / "labels" / "cut.zarr"
+    labeled = out / "labels" / "cut.zarr"
     answer = cli(
-        "evaluate", "labels", "--truth", cut, "--predictions", labelled, "--json", tmp_path / "e.json"
+        "evaluate", "labels", "--truth", cut, "--predictions", labeled, "--json", tmp_path / "e.json"
     )
     assert answer.code == 0, answer.err
     assert "mean_iou_per_sample" in answer.out

@@ -71,13 +71,13 @@ def test_everything_is_written_and_agrees(suggest, tomogram, model, tmp_path):
 
 
 def test_the_manifest_tells_what_was_run_on_what(suggest, tomogram, model, tmp_path):
-    labelled = tmp_path / "done.csv"
-    labelled.write_text("x,y,z,species\n100,100,100,sphere\n")
-    suggest("--count", 3, "--annotated", labelled)
+    labeled = tmp_path / "done.csv"
+    labeled.write_text("x,y,z,species\n100,100,100,sphere\n")
+    suggest("--count", 3, "--annotated", labeled)
     noted = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert noted["suggest"]["count"] == 3
     assert noted["model_sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
-    assert noted["labelled"] == {str(labelled): hashlib.sha256(labelled.read_bytes()).hexdigest()}
+    assert noted["labelled"] == {str(labeled): hashlib.sha256(labeled.read_bytes()).hexdigest()}
     assert noted["outputs"] == {"suggested": "suggested.star", "report": "suggested.html"}
     assert {"command", "device", "segment", "seconds", "versions"} <= set(noted)
     entry = noted["entries"]["phantom_03"]
@@ -86,7 +86,7 @@ def test_the_manifest_tells_what_was_run_on_what(suggest, tomogram, model, tmp_p
     assert entry["key"]["input_sha256"] == hashlib.sha256(tomogram.read_bytes()).hexdigest()
 
 
-def test_what_is_labelled_is_not_suggested_again(suggest, tomogram, tmp_path):
+def test_what_is_labeled_is_not_suggested_again(suggest, tomogram, tmp_path):
     first = suggest("--count", 5)
     stored = tmp_path / "out" / "scores" / "phantom_03.zarr" / "zarr.json"
     before = stored.stat().st_mtime_ns

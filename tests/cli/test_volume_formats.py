@@ -490,8 +490,8 @@ def test_bytes_that_were_taken_for_signed_ones(cli, run, shared_data, make_mrc, 
     assert "wrapped" not in run("doctor", tmp_path / "mended.mrc").out
     cli("convert", tmp_path / "mended.mrc", tmp_path / "b.mrc", "--unsigned-bytes").refused("no signed bytes")
 
-    grey = np.clip(np.random.default_rng(0).normal(120, 12, (32, 64, 64)), 0, 255).astype(np.uint8)
-    tomogram, out = make_mrc("grey.mrc", grey.view(np.int8)), ("--out", tmp_path / "out")
+    gray = np.clip(np.random.default_rng(0).normal(120, 12, (32, 64, 64)), 0, 255).astype(np.uint8)
+    tomogram, out = make_mrc("gray.mrc", gray.view(np.int8)), ("--out", tmp_path / "out")
     asked = ("--model", model, *out, "--device", "cpu", "--quiet")
     for verb in ("segment", "find", "suggest"):
         assert "bytes look wrapped" in run(verb, tomogram, *asked).err, verb

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cryovox.core.intensity import Normalisation, detect_contrast, sign_of, slabs, statistics, wrapped_bytes
+from cryovox.core.intensity import Normalization, detect_contrast, sign_of, slabs, statistics, wrapped_bytes
 from cryovox.core.volume import Volume
 from cryovox.simulate.phantom import PhantomConfig, phantom
 
@@ -43,11 +43,11 @@ def test_what_is_not_finite_is_counted_and_left_out(monkeypatch):
     assert np.isnan(statistics(np.full((2, 2, 2), np.nan)).mean)
 
 
-def test_normalisation_scales_and_turns_dark_to_bright():
+def test_normalization_scales_and_turns_dark_to_bright():
     raw = np.array([8, 10, 14], np.int16)
-    assert Normalisation(10.0, 2.0)(raw).tolist() == [-1, 0, 2]
-    assert Normalisation(10.0, 2.0, -1)(raw).tolist() == [1, 0, -2]
-    assert Normalisation(10.0, 2.0)(raw).dtype == np.float32
+    assert Normalization(10.0, 2.0)(raw).tolist() == [-1, 0, 2]
+    assert Normalization(10.0, 2.0, -1)(raw).tolist() == [1, 0, -2]
+    assert Normalization(10.0, 2.0)(raw).dtype == np.float32
 
 
 def test_signs():
@@ -84,18 +84,18 @@ def test_contrast_of_noise_is_a_guess():
     [(127, 12, True), (127, 50, True), (150, 30, True), (100, 25, True), (60, 10, False)],
 )
 def test_unsigned_bytes_that_are_taken_for_signed_ones(mean, std, wrapped):
-    grey = np.clip(np.random.default_rng(0).normal(mean, std, (20, 40, 40)), 0, 255).astype(np.uint8)
-    result = wrapped_bytes(grey.view(np.int8))
+    gray = np.clip(np.random.default_rng(0).normal(mean, std, (20, 40, 40)), 0, 255).astype(np.uint8)
+    result = wrapped_bytes(gray.view(np.int8))
     assert (result is not None) == wrapped
     if wrapped:
-        assert (result.low, result.high) == (grey.min(), grey.max())
-    assert wrapped_bytes(grey) is None
+        assert (result.low, result.high) == (gray.min(), gray.max())
+    assert wrapped_bytes(gray) is None
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0, 10), (0, 40), (40, 40), (-60, 40), (100, 60), (-100, 5)])
 def test_signed_bytes_are_left_alone(mean, std):
-    grey = np.clip(np.random.default_rng(0).normal(mean, std, (20, 40, 40)), -128, 127).astype(np.int8)
-    assert wrapped_bytes(grey) is None
+    gray = np.clip(np.random.default_rng(0).normal(mean, std, (20, 40, 40)), -128, 127).astype(np.int8)
+    assert wrapped_bytes(gray) is None
 
 
 @pytest.mark.parametrize("values", [(0, 1), (0, -1), (-128, -127), (5, 5)])

@@ -51,7 +51,7 @@ def test_a_radius_below_a_voxel():
 
 
 def balls(sign):
-    """A noisy volume with 36 balls of radius 50 Å, and their centres in Å."""
+    """A noisy volume with 36 balls of radius 50 Å, and their centers in Å."""
     places = np.array([[12, 15 + 18 * i, 15 + 18 * j] for i in range(6) for j in range(6)])
     data = np.zeros((24, 120, 120))
     data[tuple(places.T)] = 200

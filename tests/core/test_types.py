@@ -100,9 +100,7 @@ def test_concatenate_keeps_what_all_have():
     assert len(concatenate([some(0), some(2)])) == 2
 
 
-@pytest.mark.parametrize(
-    "bad", [{"label": 0}, {"label": 256}, {"radius": 0}, {"name": ""}, {"colour": "red"}]
-)
+@pytest.mark.parametrize("bad", [{"label": 0}, {"label": 256}, {"radius": 0}, {"name": ""}, {"color": "red"}])
 def test_species_are_checked(bad):
     with pytest.raises(ValidationError):
         Species(**({"name": "a", "label": 1, "radius": 10.0} | bad))

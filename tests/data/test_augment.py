@@ -14,7 +14,7 @@ Z, Y, X = -3, -2, -1
 
 
 def measured(n: int = 15) -> np.ndarray:
-    """Frequencies that tilts within 60 degrees about y have measured, centred; n is odd."""
+    """Frequencies that tilts within 60 degrees about y have measured, centered; n is odd."""
     k = fft.fftshift(fft.fftfreq(n))
     seen = np.abs(k)[:, None, None] <= np.abs(k)[None, None, :] * np.tan(np.deg2rad(60)) + 1e-9
     return np.broadcast_to(seen, (n, n, n))
@@ -63,7 +63,7 @@ def test_half_turns_keep_handedness_and_are_closed():
 
 
 def marked(stride: int) -> Patch:
-    """A Gaussian off centre in the image, and its heatmap."""
+    """A Gaussian off center in the image, and its heatmap."""
     at = np.array([5.5, 9.5, 2.5])
     image = gaussian_heatmap(at[None], 2.0, (16, 16, 16))
     n = 16 // stride
@@ -73,7 +73,7 @@ def marked(stride: int) -> Patch:
     return Patch(image, target, known)
 
 
-def centre(weights: np.ndarray) -> np.ndarray:
+def center(weights: np.ndarray) -> np.ndarray:
     grid = np.indices(weights.shape).reshape(3, -1)
     return (grid * weights.ravel()).sum(1) / weights.sum()
 
@@ -89,7 +89,7 @@ def test_image_and_heatmap_move_together_under_every_flip(stride):
         assert np.abs(stride * peak + (stride - 1) / 2 - place).max() <= stride / 2 + 0.5
         sharp = np.where(out.image > 0.6, out.image, 0)
         fine = np.where(out.target[0] > 0.3, out.target[0], 0)
-        assert np.abs(stride * centre(fine) + (stride - 1) / 2 - centre(sharp)).max() < 0.35
+        assert np.abs(stride * center(fine) + (stride - 1) / 2 - center(sharp)).max() < 0.35
         # what is unknown moves as the target does
         unknown = np.argwhere(~out.valid_mask[0])[0]
         n = 16 // stride
@@ -118,7 +118,7 @@ def test_without_flips_nothing_moves():
     assert np.array_equal(out.target, given.target)
 
 
-def test_grey_values_change_within_their_bounds_and_annotation_does_not():
+def test_gray_values_change_within_their_bounds_and_annotation_does_not():
     config = AugmentConfig(flips=False, contrast=0.2, brightness=0.1, noise=0, blur=0)
     given = Patch(np.ones((4, 4, 4), np.float32), np.full((4, 4, 4), 3, np.uint8), np.ones((4, 4, 4), bool))
     values = [augment(given, config, np.random.default_rng(s)).image.mean() for s in range(200)]

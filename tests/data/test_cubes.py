@@ -22,14 +22,14 @@ PLAIN = AugmentConfig(flips=False, contrast=0, brightness=0, noise=0, blur=0)
 def balls(n=10, side=16, sign=1.0, seed=0) -> Subtomograms:
     """Balls of radius 3 near the middle of noisy cubes on different levels; kinds take turns."""
     rng = np.random.default_rng(seed)
-    centres = side / 2 + rng.uniform(-3, 3, (n, 3))
+    centers = side / 2 + rng.uniform(-3, 3, (n, 3))
     grid = np.indices((side, side, side))
-    inside = ((grid[None] - centres[:, :, None, None, None]) ** 2).sum(1) <= 9
+    inside = ((grid[None] - centers[:, :, None, None, None]) ** 2).sum(1) <= 9
     kinds = np.arange(n) % 2
     levels = rng.uniform(-50, 50, (n, 1, 1, 1))
     images = levels + rng.normal(size=inside.shape) + 3 * sign * inside
     masks = inside * np.array([3, 7])[kinds, None, None, None]
-    particles = Particles.of(centres * 10, [SPECIES[k].name for k in kinds])
+    particles = Particles.of(centers * 10, [SPECIES[k].name for k in kinds])
     corners = np.zeros((n, 3), np.intp)
     return Subtomograms(images.astype("f4"), masks.astype("u1"), 10.0, particles, SPECIES, corners)
 
@@ -166,11 +166,11 @@ def test_cubes_that_do_not_fit_are_filled_up_or_cut(stream):
     assert len(corners) == 6
 
 
-def test_what_was_cut_from_one_tomogram_shows_its_neighbours(tmp_path):
+def test_what_was_cut_from_one_tomogram_shows_its_neighbors(tmp_path):
     rng = np.random.default_rng(0)
-    centres = np.array([[16, 16, 16], [16, 16, 22], [16, 40, 16]]) * 10.0
+    centers = np.array([[16, 16, 16], [16, 16, 22], [16, 40, 16]]) * 10.0
     data = rng.normal(size=(32, 64, 48)).astype("f4")
-    particles = Particles.of(centres, ["a", "b", "a"], tomograms="T")
+    particles = Particles.of(centers, ["a", "b", "a"], tomograms="T")
     path = tmp_path / "s.zarr"
     labels = LabelMap(np.zeros(data.shape, np.uint8), 10.0, SPECIES)
     assert subtomograms.extract(Volume(data, 10.0), particles, 16, path, masks=labels) == 3

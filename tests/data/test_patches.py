@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryovox.core.intensity import Normalisation
+from cryovox.core.intensity import Normalization
 from cryovox.core.particles import Species
 from cryovox.data.config import PatchConfig
 from cryovox.data.patches import TargetSpec, cut, mask_target, sample_corner
@@ -22,7 +22,7 @@ def source(positions=((10.0, 20, 30),), channels=None, shape=(24, 48, 56), bound
         "name": "t",
         "data": np.arange(np.prod(shape), dtype=np.float32).reshape(shape),
         "voxel_size": 10.0,
-        "normalise": Normalisation(0.0, 1.0),
+        "normalize": Normalization(0.0, 1.0),
         "bounds": bounds or tuple((0, n) for n in shape),
         "species": (A, B),
         "positions": positions,
@@ -35,7 +35,7 @@ def source(positions=((10.0, 20, 30),), channels=None, shape=(24, 48, 56), bound
 
 
 def test_a_cut_holds_the_voxels_at_its_corner():
-    given = source(normalise=Normalisation(5.0, 2.0, -1))
+    given = source(normalize=Normalization(5.0, 2.0, -1))
     patch = cut(given, (3, 4, 5), 16, MASK)
     assert np.array_equal(patch.image, -(given.data[3:19, 4:20, 5:21] - 5) / 2)
     assert not patch.target[:, :8].any()
@@ -75,22 +75,22 @@ def test_any_tomogram_and_any_corner_can_be_cut(data):
     assert np.isin(patch.image, given.data).all()
 
 
-def centre(weights: np.ndarray) -> np.ndarray:
+def center(weights: np.ndarray) -> np.ndarray:
     return (np.indices(weights.shape).reshape(3, -1) * weights.ravel()).sum(1) / weights.sum()
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.tuples(*[st.floats(14, 17.9)] * 3), st.sampled_from([1, 2]))
-def test_targets_are_centred_on_the_particle_to_a_fraction_of_a_voxel(at, stride):
+def test_targets_are_centered_on_the_particle_to_a_fraction_of_a_voxel(at, stride):
     given = source([at], [1], shape=(40, 40, 40))
     patch = cut(given, (1, 2, 0), 32, TargetSpec("heatmap", stride))
     assert patch.target[0].max() == 0
-    found = stride * centre(patch.target[1].astype(float)) + (stride - 1) / 2 + np.array([1, 2, 0])
+    found = stride * center(patch.target[1].astype(float)) + (stride - 1) / 2 + np.array([1, 2, 0])
     assert np.abs(found - at).max() < 0.05
 
 
 def test_stride_two_peaks_where_two_voxels_meet():
-    # output voxel i is centred at input 2 i + 1 / 2
+    # output voxel i is centered at input 2 i + 1 / 2
     patch = cut(source([[8.5, 12.5, 4.5]], shape=(24, 24, 24)), (0, 0, 0), 24, HEAT2)
     assert patch.target[0, 4, 6, 2] == 1
 
@@ -304,7 +304,7 @@ def test_patches_are_drawn_as_from_a_list_of_all_particles(balance):
 @pytest.mark.parametrize("spec", [MASK, HEAT, HEAT2], ids=["mask", "heatmap", "heatmap, stride 2"])
 @pytest.mark.parametrize("exhaustive", [(True, True), (False, True), (False, False)])
 def test_a_cut_looks_at_every_particle_that_reaches_it(spec, exhaustive):
-    """Against a source whose neighbour search leaves nothing out."""
+    """Against a source whose neighbor search leaves nothing out."""
 
     class All(Region):
         def near(self, corner, shape, reach):

@@ -11,17 +11,17 @@ from cryovox.formats import mrc
 
 VOXEL = 10.0
 A, B = Species(name="a", label=3, radius=40.0), Species(name="b", label=7, radius=40.0)
-CENTRES = np.array([[8.0, 10, 12], [8.0, 26, 40]])
+CENTERS = np.array([[8.0, 10, 12], [8.0, 26, 40]])
 
 
 @pytest.fixture
 def folder(tmp_path):
     rng = np.random.default_rng(0)
-    labels = ball_labels(CENTRES, [3, 7], [4.0, 4.0], (16, 40, 56))
+    labels = ball_labels(CENTERS, [3, 7], [4.0, 4.0], (16, 40, 56))
     data = (rng.normal(size=labels.shape) + 4 * (labels > 0)).astype(np.float32)
     mrc.write(tmp_path / "t.mrc", Volume(data, VOXEL))
     mrc.write(tmp_path / "l.mrc", Volume(labels, VOXEL))
-    rows = [f"{x * VOXEL},{y * VOXEL},{z * VOXEL},{n}" for (z, y, x), n in zip(CENTRES, "ab", strict=True)]
+    rows = [f"{x * VOXEL},{y * VOXEL},{z * VOXEL},{n}" for (z, y, x), n in zip(CENTERS, "ab", strict=True)]
     (tmp_path / "p.csv").write_text("\n".join(["x,y,z,species", *rows]))
     return tmp_path
 
@@ -35,18 +35,18 @@ def test_label_maps_without_picks_give_positions(folder):
     found = load(folder, labels=folder / "l.mrc")
     order = np.argsort(found.channels)
     assert found.channels[order].tolist() == [0, 1]
-    assert np.allclose(found.positions[order], CENTRES, atol=0.05)
+    assert np.allclose(found.positions[order], CENTERS, atol=0.05)
     assert set(np.unique(found.labels)) == {0, 1, 2}  # channels + 1, not the labels 3 and 7
     assert found.labels[8, 26, 40] == 2
 
 
 def test_picks_are_in_voxels_and_truth_in_angstrom(folder):
     found = load(folder, particles=folder / "p.csv", contrast="bright")
-    assert np.allclose(found.positions, CENTRES)
+    assert np.allclose(found.positions, CENTERS)
     assert found.labels is None
-    assert np.allclose(found.truth().positions, CENTRES * VOXEL)
+    assert np.allclose(found.truth().positions, CENTERS * VOXEL)
     assert found.truth().species.tolist() == ["a", "b"]
-    image = found.normalise(found.data)
+    image = found.normalize(found.data)
     assert (image.mean(), image.std()) == pytest.approx((0, 1), abs=1e-4)
     assert image[8, 10, 12] > 0
 
@@ -59,8 +59,8 @@ def test_the_box_bounds_the_truth(folder):
 
 def test_the_sign_comes_from_the_entry_else_from_the_image(folder):
     picks = folder / "p.csv"
-    assert load(folder, particles=picks, contrast="dark").normalise.sign == -1
-    assert load(folder, particles=picks).normalise.sign == 1
+    assert load(folder, particles=picks, contrast="dark").normalize.sign == -1
+    assert load(folder, particles=picks).normalize.sign == 1
 
 
 def test_exhaustive_goes_by_species(folder):
@@ -98,4 +98,4 @@ def test_a_sign_that_cannot_be_seen_is_asked_for(folder, monkeypatch):
     with pytest.raises(RequestError, match=r"unclear.*1\.2") as caught:
         load(folder, particles=folder / "p.csv")
     assert "contrast: dark" in caught.value.remedy
-    assert load(folder, particles=folder / "p.csv", contrast="bright").normalise.sign == 1
+    assert load(folder, particles=folder / "p.csv", contrast="bright").normalize.sign == 1

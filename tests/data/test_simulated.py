@@ -185,8 +185,8 @@ def test_a_turned_pose_is_the_template_turned_that_way(pose_library):
     for number in range(len(pose_library)):
         turned = pose_library.get(0, 0, number)
         box = placed(turned)
-        centre = turned.centre() + np.array([4, 5, 6])
-        beyond = turned.rotation().T @ (np.stack([x, y, z]).reshape(3, -1) - centre[::-1, None]) * 0.95
+        center = turned.center() + np.array([4, 5, 6])
+        beyond = turned.rotation().T @ (np.stack([x, y, z]).reshape(3, -1) - center[::-1, None]) * 0.95
         u, v, w = (axis.reshape(z.shape) for axis in beyond)
         lengths = (w / 2) ** 2 + (v / 3) ** 2 + (u / 5) ** 2
         assert box[lengths < 0.5].min() > 2.5
@@ -220,7 +220,7 @@ def test_crowds_do_not_overlap_and_fill_what_was_asked(pose_library):
         found = fill_box(pose_library, 0, shape, 0.1, np.random.default_rng(seed))
         filled = (found.labels > 0).mean()
         assert filled == pytest.approx(0.1, abs=0.012)
-        # of each template, as many voxels as particles have: none has lost any to a neighbour
+        # of each template, as many voxels as particles have: none has lost any to a neighbor
         whole = [pose_library.get(0, t, 0).pose.volume for t in range(2)]
         for t in range(2):
             each = (found.labels == t + 1).sum() / (found.channels == t).sum()
@@ -235,7 +235,7 @@ def test_a_surface_leaves_the_rest_empty(pose_library):
     assert len(fill_box(pose_library, 0, (40, 30, 30), 0.9, np.random.default_rng(0), most=5).positions) <= 5
 
 
-# noise and grey values
+# noise and gray values
 
 
 @pytest.mark.parametrize("shape", [(8, 10, 12), (9, 7, 11)])

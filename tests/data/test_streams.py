@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryovox.core.intensity import Normalisation
+from cryovox.core.intensity import Normalization
 from cryovox.core.particles import Species
 from cryovox.data.patches import TargetSpec
 from cryovox.data.regions import Region
@@ -20,7 +20,7 @@ def stream():
         name="t",
         data=rng.normal(size=(24, 32, 32)).astype(np.float32),
         voxel_size=10.0,
-        normalise=Normalisation(0.0, 1.0),
+        normalize=Normalization(0.0, 1.0),
         bounds=((0, 24), (0, 32), (0, 32)),
         species=(Species(name="a", label=1, radius=30.0),),
         positions=rng.uniform(4, 20, (5, 3)),

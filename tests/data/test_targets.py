@@ -9,8 +9,8 @@ from cryovox.data.targets import ball_labels, gaussian_heatmap, heatmap_sigma, w
 SHAPE = (9, 10, 11)
 
 
-def distances(centre: np.ndarray, shape=SHAPE) -> np.ndarray:
-    return np.linalg.norm(np.moveaxis(np.indices(shape), 0, -1) - centre, axis=-1)
+def distances(center: np.ndarray, shape=SHAPE) -> np.ndarray:
+    return np.linalg.norm(np.moveaxis(np.indices(shape), 0, -1) - center, axis=-1)
 
 
 inside = st.tuples(*(st.floats(-4, n + 4, width=32) for n in SHAPE)).map(np.array)
@@ -18,17 +18,17 @@ inside = st.tuples(*(st.floats(-4, n + 4, width=32) for n in SHAPE)).map(np.arra
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(inside, max_size=4), st.floats(0.6, 5))
-def test_balls_are_those_of_the_definition(centres, radius):
-    radii = [radius * (1 + 0.3 * i) for i in range(len(centres))]
-    found = ball_labels(np.array(centres).reshape(-1, 3), range(1, len(centres) + 1), radii, SHAPE)
-    far = np.stack([np.full(SHAPE, 1.0)] + [distances(c) / r for c, r in zip(centres, radii, strict=True)])
-    expected = np.where(far[1:].min(0, initial=9) <= 1, far[1:].argmin(0) + 1 if centres else 0, 0)
+def test_balls_are_those_of_the_definition(centers, radius):
+    radii = [radius * (1 + 0.3 * i) for i in range(len(centers))]
+    found = ball_labels(np.array(centers).reshape(-1, 3), range(1, len(centers) + 1), radii, SHAPE)
+    far = np.stack([np.full(SHAPE, 1.0)] + [distances(c) / r for c, r in zip(centers, radii, strict=True)])
+    expected = np.where(far[1:].min(0, initial=9) <= 1, far[1:].argmin(0) + 1 if centers else 0, 0)
     order = np.sort(far, axis=0)
     sure = (np.abs(far[1:] - 1).min(0, initial=1) > 1e-4) & (order[1:2].min(0, initial=9) - order[0] > 1e-4)
     assert np.array_equal(found[sure], expected[sure])
 
 
-def test_the_nearest_centre_in_radii_wins():
+def test_the_nearest_center_in_radii_wins():
     found = ball_labels(np.array([[4.0, 4, 2], [4.0, 4, 8]]), [1, 2], [4.0, 4.0], SHAPE)
     assert found[4, 4, :5].tolist() == [1] * 5
     assert found[4, 4, 6:].tolist() == [2] * 5
@@ -39,13 +39,13 @@ def test_the_nearest_centre_in_radii_wins():
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(inside, min_size=1, max_size=3), st.floats(1, 3))
-def test_heatmaps_are_the_largest_of_the_gaussians(centres, sigma):
-    found = gaussian_heatmap(np.array(centres), sigma, SHAPE)
-    exact = np.max([np.exp(-0.5 * (distances(c) / sigma) ** 2) for c in centres], axis=0)
+def test_heatmaps_are_the_largest_of_the_gaussians(centers, sigma):
+    found = gaussian_heatmap(np.array(centers), sigma, SHAPE)
+    exact = np.max([np.exp(-0.5 * (distances(c) / sigma) ** 2) for c in centers], axis=0)
     assert np.abs(found - exact).max() <= np.exp(-8) + 1e-5  # cut off at four sigma
 
 
-def test_height_is_one_at_a_centre_on_a_voxel_and_less_beside_it():
+def test_height_is_one_at_a_center_on_a_voxel_and_less_beside_it():
     found = gaussian_heatmap(np.array([[4.0, 5, 6]]), 1.5, SHAPE)
     assert found[4, 5, 6] == 1
     assert found.max() == 1

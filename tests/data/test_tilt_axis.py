@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cryovox.core.intensity import Normalisation
+from cryovox.core.intensity import Normalization
 from cryovox.core.particles import Species
 from cryovox.data.augment import AugmentConfig
 from cryovox.data.patches import TargetSpec, align_tilt_axis, cut
@@ -32,7 +32,7 @@ def source(data, tilt_axis):
     labels = np.zeros(data.shape, np.uint8)
     labels[18:23, 10:15, 29:34] = 1
     return Region(
-        name="one", data=data, voxel_size=10.0, normalise=Normalisation(0.0, 1.0),
+        name="one", data=data, voxel_size=10.0, normalize=Normalization(0.0, 1.0),
         bounds=((0, SIDE),) * 3, species=(Species(name="ball", label=1, radius=30.0),),
         positions=position, channels=np.zeros(1, np.intp), labels=labels, annotated_mask=None,
         exhaustive=np.ones(1, bool), tilt_axis=tilt_axis,
@@ -74,7 +74,7 @@ class AlongX(nn.Module):
 def scores(data, tilt_axis):
     blocks = []
     tiles = TilePlan(16, 0.5, 1, "sigmoid", tilt_axis=tilt_axis)
-    stream(AlongX(), data, Normalisation(0.0, 1.0), tiles, lambda _, block: blocks.append(block.copy()))
+    stream(AlongX(), data, Normalization(0.0, 1.0), tiles, lambda _, block: blocks.append(block.copy()))
     return np.concatenate(blocks, axis=1)
 
 

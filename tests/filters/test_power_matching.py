@@ -12,7 +12,7 @@ def seeded():
     torch.manual_seed(0)
 
 
-def coloured(x, edge):
+def colored(x, edge):
     """Nothing beyond a frequency."""
     fz, fy, fx = frequencies(x)
     return irfftn_like(rfftn(x) * ((fz**2 + fy**2 + fx**2).sqrt() < edge), x)
@@ -35,7 +35,7 @@ def test_borders_that_do_not_fit_leak_little():
 
 
 def test_what_lacks_is_noise_and_what_is_too_much_is_damped():
-    source, target = 2 * coloured(torch.randn(200, 1, 16, 16, 16), 0.2), torch.randn(200, 1, 16, 16, 16)
+    source, target = 2 * colored(torch.randn(200, 1, 16, 16, 16), 0.2), torch.randn(200, 1, 16, 16, 16)
     own, wanted = power_spectrum(source), power_spectrum(target)
     found = match_power(source, own, wanted)
     assert found.std().item() == pytest.approx(1, rel=0.05)

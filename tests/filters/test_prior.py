@@ -12,14 +12,14 @@ from cryovox.training.strategies.config.supervised import SupervisedConfig
 AXES = (1, 2, 3, 4)
 CLOSED = {
     "prior_level": (0.0, 0.0),
-    "prior_colour": (0.0, 0.0),
+    "prior_color": (0.0, 0.0),
     "prior_band": (2.0, 2.0),
     "prior_wedge_share": 0.0,
     "prior_ctf_share": 0.0,
     "prior_flip_share": 0.0,
     "prior_envelope_share": 0.0,
     "prior_gamma": (1.0, 1.0),
-    "prior_restandardised": False,
+    "prior_restandardized": False,
     "prior_gain": 0.0,
     "prior_offset": 0.0,
 }
@@ -63,7 +63,7 @@ def test_every_part_changes_something():
         "ctf_share": 1.0,
         "envelope_share": 1.0,
         "gamma": (1.2, 1.2),
-        "restandardised": True,
+        "restandardized": True,
         "gain": 0.2,
         "offset": 0.1,
     }
@@ -71,16 +71,16 @@ def test_every_part_changes_something():
         assert not torch.allclose(randomize_appearance(x, only(**{name: value})), x, atol=1e-3), name
 
 
-@pytest.mark.parametrize("colour", [0.0, 2.0])
+@pytest.mark.parametrize("color", [0.0, 2.0])
 @pytest.mark.parametrize("band", [0.5, 2.0])
-def test_noise_has_the_variance_of_its_level(colour, band):
+def test_noise_has_the_variance_of_its_level(color, band):
     torch.manual_seed(1)
     x = noise(8, 1, 32, 32, 32) * torch.tensor([1.0, 3.0]).repeat(4)[:, None, None, None, None]
-    added = randomize_appearance(x, only(level=(0.7, 0.7), colour=(colour, colour), band=(band, band))) - x
+    added = randomize_appearance(x, only(level=(0.7, 0.7), color=(color, color), band=(band, band))) - x
     assert added.mean(AXES).abs().max() < 1e-5
     found = added.std(AXES) / x.std(AXES, correction=0)
     # of power 1 / k^2 few frequencies hold most
-    assert found.tolist() == pytest.approx([0.7] * 8, rel=0.1 if colour else 0.02)
+    assert found.tolist() == pytest.approx([0.7] * 8, rel=0.1 if color else 0.02)
 
 
 def test_the_level_is_that_of_the_cube_behind_the_lens():
@@ -103,16 +103,16 @@ def test_levels_are_drawn_on_a_logarithmic_scale():
     assert np.allclose(shares, 0.25, atol=0.06)
 
 
-@pytest.mark.parametrize("colour", [-1.0, 0.0, 1.5])
-def test_the_spectrum_of_the_noise_falls_with_the_colour(colour):
+@pytest.mark.parametrize("color", [-1.0, 0.0, 1.5])
+def test_the_spectrum_of_the_noise_falls_with_the_color(color):
     torch.manual_seed(3)
     x = noise(8, 1, 32, 32, 32)
-    added = randomize_appearance(x, only(level=(1.0, 1.0), colour=(colour, colour))) - x
+    added = randomize_appearance(x, only(level=(1.0, 1.0), color=(color, color))) - x
     power, shells = (np.abs(spectra(added)) ** 2).mean(0), np.round(32 * radii(32, 32, 32)).astype(int)
     radius = np.arange(2, 17)
     mean = [power[shells == s].mean() for s in radius]
     slope = np.polyfit(np.log(radius), np.log(mean), 1, w=radius)[0]  # wide shells are more certain
-    assert slope == pytest.approx(-colour, abs=0.04)
+    assert slope == pytest.approx(-color, abs=0.04)
 
 
 def test_above_the_band_there_is_no_noise():
@@ -201,7 +201,7 @@ def test_gamma_keeps_order_and_is_a_power(gamma):
         assert (after.flatten()[before.flatten().argsort()].diff() >= 0).all()
 
 
-def test_cubes_are_restandardised_before_gain_and_offset():
+def test_cubes_are_restandardized_before_gain_and_offset():
     torch.manual_seed(8)
     x = 4 + 3 * noise(200, 1, 8, 8, 8)
     found = randomize_appearance(x, PriorConfig(prior_gain=0.0, prior_offset=0.0))
@@ -277,7 +277,7 @@ def test_an_accelerator_gives_the_same():
     x = noise(3, 1, 9, 8, 8)
     config = only(
         wedge=(50.0, 50.0), wedge_share=1.0, ctf_share=1.0, zero=(0.3, 0.3), phase=(9.0, 9.0),
-        envelope=(0.8, 0.8), envelope_share=1.0, gamma=(1.2, 1.2), restandardised=True,
+        envelope=(0.8, 0.8), envelope_share=1.0, gamma=(1.2, 1.2), restandardized=True,
     )  # fmt: skip
     assert torch.allclose(
         randomize_appearance(x.cuda(), config).cpu(), randomize_appearance(x, config), atol=1e-4

@@ -100,8 +100,8 @@ def test_unknown_keys_and_endings(folder):
     change(folder, labels="dataset.yaml")
     with pytest.raises(RequestError, match="ending"):
         dataset.read(folder)
-    change(folder, labels="labels/one.mrc", colour="red")
-    with pytest.raises(RequestError, match="colour"):
+    change(folder, labels="labels/one.mrc", color="red")
+    with pytest.raises(RequestError, match="color"):
         dataset.read(folder)
 
 

@@ -44,8 +44,8 @@ def store(path: Path, data: np.ndarray, size: float, unit: str | None = "angstro
     root.attrs["multiscales"] = [{"version": "0.4", "name": "/", "axes": axes, "datasets": datasets}]
 
 
-def blob(shape, centre, radius) -> np.ndarray:
-    grid = np.indices(shape) - np.reshape(centre, (3, 1, 1, 1))
+def blob(shape, center, radius) -> np.ndarray:
+    grid = np.indices(shape) - np.reshape(center, (3, 1, 1, 1))
     return (grid**2).sum(axis=0) <= radius**2
 
 
@@ -473,7 +473,7 @@ def test_xulab_names_sizes_and_labels(tmp_path):
     assert loaded.species[0].radius == pytest.approx(200, rel=0.01)
     assert loaded.voxel_size == pytest.approx(21.25)
     assert loaded.images.shape == (3, 32, 32, 32)
-    # output voxel j is centred at 2.125 (j + 1/2) - 1/2
+    # output voxel j is centered at 2.125 (j + 1/2) - 1/2
     inner = slice(1, -1)
     wanted = (2.125 * (np.arange(32) + 0.5) - 0.5)[inner]
     np.testing.assert_allclose(loaded.images[0][inner, 5, 5], wanted, atol=1e-3)

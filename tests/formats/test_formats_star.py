@@ -42,12 +42,12 @@ def lists(draw):
     shape=st.tuples(*[st.integers(1, 999)] * 3),
     voxel_size=st.floats(0.5, 40),
     star_version=st.sampled_from(["relion5", "relion4", "relion3"]),
-    centre=st.sampled_from(["half", "half-1"]),
+    center=st.sampled_from(["half", "half-1"]),
 )
-def test_round_trip_whatever_the_size(tmp_path_factory, original, shape, voxel_size, star_version, centre):
+def test_round_trip_whatever_the_size(tmp_path_factory, original, shape, voxel_size, star_version, center):
     path = tmp_path_factory.mktemp("star") / "a.star"
     around = {"TS_0": tomogram(shape, voxel_size), "TS_1": tomogram(shape[::-1], voxel_size)}
-    star.write(path, original, tomogram=around, star_version=star_version, centre=centre)
+    star.write(path, original, tomogram=around, star_version=star_version, center=center)
     loaded = star.read(path, tomogram=around if star_version == "relion5" else None)
     if star_version == "relion5":
         again = path.with_name("b.star")
@@ -64,15 +64,15 @@ def test_round_trip_whatever_the_size(tmp_path_factory, original, shape, voxel_s
     assert loaded.tomograms.tolist() == original.tomograms.tolist()
 
 
-@pytest.mark.parametrize(("centre", "voxels"), [("half", (150, 100.5, 50)), ("half-1", (149, 99.5, 49))])
-def test_centre_of_odd_and_even_sizes(tmp_path, centre, voxels):
+@pytest.mark.parametrize(("center", "voxels"), [("half", (150, 100.5, 50)), ("half-1", (149, 99.5, 49))])
+def test_center_of_odd_and_even_sizes(tmp_path, center, voxels):
     original = Particles.of([np.array(voxels)[::-1] * 10.0], "a")
-    star.write(tmp_path / "a.star", original, tomogram=tomogram(), centre=centre)
+    star.write(tmp_path / "a.star", original, tomogram=tomogram(), center=center)
     values = star_table.columns_of(cif.read(str(tmp_path / "a.star"))["particles"])
-    assert [float(values[tag][0]) for tag in star.CENTRED] == [0, 0, 0]
+    assert [float(values[tag][0]) for tag in star.CENTERED] == [0, 0, 0]
     loaded = read_particles(tmp_path / "a.star", tomogram=tomogram())
     np.testing.assert_allclose(loaded.positions, original.positions)
-    shifted = read_particles(tmp_path / "a.star", tomogram=tomogram(), centre="half-1")
+    shifted = read_particles(tmp_path / "a.star", tomogram=tomogram(), center="half-1")
     np.testing.assert_allclose(shifted.positions, [[490, 995, 1490]])
 
 
@@ -242,8 +242,8 @@ def test_what_is_missing_is_asked_for(tmp_path):
     with pytest.raises(RequestError) as caught:
         write_particles(tmp_path / "a.star", original, star_version="relion4")
     assert "--voxel-size" in caught.value.remedy
-    with pytest.raises(RequestError, match="centre"):
-        write_particles(tmp_path / "a.star", original, tomogram=tomogram(), centre="corner")
+    with pytest.raises(RequestError, match="center"):
+        write_particles(tmp_path / "a.star", original, tomogram=tomogram(), center="corner")
     with pytest.raises(RequestError, match="relion9"):
         write_particles(tmp_path / "a.star", original, star_version="relion9")
     assert not list(tmp_path.iterdir())
@@ -301,12 +301,12 @@ def test_starfile_agrees_on_columns_of_third_party_files(shared_data, tmp_path):
         loaded = read_particles(path, tomogram=dict.fromkeys(("TS_01", "TS_02"), tomogram()))
         angles = table[star.ANGLES].to_numpy(float)
         np.testing.assert_allclose(loaded.rotations, rotations_of(angles), atol=1e-9)
-        places = {*star.PIXELS, *star.CENTRED, "rlnMicrographName", "rlnTomoName"}
+        places = {*star.PIXELS, *star.CENTERED, "rlnMicrographName", "rlnTomoName"}
         assert set(loaded.extra) == set(table.columns) - places
 
 
 MANY_TAGS = (
-    *star.CENTRED, *star.SHIFTS, *star.ANGLES, *star.FRAMES, "rlnAngleTiltPrior", "rlnAnglePsiPrior",
+    *star.CENTERED, *star.SHIFTS, *star.ANGLES, *star.FRAMES, "rlnAngleTiltPrior", "rlnAnglePsiPrior",
     "rlnTomoName", "rlnOpticsGroup", "rlnImageName",
 )  # fmt: skip
 MANY = (
@@ -365,13 +365,13 @@ def test_relion4_counts_in_the_pixels_of_the_optics_groups(tmp_path):
     np.testing.assert_allclose(star.read(again).positions, picks.positions, atol=1e-4)
 
 
-def test_each_tomogram_has_its_own_centre(tmp_path):
+def test_each_tomogram_has_its_own_center(tmp_path):
     path = tmp_path / "a.star"
     sizes = {"TS_1": tomogram((20, 40, 60)), "TS_2": tomogram((10, 20, 30), 5.0)}
     picks = Particles.of([[10, 20, 30], [5, 15, 25]], "a", tomograms=["TS_1", "TS_2"])
     star.write(path, picks, tomogram=sizes)
-    centred = star.read_table(path).numbers(star.CENTRED)
-    np.testing.assert_allclose(centred, [[30 - 300, 20 - 200, 10 - 100], [25 - 75, 15 - 50, 5 - 25]])
+    centered = star.read_table(path).numbers(star.CENTERED)
+    np.testing.assert_allclose(centered, [[30 - 300, 20 - 200, 10 - 100], [25 - 75, 15 - 50, 5 - 25]])
     np.testing.assert_allclose(star.read(path, tomogram=sizes).positions, picks.positions)
     with pytest.raises(RequestError, match="TS_1, TS_2") as caught:
         star.read(path, tomogram=sizes["TS_1"])
@@ -434,7 +434,7 @@ def test_scores_of_template_matching_are_read(shared_data):
 
 
 def test_file_says_how_it_counts(tmp_path):
-    star.write(tmp_path / "a.star", Particles.of([[0, 0, 0]], "a"), tomogram=tomogram(), centre="half-1")
+    star.write(tmp_path / "a.star", Particles.of([[0, 0, 0]], "a"), tomogram=tomogram(), center="half-1")
     text = (tmp_path / "a.star").read_text()
     assert re.search(r"_cryovoxCentre #1\nhalf-1\n", text)
     (tmp_path / "a.star").write_text(text.replace("\nhalf-1\n", "\ncorner\n"))

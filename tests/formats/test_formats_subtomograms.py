@@ -161,11 +161,11 @@ def test_what_is_no_set(tmp_path):
 def test_a_contrast_that_is_clearly_seen_is_recorded(tmp_path, sign):
     rng = np.random.default_rng(0)
     data = rng.normal(size=(48, 48, 48)).astype(np.float32)
-    centres = rng.integers(8, 40, (12, 3))
-    for centre in centres:
-        low = centre - 4
+    centers = rng.integers(8, 40, (12, 3))
+    for center in centers:
+        low = center - 4
         data[low[0] : low[0] + 8, low[1] : low[1] + 8, low[2] : low[2] + 8] += sign * 4
-    extract(Volume(data, 10.0), Particles.of(centres * 10.0, "a"), 16, tmp_path / "s.zarr", border="pad")
+    extract(Volume(data, 10.0), Particles.of(centers * 10.0, "a"), 16, tmp_path / "s.zarr", border="pad")
     assert read(tmp_path / "s.zarr").contrast == ("bright" if sign > 0 else "dark")
-    extract(Volume(data, 10.0), Particles.of(centres * 10.0, "a"), 16, tmp_path / "t.zarr", contrast="dark")
+    extract(Volume(data, 10.0), Particles.of(centers * 10.0, "a"), 16, tmp_path / "t.zarr", contrast="dark")
     assert read(tmp_path / "t.zarr").contrast == "dark"

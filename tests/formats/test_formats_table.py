@@ -145,6 +145,6 @@ def test_settings_of_other_formats_are_refused(tmp_path):
     with pytest.raises(RequestError, match=r"--star-version: \.csv files have none"):
         write_particles(tmp_path / "a.csv", original, star_version="relion5")
     write_particles(tmp_path / "a.csv", original, tomogram_name="TS_1")
-    with pytest.raises(RequestError, match="centre"):
-        read_particles(tmp_path / "a.csv", centre="half")
+    with pytest.raises(RequestError, match="center"):
+        read_particles(tmp_path / "a.csv", center="half")
     assert read_particles(tmp_path / "a.csv").tomograms.tolist() == ["TS_1"]

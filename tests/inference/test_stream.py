@@ -4,11 +4,11 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import nn
 
-from cryovox.core.intensity import Normalisation
+from cryovox.core.intensity import Normalization
 from cryovox.inference.stream import SearchMask, TilePlan, score, stream
 from cryovox.inference.tiling import plan
 
-PLAIN = Normalisation(0.0, 1.0)
+PLAIN = Normalization(0.0, 1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +33,9 @@ def volume(shape, seed=0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def collect(network, data, tiles, normalise=PLAIN):
+def collect(network, data, tiles, normalize=PLAIN):
     blocks = []
-    stream(network.eval(), data, normalise, tiles, lambda first, block: blocks.append((first, block)))
+    stream(network.eval(), data, normalize, tiles, lambda first, block: blocks.append((first, block)))
     return np.concatenate([b for _, b in blocks], axis=1), blocks
 
 
@@ -66,12 +66,12 @@ def test_it_agrees_with_the_sliding_window_of_monai():
     assert np.abs(ours - theirs[0].numpy()).max() < 1e-5
 
 
-def test_grey_values_are_normalised():
+def test_gray_values_are_normalized():
     data = (100 + 5 * volume((9, 9, 9))).astype(np.float16)
     network = nn.Conv3d(1, 1, 1)
-    normalise = Normalisation(100.0, 5.0, -1)
-    found, _ = collect(network, data, TilePlan(8, 0.5, 1, "sigmoid"), normalise)
-    assert np.abs(found - direct(network, normalise(data))).max() < 1e-5
+    normalize = Normalization(100.0, 5.0, -1)
+    found, _ = collect(network, data, TilePlan(8, 0.5, 1, "sigmoid"), normalize)
+    assert np.abs(found - direct(network, normalize(data))).max() < 1e-5
 
 
 @pytest.mark.parametrize("overlap", [0.25, 0.5, 0.75])
@@ -93,24 +93,24 @@ def test_a_position_that_depends_on_the_tile_blends_without_a_jump():
     assert np.abs(np.diff(hard[0], axis=0)).max() > 0.4
 
 
-def blob(centre, shape, sigma=3.0) -> np.ndarray:
+def blob(center, shape, sigma=3.0) -> np.ndarray:
     grid = np.moveaxis(np.indices(shape), 0, -1)
-    return np.exp(-0.5 * (np.linalg.norm(grid - centre, axis=-1) / sigma) ** 2).astype(np.float32)
+    return np.exp(-0.5 * (np.linalg.norm(grid - center, axis=-1) / sigma) ** 2).astype(np.float32)
 
 
 @pytest.mark.parametrize("shape", [(31, 40, 45), (32, 41, 44)])
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_maps_of_a_head_with_a_stride_are_aligned(shape, stride):
-    centre, voxel = np.array([14.3, 22.8, 17.1]), 10.0
+    center, voxel = np.array([14.3, 22.8, 17.1]), 10.0
     pool = nn.AvgPool3d(stride)
     network = Own(lambda x: pool(x).clamp(1e-6, 1 - 1e-6).logit())
-    found, _ = collect(network, blob(centre, shape), TilePlan(16, 0.5, stride, "sigmoid"))
+    found, _ = collect(network, blob(center, shape), TilePlan(16, 0.5, stride, "sigmoid"))
     assert found.shape == (1, *(-(-n // stride) for n in shape))
     weights = np.where(found[0] > 1e-3, found[0], 0).astype(np.float64)
     at = (np.indices(weights.shape).reshape(3, -1) * weights.ravel()).sum(1) / weights.sum()
     # voxel i of the map lies at (s i + (s - 1) / 2) voxels of the tomogram
     angstrom = at * stride * voxel + (stride - 1) / 2 * voxel
-    assert np.abs(angstrom - centre * voxel).max() < 0.05 * voxel
+    assert np.abs(angstrom - center * voxel).max() < 0.05 * voxel
 
 
 def deep(stride: int = 1) -> nn.Module:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryovox.core.intensity import Normalisation
+from cryovox.core.intensity import Normalization
 from cryovox.metrics.fingerprint import (
     BINS,
     MIN_LIMIT,
@@ -15,7 +15,7 @@ from cryovox.metrics.fingerprint import (
     sample_cubes,
 )
 
-IDENTITY = Normalisation(0.0, 1.0)
+IDENTITY = Normalization(0.0, 1.0)
 
 
 def noise(shape, seed=0, blur=0.0):
@@ -25,7 +25,7 @@ def noise(shape, seed=0, blur=0.0):
 
 @pytest.fixture(scope="module")
 def tomogram():
-    """Grey, and rougher on one side than on the other."""
+    """Gray, and rougher on one side than on the other."""
     values = noise((64, 96, 96), 1, 1.0)
     return values / values.std() + 0.3 * noise(values.shape, 2)
 
@@ -58,7 +58,7 @@ def test_a_filter_is_measured():
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(1.0, 5.0), (40.0, 0.0), (0.01, -3.0)])
-def test_grey_scale_and_offset_do_not_matter(gain, offset):
+def test_gray_scale_and_offset_do_not_matter(gain, offset):
     cubes = np.exp(noise((8, 16, 16, 16), 4, 0.5))
     a, b = fingerprint(cubes, 10.0), fingerprint(gain * cubes + offset, 10.0)
     assert np.allclose(a.spectrum, b.spectrum)
@@ -122,7 +122,7 @@ def test_a_thin_volume_is_measured_too(tomogram):
 
 def test_the_sign_is_that_of_the_network():
     dark = -np.exp(noise((40, 40, 40), 6))
-    assert fingerprint_of(dark, Normalisation(0.0, 1.0, -1), 10.0).skewness > 1
+    assert fingerprint_of(dark, Normalization(0.0, 1.0, -1), 10.0).skewness > 1
 
 
 def test_a_fingerprint_survives_json():

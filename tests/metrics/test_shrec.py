@@ -39,7 +39,7 @@ def test_every_value_of_the_referees_script(shared_data, case):
         "recall": result.recall,
         "Precision": result.precision,
         "Miss rate": 1 - result.recall,
-        "F1 score": result.localisation_f1,
+        "F1 score": result.localization_f1,
         "avg_euclid_dist_from_real_center": result.distance,
         "n_particles_with_multiple_preds": result.multiple,
         "n_particles_outside_bounds": result.outside,
@@ -117,7 +117,7 @@ def test_strict_does_not_depend_on_the_order_and_counts_false_picks_per_class():
 def test_nothing_found_scores_zero():
     for strict in (False, True):
         result = scored("", strict=strict)
-        assert (result.precision, result.recall, result.localisation_f1, result.f1_macro) == (0, 0, 0, 0)
+        assert (result.precision, result.recall, result.localization_f1, result.f1_macro) == (0, 0, 0, 0)
         assert np.isnan(result.distance)
 
 

@@ -31,9 +31,9 @@ def target_of(crop: Phantom, kind: str, stride: int) -> Tensor:
     shape = tuple(side // stride for side in crop.volume.shape)
     maps = []
     for species in SPECIES:
-        centres = crop.particles.positions[of == species.name] / voxel
+        centers = crop.particles.positions[of == species.name] / voxel
         sigma = heatmap_sigma(species, stride * voxel)
-        maps.append(gaussian_heatmap((centres - (stride - 1) / 2) / stride, sigma, shape))
+        maps.append(gaussian_heatmap((centers - (stride - 1) / 2) / stride, sigma, shape))
     return torch.from_numpy(np.stack(maps))[None]
 
 
@@ -59,15 +59,15 @@ def test_one_crop_can_be_learned_by_heart(name, crop):
     image = torch.from_numpy(crop.volume.data)[None, None]
     image = (image - image.mean()) / image.std()
     level = CUBES.get(name, LEVEL[facts.kind])
-    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE)
     seen = []
     for step in range(1, STEPS + 1):
         offer = supervise(network.train(), image)
         terms = [loss(logits, target, known) for logits in offer.logits.values()]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         sum([*terms, *offer.extra.values()]).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         if step % LOOK == 0:
             with torch.no_grad():
                 seen.append([round(v, 2) for v in success(network.eval()(image), target, facts.kind)])

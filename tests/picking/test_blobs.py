@@ -11,18 +11,18 @@ from cryovox.picking.blobs import dog
 def scene(sign, seed=0):
     rng = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*[np.arange(48.0)] * 3, indexing="ij"), -1)
-    centres = np.array([[z, y, x] for z in (12, 35) for y in (11, 34) for x in (9, 24, 38)]) + rng.uniform(
+    centers = np.array([[z, y, x] for z in (12, 35) for y in (11, 34) for x in (9, 24, 38)]) + rng.uniform(
         0, 1, (12, 3)
     )
-    data = sum((((grid - c) ** 2).sum(-1) <= 16).astype(float) for c in centres)
-    return 100 + sign * 5 * data + rng.normal(0, 3, data.shape), centres
+    data = sum((((grid - c) ** 2).sum(-1) <= 16).astype(float) for c in centers)
+    return 100 + sign * 5 * data + rng.normal(0, 3, data.shape), centers
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_blobs_come_first_whatever_the_sign_and_the_offset(sign):
-    data, centres = scene(sign)
+    data, centers = scene(sign)
     picks = dog(data.astype(np.float32), 10.0, sign=sign, max_count=12)
-    outcome = detection(picks, Particles.of(centres * 10, "particle"), 15)
+    outcome = detection(picks, Particles.of(centers * 10, "particle"), 15)
     assert outcome.hits == 12
     assert (np.diff(picks.scores) <= 0).all()
     assert picks.scores[0] > 5

@@ -34,7 +34,7 @@ def test_border_is_the_same_on_both_sides():
     assert 0 < len(there) < 200
 
 
-def test_mask_by_the_voxel_of_the_centre():
+def test_mask_by_the_voxel_of_the_center():
     mask = np.zeros((10, 10, 10))
     mask[:, :, 3:6] = 2
     assert inside(at(24, 26, 54, 56), mask).positions[:, 2].tolist() == [26, 54]

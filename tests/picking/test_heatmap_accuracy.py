@@ -26,7 +26,7 @@ def heatmap(places, radius, sides, stride=2):
 
 
 def chains(seed, radius, sides, low, high):
-    """Chains of two to four spheres, neighbours low to high diameters apart, none closer than that."""
+    """Chains of two to four spheres, neighbors low to high diameters apart, none closer than that."""
     rng, placed = np.random.default_rng(seed), np.full((1, 3), -99.0)
     for start in rng.uniform(radius, np.array(sides) - 1 - radius, (30, 3)):
         chain = [start]
@@ -44,7 +44,7 @@ def chains(seed, radius, sides, low, high):
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("radius", [4.0, 6.0, 15.0])
-def test_centres_between_the_voxels_are_found_to_a_tenth(radius, stride):
+def test_centers_between_the_voxels_are_found_to_a_tenth(radius, stride):
     rng, errors = np.random.default_rng(0), []
     for place in rng.uniform(19.5, 24.5, (60, 3)):
         picks = pick(heatmap(place[None], radius, (44, 44, 44), stride)).positions / VOXEL

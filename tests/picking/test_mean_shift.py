@@ -16,9 +16,9 @@ def species(radius_vox, name="a", label=1):
     return Species(name=name, label=label, radius=10.0 * radius_vox)
 
 
-def balls(shape, centres, radius):
+def balls(shape, centers, radius):
     grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, 3)
-    return (KDTree(np.asarray(centres, float)).query(grid)[0] <= radius).reshape(shape)
+    return (KDTree(np.asarray(centers, float)).query(grid)[0] <= radius).reshape(shape)
 
 
 def by_hand(points, bandwidth):
@@ -42,47 +42,47 @@ def by_hand(points, bandwidth):
 def test_as_by_hand(seed):
     rng = np.random.default_rng(seed)
     points = np.concatenate([rng.normal(c, 1.5, (40, 3)) for c in rng.uniform(0, 20, (6, 3))])
-    centres, cluster = mean_shift(points, 3.0)
-    np.testing.assert_allclose(centres, by_hand(points, 3.0), atol=1e-9)
-    np.testing.assert_array_equal(cluster, cdist(points, centres).argmin(axis=1))
-    assert pdist(centres).min() >= 3.0
+    centers, cluster = mean_shift(points, 3.0)
+    np.testing.assert_allclose(centers, by_hand(points, 3.0), atol=1e-9)
+    np.testing.assert_array_equal(cluster, cdist(points, centers).argmin(axis=1))
+    assert pdist(centers).min() >= 3.0
 
 
 def test_the_order_of_the_points_plays_no_part_and_few_at_once_give_the_same(monkeypatch):
     rng = np.random.default_rng(0)
     points = rng.integers(0, 30, (400, 3)).astype(float)
-    centres, cluster = mean_shift(points, 5.0)
+    centers, cluster = mean_shift(points, 5.0)
     shuffle = rng.permutation(400)
     monkeypatch.setattr("cryovox.picking.mean_shift.SEED_BATCH", 7)
     again, theirs = mean_shift(points[shuffle], 5.0)
-    np.testing.assert_allclose(again, centres, atol=1e-9)
+    np.testing.assert_allclose(again, centers, atol=1e-9)
     np.testing.assert_array_equal(theirs, cluster[shuffle])
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_few_points(count):
     points = np.array([[1.0, 2, 3], [30, 2, 3]])[:count]
-    centres, cluster = mean_shift(points, 4.0)
-    assert sorted(map(tuple, centres)) == sorted(map(tuple, points))
+    centers, cluster = mean_shift(points, 4.0)
+    assert sorted(map(tuple, centers)) == sorted(map(tuple, points))
     assert sorted(cluster.tolist()) == list(range(count))
 
 
 @pytest.mark.parametrize("gap", [1.0, 1.1, 1.3])
 def test_touching_spheres_are_two_clusters(gap):
-    centres = np.array([[12, 12, 10.0], [12, 12, 10 + gap * 12]])
-    data = balls((24, 24, 36), centres, 6).astype(np.uint8)
+    centers = np.array([[12, 12, 10.0], [12, 12, 10 + gap * 12]])
+    data = balls((24, 24, 36), centers, 6).astype(np.uint8)
     picks = pick_labels(LabelMap(data, 10.0, (species(6),)), SHIFT)
-    np.testing.assert_allclose(sorted(picks.positions[:, 2] / 10), centres[:, 2], atol=0.7)
+    np.testing.assert_allclose(sorted(picks.positions[:, 2] / 10), centers[:, 2], atol=0.7)
     assert len(picks) == 2
 
 
 def test_a_ball_by_itself_is_found_in_its_middle():
     rng = np.random.default_rng(1)
     for _ in range(10):
-        centre = rng.uniform(9, 14, 3)
-        data = balls((24, 24, 24), [centre], 5).astype(np.uint8)
+        center = rng.uniform(9, 14, 3)
+        data = balls((24, 24, 24), [center], 5).astype(np.uint8)
         picks = pick_labels(LabelMap(data, 10.0, (species(5),)), SHIFT)
-        np.testing.assert_allclose(picks.positions, centre[None] * 10, atol=2.0)
+        np.testing.assert_allclose(picks.positions, center[None] * 10, atol=2.0)
 
 
 def two_sizes():

@@ -10,11 +10,11 @@ from cryovox.picking import PickConfig, pick
 from cryovox.picking.peaks import local_maxima, separate
 
 
-def heatmap(centres, sigma, shape=(24, 26, 28)):
+def heatmap(centers, sigma, shape=(24, 26, 28)):
     grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).astype(float)
     data = np.zeros(shape)
-    for centre in centres:
-        data = np.maximum(data, np.exp(-((grid - centre) ** 2).sum(-1) / (2 * sigma**2)))
+    for center in centers:
+        data = np.maximum(data, np.exp(-((grid - center) ** 2).sum(-1) / (2 * sigma**2)))
     return data.astype(np.float32)
 
 
@@ -40,39 +40,39 @@ class Lazy:
 
 
 @pytest.mark.parametrize("sigma", [0.8, 1.2, 2.0, 4.0])
-def test_centre_error_on_noise_free_heatmaps(sigma):
+def test_center_error_on_noise_free_heatmaps(sigma):
     rng = np.random.default_rng(0)
     errors = []
     for _ in range(40):
-        centre = rng.uniform(8, 16, 3)
+        center = rng.uniform(8, 16, 3)
         for dtype in (np.float32, np.float16):
-            index, values = maxima(heatmap([centre], sigma).astype(dtype))
+            index, values = maxima(heatmap([center], sigma).astype(dtype))
             assert len(index) == len(values) == 1
-            errors.append(((index[0] - centre) ** 2).sum())
+            errors.append(((index[0] - center) ** 2).sum())
     assert np.sqrt(np.mean(errors)) <= (0.05 if sigma < 3 else 0.1)
     assert np.sqrt(np.mean(errors[::2])) <= 1e-3  # single precision
 
 
-def test_noise_moves_the_centre_less_than_rounding_would():
+def test_noise_moves_the_center_less_than_rounding_would():
     rng = np.random.default_rng(0)
     errors = []
     for _ in range(60):
-        centre = rng.uniform(8, 16, 3)
-        data = heatmap([centre], 1.5) + rng.normal(0, 0.02, (24, 26, 28)).astype(np.float32)
+        center = rng.uniform(8, 16, 3)
+        data = heatmap([center], 1.5) + rng.normal(0, 0.02, (24, 26, 28)).astype(np.float32)
         index, _ = maxima(data, 0.7)
-        errors.append(((index[0] - centre) ** 2).sum())
+        errors.append(((index[0] - center) ** 2).sum())
     assert np.sqrt(np.mean(errors)) < 0.12
 
 
 @pytest.mark.parametrize(
-    "centre", [(0, 0, 0), (23, 12.5, 0), (11.5, 25, 27), (11.5, 12.5, 13.5), (0.4, 9, 9)]
+    "center", [(0, 0, 0), (23, 12.5, 0), (11.5, 25, 27), (11.5, 12.5, 13.5), (0.4, 9, 9)]
 )
-def test_faces_edges_and_half_voxels(centre):
-    index, values = maxima(heatmap([centre], 1.5))
+def test_faces_edges_and_half_voxels(center):
+    index, values = maxima(heatmap([center], 1.5))
     assert len(index) == 1
-    assert np.abs(index[0] - centre).max() <= 0.41
-    inside = np.array([1 <= c <= n - 2 for c, n in zip(centre, (24, 26, 28), strict=True)])
-    assert np.abs(index[0] - centre)[inside].max(initial=0) < 0.01
+    assert np.abs(index[0] - center).max() <= 0.41
+    inside = np.array([1 <= c <= n - 2 for c, n in zip(center, (24, 26, 28), strict=True)])
+    assert np.abs(index[0] - center)[inside].max(initial=0) < 0.01
     assert values[0] > 0.6
 
 

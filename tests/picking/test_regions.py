@@ -14,23 +14,23 @@ def species(radius_vox, name="a", label=1):
     return Species(name=name, label=label, radius=10.0 * radius_vox)
 
 
-def balls(shape, centres, radius):
+def balls(shape, centers, radius):
     grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, 3)
-    nearest = KDTree(np.asarray(centres, float).reshape(-1, 3)).query(grid)[0]
+    nearest = KDTree(np.asarray(centers, float).reshape(-1, 3)).query(grid)[0]
     return (nearest <= radius).reshape(shape)
 
 
 def clusters(seed, radius, low, high, shape=(72, 72, 72)):
-    """Random chains of up to six balls, neighbours low to high diameters apart, chains apart."""
+    """Random chains of up to six balls, neighbors low to high diameters apart, chains apart."""
     rng = np.random.default_rng(seed)
     low, high = low * 2 * radius, high * 2 * radius
 
     def fits(place):
         return (place > radius + 1).all() and (place < np.array(shape) - radius - 2).all()
 
-    centres = np.zeros((0, 3))
+    centers = np.zeros((0, 3))
     for start in rng.uniform(radius + 2, np.array(shape) - radius - 3, (60, 3)):
-        if KDTree(np.vstack([centres, [[-99] * 3]])).query(start)[0] < 3.4 * radius:
+        if KDTree(np.vstack([centers, [[-99] * 3]])).query(start)[0] < 3.4 * radius:
             continue
         chain = [start]
         for _ in range(rng.integers(1, 40)):
@@ -39,32 +39,32 @@ def clusters(seed, radius, low, high, shape=(72, 72, 72)):
             if (
                 fits(new)
                 and len(chain) < 6
-                and KDTree(np.vstack([centres, chain])).query(new)[0] >= low - 1e-9
+                and KDTree(np.vstack([centers, chain])).query(new)[0] >= low - 1e-9
             ):
                 chain.append(new)
-        centres = np.vstack([centres, chain])
-    return centres
+        centers = np.vstack([centers, chain])
+    return centers
 
 
-def score(picks, centres, reach):
+def score(picks, centers, reach):
     """F1 and RMS error of an optimal matching within a reach in voxels."""
-    gap = np.linalg.norm(picks[:, None] - centres[None], axis=-1)
+    gap = np.linalg.norm(picks[:, None] - centers[None], axis=-1)
     rows, columns = linear_sum_assignment(np.where(gap <= reach, gap, 1e3))
     hits = gap[rows, columns] <= reach
     error = np.sqrt(np.square(gap[rows, columns][hits]).mean())
-    return 2 * hits.sum() / (len(picks) + len(centres)), error
+    return 2 * hits.sum() / (len(picks) + len(centers)), error
 
 
 @pytest.mark.parametrize("radius", [4, 5, 6])
 @pytest.mark.parametrize("distances", [(1.0, 1.2), (1.0, 1.0), (0.9, 1.0)])
 def test_touching_spheres_are_split(radius, distances):
-    centres = clusters(radius, radius, *distances)
-    data = balls((72, 72, 72), centres, radius).astype(np.uint8)
+    centers = clusters(radius, radius, *distances)
+    data = balls((72, 72, 72), centers, radius).astype(np.uint8)
     joined = ndimage.label(data, np.ones((3, 3, 3)))[1]
-    assert len(centres) > 20
-    assert joined < 0.8 * len(centres)
+    assert len(centers) > 20
+    assert joined < 0.8 * len(centers)
     picks = pick_labels(LabelMap(data, 10.0, (species(radius),)))
-    f1, error = score(picks.positions / 10, centres, radius / 2)
+    f1, error = score(picks.positions / 10, centers, radius / 2)
     assert f1 >= 0.98
     assert error <= 0.2
     merged = pick_labels(LabelMap(data, 10.0, (species(radius),)), PickConfig(split_touching=False))
@@ -73,12 +73,12 @@ def test_touching_spheres_are_split(radius, distances):
 
 def test_spheres_with_rough_surfaces_are_split():
     rng = np.random.default_rng(2)
-    centres = clusters(7, 6, 1.0, 1.1)
+    centers = clusters(7, 6, 1.0, 1.1)
     noise = ndimage.gaussian_filter(rng.standard_normal((72, 72, 72)), 1.0)
-    soft = ndimage.gaussian_filter(balls((72, 72, 72), centres, 6).astype(float), 0.7)
+    soft = ndimage.gaussian_filter(balls((72, 72, 72), centers, 6).astype(float), 0.7)
     data = (soft + 0.15 * noise / noise.std() > 0.5).astype(np.uint8)
     picks = pick_labels(LabelMap(data, 10.0, (species(6),)))
-    assert score(picks.positions / 10, centres, 3)[0] >= 0.95
+    assert score(picks.positions / 10, centers, 3)[0] >= 0.95
 
 
 @pytest.mark.parametrize("axes", [(9, 4, 4), (7, 7, 3), (8, 5, 4)])
@@ -163,8 +163,8 @@ def test_the_score_is_the_mean_over_the_region_also_of_split_ones():
 
 
 def test_stride_offset_slabs_distance_and_count(monkeypatch):
-    centres = [(9, 9, 9), (9, 9, 25), (20, 20, 20)]
-    maps = masks(0.8 * balls((30, 30, 36), centres, 4), offset=5.0)
+    centers = [(9, 9, 9), (9, 9, 25), (20, 20, 20)]
+    maps = masks(0.8 * balls((30, 30, 36), centers, 4), offset=5.0)
     whole = pick(maps)
     assert sorted(whole.positions.tolist()) == [[95, 95, 95], [95, 95, 255], [205, 205, 205]]
     monkeypatch.setattr(components, "SLAB", 4 * 36 * 30 * 7)

@@ -30,8 +30,8 @@ def grid(shape):
 def heatmap(peaks, shape=(20, 40, 40)):
     """Channels of Gaussians: rows of (channel, height, z, y, x)."""
     data = np.zeros((2, *shape), np.float32)
-    for channel, height, *centre in peaks:
-        blob = height * np.exp(-((grid(shape) - centre) ** 2).sum(-1) / 4)
+    for channel, height, *center in peaks:
+        blob = height * np.exp(-((grid(shape) - center) ** 2).sum(-1) / 4)
         data[int(channel)] = np.maximum(data[int(channel)], blob)
     data[data < 0.01] = 0
     return ScoreMap(data, VOXEL, KINDS, kind="heatmap", thresholds={"a": 0.3, "b": 0.6})
@@ -95,12 +95,12 @@ def test_candidates_keep_the_radius():
     assert sorted(rounded(candidates.scores)) == [0.3, 0.5]
 
 
-def test_what_is_labelled_is_not_suggested():
+def test_what_is_labeled_is_not_suggested():
     peaks = [(0, 0.5, 8, 10, 10), (0, 0.4, 8, 10, 20), (1, 0.5, 8, 30, 10), (1, 0.5, 8, 30, 30)]
     scores, config = heatmap(peaks), SuggestConfig()
     # 29 Å from one of radius 30; 31 Å from another; 39 Å from one of radius 40
-    labelled = np.array([[80.0, 100, 129], [80, 131, 200], [80, 339, 100]])
-    candidates = find_candidates(scores, config, labelled)[0]
+    labeled = np.array([[80.0, 100, 129], [80, 131, 200], [80, 339, 100]])
+    candidates = find_candidates(scores, config, labeled)[0]
     assert sorted(np.round(p[1:] / VOXEL).tolist() for p in candidates.positions) == [[10, 20], [30, 30]]
     assert len(find_candidates(scores, config, np.zeros((0, 3)))[0]) == 4
 
@@ -124,8 +124,8 @@ def test_the_pool_keeps_the_most_uncertain_and_the_border_is_free():
 def test_a_mask_has_one_candidate_for_each_body(offset):
     shape, rng = (20, 40, 40), np.random.default_rng(0)
     data = np.zeros((1, *shape), np.float32)
-    for height, *centre in ((0.9, 9, 10, 10), (0.4, 9, 10, 30), (0.2, 9, 30, 20)):
-        data[0][((grid(shape) - centre) ** 2).sum(-1) <= 16] = height
+    for height, *center in ((0.9, 9, 10, 10), (0.4, 9, 10, 30), (0.2, 9, 30, 20)):
+        data[0][((grid(shape) - center) ** 2).sum(-1) <= 16] = height
     data *= rng.uniform(0.9, 1.1, data.shape).astype(np.float32)
     scores = ScoreMap(data, VOXEL, (KINDS[1],), offset=offset, kind="mask")
     candidates = find_candidates(scores, SuggestConfig())[0].sorted()
@@ -241,15 +241,15 @@ def test_compression_keeps_distances_within_16_dimensions():
     assert np.isfinite(principal_components(np.ones((4, 20)))).all()
 
 
-def test_appearance_tells_balls_from_noise_whatever_the_grey_values():
+def test_appearance_tells_balls_from_noise_whatever_the_gray_values():
     rng, shape = np.random.default_rng(5), (32, 48, 48)
     data = 0.3 * rng.normal(size=shape)
-    centres = np.array([[16, 12, 12], [16, 12, 36], [16, 36, 12], [16, 36, 36]])
-    for centre in centres[:2]:
-        data[((grid(shape) - centre) ** 2).sum(-1) <= 16] += 2
-    one, two, *none = local_features(Volume(data, VOXEL), centres * VOXEL, 120.0)
+    centers = np.array([[16, 12, 12], [16, 12, 36], [16, 36, 12], [16, 36, 36]])
+    for center in centers[:2]:
+        data[((grid(shape) - center) ** 2).sum(-1) <= 16] += 2
+    one, two, *none = local_features(Volume(data, VOXEL), centers * VOXEL, 120.0)
     assert np.linalg.norm(one - two) < 0.5 * np.linalg.norm(one - none[0])
-    dark = local_features(Volume(70 - 3 * data, VOXEL), centres * VOXEL, 120.0, sign=-1)
+    dark = local_features(Volume(70 - 3 * data, VOXEL), centers * VOXEL, 120.0, sign=-1)
     assert np.allclose(dark[0], one, atol=1e-4)
     profile = one[512:]
     assert profile[0] > 1 > 0 > profile[-1]

@@ -3,7 +3,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from cryovox.report.activations import activation_page
-from cryovox.report.figures import COLOURS, png
+from cryovox.report.figures import COLORS, png
 
 SIDE = 12
 
@@ -45,11 +45,11 @@ def test_graph_and_masks_lie_over_their_voxels(image):
     mask[7, 2:4, 5:8] = 2
     figure = activation_page(image, {"fc": level(7, 0, 0)}, assignment=tokens, masks={"truth": mask}, at=7)
     assert titles(figure) == ["slice z = 7", "graph, 27 nodes", "truth", "fc"]
-    grey, nodes = figure.axes[1].images
+    gray, nodes = figure.axes[1].images
     assert np.array_equal(nodes.get_array(), tokens[1] % 16)
-    assert nodes.get_extent() == pytest.approx(grey.get_extent())
+    assert nodes.get_extent() == pytest.approx(gray.get_extent())
     (outline,) = figure.axes[2].collections
-    assert to_hex(outline.get_edgecolor()[0]) == COLOURS[1]
+    assert to_hex(outline.get_edgecolor()[0]) == COLORS[1]
     box = outline.get_datalim(figure.axes[2].transData)
     assert (box.x0, box.x1, box.y0, box.y1) == pytest.approx((4.5, 7.5, 1.5, 3.5))
 

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from cryovox.report.adaptation import COLOURS, Example, adaptation_page, outlines
+from cryovox.report.adaptation import COLORS, Example, adaptation_page, outlines
 
 EVIL = "<script>alert('x')</script>"
 QUALITY = {
@@ -26,8 +26,8 @@ class Outcome:
         return self.content
 
 
-def ball(centre, radius, side=32):
-    y, x = np.indices((side, side)) * (32 / side) - centre
+def ball(center, radius, side=32):
+    y, x = np.indices((side, side)) * (32 / side) - center
     return 1 / (1 + np.exp(np.hypot(y, x) - radius))
 
 
@@ -88,10 +88,10 @@ def test_outlines_are_where_the_models_say(side):
     assert not plain.collections
     drawn = lower.collections
     assert len(drawn) == 2
-    for line, centre, radius in zip(drawn, (12.5, 18 + 16 / side), (5, 8), strict=True):
+    for line, center, radius in zip(drawn, (12.5, 18 + 16 / side), (5, 8), strict=True):
         points = line.get_paths()[0].vertices
-        assert np.allclose(points.mean(axis=0), centre, atol=0.6)
-        assert np.allclose(np.hypot(*(points - centre).T), radius, atol=0.6)
+        assert np.allclose(points.mean(axis=0), center, atol=0.6)
+        assert np.allclose(np.hypot(*(points - center).T), radius, atol=0.6)
 
 
 def test_where_there_is_nothing_to_outline():
@@ -102,7 +102,7 @@ def test_where_there_is_nothing_to_outline():
         assert len(figure.axes[1].collections) == 1
 
 
-def test_the_legend_has_the_colours_of_the_lines():
+def test_the_legend_has_the_colors_of_the_lines():
     figure = outlines([example()])
     tints = [handle.get_color() for handle in figure.legends[0].get_lines()]
-    assert tints == list(COLOURS[:2])
+    assert tints == list(COLORS[:2])

@@ -106,7 +106,7 @@ def test_broken_voxels_are_counted(clean):
 
 @pytest.mark.parametrize("fill", [0.0, 7.5, np.nan])
 def test_a_tomogram_without_contrast_is_an_error(fill):
-    finding = finding_of(np.full((20, 20, 20), fill, np.float32), "grey values")
+    finding = finding_of(np.full((20, 20, 20), fill, np.float32), "gray values")
     assert finding.level == "error"
 
 
@@ -145,9 +145,9 @@ def test_the_slab_is_found():
 
 def with_a_bead(data, seed):
     """The same with one ball of 40 Å radius, far denser than anything else."""
-    centre = np.random.default_rng([seed, 9]).integers(8, np.array(data.shape) - 8)
+    center = np.random.default_rng([seed, 9]).integers(8, np.array(data.shape) - 8)
     squared = sum(
-        (axis - c) ** 2 for axis, c in zip(np.ogrid[tuple(map(slice, data.shape))], centre, strict=True)
+        (axis - c) ** 2 for axis, c in zip(np.ogrid[tuple(map(slice, data.shape))], center, strict=True)
     )
     return data - 20 * data.std() * (squared < 9)
 
@@ -222,9 +222,9 @@ def test_integers_that_were_cut_off(clean, kind):
     middle, spread = (ends.max + ends.min) / 2, (ends.max - ends.min) / 2
     scaled = (clean - clean.mean()) / clean.std()
     good = np.clip(middle + scaled * spread / 8, ends.min, ends.max).astype(kind)
-    assert finding_of(good, "grey values").level == "ok"
+    assert finding_of(good, "gray values").level == "ok"
     cut = np.clip(middle + scaled * spread / 2, ends.min, ends.max).astype(kind)
-    finding = finding_of(cut, "grey values")
+    finding = finding_of(cut, "gray values")
     assert finding.level == "warning"
     assert "%" in finding.message
 

@@ -31,9 +31,9 @@ def volume():
 def test_circles_stand_where_the_picks_are(volume):
     picks = Particles.of([[100.0, 50.0, 200.0]], "ribosome")
     figure = figures.slices(volume, None, picks, [RIBOSOME], at=(10, 5, 20))
-    for name, centre in {"XY": (200.0, 50.0), "XZ": (200.0, 100.0), "YZ": (100.0, 50.0)}.items():
+    for name, center in {"XY": (200.0, 50.0), "XZ": (200.0, 100.0), "YZ": (100.0, 50.0)}.items():
         (ring,) = circles(panel(figure, name))
-        assert ring.center == pytest.approx(centre)
+        assert ring.center == pytest.approx(center)
         assert ring.radius == pytest.approx(60.0)
 
 
@@ -56,7 +56,7 @@ def test_large_tomograms_are_drawn_in_nm():
     assert axes.images[0].get_extent() == pytest.approx([-5.0, 115.0, -5.0, 115.0])
 
 
-def test_images_lie_so_that_voxel_zero_is_centred_on_zero(volume):
+def test_images_lie_so_that_voxel_zero_is_centered_on_zero(volume):
     figure = figures.slices(volume, at=(0, 0, 0))
     assert panel(figure, "XY").images[0].get_extent() == pytest.approx([-5.0, 395.0, -5.0, 295.0])
     assert panel(figure, "XZ").images[0].get_extent() == pytest.approx([-5.0, 395.0, -5.0, 195.0])
@@ -85,8 +85,8 @@ def test_scores_of_a_strided_head_lie_over_what_they_mean(volume):
     at = (round(z / VOXEL), round(y / VOXEL), round(x / VOXEL))
     figure = figures.slices(volume, scores, None, [RIBOSOME], at=at)
     for name, (h, v) in {"XY": (x, y), "XZ": (x, z), "YZ": (z, y)}.items():
-        grey, tint = panel(figure, name).images
-        assert tint.get_extent() == pytest.approx(grey.get_extent())
+        gray, tint = panel(figure, name).images
+        assert tint.get_extent() == pytest.approx(gray.get_extent())
         alpha = np.asarray(tint.get_array())[..., 3]
         row, column = np.unravel_index(alpha.argmax(), alpha.shape)
         left, _, bottom, _ = tint.get_extent()
@@ -148,7 +148,7 @@ def test_thumbnails_show_best_middle_and_worst_with_scores(volume):
     assert [axes.texts[0].get_text() for axes in figure.axes[::2]] == ["best", "middle", "worst"]
 
 
-def test_a_thumbnail_is_centred_on_its_pick_even_at_the_border():
+def test_a_thumbnail_is_centered_on_its_pick_even_at_the_border():
     data = np.zeros((20, 30, 40), np.float32)
     data[0, 2, 38] = 50.0
     picks = Particles.of([[0.0, 20.0, 380.0]], "ribosome")

@@ -111,11 +111,11 @@ def test_no_place_at_all(tmp_path):
 @pytest.mark.parametrize("shift", [(0, 0, 0), (2, -3, 4)], ids=str)
 def test_circles_lie_where_the_particle_is_and_particles_are_dark(sign, shift):
     at = np.array([10, 13, 9])
-    picture, centres = three_slices(bead(at + shift, sign), at * 10.0, 30.0, sign)
+    picture, centers = three_slices(bead(at + shift, sign), at * 10.0, 30.0, sign)
     height = picture.shape[0]
     assert picture.shape == (15, 47)
     axes = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
-    for k, ((cx, cy), (cut, up, right)) in enumerate(zip(centres, axes, strict=True)):
+    for k, ((cx, cy), (cut, up, right)) in enumerate(zip(centers, axes, strict=True)):
         if abs(shift[cut]) > 3:
             continue  # far from the planes that this slice averages
         panel = picture[:, k * (height + 1) : k * (height + 1) + height].astype(float)
@@ -128,10 +128,10 @@ def test_circles_lie_where_the_particle_is_and_particles_are_dark(sign, shift):
 
 def test_circles_follow_between_the_voxels():
     volume = bead((10, 13, 9))
-    (_, centres), (_, moved) = (
+    (_, centers), (_, moved) = (
         three_slices(volume, np.array(p), 30.0) for p in ([100, 130, 90.0], [102, 134, 93.0])
     )
-    assert np.allclose(np.subtract(moved, centres), [[0.3, -0.4], [0.3, -0.2], [0.4, -0.2]])
+    assert np.allclose(np.subtract(moved, centers), [[0.3, -0.4], [0.3, -0.2], [0.4, -0.2]])
 
 
 def test_outside_of_the_tomogram_is_white():

@@ -46,7 +46,7 @@ CHANGES: dict[str, Any] = {
     "scene.shape": (24, 48, 56),
     "scene.voxel_size": 22.0,
     "scene.slab": 300.0,
-    "scene.slab_centre": 200.0,
+    "scene.slab_center": 200.0,
     "scene.slab_tilt": (5.0, 3.0),
     "scene.counts": dict.fromkeys(SPECIES, 1),
     "scene.occupancy": 0.05,

@@ -59,7 +59,7 @@ from cryovox.simulate.particles.support import low_pass
 ANGLES = np.array([-60.0, -35.0, -12.0, 7.0, 41.0, 63.0])
 
 
-def centred(density, n):
+def centered(density, n):
     """*density* in a cube of n, its voxel d // 2 on voxel n // 2."""
     before = n // 2 - density.shape[0] // 2
     return np.pad(density, [(before, n - density.shape[0] - before)] * 3).astype(np.float32)
@@ -110,7 +110,7 @@ def central_slices(volume, angles, padding=4.0, **geometry):
 def volume(request):
     if request.param == "noise":
         return noise_in_a_ball()
-    return centred(library.build_template("ribosome-80s", 15.0).density, 48)
+    return centered(library.build_template("ribosome-80s", 15.0).density, 48)
 
 
 def test_projections_are_central_slices(volume):
@@ -185,7 +185,7 @@ def test_the_contrast_transfer(defocus, kv, cs, amplitude, shift):
 
 @pytest.mark.parametrize("angle", [0.0, 25.0, 90.0, 140.0])
 def test_the_contrast_transfer_with_astigmatism(angle):
-    """Their astigmatism is half of ours; in the code of 0.6.0 its angle runs from x towards y, as ours."""
+    """Their astigmatism is half of ours; in the code of 0.6.0 its angle runs from x toward y, as ours."""
     scheme = TiltConfig(defocus=(2, 2), astigmatism=(0.6, 0.6), astigmatism_angle=(angle, angle))
     tilts, optics = tilt_scheme(scheme, np.random.default_rng(0)), OpticsConfig()
     shape, pixel = (40, 54), 3.0
@@ -272,7 +272,7 @@ def test_the_damage_at_other_voltages(kv):
 
 def test_the_image_of_a_weak_object_from_parts_of_others():
     """Central slices, contrast transfer, envelopes and damage of theirs, for tilts that differ in all."""
-    volume, edge = centred(library.build_template("ribosome-80s", 15.0).density, 48), 15.0
+    volume, edge = centered(library.build_template("ribosome-80s", 15.0).density, 48), 15.0
     optics = OpticsConfig(model="weak", b_factor=300.0, aperture=0.05)
     scheme = TiltConfig(scheme="list", angles=(20, -40, 60), defocus=(3, 3), defocus_spread=0.4, shift=0)
     tilts = tilt_scheme(scheme, np.random.default_rng(0))
@@ -389,7 +389,7 @@ def random_atoms(count=300):
 
 @pytest.fixture(scope="module", params=["random", "3qm1"])
 def molecule(request):
-    """Atoms, and ttsim3d's potential of them in volts around our centre; it knows no occupancy."""
+    """Atoms, and ttsim3d's potential of them in volts around our center; it knows no occupancy."""
     if request.param == "random":
         atoms = random_atoms()
     else:
@@ -405,10 +405,10 @@ def their_potential(atoms):
     Its values are potentials times wavelength and edge, over 47.88 V Å², and times 1.043 for the bonds.
     It is asked for no finer grid inside: its way back from one of a fourth of the edge loses the image.
     """
-    centre = from_atoms(atoms, 10.0, solvent=0.0).facts["centre"]
+    center = from_atoms(atoms, 10.0, solvent=0.0).facts["centre"]
     names = [gemmi.Element(int(number)).name.upper() for number in atoms.elements]
     values = simulate3d(
-        torch.from_numpy((atoms.positions - centre)[:, ::-1].astype(np.float32)),
+        torch.from_numpy((atoms.positions - center)[:, ::-1].astype(np.float32)),
         names,
         torch.full((len(names),), DISPLACEMENT),
         beam_energy_kev=300.0,
@@ -446,7 +446,7 @@ def test_the_potential_of_atoms(molecule, voxel_size):
     _, bare, fine = molecule
     theirs = resampled(fine, voxel_size)
     template = from_atoms(bare, voxel_size, b_factor=DISPLACEMENT, solvent=0.0)
-    ours = centred(template.density, len(theirs))
+    ours = centered(template.density, len(theirs))
     assert theirs.sum() == pytest.approx(ours.sum(), rel=1e-3)
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9995
     assert np.abs(ours - theirs).max() < 0.012 * theirs.max()
@@ -465,4 +465,4 @@ def test_ice_and_hydrogens_are_what_it_has_less(molecule):
     assert ours == pytest.approx(theirs + added - ICE_POTENTIAL * excluded_volume(atoms), rel=2e-3)
     assert 0.45 < ours / theirs < 0.6
     blurred = resampled(fine, 4.0)
-    assert np.corrcoef(centred(template.density, len(blurred)).ravel(), blurred.ravel())[0, 1] > 0.98
+    assert np.corrcoef(centered(template.density, len(blurred)).ravel(), blurred.ravel())[0, 1] > 0.98

@@ -48,7 +48,7 @@ def scene():
 
 @pytest.fixture(scope="module")
 def target():
-    """Dark balls of another scene in coloured noise, with a wedge: grey values around 60."""
+    """Dark balls of another scene in colored noise, with a wedge: gray values around 60."""
     clean, _ = balls(seed=9)
     noise = wedge_filter(ndimage.gaussian_filter(white(seed=8), 0.7), 60)
     return 60 - 3 * (z_score(clean) + 0.8 * z_score(noise))
@@ -221,13 +221,13 @@ def test_the_likeness_of_a_known_tomogram(target, likeness):
 def test_a_likeness_goes_to_json_and_back(likeness):
     text = json.dumps(likeness.to_dict())
     assert TomogramStatistics.from_dict(json.loads(text)) == likeness
-    with pytest.raises(RequestError, match="unknown key 'colour'"):
-        TomogramStatistics.from_dict({**likeness.to_dict(), "colour": 1})
+    with pytest.raises(RequestError, match="unknown key 'color'"):
+        TomogramStatistics.from_dict({**likeness.to_dict(), "color": 1})
     with pytest.raises(RequestError, match="other nodes"):
         TomogramStatistics.from_dict({**likeness.to_dict(), "matter": [[[0.0]]]})
 
 
-def test_turning_grey_values_over_changes_only_the_contrast(target, likeness):
+def test_turning_gray_values_over_changes_only_the_contrast(target, likeness):
     turned = measure_statistics(-target, VOXEL)
     assert turned.contrast == "bright"
     assert turned.mean == pytest.approx(-likeness.mean)
@@ -283,7 +283,7 @@ def test_the_slab():
 # imitating
 
 
-def test_a_likeness_has_the_spectrum_and_grey_values_of_its_target(scene, target, matched):
+def test_a_likeness_has_the_spectrum_and_gray_values_of_its_target(scene, target, matched):
     unmatched = -z_score(scene[0]) - white(seed=3)
     for tilt_axis in (False, True):
         before = spectrum_rmse(target, unmatched, tilt_axis=tilt_axis)

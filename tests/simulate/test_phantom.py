@@ -15,7 +15,7 @@ def test_the_same_seed_gives_the_same_phantom():
     assert not np.array_equal(one.volume.data, other.volume.data)
 
 
-def test_labels_lie_around_the_centres_and_nowhere_else():
+def test_labels_lie_around_the_centers_and_nowhere_else():
     scene = draw()
     voxel = scene.volume.voxel_size
     assert len(scene.particles) == 8
@@ -28,13 +28,13 @@ def test_labels_lie_around_the_centres_and_nowhere_else():
     assert (scene.labels.data[scene.labels.data > 0] == [label[n] for n in names]).all()
 
 
-def test_centres_are_those_of_the_labels():
+def test_centers_are_those_of_the_labels():
     scene = draw(1)
     voxel = scene.volume.voxel_size
     where = np.stack(np.nonzero(scene.labels.data), 1) * voxel
     nearest = np.linalg.norm(where[:, None] - scene.particles.positions[None], axis=-1).argmin(1)
-    for i, centre in enumerate(scene.particles.positions):
-        assert np.abs(where[nearest == i].mean(0) - centre).max() < 0.25 * voxel
+    for i, center in enumerate(scene.particles.positions):
+        assert np.abs(where[nearest == i].mean(0) - center).max() < 0.25 * voxel
 
 
 def test_particles_keep_apart_and_inside():
@@ -51,10 +51,10 @@ def test_rotations_turn_the_reference_into_the_tomogram():
     scene = draw(5)
     voxel = scene.volume.voxel_size
     where = np.stack(np.nonzero(scene.labels.data == 2), 1) * voxel
-    for centre, turn in zip(
+    for center, turn in zip(
         scene.particles.named("dumbbell").positions, scene.particles.named("dumbbell").rotations, strict=True
     ):
-        own = where[np.linalg.norm(where - centre, axis=1) < 75] - centre
+        own = where[np.linalg.norm(where - center, axis=1) < 75] - center
         long_zyx = np.linalg.eigh(np.cov(own.T))[1][:, -1]
         assert abs(long_zyx[::-1] @ turn[:, 0]) > 0.99
 

@@ -20,7 +20,7 @@ from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.microscope import DetectorConfig, OpticsConfig, ReconstructionConfig, TiltConfig
 from cryovox.simulate.microscope.optics import ctf, envelope
 from cryovox.simulate.microscope.projection import project
-from cryovox.simulate.particles.beads import rasterise
+from cryovox.simulate.particles.beads import rasterize
 from cryovox.simulate.particles.library import SPECIES, build_template
 from cryovox.simulate.particles.rotate import add_box, rotate
 from cryovox.simulate.scene import SceneConfig
@@ -60,7 +60,7 @@ class Sample:
         """The particle as it was written, and 1 degree to either side of it about x, y and z."""
         rotation, blueprint = self.rotations[number], SPECIES[self.name]
         beads = tuple((*(rotation @ bead[:3]), bead[3]) for bead in blueprint.beads)
-        again = rasterise(self.name, replace(blueprint, beads=beads), self.edge).density
+        again = rasterize(self.name, replace(blueprint, beads=beads), self.edge).density
         turned = [rotate(self.template, step @ rotation, (0, 0, 0), self.edge)[0] for step in STEPS]
         return [_in_the_middle(density) for density in (again, *turned)]
 

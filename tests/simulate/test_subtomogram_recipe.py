@@ -37,7 +37,7 @@ def templates():
     return [bead_template("bent", bent), bead_template("ring", ring), bead_template("dot", np.zeros((1, 3)))]
 
 
-def centre_of_mass(density):
+def center_of_mass(density):
     return np.array([(density.sum(axis=tuple({0, 1, 2} - {a})) * np.arange(n)).sum() for a, n in
                      enumerate(density.shape)]) / density.sum()  # fmt: skip
 
@@ -61,10 +61,10 @@ def test_a_turned_template_is_where_its_beads_are_turned_to():
         assert support.sum() == pytest.approx(template.support.sum(), rel=0.1)
 
 
-def test_the_centre_of_mass_goes_where_it_is_sent(templates):
+def test_the_center_of_mass_goes_where_it_is_sent(templates):
     for template in templates:
         density, _ = rotate(template, Rotation.random(random_state=3).as_matrix(), (0.4, 0.1, -0.5))
-        result = centre_of_mass(density) - density.shape[0] // 2
+        result = center_of_mass(density) - density.shape[0] // 2
         assert np.abs(result - [0.4, 0.1, -0.5]).max() < 0.03
 
 
@@ -90,8 +90,8 @@ def test_a_box_that_hangs_over_is_clipped():
 # who stands where
 
 
-def test_neighbours_touch_and_do_not_overlap(templates):
-    config = SubtomogramConfig(neighbours=4)
+def test_neighbors_touch_and_do_not_overlap(templates):
+    config = SubtomogramConfig(neighbors=4)
     rng = np.random.default_rng(0)
     for _ in range(40):
         placed = arrange_particles(templates, 1, config, rng)
@@ -115,9 +115,9 @@ def test_targets_lie_anywhere_within_the_offset(templates):
     assert shifts.std(axis=0) == pytest.approx(np.full(3, 16 / np.sqrt(12)), rel=0.15)
 
 
-def test_the_kept_directions_have_no_favourite(templates):
+def test_the_kept_directions_have_no_favorite(templates):
     rng = np.random.default_rng(2)
-    config = SubtomogramConfig(neighbours=1)
+    config = SubtomogramConfig(neighbors=1)
     arrangements = [arrange_particles(templates, 0, config, rng) for _ in range(500)]
     line = np.array([p.positions[1] - p.positions[0] for p in arrangements])
     line /= np.linalg.norm(line, axis=1, keepdims=True)
@@ -180,7 +180,7 @@ def test_both_halves_of_the_noise_have_their_share():
 
 def test_particles_are_bright(templates):
     drawn = simulate_subtomogram(
-        templates, 1, SubtomogramConfig(snr=np.inf, neighbours=0), np.random.default_rng(4)
+        templates, 1, SubtomogramConfig(snr=np.inf, neighbors=0), np.random.default_rng(4)
     )
     assert np.corrcoef(drawn.image.ravel(), drawn.density.ravel())[0, 1] > 0.4
     assert drawn.image[drawn.mask > 0].mean() > drawn.image.mean() + drawn.image.std()
@@ -197,13 +197,13 @@ def test_the_mask_is_the_target_alone(templates):
         alone = drawn.instances == 1
         overlap = 2 * ((drawn.mask > 0) & alone).sum() / (drawn.mask.sum() + alone.sum())
         assert overlap > 0.85
-        assert np.abs(centre_of_mass(drawn.density) - drawn.particles.positions[0]).max() < 0.05
+        assert np.abs(center_of_mass(drawn.density) - drawn.particles.positions[0]).max() < 0.05
         assert drawn.particles.positions[0] == pytest.approx(15.5 + drawn.offset)
         assert drawn.density[drawn.mask > 0].min() > level * drawn.density.max() * 0.999
         assert set(np.unique(drawn.instances)) <= set(range(6))
 
 
-def test_neighbours_reach_into_the_box(templates):
+def test_neighbors_reach_into_the_box(templates):
     drawn = [
         simulate_subtomogram(templates, 2, SubtomogramConfig(), np.random.default_rng(s)) for s in range(5)
     ]
@@ -224,7 +224,7 @@ def test_the_same_state_draws_the_same_and_noise_is_drawn_last(templates):
 
 
 def test_a_set_is_written_and_read_back(tmp_path, templates):
-    config = SubtomogramConfig(box=16, snr=0.5, neighbours=2)
+    config = SubtomogramConfig(box=16, snr=0.5, neighbors=2)
     write_subtomograms(tmp_path / "set.zarr", templates, config, 9, seed=5)
     stored = files.read(tmp_path / "set.zarr")
     assert stored.images.shape == stored.masks.shape == (9, 16, 16, 16)
@@ -240,7 +240,7 @@ def test_a_set_is_written_and_read_back(tmp_path, templates):
 
 def test_sets_of_one_seed_show_the_same_scenes(tmp_path, templates):
     for name, snr in (("a", 0.05), ("b", np.inf)):
-        config = SubtomogramConfig(box=16, snr=snr, neighbours=1)
+        config = SubtomogramConfig(box=16, snr=snr, neighbors=1)
         write_subtomograms(tmp_path / f"{name}.zarr", templates[:1], config, 2, seed=1)
     a, b = (files.read(tmp_path / f"{name}.zarr") for name in "ab")
     assert np.array_equal(a.masks[...], b.masks[...])

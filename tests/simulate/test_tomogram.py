@@ -25,7 +25,7 @@ def ribosome():
 
 
 def shift_between(one, other):
-    """Sub-voxel shift of *other* against *one*: the centre of the peak of their correlation."""
+    """Sub-voxel shift of *other* against *one*: the center of the peak of their correlation."""
     product = np.conj(fft.rfftn(one)) * fft.rfftn(other)
     peak = np.fft.fftshift(fft.irfftn(product, one.shape))
     top = np.array(np.unravel_index(peak.argmax(), peak.shape))
@@ -37,9 +37,9 @@ def shift_between(one, other):
 
 def drawn_at(template, rotation, position, shape):
     """The template at a pose, drawn by another module than the scene's."""
-    centre = position / VOXEL
-    voxel = np.rint(centre).astype(int)
-    density, _ = rotate(template, rotation, centre - voxel, VOXEL)
+    center = position / VOXEL
+    voxel = np.rint(center).astype(int)
+    density, _ = rotate(template, rotation, center - voxel, VOXEL)
     out = np.zeros(shape, np.float32)
     low = voxel - density.shape[0] // 2
     where = [slice(max(a, 0), min(a + density.shape[0], n)) for a, n in zip(low, shape, strict=True)]
@@ -102,14 +102,14 @@ def simulated_crowd(**reconstruction):
 
 
 @pytest.mark.parametrize("thickness", [9, 24])
-def test_particles_whose_centre_is_cut_off_are_not_listed(thickness):
+def test_particles_whose_center_is_cut_off_are_not_listed(thickness):
     """The reader refuses a particle outside the tomogram."""
     result, whole = simulated_crowd(thickness=thickness), simulated_crowd()
-    centres = whole.particles.positions - [15.0 * (32 - thickness // 2), 0, 0]
-    planes = np.rint(centres[:, 0] / 15.0)
+    centers = whole.particles.positions - [15.0 * (32 - thickness // 2), 0, 0]
+    planes = np.rint(centers[:, 0] / 15.0)
     wanted = (planes >= 0) & (planes < thickness)
     assert 0 < wanted.sum() < len(wanted)
-    assert result.particles.positions == pytest.approx(centres[wanted])
+    assert result.particles.positions == pytest.approx(centers[wanted])
     scene = result.parameters()["scene"]
     assert scene["placed"] == {"ribosome-80s": wanted.sum()}
     nearest = np.rint(result.particles.positions / 15.0).astype(int)

@@ -50,7 +50,7 @@ def batches(seed=0, size=2, offset=0.0, scale=1.0):
     known = torch.ones_like(target, dtype=torch.bool)
     other = scale * torch.randn(size, 1, SIDE, SIDE, SIDE) + offset
     bare = Batch(other, torch.full_like(target, 255), torch.zeros_like(known))
-    return {"labelled": Batch(image, target, known), "target": bare, "noise": bare}
+    return {"labeled": Batch(image, target, known), "target": bare, "noise": bare}
 
 
 def value(loss):
@@ -103,7 +103,7 @@ def test_the_target_teaches_the_student_something(name):
 
 
 @pytest.mark.parametrize("name", ["fda", "spectrum-matching", "histogram-matching", "dann"])
-def test_adaptations_drop_blocks_of_labelled_patches(name, monkeypatch):
+def test_adaptations_drop_blocks_of_labeled_patches(name, monkeypatch):
     from cryovox.training.strategies import supervised
 
     shares = []
@@ -276,15 +276,15 @@ def test_the_noise_of_the_target_is_added_to_the_source(mode):
 
 
 def test_the_noisy_source_may_be_brought_back_to_its_variance():
-    method = strategy("vox-uda", noise_kind="white", noise_mode="rms", restandardise=True)
+    method = strategy("vox-uda", noise_kind="white", noise_mode="rms", restandardize=True)
     given = batches()
-    x = given["labelled"].image
+    x = given["labeled"].image
     out = method.noisy(x, given)
     torch.testing.assert_close(out.std((1, 2, 3, 4)), x.std((1, 2, 3, 4)))
     assert not torch.allclose(out, x)
 
 
-def test_coloured_noise_gives_the_source_the_power_of_the_target():
+def test_colored_noise_gives_the_source_the_power_of_the_target():
     method = strategy("vox-uda")
     assert "noise" not in method.required_streams
     torch.manual_seed(0)
@@ -300,7 +300,7 @@ def test_coloured_noise_gives_the_source_the_power_of_the_target():
 
 
 @pytest.mark.parametrize("given", [{"noise_mode": "rms"}, {"sampled": 5}, {"cube": 0.5}])
-def test_settings_of_white_noise_are_refused_where_it_is_coloured(given):
+def test_settings_of_white_noise_are_refused_where_it_is_colored(given):
     with pytest.raises(ValueError, match=next(iter(given))):
         vox_uda.VoxUDAConfig(**given)
     vox_uda.VoxUDAConfig(noise_kind="white", **given)
@@ -334,9 +334,9 @@ def test_weights_weigh_and_pseudo_labels_wait():
 
 
 def test_the_stream_of_noise_is_asked_for_with_white_noise_alone():
-    assert strategy("vox-uda").required_streams == ("labelled", "target")
-    assert strategy("vox-uda", noise_kind="white").required_streams == ("labelled", "target", "noise")
-    assert strategy("vox-uda", ngm=False).required_streams == ("labelled", "target")
+    assert strategy("vox-uda").required_streams == ("labeled", "target")
+    assert strategy("vox-uda", noise_kind="white").required_streams == ("labeled", "target", "noise")
+    assert strategy("vox-uda", ngm=False).required_streams == ("labeled", "target")
 
 
 def test_only_what_the_teacher_is_sure_of_becomes_a_label():
@@ -368,8 +368,8 @@ def test_priors_bring_the_shares_of_the_source():
     method = strategy("vox-uda", priors=1.0)
     chances = torch.tensor([0.9, 0.1]).view(1, 2, 1, 1, 1).expand(1, 2, SIDE, SIDE, SIDE)
     given = batches(size=1)
-    share = float((given["labelled"].target > 0).float().mean())
-    seen = type("Seen", (), {"batch": given["labelled"]})()
+    share = float((given["labeled"].target > 0).float().mean())
+    seen = type("Seen", (), {"batch": given["labeled"]})()
     found = method.with_source_priors(chances, seen)
     assert float(found.sum(1).mean()) == pytest.approx(1)
     assert float(found[:, 1].mean()) == pytest.approx(share, rel=1e-3)
@@ -397,5 +397,5 @@ def test_the_student_starts_as_its_teacher():
 def strategy_seen(method):
     from cryovox.training.strategies.extended import SourceOutput
 
-    source = batches()["labelled"]
+    source = batches()["labeled"]
     return SourceOutput(source, *method.forward_features(source.image))

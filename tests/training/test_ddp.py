@@ -56,7 +56,7 @@ torch.manual_seed(0)
 strategy = Supervised(Net(), SupervisedConfig(loss="ce", ema=0.9), "toy")
 kept = []
 now = loop.fit(
-    strategy, {"labelled": Stream(rank)}, config, fabric, Logbook(), out,
+    strategy, {"labeled": Stream(rank)}, config, fabric, Logbook(), out,
     lambda network: {"score": 0.5}, lambda network, metrics, now: kept.append(now.step), 3,
 )
 torch.save(strategy.state_dict(), out / f"weights{rank}.pt")

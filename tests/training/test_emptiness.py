@@ -24,10 +24,10 @@ class Bright(nn.Module):
         return torch.cat([torch.zeros_like(found), found], 1)
 
 
-def noise(n, seed=0, colour=1):
-    wide = SIDE + colour - 1  # so that no border is left
+def noise(n, seed=0, color=1):
+    wide = SIDE + color - 1  # so that no border is left
     x = torch.randn(n, 1, wide, wide, wide, generator=torch.Generator().manual_seed(seed))
-    x = F.avg_pool3d(x, colour, 1)
+    x = F.avg_pool3d(x, color, 1)
     return x / x.std()
 
 
@@ -36,9 +36,9 @@ def asked(images, network=None):
 
 
 @pytest.mark.parametrize("count", [48, 256])
-@pytest.mark.parametrize("colour", [1, 3, 5])
-def test_noise_is_what_noise_is_whatever_its_colour(colour, count):
-    found = [asked(noise(count, seed, colour)) for seed in range(8)]
+@pytest.mark.parametrize("color", [1, 3, 5])
+def test_noise_is_what_noise_is_whatever_its_color(color, count):
+    found = [asked(noise(count, seed, color)) for seed in range(8)]
     assert sum(p <= RULE.significance for p in found) <= 2  # a twentieth is wanted
     assert sorted(found)[4] > 0.1
 
@@ -63,7 +63,7 @@ def test_few_images_are_refused():
 
 
 def test_the_noise_has_the_power_the_mean_and_the_spread_of_the_images():
-    images = 5 + torch.linspace(1, 3, 64)[:, None, None, None, None] * noise(64, colour=3)
+    images = 5 + torch.linspace(1, 3, 64)[:, None, None, None, None] * noise(64, color=3)
     made = noise_like(images)
     assert torch.equal(made, noise_like(images))
     axes = (1, 2, 3, 4)

@@ -163,7 +163,7 @@ def test_edges_lead_to_the_nearest_others(rule, wanted):
     assert found == wanted or [set(row) for row in found] == wanted
 
 
-def test_empty_nodes_are_nobodys_neighbours():
+def test_empty_nodes_are_nobodys_neighbors():
     filled = torch.tensor([[True, False, True, False, True]])
     assert knn_edges(fan(filled), 2)[0, ::2].tolist() == [[4, 2], [4, 0], [0, 2]]
     assert knn_edges(fan(filled), 4)[0, 0].tolist() == [4, 2, 0, 0]  # the node itself fills up
@@ -235,15 +235,15 @@ def test_reconstruction_does_not_depend_on_the_numbers_of_nodes(rule):
 @pytest.mark.parametrize("rule", ["dynamic", "static"])
 def test_masked_nodes_are_learned_from_their_surroundings(rule):
     model = NodeReconstruction(16, rule=rule)
-    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     *lessons, exam = (cluster_nodes(blobs(16), 12, 2) for _ in range(9))
     masked = sample_masked(exam.filled, 0.5)
     before = model(exam, masked).item()
     for step in range(80):
         loss = model(lessons[step % 8])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert model(exam, masked).item() < 0.6 * before
 
 
@@ -278,10 +278,10 @@ def test_contrast_by_labels_alone_leaves_twins_of_no_label_out():
 
 def test_contrast_without_labels_knows_twins_only():
     first, second = some_nodes(), some_nodes()
-    labelled = replace(first, label=torch.randint(0, 2, (2, 6)))
+    labeled = replace(first, label=torch.randint(0, 2, (2, 6)))
     alone = node_contrast(first, second, project=nn.Identity())
-    assert torch.equal(alone, node_contrast(labelled, second, project=nn.Identity(), positives="matched"))
-    assert not torch.equal(alone, node_contrast(labelled, second, project=nn.Identity()))
+    assert torch.equal(alone, node_contrast(labeled, second, project=nn.Identity(), positives="matched"))
+    assert not torch.equal(alone, node_contrast(labeled, second, project=nn.Identity()))
 
 
 def test_contrast_depends_neither_on_numbers_nor_on_the_order_of_views():

@@ -1,4 +1,4 @@
-"""Each baseline of domain generalisation does what it says and nothing else."""
+"""Each baseline of domain generalization does what it says and nothing else."""
 
 import copy
 import pickle
@@ -72,7 +72,7 @@ def batches(size=3, seed=0, side=SIDE):
     target = torch.zeros(size, side, side, side, dtype=torch.int64)
     target[:, 4:9, 4:9, 4:9] = 1
     image[:, 0, 4:9, 4:9, 4:9] += 3
-    return {"labelled": Batch(image, target, torch.ones_like(target, dtype=torch.bool))}
+    return {"labeled": Batch(image, target, torch.ones_like(target, dtype=torch.bool))}
 
 
 def taught(method, progress=0.0):
@@ -124,9 +124,9 @@ def test_a_share_of_the_patches_stays_and_so_do_all_labels(name):
     given = batches(size=64, side=8)
     torch.manual_seed(0)
     seen = strategy(name, clean=0.75).source_batch(given)
-    same = (seen.image == given["labelled"].image).flatten(1).all(1)
+    same = (seen.image == given["labeled"].image).flatten(1).all(1)
     assert 0.6 < float(same.float().mean()) < 0.9
-    assert seen.target is given["labelled"].target
+    assert seen.target is given["labeled"].target
     assert torch.isfinite(seen.image).all()
     torch.manual_seed(0)
     assert torch.equal(strategy(name, clean=0.75).source_batch(given).image, seen.image)
@@ -225,7 +225,7 @@ def test_makers_are_whole_stages_and_not_those_who_hand_on():
 
 def test_mixstyle_only_while_training_and_in_company():
     method = strategy("mixstyle", style_chance=1.0).eval()
-    answers = [method.forward_features(batches()["labelled"].image)[0].prediction for _ in range(2)]
+    answers = [method.forward_features(batches()["labeled"].image)[0].prediction for _ in range(2)]
     assert torch.equal(*answers)
 
 
@@ -290,12 +290,12 @@ def test_muting_what_helps_costs_more_than_muting_what_harms():
 @pytest.mark.parametrize("name", sorted({*SHOWN, *HIDDEN} - {"mednext", "multi-view"}))
 def test_every_network_that_answers_by_its_features_is_challenged(name):
     net = network(name)
-    given = batches(size=2, side=2 * net.stride)["labelled"]
+    given = batches(size=2, side=2 * net.stride)["labeled"]
     if net.kind == "heatmap":
         step = net.output_stride
         target = given.target[:, None, ::step, ::step, ::step].float().expand(-1, 2, -1, -1, -1)
         given = given._replace(target=target, valid_mask=target >= 0)
-    terms = strategy("rsc", net, rsc_samples=1.0).losses({"labelled": given}, 0.0)
+    terms = strategy("rsc", net, rsc_samples=1.0).losses({"labeled": given}, 0.0)
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cryovox.core.intensity import Normalisation
+from cryovox.core.intensity import Normalization
 from cryovox.core.particles import Particles, Species
 from cryovox.data.regions import Region
 from cryovox.data.targets import ball_labels
@@ -28,7 +28,7 @@ def region(positions, exhaustive=False, sign=1, noise=0.1, seed=0, bounds=None) 
         name="t",
         data=(sign * (body + noise * rng.standard_normal(SHAPE))).astype(np.float32),
         voxel_size=10.0,
-        normalise=Normalisation(0.0, 1.0, sign),
+        normalize=Normalization(0.0, 1.0, sign),
         bounds=bounds or tuple((0, n) for n in SHAPE),
         species=(BALL,),
         positions=positions,

@@ -75,9 +75,7 @@ def run(folder, config, strategy=None, stream=None, **more):
         "seed": 3,
     } | more
     fabric = Fabric(accelerator="cpu", devices=1, precision=config.precision)
-    now = fit(
-        strategy, {"labelled": stream or Balls()}, config, fabric, given.pop("logbook"), folder, **given
-    )
+    now = fit(strategy, {"labeled": stream or Balls()}, config, fabric, given.pop("logbook"), folder, **given)
     return now, strategy
 
 

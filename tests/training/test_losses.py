@@ -45,9 +45,9 @@ def mask_case(seed: int = 0):
     return logits, target.masked_fill(~valid_mask, IGNORE_INDEX), valid_mask
 
 
-def gaussians(centres, shape=(9, 10, 11), sigma=1.5):
+def gaussians(centers, shape=(9, 10, 11), sigma=1.5):
     grid = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in shape), indexing="ij"), -1)
-    far = torch.stack([(grid - torch.tensor(c)).square().sum(-1) for c in centres])
+    far = torch.stack([(grid - torch.tensor(c)).square().sum(-1) for c in centers])
     return torch.exp(-far / (2 * sigma**2)).amax(0)
 
 
@@ -270,10 +270,10 @@ def test_heatmap_focal_is_the_formula():
     logits, target, valid_mask = heatmap_case()
     p = logits.detach().double().sigmoid()
     total, count = 0.0, 0
-    neighbours = torch.nn.functional.max_pool3d(target, 3, 1, 1)
+    neighbors = torch.nn.functional.max_pool3d(target, 3, 1, 1)
     for index in torch.nonzero(valid_mask).tolist():
         i = tuple(index)
-        if target[i] > 0.5 and target[i] == neighbours[i]:
+        if target[i] > 0.5 and target[i] == neighbors[i]:
             total -= (1 - p[i]) ** 2 * p[i].log()
             count += 1
         else:
@@ -299,11 +299,11 @@ def test_losses_do_not_overflow():
 def test_hidden_risk_by_hand():
     away = torch.tensor([[[1.0, 2.0, 4.0], [8.0, 1.0, 1.0]]])
     unknown = torch.tensor([[[True, True, False], [False, True, True]]])
-    labelled = torch.tensor([[[False, False, True], [True, False, False]]])
+    labeled = torch.tensor([[[False, False, True], [True, False, False]]])
     # channel 0: 3 - 0.5 * 4 = 1; channel 1: 2 - 0.5 * 8 is below zero
-    assert float(pu_risk(away, unknown, labelled, 0.5)) == 1
-    assert float(pu_risk(away, unknown, labelled, 0.0)) == float((away * unknown).sum()) == 5
-    assert float(pu_risk(away, unknown, labelled, 100.0)) == 0
+    assert float(pu_risk(away, unknown, labeled, 0.5)) == 1
+    assert float(pu_risk(away, unknown, labeled, 0.0)) == float((away * unknown).sum()) == 5
+    assert float(pu_risk(away, unknown, labeled, 100.0)) == 0
 
 
 @pytest.mark.parametrize("hidden", [0.0, 0.5, 3.0])
@@ -325,7 +325,7 @@ def test_the_unknown_are_not_pushed_to_background_once_the_hidden_account_for_it
     assert gradient.abs().max() == 0
 
 
-def test_the_hidden_risk_touches_unknown_voxels_downwards_and_labelled_ones_upwards():
+def test_the_hidden_risk_touches_unknown_voxels_downwards_and_labeled_ones_upwards():
     logits = torch.zeros(1, 1, 9, 10, 11, requires_grad=True)
     target = gaussians([[4.0, 5.0, 5.0]], sigma=1.0)[None, None]
     valid_mask = target > 0.1
@@ -334,7 +334,7 @@ def test_the_hidden_risk_touches_unknown_voxels_downwards_and_labelled_ones_upwa
     assert (gradient[valid_mask] < 0).all()
 
 
-def test_presumed_background_of_full_weight_is_labelled_background():
+def test_presumed_background_of_full_weight_is_labeled_background():
     logits, target, valid_mask = heatmap_case()
     everywhere = torch.ones_like(valid_mask)
     target = target.where(valid_mask, 0)
@@ -346,16 +346,16 @@ def test_presumed_background_of_full_weight_is_labelled_background():
     assert presumed.item() == pytest.approx(cross_entropy(logits, background, ~valid_mask).item(), rel=1e-5)
 
 
-def test_presumed_background_weighs_unlabelled_voxels_alone():
+def test_presumed_background_weighs_unlabeled_voxels_alone():
     logits, target, valid_mask = heatmap_case()
     _, gradient = outcome(heatmap_background_loss, logits, target.where(valid_mask, 0), valid_mask)
     assert (gradient[~valid_mask] > 0).all()
     assert not gradient[valid_mask].any()
-    batch = {"labelled": toy_batch("heatmap")}
+    batch = {"labeled": toy_batch("heatmap")}
     terms = []
     for weight in (0.1, 0.3):
         torch.manual_seed(0)
-        config = SupervisedConfig(unknown="background", unlabelled_weight=weight)
+        config = SupervisedConfig(unknown="background", unlabeled_weight=weight)
         terms.append(Supervised(Toy("heatmap", 2), config, "toy").losses(batch, 0.0)["main-unknown"].item())
     assert terms[1] == pytest.approx(3 * terms[0])
 
@@ -387,8 +387,8 @@ CASES = [("mask", name) for name in MASK_LOSSES] + [("heatmap", name) for name i
 def test_each_loss_reaches_the_weights_and_training_lowers_it(kind, name, unknown):
     torch.manual_seed(0)
     network = Toy(kind, 2 if kind == "heatmap" else 3)
-    strategy = Supervised(network, SupervisedConfig(loss=name, unknown=unknown, unlabelled_ratio=0.1), "toy")
-    batch = {"labelled": toy_batch(kind)}
+    strategy = Supervised(network, SupervisedConfig(loss=name, unknown=unknown, unlabeled_ratio=0.1), "toy")
+    batch = {"labeled": toy_batch(kind)}
     terms = strategy.losses(batch, 0.0)
     assert set(terms) == ({"main"} if unknown == "ignore" else {"main", "main-unknown"})
     for term in terms.values():
@@ -418,7 +418,7 @@ class Rich(Toy):
 
 def test_weights_multiply_the_terms_they_name():
     torch.manual_seed(0)
-    batch, network = {"labelled": toy_batch("mask")}, Rich("mask", 3)
+    batch, network = {"labeled": toy_batch("mask")}, Rich("mask", 3)
     plain = Supervised(network, SupervisedConfig(loss="ce", unknown="pu"), "toy").losses(batch, 0.0)
     given = {"side": 0.5, "own": 3.0, "main-unknown": 0.0}
     config = SupervisedConfig(loss="ce", unknown="pu", weights=given)
@@ -431,18 +431,18 @@ def test_weights_multiply_the_terms_they_name():
 def test_a_weight_of_no_term_is_refused():
     strategy = Supervised(Rich("mask", 3), SupervisedConfig(weights={"vls": 0.5}), "toy")
     with pytest.raises(RequestError, match="no term is called 'vls'"):
-        strategy.losses({"labelled": toy_batch("mask")}, 0.0)
+        strategy.losses({"labeled": toy_batch("mask")}, 0.0)
 
 
 def test_a_weight_of_the_unknown_voxels_may_wait_for_some():
     batch = toy_batch("mask")
     batch = batch._replace(valid_mask=torch.ones_like(batch.valid_mask), target=batch.target.clamp(max=2))
     strategy = Supervised(Rich("mask", 3), SupervisedConfig(weights={"main-unknown": 0.5}), "toy")
-    assert "main-unknown" not in strategy.losses({"labelled": batch}, 0.0)
+    assert "main-unknown" not in strategy.losses({"labeled": batch}, 0.0)
 
 
 def test_contrast_is_a_term_with_its_weight():
-    batch, network = {"labelled": toy_batch("mask")}, Rich("mask", 3)
+    batch, network = {"labeled": toy_batch("mask")}, Rich("mask", 3)
     values = []
     for weight in (1.0, 0.1):
         torch.manual_seed(0)
@@ -458,7 +458,7 @@ def test_contrast_is_a_term_with_its_weight():
 def test_a_fully_known_batch_has_no_unknown_term():
     strategy = Supervised(Toy("heatmap", 2), SupervisedConfig(), "toy")
     batch = toy_batch("heatmap")
-    assert set(strategy({"labelled": batch._replace(valid_mask=torch.ones_like(batch.valid_mask))}, 0.0)) == {
+    assert set(strategy({"labeled": batch._replace(valid_mask=torch.ones_like(batch.valid_mask))}, 0.0)) == {
         "main"
     }
 

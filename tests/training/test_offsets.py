@@ -22,29 +22,29 @@ places = st.tuples(*(st.floats(5, 10),) * 3)
 AT = torch.stack(torch.meshgrid(*(torch.arange(SIDE, dtype=torch.float32),) * 3, indexing="ij"))
 
 
-def target_of(centre, sigma):
-    return torch.from_numpy(gaussian_heatmap(np.array([centre]), sigma, (SIDE,) * 3))[None, None]
+def target_of(center, sigma):
+    return torch.from_numpy(gaussian_heatmap(np.array([center]), sigma, (SIDE,) * 3))[None, None]
 
 
-def towards(centre):
-    return torch.tensor(centre, dtype=torch.float32).view(1, 3, 1, 1, 1) - AT
+def toward(center):
+    return torch.tensor(center, dtype=torch.float32).view(1, 3, 1, 1, 1) - AT
 
 
 @settings(max_examples=40, deadline=None)
 @given(places, st.floats(1, 3))
-def test_a_gaussian_tells_how_far_its_centre_is(centre, sigma):
-    height = target_of(centre, sigma)
+def test_a_gaussian_tells_how_far_its_center_is(center, sigma):
+    height = target_of(center, sigma)
     found, sure = implied_offsets(height)
     sure = (sure & (height > 0.5))[0, 0]
     assert sure.sum() >= 1
-    np.testing.assert_allclose(found[0][:, sure], towards(centre)[0][:, sure], atol=5e-3)
+    np.testing.assert_allclose(found[0][:, sure], toward(center)[0][:, sure], atol=5e-3)
 
 
 def test_offsets_cost_nothing_where_they_are_right_and_count_where_something_is_known():
-    centre = (7.3, 8.1, 6.6)
-    target = target_of(centre, 1.5)
+    center = (7.3, 8.1, 6.6)
+    target = target_of(center, 1.5)
     valid_mask = torch.ones_like(target, dtype=torch.bool)
-    right = towards(centre)
+    right = toward(center)
     assert float(offset_error(right, target, valid_mask)) < 1e-5
     wrong = right + 1.0
     assert float(offset_error(wrong, target, valid_mask)) == pytest.approx(1 - 0.25 / 2, abs=1e-2)
@@ -56,15 +56,15 @@ def test_offsets_cost_nothing_where_they_are_right_and_count_where_something_is_
 
 @settings(max_examples=30, deadline=None)
 @given(places)
-def test_votes_find_the_centre_that_a_coarse_height_does_not_tell(centre):
+def test_votes_find_the_center_that_a_coarse_height_does_not_tell(center):
     summit = torch.full((1, 2, SIDE, SIDE, SIDE), -6.0)
-    z, y, x = np.rint(centre).astype(int)
+    z, y, x = np.rint(center).astype(int)
     summit[0, 1, z, y, x] = 2.0  # one voxel alone
     kinds = (Species(name="a", label=1, radius=30.0), Species(name="b", label=2, radius=30.0))
-    logits = vote_for_centers(summit, towards(centre).clamp(-REACH, REACH))
+    logits = vote_for_centers(summit, toward(center).clamp(-REACH, REACH))
     found = pick(ScoreMap(logits.sigmoid()[0].numpy(), 1.0, kinds, kind="heatmap"), PickConfig(border=0.0))
     assert list(found.species) == ["b"]
-    np.testing.assert_allclose(found.positions[0], centre, atol=0.02)
+    np.testing.assert_allclose(found.positions[0], center, atol=0.02)
 
 
 def test_votes_go_as_far_as_offsets_do():
@@ -86,8 +86,8 @@ def test_votes_do_not_lie_higher_than_heights():
 def test_a_network_with_offsets_learns_them_and_votes_when_it_predicts():
     torch.manual_seed(0)
     network = HeatmapUNet(1, 1, widths=(4, 8, 8), blocks=(1, 1, 1), offsets=True)
-    centre = (7.4, 8.2, 6.7)
-    target = target_of(centre, 1.5)
+    center = (7.4, 8.2, 6.7)
+    target = target_of(center, 1.5)
     valid_mask = torch.ones_like(target, dtype=torch.bool)
     image = torch.randn(1, 1, *(2 * SIDE,) * 3)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
@@ -115,7 +115,7 @@ def test_training_counts_the_offsets():
     given = Batch(torch.randn(1, 1, *(2 * SIDE,) * 3), target, torch.ones_like(target, dtype=torch.bool))
     for offsets in (False, True):
         network = HeatmapUNet(1, 1, widths=(4, 8, 8), blocks=(1, 1, 1), offsets=offsets)
-        terms = Supervised(network, SupervisedConfig(), "heatmap-unet").losses({"labelled": given}, 0.0)
+        terms = Supervised(network, SupervisedConfig(), "heatmap-unet").losses({"labeled": given}, 0.0)
         assert set(terms) == {"main", "offsets"} if offsets else {"main"}
 
 

@@ -36,7 +36,7 @@ def labels(seen, high=0.5, low=0.1, radii=(4.0,), agreement=0.5, ignore=True, ex
 )
 @settings(max_examples=20, deadline=None)
 def test_gaussians_are_those_of_the_targets(peaks, sigma):
-    """Against the loop over particles that labelled targets are made by."""
+    """Against the loop over particles that labeled targets are made by."""
     mask = torch.zeros(1, 1, 10, 10, 10, dtype=torch.bool)
     for z, y, x in peaks:
         mask[0, 0, z, y, x] = True
@@ -104,7 +104,7 @@ def test_of_two_peaks_within_half_a_radius_one_is_kept():
 
 @pytest.mark.parametrize("place", [(6, 6, 11.8), (-0.6, 6, 6), (6, 11.7, 0.4)])
 def test_the_slope_of_a_peak_beyond_the_patch_is_no_peak(place):
-    """Its highest voxel lies on a face, far from its centre; what is above background is left out."""
+    """Its highest voxel lies on a face, far from its center; what is above background is left out."""
     seen = maps(place)[None]
     assert float(seen.max()) > 0.5
     found = labels(seen)

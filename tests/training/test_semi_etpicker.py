@@ -41,13 +41,11 @@ def batches(seed=0, size=2):
     torch.manual_seed(seed)
     target = torch.zeros(size, 2, 8, 8, 8)
     target[:, 0] = torch.from_numpy(gaussian_heatmap(torch.tensor([[3.0, 3, 3]]).numpy(), 1.0, (8, 8, 8)))
-    labelled = Batch(
-        torch.randn(size, 1, SIDE, SIDE, SIDE), target, torch.ones_like(target, dtype=torch.bool)
-    )
+    labeled = Batch(torch.randn(size, 1, SIDE, SIDE, SIDE), target, torch.ones_like(target, dtype=torch.bool))
     bare = Batch(
-        torch.randn(size, 1, SIDE, SIDE, SIDE), torch.zeros_like(target), torch.ones_like(labelled.valid_mask)
+        torch.randn(size, 1, SIDE, SIDE, SIDE), torch.zeros_like(target), torch.ones_like(labeled.valid_mask)
     )
-    return {"labelled": labelled, "unlabelled": bare}
+    return {"labeled": labeled, "unlabeled": bare}
 
 
 class Sees(torch.nn.Module):
@@ -93,20 +91,20 @@ def test_without_rounds_the_teacher_follows():
 
 
 @pytest.mark.parametrize("name", SEMI)
-def test_nothing_unlabelled_is_looked_at_before_its_time(name):
+def test_nothing_unlabeled_is_looked_at_before_its_time(name):
     method = strategy(name)
-    assert "unlabelled" not in method.losses(batches(), 0.1)
-    assert "unlabelled" in method.losses(batches(), 0.9)
-    assert "unlabelled" not in strategy(name, weight=0.0).losses(batches(), 0.9)
+    assert "unlabeled" not in method.losses(batches(), 0.1)
+    assert "unlabeled" in method.losses(batches(), 0.9)
+    assert "unlabeled" not in strategy(name, weight=0.0).losses(batches(), 0.9)
 
 
 def taught_by(method, image):
     """The lesson of a teacher that sees peaks, and its gradient on the student."""
     sees(method)
     given = batches()
-    given["unlabelled"] = given["unlabelled"]._replace(image=image)
+    given["unlabeled"] = given["unlabeled"]._replace(image=image)
     torch.manual_seed(3)
-    loss = method.losses(given, 1.0)["unlabelled"]
+    loss = method.losses(given, 1.0)["unlabeled"]
     loss.backward()
     return float(loss.detach())
 
@@ -125,21 +123,21 @@ def test_voxels_beyond_the_region_teach_nothing(name):
     image = torch.zeros(2, 1, SIDE, SIDE, SIDE)
     image[..., 6:8, 6:8, 4:6] = image[..., 6:8, 6:8, 10:12] = 5  # a peak on either side
     given = batches()
-    known = given["unlabelled"].valid_mask.clone()
+    known = given["unlabeled"].valid_mask.clone()
     known[..., 4:] = False
-    given["unlabelled"] = given["unlabelled"]._replace(image=image, valid_mask=known)
+    given["unlabeled"] = given["unlabeled"]._replace(image=image, valid_mask=known)
     method, answers = strategy(name), []
     sees(method)
     method.student.register_forward_hook(
         lambda _m, _x, answer: answers.append(answer) or answer.retain_grad()
     )
-    method.losses(given, 1.0)["unlabelled"].backward()
+    method.losses(given, 1.0)["unlabeled"].backward()
     gradient = answers[-1].grad
     assert gradient[..., :4].abs().sum() > 0
     assert (gradient[..., 4:] == 0).all()
 
 
-def test_the_threshold_follows_what_labelled_particles_get():
+def test_the_threshold_follows_what_labeled_particles_get():
     method = strategy("semi-etpicker", low=0.005, high=0.5)
     given = batches()
     for _ in range(200):
@@ -161,10 +159,10 @@ def test_patches_with_fewer_peaks_than_labels_teach_less():
     )
     given = batches()
     sees(half)
-    given["unlabelled"] = given["unlabelled"]._replace(image=image)
+    given["unlabeled"] = given["unlabeled"]._replace(image=image)
     judged, seen = half.supervised.loss, []
     half.supervised.loss = lambda *given: seen.append(judged(*given)) or seen[-1]
-    assert half.losses(given, 1.0)["unlabelled"].item() == pytest.approx(seen[-1].item() / 2, rel=1e-5)
+    assert half.losses(given, 1.0)["unlabeled"].item() == pytest.approx(seen[-1].item() / 2, rel=1e-5)
 
 
 def test_the_student_has_holes_in_its_input_and_its_deep_features(monkeypatch):
@@ -212,9 +210,9 @@ def test_pseudo_labels_of_a_round_come_from_one_teacher():
 @pytest.mark.parametrize(("unknown", "risk"), [("ignore", False), ("pu", True)])
 def test_what_is_not_picked_is_left_to_the_teacher(name, unknown, risk):
     given = batches()
-    known = given["labelled"].valid_mask.clone()
+    known = given["labeled"].valid_mask.clone()
     known[..., 6:] = False
-    given["labelled"] = given["labelled"]._replace(valid_mask=known)
+    given["labeled"] = given["labeled"]._replace(valid_mask=known)
     method = strategy(name, SupervisedConfig(unknown=unknown)).train()
     assert any("unknown" in term for term in method.losses(given, 0.0)) == risk
 
@@ -235,7 +233,7 @@ def test_supervised_training_has_the_same_drop_block():
     from cryovox.training.strategies.supervised import Supervised
 
     method = Supervised(network(), SupervisedConfig(drop_block=0.2), "heatmap-unet")
-    given = batches()["labelled"]
+    given = batches()["labeled"]
     assert not torch.equal(method.drop_blocks(given).image, given.image)
     assert torch.equal(method.drop_blocks(given).target, given.target)
 

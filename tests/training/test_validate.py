@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from cryovox.core.intensity import Normalisation
+from cryovox.core.intensity import Normalization
 from cryovox.core.particles import Species
 from cryovox.data.patches import TargetSpec
 from cryovox.data.regions import Region
@@ -17,16 +17,16 @@ torch.set_num_threads(1)
 A, B = Species(name="a", label=1, radius=40.0), Species(name="b", label=2, radius=40.0)
 SHAPE = (20, 36, 50)
 BOUNDS = ((3, 19), (0, 36), (15, 47))
-CENTRES = np.array([[6.0, 8, 8], [13.0, 27, 20], [8.0, 10, 40]])
+CENTERS = np.array([[6.0, 8, 8], [13.0, 27, 20], [8.0, 10, 40]])
 MASK, HEAT, HEAT2 = TargetSpec("mask"), TargetSpec("heatmap"), TargetSpec("heatmap", 2)
 
 
-def source(data, positions=CENTRES, channels=None, bounds=None, exhaustive=True, species=(A,)) -> Region:
+def source(data, positions=CENTERS, channels=None, bounds=None, exhaustive=True, species=(A,)) -> Region:
     return Region(
         name="t",
         data=data,
         voxel_size=10.0,
-        normalise=Normalisation(0.0, 1.0),
+        normalize=Normalization(0.0, 1.0),
         bounds=bounds or tuple((0, n) for n in data.shape),
         species=species,
         positions=np.asarray(positions, float).reshape(-1, 3),
@@ -57,18 +57,18 @@ def tiles(spec: TargetSpec) -> TilePlan:
     return TilePlan(16, 0.5, spec.output_stride, "softmax" if spec.kind == "mask" else "sigmoid")
 
 
-def heat(heights, centres=CENTRES) -> np.ndarray:
-    maps = [h * gaussian_heatmap(c[None], 1.5, SHAPE) for h, c in zip(heights, centres, strict=True)]
+def heat(heights, centers=CENTERS) -> np.ndarray:
+    maps = [h * gaussian_heatmap(c[None], 1.5, SHAPE) for h, c in zip(heights, centers, strict=True)]
     return np.max(maps, axis=0)
 
 
 @pytest.mark.parametrize("spec", [HEAT, HEAT2])
 def test_a_network_that_knows_scores_one(spec):
     # a false peak of 0.3 beside true ones of 0.8 and more: the threshold lies between
-    centres = np.r_[CENTRES, [[13.0, 8, 30]]]
+    centers = np.r_[CENTERS, [[13.0, 8, 30]]]
     found = validate(
         Shown(stride=spec.output_stride),
-        [source(heat([0.95, 0.8, 0.9, 0.3], centres))],
+        [source(heat([0.95, 0.8, 0.9, 0.3], centers))],
         spec,
         tiles(spec),
     )
@@ -86,15 +86,15 @@ def test_maps_of_a_head_with_a_stride_are_put_in_their_place():
 
 def test_f1_by_hand():
     # two decoys above three true peaks: at best 3 hits, 2 false, F1 = 6 / 8
-    centres = np.r_[CENTRES, [[13.0, 8, 30], [6.0, 28, 40]]]
-    found = validate(Shown(), [source(heat([0.5] * 3 + [0.9] * 2, centres))], HEAT, tiles(HEAT))
+    centers = np.r_[CENTERS, [[13.0, 8, 30], [6.0, 28, 40]]]
+    found = validate(Shown(), [source(heat([0.5] * 3 + [0.9] * 2, centers))], HEAT, tiles(HEAT))
     assert found["score"] == pytest.approx(0.75)
     assert found["threshold/a"] <= 0.5
 
 
 def test_recall_decides_where_annotation_is_not_exhaustive():
-    centres = np.r_[CENTRES, [[13.0, 8, 30], [6.0, 28, 40]]]
-    given = source(heat([0.5, 0.6, 0.95, 0.8, 0.9], centres), exhaustive=False)
+    centers = np.r_[CENTERS, [[13.0, 8, 30], [6.0, 28, 40]]]
+    given = source(heat([0.5, 0.6, 0.95, 0.8, 0.9], centers), exhaustive=False)
     found = validate(Shown(), [given], HEAT, tiles(HEAT))
     # three candidates hold one annotated particle, six hold all
     assert found["recall@1x/a"] == pytest.approx(1 / 3)
@@ -134,7 +134,7 @@ def test_regions_are_not_matched_with_each_other():
 
 
 def balls(labels) -> np.ndarray:
-    return ball_labels(CENTRES, labels, [4.0] * 3, SHAPE).astype(np.float32)
+    return ball_labels(CENTERS, labels, [4.0] * 3, SHAPE).astype(np.float32)
 
 
 @pytest.mark.parametrize("bounds", [None, BOUNDS, ((0, 20), (2, 9), (1, 50))])
@@ -149,8 +149,8 @@ def test_masks_are_judged_by_dice(bounds):
 
 def test_dice_by_hand_in_a_region_that_is_no_cube():
     shown = balls([1, 1, 1])
-    given = source(shown, positions=CENTRES[1:], bounds=BOUNDS)
-    true = ball_labels(CENTRES[1:], [1, 1], [4.0] * 2, SHAPE)
+    given = source(shown, positions=CENTERS[1:], bounds=BOUNDS)
+    true = ball_labels(CENTERS[1:], [1, 1], [4.0] * 2, SHAPE)
     shown[13, 20:30, 15:47] = 1
     window = tuple(slice(a, b) for a, b in BOUNDS)
     here, there = shown[window] == 1, true[window] == 1
@@ -162,7 +162,7 @@ def test_dice_by_hand_in_a_region_that_is_no_cube():
 
 def test_what_is_unknown_is_not_judged():
     shown = balls([1, 1, 1])
-    some = source(shown, positions=CENTRES[:2], exhaustive=False)
+    some = source(shown, positions=CENTERS[:2], exhaustive=False)
     assert validate(Shown(mask=True), [some], MASK, tiles(MASK))["score"] == 1
     assert validate(Shown(mask=True), [replace(some, exhaustive=np.array([True]))], MASK, tiles(MASK))[
         "score"
@@ -171,7 +171,7 @@ def test_what_is_unknown_is_not_judged():
 
 @pytest.mark.parametrize("exhaustive", [True, False])
 @pytest.mark.parametrize("spec", [MASK, HEAT, HEAT2])
-@pytest.mark.parametrize("picks", [np.zeros((0, 3)), CENTRES[:1]])
+@pytest.mark.parametrize("picks", [np.zeros((0, 3)), CENTERS[:1]])
 def test_a_region_without_particles_has_no_score(spec, exhaustive, picks):
     shown = balls([1, 1, 1]) if spec.kind == "mask" else heat([0.9] * 3)
     given = source(shown, positions=picks, bounds=BOUNDS, exhaustive=exhaustive)
@@ -224,8 +224,8 @@ class Unsure(Shown):
 
 def test_masks_have_thresholds_of_the_same_rule():
     image = np.full(SHAPE, 0.1, np.float32)
-    for centre, height in zip(CENTRES.astype(int), (0.6, 0.4, 0.95), strict=True):
-        image[tuple(centre)] = height
+    for center, height in zip(CENTERS.astype(int), (0.6, 0.4, 0.95), strict=True):
+        image[tuple(center)] = height
     given = source(image, channels=[0, 0, 1], species=(A, B))
     found = thresholds_at_picks(Unsure(2, mask=True), [given], MASK, tiles(MASK))
     assert found == {"threshold/a": pytest.approx(0.25, abs=0.01), "threshold/b": 0.05}

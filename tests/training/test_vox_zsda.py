@@ -33,7 +33,7 @@ def batch(n=2, seed=0):
 
 
 def batches():
-    return {"labelled": batch(), "target": batch(seed=1), "noise": batch(4, seed=2)}
+    return {"labeled": batch(), "target": batch(seed=1), "noise": batch(4, seed=2)}
 
 
 def strategy(kind, config):

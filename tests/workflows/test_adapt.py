@@ -101,7 +101,7 @@ def test_labels_of_the_target_are_never_looked_at(run, data, target, tmp_path):
 
 
 @pytest.mark.parametrize("target_weight", [0.0, 0.5, 1.0])
-def test_one_unlabelled_tomogram_is_enough_to_lean_on(data, target, tmp_path, target_weight):
+def test_one_unlabeled_tomogram_is_enough_to_lean_on(data, target, tmp_path, target_weight):
     (tomogram,) = (target / "tomograms").glob("phantom_00.mrc")
     config = settings("vox-zsda-few")
     graph = config.own.graph.model_copy(update={"clusters": 4, "tokens": 8})

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cryovox.core.errors import RequestError
-from cryovox.core.intensity import Normalisation
+from cryovox.core.intensity import Normalization
 from cryovox.core.volume import Volume
 from cryovox.filters.bilateral import bilateral
 from cryovox.filters.noise import low_pass
@@ -22,7 +22,7 @@ WHOLE = {
 
 
 def noisy(shape=(13, 12, 11), seed=0):
-    """A ball in noise, in grey values of a camera."""
+    """A ball in noise, in gray values of a camera."""
     rng = np.random.default_rng(seed)
     middle = (np.array(shape) - 1) / 2
     distance = np.sqrt(((np.indices(shape).T - middle) ** 2).sum(-1)).T
@@ -31,7 +31,7 @@ def noisy(shape=(13, 12, 11), seed=0):
 
 def filtered(data, **settings):
     out = np.full(data.shape, np.nan, np.float32)
-    scale = Normalisation(float(data.mean()), float(data.std()))
+    scale = Normalization(float(data.mean()), float(data.std()))
     removed = denoise_into(out, Volume(data, 10.0), scale, DenoiseConfig(**settings))
     return out, removed
 
@@ -60,11 +60,11 @@ def test_the_height_of_slabs_does_not_matter(method, slab):
     once, cut = (filtered(data, method=method, slab=n)[0] for n in (100, slab))
     assert (
         np.abs(once - cut).max() < 1e-5 * data.std() + 1e-4
-    )  # 1e-4: the last digit of grey values near 1000
+    )  # 1e-4: the last digit of gray values near 1000
 
 
 @pytest.mark.parametrize("settings", [{"sigma_r": 12.0}, {"method": "bf"}, {"method": "ngm"}], ids=str)
-def test_noise_goes_and_grey_values_stay(settings):
+def test_noise_goes_and_gray_values_stay(settings):
     data = noisy((20, 20, 20))
     distance = np.sqrt(((np.indices(data.shape).T - 9.5) ** 2).sum(-1)).T
     truth = 900 - 80 * (distance < 4)
@@ -73,7 +73,7 @@ def test_noise_goes_and_grey_values_stay(settings):
     assert denoised.mean() == pytest.approx(data.mean(), abs=1)
 
 
-def test_scale_and_sign_of_grey_values_do_not_matter():
+def test_scale_and_sign_of_gray_values_do_not_matter():
     data = noisy()
     denoised = filtered(data)[0]
     assert np.allclose(filtered(-3 * data + 7)[0], -3 * denoised + 7, atol=1e-2)
@@ -99,7 +99,7 @@ class Watched:
 @pytest.mark.parametrize("method", METHODS)
 def test_no_more_than_slabs_are_held(method):
     original, out = Watched(noisy((80, 30, 9))), Watched(np.full((80, 30, 9), np.nan, np.float32))
-    denoise_into(out, Volume(original, 10.0), Normalisation(900, 30), DenoiseConfig(method=method, slab=3))
+    denoise_into(out, Volume(original, 10.0), Normalization(900, 30), DenoiseConfig(method=method, slab=3))
     assert np.isfinite(out.data).all()
     assert original.most <= 9 * 30 * 9
     assert out.most <= 80 * 3 * 9

@@ -28,8 +28,8 @@ def write(path, voxel_size=10.0, sign=-1, seed=0):
     """Rare balls in noise."""
     rng = np.random.default_rng(seed)
     data = rng.standard_normal((48, 48, 48)).astype(np.float32)
-    for centre in rng.integers(8, 40, (12, 3)):
-        distance = np.linalg.norm(np.indices(data.shape).T[..., ::-1].T - centre[:, None, None, None], axis=0)
+    for center in rng.integers(8, 40, (12, 3)):
+        distance = np.linalg.norm(np.indices(data.shape).T[..., ::-1].T - center[:, None, None, None], axis=0)
         data += sign * 4 * (distance < 5)
     write_volume(path, Volume(data, voxel_size))
     return path
@@ -64,12 +64,12 @@ def test_voxel_sizes_that_do_not(tmp_path):
 
 def test_contrast_is_seen_or_said(tmp_path):
     dark, bright = write(tmp_path / "a.mrc"), write(tmp_path / "b.mrc", sign=1)
-    assert prepare(dark, CARD, None, "auto").normalise.sign == -1
+    assert prepare(dark, CARD, None, "auto").normalize.sign == -1
     prepared = prepare(bright, CARD, None, "auto")
-    assert (prepared.contrast, prepared.normalise.sign) == ("bright", 1)
+    assert (prepared.contrast, prepared.normalize.sign) == ("bright", 1)
     assert "--contrast" in prepared.notes[0]
     forced = prepare(bright, CARD, None, "dark")
-    assert (forced.contrast, forced.normalise.sign, forced.notes) == ("dark", -1, ())
+    assert (forced.contrast, forced.normalize.sign, forced.notes) == ("dark", -1, ())
 
 
 def test_where_contrast_is_unclear_that_of_the_training_is_taken(tmp_path):

@@ -1,4 +1,4 @@
-"""From picks and unlabelled tomograms to a run folder."""
+"""From picks and unlabeled tomograms to a run folder."""
 
 import json
 import shutil
@@ -61,7 +61,7 @@ def test_three_picks_of_each_species_suffice_to_train(data, tmp_path, strategy):
     model = train(data, tmp_path / "run", settings(strategy), device="cpu")
     assert all(np.isfinite(v.numpy()).all() for v in load_file(model).values() if v.dtype.is_floating_point)
     names = (tmp_path / "run" / "metrics.csv").read_text()
-    assert "loss/unlabelled" in names
+    assert "loss/unlabeled" in names
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["steps"] == LOOP.steps
 
 
@@ -106,7 +106,7 @@ def test_without_a_teacher_an_entry_without_picks_is_a_mistake(data, tmp_path):
         train(data, tmp_path / "run", config, device="cpu")
 
 
-def test_what_was_searched_is_not_unlabelled(data, tmp_path):
+def test_what_was_searched_is_not_unlabeled(data, tmp_path):
     """A teacher is not asked where the labels tell all; where there is no other place, labels alone teach."""
     searched = tmp_path / "searched"
     shutil.copytree(data, searched)
@@ -115,12 +115,12 @@ def test_what_was_searched_is_not_unlabelled(data, tmp_path):
     told["entries"][0]["exhaustive"] = True
     path.write_text(yaml.safe_dump(told))
     draw = SamplingConfig(TargetSpec("heatmap", 2), 16, 8, seed=(1, 0))
-    stream = TomogramData(searched, HeldOutConfig(), unlabelled=True).unlabelled(draw)
+    stream = TomogramData(searched, HeldOutConfig(), unlabeled=True).unlabeled(draw)
     stream.close()
     assert [s.name for s in stream.stream.regions] == ["phantom_01"]
     del told["entries"][1]
     path.write_text(yaml.safe_dump(told))
-    assert not TomogramData(searched, HeldOutConfig(), unlabelled=True).unsearched
+    assert not TomogramData(searched, HeldOutConfig(), unlabeled=True).unsearched
 
 
 @pytest.mark.parametrize("strategy", ["semi-etpicker", "heatmap-mean-teacher"])
@@ -135,16 +135,16 @@ def test_where_all_is_searched_labels_alone_teach(data, tmp_path, strategy, caps
     assert by_strategy(strategy)(data=searched, out=out, config=settings(strategy)) == 0
     names = (out / "metrics.csv").read_text()
     assert "loss/main" in names
-    assert "loss/unlabelled" not in names
+    assert "loss/unlabeled" not in names
     told = capsys.readouterr().err
     assert "only the labels are used" in told
     assert "exhaustive: false" in told
 
 
-def test_unlabelled_places_lie_in_every_training_tomogram(data):
-    found = TomogramData(data, HeldOutConfig(), unlabelled=True)
+def test_unlabeled_places_lie_in_every_training_tomogram(data):
+    found = TomogramData(data, HeldOutConfig(), unlabeled=True)
     draw = SamplingConfig(TargetSpec("heatmap", 2), 16, 8, seed=(1, 0))
-    stream = found.unlabelled(draw)
+    stream = found.unlabeled(draw)
     try:
         batch = stream.batch(0)
     finally:
@@ -155,7 +155,7 @@ def test_unlabelled_places_lie_in_every_training_tomogram(data):
     assert not any(len(s.positions) or s.labels is not None for s in stream.stream.regions)
 
 
-def test_a_simulation_has_no_unlabelled_tomograms(tmp_path):
+def test_a_simulation_has_no_unlabeled_tomograms(tmp_path):
     with pytest.raises(RequestError, match="semi-supervised"):
         train("stream:toy", tmp_path / "run", settings("semi-etpicker"), device="cpu")
     assert not (tmp_path / "run").exists()
@@ -163,7 +163,7 @@ def test_a_simulation_has_no_unlabelled_tomograms(tmp_path):
 
 def test_the_command_says_what_it_is_for():
     assert "few picks" in describe(by_strategy("semi-etpicker"))
-    assert "unlabelled tomograms" in describe(by_strategy("vox-uda"))
+    assert "unlabeled tomograms" in describe(by_strategy("vox-uda"))
     assert "label maps" in describe(by_strategy("supervised"))
 
 

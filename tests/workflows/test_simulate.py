@@ -160,8 +160,8 @@ def test_a_set_of_subtomograms(tmp_path: Path) -> None:
 def test_presets_are_what_they_imitate() -> None:
     shrec = PRESETS["shrec2021"]
     assert shrec.scene.shape == (512, 512, 512)
-    low = (shrec.scene.slab_centre - shrec.scene.slab / 2) / shrec.scene.voxel_size
-    high = (shrec.scene.slab_centre + shrec.scene.slab / 2) / shrec.scene.voxel_size
+    low = (shrec.scene.slab_center - shrec.scene.slab / 2) / shrec.scene.voxel_size
+    high = (shrec.scene.slab_center + shrec.scene.slab / 2) / shrec.scene.voxel_size
     assert (low, high) == (164.5, 344.5)  # the outer faces of slices 165 to 344
     assert len(shrec.species) == 13
     assert PRESETS["czii-phantom"].scene.shape == (184, 630, 630)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from cryovox.core.intensity import Normalisation
+from cryovox.core.intensity import Normalization
 from cryovox.core.particles import Species
 from cryovox.core.volume import Volume
 from cryovox.data.regions import Region
@@ -75,7 +75,7 @@ def region(shape, places):
         name="t",
         data=np.zeros(shape, np.float32),
         voxel_size=10.0,
-        normalise=Normalisation(0.0, 1.0),
+        normalize=Normalization(0.0, 1.0),
         bounds=tuple((0, n) for n in shape),
         species=(Species(name="a", label=1, radius=40.0),),
         positions=np.array(places, float).reshape(-1, 3),

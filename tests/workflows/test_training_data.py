@@ -33,13 +33,13 @@ SPECIES = (Species(name="light", label=1, radius=30), Species(name="heavy", labe
 def balls(n=24, side=16, sign=-1.0, seed=0) -> Subtomograms:
     """Balls off the middle, one kind twice as strong as the other."""
     rng = np.random.default_rng(seed)
-    centres = side / 2 + rng.uniform(-3, 3, (n, 3))
-    distance = ((np.indices((side,) * 3)[None] - centres[:, :, None, None, None]) ** 2).sum(1)
+    centers = side / 2 + rng.uniform(-3, 3, (n, 3))
+    distance = ((np.indices((side,) * 3)[None] - centers[:, :, None, None, None]) ** 2).sum(1)
     kinds = np.arange(n) % 2
     inside = distance <= (3 + kinds[:, None, None, None]) ** 2
     images = rng.normal(size=inside.shape) + sign * 4 * inside
     masks = inside * (kinds + 1)[:, None, None, None]
-    particles = Particles.of(centres * 10, [SPECIES[k].name for k in kinds])
+    particles = Particles.of(centers * 10, [SPECIES[k].name for k in kinds])
     corners = np.zeros((n, 3), np.intp)
     return Subtomograms(images.astype("f4"), masks.astype("u1"), 10.0, particles, SPECIES, corners)
 

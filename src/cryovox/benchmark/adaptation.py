@@ -1,6 +1,6 @@
 """Common parts of the suites of unsupervised domain adaptation: methods, training and scoring.
 
-A method trains on a labelled source and on a target without labels; the target labels are used for scoring
+A method trains on a labeled source and on a target without labels; the target labels are used for scoring
 only. Every training gives a source model, an adapted model, and the one of both that a selection rule kept
 without labels; all three are scored. The budget covers both stages, and `source-only` spends all of it on the
 source. The source model is the same for all adaptation methods: it is trained once for each seed.
@@ -86,16 +86,16 @@ class TrainingData:
     Attributes
     ----------
     source
-        Labelled source.
+        Labeled source.
     targets
-        Unlabelled targets.
-    labelled
+        Unlabeled targets.
+    labeled
         Training part of the target with labels, for the supervised upper bound only.
     """
 
     source: Path
     targets: tuple[Path, ...]
-    labelled: Path
+    labeled: Path
 
 
 def uda_methods(size: str) -> tuple[AdaptationMethod, ...]:
@@ -149,7 +149,7 @@ def as_adaptation_method(method: Method) -> AdaptationMethod:
 
 
 class AdaptationSuite(Suite):
-    """Adaptation from a labelled source to an unlabelled target.
+    """Adaptation from a labeled source to an unlabeled target.
 
     Attributes
     ----------
@@ -192,8 +192,8 @@ def train_models(job: Job, data: TrainingData, folder: Path, out: Path, device: 
     """Train; returns the model files before and after the adaptation, and the selected one of both."""
     method = as_adaptation_method(job.method)
     if method.strategy in (SOURCE_ONLY, SUPERVISED):
-        labelled = data.source if method.strategy == SOURCE_ONLY else data.labelled
-        return dict.fromkeys(MODELS, train(job, labelled, out, device))
+        labeled = data.source if method.strategy == SOURCE_ONLY else data.labeled
+        return dict.fromkeys(MODELS, train(job, labeled, out, device))
     common = shared_settings(device) | dict(method.adaptation)
     if not uses_target(method.strategy):
         kind = train_config(method.strategy)

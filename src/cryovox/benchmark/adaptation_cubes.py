@@ -60,7 +60,7 @@ which no adaptation method could infer (decision 0013)."""
 SHARE = 0.15
 NOISES = (0.05, 0.03, float("inf"))
 OFFSET = 0.06
-"""Largest shift of a particle from the centre, as a share of the box. The published recipe of 2018 has 0.25,
+"""Largest shift of a particle from the center, as a share of the box. The published recipe of 2018 has 0.25,
 with
 which networks learn too little to compare (decision 0012)."""
 SOURCE = SubtomogramConfig(snr=NOISES[0], offset=OFFSET)
@@ -260,17 +260,17 @@ class CubeSuite(AdaptationSuite):
         return tuple(self.targets)
 
     def training_data(self, method: AdaptationMethod, folder: Path) -> TrainingData:
-        unlabelled = folder / f"{method.target}-unlabelled.zarr"
-        labelled = folder / f"{method.target}-train.zarr"
-        return TrainingData(folder / f"{method.data}.zarr", (unlabelled,), labelled)
+        unlabeled = folder / f"{method.target}-unlabelled.zarr"
+        labeled = folder / f"{method.target}-train.zarr"
+        return TrainingData(folder / f"{method.data}.zarr", (unlabeled,), labeled)
 
     def score(
         self, model: Path, method: AdaptationMethod, folder: Path, out: Path, device: Device
     ) -> SubsetScores:
         from cryovox.workflows.segment import label_set
 
-        unlabelled, truth = (files.read(folder / f"{method.target}{end}.zarr") for end in ("-unlabelled", ""))
-        return subset_scores(label_set(model, unlabelled, device), masks(truth), folder, method.target)
+        unlabeled, truth = (files.read(folder / f"{method.target}{end}.zarr") for end in ("-unlabelled", ""))
+        return subset_scores(label_set(model, unlabeled, device), masks(truth), folder, method.target)
 
     def references(self, folder: Path) -> dict[str, Scores]:
         """Threshold baseline, for suites with one target."""
@@ -297,7 +297,7 @@ def subset_scores(predicted: NDArray[Any], truth: NDArray[Any], folder: Path, ta
 
 
 def write_target(folder: Path, name: str, target: Subtomograms, held_out: NDArray[np.bool_]) -> None:
-    """Write a target three times: whole, with the held-out part last; unlabelled; and the training part."""
+    """Write a target three times: whole, with the held-out part last; unlabeled; and the training part."""
     order = np.concatenate([np.flatnonzero(~held_out), np.flatnonzero(held_out)])
     whole = subset(target, order)
     files.write(folder / f"{name}.zarr", whole)

@@ -83,14 +83,14 @@ class TomogramAdaptationSuite(AdaptationSuite):
         truth = merge_species(target, [s.name for s in target.species], folder / "truth")
         dataset_files.write(folder / "truth", truth)
         for entry in target.entries:
-            write_centres(folder / "truth" / "centres" / f"{entry.name}.csv", entry, target)
+            write_centers(folder / "truth" / "centres" / f"{entry.name}.csv", entry, target)
         dataset_files.write(folder / "target", without_annotations(truth))
-        labelled = tuple(e for e in truth.entries if e.split == "train")
-        dataset_files.write(folder / "labelled", truth.model_copy(update={"entries": labelled}))
+        labeled = tuple(e for e in truth.entries if e.split == "train")
+        dataset_files.write(folder / "labelled", truth.model_copy(update={"entries": labeled}))
         return {"source": metadata, "target": description}
 
     def _read_target(self, folder: Path, tier: Tier, data: Path | None) -> tuple[Dataset, str]:
-        """Labelled tomograms, at least one of which is held out, and their description."""
+        """Labeled tomograms, at least one of which is held out, and their description."""
         if data is not None:
             return hold_out_last(dataset_files.read(data), data), data.name
         if (test_data := data_folder("sim_deepfinder")) is not None and tier != "smoke":
@@ -124,9 +124,9 @@ class TomogramAdaptationSuite(AdaptationSuite):
 
 def subset_scores(truth: Dataset, folder: Path, out: Path) -> SubsetScores:
     """Scores of the label maps in *out* on the held-out entries and on all entries."""
-    subsets, centres = {"": truth.split("test"), "all": truth.entries}, folder / "truth" / "centres"
+    subsets, centers = {"": truth.split("test"), "all": truth.entries}, folder / "truth" / "centres"
     return {
-        name: {**overlap(entries, out), "localisation_f1": localisation(entries, centres, out, truth.species)}
+        name: {**overlap(entries, out), "localisation_f1": localization(entries, centers, out, truth.species)}
         for name, entries in subsets.items()
     }
 
@@ -138,8 +138,8 @@ def write_dog_baseline(entry: Entry, truth: Dataset, folder: Path, path: Path) -
     radius = kind.radius / volume.voxel_size
     sign = 1 if entry.contrast == "bright" else -1
     blobs = dog(np.asarray(volume.data), volume.voxel_size, radius / 2, sign=sign, max_count=len(true))
-    centres = blobs.positions / volume.voxel_size
-    balls = ball_labels(centres, [1] * len(centres), [radius] * len(centres), volume.shape)
+    centers = blobs.positions / volume.voxel_size
+    balls = ball_labels(centers, [1] * len(centers), [radius] * len(centers), volume.shape)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_labels(path, LabelMap(balls, volume.voxel_size, truth.species, volume.origin))
 
@@ -236,24 +236,24 @@ def overlap(entries: Iterable[Entry], out: Path) -> dict[str, float]:
     return {name: round(value, 5) for name, value in row.items()}
 
 
-def write_centres(path: Path, entry: Entry, dataset: Dataset) -> None:
-    """Write the centres of the connected components of each label of an entry."""
+def write_centers(path: Path, entry: Entry, dataset: Dataset) -> None:
+    """Write the centers of the connected components of each label of an entry."""
     labels = required_labels(entry, dataset)
     data = np.asarray(labels.data)
     ids, count = connected_components(np.where(np.isin(data, [s.label for s in dataset.species]), data, 0))
-    centres = ndimage.center_of_mass(ids > 0, ids, range(1, count + 1))
-    positions = labels.voxel_size * np.reshape(centres, (-1, 3))
+    centers = ndimage.center_of_mass(ids > 0, ids, range(1, count + 1))
+    positions = labels.voxel_size * np.reshape(centers, (-1, 3))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_particles(path, Particles.of(positions, PARTICLE))
 
 
-def localisation(entries: Iterable[Entry], centres: Path, out: Path, species: tuple[Species, ...]) -> float:
+def localization(entries: Iterable[Entry], centers: Path, out: Path, species: tuple[Species, ...]) -> float:
     """F1 of picks from the predicted masks, matched one to one within the radius of an object."""
     hits, n_picks, n_objects = 0, 0, 0
     for entry in entries:
         predicted = read_labels(out / "labels" / f"{stem(entry.tomogram)}.mrc")
         picks = pick_labels(replace(predicted, species=species), PickConfig(border=0.0))
-        true = read_particles(centres / f"{entry.name}.csv")
+        true = read_particles(centers / f"{entry.name}.csv")
         hits += len(greedy(picks.positions, true.positions, species[0].radius))
         n_picks, n_objects = n_picks + len(picks), n_objects + len(true)
     return round(2 * hits / max(1, n_picks + n_objects), 5)

@@ -260,7 +260,7 @@ def simulate_stand_in(folder: Path) -> RealTomogram:
 
 
 def write_split(folder: Path, real: RealTomogram) -> None:
-    """Write the unlabelled training part, the labelled one for the upper bound, and all picks."""
+    """Write the unlabeled training part, the labeled one for the upper bound, and all picks."""
     volume = real.volume
     part = Volume(np.ascontiguousarray(np.asarray(volume.data)[:, : real.cut]), volume.voxel_size)
     write_volume(folder / "target" / "part.mrc", part)
@@ -306,7 +306,7 @@ def crowded_cytosol(volume: Volume) -> SimulationConfig:
 
 
 def find_peaks(scores: ScoreMap) -> Particles:
-    """Peaks by decreasing score. Masks are smoothed first, so that balls peak at their centre."""
+    """Peaks by decreasing score. Masks are smoothed first, so that balls peak at their center."""
     if scores.kind == "mask":
         sigma = RADIUS / scores.voxel_size / 2
         smoothed: NDArray[np.float32] = np.stack(

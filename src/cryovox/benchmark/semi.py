@@ -1,8 +1,8 @@
-"""Picking from few labels and many unlabelled tomograms.
+"""Picking from few labels and many unlabeled tomograms.
 
 The protocol follows SemiETPicker (ISBI 2026), whose label fractions and tables are not public: a stand-in of
-the CZII phantom in which few particles are labelled. Every method is trained once for each amount of labels,
-and these are the conditions of the table. Voxels without a pick count as unlabelled, not as background.
+the CZII phantom in which few particles are labeled. Every method is trained once for each amount of labels,
+and these are the conditions of the table. Voxels without a pick count as unlabeled, not as background.
 The seed draws the training tomograms, the labels and the weights (docs/decisions/0021).
 """
 
@@ -78,7 +78,7 @@ class PickingMethod(Method):
     own
         Settings of the strategy of this row alone, by dotted name, such as ``{"own.views": 1}``.
     class_prior
-        Whether the method is given the true share of unlabelled particles, as positive-unlabelled learning
+        Whether the method is given the true share of unlabeled particles, as positive-unlabeled learning
         needs.
     """
 
@@ -140,11 +140,11 @@ def variants(size: str) -> tuple[PickingMethod, ...]:
         PickingMethod(name, NETWORK, size, strategy="semi-etpicker", own=TEACHER | own)
         for name, own in VARIANTS.items()
     )
-    positive_unlabelled = PickingMethod(
+    positive_unlabeled = PickingMethod(
         "risk of what is unknown", NETWORK, size, train={"supervised.unknown": "pu"},
         strategy="semi-etpicker", own=TEACHER, class_prior=True,
     )  # fmt: skip
-    return (*changed, positive_unlabelled)
+    return (*changed, positive_unlabeled)
 
 
 class SemiSuite(Suite):
@@ -155,7 +155,7 @@ class SemiSuite(Suite):
     methods
         Function that returns the methods of a size.
     labels
-        Amounts of labels, see `labelled`.
+        Amounts of labels, see `labeled`.
     """
 
     source = "our own protocol, after SemiETPicker (ISBI 2026) on a stand-in of the CZII phantom"
@@ -195,7 +195,7 @@ class SemiSuite(Suite):
 
     def draw(self, folder: Path, labels: str, seed: int, out: Path) -> Dataset:
         """Training tomograms of a seed with some of their picks, which are written to *out*."""
-        return labelled(self.complete(folder, seed), labels, out, seed)
+        return labeled(self.complete(folder, seed), labels, out, seed)
 
     def complete(self, folder: Path, seed: int) -> Dataset:
         """Training tomograms of a seed with all of their picks."""
@@ -223,7 +223,7 @@ class SemiSuite(Suite):
         picked = tuple(e for e in few.entries if e.particles is not None)
         common = shared_settings(device) | ALL_METHODS | dict(method.own)
         if method.class_prior:
-            common |= unlabelled_particles(picked, self.complete(folder, job.seed))
+            common |= unlabeled_particles(picked, self.complete(folder, job.seed))
         config = job_settings(replace(job, method=method), common, kind=train_config(method.strategy))
         if STRATEGIES[method.strategy].task != "semi-supervised":
             few = few.model_copy(update={"entries": picked})
@@ -318,16 +318,16 @@ def steps(model: Path) -> int:
     return int(json.loads((model.parent / "manifest.json").read_text(encoding="utf-8"))["steps"])
 
 
-def unlabelled_particles(picked: Sequence[Entry], complete: Dataset) -> dict[str, float]:
-    """Expected number of unlabelled particles per labelled one in the training patches."""
+def unlabeled_particles(picked: Sequence[Entry], complete: Dataset) -> dict[str, float]:
+    """Expected number of unlabeled particles per labeled one in the training patches."""
     entries = [e for e in complete.entries if e.particles is not None]
-    labelled, total = (sum(len(read_picks(e)) for e in some) for some in (picked, entries))
-    per_patch = (total - labelled) * min(1.0, MODELS[NETWORK].patch ** 3 / sum(map(voxel_count, entries)))
-    return {"supervised.unlabelled_ratio": round(per_patch / PatchConfig().foreground, 3)}
+    labeled, total = (sum(len(read_picks(e)) for e in some) for some in (picked, entries))
+    per_patch = (total - labeled) * min(1.0, MODELS[NETWORK].patch ** 3 / sum(map(voxel_count, entries)))
+    return {"supervised.unlabeled_ratio": round(per_patch / PatchConfig().foreground, 3)}
 
 
-def labelled(dataset: Dataset, labels: str, folder: Path, seed: int = 0) -> Dataset:
-    """The training entries with some of their picks; entries without picks are unlabelled.
+def labeled(dataset: Dataset, labels: str, folder: Path, seed: int = 0) -> Dataset:
+    """The training entries with some of their picks; entries without picks are unlabeled.
 
     Parameters
     ----------

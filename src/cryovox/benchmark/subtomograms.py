@@ -1,4 +1,4 @@
-"""Segmentation of subtomograms with one target in a crowded neighbourhood, at several noise levels.
+"""Segmentation of subtomograms with one target in a crowded neighborhood, at several noise levels.
 
 One training on all noise levels serves two tables: segmentation of simulated subtomograms (MVGFormer, Table
 3, pooled IoU and Dice of the target) and the protocol of Liu et al. 2018 (mean IoU per sample, with
@@ -74,7 +74,7 @@ def segmentation_methods(size: str) -> tuple[Method, ...]:
 
 
 class SubtomogramSuite(Suite):
-    """One target in a crowded neighbourhood, at several signal-to-noise ratios.
+    """One target in a crowded neighborhood, at several signal-to-noise ratios.
 
     Parameters
     ----------
@@ -190,14 +190,14 @@ def masks(data: Subtomograms) -> NDArray[np.uint8]:
 
 
 def images(data: Subtomograms) -> NDArray[np.float32]:
-    """Grey values, (n, z, y, x)."""
+    """Gray values, (n, z, y, x)."""
     if data.images is None:
         raise RequestError("the set", "has no images", "use a set with images")
     return np.asarray(data.images[:])
 
 
 def bright_images(data: Subtomograms) -> NDArray[np.float32]:
-    """Grey values with bright particles; a set without a contrast is taken as bright."""
+    """Gray values with bright particles; a set without a contrast is taken as bright."""
     return sign_of(data.contrast, otherwise=1) * images(data)
 
 
@@ -226,7 +226,7 @@ def scores(predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
 def threshold_baseline(
     cubes: NDArray[np.float32], sigma: float = 1.5, level: float = 1.5
 ) -> NDArray[np.uint8]:
-    """Segment the connected component above a threshold that lies nearest to the centre.
+    """Segment the connected component above a threshold that lies nearest to the center.
 
     Parameters
     ----------
@@ -243,10 +243,10 @@ def threshold_baseline(
         components, n = ndimage.label(smooth > smooth.mean() + level * smooth.std())
         if not n:
             continue
-        centre = (np.array(image.shape) - 1) / 2
+        center = (np.array(image.shape) - 1) / 2
         centroids = np.array(ndimage.center_of_mass(components > 0, components, range(1, n + 1)))
         sizes = ndimage.sum_labels(components > 0, components, range(1, n + 1))
-        distance = np.linalg.norm(centroids - centre, axis=1) + np.where(sizes < sizes.max() / 4, 1e3, 0)
+        distance = np.linalg.norm(centroids - center, axis=1) + np.where(sizes < sizes.max() / 4, 1e3, 0)
         mask[components == 1 + int(distance.argmin())] = 1
     return out
 

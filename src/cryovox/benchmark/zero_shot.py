@@ -56,7 +56,7 @@ from cryovox.workflows.devices import Device
 
 FIRST = "target"
 MATCH_RADIUS = 0.5
-"""Largest distance of a hit from the centre of the target, in radii of the target."""
+"""Largest distance of a hit from the center of the target, in radii of the target."""
 
 
 Species = Callable[[Scale], tuple[str, ...]]
@@ -187,15 +187,15 @@ class ZeroShotSuite(CubeSuite):
 
 
 def cube_scores(predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
-    """Overlap of masks and F1 of the localisation."""
-    return {**scores(predicted, truth), "localisation_f1": round(localisation(predicted, truth), 5)}
+    """Overlap of masks and F1 of the localization."""
+    return {**scores(predicted, truth), "localisation_f1": round(localization(predicted, truth), 5)}
 
 
-def localisation(predicted: NDArray[Any], truth: NDArray[Any]) -> float:
-    """F1 of the centre of the largest component in every cube.
+def localization(predicted: NDArray[Any], truth: NDArray[Any]) -> float:
+    """F1 of the center of the largest component in every cube.
 
-    A hit lies within `MATCH_RADIUS` of the centre of the target, whose radius is that of a ball with as many
-    voxels. An empty prediction is a false negative; a centre elsewhere is also a false positive.
+    A hit lies within `MATCH_RADIUS` of the center of the target, whose radius is that of a ball with as many
+    voxels. An empty prediction is a false negative; a center elsewhere is also a false positive.
 
     Parameters
     ----------
@@ -204,25 +204,25 @@ def localisation(predicted: NDArray[Any], truth: NDArray[Any]) -> float:
     """
     hits, predictions, targets = 0, 0, int(truth.any((1, 2, 3)).sum())
     for mask, true in zip(predicted, truth, strict=True):
-        if (centre := largest_component_centre(mask)) is None:
+        if (center := largest_component_center(mask)) is None:
             continue
         predictions += 1
         if not true.any():
             continue
         radius = (3 * true.sum() / (4 * np.pi)) ** (1 / 3)
-        distance = np.linalg.norm(np.subtract(centre, ndimage.center_of_mass(true)))
+        distance = np.linalg.norm(np.subtract(center, ndimage.center_of_mass(true)))
         hits += int(distance <= MATCH_RADIUS * radius)
     return 2 * hits / max(1, predictions + targets)
 
 
-def largest_component_centre(mask: NDArray[Any]) -> tuple[float, ...] | None:
-    """Centre of mass of the largest connected component; None for an empty mask."""
+def largest_component_center(mask: NDArray[Any]) -> tuple[float, ...] | None:
+    """Center of mass of the largest connected component; None for an empty mask."""
     components, count = ndimage.label(mask)
     if not count:
         return None
     label = 1 + int(np.argmax(ndimage.sum_labels(mask > 0, components, range(1, count + 1))))
-    centre: tuple[float, ...] = ndimage.center_of_mass(components == label)
-    return centre
+    center: tuple[float, ...] = ndimage.center_of_mass(components == label)
+    return center
 
 
 ZSDA = ZeroShotSuite(

@@ -69,7 +69,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
         out,
         segment,
         config,
-        labelled=annotated,
+        labeled=annotated,
         device=device,
         overwrite=overwrite,
         command=shlex.join(["cryovox", *sys.argv[1:]]),

@@ -19,16 +19,16 @@ DESCRIPTIONS: dict[Task, str] = {
     "semi-supervised": """\
 Train a picker from few picks and from tomograms, or parts of them, where nothing is picked.
 
-Entries of the dataset without particles and labels are unlabelled tomograms. Write `exhaustive: false`
+Entries of the dataset without particles and labels are unlabeled tomograms. Write `exhaustive: false`
 where only some particles are picked. Subtomogram sets and stream:PRESET are not supported here. Run the
 same command again to continue after an interruption.""",
     "domain adaptation": """\
-Train a network on a labelled source, adapt it to unlabelled tomograms, and keep the better
+Train a network on a labeled source, adapt it to unlabeled tomograms, and keep the better
 model of the two. Run the same command again to continue after an interruption. report.html says which
 model was kept, and why. --max-time limits the whole command. The exit code is 1 if neither model finds
 anything in the target.""",
     "domain generalization": """\
-Train a network on a labelled source alone, for tomograms with other noise, missing
+Train a network on a labeled source alone, for tomograms with other noise, missing
 wedge and CTF. Run the same command again to continue after an interruption.""",
 }
 """What the commands of a task do, for the help."""
@@ -138,7 +138,7 @@ def adapted(  # noqa: PLR0913 (the options of a command)
     overwrite: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Learn from a labelled source, adapt to unlabelled tomograms, and keep the better model of the two.
+    """Learn from a labeled source, adapt to unlabeled tomograms, and keep the better model of the two.
 
     Run it again to go on after an interruption. report.html says which model was kept, and why. --max-time
     bounds the whole command. The exit code is 1 where neither model finds anything in the target.
@@ -146,9 +146,9 @@ def adapted(  # noqa: PLR0913 (the options of a command)
     Parameters
     ----------
     source
-        Labelled data: a dataset, a subtomogram set, or stream:PRESET.
+        Labeled data: a dataset, a subtomogram set, or stream:PRESET.
     target
-        Unlabelled data: tomograms, folders, patterns, datasets, or one subtomogram set.
+        Unlabeled data: tomograms, folders, patterns, datasets, or one subtomogram set.
     out
         Run folder for model.safetensors, choice.json and report.html.
     config

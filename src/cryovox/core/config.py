@@ -35,12 +35,20 @@ class Config(BaseModel):
     renamed: ClassVar[dict[str, str]] = {}
     """Former names of fields with their current names. For one version, YAML files and options may still use
     the former names, with a note."""
+    renamed_values: ClassVar[dict[str, dict[str, str]]] = {}
+    """Field to former values with their current names; they work in the same way."""
+
+    @classmethod
+    def current_value(cls, name: str, value: Any) -> Any:
+        """The value of a field, by its current name."""
+        former = cls.renamed_values.get(name, {})
+        return former.get(value, value) if isinstance(value, str) else value
 
     @model_validator(mode="wrap")
     @classmethod
     def _check(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Accept former names, and refuse an option by the name that the user typed."""
-        if isinstance(values, dict) and cls.renamed.keys() & values.keys():
+        if isinstance(values, dict):
             values = _current(cls, values)
         try:
             return handler(values)
@@ -98,7 +106,12 @@ def _current(kind: type[Config], values: dict[str, Any]) -> dict[str, Any]:
         if new in values:
             raise ValueError(f"{old!r} is the old name of {new!r}; give only {new!r}")
         note_renamed(old, new)
-    return {kind.renamed.get(name, name): value for name, value in values.items()}
+    current = {kind.renamed.get(name, name): value for name, value in values.items()}
+    for name, value in current.items():
+        if (new := kind.current_value(name, value)) is not value:
+            note_renamed(f"{name}: {value}", str(new))
+            current[name] = new
+    return current
 
 
 def current_names(kind: type[BaseModel], values: Any) -> Any:
@@ -110,6 +123,8 @@ def current_names(kind: type[BaseModel], values: Any) -> Any:
         return values
     renamed = kind.renamed if issubclass(kind, Config) else {}
     current: dict[Any, Any] = {renamed.get(name, name): value for name, value in values.items()}
+    if issubclass(kind, Config):
+        current = {name: kind.current_value(name, value) for name, value in current.items()}
     return {name: current_names(_inner(kind, name) or BaseModel, value) for name, value in current.items()}
 
 

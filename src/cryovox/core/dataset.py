@@ -61,7 +61,7 @@ class Entry(BaseModel):
     split: Literal["train", "val", "test"] = "train"
     """Split to which the entry belongs."""
     exhaustive: bool | dict[str, bool] = True
-    """Whether all particles (of a species) in the region are annotated. If not, unlabelled voxels are ignored
+    """Whether all particles (of a species) in the region are annotated. If not, unlabeled voxels are ignored
     in the loss, not treated as background."""
 
     def is_exhaustive(self, species: str) -> bool:

@@ -1,4 +1,4 @@
-"""Grey values: normalization, statistics, contrast and wrapped bytes."""
+"""Gray values: normalization, statistics, contrast and wrapped bytes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MIN_CERTAINTY = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Normalisation:
-    """Normalization of raw grey values to network input: ``sign * (v - mean) / std``.
+class Normalization:
+    """Normalization of raw gray values to network input: ``sign * (v - mean) / std``.
 
     Particles are bright in network input; `sign` is -1 for tomograms in which they are dark.
     """
@@ -99,8 +99,8 @@ class WrappedBytes:
 def wrapped_bytes(data: Voxels) -> WrappedBytes | None:
     """Detect unsigned bytes that a header declares as signed.
 
-    Grey values have one mode. Read with the wrong sign it is split, so the spread grows; signed bytes are
-    centred on 0 and have a smaller spread as they are.
+    Gray values have one mode. Read with the wrong sign it is split, so the spread grows; signed bytes are
+    centered on 0 and have a smaller spread as they are.
     """
     if data.dtype != np.int8:
         return None
@@ -143,7 +143,7 @@ def detect_contrast(volume: Volume) -> tuple[Contrast, float]:
     """
     from scipy import ndimage
 
-    data, voxel = _centre(volume)
+    data, voxel = _center(volume)
     fine = ndimage.gaussian_filter(data, max(0.8, 40.0 / voxel))
     band = fine - ndimage.gaussian_filter(data, max(1.6, 120.0 / voxel))
     parts = [
@@ -159,8 +159,8 @@ def detect_contrast(volume: Volume) -> tuple[Contrast, float]:
     return ("dark" if mean < 0 else "bright"), abs(mean) / spread
 
 
-def _centre(volume: Volume, size: int = 160) -> tuple[NDArray[np.float32], float]:
-    """The centre of a volume, binned to about 10 Å, without NaN; and its voxel size in Å."""
+def _center(volume: Volume, size: int = 160) -> tuple[NDArray[np.float32], float]:
+    """The center of a volume, binned to about 10 Å, without NaN; and its voxel size in Å."""
     factor = max(1, round(10.0 / volume.voxel_size))
     slices = []
     for n in volume.shape:
@@ -180,6 +180,6 @@ def _centre(volume: Volume, size: int = 160) -> tuple[NDArray[np.float32], float
 
 def _skewness(values: NDArray[np.float32]) -> float:
     # clip at 5 sigma, so that a few gold beads do not dominate
-    centred = values - values.mean()
-    std = float(centred.std()) + 1e-12
-    return float(np.mean(np.clip(centred / std, -5, 5) ** 3))
+    centered = values - values.mean()
+    std = float(centered.std()) + 1e-12
+    return float(np.mean(np.clip(centered / std, -5, 5) ** 3))

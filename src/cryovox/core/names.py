@@ -1,4 +1,4 @@
-"""Suggestions for misspelt names."""
+"""Suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
-    """The known name closest to a misspelt one; None if no name is close.
+    """The known name closest to a misspelled one; None if no name is close.
 
     Case, spaces and underscores do not matter.
 
@@ -22,7 +22,7 @@ def nearest(name: object, known: Iterable[str]) -> str | None:
 
 
 def suggestion(name: object, known: Iterable[str]) -> str:
-    """Suggestion for a misspelt name: the closest known name, else all known names.
+    """Suggestion for a misspelled name: the closest known name, else all known names.
 
     Examples
     --------

@@ -33,7 +33,7 @@ class Particles:
     Attributes
     ----------
     positions : (n, 3) float64
-        Centres as (z, y, x) in Å; 0 is the centre of voxel (0, 0, 0) of the tomogram.
+        Centers as (z, y, x) in Å; 0 is the center of voxel (0, 0, 0) of the tomogram.
     species : (n,) str
         Species of each particle.
     scores : (n,) float32

@@ -32,7 +32,7 @@ def check_positions(where: object, positions: Float, volume: Volume, tolerance: 
     volume
         The tomogram; its shape and voxel size are used.
     tolerance : float or (n,)
-        Distance in Å that a centre may lie outside, such as the radius of particles cut by a face.
+        Distance in Å that a center may lie outside, such as the radius of particles cut by a face.
     """
     if not len(positions):
         return

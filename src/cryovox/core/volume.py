@@ -98,7 +98,7 @@ class Volume:
         Voxel size in Å.
     origin : (z, y, x)
         Position of voxel (0, 0, 0) in the coordinate system of the file, in Å. It is copied to outputs and
-        never shifts a position: position 0 is the centre of voxel (0, 0, 0).
+        never shifts a position: position 0 is the center of voxel (0, 0, 0).
     nstart : (z, y, x)
         Index of voxel (0, 0, 0) in the grid of a larger map from which this one was cut (NXSTART, NYSTART,
         NZSTART of MRC). Like `origin` it is copied and shifts nothing. It counts voxels of this size:
@@ -173,10 +173,10 @@ class ScoreMap:
         Voxel size of this map in Å; larger than that of the tomogram if the network has an output stride.
     species : k species, in the order of the channels
     offset : float
-        Position in Å, on every axis, of the centre of voxel (0, 0, 0) of this map. With an output stride s
+        Position in Å, on every axis, of the center of voxel (0, 0, 0) of this map. With an output stride s
         it is (s - 1) / 2 voxels of the tomogram.
     kind : "heatmap" or "mask"
-        Whether the channels peak at centres or cover entire particles.
+        Whether the channels peak at centers or cover entire particles.
     thresholds : name -> score
         Minimum score of a pick, as stored in the model.
     origin, nstart : (z, y, x)

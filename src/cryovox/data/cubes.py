@@ -1,4 +1,4 @@
-"""Subtomograms as training data: each is a small region, normalised on its own."""
+"""Subtomograms as training data: each is a small region, normalized on its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.spatial import KDTree
 
 from cryovox.core.config import Contrast
 from cryovox.core.errors import RequestError
-from cryovox.core.intensity import MIN_CERTAINTY, Normalisation, sign_of
+from cryovox.core.intensity import MIN_CERTAINTY, Normalization, sign_of
 from cryovox.core.particles import Species
 from cryovox.data.augment import augment
 from cryovox.data.patches import Patch, TargetSpec, cut
@@ -22,7 +22,7 @@ from cryovox.data.streams import Batch, Prefetcher, collate
 from cryovox.data.targets import within_radius
 from cryovox.formats.subtomograms import Subtomograms, batches
 
-IDENTITY = Normalisation(0.0, 1.0)
+IDENTITY = Normalization(0.0, 1.0)
 ORDER = 2**31  # seeds a separate stream of random numbers
 CONTRAST_SAMPLES = 512
 """Maximum number of subtomograms from which the contrast of a set is detected."""
@@ -45,8 +45,8 @@ class Cubes:
         In the order of the channels.
     species_names : (n,) str
         Species of the particle that each was extracted for, by which a hold-out is stratified.
-    cube_index : (m,) int, centres : (m, 3), channels : (m,) int
-        Annotated particles: the subtomogram, the centre in it in voxels, and the species.
+    cube_index : (m,) int, centers : (m, 3), channels : (m,) int
+        Annotated particles: the subtomogram, the center in it in voxels, and the species.
     indices : (k,) int
         The subset in use.
     contrast
@@ -59,7 +59,7 @@ class Cubes:
     species: tuple[Species, ...]
     species_names: NDArray[np.str_]
     cube_index: NDArray[np.intp]
-    centres: NDArray[np.float64]
+    centers: NDArray[np.float64]
     channels: NDArray[np.intp]
     indices: NDArray[np.intp]
     contrast: Literal["dark", "bright"]
@@ -70,7 +70,7 @@ class Cubes:
     def region(self, i: int, spec: TargetSpec) -> Region:
         """Subtomogram number *i* of the subset, as a region.
 
-        A mask labels all voxels. Centres do not: for heatmaps, voxels away from them are ignored.
+        A mask labels all voxels. Centers do not: for heatmaps, voxels away from them are ignored.
         """
         n = self.indices[i]
         z, y, x = self.images.shape[1:]
@@ -79,10 +79,10 @@ class Cubes:
             name=str(n),
             data=self.images[n],
             voxel_size=self.voxel_size,
-            normalise=IDENTITY,
+            normalize=IDENTITY,
             bounds=((0, z), (0, y), (0, x)),
             species=self.species,
-            positions=self.centres[low:high],
+            positions=self.centers[low:high],
             channels=self.channels[low:high],
             labels=None if self.labels is None else self.labels[n],
             annotated_mask=None,
@@ -92,7 +92,7 @@ class Cubes:
     def digest(self) -> str:
         """Hash of all training data, wherever it is stored."""
         digest = hashlib.sha256(repr((self.voxel_size, self.species)).encode())
-        arrays: tuple[Any, ...] = (self.images, self.cube_index, self.centres, self.channels, self.indices)
+        arrays: tuple[Any, ...] = (self.images, self.cube_index, self.centers, self.channels, self.indices)
         for array in (*arrays, *(() if self.labels is None else (self.labels,))):
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
@@ -125,7 +125,7 @@ def load_cubes(
         images[at] = standardize(subtomograms.images[at], detected, where)
     masks = None if subtomograms.masks is None else np.asarray(subtomograms.masks[:], np.uint8)
     species = subtomograms.species or _infer_species(subtomograms, masks, where)
-    cube_index, particles, centres = _annotations(subtomograms, masks)
+    cube_index, particles, centers = _annotations(subtomograms, masks)
     labels = None if masks is None else _labels_to_channels(masks, species, merge)
     if merge:
         species = (Species(name="particle", label=1, radius=max(s.radius for s in species)),)
@@ -140,7 +140,7 @@ def load_cubes(
         species=species,
         species_names=subtomograms.particles.species,
         cube_index=cube_index[has_channel],
-        centres=centres[has_channel],
+        centers=centers[has_channel],
         channels=channels[has_channel],
         indices=np.arange(len(subtomograms)),
         contrast="dark" if detected == "dark" else "bright",
@@ -164,7 +164,7 @@ def standardize(raw: Any, contrast: Contrast, where: Any = "set") -> NDArray[np.
 def detect_set_contrast(subtomograms: Subtomograms) -> tuple[Contrast, float]:
     """Contrast recorded in the set, else detected from its voxels, and the certainty.
 
-    The voxels of the particle (its mask, else a ball of a third of the box around its centre) are
+    The voxels of the particle (its mask, else a ball of a third of the box around its center) are
     compared with the others.
 
     Returns
@@ -196,13 +196,13 @@ def detect_set_contrast(subtomograms: Subtomograms) -> tuple[Contrast, float]:
 
 
 def _particle_voxels(subtomograms: Subtomograms, i: int, mask: NDArray[Any] | None) -> NDArray[np.bool_]:
-    """Voxels of a particle: its mask, or a ball around its centre."""
+    """Voxels of a particle: its mask, or a ball around its center."""
     if mask is not None and mask.any():
         return np.asarray(mask != 0)
-    centre = np.array(subtomograms.shape) / 2
+    center = np.array(subtomograms.shape) / 2
     if subtomograms.corners is not None:
-        centre = subtomograms.particles.positions[i] / subtomograms.voxel_size - subtomograms.corners[i]
-    return within_radius(centre[None], min(subtomograms.shape) / 6, subtomograms.shape)
+        center = subtomograms.particles.positions[i] / subtomograms.voxel_size - subtomograms.corners[i]
+    return within_radius(center[None], min(subtomograms.shape) / 6, subtomograms.shape)
 
 
 def _infer_species(
@@ -241,9 +241,9 @@ Annotations = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]
 
 
 def _annotations(subtomograms: Subtomograms, masks: NDArray[np.uint8] | None) -> Annotations:
-    """Subtomogram, particle and centre in voxels of all annotations, sorted by subtomogram.
+    """Subtomogram, particle and center in voxels of all annotations, sorted by subtomogram.
 
-    Subtomograms of one tomogram also show neighbouring particles, which are annotated if the set has them.
+    Subtomograms of one tomogram also show neighboring particles, which are annotated if the set has them.
     """
     names = subtomograms.particles.tomograms
     if names is None or subtomograms.corners is None:
@@ -258,22 +258,22 @@ def _annotations(subtomograms: Subtomograms, masks: NDArray[np.uint8] | None) ->
         if pairs:
             cube, particle = np.array(pairs, np.intp).T
             columns.append((cube, particle, places[particle] - subtomograms.corners[cube]))
-    cube_index, particles, centres = (np.concatenate(column) for column in zip(*columns, strict=True))
+    cube_index, particles, centers = (np.concatenate(column) for column in zip(*columns, strict=True))
     order = np.argsort(cube_index, kind="stable")
-    return cube_index[order], particles[order], centres[order]
+    return cube_index[order], particles[order], centers[order]
 
 
 def _central_particles(subtomograms: Subtomograms, masks: NDArray[np.uint8] | None) -> Annotations:
-    """The particle that each was extracted for: its recorded position, else the centre of mask or box."""
+    """The particle that each was extracted for: its recorded position, else the center of mask or box."""
     n = np.arange(len(subtomograms))
     if subtomograms.corners is not None:
         return n, n, subtomograms.particles.positions / subtomograms.voxel_size - subtomograms.corners
-    centres = np.tile(np.array(subtomograms.shape) // 2, (len(subtomograms), 1)).astype(float)
+    centers = np.tile(np.array(subtomograms.shape) // 2, (len(subtomograms), 1)).astype(float)
     if masks is not None:
         for i, mask in enumerate(masks):
             if mask.any():
-                centres[i] = np.argwhere(mask).mean(axis=0)
-    return n, n, centres
+                centers[i] = np.argwhere(mask).mean(axis=0)
+    return n, n, centers
 
 
 def hold_out_cubes(cubes: Cubes, fraction: float) -> tuple[Cubes, Cubes]:

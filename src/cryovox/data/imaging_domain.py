@@ -65,9 +65,9 @@ class DomainConfig(Config):
     low_pass: Range = (10.0, 35.0)
     """Resolution in Å of a low-pass filter on the tomogram."""
     gain: float = Field(0.2, ge=0, lt=1)
-    """Grey values, of mean 0 and standard deviation 1 in a box, are scaled by a factor within 1 ± this."""
+    """Gray values, of mean 0 and standard deviation 1 in a box, are scaled by a factor within 1 ± this."""
     offset: float = Field(0.1, ge=0)
-    """Grey values are then shifted by up to this."""
+    """Gray values are then shifted by up to this."""
 
 
 def sample_transfer(

@@ -32,7 +32,7 @@ class Patch:
     Attributes
     ----------
     image : (z, y, x) float32
-        Normalised, particles bright.
+        Normalized, particles bright.
     target
         mask: (z, y, x) uint8, channel + 1, 0 background, 255 ignored.
         heatmap: (k, z / s, y / s, x / s) float32.
@@ -85,7 +85,7 @@ def _corner_near_particle(
 def cut(region: Region, corner: Shape, patch_size: int, spec: TargetSpec, rim: float = 1.5) -> Patch:
     """Cut a cube: ignored outside the region, mirrored outside the tomogram."""
     planes = _reflected_indices(region, corner, (patch_size,) * 3)
-    image = region.normalise(_gather(region.data, planes))
+    image = region.normalize(_gather(region.data, planes))
     if spec.kind == "mask":
         labels = mask_target(region, corner, (patch_size,) * 3, rim)
         return Patch(image, labels, labels != IGNORE_INDEX)
@@ -164,18 +164,18 @@ def _heatmap_target(
     widest = max(*(4 * sigma for sigma in sigmas), *(rim * kind.radius / voxel for kind in region.species))
     index = region.near(corner, (shape[0] * stride, shape[1] * stride, shape[2] * stride), stride * widest)
     channels = region.channels[index]
-    # output voxel i of a head of stride s is centred at input voxel s * i + (s - 1) / 2
-    centres = (region.positions[index] - np.array(corner) - (stride - 1) / 2) / stride
+    # output voxel i of a head of stride s is centered at input voxel s * i + (s - 1) / 2
+    centers = (region.positions[index] - np.array(corner) - (stride - 1) / 2) / stride
     target = np.zeros((len(region.species), *shape), np.float32)
     valid_mask = np.ones((len(region.species), *shape), bool)
     for channel, kind in enumerate(region.species):
-        own = centres[channels == channel]
+        own = centers[channels == channel]
         target[channel] = gaussian_heatmap(own, sigmas[channel], shape)
         if not region.exhaustive[channel]:
             valid_mask[channel] = within_radius(own, rim * kind.radius / voxel, shape)
             for other, rival in enumerate(region.species):
                 if other != channel:
                     valid_mask[channel] |= within_radius(
-                        centres[channels == other], rival.radius / voxel, shape
+                        centers[channels == other], rival.radius / voxel, shape
                     )
     return target, valid_mask

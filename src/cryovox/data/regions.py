@@ -1,4 +1,4 @@
-"""Annotated regions of tomograms: grey values scaled, annotations in voxels."""
+"""Annotated regions of tomograms: gray values scaled, annotations in voxels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cryovox.core.dataset import Dataset, Entry, Range
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import (
     MIN_CERTAINTY,
-    Normalisation,
+    Normalization,
     detect_contrast,
     sign_of,
     statistics,
@@ -39,15 +39,15 @@ class Region:
     Attributes
     ----------
     data : (z, y, x)
-        Raw grey values, often a memory map or a stored array.
-    normalise
+        Raw gray values, often a memory map or a stored array.
+    normalize
         From raw values to network input.
     bounds
         Region that patches and annotations come from, in voxels.
     species
         In the order of the channels.
     positions : (n, 3) float64
-        Annotated centres in voxels, in the whole tomogram.
+        Annotated centers in voxels, in the whole tomogram.
     channels : (n,) int
         Index into `species` of each.
     labels : (z, y, x) uint8 or None
@@ -63,7 +63,7 @@ class Region:
     name: str
     data: Voxels
     voxel_size: float
-    normalise: Normalisation
+    normalize: Normalization
     bounds: Bounds
     species: tuple[Species, ...]
     positions: NDArray[np.float64]
@@ -74,13 +74,13 @@ class Region:
     tilt_axis: Literal["y", "x"] = "y"
 
     def inside(self) -> NDArray[np.bool_]:
-        """Whether each annotated centre lies in the region."""
+        """Whether each annotated center lies in the region."""
         low, high = np.array(self.bounds, dtype=float).T
         return ((self.positions >= low - 0.5) & (self.positions < high - 0.5)).all(axis=1)
 
     @cached_property
     def annotated(self) -> NDArray[np.intp]:
-        """Indices of the annotated centres in the region; computed once."""
+        """Indices of the annotated centers in the region; computed once."""
         return np.flatnonzero(self.inside())
 
     @cached_property
@@ -96,7 +96,7 @@ class Region:
     def near(
         self, corner: tuple[int, int, int], shape: tuple[int, int, int], reach: float
     ) -> NDArray[np.intp]:
-        """Indices of the annotated centres within *reach* voxels of a box, in ascending order; a few more
+        """Indices of the annotated centers within *reach* voxels of a box, in ascending order; a few more
         where the box is no cube.
         """
         if not len(self.positions):
@@ -112,10 +112,10 @@ class Region:
         return Particles.of(self.positions[keep] * self.voxel_size, names)
 
 
-def unlabelled_region(
+def unlabeled_region(
     name: str,
     volume: Volume,
-    normalise: Normalisation,
+    normalize: Normalization,
     bounds: Bounds,
     species: tuple[Species, ...],
     annotated_mask: NDArray[np.bool_] | None = None,
@@ -125,7 +125,7 @@ def unlabelled_region(
         name=name,
         data=volume.data,
         voxel_size=volume.voxel_size,
-        normalise=normalise,
+        normalize=normalize,
         bounds=bounds,
         species=species,
         positions=np.empty((0, 3)),
@@ -143,7 +143,7 @@ def load_regions(dataset: Dataset, entries: Iterable[Entry]) -> list[Region]:
     return [_open(dataset, entry) for entry in entries]
 
 
-def open_unlabelled(dataset: Dataset, entry: Entry) -> Region:
+def open_unlabeled(dataset: Dataset, entry: Entry) -> Region:
     """Open an entry without its annotations."""
     volume = dataset_files.load_tomogram(entry, dataset)
     bounds = entry.box.bounds(volume.shape)
@@ -152,14 +152,14 @@ def open_unlabelled(dataset: Dataset, entry: Entry) -> Region:
         raise RequestError(entry.name, message, "correct `box:` of the entry in dataset.yaml")
     volume = replace(volume, voxel_size=dataset.voxel_size)
     annotated_mask = dataset_files.load_mask(entry)
-    region = unlabelled_region(
-        entry.name, volume, normalisation(volume, entry), bounds, dataset.species, annotated_mask
+    region = unlabeled_region(
+        entry.name, volume, normalization(volume, entry), bounds, dataset.species, annotated_mask
     )
     return replace(region, tilt_axis=entry.tilt_axis)
 
 
 def _open(dataset: Dataset, entry: Entry) -> Region:
-    region = open_unlabelled(dataset, entry)
+    region = open_unlabeled(dataset, entry)
     labels, particles = dataset_files.load_annotations(entry, dataset)
     if labels is None and particles is None:
         message = "has neither labels nor particles"
@@ -179,7 +179,7 @@ def _open(dataset: Dataset, entry: Entry) -> Region:
     )
 
 
-def normalisation(volume: Volume, entry: Entry) -> Normalisation:
+def normalization(volume: Volume, entry: Entry) -> Normalization:
     """Scale over the whole tomogram; the sign from the entry, else detected."""
     moments = statistics(volume.data)
     if moments.not_finite:
@@ -192,7 +192,7 @@ def normalisation(volume: Volume, entry: Entry) -> Normalisation:
         raise RequestError(
             entry.tomogram, str(wrapped), "mend it with `cryovox convert IN OUT --unsigned-bytes`"
         )
-    return Normalisation(moments.mean, moments.std, sign_of(_contrast(volume, entry)))
+    return Normalization(moments.mean, moments.std, sign_of(_contrast(volume, entry)))
 
 
 def _contrast(volume: Volume, entry: Entry) -> Contrast:

@@ -38,7 +38,7 @@ class SamplingConfig:
     seed: tuple[int, ...] = (0, 0)
     device: str = "cpu"
 
-    def for_unlabelled(self) -> SamplingConfig:
+    def for_unlabeled(self) -> SamplingConfig:
         """Draw patches anywhere, with flips as the only augmentation."""
         flips_only = AugmentConfig(contrast=0.0, brightness=0.0, noise=0.0, blur=0.0)
         return replace(self, patches=PatchConfig(foreground=0.0), augment=flips_only)

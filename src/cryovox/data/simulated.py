@@ -180,12 +180,12 @@ class SimulatedStream:
             if near and len(kinds):
                 every = np.arange(len(contents.channels))
                 balanced = np.flatnonzero(contents.channels == rng.choice(kinds)) if config.balance else every
-                centre = contents.positions[rng.choice(balanced)]
-                corner[:] = np.rint(centre + self.patch_size * (shift - 0.5))
+                center = contents.positions[rng.choice(balanced)]
+                corner[:] = np.rint(center + self.patch_size * (shift - 0.5))
         return (corners % np.array(self.shape)).astype(np.intp)
 
     def _nearby(self, block: Block, corner: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Centres relative to the first voxel of a patch, each in the period closest to the patch."""
+        """Centers relative to the first voxel of a patch, each in the period closest to the patch."""
         gap = (np.array(self.shape) - self.patch_size) / 2
         return np.mod(block.contents.positions - corner + gap, self.shape) - gap
 
@@ -197,14 +197,14 @@ class SimulatedStream:
         return Particles.of(near[within] * self.voxel_size, names, rotations=turns)
 
     def _heatmap(self, block: Block, corner: NDArray[np.intp]) -> NDArray[np.float32]:
-        # output voxel i of a head of stride s is centred at input voxel s * i + (s - 1) / 2
+        # output voxel i of a head of stride s is centered at input voxel s * i + (s - 1) / 2
         stride = self.sampling.spec.output_stride
         patch_size = self.patch_size // stride
-        centres = (self._nearby(block, corner) - (stride - 1) / 2) / stride
+        centers = (self._nearby(block, corner) - (stride - 1) / 2) / stride
         sigmas = [heatmap_sigma(kind, self.voxel_size * stride) for kind in self.species]
-        reaching = ((centres > -4 * max(sigmas)) & (centres < patch_size + 4 * max(sigmas))).all(axis=1)
-        centres, channels = centres[reaching], block.contents.channels[reaching]
-        maps = [gaussian_heatmap(centres[channels == c], s, (patch_size,) * 3) for c, s in enumerate(sigmas)]
+        reaching = ((centers > -4 * max(sigmas)) & (centers < patch_size + 4 * max(sigmas))).all(axis=1)
+        centers, channels = centers[reaching], block.contents.channels[reaching]
+        maps = [gaussian_heatmap(centers[channels == c], s, (patch_size,) * 3) for c, s in enumerate(sigmas)]
         return np.stack(maps)
 
 

@@ -1,8 +1,8 @@
-"""Bilateral filters: means over similar neighbours, which remove noise and keep edges.
+"""Bilateral filters: means over similar neighbors, which remove noise and keep edges.
 
-The classic filter compares grey values (C. Tomasi and R. Manduchi, ICCV 1998). That of Vox-UDA (AAAI 2025,
+The classic filter compares gray values (C. Tomasi and R. Manduchi, ICCV 1998). That of Vox-UDA (AAAI 2025,
 eq. 10-14) compares the gradients of the Laplacian. With a window of 3^3 voxels the published sigma_d of 120
-voxels gives every neighbour the same spatial weight to 2e-4: only sigma_r matters. Two sides of an ideal step
+voxels gives every neighbor the same spatial weight to 2e-4: only sigma_r matters. Two sides of an ideal step
 have the same gradient, so that the improved filter rounds it off by a voxel, which the classic one does not.
 """
 
@@ -24,13 +24,13 @@ MIN_EXPONENT = -80.0
 """Smaller exponents are clamped: exp(-80) is negligible, and subnormal numbers are ten times as slow."""
 
 _PAIRS = [step for step in product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]
-"""One of every two opposite neighbours, whose weights are equal."""
+"""One of every two opposite neighbors, whose weights are equal."""
 
 
 def gradient_of_laplacian(x: Tensor) -> Tensor:
     """Differences of the Laplacian over two voxels, by axis (Vox-UDA, AAAI 2025, eq. 10-12).
 
-    The Laplacian is the sum of the six face neighbours minus six times the voxel. Grey values and Laplacian
+    The Laplacian is the sum of the six face neighbors minus six times the voxel. Gray values and Laplacian
     are padded with their edge values: our reconstruction.
 
     Parameters
@@ -54,7 +54,7 @@ def bilateral(x: Tensor, *, sigma_d: float = 120.0, sigma_r: float = 1.2, by: Fe
     Parameters
     ----------
     x : (b, 1, z, y, x)
-        Normalised to mean 0 and standard deviation 1, which is the unit of *sigma_r*.
+        Normalized to mean 0 and standard deviation 1, which is the unit of *sigma_r*.
     sigma_d
         Standard deviation of the Gaussian on distances, in voxels.
     sigma_r
@@ -69,20 +69,20 @@ def bilateral(x: Tensor, *, sigma_d: float = 120.0, sigma_r: float = 1.2, by: Fe
     """
     if not (sigma_d > 0 and sigma_r > 0):
         raise ValueError(f"the widths of a bilateral filter are above 0, not {sigma_d} and {sigma_r}")
-    grey = x if x.dtype == torch.float64 else x.float()
-    features = gradient_of_laplacian(grey) if by == "gradient" else grey
+    gray = x if x.dtype == torch.float64 else x.float()
+    features = gradient_of_laplacian(gray) if by == "gradient" else gray
     features = pad(features / (2**0.5 * sigma_r), (1,) * 6, "replicate").movedim(1, 0)
-    grey = pad(grey, (1,) * 6, "replicate")[:, 0]
-    total, weights = grey.clone(), torch.ones_like(grey)  # a voxel has weight 1 in its own mean
+    gray = pad(gray, (1,) * 6, "replicate")[:, 0]
+    total, weights = gray.clone(), torch.ones_like(gray)  # a voxel has weight 1 in its own mean
     for step in _PAIRS:
         here, there = _overlap(step)
-        weight = torch.full_like(grey[here], -sum(s * s for s in step) / (2 * sigma_d**2))
+        weight = torch.full_like(gray[here], -sum(s * s for s in step) / (2 * sigma_d**2))
         for feature in features:
             difference = feature[here] - feature[there]
             weight.addcmul_(difference, difference, value=-1)
         weight.clamp_(min=MIN_EXPONENT).exp_()
-        total[here].addcmul_(weight, grey[there])
-        total[there].addcmul_(weight, grey[here])
+        total[here].addcmul_(weight, gray[there])
+        total[there].addcmul_(weight, gray[here])
         weights[here].add_(weight)
         weights[there].add_(weight)
     inside = (slice(None), *(slice(1, -1),) * 3)
@@ -90,7 +90,7 @@ def bilateral(x: Tensor, *, sigma_d: float = 120.0, sigma_r: float = 1.2, by: Fe
 
 
 def _shifted(x: Tensor, axis: int, direction: int) -> Tensor:
-    """The neighbour of every voxel along an axis; at the edge, the voxel itself."""
+    """The neighbor of every voxel along an axis; at the edge, the voxel itself."""
     n = x.shape[axis]
     if direction > 0:
         return torch.cat([x.narrow(axis, 1, n - 1), x.narrow(axis, n - 1, 1)], axis)

@@ -12,7 +12,7 @@ Range = tuple[float, float]
 
 BOUNDS: dict[str, Range] = {
     "prior_level": (0.0, 100.0),
-    "prior_colour": (-4.0, 8.0),
+    "prior_color": (-4.0, 8.0),
     "prior_band": (0.01, 10.0),
     "prior_wedge": (1.0, 90.0),
     "prior_zero": (0.01, 10.0),
@@ -27,10 +27,14 @@ class PriorConfig(Config):
     """Prior of noise and microscope."""
 
     basic: ClassVar[tuple[str, ...] | None] = ()
+    renamed: ClassVar[dict[str, str]] = {
+        "prior_colour": "prior_color",
+        "prior_restandardised": "prior_restandardized",
+    }
 
     prior_level: Range = (0.1, 2.0)
     """Range of the standard deviation of the noise relative to the patch, log-uniform; 0 0 adds none."""
-    prior_colour: Range = (0.0, 2.0)
+    prior_color: Range = (0.0, 2.0)
     """Range of the exponent by which the noise power falls with frequency; 0 is white."""
     prior_band: Range = (0.5, 2.0)
     """Range of the fraction of Nyquist above which there is no noise; 1.74 and more keep all frequencies."""
@@ -52,7 +56,7 @@ class PriorConfig(Config):
     """Fraction of patches that pass this filter."""
     prior_gamma: Range = (0.7, 1.4)
     """Range of the gamma correction of the standardized gray values; their sign stays."""
-    prior_restandardised: bool = True
+    prior_restandardized: bool = True
     """Standardize every patch before gain and offset."""
     prior_gain: float = Field(0.2, ge=0, lt=1)
     """Gray values are scaled by a random factor within 1 ± this."""

@@ -19,7 +19,7 @@ def swap_amplitudes(source: Tensor, target: Tensor, *, fraction: float = 0.1) ->
     target : (n, 1, z, y, x)
         Repeated cyclically if there are fewer than source cubes.
     fraction
-        Edge of the centred cube of swapped frequencies as a fraction of the spectrum: twice the paper's beta.
+        Size of the central cube of swapped frequencies as a fraction of the spectrum: twice the paper's beta.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def match_spectrum(source: Tensor, target: Tensor) -> Tensor:
 
 
 def match_histogram(source: Tensor, target: Tensor) -> Tensor:
-    """Map the grey values of every source cube to those of all target cubes, quantile by quantile.
+    """Map the gray values of every source cube to those of all target cubes, quantile by quantile.
 
     Equal values stay equal.
 

@@ -1,8 +1,8 @@
 """Noise of tomograms measured by a high-pass filter: the noise generation module of Vox-UDA (AAAI 2025).
 
 Its filter rates (8.4, 17.8, 24.4 and 42.2 %) are (k / 32)^3 for k = 14, 18, 20 and 24: the volume of a cube
-of k^3 frequencies in the spectrum of 32^3 voxels. That the centred cube of low frequencies is what is removed
-is our reconstruction; the other variants are for comparison.
+of k^3 frequencies in the spectrum of 32^3 voxels. That the cube of low frequencies is removed is our
+reconstruction; the other variants are for comparison.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def high_pass(x: Tensor, *, cube: float = CUBE, reading: HighPassVariant = "remo
     cube
         Edge of the cube of frequencies as a fraction of the spectrum, 0 to 1; the rate is its third power.
     reading
-        "remove-cube" removes the centred cube of low frequencies; "keep-outer" keeps radii above
+        "remove-cube" removes the centered cube of low frequencies; "keep-outer" keeps radii above
         ``sqrt(1 - rate) / 2`` cycles per voxel; "keep-highest" keeps the cube at the middle of an
         unshifted spectrum, which holds the highest frequencies.
 
@@ -62,7 +62,7 @@ def noise_level(
     Parameters
     ----------
     targets : (n, 1, z, y, x)
-        In the units of the source: both normalised.
+        In the units of the source: both normalized.
     mode
         "mean": of the mean of n Gaussians, one for the noise of each cube; "averaged": of the mean of the n
         high-pass filtered cubes. Both shrink with the root of n, as published. "rms" keeps the level of a

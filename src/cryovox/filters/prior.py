@@ -1,4 +1,4 @@
-"""Randomise the appearance of cubes: noise and imaging conditions are drawn from a prior.
+"""Randomize the appearance of cubes: noise and imaging conditions are drawn from a prior.
 
 Part of our reconstruction of Vox-ZSDA (IJCV 2026), of which only the abstract is public. A cube is multiplied
 by a contrast transfer function, noise is added, and both are multiplied by missing wedge and envelope, as in
@@ -46,7 +46,7 @@ def randomize_appearance(x: Tensor, config: PriorConfig) -> Tensor:
         spectrum = spectrum * _wedge(cubes, fz, fx, config)
     if config.prior_envelope_share > 0:
         spectrum = spectrum * _envelope(cubes, squares, config)
-    return _adjust_grey_values(irfftn_like(spectrum, cubes), config).to(x.dtype)
+    return _adjust_gray_values(irfftn_like(spectrum, cubes), config).to(x.dtype)
 
 
 def spectrum_std(spectrum: Tensor, like: Tensor) -> Tensor:
@@ -95,9 +95,9 @@ def _ctf(like: Tensor, squares: Tensor, config: PriorConfig) -> Tensor:
 
 
 def _noise(like: Tensor, squares: Tensor, config: PriorConfig) -> Tensor:
-    """The `rfftn` of noise of mean 0 and variance 1, with the colour and band of each sample."""
-    colour, band = _uniform(like, config.prior_colour), _uniform(like, config.prior_band)
-    amplitude = torch.exp(squares.clamp(min=EPS**2).log() * (-colour / 4))
+    """The `rfftn` of noise of mean 0 and variance 1, with the color and band of each sample."""
+    color, band = _uniform(like, config.prior_color), _uniform(like, config.prior_band)
+    amplitude = torch.exp(squares.clamp(min=EPS**2).log() * (-color / 4))
     amplitude = amplitude * ((squares > 0) & (squares <= (band / 2 + EPS) ** 2))
     power = (amplitude**2 * _multiplicity(like)).sum(AXES, keepdim=True) / math.prod(like.shape[2:])
     scale = torch.where(power > 0, power.rsqrt(), 0.0)  # a band may hold no frequency at all
@@ -117,13 +117,13 @@ def _envelope(like: Tensor, squares: Tensor, config: PriorConfig) -> Tensor:
     return torch.where(_bernoulli(like, config.prior_envelope_share), envelope, 1.0)
 
 
-def _adjust_grey_values(x: Tensor, config: PriorConfig) -> Tensor:
-    """Gamma correction, standardisation, gain and offset."""
+def _adjust_gray_values(x: Tensor, config: PriorConfig) -> Tensor:
+    """Gamma correction, standardization, gain and offset."""
     if config.prior_gamma != (1.0, 1.0):
         distance, mean, spread = _standardize(x)
         corrected = distance.abs() ** _uniform(x, config.prior_gamma, logarithmic=True)
         x = mean + spread * distance.sign() * corrected
-    if config.prior_restandardised:
+    if config.prior_restandardized:
         x = _standardize(x)[0]
     gain = _uniform(x, (1 - config.prior_gain, 1 + config.prior_gain))
     return x * gain + _uniform(x, (-config.prior_offset, config.prior_offset))
@@ -132,6 +132,6 @@ def _adjust_grey_values(x: Tensor, config: PriorConfig) -> Tensor:
 def _standardize(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Every cube in standard deviations from its mean, its mean and its standard deviation."""
     mean = x.mean((1, 2, 3, 4), keepdim=True)
-    centred = x - mean
-    spread = centred.square().mean((1, 2, 3, 4), keepdim=True).sqrt().clamp(min=EPS)
-    return centred / spread, mean, spread
+    centered = x - mean
+    spread = centered.square().mean((1, 2, 3, 4), keepdim=True).sqrt().clamp(min=EPS)
+    return centered / spread, mean, spread

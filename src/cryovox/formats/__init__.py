@@ -163,7 +163,7 @@ def read_particles(
     tomogram: Volume | Mapping[str, Volume] | None = None,
     voxel_size: float | None = None,
     species: str | None = None,
-    centre: str | None = None,
+    center: str | None = None,
     tomogram_names: Collection[str] = (),
 ) -> Particles:
     """Read a particle list.
@@ -174,13 +174,13 @@ def read_particles(
         File with an extension in `PARTICLES`.
     tomogram
         Tomogram, or tomograms by name, whose shape and voxel size are needed by formats with coordinates
-        relative to the centre or in voxels.
+        relative to the center or in voxels.
     voxel_size
         Å per pixel of the coordinates in the file, instead of that of the file.
     species
         Species of particles if the file names none; "particle" by default.
-    centre
-        Origin of centred coordinates of RELION 5, "half" or "half-1" of the size; see
+    center
+        Origin of centered coordinates of RELION 5, "half" or "half-1" of the size; see
         :mod:`cryovox.formats.star`.
     tomogram_names
         Names of one tomogram. Only its particles are read from a list of several tomograms; a list of other
@@ -190,8 +190,8 @@ def read_particles(
 
     check_readable(Path(path))
     reader = _module(PARTICLES, path).read
-    settings: dict[str, Any] = _settings(reader, path, centre=centre)
-    if "tomogram_names" in signature(reader).parameters:  # readers of centred coordinates need it
+    settings: dict[str, Any] = _settings(reader, path, center=center)
+    if "tomogram_names" in signature(reader).parameters:  # readers of centered coordinates need it
         settings["tomogram_names"] = tomogram_names
     picks: Particles = reader(
         Path(path), tomogram=tomogram, voxel_size=voxel_size, species=species, **settings
@@ -209,7 +209,7 @@ def write_particles(
     voxel_size: float | None = None,
     tomogram_name: str | None = None,
     star_version: str | None = None,
-    centre: str | None = None,
+    center: str | None = None,
 ) -> None:
     """Write a particle list atomically.
 
@@ -221,20 +221,20 @@ def write_particles(
         Particles to write.
     tomogram
         Tomogram, or tomograms by name, whose shape and voxel size are needed by formats with coordinates
-        relative to the centre or in voxels.
+        relative to the center or in voxels.
     voxel_size
         Å per pixel of the coordinates to write; that of the tomogram by default.
     tomogram_name
         Tomogram of particles that name none.
     star_version
         Convention of the file: "relion5", "relion4" or "relion3" for STAR, "czii" for CSV.
-    centre
-        Origin of centred coordinates of RELION 5, "half" or "half-1" of the size.
+    center
+        Origin of centered coordinates of RELION 5, "half" or "half-1" of the size.
     """
     writer = _module(PARTICLES, path).write
     if star_version is not None and star_version in CSV_FORMATS and ending(path) == ".csv":
         writer, star_version = CSV_FORMATS[star_version].write, None
-    settings = _settings(writer, path, star_version=star_version, centre=centre)
+    settings = _settings(writer, path, star_version=star_version, center=center)
     writer(
         Path(path),
         particles,

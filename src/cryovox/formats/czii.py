@@ -1,6 +1,6 @@
 """Submissions to the CZII challenge: one CSV for all tomograms, `id,experiment,particle_type,x,y,z`.
 
-Positions are in Å from the centre of voxel 0, `experiment` is the name of the tomogram, and the six particle
+Positions are in Å from the center of voxel 0, `experiment` is the name of the tomogram, and the six particle
 types are those of :data:`cryovox.core.czii.RADII`. There are no scores.
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 PIXELS = [f"rlnCoordinate{axis}" for axis in "XYZ"]
-CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+CENTERED = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
 SHIFTS = [f"rlnOrigin{axis}Angst" for axis in "XYZ"]
 PIXEL_SHIFTS = [f"rlnOrigin{axis}" for axis in "XYZ"]
 SHIFT_PRIORS = [f"rlnOrigin{axis}PriorAngst" for axis in "XYZ"]
@@ -15,7 +15,7 @@ SIZES = [SERIES_SIZE, "rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize"
 """Pixel sizes in Å, those of coordinates first; that of extracted images is the last choice."""
 DETECTOR = ["rlnDetectorPixelSize", "rlnMagnification"]
 GROUP = "rlnOpticsGroup"
-GEOMETRY = {*PIXELS, *CENTRED, *SHIFTS, *PIXEL_SHIFTS, *ANGLES, *FRAMES, *SIZES, *DETECTOR}
+GEOMETRY = {*PIXELS, *CENTERED, *SHIFTS, *PIXEL_SHIFTS, *ANGLES, *FRAMES, *SIZES, *DETECTOR}
 CARRIED = (*SHIFTS, *ANGLES, *FRAMES, GROUP)
 """Columns that positions and rotations already include. Only STAR files get them back, since extracted images
 and priors refer to them."""

@@ -11,7 +11,7 @@ from cryovox.core.volume import Volume, check_voxel_size
 def resample(volume: Volume, voxel_size: float) -> Volume:
     """Resample a volume to another voxel size by cubic splines.
 
-    The centre of voxel (0, 0, 0) stays at position 0, so output voxel j is the input at coordinate
+    The center of voxel (0, 0, 0) stays at position 0, so output voxel j is the input at coordinate
     ``j * voxel_size / volume.voxel_size``. Before downsampling, a Gaussian low-pass filter halves the
     amplitude at the new Nyquist frequency.
 

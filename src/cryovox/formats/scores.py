@@ -27,7 +27,7 @@ from cryovox.formats import zarr_store
 
 LEVELS = 65535
 CHUNK = (1, 64, 128, 128)
-COLOURS = ("E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7")
+COLORS = ("E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7")
 
 
 class StoredScores:
@@ -222,7 +222,7 @@ def _ome(
     channels = [
         {
             "label": s.name,
-            "color": COLOURS[i % len(COLOURS)],
+            "color": COLORS[i % len(COLORS)],
             "active": True,
             "window": {"min": 0, "max": LEVELS, "start": 0, "end": LEVELS},
         }

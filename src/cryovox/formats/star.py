@@ -1,10 +1,10 @@
 """STAR particle lists of RELION 3, 4 and 5, Warp and M.
 
-Only this module converts between the following conventions and ours (Å from the centre of voxel 0):
+Only this module converts between the following conventions and ours (Å from the center of voxel 0):
 
-- `rlnCenteredCoordinate{X,Y,Z}Angst` (RELION 5) is in Å from the centre of the tomogram of the particle. The
-  centre is at n / 2 voxels on an axis of n by default, as in the C++ programs of RELION; its Python pickers
-  use n / 2 - 1, which is `centre="half-1"`. Files that we write record the centre in the block
+- `rlnCenteredCoordinate{X,Y,Z}Angst` (RELION 5) is in Å from the center of the tomogram of the particle. The
+  center is at n / 2 voxels on an axis of n by default, as in the C++ programs of RELION; its Python pickers
+  use n / 2 - 1, which is `center="half-1"`. Files that we write record the center in the block
   `data_cryovox`, which is used on reading.
 - `rlnCoordinate{X,Y,Z}` is in pixels, in RELION 4 and 5 those of the unbinned tilt series.
 - `rlnOrigin{X,Y,Z}Angst` (Å) or `rlnOrigin{X,Y,Z}` (pixels of the extracted images) is subtracted.
@@ -37,7 +37,7 @@ from cryovox.formats.relion import (
     ANGLE_PRIORS,
     ANGLES,
     CARRIED,
-    CENTRED,
+    CENTERED,
     DETECTOR,
     FRAMES,
     GEOMETRY,
@@ -54,13 +54,13 @@ from cryovox.formats.star_table import Columns, Table, block_text, formatted, re
 from cryovox.formats.tomogram_names import listed, plain_name, rows_of, volume_of
 
 StarVersion = Literal["relion5", "relion4", "relion3"]
-Centre = Literal["half", "half-1"]
+Center = Literal["half", "half-1"]
 Frame = Volume | Mapping[str, Volume]
 """A tomogram, or tomograms by name; only shape and voxel size are used."""
 
 VERSIONS = {"relion5": "50001", "relion4": "30001", "relion3": "30001"}
 SCORE, SPECIES = "rlnAutopickFigureOfMerit", "cryovoxSpecies"
-OWN, CENTRE = "cryovox", "cryovoxCentre"
+OWN, CENTER = "cryovox", "cryovoxCentre"
 
 
 def read(
@@ -69,7 +69,7 @@ def read(
     tomogram: Frame | None = None,
     voxel_size: float | None = None,
     species: str | None = None,
-    centre: Centre | None = None,
+    center: Center | None = None,
     tomogram_names: Collection[str] = (),
 ) -> Particles:
     """Read a particle list.
@@ -79,15 +79,15 @@ def read(
     path
         A file with `rlnCoordinate` or `rlnCenteredCoordinate` columns in any block.
     tomogram
-        Needed for centred coordinates; tomograms by name if the file names several. A list without names
+        Needed for centered coordinates; tomograms by name if the file names several. A list without names
         belongs to the tomogram with the name of its file.
     voxel_size
         Å per pixel of `rlnCoordinate`, instead of that of the file; the last choice is that of *tomogram*.
     species
         Species if the file has no column `cryovoxSpecies`; by default several values of
         `rlnClassNumber` become `class1`, `class2` ..., and a single value becomes `particle`.
-    centre
-        Origin of centred coordinates if the file does not record it; "half" by default.
+    center
+        Origin of centered coordinates if the file does not record it; "half" by default.
     tomogram_names
         Names of one tomogram, to read only its particles.
     """
@@ -95,9 +95,9 @@ def read(
     rows = rows_of(path, table.names, tomogram_names)
     table = table if rows is None else table.take(rows)
     metadata = dict(table.blocks)
-    if table.has(CENTRED):
-        metadata[OWN] = {CENTRE: [_centre_kind(table, centre)]}
-        positions = table.numbers(CENTRED) + _centres(path, tomogram, table.names, metadata)
+    if table.has(CENTERED):
+        metadata[OWN] = {CENTER: [_center_kind(table, center)]}
+        positions = table.numbers(CENTERED) + _centers(path, tomogram, table.names, metadata)
         pixels = None
     else:
         table.has(PIXELS)
@@ -123,9 +123,9 @@ def read(
 
 
 def placeholder_tomograms(path: Path) -> Frame | None:
-    """Placeholder for the tomograms of a list with centred coordinates that is read to be written as such."""
+    """Placeholder for the tomograms of a list with centered coordinates, to read it and write it as such."""
     table = read_table(path)
-    if not table.has(CENTRED):
+    if not table.has(CENTERED):
         return None
     placeholder = Volume(np.broadcast_to(np.int8(0), (2, 2, 2)), 1.0)
     return placeholder if table.names is None else dict.fromkeys(table.names, placeholder)
@@ -139,7 +139,7 @@ def write(
     voxel_size: float | None = None,
     tomogram_name: str | None = None,
     star_version: StarVersion = "relion5",
-    centre: Centre | None = None,
+    center: Center | None = None,
 ) -> None:
     """Write a particle list.
 
@@ -150,16 +150,16 @@ def write(
     particles
         Particles to write. Extra columns are written unchanged, except those that describe the geometry.
     tomogram
-        Needed for "relion5", whose coordinates are centred; tomograms by name if there are several.
+        Needed for "relion5", whose coordinates are centered; tomograms by name if there are several.
     voxel_size
         Å per pixel of `rlnCoordinate`, for RELION 4 that of the tilt series; by default that of the optics
         groups of the particles, else that of *tomogram*.
     tomogram_name
         Tomogram of particles that name none; the prefix `rec_` of RELION is removed.
     star_version
-        "relion5": Å from the centre and `rlnTomoName`. "relion4": pixels and `rlnTomoName`. "relion3":
+        "relion5": Å from the center and `rlnTomoName`. "relion4": pixels and `rlnTomoName`. "relion3":
         pixels and `rlnMicrographName`, also for Warp and M.
-    centre
+    center
         "half" or "half-1", see above; by default that of the file from which the particles were read.
     """
     if star_version not in VERSIONS:
@@ -171,8 +171,8 @@ def write(
     blocks = _blocks(table, star_version)
     names = None if particles.tomograms is None else particles.tomograms.tolist()
     if star_version == "relion5":
-        blocks[OWN] = {CENTRE: [_centre_kind(table, centre, "centre")]}
-        columns = formatted(CENTRED, xyz - _centres(path, tomogram, names, blocks))
+        blocks[OWN] = {CENTER: [_center_kind(table, center, "center")]}
+        columns = formatted(CENTERED, xyz - _centers(path, tomogram, names, blocks))
     else:
         pixels = _written_pixels(table, tomogram, voxel_size, star_version)
         blocks["optics"] = _optics(blocks.get("optics"), star_version, pixels)
@@ -252,26 +252,26 @@ def _rotations(table: Table, frames: NDArray[np.float64] | None) -> NDArray[np.f
     return np.asarray(frames @ rotations)
 
 
-def _centre_kind(table: Table, centre: str | None, where: object = None) -> str:
-    """Origin of centred coordinates: that of the caller, else that of the file, else half."""
-    kind = centre or table.blocks.get(OWN, {}).get(CENTRE, ["half"])[0]
+def _center_kind(table: Table, center: str | None, where: object = None) -> str:
+    """Origin of centered coordinates: that of the caller, else that of the file, else half."""
+    kind = center or table.blocks.get(OWN, {}).get(CENTER, ["half"])[0]
     if kind not in ("half", "half-1"):
         raise RequestError(
-            where or table.path, f"has coordinates from the centre {kind!r}", "it is half or half-1"
+            where or table.path, f"has coordinates from the center {kind!r}", "it is half or half-1"
         )
     return kind
 
 
-def _centres(
+def _centers(
     path: Path,
     tomogram: Frame | None,
     names: list[str] | None,
     metadata: Mapping[str, Mapping[str, list[str]]],
 ) -> NDArray[np.float64]:
-    """Centre (x, y, z) in Å of the tomogram of each particle, or of the single tomogram."""
-    offset = 1 if metadata[OWN][CENTRE] == ["half-1"] else 0
+    """Center (x, y, z) in Å of the tomogram of each particle, or of the single tomogram."""
+    offset = 1 if metadata[OWN][CENTER] == ["half-1"] else 0
     if tomogram is None:
-        message = "has coordinates from the centre of the tomogram, whose size is not known"
+        message = "has coordinates from the center of the tomogram, whose size is not known"
         raise RequestError(path, message, "pass --tomogram T, the tomogram or its header")
     if isinstance(tomogram, Volume):
         _check_single(path, names)
@@ -280,14 +280,14 @@ def _centres(
         volume = volume_of(path, stem(path), tomogram)
         return np.asarray((np.array(volume.shape[::-1]) / 2 - offset) * volume.voxel_size)
     volumes = {name: volume_of(path, name, tomogram) for name in set(names)}
-    centre = {n: (np.array(v.shape[::-1]) / 2 - offset) * v.voxel_size for n, v in volumes.items()}
-    return np.array([centre[name] for name in names], dtype=np.float64).reshape(-1, 3)
+    center = {n: (np.array(v.shape[::-1]) / 2 - offset) * v.voxel_size for n, v in volumes.items()}
+    return np.array([center[name] for name in names], dtype=np.float64).reshape(-1, 3)
 
 
 def _check_single(path: Path, names: list[str] | None) -> None:
     """Raise an error if a list of several tomograms is read with a single tomogram."""
     if len({plain_name(name) for name in names or ()}) > 1:
-        message = f"names several tomograms ({listed(names or ())}), each of which has its own centre"
+        message = f"names several tomograms ({listed(names or ())}), each of which has its own center"
         raise RequestError(path, message, "pass --tomogram FOLDER, the folder that holds all of them")
 
 

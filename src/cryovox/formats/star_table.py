@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.formats import read_text
-from cryovox.formats.relion import CENTRED, GROUP, PIXELS
+from cryovox.formats.relion import CENTERED, GROUP, PIXELS
 
 Columns = dict[str, list[str]]
 
@@ -92,7 +92,7 @@ def read_table(path: Path) -> Table:
         ) from None
     blocks = {block.name.strip(): columns_of(block, escaped=not text.isascii()) for block in document}
     for name, columns in blocks.items():
-        if set(columns) & {*PIXELS, *CENTRED}:
+        if set(columns) & {*PIXELS, *CENTERED}:
             return Table(path, columns, {n: c for n, c in blocks.items() if n != name and c})
     names = ", ".join(f"data_{name}" for name in blocks) or "none"
     message = f"holds no particle coordinates (blocks: {names})"

@@ -1,6 +1,6 @@
 """Particle lists as plain tables: CSV, TSV and columns of numbers.
 
-`x`, `y`, `z` are in Å from the centre of voxel 0, as in the CryoET Data Portal and the CZII challenge.
+`x`, `y`, `z` are in Å from the center of voxel 0, as in the CryoET Data Portal and the CZII challenge.
 Files without a header have the columns x, y, z and optionally a score, or, in `.coords` files of DeepETPicker
 with four columns, class, x, y, z. If the first column may be a class or an index, the file is an error. The
 unit is unknown, so it is taken as Å too, unless coordinates are multiplied by a voxel size.

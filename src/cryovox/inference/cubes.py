@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cryovox.core.intensity import Normalisation
+from cryovox.core.intensity import Normalization
 from cryovox.inference.stream import TilePlan, score, stream
 
 BATCHES = {"cpu": 4}
@@ -32,7 +32,7 @@ def score_cubes(
     network
         In eval mode, on its device.
     images : (n, z, y, x)
-        Normalised; may be read lazily.
+        Normalized; may be read lazily.
     batch
         Batch size; depends on the device by default.
 
@@ -71,5 +71,5 @@ def _input_size(network: nn.Module, n: int, tile: int) -> int:
 
 def _score_tiled(network: nn.Module, image: Scores, tiles: TilePlan) -> Scores:
     blocks: list[Scores] = []
-    stream(network, image, Normalisation(0.0, 1.0), tiles, lambda _, block: blocks.append(block.copy()))
+    stream(network, image, Normalization(0.0, 1.0), tiles, lambda _, block: blocks.append(block.copy()))
     return np.concatenate(blocks, axis=1)

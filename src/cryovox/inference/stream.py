@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cryovox.core.intensity import Normalisation
+from cryovox.core.intensity import Normalization
 from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import Voxels
 from cryovox.inference.tiling import Axis, plan
@@ -66,7 +66,7 @@ class SearchMask:
 def stream(
     network: nn.Module,
     data: Voxels,
-    normalise: Normalisation,
+    normalize: Normalization,
     tiles: TilePlan,
     sink: Sink,
     on_progress: ProgressCallback = no_progress,
@@ -79,8 +79,8 @@ def stream(
     network
         In eval mode, on its device.
     data : (z, y, x)
-        Raw grey values; only slabs of it are read.
-    normalise
+        Raw gray values; only slabs of it are read.
+    normalize
         From raw values to network input.
     tiles
         Geometry and batch.
@@ -104,7 +104,7 @@ def stream(
     for row in range(0, len(z.starts), tiles.rows):
         starts = z.starts[row : row + tiles.rows]
         places = [place for place in selected if starts[0] <= place[0] <= starts[-1]]
-        slab = _read(data, z, starts, normalise) if places else np.empty(0, np.float32)
+        slab = _read(data, z, starts, normalize) if places else np.empty(0, np.float32)
         for chunk in _chunks(places, tiles.batch):
             images = [_tile(slab, starts[0], place, y, x, tiles.tile) for place in chunk]
             scores = score(network, torch.from_numpy(np.stack(images)[:, None]), tiles)
@@ -136,7 +136,7 @@ def score(network: nn.Module, images: Tensor, tiles: TilePlan) -> NDArray[np.flo
     Parameters
     ----------
     images : (b, 1, z, y, x)
-        Normalised.
+        Normalized.
 
     Returns
     -------
@@ -172,10 +172,10 @@ def _step(axis: Axis) -> int:
     return axis.starts[1] - axis.starts[0] if len(axis.starts) > 1 else 0
 
 
-def _read(data: Voxels, z: Axis, starts: tuple[int, ...], normalise: Normalisation) -> NDArray[np.float32]:
+def _read(data: Voxels, z: Axis, starts: tuple[int, ...], normalize: Normalization) -> NDArray[np.float32]:
     planes = z.indices(starts[0], starts[-1] + z.tile - starts[0])
     low, high = int(planes.min()), int(planes.max()) + 1
-    return normalise(np.asarray(data[low:high]))[planes - low]
+    return normalize(np.asarray(data[low:high]))[planes - low]
 
 
 def _tile(

@@ -77,7 +77,7 @@ def plan(size: int, tile: int, overlap: float, stride: int = 1) -> Axis:
     tile
         Edge of a tile; a multiple of *stride*.
     overlap
-        Overlap of neighbouring tiles as a fraction of the tile.
+        Overlap of neighboring tiles as a fraction of the tile.
     stride
         Input voxels per output voxel.
     """

@@ -170,7 +170,7 @@ def by_shrec(predicted: Particles, truth: Particles, settings: MatchSettings) ->
         mask = _occupancy(settings, tomogram, is_single=len(parts) < 3)
         for ending, scorer in (("", shrec.score), ("_strict", shrec.score_strictly)):
             result = scorer(picks, particles, mask.data, mask.voxel_size)
-            table += rows(tomogram, ANY, {k + ending: v for k, v in _localisation(result).items()})
+            table += rows(tomogram, ANY, {k + ending: v for k, v in _localization(result).items()})
             for species, f1 in result.f1.items():
                 table += rows(tomogram, species, {"f1" + ending: f1})
             table += rows(tomogram, MEAN, {"f1" + ending: result.f1_macro})
@@ -188,7 +188,7 @@ def _occupancy(settings: MatchSettings, tomogram: str, is_single: bool) -> Label
     raise RequestError(tomogram, f"{problem}, which rule shrec needs", "name one, or use --rule radius")
 
 
-def _localisation(result: shrec.ShrecScore) -> dict[str, float]:
+def _localization(result: shrec.ShrecScore) -> dict[str, float]:
     return {
         "found": result.picks,
         "true": result.particles,
@@ -197,7 +197,7 @@ def _localisation(result: shrec.ShrecScore) -> dict[str, float]:
         "misses": result.misses,
         "precision": result.precision,
         "recall": result.recall,
-        "f1": result.localisation_f1,
+        "f1": result.localization_f1,
         "mean_distance_vox": result.distance,
         "multiple": result.multiple,
         "outside": result.outside,

@@ -36,9 +36,9 @@ class Fingerprint(Config):
     spread: list[float] = Field(min_length=BINS, max_length=BINS)
     """Standard deviation over the cubes, in each bin."""
     skewness: float
-    """Mean over the cubes of the skewness of their grey values."""
+    """Mean over the cubes of the skewness of their gray values."""
     kurtosis: float
-    """Mean over the cubes of the excess kurtosis of their grey values."""
+    """Mean over the cubes of the excess kurtosis of their gray values."""
     cubes: int = Field(ge=1)
     """Number of cubes."""
     voxel_size: float = Field(gt=0)
@@ -84,7 +84,7 @@ def fingerprint(cubes: NDArray[Any], voxel_size: float) -> Fingerprint:
 
 def fingerprint_of(
     data: Any,
-    normalise: Callable[[NDArray[Any]], NDArray[np.float32]],
+    normalize: Callable[[NDArray[Any]], NDArray[np.float32]],
     voxel_size: float,
     cube_size: int = 32,
     count: int = 64,
@@ -96,15 +96,15 @@ def fingerprint_of(
     ----------
     data : (z, y, x)
         May be a memory map; only the cubes are read.
-    normalise
-        Function from raw grey values to the input of a network; its sign determines that of the skewness.
+    normalize
+        Function from raw gray values to the input of a network; its sign determines that of the skewness.
     """
-    return fingerprint(sample_cubes(data, normalise, cube_size, count, seed), voxel_size)
+    return fingerprint(sample_cubes(data, normalize, cube_size, count, seed), voxel_size)
 
 
 def sample_cubes(
     data: Any,
-    normalise: Callable[[NDArray[Any]], NDArray[np.float32]],
+    normalize: Callable[[NDArray[Any]], NDArray[np.float32]],
     cube_size: int = 32,
     count: int = 64,
     seed: int = 0,
@@ -124,7 +124,7 @@ def sample_cubes(
     for cell in np.ndindex(*cells):
         corner = ((np.array(cell) + rng.random(3)) / cells * (room + 1)).astype(int)
         z, y, x = (slice(a, a + s) for a, s in zip(corner.tolist(), sizes, strict=True))
-        cubes.append(normalise(np.asarray(data[z, y, x])))
+        cubes.append(normalize(np.asarray(data[z, y, x])))
     return np.stack(cubes)
 
 

@@ -43,9 +43,9 @@ def pairs_within(predicted: Float, truth: Float, radius: ArrayLike) -> Matching:
     radii = np.broadcast_to(np.asarray(radius, dtype=np.float64), len(truth))
     if not len(predicted) or not len(truth):
         return Matching(np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0))
-    neighbours = KDTree(predicted).query_ball_point(truth, radii)
-    i = np.array([i for indices in neighbours for i in indices], dtype=np.intp)
-    j = np.repeat(np.arange(len(truth)), [len(indices) for indices in neighbours])
+    neighbors = KDTree(predicted).query_ball_point(truth, radii)
+    i = np.array([i for indices in neighbors for i in indices], dtype=np.intp)
+    j = np.repeat(np.arange(len(truth)), [len(indices) for indices in neighbors])
     return Matching(i, j, np.linalg.norm(predicted[i] - truth[j], axis=1))
 
 

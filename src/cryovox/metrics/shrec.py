@@ -36,7 +36,7 @@ Index = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShrecScore:
-    """Localisation and classification of one tomogram.
+    """Localization and classification of one tomogram.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class ShrecScore:
         Number of picks and of particles as they enter precision and recall; particles that were hit;
         picks on background; particles that were not hit.
     distance : float
-        Mean distance in voxels from the pick that decides the class of a particle to its centre; NaN without
+        Mean distance in voxels from the pick that decides the class of a particle to its center; NaN without
         hits.
     multiple, outside : int
         Particles that were hit more than once; picks outside the volume.
@@ -82,7 +82,7 @@ class ShrecScore:
         return self.hits / self.particles if self.particles else 0.0
 
     @property
-    def localisation_f1(self) -> float:
+    def localization_f1(self) -> float:
         """Harmonic mean of precision and recall."""
         total = self.precision + self.recall
         return 2 * self.precision * self.recall / total if total else 0.0
@@ -188,7 +188,7 @@ def score_strictly(
 ) -> ShrecScore:
     """Score independently of the order of the picks.
 
-    The pick nearest to the centre decides the class of a particle (at equal distance, the first class). Picks
+    The pick nearest to the center decides the class of a particle (at equal distance, the first class). Picks
     on excluded particles are dropped and excluded particles do not count. Every pick that decides nothing is
     false. The F1 of a class counts all its picks, including those on background. The macro F1 is over the
     classes of the truth.
@@ -261,7 +261,7 @@ def _summary(
 
 
 def dilated(occupancy: NDArray[Any]) -> NDArray[Any]:
-    """Dilate particles into their six neighbours; of several numbers the highest wins."""
+    """Dilate particles into their six neighbors; of several numbers the highest wins."""
     grown = np.array(occupancy)
     for axis in range(3):
         target = np.moveaxis(grown, axis, 0)
@@ -286,11 +286,11 @@ def _prepare(
         )
     # to six digits first, so that rounding errors of the units do not move half a voxel
     voxel = np.rint(np.round(predicted.positions / voxel_size, 6)).astype(np.intp)
-    centre = np.round(truth.positions / voxel_size, 6)
+    center = np.round(truth.positions / voxel_size, 6)
     inside = np.clip(voxel, 0, np.asarray(grown.shape) - 1)
     particle = grown[tuple(inside.T)].astype(np.intp)
-    centre_of_pick = np.concatenate([np.zeros((1, 3)), centre])[particle]
-    distance = np.linalg.norm(inside - centre_of_pick, axis=1)
+    center_of_pick = np.concatenate([np.zeros((1, 3)), center])[particle]
+    distance = np.linalg.norm(inside - center_of_pick, axis=1)
     return true, predicted_labels, _Hits(particle, distance, int((inside != voxel).any(axis=1).sum()))
 
 

@@ -35,13 +35,13 @@ class Card(Config):
     activation: Literal["softmax", "sigmoid"]
     """From logits to scores."""
     kind: Literal["mask", "heatmap"]
-    """Output: a mask covers particles, a heatmap peaks at their centres."""
+    """Output: a mask covers particles, a heatmap peaks at their centers."""
     output_stride: int = 1
     """Input voxels per output voxel."""
     patch: int
     """Edge of a tile in voxels; a memory cap never changes it."""
     overlap: float = Field(0.5, ge=0, lt=1)
-    """Overlap of neighbouring tiles, as a fraction of the tile."""
+    """Overlap of neighboring tiles, as a fraction of the tile."""
     species: tuple[Species, ...]
     """The species, in the order of their channels."""
     voxel_size: float
@@ -49,7 +49,7 @@ class Card(Config):
     contrast: Literal["dark", "bright"]
     """Contrast of the training tomograms; inside networks particles are bright."""
     normalisation: Literal["tomogram-zscore", "cube-zscore"] = "tomogram-zscore"
-    """How grey values were scaled in training: over the tomogram, or over each subtomogram. At inference,
+    """How gray values were scaled in training: over the tomogram, or over each subtomogram. At inference,
     tomograms are always scaled as a whole and subtomograms one by one."""
     thresholds: dict[str, float] = Field(default_factory=dict)
     """Score threshold of each species, chosen on held-out regions."""

@@ -21,7 +21,7 @@ class Supervision:
     features
         Named last features (b, c, z', y', x'), along the axes of the input, for losses on them.
     offsets
-        Of heat maps, (b, 3, z, y, x): from each voxel to the centre that it belongs to, in voxels.
+        Of heat maps, (b, 3, z, y, x): from each voxel to the center that it belongs to, in voxels.
     """
 
     logits: dict[str, Tensor]

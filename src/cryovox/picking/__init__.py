@@ -29,7 +29,7 @@ def pick(scores: ScoreMap, config: PickConfig | None = None, mask: NDArray[Any] 
     Returns
     -------
     Particles
-        Centres in Å in the frame of the tomogram; the score is that of the peak, or the mean over
+        Centers in Å in the frame of the tomogram; the score is that of the peak, or the mean over
         the voxels of the region.
     """
     return pick_counted(scores, config, mask)[0]
@@ -58,7 +58,7 @@ def pick_labels(
 ) -> Particles:
     """Pick the particles of a label map, each with score 1.
 
-    The picks are the centroids of connected regions or, with `method="mean-shift"`, the centres of clusters
+    The picks are the centroids of connected regions or, with `method="mean-shift"`, the centers of clusters
     of voxels. A label without a species is named by its number, and the sizes of its regions are compared
     with their median instead of a sphere.
     """

@@ -49,8 +49,8 @@ def dog(
     Particles
         Best first; the score is the response in units of its standard deviation.
     """
-    grey = np.asarray(data, dtype=np.float32)
-    response = ndimage.gaussian_filter(grey, sigma_vox) - ndimage.gaussian_filter(grey, ratio * sigma_vox)
+    gray = np.asarray(data, dtype=np.float32)
+    response = ndimage.gaussian_filter(gray, sigma_vox) - ndimage.gaussian_filter(gray, ratio * sigma_vox)
     spread = float(response.std(dtype=np.float64))
     response *= np.float32(sign / spread if spread > 0 else sign)
     shape = (response.shape[0], response.shape[1], response.shape[2])

@@ -27,12 +27,12 @@ class Bounds:
     voxel_size : float
         Voxel size of the map in Å.
     offset : float
-        Position in Å, on every axis, of the centre of voxel (0, 0, 0) of the map.
+        Position in Å, on every axis, of the center of voxel (0, 0, 0) of the map.
     mask : (z, y, x) or None
         Not 0 where particles may lie. It covers the map, at its sampling or coarser or finer by an integer
         factor. A position counts by the voxel of the mask that holds it.
     border : float or None
-        Minimum distance in Å of a centre from the outer faces; half the radius of the species where None.
+        Minimum distance in Å of a center from the outer faces; half the radius of the species where None.
     """
 
     shape: Shape

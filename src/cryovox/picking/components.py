@@ -23,11 +23,11 @@ class Regions:
 
     label: NDArray[np.integer[Any]]
     size: Float
-    centre: Float
+    center: Float
     score: Float
 
     def take(self, which: NDArray[Any]) -> Regions:
-        return Regions(self.label[which], self.size[which], self.centre[which], self.score[which])
+        return Regions(self.label[which], self.size[which], self.center[which], self.score[which])
 
 
 def connected_components(data: NDArray[np.integer[Any]]) -> tuple[NDArray[np.integer[Any]], int]:
@@ -76,8 +76,8 @@ def measure(
         score = None if best is None else best[start:stop].ravel()[voxel]
         for total, weights in zip(sums, (None, z + start, y, x, score), strict=True):
             total += np.bincount(region, weights=weights, minlength=count)
-    centre = (sums[1:4] / np.maximum(sums[0], 1)).T
-    return Regions(label, sums[0], centre, mean_score(best, sums[4], sums[0]))
+    center = (sums[1:4] / np.maximum(sums[0], 1)).T
+    return Regions(label, sums[0], center, mean_score(best, sums[4], sums[0]))
 
 
 def mean_score(best: NDArray[np.uint16] | None, total: Float, size: Float) -> Float:

@@ -64,8 +64,8 @@ def _background(volume: Volume) -> tuple[float, float]:
 
 def _peak(volume: Volume, position: NDArray[np.float64], half: int, sign: int, background: float) -> float:
     """Highest mean of 3^3 voxels around a position, above the background."""
-    centre = np.clip(np.rint(position / volume.voxel_size).astype(int), 0, np.array(volume.shape) - 1)
-    low, high = np.maximum(centre - half - 1, 0), np.minimum(centre + half + 2, volume.shape)
+    center = np.clip(np.rint(position / volume.voxel_size).astype(int), 0, np.array(volume.shape) - 1)
+    low, high = np.maximum(center - half - 1, 0), np.minimum(center + half + 2, volume.shape)
     window = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     cube = sign * np.asarray(volume.data[window], dtype=np.float32)
     return float(ndimage.uniform_filter(cube, 3, mode="nearest").max()) - background

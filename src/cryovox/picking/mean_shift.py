@@ -22,7 +22,7 @@ Float = NDArray[np.float64]
 
 MAX_ITERATIONS = 300
 SEED_BATCH = 2000
-"""Seeds whose neighbours are in memory at a time."""
+"""Seeds whose neighbors are in memory at a time."""
 
 
 def clusters(labels: LabelMap, best: NDArray[np.uint16] | None = None) -> Regions:
@@ -38,7 +38,7 @@ def clusters(labels: LabelMap, best: NDArray[np.uint16] | None = None) -> Region
     Returns
     -------
     Regions
-        The label of a cluster is that of most of its voxels, of equals the lowest; its centre is the
+        The label of a cluster is that of most of its voxels, of equals the lowest; its center is the
         point of convergence, where the voxels are densest.
     """
     if not labels.species:
@@ -48,23 +48,23 @@ def clusters(labels: LabelMap, best: NDArray[np.uint16] | None = None) -> Region
         )
     bandwidth = float(np.mean([species.radius for species in labels.species])) / labels.voxel_size
     voxels = np.argwhere(labels.data)
-    centre, cluster = mean_shift(voxels.astype(np.float64), bandwidth)
+    center, cluster = mean_shift(voxels.astype(np.float64), bandwidth)
     index = tuple(voxels.T)
     values, value = np.unique(labels.data[index], return_inverse=True)
-    votes = np.zeros((len(centre), len(values)), np.intp)
+    votes = np.zeros((len(center), len(values)), np.intp)
     np.add.at(votes, (cluster, value), 1)
     size = votes.sum(axis=1).astype(np.float64)
     weights = None if best is None else best[index]
     total = np.bincount(cluster, weights=weights, minlength=len(size)).astype(np.float64)
     label = values[votes.argmax(axis=1)] if len(values) else np.zeros(0, np.intp)
-    return Regions(label, size, centre, mean_score(best, total, size))
+    return Regions(label, size, center, mean_score(best, total, size))
 
 
 def mean_shift(points: Float, bandwidth: float) -> tuple[Float, NDArray[np.intp]]:
     """Cluster points by mean shift with a flat kernel (Comaniciu and Meer 2002).
 
     Each seed moves to the mean of the points within a bandwidth until it converges. Of points of convergence
-    that are closer than a bandwidth the one with the most neighbours stays; a point belongs to the nearest.
+    that are closer than a bandwidth the one with the most neighbors stays; a point belongs to the nearest.
 
     Parameters
     ----------
@@ -74,10 +74,10 @@ def mean_shift(points: Float, bandwidth: float) -> tuple[Float, NDArray[np.intp]
 
     Returns
     -------
-    centres : (m, 3)
+    centers : (m, 3)
         Most points first.
     cluster : (n,) int
-        Index of the centre of each point.
+        Index of the center of each point.
     """
     if not len(points):
         return np.zeros((0, 3)), np.zeros(0, np.intp)
@@ -92,8 +92,8 @@ def mean_shift(points: Float, bandwidth: float) -> tuple[Float, NDArray[np.intp]
         active = active[shift > 1e-3 * bandwidth]
         if not len(active):
             break
-    centres = modes[separate(modes, count, bandwidth)]
-    return centres, KDTree(centres).query(points)[1]
+    centers = modes[separate(modes, count, bandwidth)]
+    return centers, KDTree(centers).query(points)[1]
 
 
 def _means(tree: KDTree, seeds: Float, bandwidth: float) -> tuple[Float, Float]:
@@ -101,9 +101,9 @@ def _means(tree: KDTree, seeds: Float, bandwidth: float) -> tuple[Float, Float]:
     means, counts = np.empty_like(seeds), np.empty(len(seeds))
     for start in range(0, len(seeds), SEED_BATCH):
         batch = slice(start, start + SEED_BATCH)
-        neighbours = tree.query_ball_point(seeds[batch], bandwidth, return_sorted=False)
-        counts[batch] = [len(indices) for indices in neighbours]
+        neighbors = tree.query_ball_point(seeds[batch], bandwidth, return_sorted=False)
+        counts[batch] = [len(indices) for indices in neighbors]
         first = np.concatenate([[0], np.cumsum(counts[batch])[:-1]]).astype(np.intp)
-        sums = np.add.reduceat(tree.data[np.concatenate(neighbours).astype(np.intp)], first, axis=0)
+        sums = np.add.reduceat(tree.data[np.concatenate(neighbors).astype(np.intp)], first, axis=0)
         means[batch] = sums / counts[batch, None]
     return means, counts

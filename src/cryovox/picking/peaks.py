@@ -22,8 +22,8 @@ Read = Callable[[int, int], NDArray[np.floating]]
 
 SLAB = 1 << 24
 """Voxels read at once."""
-_NEIGHBOURS = np.array(list(product((-1, 0, 1), repeat=3)))
-_DESIGN = np.concatenate([np.ones((27, 1)), _NEIGHBOURS, _NEIGHBOURS**2], axis=1)
+_NEIGHBORS = np.array(list(product((-1, 0, 1), repeat=3)))
+_DESIGN = np.concatenate([np.ones((27, 1)), _NEIGHBORS, _NEIGHBORS**2], axis=1)
 _PRODUCTS = np.einsum("ki,kj->kij", _DESIGN, _DESIGN).reshape(27, 49)
 
 
@@ -96,7 +96,7 @@ def _without_overlaps(
 def local_maxima(
     read: Read, shape: tuple[int, int, int], threshold: float, voxels: int = SLAB
 ) -> tuple[Float, NDArray[np.float32]]:
-    """Find the maxima of a map over the 26 neighbours, with sub-voxel centres.
+    """Find the maxima of a map over the 26 neighbors, with sub-voxel centers.
 
     A plateau is one maximum, at the mean of its rim. A constant map has no maximum.
 
@@ -114,7 +114,7 @@ def local_maxima(
     Returns
     -------
     index : (n, 3) float64
-        Centres (z, y, x) in voxels.
+        Centers (z, y, x) in voxels.
     values : (n,) float32
         Value of the highest voxel.
     """
@@ -192,7 +192,7 @@ def _slab(
     first = low - start + 1
     block[first : first + high - low, 1:-1, 1:-1] = read(low, high)
     flat, plane = block.ravel(), sides[1] * sides[2]
-    steps = _NEIGHBOURS @ np.array([plane, sides[2], 1])
+    steps = _NEIGHBORS @ np.array([plane, sides[2], 1])
     least = max(float(threshold), float(np.finfo(np.float32).min))
     keep = plane + np.flatnonzero(flat[plane:-plane] >= least)
     for step in np.delete(steps, 13):
@@ -206,17 +206,17 @@ def _slab(
 
 
 def fit(around: Float) -> Float:
-    """Centre of a Gaussian fitted to the 27 voxels around a maximum.
+    """Center of a Gaussian fitted to the 27 voxels around a maximum.
 
     The logarithm of a Gaussian is a parabola along each axis. It is fitted by least squares with the
     squared values as weights, which compensates the effect of the logarithm on the noise. Values that are
     not positive, or lie outside the map, have no weight. Along an axis without values on both sides the
-    centre stays at the voxel.
+    center stays at the voxel.
 
     Parameters
     ----------
     around : (n, 27)
-        Values in the order (z, y, x) of the neighbourhood, the maximum in the middle.
+        Values in the order (z, y, x) of the neighborhood, the maximum in the middle.
 
     Returns
     -------
@@ -232,7 +232,7 @@ def fit(around: Float) -> Float:
     solution = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
     slope, curvature = solution[:, 1:4], -2 * solution[:, 4:]
     both_sides = [
-        used[:, _NEIGHBOURS[:, a] < 0].any(axis=1) & used[:, _NEIGHBOURS[:, a] > 0].any(axis=1)
+        used[:, _NEIGHBORS[:, a] < 0].any(axis=1) & used[:, _NEIGHBORS[:, a] > 0].any(axis=1)
         for a in range(3)
     ]
     valid = np.stack(both_sides, axis=1) & (curvature > 1e-6)
@@ -244,18 +244,18 @@ def fit(around: Float) -> Float:
 def _merge_plateaus(
     voxel: Index, offset: Float, values: NDArray[np.float32]
 ) -> tuple[Float, NDArray[np.float32]]:
-    """Merge neighbouring maxima: they are equal, so they are the rim of one plateau."""
-    centre = voxel + offset
+    """Merge neighboring maxima: they are equal, so they are the rim of one plateau."""
+    center = voxel + offset
     if len(voxel) < 2:
-        return centre, values
+        return center, values
     pairs = KDTree(voxel).query_pairs(1.8, output_type="ndarray")
     if not len(pairs):
-        return centre, values
+        return center, values
     n = len(voxel)
     graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     groups, group = connected_components(graph, directed=False)
     sizes = np.bincount(group, minlength=groups)
-    means = [np.bincount(group, weights=centre[:, a], minlength=groups) / sizes for a in range(3)]
+    means = [np.bincount(group, weights=center[:, a], minlength=groups) / sizes for a in range(3)]
     top = np.zeros(groups, np.float32)
     top[group] = values
     return np.stack(means, axis=1), top

@@ -104,7 +104,7 @@ def _pick(
             pieces = [_split(ids, i, boxes[i], best, usual_size) for i in number[large]]
             selected = _join([selected.take(~large), *pieces], species.label)
             selected = selected.take(selected.size >= min_size)
-        positions = offset + selected.centre * labels.voxel_size
+        positions = offset + selected.center * labels.voxel_size
         keep = np.flatnonzero(bounds.contain(positions))
         outer = bounds.near_edge(positions[keep], species.radius)
         near_edge += int(outer.sum())
@@ -144,14 +144,14 @@ def _split(
     voxels, body = split_region(ids[box] == region + 1, float(np.cbrt(0.75 * usual_size / np.pi)))
     voxels = voxels + [axis.start for axis in box]
     size = np.bincount(body).astype(np.float64)
-    centre = np.stack([np.bincount(body, weights=voxels[:, a]) / size for a in range(3)], axis=1)
+    center = np.stack([np.bincount(body, weights=voxels[:, a]) / size for a in range(3)], axis=1)
     weights = None if best is None else best[tuple(voxels.T)]
     total = np.bincount(body, weights=weights).astype(np.float64)
-    return Regions(np.zeros(len(size), np.intp), size, centre, mean_score(best, total, size))
+    return Regions(np.zeros(len(size), np.intp), size, center, mean_score(best, total, size))
 
 
 def _join(parts: list[Regions], label: int) -> Regions:
     size = np.concatenate([part.size for part in parts])
-    centre = np.concatenate([part.centre for part in parts])
+    center = np.concatenate([part.center for part in parts])
     score = np.concatenate([part.score for part in parts])
-    return Regions(np.full(len(size), label), size, centre, score)
+    return Regions(np.full(len(size), label), size, center, score)

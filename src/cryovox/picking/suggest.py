@@ -30,14 +30,14 @@ COMPONENTS = 16
 CROP = 3.0
 """Edge of the cube around a candidate, in radii."""
 SPHERE = 0.7385
-"""Value at the centre of a sphere of ones after a Gaussian of half its radius: P(chi_3 < 2)."""
+"""Value at the center of a sphere of ones after a Gaussian of half its radius: P(chi_3 < 2)."""
 
 
 def suggest(
     candidates: Particles,
     features: NDArray[np.floating],
     config: SuggestConfig,
-    labelled: NDArray[np.floating] | None = None,
+    labeled: NDArray[np.floating] | None = None,
 ) -> Particles:
     """Choose the candidates to annotate, the most valuable first.
 
@@ -49,18 +49,18 @@ def suggest(
         Features of the candidates, as from :func:`local_features`.
     config
         Number of suggestions, and whether they are balanced over the species.
-    labelled : (m, d)
-        Features of the locations that are labelled already.
+    labeled : (m, d)
+        Features of the locations that are labeled already.
 
     Returns
     -------
     Particles
-        With the columns `uncertainty`, `diversity` (distance in feature space from everything labelled or
+        With the columns `uncertainty`, `diversity` (distance in feature space from everything labeled or
         ranked before; the root mean square distance of the candidates from their mean is 1) and `rank`
         from 1.
     """
     n = len(features)
-    known = np.zeros((0, features.shape[1])) if labelled is None else labelled
+    known = np.zeros((0, features.shape[1])) if labeled is None else labeled
     reduced = principal_components(np.concatenate([features, known]), n)
     order, diversity = select(
         reduced[:n],
@@ -78,12 +78,12 @@ def suggest(
 def find_candidates(
     scores: ScoreMap,
     config: SuggestConfig,
-    labelled: Float | None = None,
+    labeled: Float | None = None,
     mask: NDArray[Any] | None = None,
 ) -> tuple[Particles, int]:
     """Local maxima of the score, weak ones included, each with its `uncertainty`.
 
-    Candidates of a species are at least its radius apart, and as far from labelled locations; candidates of
+    Candidates of a species are at least its radius apart, and as far from labeled locations; candidates of
     different species are at least the smallest radius apart. Masks are smoothed first, so that a particle
     has one maximum.
 
@@ -93,8 +93,8 @@ def find_candidates(
         Heatmap or mask of one tomogram.
     config
         Minimum score, border and maximum number of candidates.
-    labelled : (m, 3)
-        Positions in Å that are labelled already, as particle or as background.
+    labeled : (m, 3)
+        Positions in Å that are labeled already, as particle or as background.
     mask : (z, y, x) of the tomogram
         0 where nothing is suggested.
 
@@ -109,7 +109,7 @@ def find_candidates(
     for channel, species in enumerate(scores.species):
         threshold = threshold_of(scores, species.name, PickConfig())
         positions, values = _maxima(scores, channel, min(config.min_score, threshold / 2))
-        keep = np.flatnonzero(bounds.contain(positions) & ~near(positions, labelled, species.radius))
+        keep = np.flatnonzero(bounds.contain(positions) & ~near(positions, labeled, species.radius))
         outer = bounds.near_edge(positions[keep], species.radius)
         near_edge += len(separate(positions[keep[outer]], values[keep[outer]], species.radius))
         keep = keep[~outer]
@@ -172,7 +172,7 @@ def _maxima(scores: ScoreMap, channel: int, low: float) -> tuple[Float, NDArray[
 
 
 def _smoothed(read: Read, sigma: float) -> Read:
-    """Smooth a map by a Gaussian, scaled so that the centre of an ideal sphere keeps its score."""
+    """Smooth a map by a Gaussian, scaled so that the center of an ideal sphere keeps its score."""
     margin = int(3 * sigma + 0.5)
 
     def smooth(start: int, stop: int) -> NDArray[np.floating]:
@@ -231,8 +231,8 @@ def _shells(edge: int) -> NDArray[np.intp]:
 
 def _cube(volume: Volume, position: Float, edge: int) -> NDArray[np.float32]:
     """Voxels around a position; the volume is reflected at its faces."""
-    centre = np.clip(np.rint(position / volume.voxel_size).astype(int), 0, np.array(volume.shape) - 1)
-    low = centre - edge // 2
+    center = np.clip(np.rint(position / volume.voxel_size).astype(int), 0, np.array(volume.shape) - 1)
+    low = center - edge // 2
     inside = tuple(slice(max(0, a), min(n, a + edge)) for a, n in zip(low, volume.shape, strict=True))
     pads = [(s.start - a, a + edge - s.stop) for s, a in zip(inside, low, strict=True)]
     return np.pad(np.asarray(volume.data[inside], dtype=np.float32), pads, mode="symmetric")

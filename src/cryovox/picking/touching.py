@@ -40,37 +40,37 @@ def split_region(region: NDArray[np.bool_], radius_vox: float) -> tuple[NDArray[
     voxels = np.argwhere(region)
     depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1, 1:-1]
     smooth = ndimage.gaussian_filter(depth.astype(np.float32), max(0.5, 0.15 * radius_vox))
-    centres, depths = _bodies(smooth, radius_vox)
-    if len(centres) < 2:
+    centers, depths = _bodies(smooth, radius_vox)
+    if len(centers) < 2:
         return voxels, np.zeros(len(voxels), np.intp)
-    return voxels, _nearest(voxels, centres, depths)
+    return voxels, _nearest(voxels, centers, depths)
 
 
 def _bodies(depth: NDArray[np.float32], radius_vox: float) -> tuple[Float, Float]:
-    """Centres and depths of the bodies, deepest first."""
+    """Centers and depths of the bodies, deepest first."""
     shape = (depth.shape[0], depth.shape[1], depth.shape[2])
-    centres, values = local_maxima(
+    centers, values = local_maxima(
         lambda start, stop: depth[start:stop], shape, max(THIN * float(depth.max()), 1e-6)
     )
-    order = separate(centres, values, 1.2 * radius_vox)
+    order = separate(centers, values, 1.2 * radius_vox)
     kept: list[int] = []
     for i in order:
-        near = [j for j in kept if np.linalg.norm(centres[i] - centres[j]) < 4 * radius_vox]
-        if all(_neck(depth, centres[i], centres[j]) < NECK * values[i] for j in near):
+        near = [j for j in kept if np.linalg.norm(centers[i] - centers[j]) < 4 * radius_vox]
+        if all(_neck(depth, centers[i], centers[j]) < NECK * values[i] for j in near):
             kept.append(int(i))
-    return centres[kept], values[kept].astype(np.float64)
+    return centers[kept], values[kept].astype(np.float64)
 
 
 def _neck(depth: NDArray[np.float32], one: Float, other: Float) -> float:
-    """Minimum depth on the line between two centres."""
+    """Minimum depth on the line between two centers."""
     steps = max(2, int(2 * np.linalg.norm(other - one)))
     line = one + np.linspace(0, 1, steps + 1)[:, None] * (other - one)
     return float(ndimage.map_coordinates(depth, line.T, order=1, mode="nearest").min())
 
 
-def _nearest(voxels: NDArray[np.intp], centres: Float, depths: Float) -> NDArray[np.intp]:
+def _nearest(voxels: NDArray[np.intp], centers: Float, depths: Float) -> NDArray[np.intp]:
     """Body with the lowest squared distance minus squared depth, among the eight nearest."""
-    k = min(8, len(centres))
-    distance, body = KDTree(centres).query(voxels, k=k)
+    k = min(8, len(centers))
+    distance, body = KDTree(centers).query(voxels, k=k)
     power = np.square(distance) - np.square(depths[body])
     return body[np.arange(len(voxels)), power.argmin(axis=1)]

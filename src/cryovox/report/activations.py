@@ -12,10 +12,10 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cryovox.report.figures import COLOURS, FAINT, INK, WIDTH
+from cryovox.report.figures import COLORS, FAINT, INK, WIDTH
 
 HEAT = "turbo"
-NODE_COLOURS = 16  # graph nodes with a higher index reuse them
+NODE_COLORS = 16  # graph nodes with a higher index reuse them
 
 
 def activation_page(
@@ -88,15 +88,15 @@ def _top(
         _slice(axes, image, at, f"graph, {len(np.unique(assignment))} nodes")
         nodes = assignment[at * assignment.shape[0] // image.shape[0]]
         extent = (-0.5, image.shape[2] - 0.5, -0.5, image.shape[1] - 0.5)
-        colours = ListedColormap(matplotlib.colormaps["tab20"](np.arange(NODE_COLOURS) / 20))
-        axes.imshow(nodes % NODE_COLOURS, cmap=colours, vmin=-0.5, vmax=NODE_COLOURS - 0.5, alpha=0.55,
+        colors = ListedColormap(matplotlib.colormaps["tab20"](np.arange(NODE_COLORS) / 20))
+        axes.imshow(nodes % NODE_COLORS, cmap=colors, vmin=-0.5, vmax=NODE_COLORS - 0.5, alpha=0.55,
                     origin="lower", extent=extent, interpolation="nearest")  # fmt: skip
     for name, mask in masks.items():
         axes = next(places)
         _slice(axes, image, at, name)
         for label in np.unique(mask[at][mask[at] > 0]):
-            colour = COLOURS[(int(label) - 1) % len(COLOURS)]
-            axes.contour(mask[at] == label, levels=[0.5], colors=[colour], linewidths=1.6)
+            color = COLORS[(int(label) - 1) % len(COLORS)]
+            axes.contour(mask[at] == label, levels=[0.5], colors=[color], linewidths=1.6)
 
 
 def _slice(axes: Axes, image: NDArray[np.floating], at: int, title: str) -> None:

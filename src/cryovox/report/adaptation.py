@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.report import charts, figures
-from cryovox.report.figures import COLOURS, INK, WIDTH
+from cryovox.report.figures import COLORS, INK, WIDTH
 from cryovox.report.html import Picture, Table
 from cryovox.report.page import embedded, template
 
@@ -109,12 +109,12 @@ def outlines(examples: Sequence[Example]) -> Figure:
             axes.set_axis_off()
         column[0].set_title(example.name, fontsize=9, color=INK, loc="left")
         for tint, prediction, style in zip(
-            COLOURS, (example.source, example.adapted), ("--", "-"), strict=False
+            COLORS, (example.source, example.adapted), ("--", "-"), strict=False
         ):
             _outline(column[1], prediction, (height, width), tint, style)
     handles = [
         Line2D([], [], color=tint, lw=1.5, ls=style, label=f"{name} model")
-        for tint, name, style in zip(COLOURS, MODELS, ("--", "-"), strict=False)
+        for tint, name, style in zip(COLORS, MODELS, ("--", "-"), strict=False)
     ]
     figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=8)
     return figure

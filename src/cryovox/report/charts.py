@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
-from cryovox.report.figures import COLOURS, FAINT, INK, WIDTH
+from cryovox.report.figures import COLORS, FAINT, INK, WIDTH
 
 Curve = list[tuple[float, float]]  # (step, value)
 NOT_DRAWN = ("step", "epoch", "lr", "seconds", "time", "elapsed", "progress", "samples")
@@ -23,7 +23,7 @@ def score_histogram(
 ) -> Figure:
     """Histogram of the pick scores of each species, with the picking threshold.
 
-    Species have the order and colours of *species*, and are sorted by name without it.
+    Species have the order and colors of *species*, and are sorted by name without it.
     """
     names = list(species) or sorted(set(particles.species.tolist())) or ["no picks"]
     across = min(3, len(names))
@@ -39,7 +39,7 @@ def score_histogram(
         low, high = min(ends), max(ends)
         low, high = (low, high) if high > low else (low - 0.05, high + 0.05)
         bins = np.linspace(low, high, int(np.clip(2 * len(scores) ** 0.5, 8, 40)) + 1)
-        axes.hist(scores, bins=bins, color=COLOURS[i % len(COLOURS)], alpha=0.85)
+        axes.hist(scores, bins=bins, color=COLORS[i % len(COLORS)], alpha=0.85)
         if at is not None:
             axes.axvline(at, color=INK, lw=1.2, ls=(0, (4, 2)))
             label = f" threshold {at:.3g}"
@@ -58,7 +58,7 @@ def counts(picks: Mapping[str, Particles], species: Sequence[str], max_bars: int
     if len(picks) > max_bars:
         figure.set_size_inches(WIDTH, 2.6)
         axes = figure.add_subplot()
-        tints = [COLOURS[i % len(COLOURS)] for i in range(len(species))]
+        tints = [COLORS[i % len(COLORS)] for i in range(len(species))]
         axes.hist(list(numbers.values()), bins=24, color=tints, label=list(species), histtype="bar")
         axes.set_xlabel("picks per tomogram", fontsize=8, color=INK)
         axes.set_ylabel("tomograms", fontsize=8, color=INK)
@@ -67,7 +67,7 @@ def counts(picks: Mapping[str, Particles], species: Sequence[str], max_bars: int
         axes = figure.add_subplot()
         rows, start = np.arange(len(picks)), np.zeros(len(picks))
         for i, (name, values) in enumerate(numbers.items()):
-            axes.barh(rows, values, left=start, height=0.7, color=COLOURS[i % len(COLOURS)], label=name)
+            axes.barh(rows, values, left=start, height=0.7, color=COLORS[i % len(COLORS)], label=name)
             start += values
         axes.set_yticks(rows, [name if len(name) <= 40 else f"{name[:39]}…" for name in picks])
         axes.invert_yaxis()
@@ -97,7 +97,7 @@ def training_curves(metrics_csv: Path) -> Figure:
         for i, (name, curve) in enumerate(group.items()):
             steps, values = np.array(curve).T
             mark = "o" if len(curve) < 60 else ""
-            axes.plot(steps, values, lw=1.2, color=COLOURS[i % len(COLOURS)], marker=mark, ms=2.5, label=name)
+            axes.plot(steps, values, lw=1.2, color=COLORS[i % len(COLORS)], marker=mark, ms=2.5, label=name)
         if title == "losses" and all(value > 0 for c in group.values() for _, value in c):
             axes.set_yscale("log")
         axes.set_title(title, fontsize=9, color=INK, loc="left")

@@ -25,7 +25,7 @@ SMALLEST, LARGEST = 0.5, 100.0  # Å; plausible voxel sizes
 TRANSPOSE = "transpose the axes to (z, y, x): write array.transpose(2, 1, 0)"
 FINE = 10.0  # Å; approximate voxel size for the detection of contrast and wedge
 MARGIN = 150.0  # Å above and below the sample, the radius of a large particle
-OUTLIER = 8.0  # standard deviations of the vacuum, more than noise and reconstruction artefacts reach
+OUTLIER = 8.0  # standard deviations of the vacuum, more than noise and reconstruction artifacts reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def examine(
         constant = np.isfinite(survey.low.min())
         message = "all voxels have the same value" if constant else "no voxel has a finite value"
         return sort_by_severity(
-            [*findings, Finding("error", "grey values", message, "write the tomogram again")]
+            [*findings, Finding("error", "gray values", message, "write the tomogram again")]
         )
     findings += [_saturation(survey, volume), *_slab(survey, volume, path)]
     wrapped = wrapped_bytes(volume.data)
@@ -223,15 +223,15 @@ def _not_finite(survey: _Survey, volume: Volume, path: Path) -> Finding:
 def _saturation(survey: _Survey, volume: Volume) -> Finding:
     kind = volume.data.dtype
     if kind.kind not in "iu":
-        return Finding("ok", "grey values", f"{survey.low.min():.4g} to {survey.high.max():.4g}, {kind}")
+        return Finding("ok", "gray values", f"{survey.low.min():.4g} to {survey.high.max():.4g}, {kind}")
     inside = survey.high > survey.low  # without planes of padding, which have their own check
     share = survey.clipped[inside].sum() / max(1, inside.sum() * volume.data[0].size)
     message = f"{survey.low.min():.0f} to {survey.high.max():.0f}, {kind}"
     if share > 1e-3:
         message += f"; {100 * share:.2g} % of the voxels are clipped at the limits of this type"
         remedy = "write the tomogram again as float32, or rescale it before the conversion to integers"
-        return Finding("warning", "grey values", message, remedy)
-    return Finding("ok", "grey values", message)
+        return Finding("warning", "gray values", message, remedy)
+    return Finding("ok", "gray values", message)
 
 
 def sample_planes(volume: Volume) -> tuple[int, int]:
@@ -290,7 +290,7 @@ def _contrast(piece: Volume, model: ModelInput | None) -> Finding:
         remedy = f"inspect a slice and set --contrast {contrast} or --contrast {other}"
         return Finding("warning", "contrast", f"{message}: uncertain", remedy)
     if model is not None and model.contrast not in ("auto", contrast):
-        message += f"; {model.name} was trained on {model.contrast} particles: grey values will be inverted"
+        message += f"; {model.name} was trained on {model.contrast} particles: gray values will be inverted"
         return Finding("note", "contrast", message, f"if that is wrong: --contrast {other}")
     if contrast == "bright":
         message += ", which is unusual for tomograms"
@@ -320,7 +320,7 @@ def _sampling(volume: Volume, path: Path, model: ModelInput) -> Finding:
 
 
 def _piece(volume: Volume, side: int = 160) -> Volume:
-    """The centre of a tomogram, at most side^3 voxels, binned to about 10 Å."""
+    """The center of a tomogram, at most side^3 voxels, binned to about 10 Å."""
     factor = max(1, round(FINE / volume.voxel_size))
     taken = [min(n // factor, side) * factor or n for n in volume.shape]
     start = [(n - t) // 2 for n, t in zip(volume.shape, taken, strict=True)]

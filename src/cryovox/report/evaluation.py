@@ -22,7 +22,7 @@ def precision_recall(curves: Mapping[str, Curve]) -> Figure:
     figure = Figure(figsize=(figures.WIDTH * 0.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for i, (name, curve) in enumerate(curves.items()):
-        color = figures.COLOURS[i % len(figures.COLOURS)]
+        color = figures.COLORS[i % len(figures.COLORS)]
         order = np.argsort(curve["recall"], kind="stable")
         recall, precision = (np.asarray(curve[column])[order] for column in ("recall", "precision"))
         axes.plot(recall, precision, lw=1.4, color=color, label=name)

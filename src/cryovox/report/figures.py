@@ -20,8 +20,8 @@ from scipy import ndimage
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
 
-# M. Okabe and K. Ito, Color Universal Design (2008): suitable for colour-blind readers
-COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2")
+# M. Okabe and K. Ito, Color Universal Design (2008): suitable for color-blind readers
+COLORS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2")
 INK, FAINT = "#2b2f36", "#8a909a"
 WIDTH, HEIGHT = 9.0, 8.0  # inches
 MIN_OVERLAY_SCORE = 0.1  # lower scores are transparent
@@ -42,14 +42,14 @@ def slices(
     """Three orthogonal slices with scores as an overlay and picks as circles.
 
     A circle is the intersection of the slice with the sphere of a particle: its radius is
-    ``sqrt(r^2 - d^2)`` at a distance d from the centre. Only the displayed planes are read.
+    ``sqrt(r^2 - d^2)`` at a distance d from the center. Only the displayed planes are read.
 
     Parameters
     ----------
     species
-        Displayed species, in the order of the colours.
+        Displayed species, in the order of the colors.
     at : (z, y, x) voxel
-        Intersection of the slices; by default the place with the most picks, or the centre.
+        Intersection of the slices; by default the place with the most picks, or the center.
     sign
         +1 if particles are bright in `volume`, -1 if dark; the figure always shows them dark.
     """
@@ -69,7 +69,7 @@ def slices(
     ):
         axes = figure.add_subplot(cell, label=name)
         place = at[order[2]] * volume.voxel_size
-        _grey(axes, volume, at[order[2]], order, sign, scale)
+        _gray(axes, volume, at[order[2]], order, sign, scale)
         if scores is not None:
             _overlay(axes, scores, species, place, order, scale)
         if particles is not None:
@@ -88,7 +88,7 @@ def slices(
 def dense_place(
     volume: Volume, particles: Particles | None, species: Sequence[Species] = ()
 ) -> tuple[int, int, int]:
-    """Voxel of the pick with the most other picks near its planes; the centre without picks."""
+    """Voxel of the pick with the most other picks near its planes; the center without picks."""
     if particles is None or not len(particles):
         return volume.shape[0] // 2, volume.shape[1] // 2, volume.shape[2] // 2
     where = particles.positions
@@ -109,7 +109,7 @@ def montage(
     species: Species,
     n: int = 24,
     sign: int = -1,
-    tint: str = COLOURS[0],
+    tint: str = COLORS[0],
 ) -> Figure:
     """Gallery of the best, middle and worst picks of one species, each with its score.
 
@@ -140,8 +140,8 @@ def montage(
             axes.set_axis_on()
             axes.set(xticks=[], yticks=[])
             _style_axes(axes)
-            centre = (picks.positions[i, 2], picks.positions[i, 1])
-            axes.add_patch(Circle(centre, species.radius, fill=False, lw=1.2, ls=(0, (2, 2)), ec=tint))
+            center = (picks.positions[i, 2], picks.positions[i, 1])
+            axes.add_patch(Circle(center, species.radius, fill=False, lw=1.2, ls=(0, (2, 2)), ec=tint))
             axes.set_title(f"{picks.scores[i]:.2f}", fontsize=8, color=INK, pad=2)
     if rows:
         _scale_bar(table[0, 0], (2 * half + 1) * volume.voxel_size)
@@ -170,14 +170,14 @@ def thirds(n: int, across: int) -> list[tuple[str, list[int]]]:
 
 
 def png(figure: Figure, limit: int = 400_000, dpi: float = 110) -> bytes:
-    """Encode a figure as PNG of at most *limit* bytes, with fewer colours and then fewer pixels if needed."""
+    """Encode a figure as PNG of at most *limit* bytes, with fewer colors and then fewer pixels if needed."""
     while True:
         raw = io.BytesIO()
         figure.savefig(raw, format="png", dpi=dpi, facecolor="white")
         if raw.tell() <= limit:
             return raw.getvalue()
         small = io.BytesIO()
-        # noisy grey values compress poorly; a palette image is a third of the size of RGB
+        # noisy gray values compress poorly; a palette image is a third of the size of RGB
         Image.open(raw).convert("RGB").quantize(160).save(small, format="png", optimize=True)
         if small.tell() <= limit or dpi < 30:
             return small.getvalue()
@@ -192,7 +192,7 @@ def svg(figure: Figure) -> bytes:
     return raw.getvalue()
 
 
-def _grey(axes: Axes, volume: Volume, cut: int, order: Axes3, sign: int, scale: float) -> None:
+def _gray(axes: Axes, volume: Volume, cut: int, order: Axes3, sign: int, scale: float) -> None:
     thick = slice(max(0, cut - 1), cut + 2)
     index: list[Any] = [slice(None)] * 3
     index[order[2]] = thick
@@ -222,7 +222,7 @@ def _overlay(
         if order[0] > order[1]:
             plane = plane.T
         tinted = np.empty((*plane.shape, 4), np.float32)
-        tinted[..., :3] = to_rgb(COLOURS[i % len(COLOURS)])
+        tinted[..., :3] = to_rgb(COLORS[i % len(COLORS)])
         tinted[..., 3] = 0.6 * np.clip(
             (np.nan_to_num(plane) - MIN_OVERLAY_SCORE) / (1 - MIN_OVERLAY_SCORE), 0, 1
         )
@@ -237,17 +237,17 @@ def _circles(
     for i, one in enumerate(species):
         where = particles.named(one.name).positions
         squared = one.radius**2 - (where[:, cut] - place) ** 2
-        for centre, square in zip(where[squared > 0], squared[squared > 0], strict=True):
-            middle = (centre[horizontal] * scale, centre[vertical] * scale)
+        for center, square in zip(where[squared > 0], squared[squared > 0], strict=True):
+            middle = (center[horizontal] * scale, center[vertical] * scale)
             ring = Circle(middle, float(np.sqrt(square)) * scale, fill=False, lw=1.1, label=one.name)
-            ring.set_edgecolor(COLOURS[i % len(COLOURS)])
+            ring.set_edgecolor(COLORS[i % len(COLORS)])
             axes.add_patch(ring)
 
 
 def _extent(
     shape: tuple[int, ...], voxel_size: float, offset: float, scale: float
 ) -> tuple[float, float, float, float]:
-    """Left, right, bottom, top of a plane whose first voxel is centred at *offset*."""
+    """Left, right, bottom, top of a plane whose first voxel is centered at *offset*."""
     start = (offset - voxel_size / 2) * scale
     return start, start + shape[1] * voxel_size * scale, start, start + shape[0] * voxel_size * scale
 
@@ -257,7 +257,7 @@ def _legend(figure: Figure, cell: Any, species: Sequence[Species], scored: bool)
     axes.set_axis_off()
     handles = [
         Line2D(
-            [], [], ls="", marker="o", ms=9, mfc="none", mew=1.6, mec=COLOURS[i % len(COLOURS)], label=s.name
+            [], [], ls="", marker="o", ms=9, mfc="none", mew=1.6, mec=COLORS[i % len(COLORS)], label=s.name
         )
         for i, s in enumerate(species)
     ]

@@ -225,7 +225,7 @@ def _pictures(entry: ReportEntry, limit: int) -> dict[str, Any]:
         "Slices at the place with the most picks. Circles are intersections of particles with the slice, "
         "so small ones belong to particles above or below it. The overlay shows the score."
         if len(entry.particles)
-        else "Slices through the centre. The overlay shows the score.",
+        else "Slices through the center. The overlay shows the score.",
     )
     thumbnails = []
     for i, one in enumerate(kinds):
@@ -233,7 +233,7 @@ def _pictures(entry: ReportEntry, limit: int) -> dict[str, Any]:
         if len(picks) == 0:
             continue
         shown = 24 if len(kinds) <= 2 else 12
-        tint = figures.COLOURS[i % len(figures.COLOURS)]
+        tint = figures.COLORS[i % len(figures.COLORS)]
         figure = figures.montage(entry.volume, picks, one, shown, entry.sign, tint)
         alt = (
             f"Thumbnails of the best, middle and worst of {len(picks)} picks of {one.name}, with their scores"

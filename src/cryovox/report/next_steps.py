@@ -120,7 +120,7 @@ def pick_command(scores: Path | None, threshold: float | None, run: Mapping[str,
 
 
 def round_down(value: float, digits: int = 2) -> float:
-    """Round towards 0 to *digits* significant digits, so that the value itself still reaches the result.
+    """Round toward 0 to *digits* significant digits, so that the value itself still reaches the result.
 
     Examples
     --------

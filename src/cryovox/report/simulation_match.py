@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cryovox.report import figures
-from cryovox.report.figures import COLOURS, FAINT, INK, WIDTH
+from cryovox.report.figures import COLORS, FAINT, INK, WIDTH
 from cryovox.report.html import Picture, Table
 from cryovox.report.page import embedded, template
 from cryovox.simulate.realism.spectrum import radial_frequency, radial_power, z_score
@@ -36,7 +36,7 @@ def simulation_match_page(
     Parameters
     ----------
     real, simulated, unmatched : (z, y, x)
-        The tomogram, its matched simulation, and the same scene with default settings: grey values as in
+        The tomogram, its matched simulation, and the same scene with default settings: gray values as in
         the files, all with particles of the same contrast. Each is z-scored for display.
     scores : name -> values
         One value for the matched simulation, or two for the unmatched and the matched simulation, such as
@@ -84,7 +84,7 @@ def curves(shown: Named, voxel_size: float) -> Figure:
     figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
     (spectrum, tilt), (histogram, along) = figure.subplots(2, 2)
     bins = np.linspace(-5, 5, 101)
-    for (name, data), tint in zip(shown.items(), (INK, *COLOURS), strict=False):
+    for (name, data), tint in zip(shown.items(), (INK, *COLORS), strict=False):
         style: dict[str, Any] = {"color": tint, "lw": 1.3, "label": name}
         spectrum.semilogy(radial_frequency() / voxel_size, radial_power(data), **style)
         profile = tilt_profile(data)
@@ -96,7 +96,7 @@ def curves(shown: Named, voxel_size: float) -> Figure:
     for axes, title, label in (
         (spectrum, "power", "frequency (1/Å)"),
         (tilt, "power by tilt angle", "tilt (degrees)"),
-        (histogram, "density of grey values", "grey value (standard deviations)"),
+        (histogram, "density of gray values", "gray value (standard deviations)"),
         (along, "standard deviation along z", "z (nm)"),
     ):
         axes.set_title(title, fontsize=9, color=INK, loc="left")
@@ -114,7 +114,7 @@ def _pictures(shown: Named, voxel_size: float, sign: int) -> list[Picture]:
         Picture(
             embedded("png", slices),
             f"Slices side by side: {names}",
-            "Central XY and XZ slices. The grey scale spans -3 to 3 standard deviations; particles are dark.",
+            "Central XY and XZ slices. The gray scale spans -3 to 3 standard deviations; particles are dark.",
         ),
         Picture(
             embedded("svg+xml", lines),

@@ -16,10 +16,10 @@ from scipy import ndimage
 from cryovox.core.atomic import replacing
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import Volume
-from cryovox.report.figures import COLOURS
+from cryovox.report.figures import COLORS
 from cryovox.report.page import embedded, template
 
-Grey = NDArray[np.uint8]
+Gray = NDArray[np.uint8]
 
 GAP = 1
 """Width of the white gap between two slices, in voxels."""
@@ -34,7 +34,7 @@ class SearchedTomogram:
     volume: Volume
     sign: int = -1
     candidates: int = 0
-    labelled: int = 0
+    labeled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class SuggestionCard:
     height: int
     circles: tuple[tuple[float, float], ...]
     radius: float
-    colour: str
+    color: str
 
 
 def write_suggested_page(
@@ -90,7 +90,7 @@ def write_suggested_page(
 
 def three_slices(
     volume: Volume, position: NDArray[np.float64], radius: float, sign: int = -1
-) -> tuple[Grey, tuple[tuple[float, float], ...]]:
+) -> tuple[Gray, tuple[tuple[float, float], ...]]:
     """XY, XZ and YZ slices through a position, side by side, with dark particles.
 
     A slice is the mean of the planes within half a radius. It extends two radii to every side and is white
@@ -106,31 +106,31 @@ def three_slices(
     Returns
     -------
     picture : (n, 3 n + 2) uint8
-    centres
-        Centre of the position in each slice, (x, y) in voxels from the upper left corner of the image.
+    centers
+        Center of the position in each slice, (x, y) in voxels from the upper left corner of the image.
     """
     half = int(np.ceil(2 * radius / volume.voxel_size)) + 1
     thick = max(1, int(radius / 2 / volume.voxel_size))
-    centre = np.rint(position / volume.voxel_size).astype(int)
-    cube = _cube(volume, centre, half)
+    center = np.rint(position / volume.voxel_size).astype(int)
+    cube = _cube(volume, center, half)
     side, strips, middles = 2 * half + 1, [], []
-    off = position / volume.voxel_size - centre + half + 0.5
+    off = position / volume.voxel_size - center + half + 0.5
     for i, (_, axis) in enumerate(PLANES):
         near = np.take(cube, range(half - min(thick, half), half + min(thick, half) + 1), axis)
         # image rows run downwards
         strips += [_mean(near, axis)[::-1], np.full((side, GAP), np.nan)]
         up, right = np.delete(off, axis)
         middles.append((round(float(right) + i * (side + GAP), 3), round(float(side - up), 3)))
-    return _grey(np.hstack(strips[:-1]), inverted=sign > 0), tuple(middles)
+    return _gray(np.hstack(strips[:-1]), inverted=sign > 0), tuple(middles)
 
 
-def _cube(volume: Volume, centre: NDArray[np.intp], half: int) -> NDArray[np.float32]:
-    """Cube of voxels around a centre; NaN outside the volume."""
+def _cube(volume: Volume, center: NDArray[np.intp], half: int) -> NDArray[np.float32]:
+    """Cube of voxels around a center; NaN outside the volume."""
     cube = np.full((2 * half + 1,) * 3, np.nan, np.float32)
-    spans = [(max(0, c - half), min(n, c + half + 1)) for c, n in zip(centre, volume.shape, strict=True)]
+    spans = [(max(0, c - half), min(n, c + half + 1)) for c, n in zip(center, volume.shape, strict=True)]
     if all(low < high for low, high in spans):
         inside = tuple(slice(*span) for span in spans)
-        where = tuple(slice(a - c + half, b - c + half) for (a, b), c in zip(spans, centre, strict=True))
+        where = tuple(slice(a - c + half, b - c + half) for (a, b), c in zip(spans, center, strict=True))
         cube[where] = volume.data[inside]
     return cube
 
@@ -145,8 +145,8 @@ def _mean(planes: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
     return np.where(count > 0, smooth, np.nan)
 
 
-def _grey(values: NDArray[np.float64], inverted: bool) -> Grey:
-    """Grey values scaled from the 1st to the 99th percentile; NaN is white."""
+def _gray(values: NDArray[np.float64], inverted: bool) -> Gray:
+    """Gray values scaled from the 1st to the 99th percentile; NaN is white."""
     finite = np.isfinite(values)
     low, high = np.percentile(values[finite], [1, 99]) if finite.any() else (0.0, 1.0)
     share = (np.where(finite, values, high) - low) / max(float(high - low), 1e-9)
@@ -162,7 +162,7 @@ def _cards(
     names = [] if places.tomograms is None else places.tomograms.tolist()
     for i, name in enumerate(names):
         shown, kind, position = tomograms[name], str(places.species[i]), places.positions[i]
-        picture, centres = three_slices(shown.volume, position, radii[kind], shown.sign)
+        picture, centers = three_slices(shown.volume, position, radii[kind], shown.sign)
         words = [("score", places.scores), *((k, places.extra[k]) for k in ("uncertainty", "diversity"))]
         yield SuggestionCard(
             rank=i + 1,
@@ -174,13 +174,13 @@ def _cards(
             uri=embedded("png", _png(picture)),
             width=picture.shape[1],
             height=picture.shape[0],
-            circles=centres,
+            circles=centers,
             radius=round(radii[kind] / shown.volume.voxel_size, 3),
-            colour=COLOURS[order.index(kind) % len(COLOURS)],
+            color=COLORS[order.index(kind) % len(COLORS)],
         )
 
 
-def _png(picture: Grey) -> bytes:
+def _png(picture: Gray) -> bytes:
     raw = io.BytesIO()
     Image.fromarray(picture).save(raw, format="png", optimize=True)
     return raw.getvalue()
@@ -194,7 +194,7 @@ def _tiles(
         (f"{len(places):,}", "suggestion" if len(places) == 1 else "suggestions"),
         *(counts if len(species) > 1 else []),
         (f"{sum(t.candidates for t in tomograms.values()):,}", "candidates"),
-        (f"{sum(t.labelled for t in tomograms.values()):,}", "already labeled"),
+        (f"{sum(t.labeled for t in tomograms.values()):,}", "already labeled"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Small labelled phantoms for the demonstration and the tests: simple shapes, missing wedge, noise.
+"""Small labeled phantoms for the demonstration and the tests: simple shapes, missing wedge, noise.
 
 There is no CTF, no tilt series and no crowding; networks trained on phantoms do not work on real data.
 """
@@ -55,16 +55,16 @@ def phantom(config: PhantomConfig, rng: np.random.Generator) -> Phantom:
     labels = np.zeros(config.shape, np.uint8)
     order = [species for species in SPECIES for _ in range(config.count)]
     rng.shuffle(order)
-    centres, placed, rotations = _place(order, config, rng)
-    for centre, species, rotation in zip(centres, placed, rotations, strict=True):
-        _draw(density, labels, centre, species, rotation, voxel)
-    signal = density[labels > 0].var() if len(centres) else 1.0
+    centers, placed, rotations = _place(order, config, rng)
+    for center, species, rotation in zip(centers, placed, rotations, strict=True):
+        _draw(density, labels, center, species, rotation, voxel)
+    signal = density[labels > 0].var() if len(centers) else 1.0
     noise = rng.standard_normal(config.shape, dtype=np.float32) * np.float32(np.sqrt(signal / config.snr))
     image = ndimage.gaussian_filter(density, 0.7) + ndimage.gaussian_filter(noise, 0.5)
     image = wedge_filter(image, config.tilt)
     image = (-image if config.dark else image).astype(np.float32)
     particles = Particles.of(
-        np.array(centres).reshape(-1, 3) * voxel, [k.name for k in placed], rotations=rotations
+        np.array(centers).reshape(-1, 3) * voxel, [k.name for k in placed], rotations=rotations
     )
     return Phantom(Volume(image, voxel), LabelMap(labels, voxel, SPECIES), particles)
 
@@ -81,7 +81,7 @@ def _place(
     order: list[Species], config: PhantomConfig, rng: np.random.Generator
 ) -> tuple[list[NDArray[np.float64]], list[Species], NDArray[np.float64]]:
     """Random positions at least 2.2 radii apart and one radius from the faces."""
-    centres: list[NDArray[np.float64]] = []
+    centers: list[NDArray[np.float64]] = []
     placed: list[Species] = []
     for species in order:
         radius = species.radius / config.voxel_size
@@ -89,33 +89,33 @@ def _place(
         if (limit < radius).any():
             continue
         for _ in range(200):
-            centre = rng.uniform(radius, limit)
-            if all(np.linalg.norm(centre - other) > 2.2 * radius for other in centres):
-                centres.append(centre)
+            center = rng.uniform(radius, limit)
+            if all(np.linalg.norm(center - other) > 2.2 * radius for other in centers):
+                centers.append(center)
                 placed.append(species)
                 break
     rotations = (
-        Rotation.random(len(centres), random_state=rng).as_matrix() if centres else np.zeros((0, 3, 3))
+        Rotation.random(len(centers), random_state=rng).as_matrix() if centers else np.zeros((0, 3, 3))
     )
-    return centres, placed, rotations
+    return centers, placed, rotations
 
 
 def _draw(
     density: NDArray[np.float32],
     labels: NDArray[np.uint8],
-    centre: NDArray[np.float64],
+    center: NDArray[np.float64],
     species: Species,
     rotation: NDArray[np.float64],
     voxel: float,
 ) -> None:
     reach = int(np.ceil(species.radius / voxel)) + 1
-    low = np.maximum(np.floor(centre).astype(int) - reach, 0)
-    high = np.minimum(np.floor(centre).astype(int) + reach + 2, density.shape)
+    low = np.maximum(np.floor(center).astype(int) - reach, 0)
+    high = np.minimum(np.floor(center).astype(int) + reach + 2, density.shape)
     window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     grid = np.stack(
         np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high, strict=True)), indexing="ij"), -1
     )
-    xyz = ((grid - centre) * voxel)[..., ::-1] @ rotation  # into the reference frame: R^T v
+    xyz = ((grid - center) * voxel)[..., ::-1] @ rotation  # into the reference frame: R^T v
     body = _capsid(xyz, species.radius) if species.name == "capsid" else _dumbbell(xyz, species.radius)
     density[window] = np.maximum(density[window], body)
     labels[window][body > 0.5] = species.label

@@ -24,7 +24,7 @@ CZII = {
 """Mean picks in a training tomogram of the CZII challenge."""
 
 
-def _shrec2021(depth: int, centre: float | None) -> SimulationConfig:
+def _shrec2021(depth: int, center: float | None) -> SimulationConfig:
     """Settings of the SHREC 2021 simulation (Gubins et al. 2021), from its configuration files.
 
     The original was simulated at 5 Å with multislice and binned by 2; this one is simulated at 10 Å, with
@@ -36,7 +36,7 @@ def _shrec2021(depth: int, centre: float | None) -> SimulationConfig:
             shape=(depth, 512, 512),
             voxel_size=10.0,
             slab=1800.0,
-            slab_centre=centre,
+            slab_center=center,
             counts=SHREC_2021,
             vesicles=VesicleConfig(count=2, most=7, radius=(200.0, 500.0)),
             fiducials=FiducialConfig(count=7, most=14, diameter=(100.0, 100.0)),

@@ -1,9 +1,9 @@
-"""Crowded subtomograms: a target and its neighbours, filtered by CTF and missing wedge.
+"""Crowded subtomograms: a target and its neighbors, filtered by CTF and missing wedge.
 
 Reconstruction of the recipe behind the sets of Liu et al. (2018, arXiv:1802.04087) and of the 50 molecules
 at signal-to-noise ratios of 0.03, 0.05 and infinity that later work of the same group trains on. Two steps
 differ from it, to the same end. There, bounding spheres are packed by gradient descent; here, each
-neighbour moves along a random line towards the target until it touches a sphere, in closed form. And the
+neighbor moves along a random line toward the target until it touches a sphere, in closed form. And the
 noise added before and the noise added after the CTF are drawn at once, from the sum of their power spectra.
 """
 
@@ -41,7 +41,7 @@ class Arrangement:
     channels : (m,) int
         Index of the template of each particle.
     positions : (m, 3)
-        Centres (z, y, x) in voxels of the box.
+        Centers (z, y, x) in voxels of the box.
     rotations : (m, 3, 3)
         Active, reference to box, acting on (x, y, z) columns.
     """
@@ -66,11 +66,11 @@ class Subtomogram:
     mask : (n, n, n) uint8
         1 where `density` exceeds the threshold.
     instances : (n, n, n) uint8
-        1 for the target, 2, 3, ... for the neighbours, 0 elsewhere.
+        1 for the target, 2, 3, ... for the neighbors, 0 elsewhere.
     particles
         Poses, the target first.
     offset : (3,)
-        From the centre of the box, voxel (n - 1) / 2, to that of the target, in voxels.
+        From the center of the box, voxel (n - 1) / 2, to that of the target, in voxels.
     """
 
     image: F32
@@ -96,30 +96,30 @@ def simulate_subtomogram(
 def arrange_particles(
     templates: Sequence[Template], target: int, config: SubtomogramConfig, rng: np.random.Generator
 ) -> Arrangement:
-    """Move neighbours along random lines towards the target until bounding spheres touch."""
-    neighbours = rng.integers(len(templates), size=config.neighbours)
-    channels = np.concatenate([[target], neighbours]).astype(np.intp)
+    """Move neighbors along random lines toward the target until bounding spheres touch."""
+    neighbors = rng.integers(len(templates), size=config.neighbors)
+    channels = np.concatenate([[target], neighbors]).astype(np.intp)
     rotations = Rotation.random(len(channels), random_state=rng).as_matrix()
     shift = rng.uniform(-config.offset, config.offset, 3) * config.box
     radii = np.array([templates[c].radius for c in channels]) / config.voxel_size
-    centres = [np.zeros(3)]
+    centers = [np.zeros(3)]
     for radius in radii[1:]:
         line = rng.standard_normal(3)
         line /= np.linalg.norm(line)
-        reach = radii[: len(centres)] + radius
-        centres.append(line * _contact_distance(line, np.array(centres), reach))
-    return Arrangement(channels, np.array(centres) + (config.box - 1) / 2 + shift, rotations)
+        reach = radii[: len(centers)] + radius
+        centers.append(line * _contact_distance(line, np.array(centers), reach))
+    return Arrangement(channels, np.array(centers) + (config.box - 1) / 2 + shift, rotations)
 
 
 def _contact_distance(
-    line: NDArray[np.float64], centres: NDArray[np.float64], reach: NDArray[np.float64]
+    line: NDArray[np.float64], centers: NDArray[np.float64], reach: NDArray[np.float64]
 ) -> float:
-    """Distance along a line at which an incoming sphere first touches one of *centres*.
+    """Distance along a line at which an incoming sphere first touches one of *centers*.
 
     It touches sphere j at the larger root t of ``|t line - c_j| = reach_j``.
     """
-    along = centres @ line
-    discriminant = along**2 - (centres**2).sum(axis=1) + reach**2
+    along = centers @ line
+    discriminant = along**2 - (centers**2).sum(axis=1) + reach**2
     return float((along + np.sqrt(np.maximum(discriminant, 0)))[discriminant >= 0].max())
 
 
@@ -156,10 +156,10 @@ def _scene(
     instances = np.zeros(scene.shape, np.uint8)
     target = scene
     for i, channel in enumerate(particles.channels):
-        centre = particles.positions[i] + margin
-        voxel = np.rint(centre).astype(int)
+        center = particles.positions[i] + margin
+        voxel = np.rint(center).astype(int)
         density, support = rotate(
-            templates[channel], particles.rotations[i], centre - voxel, config.voxel_size
+            templates[channel], particles.rotations[i], center - voxel, config.voxel_size
         )
         corner = voxel - density.shape[0] // 2
         add_box(scene, density, corner)

@@ -41,7 +41,7 @@ class SimulatedTomogram:
     labels, instances
         Species label and object number of every voxel.
     particles
-        Particles with poses whose centres are within the tomogram, in its frame. `labels` and `instances`
+        Particles with poses whose centers are within the tomogram, in its frame. `labels` and `instances`
         show the visible parts of the others, too.
     scene
         The sample: potential in volts, particles in its own frame, drawn parameters.
@@ -187,7 +187,7 @@ def _scene_window(shape: tuple[int, ...], config: ReconstructionConfig) -> tuple
 
 
 def _drop_particles_outside(scene: Scene, config: ReconstructionConfig) -> Scene:
-    """Remove particles from the list whose centres are outside the reconstruction."""
+    """Remove particles from the list whose centers are outside the reconstruction."""
     edge, positions = scene.voxel_size * config.binning, _tomogram_particles(scene, config).positions
     shape = np.array(scene.labels[_scene_window(scene.labels.shape, config)].shape)
     keep = ((positions >= -0.5 * edge) & (positions < (shape - 0.5) * edge)).all(axis=1)

@@ -31,7 +31,7 @@ def preserve_bn_stats(network: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def update_bn_stats(network: nn.Module, x: Tensor) -> None:
-    """Move the statistics towards those of a batch (b, c, z, y, x); the network is left in eval mode."""
+    """Move the statistics toward those of a batch (b, c, z, y, x); the network is left in eval mode."""
     norms = bn_layers(network.eval())
     if not norms:
         return

@@ -14,7 +14,7 @@ def ema_copy(network: nn.Module) -> nn.Module:
 
 
 def ema_update(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Move the average towards the network; early on it follows faster: (1 + n) / (10 + n)."""
+    """Move the average toward the network; early on it follows faster: (1 + n) / (10 + n)."""
     ema_lerp(average, network, 1 - min(decay, (1 + step) / (10 + step)))
 
 

@@ -1,8 +1,8 @@
-"""Losses that ignore unlabelled voxels.
+"""Losses that ignore unlabeled voxels.
 
 Every loss takes logits, a target and a mask of the voxels with a valid target. Where a species was not
-searched exhaustively, unlabelled voxels are ignored in the loss, not treated as background. Alternatives are
-a weak presumption of background (:func:`heatmap_background_loss`) and the non-negative positive-unlabelled
+searched exhaustively, unlabeled voxels are ignored in the loss, not treated as background. Alternatives are
+a weak presumption of background (:func:`heatmap_background_loss`) and the non-negative positive-unlabeled
 estimate of their loss (:func:`pu_risk`).
 """
 
@@ -39,7 +39,7 @@ def soft_dice(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
 
 
 def boundary_dice(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
-    """Soft Dice of the inner surfaces of the masks, where all neighbours are known.
+    """Soft Dice of the inner surfaces of the masks, where all neighbors are known.
 
     A surface is max-pool(1 - p) - (1 - p) over 3 x 3 x 3 voxels (A. Bokhovkin and E. Burnaev, 2019, who
     further widen it). MVGFormer names a "Boundary Dice Loss" in table 9 and no more; this is our reading.
@@ -101,13 +101,13 @@ def heatmap_focal(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
 
 
 def weighted_mse(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
-    """Squared error of the heatmap, weighted towards its peaks (target + 0.1)."""
+    """Squared error of the heatmap, weighted toward its peaks (target + 0.1)."""
     error = (logits.float().sigmoid() - target).square() * (target + 0.1)
     return error[valid_mask].sum() / (target[valid_mask].sum() + 1e-3 * valid_mask.sum()).clamp(min=1)
 
 
 def point_ce(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
-    """Cross-entropy of the one voxel at a centre against all others, weighted 256 to 1.
+    """Cross-entropy of the one voxel at a center against all others, weighted 256 to 1.
 
     As in the first place of the CZII challenge, but for each species by itself instead of one softmax.
     """
@@ -123,7 +123,7 @@ def peak_voxels(target: Tensor) -> Tensor:
 
 
 def interior_mask(maps: Tensor) -> Tensor:
-    """Which voxels (z, y, x) of maps (..., z, y, x) have all their neighbours."""
+    """Which voxels (z, y, x) of maps (..., z, y, x) have all their neighbors."""
     mask = torch.zeros(maps.shape[-3:], dtype=torch.bool, device=maps.device)
     mask[1:-1, 1:-1, 1:-1] = True
     return mask
@@ -135,21 +135,21 @@ def _focal_parts(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return -((1 - p) ** 2) * F.logsigmoid(z), -((1 - target) ** 4) * p**2 * F.logsigmoid(-z)
 
 
-def pu_risk(away: Tensor, unknown: Tensor, labelled: Tensor, unlabelled_ratio: float) -> Tensor:
-    """Background loss of the unknown voxels, less the part that unlabelled particles account for.
+def pu_risk(away: Tensor, unknown: Tensor, labeled: Tensor, unlabeled_ratio: float) -> Tensor:
+    """Background loss of the unknown voxels, less the part that unlabeled particles account for.
 
-    The non-negative risk of positive-unlabelled learning (Kiryo et al., NeurIPS 2017) in counts: for each
-    labelled particle, the unknown region is assumed to hold *unlabelled_ratio* more. The background loss of
-    one of those is estimated on the labelled ones.
+    The non-negative risk of positive-unlabeled learning (Kiryo et al., NeurIPS 2017) in counts: for each
+    labeled particle, the unknown region is assumed to hold *unlabeled_ratio* more. The background loss of
+    one of those is estimated on the labeled ones.
 
     Parameters
     ----------
     away : (b, k, ...)
         Loss of predicting background at each voxel.
-    unknown, labelled : (b, k, ...) bool
-        Voxels without a known target, and voxels of labelled particles.
-    unlabelled_ratio
-        Unlabelled particles per labelled one.
+    unknown, labeled : (b, k, ...) bool
+        Voxels without a known target, and voxels of labeled particles.
+    unlabeled_ratio
+        Unlabeled particles per labeled one.
 
     Returns
     -------
@@ -157,30 +157,30 @@ def pu_risk(away: Tensor, unknown: Tensor, labelled: Tensor, unlabelled_ratio: f
     """
     dims = (0, *range(2, away.ndim))
     total = (away * unknown).sum(dims)
-    of_particles = unlabelled_ratio * (away * labelled).sum(dims)
+    of_particles = unlabeled_ratio * (away * labeled).sum(dims)
     return (total - of_particles).clamp(min=0).sum()
 
 
-def heatmap_pu_loss(logits: Tensor, target: Tensor, valid_mask: Tensor, unlabelled_ratio: float) -> Tensor:
-    """:func:`pu_risk` for heatmaps, per labelled particle."""
+def heatmap_pu_loss(logits: Tensor, target: Tensor, valid_mask: Tensor, unlabeled_ratio: float) -> Tensor:
+    """:func:`pu_risk` for heatmaps, per labeled particle."""
     z = logits.float()
     away = -(z.sigmoid() ** 2) * F.logsigmoid(-z)
     summit = peak_voxels(target) & valid_mask
-    return pu_risk(away, ~valid_mask, (target > 0.1) & valid_mask, unlabelled_ratio) / summit.sum().clamp(
+    return pu_risk(away, ~valid_mask, (target > 0.1) & valid_mask, unlabeled_ratio) / summit.sum().clamp(
         min=1
     )
 
 
-def mask_pu_loss(logits: Tensor, target: Tensor, valid_mask: Tensor, unlabelled_ratio: float) -> Tensor:
+def mask_pu_loss(logits: Tensor, target: Tensor, valid_mask: Tensor, unlabeled_ratio: float) -> Tensor:
     """:func:`pu_risk` for masks: background cross-entropy over the unknown voxels, per voxel."""
     away = -F.log_softmax(logits.float(), 1)[:, :1]
     unknown = ~valid_mask[:, None]
-    labelled = (valid_mask & (target > 0))[:, None]
-    return pu_risk(away, unknown, labelled, unlabelled_ratio) / unknown.sum().clamp(min=1)
+    labeled = (valid_mask & (target > 0))[:, None]
+    return pu_risk(away, unknown, labeled, unlabeled_ratio) / unknown.sum().clamp(min=1)
 
 
 def heatmap_background_loss(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
-    """Focal background loss of the unknown voxels, per labelled particle."""
+    """Focal background loss of the unknown voxels, per labeled particle."""
     _, away = _focal_parts(logits, target)
     summit = peak_voxels(target) & valid_mask
     return (away * ~valid_mask).sum() / summit.sum().clamp(min=1)

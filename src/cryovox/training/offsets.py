@@ -1,4 +1,4 @@
-"""Loss of the offset head of a heatmap network: vectors to the particle centres."""
+"""Loss of the offset head of a heatmap network: vectors to the particle centers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def offset_error(offsets: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
     Parameters
     ----------
     offsets : (b, 3, z, y, x)
-        From each voxel to the centre it belongs to, in voxels.
+        From each voxel to the center it belongs to, in voxels.
     target, known : (b, k, z, y, x)
         As of :func:`heatmap_focal`; above half the height of a Gaussian the offsets count.
     """
@@ -28,9 +28,9 @@ def offset_error(offsets: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
 
 
 def implied_offsets(height: Tensor) -> tuple[Tensor, Tensor]:
-    """From each voxel (b, 1, z, y, x) of Gaussians to the centre, and where that is known.
+    """From each voxel (b, 1, z, y, x) of Gaussians to the center, and where that is known.
 
-    The logarithm of a Gaussian is a parabola: its slope, divided by its curvature, leads to the centre.
+    The logarithm of a Gaussian is a parabola: its slope, divided by its curvature, leads to the center.
     """
     log = F.pad(height.clamp(min=1e-12).log(), (1,) * 6, mode="replicate")
     middle, target_offsets, valid = log[..., 1:-1, 1:-1, 1:-1], [], interior_mask(height)
@@ -44,7 +44,7 @@ def implied_offsets(height: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _beside(padded: Tensor, axis: int, start: int) -> Tensor:
-    """The neighbours before (0) or after (2) along an axis of what was padded by one voxel."""
+    """The neighbors before (0) or after (2) along an axis of what was padded by one voxel."""
     window = [slice(None), slice(None), *(slice(1, -1) for _ in range(3))]
     window[axis] = slice(start, start + padded.shape[axis] - 2)
     return padded[tuple(window)]

@@ -1,4 +1,4 @@
-"""Read one format and write another; repair grey values on the way."""
+"""Read one format and write another; repair gray values on the way."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def convert(
     source, target
         Files; the endings choose the formats. Particle lists of a folder are joined.
     tomogram
-        The tomogram that particles belong to, for formats that count from its centre or in voxels; for a
+        The tomogram that particles belong to, for formats that count from its center or in voxels; for a
         folder of lists, a folder of tomograms with their names.
     verify
         Read the output back and compare.
@@ -79,7 +79,7 @@ def _volume(source: Path, target: Path, config: ConvertConfig, verify: bool) -> 
 
 
 def _repaired(source: Path, config: ConvertConfig) -> tuple[Volume, list[str]]:
-    """The volume with its grey values repaired, and what was done."""
+    """The volume with its gray values repaired, and what was done."""
     volume = read_volume(source, config.voxel_size)
     remarks = []
     if config.unsigned_bytes:
@@ -162,17 +162,17 @@ def _joined(
 def _frames(
     files: Mapping[str, Path], target: Path, config: ConvertConfig, tomogram: Path | None, several: bool
 ) -> Frames | None:
-    """Frames of the tomograms, or stand-ins where centred coordinates stay centred."""
+    """Frames of the tomograms, or stand-ins where centered coordinates stay centered."""
     is_star = all(ending(path) == ".star" for path in files.values())
-    if tomogram is None and is_star and _stays_centred(target, config):
+    if tomogram is None and is_star and _stays_centered(target, config):
         stand_ins = {name: star.placeholder_tomograms(path) for name, path in files.items()}
         return None if None in stand_ins.values() else _merged(stand_ins, several)
     volumes = {} if tomogram is None else {name: frame(path) for name, path in expand([tomogram]).items()}
     return next(iter(volumes.values())) if len(volumes) == 1 and not several else volumes or None
 
 
-def _stays_centred(target: Path, config: ConvertConfig) -> bool:
-    """Whether the output counts from the centre of the tomogram, as RELION 5 does."""
+def _stays_centered(target: Path, config: ConvertConfig) -> bool:
+    """Whether the output counts from the center of the tomogram, as RELION 5 does."""
     return ending(target) == ".star" and config.star_version in (None, "relion5")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
-from cryovox.core.intensity import Normalisation
+from cryovox.core.intensity import Normalization
 from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import Volume, Voxels
 from cryovox.formats import mrc, read_volume
@@ -44,7 +44,7 @@ def denoise(
     tomograms
         Files, folders or patterns.
     out
-        Output folder: `denoised/NAME.mrc`, with the grey values of the tomogram, and `manifest.json`.
+        Output folder: `denoised/NAME.mrc`, with the gray values of the tomogram, and `manifest.json`.
     on_progress
         Receives the progress; see :class:`cryovox.core.progress.ProgressCallback`.
 
@@ -78,19 +78,19 @@ class _Denoise(Job):
     def key(self, name: str) -> dict[str, Any]:
         return {"settings": self.config.model_dump(mode="json", exclude={"slab"})}
 
-    def load(self, name: str, path: Path) -> tuple[Volume, Normalisation]:
+    def load(self, name: str, path: Path) -> tuple[Volume, Normalization]:
         volume = read_volume(path, self.config.voxel_size)
         refuse_wrapped_bytes(path, volume)
         moments = checked_statistics(path, volume)
-        return volume, Normalisation(moments.mean, moments.std)
+        return volume, Normalization(moments.mean, moments.std)
 
     def process(
-        self, name: str, loaded: tuple[Volume, Normalisation], on_progress: ProgressCallback
+        self, name: str, loaded: tuple[Volume, Normalization], on_progress: ProgressCallback
     ) -> Result:
-        volume, normalise = loaded
+        volume, normalize = loaded
         frame = volume.shape, "f4", volume.voxel_size, volume.origin
         with mrc.create(self.output(name), *frame, volume.nstart) as out:
-            removed = denoise_into(out, volume, normalise, self.config, self.device, on_progress)
+            removed = denoise_into(out, volume, normalize, self.config, self.device, on_progress)
         facts = {"voxel_size": volume.voxel_size, "removed": round(removed, 4)}
         return Result({"denoised": self.output(name)}, facts)
 
@@ -98,7 +98,7 @@ class _Denoise(Job):
 def denoise_into(
     out: NDArray[Any],
     volume: Volume,
-    normalise: Normalisation,
+    normalize: Normalization,
     config: DenoiseConfig,
     device: str = "cpu",
     on_progress: ProgressCallback = no_progress,
@@ -108,11 +108,11 @@ def denoise_into(
     Parameters
     ----------
     out : (z, y, x) float32
-        Output in grey values of the volume; may be a memory map.
+        Output in gray values of the volume; may be a memory map.
     volume
         Read slab by slab.
-    normalise
-        Normalisation of the volume to mean 0 and standard deviation 1.
+    normalize
+        Normalization of the volume to mean 0 and standard deviation 1.
 
     Returns
     -------
@@ -120,12 +120,12 @@ def denoise_into(
         Standard deviation of the removed part over that of the volume.
     """
     if config.method == "ngm":
-        _low_pass(out, volume.data, normalise, config, device, on_progress)
+        _low_pass(out, volume.data, normalize, config, device, on_progress)
     else:
-        _bilateral(out, volume.data, normalise, config, device, on_progress)
+        _bilateral(out, volume.data, normalize, config, device, on_progress)
     squares = 0.0
     for low, high in _slabs(len(out), _planes(out.shape, config.slab)):
-        removed = normalise(volume.data[low:high]) - normalise(out[low:high])
+        removed = normalize(volume.data[low:high]) - normalize(out[low:high])
         squares += float(np.square(removed, dtype=np.float64).sum())
     return float(np.sqrt(squares / out.size))
 
@@ -133,7 +133,7 @@ def denoise_into(
 def _bilateral(
     out: NDArray[Any],
     data: Voxels,
-    normalise: Normalisation,
+    normalize: Normalization,
     config: DenoiseConfig,
     device: str,
     on_progress: ProgressCallback,
@@ -144,16 +144,16 @@ def _bilateral(
     by: Feature = "gradient" if config.method == "ibf" else "intensity"
     for low, high in _slabs(len(data), _planes(data.shape, config.slab)):
         first = max(0, low - HALO[by])
-        slab = _tensor(normalise(data[first : high + HALO[by]]), device)
+        slab = _tensor(normalize(data[first : high + HALO[by]]), device)
         filtered = bilateral(slab[None, None], sigma_d=config.sigma_d, sigma_r=config.sigma_r, by=by)
-        out[low:high] = _grey_values(filtered[0, 0, low - first : high - first], normalise)
+        out[low:high] = _gray_values(filtered[0, 0, low - first : high - first], normalize)
         on_progress("denoising", high / len(data))
 
 
 def _low_pass(
     out: NDArray[Any],
     data: Voxels,
-    normalise: Normalisation,
+    normalize: Normalization,
     config: DenoiseConfig,
     device: str,
     on_progress: ProgressCallback,
@@ -167,12 +167,12 @@ def _low_pass(
     z, y, x = (low_frequency_weights(n, config.cube)[:, None].float().to(device) for n in data.shape)
     z, x = z[: depth // 2 + 1, :, None], x[: width // 2 + 1, 0]
     for low, high in _slabs(depth, _planes(data.shape, config.slab)):
-        planes = torch.fft.rfft2(_tensor(normalise(data[low:high]), device))
+        planes = torch.fft.rfft2(_tensor(normalize(data[low:high]), device))
         out[low:high] = torch.fft.irfft2(planes * (y * x), s=(height, width)).cpu().numpy()
         on_progress("denoising", high / depth / 2)
     for low, high in _slabs(height, _planes((height, depth, width), config.slab)):
         columns = torch.fft.rfft(_tensor(out[:, low:high], device), dim=0)
-        out[:, low:high] = _grey_values(torch.fft.irfft(columns * z, n=depth, dim=0), normalise)
+        out[:, low:high] = _gray_values(torch.fft.irfft(columns * z, n=depth, dim=0), normalize)
         on_progress("denoising", (1 + high / height) / 2)
 
 
@@ -191,6 +191,6 @@ def _tensor(values: NDArray[Any], device: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device)
 
 
-def _grey_values(filtered: Tensor, normalise: Normalisation) -> NDArray[np.float32]:
+def _gray_values(filtered: Tensor, normalize: Normalization) -> NDArray[np.float32]:
     values: NDArray[np.float32] = filtered.cpu().numpy()
-    return values * np.float32(normalise.std) + np.float32(normalise.mean)
+    return values * np.float32(normalize.std) + np.float32(normalize.mean)

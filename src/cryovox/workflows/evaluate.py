@@ -70,7 +70,7 @@ def evaluate_particle_files(
     dataset
         Dataset with species, radii, tomograms, and their annotated regions.
     tomogram
-        The tomogram, or a folder of tomograms, where a format counts from its centre.
+        The tomogram, or a folder of tomograms, where a format counts from its center.
     occupancy
         Occupancy mask of the SHREC rule.
     """

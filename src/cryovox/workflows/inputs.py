@@ -16,7 +16,7 @@ from cryovox.core.dataset import Dataset
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import (
     MIN_CERTAINTY,
-    Normalisation,
+    Normalization,
     Statistics,
     detect_contrast,
     sign_of,
@@ -30,7 +30,7 @@ from cryovox.metrics.fingerprint import Domain, Fingerprint, distance, fingerpri
 from cryovox.models.card import Card
 from cryovox.report.doctor import Finding
 
-IDENTITY = Normalisation(0.0, 1.0)  # the pieces are z-scored one by one
+IDENTITY = Normalization(0.0, 1.0)  # the pieces are z-scored one by one
 PIECES = 64
 """Subtomograms of a set that are looked at."""
 
@@ -83,11 +83,11 @@ def frame(path: Path) -> Volume:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A tomogram that suits a model, and how to normalise it."""
+    """A tomogram that suits a model, and how to normalize it."""
 
     path: Path
     volume: Volume
-    normalise: Normalisation
+    normalize: Normalization
     contrast: Contrast
     notes: tuple[str, ...]
 
@@ -114,8 +114,8 @@ def prepare(path: Path, card: Card, voxel_size: float | None, contrast: Contrast
     if wrapped is not None:
         notes.append(f"{wrapped}; mend it with `cryovox convert {path} OUT.mrc --unsigned-bytes`")
     notes += domain_notes(volume, card, path)
-    normalise = Normalisation(moments.mean, moments.std, sign_of(contrast))
-    return Prepared(path, volume, normalise, contrast, tuple(notes))
+    normalize = Normalization(moments.mean, moments.std, sign_of(contrast))
+    return Prepared(path, volume, normalize, contrast, tuple(notes))
 
 
 def checked_statistics(path: Path, volume: Volume) -> Statistics:

@@ -226,8 +226,8 @@ class _SegmentSet(Job):
         contrast = resolve_contrast(subvolumes, self.card, self.config.contrast)
         masks = _label(self.network, self.card, subvolumes, contrast, self.config, on_progress)
         target = self.out / "labels" / f"{name}.zarr"
-        labelled = replace(subvolumes, images=None, masks=masks, species=self.card.species, contrast=contrast)
-        subtomograms.write(target, labelled)
+        labeled = replace(subvolumes, images=None, masks=masks, species=self.card.species, contrast=contrast)
+        subtomograms.write(target, labeled)
         notes = set_domain_notes(subvolumes.images, self.card, path)
         return Result({"labels": target}, {"contrast": contrast, "notes": notes})
 
@@ -277,7 +277,7 @@ def write_scores(
         nstart=volume.nstart,
         tomogram=(volume.shape, volume.voxel_size),
     ) as writer:
-        stream(network, volume.data, tomogram.normalise, tiles, writer.write, on_progress, region)
+        stream(network, volume.data, tomogram.normalize, tiles, writer.write, on_progress, region)
 
 
 def label_set(
@@ -297,7 +297,7 @@ def label_set(
     subvolumes
         The set; its masks are ignored.
     config
-        Contrast and orientations to average; every subtomogram is normalised by itself.
+        Contrast and orientations to average; every subtomogram is normalized by itself.
     on_progress
         Receives the progress; see :class:`cryovox.core.progress.ProgressCallback`.
 
@@ -326,7 +326,7 @@ def _label(
 
     labels = np.zeros((len(subvolumes), *subvolumes.shape), np.uint8)
     values = np.array([0, *(s.label for s in card.species)], np.uint8)
-    images, count = _NormalisedImages(subvolumes, contrast), len(subvolumes)
+    images, count = _NormalizedImages(subvolumes, contrast), len(subvolumes)
     for batch, score_batch in score_cubes(network.eval(), images, tile_plan(card, config)):
         if card.kind == "mask":
             labels[batch] = values[argmax_labels(score_batch)]
@@ -336,7 +336,7 @@ def _label(
     return labels
 
 
-class _NormalisedImages:
+class _NormalizedImages:
     """The images of a set as the network takes them, read on access."""
 
     def __init__(self, subvolumes: Subtomograms, contrast: Contrast) -> None:

@@ -35,13 +35,13 @@ STAR, PAGE = "suggested.star", "suggested.html"
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """Candidates of one tomogram, and features of what is labelled in it."""
+    """Candidates of one tomogram, and features of what is labeled in it."""
 
     volume: Volume
     sign: int
     particles: Particles
     features: NDArray[np.float32]
-    labelled_features: NDArray[np.float32]
+    labeled_features: NDArray[np.float32]
     near_faces: int
 
 
@@ -52,7 +52,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     segmenting: SegmentConfig | None = None,
     config: SuggestConfig | None = None,
     *,
-    labelled: Iterable[Path] = (),
+    labeled: Iterable[Path] = (),
     device: Device = "auto",
     overwrite: bool = False,
     command: str = "",
@@ -68,7 +68,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     ----------
     tomograms
         Files, folders or patterns.
-    labelled
+    labeled
         Particle files, folders or patterns: locations that were examined already, particles or not.
     overwrite
         Replace an earlier suggestion; score maps that are up to date are kept.
@@ -83,9 +83,9 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     start, model = time.monotonic(), model_file(model)
     segmenting, config = segmenting or SegmentConfig(), config or SuggestConfig()
     files, card = expand(tomograms), read_card(model)
-    lists = [*dict.fromkeys(file for path in labelled for file in expand([path], is_particles).values())]
+    lists = [*dict.fromkeys(file for path in labeled for file in expand([path], is_particles).values())]
     _check_free(out, overwrite)
-    known = _labelled_particles(lists, files, segmenting.voxel_size)
+    known = _labeled_particles(lists, files, segmenting.voxel_size)
     names, failures = segment(tomograms, model, out, segmenting, device=device, on_progress=on_progress)
     manifest = Manifest(out, {})
 
@@ -121,10 +121,10 @@ def _check_free(out: Path, overwrite: bool) -> None:
             raise RequestError(out / name, "is there already", "pass --overwrite, or choose another --out")
 
 
-def _labelled_particles(
+def _labeled_particles(
     lists: list[Path], files: Mapping[str, Path], voxel_size: float | None
 ) -> dict[str, Particles]:
-    """What is labelled in each tomogram; a list that names none of them is refused."""
+    """What is labeled in each tomogram; a list that names none of them is refused."""
     particles: dict[str, list[Particles]] = {name: [] for name in files}
     unused = dict.fromkeys(lists)
     for name, path in files.items() if lists else ():
@@ -161,20 +161,20 @@ def _search(
     card: Card,
     config: SuggestConfig,
     entry: Mapping[str, Any],
-    labelled: Particles,
+    labeled: Particles,
     mask: Path | None,
 ) -> _Candidates:
     volume = read_volume(Path(entry["key"]["input"]), entry["voxel_size"])
     inside = read_search_mask(mask, name, volume.shape)
     score_map = scores.read(out / "scores" / f"{name}.zarr")
-    particles, near_faces = find_candidates(score_map, config, labelled.positions, inside)
+    particles, near_faces = find_candidates(score_map, config, labeled.positions, inside)
     sign, edge = sign_of(entry["contrast"]), crop_edge(card.species)
     return _Candidates(
         volume=volume,
         sign=sign,
         particles=replace(particles, tomograms=np.full(len(particles), name)),
         features=local_features(volume, particles.positions, edge, sign),
-        labelled_features=local_features(volume, labelled.positions, edge, sign),
+        labeled_features=local_features(volume, labeled.positions, edge, sign),
         near_faces=near_faces,
     )
 
@@ -185,7 +185,7 @@ def _choose(candidates: Mapping[str, _Candidates], config: SuggestConfig) -> Par
         concatenate([part.particles for part in parts]),
         np.concatenate([part.features for part in parts]),
         config,
-        np.concatenate([part.labelled_features for part in parts]),
+        np.concatenate([part.labeled_features for part in parts]),
     )
 
 
@@ -199,7 +199,7 @@ def _write(
     frames = {name: own.volume for name, own in candidates.items()}
     write_particles(out / STAR, replace(locations, tomograms=names), tomogram=frames)
     shown = {
-        name: SearchedTomogram(own.volume, own.sign, len(own.particles), len(own.labelled_features))
+        name: SearchedTomogram(own.volume, own.sign, len(own.particles), len(own.labeled_features))
         for name, own in candidates.items()
     }
     write_suggested_page(out / PAGE, locations, shown, card.species, manifest.facts)
@@ -208,7 +208,7 @@ def _write(
         entries[name] = {
             "suggested": {
                 "candidates": len(own.particles),
-                "labelled": len(own.labelled_features),
+                "labelled": len(own.labeled_features),
                 "count": 0 if tomograms is None else int((tomograms == name).sum()),
                 "at_faces": own.near_faces,
             }

@@ -14,19 +14,19 @@ def test_well_separated_clusters_are_found():
     truth = torch.arange(5).repeat_interleave(20)[torch.randperm(100)]
     middles = 10 * torch.eye(5, 8)
     points = middles[truth] + 0.3 * torch.randn(100, 8)
-    assignment, centres = kmeans(points[None], 5)
+    assignment, centers = kmeans(points[None], 5)
     pairs = set(zip(truth.tolist(), assignment[0].tolist(), strict=True))
     assert len(pairs) == 5
     for true, found in pairs:
-        assert torch.allclose(centres[0, found], points[truth == true].mean(0), atol=1e-5)
+        assert torch.allclose(centers[0, found], points[truth == true].mean(0), atol=1e-5)
 
 
 def test_more_steps_never_raise_the_cost():
     points = torch.randn(3, 200, 6)
     costs = []
     for steps in range(6):
-        assignment, centres = kmeans(points, 8, steps)
-        own = centres.gather(1, assignment[..., None].expand(-1, -1, 6))
+        assignment, centers = kmeans(points, 8, steps)
+        own = centers.gather(1, assignment[..., None].expand(-1, -1, 6))
         costs.append((points - own).square().sum().item())
     assert costs == sorted(costs, reverse=True)
     assert costs[-1] < costs[0]

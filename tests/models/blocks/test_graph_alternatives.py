@@ -17,7 +17,7 @@ def seeded():
 
 
 def rings(count: int = 100) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two circles around the same middle, which no two centres can tell apart."""
+    """Two circles around the same middle, which no two centers can tell apart."""
     angle = torch.linspace(0, 2 * math.pi, count + 1)[:-1]
     circle = torch.stack([angle.cos(), angle.sin()], -1)
     return torch.cat([circle, 4 * circle])[None], torch.arange(2).repeat_interleave(count)
@@ -85,7 +85,7 @@ def test_alike_tokens_are_harmless():
 
 
 def two_blocks() -> torch.Tensor:
-    """Normalised affinity of two groups of four that are not joined."""
+    """Normalized affinity of two groups of four that are not joined."""
     block = (torch.ones(4, 4) - torch.eye(4)) / 3
     return torch.block_diag(block, block)[None]
 
@@ -95,7 +95,7 @@ def two_blocks() -> torch.Tensor:
     [
         (torch.eye(2).repeat_interleave(4, 0), -1.0, 0.0),  # the groups themselves
         (torch.full((8, 2), 0.5), -1.0, math.sqrt(2 - math.sqrt(2))),  # everyone everywhere
-        (torch.eye(2).repeat(4, 1), -1 / 3, 0.0),  # across the groups: 1 of 3 neighbours stays
+        (torch.eye(2).repeat(4, 1), -1 / 3, 0.0),  # across the groups: 1 of 3 neighbors stays
     ],
     ids=["groups", "undecided", "across"],
 )

@@ -8,7 +8,7 @@ from cryovox.training.losses import heatmap_focal
 AXES = ([2], [3], [4], [2, 3, 4])
 
 
-def symmetrise(network: nn.Module) -> None:
+def symmetrize(network: nn.Module) -> None:
     """Make every kernel even along each axis."""
     with torch.no_grad():
         for module in network.modules():
@@ -22,7 +22,7 @@ def symmetrise(network: nn.Module) -> None:
 def test_a_flipped_input_gives_the_flipped_map(norm, axes):
     torch.manual_seed(0)
     network = HeatmapUNet(1, 2, widths=(4, 8, 8, 8), norm=norm).double().eval()
-    symmetrise(network)
+    symmetrize(network)
     x = torch.randn(1, 1, 16, 24, 16, dtype=torch.float64)
     with torch.no_grad():
         assert torch.allclose(network(x.flip(axes)), network(x).flip(axes), atol=1e-10)
@@ -30,7 +30,7 @@ def test_a_flipped_input_gives_the_flipped_map(norm, axes):
 
 def test_the_proof_by_flips_would_notice_a_stride_2_convolution_of_width_3():
     conv = nn.Conv3d(1, 1, kernel_size=3, stride=2, padding=1)
-    symmetrise(conv)
+    symmetrize(conv)
     x = torch.randn(1, 1, 16, 16, 16)
     assert not torch.allclose(conv(x.flip(2)), conv(x).flip(2), atol=1e-3)
 

@@ -110,11 +110,11 @@ def test_a_place_on_the_grid_stays_in_place_in_every_view():
         before, after = network.supervise(x).logits, network.supervise(bumped).logits
     for view, logits in before.items():
         changed = (logits - after[view]).abs().sum(1)[0]
-        centre = [
+        center = [
             float((changed.sum([a for a in range(3) if a != axis]) * torch.arange(32)).sum() / changed.sum())
             for axis in range(3)
         ]
-        assert centre == pytest.approx([17.5, 9.5, 25.5], abs=0.2), view
+        assert center == pytest.approx([17.5, 9.5, 25.5], abs=0.2), view
 
 
 class _Nothing(torch.nn.Module):
@@ -195,13 +195,13 @@ def test_the_reconstruction_is_learned():
     network = MVGFormer(1, 2, **(TINY | {"layers": 1}))
     ramp = torch.linspace(-1.7, 1.7, 32)
     x = (ramp[:, None, None] + ramp[:, None] * ramp)[None, None]
-    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     errors = []
     for _ in range(25):
         error = network.supervise(x).extra["vsl"]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         error.backward()
-        optimiser.step()
+        optimizer.step()
         errors.append(error.item())
     assert sum(errors[-3:]) < 0.5 * sum(errors[:3])
 
@@ -236,10 +236,10 @@ def two_species() -> tuple[Tensor, Tensor]:
     """A crop with two balls of each of two species in noise, and its labels."""
     grid = torch.stack(torch.meshgrid(*3 * [torch.arange(32.0)], indexing="ij"))
     labels = torch.zeros(32, 32, 32, dtype=torch.long)
-    for centre, radius, species in (
+    for center, radius, species in (
         ((8, 9, 8), 5, 1), ((22, 22, 10), 4, 2), ((9, 23, 23), 4, 2), ((23, 8, 24), 5, 1)
     ):  # fmt: skip
-        away = (grid - torch.tensor(centre)[:, None, None, None]).square().sum(0)
+        away = (grid - torch.tensor(center)[:, None, None, None]).square().sum(0)
         labels[away <= radius**2] = species
     x = labels + 0.5 * torch.randn(32, 32, 32)
     return ((x - x.mean()) / x.std())[None, None], labels[None]
@@ -249,11 +249,11 @@ def two_species() -> tuple[Tensor, Tensor]:
 def test_one_crop_can_be_learned_by_heart():
     x, labels = two_species()
     network = build("mvgformer", options("mvgformer", "s"), 1, 3)
-    optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     for _ in range(150):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss(network.supervise(x), labels).backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         found = network.eval()(x).argmax(1)
     for species in (1, 2):

@@ -36,6 +36,6 @@ def test_side_outputs_are_enlarged_as_by_a_transposed_convolution(factor):
     found = part(given)
     assert found.shape == wanted.shape
     assert torch.allclose(found, wanted, atol=1e-5)
-    towards = torch.randn_like(wanted)
-    both = [torch.autograd.grad((y * towards).sum(), (given, *part.parameters())) for y in (found, wanted)]
+    toward = torch.randn_like(wanted)
+    both = [torch.autograd.grad((y * toward).sum(), (given, *part.parameters())) for y in (found, wanted)]
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(*both, strict=True))

@@ -88,14 +88,14 @@ def test_it_learns_where_particles_are():
     for channel, place in places.items():
         away = (grid - torch.tensor(place)[:, None, None, None]).square().sum(0)
         x += (away <= radii[channel] ** 2) * (1.0 + channel)
-        centre = (torch.tensor([place], dtype=torch.float64).numpy() - 1.5) / 4
-        target[0, channel] = torch.from_numpy(gaussian_heatmap(centre, 1.0, (6, 6, 6)))
+        center = (torch.tensor([place], dtype=torch.float64).numpy() - 1.5) / 4
+        target[0, channel] = torch.from_numpy(gaussian_heatmap(center, 1.0, (6, 6, 6)))
     x = x[None, None]
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(40):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         heatmap_focal(network(x), target, torch.ones_like(target, dtype=torch.bool)).backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         found = network.eval()(x)[0]
     for channel, place in places.items():

@@ -14,7 +14,7 @@ from cryovox.simulate.microscope.projection import (
 )
 
 SHAPE = (40, 24, 64)
-CENTRE = np.array([20, 12, 32])
+CENTER = np.array([20, 12, 32])
 
 
 def gaussian(place, sigma=1.5, shape=SHAPE):
@@ -31,7 +31,7 @@ def gaussian(place, sigma=1.5, shape=SHAPE):
 )
 def test_the_projection_of_a_gaussian_is_a_gaussian_at_its_place(angle, offset, sigma):
     dz, dy, dx = offset
-    projections = project(gaussian(CENTRE + offset, sigma), np.array([angle]))[0]
+    projections = project(gaussian(CENTER + offset, sigma), np.array([angle]))[0]
     turn = np.deg2rad(angle)
     y, x = np.meshgrid(np.arange(24) - 12, np.arange(64) - 32, indexing="ij")
     square = (x - dx * np.cos(turn) - dz * np.sin(turn)) ** 2 + (y - dy) ** 2
@@ -53,7 +53,7 @@ def test_the_projection_of_a_ball_is_its_chord():
 
 def test_a_sum_of_rotated_volumes_agrees():
     rng = np.random.default_rng(0)
-    blobs = sum(w * gaussian(CENTRE + rng.uniform((-9, -6, -9), (9, 6, 9)), 2.0) for w in (1, 2, -1, 0.5))
+    blobs = sum(w * gaussian(CENTER + rng.uniform((-9, -6, -9), (9, 6, 9)), 2.0) for w in (1, 2, -1, 0.5))
     wide = np.pad(blobs, ((12, 12), (0, 0), (0, 0)))
     for angle in (-57.0, 10.0, 33.3):
         grid = np.meshgrid(*(np.arange(n) for n in wide.shape), indexing="ij")

@@ -43,7 +43,7 @@ def table(tmp_path):
     return tmp_path / "s.csv"
 
 
-def coloured(n, size, seed=0):
+def colored(n, size, seed=0):
     """White images passed through 1 / (1 + 20 f), f in cycles per pixel."""
     white = np.random.default_rng(seed).standard_normal((n, size, size))
     place = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size))
@@ -65,7 +65,7 @@ def test_half_a_spectrum_counts_as_the_whole(size):
 def test_a_spectrum_is_the_same_whatever_the_pixels_it_was_measured_with(tmp_path):
     k = (np.arange(16) + 0.5) / 16 * 0.05
     for size in (128, 256):
-        write_volume(tmp_path / "fine.mrc", Volume(coloured(32, size), 2.5))
+        write_volume(tmp_path / "fine.mrc", Volume(colored(32, size), 2.5))
         amplitude = experimental_amplitude(tmp_path / "fine.mrc", 10.0, 16)
         assert amplitude[1:] == pytest.approx(1 / (1 + 20 * 2.5 * k[1:]), rel=0.06)
         assert 0.7 < amplitude[0] < 1
@@ -146,8 +146,8 @@ def test_tables_that_do_not_fit_are_told(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("image", "pixel", "message"),
     [
-        (coloured(2, 80), 30.0, "ends at"),
-        (coloured(2, 80), 1.0, "pixel size"),
+        (colored(2, 80), 30.0, "ends at"),
+        (colored(2, 80), 1.0, "pixel size"),
         (np.ones((2, 80, 80), np.float32), 10.0, "nothing but one"),
         (np.full((2, 80, 80), np.nan, np.float32), 10.0, "no numbers"),
     ],

@@ -45,7 +45,7 @@ def blob(seed=0, count=2000, radii=(36, 22, 12), hydrogens=1.5):
     return dataclasses.replace(result, hydrogens=(hydrogens * (elements == 6)).astype(np.float32))
 
 
-def centre(template):
+def center(template):
     return np.array(ndimage.center_of_mass(template.density)) - template.density.shape[0] // 2
 
 
@@ -92,11 +92,11 @@ def test_excluded_volumes_add_up():
     st.floats(2.0, 4.0),
     st.integers(0, 1000),
 )
-def test_the_centre_of_mass_is_the_middle_voxel_wherever_the_file_puts_it(shift, voxel_size, coarse, seed):
+def test_the_center_of_mass_is_the_middle_voxel_wherever_the_file_puts_it(shift, voxel_size, coarse, seed):
     atoms = blob(seed, count=500, radii=(14, 9, 22))
     moved = dataclasses.replace(atoms, positions=atoms.positions + shift)
     simulated = from_atoms(moved, voxel_size, resolution=coarse * voxel_size)
-    assert np.abs(centre(simulated)).max() < 0.02
+    assert np.abs(center(simulated)).max() < 0.02
     assert simulated.density.shape[0] % 2 == 1
     for axis in range(3):
         assert not np.moveaxis(simulated.density, axis, 0)[[0, -1]].any()
@@ -113,7 +113,7 @@ def test_axes_are_z_y_x():
 
 
 def test_one_atom_is_its_kernel():
-    """A carbon in vacuum at a low resolution is a Gaussian of known width: closed form at the centre."""
+    """A carbon in vacuum at a low resolution is a Gaussian of known width: closed form at the center."""
     resolution, voxel_size = 30.0, 5.0
     template = from_atoms(atoms_of([(0.0, 0, 0)], 6), voxel_size, resolution=resolution, solvent=0.0)
     table = gemmi.Element("C").c4322
@@ -246,7 +246,7 @@ def test_a_map_of_a_structure_gives_the_template_of_the_structure(shared_data, v
     direct = from_atoms(atoms, voxel_size, resolution=20.0 if voxel_size < 10 else 44.0)
     source = as_map(from_atoms(atoms, 5.0, resolution=20.0), scale=17.0, offset=-3.0)
     template = from_map(source, voxel_size, mass=atoms.full_mass, resolution=0.0 if voxel_size < 10 else 39.0)
-    assert np.abs(centre(template)).max() < 0.02
+    assert np.abs(center(template)).max() < 0.02
     edge = max(template.density.shape[0], direct.density.shape[0])
     a, b = (np.pad(t.density, (edge - t.density.shape[0]) // 2) for t in (template, direct))
     assert np.linalg.norm(a - b) < 0.06 * np.linalg.norm(b)
@@ -262,14 +262,14 @@ def test_noise_dust_and_the_level_of_the_solvent_do_not_matter():
     dusty = as_map(clean, noise=0.05, offset=4.0)
     dusty.data[2:4, 2:4, 2:4] += 3.0
     template = from_map(dusty, 5.0)
-    assert np.abs(centre(template)).max() < 0.02
+    assert np.abs(center(template)).max() < 0.02
     assert not template.density[0].any()
     edge = max(template.density.shape[0], clean.density.shape[0])
     a, b = (np.pad(t.density, (edge - t.density.shape[0]) // 2) for t in (template, clean))
     assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.98
 
 
-def test_where_the_centre_was_is_told():
+def test_where_the_center_was_is_told():
     source = as_map(from_atoms(blob(), 5.0, resolution=15.0))
     data = np.zeros((60, 61, 62), np.float32)
     n = source.shape[0]
@@ -353,7 +353,7 @@ def test_all_maps_give_one_particle_of_the_mass_known(shared_data):
             if name == "4v94" or name.endswith("mb_ref"):
                 continue
             template = from_map(read_volume(path), 10.0, name=name)
-            assert np.abs(centre(template)).max() < 0.02, name
+            assert np.abs(center(template)).max() < 0.02, name
             assert 1.75 < template.density[template.support].mean() < 2.6, name
             if name in KDA:
                 assert template.mass == pytest.approx(KDA[name], rel=0.2), name

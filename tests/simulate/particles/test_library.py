@@ -15,7 +15,7 @@ from cryovox.simulate.particles.beads import (
     BeadModel,
     helix_copies,
     point_group,
-    rasterise,
+    rasterize,
     symmetry_copies,
 )
 from cryovox.simulate.particles.similarity import max_cross_correlation, spread_rotations
@@ -105,7 +105,7 @@ def test_mass_and_dimensions_on_the_raster_are_those_of_the_blueprint(fine):
         assert simulated.mass == want.mass
 
 
-def test_templates_are_centred_whole_and_end_before_the_faces(fine):
+def test_templates_are_centered_whole_and_end_before_the_faces(fine):
     for name, result in fine.items():
         n = result.density.shape[0]
         assert np.abs(offset_of_mass(result.density)).max() < 1e-3, name
@@ -169,7 +169,7 @@ def test_a_single_bead_is_a_ball_blurred_by_a_gaussian():
     radius, voxel, resolution = 40.0, 4.0, 20.0
     mass = 4 / 3 * np.pi * radius**3 / PROTEIN_VOLUME / 1e3
     ball = BeadModel(mass, (80, 80, 80), "C1", ((17.0, 3.0, -9.0, radius),), "PDB none")
-    template = rasterise("ball", ball, voxel, resolution)
+    template = rasterize("ball", ball, voxel, resolution)
     k = 1 / 64.0
     x = (np.arange(template.density.shape[0]) - template.density.shape[0] // 2) * voxel
     result = (template.density.sum((0, 1), dtype=float) * np.cos(2 * np.pi * k * x)).sum() * voxel**3
@@ -233,12 +233,12 @@ def test_rotations_are_spread_evenly():
 
 @settings(max_examples=4, deadline=None)
 @given(st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: np.linalg.norm(q) > 0.1))
-def test_a_turned_particle_is_recognised(quaternion):
+def test_a_turned_particle_is_recognized(quaternion):
     blueprint = library.SPECIES["hsc70-fragment"]
     rotation = Rotation.from_quat(quaternion).as_matrix()
     beads = tuple((*map(float, rotation @ b[:3]), b[3]) for b in blueprint.beads)
     turned = BeadModel(blueprint.mass, blueprint.dimensions, "C1", beads, blueprint.source)
-    one, other = library.build_template("hsc70-fragment", 10.0), rasterise("turned", turned, 10.0)
+    one, other = library.build_template("hsc70-fragment", 10.0), rasterize("turned", turned, 10.0)
     assert max_cross_correlation(one, other, rotations=300, starts=3) > 0.99
 
 
@@ -246,7 +246,7 @@ def test_correlation_is_the_closed_form_for_two_gaussians():
     """(2 s t / (s^2 + t^2))^(3/2) for spreads s and t, less the mean over the box, which is tiny here."""
     spreads = (8.0, 14.0)
     balls = [
-        rasterise(
+        rasterize(
             "ball", BeadModel(1e3, (0, 0, 0), "C1", ((0, 0, 0, 2.0),), "PDB none"), 5.0, s * np.pi * 2**0.5
         )
         for s in spreads

@@ -77,7 +77,7 @@ def independent(surface):
     """A vesicle's radius by direction, from what was drawn."""
 
     def value(point):
-        away = point - surface.centre
+        away = point - surface.center
         u = away / np.linalg.norm(away)
         bulge = u @ surface.order_2 @ u + np.einsum("ijk,i,j,k", surface.order_3, u, u, u)
         return np.linalg.norm(away) - surface.radius * (1 + bulge)
@@ -91,7 +91,7 @@ def test_the_normal_of_a_vesicle_is_the_gradient(seed, radius, bulge, off):
     rng = np.random.default_rng(seed)
     surface = random_deformed_sphere(np.array([300.0, 200.0, 250.0]), radius, bulge, rng)
     direction = rng.standard_normal(3)
-    start = surface.centre + direction / np.linalg.norm(direction) * (radius + off)
+    start = surface.center + direction / np.linalg.norm(direction) * (radius + off)
     spots, normals = project_onto(surface, start[None])
     value = independent(surface)
     assert abs(value(spots[0])) < 1e-3
@@ -128,24 +128,24 @@ def test_distances_from_a_sheet_are_exact(seed, curvature):
     rng = np.random.default_rng(seed)
     normal = rng.standard_normal(3)
     normal /= np.linalg.norm(normal)
-    centre = rng.uniform(0, 500, 3)
-    surface = random_curved_sheet(centre, normal, curvature, rng)
-    assert surface.distance(centre[None])[0] == pytest.approx(0, abs=1e-6)
-    assert surface.distance_and_normal(centre[None])[1][0] == pytest.approx(normal)
-    assert surface.distance((centre + 30 * normal)[None])[0] == pytest.approx(30)
-    assert surface.distance((centre + 70 * surface.axis)[None])[0] == pytest.approx(0, abs=1e-6)
+    center = rng.uniform(0, 500, 3)
+    surface = random_curved_sheet(center, normal, curvature, rng)
+    assert surface.distance(center[None])[0] == pytest.approx(0, abs=1e-6)
+    assert surface.distance_and_normal(center[None])[1][0] == pytest.approx(normal)
+    assert surface.distance((center + 30 * normal)[None])[0] == pytest.approx(30)
+    assert surface.distance((center + 70 * surface.axis)[None])[0] == pytest.approx(0, abs=1e-6)
     across = np.cross(normal, surface.axis)
     # on the circle of that curvature about the axis
     angle = 100 * curvature
     there = (
-        centre + np.sin(angle) / curvature * across + (np.cos(angle) - 1) / curvature * normal
+        center + np.sin(angle) / curvature * across + (np.cos(angle) - 1) / curvature * normal
         if abs(curvature) > 1e-6
-        else centre + 100 * across
+        else center + 100 * across
     )
     assert surface.distance(there[None])[0] == pytest.approx(0, abs=0.02)
 
 
-def test_a_vesicle_has_two_leaflets_around_its_centre():
+def test_a_vesicle_has_two_leaflets_around_its_center():
     scene = draw(vesicles={"count": 1, "radius": (200, 210), "bulge": 0.0})
     facts = scene.parameters["vesicles"][0]
     assert scene.particles.species.tolist() == ["membrane"]

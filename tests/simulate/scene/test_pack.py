@@ -13,12 +13,12 @@ from cryovox.simulate.scene.prepared import dilate, prepare_template
 
 
 def lumps(name="lumps", radius=60.0, voxel=10.0, n=19, axis=None):
-    """Three soft balls of different sizes, centred; no symmetry."""
+    """Three soft balls of different sizes, centered; no symmetry."""
     grid = np.stack(np.meshgrid(*[(np.arange(n) - n // 2) * voxel] * 3, indexing="ij"), -1)
-    centres = np.array([[0.5, 0, 0], [-0.3, 0.4, 0], [-0.2, -0.4, 0.2]]) * radius
+    centers = np.array([[0.5, 0, 0], [-0.3, 0.4, 0], [-0.2, -0.4, 0.2]]) * radius
     density = sum(
-        weight * np.exp(-((grid - centre) ** 2).sum(-1) / (2 * (0.24 * radius) ** 2))
-        for weight, centre in zip((1.0, 0.8, 0.6), centres, strict=True)
+        weight * np.exp(-((grid - center) ** 2).sum(-1) / (2 * (0.24 * radius) ** 2))
+        for weight, center in zip((1.0, 0.8, 0.6), centers, strict=True)
     )
     middle = np.array(ndimage.center_of_mass(density)) - n // 2
     density = ndimage.shift(density, -middle).astype(np.float32)
@@ -45,13 +45,13 @@ def test_unturned_it_is_the_template():
 
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10**6), st.tuples(*[st.floats(-0.5, 0.5)] * 3))
-def test_turning_and_shifting_keeps_mass_and_moves_the_centre(seed, shift):
+def test_turning_and_shifting_keeps_mass_and_moves_the_center(seed, shift):
     template = lumps()
     one = prepare_template(template, 1)
     drawn = one.density.rotated(turns(seed)[0], np.array(shift)).astype(float)
     assert drawn.sum() == pytest.approx(template.density.sum(), rel=5e-3)
-    centre = np.array(ndimage.center_of_mass(drawn)) - one.density.half
-    assert np.abs(centre - shift).max() < 0.02
+    center = np.array(ndimage.center_of_mass(drawn)) - one.density.half
+    assert np.abs(center - shift).max() < 0.02
     # 84 voxels are nearly all surface: seed 0 with a shift of (0.5, 0.31, 0) gives 71 of them
     assert one.mask(turns(seed)[0], np.array(shift)).sum() == pytest.approx(one.size, rel=0.25)
 
@@ -132,12 +132,12 @@ def test_fits_looks_at_every_voxel_and_no_other():
     canvas = Canvas(SceneConfig(shape=(12, 12, 12)), margin=4)
     mask = np.zeros((5, 5, 5), bool)
     mask[2, 2, 2] = mask[4, 2, 2] = True
-    centre = np.array([5, 5, 5])
-    assert fits(canvas, mask, centre)
+    center = np.array([5, 5, 5])
+    assert fits(canvas, mask, center)
     canvas.occupancy[6, 5, 5] = MATTER
-    assert fits(canvas, mask, centre)
+    assert fits(canvas, mask, center)
     canvas.occupancy[7, 5, 5] = MATTER
-    assert not fits(canvas, mask, centre)
+    assert not fits(canvas, mask, center)
     assert not fits(canvas, mask, np.array([11, 5, 5]))  # beyond the volume
     assert not fits(canvas, mask, np.array([40, 5, 5]))  # beyond the grid
 

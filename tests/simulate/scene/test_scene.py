@@ -20,9 +20,9 @@ SIGMA = 14.0
 BALLS = BALLS - (WEIGHTS @ BALLS) / WEIGHTS.sum()
 
 
-def closed_form(points, centre, turn):
-    """Density at points (..., 3) x, y, z of four Gaussians at ``centre + turn @ ball``."""
-    away = points[..., None, :] - (centre + BALLS @ turn.T)
+def closed_form(points, center, turn):
+    """Density at points (..., 3) x, y, z of four Gaussians at ``center + turn @ ball``."""
+    away = points[..., None, :] - (center + BALLS @ turn.T)
     return 3 * np.exp(-(away**2).sum(-1) / (2 * SIGMA**2)) @ WEIGHTS
 
 
@@ -77,8 +77,8 @@ def test_poses_are_those_of_the_potential():
     fractions = scene.particles.positions / VOXEL % 1
     assert np.abs(fractions - 0.5).max() < 0.5
     for i in range(4):
-        centre, turn, true_centre, true_turn = fitted(scene, i)
-        assert np.abs(centre - true_centre).max() < 0.02 * VOXEL
+        center, turn, true_center, true_turn = fitted(scene, i)
+        assert np.abs(center - true_center).max() < 0.02 * VOXEL
         assert np.rad2deg(Rotation.from_matrix(turn.T @ true_turn).magnitude()) < 0.3
 
 
@@ -111,9 +111,9 @@ def test_no_voxel_lies_in_two_supports(crowd):
         crowd.particles.positions, crowd.particles.rotations, crowd.particles.species, strict=True
     ):
         exact = position / VOXEL
-        centre = np.rint(exact).astype(int)
-        mask = stamps[name].mask(turn, exact - centre)
-        low = centre - mask.shape[0] // 2 + 20
+        center = np.rint(exact).astype(int)
+        mask = stamps[name].mask(turn, exact - center)
+        low = center - mask.shape[0] // 2 + 20
         count[tuple(slice(a, a + mask.shape[0]) for a in low)] += mask
     assert count.max() == 1
     assert np.array_equal(count[20:-20, 20:-20, 20:-20] == 1, crowd.labels > 0)
@@ -125,12 +125,12 @@ def test_labels_instances_and_particles_agree(crowd):
     label = {one.name: one.label for one in crowd.species}
     identities = crowd.parameters["particles"]["instance"]
     assert sorted(identities) == list(range(1, len(crowd.particles) + 1))
-    centres = ndimage.center_of_mass(crowd.labels > 0, crowd.instances, identities)
-    for identity, name, centre, position in zip(
-        identities, crowd.particles.species, centres, crowd.particles.positions, strict=True
+    centers = ndimage.center_of_mass(crowd.labels > 0, crowd.instances, identities)
+    for identity, name, center, position in zip(
+        identities, crowd.particles.species, centers, crowd.particles.positions, strict=True
     ):
         assert set(np.unique(crowd.labels[crowd.instances == identity])) == {label[name]}
-        assert np.linalg.norm(np.array(centre) * VOXEL - position) < 1.2 * VOXEL
+        assert np.linalg.norm(np.array(center) * VOXEL - position) < 1.2 * VOXEL
 
 
 def test_particles_lie_inside_with_a_gap(crowd):
@@ -158,7 +158,7 @@ def test_all_lies_in_the_tilted_slab(about_x, about_y, seed):
         [ball("ball", 35.0)],
         seed,
         slab=160.0,
-        slab_centre=210.0,
+        slab_center=210.0,
         slab_tilt=(about_x, about_y),
         counts={"ball": 20},
     )

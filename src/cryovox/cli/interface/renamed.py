@@ -18,7 +18,7 @@ stand at the settings (:attr:`cryovox.core.config.Config.renamed`)."""
 
 
 def with_current_names(args: list[str], command: str, settings: Iterable[Config]) -> list[str]:
-    """Replace former names of options by the current ones.
+    """Replace former names of options and of their values by the current ones.
 
     Parameters
     ----------
@@ -30,8 +30,9 @@ def with_current_names(args: list[str], command: str, settings: Iterable[Config]
         Settings whose fields are options of the command.
     """
     renamed = {**RENAMED.get(command.split()[0], {}), **RENAMED.get(command, {})}
-    for config in settings:
-        renamed |= dict(_of_settings(config, ""))
+    sections = [pair for config in settings for pair in _sections(config, "")]
+    for prefix, section in sections:
+        renamed |= {_option(prefix + old): _option(prefix + new) for old, new in section.renamed.items()}
     for old, new in list(renamed.items()):
         renamed[_negated(old)] = _negated(new)
     typed = [_name(arg) for arg in args]
@@ -41,20 +42,37 @@ def with_current_names(args: list[str], command: str, settings: Iterable[Config]
                 old, f"is the old name of {renamed[old]}; both cannot be used", f"remove {old}"
             )
         note_renamed(old, renamed[old])
-    return [
+    current = [
         renamed[name] + arg[len(name) :] if name in renamed else arg
         for name, arg in zip(typed, args, strict=True)
     ]
+    for prefix, section in sections:
+        for field in section.renamed_values:
+            current = _with_current_values(current, _option(prefix + field), section, field)
+    return current
 
 
-def _of_settings(config: Config, prefix: str) -> Iterator[tuple[str, str]]:
-    """Former and current options of settings and of the sections in them."""
-    for old, new in config.renamed.items():
-        yield _option(prefix + old), _option(prefix + new)
+def _with_current_values(args: list[str], option: str, section: Config, field: str) -> list[str]:
+    """Replace former values of one option, written after it or behind `=`."""
+    current = list(args)
+    for i, arg in enumerate(args):
+        if _name(arg) != option:
+            continue
+        place, head = (i, arg.partition("=")[0] + "=") if "=" in arg else (i + 1, "")
+        value = args[place].removeprefix(head) if place < len(args) else ""
+        if (new := section.current_value(field, value)) != value:
+            note_renamed(f"{option} {value}", f"{option} {new}")
+            current[place] = head + new
+    return current
+
+
+def _sections(config: Config, prefix: str) -> Iterator[tuple[str, Config]]:
+    """Settings and the sections in them, each with the prefix of its options."""
+    yield prefix, config
     for name in type(config).model_fields:
         section = getattr(config, name)
         if isinstance(section, Config):
-            yield from _of_settings(section, f"{prefix}{name}." if config.nested or prefix else "")
+            yield from _sections(section, f"{prefix}{name}." if config.nested or prefix else "")
 
 
 def _name(arg: str) -> str:

@@ -84,7 +84,7 @@ def read_patches(
     Returns
     -------
     Subtomograms
-        Particles are at the centres of the cubes, with the name of their volume and the column `split`. The
+        Particles are at the centers of the cubes, with the name of their volume and the column `split`. The
         voxel size is that of the first volume after rescaling.
     """
     pairs = _pairs(folder)
@@ -201,7 +201,7 @@ def _read_fitted(path: Path, patch_size: int, mask: bool) -> NDArray[Any]:
 
 
 def rescale(data: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
-    """Rescale a cube: labels (uint8) by the nearest voxel, grey values linearly."""
+    """Rescale a cube: labels (uint8) by the nearest voxel, gray values linearly."""
     if data.shape == shape:
         return data
     factors = [m / n for m, n in zip(shape, data.shape, strict=True)]

@@ -56,7 +56,7 @@ def read(folder: Path, size: int = 32, voxel_size: float = VOXEL_SIZE) -> Subtom
     Returns
     -------
     Subtomograms
-        Particles are at the centres of the cubes and have the column `snr`.
+        Particles are at the centers of the cubes and have the column `snr`.
     """
     files = [file for path in sorted(folder.iterdir()) if (file := _parsed(path))] if folder.is_dir() else []
     if not files:

@@ -1,6 +1,6 @@
 """The visual graph of MVGFormer: k-means over context features (section 4.1, equations 2 to 5).
 
-The paper gives neither initialisation nor iterations. Ours: farthest points, which depend on the
+The paper gives neither initialization nor iterations. Ours: farthest points, which depend on the
 values and not on the order of the tokens, so that a transposed grid gets the transposed assignment,
 and a fixed number of Lloyd steps. Every sample is clustered by itself. The hard assignment carries
 no gradient; the mean of equation 5 does.
@@ -39,14 +39,14 @@ class Graph:
 def kmeans_graph(features: Tensor, clusters: int, steps: int = 5) -> Graph:
     """Cluster the tokens of a feature map (b, c, z, y, x), each sample by itself."""
     points = features.flatten(2).transpose(1, 2)
-    assignment, centres = kmeans(points, clusters, steps)
-    nodes = cluster_means(points, assignment, centres)
+    assignment, centers = kmeans(points, clusters, steps)
+    nodes = cluster_means(points, assignment, centers)
     return Graph(nodes, assignment.unflatten(1, features.shape[2:]))
 
 
 @torch.no_grad()
 def kmeans(points: Tensor, clusters: int, steps: int = 5) -> tuple[Tensor, Tensor]:
-    """Minimise equation 3 by Lloyd's iteration from farthest points.
+    """Minimize equation 3 by Lloyd's iteration from farthest points.
 
     Parameters
     ----------
@@ -56,16 +56,16 @@ def kmeans(points: Tensor, clusters: int, steps: int = 5) -> tuple[Tensor, Tenso
     Returns
     -------
     assignment : (b, n) int64
-        The nearest centre of each point; the first of equals.
-    centres : (b, k, c)
-        The centres that the assignment was made with. A cluster without points keeps its centre.
+        The nearest center of each point; the first of equals.
+    centers : (b, k, c)
+        The centers that the assignment was made with. A cluster without points keeps its center.
     """
     with full_precision(points):
         points = points.to(torch.promote_types(points.dtype, torch.float32))
-        centres = farthest_points(points, clusters)
+        centers = farthest_points(points, clusters)
         for _ in range(steps):
-            centres = cluster_means(points, _nearest(points, centres), centres)
-        return _nearest(points, centres), centres
+            centers = cluster_means(points, _nearest(points, centers), centers)
+        return _nearest(points, centers), centers
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
@@ -96,8 +96,8 @@ def full_precision(like: Tensor) -> AbstractContextManager[Any]:
     return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
-def _nearest(points: Tensor, centres: Tensor) -> Tensor:
+def _nearest(points: Tensor, centers: Tensor) -> Tensor:
     shift = points.mean(1, keepdim=True)  # less cancellation in the product below
-    points, centres = points - shift, centres - shift
-    squares = centres.square().sum(-1)[:, None]
-    return (squares - 2 * points @ centres.transpose(1, 2)).argmin(-1)
+    points, centers = points - shift, centers - shift
+    squares = centers.square().sum(-1)[:, None]
+    return (squares - 2 * points @ centers.transpose(1, 2)).argmin(-1)

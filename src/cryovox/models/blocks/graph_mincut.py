@@ -50,7 +50,7 @@ def mincut_losses(shares: Tensor, likeness: Tensor) -> tuple[Tensor, Tensor]:
     shares : (b, n, k)
         S, of every token in each cluster; rows add up to 1.
     likeness : (b, n, n)
-        Normalised affinity of the tokens.
+        Normalized affinity of the tokens.
 
     Returns
     -------

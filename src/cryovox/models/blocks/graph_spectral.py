@@ -1,7 +1,7 @@
 """Spectral clustering in place of k-means: the first alternative of table 9 of MVGFormer.
 
 The paper gives its name only. Ours is that of A. Ng, M. Jordan and Y. Weiss (NIPS 2001) on a
-Gaussian affinity whose widths are the distances to a near neighbour (L. Zelnik-Manor and P. Perona,
+Gaussian affinity whose widths are the distances to a near neighbor (L. Zelnik-Manor and P. Perona,
 NIPS 2004), so that nothing has to be tuned to the scale of the features.
 """
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from cryovox.models.blocks.graph import Graph, cluster_means, kmeans
 
-NEIGHBOUR = 7  # whose distance is the width of the affinity
+NEIGHBOR = 7  # whose distance is the width of the affinity
 
 
 def spectral_graph(features: Tensor, clusters: int, steps: int = 5) -> Graph:
@@ -32,16 +32,16 @@ def spectral_graph(features: Tensor, clusters: int, steps: int = 5) -> Graph:
 
 @torch.no_grad()
 def affinity(points: Tensor) -> Tensor:
-    """Likeness of points (b, n, c), normalised as D^-1/2 W D^-1/2: (b, n, n), symmetric.
+    """Likeness of points (b, n, c), normalized as D^-1/2 W D^-1/2: (b, n, n), symmetric.
 
-    W is exp(-d_ij^2 / (s_i s_j)) with s_i the distance of point i to its seventh neighbour, and 0
+    W is exp(-d_ij^2 / (s_i s_j)) with s_i the distance of point i to its seventh neighbor, and 0
     on the diagonal.
     """
     with torch.autocast(points.device.type, enabled=False):
         points = points.to(torch.promote_types(points.dtype, torch.float32))
         points = points - points.mean(1, keepdim=True)
         distance = torch.cdist(points, points)
-        rank = min(NEIGHBOUR + 1, points.shape[1])  # every point is its own first
+        rank = min(NEIGHBOR + 1, points.shape[1])  # every point is its own first
         width = distance.kthvalue(rank, dim=-1).values.clamp(min=1e-6)
         weight = torch.exp(-distance.square() / (width[:, :, None] * width[:, None]))
         weight = weight - torch.diag_embed(weight.diagonal(dim1=1, dim2=2))

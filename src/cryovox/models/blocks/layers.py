@@ -42,7 +42,7 @@ def check_input_size(x: Tensor, stride: int) -> None:
 
 
 def he_init(network: nn.Module) -> None:
-    """Initialise all convolutions after He et al. 2015, with zero biases.
+    """Initialize all convolutions after He et al. 2015, with zero biases.
 
     A transposed convolution counts the inputs that meet in one output voxel.
     """
@@ -79,7 +79,7 @@ class PooledStages(nn.ModuleList):
 
 
 def conv_block(before: int, after: int, *, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
-    """Convolution, batch normalisation, ReLU."""
+    """Convolution, batch normalization, ReLU."""
     conv = nn.Conv3d(before, after, kernel, stride=stride, padding=kernel // 2, bias=False)
     return [conv, nn.BatchNorm3d(after), nn.ReLU(inplace=True)]
 

@@ -58,7 +58,7 @@ class P3DA(nn.Module):
 
 
 class Branch(nn.Module):
-    """Enlarge, convolve with a dilated kernel, normalise, rectify."""
+    """Enlarge, convolve with a dilated kernel, normalize, rectify."""
 
     taps: Tensor
 

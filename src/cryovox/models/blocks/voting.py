@@ -1,4 +1,4 @@
-"""Heatmaps with offsets: every voxel votes for the centre it points at."""
+"""Heatmaps with offsets: every voxel votes for the center it points at."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FURTHEST = int(REACH)
 
 
 def vote_for_centers(logits: Tensor, offsets: Tensor) -> Tensor:
-    """Highest vote for every voxel; a vote is a Gaussian one voxel wide at the centre that a voxel points at.
+    """Highest vote for every voxel; a vote is a Gaussian one voxel wide at the center that a voxel points at.
 
     G. Papandreou et al., CVPR 2017, sum such votes; the highest keeps heights comparable with thresholds.
 
@@ -23,7 +23,7 @@ def vote_for_centers(logits: Tensor, offsets: Tensor) -> Tensor:
     ----------
     logits : (b, k, z, y, x)
     offsets : (b, 3, z, y, x)
-        From each voxel to the centre it belongs to, (z, y, x) in voxels of the heatmap.
+        From each voxel to the center it belongs to, (z, y, x) in voxels of the heatmap.
 
     Returns
     -------

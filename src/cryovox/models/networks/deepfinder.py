@@ -1,7 +1,7 @@
 """DeepFinder: the 3D U-Net that cryo-ET papers compare with.
 
-E. Moebel et al., Nature Methods 18 (2021) 1386-1394. Convolutions with ReLU and no normalisation,
-two poolings, nearest-neighbour enlargement followed by a 2 x 2 x 2 convolution. Weights start after
+E. Moebel et al., Nature Methods 18 (2021) 1386-1394. Convolutions with ReLU and no normalization,
+two poolings, nearest-neighbor enlargement followed by a 2 x 2 x 2 convolution. Weights start after
 Glorot with zero biases, as in Keras, where it was written.
 """
 

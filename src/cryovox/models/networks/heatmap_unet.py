@@ -1,9 +1,9 @@
 """A residual 3D U-Net: heatmaps of the species at half resolution, or a mask at full resolution.
 
-The form that did best in the CZII challenge of 2024: for finding centres, the half-resolution map
+The form that did best in the CZII challenge of 2024: for finding centers, the half-resolution map
 is as exact as the full one and much cheaper. Every step keeps the geometry: output voxel i covers
-input voxels 2i and 2i + 1, so its centre lies at 2i + 0.5, and a flipped input gives the flipped
-map. A 3-wide convolution with stride 2 would be centred on 2i instead.
+input voxels 2i and 2i + 1, so its center lies at 2i + 0.5, and a flipped input gives the flipped
+map. A 3-wide convolution with stride 2 would be centered on 2i instead.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class HeatmapUNet(HeatmapNetwork):
         ``"group"`` serves small batches and teacher-student training. ``"batch"`` makes a
         prediction independent of what else lies in the tile.
     offsets
-        Predict the offset from each voxel to its centre with a second head; at inference, voxels vote
-        for the centre they point at.
+        Predict the offset from each voxel to its center with a second head; at inference, voxels vote
+        for the center they point at.
     """
 
     stride = 8
@@ -162,7 +162,7 @@ class Residual(nn.Module):
 
 
 def norm_relu(width: int, norm: str) -> tuple[nn.Module, nn.Module]:
-    """Normalise, in groups of at least four channels or over the batch, then rectify."""
+    """Normalize, in groups of at least four channels or over the batch, then rectify."""
     if norm == "batch":
         return nn.BatchNorm3d(width), nn.ReLU(inplace=True)
     if norm != "group":

@@ -1,7 +1,7 @@
-"""SSN3D-ED: the encoder-decoder of 2018 that parts a macromolecule from its neighbours.
+"""SSN3D-ED: the encoder-decoder of 2018 that parts a macromolecule from its neighbors.
 
 C. Liu et al., ICIP 2018 (arXiv 1802.04087), in the two forms that public code of the group has:
-skips that are concatenated (2.86 M weights) or added (0.90 M). No normalisation anywhere; weights
+skips that are concatenated (2.86 M weights) or added (0.90 M). No normalization anywhere; weights
 start after He. The form that adds enlarges by repetition last of all, so its mask is made of cubes
 of two voxels.
 """

@@ -1,7 +1,7 @@
 """Swin UNETR: attention in shifted windows as encoder, convolutions as decoder (MONAI's network).
 
 A. Hatamizadeh et al., BrainLes 2021 (arXiv 2201.01266). Two choices are ours: group norm, since a
-cube of 32 voxels leaves one voxel at the bottom, which an instance norm cannot normalise, and the
+cube of 32 voxels leaves one voxel at the bottom, which an instance norm cannot normalize, and the
 second version of MONAI's patch merging, since in releases before 2025 the first reads some corners
 of 2 x 2 x 2 tokens twice and others never (MONAI issues 4757 and 8284).
 """

@@ -82,7 +82,7 @@ class ConvLSTM(nn.Module):
         self.kept = nn.Conv2d(width, 4 * width, kernel_size=3, padding=1, bias=False)
 
     def reset(self) -> None:
-        """Initialise the gates after Glorot, with a forget gate of bias 1."""
+        """Initialize the gates after Glorot, with a forget gate of bias 1."""
         assert self.given.bias is not None
         for conv in (self.given, self.kept):
             nn.init.xavier_uniform_(conv.weight)
@@ -113,5 +113,5 @@ class Bidirectional(nn.Module):
 
 
 def double_conv(before: int, after: int) -> nn.Sequential:
-    """Two convolutions with batch normalisation and ReLU."""
+    """Two convolutions with batch normalization and ReLU."""
     return nn.Sequential(*conv_block(before, after), *conv_block(after, after))

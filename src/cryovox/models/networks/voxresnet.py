@@ -91,7 +91,7 @@ def conv(before: int, after: int, stride: int = 1) -> nn.Conv3d:
 
 
 def norm_relu(width: int) -> tuple[nn.Module, nn.Module]:
-    """Normalise over the batch, then rectify."""
+    """Normalize over the batch, then rectify."""
     return nn.BatchNorm3d(width), nn.ReLU(inplace=True)
 
 

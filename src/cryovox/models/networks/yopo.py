@@ -2,7 +2,7 @@
 
 "You only pool once" (Zeng, Liu and Xu at SHREC 2021; the feature network of DISCA, X. Zeng et al.,
 PNAS 120 (2023) e2213149120) has ten convolutions without padding, keeps the largest value of each
-of their 1360 channels over a box, and classifies those. The convolutions of neighbouring boxes are
+of their 1360 channels over a box, and classifies those. The convolutions of neighboring boxes are
 the same numbers, so here they run once over a tile, and only the maxima are taken box by box: after
 n convolutions, over what an unpadded box leaves of them, n voxels less at each face.
 For a box inside the tile that is exactly the classifier on the box. A box that reaches beyond the

@@ -102,7 +102,7 @@ class TiltConfig(Config):
     astigmatism: tuple[float, float] = (0.0, 0.0)
     """Range of the astigmatism (largest minus smallest defocus) of the series in µm."""
     astigmatism_angle: tuple[float, float] = (0.0, 180.0)
-    """Range of the direction of the largest defocus in degrees, from x towards y."""
+    """Range of the direction of the largest defocus in degrees, from x toward y."""
     shift: float = Field(0.0, ge=0)
     """Residual alignment error: standard deviation on each axis, in Å."""
     angle_error: float = Field(0.0, ge=0)

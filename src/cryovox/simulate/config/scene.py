@@ -129,6 +129,7 @@ class SceneConfig(Config):
     """Sample."""
 
     basic: ClassVar[tuple[str, ...] | None] = ("shape", "voxel_size", "counts", "occupancy")
+    renamed: ClassVar[dict[str, str]] = {"slab_centre": "slab_center"}
 
     shape: tuple[int, int, int] = (64, 128, 128)
     """Size in voxels (z, y, x)."""
@@ -136,7 +137,7 @@ class SceneConfig(Config):
     """Voxel size in Å."""
     slab: float | None = Field(None, gt=0)
     """Thickness of the sample in Å; by default the whole volume."""
-    slab_centre: float | None = None
+    slab_center: float | None = None
     """z of the middle of the sample in Å, from the center of the first voxel; by default the middle of the
     volume."""
     slab_tilt: tuple[float, float] = (0.0, 0.0)

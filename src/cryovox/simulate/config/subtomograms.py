@@ -13,12 +13,13 @@ class SubtomogramConfig(Config):
     """Simulated subtomograms."""
 
     basic: ClassVar[tuple[str, ...] | None] = ("box", "voxel_size", "snr", "tilt")
+    renamed: ClassVar[dict[str, str]] = {"neighbours": "neighbors"}
 
     box: int = Field(32, ge=8)
     """Box size in voxels."""
     voxel_size: float = Field(10.0, gt=0)
     """Voxel size in Å."""
-    neighbours: int = Field(4, ge=0, le=32)
+    neighbors: int = Field(4, ge=0, le=32)
     """Number of neighboring particles."""
     offset: float = Field(0.25, ge=0, lt=0.5)
     """Maximum shift of the target from the center on every axis, as a fraction of the box."""

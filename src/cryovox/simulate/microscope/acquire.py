@@ -111,7 +111,7 @@ class TiltSeries:
 
         The recorded images are matched, since the spectrum of the experiment includes noise. Signal and
         noise pass the same filter, which keeps their ratio at each frequency. Every image keeps its
-        variance, since the scale of grey values differs between experiments.
+        variance, since the scale of gray values differs between experiments.
         """
         gain = amplitude_gain(self.counts, amplitudes)
         before, after = (
@@ -261,7 +261,7 @@ def _damage_and_shift(
 def _padded_shape(
     shape: tuple[int, ...], voxel_size: float, tilts: Tilts, optics: OpticsConfig
 ) -> tuple[int, int]:
-    """Image size with a margin of ice for the delocalisation by optics and shifts."""
+    """Image size with a margin of ice for the delocalization by optics and shifts."""
     nyquist = 0.5 / voxel_size
     defocus = np.abs(tilts.defocus) + 0.5 * tilts.astigmatism
     spread = lens.wavelength(optics.voltage) * defocus.max() * nyquist

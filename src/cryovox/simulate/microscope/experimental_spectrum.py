@@ -37,14 +37,14 @@ def experimental_amplitude(path: Path, voxel_size: float, bins: int) -> Floats:
     """
     frequency, amplitude = _read_series(path) if is_volume(path) else _read_table(path)
     nyquist = 0.5 / voxel_size
-    centres = (np.arange(bins) + 0.5) / bins * nyquist
-    if frequency[-1] < centres[-1]:
-        message = f"ends at {frequency[-1]:.4g} 1/Å; pixels of {voxel_size:g} Å need {centres[-1]:.4g}"
+    centers = (np.arange(bins) + 0.5) / bins * nyquist
+    if frequency[-1] < centers[-1]:
+        message = f"ends at {frequency[-1]:.4g} 1/Å; pixels of {voxel_size:g} Å need {centers[-1]:.4g}"
         raise RequestError(path, message, "take a finer example, or larger voxels")
     if frequency[0] > nyquist:
         message = f"begins at {frequency[0]:.4g} 1/Å; pixels of {voxel_size:g} Å end at {nyquist:.4g}"
         raise RequestError(path, message, "frequencies are in 1/Å: 0.05 stands for 20 Å")
-    return np.interp(centres, frequency, amplitude)
+    return np.interp(centers, frequency, amplitude)
 
 
 def _read_series(path: Path) -> tuple[Floats, Floats]:

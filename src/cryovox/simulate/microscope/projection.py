@@ -1,7 +1,7 @@
 """Projections of a volume tilted about y, and their exact adjoint.
 
 A tilt about y acts on z and x only, equally for all y. A series is therefore one sparse matrix from the
-voxels of a (z, x) plane to the pixels of all detector lines. A point at (z, x), relative to the centre of
+voxels of a (z, x) plane to the pixels of all detector lines. A point at (z, x), relative to the center of
 rotation (voxel n // 2 on both axes), projects to
 
     x' = x cos(tilt) + z sin(tilt)
@@ -44,17 +44,17 @@ class ProjectionGeometry:
     depth: int
     width: int
     pixels: int
-    centre: tuple[float, float]
+    center: tuple[float, float]
     """(z, x) of the axis of rotation."""
-    pixel_centre: float
+    pixel_center: float
     """Pixel onto which the axis projects."""
 
     @classmethod
     def of(cls, depth: int, width: int, binning: int = 1) -> ProjectionGeometry:
         """Geometry of a volume of (depth, width) before binning; the axis stays in place."""
         pixels = width // binning
-        centre = ((depth // 2) / binning, (width // 2) / binning)
-        return cls(depth // binning, pixels, pixels, centre, centre[1])
+        center = ((depth // 2) / binning, (width // 2) / binning)
+        return cls(depth // binning, pixels, pixels, center, center[1])
 
     def mirror_margin(self, angles: Array) -> int:
         """Number of voxels in x by which tilted projections reach beyond either end of the plane."""
@@ -65,9 +65,9 @@ class ProjectionGeometry:
     def beam_coordinates(self, angle: float, rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Height z' along the beam and pixel x' of every voxel of the rows z at *angle* degrees."""
         tilt = np.deg2rad(angle)
-        z = np.arange(self.depth)[rows, None] - self.centre[0]
-        x = np.arange(self.width)[None, :] - self.centre[1]
-        across = x * np.cos(tilt) + z * np.sin(tilt) + self.pixel_centre
+        z = np.arange(self.depth)[rows, None] - self.center[0]
+        x = np.arange(self.width)[None, :] - self.center[1]
+        across = x * np.cos(tilt) + z * np.sin(tilt) + self.pixel_center
         return (z * np.cos(tilt) - x * np.sin(tilt)).ravel(), across.ravel()
 
 
@@ -84,7 +84,7 @@ def project(
         "cpu" (scipy) or a torch device.
     beyond
         Content next to the volume in x at high tilt: nothing, or the mirror image of the volume, as in a
-        continued sample. Edges of matter would cause diamond-shaped artefacts in xz.
+        continued sample. Edges of matter would cause diamond-shaped artifacts in xz.
 
     Returns
     -------
@@ -95,8 +95,8 @@ def project(
     low, high = _occupied(volume)
     whole = ProjectionGeometry.of(depth, width)
     reach = whole.mirror_margin(angles) if beyond == "mirror" else 0
-    centre = (whole.centre[0] - low, whole.centre[1] + reach)
-    plane = ProjectionGeometry(high - low, width + 2 * reach, width, centre, whole.pixel_centre)
+    center = (whole.center[0] - low, whole.center[1] + reach)
+    plane = ProjectionGeometry(high - low, width + 2 * reach, width, center, whole.pixel_center)
     projector = Projector(plane, angles, device)
     out = np.empty((len(angles), height, width), np.float32)
     for rows in chunks(height):

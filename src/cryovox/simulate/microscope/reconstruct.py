@@ -67,7 +67,7 @@ def reconstruct(
 def origin(
     shape: tuple[int, int, int], voxel_size: float, config: ReconstructionConfig
 ) -> tuple[float, float, float]:
-    """(z, y, x) in Å of the centre of the tomogram's voxel (0, 0, 0) in the frame of the scene."""
+    """(z, y, x) in Å of the center of the tomogram's voxel (0, 0, 0) in the frame of the scene."""
     thickness = config.thickness or shape[0]
     return (shape[0] // 2 - thickness // 2) * voxel_size, 0.0, 0.0
 
@@ -148,7 +148,7 @@ def exact_weights(line: int, angles: Floats, depth: int) -> Floats:
 
 
 def angular_weights(angles: Floats) -> Floats:
-    """Angular weights in radians: half the distance between neighbouring tilts; the full one at the ends."""
+    """Angular weights in radians: half the distance between neighboring tilts; the full one at the ends."""
     if len(angles) == 1:
         return np.ones(1)
     order = np.argsort(angles)

@@ -31,7 +31,7 @@ class Tilts:
     defocus, nominal_defocus : (n,)
         True and estimated mean defocus in Å, positive for underfocus.
     astigmatism, astigmatism_angle : (n,)
-        Largest minus smallest defocus in Å, and the direction of the largest in degrees, from x towards y;
+        Largest minus smallest defocus in Å, and the direction of the largest in degrees, from x toward y;
         assumed to be estimated without error.
     """
 

@@ -17,7 +17,7 @@ from cryovox.simulate.particles.support import PROTEIN_VOLUME, support_radius
 from cryovox.simulate.particles.template import Template
 
 Bead = tuple[float, float, float, float]
-"""x, y, z of the centre, and radius, in Å."""
+"""x, y, z of the center, and radius, in Å."""
 
 PROTEIN_CONTRAST = 3.37
 """Volts above vitreous ice within compact protein at low resolution: 4.08 V·Å³ per Da from
@@ -109,7 +109,7 @@ def helix_copies(count: int, rise: float, *beads: Bead) -> tuple[Bead, ...]:
     return tuple(copies)
 
 
-def rasterise(name: str, model: BeadModel, voxel_size: float, resolution: float | None = None) -> Template:
+def rasterize(name: str, model: BeadModel, voxel_size: float, resolution: float | None = None) -> Template:
     """Sample a bead model on a grid.
 
     Parameters
@@ -122,13 +122,13 @@ def rasterise(name: str, model: BeadModel, voxel_size: float, resolution: float 
     Returns
     -------
     Template
-        Centred on its centre of mass to 1e-3 voxels.
+        Centered on its center of mass to 1e-3 voxels.
     """
     resolution = 2 * voxel_size if resolution is None else resolution
     sigma = resolution / (np.pi * np.sqrt(2))
     oversampling = min(_MAX_OVERSAMPLING, int(np.ceil(voxel_size / _MAX_STEP)))
     n = _box_size(model.beads, voxel_size, sigma)
-    body, centre = _centred_union(np.array(model.beads), n, oversampling, voxel_size)
+    body, center = _centered_union(np.array(model.beads), n, oversampling, voxel_size)
     fraction_filled = _bin(body, oversampling)
     smooth = ndimage.gaussian_filter(body, sigma * oversampling / voxel_size, truncate=3.0)
     blurred = _bin(smooth, oversampling)
@@ -142,7 +142,7 @@ def rasterise(name: str, model: BeadModel, voxel_size: float, resolution: float 
         radius=support_radius(support) * voxel_size,
         mass=model.mass,
         axis=np.array([0.0, 0.0, 1.0]) if model.membrane else None,
-        height=float(centre[2]) if model.membrane else 0.0,
+        height=float(center[2]) if model.membrane else 0.0,
         facts={"symmetry": model.group, "resolution": resolution, "source": model.source},
     )
 
@@ -155,20 +155,20 @@ def _box_size(beads: tuple[Bead, ...], voxel_size: float, sigma: float) -> int:
     return 2 * int(np.ceil((reach.max() + 3 * sigma) / voxel_size + 2)) + 1
 
 
-def _centred_union(
+def _centered_union(
     beads: NDArray[np.float64], n: int, oversampling: int, voxel_size: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Union of the spheres around its centre of mass, and that centre (x, y, z) in the bead frame."""
-    centre = np.zeros(3)
+    """Union of the spheres around its center of mass, and that center (x, y, z) in the bead frame."""
+    center = np.zeros(3)
     weight = beads[:, 3:] ** 3
     step = (beads[:, :3] * weight).sum(0) / weight.sum()
     for _ in range(8):
-        centre += step
-        body = _union(beads - [*centre, 0.0], n * oversampling, voxel_size / oversampling)
-        step = _mass_centre(body) * voxel_size / oversampling
+        center += step
+        body = _union(beads - [*center, 0.0], n * oversampling, voxel_size / oversampling)
+        step = _mass_center(body) * voxel_size / oversampling
         if np.abs(step).max() < 5e-4 * voxel_size:
             break
-    return body, centre
+    return body, center
 
 
 def _union(beads: NDArray[np.float64], n: int, edge: float) -> NDArray[np.float32]:
@@ -185,8 +185,8 @@ def _union(beads: NDArray[np.float64], n: int, edge: float) -> NDArray[np.float3
     return body
 
 
-def _mass_centre(body: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Centre of mass (x, y, z) in voxels from the middle of the cube."""
+def _mass_center(body: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Center of mass (x, y, z) in voxels from the middle of the cube."""
     axis = np.arange(body.shape[0]) - (body.shape[0] - 1) / 2
     sums = [body.sum(axis=drop, dtype=np.float64) for drop in ((0, 1), (0, 2), (1, 2))]
     return np.array([(line * axis).sum() / line.sum() for line in sums])

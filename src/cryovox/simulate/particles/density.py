@@ -85,7 +85,7 @@ def from_atoms(
     Returns
     -------
     Template
-        Centred on the centre of mass of the potential. `facts["centre"]` is that centre in the frame of the
+        Centered on the center of mass of the potential. `facts["centre"]` is that center in the frame of the
         file, (x, y, z) in Å; `facts["contrast"]` is the mean potential over the volume of the molecule.
     """
     check_voxel_size(voxel_size)
@@ -94,8 +94,8 @@ def from_atoms(
     integral = sum(float(w.sum()) * _contrast(element, solvent) for element, _, w in elements)
     if integral <= 0:
         raise ValueError(f"a solvent of {solvent} V leaves no contrast")
-    centre = np.sum([w @ at * _contrast(element, solvent) for element, at, w in elements], axis=0) / integral
-    reach = np.abs(atoms.positions[atoms.occupancy > 0] - centre).max() + _MARGIN + 0.75 * resolution
+    center = np.sum([w @ at * _contrast(element, solvent) for element, at, w in elements], axis=0) / integral
+    reach = np.abs(atoms.positions[atoms.occupancy > 0] - center).max() + _MARGIN + 0.75 * resolution
     n = 2 * int(np.ceil(reach / voxel_size + 1)) + 1
     s = _frequencies(n, voxel_size)
     s2 = s**2
@@ -103,7 +103,7 @@ def from_atoms(
     for element, at, weights in elements:
         potential = SCATTERING_TO_VOLTS * scattering_factor(element, s2)
         kernel = potential - solvent * _excluded_solvent(element, s2)
-        total += kernel * _spread((at - centre)[:, ::-1] / voxel_size, weights, n)
+        total += kernel * _spread((at - center)[:, ::-1] / voxel_size, weights, n)
     total *= low_pass(s, resolution, voxel_size) * np.exp(np.float32(-b_factor / 4) * s2) / voxel_size**3
     density = fft.irfftn(total, s=(n, n, n)).astype(np.float32)
     volume = excluded_volume(atoms)
@@ -114,7 +114,7 @@ def from_atoms(
         "heavy_mass": round(atoms.mass, 3),
         "volume": round(volume, 1),
         "contrast": round(integral / volume, 3),
-        "centre": tuple(round(float(x), 3) for x in centre),
+        "centre": tuple(round(float(x), 3) for x in center),
     }
     whole = Molecule(atoms.full_mass, volume, integral)
     return finish_template(name or atoms.name, density, voxel_size, whole, facts)
@@ -158,7 +158,7 @@ def _spread(at: NDArray[np.float64], weights: NDArray[np.float64], n: int) -> ND
     Parameters
     ----------
     at : (k, 3)
-        z, y, x in voxels from the centre of the middle voxel.
+        z, y, x in voxels from the center of the middle voxel.
     weights : (k,)
     n
         Edge of the cube in voxels.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cryovox.core.errors import RequestError
 from cryovox.core.names import nearest, suggestion
-from cryovox.simulate.particles.beads import BeadModel, rasterise
+from cryovox.simulate.particles.beads import BeadModel, rasterize
 from cryovox.simulate.particles.species import SPECIES
 from cryovox.simulate.particles.template import Template
 
@@ -21,8 +21,8 @@ def canonical_name(name_or_id: str) -> str:
 
     Case, spaces and underscores are ignored.
     """
-    known = {_normalise(word): name for name, b in SPECIES.items() for word in (name, *b.aliases)}
-    key = _normalise(name_or_id)
+    known = {_normalize(word): name for name, b in SPECIES.items() for word in (name, *b.aliases)}
+    key = _normalize(name_or_id)
     if key in known:
         return known[key]
     near = nearest(key, known)
@@ -43,8 +43,8 @@ def build_template(name: str, voxel_size: float, resolution: float | None = None
         Resolution in Å; by default two voxels.
     """
     species = canonical_name(name)
-    return rasterise(species, SPECIES[species], voxel_size, resolution)
+    return rasterize(species, SPECIES[species], voxel_size, resolution)
 
 
-def _normalise(word: str) -> str:
+def _normalize(word: str) -> str:
     return word.strip().lower().replace("_", "-").replace(" ", "-")

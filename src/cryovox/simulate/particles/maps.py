@@ -1,6 +1,6 @@
 """Templates from density maps: masked, resampled and scaled to volts.
 
-The solvent is set to zero, dust is removed, the particle is centred, and its potential is scaled such that
+The solvent is set to zero, dust is removed, the particle is centered, and its potential is scaled such that
 the integral is that of a protein of its mass. Maps with several particles are refused, or split.
 """
 
@@ -79,7 +79,7 @@ def from_map(
     Returns
     -------
     Template
-        `facts["centre"]` is its centre in the map: (x, y, z) in Å from the centre of voxel 0.
+        `facts["centre"]` is its center in the map: (x, y, z) in Å from the center of voxel 0.
 
     Raises
     ------
@@ -205,11 +205,11 @@ def _template(
         resolution = 2 * voxel_size if voxel_size > 1.05 * particle.voxel_size else 0.0
     data, corner = _crop(particle.data, _NEGLIGIBLE * particle.plateau)
     total = float(data.sum(dtype=np.float64))
-    centre = _centre_of_mass(data)
+    center = _center_of_mass(data)
     at = np.argwhere(data > _NEGLIGIBLE * particle.plateau)
-    reach = np.abs(at - centre).max() * particle.voxel_size + 0.5 * resolution
+    reach = np.abs(at - center).max() * particle.voxel_size + 0.5 * resolution
     n = 2 * int(np.ceil(reach / voxel_size + 1)) + 1
-    density = _resample(data, centre, particle.voxel_size, voxel_size, n, resolution)
+    density = _resample(data, center, particle.voxel_size, voxel_size, n, resolution)
     estimated = mass is None
     if mass is None:
         volume = total * particle.voxel_size**3 / particle.plateau / _PLATEAU_RATIO
@@ -217,7 +217,7 @@ def _template(
     facts: dict[str, Any] = {
         "resolution": resolution or None,
         "mass_estimated": estimated,
-        "centre": tuple(round(float(x) * particle.voxel_size, 3) for x in (centre + corner)[::-1]),
+        "centre": tuple(round(float(x) * particle.voxel_size, 3) for x in (center + corner)[::-1]),
     }
     molecule = Molecule(mass, 1e3 * mass * PROTEIN_VOLUME, 1e3 * mass * PROTEIN_INTEGRAL)
     return finish_template(name, density, voxel_size, molecule, facts)
@@ -230,15 +230,15 @@ def _crop(data: NDArray[np.float32], level: float) -> tuple[NDArray[np.float32],
     return data[tuple(slice(a, b) for a, b in zip(low, high, strict=True))], low
 
 
-def _centre_of_mass(data: NDArray[np.float32]) -> NDArray[np.float64]:
+def _center_of_mass(data: NDArray[np.float32]) -> NDArray[np.float64]:
     sums = [data.sum(axis=drop, dtype=np.float64) for drop in ((1, 2), (0, 2), (0, 1))]
     return np.array([(line * np.arange(len(line))).sum() / line.sum() for line in sums])
 
 
 def _resample(
-    data: NDArray[np.float32], centre: NDArray[np.float64], old: float, new: float, n: int, resolution: float
+    data: NDArray[np.float32], center: NDArray[np.float64], old: float, new: float, n: int, resolution: float
 ) -> NDArray[np.float32]:
-    """Low-pass filter and resample to an odd cube of voxels of *new* Å around *centre* (in old voxels).
+    """Low-pass filter and resample to an odd cube of voxels of *new* Å around *center* (in old voxels).
 
     Trigonometric interpolation, which for points on a grid is a matrix product along each axis.
     """
@@ -249,7 +249,7 @@ def _resample(
     s = np.sqrt(full[0][:, None, None] ** 2 + full[1][None, :, None] ** 2 + half[None, None, :] ** 2)
     resampled = fft.irfftn(fft.rfftn(padded) * low_pass(s, resolution, new), s=padded.shape)
     for axis, size in enumerate(padded.shape):
-        points = centre[axis] + pad + (np.arange(n) - n // 2) * new / old
+        points = center[axis] + pad + (np.arange(n) - n // 2) * new / old
         matrix = _interpolation_matrix(points, size)
         resampled = np.moveaxis(np.tensordot(matrix, resampled, (1, axis)), 0, axis)
     return np.ascontiguousarray(resampled, np.float32)

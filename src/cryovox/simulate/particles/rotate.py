@@ -22,14 +22,14 @@ def rotate(
     shift: ArrayLike = (0.0, 0.0, 0.0),
     voxel_size: float | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Rotate a template about its centre of mass, then shift it by a fraction of a voxel.
+    """Rotate a template about its center of mass, then shift it by a fraction of a voxel.
 
     Parameters
     ----------
     rotation : (3, 3)
         Active, reference to tomogram, acting on (x, y, z) columns.
     shift : (3,)
-        Shift (z, y, x) of the centre from that of the middle voxel, in new voxels.
+        Shift (z, y, x) of the center from that of the middle voxel, in new voxels.
     voxel_size
         New voxel size in Å; that of the template by default.
 

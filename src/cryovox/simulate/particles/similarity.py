@@ -36,7 +36,7 @@ def spread_rotations(count: int) -> Rotation:
 def max_cross_correlation(
     one: Template, other: Template, *, rotations: int = 2000, starts: int = 5, shift: float = 1.0
 ) -> float:
-    """Maximum normalised cross-correlation of two particles centred on their centres of mass.
+    """Maximum normalized cross-correlation of two particles centered on their centers of mass.
 
     Zero-mean, in a cube that contains both; the smaller one is rotated. The best rotations of a grid are
     refined with shifts of up to *shift* voxels along each axis, and the two best of those once more with
@@ -87,7 +87,7 @@ class _Pair:
 
     def __init__(self, small: NDArray[np.float32], large: NDArray[np.float32]) -> None:
         self._points, self._values = _nonzero_points(small)
-        self._centre = large.shape[0] // 2
+        self._center = large.shape[0] // 2
         self._large = large.astype(float)
         self._spline = ndimage.spline_filter(self._large, order=3, mode="constant")
         self._subsampled = self._points, self._values, self._large
@@ -103,9 +103,9 @@ class _Pair:
         self._scale = float(np.sqrt(powers[0] * powers[1]))
 
     def coarse(self, rotation: NDArray[np.float64]) -> float:
-        """Unnormalised correlation without shift, subsampled, for ranking."""
+        """Unnormalized correlation without shift, subsampled, for ranking."""
         points, values, large = self._subsampled
-        return float(values @ _interpolate(large, points @ rotation.T + self._centre, order=1))
+        return float(values @ _interpolate(large, points @ rotation.T + self._center, order=1))
 
     def refine(self, start: _Pose, shift: float, *, smooth: bool) -> tuple[float, _Pose]:
         """Local maximum near *start*, and its pose."""
@@ -125,12 +125,12 @@ class _Pair:
 
     def _correlation(self, rotation: NDArray[np.float64], shift: NDArray[np.float64], smooth: bool) -> float:
         large, order = (self._spline, 3) if smooth else (self._large, 1)
-        values = _interpolate(large, self._points @ rotation.T + shift + self._centre, order)
+        values = _interpolate(large, self._points @ rotation.T + shift + self._center, order)
         return float((float(self._values @ values) - self._offset) / self._scale)
 
 
 def _nonzero_points(cube: NDArray[Any], step: int = 1) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Offsets (x, y, z) from the centre of every *step*-th non-zero voxel, and its value."""
+    """Offsets (x, y, z) from the center of every *step*-th non-zero voxel, and its value."""
     middle = cube.shape[0] // 2
     where = np.argwhere(cube > 1e-3 * cube.max())
     where = where[((where - middle) % step == 0).all(1)]

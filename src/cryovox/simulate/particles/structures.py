@@ -26,7 +26,7 @@ _GEMMI_DEUTERIUM = 119
 _HYDROGENS_PER_CARBON = 1.5
 """For residues that are not tabulated; proteins have 1.58, nucleic acids 1.2."""
 _MIN_COMPLETENESS = 0.35
-"""Minimum modelled fraction of the mass of the residues; C-alpha and P traces have less."""
+"""Minimum modeled fraction of the mass of the residues; C-alpha and P traces have less."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,10 +150,10 @@ def _build_assembly(
 def _missing_hydrogens(
     flat: gemmi.FlatStructure, elements: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], float]:
-    """Hydrogens to add to each atom, and the modelled fraction of the heavy mass of the residues.
+    """Hydrogens to add to each atom, and the modeled fraction of the heavy mass of the residues.
 
     A residue has the hydrogens of the free molecule minus those of the water released by its bonds to
-    neighbours, in proportion to its modelled heavy atoms; hydrogens of the file are subtracted. The rest is
+    neighbors, in proportion to its modeled heavy atoms; hydrogens of the file are subtracted. The rest is
     assigned to its carbons: at 5 Å or coarser, the position within the residue does not matter.
     """
     start, residue = _residues(flat)
@@ -173,10 +173,10 @@ def _missing_hydrogens(
     missing = (missing - np.bincount(residue, is_hydrogen * occupancy)).clip(min=0.0)
     carrier_count = np.bincount(residue, carriers)
     each = np.divide(missing, carrier_count, out=np.zeros_like(missing), where=carrier_count > 0)
-    modelled = total = 1.0
+    modeled = total = 1.0
     if (~untabulated).any():
-        modelled, total = float((completeness * whole)[~untabulated].sum()), float(whole[~untabulated].sum())
-    return (carriers * each[residue]).astype(np.float32), modelled / total
+        modeled, total = float((completeness * whole)[~untabulated].sum()), float(whole[~untabulated].sum())
+    return (carriers * each[residue]).astype(np.float32), modeled / total
 
 
 def _residues(flat: gemmi.FlatStructure) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -52,7 +52,7 @@ def low_pass(s: NDArray[np.float32], resolution: float, voxel_size: float) -> ND
 def finish_template(
     name: str, density: NDArray[np.float32], voxel_size: float, molecule: Molecule, facts: dict[str, Any]
 ) -> Template:
-    """Template of a centred density, with cleared faces and the integral of the molecule.
+    """Template of a centered density, with cleared faces and the integral of the molecule.
 
     The support consists of the densest voxels with the volume of the molecule, without small pieces.
     """

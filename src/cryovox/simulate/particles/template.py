@@ -18,14 +18,14 @@ class Template:
     name
         Species.
     density : (n, n, n) float32
-        Electrostatic potential above the solvent in volts; n is odd, and the faces are 0. The centre of mass
-        is the centre of voxel (n // 2, n // 2, n // 2).
+        Electrostatic potential above the solvent in volts; n is odd, and the faces are 0. The center of mass
+        is the center of voxel (n // 2, n // 2, n // 2).
     voxel_size
         Å.
     support : (n, n, n) bool
-        Voxels of the molecule: they are labelled and exclude other particles.
+        Voxels of the molecule: they are labeled and exclude other particles.
     radius
-        Radius in Å of the smallest sphere around the centre that contains the support.
+        Radius in Å of the smallest sphere around the center that contains the support.
     mass
         kDa.
     source
@@ -34,7 +34,7 @@ class Template:
         For a membrane protein, the unit vector (x, y, z) in the reference frame that points along the
         membrane normal, from the inside of a vesicle to the outside.
     height
-        Distance in Å along the axis from the middle of the bilayer to the centre of the particle.
+        Distance in Å along the axis from the middle of the bilayer to the center of the particle.
     facts
         Further metadata: assembly, chains, symmetry, resolution.
     """

@@ -68,11 +68,11 @@ def match_tomogram(
     signal: float | None = None,
     iterations: int = ITERATIONS,
 ) -> Image:
-    """Match spectrum, noise, profile along z and grey values of a simulation to those of a real tomogram.
+    """Match spectrum, noise, profile along z and gray values of a simulation to those of a real tomogram.
 
     The noise-free tomogram is scaled, and attenuated at frequencies at which it exceeds the power of the
     target. Gaussian noise supplies the rest: the noise of the target everywhere, and the remaining power
-    within the slab. Then the standard deviation along z and, by a monotone map, the quantiles of the grey
+    within the slab. Then the standard deviation along z and, by a monotone map, the quantiles of the gray
     values are matched. This changes the spectrum slightly, so the steps are repeated with corrected powers.
 
     Parameters
@@ -136,7 +136,7 @@ def estimate_signal_fraction(scene: Image, target: TomogramStatistics) -> float:
     Gaussian noise has no skewness, so adding it lowers the skewness of the band-passed scene; the fraction
     is chosen such that the skewness of the target results, at most the fraction of the target that is not
     noise. Limits: the scene needs about as many particles and membranes as the target, and a target of
-    symmetric grey values yields the minimum.
+    symmetric gray values yields the minimum.
     """
     values = z_score(bandpass(scene, target.voxel_size)).ravel()
     values = values[:: max(1, values.size // 400_000)]
@@ -225,7 +225,7 @@ def _match_profile(image: Image, profile: DepthProfile) -> Image:
 def _match_quantiles(
     image: Image, target: TomogramStatistics, slab: tuple[int, int], profile: DepthProfile
 ) -> Image:
-    """Match the quantiles of the grey values within the slab by a monotone map."""
+    """Match the quantiles of the gray values within the slab by a monotone map."""
     source, levels = quantiles(image[slab[0] : slab[1]]), np.array(target.levels)
     source = np.maximum.accumulate(source + 1e-7 * np.arange(len(source)))
     slope = np.float32((levels[-1] - levels[0]) / (source[-1] - source[0]))
@@ -237,7 +237,7 @@ def _match_quantiles(
 
 
 def _remove_excess(image: Image, target: TomogramStatistics, slab: tuple[int, int]) -> Image:
-    """Remove power that the matching of profile and grey values added to the missing wedge."""
+    """Remove power that the matching of profile and gray values added to the missing wedge."""
     excess = robust_power_spectrum(image[slab[0] : slab[1]]) / target.powers()[0]
     if excess.max() < MAX_EXCESS:
         return image

@@ -102,13 +102,13 @@ def power_spectrum(data: NDArray[Any], voxels: int = TILE) -> Floats:
     Returns
     -------
     (KY_NODES, RADIUS_NODES, ANGLE_NODES) float64
-        Positive; nodes with few samples are regularised towards their neighbours.
+        Positive; nodes with few samples are regularized toward their neighbors.
     """
     total, weight = np.zeros(SHAPE), np.zeros(SHAPE)
     for tile in _overlapping_tiles(data, voxels):
         sums, weights = spectral_grid(tile.shape).accumulate(periodogram(tile))
         total, weight = total + sums, weight + weights
-    return _regularised_mean(total, weight)
+    return _regularized_mean(total, weight)
 
 
 def robust_power_spectrum(data: NDArray[Any], voxels: int = TILE) -> Floats:
@@ -252,8 +252,8 @@ def _row_products(a: Any, b: Any) -> Any:
     return sparse.hstack(columns, format="csr")
 
 
-def _regularised_mean(total: Floats, weight: Floats, prior_weight: float = 6.0) -> Floats:
-    """Mean power on each node, regularised towards a smooth model if the node has little weight.
+def _regularized_mean(total: Floats, weight: Floats, prior_weight: float = 6.0) -> Floats:
+    """Mean power on each node, regularized toward a smooth model if the node has little weight.
 
     The model is refined from coarse to fine. Ratios of powers are averaged rather than logarithms, since
     the mean logarithm of few samples of a spectrum is biased (by -0.58 for one).

@@ -1,4 +1,4 @@
-"""Statistics of a tomogram: spectrum, noise, profile, grey values and tilt range, without its objects."""
+"""Statistics of a tomogram: spectrum, noise, profile, gray values and tilt range, without its objects."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 _MIDDLE = np.arange(0.02, 0.99, 0.02).round(2).tolist()
 LEVELS = (0.0005, 0.002, 0.005, 0.01, *_MIDDLE, 0.99, 0.995, 0.998, 0.9995)
-"""Probabilities of the stored quantiles of grey values."""
+"""Probabilities of the stored quantiles of gray values."""
 MIN_SIZE = 24  # minimum size of the measured box in voxels
 MAX_NOISE = 0.98  # maximum power of the noise relative to that within the slab
 MIN_STD_RATIO = 1.3  # minimum ratio of the standard deviations within and outside the slab
 
 
 class TomogramStatistics(Config):
-    """Statistics to match. Grey values are normalised to zero mean and unit standard deviation over the
+    """Statistics to match. Gray values are normalized to zero mean and unit standard deviation over the
     measured box after removing a linear gradient, with bright particles.
     """
 
@@ -51,17 +51,17 @@ class TomogramStatistics(Config):
     contrast: Literal["dark", "bright"]
     """Contrast of the particles in the tomogram."""
     mean: float
-    """Mean of the grey values."""
+    """Mean of the gray values."""
     std: float = Field(gt=0)
-    """Standard deviation of the grey values without their gradient."""
+    """Standard deviation of the gray values without their gradient."""
     shape: tuple[int, int, int]
     """Size of the measured box in voxels."""
     slab: tuple[int, int]
     """First plane of the slab, and the first plane after it."""
     skewness: float
-    """Skewness of the grey values within the slab."""
+    """Skewness of the gray values within the slab."""
     kurtosis: float
-    """Excess kurtosis of the grey values within the slab."""
+    """Excess kurtosis of the gray values within the slab."""
     levels: tuple[float, ...]
     """Quantiles within the slab at the probabilities `LEVELS`."""
     profile_mean: tuple[float, ...]
@@ -81,7 +81,7 @@ class TomogramStatistics(Config):
     """How the noise was estimated: from the difference of two half-tomograms, from the empty planes above
     and below the slab, or from the power at the highest frequencies."""
     noise_std: float
-    """Standard deviation of the noise in grey values of the tomogram."""
+    """Standard deviation of the noise in gray values of the tomogram."""
     white: float
     """Noise power at the highest frequencies, relative to white noise with the variance of the tomogram."""
     share: float
@@ -148,8 +148,8 @@ def measure_statistics(
     raw = np.asarray(data[box_slices], dtype=np.float32)
     if contrast == "auto":
         contrast = detect_contrast(Volume(raw, voxel_size))[0]
-    normalised, mean, std = _normalise(raw)
-    values = normalised * np.float32(sign_of(contrast))
+    normalized, mean, std = _normalize(raw)
+    values = normalized * np.float32(sign_of(contrast))
     means, stds = values.mean(axis=(1, 2), dtype=np.float64), values.std(axis=(1, 2), dtype=np.float64)
     slab = find_slab(stds)
     inside = values[slab[0] : slab[1]]
@@ -166,7 +166,7 @@ def measure_statistics(
         slab=slab,
         skewness=_moment(inside, 3),
         kurtosis=_moment(inside, 4) - 3,
-        levels=_round(quantiles(_dither(inside, _grey_level_step(raw) / std))),
+        levels=_round(quantiles(_dither(inside, _gray_level_step(raw) / std))),
         profile_mean=_round(means),
         profile_std=_round(stds),
         asymmetry=bandpass_skewness(inside, voxel_size),
@@ -261,8 +261,8 @@ def _dither(values: Image, step: float) -> Image:
     return (values + np.float32(step) * shift).astype(np.float32)
 
 
-def _grey_level_step(raw: Image) -> float:
-    """Step between neighbouring grey values if there are few distinct values; else 0."""
+def _gray_level_step(raw: Image) -> float:
+    """Step between neighboring gray values if there are few distinct values; else 0."""
     levels = np.unique(raw[:, ::4, ::4])
     return float(np.median(np.diff(levels))) if 2 <= levels.size <= 4096 else 0.0
 
@@ -273,8 +273,8 @@ def _half_difference(halves: Sequence[NDArray[Any]], box_slices: tuple[slice, sl
     return (first - second) * np.float32(0.5)
 
 
-def _normalise(raw: Image) -> tuple[Image, float, float]:
-    """Normalised data without the linear gradient, and the original mean and standard deviation."""
+def _normalize(raw: Image) -> tuple[Image, float, float]:
+    """Normalized data without the linear gradient, and the original mean and standard deviation."""
     finite = np.isfinite(raw)
     if not finite.any() or float(raw[finite].std()) == 0:
         raise RequestError("tomogram", "has no contrast in the measured box", "choose another part of it")

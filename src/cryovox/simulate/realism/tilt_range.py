@@ -38,7 +38,7 @@ def estimate_tilt_range(data: NDArray[Any]) -> tuple[float, float] | None:
 
 
 def tilt_profile(data: NDArray[Any]) -> Floats | None:
-    """Power against tilt, (181,) from -90 to 90 degrees, normalised to 1 within 25 degrees of 0.
+    """Power against tilt, (181,) from -90 to 90 degrees, normalized to 1 within 25 degrees of 0.
 
     None if no frequency has more power near 0 than near 90 degrees.
     """
@@ -76,7 +76,7 @@ def _polar(data: NDArray[Any]) -> tuple[Floats, Floats]:
 
 
 def _spread(values: Floats) -> Floats:
-    """Sum over three neighbouring degrees, since some have no voxel at low frequencies."""
+    """Sum over three neighboring degrees, since some have no voxel at low frequencies."""
     padded = np.pad(values, ((0, 0), (0, 0), (1, 1)), mode="edge")
     return padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]
 

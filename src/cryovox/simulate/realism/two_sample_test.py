@@ -31,8 +31,8 @@ def extract_patches(data: NDArray[Any], side: int = SIDE) -> NDArray[np.float32]
 def classifier_auc(real: Sequence[NDArray[Any]], simulated: Sequence[NDArray[Any]], seed: int = 0) -> float:
     """Area under the ROC curve of a classifier of real and simulated patches; 0.5 is chance level.
 
-    Logistic regression on standardised features (spectra, grey values, local texture) and their
-    squares, with cross-validation; folds are runs of consecutive patches, so that neighbours are rarely
+    Logistic regression on standardized features (spectra, gray values, local texture) and their
+    squares, with cross-validation; folds are runs of consecutive patches, so that neighbors are rarely
     in different folds.
 
     Parameters
@@ -62,7 +62,7 @@ def classifier_auc(real: Sequence[NDArray[Any]], simulated: Sequence[NDArray[Any
 
 
 def roc_auc(positive: Floats, negative: Floats) -> float:
-    """Area under the ROC curve: the normalised Mann-Whitney statistic, ties counting half.
+    """Area under the ROC curve: the normalized Mann-Whitney statistic, ties counting half.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def _spectra(values: Floats) -> list[float]:
 
 
 def _scores(x: Floats, truth: Floats, new: Floats, weight: float = 3.0) -> Floats:
-    """Fit a ridge-penalised logistic regression and return the linear predictor for *new* rows."""
+    """Fit a ridge-penalized logistic regression and return the linear predictor for *new* rows."""
     mean, std = x.mean(axis=0), x.std(axis=0) + 1e-9
     x, new = (_with_squares(np.clip((v - mean) / std, -5, 5)) for v in (x, new))
 

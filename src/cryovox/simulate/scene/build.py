@@ -1,4 +1,4 @@
-"""From templates and settings to a labelled scene."""
+"""From templates and settings to a labeled scene."""
 
 from __future__ import annotations
 

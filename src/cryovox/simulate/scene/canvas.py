@@ -29,7 +29,7 @@ class Slab:
 
     Attributes
     ----------
-    centre : (3,)
+    center : (3,)
         (z, y, x) in Å.
     normal : (3,)
         Unit vector (z, y, x).
@@ -39,14 +39,14 @@ class Slab:
         Whether the slab fills the volume.
     """
 
-    centre: NDArray[np.float64]
+    center: NDArray[np.float64]
     normal: NDArray[np.float64]
     half: float
     full: bool
 
     def depth(self, points: Floats) -> NDArray[np.float64]:
         """Signed distance of points (..., 3) from the middle plane, in Å."""
-        return np.asarray((points - self.centre) @ self.normal)
+        return np.asarray((points - self.center) @ self.normal)
 
     def sample(self, inset: float, rng: np.random.Generator) -> float | None:
         """Draw a depth at least *inset* Å from both faces; None if the slab is too thin."""
@@ -59,8 +59,8 @@ def place_slab(config: SceneConfig) -> Slab:
     middle = (np.array(config.shape) - 1) / 2 * config.voxel_size
     if config.slab is None:
         return Slab(middle, np.array([1.0, 0.0, 0.0]), config.shape[0] * config.voxel_size / 2, full=True)
-    if config.slab_centre is not None:
-        middle[0] = config.slab_centre
+    if config.slab_center is not None:
+        middle[0] = config.slab_center
     normal = Rotation.from_euler("xy", config.slab_tilt, degrees=True).apply([0.0, 0.0, 1.0])[::-1]
     return Slab(middle, normal, config.slab / 2, full=False)
 
@@ -172,12 +172,12 @@ def _free_space(
     grid = np.full([n + 2 * margin for n in shape], OUTSIDE, np.uint8)
     pad = margin if cut else 0
     z, y, x = ((np.arange(-p, n + p) * voxel) for n, p in zip(shape, (0, pad, pad), strict=True))
-    plane = (y - slab.centre[1])[:, None] * slab.normal[1] + (x - slab.centre[2]) * slab.normal[2]
+    plane = (y - slab.center[1])[:, None] * slab.normal[1] + (x - slab.center[2]) * slab.normal[2]
     side = (
         slice(margin - pad, grid.shape[1] - margin + pad),
         slice(margin - pad, grid.shape[2] - margin + pad),
     )
-    for k, height in enumerate((z - slab.centre[0]) * slab.normal[0]):
+    for k, height in enumerate((z - slab.center[0]) * slab.normal[0]):
         grid[(margin + k, *side)][np.abs(plane + height) <= slab.half] = FREE
     return grid
 
@@ -188,7 +188,7 @@ def partial_volume(depth: Floats, voxel: float) -> Floats:
 
 
 def orthonormal_frame(direction: Floats) -> NDArray[np.float64]:
-    """Right-handed rotation (3, 3) whose third column is *direction*, normalised."""
+    """Right-handed rotation (3, 3) whose third column is *direction*, normalized."""
     third = np.asarray(direction, np.float64) / np.linalg.norm(direction)
     first = np.cross(np.eye(3)[np.abs(third).argmin()], third)
     first /= np.linalg.norm(first)

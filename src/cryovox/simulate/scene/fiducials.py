@@ -28,14 +28,14 @@ def add_fiducials(
         bead = _bead(canvas, setting, radius, gap, rng)
         if bead is None:
             continue
-        centre, voxels = bead
+        center, voxels = bead
         instance = canvas.new_instance()
-        depth = radius - np.linalg.norm(canvas.points(voxels) - centre, axis=1)
+        depth = radius - np.linalg.norm(canvas.points(voxels) - center, axis=1)
         canvas.add(voxels, setting.potential * partial_volume(depth, canvas.voxel_size))
         inside = voxels[depth > 0]
         canvas.assign(inside, label, instance)
-        facts.append({"instance": instance, "centre": centre.tolist(), "radius": radius})
-        placed.append(PlacedObject("fiducial", centre, np.eye(3), instance, len(inside)))
+        facts.append({"instance": instance, "centre": center.tolist(), "radius": radius})
+        placed.append(PlacedObject("fiducial", center, np.eye(3), instance, len(inside)))
     return facts, placed
 
 
@@ -45,15 +45,15 @@ def add_ice(canvas: Canvas, setting: IceConfig, label: int, rng: np.random.Gener
     extent = (np.array(canvas.shape) - 1) * canvas.voxel_size
     for _ in range(setting.count):
         radius, side = float(rng.uniform(*setting.radius)), float(rng.choice([-1.0, 1.0]))
-        centre = rng.uniform(0, 1, 3) * extent
+        center = rng.uniform(0, 1, 3) * extent
         outward = 0.0 if canvas.slab.full else 0.6 * radius
         depth = side * (canvas.slab.half + outward)
-        centre[0] += (depth - canvas.slab.depth(centre)) / canvas.slab.normal[0]
+        center[0] += (depth - canvas.slab.depth(center)) / canvas.slab.normal[0]
         planes = np.stack([random_direction(rng) for _ in range(FACES)])
         offsets = radius * rng.uniform(0.6, 1.0, FACES)
         instance = canvas.new_instance()
-        _crystal(canvas, setting, (centre, radius, planes, offsets), label, instance)
-        facts.append({"instance": instance, "centre": centre.tolist(), "radius": radius})
+        _crystal(canvas, setting, (center, radius, planes, offsets), label, instance)
+        facts.append({"instance": instance, "centre": center.tolist(), "radius": radius})
         facts[-1] |= {"planes": planes.tolist(), "offsets": offsets.tolist()}
     return facts
 
@@ -66,11 +66,11 @@ def add_carbon(
         return None
     thickness, hole = float(rng.uniform(*setting.thickness)), float(rng.uniform(*setting.hole))
     cover, angle = float(rng.uniform(*setting.cover)), float(rng.uniform(0, 2 * np.pi))
-    centre = _hole(canvas, hole, cover, angle)
+    center = _hole(canvas, hole, cover, angle)
     middle = thickness / 2 - canvas.slab.half
 
     def distance(points: Floats) -> Floats:
-        across = np.linalg.norm(points[:, 1:] - centre.astype(points.dtype), axis=1)
+        across = np.linalg.norm(points[:, 1:] - center.astype(points.dtype), axis=1)
         outside = np.abs(canvas.slab.depth(points) - middle) - thickness / 2
         return np.maximum(outside, hole - across)
 
@@ -82,7 +82,7 @@ def add_carbon(
     canvas.add(voxels, fraction * (setting.potential + texture))
     canvas.assign(voxels[fraction > 0.5], label, instance)
     return {"instance": instance, "thickness": thickness, "hole": hole} | {
-        "hole_centre": centre.tolist(),
+        "hole_centre": center.tolist(),
         "cover": cover,
     }
 
@@ -90,32 +90,32 @@ def add_carbon(
 def _bead(
     canvas: Canvas, setting: FiducialConfig, radius: float, gap: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]] | None:
-    """Centre and voxels (flat indices) of a bead that overlaps no object, or None."""
+    """Center and voxels (flat indices) of a bead that overlaps no object, or None."""
     extent = (np.array(canvas.shape) - 1) * canvas.voxel_size
     if canvas.slab.half < radius or (extent < 2 * radius).any():
         return None
     margin = gap * canvas.voxel_size
     for _ in range(MAX_ATTEMPTS):
-        centre = rng.uniform(radius, extent - radius)
+        center = rng.uniform(radius, extent - radius)
         depth = canvas.slab.sample(radius, rng)
         if setting.surface:
             depth = float(rng.choice([-1.0, 1.0])) * (canvas.slab.half - radius)
         assert depth is not None
-        centre[0] += (depth - canvas.slab.depth(centre)) / canvas.slab.normal[0]
-        if not radius <= centre[0] <= extent[0] - radius:
+        center[0] += (depth - canvas.slab.depth(center)) / canvas.slab.normal[0]
+        if not radius <= center[0] <= extent[0] - radius:
             continue
 
-        def distance(points: Floats, centre: NDArray[np.float64] = centre) -> Floats:
-            return np.linalg.norm(points - centre.astype(points.dtype), axis=1) - radius
+        def distance(points: Floats, center: NDArray[np.float64] = center) -> Floats:
+            return np.linalg.norm(points - center.astype(points.dtype), axis=1) - radius
 
         reach = max(margin, canvas.voxel_size)
         voxels = canvas.voxels_near(
-            distance, centre - radius - reach, centre + radius + reach, reach, solid=True
+            distance, center - radius - reach, center + radius + reach, reach, solid=True
         )
         distances = distance(canvas.points(voxels))
         state = canvas.occupancy_at(voxels)
         if not state[distances <= 0].any() and not (state[distances <= margin] == MATTER).any():
-            return centre, voxels[distances <= canvas.voxel_size / 2]
+            return center, voxels[distances <= canvas.voxel_size / 2]
     return None
 
 
@@ -126,16 +126,16 @@ def _crystal(
     label: int,
     instance: int,
 ) -> None:
-    centre, radius, planes, offsets = shape
+    center, radius, planes, offsets = shape
 
     def distance(points: Floats) -> Floats:
-        from_centre = points - centre.astype(points.dtype)
-        faces = (from_centre @ planes.T.astype(points.dtype) - offsets.astype(points.dtype)).max(1)
-        return np.maximum(faces, np.linalg.norm(from_centre, axis=1) - points.dtype.type(radius))
+        from_center = points - center.astype(points.dtype)
+        faces = (from_center @ planes.T.astype(points.dtype) - offsets.astype(points.dtype)).max(1)
+        return np.maximum(faces, np.linalg.norm(from_center, axis=1) - points.dtype.type(radius))
 
     voxel = canvas.voxel_size
     voxels = canvas.voxels_near(
-        distance, centre - radius - voxel, centre + radius + voxel, voxel / 2, solid=True
+        distance, center - radius - voxel, center + radius + voxel, voxel / 2, solid=True
     )
     state = canvas.occupancy_at(voxels)  # within the slab, ice is already present
     voxels = voxels[state != MATTER if canvas.slab.full else state == OUTSIDE]
@@ -145,12 +145,12 @@ def _crystal(
 
 
 def _hole(canvas: Canvas, hole: float, cover: float, angle: float) -> NDArray[np.float64]:
-    """Centre (y, x) in Å of a hole that leaves *cover* of the field to the carbon."""
+    """Center (y, x) in Å of a hole that leaves *cover* of the field to the carbon."""
     extent = (np.array(canvas.shape[1:]) - 1) * canvas.voxel_size
     u = np.array([np.sin(angle), np.cos(angle)])
     field = np.stack(np.meshgrid(*(np.linspace(0, e, 64) for e in extent), indexing="ij"), -1).reshape(-1, 2)
-    centre = extent / 2 - u * hole
+    center = extent / 2 - u * hole
     for _ in range(4):
-        beyond = np.linalg.norm(field - centre, axis=1) - hole
-        centre = centre + u * np.quantile(beyond, 1 - cover)
-    return centre
+        beyond = np.linalg.norm(field - center, axis=1) - hole
+        center = center + u * np.quantile(beyond, 1 - cover)
+    return center

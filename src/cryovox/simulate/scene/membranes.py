@@ -88,7 +88,7 @@ def bilayer_profile(distance: Floats, thickness: float, voxel: float, protein: f
 
 
 def half_width(thickness: float) -> float:
-    """Half of the labelled thickness in Å, out to half of the potential of the head groups."""
+    """Half of the labeled thickness in Å, out to half of the potential of the head groups."""
     return thickness / 2 + 1.18 * HEAD_WIDTH
 
 
@@ -169,13 +169,13 @@ def _embed_protein(
     spins = rng.uniform(0, 2 * np.pi, MAX_ATTEMPTS)
     for point, normal, spin in zip(points, normals, spins, strict=True):
         position = (point + template.height * normal) / canvas.voxel_size
-        centre = np.rint(position).astype(np.intp)
-        if (centre < 0).any() or (centre >= canvas.shape).any():
+        center = np.rint(position).astype(np.intp)
+        if (center < 0).any() or (center >= canvas.shape).any():
             continue
-        pose = align_axis(template.axis, normal[::-1], spin), position - centre
+        pose = align_axis(template.axis, normal[::-1], spin), position - center
         coverage = template.coverage(*pose)
-        if fits(canvas, dilate(coverage > 0.5, gap), centre):
-            return place(canvas, template, pose, centre, coverage, displace=True)
+        if fits(canvas, dilate(coverage > 0.5, gap), center):
+            return place(canvas, template, pose, center, coverage, displace=True)
     return None
 
 
@@ -191,15 +191,15 @@ def _vesicle(
     for _ in range(MAX_ATTEMPTS):
         radius = float(rng.uniform(*setting.radius))
         outer = radius * (1 + setting.bulge) + half_width(setting.thickness)
-        centre = _random_centre(canvas, outer, setting.cut, rng)
-        if centre is None:
+        center = _random_center(canvas, outer, setting.cut, rng)
+        if center is None:
             continue
-        surface = random_deformed_sphere(centre, radius, setting.bulge, rng)
+        surface = random_deformed_sphere(center, radius, setting.bulge, rng)
         margin = max(canvas.voxel_size, _reach(setting, canvas.voxel_size) if setting.protein else 0.0)
-        box = centre - outer - margin, centre + outer + margin
+        box = center - outer - margin, center + outer + margin
         shell = _shell(canvas, surface, box, setting, gap, within_slab=True)
         if shell is not None:
-            facts = {"centre": centre.tolist(), "radius": radius, "order_2": surface.order_2.tolist()}
+            facts = {"centre": center.tolist(), "radius": radius, "order_2": surface.order_2.tolist()}
             facts |= {"order_3": surface.order_3.tolist(), "thickness": setting.thickness}
             facts |= {"protein": setting.protein}
             return _draw(canvas, surface, shell, label, density, facts)
@@ -209,14 +209,14 @@ def _vesicle(
 def _sheet(canvas: Canvas, config: SceneConfig, label: int, rng: np.random.Generator) -> Membrane | None:
     setting, extent = config.sheets, np.array(canvas.shape) * canvas.voxel_size
     for _ in range(MAX_ATTEMPTS):
-        centre = rng.uniform(0.1, 0.9, 3) * extent
-        centre += canvas.slab.normal * -canvas.slab.depth(centre)
+        center = rng.uniform(0.1, 0.9, 3) * extent
+        center += canvas.slab.normal * -canvas.slab.depth(center)
         normal = random_inclined_direction(canvas.slab, float(rng.uniform(-1, 1)) * setting.inclination, rng)
         curvature = float(rng.uniform(*setting.curvature) * rng.choice([-1.0, 1.0]))
-        surface = random_curved_sheet(centre, normal, curvature, rng)
+        surface = random_curved_sheet(center, normal, curvature, rng)
         shell = _shell(canvas, surface, (np.zeros(3), extent), setting, config.gap, within_slab=False)
         if shell is not None:
-            facts = {"centre": centre.tolist(), "normal": normal.tolist(), "axis": surface.axis.tolist()}
+            facts = {"centre": center.tolist(), "normal": normal.tolist(), "axis": surface.axis.tolist()}
             facts |= {"curvature": curvature, "thickness": setting.thickness, "protein": setting.protein}
             return _draw(canvas, surface, shell, label, config.membrane_proteins, facts)
     return None
@@ -263,8 +263,8 @@ def _draw(
 ) -> Membrane:
     (voxels, distance), voxel, instance = shell, canvas.voxel_size, canvas.new_instance()
     canvas.add(voxels, bilayer_profile(distance, facts["thickness"], voxel, facts["protein"]))
-    labelled = np.abs(distance) <= half_width(facts["thickness"])
-    inside = voxels[labelled & (canvas.occupancy_at(voxels) == FREE)]
+    labeled = np.abs(distance) <= half_width(facts["thickness"])
+    inside = voxels[labeled & (canvas.occupancy_at(voxels) == FREE)]
     canvas.assign(inside, label, instance)
     middle = voxels[np.abs(distance) <= voxel / 2]
     area = len(middle) * voxel**2
@@ -272,18 +272,18 @@ def _draw(
     return Membrane(surface, instance, inside, middle, area, density, facts)
 
 
-def _random_centre(
+def _random_center(
     canvas: Canvas, radius: float, cut: bool, rng: np.random.Generator
 ) -> NDArray[np.float64] | None:
-    """Draw a centre whose sphere of *radius* Å lies in the slab, and in the volume unless *cut*."""
+    """Draw a center whose sphere of *radius* Å lies in the slab, and in the volume unless *cut*."""
     depth = canvas.slab.sample(radius, rng)
     inset = np.array([radius, 0.0, 0.0] if cut else [radius] * 3)
     low, high = inset, (np.array(canvas.shape) - 1) * canvas.voxel_size - inset
     if depth is None or (low > high).any():
         return None
-    centre = rng.uniform(low, high)
-    centre[0] += (depth - canvas.slab.depth(centre)) / canvas.slab.normal[0]
-    return centre if low[0] <= centre[0] <= high[0] else None
+    center = rng.uniform(low, high)
+    center[0] += (depth - canvas.slab.depth(center)) / canvas.slab.normal[0]
+    return center if low[0] <= center[0] <= high[0] else None
 
 
 def random_inclined_direction(

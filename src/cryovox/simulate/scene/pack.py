@@ -49,7 +49,7 @@ class PlacedObject:
 
 
 class FreeSpace:
-    """Coarse distance map of free space, from which candidate centres are drawn.
+    """Coarse distance map of free space, from which candidate centers are drawn.
 
     The map samples every `step` voxels and never underestimates a distance: candidates that it excludes
     are impossible, and those that it allows are tested voxel by voxel.
@@ -71,7 +71,7 @@ class FreeSpace:
         self.placed, self._candidates = 0, dict[float, NDArray[np.intp]]()
 
     def sample(self, radius: float, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
-        """Draw n voxels (n, 3) that may be the centre of a sphere of *radius* voxels, or (0, 3)."""
+        """Draw n voxels (n, 3) that may be the center of a sphere of *radius* voxels, or (0, 3)."""
         if radius not in self._candidates:
             slack = 0.87 * self.step + 0.87  # half diagonals of a lattice cell and of a voxel
             self._candidates[radius] = np.flatnonzero(self.distance >= radius - slack)
@@ -148,22 +148,22 @@ def _place_at_random(
         stale = REFRESH_AFTER // 4 if n == CANDIDATES[-1] else REFRESH_AFTER
         if space.placed >= stale and n > CANDIDATES[0]:
             space.refresh()
-        centres = space.sample(template.inner_radius + gap, n, rng)
-        if not len(centres):
+        centers = space.sample(template.inner_radius + gap, n, rng)
+        if not len(centers):
             return None
         rotation = Rotation.random(random_state=rng).as_matrix()
         shift = rng.uniform(-0.5, 0.5, 3)
         coverage = template.coverage(rotation, shift)
-        centre = _first_fit(space.canvas, dilate(coverage > 0.5, gap), centres, rng)
-        if centre is not None:
+        center = _first_fit(space.canvas, dilate(coverage > 0.5, gap), centers, rng)
+        if center is not None:
             space.placed += 1
-            return place(space.canvas, template, (rotation, shift), centre, coverage)
+            return place(space.canvas, template, (rotation, shift), center, coverage)
     return None
 
 
-def fits(canvas: Canvas, mask: NDArray[np.bool_], centre: NDArray[np.intp]) -> bool:
-    """Whether the voxels of *mask*, a cube around *centre*, are free."""
-    low = centre - mask.shape[0] // 2 + canvas.margin
+def fits(canvas: Canvas, mask: NDArray[np.bool_], center: NDArray[np.intp]) -> bool:
+    """Whether the voxels of *mask*, a cube around *center*, are free."""
+    low = center - mask.shape[0] // 2 + canvas.margin
     if (low < 0).any() or (low + mask.shape[0] > canvas.grid.shape).any():
         return False
     window = tuple(slice(a, a + mask.shape[0]) for a in low)
@@ -174,7 +174,7 @@ def place(
     canvas: Canvas,
     template: PreparedTemplate,
     pose: tuple[NDArray[np.float64], NDArray[np.float64]],
-    centre: NDArray[np.intp],
+    center: NDArray[np.intp],
     coverage: NDArray[np.float32],
     *,
     displace: bool = False,
@@ -184,8 +184,8 @@ def place(
     Parameters
     ----------
     pose
-        Rotation (3, 3), and shift (z, y, x) from the centre of the voxel in voxels.
-    centre : (3,)
+        Rotation (3, 3), and shift (z, y, x) from the center of the voxel in voxels.
+    center : (3,)
         Voxel.
     coverage
         ``template.coverage(*pose)``.
@@ -194,43 +194,43 @@ def place(
     """
     rotation, shift = pose
     instance = canvas.new_instance()
-    window, part = _clip_to_volume(centre, template.support.half, canvas.shape)
+    window, part = _clip_to_volume(center, template.support.half, canvas.shape)
     if displace:
         canvas.potential[window] *= 1 - np.clip(coverage[part], 0, 1)
     mask = coverage[part] > 0.5
     canvas.labels[window][mask] = template.label
     canvas.instances[window][mask] = instance
-    low = centre - template.support.half + canvas.margin
+    low = center - template.support.half + canvas.margin
     canvas.grid[tuple(slice(a, a + len(coverage)) for a in low)][coverage > 0.5] = MATTER
-    window, part = _clip_to_volume(centre, template.density.half, canvas.shape)
+    window, part = _clip_to_volume(center, template.density.half, canvas.shape)
     canvas.potential[window] += template.density.rotated(rotation, shift)[part]
-    position = (centre + shift) * canvas.voxel_size
+    position = (center + shift) * canvas.voxel_size
     return PlacedObject(template.name, position, rotation, instance, int(np.count_nonzero(mask)))
 
 
 def _first_fit(
-    canvas: Canvas, mask: NDArray[np.bool_], centres: NDArray[np.intp], rng: np.random.Generator
+    canvas: Canvas, mask: NDArray[np.bool_], centers: NDArray[np.intp], rng: np.random.Generator
 ) -> NDArray[np.intp] | None:
     grid = canvas.grid
     strides = np.array([grid.shape[1] * grid.shape[2], grid.shape[2], 1])
     offsets = (np.argwhere(mask) - mask.shape[0] // 2) @ strides
-    starts = (centres + canvas.margin) @ strides
+    starts = (centers + canvas.margin) @ strides
     flat = grid.reshape(-1)
     probes = offsets[rng.integers(len(offsets), size=PROBES)]
     for k in np.flatnonzero(~flat[starts[:, None] + probes].any(1)):
         if not flat[starts[k] + offsets].any():
-            return np.asarray(centres[k])
+            return np.asarray(centers[k])
     return None
 
 
 def _clip_to_volume(
-    centre: NDArray[np.intp], half: int, shape: tuple[int, int, int]
+    center: NDArray[np.intp], half: int, shape: tuple[int, int, int]
 ) -> tuple[Window, Window]:
     """Overlap of a cube with the volume: slices of the volume and of the cube."""
-    low = [max(int(c) - half, 0) for c in centre]
-    high = [min(int(c) + half + 1, n) for c, n in zip(centre, shape, strict=True)]
+    low = [max(int(c) - half, 0) for c in center]
+    high = [min(int(c) + half + 1, n) for c, n in zip(center, shape, strict=True)]
     z, y, x = (slice(a, max(b, a)) for a, b in zip(low, high, strict=True))
     dz, dy, dx = (
-        slice(a - int(c) + half, max(b, a) - int(c) + half) for a, b, c in zip(low, high, centre, strict=True)
+        slice(a - int(c) + half, max(b, a) - int(c) + half) for a, b, c in zip(low, high, center, strict=True)
     )
     return (z, y, x), (dz, dy, dx)

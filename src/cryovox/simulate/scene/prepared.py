@@ -63,7 +63,7 @@ class PreparedTemplate:
     density, support
         Potential in volts; support with values 0 to 1.
     inner_radius
-        Radius in voxels of the largest sphere around the centre within the support.
+        Radius in voxels of the largest sphere around the center within the support.
     bulk
         Product of the support's standard deviations along its principal axes, in voxels cubed.
     size

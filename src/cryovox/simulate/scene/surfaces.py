@@ -29,7 +29,7 @@ class DeformedSphere:
 
     Attributes
     ----------
-    centre : (3,)
+    center : (3,)
         (z, y, x) in Å.
     radius
         R in Å.
@@ -39,23 +39,23 @@ class DeformedSphere:
         T, symmetric and traceless: spherical harmonics of order 3.
     """
 
-    centre: NDArray[np.float64]
+    center: NDArray[np.float64]
     radius: float
     order_2: NDArray[np.float64]
     order_3: NDArray[np.float64]
 
     def distance_and_normal(self, points: Floats) -> tuple[Floats, Floats]:
         """Distances to first order: the implicit function divided by the norm of its gradient."""
-        from_centre = points - self.centre.astype(points.dtype)
-        length = np.maximum(np.linalg.norm(from_centre, axis=1), 1e-3 * self.radius)
-        u = from_centre / length[:, None]
+        from_center = points - self.center.astype(points.dtype)
+        length = np.maximum(np.linalg.norm(from_center, axis=1), 1e-3 * self.radius)
+        u = from_center / length[:, None]
         quadratic = u @ self.order_2.astype(u.dtype)
         cubic = (u @ self.order_3.reshape(3, 9).astype(u.dtype)).reshape(-1, 3, 3) @ u[..., None]
         slope = 2 * quadratic + 3 * cubic[..., 0]
         even, odd = (quadratic * u).sum(1), (cubic[..., 0] * u).sum(1)
         value = length - self.radius * (1 + even + odd)
         along = slope - (slope * u).sum(1, keepdims=True) * u
-        scale = np.minimum(self.radius / length, 2.0)  # limits the gradient near the centre
+        scale = np.minimum(self.radius / length, 2.0)  # limits the gradient near the center
         gradient = u - along * scale[:, None]
         norm = np.linalg.norm(gradient, axis=1)
         return value / norm, gradient / norm[:, None]
@@ -71,7 +71,7 @@ class CurvedSheet:
 
     Attributes
     ----------
-    centre : (3,)
+    center : (3,)
         A point on the surface, (z, y, x) in Å.
     normal : (3,)
         Unit normal at that point, (z, y, x).
@@ -81,7 +81,7 @@ class CurvedSheet:
         1/Å; positive if the normal points away from the cylinder axis.
     """
 
-    centre: NDArray[np.float64]
+    center: NDArray[np.float64]
     normal: NDArray[np.float64]
     axis: NDArray[np.float64]
     curvature: float
@@ -89,13 +89,13 @@ class CurvedSheet:
     def distance_and_normal(self, points: Floats) -> tuple[Floats, Floats]:
         """Exact distances and normals."""
         kind = points.dtype
-        from_centre = points - self.centre.astype(kind)
+        from_center = points - self.center.astype(kind)
         if abs(self.curvature) < 1e-9:
-            return from_centre @ self.normal.astype(kind), np.broadcast_to(
+            return from_center @ self.normal.astype(kind), np.broadcast_to(
                 self.normal.astype(kind), points.shape
             )
         axis, signed = self.axis.astype(kind), 1 / self.curvature
-        across = from_centre - (from_centre @ axis)[:, None] * axis + (self.normal * signed).astype(kind)
+        across = from_center - (from_center @ axis)[:, None] * axis + (self.normal * signed).astype(kind)
         length = np.maximum(np.linalg.norm(across, axis=1), 1e-3)
         sign = kind.type(np.sign(self.curvature))
         return sign * (length - kind.type(abs(signed))), sign * across / length[:, None]
@@ -106,7 +106,7 @@ class CurvedSheet:
 
 
 def random_deformed_sphere(
-    centre: Floats, radius: float, bulge: float, rng: np.random.Generator
+    center: Floats, radius: float, bulge: float, rng: np.random.Generator
 ) -> DeformedSphere:
     """Draw a deformed sphere; it deviates by at most about *bulge* times the radius."""
     square = rng.standard_normal((3, 3))
@@ -120,17 +120,17 @@ def random_deformed_sphere(
     share = rng.uniform(0.4, 0.8)
     order_2 *= share * bulge / np.abs(np.linalg.eigvalsh(order_2)).max()
     order_3 *= (1 - share) * bulge / _max_on_sphere(order_3)
-    return DeformedSphere(np.asarray(centre, np.float64), radius, order_2, order_3)
+    return DeformedSphere(np.asarray(center, np.float64), radius, order_2, order_3)
 
 
 def random_curved_sheet(
-    centre: Floats, normal: NDArray[np.float64], curvature: float, rng: np.random.Generator
+    center: Floats, normal: NDArray[np.float64], curvature: float, rng: np.random.Generator
 ) -> CurvedSheet:
     """Draw the axis about which a sheet is curved."""
     angle = rng.uniform(0, np.pi)
     axes = orthonormal_frame(normal)
     axis = axes[:, 0] * np.cos(angle) + axes[:, 1] * np.sin(angle)
-    return CurvedSheet(np.asarray(centre, np.float64), normal, axis, curvature)
+    return CurvedSheet(np.asarray(center, np.float64), normal, axis, curvature)
 
 
 def project_onto(

@@ -26,7 +26,7 @@ class PeriodicBox:
     labels : (z, y, x) uint8
         Index of the template + 1 inside particles, 0 elsewhere.
     positions : (n, 3)
-        Centres (z, y, x) in voxels.
+        Centers (z, y, x) in voxels.
     channels : (n,) int
         Index of the template of each particle.
     rotations : (n, 3, 3)
@@ -73,7 +73,7 @@ def fill_box(
             continue
         for corner in rng.integers(0, high, (MAX_ATTEMPTS, 3)):
             if _place(pose, corner, channel + 1, potential, labels):
-                placed.append((np.mod(corner + pose.centre(), shape), channel, pose.rotation()))
+                placed.append((np.mod(corner + pose.center(), shape), channel, pose.rotation()))
                 break
     positions, channels, rotations = zip(*placed, strict=True) if placed else ((), (), ())
     return PeriodicBox(

@@ -45,8 +45,8 @@ class Pose:
         Indices of the voxels of the support.
     probes : three (at most 32,) int
         Some of them, evenly spread, for a quick overlap test.
-    centre : (3,)
-        The particle's centre, in voxels from voxel (0, 0, 0) of the box.
+    center : (3,)
+        The particle's center, in voxels from voxel (0, 0, 0) of the box.
     rotation : (3, 3)
         Active, reference to tomogram, acting on (x, y, z) columns.
     """
@@ -56,7 +56,7 @@ class Pose:
     values: NDArray[np.float32]
     support: Voxels
     probes: Voxels
-    centre: NDArray[np.float64]
+    center: NDArray[np.float64]
     rotation: NDArray[np.float64]
 
     @property
@@ -69,7 +69,7 @@ class Pose:
         cls,
         density: NDArray[np.float32],
         support: NDArray[np.bool_],
-        centre: NDArray[np.float64],
+        center: NDArray[np.float64],
         rotation: NDArray[np.float64],
     ) -> Pose:
         """From a box of density and support."""
@@ -81,7 +81,7 @@ class Pose:
             for index in (body, np.nonzero(support))
         )
         probes = _voxels(axis[:: -(-len(inside[0]) // 32)] for axis in inside)
-        return cls((z, y, x), shifted, density[body], inside, probes, centre - low, rotation)
+        return cls((z, y, x), shifted, density[body], inside, probes, center - low, rotation)
 
 
 class RotatedPose(NamedTuple):
@@ -90,10 +90,10 @@ class RotatedPose(NamedTuple):
     pose: Pose
     cube_rotation: CubeRotation
 
-    def centre(self) -> NDArray[np.float64]:
-        """Centre of the particle in the rotated box, in voxels."""
+    def center(self) -> NDArray[np.float64]:
+        """Center of the particle in the rotated box, in voxels."""
         start = [self.pose.size[a] - 1 if flipped else 0 for a, flipped in self.cube_rotation.axes]
-        return self.cube_rotation.matrix @ self.pose.centre + start
+        return self.cube_rotation.matrix @ self.pose.center + start
 
     def rotation(self) -> NDArray[np.float64]:
         """Active, reference to tomogram, acting on (x, y, z) columns."""

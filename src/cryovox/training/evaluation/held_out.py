@@ -253,7 +253,7 @@ def blob_picks(region: Region, species: tuple[Species, ...]) -> Particles:
             (max(0, a - around), min(n, b + around)) for (a, b), n in zip(region.bounds, shape, strict=True)
         ]
         part = region.data[tuple(slice(a, b) for a, b in spans)]
-        sign = 1 if region.normalise.sign > 0 else -1
+        sign = 1 if region.normalize.sign > 0 else -1
         picks = dog(part, region.voxel_size, sigma, ratio=DOG_RATIO, sign=sign, species=kind.name)
         corner = np.array([a for a, _ in spans]) * region.voxel_size
         lists.append(Particles.of(picks.positions + corner, kind.name, picks.scores))

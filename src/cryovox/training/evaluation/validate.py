@@ -118,7 +118,7 @@ def _score(network: nn.Module, region: Region, tiles: TilePlan, spec: TargetSpec
     part = region.data[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
     blocks: list[NDArray[np.float32]] = []
     turned = replace(tiles, tilt_axis=region.tilt_axis)
-    stream(network, part, region.normalise, turned, lambda _, block: blocks.append(block.copy()))
+    stream(network, part, region.normalize, turned, lambda _, block: blocks.append(block.copy()))
     voxel = region.voxel_size
     scores = ScoreMap(
         np.concatenate(blocks, axis=1),

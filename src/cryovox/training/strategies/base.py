@@ -17,10 +17,10 @@ Batches = dict[str, Batch]
 """One batch of each required stream, by its name."""
 
 STREAMS: dict[Task, tuple[str, ...]] = {
-    "supervised": ("labelled",),
-    "semi-supervised": ("labelled", "unlabelled"),
-    "domain adaptation": ("labelled", "target"),
-    "domain generalization": ("labelled",),
+    "supervised": ("labeled",),
+    "semi-supervised": ("labeled", "unlabeled"),
+    "domain adaptation": ("labeled", "target"),
+    "domain generalization": ("labeled",),
 }
 """Data streams of each task."""
 

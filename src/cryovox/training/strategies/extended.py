@@ -22,7 +22,7 @@ MIN_DECAY = 1e-6
 
 @dataclass(frozen=True)
 class SourceOutput:
-    """A labelled batch as the student received it, with the student's output and features."""
+    """A labeled batch as the student received it, with the student's output and features."""
 
     batch: Batch
     output: Supervision
@@ -30,7 +30,7 @@ class SourceOutput:
 
 
 class ExtendedSupervised(Strategy):
-    """Base of all strategies but `supervised`: the supervised loss on labelled patches and additions to it.
+    """Base of all strategies but `supervised`: the supervised loss on labeled patches and additions to it.
 
     A method overrides some of `resolve_config`, `build_modules`, `source_images`, `forward_features` and
     `additional_losses`. The exponential moving average (EMA) of the student is the teacher of a method that
@@ -54,7 +54,7 @@ class ExtendedSupervised(Strategy):
     has_teacher = False
     """Whether the EMA of the student is a teacher, with the decay `config.teacher_decay`."""
     uses_features = False
-    """Whether the losses need features of the labelled patches."""
+    """Whether the losses need features of the labeled patches."""
 
     def __init__(
         self,
@@ -97,13 +97,13 @@ class ExtendedSupervised(Strategy):
         return losses | self.additional_losses(SourceOutput(source, output, features), batches, progress)
 
     def source_batch(self, batches: Batches) -> Batch:
-        """The labelled batch as the student receives it."""
-        source = batches["labelled"]
+        """The labeled batch as the student receives it."""
+        source = batches["labeled"]
         return self.supervised.drop_blocks(source._replace(image=self.source_images(batches)))
 
     def source_images(self, batches: Batches) -> Tensor:
-        """Labelled patches (b, 1, z, y, x), changed as the method wants them."""
-        return batches["labelled"].image
+        """Labeled patches (b, 1, z, y, x), changed as the method wants them."""
+        return batches["labeled"].image
 
     def forward_features(self, x: Tensor) -> tuple[Supervision, dict[str, Tensor]]:
         """Output of the student, with its features if `uses_features`."""

@@ -74,11 +74,11 @@ class Supervised(Strategy):
         self.loss = table[loss]
 
     def losses(self, batches: Batches, progress: float) -> dict[str, Tensor]:
-        batch = self.drop_blocks(batches["labelled"])
+        batch = self.drop_blocks(batches["labeled"])
         return self.compute_losses(supervise(self.student, batch.image), batch)
 
     def drop_blocks(self, batch: Batch) -> Batch:
-        """A labelled batch with cuboids of noise, where the settings ask for them."""
+        """A labeled batch with cuboids of noise, where the settings ask for them."""
         return batch._replace(image=drop_cuboids(batch.image, self.config.drop_block))
 
     def forward_features(self, x: Tensor) -> tuple[Supervision, dict[str, Tensor]]:
@@ -86,7 +86,7 @@ class Supervised(Strategy):
         return forward_with_features(self.student, x, lambda image: supervise(self.student, image))
 
     def compute_losses(self, output: Supervision, batch: Batch) -> dict[str, Tensor]:
-        """Losses of the network's output for a labelled batch."""
+        """Losses of the network's output for a labeled batch."""
         target, valid_mask = batch.target, batch.valid_mask
         losses = {name: self.loss(logits, target, valid_mask) for name, logits in output.logits.items()}
         if self.config.unknown != "ignore" and not bool(valid_mask.all()):
@@ -99,13 +99,13 @@ class Supervised(Strategy):
         return self._weighted(losses | output.extra)
 
     def _unknown_loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Loss of the unlabelled voxels."""
+        """Loss of the unlabeled voxels."""
         target, valid_mask, config = batch.target, batch.valid_mask, self.config
         if config.unknown == "pu":
             pu_loss = heatmap_pu_loss if self.heatmap else mask_pu_loss
-            return pu_loss(logits, target, valid_mask, config.unlabelled_ratio)
+            return pu_loss(logits, target, valid_mask, config.unlabeled_ratio)
         background_loss = heatmap_background_loss if self.heatmap else mask_background_loss
-        return config.unlabelled_weight * background_loss(logits, target, valid_mask)
+        return config.unlabeled_weight * background_loss(logits, target, valid_mask)
 
     def _contrastive(self, output: Supervision, batch: Batch) -> Tensor:
         if self.heatmap or not output.features:

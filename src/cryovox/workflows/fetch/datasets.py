@@ -35,7 +35,7 @@ class Source:
     ----------
     title
         Description.
-    licence
+    license
         As far as it is known to us.
     origin
         Where it is published.
@@ -50,7 +50,7 @@ class Source:
     """
 
     title: str
-    licence: str
+    license: str
     origin: str
     server: str = ""
     doi: str = ""

@@ -44,7 +44,7 @@ def match_config(config: SimulationConfig, statistics: TomogramStatistics) -> Si
         "shape": statistics.shape,
         "voxel_size": voxel_size,
         "slab": None if whole else thickness,
-        "slab_centre": None if whole else voxel_size * (first + last - 1) / 2,
+        "slab_center": None if whole else voxel_size * (first + last - 1) / 2,
         "counts": scene.counts and {k: round(n * growth) for k, n in scene.counts.items()},
     }
     tilts = config.tilts

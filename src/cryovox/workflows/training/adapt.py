@@ -1,4 +1,4 @@
-"""Train on a labelled source, adapt to unlabelled tomograms, and keep the better model of the two."""
+"""Train on a labeled source, adapt to unlabeled tomograms, and keep the better model of the two."""
 
 from __future__ import annotations
 
@@ -189,9 +189,9 @@ def _streams(
     strategy: Any, source: TrainingData, target: TargetData, sampling: SamplingConfig
 ) -> dict[str, Any]:
     """The streams that a strategy requires."""
-    from cryovox.data.unlabelled import RepeatedBatches
+    from cryovox.data.unlabeled import RepeatedBatches
 
-    streams = {"labelled": source.stream(sampling), "target": target.stream(sampling)}
+    streams = {"labeled": source.stream(sampling), "target": target.stream(sampling)}
     if "noise" in strategy.required_streams:
         seed = (sampling.seed[0] + 1, *sampling.seed[1:])
         of_noise = replace(sampling, batch_size=strategy.config.sampled, seed=seed, device="cpu")

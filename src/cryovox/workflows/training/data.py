@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
 from cryovox.data.patches import TargetSpec
-from cryovox.data.regions import Region, hold_out, load_regions, open_unlabelled
+from cryovox.data.regions import Region, hold_out, load_regions, open_unlabeled
 from cryovox.data.sampling import SamplingConfig
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import subtomograms
@@ -36,7 +36,7 @@ class TrainingData(ABC):
     ----------
     name
         Origin, for the manifest.
-    species, voxel_size, contrast, normalisation
+    species, voxel_size, contrast, normalization
         For the card of the model.
     masked
         Whether every voxel has a label.
@@ -46,10 +46,10 @@ class TrainingData(ABC):
     species: tuple[Species, ...]
     voxel_size: float
     contrast: Literal["dark", "bright"]
-    normalisation: Literal["tomogram-zscore", "cube-zscore"] = "tomogram-zscore"
+    normalization: Literal["tomogram-zscore", "cube-zscore"] = "tomogram-zscore"
     masked: bool = True
     places: bool = False
-    """Whether there are tomograms, from which unlabelled patches can be drawn."""
+    """Whether there are tomograms, from which unlabeled patches can be drawn."""
 
     @abstractmethod
     def inputs(self) -> dict[str, Any]:
@@ -59,17 +59,17 @@ class TrainingData(ABC):
     def stream(self, sampling: SamplingConfig) -> Any:
         """Endless batches, with methods ``batch(number)`` and ``close()``."""
 
-    def unlabelled(self, sampling: SamplingConfig) -> Any:
-        """Endless batches of unlabelled patches, for semi-supervised training."""
+    def unlabeled(self, sampling: SamplingConfig) -> Any:
+        """Endless batches of unlabeled patches, for semi-supervised training."""
         raise self._without_places()
 
     def _without_places(self) -> RequestError:
-        message = "has no tomograms, which semi-supervised training draws unlabelled patches from"
+        message = "has no tomograms, which semi-supervised training draws unlabeled patches from"
         return RequestError(self.name, message, "give a dataset.yaml with tomograms")
 
     @property
     def unsearched(self) -> Sequence[Any]:
-        """Regions from which unlabelled patches are drawn."""
+        """Regions from which unlabeled patches are drawn."""
         return ()
 
     @abstractmethod
@@ -88,9 +88,9 @@ class TrainingData(ABC):
         """Number of annotated particles for the training; None for an endless stream."""
         return None
 
-    def check(self, spec: TargetSpec, *, unlabelled: bool = False) -> None:
-        """Refuse data without targets for *spec*, or without the unlabelled patches that are needed."""
-        if unlabelled and not self.places:
+    def check(self, spec: TargetSpec, *, unlabeled: bool = False) -> None:
+        """Refuse data without targets for *spec*, or without the unlabeled patches that are needed."""
+        if unlabeled and not self.places:
             raise self._without_places()
         if spec.kind == "mask" and not self.masked:
             message = "has no masks, which this network learns from"
@@ -106,8 +106,8 @@ class TomogramData(TrainingData):
 
     Parameters
     ----------
-    unlabelled
-        Whether entries without labels and particles are accepted, as unlabelled tomograms.
+    unlabeled
+        Whether entries without labels and particles are accepted, as unlabeled tomograms.
     mask
         Mask, or folder of masks, in place of those of the entries.
     """
@@ -115,13 +115,13 @@ class TomogramData(TrainingData):
     places = True
 
     def __init__(
-        self, path: Path, held_out: HeldOutConfig, *, unlabelled: bool = False, mask: Path | None = None
+        self, path: Path, held_out: HeldOutConfig, *, unlabeled: bool = False, mask: Path | None = None
     ) -> None:
         self.name, self.dataset = str(path), with_masks(dataset_files.read(path), mask)
         self.species, self.voxel_size = self.dataset.species, self.dataset.voxel_size
         entries = self.dataset.split("train")
-        without = [e for e in entries if unlabelled and e.labels is None and e.particles is None]
-        self.unlabelled_regions = [open_unlabelled(self.dataset, e) for e in without]
+        without = [e for e in entries if unlabeled and e.labels is None and e.particles is None]
+        self.unlabeled_regions = [open_unlabeled(self.dataset, e) for e in without]
         self.training = load_regions(self.dataset, [e for e in entries if e not in without])
         if not self.training:
             message = "no entry with split: train has picks" if without else "has no entry with split: train"
@@ -132,7 +132,7 @@ class TomogramData(TrainingData):
         if not any(len(s.truth()) for s in self.training):
             message = "no annotated particle lies in the training regions"
             raise RequestError("dataset.yaml", message, "check boxes and picks")
-        self.contrast = "dark" if self.training[0].normalise.sign < 0 else "bright"
+        self.contrast = "dark" if self.training[0].normalize.sign < 0 else "bright"
 
     def inputs(self) -> dict[str, Any]:
         return fingerprint(self.dataset)
@@ -144,19 +144,19 @@ class TomogramData(TrainingData):
 
     @property
     def unsearched(self) -> Sequence[Region]:
-        """Training regions that are not exhaustively labelled."""
+        """Training regions that are not exhaustively labeled."""
         return [
             *(region for region in self.training if not region.exhaustive.all()),
-            *self.unlabelled_regions,
+            *self.unlabeled_regions,
         ]
 
-    def unlabelled(self, sampling: SamplingConfig) -> Any:
+    def unlabeled(self, sampling: SamplingConfig) -> Any:
         """Patches anywhere in the regions that were not searched for all species."""
         from cryovox.data.streams import PatchStream
-        from cryovox.data.unlabelled import UnlabelledBatches, drop_annotations
+        from cryovox.data.unlabeled import UnlabeledBatches, drop_annotations
 
         regions = [drop_annotations(region) for region in self.unsearched]
-        return UnlabelledBatches(PatchStream(regions, sampling.for_unlabelled()))
+        return UnlabeledBatches(PatchStream(regions, sampling.for_unlabeled()))
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         from cryovox.training.evaluation.validate import thresholds_at_picks, validate
@@ -178,7 +178,7 @@ class TomogramData(TrainingData):
 
 
 class SetData(TrainingData):
-    """Subtomograms, each normalised by itself.
+    """Subtomograms, each normalized by itself.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ class SetData(TrainingData):
         For the training and for the validation.
     """
 
-    normalisation = "cube-zscore"
+    normalization = "cube-zscore"
 
     def __init__(self, name: str, training: Cubes, held: Cubes) -> None:
         self.name, self.training, self.held = name, training, held

@@ -56,7 +56,7 @@ def prepare_training(config: TrainConfig, data: TrainingData) -> Prepared:
     network, start = build_network(config.network, len(data.species))
     card = make_card(network, config, data)
     strategy_class = STRATEGIES[config.strategy]
-    data.check(TargetSpec(card.kind, card.output_stride), unlabelled=strategy_class.task == "semi-supervised")
+    data.check(TargetSpec(card.kind, card.output_stride), unlabeled=strategy_class.task == "semi-supervised")
     extended = () if strategy_class.task == "supervised" else (config.supervised,)
     strategy = strategy_class(network, config.strategy_config, config.network.model, *extended)
     strategy.setup(card)
@@ -129,5 +129,5 @@ def make_card(network: Any, config: TrainConfig, data: TrainingData) -> Card:
         species=data.species,
         voxel_size=data.voxel_size,
         contrast=data.contrast,
-        normalisation=data.normalisation,
+        normalisation=data.normalization,
     )

@@ -21,7 +21,7 @@ def open_training_data(
     Parameters
     ----------
     config
-        In semi-supervised training, entries of a dataset without labels and particles are unlabelled
+        In semi-supervised training, entries of a dataset without labels and particles are unlabeled
         tomograms.
     mask
         Mask, or folder of masks named after the tomograms, in place of those of the entries.
@@ -35,5 +35,5 @@ def open_training_data(
     path = Path(data)
     if subtomograms.is_set(path):
         return SetData.read(path, config.validation, config.sets)
-    unlabelled = facts(config.strategy).task == "semi-supervised"
-    return TomogramData(path, config.validation, unlabelled=unlabelled, mask=mask)
+    unlabeled = facts(config.strategy).task == "semi-supervised"
+    return TomogramData(path, config.validation, unlabeled=unlabeled, mask=mask)

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from cryovox.training.evaluation.summary import TrainingCourse
     from cryovox.training.state import Progress
 
-NOTHING_UNLABELLED = (
+NOTHING_UNLABELED = (
     "the dataset says of all tomograms that every particle is picked, so only the labels are used. If not"
     " every particle is picked, write `exhaustive: false` in dataset.yaml"
 )
-UNLABELLED_SEED = 104_729  # added to the seed, so that unlabelled patches are not those of the labels
+UNLABELED_SEED = 104_729  # added to the seed, so that unlabeled patches are not those of the labels
 
 
 def train(  # noqa: PLR0913 (the options of a command)
@@ -91,8 +91,8 @@ def train(  # noqa: PLR0913 (the options of a command)
     prepared = prepare_training(config, data)
     strategy, card = prepared.strategy, prepared.card
     if strategy.task == "semi-supervised" and not data.unsearched:
-        strategy.required_streams = ("labelled",)
-        on_warning(NOTHING_UNLABELLED)
+        strategy.required_streams = ("labeled",)
+        on_warning(NOTHING_UNLABELED)
     if config.loop.batch < strategy.min_batch_size:
         message = f"{config.strategy} mixes each patch with another, and there is a single one"
         raise RequestError("--batch", message, f"choose {strategy.min_batch_size} or more")
@@ -107,10 +107,10 @@ def train(  # noqa: PLR0913 (the options of a command)
         (config.seed, fabric.global_rank),
         accelerator,
     )
-    streams = {"labelled": data.stream(sampling)}
-    if "unlabelled" in strategy.required_streams:
-        seed = (config.seed + UNLABELLED_SEED, fabric.global_rank)
-        streams["unlabelled"] = data.unlabelled(replace(sampling, seed=seed))
+    streams = {"labeled": data.stream(sampling)}
+    if "unlabeled" in strategy.required_streams:
+        seed = (config.seed + UNLABELED_SEED, fabric.global_rank)
+        streams["unlabeled"] = data.unlabeled(replace(sampling, seed=seed))
     run = TrainingRun(
         config,
         prepared,

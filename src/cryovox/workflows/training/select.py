@@ -257,7 +257,7 @@ def domain_of(target: TargetData, card: Card) -> dict[str, Any]:
     from cryovox.metrics.fingerprint import fingerprint, limit, sample_cubes
 
     if target.regions:
-        cubes = [sample_cubes(_inside(r), r.normalise) for r in target.regions]
+        cubes = [sample_cubes(_inside(r), r.normalize) for r in target.regions]
     else:
         cubes = [c.images[c.indices].astype(np.float32) for c in target.cubes]
     return {

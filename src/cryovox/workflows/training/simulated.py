@@ -12,7 +12,7 @@ from pydantic import Field
 
 from cryovox.core.config import Config, from_yaml
 from cryovox.core.errors import RequestError
-from cryovox.core.intensity import Normalisation
+from cryovox.core.intensity import Normalization
 from cryovox.core.particles import Species
 from cryovox.data.imaging_domain import DomainConfig
 from cryovox.data.patches import TargetSpec
@@ -128,7 +128,7 @@ class SimulatedData(TrainingData):
             name=f"box {number}",
             data=block.image,
             voxel_size=self.voxel_size,
-            normalise=Normalisation(float(block.image.mean()), float(block.image.std())),
+            normalize=Normalization(float(block.image.mean()), float(block.image.std())),
             bounds=bounds,
             species=self.species,
             positions=block.contents.positions,

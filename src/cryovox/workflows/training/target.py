@@ -32,7 +32,7 @@ SELECTION_SEED = (2**31 - 2, 0)
 
 @dataclass
 class TargetData:
-    """Unlabelled regions, or an unlabelled set.
+    """Unlabeled regions, or an unlabeled set.
 
     Attributes
     ----------
@@ -63,10 +63,10 @@ class TargetData:
         return {name: sha256(path) for name, path in (self.files | self.masks).items()}
 
     def stream(self, sampling: SamplingConfig) -> Any:
-        """Endless batches of unlabelled patches."""
-        from cryovox.data.unlabelled import UnlabelledBatches
+        """Endless batches of unlabeled patches."""
+        from cryovox.data.unlabeled import UnlabeledBatches
 
-        return UnlabelledBatches(self._patches(self.regions, sampling))
+        return UnlabeledBatches(self._patches(self.regions, sampling))
 
     def room(self, patch_size: int) -> int:
         """Number of patches that do not overlap."""
@@ -97,8 +97,8 @@ class TargetData:
         from cryovox.data.streams import PatchStream
 
         if self.cubes:
-            return CubeStream(self.cubes[0], sampling.for_unlabelled())
-        return PatchStream(regions, sampling.for_unlabelled())
+            return CubeStream(self.cubes[0], sampling.for_unlabeled())
+        return PatchStream(regions, sampling.for_unlabeled())
 
 
 def open_target(
@@ -142,7 +142,7 @@ def open_target(
 
 def _set(path: Path, card: Card, contrast: Contrast) -> TargetData:
     from cryovox.data.cubes import load_cubes
-    from cryovox.data.unlabelled import drop_labels
+    from cryovox.data.unlabeled import drop_labels
     from cryovox.workflows.segment import resolve_contrast
 
     subtomogram_set = subtomograms.read(path)
@@ -190,7 +190,7 @@ def _add(target: TargetData, entry: Entry, dataset: Dataset | None, card: Card, 
 def _region(
     path: Path, entry: Entry, voxel_size: float | None, card: Card, contrast: Contrast
 ) -> tuple[Region, Contrast, tuple[str, ...]]:
-    from cryovox.data.regions import unlabelled_region
+    from cryovox.data.regions import unlabeled_region
 
     ready = prepare(path, card, voxel_size, contrast)
     bounds: Bounds = (entry.box or Box()).bounds(ready.volume.shape)
@@ -199,7 +199,7 @@ def _region(
         raise RequestError(entry.name, message, "mend `box:` of the entry in dataset.yaml")
     mask = dataset_files.load_mask(entry)
     bounds = sample_bounds(ready.volume, bounds, mask)
-    region = unlabelled_region(entry.name, ready.volume, ready.normalise, bounds, card.species, mask)
+    region = unlabeled_region(entry.name, ready.volume, ready.normalize, bounds, card.species, mask)
     region = replace(region, tilt_axis=entry.tilt_axis)
     return region, ready.contrast, ready.notes
 

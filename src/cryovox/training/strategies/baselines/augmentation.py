@@ -1,4 +1,4 @@
-"""Domain generalization by augmenting the labelled patches; no target is used."""
+"""Domain generalization by augmenting the labeled patches; no target is used."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cryovox.training.strategies.extended import ExtendedSupervised
 
 
 class HeavyAugmentation(ExtendedSupervised):
-    """Noise and microscopes drawn from a wide prior: domain randomisation (J. Tobin et al., IROS 2017)."""
+    """Noise and microscopes drawn from a wide prior: domain randomization (J. Tobin et al., IROS 2017)."""
 
     task: Task = "domain generalization"
     Config = HeavyConfig
 
     def source_images(self, batches: Batches) -> Tensor:
-        images = batches["labelled"].image
+        images = batches["labeled"].image
         return augment_some(images, lambda x: randomize_appearance(x, self.config), self.config.clean)
 
 
@@ -40,7 +40,7 @@ class FourierMixing(ExtendedSupervised):
 
     def source_images(self, batches: Batches) -> Tensor:
         share, spread = self.config.mix_share, self.config.mix_spread
-        images = batches["labelled"].image
+        images = batches["labeled"].image
         return augment_some(images, lambda x: mix_amplitudes(x, share, spread=spread), self.config.clean)
 
 

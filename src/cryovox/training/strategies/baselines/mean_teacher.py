@@ -85,9 +85,9 @@ class HeatmapMeanTeacher(ExtendedSupervised):
     def additional_losses(self, source: SourceOutput, batches: Batches, progress: float) -> dict[str, Tensor]:
         config = self.config
         weight = config.weight * sigmoid_rampup(progress, config.pseudo_from, config.rampup)
-        if not weight or "unlabelled" not in batches:
+        if not weight or "unlabeled" not in batches:
             return {}
-        x, valid_mask = batches["unlabelled"].image, batches["unlabelled"].valid_mask
+        x, valid_mask = batches["unlabeled"].image, batches["unlabeled"].valid_mask
         augmented = strong_augment(x, config.student_noise, config.student_contrast_jitter)
         with torch.no_grad():
             target = self.teacher(x).float().sigmoid()
@@ -95,7 +95,7 @@ class HeatmapMeanTeacher(ExtendedSupervised):
         number = valid_mask.sum().clamp(min=1)
         mean = (target * valid_mask).sum() / number
         loss = (error * valid_mask).sum() / number / mean.clamp(min=1e-3)
-        return {"unlabelled": weight * loss}
+        return {"unlabeled": weight * loss}
 
 
 def block_mask(x: Tensor, block: int, masked: float) -> Tensor:

@@ -21,7 +21,7 @@ class FourierDomainAdaptation(ExtendedSupervised):
     Config = FourierConfig
 
     def source_images(self, batches: Batches) -> Tensor:
-        return swap_amplitudes(batches["labelled"].image, batches["target"].image, fraction=self.config.share)
+        return swap_amplitudes(batches["labeled"].image, batches["target"].image, fraction=self.config.share)
 
 
 class SpectrumMatching(ExtendedSupervised):
@@ -31,7 +31,7 @@ class SpectrumMatching(ExtendedSupervised):
     Config = PlainConfig
 
     def source_images(self, batches: Batches) -> Tensor:
-        return match_spectrum(batches["labelled"].image, batches["target"].image)
+        return match_spectrum(batches["labeled"].image, batches["target"].image)
 
 
 class HistogramMatching(ExtendedSupervised):
@@ -41,7 +41,7 @@ class HistogramMatching(ExtendedSupervised):
     Config = PlainConfig
 
     def source_images(self, batches: Batches) -> Tensor:
-        return match_histogram(batches["labelled"].image, batches["target"].image)
+        return match_histogram(batches["labeled"].image, batches["target"].image)
 
 
 class AdaptiveBatchNorm(ExtendedSupervised):

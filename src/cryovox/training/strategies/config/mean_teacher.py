@@ -18,7 +18,7 @@ class TeacherConfig(Config):
     teacher_decay: float = Field(0.99, ge=0, lt=1)
     """Decay of the EMA teacher, which is kept as the model."""
     weight: float = Field(1.0, ge=0)
-    """Weight of the unlabelled loss, reached after a quarter of the training."""
+    """Weight of the unlabeled loss, reached after a quarter of the training."""
     student_noise: float = Field(0.5, ge=0)
     """Maximum standard deviation of noise added to the student's input."""
     student_contrast_jitter: float = Field(0.3, ge=0, lt=1)

@@ -10,7 +10,7 @@ from cryovox.core.config import Config
 
 
 class HeatmapTeacherConfig(Config):
-    """Unlabelled patches."""
+    """Unlabeled patches."""
 
     basic: ClassVar[tuple[str, ...] | None] = ()
     renamed: ClassVar[dict[str, str]] = {"rise": "rampup", "student_gain": "student_contrast_jitter"}
@@ -18,9 +18,9 @@ class HeatmapTeacherConfig(Config):
     teacher_decay: float = Field(0.999, gt=0, lt=1)
     """Decay of the EMA teacher, which is kept as the model."""
     weight: float = Field(1.0, ge=0)
-    """Weight of the unlabelled loss after the ramp-up."""
+    """Weight of the unlabeled loss after the ramp-up."""
     pseudo_from: float = Field(0.2, ge=0, lt=1)
-    """Progress (0 to 1) at which the unlabelled loss begins."""
+    """Progress (0 to 1) at which the unlabeled loss begins."""
     rampup: float = Field(0.2, gt=0, le=1)
     """Length of its ramp-up, in progress."""
     student_noise: float = Field(0.3, ge=0)
@@ -42,13 +42,13 @@ class SemiETPickerConfig(HeatmapTeacherConfig):
     agreement: float = Field(0.5, ge=0, le=1)
     """Minimum fraction of the orientations that share a peak."""
     adaptive: bool = True
-    """Lower the threshold of a species to the median score of its labelled particles."""
+    """Lower the threshold of a species to the median score of its labeled particles."""
     ignore: bool = True
     """Ignore voxels between background and peaks in the loss."""
     exclusive: bool = False
     """At most one species per location: the one with the highest peak."""
     student_drop: float = Field(0.1, ge=0, lt=1)
-    """Fraction of unlabelled patches replaced by cuboids of noise."""
+    """Fraction of unlabeled patches replaced by cuboids of noise."""
     deep_drop: float = Field(0.1, ge=0, lt=1)
     """Fraction of the coarsest features set to 0."""
     rounds: int = Field(2, ge=0)
@@ -64,9 +64,9 @@ class FixMatchConfig(SemiETPickerConfig):
     agreement: float = Field(0.0, ge=0, le=1)
     """Minimum fraction of the orientations that share a peak."""
     adaptive: bool = False
-    """Lower the threshold of a species to the median score of its labelled particles."""
+    """Lower the threshold of a species to the median score of its labeled particles."""
     student_drop: float = Field(0.0, ge=0, lt=1)
-    """Fraction of unlabelled patches replaced by cuboids of noise."""
+    """Fraction of unlabeled patches replaced by cuboids of noise."""
     deep_drop: float = Field(0.0, ge=0, lt=1)
     """Fraction of the coarsest features set to 0."""
     rounds: int = Field(0, ge=0)

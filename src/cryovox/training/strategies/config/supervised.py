@@ -13,7 +13,11 @@ class SupervisedConfig(Config):
     """Supervised loss."""
 
     basic: ClassVar[tuple[str, ...] | None] = ()
-    renamed: ClassVar[dict[str, str]] = {"hidden": "unlabelled_ratio"}
+    renamed: ClassVar[dict[str, str]] = {
+        "hidden": "unlabeled_ratio",
+        "unlabelled_ratio": "unlabeled_ratio",
+        "unlabelled_weight": "unlabeled_weight",
+    }
 
     loss: Literal[
         "auto", "ce", "dice", "ce+dice", "ce+boundary", "tversky", "focal-heatmap", "weighted-mse", "point-ce"
@@ -29,11 +33,11 @@ class SupervisedConfig(Config):
     """Decay of the exponential moving average of the weights, which is validated and kept; 0 keeps the
     weights themselves."""
     drop_block: float = Field(0.0, ge=0, lt=1)
-    """Fraction of labelled patches replaced by cuboids of noise (DropBlock of SemiETPicker)."""
+    """Fraction of labeled patches replaced by cuboids of noise (DropBlock of SemiETPicker)."""
     unknown: Literal["ignore", "background", "pu"] = "ignore"
-    """Unlabelled voxels outside picks, where the dataset is not exhaustive: `ignore` them in the loss,
-    presume `background` with a low weight, or use the positive-unlabelled risk (`pu`)."""
-    unlabelled_weight: float = Field(0.1, ge=0, le=1)
-    """`background`: weight of the loss of unlabelled voxels; 1 is that of labelled background."""
-    unlabelled_ratio: float = Field(0.5, ge=0)
-    """`pu`: expected number of unlabelled particles for each labelled one."""
+    """Unlabeled voxels outside picks, where the dataset is not exhaustive: `ignore` them in the loss,
+    presume `background` with a low weight, or use the positive-unlabeled risk (`pu`)."""
+    unlabeled_weight: float = Field(0.1, ge=0, le=1)
+    """`background`: weight of the loss of unlabeled voxels; 1 is that of labeled background."""
+    unlabeled_ratio: float = Field(0.5, ge=0)
+    """`pu`: expected number of unlabeled particles for each labeled one."""

@@ -14,6 +14,8 @@ class VoxUDAConfig(Config):
     """Vox-UDA; each part can be switched off."""
 
     basic: ClassVar[tuple[str, ...] | None] = ()
+    renamed: ClassVar[dict[str, str]] = {"restandardise": "restandardize"}
+    renamed_values: ClassVar[dict[str, dict[str, str]]] = {"noise_kind": {"coloured": "colored"}}
 
     ngm: bool = True
     """Noise generation module: add noise measured in the target; otherwise noise of `fixed_noise`."""
@@ -27,12 +29,12 @@ class VoxUDAConfig(Config):
     """Target patches in which noise is measured."""
     redraw: int = Field(100, ge=1)
     """Steps after which new target patches are sampled (an epoch)."""
-    noise_kind: Literal["coloured", "white"] = "coloured"
-    """`coloured`: noise that gives the source the power spectrum of the target (our addition); `white`:
+    noise_kind: Literal["colored", "white"] = "colored"
+    """`colored`: noise that gives the source the power spectrum of the target (our addition); `white`:
     white noise of the level that a high-pass filter measures."""
     fixed_noise: float = Field(0.3, ge=0)
     """Standard deviation of the noise without `ngm`."""
-    restandardise: bool = False
+    restandardize: bool = False
     """Standardize the noisy source to unit variance (our addition)."""
     learn_noisy: bool = True
     """Supervised loss on the noisy source as well (our addition)."""
@@ -68,11 +70,11 @@ class VoxUDAConfig(Config):
 
     @model_validator(mode="after")
     def _heeded(self) -> Self:
-        """Refuse settings of white noise where it is coloured and nothing else reads them."""
+        """Refuse settings of white noise where it is colored and nothing else reads them."""
         if not self.ngm or self.noise_kind == "white":
             return self
         filtered = () if self.denoiser == "ngm" else ("cube", "reading")
-        for name in ("noise_mode", "sampled", "redraw", "restandardise", *filtered):
+        for name in ("noise_mode", "sampled", "redraw", "restandardize", *filtered):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} is one of white noise; say noise_kind: white as well")
         return self

@@ -18,6 +18,7 @@ class GraphConfig(Config):
     """Feature graph; each part can be switched off."""
 
     basic: ClassVar[tuple[str, ...] | None] = ()
+    renamed: ClassVar[dict[str, str]] = {"neighbours": "neighbors"}
 
     graph_learning: bool = True
     """Self-supervised graph learning: reconstruct masked nodes from their neighbors."""
@@ -30,7 +31,7 @@ class GraphConfig(Config):
     tokens: int = Field(512, ge=8)
     """Minimum number of locations of the features that carry the graph; finer features are averaged to as
     many."""
-    neighbours: int = Field(4, ge=1)
+    neighbors: int = Field(4, ge=1)
     """Edges per node."""
     edges: Literal["dynamic", "static"] = "dynamic"
     """`dynamic`: edges to the most similar nodes, computed in every layer; `static`: to the nearest nodes
@@ -66,7 +67,7 @@ class VoxZSDAConfig(Config):
 class FewTargetConfig(VoxUDAConfig):
     """Vox-ZSDA combined with Vox-UDA."""
 
-    renamed: ClassVar[dict[str, str]] = {"lean": "target_weight"}
+    renamed: ClassVar[dict[str, str]] = {**VoxUDAConfig.renamed, "lean": "target_weight"}
 
     prior: PriorConfig = PriorConfig()
     graph: GraphConfig = GraphConfig()

@@ -1,4 +1,4 @@
-"""SemiETPicker: a heatmap picker from few labels and many unlabelled tomograms.
+"""SemiETPicker: a heatmap picker from few labels and many unlabeled tomograms.
 
 Linhan Wang et al., ISBI 2026 (arXiv:2510.22454). We read only the abstract: it names heatmaps,
 teacher-student co-training, multi-view pseudo-labels and a DropBlock for cryo-ET. The details are our
@@ -65,13 +65,13 @@ class SemiETPicker(ExtendedSupervised):
     def additional_losses(self, source: SourceOutput, batches: Batches, progress: float) -> dict[str, Tensor]:
         config = self.config
         weight = config.weight * sigmoid_rampup(progress, config.pseudo_from, config.rampup)
-        if not weight or "unlabelled" not in batches:
+        if not weight or "unlabeled" not in batches:
             return {}
-        unlabelled = batches["unlabelled"]
-        x = strong_augment(unlabelled.image, config.student_noise, config.student_contrast_jitter)
+        unlabeled = batches["unlabeled"]
+        x = strong_augment(unlabeled.image, config.student_noise, config.student_contrast_jitter)
         labels = pseudo_labels(
             multi_view_probabilities(
-                self.current_teacher(progress), unlabelled.image, select_views(config.views)
+                self.current_teacher(progress), unlabeled.image, select_views(config.views)
             ),
             self.thresholds(source),
             config.low,
@@ -83,14 +83,14 @@ class SemiETPicker(ExtendedSupervised):
         )
         with deep_drop(self.student, config.deep_drop):
             logits = self.student(drop_cuboids(x, config.student_drop))
-        # The loss is per particle, for at least as many particles as the labelled patches hold: where the
+        # The loss is per particle, for at least as many particles as the labeled patches hold: where the
         # teacher predicts none, background alone would teach the student to predict none.
-        labelled = (peak_voxels(source.batch.target) & source.batch.valid_mask).sum()
-        accepted = (labels.peaks & unlabelled.valid_mask).sum()
-        share = accepted / torch.maximum(accepted, labelled).clamp(min=1)
-        valid_mask = labels.valid_mask & unlabelled.valid_mask
+        labeled = (peak_voxels(source.batch.target) & source.batch.valid_mask).sum()
+        accepted = (labels.peaks & unlabeled.valid_mask).sum()
+        share = accepted / torch.maximum(accepted, labeled).clamp(min=1)
+        valid_mask = labels.valid_mask & unlabeled.valid_mask
         loss = share * self.supervised.loss(logits, labels.target, valid_mask)
-        return {"unlabelled": weight * loss}
+        return {"unlabeled": weight * loss}
 
     def current_teacher(self, progress: float) -> nn.Module:
         """The EMA of the student, or in rounds the EMA at the start of the round."""
@@ -116,9 +116,9 @@ class SemiETPicker(ExtendedSupervised):
         if not config.adaptive:
             return torch.full_like(self.certainty, config.high)
         heights = source.output.prediction.float().sigmoid()
-        labelled = peak_voxels(source.batch.target) & source.batch.valid_mask
+        labeled = peak_voxels(source.batch.target) & source.batch.valid_mask
         for channel in range(len(self.certainty)):
-            of_species = heights[:, channel][labelled[:, channel]]
+            of_species = heights[:, channel][labeled[:, channel]]
             if len(of_species):
                 self.certainty[channel].lerp_(of_species.median(), 0.05)
         return self.certainty.clamp(2 * config.low, config.high)

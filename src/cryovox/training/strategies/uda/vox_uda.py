@@ -85,7 +85,7 @@ class VoxUDA(ExtendedSupervised):
     def noisy(self, x: Tensor, batches: Batches) -> Tensor:
         """Source patches with as much noise as the target has."""
         config, level = self.config, torch.tensor(self.config.fixed_noise)
-        if config.ngm and config.noise_kind == "coloured":
+        if config.ngm and config.noise_kind == "colored":
             self.source_power = running_mean(self.source_power, power_spectrum(x), 0.99)
             self.target_power = running_mean(self.target_power, power_spectrum(batches["target"].image), 0.99)
             return match_power(x, self.source_power, self.target_power)
@@ -94,7 +94,7 @@ class VoxUDA(ExtendedSupervised):
                 batches["noise"].image, mode=config.noise_mode, cube=config.cube, reading=config.reading
             )
         out = x + level.to(x) * torch.randn_like(x)
-        if not config.restandardise:
+        if not config.restandardize:
             return out
         axes = (1, 2, 3, 4)
         return out * (x.std(axes, keepdim=True) / out.std(axes, keepdim=True).clamp(min=1e-6))

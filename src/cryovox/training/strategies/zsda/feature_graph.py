@@ -1,4 +1,4 @@
-"""A graph over the features of a network: labelled nodes, and edges between similar ones.
+"""A graph over the features of a network: labeled nodes, and edges between similar ones.
 
 Of Vox-ZSDA (IJCV 2026) only the abstract is public. This graph is our reconstruction: the nodes are those
 of MVGFormer, by some of the same authors; the edges are computed in each layer as in DGCNN (Y. Wang et al.,

@@ -1,4 +1,4 @@
-"""Losses of a graph over the features of a network: nodes reconstructed from neighbours, and matching nodes.
+"""Losses of a graph over the features of a network: nodes reconstructed from neighbors, and matching nodes.
 
 Of Vox-ZSDA (IJCV 2026) only the abstract is public, which names self-supervised graph learning and dynamic
 graph contrastive learning. Our reconstruction: EdgeConv (Y. Wang et al., ACM TOG 2019) reconstructs masked
@@ -21,7 +21,7 @@ from cryovox.training.strategies.zsda.feature_graph import Nodes, Rule, knn_edge
 
 
 class EdgeConv(nn.Module):
-    """Maximum of one layer of (x_i, x_j - x_i) over the neighbours j (DGCNN, section 3.1).
+    """Maximum of one layer of (x_i, x_j - x_i) over the neighbors j (DGCNN, section 3.1).
 
     The layer is linear up to a monotonic activation, so it is applied to each node and not to each edge.
     A layer norm replaces the batch norm of DGCNN, since the batch holds empty nodes.
@@ -42,7 +42,7 @@ class EdgeConv(nn.Module):
 
 
 class NodeReconstruction(nn.Module):
-    """Reconstruct the features of masked nodes from their neighbours.
+    """Reconstruct the features of masked nodes from their neighbors.
 
     A masked node is a learned token plus a linear embedding of its centroid, which visible nodes get too.
     Dynamic edges must not reveal masked features. In the first layer only visible nodes send messages: to a
@@ -56,7 +56,7 @@ class NodeReconstruction(nn.Module):
         Of the features.
     width
         Of the layers; that of the features by default.
-    neighbours
+    neighbors
         Edges of each node.
     share
         Fraction of the filled nodes of each sample that are masked, one at least and never all.
@@ -69,13 +69,13 @@ class NodeReconstruction(nn.Module):
         channels: int,
         *,
         width: int | None = None,
-        neighbours: int = 4,
+        neighbors: int = 4,
         share: float = 0.5,
         rule: Rule = "dynamic",
     ) -> None:
         super().__init__()
         width = width or channels
-        self.neighbours, self.share, self.rule = neighbours, share, rule
+        self.neighbors, self.share, self.rule = neighbors, share, rule
         self.token = nn.Parameter(0.02 * torch.randn(channels))
         self.embedding = nn.Linear(3, channels)
         self.layers = nn.ModuleList([EdgeConv(channels, width), EdgeConv(width, width)])
@@ -101,10 +101,10 @@ class NodeReconstruction(nn.Module):
         visible = F.layer_norm(nodes.features, nodes.features.shape[-1:])
         x = torch.where(masked[..., None], self.token, visible) + self.embedding(nodes.centroids)
         unmasked = replace(nodes, filled=nodes.filled & ~masked)
-        nearest, similar = (knn_edges(unmasked, self.neighbours, rule) for rule in ("static", self.rule))
+        nearest, similar = (knn_edges(unmasked, self.neighbors, rule) for rule in ("static", self.rule))
         edges = torch.where(masked[..., None], nearest, similar)
         x = self.layers[0](x, edges)
-        edges = knn_edges(replace(nodes, features=x), self.neighbours, self.rule)
+        edges = knn_edges(replace(nodes, features=x), self.neighbors, self.rule)
         return self.head(self.layers[1](x, edges))
 
 

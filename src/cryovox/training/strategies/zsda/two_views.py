@@ -1,4 +1,4 @@
-"""Two views of a labelled patch, and the losses of where their features differ."""
+"""Two views of a labeled patch, and the losses of where their features differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cryovox.training.strategies.zsda.graph_losses import NodeReconstruction, no
 
 
 class TwoViews(nn.Module):
-    """Two views of every labelled patch, and losses of their differences.
+    """Two views of every labeled patch, and losses of their differences.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class FeatureGraph(nn.Module):
         self.rebuilding, self.project = None, None  # a part that is off has no weights
         if config.graph_learning:
             self.rebuilding = NodeReconstruction(
-                width, neighbours=config.neighbours, share=config.masked_nodes, rule=config.edges
+                width, neighbors=config.neighbors, share=config.masked_nodes, rule=config.edges
             )
         if config.graph_contrast:
             self.project = projection(width)

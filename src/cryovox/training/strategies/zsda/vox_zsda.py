@@ -33,11 +33,11 @@ class VoxZSDA(ExtendedSupervised):
         self.views = TwoViews(self.config, feature_shapes(self.student, card.patch))
 
     def losses(self, batches: Batches, progress: float) -> dict[str, Tensor]:
-        return self.views.losses(self.supervised, batches["labelled"])[0]
+        return self.views.losses(self.supervised, batches["labeled"])[0]
 
 
 class FewTarget(Strategy):
-    """Vox-ZSDA combined with Vox-UDA on few unlabelled tomograms, by a weight of the target."""
+    """Vox-ZSDA combined with Vox-UDA on few unlabeled tomograms, by a weight of the target."""
 
     task: Task = "domain adaptation"
     Config = FewTargetConfig
@@ -67,7 +67,7 @@ class FewTarget(Strategy):
         if weight > 0:
             losses |= {name: weight * loss for name, loss in self.uda.losses(batches, progress).items()}
         if weight < 1:
-            of_views, images = self.views.losses(self.uda.supervised, batches["labelled"])
+            of_views, images = self.views.losses(self.uda.supervised, batches["labeled"])
             losses |= {f"views-{name}": (1 - weight) * loss for name, loss in of_views.items()}
             if weight and self.config.target_statistics and torch.rand(()) >= weight:
                 self.uda.bn_images = images

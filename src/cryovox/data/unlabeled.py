@@ -32,10 +32,10 @@ def drop_annotations(region: Region) -> Region:
 def drop_labels(cubes: Cubes) -> Cubes:
     """The images of a set without its labels."""
     nothing = np.empty(0, np.intp)
-    return replace(cubes, labels=None, cube_index=nothing, centres=np.empty((0, 3)), channels=nothing)
+    return replace(cubes, labels=None, cube_index=nothing, centers=np.empty((0, 3)), channels=nothing)
 
 
-class UnlabelledBatches:
+class UnlabeledBatches:
     """Batches of another stream, all of whose targets are ignored."""
 
     def __init__(self, stream: BatchStream) -> None:
@@ -54,7 +54,7 @@ class UnlabelledBatches:
 class RepeatedBatches:
     """Repeats each batch of another stream so many times, for data that are drawn once per epoch."""
 
-    def __init__(self, stream: UnlabelledBatches, times: int) -> None:
+    def __init__(self, stream: UnlabeledBatches, times: int) -> None:
         self.stream, self.times = stream, times
         self._kept: tuple[int, Batch] | None = None
 
