@@ -139,7 +139,7 @@ COMPONENTS: dict[str, dict[str, Any]] = {
     "denoiser bf": {"denoiser": "bf"},
     **{f"range of the filter {sigma:g}": {"sigma_r": sigma} for sigma in (5.0, 12.0)},
     "one threshold for all": {"fair": False},
-    "teacher 0.99": {"teacher_decay": 0.99},
+    "teacher 0.9": {"teacher_decay": 0.9},
     "white noise": {"noise_kind": "white"},
     "noisy source not judged": {"learn_noisy": False},
     "statistics of both domains": {"target_statistics": False},

@@ -16,7 +16,7 @@ class HeatmapTeacherConfig(Config):
     renamed: ClassVar[dict[str, str]] = {"rise": "rampup", "student_gain": "student_contrast_jitter"}
 
     teacher_decay: float = Field(0.999, gt=0, lt=1)
-    """Decay of the EMA teacher, which is kept as the model."""
+    """Decay of the EMA teacher, which is kept as the model; its reach is limited as that of `ema`."""
     weight: float = Field(1.0, ge=0)
     """Weight of the unlabeled loss after the ramp-up."""
     pseudo_from: float = Field(0.2, ge=0, lt=1)

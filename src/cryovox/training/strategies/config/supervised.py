@@ -31,7 +31,8 @@ class SupervisedConfig(Config):
     the others."""
     ema: float = Field(0.995, ge=0, lt=1)
     """Decay of the exponential moving average of the weights, which is validated and kept; 0 keeps the
-    weights themselves."""
+    weights themselves. The mean age of the averaged weights is 1 / (1 - decay) steps, but at most a tenth of
+    the steps so far."""
     drop_block: float = Field(0.0, ge=0, lt=1)
     """Fraction of labeled patches replaced by cuboids of noise (DropBlock of SemiETPicker)."""
     unknown: Literal["ignore", "background", "pu"] = "ignore"

@@ -60,7 +60,7 @@ class VoxUDAConfig(Config):
     pseudo_from: float = Field(0.1, ge=0, lt=1)
     """Progress (0 to 1) at which the pseudo-label loss begins."""
     teacher_decay: float = Field(0.999, ge=0, lt=1)
-    """Decay of the EMA teacher, which is kept as the model."""
+    """Decay of the EMA teacher, which is kept as the model; its reach is limited as that of `ema`."""
     target_statistics: bool = True
     """Batch-norm statistics of the teacher from the target alone (our addition)."""
     adversarial: bool = True
