@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
@@ -18,15 +19,22 @@ from common import write_result
 from cryovox.training.ema import ema_copy, ema_lerp
 from cryovox.training.state import Progress
 from cryovox.training.strategies.base import Strategy
-from time_to_f1 import WORLDS, open_world, settings_of, train
+from time_to_f1 import WORLDS, cached, open_world, settings_of, train
 
 STEPS = (150, 300, 1000)
-SETTINGS = {"loop.batch": 2, "loop.lr": 3e-3, "loop.warmup": 20, "patches.patch": 32, "supervised.ema": 0.0}
+SETTINGS = {
+    "loop.batch": 2,
+    "loop.lr": 3e-3,
+    "loop.warmup": 20,
+    "patches.patch": 32,
+    "supervised.ema": 0.0,
+    "network.size": "xs",
+}
 WEIGHTS: dict[str, Callable[[int], float]] = {
     "no average": lambda n: 1.0,
-    "last 1/4": lambda n: min(1.0, 4 / n),
-    "last 1/9": lambda n: min(1.0, 9 / n),
-    "last 1/18": lambda n: min(1.0, 18 / n),
+    "mean age 1/5 of the steps": lambda n: min(1.0, 4 / n),
+    "mean age 1/10 of the steps": lambda n: min(1.0, 9 / n),
+    "mean age 1/19 of the steps": lambda n: min(1.0, 18 / n),
     "0.98, early decay (1 + n) / (10 + n)": lambda n: 1 - min(0.98, (1 + n) / (10 + n)),
     "0.995, early decay (1 + n) / (10 + n)": lambda n: 1 - min(0.995, (1 + n) / (10 + n)),
     "0.98 from the first step": lambda n: 0.02,
@@ -45,7 +53,7 @@ def run(data: Path, steps: int, seed: int) -> dict[str, float]:
         for name, weight in WEIGHTS.items():
             ema_lerp(averages[name], strategy.network(), weight(now.step))
 
-    config = settings_of(WORLDS["czii, picking"].network, seed, SETTINGS | {"loop.steps": steps})
+    config = settings_of(WORLDS["czii-picking"].network, seed, SETTINGS | {"loop.steps": steps})
     score = train(data, config, on_step)
     return {name: round(score(network), 4) for name, network in averages.items()}
 
@@ -60,11 +68,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     data = open_world("czii", args.work / "czii")
-    runs = [
-        {"steps": steps, "seed": seed, "f1": run(data, steps, seed)}
-        for steps in args.steps
-        for seed in range(args.seeds)
-    ]
+    runs = []
+    for steps in args.steps:
+        for seed in range(args.seeds):
+            file = args.work / "runs" / f"ema, {steps} steps, seed {seed}.json"
+            scores = cached(file, partial(run, data, steps, seed))
+            runs.append({"steps": steps, "seed": seed, "f1": scores})
     print(write_result("ema_share", {"settings": SETTINGS, "runs": runs}))
     for steps in args.steps:
         for name in WEIGHTS:

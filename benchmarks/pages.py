@@ -420,6 +420,68 @@ Command: `{result["command"]}`
 """
 
 
+def times(name: str, title: str) -> str:
+    """Processor seconds until a score is reached, with the settings of before and now."""
+    result = load(name)
+    if result is None:
+        return ""
+    rows = []
+    for world, facts in result["worlds"].items():
+        for settings in result["settings"]:
+            runs = [r for r in result["runs"] if (r["world"], r["settings"]) == (world, settings)]
+            until = ", ".join("not reached" if r["until"] is None else f"{r['until']:.0f}" for r in runs)
+            last = ", ".join(f"{r['scores'][-1]:.3f}" for r in runs)
+            steps = ", ".join(str(r["steps"][-1]) for r in runs)
+            rows.append([world, settings, f"{facts['target']:g}", until, last, steps])
+    columns = [
+        "data",
+        "settings",
+        "score to reach",
+        "processor seconds until then",
+        "score in the end",
+        "steps",
+    ]
+    return f"""
+## {title}
+
+{result["time"]} of one thread per training; values by seed. The score is the mean F1 at the best thresholds (picking) or the mean Dice
+(masks) on held-out tomograms, for `sim_deepfinder` on held-out parts of its three training tomograms. Before:
+{fact(result["settings"]["before"])}. Now, the defaults: {fact(result["defaults"])}.
+
+{grid(columns, rows)}
+
+Command: `{result["command"]}`
+"""
+
+
+def averaged() -> str:
+    """F1 of moving averages of the weights in short trainings."""
+    result = load("ema_share")
+    if result is None:
+        return ""
+    lengths = list(dict.fromkeys(r["steps"] for r in result["runs"]))
+    rows = [
+        [
+            average,
+            *(
+                ", ".join(f"{r['f1'][average]:.3f}" for r in result["runs"] if r["steps"] == steps)
+                for steps in lengths
+            ),
+        ]
+        for average in result["runs"][0]["f1"]
+    ]
+    return f"""
+## Averages of the weights in short trainings
+
+F1 of a heatmap network in size `xs` on two tomograms of a smaller CZII phantom; values by seed. All averages of a column follow the
+same trainings.
+
+{grid(["average", *(f"{steps} steps" for steps in lengths)], rows)}
+
+Command: `{result["command"]}`
+"""
+
+
 def species_similarity() -> str:
     """Similarity of the built-in species."""
     result = load("library_correlation")
@@ -518,6 +580,11 @@ PAGES: dict[str, tuple[Page, ...]] = {
     "adaptation_gap": (gap,),
     "library_correlation": (species_similarity,),
     "model_selection": (model_selection,),
+    "time_to_f1": (
+        partial(times, "time_to_f1", "Time to F1: defaults of before and now"),
+        partial(times, "time_to_f1-15m", "The same trainings over 15 minutes"),
+    ),
+    "ema_share": (averaged,),
 }
 """Page -> its parts; parts without a result file are skipped."""
 

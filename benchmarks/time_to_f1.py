@@ -15,7 +15,8 @@ import argparse
 import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,15 +28,18 @@ from common import write_result
 from cryovox.benchmark.semi import SCALES
 from cryovox.benchmark.tomograms import Scale, scaled_preset, stand_in
 from cryovox.benchmark.training import NEVER, nested
+from cryovox.core.atomic import replacing
 from cryovox.core.config import validated
 from cryovox.data.sampling import SamplingConfig
 from cryovox.formats import dataset as dataset_files
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.presets import PRESETS
+from cryovox.training.config import LoopConfig
 from cryovox.training.logbook import Logbook
 from cryovox.training.loop import fit, share
 from cryovox.training.state import Progress
 from cryovox.training.strategies.base import Strategy
+from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.workflows.config import TrainConfig
 from cryovox.workflows.training.network import prepare_training
 from cryovox.workflows.training.open_data import open_training_data
@@ -45,9 +49,11 @@ TRAINED, SCORED, SIMULATION_SEED = 3, 2, 911
 MOMENTS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 """Fractions of the time after which the network is scored."""
 NINE = ("1BXN", "1QVR", "1S3X", "1U6G", "2CG9", "3CF3", "3D2F", "4CR2", "4V94")
-BEFORE: dict[str, Any] = {}
-NOW: dict[str, Any] = {}
-SETTINGS = {"before": BEFORE, "now": NOW}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "before": {"loop.batch": 8, "loop.lr": 1e-3, "loop.warmup": 50},
+    "now": {},
+}
+"""Settings that differ from the defaults."""
 
 
 def nine_classes() -> SimulationConfig:
@@ -80,11 +86,11 @@ class World:
 
 
 WORLDS = {
-    "toy, picking": World("toy", "heatmap-unet", 0.8),
-    "toy, masks": World("toy", "voxresnet", 0.6),
-    "czii, picking": World("czii", "heatmap-unet", 0.6),
-    "nine classes, masks": World("nine", "voxresnet", 0.3),
-    "sim_deepfinder, masks": World("sim_deepfinder", "deepfinder", 0.6),
+    "toy-picking": World("toy", "heatmap-unet", 0.8),
+    "toy-masks": World("toy", "voxresnet", 0.6),
+    "czii-picking": World("czii", "heatmap-unet", 0.6),
+    "nine-masks": World("nine", "voxresnet", 0.3),
+    "sim_deepfinder": World("sim_deepfinder", "deepfinder", 0.6),
 }
 
 
@@ -145,6 +151,15 @@ def run(world: World, data: Path, settings: Mapping[str, Any], seed: int, budget
     }
 
 
+def cached(file: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The run of a file, computed where an interrupted script has not yet."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as beside:
+            beside.write_text(json.dumps(work()), encoding="utf-8")
+    return dict(json.loads(file.read_text(encoding="utf-8")))
+
+
 def seconds_until(run: Mapping[str, Any], target: float) -> float | None:
     """Processor seconds until the score is reached, linear between two copies; None if never."""
     before = (0.0, 0.0)
@@ -154,3 +169,41 @@ def seconds_until(run: Mapping[str, Any], target: float) -> float | None:
             return round(before[0] + part * (now[0] - before[0]), 1)
         before = now
     return None
+
+
+def main() -> None:
+    """Run all trainings and write `results/time_to_f1.json`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True, help="folder of tomograms and finished trainings")
+    parser.add_argument("--worlds", nargs="+", default=list(WORLDS), choices=WORLDS)
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=SETTINGS)
+    parser.add_argument("--time", default="240s", help="processor time of each training")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--name", default="time_to_f1", help="name of the result file")
+    args = parser.parse_args()
+    runs = []
+    for seed in range(args.seeds):
+        for name in args.worlds:
+            world = WORLDS[name]
+            data = open_world(world.data, args.work / world.data)
+            for kind in args.settings:
+                file = args.work / "runs" / f"{name}, {kind}, {seed}, {args.time}.json"
+                row = cached(file, partial(run, world, data, SETTINGS[kind], seed, args.time))
+                until = seconds_until(row, world.target)
+                runs.append({"world": name, "settings": kind, "seed": seed, "until": until, **row})
+                print(f"{name}, {kind}, seed {seed}: {until} s, in the end {row['scores'][-1]}", flush=True)
+    worlds = {name: asdict(WORLDS[name]) for name in args.worlds}
+    result = {"time": args.time, "worlds": worlds, "settings": SETTINGS, "defaults": defaults(), "runs": runs}
+    print(write_result(args.name, result))
+
+
+def defaults() -> dict[str, Any]:
+    """Defaults of the command that settings change."""
+    loop, supervised = LoopConfig(), SupervisedConfig()
+    return {"batch": loop.batch, "lr": loop.lr, "warmup": loop.warmup, "ema": supervised.ema}
+
+
+if __name__ == "__main__":
+    main()

@@ -36,7 +36,7 @@ TINY = {
     "u-clstm": {"widths": [4, 6, 8]},
     "yopo": {"widths": [4, 5, 6], "hidden": 8, "window": 12},
 }  # fmt: skip
-QUICK = ("--batch", "2", "--warmup", "1", "--device", "cpu", "--quiet")
+QUICK = ("--batch", "2", "--lr", "1e-3", "--warmup", "1", "--device", "cpu", "--quiet")
 
 
 @dataclass

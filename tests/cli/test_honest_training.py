@@ -18,7 +18,8 @@ def short(phantoms, tmp_path_factory):
     config = folder / "settings.yaml"
     config.write_text("network: {options: {widths: [4, 8], blocks: [0, 0]}}\n")
     return ("train", "supervised", "--data", phantoms, "--out", folder / "run", "--config", config, "--steps",
-            20, "--validate-every", 10, "--batch", 2, "--patch", 16, "--device", "cpu")  # fmt: skip
+            20, "--validate-every", 10, "--batch", 2, "--warmup", 50, "--patch", 16, "--device",
+            "cpu")  # fmt: skip
 
 
 def test_twenty_steps_tell_the_truth_about_themselves(cli, short, tomogram, tmp_path):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +18,7 @@ from cryovox.data.streams import Batch
 from cryovox.training import loop
 from cryovox.training.config import LoopConfig
 from cryovox.training.logbook import Logbook
-from cryovox.training.loop import fit, hash_seed, share
+from cryovox.training.loop import fit, hash_seed, share, validation_due
 from cryovox.training.state import NAME, Progress, load_state, save_state
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.training.strategies.supervised import Supervised
@@ -469,3 +470,35 @@ with postponed() as interrupt:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout.split()) == (-signal.SIGINT, ["2"])
+
+
+@pytest.mark.parametrize(
+    ("steps", "validated"),
+    [(150, [150]), (500, [200, 400, 500]), (8000, [400, 800, 1200])],
+)
+def test_validations_are_at_most_twenty_in_a_training(steps, validated):
+    config = LoopConfig(steps=steps)
+    moments = [Progress(step=n) for n in range(min(steps, 1300) + 1)]
+    due = [now.step for before, now in pairwise(moments) if validation_due(before, now, config)]
+    assert due == validated
+
+
+def test_validations_of_a_training_by_time():
+    """1 s for each step of 100,000 s, or of 1000 s."""
+    moments = [Progress(step=n, seconds=float(n)) for n in range(1001)]
+
+    def due(time: str) -> list[int]:
+        config = LoopConfig(max_time=time)
+        return [now.step for before, now in pairwise(moments) if validation_due(before, now, config)]
+
+    assert due("100000s") == []
+    assert due("1000s") == [200, 400, 600, 800, 1000]
+    assert due("10000s") == [500, 1000]
+
+
+def test_only_the_time_limits_a_training_with_a_time_limit():
+    assert LoopConfig().max_steps == 4000
+    assert LoopConfig(steps=7, max_time="1h").max_steps == 7
+    long = Progress(step=1_000_000, seconds=36.0)
+    assert share(long, LoopConfig(max_time="1h")) == pytest.approx(0.01)
+    assert share(long, LoopConfig(max_time="1h", steps=2_000_000)) == pytest.approx(0.5)

@@ -14,6 +14,7 @@ from cryovox.training.losses import (
     MASK_LOSSES,
     _read,
     boundary_dice,
+    ce_dice,
     contrastive,
     cross_entropy,
     heatmap_background_loss,
@@ -29,7 +30,7 @@ from cryovox.training.losses import (
     weighted_mse,
 )
 from cryovox.training.strategies.config.supervised import SupervisedConfig
-from cryovox.training.strategies.supervised import DEFAULT_LOSS, Supervised
+from cryovox.training.strategies.supervised import Supervised
 
 torch.set_num_threads(1)
 SHAPE = (5, 6, 7)
@@ -470,11 +471,16 @@ def test_a_loss_that_does_not_fit_is_refused(kind, loss):
     assert caught.value.where == "--loss"
 
 
-@pytest.mark.parametrize("name", DEFAULT_LOSS)
-def test_auto_is_the_loss_of_the_networks_source(name):
-    kind = "heatmap" if name == "heatmap-unet" else "mask"
-    strategy = Supervised(Toy(kind, 2), SupervisedConfig(), name)
-    assert strategy.loss is (HEATMAP_LOSSES | MASK_LOSSES)[DEFAULT_LOSS[name]]
+@pytest.mark.parametrize(
+    ("name", "kind", "loss"),
+    [
+        ("deepfinder", "mask", tversky),
+        ("mvgformer", "mask", ce_dice),
+        ("heatmap-unet", "heatmap", heatmap_focal),
+    ],
+)
+def test_auto_is_a_loss_for_sparse_targets(name, kind, loss):
+    assert Supervised(Toy(kind, 2), SupervisedConfig(), name).loss is loss
 
 
 def test_the_average_is_what_is_validated_and_stays_in_eval_mode():

@@ -16,7 +16,7 @@ from cryovox.workflows.training import run as training_run
 NEVER = 1_000_000
 SHARED: dict[str, Any] = {
     "supervised.loss": "ce+dice",
-    "supervised.ema": 0.98,
+    "supervised.ema": 0.999,
     "loop.lr": 1e-3,
     "loop.warmup": 20,
     "loop.batch": 8,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -9,44 +10,54 @@ from pydantic import Field
 from cryovox.core.config import Config
 from cryovox.core.durations import Duration
 
+DEFAULT_STEPS = 4000
+
 
 class LoopConfig(Config):
     """Training schedule."""
 
     basic: ClassVar[tuple[str, ...] | None] = ("steps", "max_time", "batch", "lr")
 
-    steps: int = Field(2000, ge=1)
-    """Maximum number of steps."""
+    steps: int | None = Field(None, ge=1)
+    """Maximum number of steps; by default 4000, or with `max_time` as many as it allows."""
     max_time: Duration | None = None
     """Maximum duration with its unit: 90s, 20m or 1h. The learning-rate schedule then follows the clock or
     the steps, whichever is further, and is complete when the time is up."""
     clock: Literal["wall", "processor"] = "wall"
     """Clock of `max_time`: wall time, or processor time of this training, which other work on the machine
     does not change."""
-    batch: int = Field(8, ge=1)
+    batch: int = Field(4, ge=1)
     """Batch size in patches, on each device."""
     accumulate: int = Field(1, ge=1)
     """Batches whose gradients are accumulated before an optimizer step."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """Optimizer; `sgd` has Nesterov momentum 0.9."""
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(3e-3, gt=0)
     """Peak learning rate."""
     weight_decay: float = Field(1e-4, ge=0)
     """Weight decay; decoupled from the gradient in `adamw`."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     """Learning-rate schedule: cosine, a factor of 10 down at every half of the training (the MVGFormer
     recipe), or constant."""
-    warmup: int = Field(50, ge=0)
+    warmup: int = Field(20, ge=0)
     """Warm-up steps of the learning rate."""
     clip: float = Field(1.0, gt=0)
     """Maximum norm of the gradient."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Precision."""
-    validate_every: int = Field(200, ge=1)
-    """Steps between validations."""
+    validate_every: int | None = Field(None, ge=1)
+    """Steps between validations; by default 200, and in trainings of more than 4000 steps a twentieth of the
+    training."""
     patience: int = Field(20, ge=1)
     """Validations without improvement after which training stops."""
     save_every: Duration = "120s"
     """Time between checkpoints from which an interrupted training continues, besides those of validations."""
     keep: Literal["best", "last"] = "best"
     """Weights to keep: best validation, or last, where few annotations make the validation unreliable."""
+
+    @property
+    def max_steps(self) -> float:
+        """Maximum number of steps, which is infinite if only the time limits the training."""
+        if self.steps is not None:
+            return self.steps
+        return DEFAULT_STEPS if self.max_time is None else inf

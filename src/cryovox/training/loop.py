@@ -22,6 +22,9 @@ from cryovox.training.logbook import Logbook
 from cryovox.training.state import Progress, load_state, save_state
 from cryovox.training.strategies.base import Strategy
 
+VALIDATIONS, MIN_STEPS = 20, 200
+"""Validations of a long training, and steps between those of a short one."""
+
 
 class Stream(Protocol):
     """Gives batch number n, the same whenever it is asked."""
@@ -83,8 +86,8 @@ def fit(  # noqa: PLR0913
                 terms = _step(
                     wrapped, optimizer, streams, strategy.required_streams, config, fabric, now, seed
                 )
-                now = now.stepped(_elapsed(began, config, fabric))
-                now = replace(now, due=now.step % config.validate_every == 0 or _out_of_time(now, config))
+                before, now = now, now.stepped(_elapsed(began, config, fabric))
+                now = replace(now, due=validation_due(before, now, config))
                 strategy.after_step(now.step)
                 logbook.step(now, terms, optimizer.param_groups[0]["lr"])
                 on_step(now, sum(terms.values()))
@@ -197,10 +200,21 @@ def _judge(
 
 def share(now: Progress, config: LoopConfig) -> float:
     """Part of the training that is done, 0 to 1, by steps or by the clock."""
-    by_step = now.step / config.steps
+    by_step = now.step / config.max_steps
     if config.max_time is None:
         return min(1.0, by_step)
     return min(1.0, max(by_step, now.seconds / seconds(config.max_time)))
+
+
+def validation_due(before: Progress, now: Progress, config: LoopConfig) -> bool:
+    """Whether to validate after a step: every so many steps, or by progress in long trainings; at the end."""
+    if _out_of_time(now, config):
+        return True
+    if config.validate_every is not None:
+        return now.step % config.validate_every == 0
+    if now.step <= VALIDATIONS * MIN_STEPS * share(now, config):
+        return now.step % MIN_STEPS == 0
+    return int(VALIDATIONS * share(now, config)) > int(VALIDATIONS * share(before, config))
 
 
 def _out_of_time(now: Progress, config: LoopConfig) -> bool:

@@ -42,7 +42,7 @@ def demo(
     data, run, results = out / "dataset", out / "run", out / "found"
     config = TrainConfig(
         network=NetworkConfig(model="heatmap-unet"),
-        loop=LoopConfig(steps=steps, lr=3e-3, warmup=20, validate_every=max(1, steps // 3)),
+        loop=LoopConfig(steps=steps, batch=8, validate_every=max(1, steps // 3)),
         augment=AugmentConfig(),
         seed=seed,
     )

@@ -28,18 +28,11 @@ from cryovox.training.strategies.base import Batches, Strategy
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.training.strategies.semi.drop_block import drop_cuboids
 
-DEFAULT_LOSS = {
-    "deepfinder": "tversky",
-    "edss3d": "ce",
-    "fcn8": "ce",
-    "heatmap-unet": "focal-heatmap",
-    "hybrid": "ce",
-    "mvgformer": "ce",
-    "ssn3d-ed": "ce",
-    "swift3d": "ce",
-    "voxresnet": "ce+dice",
-}
-"""The loss published with each network, or our choice where none is published."""
+DEFAULT_LOSS = {"mask": "ce+dice", "heatmap": "focal-heatmap"}
+"""Loss by output. Cross-entropy alone, which several networks were published with, predicts nothing but
+background for a long time where masks are sparse."""
+PUBLISHED_LOSS = {"deepfinder": "tversky"}
+"""Loss of networks that were published with another one for sparse masks."""
 
 
 @final
@@ -65,10 +58,9 @@ class Supervised(Strategy):
         self.config = config
         self.heatmap = getattr(network, "kind", "mask") == "heatmap"
         table = HEATMAP_LOSSES if self.heatmap else MASK_LOSSES
-        default = DEFAULT_LOSS.get(name, "focal-heatmap" if self.heatmap else "ce+dice")
-        loss = default if config.loss == "auto" else config.loss
+        output = "heatmap" if self.heatmap else "mask"
+        loss = PUBLISHED_LOSS.get(name, DEFAULT_LOSS[output]) if config.loss == "auto" else config.loss
         if loss not in table:
-            output = "heatmap" if self.heatmap else "mask"
             message = f"{loss!r} does not fit {name}, which predicts a {output}"
             raise RequestError("--loss", message, f"choose one of {', '.join(table)}")
         self.loss = table[loss]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isinf
 from pathlib import Path
 from typing import Any
 
@@ -213,5 +214,5 @@ def _shared_settings(config: AdaptConfig, share: float) -> dict[str, Any]:
     loop: LoopConfig = config.loop
     of_time = share * (1 - config.stages.choice_share)
     time = None if loop.max_time is None else f"{of_time * seconds(loop.max_time):g}s"
-    steps = max(1, round(share * loop.steps))
+    steps = None if isinf(loop.max_steps) else max(1, round(share * loop.max_steps))
     return settings | {"loop": loop.model_copy(update={"steps": steps, "max_time": time})}

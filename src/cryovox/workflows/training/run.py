@@ -207,7 +207,8 @@ class TrainingRun:
         logbook = Logbook(self.out / "metrics.csv" if fabric.global_rank == 0 else None, since=since)
 
         def on_step(now: Progress, loss: float) -> None:
-            note = f"step {now.step} of at most {loop.steps}  loss {loss:.3f}"
+            limit = f" of at most {loop.max_steps:.0f}" if math.isfinite(loop.max_steps) else ""
+            note = f"step {now.step}{limit}  loss {loss:.3f}"
             self._done = share(now, loop)
             self.on_progress("training", self._done, note)
 

@@ -15,7 +15,7 @@ class TeacherConfig(Config):
     basic: ClassVar[tuple[str, ...] | None] = ()
     renamed: ClassVar[dict[str, str]] = {"student_gain": "student_contrast_jitter"}
 
-    teacher_decay: float = Field(0.99, ge=0, lt=1)
+    teacher_decay: float = Field(0.999, ge=0, lt=1)
     """Decay of the EMA teacher, which is kept as the model; its reach is limited as that of `ema`."""
     weight: float = Field(1.0, ge=0)
     """Weight of the unlabeled loss, reached after a quarter of the training."""

@@ -22,14 +22,14 @@ class SupervisedConfig(Config):
     loss: Literal[
         "auto", "ce", "dice", "ce+dice", "ce+boundary", "tversky", "focal-heatmap", "weighted-mse", "point-ce"
     ] = "auto"
-    """Loss; `auto` is the one published with the network."""
+    """Loss; `auto` is cross-entropy plus Dice for masks (Tversky for deepfinder), and focal for heatmaps."""
     contrastive: float = Field(0.0, ge=0)
     """Weight of a supervised contrastive loss on the last features, for networks that provide them; 0 turns
     it off."""
     weights: dict[str, float] = Field({})
     """Weights of the loss terms, by their names in metrics.csv (mvgformer: xy, yz, xz, fused, vsl); 1 for
     the others."""
-    ema: float = Field(0.995, ge=0, lt=1)
+    ema: float = Field(0.999, ge=0, lt=1)
     """Decay of the exponential moving average of the weights, which is validated and kept; 0 keeps the
     weights themselves. The mean age of the averaged weights is 1 / (1 - decay) steps, but at most a tenth of
     the steps so far."""
