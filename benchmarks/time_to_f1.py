@@ -120,7 +120,7 @@ def train(
     stream, fabric = opened.stream(sampling), launch_fabric("cpu", 1, loop)
     with TemporaryDirectory() as folder:
         fit(
-            strategy, {"labelled": stream}, loop, fabric, Logbook(None), Path(folder), lambda network: {},
+            strategy, {"labeled": stream}, loop, fabric, Logbook(None), Path(folder), lambda network: {},
             lambda *kept: None, config.seed, lambda now, loss: on_step(strategy, now),
         )  # fmt: skip
     stream.close()
