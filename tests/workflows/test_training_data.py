@@ -228,7 +228,7 @@ def test_what_judges_is_never_learned_from(toy):
     from cryovox.data.sampling import SamplingConfig
     from cryovox.workflows.training.simulated import HELD_OUT_SEED
 
-    data = SimulatedData(str(toy))
+    data = SimulatedData.read(f"stream:{toy}", config())
     draw = SamplingConfig(TargetSpec("mask"), 16, 2)
     one, other = data.stream(draw), data.stream(replace(draw, seed=HELD_OUT_SEED))
     try:
@@ -241,7 +241,8 @@ def test_what_judges_is_never_learned_from(toy):
 def test_presets_give_their_species_and_their_microscope():
     from cryovox.simulate.presets import PRESETS
 
-    found = of_preset(PRESETS["toy"])
+    found, particles = of_preset(PRESETS["toy"])
+    assert tuple(t.name for t in particles) == found.species
     assert (found.species, found.voxel_size) == (PRESETS["toy"].species, 10.0)
     assert found.domain.tilt[0] < 60 < found.domain.tilt[1]
     low, high = found.domain.occupancy
@@ -255,8 +256,8 @@ def test_unknown_streams_name_what_there_is(tmp_path):
     file = tmp_path / "s.yaml"
     file.write_text("species: [ribosom-80s]\n")
     with pytest.raises(RequestError, match="ribosom-80s"):
-        SimulatedData(str(file))
+        SimulatedData.read(f"stream:{file}", config())
     file.write_text("specie: []\n")
     with pytest.raises(RequestError, match="specie"):
-        SimulatedData(str(file))
+        SimulatedData.read(f"stream:{file}", config())
     assert not (tmp_path / "run").exists()

@@ -61,6 +61,9 @@ class Strategy(nn.Module, ABC):
     def network(self) -> nn.Module:
         """The network to validate and keep."""
 
+    def reset_copies(self) -> None:
+        """Called after weights were loaded into the network: copies of it, such as an EMA, take them."""
+
     def after_step(self, step: int) -> None:
         """Called after each optimizer step."""
 

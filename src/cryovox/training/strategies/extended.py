@@ -115,6 +115,9 @@ class ExtendedSupervised(Strategy):
         """Named losses of the method."""
         return {}
 
+    def reset_copies(self) -> None:
+        self.supervised.reset_copies()
+
     def after_step(self, step: int) -> None:
         """Update the EMA; its batch-norm statistics are those of `bn_images`, if a method set them.
 

@@ -113,6 +113,10 @@ class Supervised(Strategy):
             raise RequestError("--weights", message, suggestion(unknown[0], losses))
         return {name: weights.get(name, 1.0) * loss for name, loss in losses.items()}
 
+    def reset_copies(self) -> None:
+        if self.average is not None:
+            self.average.load_state_dict(self.student.state_dict())
+
     def after_step(self, step: int) -> None:
         if self.average is not None:
             ema_update(self.average, self.student, self.config.ema, step)

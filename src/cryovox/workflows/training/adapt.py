@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isinf
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from cryovox.core.config import to_yaml
 from cryovox.core.durations import seconds
 from cryovox.core.errors import RequestError
 from cryovox.core.progress import ProgressCallback, no_progress, portion
-from cryovox.data.sampling import SamplingConfig
 from cryovox.models.card import Card, model_file, read_card
 from cryovox.training.config import LoopConfig
 from cryovox.workflows.config import AdaptConfig, TrainConfig
@@ -22,7 +21,7 @@ from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.training.data import TrainingData
 from cryovox.workflows.training.network import Prepared, network_options, prepare_training
 from cryovox.workflows.training.open_data import open_training_data
-from cryovox.workflows.training.run import TrainingRun, launch_fabric, train, validation_tiles
+from cryovox.workflows.training.run import TrainingRun, train, validation_tiles
 from cryovox.workflows.training.run_folder import check_settings, prepare_folder
 from cryovox.workflows.training.select import ModelSelector
 from cryovox.workflows.training.target import TargetData, open_target
@@ -78,15 +77,17 @@ def adapt(  # noqa: PLR0913 (the options of a command)
     if not overwrite:
         check_settings(out, config)
     data = open_training_data(source, config)
-    stages = _Stages(data, out, config, device, devices, overwrite, on_message, on_progress)
-    prepared = stages.check()
+    prepared = prepare_training(config, data)
+    if config.network.start is not None:
+        _check_species(config.network.start, prepared.card)
     target = open_target(targets, prepared.card, config.stages.target_contrast, mask)
     inputs = {"source": data.inputs(), "target": target.inputs()}
     prepare_folder(out, to_yaml(config), inputs, overwrite)
-    max_tiles = budget.forwards(stages.forward_seconds(prepared), VALIDATION_SHARE)
+    stages = _Stages(data, target, prepared, out, config, device, devices, overwrite, on_message, on_progress)
+    max_tiles = budget.forwards(stages.forward_seconds(), VALIDATION_SHARE)
     data.limit_held_out(max_tiles, validation_tiles(prepared.card))
     before = stages.train_source()
-    after = stages.adapt(before, target)
+    after = stages.adapt(before)
     selector = ModelSelector(data, target, config, device, budget, on_progress)
     choice = selector.choose(before, after)
     selector.keep(out, choice, before, after)
@@ -104,6 +105,8 @@ class _Stages:
     """Both trainings, with what they share; see :func:`adapt`."""
 
     data: TrainingData
+    target: TargetData
+    prepared: Prepared
     out: Path
     config: AdaptConfig
     device: Device
@@ -112,20 +115,14 @@ class _Stages:
     on_message: Callable[[str], None]
     on_progress: ProgressCallback
 
-    def check(self) -> Prepared:
-        """Build what the second stage trains, so that an unsuitable network is refused before the first."""
-        prepared = prepare_training(self.config, self.data)
-        if self.config.network.start is not None:
-            _check_species(self.config.network.start, prepared.card)
-        return prepared
-
-    def forward_seconds(self, prepared: Prepared) -> float:
+    def forward_seconds(self) -> float:
         """Seconds that the network takes for a patch; only measured if the time is limited."""
         loop = self.config.loop
         if loop.max_time is None:
             return 1.0
+        network, card = self.prepared.network, self.prepared.card
         device, processor = choose_device(self.device), loop.clock == "processor"
-        return forward_seconds(prepared.network, prepared.card.patch, device, processor=processor)
+        return forward_seconds(network, card.patch, device, processor=processor)
 
     def train_source(self) -> Path:
         """Train on the source alone, or copy the model that is given instead."""
@@ -147,35 +144,25 @@ class _Stages:
             on_progress=portion(self.on_progress, 0, 0.5),
         )
 
-    def adapt(self, start: Path, target: TargetData) -> Path:
+    def adapt(self, start: Path) -> Path:
         """Train on source and target, from the source model."""
         config, folder = self._second_stage(start), self.out / "adapted"
         if not self.overwrite:
             check_settings(folder, config)
-        prepared = prepare_training(config, self.data)
-        inputs = {"start": prepared.start, "target": target.inputs()}
+        self.prepared.start_from(start)
+        inputs = {"start": self.prepared.start, "target": self.target.inputs()}
         prepare_folder(folder, to_yaml(config), inputs, self.overwrite)
-        accelerator = choose_device(self.device)
-        fabric = launch_fabric(accelerator, self.devices, config.loop)
         run = TrainingRun(
             config,
-            prepared,
+            self.prepared,
             self.data,
             folder,
-            facts={"data": self.data.name, "start": prepared.start},
+            self.target,
+            SECOND_STAGE_SEED,
             on_message=lambda text: self.on_message(f"source, after adaptation: {text}"),
             on_progress=portion(self.on_progress, 0.5, 1),
         )
-        sampling = SamplingConfig(
-            prepared.spec,
-            prepared.card.patch,
-            config.loop.batch,
-            config.patches,
-            config.augment,
-            (config.seed + SECOND_STAGE_SEED, fabric.global_rank),
-            accelerator,
-        )
-        return run.fit(_streams(prepared.strategy, self.data, target, sampling), fabric)
+        return run.fit(choose_device(self.device), self.devices)
 
     def _second_stage(self, start: Path) -> AdaptConfig:
         """Settings of the second stage: the rest of the budget, from the source model, last weights kept."""
@@ -184,20 +171,6 @@ class _Stages:
         loop = loop.model_copy(update={"keep": "last", "patience": 1_000_000})
         network = self.config.network.model_copy(update={"start": start.resolve()})
         return self.config.model_copy(update={"loop": loop, "network": network})
-
-
-def _streams(
-    strategy: Any, source: TrainingData, target: TargetData, sampling: SamplingConfig
-) -> dict[str, Any]:
-    """The streams that a strategy requires."""
-    from cryovox.data.unlabeled import RepeatedBatches
-
-    streams = {"labeled": source.stream(sampling), "target": target.stream(sampling)}
-    if "noise" in strategy.required_streams:
-        seed = (sampling.seed[0] + 1, *sampling.seed[1:])
-        of_noise = replace(sampling, batch_size=strategy.config.sampled, seed=seed, device="cpu")
-        streams["noise"] = RepeatedBatches(target.stream(of_noise), strategy.config.redraw)
-    return {name: streams[name] for name in strategy.required_streams}
 
 
 def _check_species(start: Path, card: Card) -> None:

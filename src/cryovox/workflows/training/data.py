@@ -18,7 +18,8 @@ from cryovox.data.sampling import SamplingConfig
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import subtomograms
 from cryovox.inference.tiling import plan
-from cryovox.workflows.config import HeldOutConfig, SetConfig
+from cryovox.training.strategies import facts
+from cryovox.workflows.config import HeldOutConfig, TrainConfig
 from cryovox.workflows.inputs import with_masks
 from cryovox.workflows.training.run_folder import fingerprint
 
@@ -50,6 +51,16 @@ class TrainingData(ABC):
     masked: bool = True
     places: bool = False
     """Whether there are tomograms, from which unlabeled patches can be drawn."""
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, name: str) -> bool:
+        """Whether a name that the user gives stands for data of this kind."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, name: str, config: TrainConfig, mask: Path | None = None) -> TrainingData:
+        """Open data by name; a mask, or folder of masks, replaces those of the tomograms."""
 
     @abstractmethod
     def inputs(self) -> dict[str, Any]:
@@ -134,6 +145,16 @@ class TomogramData(TrainingData):
             raise RequestError("dataset.yaml", message, "check boxes and picks")
         self.contrast = "dark" if self.training[0].normalize.sign < 0 else "bright"
 
+    @classmethod
+    def accepts(cls, name: str) -> bool:
+        return True
+
+    @classmethod
+    def read(cls, name: str, config: TrainConfig, mask: Path | None = None) -> TomogramData:
+        """In semi-supervised training, entries without labels and particles are unlabeled tomograms."""
+        unlabeled = facts(config.strategy).task == "semi-supervised"
+        return cls(Path(name), config.validation, unlabeled=unlabeled, mask=mask)
+
     def inputs(self) -> dict[str, Any]:
         return fingerprint(self.dataset)
 
@@ -196,13 +217,18 @@ class SetData(TrainingData):
         self.contrast, self.masked = training.contrast, training.labels is not None
 
     @classmethod
-    def read(cls, path: Path, held_out: HeldOutConfig, config: SetConfig) -> SetData:
+    def accepts(cls, name: str) -> bool:
+        return subtomograms.is_set(Path(name))
+
+    @classmethod
+    def read(cls, name: str, config: TrainConfig, mask: Path | None = None) -> SetData:
         """From a file, of which a fraction is held out."""
         from cryovox.data.cubes import hold_out_cubes, load_cubes
 
+        path, sets = Path(name), config.sets
         subtomogram_set = subtomograms.read(path)
-        cubes = load_cubes(subtomogram_set, path, contrast=config.set_contrast, merge=config.merge_species)
-        return cls(str(path), *hold_out_cubes(cubes, held_out.held_out))
+        cubes = load_cubes(subtomogram_set, path, contrast=sets.set_contrast, merge=sets.merge_species)
+        return cls(str(path), *hold_out_cubes(cubes, config.validation.held_out))
 
     @cached_property
     def _digests(self) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryovox.core.errors import RequestError
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
 
     from cryovox.training.strategies.base import Strategy
     from cryovox.workflows.training.data import TrainingData
+
+
+NOTHING_UNLABELED = (
+    "the dataset says of all tomograms that every particle is picked, so only the labels are used. If not"
+    " every particle is picked, write `exhaustive: false` in dataset.yaml"
+)
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,15 @@ class Prepared:
         """What the network predicts."""
         return TargetSpec(self.card.kind, self.card.output_stride)
 
+    def start_from(self, path: Path) -> None:
+        """Load weights of a model file into the network, and into the copies that the strategy has of it."""
+        self.start.update(load_start(self.network, path))
+        self.strategy.reset_copies()
 
-def prepare_training(config: TrainConfig, data: TrainingData) -> Prepared:
+
+def prepare_training(
+    config: TrainConfig, data: TrainingData, on_warning: Callable[[str], None] = lambda text: None
+) -> Prepared:
     """Build network and strategy from the seed; refuse what does not fit together."""
     import torch
 
@@ -59,6 +74,12 @@ def prepare_training(config: TrainConfig, data: TrainingData) -> Prepared:
     data.check(TargetSpec(card.kind, card.output_stride), unlabeled=strategy_class.task == "semi-supervised")
     extended = () if strategy_class.task == "supervised" else (config.supervised,)
     strategy = strategy_class(network, config.strategy_config, config.network.model, *extended)
+    if config.loop.batch < strategy.min_batch_size:
+        message = f"{config.strategy} mixes each patch with another, and there is a single one"
+        raise RequestError("--batch", message, f"choose {strategy.min_batch_size} or more")
+    if strategy.task == "semi-supervised" and not data.unsearched:
+        strategy.required_streams = ("labeled",)
+        on_warning(NOTHING_UNLABELED)
     strategy.setup(card)
     return Prepared(network, strategy, card, start)
 
@@ -80,7 +101,6 @@ def build_network(config: NetworkConfig, species: int) -> tuple[nn.Module, dict[
     start
         Facts on the model file; empty without one.
     """
-    from cryovox.models.checkpoint import load_pretrained
     from cryovox.models.freezing import freeze
 
     chosen = network_options(config)
@@ -88,19 +108,26 @@ def build_network(config: NetworkConfig, species: int) -> tuple[nn.Module, dict[
     network = build(config.model, chosen, 1, out_channels)
     if config.start is None:
         return network, {}
-    path = model_file(config.start)
+    start = load_start(network, config.start)
+    if config.freeze != "none":
+        frozen = freeze(network, config.freeze, config.model, chosen, 1, out_channels)
+        start |= {"freeze": config.freeze, "weights_frozen": frozen}
+    return network, start
+
+
+def load_start(network: nn.Module, path: Path) -> dict[str, Any]:
+    """Load weights of a model file; returns facts on the file."""
+    from cryovox.models.checkpoint import load_pretrained
+
+    path = model_file(path)
     loaded = load_pretrained(network, path)
-    start: dict[str, Any] = {
+    return {
         "model": path.name,
         "sha256": sha256(path),
         "weights_taken": loaded.copied,
         "weights": loaded.total,
         "new": list(loaded.missing_keys),
     }
-    if config.freeze != "none":
-        frozen = freeze(network, config.freeze, config.model, chosen, 1, out_channels)
-        start |= {"freeze": config.freeze, "weights_frozen": frozen}
-    return network, start
 
 
 def _out_channels(config: NetworkConfig, species: int) -> int:

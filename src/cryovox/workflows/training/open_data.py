@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from cryovox.core.errors import RequestError
-from cryovox.formats import subtomograms
-from cryovox.training.strategies import facts
 from cryovox.workflows.config import TrainConfig
-from cryovox.workflows.training.checks import STREAM
 from cryovox.workflows.training.data import SetData, TomogramData, TrainingData
 from cryovox.workflows.training.simulated import SimulatedData
+
+KINDS: tuple[type[TrainingData], ...] = (SimulatedData, SetData, TomogramData)
+"""Kinds of data; the first that accepts a name opens it."""
 
 
 def open_training_data(
@@ -20,20 +20,13 @@ def open_training_data(
 
     Parameters
     ----------
-    config
-        In semi-supervised training, entries of a dataset without labels and particles are unlabeled
-        tomograms.
     mask
         Mask, or folder of masks named after the tomograms, in place of those of the entries.
     """
     if isinstance(data, TrainingData):
         return data
-    if mask is not None and (str(data).startswith(STREAM) or subtomograms.is_set(Path(data))):
+    name = str(data)
+    kind = next(kind for kind in KINDS if kind.accepts(name))
+    if mask is not None and not kind.places:
         raise RequestError("--mask", f"goes with tomograms, which {data} does not hold", "leave --mask out")
-    if str(data).startswith(STREAM):
-        return SimulatedData(str(data).removeprefix(STREAM))
-    path = Path(data)
-    if subtomograms.is_set(path):
-        return SetData.read(path, config.validation, config.sets)
-    unlabeled = facts(config.strategy).task == "semi-supervised"
-    return TomogramData(path, config.validation, unlabeled=unlabeled, mask=mask)
+    return kind.read(name, config, mask)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryovox.core.config import to_yaml
-from cryovox.core.errors import RequestError
 from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.data.sampling import SamplingConfig
 from cryovox.models.card import Card
@@ -22,6 +21,8 @@ from cryovox.workflows.training.data import TrainingData
 from cryovox.workflows.training.network import Prepared, network_options, prepare_training
 from cryovox.workflows.training.open_data import open_training_data
 from cryovox.workflows.training.run_folder import check_settings, prepare_folder
+from cryovox.workflows.training.streams import open_streams
+from cryovox.workflows.training.target import TargetData
 from cryovox.workflows.training.time_budget import call_after_forward
 
 if TYPE_CHECKING:
@@ -31,12 +32,6 @@ if TYPE_CHECKING:
     from cryovox.inference.stream import TilePlan
     from cryovox.training.evaluation.summary import TrainingCourse
     from cryovox.training.state import Progress
-
-NOTHING_UNLABELED = (
-    "the dataset says of all tomograms that every particle is picked, so only the labels are used. If not"
-    " every particle is picked, write `exhaustive: false` in dataset.yaml"
-)
-UNLABELED_SEED = 104_729  # added to the seed, so that unlabeled patches are not those of the labels
 
 
 def train(  # noqa: PLR0913 (the options of a command)
@@ -88,61 +83,10 @@ def train(  # noqa: PLR0913 (the options of a command)
     if not overwrite:
         check_settings(out, config)
     data = open_training_data(data, config, mask)
-    prepared = prepare_training(config, data)
-    strategy, card = prepared.strategy, prepared.card
-    if strategy.task == "semi-supervised" and not data.unsearched:
-        strategy.required_streams = ("labeled",)
-        on_warning(NOTHING_UNLABELED)
-    if config.loop.batch < strategy.min_batch_size:
-        message = f"{config.strategy} mixes each patch with another, and there is a single one"
-        raise RequestError("--batch", message, f"choose {strategy.min_batch_size} or more")
+    prepared = prepare_training(config, data, on_warning)
     prepare_folder(out, to_yaml(config), data.inputs(), overwrite)
-    fabric = launch_fabric(accelerator, devices, config.loop)
-    sampling = SamplingConfig(
-        prepared.spec,
-        card.patch,
-        config.loop.batch,
-        config.patches,
-        config.augment,
-        (config.seed, fabric.global_rank),
-        accelerator,
-    )
-    streams = {"labeled": data.stream(sampling)}
-    if "unlabeled" in strategy.required_streams:
-        seed = (config.seed + UNLABELED_SEED, fabric.global_rank)
-        streams["unlabeled"] = data.unlabeled(replace(sampling, seed=seed))
-    run = TrainingRun(
-        config,
-        prepared,
-        data,
-        out,
-        facts={"data": data.name} | ({"start": prepared.start} if prepared.start else {}),
-        picks=data.picks() or 0,
-        passes=_passes(config, data, fabric.world_size),
-        on_message=on_message,
-        on_progress=on_progress,
-    )
-    return run.fit(streams, fabric)
-
-
-def _passes(config: TrainConfig, data: TrainingData, devices: int) -> Callable[[int], float | None]:
-    """Average number of times that each pick was shown after a number of steps; None after a `--start`."""
-    picks = data.picks()
-    if not picks or config.network.start is not None:
-        return lambda steps: None
-    patches = config.loop.batch * config.loop.accumulate * devices
-    around_picks = config.patches.foreground if data.places else 1.0
-    return lambda steps: steps * patches * around_picks / picks
-
-
-def launch_fabric(accelerator: str, devices: int, loop: LoopConfig) -> Fabric:
-    """Devices and precision of a training, launched."""
-    from lightning_fabric import Fabric
-
-    strategy = "ddp" if devices > 1 else "auto"
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=loop.precision, strategy=strategy)
-    fabric.launch()
-    return fabric
+    run = TrainingRun(config, prepared, data, out, on_message=on_message, on_progress=on_progress)
+    return run.fit(accelerator, devices)
 
 
 @dataclass
@@ -159,11 +103,10 @@ class TrainingRun:
         Provides the validation.
     out
         Run folder.
-    facts
-        What the manifest and the card record besides.
-    picks, passes
-        Annotated particles to learn from, and how often each was shown on average after so many steps; see
-        `cryovox.training.evaluation.summary.TrainingCourse`.
+    target
+        Target of an adaptation.
+    seed
+        Added to the seed of the settings for all batches.
     on_message
         Receives a line after each validation.
     on_progress
@@ -174,9 +117,8 @@ class TrainingRun:
     prepared: Prepared
     data: TrainingData
     out: Path
-    facts: dict[str, Any] = field(default_factory=dict)
-    picks: int = 0
-    passes: Callable[[int], float | None] = lambda steps: None
+    target: TargetData | None = None
+    seed: int = 0
     on_message: Callable[[str], None] = lambda text: None
     on_progress: ProgressCallback = no_progress
     _done: float = field(default=0.0, init=False)
@@ -184,25 +126,21 @@ class TrainingRun:
     def __post_init__(self) -> None:
         self.tiles = validation_tiles(self.prepared.card)
         self.blob_picker = self.data.blob_picker_metrics(self.prepared.spec, self.tiles)
+        start = self.prepared.start
+        self.facts = {"data": self.data.name} | ({"start": start} if start else {})
 
-    def fit(self, streams: Mapping[str, Any], fabric: Fabric) -> Path:
-        """Train, or continue an interrupted training.
-
-        Parameters
-        ----------
-        streams
-            Closed in the end.
-
-        Returns
-        -------
-        Path
-            Model file.
-        """
+    def fit(self, accelerator: str, devices: int) -> Path:
+        """Train, or continue an interrupted training; returns the model file."""
         from cryovox.training.logbook import Logbook
         from cryovox.training.loop import fit, share
         from cryovox.training.state import progress_in
 
         loop, before = self.config.loop, progress_in(self.out)
+        fabric = launch_fabric(accelerator, devices, loop)
+        self.world_size = fabric.world_size
+        streams = open_streams(
+            self.prepared.strategy, self.data, self.target, self._sampling(fabric.global_rank, accelerator)
+        )
         since = 0 if before is None else before.step
         logbook = Logbook(self.out / "metrics.csv" if fabric.global_rank == 0 else None, since=since)
 
@@ -235,6 +173,13 @@ class TrainingRun:
         fabric.barrier()
         return self.out / "model.safetensors"
 
+    def _sampling(self, rank: int, device: str) -> SamplingConfig:
+        card, config = self.prepared.card, self.config
+        seed = (config.seed + self.seed, rank)
+        return SamplingConfig(
+            self.prepared.spec, card.patch, config.loop.batch, config.patches, config.augment, seed, device
+        )
+
     def validate(self, network: nn.Module) -> Mapping[str, float]:
         """Metrics on held-out data, with a line on the screen."""
         from cryovox.training.evaluation.held_out import pooled_metrics
@@ -250,6 +195,15 @@ class TrainingRun:
             self.on_message(summary_line(pooled_metrics(metrics), self.blob_picker))
         return metrics
 
+    def _passes(self, steps: int) -> float | None:
+        """Average number of times that each pick was shown; None after a `--start`, and for a stream."""
+        picks = self.data.picks()
+        if not picks or self.config.network.start is not None:
+            return None
+        patches = self.config.loop.batch * self.config.loop.accumulate * self.world_size
+        around_picks = self.config.patches.foreground if self.data.places else 1.0
+        return steps * patches * around_picks / picks
+
     def _course(self, now: Progress) -> TrainingCourse:
         from cryovox.training.evaluation.held_out import cross_fit
         from cryovox.training.evaluation.summary import TrainingCourse, read_metrics_csv
@@ -262,8 +216,8 @@ class TrainingRun:
             steps=now.step,
             warmup=loop.warmup,
             share=1.0 if finished(now, loop) else share(now, loop),
-            picks=self.picks,
-            passes=self.passes(now.step),
+            picks=self.data.picks() or 0,
+            passes=self._passes(now.step),
             losses=losses,
             metrics=cross_fit(scored, choose=loop.keep == "best"),
             blob_picker=self.blob_picker,
@@ -325,3 +279,13 @@ def validation_tiles(card: Card) -> TilePlan:
     from cryovox.inference.stream import TilePlan
 
     return TilePlan(card.patch, card.overlap, card.output_stride, card.activation, batch=4)
+
+
+def launch_fabric(accelerator: str, devices: int, loop: LoopConfig) -> Fabric:
+    """Devices and precision of a training, launched."""
+    from lightning_fabric import Fabric
+
+    strategy = "ddp" if devices > 1 else "auto"
+    fabric = Fabric(accelerator=accelerator, devices=devices, precision=loop.precision, strategy=strategy)
+    fabric.launch()
+    return fabric

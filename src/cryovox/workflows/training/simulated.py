@@ -21,7 +21,9 @@ from cryovox.data.sampling import SamplingConfig
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.presets import PRESETS
+from cryovox.workflows.config import TrainConfig
 from cryovox.workflows.simulation.templates import known_names, templates
+from cryovox.workflows.training.checks import STREAM
 from cryovox.workflows.training.data import TrainingData, smaller_regions
 
 if TYPE_CHECKING:
@@ -59,15 +61,20 @@ class StreamConfig(Config):
 
 
 class SimulatedData(TrainingData):
-    """A stream by the name of a preset, or by a file of settings."""
+    """A stream of simulated boxes.
 
-    def __init__(self, name: str) -> None:
-        self.name = f"stream:{name}"
-        self.config = _settings(name)
-        chosen = self.config.species or known_names(self.config.structures)
-        self.templates = templates(
-            chosen, self.config.voxel_size, self.config.structures, self.config.resolution
-        )
+    Parameters
+    ----------
+    name
+        For the manifest.
+    config
+        Settings.
+    particles
+        Templates of the species, in the order of their labels.
+    """
+
+    def __init__(self, name: str, config: StreamConfig, particles: list[Template]) -> None:
+        self.name, self.config, self.templates = name, config, particles
         self.species = tuple(
             Species(name=t.name, label=i + 1, radius=t.radius, structure=t.source)
             for i, t in enumerate(self.templates)
@@ -75,6 +82,17 @@ class SimulatedData(TrainingData):
         self.voxel_size, self.contrast = self.config.voxel_size, self.config.contrast
         self._held_out: list[Region] = []
         self._max_tiles: int | None = None
+
+    @classmethod
+    def accepts(cls, name: str) -> bool:
+        return name.startswith(STREAM)
+
+    @classmethod
+    def read(cls, name: str, config: TrainConfig, mask: Path | None = None) -> SimulatedData:
+        """`stream:PRESET` or `stream:FILE.yaml`."""
+        preset = name.removeprefix(STREAM)
+        settings, particles = of_preset(PRESETS[preset]) if preset in PRESETS else of_file(Path(preset))
+        return cls(name, settings, particles)
 
     def inputs(self) -> dict[str, Any]:
         shapes = {t.name: hashlib.sha256(t.density.tobytes()).hexdigest() for t in self.templates}
@@ -139,22 +157,21 @@ class SimulatedData(TrainingData):
         )
 
 
-def _settings(name: str) -> StreamConfig:
-    if name in PRESETS:
-        return of_preset(PRESETS[name])
-    path = Path(name)
+def of_file(path: Path) -> tuple[StreamConfig, list[Template]]:
+    """Settings of a file, and the templates of their species; a folder of structures is relative to it."""
     if not path.is_file():
-        message = f"there is no preset and no file called {name!r}"
+        message = f"there is no preset and no file called {str(path)!r}"
         remedy = f"presets are {', '.join(PRESETS)}; or name a YAML file as stream:FILE.yaml"
         raise RequestError("--data", message, remedy)
     config = from_yaml(StreamConfig, path)
-    if config.structures is None:
-        return config
-    return config.model_copy(update={"structures": path.parent / config.structures})
+    if config.structures is not None:
+        config = config.model_copy(update={"structures": path.parent / config.structures})
+    species = config.species or known_names(config.structures)
+    return config, templates(species, config.voxel_size, config.structures, config.resolution)
 
 
-def of_preset(preset: SimulationConfig) -> StreamConfig:
-    """Species of a preset, and ranges around its microscope and its occupancy.
+def of_preset(preset: SimulationConfig) -> tuple[StreamConfig, list[Template]]:
+    """Species of a preset with their templates, and ranges around its microscope and its occupancy.
 
     Membranes, filaments, gold and ice are left out, since the stream does not simulate them.
     """
@@ -180,12 +197,13 @@ def of_preset(preset: SimulationConfig) -> StreamConfig:
     if fraction is not None:
         fullest = min(max(1.5 * fraction, MIN_OCCUPANCY), MAX_OCCUPANCY)
         domain["occupancy"] = (min(0.3 * fraction, fullest), fullest)
-    return StreamConfig(
+    config = StreamConfig(
         species=preset.species,
         voxel_size=edge,
         resolution=preset.resolution,
         domain=DomainConfig(**domain),
     )
+    return config, particles
 
 
 def occupancy(preset: SimulationConfig, particles: Sequence[Template], depth: float) -> float | None:

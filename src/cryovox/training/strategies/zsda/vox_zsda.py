@@ -73,6 +73,9 @@ class FewTarget(Strategy):
                 self.uda.bn_images = images
         return losses
 
+    def reset_copies(self) -> None:
+        self.uda.reset_copies()
+
     def after_step(self, step: int) -> None:
         self.uda.after_step(step)
 
