@@ -1,8 +1,8 @@
-import math
-
 import numpy as np
 import pytest
 import torch
+from monai.losses import DiceLoss, FocalLoss
+from scipy import ndimage
 
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
@@ -151,10 +151,11 @@ def test_where_nothing_is_known_there_is_no_gradient_and_no_nan(loss):
 
 
 def test_cross_entropy_by_hand():
-    logits = torch.tensor([[2.0, 0.0], [0.0, 0.0], [1.0, -1.0]]).T.reshape(1, 2, 1, 1, 3)
-    target = torch.tensor([0, 1, IGNORE_INDEX]).reshape(1, 1, 1, 3)
-    expected = (math.log(1 + math.exp(-2)) + math.log(2)) / 2
-    assert float(cross_entropy(logits, target, target != IGNORE_INDEX)) == pytest.approx(expected)
+    """Probabilities 0.8 and 0.5 of the right class: -ln 0.8 = 0.2231 and -ln 0.5 = 0.6931."""
+    right = torch.tensor([0.8, 0.5, 0.1])
+    logits = torch.stack([right, 1 - right]).log().reshape(1, 2, 1, 1, 3)
+    target = torch.tensor([0, 0, IGNORE_INDEX]).reshape(1, 1, 1, 3)
+    assert float(cross_entropy(logits, target, target != IGNORE_INDEX)) == pytest.approx(0.4581, abs=1e-4)
 
 
 def by_hand():
@@ -166,8 +167,8 @@ def by_hand():
 
 
 def test_soft_dice_by_hand():
-    # only species 1 occurs: 2 * (0.8 + 0.6) / (0.1 + 0.4 + 0.8 + 0.6 + 2 + 1)
-    assert float(soft_dice(*by_hand())) == pytest.approx(1 - 2.8 / 4.9, abs=1e-5)
+    """Only species 1 occurs: overlap 1.4 of 1.9 and 2 voxels, and 1 for stability: 2.8 / 4.9."""
+    assert float(soft_dice(*by_hand())) == pytest.approx(3 / 7, abs=1e-5)
 
 
 def cube(side: int, shift: int = 0) -> torch.Tensor:
@@ -184,9 +185,12 @@ def sure_of(labels: torch.Tensor) -> torch.Tensor:
 def test_boundary_dice_by_hand():
     valid_mask = torch.ones(1, 8, 8, 8, dtype=torch.bool)
     assert float(boundary_dice(sure_of(cube(5)), cube(5), valid_mask)) == pytest.approx(0, abs=1e-4)
-    # 5^3 - 3^3 = 98 voxels of surface; the shell of the smaller cube has 4^3 - 2^3 = 56, 37 of them common
-    small = sure_of(cube(4))
-    assert float(boundary_dice(small, cube(5), valid_mask)) == pytest.approx(1 - 2 * 37 / (98 + 56), abs=1e-4)
+    large, small = (cube(side)[0].bool().numpy() for side in (5, 4))
+    shells = [mask & ~ndimage.binary_erosion(mask, np.ones((3, 3, 3))) for mask in (large, small)]
+    assert [int(shell.sum()) for shell in shells] == [98, 56]
+    assert int((shells[0] & shells[1]).sum()) == 37  # Dice 74 / 154
+    loss = float(boundary_dice(sure_of(cube(4)), cube(5), valid_mask))
+    assert loss == pytest.approx(80 / 154, abs=1e-4)
     filled, hollow = cube(5), cube(5)
     hollow[:, 2:5, 2:5, 2:5] = 0
     inside = sure_of(hollow)  # no voxel of the surface is wrong, and soft Dice would tell
@@ -207,12 +211,12 @@ def test_surfaces_beside_unknown_voxels_do_not_count():
     assert right < 0.02
 
 
-def test_features_are_read_at_the_middle_of_voxels():
-    ramp = torch.arange(4.0).expand(4, 4, 4)  # along x, on a grid four times as coarse
-    features = torch.stack([ramp, ramp.transpose(0, 2), ramp.transpose(1, 2)])[None]
-    at = torch.tensor([[0, 5, 15]]) + 16 * 8 + 256 * 3
-    expected = [[max(0, min(3, (v + 0.5) / 4 - 0.5)) for v in (x, 3, 8)] for x in (0, 5, 15)]
-    assert torch.allclose(_read(features, at, torch.Size([16, 16, 16])), torch.tensor([expected]), atol=1e-5)
+def test_features_are_read_as_scipy_enlarges_them():
+    features = torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    large = [ndimage.zoom(f, 4, order=1, mode="nearest", grid_mode=True) for f in features[0].numpy()]
+    at = torch.tensor([[0, 5, 15, 2000, 4095]])
+    wanted = torch.tensor(np.stack(large)).flatten(1)[:, at[0]].T[None]
+    assert torch.allclose(_read(features, at, torch.Size([16, 16, 16])), wanted, atol=1e-5)
 
 
 def halves() -> tuple[torch.Tensor, torch.Tensor]:
@@ -225,11 +229,11 @@ def test_contrast_by_hand():
     target, valid_mask = halves()
     torch.manual_seed(0)
     apart = torch.nn.functional.one_hot(target, 2).movedim(-1, 1).float()
-    found = float(contrastive(apart, target, valid_mask, points=400, temperature=1.0))
-    # each of 800 sees 400 alike (itself left out) at exp(1) and 400 at exp(0); classes come equally often
-    assert found == pytest.approx(-1 + math.log(399 * math.e + 400), abs=0.05)
-    same = torch.ones_like(apart)
-    assert float(contrastive(same, target, valid_mask, points=400)) == pytest.approx(math.log(799), abs=1e-3)
+    loss = float(contrastive(apart, target, valid_mask, points=400, temperature=1.0))
+    # each of 800 sees 399 alike at e and 400 others at 1, 1484.6 in all: the probability of one is 0.00183
+    assert loss == pytest.approx(6.303, abs=0.05)
+    same = torch.ones_like(apart)  # one of 799 that cannot be told apart
+    assert float(contrastive(same, target, valid_mask, points=400)) == pytest.approx(6.683, abs=1e-3)
 
 
 def test_contrast_separates_classes_and_leaves_out_what_is_unknown():
@@ -259,28 +263,35 @@ def test_contrast_where_nothing_is_known():
         assert not gradient[1].any()
 
 
-def test_tversky_by_hand():
-    background = (1.5 + 1) / (1.5 + 0.5 * 0.6 + 0.5 * 0.5 + 1)
-    species = (1.4 + 1) / (1.4 + 0.5 * 0.5 + 0.5 * 0.6 + 1)
-    absent = 1.0  # nothing there and nothing found
-    expected = 1 - (background + species + absent) / 3
-    assert float(tversky(*by_hand())) == pytest.approx(expected, abs=1e-5)
+def test_tversky_of_equal_weights_is_dice():
+    """(tp + 1) / (tp + (fp + fn) / 2 + 1) is Dice with 2 added to both of its parts; MONAI computes it."""
+    logits, target, valid_mask = by_hand()
+    known = valid_mask[:, None].float()
+    one_hot = torch.nn.functional.one_hot(target.masked_fill(~valid_mask, 0), 3).movedim(-1, 1)
+    dice = DiceLoss(batch=True, smooth_nr=2.0, smooth_dr=2.0)
+    wanted = dice(logits.softmax(1) * known, one_hot * known)
+    assert float(tversky(logits, target, valid_mask)) == pytest.approx(float(wanted), abs=1e-5)
 
 
-def test_heatmap_focal_is_the_formula():
-    logits, target, valid_mask = heatmap_case()
-    p = logits.detach().double().sigmoid()
-    total, count = 0.0, 0
-    neighbors = torch.nn.functional.max_pool3d(target, 3, 1, 1)
-    for index in torch.nonzero(valid_mask).tolist():
-        i = tuple(index)
-        if target[i] > 0.5 and target[i] == neighbors[i]:
-            total -= (1 - p[i]) ** 2 * p[i].log()
-            count += 1
-        else:
-            total -= (1 - target[i]) ** 4 * p[i] ** 2 * (1 - p[i]).log()
+def test_heatmap_focal_of_points_is_the_focal_loss_of_monai():
+    """Without the flanks of a Gaussian nothing reduces the penalty; alpha = 2 is gamma = 2 there."""
+    logits, gaussian, valid_mask = heatmap_case()
+    points = peak_voxels(gaussian).float()
+    summed = FocalLoss(gamma=2.0, reduction="none")(logits, points)[valid_mask].sum()
+    count = int((points[valid_mask] > 0).sum())
     assert count >= 1
-    assert heatmap_focal(logits, target, valid_mask).item() == pytest.approx(float(total / count), rel=1e-5)
+    assert heatmap_focal(logits, points, valid_mask).item() == pytest.approx(summed.item() / count, rel=1e-5)
+
+
+def test_the_flank_of_a_gaussian_is_penalized_less():
+    """Probability 1/2 costs ln 2 / 4 at the peak and where the target is 0, 1/16 of it where it is 1/2."""
+    target = torch.zeros(1, 1, 3, 3, 3)
+    target[..., 1, 1, 1], target[..., 1, 1, 2] = 1.0, 0.5
+    for voxel, expected in (((1, 1, 1), 0.1733), ((0, 0, 0), 0.1733), ((1, 1, 2), 0.01083)):
+        valid_mask = torch.zeros_like(target, dtype=torch.bool)
+        valid_mask[(0, 0, *voxel)] = True
+        loss = heatmap_focal(torch.zeros_like(target), target, valid_mask)
+        assert float(loss) == pytest.approx(expected, rel=1e-3)
 
 
 def test_every_particle_has_a_summit_even_between_voxels():
@@ -303,7 +314,7 @@ def test_hidden_risk_by_hand():
     labeled = torch.tensor([[[False, False, True], [True, False, False]]])
     # channel 0: 3 - 0.5 * 4 = 1; channel 1: 2 - 0.5 * 8 is below zero
     assert float(pu_risk(away, unknown, labeled, 0.5)) == 1
-    assert float(pu_risk(away, unknown, labeled, 0.0)) == float((away * unknown).sum()) == 5
+    assert float(pu_risk(away, unknown, labeled, 0.0)) == 5
     assert float(pu_risk(away, unknown, labeled, 100.0)) == 0
 
 

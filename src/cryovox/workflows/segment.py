@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,14 +111,9 @@ def segment(
     names, failures
         Names of the segmented tomograms, and what went wrong with the others.
     """
-    config, model, files = config or SegmentConfig(), model_file(model), expand(tomograms)
-    network, card, facts = _load(model, device)
-    job = _SegmentTomogram(out, config, network, card, facts["model_sha256"])
-    manifest = Manifest(out, {**facts, "config": config.model_dump(mode="json")})
-    entries, failures = run_batch(
-        job, files, manifest, overwrite=overwrite, collect=collect, on_progress=on_progress
-    )
-    return list(entries), failures
+    files = expand(tomograms)
+    job = _load(_SegmentTomogram, model, out, config, device)
+    return _run(job, files, overwrite=overwrite, collect=collect, on_progress=on_progress)
 
 
 def segment_sets(
@@ -137,47 +131,51 @@ def segment_sets(
 
     `labels/NAME.zarr` is the set with the predicted masks in place of its images.
     """
-    config, model, files = config or SegmentConfig(), model_file(model), expand(sets, subtomograms.is_set)
-    if config.mask is not None:
+    files = expand(sets, subtomograms.is_set)
+    if config is not None and config.mask is not None:
         message = f"goes with tomograms, and {next(iter(files.values()))} is a subtomogram set"
         raise RequestError("--mask", message, "leave --mask out")
-    network, card, facts = _load(model, device)
-    settings = config.model_dump(mode="json", exclude={"batch", "slab_rows"})
-    key = {"model_sha256": facts["model_sha256"], "settings": settings}
-    job = _SegmentSet(out, config, network, card, key)
-    manifest = Manifest(out, {**facts, "config": settings})
-    entries, failures = run_batch(
-        job, files, manifest, overwrite=overwrite, collect=collect, on_progress=on_progress
-    )
-    return list(entries), failures
-
-
-def _load(model: Path, device: Device) -> tuple[nn.Module, Card, dict[str, Any]]:
-    """Network on its device, card, and what the manifest records of both."""
-    from cryovox.models.checkpoint import load_model
-
-    accelerator = choose_device(device)
-    network, card = load_model(model)
-    facts = {"command": "segment", "model": str(model), "model_sha256": sha256(model), "device": accelerator}
-    return network.to(accelerator), card, facts
+    job = _load(_SegmentSet, model, out, config, device)
+    return _run(job, files, overwrite=overwrite, collect=collect, on_progress=on_progress)
 
 
 @dataclass(frozen=True, eq=False)
-class _SegmentTomogram(Job):
-    """Write the score map and the label map of a tomogram."""
+class _Segment(Job):
+    """A network on its device, with what the manifest records of it."""
 
     out: Path
     config: SegmentConfig
     network: nn.Module
     card: Card
-    model_sha256: str
+    facts: dict[str, Any]
 
     def key(self, name: str) -> dict[str, Any]:
         settings = self.config.model_dump(mode="json", exclude={"batch", "slab_rows", "mask"})
-        key = {"model_sha256": self.model_sha256, "settings": settings}
+        key = {"model_sha256": self.facts["model_sha256"], "settings": settings}
         if self.config.mask is not None:
             key["mask_sha256"] = sha256(mask_file(self.config.mask, name))
         return key
+
+
+def _load(
+    kind: type[_Segment], model: Path, out: Path, config: SegmentConfig | None, device: Device
+) -> _Segment:
+    from cryovox.models.checkpoint import load_model
+
+    model, accelerator = model_file(model), choose_device(device)
+    network, card = load_model(model)
+    facts = {"command": "segment", "model": str(model), "model_sha256": sha256(model), "device": accelerator}
+    return kind(out, config or SegmentConfig(), network.to(accelerator), card, facts)
+
+
+def _run(job: _Segment, files: dict[str, Path], **options: Any) -> tuple[list[str], Failures]:
+    manifest = Manifest(job.out, {**job.facts, "config": job.config.model_dump(mode="json")})
+    entries, failures = run_batch(job, files, manifest, **options)
+    return list(entries), failures
+
+
+class _SegmentTomogram(_Segment):
+    """Write the score map and the label map of a tomogram."""
 
     def load(self, name: str, path: Path) -> tuple[Prepared, Mask | None]:
         tomogram = prepare(path, self.card, self.config.voxel_size, self.config.contrast)
@@ -199,18 +197,8 @@ class _SegmentTomogram(Job):
         return Result({"scores": score_file, "labels": label_file}, facts)
 
 
-@dataclass(frozen=True, eq=False)
-class _SegmentSet(Job):
+class _SegmentSet(_Segment):
     """Write the predicted masks of a subtomogram set."""
-
-    out: Path
-    config: SegmentConfig
-    network: nn.Module
-    card: Card
-    same_key: Mapping[str, Any]
-
-    def key(self, name: str) -> dict[str, Any]:
-        return dict(self.same_key)
 
     def load(self, name: str, path: Path) -> tuple[Path, Subtomograms]:
         subvolumes = subtomograms.read(path)
