@@ -6,10 +6,11 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cryovox.cli.interface.parse import with_settings
 from cryovox.cli.interface.screen import Meter, model_warnings
-from cryovox.core.config import validated
+from cryovox.core.config import Config, validated
 from cryovox.training.recipes import recipe
 from cryovox.training.strategies import Task, facts
 from cryovox.workflows.config import AdaptConfig, TrainConfig, train_config
@@ -131,7 +132,7 @@ def adapted(  # noqa: PLR0913 (the options of a command)
     source: Path,
     target: tuple[Path, ...],
     out: Path,
-    config: AdaptConfig = AdaptConfig(),
+    config: AdaptConfig[Any] = AdaptConfig[Config](),
     mask: Path | None = None,
     device: Device = "auto",
     devices: int = 1,

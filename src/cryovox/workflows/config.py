@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import tyro
 import yaml
-from pydantic import Field, create_model, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cryovox.core.config import Config, Contrast
 from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.training.config import LoopConfig
-from cryovox.training.strategies import Task, config_of, facts
+from cryovox.training.strategies import Task, config_of, facts, name_of
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 
 Rule = Literal["radius", "czii", "shrec"]
@@ -91,8 +91,6 @@ class TrainConfig(Config):
 
     basic: ClassVar[tuple[str, ...] | None] = ("seed",)
 
-    strategy: ClassVar[str] = "supervised"
-
     network: NetworkConfig = NetworkConfig()
     supervised: SupervisedConfig = SupervisedConfig()
     loop: LoopConfig = LoopConfig()
@@ -108,18 +106,33 @@ class TrainConfig(Config):
         """Settings of the strategy itself."""
         return self.supervised
 
+    @property
+    def strategy(self) -> str:
+        """Name of the strategy, by the type of its settings."""
+        return name_of(type(self.strategy_config))
 
-class StrategyConfig(TrainConfig):
-    """Settings of a training by a strategy with settings of its own; `train_config` sets their type."""
 
-    own: Config = Config()
+Own = TypeVar("Own", bound=Config)
+"""Settings of a strategy's own."""
+
+
+class StrategyConfig(TrainConfig, Generic[Own]):
+    """Settings of a training by a strategy with settings of its own."""
+
+    own: Own
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default(cls, values: Any) -> Any:
+        """The defaults of the strategy where nothing of its own is set."""
+        return {"own": {}} | values if isinstance(values, dict) else values
 
     @property
-    def strategy_config(self) -> Config:
+    def strategy_config(self) -> Own:
         return self.own
 
 
-class GeneralizationConfig(StrategyConfig):
+class GeneralizationConfig(StrategyConfig[Own], Generic[Own]):
     """Settings of a training for domain generalization."""
 
     network: NetworkConfig = NetworkConfig(model="voxresnet")
@@ -146,19 +159,14 @@ class StageConfig(Config):
     with 0 both trainings take all of it, and the command takes longer."""
 
 
-class AdaptConfig(TrainConfig):
+class AdaptConfig(StrategyConfig[Own], Generic[Own]):
     """Settings of an adaptation, without the data and the device."""
 
     network: NetworkConfig = NetworkConfig(model="voxresnet")
     stages: StageConfig = StageConfig()
-    own: Config = Config()
-
-    @property
-    def strategy_config(self) -> Config:
-        return self.own
 
 
-CONFIG_OF_TASK: dict[Task, type[TrainConfig]] = {
+CONFIG_OF_TASK: dict[Task, type[StrategyConfig[Any]]] = {
     "supervised": StrategyConfig,
     "semi-supervised": StrategyConfig,
     "domain adaptation": AdaptConfig,
@@ -171,10 +179,9 @@ def train_config(strategy: str) -> type[TrainConfig]:
     if strategy == "supervised":
         return TrainConfig
     own = config_of(strategy)
-    base: type[TrainConfig] = CONFIG_OF_TASK[facts(strategy).task]
-    settings: Any = create_model(f"{strategy} settings", __base__=base, own=(own, own()))
-    settings.strategy = strategy
-    return cast(type[TrainConfig], settings)
+    if name_of(own) != strategy:
+        raise TypeError(f"{own.__name__} is the Config of {name_of(own)}: give {strategy} a subclass of it")
+    return CONFIG_OF_TASK[facts(strategy).task][own]
 
 
 class SegmentConfig(Config):

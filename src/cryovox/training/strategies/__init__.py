@@ -78,16 +78,17 @@ FACTS: dict[str, Facts] = {
         "vox_zsda:FewTargetConfig", baseline=False,
     ),
     "adaptive-bn": Facts(
-        "domain adaptation", "batch-norm statistics of the target (AdaBN)", "style_transfer:PlainConfig"
+        "domain adaptation", "batch-norm statistics of the target (AdaBN)",
+        "style_transfer:AdaptiveBatchNormConfig",
     ),
     "advent": Facts(
-        "domain adaptation", "adversarial alignment of entropy maps (AdvEnt)", "alignment:AlignmentConfig"
+        "domain adaptation", "adversarial alignment of entropy maps (AdvEnt)", "alignment:AdventConfig"
     ),
     "coral": Facts(
-        "domain adaptation", "alignment of feature covariances (Deep CORAL)", "alignment:AlignmentConfig"
+        "domain adaptation", "alignment of feature covariances (Deep CORAL)", "alignment:CoralConfig"
     ),
     "dann": Facts(
-        "domain adaptation", "adversarial alignment of features (DANN)", "alignment:AlignmentConfig"
+        "domain adaptation", "adversarial alignment of features (DANN)", "alignment:DannConfig"
     ),
     "fda": Facts(
         "domain adaptation", "low-frequency amplitudes of the target (FDA)", "style_transfer:FourierConfig"
@@ -96,17 +97,18 @@ FACTS: dict[str, Facts] = {
         "domain adaptation", "confident pseudo-labels (FixMatch)", "mean_teacher:ConfidentConfig"
     ),
     "histogram-matching": Facts(
-        "domain adaptation", "gray-value histogram of the target", "style_transfer:PlainConfig"
+        "domain adaptation", "gray-value histogram of the target", "style_transfer:HistogramMatchingConfig"
     ),
     "mean-teacher": Facts(
         "domain adaptation", "consistency with an EMA teacher (mean teacher)", "mean_teacher:TeacherConfig"
     ),
     "mic": Facts("domain adaptation", "masked image consistency (MIC)", "mean_teacher:MicConfig"),
     "mmd": Facts(
-        "domain adaptation", "maximum mean discrepancy of features (DAN)", "alignment:AlignmentConfig"
+        "domain adaptation", "maximum mean discrepancy of features (DAN)", "alignment:MmdConfig"
     ),
     "spectrum-matching": Facts(
-        "domain adaptation", "radial amplitude spectrum of the target (DeePiCt)", "style_transfer:PlainConfig"
+        "domain adaptation", "radial amplitude spectrum of the target (DeePiCt)",
+        "style_transfer:SpectrumMatchingConfig",
     ),
     "vox-zsda": Facts(
         "domain generalization", "Vox-ZSDA: noise prior, graph learning, graph contrast",
@@ -141,3 +143,8 @@ def config_of(name: str) -> Any:
     if name not in FACTS:
         return STRATEGIES[name].Config
     return resolve_name(f"cryovox.training.strategies.config.{FACTS[name].config}")
+
+
+def name_of(config: type) -> str:
+    """The strategy whose own settings are of this type; each strategy has a type of its own."""
+    return next(name for name in STRATEGIES if config_of(name) is config)

@@ -37,7 +37,7 @@ def adapt(  # noqa: PLR0913 (the options of a command)
     source: Path | str | TrainingData,
     targets: Sequence[Path | str],
     out: Path,
-    config: AdaptConfig,
+    config: AdaptConfig[Any],
     *,
     device: Device = "auto",
     devices: int = 1,
@@ -94,7 +94,7 @@ def adapt(  # noqa: PLR0913 (the options of a command)
     return out / "model.safetensors"
 
 
-def _time_budget(config: AdaptConfig) -> TimeBudget:
+def _time_budget(config: AdaptConfig[Any]) -> TimeBudget:
     """Time for everything; without a limit if the trainings may take all of it."""
     loop = config.loop if config.stages.choice_share else config.loop.model_copy(update={"max_time": None})
     return TimeBudget.of(loop)
@@ -108,7 +108,7 @@ class _Stages:
     target: TargetData
     prepared: Prepared
     out: Path
-    config: AdaptConfig
+    config: AdaptConfig[Any]
     device: Device
     devices: int
     overwrite: bool
@@ -164,7 +164,7 @@ class _Stages:
         )
         return run.fit(choose_device(self.device), self.devices)
 
-    def _second_stage(self, start: Path) -> AdaptConfig:
+    def _second_stage(self, start: Path) -> AdaptConfig[Any]:
         """Settings of the second stage: the rest of the budget, from the source model, last weights kept."""
         share = 1.0 if self.config.network.start is not None else 1 - self.config.stages.source_share
         loop = _shared_settings(self.config, share)["loop"]
@@ -181,7 +181,7 @@ def _check_species(start: Path, card: Card) -> None:
         raise RequestError(start, message, "leave --start out, or start from a model of the same species")
 
 
-def _shared_settings(config: AdaptConfig, share: float) -> dict[str, Any]:
+def _shared_settings(config: AdaptConfig[Any], share: float) -> dict[str, Any]:
     """Settings of a training on the source, with a fraction of the budget."""
     settings = {name: getattr(config, name) for name in TrainConfig.model_fields}
     loop: LoopConfig = config.loop

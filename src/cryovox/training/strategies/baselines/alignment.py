@@ -10,7 +10,7 @@ from cryovox.models.supervision import supervise
 from cryovox.training.strategies import Task
 from cryovox.training.strategies.adversarial import Discriminator, coarsest, grl_coefficient
 from cryovox.training.strategies.base import Batches
-from cryovox.training.strategies.config.alignment import AlignmentConfig
+from cryovox.training.strategies.config.alignment import AdventConfig, CoralConfig, DannConfig, MmdConfig
 from cryovox.training.strategies.extended import ExtendedSupervised, SourceOutput
 
 MAX_LOCATIONS = 512
@@ -21,7 +21,7 @@ class Dann(ExtendedSupervised):
     """A discriminator behind a gradient reversal on the coarsest features (DANN)."""
 
     task: Task = "domain adaptation"
-    Config = AlignmentConfig
+    Config = DannConfig
     uses_features = True
 
     def build_modules(self, network: nn.Module) -> None:
@@ -38,7 +38,7 @@ class Advent(ExtendedSupervised):
     """A discriminator of the maps -p log p (T.-H. Vu et al., CVPR 2019: AdvEnt)."""
 
     task: Task = "domain adaptation"
-    Config = AlignmentConfig
+    Config = AdventConfig
     required_output = "mask"
 
     def build_modules(self, network: nn.Module) -> None:
@@ -55,7 +55,7 @@ class Coral(ExtendedSupervised):
     """Distance of the covariances of the features (B. Sun and K. Saenko, 2016: Deep CORAL)."""
 
     task: Task = "domain adaptation"
-    Config = AlignmentConfig
+    Config = CoralConfig
     uses_features = True
 
     def additional_losses(self, source: SourceOutput, batches: Batches, progress: float) -> dict[str, Tensor]:
@@ -68,7 +68,7 @@ class Mmd(ExtendedSupervised):
     """Maximum mean discrepancy of the features under Gaussian kernels (M. Long et al., ICML 2015: DAN)."""
 
     task: Task = "domain adaptation"
-    Config = AlignmentConfig
+    Config = MmdConfig
     uses_features = True
 
     def additional_losses(self, source: SourceOutput, batches: Batches, progress: float) -> dict[str, Tensor]:

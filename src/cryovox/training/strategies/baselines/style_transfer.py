@@ -9,7 +9,12 @@ from cryovox.filters.match import match_histogram, match_spectrum, swap_amplitud
 from cryovox.training.batch_norm import bn_layers
 from cryovox.training.strategies import Task
 from cryovox.training.strategies.base import Batches
-from cryovox.training.strategies.config.style_transfer import FourierConfig, PlainConfig
+from cryovox.training.strategies.config.style_transfer import (
+    AdaptiveBatchNormConfig,
+    FourierConfig,
+    HistogramMatchingConfig,
+    SpectrumMatchingConfig,
+)
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.training.strategies.extended import MIN_DECAY, ExtendedSupervised, SourceOutput
 
@@ -28,7 +33,7 @@ class SpectrumMatching(ExtendedSupervised):
     """The radial amplitude spectrum of the target, as DeePiCt does before training."""
 
     task: Task = "domain adaptation"
-    Config = PlainConfig
+    Config = SpectrumMatchingConfig
 
     def source_images(self, batches: Batches) -> Tensor:
         return match_spectrum(batches["labeled"].image, batches["target"].image)
@@ -38,7 +43,7 @@ class HistogramMatching(ExtendedSupervised):
     """The gray-value histogram of the target."""
 
     task: Task = "domain adaptation"
-    Config = PlainConfig
+    Config = HistogramMatchingConfig
 
     def source_images(self, batches: Batches) -> Tensor:
         return match_histogram(batches["labeled"].image, batches["target"].image)
@@ -48,7 +53,7 @@ class AdaptiveBatchNorm(ExtendedSupervised):
     """Batch-norm statistics of the target (Y. Li et al., 2017: AdaBN); nothing else is learned from it."""
 
     task: Task = "domain adaptation"
-    Config = PlainConfig
+    Config = AdaptiveBatchNormConfig
 
     def resolve_config(self, network: nn.Module, name: str, supervised: SupervisedConfig) -> SupervisedConfig:
         if not bn_layers(network):

@@ -18,3 +18,19 @@ class AlignmentConfig(Config):
     """Weight of the alignment loss."""
     ramp: float = Field(10.0, gt=0)
     """Steepness r of the gradient-reversal coefficient at progress p: 2 / (1 + exp(-r p)) - 1."""
+
+
+class AdventConfig(AlignmentConfig):
+    """Adversarial alignment of entropy maps."""
+
+
+class CoralConfig(AlignmentConfig):
+    """Alignment of feature covariances."""
+
+
+class DannConfig(AlignmentConfig):
+    """Adversarial alignment of features."""
+
+
+class MmdConfig(AlignmentConfig):
+    """Maximum mean discrepancy of features."""

@@ -9,7 +9,15 @@ from pydantic import Field
 from cryovox.core.config import Config
 
 
-class PlainConfig(Config):
+class SpectrumMatchingConfig(Config):
+    """Strategy (no settings of its own)."""
+
+
+class HistogramMatchingConfig(Config):
+    """Strategy (no settings of its own)."""
+
+
+class AdaptiveBatchNormConfig(Config):
     """Strategy (no settings of its own)."""
 
 
