@@ -166,7 +166,7 @@ class AdaptConfig(StrategyConfig[Own], Generic[Own]):
     stages: StageConfig = StageConfig()
 
 
-CONFIG_OF_TASK: dict[Task, type[StrategyConfig[Any]]] = {
+CONFIG_OF_TASK: dict[Task, Any] = {
     "supervised": StrategyConfig,
     "semi-supervised": StrategyConfig,
     "domain adaptation": AdaptConfig,
@@ -181,7 +181,8 @@ def train_config(strategy: str) -> type[TrainConfig]:
     own = config_of(strategy)
     if name_of(own) != strategy:
         raise TypeError(f"{own.__name__} is the Config of {name_of(own)}: give {strategy} a subclass of it")
-    return CONFIG_OF_TASK[facts(strategy).task][own]
+    settings: type[TrainConfig] = CONFIG_OF_TASK[facts(strategy).task][own]  # such as AdaptConfig[VoxUDAConfig]
+    return settings
 
 
 class SegmentConfig(Config):
