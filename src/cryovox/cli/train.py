@@ -132,7 +132,7 @@ def adapted(  # noqa: PLR0913 (the options of a command)
     source: Path,
     target: tuple[Path, ...],
     out: Path,
-    config: AdaptConfig[Any] = AdaptConfig[Config](),
+    config: AdaptConfig[Any] = AdaptConfig[Config](own=Config()),
     mask: Path | None = None,
     device: Device = "auto",
     devices: int = 1,

@@ -175,13 +175,16 @@ CONFIG_OF_TASK: dict[Task, Any] = {
 
 
 def train_config(strategy: str) -> type[TrainConfig]:
-    """Settings of a training by a strategy: those of its task, with its own settings in the field `own`."""
+    """Settings of a training by a strategy: those of its task, with its own settings in the field `own`.
+
+    That of `vox-uda` is ``AdaptConfig[VoxUDAConfig]``.
+    """
     if strategy == "supervised":
         return TrainConfig
     own = config_of(strategy)
     if name_of(own) != strategy:
         raise TypeError(f"{own.__name__} is the Config of {name_of(own)}: give {strategy} a subclass of it")
-    settings: type[TrainConfig] = CONFIG_OF_TASK[facts(strategy).task][own]  # such as AdaptConfig[VoxUDAConfig]
+    settings: type[TrainConfig] = CONFIG_OF_TASK[facts(strategy).task][own]
     return settings
 
 
