@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -48,26 +50,30 @@ from cryovox.workflows.segment import segment
 from cryovox.workflows.training.run import train
 from simulator_match import SPLIT, TOMOGRAM, simulate_scene
 
+SLAB = (34, 93)
+"""Planes of z that hold particles, as measured on the real tomogram."""
 RIBOSOMES = 380
 LABELED = 1 / 3
 CANDIDATES = (1, 2, 3, 4)
 FULL = ("average_precision", "best_f1", "precision")
+Settings = dict[str, Any]
 UNLABELED = {"supervised.unlabeled_ratio": 2.0}
-TREATMENTS: dict[str, dict[str, Any]] = {
+TREATMENTS: dict[str, Settings] = {
     "ignored": {},
     "ignored, three times the steps": {"loop.steps": 3},
     "ignored beyond 3 radii": {"patches.rim": 3.0},
     "background, weight 0.01": {"supervised.unknown": "background", "supervised.unlabeled_weight": 0.01},
     "background, weight 0.1": {"supervised.unknown": "background", "supervised.unlabeled_weight": 0.1},
     "background, weight 1": {"supervised.unknown": "background", "supervised.unlabeled_weight": 1.0},
+    "background, weight 10": {"supervised.unknown": "background", "supervised.unlabeled_weight": 10.0},
     "positive-unlabeled risk": {"supervised.unknown": "pu", **UNLABELED},
     "labeled background, settings of real_ribosomes": {
-        "exhaustive": True, "loop.steps": 1 / 4, "loop.batch": 8, "loop.lr": 2e-3, "loop.warmup": 30,
+        "exhaustive": True, "loop.steps": 1 / 2, "loop.batch": 8, "loop.lr": 2e-3, "loop.warmup": 30,
         "supervised.loss": "weighted-mse", "supervised.drop_block": 0.0, "augment.noise": 0.6, "augment.blur": 1.0,
     },
 }  # fmt: skip
 """Name -> settings; the steps are a multiple of those of the other treatments, at batch 2."""
-BLOBS = (1.0, 1.5, 2.0, 3.0)
+BLOBS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 """Widths of the difference-of-Gaussians pickers in voxels."""
 
 
@@ -99,9 +105,9 @@ class Likeness:
         return read_particles(self.folder / "labeled.csv")
 
     def tested(self, particles: Particles) -> Particles:
-        """The particles of the test part."""
-        voxel = read_volume(self.tomogram).voxel_size
-        return particles.take(particles.positions[:, 1] / voxel >= SPLIT - 0.5)
+        """The particles of the test part, inside the slab."""
+        z, y, _ = particles.positions.T / read_volume(self.tomogram).voxel_size
+        return particles.take((z >= SLAB[0]) & (z < SLAB[1]) & (y >= SPLIT - 0.5))
 
 
 def simulate_likeness(folder: Path, seed: int) -> Likeness:
@@ -115,7 +121,7 @@ def simulate_likeness(folder: Path, seed: int) -> Likeness:
         data = match_tomogram(-scene.clean.data, statistics, np.random.default_rng([seed, 1]))
         write_volume(folder / "likeness.mrc", Volume(data, volume.voxel_size))
         test_part = np.zeros(real.shape, np.int8)
-        test_part[:, SPLIT:] = 1
+        test_part[slice(*SLAB), SPLIT:] = 1
         write_volume(folder / "test_part.mrc", Volume(test_part, volume.voxel_size))
         write_particles(folder / "everything.csv", scene.particles)
         ribosomes = scene.particles.named(RIBOSOME)
@@ -125,7 +131,7 @@ def simulate_likeness(folder: Path, seed: int) -> Likeness:
     return Likeness(folder)
 
 
-def train_treatment(likeness: Likeness, name: str, seed: int, steps: int, folder: Path) -> Path:
+def train_treatment(likeness: Likeness, name: str, seed: int, common: Settings, folder: Path) -> Path:
     """Train on the labeled ribosomes of the training part; returns the model file."""
     own = dict(TREATMENTS[name])
     exhaustive = own.pop("exhaustive", False)
@@ -138,8 +144,8 @@ def train_treatment(likeness: Likeness, name: str, seed: int, steps: int, folder
     folder.mkdir(parents=True, exist_ok=True)
     dataset_files.write(folder, Dataset(voxel_size=voxel, species=species, entries=(entry,)))
     options = shared_settings("cpu") | ALL_METHODS | {"supervised.loss": "auto", "seed": seed}
-    options |= {"network.model": NETWORK, "network.size": "s"} | own
-    options["loop.steps"] = round(own.get("loop.steps", 1) * steps)
+    options |= {"network.model": NETWORK, "network.size": "s"} | common | own
+    options["loop.steps"] = round(own.get("loop.steps", 1) * common["loop.steps"])
     return train(folder, folder / "run", validated(TrainConfig, nested(options), Path(name)), device="cpu")
 
 
@@ -185,24 +191,30 @@ def cap(likeness: Likeness) -> dict[str, float]:
     return {f"recall_{n}x": round(min(1.0, n * share), 4) for n in CANDIDATES}
 
 
-def run_treatment(likeness: Likeness, name: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
-    """Train and score one treatment, unless the result of an earlier run exists."""
-    file = folder / "row.json"
-    if not file.exists():
-        model = train_treatment(likeness, name, seed, steps, folder)
-        segment([likeness.tomogram], model, folder / "found", SegmentConfig(mask=likeness.mask), device="cpu")
-        peaks = find_peaks(score_files.read(folder / "found" / "scores" / "likeness.zarr"))
-        file.write_text(json.dumps(evaluate(peaks, likeness)), encoding="utf-8")
-    row = {"detector": name, "seed": seed, **json.loads(file.read_text(encoding="utf-8"))}
-    print(row, flush=True)
-    return row
+def run_treatment(likeness: Likeness, name: str, seed: int, common: Settings, folder: Path) -> dict[str, Any]:
+    """Train and score one treatment."""
+    model = train_treatment(likeness, name, seed, common, folder)
+    segment([likeness.tomogram], model, folder / "found", SegmentConfig(mask=likeness.mask), device="cpu")
+    peaks = find_peaks(score_files.read(folder / "found" / "scores" / "likeness.zarr"))
+    return evaluate(peaks, likeness)
 
 
-def run_blobs(likeness: Likeness, sigma: float, seed: int) -> dict[str, Any]:
+def run_blobs(likeness: Likeness, sigma: float) -> dict[str, Any]:
     """Score a difference-of-Gaussians picker."""
     volume = read_volume(likeness.tomogram)
     blobs = dog(np.asarray(volume.data), volume.voxel_size, sigma, distance=150.0, species=RIBOSOME)
-    return {"detector": f"difference of Gaussians, {sigma} voxels", "seed": seed, **evaluate(blobs, likeness)}
+    return evaluate(blobs, likeness)
+
+
+def kept(folder: Path, name: str, seed: int, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The row of a detector: that of an earlier run, or a new one."""
+    file = folder / "row.json"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(run()), encoding="utf-8")
+    row = {"detector": name, "seed": seed, **json.loads(file.read_text(encoding="utf-8"))}
+    print(row, flush=True)
+    return row
 
 
 def rank_correlations(rows: list[dict[str, Any]], seeds: list[int]) -> dict[str, dict[str, Any]]:
@@ -233,17 +245,23 @@ def main() -> None:
         help="simulations, each with its labels and weights",
     )
     parser.add_argument("--steps", type=int, default=600, help="training steps")
+    parser.add_argument("--patch", type=int, default=48, help="edge of the patches")
+    parser.add_argument("--batch", type=int, default=2, help="patches of a step")
     parser.add_argument("--treatments", nargs="+", choices=tuple(TREATMENTS), default=list(TREATMENTS))
     parser.add_argument("--name", default="real_likeness", help="name of the result file")
     args = parser.parse_args()
     rows, caps, seeds = [], [], args.seeds
+    common = {"loop.steps": args.steps, "patches.patch": args.patch, "loop.batch": args.batch}
     for seed in seeds:
         likeness = simulate_likeness(args.work / f"likeness-{seed}", seed)
         caps.append(cap(likeness))
-        rows += [run_blobs(likeness, sigma, seed) for sigma in BLOBS]
+        for sigma in BLOBS:
+            name = f"difference of Gaussians, {sigma} voxels"
+            rows.append(kept(args.work / f"{name}-{seed}", name, seed, partial(run_blobs, likeness, sigma)))
         for name in args.treatments:
             folder = args.work / f"{name}-{seed}"
-            rows.append(run_treatment(likeness, name, seed, args.steps, folder))
+            run = partial(run_treatment, likeness, name, seed, common, folder)
+            rows.append(kept(folder, name, seed, run))
     reference = {r["seed"]: r for r in rows if r["detector"] == "ignored"}
     differences = {
         name: {
@@ -258,8 +276,10 @@ def main() -> None:
     result = {
         "settings": {
             "ribosomes": RIBOSOMES,
-            "labelled": LABELED,
+            "labeled": LABELED,
             "steps": args.steps,
+            "patch": args.patch,
+            "batch": args.batch,
             "match_A": MATCH_DISTANCE,
         },
         "cap": {name: round(mean(c[name] for c in caps), 4) for name in caps[0]},

@@ -2,7 +2,7 @@
 
 Every loss takes logits, a target and a mask of the voxels with a valid target. Where a species was not
 searched exhaustively, unlabeled voxels are ignored in the loss, not treated as background. Alternatives are
-a weak presumption of background (:func:`heatmap_background_loss`) and the non-negative positive-unlabeled
+a presumption of background (:func:`heatmap_background_loss`) and the non-negative positive-unlabeled
 estimate of their loss (:func:`pu_risk`).
 """
 
