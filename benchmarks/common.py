@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -48,7 +49,7 @@ def write_result(name: str, result: dict[str, Any]) -> Path:
     if "--work" in words:  # the run folder is not part of the result
         at = words.index("--work")
         words = words[:at] + words[at + 2 :]
-    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
     machine = {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()}
     facts = {k: v for k, v in versions().items() if k != "machine"}
     path = RESULTS / f"{name}.json"

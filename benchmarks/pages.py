@@ -150,7 +150,7 @@ def likeness(name: str, title: str) -> str:
 {settings["ribosomes"]} ribosomes among other complexes and membranes, matched to y < 160 of the real tomogram. A random third is labeled;
 detectors train on the labels of y < 160 and are scored on y >= 160, within {settings["match_A"]:.0f} Å: recall of the labeled ribosomes by
 number of candidates per label, and average precision and the best F1 over all ribosomes. {len({r["seed"] for r in runs})} seeds draw the tomogram, the labels
-and the weights; {settings["steps"]} steps. Mean ± standard deviation over seeds:
+and the weights; {settings["steps"]} steps of {settings["batch"]} patches of {settings["patch"]}³ voxels. Mean ± standard deviation over seeds:
 
 {grid(["detector, and its treatment of unlabeled voxels", *map(label, metrics)], scores)}
 

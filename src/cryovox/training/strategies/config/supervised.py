@@ -38,7 +38,7 @@ class SupervisedConfig(Config):
     unknown: Literal["ignore", "background", "pu"] = "ignore"
     """Unlabeled voxels outside picks, where the dataset is not exhaustive: `ignore` them in the loss,
     presume `background` away from picks, or use the positive-unlabeled risk (`pu`)."""
-    unlabeled_weight: float = Field(1.0, ge=0)
+    unlabeled_weight: float = Field(10.0, ge=0)
     """`background`: weight of the loss of unlabeled voxels; 1 is that of labeled background."""
     unlabeled_ratio: float = Field(0.5, ge=0)
     """`pu`: expected number of unlabeled particles for each labeled one."""
