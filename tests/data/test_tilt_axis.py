@@ -94,5 +94,5 @@ def test_thresholds_at_picks_are_read_where_the_picks_are():
     tiles = TilePlan(16, 0.5, 1, "sigmoid")
     for axis in "yx":
         region = replace(source(data, axis))
-        found = thresholds_at_picks(AlongX(), [region], TargetSpec("heatmap"), tiles)
+        found = thresholds_at_picks(AlongX(), [region], TargetSpec("mask"), tiles)
         assert found["threshold/ball"] > 0.45

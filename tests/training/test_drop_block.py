@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cryovox.models import build
-from cryovox.training.strategies.semi.drop_block import deep_drop, drop_block, drop_cuboids
+from cryovox.training.strategies.semi.drop_block import deep_drop, drop_block, drop_cuboids, noise_like
 
 
 @pytest.mark.parametrize("share", [0.05, 0.15])
@@ -28,6 +28,31 @@ def test_cuboids_are_taller_than_wide():
         spans.append((hole.amax(0) - hole.amin(0) + 1).float())
     z, y, x_ = torch.stack(spans).mean(0).tolist()
     assert z > 1.5 * max(y, x_)
+
+
+def power_in_wedge(x):
+    """Share of the power at tilts beyond 45 degrees about y."""
+    power = torch.fft.fftn(x, dim=(2, 3, 4)).abs().square()
+    kz, kx = torch.fft.fftfreq(x.shape[2]), torch.fft.fftfreq(x.shape[4])
+    wedge = kz[:, None, None].abs() > kx.abs()
+    return float((power * wedge).sum() / power.sum())
+
+
+def test_noise_has_the_spectrum_of_the_patch_and_leaves_its_missing_wedge_empty():
+    torch.manual_seed(0)
+    white = torch.randn(4, 1, 32, 32, 32)
+    spectrum = torch.fft.fftn(white, dim=(2, 3, 4))
+    kz, kx = torch.fft.fftfreq(32), torch.fft.fftfreq(32)
+    spectrum = spectrum * (kz[:, None, None].abs() <= kx.abs())
+    x = 3 + torch.fft.ifftn(spectrum, dim=(2, 3, 4)).real
+    noise = noise_like(x)
+    assert power_in_wedge(noise - 3) < 1e-6 < 0.3 < power_in_wedge(white)
+    assert float(noise.std()) == pytest.approx(float(x.std()), rel=0.05)
+    assert abs(float(((noise - 3) * (x - 3)).mean())) < 0.05 * float(x.var())  # it shows nothing of the patch
+    torch.manual_seed(0)
+    dropped = drop_cuboids(x, 0.1)
+    other = torch.where(dropped == x, x, 3 + x.std() * white)  # white noise in the same cuboids
+    assert power_in_wedge(dropped - 3) < 0.7 * power_in_wedge(other - 3)
 
 
 def test_drop_block():

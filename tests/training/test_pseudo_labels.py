@@ -135,3 +135,24 @@ def test_one_species_in_a_place():
     assert one.target[0, 1, 9, 9, 9] == 1  # where there is no rival it stays
     assert one.valid_mask[0, 1, 3, 3, 4]
     assert one.target[0, 1, 3, 3, 4] < 0.1
+
+
+def test_pseudo_labels_never_contradict_a_pick():
+    """The teacher sees both species beside a pick of the first, and a particle far away."""
+    seen = torch.cat([maps((6.0, 6, 8), (6.0, 6, 18), side=24), maps((6.0, 8, 6), side=24)], 1)[None]
+    picks = torch.zeros(1, 2, 24, 24, 24, dtype=torch.bool)
+    picks[0, 0, 6, 6, 6] = True
+    args = {"radii": (4.0, 4.0), "sigmas": (1.0, 1.0), "agreement": 0.5, "ignore": True, "exclusive": False}
+    line = torch.full((2,), 0.5)
+    before = pseudo_labels(seen, line, 0.1, **args)
+    assert before.peaks.nonzero()[:, 1:].tolist() == [[0, 6, 6, 8], [0, 6, 6, 18], [1, 6, 8, 6]]
+    after = pseudo_labels(seen, line, 0.1, **args, picks=picks)
+    assert after.peaks.nonzero()[:, 1:].tolist() == [[0, 6, 6, 6], [0, 6, 6, 18]]
+    around = (slice(None), slice(None), 6, slice(3, 10), 6)
+    assert after.valid_mask[around].all()  # the pick says what is there, and that nothing else is
+    assert after.target[0, 1].max() == 0
+    assert after.target[0, 0, 6, 6, 6] == 1
+    assert torch.equal(before.target[:, :1, ..., 14:], after.target[:, :1, ..., 14:])
+    none = pseudo_labels(seen, line, 0.1, **args, picks=torch.zeros_like(picks))
+    assert torch.equal(none.target, before.target)
+    assert torch.equal(none.valid_mask, before.valid_mask)

@@ -29,6 +29,11 @@ def drop_annotations(region: Region) -> Region:
     return replace(region, positions=np.empty((0, 3)), channels=nothing, labels=None, exhaustive=all_over)
 
 
+def keep_picks(region: Region) -> Region:
+    """The same region, not searched, with its picks; its valid mask is where the region lies."""
+    return replace(region, labels=None, exhaustive=np.ones_like(region.exhaustive))
+
+
 def drop_labels(cubes: Cubes) -> Cubes:
     """The images of a set without its labels."""
     nothing = np.empty(0, np.intp)

@@ -18,8 +18,17 @@ from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.data.patches import mask_target
 from cryovox.data.regions import Bounds, Region
 from cryovox.data.targets import IGNORE_INDEX, ball_labels
-from cryovox.metrics.detection import detection, recall_at_budget
+from cryovox.metrics.detection import detection, f_beta, precision_recall, recall_at_budget
+from cryovox.metrics.matching import greedy
 from cryovox.picking.blobs import dog
+from cryovox.training.evaluation.thresholds import (
+    GRID,
+    MIN_HEIGHT,
+    Curves,
+    Float,
+    choose_thresholds,
+    midpoint_thresholds,
+)
 
 Metrics = dict[str, float]
 BUDGETS = (1, 2, 4)
@@ -160,13 +169,40 @@ def _metrics_by_species(regions: Sequence[RegionPicks], species: tuple[Species, 
     picks = concatenate_regions([r.picks for r in regions])
     truth = concatenate_regions([r.region.truth() for r in regions])
     rows: Metrics = {}
+    curves: Curves = {}
+    labeled: dict[str, Float] = {}
+    rest: dict[str, Float] = {}
     for channel, kind in enumerate(species):
         true, own = truth.named(kind.name), picks.named(kind.name)
         if not len(true):
             continue
-        exhaustive = all(bool(r.region.exhaustive[channel]) for r in regions)
-        rows |= _best_f1(own, true, kind) if exhaustive else _recall_metrics(own, true, kind)
-    return rows
+        if all(bool(r.region.exhaustive[channel]) for r in regions):
+            curve = f1_curve(own, true, kind.radius)
+            curves[kind.name] = len(true), curve
+            rows |= {f"judge/{kind.name}": float(curve.max()), f"f1/{kind.name}": float(curve.max())}
+        else:
+            rows |= _recall_metrics(own, true, kind)
+            labeled[kind.name], rest[kind.name] = split_heights(own, true, kind.radius)
+    names = [kind.name for kind in species]
+    chosen = choose_thresholds(curves, names)
+    chosen |= midpoint_thresholds(labeled, rest, labeled if curves else names)
+    return rows | {f"threshold/{name}": threshold for name, threshold in chosen.items()}
+
+
+def f1_curve(picks: Particles, truth: Particles, radius: float) -> Float:
+    """F1 at each threshold of the grid."""
+    precision, recall, scores = precision_recall(picks, truth, radius)
+    curve = [0.0, *(f_beta(p, r, 1.0) for p, r in zip(precision, recall, strict=True))]
+    return np.array(curve)[(scores >= GRID[:, None]).sum(axis=1)]
+
+
+def split_heights(picks: Particles, truth: Particles, radius: float) -> tuple[Float, Float]:
+    """Heights of peaks at annotated particles, the minimum where there is none, and of the other peaks."""
+    pairs = greedy(picks.positions, truth.positions, radius, picks.scores)
+    scores = np.asarray(picks.scores, np.float64)
+    at_particles = np.full(len(truth), MIN_HEIGHT)
+    at_particles[pairs.truth] = scores[pairs.predicted]
+    return at_particles, np.delete(scores, pairs.predicted)
 
 
 def concatenate_regions(lists: Iterable[Particles]) -> Particles:
@@ -183,21 +219,11 @@ def _f1(regions: Sequence[RegionPicks], kind: Species, threshold: float) -> floa
     return detection(picks.take(picks.scores >= threshold), truth, kind.radius).f1
 
 
-def _best_f1(picks: Particles, truth: Particles, kind: Species) -> Metrics:
-    levels = np.unique(np.quantile(picks.scores, np.linspace(0, 1, 33))) if len(picks) else np.array([0.5])
-    outcomes = [(detection(picks.take(picks.scores >= t), truth, kind.radius).f1, float(t)) for t in levels]
-    f1, threshold = max(outcomes)
-    return {f"judge/{kind.name}": f1, f"f1/{kind.name}": f1, f"threshold/{kind.name}": threshold}
-
-
 def _recall_metrics(picks: Particles, truth: Particles, kind: Species) -> Metrics:
-    """Judge by recall; the threshold keeps twice as many candidates as there are annotated ones."""
+    """Judge by recall."""
     recalls = recall_at_budget(picks, truth, kind.radius, budgets=BUDGETS)
     mean = float(np.mean(list(recalls.values())))
-    kept = picks.scores[: 2 * len(truth)]
-    threshold = float(kept[-1]) if len(kept) else 0.5
-    named = {f"recall@{budget}x/{kind.name}": value for budget, value in recalls.items()}
-    return {f"judge/{kind.name}": mean, **named, f"threshold/{kind.name}": threshold}
+    return {f"judge/{kind.name}": mean} | {f"recall@{n}x/{kind.name}": value for n, value in recalls.items()}
 
 
 def blob_picker_metrics(regions: Sequence[Region], species: tuple[Species, ...], kind: str) -> Metrics:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cryovox.core.particles import Particles, Species
+from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.core.volume import ScoreMap
 from cryovox.data.patches import TargetSpec, cut, mask_target
 from cryovox.data.regions import Region
@@ -17,6 +17,7 @@ from cryovox.data.targets import IGNORE_INDEX
 from cryovox.inference.stream import TilePlan, score, stream
 from cryovox.metrics.detection import detection
 from cryovox.picking import PickConfig, pick
+from cryovox.picking.peaks import separate
 from cryovox.training.evaluation.held_out import (
     Metrics,
     RegionPicks,
@@ -25,11 +26,13 @@ from cryovox.training.evaluation.held_out import (
     dice_metrics,
     half_dice_metrics,
     halves,
+    split_heights,
     with_score,
 )
+from cryovox.training.evaluation.thresholds import MIN_HEIGHT, midpoint_thresholds
 
-MIN_SCORE = 0.05
-"""Candidates below this score are ignored."""
+MIN_MASK_SCORE = 0.05
+"""Lowest threshold of a mask."""
 MASK_THRESHOLDS = (0.3, 0.5, 0.7)
 """Thresholds to try on masks."""
 
@@ -54,13 +57,14 @@ def validate(
         ``score`` decides which weights are kept: mean F1 over species at the best thresholds for
         heatmaps, mean Dice for masks; mean recall at 1, 2 and 4 candidates per annotated particle
         where annotation is not exhaustive; none where nothing is annotated. ``threshold/NAME`` is the
-        threshold of each species. ``half1/...`` and ``half2/...`` are the figures of the two halves
-        that `cryovox.training.evaluation.held_out.cross_fit` takes.
+        threshold of each species, in heatmaps also of species without a particle here. ``half1/...`` and
+        ``half2/...`` are the figures of the two halves that
+        `cryovox.training.evaluation.held_out.cross_fit` takes.
     """
-    scored = [_score(network, region, tiles, spec) for region in regions]
+    scored = [score_region(network, region, tiles, spec) for region in regions]
     species = regions[0].species
     if spec.kind == "heatmap":
-        return with_score(detection_metrics(region_picks(scored, MIN_SCORE), species))
+        return with_score(detection_metrics(region_picks(scored, MIN_HEIGHT), species))
     return with_score(_mask_rows(scored, species))
 
 
@@ -68,15 +72,65 @@ def validate(
 def thresholds_at_picks(
     network: nn.Module, regions: list[Region], spec: TargetSpec, tiles: TilePlan
 ) -> dict[str, float]:
-    """Thresholds where nothing is held out: half of the height that half of the picks get.
+    """Thresholds where nothing is held out, from the scores in patches around the picks.
 
-    The picks are those that were learned from, so they say nothing of how good the network is.
+    Heatmaps: between the peaks at picks and the others (`cryovox.training.evaluation.thresholds`). Masks:
+    half of the height that half of the picks get. The network has learned from the picks, so their scores do
+    not tell how good it is.
 
     Returns
     -------
     dict
-        ``threshold/NAME`` of each species that has picks.
+        ``threshold/NAME`` of each species; in masks, of those with picks.
     """
+    if spec.kind == "mask":
+        return _mask_thresholds_at_picks(network, regions, spec, tiles)
+    picks = concatenate_regions(peaks_around_picks(network, region, spec, tiles) for region in regions)
+    truth = concatenate_regions(region.truth() for region in regions)
+    species = regions[0].species
+    heights = {
+        kind.name: split_heights(picks.named(kind.name), true, kind.radius)
+        for kind in species
+        if len(true := truth.named(kind.name))
+    }
+    labeled, rest = ({name: pair[i] for name, pair in heights.items()} for i in (0, 1))
+    chosen = midpoint_thresholds(labeled, rest, [kind.name for kind in species])
+    return {f"threshold/{name}": threshold for name, threshold in chosen.items()}
+
+
+def peaks_around_picks(network: nn.Module, region: Region, spec: TargetSpec, tiles: TilePlan) -> Particles:
+    """Peaks of the patches around the picks of a region, without those near the faces of the patches."""
+    margin, turned = tiles.tile // 8, replace(tiles, tilt_axis=region.tilt_axis)
+    voxel, left, lists = region.voxel_size, region.positions[region.annotated], []
+    while len(left):
+        z, y, x = (np.rint(left[0]).astype(int) - tiles.tile // 2).tolist()
+        core = [(a + margin, a + tiles.tile - margin) for a in (z, y, x)]
+        image = cut(region, (z, y, x), tiles.tile, spec).image
+        answer = score(network, torch.from_numpy(image)[None, None], turned)[0]
+        scores = ScoreMap(
+            answer, voxel * tiles.stride, region.species, voxel * (tiles.stride - 1) / 2, kind="heatmap"
+        )
+        spans = [(max(a, low), min(b, high)) for (a, b), (low, high) in zip(core, region.bounds, strict=True)]
+        part = replace(region, bounds=(spans[0], spans[1], spans[2]))
+        lists.append(candidates(ScoredRegion(part, scores, (z, y, x)), MIN_HEIGHT))
+        low, high = np.array(core).T
+        left = left[~((left >= low) & (left < high)).all(axis=1)]
+    return _distinct(concatenate(lists), region.species)
+
+
+def _distinct(picks: Particles, species: tuple[Species, ...]) -> Particles:
+    """The best of picks that several patches share."""
+    lists = [picks.named(kind.name) for kind in species]
+    kept = [
+        own.take(separate(own.positions, own.scores, kind.radius))
+        for own, kind in zip(lists, species, strict=True)
+    ]
+    return concatenate(kept)
+
+
+def _mask_thresholds_at_picks(
+    network: nn.Module, regions: list[Region], spec: TargetSpec, tiles: TilePlan
+) -> dict[str, float]:
     heights: dict[str, list[float]] = {}
     for region in regions:
         inside = region.inside()
@@ -84,7 +138,7 @@ def thresholds_at_picks(
             name = region.species[channel].name
             heights.setdefault(name, []).append(_height(network, region, position, channel, spec, tiles))
     return {
-        f"threshold/{name}": float(np.clip(np.median(of_species) / 2, MIN_SCORE, 0.5))
+        f"threshold/{name}": float(np.clip(np.median(of_species) / 2, MIN_MASK_SCORE, 0.5))
         for name, of_species in heights.items()
     }
 
@@ -97,7 +151,7 @@ def _height(
     spec: TargetSpec,
     tiles: TilePlan,
 ) -> float:
-    """Highest answer within a voxel (of the heatmap) around a position, in the middle of a patch."""
+    """Highest answer within a voxel of the output around a position, in the middle of a patch."""
     patch_size = tiles.tile
     corner = np.rint(position).astype(int) - patch_size // 2
     image = cut(region, (int(corner[0]), int(corner[1]), int(corner[2])), patch_size, spec).image
@@ -109,7 +163,7 @@ def _height(
     return float(answer[near].max())
 
 
-def _score(network: nn.Module, region: Region, tiles: TilePlan, spec: TargetSpec) -> ScoredRegion:
+def score_region(network: nn.Module, region: Region, tiles: TilePlan, spec: TargetSpec) -> ScoredRegion:
     """Run the network over a region and as much of its surroundings as a tile overlaps."""
     reach = tiles.tile // 4 // tiles.stride * tiles.stride
     shape = region.data.shape

@@ -22,7 +22,8 @@ from cryovox.training.evaluation.held_out import (
     halves,
     with_score,
 )
-from cryovox.training.evaluation.validate import MIN_SCORE, ScoredRegion, region_picks
+from cryovox.training.evaluation.thresholds import MIN_HEIGHT
+from cryovox.training.evaluation.validate import ScoredRegion, region_picks
 
 
 def validate_cubes(network: nn.Module, cubes: Cubes, spec: TargetSpec, tiles: TilePlan) -> dict[str, float]:
@@ -82,7 +83,7 @@ def _heatmaps(network: nn.Module, cubes: Cubes, spec: TargetSpec, tiles: TilePla
             offset = voxel * (tiles.stride - 1) / 2
             score_map = ScoreMap(own, voxel * tiles.stride, cubes.species, offset=offset, kind="heatmap")
             scored.append(ScoredRegion(cubes.region(i, spec), score_map, (0, 0, 0)))
-    return detection_metrics(region_picks(scored, MIN_SCORE), cubes.species)
+    return detection_metrics(region_picks(scored, MIN_HEIGHT), cubes.species)
 
 
 class _Chosen:

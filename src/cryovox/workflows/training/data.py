@@ -71,7 +71,7 @@ class TrainingData(ABC):
         """Endless batches, with methods ``batch(number)`` and ``close()``."""
 
     def unlabeled(self, sampling: SamplingConfig) -> Any:
-        """Endless batches of unlabeled patches, for semi-supervised training."""
+        """Endless batches of patches for semi-supervised training, whose targets hold picks only."""
         raise self._without_places()
 
     def _without_places(self) -> RequestError:
@@ -172,12 +172,12 @@ class TomogramData(TrainingData):
         ]
 
     def unlabeled(self, sampling: SamplingConfig) -> Any:
-        """Patches anywhere in the regions that were not searched for all species."""
+        """Patches anywhere in the regions that were not searched for all species, with their picks."""
         from cryovox.data.streams import PatchStream
-        from cryovox.data.unlabeled import UnlabeledBatches, drop_annotations
+        from cryovox.data.unlabeled import keep_picks
 
-        regions = [drop_annotations(region) for region in self.unsearched]
-        return UnlabeledBatches(PatchStream(regions, sampling.for_unlabeled()))
+        regions = [keep_picks(region) for region in self.unsearched]
+        return PatchStream(regions, sampling.for_unlabeled())
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         from cryovox.training.evaluation.validate import thresholds_at_picks, validate

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cryovox.filters.spectra import AXES, irfftn_like, rfftn
 from cryovox.models.features import encode_method, replaced_encode
 
 CUBOID_EDGES = (4, 12)
@@ -18,10 +19,11 @@ Z_STRETCH = 2.0
 def drop_cuboids(
     x: Tensor, share: float, edges: tuple[int, int] = CUBOID_EDGES, z_stretch: float = Z_STRETCH
 ) -> Tensor:
-    """Replace cuboids by Gaussian noise with the mean and spread of their patch.
+    """Replace cuboids by Gaussian noise with the mean and power spectrum of their patch.
 
     SemiETPicker names "a cryo-ET-specific DropBlock" and no more; this is our reconstruction. Zeros would
-    be strong edges in a tomogram, and the missing wedge smears along z: hence noise, and hence taller.
+    be strong edges in a tomogram, white noise would be recognized by its power in the missing wedge, and the
+    wedge smears along z: hence noise of the same spectrum, and hence taller.
 
     Parameters
     ----------
@@ -38,13 +40,18 @@ def drop_cuboids(
     out, sides = x.clone(), x.shape[2:]
     mean_edge = sum(edges) / 2
     count = max(1, round(share * sides.numel() / (z_stretch * mean_edge**3)))
-    for patch, image in zip(out, x, strict=True):
-        mean, spread = image.mean(), image.std()
+    for patch, noise in zip(out, noise_like(x), strict=True):
         for _ in range(count):
-            window = _cuboid(sides, edges, z_stretch)
-            hole = patch[(slice(None), *window)]
-            hole.copy_(mean + spread * torch.randn_like(hole))
+            window = (slice(None), *_cuboid(sides, edges, z_stretch))
+            patch[window] = noise[window]
     return out
+
+
+def noise_like(x: Tensor) -> Tensor:
+    """Gaussian noise with the mean and, on average, the power spectrum of each patch (b, 1, z, y, x)."""
+    mean = x.mean(AXES, keepdim=True)
+    amplitude = rfftn(x - mean).abs() / x[0].numel() ** 0.5
+    return mean + irfftn_like(amplitude * rfftn(torch.randn_like(x)), x)
 
 
 def _cuboid(sides: torch.Size, edges: tuple[int, int], z_stretch: float) -> tuple[slice, ...]:

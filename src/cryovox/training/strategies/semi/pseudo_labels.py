@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import exp
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,8 @@ from cryovox.training.losses import interior_mask
 Axes = tuple[int, ...]
 NEAR = 0.1
 """Height of a Gaussian down to which its surroundings are known."""
+ONE_SIGMA = exp(-0.5) - 1e-6
+"""Height of a Gaussian at a standard deviation."""
 
 
 class PseudoLabels(NamedTuple):
@@ -46,7 +49,7 @@ def multi_view_probabilities(predict: Callable[[Tensor], Tensor], x: Tensor, vie
     return torch.stack([predict(x.flip(axes)).float().sigmoid().flip(axes) for axes in views])
 
 
-def pseudo_labels(
+def pseudo_labels(  # noqa: PLR0913 (settings of a method)
     probabilities: Tensor,
     high: Tensor,
     low: float,
@@ -56,8 +59,11 @@ def pseudo_labels(
     agreement: float,
     ignore: bool,
     exclusive: bool,
+    picks: Tensor | None = None,
 ) -> PseudoLabels:
     """Peaks of the mean over the views that are high enough and that enough views share.
+
+    Within the radius of a labeled pick the pick wins: no other peak of any species lies there.
 
     Parameters
     ----------
@@ -76,12 +82,19 @@ def pseudo_labels(
     exclusive
         Whether there is one species in a place: a peak is higher than what others have there, and tells
         that they are not.
+    picks : (b, k, z, y, x) bool
+        Voxels of labeled picks; none by default.
     """
     peaks = accepted_peaks(probabilities, high, radii, agreement, exclusive)
+    ruled = torch.zeros_like(peaks[:, :1])
+    if picks is not None and picks.any():
+        ruled = (gaussians(picks, radii) >= ONE_SIGMA).any(1, keepdim=True)
+        peaks = (peaks & ~ruled) | picks
     target = gaussians(peaks, sigmas)
     near = target > NEAR
     if exclusive:
         near = near.any(1, keepdim=True)
+    near = near | ruled
     valid_mask = (probabilities.mean(0) <= low) | near if ignore else torch.ones_like(peaks)
     return PseudoLabels(target, valid_mask, peaks)
 

@@ -80,6 +80,7 @@ class SemiETPicker(ExtendedSupervised):
             agreement=config.agreement,
             ignore=config.ignore,
             exclusive=config.exclusive,
+            picks=peak_voxels(unlabeled.target) & unlabeled.valid_mask,
         )
         with deep_drop(self.student, config.deep_drop):
             logits = self.student(drop_cuboids(x, config.student_drop))
