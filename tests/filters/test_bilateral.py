@@ -89,20 +89,31 @@ def test_a_step_stays_and_noise_goes():
     assert (found - tensor(step)).abs().max() < 0.5 * (noisy - tensor(step)).abs().max()
 
 
-def test_at_the_published_width_white_noise_passes_and_smooth_noise_does_not():
-    white = tensor(volume(16, 16, 16))
-    wide = torch.nn.functional.pad(white, (2,) * 6, "replicate")
-    smooth = torch.nn.functional.avg_pool3d(wide, 5, stride=1)
-    removed = [(x - bilateral(x)).std() for x in (white, smooth / smooth.std())]
-    assert removed[0] < 0.1
-    assert removed[1] > 0.2
+def white_noise_removed(cube, **options):
+    """Share of the standard deviation of white noise that the filter removes."""
+    return 1 - float(bilateral(cube, **options).std() / cube.std())
+
+
+def test_the_default_width_removes_white_noise_as_the_published_one_does_from_gray_values_in_0_to_1():
+    cube = tensor(volume(32, 32, 32))
+    scaled = (cube - cube.min()) / (cube.max() - cube.min())
+    published = white_noise_removed(scaled, sigma_r=1.2)
+    assert white_noise_removed(cube) == pytest.approx(published, abs=0.05)
+    assert published > 0.4
+    assert white_noise_removed(cube, sigma_r=1.2) < 0.02  # the published number in the wrong units
+    assert white_noise_removed(cube, by="intensity") > 0.4
+
+
+def test_gradients_of_white_noise_have_the_spread_that_the_docstring_states():
+    inside = gradient_of_laplacian(tensor(volume(32, 32, 32)))[..., 3:-3, 3:-3, 3:-3]
+    assert float(inside.std()) == pytest.approx(82**0.5, rel=0.02)
 
 
 def test_both_sides_of_an_ideal_step_have_one_gradient_so_only_the_classic_filter_keeps_it():
     step = torch.zeros(1, 1, 6, 6, 8)
     step[..., 4:] = 20.0
     assert torch.allclose(bilateral(step, by="intensity"), step, atol=1e-5)
-    found = bilateral(step)[0, 0, 3, 3]
+    found = bilateral(step, sigma_r=1.2)[0, 0, 3, 3]
     assert torch.allclose(found[3:5], torch.tensor([10.0, 10.0]), atol=1e-3)
 
 

@@ -122,7 +122,7 @@ def test_outputs_and_manifest(tomogram, tmp_path):
     assert shares[-1] == 1
     noted = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert noted["denoise"]["config"]["method"] == "ibf"
-    assert noted["denoise"]["entries"]["tomo"]["key"]["settings"]["sigma_r"] == 1.2
+    assert noted["denoise"]["entries"]["tomo"]["key"]["settings"]["sigma_r"] == 9.8
     assert noted["denoise"]["entries"] == done
 
 

@@ -9,13 +9,12 @@ have the same gradient, so that the improved filter rounds it off by a voxel, wh
 from __future__ import annotations
 
 from itertools import product
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-Feature = Literal["gradient", "intensity"]
+from cryovox.filters.config import SIGMA_R, Feature
 
 HALO: dict[Feature, int] = {"gradient": 3, "intensity": 1}
 """Voxels on each side that a filtered value depends on."""
@@ -48,7 +47,9 @@ def gradient_of_laplacian(x: Tensor) -> Tensor:
     return torch.cat([_shifted(laplacian, a, 1) - _shifted(laplacian, a, -1) for a in (2, 3, 4)], 1)
 
 
-def bilateral(x: Tensor, *, sigma_d: float = 120.0, sigma_r: float = 1.2, by: Feature = "gradient") -> Tensor:
+def bilateral(
+    x: Tensor, *, sigma_d: float = 120.0, sigma_r: float | None = None, by: Feature = "gradient"
+) -> Tensor:
     """Mean over a window of 3^3 voxels, weighted by distance and similarity (Vox-UDA, eq. 13-14).
 
     Parameters
@@ -58,7 +59,9 @@ def bilateral(x: Tensor, *, sigma_d: float = 120.0, sigma_r: float = 1.2, by: Fe
     sigma_d
         Standard deviation of the Gaussian on distances, in voxels.
     sigma_r
-        Standard deviation of the Gaussian on differences.
+        Standard deviation of the Gaussian on differences, in standard deviations of the input: 9.8 for
+        gradients and 1.2 for intensities by default. A gradient of white noise has 9.1 on each axis. The
+        published 1.2 for gradients belongs to gray values in [0, 1] (docs/methods/vox-uda.md).
     by
         Feature to compare: "gradient" of the Laplacian (the improved filter of Vox-UDA) or "intensity".
 
@@ -67,6 +70,7 @@ def bilateral(x: Tensor, *, sigma_d: float = 120.0, sigma_r: float = 1.2, by: Fe
     (b, 1, z, y, x)
         Padded with the edge of the volume.
     """
+    sigma_r = SIGMA_R[by] if sigma_r is None else sigma_r
     if not (sigma_d > 0 and sigma_r > 0):
         raise ValueError(f"the widths of a bilateral filter are above 0, not {sigma_d} and {sigma_r}")
     gray = x if x.dtype == torch.float64 else x.float()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import tyro
 import yaml
@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cryovox.core.config import Config, Contrast
 from cryovox.data.config import AugmentConfig, PatchConfig
+from cryovox.filters.config import SIGMA_R, Feature
 from cryovox.training.config import LoopConfig
 from cryovox.training.strategies import Task, config_of, facts, name_of
 from cryovox.training.strategies.config.supervised import SupervisedConfig
@@ -227,14 +228,24 @@ class DenoiseConfig(Config):
     that compares gray values (bf), or low-pass filter (ngm)."""
     sigma_d: float = Field(120.0, gt=0)
     """ibf and bf: standard deviation of the spatial Gaussian, in voxels."""
-    sigma_r: float = Field(1.2, gt=0)
-    """ibf and bf: standard deviation of the range Gaussian, in standard deviations of the tomogram."""
+    sigma_r: float | None = Field(None, gt=0)
+    """ibf and bf: standard deviation of the range Gaussian, in standard deviations of the tomogram; by
+    default 9.8 for ibf (1.2 for gray values in [0, 1], as published) and 1.2 for bf."""
     cube: float = Field(0.625, gt=0, le=1)
     """ngm: fraction of the frequencies along each axis to keep, the lowest ones."""
     voxel_size: float | None = Field(None, gt=0)
     """Voxel size in Å; overrides the headers."""
     slab: int | None = Field(None, ge=1)
     """Planes filtered at once; by default chosen by memory. Does not change the result."""
+
+    @property
+    def feature(self) -> Feature:
+        """What the bilateral filter of the method compares."""
+        return "gradient" if self.method == "ibf" else "intensity"
+
+    def resolved(self) -> Self:
+        """The settings with the default width of the method."""
+        return self.model_copy(update={"sigma_r": self.sigma_r or SIGMA_R[self.feature]})
 
 
 class ConvertConfig(Config):

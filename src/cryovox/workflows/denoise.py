@@ -53,7 +53,7 @@ def denoise(
     entries, failures
         Entries of the manifest for the denoised tomograms, and what went wrong with the others.
     """
-    config = config or DenoiseConfig()
+    config = (config or DenoiseConfig()).resolved()
     files = expand(tomograms)
     job = _Denoise(out, config, choose_device(device))
     for name, path in files.items():
@@ -139,9 +139,9 @@ def _bilateral(
     on_progress: ProgressCallback,
 ) -> None:
     """Filter slab by slab, each with the margin that the filter needs."""
-    from cryovox.filters.bilateral import HALO, Feature, bilateral
+    from cryovox.filters.bilateral import HALO, bilateral
 
-    by: Feature = "gradient" if config.method == "ibf" else "intensity"
+    by = config.feature
     for low, high in _slabs(len(data), _planes(data.shape, config.slab)):
         first = max(0, low - HALO[by])
         slab = _tensor(normalize(data[first : high + HALO[by]]), device)

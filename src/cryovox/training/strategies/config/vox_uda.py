@@ -48,8 +48,9 @@ class VoxUDAConfig(Config):
     """Filter of the teacher's input: improved bilateral (ibf), bilateral (bf), low-pass (ngm) or none."""
     sigma_d: float = Field(120.0, gt=0)
     """Bilateral filters: standard deviation of the spatial Gaussian in voxels."""
-    sigma_r: float = Field(1.2, gt=0)
-    """Bilateral filters: standard deviation of the range Gaussian in gray values."""
+    sigma_r: float | None = Field(None, gt=0)
+    """Bilateral filters: standard deviation of the range Gaussian, in standard deviations of the input; by
+    default 9.8 for ibf (1.2 for gray values in [0, 1], as published) and 1.2 for bf."""
     threshold: float = Field(0.85, gt=0, lt=1)
     """Minimum probability of a pseudo-label."""
     fair: bool = True
