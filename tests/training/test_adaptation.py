@@ -13,7 +13,7 @@ from cryovox.filters.power_matching import power_spectrum
 from cryovox.models import build
 from cryovox.models.card import Card
 from cryovox.models.features import feature_channels, forward_with_features
-from cryovox.models.supervision import supervise
+from cryovox.models.supervision import Supervision, supervise
 from cryovox.training.batch_norm import update_bn_stats
 from cryovox.training.strategies import STRATEGIES
 from cryovox.training.strategies.adversarial import Discriminator, GradientReversal, grl_coefficient
@@ -146,6 +146,27 @@ def test_a_heatmap_network_has_no_pseudo_labels():
             strategy(name, heat)
 
 
+def test_a_joint_pass_gives_each_batch_its_own_outputs():
+    method, (x, y) = strategy("dann").eval(), (torch.randn(n, 1, SIDE, SIDE, SIDE) for n in (2, 1))
+    for image, (output, features) in zip((x, y), method.forward_jointly([x, y]), strict=True):
+        alone, own_features = method.forward_features(image)
+        assert output.logits.keys() == alone.logits.keys()
+        for name, logits in alone.logits.items():
+            torch.testing.assert_close(output.logits[name], logits, atol=1e-4, rtol=1e-4)
+        for name, feature in own_features.items():
+            torch.testing.assert_close(features[name], feature, atol=1e-4, rtol=1e-4)
+
+
+def test_a_split_keeps_offsets_and_gives_losses_of_the_network_to_the_first_part():
+    x = torch.arange(3.0).view(3, 1, 1, 1, 1)
+    whole = Supervision({"main": x}, {"own": torch.tensor(2.0)}, {"deep": x}, x)
+    first, second = whole.split([2, 1])
+    assert (first.extra.keys(), second.extra) == ({"own"}, {})
+    for part, values in ((first, [0.0, 1.0]), (second, [2.0])):
+        for tensor in (part.prediction, part.features["deep"], part.offsets):
+            assert tensor.flatten().tolist() == values
+
+
 def test_the_reversed_gradient():
     x = torch.tensor([2.0, 3.0], requires_grad=True)
     (GradientReversal.apply(x, 0.25) * torch.tensor([4.0, -8.0])).sum().backward()
@@ -161,6 +182,60 @@ def test_a_discriminator_that_cannot_tell_pays_log_2():
     nn.init.zeros_(teller[-1].bias)
     loss = teller.adversarial_loss(torch.randn(2, 3, 4, 4, 4), torch.randn(2, 3, 4, 4, 4), 1.0)
     assert value(loss) == pytest.approx(log(2))
+
+
+def domain_accuracy(name, joint):
+    """Accuracy of a trained discriminator on fresh patches; the target is the source, scaled by two."""
+    torch.manual_seed(0)
+    method = strategy(name, joint_pass=joint).train()
+    method.student.requires_grad_(False)
+    optimizer = torch.optim.Adam(method.discriminator.parameters(), 1e-2)
+    logits = []
+    method.discriminator.register_forward_hook(lambda _module, _inputs, output: logits.append(output))
+
+    def adversarial_loss(seed):
+        given = batches(seed)
+        given["target"] = given["target"]._replace(image=2 * given["labelled"].image)
+        logits.clear()
+        return method.losses(given, 0.0)["adversarial"]
+
+    for step in range(15):
+        optimizer.zero_grad()
+        adversarial_loss(step).backward()
+        optimizer.step()
+    with torch.no_grad():
+        adversarial_loss(1000)
+    source, target = torch.cat(logits).chunk(2)
+    return float(torch.cat([source < 0, target > 0]).float().mean())
+
+
+@pytest.mark.parametrize("name", ["dann", "advent", "vox-uda"])
+def test_the_discriminator_sees_a_difference_in_scale_in_a_joint_pass_only(name):
+    assert domain_accuracy(name, joint=False) == pytest.approx(0.5, abs=0.02)
+    assert domain_accuracy(name, joint=True) > 0.95
+
+
+def test_student_and_discriminator_pull_the_adversarial_loss_in_opposite_directions():
+    method = strategy("dann").train()
+    given = batches(offset=1.0, scale=2.0)
+
+    def gradients(progress):
+        method.zero_grad()
+        method.losses(given, progress)["adversarial"].backward()
+        student = torch.cat([p.grad.flatten() for p in method.student.parameters() if p.grad is not None])
+        return student, torch.cat([p.grad.flatten() for p in method.discriminator.parameters()])
+
+    (student, own), coefficient = gradients(0.5), grl_coefficient(0.5, 10.0)
+    with torch.no_grad():
+        before = method.losses(given, 0.5)["adversarial"]
+        step = iter(student.split([p.numel() for p in method.student.parameters() if p.grad is not None]))
+        for p in method.student.parameters():
+            if p.grad is not None:
+                p -= 1e-3 * next(step).view_as(p) / student.norm() / coefficient
+        assert method.losses(given, 0.5)["adversarial"] > before  # descent of the student confuses it
+        for p in method.discriminator.parameters():
+            p -= 1e-2 * p.grad / own.norm()
+    assert float(gradients(0.0)[0].norm()) == 0
 
 
 def test_doubt_by_hand():

@@ -38,7 +38,9 @@ VOX_UDA = "vox-uda"
 BASELINES = ("adaptive-bn", "coral", "mmd", "dann", "advent", "histogram-matching", "spectrum-matching",
              "fda", "mean-teacher", "fixmatch", "mic")  # fmt: skip
 DOMAIN_GENERALIZATION = ("heavy-augmentation", "mixstyle", "fourier-mixing", "swad", "rsc")
-PUBLISHED: dict[str, Any] = {"noise_kind": "white", "learn_noisy": False, "target_statistics": False}
+PUBLISHED: dict[str, Any] = {
+    "noise_kind": "white", "learn_noisy": False, "target_statistics": False, "fair": False,
+}  # fmt: skip
 """Vox-UDA as published, as far as that is known."""
 BATCH_NORM_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "mean-teacher, target statistics": ("mean-teacher", {"target_statistics": True}),

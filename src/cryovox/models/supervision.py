@@ -34,6 +34,21 @@ class Supervision:
         """The logits of the prediction."""
         return self.logits["fused"] if "fused" in self.logits else self.logits["main"]
 
+    def split(self, sizes: list[int]) -> list[Supervision]:
+        """Parts of a batch; losses of the network itself, which are means over it, stay with the first."""
+        logits = {name: x.split(sizes) for name, x in self.logits.items()}
+        features = {name: x.split(sizes) for name, x in self.features.items()}
+        offsets = None if self.offsets is None else self.offsets.split(sizes)
+        return [
+            Supervision(
+                {name: x[i] for name, x in logits.items()},
+                {} if i else self.extra,
+                {name: x[i] for name, x in features.items()},
+                None if offsets is None else offsets[i],
+            )
+            for i in range(len(sizes))
+        ]
+
 
 def supervise(network: nn.Module, x: Tensor) -> Supervision:
     """Run one training step's forward pass; a network without a method ``supervise`` gives its logits.

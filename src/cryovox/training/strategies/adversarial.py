@@ -40,9 +40,22 @@ class Discriminator(nn.Sequential):
             nn.Conv3d(hidden[1], 1, 1),
         )
 
-    def adversarial_loss(self, source: Tensor, target: Tensor, coefficient: float) -> Tensor:
-        """Cross-entropy of the domain; the gradient with respect to both inputs is reversed."""
-        logits = [self(GradientReversal.apply(x.float(), coefficient)) for x in (source, target)]  # type: ignore[no-untyped-call]
+    def adversarial_loss(
+        self, source: Tensor, target: Tensor, coefficient: float, *, joint: bool = True
+    ) -> Tensor:
+        """Cross-entropy of the domain; the gradient with respect to both inputs is reversed.
+
+        Parameters
+        ----------
+        source, target : (b, c, z, y, x)
+        coefficient
+            Factor of the reversed gradient.
+        joint
+            Classify both domains in one pass. In separate passes, batch norm hides a difference in scale.
+        """
+        reverse = GradientReversal.apply
+        x, y = (reverse(part.float(), coefficient) for part in (source, target))  # type: ignore[no-untyped-call]
+        logits = self(torch.cat([x, y])).split([len(x), len(y)]) if joint else (self(x), self(y))
         return 0.5 * (
             F.binary_cross_entropy_with_logits(logits[0], torch.zeros_like(logits[0]))
             + F.binary_cross_entropy_with_logits(logits[1], torch.ones_like(logits[1]))

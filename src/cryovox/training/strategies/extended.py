@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from cryovox.core.config import Config
@@ -20,6 +22,10 @@ MIN_DECAY = 1e-6
 """Smallest decay of an average that a method needs: practically the student itself."""
 
 
+StudentOutput = tuple[Supervision, dict[str, Tensor]]
+"""Output of the student for a batch, and its features by name."""
+
+
 @dataclass(frozen=True)
 class SourceOutput:
     """A labeled batch as the student received it, with the student's output and features."""
@@ -27,6 +33,8 @@ class SourceOutput:
     batch: Batch
     output: Supervision
     features: dict[str, Tensor]
+    joint: tuple[StudentOutput, ...] = ()
+    """Outputs for the other images of the same pass, those of `ExtendedSupervised.joint_images`."""
 
 
 class ExtendedSupervised(Strategy):
@@ -92,9 +100,10 @@ class ExtendedSupervised(Strategy):
 
     def losses(self, batches: Batches, progress: float) -> dict[str, Tensor]:
         source = self.source_batch(batches)
-        output, features = self.forward_features(source.image)
-        losses = self.supervised.compute_losses(output, source)
-        return losses | self.additional_losses(SourceOutput(source, output, features), batches, progress)
+        own, *joint = self.forward_jointly([source.image, *self.joint_images(source, batches)])
+        losses = self.supervised.compute_losses(own[0], source)
+        output = SourceOutput(source, *own, tuple(joint))
+        return losses | self.additional_losses(output, batches, progress)
 
     def source_batch(self, batches: Batches) -> Batch:
         """The labeled batch as the student receives it."""
@@ -105,7 +114,25 @@ class ExtendedSupervised(Strategy):
         """Labeled patches (b, 1, z, y, x), changed as the method wants them."""
         return batches["labeled"].image
 
-    def forward_features(self, x: Tensor) -> tuple[Supervision, dict[str, Tensor]]:
+    def joint_images(self, source: Batch, batches: Batches) -> tuple[Tensor, ...]:
+        """Images (b, 1, z, y, x) that pass the student together with the source.
+
+        Batch norm then has one mean and one variance for all of them, so that a difference in scale between
+        source and target reaches the losses. Separate passes would normalize both to the same scale.
+        """
+        return ()
+
+    def forward_jointly(self, images: Sequence[Tensor]) -> list[StudentOutput]:
+        """Outputs of the student for each of several batches, from one pass."""
+        if len(images) == 1:
+            return [self.forward_features(images[0])]
+        output, features = self.forward_features(torch.cat(list(images)))
+        sizes = [len(x) for x in images]
+        parts = {name: x.split(sizes) for name, x in features.items()}
+        outputs = output.split(sizes)
+        return [(out, {name: x[i] for name, x in parts.items()}) for i, out in enumerate(outputs)]
+
+    def forward_features(self, x: Tensor) -> StudentOutput:
         """Output of the student, with its features if `uses_features`."""
         if not self.uses_features:
             return supervise(self.student, x), {}

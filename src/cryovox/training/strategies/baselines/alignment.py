@@ -5,22 +5,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cryovox.data.streams import Batch
 from cryovox.models.features import feature_channels, output_channels
-from cryovox.models.supervision import supervise
 from cryovox.training.strategies import Task
 from cryovox.training.strategies.adversarial import Discriminator, coarsest, grl_coefficient
 from cryovox.training.strategies.base import Batches
 from cryovox.training.strategies.config.alignment import AdventConfig, CoralConfig, DannConfig, MmdConfig
-from cryovox.training.strategies.extended import ExtendedSupervised, SourceOutput
+from cryovox.training.strategies.extended import ExtendedSupervised, SourceOutput, StudentOutput
 
 MAX_LOCATIONS = 512
 """Locations per batch at which features are sampled."""
 
 
-class Dann(ExtendedSupervised):
-    """A discriminator behind a gradient reversal on the coarsest features (DANN)."""
+class Alignment(ExtendedSupervised):
+    """Base of the methods that align the target with the source, in one pass of both."""
 
     task: Task = "domain adaptation"
+
+    def joint_images(self, source: Batch, batches: Batches) -> tuple[Tensor, ...]:
+        return (batches["target"].image,) if self.config.joint_pass else ()
+
+    def target_output(self, source: SourceOutput, batches: Batches) -> StudentOutput:
+        """Output and features of the target."""
+        return source.joint[0] if source.joint else self.forward_features(batches["target"].image)
+
+
+class Dann(Alignment):
+    """A discriminator behind a gradient reversal on the coarsest features (DANN)."""
+
     Config = DannConfig
     uses_features = True
 
@@ -28,16 +40,19 @@ class Dann(ExtendedSupervised):
         self.discriminator = Discriminator(list(feature_channels(network).values())[-1])
 
     def additional_losses(self, source: SourceOutput, batches: Batches, progress: float) -> dict[str, Tensor]:
-        target = coarsest(self.supervised.forward_features(batches["target"].image)[1])
-        coefficient = grl_coefficient(progress, self.config.ramp)
-        loss = self.discriminator.adversarial_loss(coarsest(source.features), target, coefficient)
+        _, target = self.target_output(source, batches)
+        loss = self.discriminator.adversarial_loss(
+            coarsest(source.features),
+            coarsest(target),
+            grl_coefficient(progress, self.config.ramp),
+            joint=self.config.joint_pass,
+        )
         return {"adversarial": self.config.weight * loss}
 
 
-class Advent(ExtendedSupervised):
+class Advent(Alignment):
     """A discriminator of the maps -p log p (T.-H. Vu et al., CVPR 2019: AdvEnt)."""
 
-    task: Task = "domain adaptation"
     Config = AdventConfig
     required_output = "mask"
 
@@ -45,35 +60,37 @@ class Advent(ExtendedSupervised):
         self.discriminator = Discriminator(output_channels(network))
 
     def additional_losses(self, source: SourceOutput, batches: Batches, progress: float) -> dict[str, Tensor]:
-        target = supervise(self.student, batches["target"].image).prediction
-        maps = self_information(source.output.prediction), self_information(target)
-        loss = self.discriminator.adversarial_loss(*maps, grl_coefficient(progress, self.config.ramp))
+        target, _ = self.target_output(source, batches)
+        loss = self.discriminator.adversarial_loss(
+            self_information(source.output.prediction),
+            self_information(target.prediction),
+            grl_coefficient(progress, self.config.ramp),
+            joint=self.config.joint_pass,
+        )
         return {"adversarial": self.config.weight * loss}
 
 
-class Coral(ExtendedSupervised):
+class Coral(Alignment):
     """Distance of the covariances of the features (B. Sun and K. Saenko, 2016: Deep CORAL)."""
 
-    task: Task = "domain adaptation"
     Config = CoralConfig
     uses_features = True
 
     def additional_losses(self, source: SourceOutput, batches: Batches, progress: float) -> dict[str, Tensor]:
-        target = coarsest(self.supervised.forward_features(batches["target"].image)[1])
-        features = sample_locations(coarsest(source.features)), sample_locations(target)
+        _, target = self.target_output(source, batches)
+        features = sample_locations(coarsest(source.features)), sample_locations(coarsest(target))
         return {"coral": self.config.weight * covariance_distance(*features)}
 
 
-class Mmd(ExtendedSupervised):
+class Mmd(Alignment):
     """Maximum mean discrepancy of the features under Gaussian kernels (M. Long et al., ICML 2015: DAN)."""
 
-    task: Task = "domain adaptation"
     Config = MmdConfig
     uses_features = True
 
     def additional_losses(self, source: SourceOutput, batches: Batches, progress: float) -> dict[str, Tensor]:
-        target = coarsest(self.supervised.forward_features(batches["target"].image)[1])
-        features = sample_locations(coarsest(source.features)), sample_locations(target)
+        _, target = self.target_output(source, batches)
+        features = sample_locations(coarsest(source.features)), sample_locations(coarsest(target))
         return {"mmd": self.config.weight * mmd(*features)}
 
 

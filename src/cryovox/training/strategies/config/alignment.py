@@ -18,6 +18,9 @@ class AlignmentConfig(Config):
     """Weight of the alignment loss."""
     ramp: float = Field(10.0, gt=0)
     """Steepness r of the gradient-reversal coefficient at progress p: 2 / (1 + exp(-r p)) - 1."""
+    joint_pass: bool = True
+    """Pass source and target through the network together, so that batch norm cannot hide a difference in
+    scale."""
 
 
 class AdventConfig(AlignmentConfig):

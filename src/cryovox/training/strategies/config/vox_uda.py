@@ -66,6 +66,9 @@ class VoxUDAConfig(Config):
     """Batch-norm statistics of the teacher from the target alone (our addition)."""
     adversarial: bool = True
     """Adversarial alignment of the coarsest features, with a gradient-reversal layer."""
+    joint_pass: bool = True
+    """Pass source, noisy source and target through the network together, so that batch norm cannot hide a
+    difference in scale."""
     parts: dict[str, float] = Field({})
     """Weights of `consistency`, `adversarial` and `pseudo`; 1 as in the paper."""
 

@@ -6,17 +6,18 @@ write-up. ``docs/methods/vox-uda.md`` lists every element, what is known of it a
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cryovox.core.errors import RequestError
+from cryovox.data.streams import Batch
 from cryovox.filters.bilateral import bilateral
+from cryovox.filters.config import Feature
 from cryovox.filters.noise import low_pass, noise_level
 from cryovox.filters.power_matching import match_power, power_spectrum
 from cryovox.models.features import feature_channels
+from cryovox.models.supervision import Supervision
 from cryovox.training.strategies import Task
 from cryovox.training.strategies.adversarial import Discriminator, coarsest, grl_coefficient
 from cryovox.training.strategies.base import Batches
@@ -54,25 +55,42 @@ class VoxUDA(ExtendedSupervised):
         for name in RUNNING_MEANS:
             self.register_buffer(name, torch.zeros(0))
 
+    def joint_images(self, source: Batch, batches: Batches) -> tuple[Tensor, ...]:
+        return self._further_images(source, batches) if self.config.joint_pass else ()
+
+    def _further_images(self, source: Batch, batches: Batches) -> tuple[Tensor, ...]:
+        """Target and noisy source, as far as the losses need them."""
+        config = self.config
+        noisy = (self.noisy(source.image, batches),) if config.consistency or config.learn_noisy else ()
+        target = (batches["target"].image,) if config.adversarial or config.pseudo else ()
+        return (*noisy, *target)
+
     def additional_losses(self, source: SourceOutput, batches: Batches, progress: float) -> dict[str, Tensor]:
         config, losses = self.config, dict[str, Tensor]()
         x = batches["target"].image
         self.bn_images = x if config.target_statistics else None
+        outputs = list(source.joint) or [
+            self.forward_features(image) for image in self._further_images(source.batch, batches)
+        ]
         if config.consistency or config.learn_noisy:
-            losses |= self._noisy_source_losses(source, batches)
+            losses |= self._noisy_source_losses(source, *outputs.pop(0))
         if config.adversarial or config.pseudo:
-            output, features = self.forward_features(x)
+            output, features = outputs.pop(0)
             if self.discriminator is not None:
                 losses["adversarial"] = self.discriminator.adversarial_loss(
-                    coarsest(source.features), coarsest(features), grl_coefficient(progress, GRL_STEEPNESS)
+                    coarsest(source.features),
+                    coarsest(features),
+                    grl_coefficient(progress, GRL_STEEPNESS),
+                    joint=config.joint_pass,
                 )
             if config.pseudo and progress >= config.pseudo_from:
                 losses["pseudo"] = self.pseudo_label_loss(output.prediction, x, source)
         return {name: config.parts.get(name, 1.0) * loss for name, loss in losses.items()}
 
-    def _noisy_source_losses(self, source: SourceOutput, batches: Batches) -> dict[str, Tensor]:
+    def _noisy_source_losses(
+        self, source: SourceOutput, output: Supervision, features: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         """Losses of the source with the noise of the target: consistency, and the supervised ones."""
-        output, features = self.forward_features(self.noisy(source.batch.image, batches))
         losses = {}
         if self.config.consistency:
             losses["consistency"] = feature_consistency(source.features, features, self.feature_weights)
@@ -106,7 +124,7 @@ class VoxUDA(ExtendedSupervised):
             return x
         if config.denoiser == "ngm":
             return low_pass(x, cube=config.cube, reading=config.reading)
-        kind: Literal["gradient", "intensity"] = "gradient" if config.denoiser == "ibf" else "intensity"
+        kind: Feature = "gradient" if config.denoiser == "ibf" else "intensity"
         return bilateral(x, sigma_d=config.sigma_d, sigma_r=config.sigma_r, by=kind)
 
     def pseudo_label_loss(self, logits: Tensor, x: Tensor, source: SourceOutput) -> Tensor:
