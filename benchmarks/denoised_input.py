@@ -50,11 +50,13 @@ SEEDS = 3
 METRICS = ("iou", "dice", "localisation_f1")
 
 
-def trained(suite: str, work: Path, time: str) -> dict[str, list[Path]]:
+def trained(
+    suite: str, work: Path, time: str, models: tuple[str, ...] = MODELS, seeds: int = SEEDS
+) -> dict[str, list[Path]]:
     """Model files by name and seed; missing models are trained."""
-    plan = replace(SUITES[suite].plan("cpu").select(MODELS, "s"), budgets=(Budget(time=time),), seeds=SEEDS)
+    plan = replace(SUITES[suite].plan("cpu").select(models, "s"), budgets=(Budget(time=time),), seeds=seeds)
     run_suite(suite, work, plan, device="cpu")
-    runs = {name: [work / "runs" / f"{name}_{time}_seed{seed}" for seed in range(SEEDS)] for name in MODELS}
+    runs = {name: [work / "runs" / f"{name}_{time}_seed{seed}" for seed in range(seeds)] for name in models}
     return {name: [run / "run" / "model.safetensors" for run in seeds] for name, seeds in runs.items()}
 
 

@@ -2,11 +2,10 @@
 
 Range widths of the bilateral filters are in the units of their input. The first table filters white noise with mean 0
 and standard deviation 1 (z-scores), and the same noise scaled to 0 to 1 (min-max), for which the range width of the
-improved filter was published. The second scores the source-only models of a finished run of the suite `zsda` on
-filtered subtomograms of the domains of `zsda-ablations`, which are kept for the choice of settings.
+improved filter was published. The second scores the source-only models of the suite `zsda` on filtered subtomograms of
+the domains of `zsda-ablations`, which are kept for the choice of settings. Missing models are trained.
 
-    cryovox benchmark zsda --contestants source-only --time 90s --out WORK
-    OMP_NUM_THREADS=1 python benchmarks/filter_widths.py --work WORK
+    OMP_NUM_THREADS=1 python benchmarks/filter_widths.py --work WORK      # about 15 processor minutes
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from cryovox.filters.config import Feature
 from cryovox.filters.noise import low_pass
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.workflows.segment import label_set
+from denoised_input import trained
 
 WIDTHS: dict[Feature, tuple[float, ...]] = {
     "gradient": (0.8, 1.0, 1.2, 1.4, 4.0, 7.0, 9.8, 14.0),
@@ -46,8 +46,7 @@ CHOSEN_FROM: dict[Feature, tuple[float, ...]] = {
 }
 """Widths that are compared by the score of the model."""
 DOMAINS = ("target", "seen, other microscope", "seen, same microscope")
-REPEATS, SIDE, SEEDS = 5, 32, 3
-SCALE = Scale(target=32)
+REPEATS, SIDE = 5, 32
 
 
 def noise_removed() -> list[dict[str, Any]]:
@@ -91,11 +90,11 @@ def filtered(data: Subtomograms, apply: Callable[[Tensor], Tensor]) -> Subtomogr
     return replace(data, images=np.asarray(torch.cat([apply(x) for x in cubes.split(32)])[:, 0]), masks=None)
 
 
-def scored(models: list[Path], simulations: Path) -> list[dict[str, Any]]:
+def scored(models: list[Path], simulations: Path, count: int) -> list[dict[str, Any]]:
     """Scores of the models in each domain by filter."""
     rows = []
     for domain in DOMAINS:
-        data = VALIDATION_DOMAINS[domain](simulations, SCALE)
+        data = VALIDATION_DOMAINS[domain](simulations, Scale(target=count))
         for name, apply in filters().items():
             inputs = filtered(data, apply)
             values = [scores(label_set(model, inputs, "cpu"), masks(data)) for model in models]
@@ -109,17 +108,17 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument(
-        "--work", type=Path, required=True, help="folder of a finished run of the suite zsda"
-    )
+    options.add_argument("--work", type=Path, required=True, help="folder of a run of the suite zsda")
     options.add_argument("--time", default="90s", help="budget of its runs")
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--count", type=int, default=100, help="subtomograms of each unseen species")
     args = options.parse_args()
     noise = noise_removed()
     for row in noise:
         print(f"{row['units']:8s} {row['filter']:3s} {row['width']:5g} removes {mean(row['removed']):.1%}")
-    runs = [args.work / "runs" / f"{SOURCE_ONLY}_{args.time}_seed{seed}" for seed in range(SEEDS)]
-    rows = scored([run / "run" / "model.safetensors" for run in runs], args.work / "widths")
-    write_result("filter_widths", {"time": args.time, "noise": noise, "rows": rows})
+    models = trained("zsda", args.work, args.time, (SOURCE_ONLY,), args.seeds)[SOURCE_ONLY]
+    rows = scored(models, args.work / f"widths-{args.count}", args.count)
+    write_result("filter_widths", {"time": args.time, "count": args.count, "noise": noise, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -544,6 +544,73 @@ Commands: {commands}
 """
 
 
+def widths() -> str:
+    """Noise that the filters remove, and scores of a source-only model on filtered input, by width."""
+    result = load("filter_widths")
+    if result is None:
+        return ""
+    removed: dict[tuple[str, float], dict[str, str]] = {}
+    for row in result["noise"]:
+        share = 100 * sum(row["removed"]) / len(row["removed"])
+        removed.setdefault((row["filter"], row["width"]), {})[row["units"]] = f"{share:.1f} %"
+    scores: dict[str, dict[str, str]] = {}
+    for row in result["rows"]:
+        scores.setdefault(row["filter"], {})[row["world"]] = cell([seed["iou"] for seed in row["seeds"]])
+    units, domains = ("z-scores", "min-max"), list(scores["none"])
+    noise_rows = [[name, f"{width:g}", *(row[u] for u in units)] for (name, width), row in removed.items()]
+    score_rows = [[name, *(row[domain] for domain in domains)] for name, row in scores.items()]
+    return f"""
+## Denoising filters: width and units
+
+White noise removed, as a share of its standard deviation, by units of the input: mean 0 and standard deviation 1, or 0 to 1.
+Widths of `ibf` and `bf` are those of the range kernel, `ngm` has the share of frequencies that it keeps along each axis.
+
+{grid(["filter", "width", *units], noise_rows)}
+
+IoU of a source-only model ({result["time"]} of one core) on filtered input, in domains kept for the choice of settings, mean ±
+standard deviation over {len(result["rows"][0]["seeds"])} seeds; {result["count"]} subtomograms of each of three unseen structures in "target",
+under another microscope.
+
+{grid(["filter", *domains], score_rows)}
+
+Command: `{result["command"]}`
+"""
+
+
+def joint() -> str:
+    """One pass of both domains against separate passes, and the balance of the losses of Vox-UDA."""
+    result = load("joint_pass")
+    if result is None:
+        return ""
+    cases = list(dict.fromkeys(run["case"] for run in result["runs"]))
+    runs = {case: [run for run in result["runs"] if run["case"] == case] for case in cases}
+    rows = [[case, *(cell([run[m] for run in runs[case]]) for m in ("iou", "dice"))] for case in cases]
+    parts = ("adversarial", "consistency", "pseudo")
+    balance = []
+    for at, row in enumerate(result["gradients"][0]):
+        shares = [
+            cell([seed[at][part] / seed[at]["segmentation"] for seed in result["gradients"]])
+            if part in row
+            else ""
+            for part in parts
+        ]
+        balance.append([f"{row['progress']:.2f}", *shares])
+    return f"""
+## Domain adaptation: one pass of both domains
+
+Scores of the adapted model on the target after {result["time"]} of one core in all, half of it for the source model: mean ±
+standard deviation over {len(result["gradients"])} seeds, which draw the data and the weights.
+
+{grid(["method", "IoU", "Dice"], rows)}
+
+Norm of the gradient of each loss of Vox-UDA on the coarsest features, divided by that of the segmentation loss:
+
+{grid(["progress", *parts], balance)}
+
+Command: `{result["command"]}`
+"""
+
+
 def picked(name: str, title: str) -> str:
     """Cost of picking from heatmaps and masks, accuracy of the positions, and separation of particles."""
     result = load(name)
@@ -757,6 +824,8 @@ PAGES: dict[str, tuple[Page, ...]] = {
     "simulator_match": (matched,),
     "denoise_speed": (denoised,),
     "denoised_input": (filtered,),
+    "filter_widths": (widths,),
+    "joint_pass": (joint,),
     "picking_speed": (
         partial(picked, "picking_speed", "Picking: heatmaps, regions and mean shift"),
         partial(picked, "picking_speed_crowded", "The same in a crowded tomogram"),

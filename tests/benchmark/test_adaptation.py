@@ -103,6 +103,31 @@ def test_every_row_has_settings_of_its_strategy(name, tier):
         assert config.strategy == row.strategy
 
 
+def test_every_seed_draws_its_own_data(tmp_path, monkeypatch):
+    suite = SUITES["uda-shift"]
+    monkeypatch.setitem(adaptation_cubes.SCALES, "cpu", SMALL)
+    suite.prepare(tmp_path, "cpu", None)
+    draws = adaptation_cubes.draw_folders(tmp_path)
+    assert len(draws) == suite.draws
+    for name in ("source", "target"):
+        first, *others = (subtomograms.read(draw / f"{name}.zarr").images[:] for draw in draws)
+        assert all(not np.array_equal(first, other) for other in others)
+    assert not any(draw.joinpath("target-unlabelled.zarr", "mask").exists() for draw in draws)
+    (baseline,) = suite.references(tmp_path).values()
+    assert set(baseline) == {"chosen", "chosen, all"}
+
+    folders = []
+    monkeypatch.setattr(
+        adaptation_cubes.AdaptationSuite, "run", lambda _, job, folder, *more: folders.append(folder)
+    )
+    row = suite.plan("cpu").methods[0]
+    for seed in (0, 1, 2, 3):
+        suite.run(Job(row, Budget(steps=1), seed), tmp_path, tmp_path / "out", "cpu")
+    assert folders == [*draws, draws[0]]
+    suite.run(Job(row, Budget(steps=1), 1), tmp_path / "users", tmp_path / "out", "cpu")
+    assert folders[-1] == tmp_path / "users"
+
+
 def test_a_changed_row_differs_from_the_method_as_it_comes():
     usual = STRATEGIES[VOX_UDA].Config()
     for name, own in adaptation_cubes.VARIANTS.items():

@@ -20,6 +20,7 @@ from cryovox.benchmark.adaptation import (
     NETWORK,
     PUBLISHED,
     SOURCE_ONLY,
+    SUPERVISED,
     VOX_UDA,
     AdaptationMethod,
     AdaptationSuite,
@@ -41,7 +42,7 @@ from cryovox.benchmark.subtomograms import (
     simulate_set,
     threshold_baseline,
 )
-from cryovox.benchmark.suite import Budget, Plan, Scores, Tier, stored
+from cryovox.benchmark.suite import Budget, Job, Plan, Scores, Tier, stored
 from cryovox.core.errors import RequestError
 from cryovox.formats import subtomograms as files
 from cryovox.formats.layouts import folder as pairs
@@ -68,6 +69,8 @@ OTHER_MICROSCOPE = SubtomogramConfig(
     snr=0.02, defocus=3.0, tilt=40.0, resolution=25.0, envelope=1.0, offset=OFFSET
 )
 """Another microscope: more noise of higher frequencies, higher resolution, less defocus, a wider wedge."""
+SHIFTED = SubtomogramConfig(snr=0.015, defocus=3.0, tilt=40.0, resolution=25.0, envelope=1.0, offset=OFFSET)
+"""Calibrated with source-only and target-supervised training on other species (decision 0021)."""
 NOISY = SubtomogramConfig(snr=0.01, offset=OFFSET)
 """The lowest SNR of Liu et al. 2018, according to the names of their files."""
 
@@ -137,12 +140,13 @@ COMPONENTS: dict[str, dict[str, Any]] = {
     **{f"threshold {eta:g}": {"threshold": eta} for eta in (0.7, 0.8, 0.9, 0.95)},
     "denoiser ngm": {"denoiser": "ngm"},
     "denoiser bf": {"denoiser": "bf"},
-    **{f"range of the filter {sigma:g}": {"sigma_r": sigma} for sigma in (5.0, 12.0)},
+    **{f"range of the filter {sigma:g}": {"sigma_r": sigma} for sigma in (1.2, 5.0, 12.0)},
     "one threshold for all": {"fair": False},
     "teacher 0.9": {"teacher_decay": 0.9},
     "white noise": {"noise_kind": "white"},
     "noisy source not judged": {"learn_noisy": False},
     "statistics of both domains": {"target_statistics": False},
+    "separate passes": {"joint_pass": False},
 }
 """Vox-UDA with one setting changed."""
 PUBLISHED_NOISE: dict[str, dict[str, Any]] = {
@@ -166,6 +170,22 @@ def variants(size: str) -> tuple[AdaptationMethod, ...]:
     """Source-only training, and Vox-UDA with one setting changed, in its default and its published form."""
     changed = (variant(name, size, VOX_UDA, own) for name, own in VARIANTS.items())
     return (*changed, AdaptationMethod(SOURCE_ONLY, NETWORK, size))
+
+
+ELEMENTS = ("no NGM", "no denoiser", "no consistency", "no adversary", "no pseudo-labels", "separate passes",
+            "statistics of both domains")  # fmt: skip
+"""Elements of Vox-UDA that the suite `uda-shift` leaves out one by one."""
+
+
+def shift_methods(size: str) -> tuple[AdaptationMethod, ...]:
+    """Bounds, one baseline or more of each family, and Vox-UDA without each of its elements."""
+    names = (SOURCE_ONLY, "adaptive-bn", "mean-teacher", "dann", VOX_UDA, "advent", "coral", "mmd", "fda",
+             "mic", SUPERVISED)  # fmt: skip
+    elements = (variant(f"{VOX_UDA}, {name}", size, VOX_UDA, COMPONENTS[name]) for name in ELEMENTS)
+    published = variant(f"{VOX_UDA}, as published", size, VOX_UDA, PUBLISHED)
+    louder = variant(f"{VOX_UDA}, pseudo-labels x5", size, VOX_UDA, {"parts": {"pseudo": 5.0}})
+    plain = (AdaptationMethod(name, NETWORK, size, strategy=name) for name in names)
+    return (*plain, *elements, published, louder)
 
 
 SAFETY_TARGETS: dict[str, TargetFactory] = {
@@ -282,6 +302,77 @@ class CubeSuite(AdaptationSuite):
         return {THRESHOLD: as_chosen(baseline)}
 
 
+class DrawnSuite(CubeSuite):
+    """Source and target of every seed are simulated anew, so that intervals cover the draw of the data.
+
+    Parameters
+    ----------
+    microscope
+        Imaging conditions of the target.
+    species
+        Species of the target.
+    first_seed
+        Seeds of the simulation are this and those that follow.
+    """
+
+    draws = 3
+
+    def __init__(
+        self, name: str, title: str, source: str, methods: MethodsOfSize,
+        microscope: SubtomogramConfig, species: tuple[str, ...], first_seed: int,
+    ) -> None:  # fmt: skip
+        super().__init__(name, title, source, methods, {AdaptationMethod.target: unseen_target})
+        self.microscope, self.species, self.first_seed = microscope, species, first_seed
+
+    def plan(self, tier: Tier) -> Plan:
+        plan = super().plan(tier)
+        return plan if tier == "smoke" else replace(plan, budgets=(Budget(time="20m"),))
+
+    def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
+        if data is not None:
+            return super().prepare(folder, tier, data)
+        scale, draws = SCALES[tier], 1 if tier == "smoke" else self.draws
+        scale = replace(scale, novel_species=self.species[: len(scale.novel_species)])
+        for draw in range(draws):
+            self.simulate(folder / f"draw-{draw}", scale, self.first_seed + 10 * draw)
+        return {
+            "stand-in": "simulated by `cryovox simulate --preset subtomogram-50`'s recipe for each seed",
+            **stored(scale),
+            "microscope": self.microscope.model_dump(include=self.microscope.model_fields_set),
+        }
+
+    def simulate(self, folder: Path, scale: Scale, seed: int) -> None:
+        """Simulate the source and the target of one draw."""
+        simulations = folder / "simulated"
+        source = simulate_set(simulations / "source.zarr", scale.train_species, SOURCE, scale.source, seed)
+        target = simulate_set(
+            simulations / "target.zarr", scale.novel_species, self.microscope, scale.target, seed + 1
+        )
+        files.write(folder / f"{AdaptationMethod.data}.zarr", source)
+        write_target(folder, AdaptationMethod.target, target, even_split(len(target)))
+
+    def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
+        draws = draw_folders(folder)
+        return super().run(job, draws[job.seed % len(draws)], out, device)
+
+    def references(self, folder: Path) -> dict[str, Scores]:
+        """Threshold baseline, mean over the draws."""
+        rows = [super(DrawnSuite, self).references(draw)[THRESHOLD] for draw in draw_folders(folder)]
+        average = {
+            condition: {
+                metric: round(float(np.mean([row[condition][metric] for row in rows])), 5)
+                for metric in metrics
+            }
+            for condition, metrics in rows[0].items()
+        }
+        return {THRESHOLD: average}
+
+
+def draw_folders(folder: Path) -> list[Path]:
+    """Folders of the draws; the folder itself, if the data are the user's."""
+    return sorted(folder.glob("draw-*")) or [folder]
+
+
 class SafetySuite(CubeSuite):
     """Targets on which adaptation cannot help; evaluates the model selection."""
 
@@ -380,6 +471,15 @@ ABLATIONS = CubeSuite(
     {"target": unseen_target},
 )
 ABLATIONS.reference, ABLATIONS.compared = VOX_UDA, ("adapted",)
+SHIFT = DrawnSuite(
+    "uda-shift",
+    "Adaptation across a large shift of noise, missing wedge and CTF, data drawn anew for each seed",
+    "our own",
+    shift_methods,
+    SHIFTED,
+    UNSEEN,
+    first_seed=51_000,
+)
 SAFETY = SafetySuite(
     "uda-safety",
     "Model selection on targets where adaptation does not help",
