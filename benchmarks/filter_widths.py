@@ -110,14 +110,16 @@ def main() -> None:
     )
     options.add_argument("--work", type=Path, required=True, help="folder of a run of the suite zsda")
     options.add_argument("--time", default="90s", help="budget of its runs")
-    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--seeds", type=int, default=3, help="models of each filter; 0 for the noise alone")
     options.add_argument("--count", type=int, default=100, help="subtomograms of each unseen species")
     args = options.parse_args()
     noise = noise_removed()
     for row in noise:
         print(f"{row['units']:8s} {row['filter']:3s} {row['width']:5g} removes {mean(row['removed']):.1%}")
-    models = trained("zsda", args.work, args.time, (SOURCE_ONLY,), args.seeds)[SOURCE_ONLY]
-    rows = scored(models, args.work / f"widths-{args.count}", args.count)
+    rows: list[dict[str, Any]] = []
+    if args.seeds:
+        models = trained("zsda", args.work, args.time, (SOURCE_ONLY,), args.seeds)[SOURCE_ONLY]
+        rows = scored(models, args.work / f"widths-{args.count}", args.count)
     write_result("filter_widths", {"time": args.time, "count": args.count, "noise": noise, "rows": rows})
 
 

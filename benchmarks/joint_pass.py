@@ -125,19 +125,22 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for data and runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--cases", nargs="*", default=list(CASES), help="methods to train; gradients only without"
+    )
     parser.add_argument("--time", default="60s", help="processor time of each training, half for the source")
     parser.add_argument("--steps", type=int, default=60, help="steps of the gradient measurement")
     args = parser.parse_args()
     runs, norms = [], []
     for seed in args.seeds:
-        for case in CASES:
+        for case in args.cases:
             row = scores(case, seed, args.time, args.work)
             print(f"{case:42s} seed {seed} IoU {row['iou']:.3f}", flush=True)
             runs.append({"case": case, "seed": seed, **row})
         norms.append(gradients(simulated(args.work, seed), args.steps, seed))
         for row in norms[-1]:
             print(*(f"{name} {value:.4f}" for name, value in row.items()), flush=True)
-    result = {"time": args.time, "gradients": norms, "runs": runs}
+    result = {"time": args.time, "steps": args.steps, "gradients": norms, "runs": runs}
     write_result("joint_pass", result)
 
 

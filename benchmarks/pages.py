@@ -556,9 +556,8 @@ def widths() -> str:
     scores: dict[str, dict[str, str]] = {}
     for row in result["rows"]:
         scores.setdefault(row["filter"], {})[row["world"]] = cell([seed["iou"] for seed in row["seeds"]])
-    units, domains = ("z-scores", "min-max"), list(scores["none"])
+    units = ("z-scores", "min-max")
     noise_rows = [[name, f"{width:g}", *(row[u] for u in units)] for (name, width), row in removed.items()]
-    score_rows = [[name, *(row[domain] for domain in domains)] for name, row in scores.items()]
     return f"""
 ## Denoising filters: width and units
 
@@ -566,14 +565,21 @@ White noise removed, as a share of its standard deviation, by units of the input
 Widths of `ibf` and `bf` are those of the range kernel, `ngm` has the share of frequencies that it keeps along each axis.
 
 {grid(["filter", "width", *units], noise_rows)}
+{scores_by_width(result, scores) if scores else ""}
+Command: `{result["command"]}`
+"""
 
+
+def scores_by_width(result: dict[str, Any], scores: dict[str, dict[str, str]]) -> str:
+    """Scores of a source-only model on input filtered with each width."""
+    domains = list(scores["none"])
+    rows = [[name, *(row[domain] for domain in domains)] for name, row in scores.items()]
+    return f"""
 IoU of a source-only model ({result["time"]} of one core) on filtered input, in domains kept for the choice of settings, mean ±
 standard deviation over {len(result["rows"][0]["seeds"])} seeds; {result["count"]} subtomograms of each of three unseen structures in "target",
 under another microscope.
 
-{grid(["filter", *domains], score_rows)}
-
-Command: `{result["command"]}`
+{grid(["filter", *domains], rows)}
 """
 
 
@@ -595,15 +601,17 @@ def joint() -> str:
             for part in parts
         ]
         balance.append([f"{row['progress']:.2f}", *shares])
-    return f"""
-## Domain adaptation: one pass of both domains
-
+    scores = f"""
 Scores of the adapted model on the target after {result["time"]} of one core in all, half of it for the source model: mean ±
 standard deviation over {len(result["gradients"])} seeds, which draw the data and the weights.
 
 {grid(["method", "IoU", "Dice"], rows)}
-
-Norm of the gradient of each loss of Vox-UDA on the coarsest features, divided by that of the segmentation loss:
+"""
+    return f"""
+## Domain adaptation: one pass of both domains
+{scores if rows else ""}
+Norm of the gradient of each loss of Vox-UDA on the coarsest features, divided by that of the segmentation loss, mean ± standard
+deviation over {len(result["gradients"])} seeds, in a training of {result["steps"]} steps from random weights:
 
 {grid(["progress", *parts], balance)}
 
