@@ -76,7 +76,7 @@ def gradients(folder: Path, steps: int, seed: int) -> list[dict[str, float]]:
 
     method.supervised.forward_features = recording  # type: ignore[method-assign]
     source, target = (files.read(folder / f"{name}.zarr") for name in (AdaptationMethod.data, "target"))
-    patches = {"labelled": cubes(source), "target": cubes(target)}
+    patches = {"labeled": cubes(source), "target": cubes(target)}
     labels = torch.from_numpy(masks(source)).long()
     optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], RATE)
     rows = []
@@ -84,7 +84,7 @@ def gradients(folder: Path, steps: int, seed: int) -> list[dict[str, float]]:
         index = {name: torch.randint(len(x), (BATCH,)) for name, x in patches.items()}
         target_labels = torch.full((BATCH, *labels.shape[1:]), 255)
         batches = {
-            "labelled": Batch(patches["labelled"][index["labelled"]], labels[index["labelled"]],
+            "labeled": Batch(patches["labeled"][index["labeled"]], labels[index["labeled"]],
                               torch.ones_like(target_labels, dtype=torch.bool)),
             "target": Batch(patches["target"][index["target"]], target_labels,
                             torch.zeros_like(target_labels, dtype=torch.bool)),

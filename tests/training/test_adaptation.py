@@ -195,7 +195,7 @@ def domain_accuracy(name, joint):
 
     def adversarial_loss(seed):
         given = batches(seed)
-        given["target"] = given["target"]._replace(image=2 * given["labelled"].image)
+        given["target"] = given["target"]._replace(image=2 * given["labeled"].image)
         logits.clear()
         return method.losses(given, 0.0)["adversarial"]
 

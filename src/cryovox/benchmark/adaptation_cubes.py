@@ -181,9 +181,10 @@ def shift_methods(size: str) -> tuple[AdaptationMethod, ...]:
              "mic", SUPERVISED)  # fmt: skip
     elements = (variant(f"{VOX_UDA}, {name}", size, VOX_UDA, COMPONENTS[name]) for name in ELEMENTS)
     published = variant(f"{VOX_UDA}, as published", size, VOX_UDA, PUBLISHED)
-    louder = variant(f"{VOX_UDA}, pseudo-labels x5", size, VOX_UDA, {"parts": {"pseudo": 5.0}})
+    weights = {"pseudo-labels x5": {"pseudo": 5.0}, "adversary x0.1": {"adversarial": 0.1}}
+    weighted = (variant(f"{VOX_UDA}, {n}", size, VOX_UDA, {"parts": w}) for n, w in weights.items())
     plain = (AdaptationMethod(name, NETWORK, size, strategy=name) for name in names)
-    return (*plain, *elements, published, louder)
+    return (*plain, *elements, published, *weighted)
 
 
 SAFETY_TARGETS: dict[str, TargetFactory] = {
