@@ -695,12 +695,13 @@ def times(name: str, title: str) -> str:
         "score in the end",
         "steps",
     ]
+    others = "; ".join(f"{name}: {fact(changed)}" for name, changed in result["settings"].items() if changed)
     return f"""
 ## {title}
 
 {result["time"]} of one thread per training; values by seed. The score is the mean F1 at the best thresholds (picking) or the mean Dice
-(masks) on held-out tomograms, for `sim_deepfinder` on held-out parts of its three training tomograms. Before:
-{fact(result["settings"]["before"])}. Now, the defaults: {fact(result["defaults"])}.
+(masks) on held-out tomograms, for `sim_deepfinder` on held-out parts of its three training tomograms. Now, the defaults:
+{fact(result["defaults"])}. Changed in {others}.
 
 {grid(columns, rows)}
 
@@ -845,6 +846,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
     "time_to_f1": (
         partial(times, "time_to_f1", "Time to F1: defaults of before and now"),
         partial(times, "time_to_f1-15m", "The same trainings over 15 minutes"),
+        partial(times, "time_to_f1-choice", "One setting changed, on data for choices"),
     ),
     "ema_share": (averaged,),
 }

@@ -52,6 +52,9 @@ NINE = ("1BXN", "1QVR", "1S3X", "1U6G", "2CG9", "3CF3", "3D2F", "4CR2", "4V94")
 SETTINGS: dict[str, dict[str, Any]] = {
     "before": {"loop.batch": 8, "loop.lr": 1e-3, "loop.warmup": 50},
     "now": {},
+    "batch-2": {"loop.batch": 2},
+    "patch-32": {"patches.patch": 32},
+    "rate-1e-2": {"loop.lr": 1e-2},
 }
 """Settings that differ from the defaults."""
 
@@ -178,7 +181,7 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="folder of tomograms and finished trainings")
     parser.add_argument("--worlds", nargs="+", default=list(WORLDS), choices=WORLDS)
-    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=SETTINGS)
+    parser.add_argument("--settings", nargs="+", default=["before", "now"], choices=SETTINGS)
     parser.add_argument("--time", default="240s", help="processor time of each training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--name", default="time_to_f1", help="name of the result file")
@@ -195,7 +198,8 @@ def main() -> None:
                 runs.append({"world": name, "settings": kind, "seed": seed, "until": until, **row})
                 print(f"{name}, {kind}, seed {seed}: {until} s, in the end {row['scores'][-1]}", flush=True)
     worlds = {name: asdict(WORLDS[name]) for name in args.worlds}
-    result = {"time": args.time, "worlds": worlds, "settings": SETTINGS, "defaults": defaults(), "runs": runs}
+    settings = {kind: SETTINGS[kind] for kind in args.settings}
+    result = {"time": args.time, "worlds": worlds, "settings": settings, "defaults": defaults(), "runs": runs}
     print(write_result(args.name, result))
 
 
