@@ -3,7 +3,7 @@
 The teachers are the models of the row `supervised` of a run of the suite `semi` or `semi-amounts`, because teachers
 are initialized with such models. Picks of the training data are excluded.
 
-    cryovox benchmark semi --contestants supervised --time 20m --out WORK
+    cryovox benchmark semi --methods supervised --time 20m --out WORK
     OMP_NUM_THREADS=1 python benchmarks/pseudo_label_quality.py --work WORK
 """
 

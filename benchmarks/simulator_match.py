@@ -48,8 +48,8 @@ def simulate_scene(
         update={
             "shape": shape,
             "counts": COUNTS,
-            "vesicles": VesicleConfig(count=3, radius=(300.0, 700.0), protein=1.0),
-            "sheets": SheetConfig(count=2, protein=1.0),
+            "vesicles": VesicleConfig(count=3, radius=(300.0, 700.0), protein_mass=1.0),
+            "sheets": SheetConfig(count=2, protein_mass=1.0),
         }
     )
     config = config.model_copy(update={"species": tuple(COUNTS), "scene": scene})
@@ -124,7 +124,7 @@ def main() -> None:
             page = simulation_match_page(
                 real, matched, statistics.voxel_size, unmatched=np.asarray(simulation.tomogram.data)
             )
-            (args.work / "likeness.html").write_text(page, encoding="utf-8")
+            (args.work / "match.html").write_text(page, encoding="utf-8")
     ceiling = {
         "rmse": round(spectrum_rmse(real[:, SPLIT:], real[:, : real.shape[1] - SPLIT]), 4),
         "auc": round(

@@ -127,9 +127,9 @@ def test_picks_near_the_faces_are_left_out_and_said(cli, model, tomogram, withou
     entry = json.loads((tmp_path / "cut" / "manifest.json").read_text())["entries"]["phantom_03"]
     count = entry["particles"]["left_out"]["at_faces"]
     assert count > 0
-    assert f"{count} picks near the faces" in cut.err
+    assert f"{count} picks near the volume edges" in cut.err
     assert "--border 0 keeps them" in cut.err
-    assert "near the faces" not in whole.err
+    assert "near the volume edges" not in whole.err
 
 
 @pytest.mark.usefixtures("without_page")

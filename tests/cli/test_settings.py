@@ -64,5 +64,5 @@ def test_demonstration(cli, tmp_path, monkeypatch):
     assert "capsid" in told.out
     assert "report.html" in told.out
     page = (tmp_path / "demo" / "found" / "report.html").read_text()
-    assert "never saw" in page
+    assert "not used for training" in page
     cli(*args, "--steps", 5).refused("other settings", "--overwrite")

@@ -123,7 +123,7 @@ def test_more_than_there_are_and_none_at_all(ask, suggest, tomogram, tmp_path):
     write_particles(tmp_path / "all.star", Particles.of(all_over, "x"), tomogram=volume)
     answer = ask(tomogram, "--annotated", tmp_path / "all.star", name="none")
     assert answer.code == 0
-    assert "no place is left" in answer.out
+    assert "no candidates are left" in answer.out
     assert "There are no suggestions" in (tmp_path / "none" / "suggested.html").read_text()
 
 

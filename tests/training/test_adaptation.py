@@ -374,7 +374,7 @@ def test_colored_noise_gives_the_source_the_power_of_the_target():
     assert (method.target_power / power_spectrum(target)).mean().item() == pytest.approx(1.03, abs=0.01)
 
 
-@pytest.mark.parametrize("given", [{"noise_mode": "rms"}, {"sampled": 5}, {"cube": 0.5}])
+@pytest.mark.parametrize("given", [{"noise_mode": "rms"}, {"noise_patches": 5}, {"cube": 0.5}])
 def test_settings_of_white_noise_are_refused_where_it_is_colored(given):
     with pytest.raises(ValueError, match=next(iter(given))):
         vox_uda.VoxUDAConfig(**given)
@@ -401,7 +401,7 @@ def test_weights_weigh_and_pseudo_labels_wait():
     whole = strategy("vox-uda", ngm=False, fixed_noise=0.0)
     torch.manual_seed(0)
     plain = whole.losses(batches(), 1.0)
-    heavy = strategy("vox-uda", ngm=False, fixed_noise=0.0, parts={"pseudo": 3.0})
+    heavy = strategy("vox-uda", ngm=False, fixed_noise=0.0, loss_weights={"pseudo": 3.0})
     torch.manual_seed(0)
     weighed = heavy.losses(batches(), 1.0)
     assert value(weighed["pseudo"]) == pytest.approx(3 * value(plain["pseudo"]), rel=1e-4)
@@ -416,7 +416,7 @@ def test_the_stream_of_noise_is_asked_for_with_white_noise_alone():
 
 def test_only_what_the_teacher_is_sure_of_becomes_a_label():
     """A teacher that says 0.9 background everywhere but 0.8 target in one voxel."""
-    method = strategy("vox-uda", fair=False, denoiser="none")
+    method = strategy("vox-uda", class_thresholds=False, denoiser="none")
     chances = torch.zeros(1, 2, SIDE, SIDE, SIDE)
     chances[:, 0], chances[:, 1] = 0.9, 0.1
     chances[0, :, 3, 3, 3] = torch.tensor([0.2, 0.8])
@@ -434,13 +434,13 @@ def test_only_what_the_teacher_is_sure_of_becomes_a_label():
     assert float(method.pseudo_label_loss(wrong, x, None)) == pytest.approx(
         0, abs=1e-3
     )  # 0.8 is not sure enough
-    fair = strategy("vox-uda", fair=True, denoiser="none")
+    fair = strategy("vox-uda", class_thresholds=True, denoiser="none")
     fair.supervised.average = Teacher()
     assert float(fair.pseudo_label_loss(wrong, x, None)) > 1e-3  # 0.85 * 0.8 / 0.9 is
 
 
 def test_priors_bring_the_shares_of_the_source():
-    method = strategy("vox-uda", priors=1.0)
+    method = strategy("vox-uda", class_prior_correction=1.0)
     chances = torch.tensor([0.9, 0.1]).view(1, 2, 1, 1, 1).expand(1, 2, SIDE, SIDE, SIDE)
     given = batches(size=1)
     share = float((given["labeled"].target > 0).float().mean())

@@ -153,10 +153,10 @@ def test_more_nodes_than_places_are_refused():
         strategy(VoxZSDA, VoxZSDAConfig(graph=GraphConfig(clusters=27, tokens=8)))
 
 
-@pytest.mark.parametrize("taps", [(0.0,) * 4, (1.0, 1.0, 1.0, -1.0)], ids=["none", "negative"])
-def test_taps_that_are_no_weights_are_refused(taps):
+@pytest.mark.parametrize("weights", [(0.0,) * 4, (1.0, 1.0, 1.0, -1.0)], ids=["none", "negative"])
+def test_invalid_feature_weights_are_refused(weights):
     with pytest.raises(RequestError, match="no weights"):
-        strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH, taps=taps))
+        strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH, feature_weights=weights))
 
 
 def test_heatmaps_are_refused():

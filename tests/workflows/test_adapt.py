@@ -41,7 +41,7 @@ def target(tmp_path_factory):
 
 
 def settings(strategy="vox-uda", network=NETWORK, **more):
-    stages = StageConfig(judged=4)
+    stages = StageConfig(selection_patches=4)
     return train_config(strategy)(
         network=network, loop=LOOP, patches=PatchConfig(patch=16), stages=stages, **more
     )

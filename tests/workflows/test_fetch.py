@@ -57,7 +57,7 @@ def test_a_file_that_is_not_ours_is_not_replaced(server, tmp_path):
     assert (tmp_path / "1bxn.cif.gz").read_bytes() == b"mine"
     fetch_structure(["1bxn"], tmp_path, base=server.base, overwrite=True)
     (tmp_path / "1bxn.cif.gz").write_bytes(b"changed")
-    with pytest.raises(RequestError, match="is there, but not as"):
+    with pytest.raises(RequestError, match="exists, but differs"):
         fetch_structure(["1bxn"], tmp_path, base=server.base)
 
 

@@ -126,7 +126,9 @@ def test_a_missing_folder_of_structures_is_refused(tmp_path: Path) -> None:
         make(tmp_path / "a", structures=tmp_path / "nowhere")
 
 
-def test_a_likeness_takes_voxels_slab_and_wedge_from_the_tomogram(tmp_path: Path, shared_data: Path) -> None:
+def test_matching_takes_voxel_size_slab_and_wedge_from_the_tomogram(
+    tmp_path: Path, shared_data: Path
+) -> None:
     like = measure_tomogram(shared_data / "real_tomograms" / "tomo_171_xlow_31.36A.mrc.gz")
     config = match_config(PRESETS["toy"], like)
     assert config.scene.voxel_size == pytest.approx(31.36)
@@ -167,10 +169,10 @@ def test_presets_are_what_they_imitate() -> None:
     assert PRESETS["czii-phantom"].scene.shape == (184, 630, 630)
     cell = PRESETS["cell"].scene
     assert min(cell.sheets.count, cell.vesicles.count) > 0
-    assert cell.sheets.protein == cell.vesicles.protein == 1
+    assert cell.sheets.protein_mass == cell.vesicles.protein_mass == 1
 
 
-def test_a_likeness_is_written_with_its_page(tmp_path: Path) -> None:
+def test_a_matched_simulation_is_written_with_its_page(tmp_path: Path) -> None:
     scene = SceneConfig(shape=(32, 48, 48), voxel_size=14.0, counts={"groel": 4})
     config = SMALL.model_copy(update={"species": ("groel",), "scene": scene})
     (target,) = dataset_files.read(make(tmp_path / "a", config)).entries
@@ -180,7 +182,7 @@ def test_a_likeness_is_written_with_its_page(tmp_path: Path) -> None:
     # planes beyond the matter of the scene have no counterpart in this target, which is full
     assert alike.std() == pytest.approx(real.std(), rel=0.1)
     assert not np.allclose(alike, real)
-    assert "<img" in (tmp_path / "b" / "likeness.html").read_text()
+    assert "<img" in (tmp_path / "b" / "match.html").read_text()
 
 
 def test_maps_serve_where_there_is_no_structure(tmp_path: Path, shared_data: Path) -> None:

@@ -20,7 +20,7 @@ FULL = SampleCounts(64, 256, 256)
 
 
 def cost(counts: SampleCounts, halves: bool) -> int:
-    return counts.judged * forwards_per_patch(halves) + counts.beside_noise + counts.noise
+    return counts.compared * forwards_per_patch(halves) + counts.noise_test + counts.noise
 
 
 def test_time_that_is_left():
@@ -46,9 +46,9 @@ def test_time_is_counted_as_the_training_counts_it():
 def test_fewer_patches_are_compared_where_time_is_short(forwards, halves):
     some = FULL.within(forwards, halves)
     assert cost(some, halves) <= max(forwards, MIN_PATCHES * forwards_per_patch(halves))
-    assert some.judged >= MIN_PATCHES
-    assert some.unchecked == (some.beside_noise == 0)
-    assert some.beside_noise == 0 or some.noise >= some.beside_noise >= 16
+    assert some.compared >= MIN_PATCHES
+    assert some.unchecked == (some.noise_test == 0)
+    assert some.noise_test == 0 or some.noise >= some.noise_test >= 16
     if forwards >= 400:
         assert not some.unchecked
 

@@ -137,7 +137,9 @@ def smoke_plan(methods: Sequence[AdaptationMethod]) -> Plan:
     strategies = (SOURCE_ONLY, VOX_ZSDA, VOX_UDA, SUPERVISED)
     by_strategy = {m.strategy: m for m in reversed(methods) if m.strategy in strategies}
     short = (
-        replace(m, adaptation={**m.adaptation, "stages.judged": 4}) if uses_target(m.strategy) else m
+        replace(m, adaptation={**m.adaptation, "stages.selection_patches": 4})
+        if uses_target(m.strategy)
+        else m
         for m in reversed(by_strategy.values())
     )
     return Plan(tuple(short), (Budget(steps=4),), seeds=1)
@@ -206,7 +208,7 @@ def train_models(job: Job, data: TrainingData, folder: Path, out: Path, device: 
     share = method.adaptation.get("stages.source_share", StageConfig().source_share)
     first, second = (replace(job, budget=budget_share(job.budget, s)) for s in (share, 1 - share))
     start = source_model(first, method, data.source, folder / SOURCE_MODELS, device)
-    common |= {"stages.choice_share": 0.0}  # the whole budget is for training
+    common |= {"stages.selection_share": 0.0}  # the whole budget is for training
     config = job_settings(second, common, start, train_config(method.strategy))
     assert isinstance(config, AdaptConfig)
     run = out / "run"

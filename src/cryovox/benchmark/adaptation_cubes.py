@@ -139,7 +139,7 @@ COMPONENTS: dict[str, dict[str, Any]] = {
     "denoiser ngm": {"denoiser": "ngm"},
     "denoiser bf": {"denoiser": "bf"},
     **{f"range of the filter {sigma:g}": {"sigma_r": sigma} for sigma in (1.2, 5.0, 12.0)},
-    "one threshold for all": {"fair": False},
+    "one threshold for all": {"class_thresholds": False},
     "teacher 0.9": {"teacher_decay": 0.9},
     "white noise": {"noise_kind": "white"},
     "noisy source not judged": {"learn_noisy": False},
@@ -150,9 +150,9 @@ COMPONENTS: dict[str, dict[str, Any]] = {
 PUBLISHED_NOISE: dict[str, dict[str, Any]] = {
     "": {},
     **{f", cube {k} of 32": {"cube": k / 32} for k in (14, 18, 24)},
-    ", keep outer": {"reading": "keep-outer"},
-    ", keep highest": {"reading": "keep-highest"},
-    **{f", sampled {n}": {"sampled": n} for n in (5, 15, 20)},
+    ", keep outer": {"filter_variant": "keep-outer"},
+    ", keep highest": {"filter_variant": "keep-highest"},
+    **{f", sampled {n}": {"noise_patches": n} for n in (5, 15, 20)},
     ", averaged": {"noise_mode": "averaged"},
     ", rms": {"noise_mode": "rms"},
 }
@@ -182,7 +182,7 @@ def shift_methods(size: str) -> tuple[AdaptationMethod, ...]:
     elements = (variant(f"{VOX_UDA}, {name}", size, VOX_UDA, COMPONENTS[name]) for name in ELEMENTS)
     published = variant(f"{VOX_UDA}, as published", size, VOX_UDA, PUBLISHED)
     weights = {"pseudo-labels x5": {"pseudo": 5.0}, "adversary x0.1": {"adversarial": 0.1}}
-    weighted = (variant(f"{VOX_UDA}, {n}", size, VOX_UDA, {"parts": w}) for n, w in weights.items())
+    weighted = (variant(f"{VOX_UDA}, {n}", size, VOX_UDA, {"loss_weights": w}) for n, w in weights.items())
     plain = (AdaptationMethod(name, NETWORK, size, strategy=name) for name in names)
     return (*plain, *elements, published, *weighted)
 
@@ -202,7 +202,7 @@ def safety_methods(size: str) -> tuple[AdaptationMethod, ...]:
         for name in names
     )
     *_, empty = SAFETY_TARGETS
-    no_noise_test = {"stages.beside_noise": 0}
+    no_noise_test = {"stages.noise_test_patches": 0}
     name = f"{VOX_UDA}, {empty}, noise not asked"
     return (
         *methods,

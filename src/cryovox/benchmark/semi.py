@@ -242,9 +242,9 @@ def phantom(scale: Scale) -> SimulationConfig:
     """A smaller CZII phantom with membranes and gold, with the noise and tilts of this suite."""
     share = scale.shape[1] * scale.shape[2] * (scale.voxel_size / 2560) ** 2
     vesicles = VesicleConfig(
-        count=round(2 * share), most=round(4 * share), radius=(150.0, 300.0), protein=1.0
+        count=round(2 * share), max_count=round(4 * share), radius=(150.0, 300.0), protein_mass=1.0
     )
-    fiducials = FiducialConfig(count=round(2 * share), most=round(4 * share), diameter=(80.0, 120.0))
+    fiducials = FiducialConfig(count=round(2 * share), max_count=round(4 * share), diameter=(80.0, 120.0))
     config = scaled_preset("czii-phantom", scale, vesicles=vesicles, fiducials=fiducials)
     tilts = config.tilts.model_copy(update={"range": (-TILT, TILT)})
     return config.model_copy(update={"snr": SNR, "tilts": tilts})

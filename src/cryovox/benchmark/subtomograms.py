@@ -145,9 +145,11 @@ class SubtomogramSuite(Suite):
         }
 
     def references(self, folder: Path) -> dict[str, Scores]:
-        test_sets = _test_sets(folder)
-        baseline = {c: scores(threshold_baseline(bright_images(t)), masks(t)) for c, t in test_sets}
-        coarse = {c: scores(token_resolution(masks(t)), masks(t)) for c, t in test_sets}
+        test_subtomogram_sets = _test_sets(folder)
+        baseline = {
+            c: scores(threshold_baseline(bright_images(t)), masks(t)) for c, t in test_subtomogram_sets
+        }
+        coarse = {c: scores(token_resolution(masks(t)), masks(t)) for c, t in test_subtomogram_sets}
         return {THRESHOLD: baseline, f"ground truth at the resolution of tokens ({TOKEN} voxels)": coarse}
 
 

@@ -20,14 +20,22 @@ Scores = dict[str, dict[str, float]]
 STORED_KEYS = {
     "method": "contestant", "methods": "contestants", "models_per_job": "each", "adaptation": "adapting",
     "class_prior": "told", "train_species": "seen", "novel_species": "unseen", "n_train": "learned",
-    "n_test": "tested",
+    "n_test": "tested", "own.noise_patches": "own.sampled", "own.filter_variant": "own.reading",
+    "own.class_thresholds": "own.fair", "stages.selection_patches": "stages.judged",
+    "stages.noise_test_patches": "stages.beside_noise", "own.loss_weights": "own.parts",
 }  # fmt: skip
-"""Field -> its key in result files. The keys never change, because a suite resumes by comparing them."""
+"""Field or setting -> its key in result files; keys never change, since a suite resumes by comparing them."""
 
 
 def stored(value: Any) -> dict[str, Any]:
-    """Fields of a dataclass with the keys of result files."""
-    return asdict(value, dict_factory=lambda items: {STORED_KEYS.get(key, key): v for key, v in items})
+    """Fields of a dataclass, and settings in them, with the keys of result files."""
+    return {key: _with_stored_keys(v) for key, v in _with_stored_keys(asdict(value)).items()}
+
+
+def _with_stored_keys(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {STORED_KEYS.get(key, key): _with_stored_keys(v) for key, v in value.items()}
+    return [_with_stored_keys(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)

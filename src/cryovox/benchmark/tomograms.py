@@ -61,7 +61,7 @@ def shrec2021(scale: Scale) -> SimulationConfig:
     """The preset `shrec2021-slab` in a smaller box."""
     scene = PRESETS["shrec2021-slab"].scene
     share = scale.shape[1] * scale.shape[2] * (scale.voxel_size / (512 * scene.voxel_size)) ** 2
-    counts = {"count": round(2 * share), "most": max(1, round(7 * share))}
+    counts = {"count": round(2 * share), "max_count": max(1, round(7 * share))}
     vesicles = scene.vesicles.model_copy(update=counts | {"radius": (120.0, 250.0)})
     fiducials = scene.fiducials.model_copy(update=counts)
     return scaled_preset("shrec2021-slab", scale, vesicles=vesicles, fiducials=fiducials)

@@ -28,7 +28,7 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
     out: Path,
     tier: Literal["smoke", "cpu", "gpu"] = "cpu",
     data: Path | None = None,
-    contestants: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
     seeds: int | None = None,
     time: str | None = None,
     steps: int | None = None,
@@ -51,7 +51,7 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
         Size of the benchmark: smoke takes seconds, cpu hours on two cores, gpu one large GPU.
     data
         Folder with the dataset of the paper; otherwise simulated data are used.
-    contestants
+    methods
         Methods to compare: rows of the suite, or networks; by default all rows of the suite.
     seeds
         Number of trainings (seeds) per method and budget.
@@ -81,8 +81,8 @@ def benchmark(  # noqa: PLR0913 (the options of a command)
 
     rows = SUITES[suite]
     plan = rows.plan(tier)
-    if contestants:
-        plan = plan.select(contestants, "paper" if tier == "gpu" else "s")
+    if methods:
+        plan = plan.select(methods, "paper" if tier == "gpu" else "s")
     plan = replace(plan, budgets=_budgets(plan, time, steps))
     if seeds is not None:
         plan = replace(plan, seeds=seeds)

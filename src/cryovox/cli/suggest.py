@@ -89,5 +89,5 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     if rows:
         print(f"x, y, z in Å; see {out / 'suggested.html'}")
     elif not failed:
-        print("no place is left to suggest: lower --min-score, or take other tomograms")
+        print("no candidates are left: lower --min-score, or use other tomograms")
     return failures(failed)

@@ -26,8 +26,8 @@ same command again to continue after an interruption.""",
     "domain adaptation": """\
 Train a network on a labeled source, adapt it to unlabeled tomograms, and keep the better
 model of the two. Run the same command again to continue after an interruption. report.html says which
-model was kept, and why. --max-time limits the whole command. The exit code is 1 if neither model finds
-anything in the target.""",
+model was kept, and why. --max-time limits the whole command. The exit code is 1 if neither model predicts
+foreground in the target.""",
     "domain generalization": """\
 Train a network on a labeled source alone, for tomograms with other noise, missing
 wedge and CTF. Run the same command again to continue after an interruption.""",
@@ -97,7 +97,7 @@ def supervised(
     _remark(finished)
     if not quiet:
         verb = "segment SET" if is_set(data) else "find TOMOGRAM"
-        last = [str(model), f"next: cryovox {verb} --model {model} --out FOUND"]
+        last = [str(model), f"next: cryovox {verb} --model {model} --out RESULTS"]
         print("\n".join([*_scores(model), *last]))
     model_warnings(model)
     return 0
@@ -191,9 +191,9 @@ def adapted(  # noqa: PLR0913 (the options of a command)
     if not quiet:
         kept = f"kept: the {choice['chosen']} model"
         if choice["undecided"]:
-            kept = "nothing was chosen; the source model stays"
+            kept = "no model predicts foreground in the target; the source model was kept"
         print("\n".join([kept, *(f"    {reason}" for reason in choice["reasons"]), *_scores(model)]))
-        print(f"{model}\nnext: cryovox find TOMOGRAM --model {model} --out FOUND")
+        print(f"{model}\nnext: cryovox find TOMOGRAM --model {model} --out RESULTS")
     model_warnings(model)
     return 1 if choice["undecided"] else 0
 

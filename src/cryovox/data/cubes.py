@@ -119,7 +119,7 @@ def load_cubes(
     )
     if certainty < MIN_CERTAINTY:
         message = f"whether particles are dark or bright is unclear ({detected}, certainty {certainty:.1f})"
-        raise RequestError(where, message, "say --set-contrast dark or bright")
+        raise RequestError(where, message, "set --set-contrast dark or --set-contrast bright")
     images = np.empty((len(subtomograms), *subtomograms.shape), np.float16)
     for at in batches(len(subtomograms), subtomograms.shape):
         images[at] = standardize(subtomograms.images[at], detected, where)
@@ -156,7 +156,7 @@ def standardize(raw: Any, contrast: Contrast, where: Any = "set") -> NDArray[np.
         message = (
             f"{int((~np.isfinite(std)).sum())} of {len(values)} subtomograms in a row hold NaN or infinity"
         )
-        raise RequestError(where, message, "mend the tomogram with `cryovox convert IN OUT --fill-nan`")
+        raise RequestError(where, message, "correct the tomogram with `cryovox convert IN OUT --fill-nan`")
     scale = sign_of(contrast) / np.where(std > 0, std, 1)
     return np.asarray((values - mean) * scale, np.float32)
 

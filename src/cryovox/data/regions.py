@@ -184,13 +184,13 @@ def normalization(volume: Volume, entry: Entry) -> Normalization:
     moments = statistics(volume.data)
     if moments.not_finite:
         message = f"holds {moments.not_finite} values that are NaN or infinite"
-        raise RequestError(entry.tomogram, message, "mend it with `cryovox convert IN OUT --fill-nan`")
+        raise RequestError(entry.tomogram, message, "correct it with `cryovox convert IN OUT --fill-nan`")
     if not moments.std > 0:
         raise RequestError(entry.tomogram, "is constant", "check the file with `cryovox doctor`")
     wrapped = wrapped_bytes(volume.data)
     if wrapped is not None:
         raise RequestError(
-            entry.tomogram, str(wrapped), "mend it with `cryovox convert IN OUT --unsigned-bytes`"
+            entry.tomogram, str(wrapped), "correct it with `cryovox convert IN OUT --unsigned-bytes`"
         )
     return Normalization(moments.mean, moments.std, sign_of(_contrast(volume, entry)))
 
@@ -202,7 +202,9 @@ def _contrast(volume: Volume, entry: Entry) -> Contrast:
     contrast, certainty = detect_contrast(volume)
     if certainty < MIN_CERTAINTY:
         message = f"whether particles are dark or bright is unclear ({contrast}, certainty {certainty:.1f})"
-        raise RequestError(entry.tomogram, message, "say `contrast: dark` or `bright` in dataset.yaml")
+        raise RequestError(
+            entry.tomogram, message, "set `contrast: dark` or `contrast: bright` in dataset.yaml"
+        )
     return contrast
 
 

@@ -59,7 +59,7 @@ class Card(Config):
     """Fingerprint of the tomograms that it was adapted to, their names and hashes, and the distance within
     which other tomograms belong to the same domain; see `cryovox.metrics.fingerprint.Domain`."""
     warnings: tuple[str, ...] = ()
-    """Warnings about the model, such as a short training or a held-out score no better than a blob picker's.
+    """Warnings about the model, such as a short training or a held-out score no better than a DoG picker's.
     `cryovox find` and its report repeat them."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Training manifest: config, data, hashes, steps, versions, held-out metrics."""

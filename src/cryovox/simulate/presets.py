@@ -38,8 +38,8 @@ def _shrec2021(depth: int, center: float | None) -> SimulationConfig:
             slab=1800.0,
             slab_center=center,
             counts=SHREC_2021,
-            vesicles=VesicleConfig(count=2, most=7, radius=(200.0, 500.0)),
-            fiducials=FiducialConfig(count=7, most=14, diameter=(100.0, 100.0)),
+            vesicles=VesicleConfig(count=2, max_count=7, radius=(200.0, 500.0)),
+            fiducials=FiducialConfig(count=7, max_count=14, diameter=(100.0, 100.0)),
         ),
         tilts=TiltConfig(
             scheme="bidirectional", range=(-60, 60), step=2, total_dose=110, defocus=(2, 5), shift=6.5
@@ -85,8 +85,8 @@ def _cell() -> SimulationConfig:
             voxel_size=10.0,
             slab=1200.0,
             counts=counts,
-            vesicles=VesicleConfig(count=3, radius=(300.0, 500.0), protein=1.0),
-            sheets=SheetConfig(count=2, protein=1.0),
+            vesicles=VesicleConfig(count=3, radius=(300.0, 500.0), protein_mass=1.0),
+            sheets=SheetConfig(count=2, protein_mass=1.0),
         ),
         tilts=TiltConfig(range=(-60, 60), step=3, total_dose=120, defocus=(3, 5)),
     )

@@ -27,7 +27,7 @@ VALIDATIONS, MIN_STEPS = 20, 200
 
 
 class Stream(Protocol):
-    """Gives batch number n, the same whenever it is asked."""
+    """Return batch number n; deterministic."""
 
     def batch(self, number: int) -> Batch: ...
 

@@ -118,7 +118,7 @@ def point_ce(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
 
 
 def peak_voxels(target: Tensor) -> Tensor:
-    """Where a Gaussian target has its largest voxel; on a face of the patch nobody knows what lies beyond."""
+    """Where a Gaussian target has its largest voxel; maxima on a face of the patch are left out."""
     return (F.max_pool3d(target, 3, stride=1, padding=1) == target) & (target > 0.5) & interior_mask(target)
 
 

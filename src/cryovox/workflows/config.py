@@ -140,23 +140,29 @@ class GeneralizationConfig(StrategyConfig[Own], Generic[Own]):
 
 
 class StageConfig(Config):
-    """Stages of the adaptation and choice of the model."""
+    """Stages of the adaptation and model selection."""
 
     basic: ClassVar[tuple[str, ...] | None] = ("source_share",)
+    renamed: ClassVar[dict[str, str]] = {
+        "judged": "selection_patches",
+        "beside_noise": "noise_test_patches",
+        "choice_share": "selection_share",
+    }
 
     source_share: float = Field(0.5, gt=0, lt=1)
     """Fraction of steps and time spent on the source alone; ignored where --start names a source model."""
     target_contrast: Contrast = "auto"
     """Contrast of the particles in the target; detected by default, else that of the source."""
-    judged: int = Field(64, ge=4)
-    """Target patches on which the source model and the adapted model are compared, without labels."""
-    beside_noise: int = Field(256, ge=0)
-    """Target patches whose foreground is compared with that of noise; an adapted model that finds as much
-    in noise is not kept. Fewer than 16 skip the comparison."""
+    selection_patches: int = Field(64, ge=4)
+    """Number of target patches on which the source and the adapted model are compared, without labels."""
+    noise_test_patches: int = Field(256, ge=0)
+    """Number of target patches for the noise test: an adapted model that predicts as much foreground in noise
+    as in the target is rejected. Fewer than 16 skip the test."""
     margin: float = Field(0.0, ge=0)
-    """Minimum advantage of the adapted model in the criterion for it to be kept."""
-    choice_share: float = Field(0.35, ge=0, lt=1)
-    """Fraction of --max-time for everything but the two trainings (opening data, validation, choice, report);
+    """Minimum difference of the selection scores for which the adapted model is kept."""
+    selection_share: float = Field(0.35, ge=0, lt=1)
+    """Fraction of --max-time for everything but the two trainings (opening data, validation, model selection,
+    report);
     with 0 both trainings take all of it, and the command takes longer."""
 
 

@@ -86,4 +86,4 @@ def summary(rows: list[Row]) -> Table:
     values = {(str(r["species"]), r["metric"]): float(r["value"]) for r in rows if r["tomogram"] == tomogram}
     species = [name for name, metric in values if metric == "f1"]
     body = [[name, *(round(values[name, m], 3) for m in metrics)] for name in species]
-    return Table("Against the truth, on a phantom that the network never saw", ("species", *metrics), body)
+    return Table("Evaluation on a phantom that was not used for training", ("species", *metrics), body)

@@ -76,8 +76,8 @@ def frame(path: Path) -> Volume:
     """Shape and voxel size of a tomogram, without its voxels."""
     header = read_header(path)
     if header.voxel_size is None:
-        message = header.size_problem or "does not know its voxel size"
-        raise RequestError(path, message, f"mend it: `cryovox convert {path} OUT.mrc --voxel-size A`")
+        message = header.size_problem or "has no voxel size in its header"
+        raise RequestError(path, message, f"correct it: `cryovox convert {path} OUT.mrc --voxel-size A`")
     return Volume(np.broadcast_to(np.int8(0), header.shape), header.voxel_size, header.origin, header.nstart)
 
 
@@ -112,7 +112,7 @@ def prepare(path: Path, card: Card, voxel_size: float | None, contrast: Contrast
         notes.append(f"voxels of {volume.voxel_size:g} Å, model trained at {card.voxel_size:g} Å")
     wrapped = wrapped_bytes(volume.data)
     if wrapped is not None:
-        notes.append(f"{wrapped}; mend it with `cryovox convert {path} OUT.mrc --unsigned-bytes`")
+        notes.append(f"{wrapped}; correct it with `cryovox convert {path} OUT.mrc --unsigned-bytes`")
     notes += domain_notes(volume, card, path)
     normalize = Normalization(moments.mean, moments.std, sign_of(contrast))
     return Prepared(path, volume, normalize, contrast, tuple(notes))
@@ -123,7 +123,7 @@ def checked_statistics(path: Path, volume: Volume) -> Statistics:
     moments = statistics(volume.data)
     if moments.not_finite:
         message = f"holds {moments.not_finite} values that are NaN or infinite"
-        raise RequestError(path, message, f"mend it with `cryovox convert {path} OUT.mrc --fill-nan`")
+        raise RequestError(path, message, f"correct it with `cryovox convert {path} OUT.mrc --fill-nan`")
     if not moments.std > 0:
         raise RequestError(
             path, "is constant: every voxel has the same value", "check it with `cryovox doctor`"
@@ -135,7 +135,7 @@ def refuse_wrapped_bytes(path: Path, volume: Volume) -> None:
     """Refuse unsigned bytes that were read as signed ones."""
     wrapped = wrapped_bytes(volume.data)
     if wrapped is not None:
-        remedy = f"mend it with `cryovox convert {path} OUT.mrc --unsigned-bytes`"
+        remedy = f"correct it with `cryovox convert {path} OUT.mrc --unsigned-bytes`"
         raise RequestError(path, str(wrapped), remedy)
 
 
@@ -144,7 +144,7 @@ def check_voxel_size(path: Path, voxel_size: float, card: Card) -> float:
     off = abs(voxel_size / card.voxel_size - 1)
     if off > 0.1:
         message = f"has voxels of {voxel_size:g} Å, the model was trained at {card.voxel_size:g} Å"
-        remedy = f"bring it there with `cryovox convert TOMOGRAM OUT.mrc --resample {card.voxel_size:g}`"
+        remedy = f"resample it with `cryovox convert TOMOGRAM OUT.mrc --resample {card.voxel_size:g}`"
         raise RequestError(path, message, remedy)
     return off
 
@@ -237,7 +237,7 @@ def set_domain_notes(images: Any, card: Card, path: Path) -> list[str]:
 def _warnings(finding: Finding | None) -> list[str]:
     if finding is None or finding.level == "ok":
         return []
-    return [f"{finding.message}; adapt it anew with `{finding.remedy}`"]
+    return [f"{finding.message}; adapt it again with `{finding.remedy}`"]
 
 
 def _compare_domain(measure: Callable[[], Fingerprint], card: Card, path: Path) -> Finding | None:

@@ -112,10 +112,10 @@ def left_out_notes(counts: Mapping[str, int]) -> list[str]:
     """Say how many picks were dropped, and which options keep them."""
     notes = []
     if counts.get("at_faces"):
-        at = "near the faces of the volume (within half a radius, or --border)"
+        at = "near the volume edges (within half a radius, or --border)"
         notes.append(f"{counts['at_faces']} picks {at} are left out; --border 0 keeps them")
     if counts.get("dense"):
-        on = "on specks far denser than the others, such as gold,"
+        on = "on objects far denser than the other picks, such as gold beads,"
         notes.append(f"{counts['dense']} picks {on} are left out; --keep-dense keeps them")
     return notes
 

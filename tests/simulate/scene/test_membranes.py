@@ -67,7 +67,7 @@ def test_unresolved_proteins_add_their_mass_to_a_membrane(voxel):
 
 @pytest.mark.parametrize("kind", ["vesicles", "sheets"])
 def test_unresolved_proteins_change_the_potential_and_nothing_else(kind):
-    bare, rich = (draw(seed=3, **{kind: {"count": 1, "protein": protein}}) for protein in (0.0, 1.0))
+    bare, rich = (draw(seed=3, **{kind: {"count": 1, "protein_mass": protein}}) for protein in (0.0, 1.0))
     assert (bare.labels == rich.labels).all()
     assert (bare.labels > 0).any()
     assert rich.potential.sum() == pytest.approx(bare.potential.sum() * (1 + 94.0 / 53.6), rel=0.1)
@@ -309,7 +309,7 @@ def test_protein_density_and_counts():
     assert scene.parameters["placed"]["one"] > 0.8 * scene.parameters["wanted"]["one"]
     scene = draw(both, vesicles=area, counts={"two": 5})
     assert scene.parameters["placed"] == {"one": 0, "two": 5}
-    scene = draw(both, vesicles=area | {"embedded": 0.0}, membrane_proteins=2000.0)
+    scene = draw(both, vesicles=area | {"membrane_proteins": 0.0}, membrane_proteins=2000.0)
     assert scene.parameters["placed"] == {"one": 0, "two": 0}
 
 

@@ -8,6 +8,7 @@ from cryovox.core.config import Config, note_renamed
 from cryovox.core.errors import RequestError
 
 RENAMED: dict[str, dict[str, str]] = {
+    "benchmark": {"--contestants": "--methods"},
     "evaluate particles": {"--found": "--picks"},
     "evaluate labels": {"--found": "--predictions"},
     "fetch structure": {"--base": "--base-url"},

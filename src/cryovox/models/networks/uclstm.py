@@ -1,6 +1,6 @@
 """U-CLSTM: a 3D U-Net whose deepest features are read slice by slice by a convolutional LSTM.
 
-A contestant of SHREC 2021 (Papoulias, Gerolymatos, Zacharaki, Moustakas) of which only the name
+A method of SHREC 2021 (Papoulias, Gerolymatos, Zacharaki, Moustakas) of which only the name
 and the idea are public. This is our reconstruction: widths 32, 64 and 128, the LSTM of X. Shi et
 al., NeurIPS 28 (2015), without peepholes, along z at a quarter of the resolution. Along z because
 that is where the missing wedge blurs, and both ways because neither end of it comes first.

@@ -19,21 +19,26 @@ class VesicleConfig(Config):
     """Vesicles."""
 
     basic: ClassVar[tuple[str, ...] | None] = ()
+    renamed: ClassVar[dict[str, str]] = {
+        "most": "max_count",
+        "embedded": "membrane_proteins",
+        "protein": "protein_mass",
+    }
 
     count: int = Field(0, ge=0)
     """Number of vesicles, as far as they fit."""
-    most: int | None = Field(None, ge=0)
+    max_count: int | None = Field(None, ge=0)
     """Draw the number between `count` and this."""
     radius: Range = (250.0, 500.0)
     """Range of the mean radius in Å, to the middle of the bilayer."""
     thickness: float = Field(40.0, gt=0)
     """Thickness of the bilayer in Å, between the head groups."""
-    protein: float = Field(0.0, ge=0)
+    protein_mass: float = Field(0.0, ge=0)
     """Mass of membrane proteins that are not modeled one by one, relative to that of the lipids; about 1 in
     cells. It is spread evenly over the bilayer and its surroundings."""
     bulge: float = Field(0.08, ge=0, le=0.2)
     """Deviation from a sphere relative to the radius."""
-    embedded: float | None = Field(None, ge=0)
+    membrane_proteins: float | None = Field(None, ge=0)
     """Membrane proteins per µm²; by default `membrane_proteins` of the scene."""
     cut: bool = True
     """Allow vesicles to cross the faces of the volume in x and y."""
@@ -43,6 +48,7 @@ class SheetConfig(Config):
     """Membrane sheets."""
 
     basic: ClassVar[tuple[str, ...] | None] = ()
+    renamed: ClassVar[dict[str, str]] = {"protein": "protein_mass"}
 
     count: int = Field(0, ge=0)
     """Number of sheets, as far as they fit."""
@@ -52,7 +58,7 @@ class SheetConfig(Config):
     """Maximum angle in degrees between the normal of the sheet and the plane of the sample."""
     thickness: float = Field(40.0, gt=0)
     """Thickness of the bilayer in Å, between the head groups."""
-    protein: float = Field(0.0, ge=0)
+    protein_mass: float = Field(0.0, ge=0)
     """Mass of membrane proteins that are not modeled one by one, relative to that of the lipids; about 1 in
     cells. It is spread evenly over the bilayer and its surroundings."""
 
@@ -80,10 +86,11 @@ class FiducialConfig(Config):
     """Gold fiducials."""
 
     basic: ClassVar[tuple[str, ...] | None] = ()
+    renamed: ClassVar[dict[str, str]] = {"most": "max_count"}
 
     count: int = Field(0, ge=0)
     """Number of gold beads, as far as they fit."""
-    most: int | None = Field(None, ge=0)
+    max_count: int | None = Field(None, ge=0)
     """Draw the number between `count` and this."""
     diameter: Range = (80.0, 120.0)
     """Range of the diameter in Å."""
@@ -171,8 +178,11 @@ class SceneConfig(Config):
     def _consistent(self) -> Self:
         if min(self.shape) < 1:
             raise ValueError(f"shape is at least one voxel along each axis, got {self.shape}")
-        if any(part.most is not None and part.most < part.count for part in (self.vesicles, self.fiducials)):
-            raise ValueError("most is not below count")
+        if any(
+            part.max_count is not None and part.max_count < part.count
+            for part in (self.vesicles, self.fiducials)
+        ):
+            raise ValueError("max_count is less than count")
         if self.slab is None and any(self.slab_tilt):
             raise ValueError("slab_tilt needs a slab")
         if any(n < 0 for n in (self.counts or {}).values()):
@@ -182,12 +192,12 @@ class SceneConfig(Config):
         return self
 
     def draw_counts(self, rng: np.random.Generator) -> SceneConfig:
-        """Replace ranges of counts (`count` to `most`) by drawn numbers."""
+        """Replace ranges of counts (`count` to `max_count`) by drawn numbers."""
         drawn = {
             name: part.model_copy(
-                update={"count": int(rng.integers(part.count, part.most + 1)), "most": None}
+                update={"count": int(rng.integers(part.count, part.max_count + 1)), "max_count": None}
             )
             for name, part in (("vesicles", self.vesicles), ("fiducials", self.fiducials))
-            if part.most is not None
+            if part.max_count is not None
         }
         return self.model_copy(update=drawn)

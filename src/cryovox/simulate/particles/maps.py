@@ -184,7 +184,7 @@ def _subtract_background(volume: Volume, name: str) -> tuple[NDArray[np.float32]
     """The map without its background, the standard deviation of the solvent, and the background."""
     data = np.asarray(volume.data, np.float32)
     if min(data.shape) < 3 or not np.isfinite(data).all():
-        raise RequestError(name, "is a sliver or has values that are no numbers", "mend or crop the map")
+        raise RequestError(name, "has an axis of few voxels, or contains NaN", "correct or crop the map")
     faces = [np.moveaxis(data, axis, 0)[[0, -1]].ravel() for axis in range(3)]
     border = np.concatenate(faces)
     background = float(np.median(border))

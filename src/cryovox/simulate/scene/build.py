@@ -103,7 +103,7 @@ def build_scene(templates: Sequence[Template], config: SceneConfig, rng: np.rand
 def scene_species(templates: Sequence[Template], config: SceneConfig) -> tuple[Species, ...]:
     """Species of a scene; labels depend on the settings only, not on random draws."""
     vesicles, sheets, gold = config.vesicles, config.sheets, config.fiducials
-    vesicle_count = max(vesicles.count, vesicles.most or 0)
+    vesicle_count = max(vesicles.count, vesicles.max_count or 0)
     radii = (
         sum(vesicles.radius) / 2 if vesicle_count else sheets.thickness / 2,
         OUTER_RADIUS[config.filaments.kind],
@@ -114,7 +114,7 @@ def scene_species(templates: Sequence[Template], config: SceneConfig) -> tuple[S
     present = (
         vesicle_count + sheets.count,
         config.filaments.count,
-        max(gold.count, gold.most or 0),
+        max(gold.count, gold.max_count or 0),
         config.ice.count,
         config.carbon.present,
     )
@@ -183,4 +183,4 @@ def _check(templates: Sequence[Template], config: SceneConfig) -> None:
 
 
 def _has_membranes(config: SceneConfig) -> bool:
-    return max(config.vesicles.count, config.vesicles.most or 0) + config.sheets.count > 0
+    return max(config.vesicles.count, config.vesicles.max_count or 0) + config.sheets.count > 0

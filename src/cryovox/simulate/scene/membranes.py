@@ -97,7 +97,7 @@ def add_vesicles(
 ) -> tuple[list[Membrane], list[PlacedObject]]:
     """Draw closed bilayers within the slab."""
     setting = config.vesicles
-    density = config.membrane_proteins if setting.embedded is None else setting.embedded
+    density = config.membrane_proteins if setting.membrane_proteins is None else setting.membrane_proteins
     vesicles = [_vesicle(canvas, setting, config.gap, label, density, rng) for _ in range(setting.count)]
     membranes = [v for v in vesicles if v is not None]
     placed = [
@@ -195,13 +195,13 @@ def _vesicle(
         if center is None:
             continue
         surface = random_deformed_sphere(center, radius, setting.bulge, rng)
-        margin = max(canvas.voxel_size, _reach(setting, canvas.voxel_size) if setting.protein else 0.0)
+        margin = max(canvas.voxel_size, _reach(setting, canvas.voxel_size) if setting.protein_mass else 0.0)
         box = center - outer - margin, center + outer + margin
         shell = _shell(canvas, surface, box, setting, gap, within_slab=True)
         if shell is not None:
             facts = {"centre": center.tolist(), "radius": radius, "order_2": surface.order_2.tolist()}
             facts |= {"order_3": surface.order_3.tolist(), "thickness": setting.thickness}
-            facts |= {"protein": setting.protein}
+            facts |= {"protein": setting.protein_mass}
             return _draw(canvas, surface, shell, label, density, facts)
     return None
 
@@ -217,7 +217,7 @@ def _sheet(canvas: Canvas, config: SceneConfig, label: int, rng: np.random.Gener
         shell = _shell(canvas, surface, (np.zeros(3), extent), setting, config.gap, within_slab=False)
         if shell is not None:
             facts = {"centre": center.tolist(), "normal": normal.tolist(), "axis": surface.axis.tolist()}
-            facts |= {"curvature": curvature, "thickness": setting.thickness, "protein": setting.protein}
+            facts |= {"curvature": curvature, "thickness": setting.thickness, "protein": setting.protein_mass}
             return _draw(canvas, surface, shell, label, config.membrane_proteins, facts)
     return None
 
@@ -250,7 +250,7 @@ def _shell(
 def _reach(setting: VesicleConfig | SheetConfig, voxel: float) -> float:
     """Distance in Å from the middle at which the potential of a membrane ends."""
     lipids = setting.thickness / 2 + 3 * float(np.hypot(HEAD_WIDTH, voxel / 2))
-    return max(lipids, 3 * float(np.hypot(PROTEIN_WIDTH, voxel / 2))) if setting.protein else lipids
+    return max(lipids, 3 * float(np.hypot(PROTEIN_WIDTH, voxel / 2))) if setting.protein_mass else lipids
 
 
 def _draw(

@@ -1,4 +1,4 @@
-"""Metrics on held-out data, unbiased by model selection, and those of a blob picker for comparison.
+"""Metrics on held-out data, unbiased by model selection, and those of a DoG picker for comparison.
 
 The held-out regions are cut in two halves. The validation whose weights are kept, and every threshold, is
 chosen on one half and scored on the other, and the two scores are averaged (cross-fitting): choosing the
@@ -37,7 +37,7 @@ METRICS = (*RECALLS, "f1", "dice")
 MIN_SIZE = 16
 """Minimum size of a held-out region along an axis, in voxels."""
 DOG_RATIO = 1.6
-"""Width of the wide Gaussian of the blob picker over that of the narrow one."""
+"""Width of the wide Gaussian of the DoG picker over that of the narrow one."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Label-free quality of a network, and the selection of one of two networks.
 
-Adaptation can fail without a sign in its losses: the network may detect nothing, or everything, or
-something else in each view. The rule below is ours and conservative: the source model is kept unless the
+Adaptation can fail without a sign in its losses: the network may predict no foreground, only foreground,
+or something else in each view. The rule below is ours and conservative: the source model is kept unless the
 adapted one scores higher.
 """
 
@@ -20,35 +20,35 @@ from cryovox.data.augment import WEDGE_SYMMETRIES
 Activation = Literal["softmax", "sigmoid"]
 Views = Sequence[tuple[int, ...]]
 NOISE = 0.25
-"""Standard deviation of the noise that is added, in those of the image."""
+"""Standard deviation of the added noise, relative to that of the image."""
 FLAT = 1e-12
-"""Variance of a probability that is rounding alone."""
+"""Variance of probabilities below which they count as constant."""
 LEAST_SHARE = 1e-6
-"""Foreground that is called none where logarithms are taken."""
+"""Lower limit of the foreground fraction in logarithms."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """A network on images without labels; every number is NaN where an answer of it is not finite.
+    """Measures of a network on images without labels; all are NaN if a prediction is not finite.
 
     Attributes
     ----------
     agreement
         Concordance (Lin 1989) of the foreground probabilities between the views of the missing wedge's
-        symmetries, mapped back; pooled over images and pairs of views. 1 is full agreement, 0 what chance
-        gives: an answer that is the same everywhere agrees with nothing.
+        symmetries, mapped back; pooled over images and pairs of views. 1 is perfect agreement, 0 is chance
+        level; constant predictions have 0.
     halves
         The same between even and odd half tomograms; None without them.
     noise
         The same between an image and the image with noise.
     confidence
-        Mean of the largest probability over the voxels called foreground; 0 where there are none.
+        Mean of the largest probability over the foreground voxels; 0 if there are none.
     entropy
-        Mean over the voxels, 0 where all is sure and 1 where nothing is.
+        Mean normalized entropy over the voxels, 0 (certain) to 1.
     foreground
-        Share of the voxels called foreground.
+        Fraction of foreground voxels.
     prior
-        Octaves between that share and the one expected; None where nothing is expected.
+        Absolute log2 ratio of that fraction to the expected one; None if none is expected.
     """
 
     agreement: float
@@ -61,7 +61,7 @@ class Quality:
 
     @property
     def finite(self) -> bool:
-        """Whether the network gave numbers everywhere."""
+        """Whether all measures are finite."""
         return all(math.isfinite(v) for v in asdict(self).values() if v is not None)
 
 
@@ -72,17 +72,18 @@ class Rule:
     Attributes
     ----------
     agreement, noise, halves
-        Exponents of the parts of the score.
+        Exponents of the terms of the score.
     octaves
-        Distance from the expected foreground that costs nothing; each one beyond divides by e.
+        Deviation (log2) from the expected foreground that is not penalized; each octave beyond divides the
+        score by e.
     nothing, everything
-        Shares of the foreground below and above which a network has collapsed.
+        Foreground fractions below and above which a network has collapsed.
     growth
-        Times that the foreground may grow, unless it grows into what is expected.
+        Maximum ratio of the foreground to that of the source model, unless it is near the expected fraction.
     significance
         Largest `noise_test.noise_p_value` at which detections count as different from noise.
     stable
-        Agreement between views times that with more noise below which an answer is noise.
+        Minimum product of both agreements; predictions below it count as noise.
     """
 
     agreement: float = 1.0
@@ -106,15 +107,15 @@ class Choice:
     Attributes
     ----------
     adapted
-        Whether it is the adapted one.
+        Whether the adapted network is selected.
     reasons
-        Sentences.
+        Reasons as sentences.
     scores
-        Of the source model and of the adapted one.
+        Scores of the source model and of the adapted model.
     noise_p_value
         See `choose`.
     undecided
-        Whether neither network finds anything, so that nothing was chosen and the source model only stays.
+        Whether neither network predicts foreground, so that the source model is kept by default.
     """
 
     adapted: bool
@@ -126,7 +127,7 @@ class Choice:
     undecided: bool = False
 
     def summary(self) -> dict[str, Any]:
-        """As plain values, to be written down."""
+        """As plain values for JSON."""
         return {
             "chosen": "adapted" if self.adapted else "source",
             "undecided": self.undecided,
@@ -149,20 +150,20 @@ def quality(
     batch: int = 8,
     views: Views = WEDGE_SYMMETRIES,
 ) -> Quality:
-    """Ask a network about images without labels; on the same images the answer is always the same.
+    """Measure a network on images without labels; deterministic.
 
     Parameters
     ----------
     network
-        Answers logits (b, k, z, y, x); background comes first under softmax.
+        Returns logits (b, k, z, y, x); with softmax, channel 0 is background.
     images : (n, 1, z, y, x)
-        As the network sees them.
+        Normalized input of the network.
     prior
-        Share of the voxels that is expected to be foreground.
+        Expected fraction of foreground voxels.
     halves : two of (n, 1, z, y, x)
         The same images from the even and from the odd frames.
     batch
-        Images at once.
+        Batch size.
     views
         Axes to flip, the identity first.
     """
@@ -203,10 +204,10 @@ def foreground(
 
 
 def score(quality: Quality, rule: Rule = RULE) -> float:
-    """How far to trust a network, in [0, 1]; 0 where its answers are not finite.
+    """Selection score of a network, in [0, 1]; 0 if its predictions are not finite.
 
     ``agreement * noise``, or with halves ``sqrt(agreement * noise * halves)``; times
-    ``exp(2 - prior)`` where the foreground is more than two octaves from what is expected.
+    ``exp(2 - prior)`` where the foreground deviates by more than two octaves from the expected fraction.
     """
     if not quality.finite:
         return 0.0
@@ -225,23 +226,23 @@ def choose(
     unchecked: bool = False,
     rule: Rule = RULE,
 ) -> Choice:
-    """Take the adapted network (*candidate*) only where it is sound and scores higher.
+    """Select the adapted network (*candidate*) only if it passes all checks and scores higher.
 
-    It is refused where its answers are not finite, where it finds nothing though the source model does,
-    where it finds hardly anything but foreground, where its foreground is more than 8 times that of
-    the source model and not what is expected either, and where it finds as much in noise. Otherwise the
-    score decides; equal scores keep the source model. Between two networks that find nothing there is no
-    choice: the source model stays, and the outcome says that nothing was decided.
+    It is rejected if its predictions are not finite, if it predicts no foreground although the source model
+    does, if it predicts almost only foreground, if its foreground is more than 8 times that of the source
+    model and not near the expected fraction, or if it predicts as much foreground in noise. Otherwise the
+    score decides; equal scores keep the source model. If neither network predicts foreground, the source
+    model is kept and the outcome is undecided.
 
     Parameters
     ----------
     margin
-        By how much the score of the adapted network has to be higher.
+        Minimum difference of the scores.
     noise_p_value
-        Of the test that the adapted network finds as much in noise as in the target
-        (`cryovox.training.evaluation.noise_test`); None where it was not run.
+        P-value of the noise test of the adapted network (`cryovox.training.evaluation.noise_test`); None if
+        it was not run.
     unchecked
-        Whether there was no time to ask; then the adapted network is not taken.
+        Whether the noise test was skipped for lack of time; then the adapted network is rejected.
     """
     scores = (score(source, rule), score(candidate, rule))
     if _empty(source, rule) and _empty(candidate, rule):
@@ -258,9 +259,9 @@ def choose(
 
 
 def _empty(quality: Quality, rule: Rule) -> bool:
-    """Whether a network finds nothing, or nothing that stays when the image is turned or noise is added.
+    """Whether a network predicts no foreground, or none that persists under flips or added noise.
 
-    Peaks of heatmaps cover few voxels, so that their share says nothing; nothing is expected of it either.
+    Peaks of heatmaps cover few voxels, so their foreground fraction is neither expected nor checked.
     """
     if not quality.finite:
         return True
@@ -269,53 +270,57 @@ def _empty(quality: Quality, rule: Rule) -> bool:
 
 
 def _nothing(source: Quality, candidate: Quality, rule: Rule) -> Iterator[str]:
-    yield "Neither model finds anything in the target, so there is nothing to choose between."
+    yield "Neither model predicts foreground in the target, so neither is selected."
     for name, one in (("source", source), ("adapted", candidate)):
         if one.finite:
             yield (
-                f"The {name} model calls {100 * one.foreground:.2g} % of the voxels foreground (a mask needs "
-                f"{100 * rule.nothing:g} %); agreement between views times that with more noise is "
-                f"{one.agreement * one.noise:.3f} ({rule.stable:g} is the least)."
+                f"The {name} model labels {100 * one.foreground:.2g} % of the voxels foreground (minimum for "
+                f"masks: {100 * rule.nothing:g} %); the agreement between views times that with added noise "
+                f"is {one.agreement * one.noise:.3f} (minimum {rule.stable:g})."
             )
         else:
-            yield f"The {name} model gives answers that are not finite."
+            yield f"The {name} model predicts values that are not finite."
 
 
 def _collapses(source: Quality, candidate: Quality, rule: Rule) -> Iterator[str]:
     """Reasons to reject an adapted network whatever its score."""
     now = candidate.foreground
     if not candidate.finite:
-        yield "The adapted model gives answers that are not finite."
+        yield "The adapted model predicts values that are not finite."
         return
     if not source.finite:
         return
     before = source.foreground
     if now < rule.nothing <= before:
-        yield f"The adapted model finds nothing ({now:.2g} of the voxels; the source model {before:.2g})."
+        yield (
+            f"The adapted model predicts almost no foreground ({now:.2g} of the voxels; "
+            f"the source model {before:.2g})."
+        )
     if now > rule.everything >= before:
-        yield f"The adapted model calls nearly everything foreground ({100 * now:.0f} % of the voxels)."
+        yield f"The adapted model predicts almost only foreground ({100 * now:.0f} % of the voxels)."
     expected = candidate.prior is not None and candidate.prior <= rule.octaves
     if before >= rule.nothing and now > rule.growth * before and not expected:
         yield (
             f"The foreground of the adapted model is {now / before:.1f} times that of the source model "
-            f"(more than {rule.growth:g} times is not trusted)."
+            f"(maximum {rule.growth:g})."
         )
 
 
 def _fails_noise_test(noise_p_value: float | None, unchecked: bool, rule: Rule) -> Iterator[str]:
     """Reasons to reject it by the noise test."""
     if unchecked:
-        yield "There was no time to compare what the adapted model finds with noise: raise --max-time."
+        yield "The noise test was skipped for lack of time: increase --max-time."
     if noise_p_value is not None and noise_p_value > rule.significance:
         yield (
-            "The adapted model finds in the target what it finds in noise of the same power: the amounts "
-            f"do not differ significantly (p = {noise_p_value:.2g}; p <= {rule.significance:g} is needed)."
+            "The adapted model predicts as much foreground in noise of the same power as in the target: "
+            "the difference is not significant "
+            f"(p = {noise_p_value:.2g}; p <= {rule.significance:g} is needed)."
         )
 
 
 def _parts(source: Quality, candidate: Quality) -> Iterator[str]:
     """The parts of the scores."""
-    names = {"agreement": "views of an image", "noise": "an image and the same with more noise"}
+    names = {"agreement": "views of an image", "noise": "an image and the image with added noise"}
     if source.halves is not None and candidate.halves is not None:
         names["halves"] = "half tomograms"
     for name, between in names.items():
@@ -323,7 +328,7 @@ def _parts(source: Quality, candidate: Quality) -> Iterator[str]:
         yield f"Agreement between {between}: {after:.3f} against {before:.3f} of the source model."
     if source.prior is not None and candidate.prior is not None:
         yield (
-            f"Foreground {_fold(candidate.prior)} off what is expected, against "
+            f"The foreground deviates {_fold(candidate.prior)} from the expected fraction, against "
             f"{_fold(source.prior)} of the source model."
         )
 
@@ -352,7 +357,7 @@ class _Concordance:
 
     @property
     def value(self) -> float:
-        """0 where every map is constant: an answer that does not look at the image agrees with nothing."""
+        """0 if every map is constant, since such a prediction does not depend on the image."""
         expected = self.sums[:, :, None] * self.sums[:, None, :] / self.count
         squares = self.products.diagonal(dim1=1, dim2=2)
         pairs = torch.ones_like(expected[0], dtype=torch.bool).triu(1)
@@ -419,8 +424,8 @@ def _views(
     return _stack(activation, first, *others)
 
 
-def _stack(activation: Activation, *answers: Tensor) -> Tensor:
-    return torch.stack([_foreground(p, activation) for p in answers])
+def _stack(activation: Activation, *probabilities: Tensor) -> Tensor:
+    return torch.stack([_foreground(p, activation) for p in probabilities])
 
 
 def _batches(images: Tensor, batch: int) -> Iterator[tuple[int, Tensor]]:

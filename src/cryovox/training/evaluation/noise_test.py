@@ -1,7 +1,7 @@
 """Test whether a network detects more in images than in noise of the same power.
 
-Views of one image share its noise, so that a network which paints particles into noise agrees with itself.
-What it finds in images that hold nothing, though, is what it finds in noise.
+Views of one image share its noise, so a network that responds to noise still agrees with itself. In images
+without particles, however, it detects as much as in noise.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from cryovox.filters.spectra import AXES
 from cryovox.training.evaluation.model_selection import Activation, foreground
 
 MIN_IMAGES = 16
-"""Images that the test needs at least."""
+"""Minimum number of images of the test."""
 MIN_NOISE = 256
 """Default for the minimum number of cubes of noise; with few images, more noise gives the test more power."""
 TIE = 1e-9
 """Random offsets that break ties, which the test does not allow."""
 CHUNK = 32
-"""Cubes that are transformed at once."""
+"""Number of cubes per Fourier transform."""
 
 
 def noise_p_value(
@@ -43,9 +43,9 @@ def noise_p_value(
     Parameters
     ----------
     network
-        Answers logits (b, k, z, y, x), in eval mode.
+        Returns logits (b, k, z, y, x); in eval mode.
     images : (n, 1, z, y, x)
-        As the network sees them; ValueError for fewer than 16.
+        Normalized input of the network; ValueError for fewer than 16.
     noise
         Minimum number of cubes of noise.
     """
@@ -78,9 +78,9 @@ def max_box_mean(foreground: Tensor) -> Tensor:
 
 
 def noise_like(images: Tensor) -> Tensor:
-    """Gaussian noise with the mean autocovariance of images, and with mean and spread of each.
+    """Gaussian noise with the mean autocovariance of images, and with mean and standard deviation of each.
 
-    Always the same.
+    Deterministic.
     """
     images = images.float()
     count, _, z, y, x = images.shape

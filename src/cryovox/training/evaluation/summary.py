@@ -35,7 +35,7 @@ class TrainingCourse:
     losses
         In their order.
     metrics, blob_picker
-        Held-out metrics of the network and of a blob picker, as of `held_out.cross_fit`; empty where
+        Held-out metrics of the network and of a DoG picker, as of `held_out.cross_fit`; empty where
         nothing is held out.
     """
 
@@ -96,7 +96,7 @@ class TrainingCourse:
         if "score" not in self.blob_picker or self.metrics["score"] > self.blob_picker["score"]:
             return ""
         return (
-            f"held-out {_words(self.metrics)} is not above the {_values(self.blob_picker)} of a blob picker, "
+            f"held-out {_words(self.metrics)} is not above the {_values(self.blob_picker)} of a DoG picker, "
             "which learns nothing"
         )
 
@@ -116,20 +116,20 @@ def read_metrics_csv(path: Path) -> tuple[list[dict[str, float]], list[float]]:
 
 
 def summary_line(metrics: Mapping[str, float], blob_picker: Mapping[str, float]) -> str:
-    """Held-out metrics beside those of a blob picker, as means over the species."""
-    beside = f" (blob picker {_values(blob_picker)})" if blob_picker else ""
+    """Held-out metrics beside those of a DoG picker, as means over the species."""
+    beside = f" (DoG picker {_values(blob_picker)})" if blob_picker else ""
     return f"held-out {_words(metrics)}{beside}"
 
 
 def species_lines(metrics: Mapping[str, float], blob_picker: Mapping[str, float]) -> list[str]:
-    """A line for each species: metrics, those of a blob picker, number of particles and intervals."""
+    """A line for each species: metrics, those of a DoG picker, number of particles and intervals."""
     lines = []
     for kind in dict.fromkeys(name.partition("/")[2] for name in metrics if name.startswith("n/")):
         own, theirs = _of(metrics, kind), _of(blob_picker, kind)
         count = metrics[f"n/{kind}"]
         text = f"{kind}: held-out {_words(own)}"
         if theirs:
-            text += f"; blob picker {_values(theirs)}"
+            text += f"; DoG picker {_values(theirs)}"
         text += f"; n = {count:.0f} particles"
         if recalls := [own[f"{name}/{kind}"] for name in RECALLS if f"{name}/{kind}" in own]:
             limits = (recall_interval(value, count) for value in recalls)

@@ -151,7 +151,7 @@ def _height(
     spec: TargetSpec,
     tiles: TilePlan,
 ) -> float:
-    """Highest answer within a voxel of the output around a position, in the middle of a patch."""
+    """Highest score within a voxel of the output around a position, in the middle of a patch."""
     patch_size = tiles.tile
     corner = np.rint(position).astype(int) - patch_size // 2
     image = cut(region, (int(corner[0]), int(corner[1]), int(corner[2])), patch_size, spec).image

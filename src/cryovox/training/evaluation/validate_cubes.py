@@ -40,7 +40,7 @@ def validate_cubes(network: nn.Module, cubes: Cubes, spec: TargetSpec, tiles: Ti
 
 
 def blob_picker_metrics_of_cubes(cubes: Cubes, spec: TargetSpec) -> Metrics:
-    """What a blob picker scores on the same subtomograms."""
+    """What a DoG picker scores on the same subtomograms."""
     return blob_picker_metrics(_sources(cubes, spec), cubes.species, spec.kind)
 
 

@@ -55,18 +55,18 @@ class Facts(NamedTuple):
 
 FACTS: dict[str, Facts] = {
     "supervised": Facts(
-        "supervised", "from label maps, picks or masks", "supervised:SupervisedConfig", baseline=False
+        "supervised", "Label maps, picks or masks", "supervised:SupervisedConfig", baseline=False
     ),
     "semi-etpicker": Facts(
         "semi-supervised", "SemiETPicker: multi-view pseudo-labels, DropBlock",
         "semi_etpicker:SemiETPickerConfig", baseline=False,
     ),
     "heatmap-mean-teacher": Facts(
-        "semi-supervised", "mean teacher on heatmaps", "semi_etpicker:HeatmapTeacherConfig"
+        "semi-supervised", "Mean teacher on heatmaps", "semi_etpicker:HeatmapTeacherConfig"
     ),
     "heatmap-fixmatch": Facts("semi-supervised", "FixMatch on heatmaps", "semi_etpicker:FixMatchConfig"),
     "pseudo-labels": Facts(
-        "semi-supervised", "pseudo-labels from a teacher that is fixed for a round",
+        "semi-supervised", "Pseudo-labels from a teacher that is fixed for a round",
         "semi_etpicker:RoundsConfig",
     ),
     "vox-uda": Facts(
@@ -78,36 +78,36 @@ FACTS: dict[str, Facts] = {
         "vox_zsda:FewTargetConfig", baseline=False,
     ),
     "adaptive-bn": Facts(
-        "domain adaptation", "batch-norm statistics of the target (AdaBN)",
+        "domain adaptation", "Batch-norm statistics of the target (AdaBN)",
         "style_transfer:AdaptiveBatchNormConfig",
     ),
     "advent": Facts(
-        "domain adaptation", "adversarial alignment of entropy maps (AdvEnt)", "alignment:AdventConfig"
+        "domain adaptation", "Adversarial alignment of entropy maps (AdvEnt)", "alignment:AdventConfig"
     ),
     "coral": Facts(
-        "domain adaptation", "alignment of feature covariances (Deep CORAL)", "alignment:CoralConfig"
+        "domain adaptation", "Alignment of feature covariances (Deep CORAL)", "alignment:CoralConfig"
     ),
     "dann": Facts(
-        "domain adaptation", "adversarial alignment of features (DANN)", "alignment:DannConfig"
+        "domain adaptation", "Adversarial alignment of features (DANN)", "alignment:DannConfig"
     ),
     "fda": Facts(
-        "domain adaptation", "low-frequency amplitudes of the target (FDA)", "style_transfer:FourierConfig"
+        "domain adaptation", "Low-frequency amplitudes of the target (FDA)", "style_transfer:FourierConfig"
     ),
     "fixmatch": Facts(
-        "domain adaptation", "confident pseudo-labels (FixMatch)", "mean_teacher:ConfidentConfig"
+        "domain adaptation", "Confident pseudo-labels (FixMatch)", "mean_teacher:ConfidentConfig"
     ),
     "histogram-matching": Facts(
-        "domain adaptation", "gray-value histogram of the target", "style_transfer:HistogramMatchingConfig"
+        "domain adaptation", "Gray-value histogram of the target", "style_transfer:HistogramMatchingConfig"
     ),
     "mean-teacher": Facts(
-        "domain adaptation", "consistency with an EMA teacher (mean teacher)", "mean_teacher:TeacherConfig"
+        "domain adaptation", "Consistency with an EMA teacher (mean teacher)", "mean_teacher:TeacherConfig"
     ),
-    "mic": Facts("domain adaptation", "masked image consistency (MIC)", "mean_teacher:MicConfig"),
+    "mic": Facts("domain adaptation", "Masked image consistency (MIC)", "mean_teacher:MicConfig"),
     "mmd": Facts(
-        "domain adaptation", "maximum mean discrepancy of features (DAN)", "alignment:MmdConfig"
+        "domain adaptation", "Maximum mean discrepancy of features (DAN)", "alignment:MmdConfig"
     ),
     "spectrum-matching": Facts(
-        "domain adaptation", "radial amplitude spectrum of the target (DeePiCt)",
+        "domain adaptation", "Radial amplitude spectrum of the target (DeePiCt)",
         "style_transfer:SpectrumMatchingConfig",
     ),
     "vox-zsda": Facts(
@@ -115,22 +115,22 @@ FACTS: dict[str, Facts] = {
         "vox_zsda:VoxZSDAConfig", baseline=False,
     ),
     "fourier-mixing": Facts(
-        "domain generalization", "amplitudes mixed between patches (FACT)", "augmentation:FourierMixingConfig"
+        "domain generalization", "Amplitudes mixed between patches (FACT)", "augmentation:FourierMixingConfig"
     ),
     "heavy-augmentation": Facts(
-        "domain generalization", "noise and microscopes from a wide prior", "augmentation:HeavyConfig"
+        "domain generalization", "Random noise, CTF and missing wedge", "augmentation:HeavyConfig"
     ),
     "mixstyle": Facts(
-        "domain generalization", "feature statistics mixed between patches (MixStyle)",
+        "domain generalization", "Feature statistics mixed between patches (MixStyle)",
         "generalization:MixStyleConfig",
     ),
-    "rsc": Facts("domain generalization", "self-challenging of features (RSC)", "generalization:RscConfig"),
-    "swad": Facts("domain generalization", "weights averaged densely (SWAD)", "generalization:SwadConfig"),
+    "rsc": Facts("domain generalization", "Self-challenging of features (RSC)", "generalization:RscConfig"),
+    "swad": Facts("domain generalization", "Dense weight averaging (SWAD)", "generalization:SwadConfig"),
 }  # fmt: skip
 
 
 def facts(name: str) -> Facts:
-    """Facts of a strategy; the class of another package, which is not in the table, is asked."""
+    """Facts of a strategy; those of other packages are read from the class."""
     if name in FACTS:
         return FACTS[name]
     kind = STRATEGIES[name]

@@ -207,7 +207,7 @@ def _is_downloaded(file: File, folder: Path, record: dict[str, Any]) -> bool:
     if file.hash and path.is_file() and _hash(path, file.algorithm) == file.hash:  # downloaded by hand
         record_file(path, path, folder, record, file.url)
         return True
-    message = f"is there, but matches neither {RECORD} nor the published hash"
+    message = f"exists, but matches neither {RECORD} nor the published hash"
     raise RequestError(path, message, "move it away, or pass --overwrite")
 
 
@@ -216,7 +216,7 @@ def _check_disk_space(folder: Path, size: int) -> None:
     free = shutil.disk_usage(existing).free
     if size > free:
         message = f"needs {format_size(size)}, the disk has {format_size(free)}"
-        raise RequestError(folder, message, "make room, or choose another folder with --out")
+        raise RequestError(folder, message, "free some space, or choose another folder with --out")
 
 
 def format_size(size: int | None) -> str:

@@ -101,10 +101,10 @@ class Client:
                     raise self.unreachable(url, error) from None
             except OSError as error:
                 message = f"cannot go on ({error.strerror or error})"
-                raise RunError(url, message, "mend that and run the same command again") from None
+                raise RunError(url, message, "correct this and run the same command again") from None
             time.sleep(_WAIT * (attempt + 1))
         message = f"the connection was lost {_TRIES} times; {part.size} bytes are kept"
-        raise RunError(url, message, "run the same command again: it goes on where it stopped")
+        raise RunError(url, message, "run the same command again: it continues where it stopped")
 
     def text(self, url: str) -> str:
         """A short response as text."""
@@ -177,7 +177,9 @@ def is_downloaded(path: Path, folder: Path, record: dict[str, Any]) -> bool:
     """Whether a file is there as it was downloaded; another file of its name is refused."""
     if not path.exists() or is_recorded(path, folder, record):
         return path.exists()
-    raise RequestError(path, f"is there, but not as {RECORD} knows it", "move it away, or pass --overwrite")
+    raise RequestError(
+        path, f"exists, but differs from its record in {RECORD}", "move it away, or pass --overwrite"
+    )
 
 
 def complete(part: Part, path: Path, folder: Path, record: dict[str, Any], url: str) -> None:

@@ -77,7 +77,7 @@ def simulate_dataset(  # noqa: PLR0913 (the options of a command)
     names = [batch.name_of(i) for i in range(count)]
     _simulate_all(job, names, manifest, workers, on_progress)
     if match is not None:
-        page = out / ("likeness.html" if batch.name == "sim" else f"likeness_{batch.name}.html")
+        page = out / ("match.html" if batch.name == "sim" else f"match_{batch.name}.html")
         write_match_page(page, match, job.files(names[0])["tomogram"], statistics.sign if statistics else -1)
     entries = [job.entry(one, split[min(i, len(split) - 1)]) for i, one in enumerate(names)]
     return batch.describe(entries), manifest.entries

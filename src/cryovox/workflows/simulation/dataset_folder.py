@@ -50,7 +50,7 @@ class SimulatedBatch:
             return
         if not self._agrees_with(existing):
             message = (
-                f"holds a dataset of {_description(existing)}; asked for are {_description(self.properties)}"
+                f"holds a dataset of {_description(existing)}; requested: {_description(self.properties)}"
             )
             raise RequestError(self.out, message, "choose another --out")
         if not named and self._section not in Manifest(self.out, {}).sections:
@@ -78,7 +78,7 @@ class SimulatedBatch:
                     for file in entry["outputs"].values():
                         discard(self.out / file)
             elif part and part.get("key") != key:
-                message = f"holds tomograms {self.name_of(0)}, ... that were made with other settings"
+                message = f"holds tomograms {self.name_of(0)}, ... that were simulated with other settings"
                 remedy = "choose another --out, add a batch with --name NAME, or replace it with --overwrite"
                 raise RequestError(self.out, message, remedy)
             elif not part and (self.out / "tomograms" / f"{self.name_of(0)}.mrc").exists():

@@ -31,7 +31,7 @@ def match_config(config: SimulationConfig, statistics: TomogramStatistics) -> Si
     Particle counts grow with the volume.
     """
     if config.halves != "none" or config.reconstruction.binning != 1 or config.reconstruction.thickness:
-        message = "half-tomograms, binning and another thickness do not go with a tomogram to imitate"
+        message = "half-tomograms, binning and another thickness cannot be combined with --match"
         raise RequestError("--match", message, "leave them at their defaults")
     scene, voxel_size = config.scene, statistics.voxel_size
     first, last = statistics.slab

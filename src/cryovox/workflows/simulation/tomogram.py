@@ -110,7 +110,7 @@ class SimulateTomogram(Job):
             on_progress=lambda stage, fraction, note="": on_progress(name, fraction, stage),
         )
         if self.statistics is not None:
-            on_progress(name, 0.85, "likeness")
+            on_progress(name, 0.85, "matching")
             rng = np.random.default_rng([self.seed, number, MATCH_STREAM])
             clean = simulated.clean
             data = match_tomogram(-np.asarray(clean.data), self.statistics, rng)

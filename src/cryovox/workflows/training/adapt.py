@@ -96,7 +96,7 @@ def adapt(  # noqa: PLR0913 (the options of a command)
 
 def _time_budget(config: AdaptConfig[Any]) -> TimeBudget:
     """Time for everything; without a limit if the trainings may take all of it."""
-    loop = config.loop if config.stages.choice_share else config.loop.model_copy(update={"max_time": None})
+    loop = config.loop if config.stages.selection_share else config.loop.model_copy(update={"max_time": None})
     return TimeBudget.of(loop)
 
 
@@ -185,7 +185,7 @@ def _shared_settings(config: AdaptConfig[Any], share: float) -> dict[str, Any]:
     """Settings of a training on the source, with a fraction of the budget."""
     settings = {name: getattr(config, name) for name in TrainConfig.model_fields}
     loop: LoopConfig = config.loop
-    of_time = share * (1 - config.stages.choice_share)
+    of_time = share * (1 - config.stages.selection_share)
     time = None if loop.max_time is None else f"{of_time * seconds(loop.max_time):g}s"
     steps = None if isinf(loop.max_steps) else max(1, round(share * loop.max_steps))
     return settings | {"loop": loop.model_copy(update={"steps": steps, "max_time": time})}

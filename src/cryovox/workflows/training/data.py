@@ -88,7 +88,7 @@ class TrainingData(ABC):
         """Metrics on held-out data; ``score`` selects the model."""
 
     def blob_picker_metrics(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
-        """Held-out scores of a blob picker, as in `held_out.cross_fit`."""
+        """Held-out scores of a DoG picker, as in `held_out.cross_fit`."""
         return {}
 
     @abstractmethod

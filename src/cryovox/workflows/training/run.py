@@ -267,7 +267,7 @@ class TrainingRun:
 
 
 def _held_out_metrics(course: TrainingCourse) -> dict[str, Any]:
-    """Held-out figures for the card, beside those of a blob picker."""
+    """Held-out figures for the card, beside those of a DoG picker."""
     return {
         "held_out": {name: round(value, 5) for name, value in course.metrics.items()},
         "blob_picker": {name: round(value, 5) for name, value in course.blob_picker.items()},

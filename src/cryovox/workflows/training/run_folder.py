@@ -91,7 +91,7 @@ def prepare_folder(out: Path, config: str, inputs: dict[str, Any], overwrite: bo
 
     def check(noted: dict[str, Any]) -> None:
         if isinstance(noted.get("inputs"), dict) and noted["inputs"] != inputs:
-            raise RequestError(manifest, "tells of a run on other data", ANEW)
+            raise RequestError(manifest, "records a run on other data", ANEW)
 
     Manifest(out, {"inputs": inputs}).write(prepare=check)
     with replacing(out / "config.yaml") as beside:

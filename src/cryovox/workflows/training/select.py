@@ -43,48 +43,48 @@ class SampleCounts:
 
     Attributes
     ----------
-    judged
+    compared
         Patches on which both models are compared.
-    beside_noise, noise
+    noise_test, noise
         Patches of the target and of noise for the noise test of the adapted model; 0 skips it.
     unchecked
         Whether the noise test is skipped for lack of time.
     """
 
-    judged: int
-    beside_noise: int
+    compared: int
+    noise_test: int
     noise: int
     unchecked: bool = False
 
     @classmethod
-    def requested(cls, judged: int, beside_noise: int) -> SampleCounts:
+    def requested(cls, compared: int, noise_test: int) -> SampleCounts:
         """As the settings ask for; with too few patches there is no noise test."""
         from cryovox.training.evaluation.noise_test import MIN_IMAGES, MIN_NOISE
 
-        many = beside_noise >= MIN_IMAGES
-        return cls(judged, beside_noise, max(MIN_NOISE, beside_noise)) if many else cls(judged, 0, 0)
+        many = noise_test >= MIN_IMAGES
+        return cls(compared, noise_test, max(MIN_NOISE, noise_test)) if many else cls(compared, 0, 0)
 
     def within(self, forwards: int, halves: bool) -> SampleCounts:
         """Fewer, for at most *forwards* forward passes of a patch."""
         from cryovox.training.evaluation.noise_test import MIN_IMAGES
 
-        if self.judged * forwards_per_patch(halves) + self.beside_noise + self.noise <= forwards:
+        if self.compared * forwards_per_patch(halves) + self.noise_test + self.noise <= forwards:
             return self
-        judged = max(
-            MIN_PATCHES, min(self.judged, int(COMPARISON_SHARE * forwards) // forwards_per_patch(halves))
+        compared = max(
+            MIN_PATCHES, min(self.compared, int(COMPARISON_SHARE * forwards) // forwards_per_patch(halves))
         )
-        each = max(0, forwards - judged * forwards_per_patch(halves)) // 2
-        if not self.beside_noise:
-            return replace(self, judged=judged)
+        each = max(0, forwards - compared * forwards_per_patch(halves)) // 2
+        if not self.noise_test:
+            return replace(self, compared=compared)
         if each < MIN_IMAGES:
-            return replace(self, judged=judged, beside_noise=0, noise=0, unchecked=True)
-        beside_noise = min(self.beside_noise, each)
-        return replace(self, judged=judged, beside_noise=beside_noise, noise=min(self.noise, each))
+            return replace(self, compared=compared, noise_test=0, noise=0, unchecked=True)
+        noise_test = min(self.noise_test, each)
+        return replace(self, compared=compared, noise_test=noise_test, noise=min(self.noise, each))
 
     def batches(self, halves: bool) -> int:
         """Number of batches."""
-        noise = -(-self.beside_noise // BATCH_SIZE) + -(-self.noise // BATCH_SIZE)
-        return -(-self.judged // BATCH_SIZE) * forwards_per_patch(halves) + noise
+        noise = -(-self.noise_test // BATCH_SIZE) + -(-self.noise // BATCH_SIZE)
+        return -(-self.compared // BATCH_SIZE) * forwards_per_patch(halves) + noise
 
 
 def forwards_per_patch(halves: bool) -> int:
@@ -131,10 +131,10 @@ class ModelSelector:
             done += 1
             self.on_progress("comparing the models on the target", min(1.0, done / total))
 
-        noise_p_value = self.noise_p_value(after, counts, on_batch) if counts.beside_noise else None
+        noise_p_value = self.noise_p_value(after, counts, on_batch) if counts.noise_test else None
         return choose(
-            self.quality(before, counts.judged, on_batch),
-            self.quality(after, counts.judged, on_batch),
+            self.quality(before, counts.compared, on_batch),
+            self.quality(after, counts.compared, on_batch),
             margin=self.config.stages.margin,
             noise_p_value=noise_p_value,
             unchecked=counts.unchecked,
@@ -147,7 +147,7 @@ class ModelSelector:
         network, card = load_model(model)
         stages = self.config.stages
         requested = SampleCounts.requested(
-            stages.judged, min(stages.beside_noise, self.target.room(card.patch))
+            stages.selection_patches, min(stages.noise_test_patches, self.target.room(card.patch))
         )
         if self.budget.total is None:
             return requested
@@ -165,7 +165,7 @@ class ModelSelector:
         from cryovox.training.evaluation.noise_test import noise_p_value
 
         network, card = load_model(model)
-        images = torch.from_numpy(self.target.sample(selection_sampling(card, counts.beside_noise)))
+        images = torch.from_numpy(self.target.sample(selection_sampling(card, counts.noise_test)))
         device = choose_device(self.device)
         with call_after_forward(network, on_batch):
             return noise_p_value(
@@ -218,7 +218,7 @@ class ModelSelector:
         model_warnings = (*read_card(before).warnings, *card.warnings)
         if choice.undecided:
             model_warnings = (
-                "neither the source model nor the adapted one finds anything in the target",
+                "neither the source model nor the adapted model predicts foreground in the target",
                 *model_warnings,
             )
         update: dict[str, Any] = {"training": training, "warnings": tuple(dict.fromkeys(model_warnings))}

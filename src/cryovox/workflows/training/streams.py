@@ -46,8 +46,8 @@ def _noise_stream(strategy: Any, target: TargetData, sampling: SamplingConfig) -
     from cryovox.data.unlabeled import RepeatedBatches
 
     config = strategy.config
-    of_noise = replace(_reseeded(sampling, 1), batch_size=config.sampled, device="cpu")
-    return RepeatedBatches(target.stream(of_noise), config.redraw)
+    of_noise = replace(_reseeded(sampling, 1), batch_size=config.noise_patches, device="cpu")
+    return RepeatedBatches(target.stream(of_noise), config.noise_interval)
 
 
 def _reseeded(sampling: SamplingConfig, offset: int) -> SamplingConfig:

@@ -196,7 +196,7 @@ def _region(
     bounds: Bounds = (entry.box or Box()).bounds(ready.volume.shape)
     if any(low >= high for low, high in bounds):
         message = f"the box {bounds} (z, y, x) holds no voxel of a tomogram of shape {ready.volume.shape}"
-        raise RequestError(entry.name, message, "mend `box:` of the entry in dataset.yaml")
+        raise RequestError(entry.name, message, "correct `box:` of the entry in dataset.yaml")
     mask = dataset_files.load_mask(entry)
     bounds = sample_bounds(ready.volume, bounds, mask)
     region = unlabeled_region(entry.name, ready.volume, ready.normalize, bounds, card.species, mask)

@@ -69,7 +69,7 @@ class MaskedConsistency(ExtendedSupervised):
         confidence, labels = teacher_probabilities(self.teacher, x).max(1)
         quality = (confidence >= config.threshold).float().mean((1, 2, 3), keepdim=True)
         augmented = strong_augment(x, config.student_noise, config.student_contrast_jitter)
-        augmented = augmented * block_mask(x, config.block, config.masked)
+        augmented = augmented * block_mask(x, config.mask_block, config.mask_ratio)
         loss = F.cross_entropy(self.student(augmented).float(), labels, reduction="none")
         return {"masked": config.weight * linear_rampup(progress) * (quality * loss).mean()}
 

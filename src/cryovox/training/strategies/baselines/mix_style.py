@@ -12,7 +12,7 @@ EPSILON = 1e-6
 
 
 def mix_styles(features: Tensor, alpha: float = 0.1) -> Tensor:
-    """Give every sample a mean and a spread between its own and those of another sample.
+    """Interpolate the mean and standard deviation of every sample with those of another sample.
 
     K. Zhou et al., ICLR 2021 (MixStyle with random shuffle), in three dimensions. Moments are taken over
     space, channel by channel; no gradient flows through them.
@@ -21,7 +21,7 @@ def mix_styles(features: Tensor, alpha: float = 0.1) -> Tensor:
     ----------
     features : (b, c, z, y, x)
     alpha
-        Own shares are drawn from Beta(alpha, alpha), sample by sample.
+        Weights of the own moments are drawn from Beta(alpha, alpha), one per sample.
 
     Returns
     -------
@@ -39,11 +39,11 @@ def mix_styles(features: Tensor, alpha: float = 0.1) -> Tensor:
 
 
 @contextmanager
-def mixing_styles(modules: Sequence[nn.Module], chance: float, alpha: float = 0.1) -> Iterator[None]:
-    """Within, what the modules answer has its styles mixed, each time with this chance."""
+def mixing_styles(modules: Sequence[nn.Module], probability: float, alpha: float = 0.1) -> Iterator[None]:
+    """Within the context, mix the styles of the modules' outputs, each time with this probability."""
 
-    def mix(_module: nn.Module, _given: tuple[Tensor, ...], answer: Tensor) -> Tensor:
-        return mix_styles(answer, alpha) if float(torch.rand(())) < chance else answer
+    def mix(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return mix_styles(output, alpha) if float(torch.rand(())) < probability else output
 
     hooks = [module.register_forward_hook(mix) for module in modules]
     try:

@@ -37,9 +37,15 @@ class ConfidentConfig(TeacherConfig):
 class MicConfig(ConfidentConfig):
     """Masked image consistency."""
 
+    renamed: ClassVar[dict[str, str]] = {
+        **ConfidentConfig.renamed,
+        "block": "mask_block",
+        "masked": "mask_ratio",
+    }
+
     threshold: float = Field(0.968, gt=0, lt=1)
     """Probability above which a voxel is confident; the fraction of confident voxels weights the loss."""
-    block: int = Field(8, ge=1)
+    mask_block: int = Field(8, ge=1)
     """Size of a masked block in voxels."""
-    masked: float = Field(0.5, gt=0, lt=1)
+    mask_ratio: float = Field(0.5, gt=0, lt=1)
     """Fraction of the patch that is masked."""

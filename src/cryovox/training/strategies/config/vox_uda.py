@@ -14,7 +14,16 @@ class VoxUDAConfig(Config):
     """Vox-UDA; each part can be switched off."""
 
     basic: ClassVar[tuple[str, ...] | None] = ()
-    renamed: ClassVar[dict[str, str]] = {"restandardise": "restandardize"}
+    renamed: ClassVar[dict[str, str]] = {
+        "restandardise": "restandardize",
+        "sampled": "noise_patches",
+        "redraw": "noise_interval",
+        "reading": "filter_variant",
+        "taps": "feature_weights",
+        "fair": "class_thresholds",
+        "priors": "class_prior_correction",
+        "parts": "loss_weights",
+    }
     renamed_values: ClassVar[dict[str, dict[str, str]]] = {"noise_kind": {"coloured": "colored"}}
 
     ngm: bool = True
@@ -23,12 +32,13 @@ class VoxUDAConfig(Config):
     """How white noise of several patches becomes one level; `rms` keeps the level, the others reduce it."""
     cube: float = Field(0.625, gt=0, lt=1)
     """Size of the low-frequency cube that is not noise, as a fraction of the spectrum (20 of 32)."""
-    reading: HighPassVariant = "remove-cube"
-    """Interpretation of the paper's filter rate, the cube of `cube`."""
-    sampled: int = Field(10, ge=1)
-    """Target patches in which noise is measured."""
-    redraw: int = Field(100, ge=1)
-    """Steps after which new target patches are sampled (an epoch)."""
+    filter_variant: HighPassVariant = "remove-cube"
+    """High-pass filter that measures the noise: frequencies inside the cube removed (`remove-cube`), or those
+    outside it kept (`keep-outer`), or the highest ones kept (`keep-highest`); the paper is ambiguous."""
+    noise_patches: int = Field(10, ge=1)
+    """Number of target patches in which the noise is measured."""
+    noise_interval: int = Field(100, ge=1)
+    """Steps after which the noise is measured in new target patches (an epoch)."""
     noise_kind: Literal["colored", "white"] = "colored"
     """`colored`: noise that gives the source the power spectrum of the target (our addition); `white`:
     white noise of the level that a high-pass filter measures."""
@@ -40,8 +50,9 @@ class VoxUDAConfig(Config):
     """Supervised loss on the noisy source as well (our addition)."""
     consistency: bool = True
     """Consistency loss between features of the source and of the noisy source."""
-    taps: tuple[float, ...] = (0.2, 0.2, 0.3, 0.3)
-    """Weights of the features, from fine to coarse; equal in a network with another number of features."""
+    feature_weights: tuple[float, ...] = (0.2, 0.2, 0.3, 0.3)
+    """Weights of the features in the consistency loss, from fine to coarse; equal weights for a network with
+    another number of features."""
     pseudo: bool = True
     """Pseudo-label loss on the target."""
     denoiser: Literal["ibf", "bf", "ngm", "none"] = "ibf"
@@ -53,11 +64,11 @@ class VoxUDAConfig(Config):
     default 9.8 for ibf (1.2 for gray values in [0, 1], as published) and 1.2 for bf."""
     threshold: float = Field(0.85, gt=0, lt=1)
     """Minimum probability of a pseudo-label."""
-    fair: bool = True
-    """Lower the threshold of classes with less confident predictions (our addition)."""
-    priors: float = Field(0.0, ge=0, le=1)
-    """Strength of class-prior correction toward the class frequencies of the source, 0 to 1 (our
-    addition)."""
+    class_thresholds: bool = True
+    """Adapt the threshold to each class: lower for classes with less confident predictions (our addition)."""
+    class_prior_correction: float = Field(0.0, ge=0, le=1)
+    """Strength (0 to 1) with which the class frequencies of pseudo-labels are corrected toward those of the
+    source (our addition)."""
     pseudo_from: float = Field(0.1, ge=0, lt=1)
     """Progress (0 to 1) at which the pseudo-label loss begins."""
     teacher_decay: float = Field(0.999, ge=0, lt=1)
@@ -69,16 +80,16 @@ class VoxUDAConfig(Config):
     joint_pass: bool = True
     """Pass source, noisy source and target through the network together, so that batch norm cannot hide a
     difference in scale."""
-    parts: dict[str, float] = Field({})
-    """Weights of `consistency`, `adversarial` and `pseudo`; 1 as in the paper."""
+    loss_weights: dict[str, float] = Field({})
+    """Weights of the losses `consistency`, `adversarial` and `pseudo`; 1 as in the paper."""
 
     @model_validator(mode="after")
     def _heeded(self) -> Self:
         """Refuse settings of white noise where it is colored and nothing else reads them."""
         if not self.ngm or self.noise_kind == "white":
             return self
-        filtered = () if self.denoiser == "ngm" else ("cube", "reading")
-        for name in ("noise_mode", "sampled", "redraw", "restandardize", *filtered):
+        filtered = () if self.denoiser == "ngm" else ("cube", "filter_variant")
+        for name in ("noise_mode", "noise_patches", "noise_interval", "restandardize", *filtered):
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} is one of white noise; say noise_kind: white as well")
+                raise ValueError(f"{name} applies to white noise only; set noise_kind: white as well")
         return self

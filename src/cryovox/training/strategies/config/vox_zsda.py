@@ -18,7 +18,7 @@ class GraphConfig(Config):
     """Feature graph; each part can be switched off."""
 
     basic: ClassVar[tuple[str, ...] | None] = ()
-    renamed: ClassVar[dict[str, str]] = {"neighbours": "neighbors"}
+    renamed: ClassVar[dict[str, str]] = {"neighbours": "neighbors", "masked_nodes": "node_mask_ratio"}
 
     graph_learning: bool = True
     """Self-supervised graph learning: reconstruct masked nodes from their neighbors."""
@@ -36,8 +36,8 @@ class GraphConfig(Config):
     edges: Literal["dynamic", "static"] = "dynamic"
     """`dynamic`: edges to the most similar nodes, computed in every layer; `static`: to the nearest nodes
     in space."""
-    masked_nodes: float = Field(0.5, gt=0, lt=1)
-    """Fraction of masked nodes."""
+    node_mask_ratio: float = Field(0.5, gt=0, lt=1)
+    """Fraction of the nodes that is masked for graph learning."""
     temperature: float = Field(0.1, gt=0)
     """Temperature of the contrastive loss."""
     positives: Positives = "both"
@@ -53,6 +53,7 @@ class VoxZSDAConfig(Config):
     """Vox-ZSDA; each part can be switched off."""
 
     basic: ClassVar[tuple[str, ...] | None] = ()
+    renamed: ClassVar[dict[str, str]] = {"taps": "feature_weights"}
 
     prior: PriorConfig = PriorConfig()
     graph: GraphConfig = GraphConfig()
@@ -60,8 +61,9 @@ class VoxZSDAConfig(Config):
     """Fraction of views that stay unchanged."""
     consistency: bool = True
     """Consistency loss between features of the two views, as in Vox-UDA."""
-    taps: tuple[float, ...] = (0.2, 0.2, 0.3, 0.3)
-    """Weights of the features, from fine to coarse; equal in a network with another number of features."""
+    feature_weights: tuple[float, ...] = (0.2, 0.2, 0.3, 0.3)
+    """Weights of the features in the consistency loss, from fine to coarse; equal weights for a network with
+    another number of features."""
 
 
 class FewTargetConfig(VoxUDAConfig):

@@ -50,7 +50,7 @@ class VoxUDA(ExtendedSupervised):
         if config.ngm and config.noise_kind == "white":  # noise is measured in patches of their own
             self.required_streams = (*self.required_streams, "noise")
         widths = feature_channels(network)
-        self.feature_weights = normalized_weights(config.taps, len(widths))
+        self.feature_weights = normalized_weights(config.feature_weights, len(widths))
         self.discriminator = Discriminator(list(widths.values())[-1]) if config.adversarial else None
         for name in RUNNING_MEANS:
             self.register_buffer(name, torch.zeros(0))
@@ -85,7 +85,7 @@ class VoxUDA(ExtendedSupervised):
                 )
             if config.pseudo and progress >= config.pseudo_from:
                 losses["pseudo"] = self.pseudo_label_loss(output.prediction, x, source)
-        return {name: config.parts.get(name, 1.0) * loss for name, loss in losses.items()}
+        return {name: config.loss_weights.get(name, 1.0) * loss for name, loss in losses.items()}
 
     def _noisy_source_losses(
         self, source: SourceOutput, output: Supervision, features: dict[str, Tensor]
@@ -109,7 +109,10 @@ class VoxUDA(ExtendedSupervised):
             return match_power(x, self.source_power, self.target_power)
         if config.ngm:
             level = noise_level(
-                batches["noise"].image, mode=config.noise_mode, cube=config.cube, reading=config.reading
+                batches["noise"].image,
+                mode=config.noise_mode,
+                cube=config.cube,
+                reading=config.filter_variant,
             )
         out = x + level.to(x) * torch.randn_like(x)
         if not config.restandardize:
@@ -123,7 +126,7 @@ class VoxUDA(ExtendedSupervised):
         if config.denoiser == "none":
             return x
         if config.denoiser == "ngm":
-            return low_pass(x, cube=config.cube, reading=config.reading)
+            return low_pass(x, cube=config.cube, reading=config.filter_variant)
         kind: Feature = "gradient" if config.denoiser == "ibf" else "intensity"
         return bilateral(x, sigma_d=config.sigma_d, sigma_r=config.sigma_r, by=kind)
 
@@ -139,13 +142,15 @@ class VoxUDA(ExtendedSupervised):
 
     def with_source_priors(self, probabilities: Tensor, source: SourceOutput) -> Tensor:
         """Probabilities corrected from the class frequencies of the target to those of the source."""
-        if not self.config.priors:
+        if not self.config.class_prior_correction:
             return probabilities
         batch, classes = source.batch, probabilities.shape[1]
         counts = torch.bincount(batch.target[batch.valid_mask], minlength=classes)[:classes].float()
         self.source_share = running_mean(self.source_share, counts / counts.sum().clamp(min=1))
         self.target_share = running_mean(self.target_share, probabilities.mean((0, 2, 3, 4)))
-        weight = (self.source_share.clamp(min=1e-4) / self.target_share.clamp(min=1e-4)) ** self.config.priors
+        weight = (
+            self.source_share.clamp(min=1e-4) / self.target_share.clamp(min=1e-4)
+        ) ** self.config.class_prior_correction
         weighted = probabilities * weight[None, :, None, None, None]
         return weighted / weighted.sum(1, keepdim=True)
 
@@ -159,7 +164,7 @@ class VoxUDA(ExtendedSupervised):
         counts = torch.bincount(labels.flatten(), minlength=classes)
         means = torch.where(counts > 0, sums / counts.clamp(min=1), confidence.mean())
         self.certainty = running_mean(self.certainty, means)
-        if not self.config.fair:
+        if not self.config.class_thresholds:
             return torch.full_like(means, self.config.threshold)
         return self.config.threshold * self.certainty / self.certainty.max()
 
@@ -180,7 +185,9 @@ def normalized_weights(weights: tuple[float, ...], number: int) -> list[float]:
     """
     fitting = weights if len(weights) == number else (1.0,) * number
     if min(fitting) < 0 or not sum(fitting):
-        raise RequestError("--taps", f"{weights} are no weights", "give values from 0 on, not all of them 0")
+        raise RequestError(
+            "--feature-weights", f"{weights} are not weights", "use values of at least 0, not all 0"
+        )
     return [weight / sum(fitting) for weight in fitting]
 
 

@@ -30,7 +30,7 @@ class TwoViews(nn.Module):
     def __init__(self, config: VoxZSDAConfig | FewTargetConfig, shapes: dict[str, tuple[int, ...]]) -> None:
         super().__init__()
         self.config = config
-        self.feature_weights = normalized_weights(config.taps, len(shapes))
+        self.feature_weights = normalized_weights(config.feature_weights, len(shapes))
         self.graph = FeatureGraph(config.graph, shapes)
 
     def losses(self, supervised: Supervised, source: Batch) -> tuple[dict[str, Tensor], Tensor]:
@@ -65,7 +65,7 @@ class FeatureGraph(nn.Module):
         self.rebuilding, self.project = None, None  # a part that is off has no weights
         if config.graph_learning:
             self.rebuilding = NodeReconstruction(
-                width, neighbors=config.neighbors, share=config.masked_nodes, rule=config.edges
+                width, neighbors=config.neighbors, share=config.node_mask_ratio, rule=config.edges
             )
         if config.graph_contrast:
             self.project = projection(width)

@@ -23,7 +23,7 @@ def test_nothing_speaks_against_a_long_training_that_beats_the_blob_picker():
         ({"steps": 20, "passes": 1.2, "warmup": 0}, "92 picks 1.2 times on average; train for 50 steps"),
         ({"steps": 50}, "still rising (50 of 50 warm-up steps)"),
         ({"losses": [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]}, "still fell by 36 %"),
-        ({"metrics": {**GOOD, "score": 0.6}}, "is not above the 0.30/0.60/0.90 of a blob picker"),
+        ({"metrics": {**GOOD, "score": 0.6}}, "is not above the 0.30/0.60/0.90 of a DoG picker"),
         ({"metrics": {}, "blob_picker": {}}, "the quality is not known"),
     ],
 )  # fmt: skip
@@ -42,12 +42,12 @@ def test_the_trend_is_not_seen_in_few_losses():
 
 def test_figures_in_words():
     line = summary_line(GOOD, BLOBS)
-    assert line == "held-out recall at 1x/2x/4x of the picks 0.60/0.80/1.00 (blob picker 0.30/0.60/0.90)"
+    assert line == "held-out recall at 1x/2x/4x of the picks 0.60/0.80/1.00 (DoG picker 0.30/0.60/0.90)"
     (full,) = species_lines(GOOD, BLOBS)
-    assert full.startswith("a: held-out recall at 1x/2x/4x of the picks 0.60/0.80/1.00; blob picker 0.30/")
+    assert full.startswith("a: held-out recall at 1x/2x/4x of the picks 0.60/0.80/1.00; DoG picker 0.30/")
     assert "n = 18 particles, 95 % CI 0.3" in full
     assert species_lines({"score": 0.5, "dice/b": 0.5, "n/b": 3}, {"dice/b": 0.25}) == [
-        "b: held-out Dice 0.50; blob picker 0.25; n = 3 particles"
+        "b: held-out Dice 0.50; DoG picker 0.25; n = 3 particles"
     ]
     assert species_lines({}, {}) == []
 

@@ -80,7 +80,7 @@ def cryovox(outside, *words):
 
 def test_a_network_and_a_suite_from_outside_meet(outside, tmp_path):
     out = tmp_path / "out"
-    done = cryovox(outside, "benchmark", "weighing", "--out", out, "--contestants", "voxresnet", "thin")
+    done = cryovox(outside, "benchmark", "weighing", "--out", out, "--methods", "voxresnet", "thin")
     assert done.returncode == 0, done.stderr
     weights = 3 * 27 + 3 + 3 * 2 + 2
     assert f"| thin | {weights:.3f} |" in done.stdout

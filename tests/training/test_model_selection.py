@@ -166,7 +166,7 @@ def test_images_of_another_shape_are_refused(images):
 @pytest.mark.parametrize(
     ("candidate", "reason"),
     [
-        (nothing, "finds nothing"),
+        (nothing, "predicts almost no foreground"),
         (everything, "everything"),
         (Dice(), "times that of the source"),
         (lambda x: torch.full_like(x, math.nan), "not finite"),
@@ -259,10 +259,7 @@ def test_there_is_no_choice_between_two_that_find_nothing(ask, source, candidate
     assert not choice.adapted
     assert choice.undecided
     assert choice.summary()["undecided"]
-    assert (
-        choice.reasons[0]
-        == "Neither model finds anything in the target, so there is nothing to choose between."
-    )
+    assert choice.reasons[0] == "Neither model predicts foreground in the target, so neither is selected."
     assert len(choice.reasons) == 3
 
 

@@ -39,7 +39,7 @@ def test_segment_warns(cli, adapted, tomogram, tmp_path, shift, warned):
         assert len(lines) == warned
     if warned:
         assert lines[0].startswith("note: phantom_03: domain distance 5.0 (limit 2.0)")
-        assert "adapted to tomo_171; adapt it anew with `cryovox train" in lines[0]
+        assert "adapted to tomo_171; adapt it again with `cryovox train" in lines[0]
     noted = json.loads((tmp_path / "out" / "manifest.json").read_text())["entries"]["phantom_03"]["notes"]
     assert len([note for note in noted if "domain" in note]) == warned
 

@@ -26,11 +26,11 @@ def test_twenty_steps_tell_the_truth_about_themselves(cli, short, tomogram, tmp_
     trained = cli(*short)
     assert trained.code == 0
     model = short[5] / "model.safetensors"
-    assert len(re.findall(r"held-out F1 \d\.\d\d \(blob picker \d\.\d\d\)", trained.err)) == 2
-    assert re.search(r"capsid: held-out F1 \d\.\d\d; blob picker \d\.\d\d; n = \d+ particles", trained.out)
+    assert len(re.findall(r"held-out F1 \d\.\d\d \(DoG picker \d\.\d\d\)", trained.err)) == 2
+    assert re.search(r"capsid: held-out F1 \d\.\d\d; DoG picker \d\.\d\d; n = \d+ particles", trained.out)
     warnings = read_card(model).warnings
     assert any("20 of 50 warm-up steps" in w for w in warnings)
-    assert any("is not above" in w and "of a blob picker" in w for w in warnings)
+    assert any("is not above" in w and "of a DoG picker" in w for w in warnings)
     assert trained.err.splitlines()[-len(warnings) :] == [f"warning: {model}: {w}" for w in warnings]
 
     found = cli("find", tomogram, "--model", model, "--out", tmp_path / "found", "--device", "cpu", "--quiet")
@@ -69,9 +69,9 @@ def test_two_models_that_find_nothing_are_not_chosen_between(cli, phantoms, tmp_
     config = tmp_path / "settings.yaml"
     config.write_text("network: {model: voxresnet, options: {widths: [4, 8]}}\nloop: {steps: 2, batch: 2}\n")
     out = tmp_path / "run"
-    answer = cli(*adapting(phantoms, out, "--config", config, "--patch", 16, "--beside-noise", 0))
+    answer = cli(*adapting(phantoms, out, "--config", config, "--patch", 16, "--noise-test-patches", 0))
     assert answer.code == 1
-    assert "nothing was chosen; the source model stays" in answer.out
+    assert "no model predicts foreground in the target; the source model was kept" in answer.out
     assert "comparing" in answer.err or "validation" in answer.err
     choice = json.loads((out / "choice.json").read_text())
     assert (choice["chosen"], choice["undecided"]) == ("source", True)
@@ -80,7 +80,7 @@ def test_two_models_that_find_nothing_are_not_chosen_between(cli, phantoms, tmp_
     assert "adapted model was kept" not in page
     model = out / "model.safetensors"
     first, *others = read_card(model).warnings
-    assert first == "neither the source model nor the adapted one finds anything in the target"
+    assert first == "neither the source model nor the adapted model predicts foreground in the target"
     assert any("is not above" in w for w in others)
     assert answer.err.splitlines()[-len(others) - 1] == f"warning: {model}: {first}"
 
