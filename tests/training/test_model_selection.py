@@ -167,7 +167,7 @@ def test_images_of_another_shape_are_refused(images):
     ("candidate", "reason"),
     [
         (nothing, "predicts almost no foreground"),
-        (everything, "everything"),
+        (everything, "almost only foreground"),
         (Dice(), "times that of the source"),
         (lambda x: torch.full_like(x, math.nan), "not finite"),
         (lambda x: torch.where(x > 2, math.nan, x), "not finite"),
@@ -222,7 +222,7 @@ def test_ties_and_margins():
 def test_what_is_found_in_noise_too_is_not_trusted(noise_p_value, kept):
     choice = choose(GOOD, replace(GOOD, agreement=0.95), noise_p_value=noise_p_value)
     assert choice.adapted is kept
-    assert kept or "finds in noise of the same power" in choice.reasons[0]
+    assert kept or "in noise of the same power" in choice.reasons[0]
     assert choice.summary()["chance"] == noise_p_value
 
 
@@ -237,8 +237,8 @@ def test_growth():
 @pytest.mark.parametrize(("octaves", "fold"), [(2.0, "4.0-fold"), (11.0, "over 1000-fold")])
 def test_the_foreground_is_compared_as_a_fold(octaves, fold):
     choice = choose(replace(GOOD, prior=0.0), replace(GOOD, prior=octaves))
-    wanted = f"Foreground {fold} off what is expected, against 1.0-fold of the source model."
-    assert wanted in choice.reasons
+    wanted = f"foreground deviates {fold} from the expected fraction, against 1.0-fold of the source model."
+    assert f"The {wanted}" in choice.reasons
 
 
 def test_a_choice_can_be_written_down(ask):
@@ -277,4 +277,4 @@ def test_peaks_below_a_half_are_not_nothing():
 def test_what_was_not_compared_with_noise_is_not_taken():
     choice = choose(GOOD, replace(GOOD, agreement=0.95), unchecked=True)
     assert not choice.adapted
-    assert "no time" in choice.reasons[0]
+    assert "lack of time" in choice.reasons[0]
