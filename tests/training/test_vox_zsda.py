@@ -155,7 +155,7 @@ def test_more_nodes_than_places_are_refused():
 
 @pytest.mark.parametrize("weights", [(0.0,) * 4, (1.0, 1.0, 1.0, -1.0)], ids=["none", "negative"])
 def test_invalid_feature_weights_are_refused(weights):
-    with pytest.raises(RequestError, match="no weights"):
+    with pytest.raises(RequestError, match="are not weights"):
         strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH, feature_weights=weights))
 
 
