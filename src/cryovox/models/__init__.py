@@ -63,6 +63,7 @@ NETWORKS: dict[str, NetworkSpec] = {
     }),
     "mvgformer": NetworkSpec("mvgformer:MVGFormer", {
         "s": {"dim": 96, "layers": 4, "heads": 4, "context": [16, 32], "width": 8},
+        "m": {"dim": 128, "layers": 6, "heads": 8, "context": [32, 64], "width": 16},
         "paper": {"dim": 256, "layers": 12, "heads": 16, "context": [64, 128], "width": 128},
     }),
     "residual-unet": NetworkSpec("heatmap_unet:ResidualUNet", {

@@ -3,7 +3,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cryovox.models.blocks.p3da import P3DA, enlarged_convolution, pointwise, shifted_enlargement
+from cryovox.models.blocks.p3da import (
+    P3DA,
+    depth_to_space,
+    enlarged_convolution,
+    pointwise,
+    shifted_enlargement,
+)
 
 
 def plain(decoder: P3DA, features: Tensor, scale: int) -> Tensor:
@@ -49,6 +55,39 @@ def test_the_state_is_that_of_ordinary_convolutions():
         **{f"branches.{i}.conv.weight": (4, 6, 3, 3, 3) for i in (1, 2, 3)},
     }
     assert not [key for key in decoder.state_dict() if "taps" in key]
+
+
+def test_depth_to_space_gives_each_voxel_a_channel_of_its_token():
+    tokens = torch.zeros(1, 2 * 4**3, 8, 8, 8)
+    tokens[0, 64 + 16 * 1 + 4 * 2 + 3, 5, 6, 7] = 1  # second map, voxel (1, 2, 3) of token (5, 6, 7)
+    voxels = depth_to_space(tokens, 4)
+    assert voxels.shape == (1, 2, 32, 32, 32)
+    assert voxels.nonzero().tolist() == [[0, 1, 21, 26, 31]]
+
+
+def test_with_depth_to_space_the_decoder_convolves_the_voxels_of_the_tokens():
+    torch.manual_seed(0)
+    decoder = P3DA(6, 3, width=4, grid=8, scale=4, enlarge="depth-to-space")
+    features = torch.randn(2, 6, 8, 8, 8)
+    wide = depth_to_space(decoder.expand(features), 4)
+    branches = [F.relu(branch.norm(branch.conv(wide))) for branch in decoder.branches]
+    expected = decoder.classify(F.relu(decoder.norm(decoder.mix(torch.cat(branches, 1)))))
+    assert torch.allclose(decoder(features), expected, atol=1e-5)
+
+
+def test_only_depth_to_space_can_draw_what_varies_within_a_token():
+    """A token that changes one voxel's score and no neighbour's exists in one reading, not in the other."""
+    torch.manual_seed(0)
+    ranks = {}
+    for enlarge in ("trilinear", "depth-to-space"):
+        decoder = P3DA(64, 8, width=8, grid=8, scale=4, enlarge=enlarge)
+        wide = torch.eye(64)[:, :, None, None, None].expand(-1, -1, 8, 8, 8)
+        if decoder.expand is None:
+            wide = F.interpolate(wide, scale_factor=4.0, mode="trilinear", align_corners=False)
+        else:
+            wide = depth_to_space(decoder.expand(wide), 4)
+        ranks[enlarge] = int(torch.linalg.matrix_rank(wide[:, 0, 12:16, 12:16, 12:16].flatten(1)))
+    assert ranks == {"trilinear": 1, "depth-to-space": 64}
 
 
 def test_a_shift_brings_in_zeros_and_no_edge_values():

@@ -65,6 +65,18 @@ def test_every_combination_learns_with_every_weight(decoder, layer1):
     assert not [key for key, p in network.named_parameters() if p.grad is None or not p.grad.any()]
 
 
+@pytest.mark.parametrize("layer1", ["readout", "cross", "prepend"])
+@pytest.mark.parametrize("dim", [32, 96])
+def test_the_first_updates_differ_between_tokens_as_much_as_those_of_later_layers(dim, layer1):
+    network = MVGFormer(1, 2, **(TINY | {"dim": dim, "layers": 3}), layer1=layer1).eval()
+    spread = []
+    for layer in network.layers:
+        layer.attention.register_forward_hook(lambda _m, _i, out: spread.append(out.std(1).mean().item()))
+    network(torch.randn(2, 1, 32, 32, 32))
+    assert min(spread) > 0.05
+    assert spread[0] > 0.5 * spread[1]
+
+
 @pytest.mark.parametrize(
     "choice",
     [

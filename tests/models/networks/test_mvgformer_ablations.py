@@ -40,6 +40,7 @@ CHOICES = [
     *({"positions": positions} for positions in POSITIONS),
     {"positions": "rotary", "layer1": "prepend"},
     *({"decoder": decoder} for decoder in DECODERS),
+    *({"decoder": decoder, "enlarge": "depth-to-space"} for decoder in ("p3da", "mf", "mlp")),
     {"decoder": "unetr", "token": 8, "layers": 3},
     {"vsl": False},
     {"vsl_apart": True},

@@ -6,14 +6,22 @@ enlarged map is the same as: mix the channels once per tap of the kernel on the 
 enlarge each of the 27 results, shifted by its tap, one axis after another. The result is exact,
 zero padding included, and no convolution runs at full resolution. The weights are those of the
 plain `torch.nn.Conv3d`.
+
+"Reshape it to the original size" can also mean that the channels of a token become its voxels
+(depth-to-space). Then the features have detail below a token, and the convolutions run at full
+resolution on *width* channels.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+ENLARGEMENTS = ("trilinear", "depth-to-space")
 
 
 class P3DA(nn.Module):
@@ -29,6 +37,8 @@ class P3DA(nn.Module):
         Tokens along a side, and voxels along a token.
     rates
         Dilations; the branch of rate 1 has a kernel of one voxel.
+    enlarge
+        ``"trilinear"``, or ``"depth-to-space"`` after a linear layer to *width* channels per voxel.
     """
 
     def __init__(
@@ -40,15 +50,24 @@ class P3DA(nn.Module):
         grid: int,
         scale: int,
         rates: tuple[int, ...] = (1, 6, 12, 18),
+        enlarge: str = "trilinear",
     ) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(Branch(dim, width, rate, grid, scale) for rate in rates)
+        self.scale = scale
+        self.expand: nn.Conv3d | None = None
+        branch = partial(Branch, dim, width, grid=grid, scale=scale)
+        if enlarge == "depth-to-space":
+            self.expand = nn.Conv3d(dim, width * scale**3, kernel_size=1)
+            branch = partial(Branch, width, width, grid=grid * scale, scale=1)
+        self.branches = nn.ModuleList(branch(rate=rate) for rate in rates)
         self.mix = nn.Conv3d(len(rates) * width, width, kernel_size=1, bias=False)
         self.norm = nn.BatchNorm3d(width)
         self.classify = nn.Conv3d(width, out_channels, kernel_size=1)
 
     def forward(self, features: Tensor) -> Tensor:
         """From features (b, c, grid, grid, grid) to logits (b, k, side, side, side)."""
+        if self.expand is not None:
+            features = depth_to_space(self.expand(features), self.scale)
         parts = self.mix.weight.chunk(len(self.branches), 1)  # spares the concatenation
         mixed: Tensor | None = None
         for branch, part in zip(self.branches, parts, strict=True):
@@ -58,7 +77,7 @@ class P3DA(nn.Module):
 
 
 class Branch(nn.Module):
-    """Enlarge, convolve with a dilated kernel, normalize, rectify."""
+    """Enlarge, convolve with a dilated kernel, normalize, rectify; scale 1 does not enlarge."""
 
     taps: Tensor
 
@@ -68,12 +87,26 @@ class Branch(nn.Module):
         kernel, padding = (1, 0) if rate == 1 else (3, rate)
         self.conv = nn.Conv3d(dim, width, kernel, padding=padding, dilation=rate, bias=False)
         self.norm = nn.BatchNorm3d(width)
+        self.enlarges = scale > 1
         taps = torch.cat([shifted_enlargement(grid, scale, shift) for shift in shifts], 1)
         self.register_buffer("taps", taps, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        voxels = enlarged_convolution(features, self.conv.weight, self.taps)
+        if self.enlarges:
+            voxels = enlarged_convolution(features, self.conv.weight, self.taps)
+        else:
+            voxels = self.conv(features)
         return F.relu(self.norm(voxels), inplace=True)
+
+
+def depth_to_space(x: Tensor, scale: int) -> Tensor:
+    """Channels (b, k * scale**3, n, n, n) of a token as its voxels (b, k, n * scale, ...).
+
+    The memory format is channels last, in which a CPU convolves the voxels faster.
+    """
+    cut = "b (k p q r) z y x -> b k (z p) (y q) (x r)"
+    voxels = rearrange(x, cut, p=scale, q=scale, r=scale)
+    return voxels.contiguous(memory_format=torch.channels_last_3d)
 
 
 def pointwise(x: Tensor, weight: Tensor, onto: Tensor | None) -> Tensor:

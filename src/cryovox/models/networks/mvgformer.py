@@ -8,6 +8,7 @@ was decided here.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -18,6 +19,7 @@ from cryovox.models.blocks.graph import Graph, kmeans_graph
 from cryovox.models.blocks.graph_mincut import MinCut
 from cryovox.models.blocks.graph_spectral import spectral_graph
 from cryovox.models.blocks.layers import MaskNetwork, check_choice, conv_block, he_init
+from cryovox.models.blocks.p3da import ENLARGEMENTS
 from cryovox.models.blocks.positions import rotary, sinusoidal, token_positions
 from cryovox.models.blocks.transformer import LAYER1, Layer
 from cryovox.models.blocks.unetr_decoder import UNETRDecoder
@@ -55,6 +57,8 @@ class MVGFormer(MaskNetwork):
         views: ``"learned"``, ``"sinusoidal"`` or ``"rotary"``.
     decoder, width
         ``"p3da"``, ``"mf"``, ``"mlp"`` or ``"unetr"``, and the channels inside it.
+    enlarge
+        How tokens become voxels: ``"trilinear"`` or ``"depth-to-space"``; ``"unetr"`` has its own way.
     levels
         Encoder depths that ``"mf"`` and ``"mlp"`` read.
     fusion
@@ -96,6 +100,7 @@ class MVGFormer(MaskNetwork):
         positions: str = "per-view",
         decoder: str = "p3da",
         width: int = 128,
+        enlarge: str = "trilinear",
         levels: int = 4,
         fusion: str = "sum",
         views: Sequence[str] = ("xy", "yz", "xz"),
@@ -111,6 +116,7 @@ class MVGFormer(MaskNetwork):
         check_choice("layer1", layer1, LAYER1)
         check_choice("positions", positions, POSITIONS)
         check_choice("decoder", decoder, DECODERS)
+        check_choice("enlarge", enlarge, ENLARGEMENTS)
         check_choice("fusion", fusion, ("sum", "norm-sum", "learned"))
         for view in views:
             check_choice("view", view, VIEWS)
@@ -127,10 +133,12 @@ class MVGFormer(MaskNetwork):
         self.embed = nn.Linear(voxels, dim)
         self._add_positions(positions, dim, heads)
         drops = (drop_path * depth / max(layers - 1, 1) for depth in range(layers))
-        self.layers = nn.ModuleList(Layer(dim, heads, drop) for drop in drops)
+        self.layers = nn.ModuleList(
+            Layer(dim, heads, drop, guided=n == 0 and graph != "none") for n, drop in enumerate(drops)
+        )
         levels = min(layers, {"p3da": 1, "unetr": token.bit_length() - 1}.get(decoder, levels))
         self.read = tuple(round(n * layers / levels) for n in range(1, levels + 1))
-        self.decoder = self._decoder(decoder, in_channels, dim, out_channels, width, levels)
+        self.decoder = self._decoder(decoder, in_channels, dim, out_channels, width, levels, enlarge)
         self.weights = nn.Parameter(torch.ones(len(views))) if fusion == "learned" else None
         self.vsl = ViewReconstruction(dim, len(views), count, voxels) if vsl else None
         self.vsl_apart = vsl_apart
@@ -150,22 +158,29 @@ class MVGFormer(MaskNetwork):
             self.register_buffer(name, value, persistent=False)
 
     def _decoder(
-        self, kind: str, in_channels: int, dim: int, out_channels: int, width: int, levels: int
+        self,
+        kind: str,
+        in_channels: int,
+        dim: int,
+        out_channels: int,
+        width: int,
+        levels: int,
+        enlarge: str,
     ) -> LastLevel | MultiLevel | UNETRDecoder:
+        sizes: dict[str, Any] = {"width": width, "scale": self.token, "enlarge": enlarge}
         if kind == "p3da":
-            return LastLevel(dim, out_channels, width=width, grid=self.grid, scale=self.token)
+            return LastLevel(dim, out_channels, grid=self.grid, **sizes)
         if kind == "unetr":
             if 2**levels < self.token:
                 needed = self.token.bit_length() - 1
                 raise ValueError(f"unetr needs at least {needed} layers for tokens of {self.token} voxels")
             return UNETRDecoder(in_channels, dim, out_channels, width=width, steps=levels)
-        mlp = kind == "mlp"
-        return MultiLevel(dim, out_channels, width=width, levels=levels, scale=self.token, mlp=mlp)
+        return MultiLevel(dim, out_channels, levels=levels, mlp=kind == "mlp", **sizes)
 
     def _init_weights(self) -> None:
         he_init(self)
         for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):
-            nn.init.trunc_normal_(linear.weight, std=0.02)
+            nn.init.trunc_normal_(linear.weight, std=linear_std(linear))
             nn.init.zeros_(linear.bias)
         classify = self.decoder.classify
         nn.init.normal_(classify.weight, std=classify.in_channels**-0.5)  # far smaller, and species die
@@ -306,6 +321,14 @@ class MVGFormer(MaskNetwork):
         own, *others = (m.flatten(2).transpose(1, 2) for m in [aligned.pop(view), *aligned])
         error = (self.vsl(own, others, hidden, view).float() - patches[view]).square().mean(-1)
         return (error * hidden).sum() / hidden.sum()
+
+
+def linear_std(linear: nn.Linear) -> float:
+    """Standard deviation of initial weights; outputs vary as inputs do, at any width (LeCun 1998).
+
+    The 0.02 of ViT belongs to 768 channels and more: at 96 the first updates hardly differ between tokens.
+    """
+    return linear.in_features**-0.5
 
 
 def context_encoder(in_channels: int, widths: Sequence[int], token: int) -> nn.Sequential:
