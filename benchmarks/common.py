@@ -49,7 +49,9 @@ def write_result(name: str, result: dict[str, Any]) -> Path:
     if "--work" in words:  # the run folder is not part of the result
         at = words.index("--work")
         words = words[:at] + words[at + 2 :]
-    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
+    script, folder = Path(sys.argv[0]).resolve(), RESULTS.parent.resolve()
+    name_of_script = script.relative_to(folder) if script.is_relative_to(folder) else script.name
+    command = shlex.join(["python", f"benchmarks/{name_of_script}", *words])
     machine = {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()}
     facts = {k: v for k, v in versions().items() if k != "machine"}
     path = RESULTS / f"{name}.json"
