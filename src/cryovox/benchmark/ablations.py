@@ -38,6 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "positions rotary": {"positions": "rotary"},
     "no VSL": {"vsl": False},
     "VSL apart": {"vsl_apart": True},
+    "depth-to-space": {"enlarge": "depth-to-space"},
     "decoder width 16": {"width": 16},
     "no VSL, decoder width 16": {"vsl": False, "width": 16},
     "decoder mf": {"decoder": "mf"},

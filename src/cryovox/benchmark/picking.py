@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cryovox.benchmark.semi import phantom
 from cryovox.benchmark.suite import Budget, Job, Method, Plan, Scores, Suite, Tier
 from cryovox.benchmark.tomograms import (
     DOG_PICKER,
@@ -15,7 +16,6 @@ from cryovox.benchmark.tomograms import (
     class_agnostic_scores,
     dog_baseline,
     pick_objects,
-    scaled_preset,
     shrec2021,
     stand_in,
     true_particles,
@@ -28,14 +28,19 @@ from cryovox.core.particles import Particles
 from cryovox.core.volume import LabelMap
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import write_labels
+from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.workflows.devices import Device
 
 RIBOSOME = "ribosome"
 RIBOSOMES: dict[Tier, Scale] = {
     "smoke": Scale((48, 96, 96), count=1, n_train=1),
-    "cpu": Scale((64, 128, 128), count=14, n_train=3, voxel_size=20.0),
+    "cpu": Scale((64, 128, 128), count=14, n_train=3, n_test=4, voxel_size=20.0),
     "gpu": Scale((184, 630, 630), count=40, n_train=6),
 }
+SNR = 0.05
+"""Signal-to-noise ratio of the phantom, gold and membranes included."""
+SCENERY = ("membrane", "fiducial")
+"""What is no particle, in the truth and in what a network picks."""
 
 
 class PickingSuite(Suite):
@@ -70,9 +75,9 @@ class PickingSuite(Suite):
         scale = RIBOSOMES[tier]
         if data is None:
             tests, metadata = stand_in(
-                folder / "phantom", scaled_preset("czii-phantom", scale), scale.n_train, scale.n_test
+                folder / "phantom", picking_phantom(scale), scale.n_train, scale.n_test
             )
-            metadata["stand-in"] = "simulated: preset czii-phantom in a smaller box, built-in structures"
+            metadata["stand-in"] = "simulated: preset czii-phantom with membranes and gold, in a smaller box"
         else:
             tests, metadata = dataset_files.read(data), {"folder": data.name}
         if not tests.split("test"):
@@ -98,7 +103,7 @@ class PickingSuite(Suite):
         tests = dataset_files.read(folder / "test")
         if job.method.data == "clean":
             tests = without_noise(tests)
-        picks = pick_objects(tests, model, out, device)
+        picks = without_scenery(pick_objects(tests, model, out, device))
         radii = {s.name: s.radius for s in tests.species}
         return {self.condition: class_agnostic_scores(picks, self._truth(tests), radii)}
 
@@ -112,8 +117,18 @@ class PickingSuite(Suite):
         return "any particle" if self.zero_shot else "ribosomes"
 
     def _truth(self, tests: Dataset) -> Particles:
-        true = true_particles(tests)
+        true = without_scenery(true_particles(tests))
         return true if self.zero_shot else true.named(RIBOSOME)
+
+
+def without_scenery(particles: Particles) -> Particles:
+    """The particles that are neither membranes nor gold."""
+    return particles.take(np.flatnonzero(~np.isin(particles.species, SCENERY)))
+
+
+def picking_phantom(scale: Scale) -> SimulationConfig:
+    """The phantom of the suite `semi`, with more noise."""
+    return phantom(scale).model_copy(update={"snr": SNR})
 
 
 def single_species(dataset: Dataset, name: str, folder: Path) -> Dataset:

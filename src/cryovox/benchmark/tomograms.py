@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cryovox.benchmark.subtomograms import SUBTOMOGRAMS, segmentation_methods
+from cryovox.benchmark import subtomograms
+from cryovox.benchmark.subtomograms import segmentation_methods
 from cryovox.benchmark.suite import Budget, Job, Method, Plan, Scores, Suite, Tier
 from cryovox.benchmark.training import train
 from cryovox.core.dataset import Dataset
@@ -76,6 +77,8 @@ class TomogramSuite(Suite):
         Function that returns the methods of a size.
     simulation
         Function that returns the configuration of the simulated data of a scale.
+    scales
+        Amount of data of each tier.
     """
 
     headlines = ("dice", "f1")
@@ -88,9 +91,10 @@ class TomogramSuite(Suite):
         methods: Callable[[str], tuple[Method, ...]],
         reference: str = "voxresnet",
         simulation: Callable[[Scale], SimulationConfig] = shrec2021,
+        scales: Mapping[Tier, Scale] = SCALES,
     ) -> None:
         self.name, self.title, self.source, self.methods = name, title, source, methods
-        self.reference, self.simulation = reference, simulation
+        self.reference, self.simulation, self.scales = reference, simulation, scales
 
     def plan(self, tier: Tier) -> Plan:
         if tier == "smoke":
@@ -101,7 +105,7 @@ class TomogramSuite(Suite):
 
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
         if data is None:
-            scale = SCALES[tier]
+            scale = self.scales[tier]
             dataset, metadata = stand_in(
                 folder / "simulated", self.simulation(scale), scale.n_train, scale.n_test
             )
@@ -131,7 +135,8 @@ class TomogramSuite(Suite):
 class PretrainedSuite(TomogramSuite):
     """The same suite with and without pre-training on simulated subtomograms of one class.
 
-    Pre-training comes on top of the budget: pre-trained rows train twice as long, as in the paper.
+    The subtomograms have the voxel size of the tomograms. Pre-training comes on top of the budget:
+    pre-trained rows train twice as long, as in the paper.
     """
 
     def plan(self, tier: Tier) -> Plan:
@@ -139,7 +144,8 @@ class PretrainedSuite(TomogramSuite):
         return replace(whole, budgets=whole.budgets[:1])
 
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
-        SUBTOMOGRAMS.prepare(folder / "subtomograms", tier, None)
+        scale = replace(subtomograms.SCALES[tier], voxel_size=self.scales[tier].voxel_size)
+        subtomograms.write_training_sets(folder / "subtomograms", scale)
         return super().prepare(folder, tier, data)
 
     def trained(self, job: Job, folder: Path, data: Path, out: Path, device: Device) -> Path:
@@ -262,4 +268,5 @@ PRETRAINED = PretrainedSuite(
     "Segmentation of tomograms after pre-training on simulated subtomograms",
     "MVGFormer, Table 4",
     pretraining_methods,
+    scales={tier: replace(scale, n_test=min(scale.n_train, 4)) for tier, scale in SCALES.items()},
 )
