@@ -902,7 +902,8 @@ Parameters and operations of every network and size, for one input channel and 1
 - **GFLOP per patch**: operations to predict one patch; a multiplication with its addition counts as two. Convolutions, matrix
   products and attention are counted. Operations do not predict run time: small channel counts and depth-wise kernels reach a
   fraction of a processor's speed.
-- **size**: `xs` is for tens of picks, `s` trains on two CPU cores, `paper` is the published size.
+- **size**: `xs` is for tens of picks, `s` trains on two CPU cores, `m` takes hours there, `paper` is the
+  published size.
 
 [Methods](methods/README.md) describes the networks. `cryovox models` prints this table. It is rendered by
 `python benchmarks/render.py` from `src/cryovox/models/costs.json`, which `python -m cryovox.models.cost` prints and a test

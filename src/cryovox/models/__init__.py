@@ -26,7 +26,7 @@ class NetworkSpec:
         rest: `kind`, `activation`, `stride`, `output_stride`, `patch`, `fixed_patch`.
     sizes
         Options by name of the size, smallest first; by default the attribute `sizes` of the class. "xs" is
-        for tens of picks, "s" trains on two CPU cores, "paper" is the published size.
+        for tens of picks, "s" trains on two CPU cores, "m" takes hours there, "paper" is the published size.
     """
 
     path: str
