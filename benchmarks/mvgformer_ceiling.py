@@ -2,7 +2,7 @@
 
 In place of an encoder's features, a token has the true mask of its own 4 x 4 x 4 voxels, turned into channels by random
 orthogonal vectors. The decoder alone is trained, and draws the masks of other cubes. Each seed draws cubes, tokens and
-weights (docs/decisions/0025-mvgformer-readings.md).
+weights (docs/decisions/0026-mvgformer-readings.md).
 
     python benchmarks/mvgformer_ceiling.py          # about 5 processor minutes
 """

@@ -2,7 +2,7 @@
 
 Subtomograms of four large structures at three SNRs, which no suite holds, in size `s` with an equal number of steps.
 Each seed draws its own subtomograms, test subtomograms and weights. Settings are those of the suite `subtomograms`.
-A run that is interrupted continues with the trainings that have not finished (docs/decisions/0025-mvgformer-readings.md).
+A run that is interrupted continues with the trainings that have not finished (docs/decisions/0026-mvgformer-readings.md).
 
     python benchmarks/mvgformer_readings.py --work DIR       # about 50 processor minutes
     python benchmarks/mvgformer_readings.py --work DIR --one-view --steps 400 --name mvgformer_readings-one-view

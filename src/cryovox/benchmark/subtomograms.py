@@ -3,7 +3,7 @@
 One training on all noise levels serves two tables: segmentation of simulated subtomograms (MVGFormer, Table
 3, pooled IoU and Dice of the target) and the protocol of Liu et al. 2018 (mean IoU per sample, with
 structures that are not in the training data). The masks of half of the structures fill an eighth to a sixth
-of a cube, as small ones would test the size of tokens only (docs/decisions/0024-large-targets.md).
+of a cube, as small ones would test the size of tokens only (docs/decisions/0027-large-targets.md).
 """
 
 from __future__ import annotations
