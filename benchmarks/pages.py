@@ -352,6 +352,22 @@ Command: `{result["command"]}`
 """
 
 
+def subtomogram_speed() -> str:
+    """Time to simulate subtomograms of many structures."""
+    result = load("subtomogram_speed")
+    if result is None:
+        return ""
+    each = result["write_seconds"] / result["count"]
+    return f"""
+## Simulator: subtomograms of many structures
+
+{result["shapes"]} distinct structures of suitable size are read in {result["read_seconds"]:.0f} processor seconds, those compared and left out
+included. One of {result["count"]} subtomograms of {result["box"]}^3 voxels takes {1000 * each:.0f} ms: 2,000 take {2000 * each / 60:.1f} processor minutes.
+
+Command: `{result["command"]}`
+"""
+
+
 def learnable() -> str:
     """F1 by species of a network trained on simulated tomograms only."""
     result = load("simulator_learnable")
@@ -508,6 +524,66 @@ IoU of VoxResNet in size xs after {result["time"]} of one core on the source of 
 in one setting each. The first two rows are source-only and supervised training, tested on the target of that suite.
 
 {grid(["domain", "by seed", "mean"], rows)}
+
+Command: `{result["command"]}`
+"""
+
+
+def zsda_conditions() -> str:
+    """Scores of both bounds and heavy augmentation under candidates of imaging conditions."""
+    result = load("zsda_conditions")
+    if result is None:
+        return ""
+    cells: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in result["runs"]:
+        cells.setdefault((row["conditions"], row["method"]), []).append(row)
+    metrics = ("mean_iou", "class_accuracy", "iou")
+    rows = [
+        [name, method, *(cell([seed[metric] for seed in seeds]) for metric in metrics)]
+        for (name, method), seeds in cells.items()
+    ]
+    return f"""
+## Domain generalization: imaging conditions of the suite zsda-classes
+
+VoxResNet in size xs after {result["time"]} of one core, on the classes that are kept for choices.
+
+{grid(["source and target", "method", *map(display_name, metrics)], rows)}
+
+Command: `{result["command"]}`
+"""
+
+
+def graph_gradient() -> str:
+    """Gradients of the losses of Vox-ZSDA's graph, and nodes with foreground."""
+    result = load("graph_gradient")
+    if result is None:
+        return ""
+    cells: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in result["rows"]:
+        cells.setdefault((row["case"], row["step"]), []).append(row)
+    measures = [name for name in result["rows"][0] if name not in ("case", "seed", "step")]
+    rows = [
+        [case, str(step), *(cell([seed[name] for seed in seeds]) for name in measures)]
+        for (case, step), seeds in sorted(cells.items())
+    ]
+    columns = [
+        "graph",
+        "step",
+        "reconstruction",
+        "contrast",
+        "consistency",
+        "foreground nodes",
+        "nodes with tokens",
+    ]
+    seeds = len({row["seed"] for row in result["rows"]})
+    return f"""
+## Vox-ZSDA: gradients of the graph losses
+
+Norm of the gradient of each weighted loss on the encoder over that of the segmentation loss, and nodes of a cube that hold
+foreground: {result["network"]}, source of the suite `zsda-classes-ablations`, mean of {result["batches"]} batches, mean ± standard deviation over
+{seeds} seed{"" if seeds == 1 else "s"}. "fixed weights" and "balanced graph" are rows of that suite.
+
+{grid(columns, rows)}
 
 Command: `{result["command"]}`
 """
@@ -784,7 +860,7 @@ FACTS = {
     "stand-in": "origin", "learned": "training items", "tested": "test items", "snr": "SNR", "seen": "seen species",
     "unseen": "unseen species", "cut": "split at y (voxels)", "likenesses": "simulated tomograms",
     "learned_picks": "training picks", "tested_picks": "test picks", "voxel_size": "voxel size (Å)",
-    "trained": "training items of a seed",
+    "trained": "training items of a seed", "shapes": "distinct structures",
 }  # fmt: skip
 """Keys of the data in result files -> their names on the pages."""
 TITLES = {
@@ -829,6 +905,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
     ),
     "simulator_speed": (speed,),
     "simulator_stream_cpu_1": (streamed,),
+    "subtomogram_speed": (subtomogram_speed,),
     "simulator_learnable": (learnable,),
     "simulator_match": (matched,),
     "denoise_speed": (denoised,),
@@ -841,6 +918,8 @@ PAGES: dict[str, tuple[Page, ...]] = {
     ),
     "layout_speed": (layout,),
     "adaptation_gap": (gap,),
+    "graph_gradient": (graph_gradient,),
+    "zsda_conditions": (zsda_conditions,),
     "library_correlation": (species_similarity,),
     "model_selection": (model_selection,),
     "time_to_f1": (

@@ -33,6 +33,20 @@ def result(scores, seeds=3):
     }  # fmt: skip
 
 
+def test_the_confusion_of_classes_is_a_matrix_for_each_method():
+    table_input = result({"base": [0.5, 0.7], "new": [0.6, 0.6]})
+    for run in table_input["runs"]:
+        right = run["scores"]["easy"]["iou"]
+        run["scores"]["easy"] |= {
+            "class_accuracy": right, "confusion/a as nothing": 0.25, "confusion/a as a": right,
+            "confusion/b as nothing": 0.0, "confusion/b as a": 1.0,
+        }  # fmt: skip
+    text = markdown(table_input)
+    assert "|  | true class | nothing | a |" in text
+    assert "| base | a | 0.25 | 0.60 |" in text
+    assert "| new | b | 0.00 | 1.00 |" in text
+
+
 def test_a_cell_shows_mean_and_sample_deviation():
     assert cell([0.1, 0.2, 0.3]) == "0.200 ± 0.100"
     assert cell([0.25]) == "0.250"

@@ -5,9 +5,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cryovox.training.strategies.zsda.feature_graph import Nodes, cluster_nodes, knn_edges
+from cryovox.training.strategies.zsda.feature_graph import (
+    Nodes,
+    cluster_nodes,
+    foreground_assignment,
+    knn_edges,
+)
 from cryovox.training.strategies.zsda.graph_losses import (
     EdgeConv,
+    NeighborContext,
     NodeReconstruction,
     node_contrast,
     projection,
@@ -140,6 +146,59 @@ def test_autocast_does_not_lower_the_precision():
         losses = model(found, masked), node_contrast(found, wanted, project=nn.Linear(4, 4))
     assert [loss.dtype for loss in losses] == [torch.float32] * 2
     assert torch.equal(losses[0], model(wanted, masked))
+
+
+def ball(side=16, radius=4.5):
+    """A ball in the middle of a cube, (1, z, y, x) bool."""
+    axis = torch.arange(side) - (side - 1) / 2
+    return ((axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2) < radius**2)[None]
+
+
+def test_foreground_and_background_share_no_cluster():
+    features, target = torch.randn(1, 4, 8, 8, 8), ball().long()
+    assignment = foreground_assignment(features, ball(), 8, share=0.5, position=1.0)
+    nodes = cluster_nodes(features, 8, assignment=assignment, target=target)
+    inside = ball()[:, ::2, ::2, ::2] & ball()[:, 1::2, 1::2, 1::2]
+    held = assignment[inside].unique()
+    assert set(held.tolist()) <= set(range(4))
+    assert len(held) == 4
+    assert set(assignment[~ball()[:, ::2, ::2, ::2]].tolist()) >= {4, 5, 6, 7}
+    assert (nodes.label[0] > 0).tolist() == [True] * 4 + [False] * 4
+    plain = cluster_nodes(features, 8, target=target)
+    assert (plain.label > 0).sum() < 4
+
+
+def test_positions_make_clusters_compact():
+    features = torch.randn(2, 4, 8, 8, 8)
+    spreads = []
+    for position in (0.0, 1.0, 5.0):
+        assignment = foreground_assignment(
+            features, torch.zeros(2, 8, 8, 8) > 0, 8, share=0.0, position=position
+        )
+        places = torch.nonzero(assignment[0] == assignment[0, 0, 0, 0]).float()
+        spreads.append(float(places.var(0).sum()))
+    assert spreads[0] > spreads[1] > spreads[2]
+
+
+def test_without_foreground_all_clusters_are_background():
+    nothing = torch.zeros(1, 8, 8, 8) > 0
+    features = torch.randn(1, 4, 8, 8, 8)
+    assignment = foreground_assignment(features, nothing, 8, share=0.5, position=0.0)
+    assert len(assignment.unique()) >= 4
+    assert torch.isfinite(cluster_nodes(features, 8, assignment=assignment).features).all()
+
+
+def test_context_comes_from_the_neighbors():
+    nodes, context = some_nodes(count=8), NeighborContext(5, neighbors=2)
+    edges = knn_edges(nodes, 2)[0, 0].tolist()
+    far = next(i for i in range(1, 8) if i not in edges)
+    before = context(nodes).features[0, 0]
+    for index, changes in ((edges[0], True), (far, False)):
+        other = nodes.features.clone()
+        other[0, index] = 1.001 * other[0, index] + 0.01 * torch.randn(5)
+        changed = replace(nodes, features=other)
+        assert knn_edges(changed, 2)[0, 0].tolist() == edges
+        assert torch.allclose(context(changed).features[0, 0], before, atol=1e-7) != changes
 
 
 ANGLES = torch.tensor([[0.0, 0.1, 1.5, 1.7, 0.3]])

@@ -14,7 +14,13 @@ from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.training.strategies.config.vox_uda import VoxUDAConfig
 from cryovox.training.strategies.config.vox_zsda import FewTargetConfig, GraphConfig, VoxZSDAConfig
 from cryovox.training.strategies.uda.vox_uda import VoxUDA
-from cryovox.training.strategies.zsda.two_views import block_assignment, select_level, two_view_batch
+from cryovox.training.strategies.zsda.gradient_balance import gradient_norm, gradients
+from cryovox.training.strategies.zsda.two_views import (
+    GRAPH_LOSSES,
+    block_assignment,
+    select_level,
+    two_view_batch,
+)
 from cryovox.training.strategies.zsda.vox_zsda import FewTarget, VoxZSDA
 
 SIDE = 16
@@ -23,6 +29,11 @@ CARD = Card(
     species=(), voxel_size=10.0, contrast="dark",
 )  # fmt: skip
 GRAPH = GraphConfig(clusters=8, tokens=64)
+BALANCED = GRAPH.model_copy(
+    update={
+        "gradient_share": 0.3, "foreground_nodes": 0.5, "node_position": 1.0, "contrast_edges": True,
+    }
+)  # fmt: skip
 
 
 def batch(n=2, seed=0):
@@ -48,8 +59,9 @@ def losses(made, progress=0.5):
     return made(batches(), progress)
 
 
-def test_every_part_has_a_term_that_reaches_the_student():
-    made = strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH))
+@pytest.mark.parametrize("graph", [GRAPH, BALANCED], ids=["fixed weights", "balanced"])
+def test_every_part_has_a_term_that_reaches_the_student(graph):
+    made = strategy(VoxZSDA, VoxZSDAConfig(graph=graph))
     found = losses(made)
     assert {"main", "consistency", "graph", "graph-contrast"} <= set(found)
     for name, term in found.items():
@@ -73,6 +85,17 @@ def test_every_part_has_a_term_that_reaches_the_student():
 def test_a_part_that_is_off_leaves_the_others_alone(config, missing):
     every = set(losses(strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH))))
     assert set(losses(strategy(VoxZSDA, config))) == every - {missing}
+
+
+def test_graph_gradients_are_a_share_of_that_of_the_segmentation():
+    vox_zsda = strategy(VoxZSDA, VoxZSDAConfig(graph=BALANCED))
+    terms = losses(vox_zsda)
+    stem = list(vox_zsda.student.stem.parameters()) + list(vox_zsda.student.down[0].parameters())
+    graph = [terms.pop(name) for name in GRAPH_LOSSES]
+    terms.pop("consistency")
+    whole = gradient_norm(gradients(sum(terms.values()), stem))
+    for loss in graph:
+        assert float(gradient_norm(gradients(loss, stem)) / whole) == pytest.approx(0.3, rel=0.5)
 
 
 def test_both_views_are_judged_by_the_same_mask_and_differ():
@@ -135,6 +158,7 @@ def test_parts_that_are_off_have_no_weights():
         strategy(FewTarget, FewTargetConfig(graph=GRAPH, target_weight=0.0)),
         strategy(FewTarget, FewTargetConfig(graph=GRAPH, target_weight=1.0)),
         strategy(VoxZSDA, VoxZSDAConfig(graph=GRAPH.model_copy(update={"graph_contrast": False}))),
+        strategy(VoxZSDA, VoxZSDAConfig(graph=BALANCED.model_copy(update={"graph_contrast": False}))),
     ):
         sum(losses(made).values()).backward()
         left = [name for name, p in made.named_parameters() if p.requires_grad and p.grad is None]

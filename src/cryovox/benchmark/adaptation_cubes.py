@@ -37,6 +37,7 @@ from cryovox.benchmark.subtomograms import (
     as_targets,
     bright_images,
     images,
+    labels,
     masks,
     scores,
     simulate_set,
@@ -247,12 +248,9 @@ class CubeSuite(AdaptationSuite):
     def prepare(self, folder: Path, tier: Tier, data: Path | None) -> dict[str, Any]:
         if data is not None:
             return self._prepare_user_data(folder, data)
-        scale, simulations = SCALES[tier], folder / "simulated"
+        scale, simulations = self.scale(tier), folder / "simulated"
         for i, snr in enumerate(self.noises):
-            config = SOURCE.model_copy(update={"snr": snr})
-            source = simulate_set(
-                simulations / f"source-{snr:g}.zarr", scale.train_species, config, scale.source, i
-            )
+            source = self.simulate_source(simulations / f"source-{snr:g}.zarr", scale, snr, i)
             files.write(folder / f"{f'source, SNR {snr:g}' if i else AdaptationMethod.data}.zarr", source)
         for name, factory in self.targets.items():
             target = factory(simulations, scale)
@@ -262,6 +260,19 @@ class CubeSuite(AdaptationSuite):
             **stored(scale),
         }
 
+    def scale(self, tier: Tier) -> Scale:
+        """Amount of data of a tier."""
+        return SCALES[tier]
+
+    def simulate_source(self, path: Path, scale: Scale, snr: float, seed: int) -> Subtomograms:
+        """Simulate a source of this signal-to-noise ratio."""
+        config = SOURCE.model_copy(update={"snr": snr})
+        return simulate_set(path, scale.train_species, config, scale.source, seed)
+
+    def classes_of(self, data: Subtomograms) -> Subtomograms:
+        """A set of the user with the classes that the suite trains: one, the target."""
+        return as_targets(data)
+
     def _prepare_user_data(self, folder: Path, data: Path) -> dict[str, Any]:
         """The user's `source` and `target`: image-and-mask folders, HDF5 files of the Xu lab, or sets."""
         source, target = (read_user_set(data, name) for name in ("source", "target"))
@@ -269,9 +280,9 @@ class CubeSuite(AdaptationSuite):
         target = replace(
             target, voxel_size=source.voxel_size
         )  # box sizes are compared in voxels, as in the paper
-        files.write(folder / f"{AdaptationMethod.data}.zarr", as_targets(source))
+        files.write(folder / f"{AdaptationMethod.data}.zarr", self.classes_of(source))
         for name in self.user_targets():
-            write_target(folder, name, as_targets(target), held_out_mask(target))
+            write_target(folder, name, self.classes_of(target), held_out_mask(target))
         return {"folder": data.name, "source": len(source), "target": len(target), **metadata}
 
     def user_targets(self) -> tuple[str, ...]:
@@ -400,7 +411,7 @@ def subset(data: Subtomograms, index: NDArray[np.intp]) -> Subtomograms:
     return replace(
         data,
         images=images(data)[index],
-        masks=masks(data)[index],
+        masks=labels(data)[index],
         particles=data.particles.take(index),
         corners=None if data.corners is None else data.corners[index],
     )

@@ -207,11 +207,16 @@ def as_targets(data: Subtomograms) -> Subtomograms:
     return replace(data, images=images(data), masks=masks(data), particles=renamed, species=(TARGET,))
 
 
-def masks(data: Subtomograms) -> NDArray[np.uint8]:
-    """Binary masks of the target, (n, z, y, x)."""
+def labels(data: Subtomograms) -> NDArray[np.uint8]:
+    """Labels of the voxels, 0 is background, (n, z, y, x)."""
     if data.masks is None:
         raise RequestError("the set", "has no masks to score with", "use a set with masks")
-    return (np.asarray(data.masks[:]) > 0).astype(np.uint8)
+    return np.asarray(data.masks[:]).astype(np.uint8)
+
+
+def masks(data: Subtomograms) -> NDArray[np.uint8]:
+    """Binary masks of the target, (n, z, y, x)."""
+    return (labels(data) > 0).astype(np.uint8)
 
 
 def images(data: Subtomograms) -> NDArray[np.float32]:

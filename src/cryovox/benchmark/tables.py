@@ -51,6 +51,7 @@ DISPLAY_NAMES = {
     "best_f1": "F1 at the best threshold",
     "average_precision": "average precision",
     "f_beta4": "F-beta (beta = 4)",
+    "class_accuracy": "accuracy of the class",
     "localisation_f1": "localization F1",
     "recall_1x": "recall at 1 candidate per pick",
     "recall_2x": "recall at 2 candidates per pick",
@@ -150,7 +151,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         for condition in conditions(result)
         if (species := _species(result, condition, table[1]))
     ]
-    return "\n\n".join([*main, *by_species, *_caveats(result)])
+    matrices = [_confusion_table(result, budget, c) for budget in budgets for c in _confused(result)]
+    return "\n\n".join([*main, *by_species, *matrices, *_caveats(result)])
 
 
 def _started(result: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -244,6 +246,29 @@ def _species_table(
     ]
     title = f"{display_name(metric)} by species, {display_name(condition)}; budget {budget}"
     return f"{title}:\n\n{grid(['', *species], [*baselines, *rows])}"
+
+
+def _confused(result: Mapping[str, Any]) -> list[str]:
+    """Compared conditions with a confusion matrix."""
+    columns = _columns(result, "class_accuracy")
+    return [
+        c for c in columns if c in (result.get("compared") or columns) and _species(result, c, "confusion")
+    ]
+
+
+def _confusion_table(result: Mapping[str, Any], budget: str, condition: str) -> str:
+    """Mean share of the cubes of a true class by predicted class; a row for each method and true class."""
+    pairs = [pair.split(" as ") for pair in _species(result, condition, "confusion")]
+    trues, guesses = (list(dict.fromkeys(column)) for column in zip(*pairs, strict=True))
+    rows = []
+    for name in (method["name"] for method in result["plan"]["contestants"]):
+        for true in trues:
+            shares = [
+                values(result, name, budget, condition, f"confusion/{true} as {guess}") for guess in guesses
+            ]
+            rows.append([display_name(name), true, *(f"{np.mean(s):.2f}" if s else "failed" for s in shares)])
+    title = f"Share of the cubes by true (rows) and predicted class, {display_name(condition)}"
+    return f"{title}; budget {budget}:\n\n{grid(['', 'true class', *guesses], rows)}"
 
 
 def _groups(result: Mapping[str, Any], columns: Sequence[str]) -> dict[str, list[str]]:

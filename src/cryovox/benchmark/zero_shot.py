@@ -7,7 +7,7 @@ therefore reported on the other 15 % (plain) and on all of it ("all").
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ from cryovox.benchmark.real_tomogram import RealSuite
 from cryovox.benchmark.subtomograms import (
     THRESHOLD,
     bright_images,
-    masks,
+    labels,
     scores,
     simulate_set,
     threshold_baseline,
@@ -141,7 +141,7 @@ def variants(size: str) -> tuple[AdaptationMethod, ...]:
 class ZeroShotSuite(CubeSuite):
     """Subtomograms with one particle each, in several domains."""
 
-    headlines = ("mean_iou_per_sample", "iou", "dice", "localisation_f1")
+    headlines: tuple[str, ...] = ("mean_iou_per_sample", "iou", "dice", "localisation_f1")
     shown = ("chosen",)
     """Only the adapting reference has more than one model."""
 
@@ -172,18 +172,29 @@ class ZeroShotSuite(CubeSuite):
         baseline = self._score_domains(folder, lambda data: threshold_baseline(bright_images(data)))
         return {THRESHOLD: as_chosen(baseline)}
 
+    def domain_names(self) -> tuple[str, ...]:
+        """Names of the domains that are scored."""
+        return tuple(self.targets)
+
     def _score_domains(self, folder: Path, predict: Callable[[Subtomograms], NDArray[Any]]) -> SubsetScores:
         table: dict[str, dict[str, float]] = {}
-        for name in (name for name in self.targets if (folder / f"{name}.zarr").exists()):
+        for name in (name for name in self.domain_names() if (folder / f"{name}.zarr").exists()):
             data = files.read(folder / f"{name}.zarr")
-            predicted, true = predict(replace(data, masks=None)), masks(data)
+            predicted, true = predict(replace(data, masks=None)), labels(data)
+            names = [s.name for s in data.species]
             if name != FIRST:
-                table[name] = cube_scores(predicted, true)
+                table[name] = self.evaluate(predicted, true, names)
                 continue
             n_train = len(files.read(folder / f"{name}-train.zarr"))
-            table[""] = cube_scores(predicted[n_train:], true[n_train:])
-            table["all"] = cube_scores(predicted, true)
+            table[""] = self.evaluate(predicted[n_train:], true[n_train:], names)
+            table["all"] = self.evaluate(predicted, true, names)
         return table
+
+    def evaluate(
+        self, predicted: NDArray[Any], truth: NDArray[Any], names: Sequence[str]
+    ) -> dict[str, float]:
+        """Scores of predicted labels (n, z, y, x) in one domain; label i + 1 has name i."""
+        return cube_scores(predicted, truth)
 
 
 def cube_scores(predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:

@@ -45,13 +45,17 @@ def kmeans_graph(features: Tensor, clusters: int, steps: int = 5) -> Graph:
 
 
 @torch.no_grad()
-def kmeans(points: Tensor, clusters: int, steps: int = 5) -> tuple[Tensor, Tensor]:
-    """Minimize equation 3 by Lloyd's iteration from farthest points.
+def kmeans(
+    points: Tensor, clusters: int, steps: int = 5, start: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Minimize equation 3 by Lloyd's iteration.
 
     Parameters
     ----------
     points : (b, n, c)
         With n at least *clusters*.
+    start : (b, clusters, c)
+        Centers to start from; by default the farthest points.
 
     Returns
     -------
@@ -62,18 +66,22 @@ def kmeans(points: Tensor, clusters: int, steps: int = 5) -> tuple[Tensor, Tenso
     """
     with full_precision(points):
         points = points.to(torch.promote_types(points.dtype, torch.float32))
-        centers = farthest_points(points, clusters)
+        centers = farthest_points(points, clusters) if start is None else start.to(points.dtype)
         for _ in range(steps):
             centers = cluster_means(points, _nearest(points, centers), centers)
         return _nearest(points, centers), centers
 
 
-def farthest_points(points: Tensor, count: int) -> Tensor:
-    """Choose *count* of the points (b, n, c), each farthest from those before; first, from the mean."""
+def farthest_points(points: Tensor, count: int, among: Tensor | None = None) -> Tensor:
+    """Choose *count* of the points (b, n, c), each farthest from those before; first, from the mean.
+
+    Only points in *among* (b, n) are chosen, several times if they are too few.
+    """
     distance = (points - points.mean(1, keepdim=True)).square().sum(-1)
+    excluded = torch.zeros_like(distance, dtype=torch.bool) if among is None else ~among
     chosen: list[Tensor] = []
     for index in range(count):
-        at = distance.argmax(1)[:, None, None].expand(-1, 1, points.shape[-1])
+        at = distance.masked_fill(excluded, -1).argmax(1)[:, None, None].expand(-1, 1, points.shape[-1])
         chosen.append(points.gather(1, at))
         nearer = (points - chosen[-1]).square().sum(-1)
         distance = nearer if index == 0 else torch.minimum(distance, nearer)

@@ -28,6 +28,11 @@ class GraphConfig(Config):
     """Nodes per patch."""
     nodes: Literal["kmeans", "blocks"] = "kmeans"
     """Nodes: clusters of the features, or blocks of the patch."""
+    foreground_nodes: float = Field(0.0, ge=0, lt=1)
+    """Fraction of the clusters that start in the foreground of the source mask and stay in it; 0 ignores the
+    mask."""
+    node_position: float = Field(0.0, ge=0)
+    """Weight of the position beside the features in the clusters."""
     tokens: int = Field(512, ge=8)
     """Minimum number of locations of the features that carry the graph; finer features are averaged to as
     many."""
@@ -43,6 +48,11 @@ class GraphConfig(Config):
     positives: Positives = "both"
     """Positive pairs: the same node in the other view (matched), nodes of the same label (labels), or
     both."""
+    contrast_edges: bool = False
+    """Contrast nodes together with what their edges bring from their neighbors."""
+    gradient_share: float = Field(0.0, ge=0)
+    """Gradient of each graph loss on the encoder relative to that of the segmentation loss, held by running
+    weights; 0 uses the fixed weights below."""
     graph_weight: float = Field(0.1, ge=0)
     """Weight of the reconstruction loss."""
     contrast_weight: float = Field(0.1, ge=0)

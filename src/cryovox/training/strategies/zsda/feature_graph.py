@@ -7,6 +7,7 @@ ACM TOG 2019).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,12 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cryovox.data.targets import IGNORE_INDEX
-from cryovox.models.blocks.graph import cluster_means, full_precision, kmeans
+from cryovox.models.blocks.graph import cluster_means, farthest_points, full_precision, kmeans
 
 Rule = Literal["dynamic", "static"]
 """Edges by similarity, computed in each pass and layer, or by location."""
 MAX_TOKENS = 512
 """Tokens to cluster, 8 x 8 x 8; finer features are averaged first."""
+APART = 10.0
+"""Distance of foreground and background when they are clustered, in standard deviations of the features."""
 MIN_NORM = 1e-3
 """Norm below which a feature has no direction; bounds the gradient of a dead one."""
 
@@ -49,9 +52,7 @@ class Nodes:
     @property
     def centroids(self) -> Tensor:
         """Centroids (b, k, 3), each axis from -1 to 1 over the grid; 0 for an empty node."""
-        sides, device = self.assignment.shape[1:], self.features.device
-        axes = [(2 * torch.arange(side, device=device) + 1) / side - 1 for side in sides]
-        grid = torch.stack(torch.meshgrid(axes, indexing="ij"), -1).flatten(0, 2)
+        grid = token_positions(self.assignment.shape[1:], self.features)
         none = grid.new_zeros(*self.filled.shape, 3)
         return cluster_means(grid.expand(len(none), -1, -1), self.assignment.flatten(1), none)
 
@@ -84,7 +85,7 @@ def cluster_nodes(
         Channel, 0 is background; 255 is unknown.
     valid_mask : (b, z, y, x) bool
         Voxels with a valid target; all by default.
-    most
+    max_tokens
         Tokens to which finer features are averaged.
     """
     with full_precision(features):
@@ -99,9 +100,88 @@ def cluster_nodes(
         if target is None:
             label = torch.full_like(filled, -1, dtype=torch.int64)
         else:
-            known = target != IGNORE_INDEX if valid_mask is None else valid_mask & (target != IGNORE_INDEX)
-            label = _majority(target, known, assignment, clusters)
+            label = _majority(target, known_voxels(target, valid_mask), assignment, clusters)
         return Nodes(means, assignment, label, filled)
+
+
+def foreground_assignment(
+    features: Tensor,
+    foreground: Tensor,
+    clusters: int,
+    *,
+    share: float,
+    position: float,
+    steps: int = 5,
+    max_tokens: int = MAX_TOKENS,
+) -> Tensor:
+    """Cluster features and positions, foreground and background apart.
+
+    Particles are small: of clusters of all features, few hold any foreground.
+
+    Parameters
+    ----------
+    features : (b, c, z', y', x')
+        On a grid that covers the patch, coarser or not.
+    foreground : (b, z, y, x) bool
+        Voxels of particles.
+    clusters
+        Of each sample.
+    share
+        Fraction of the clusters in the foreground, at least one and never all; 0 ignores the foreground.
+    position
+        Weight of the positions: their standard deviation over that of the features.
+    steps
+        Of Lloyd's iteration.
+    max_tokens
+        Tokens to which finer features are averaged.
+
+    Returns
+    -------
+    (b, z'', y'', x'') int64
+        Cluster of each token.
+    """
+    with full_precision(features):
+        tokens = pool_tokens(features.detach().float(), max_tokens)
+        points = _with_positions(tokens, position)
+        if not share:
+            return _clustered(points, clusters, steps).unflatten(1, tokens.shape[2:])
+        inside = foreground_tokens(foreground, tokens.shape[2:])
+        points = torch.cat([points, APART * inside[..., None].float()], -1)
+        count = min(max(1, round(share * clusters)), clusters - 1)
+        start = [farthest_points(points, count, inside), farthest_points(points, clusters - count, ~inside)]
+        return _clustered(points, clusters, steps, torch.cat(start, 1)).unflatten(1, tokens.shape[2:])
+
+
+def foreground_tokens(foreground: Tensor, sides: Sequence[int]) -> Tensor:
+    """Tokens (b, n) of a grid of these sides of which at least half is foreground (b, z, y, x)."""
+    z, y, x = sides
+    share = F.adaptive_avg_pool3d(foreground[:, None].float(), (z, y, x))
+    return (share >= 0.5).flatten(1)
+
+
+def token_positions(sides: Sequence[int], like: Tensor) -> Tensor:
+    """Centers (n, 3) of the tokens of a grid, each axis from -1 to 1."""
+    axes = [(2 * torch.arange(side, device=like.device) + 1) / side - 1 for side in sides]
+    return torch.stack(torch.meshgrid(axes, indexing="ij"), -1).flatten(0, 2)
+
+
+def _with_positions(tokens: Tensor, weight: float) -> Tensor:
+    """Features and weighted positions (b, n, c + 3), each scaled to a standard deviation of 1."""
+    features = _unit_spread(tokens.flatten(2).transpose(1, 2))
+    positions = _unit_spread(token_positions(tokens.shape[2:], tokens)[None])
+    return torch.cat([features, weight * positions.expand(len(features), -1, -1)], -1)
+
+
+def _unit_spread(points: Tensor) -> Tensor:
+    """Points (b, n, c) around 0 with a mean square norm of 1."""
+    centered = points - points.mean(1, keepdim=True)
+    return centered / centered.square().sum(-1).mean(1)[:, None, None].sqrt().clamp(min=MIN_NORM)
+
+
+def known_voxels(target: Tensor, valid_mask: Tensor | None) -> Tensor:
+    """Voxels with a known label."""
+    labeled = target != IGNORE_INDEX
+    return labeled if valid_mask is None else valid_mask & labeled
 
 
 def knn_edges(nodes: Nodes, k: int = 4, rule: Rule = "dynamic") -> Tensor:
@@ -142,10 +222,10 @@ def pool_tokens(features: Tensor, max_tokens: int) -> Tensor:
     return F.adaptive_avg_pool3d(features, (z, y, x))
 
 
-def _clustered(points: Tensor, clusters: int, steps: int) -> Tensor:
+def _clustered(points: Tensor, clusters: int, steps: int, start: Tensor | None = None) -> Tensor:
     if clusters > points.shape[1]:
         raise ValueError(f"{clusters} nodes cannot be made of {points.shape[1]} tokens; ask for fewer nodes")
-    return kmeans(points, clusters, steps)[0]
+    return kmeans(points, clusters, steps, start)[0]
 
 
 def _check_grid(assignment: Tensor, tokens: Tensor) -> None:

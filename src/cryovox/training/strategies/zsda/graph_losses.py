@@ -108,6 +108,33 @@ class NodeReconstruction(nn.Module):
         return self.head(self.layers[1](x, edges))
 
 
+class NeighborContext(nn.Module):
+    """Add to each node what an EdgeConv gathers from its most similar nodes.
+
+    With it, the contrast compares nodes with their edges instead of single nodes.
+
+    Parameters
+    ----------
+    channels
+        Of the features.
+    neighbors
+        Edges of each node.
+    rule
+        Whether edges follow similarity or location.
+    """
+
+    def __init__(self, channels: int, *, neighbors: int = 4, rule: Rule = "dynamic") -> None:
+        super().__init__()
+        self.neighbors, self.rule = neighbors, rule
+        self.layer = EdgeConv(channels, channels)
+
+    def forward(self, nodes: Nodes) -> Nodes:
+        """The nodes with context; features are scaled by a layer norm first."""
+        with full_precision(nodes.features):
+            x = F.layer_norm(nodes.features, nodes.features.shape[-1:])
+            return replace(nodes, features=x + self.layer(x, knn_edges(nodes, self.neighbors, self.rule)))
+
+
 def node_contrast(
     first: Nodes,
     second: Nodes,

@@ -13,8 +13,23 @@ from cryovox.training.strategies.baselines.augmentation import augment_some
 from cryovox.training.strategies.config.vox_zsda import FewTargetConfig, GraphConfig, VoxZSDAConfig
 from cryovox.training.strategies.supervised import Supervised
 from cryovox.training.strategies.uda.vox_uda import feature_consistency, normalized_weights
-from cryovox.training.strategies.zsda.feature_graph import Nodes, cluster_nodes, pool_tokens
-from cryovox.training.strategies.zsda.graph_losses import NodeReconstruction, node_contrast, projection
+from cryovox.training.strategies.zsda.feature_graph import (
+    Nodes,
+    cluster_nodes,
+    foreground_assignment,
+    known_voxels,
+    pool_tokens,
+)
+from cryovox.training.strategies.zsda.gradient_balance import GradientBalance
+from cryovox.training.strategies.zsda.graph_losses import (
+    NeighborContext,
+    NodeReconstruction,
+    node_contrast,
+    projection,
+)
+
+RECONSTRUCTION, CONTRAST = GRAPH_LOSSES = ("graph", "graph-contrast")
+"""Names of the losses of the graph."""
 
 
 class TwoViews(nn.Module):
@@ -32,6 +47,8 @@ class TwoViews(nn.Module):
         self.config = config
         self.feature_weights = normalized_weights(config.feature_weights, len(shapes))
         self.graph = FeatureGraph(config.graph, shapes)
+        share = config.graph.gradient_share
+        self.balance = GradientBalance(GRAPH_LOSSES, share) if share else None
 
     def losses(self, supervised: Supervised, source: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """L_seg of both views, L_con, L_graph and L_dgc; and the images of both views, (2 b, 1, z, y, x)."""
@@ -39,9 +56,12 @@ class TwoViews(nn.Module):
         output, features = supervised.forward_features(views.image)
         losses = {name: 2 * loss for name, loss in supervised.compute_losses(output, views).items()}
         first, second = split_views(features)
+        graph = self.graph(first, second, source)
+        if self.balance is not None:
+            graph = self.balance(torch.stack(list(losses.values())).sum(), graph, supervised.student)
         if self.config.consistency:
             losses["consistency"] = feature_consistency(first, second, self.feature_weights)
-        return losses | self.graph(first, second, source), views.image
+        return losses | graph, views.image
 
 
 class FeatureGraph(nn.Module):
@@ -62,13 +82,15 @@ class FeatureGraph(nn.Module):
         if config.clusters > locations:
             message = f"{config.clusters} nodes cannot be made of {locations} locations"
             raise RequestError("--clusters", message, "ask for fewer, or for more --tokens or larger patches")
-        self.rebuilding, self.project = None, None  # a part that is off has no weights
+        self.rebuilding, self.project, self.context = None, None, None  # a part that is off has no weights
         if config.graph_learning:
             self.rebuilding = NodeReconstruction(
                 width, neighbors=config.neighbors, share=config.node_mask_ratio, rule=config.edges
             )
         if config.graph_contrast:
             self.project = projection(width)
+        if config.graph_contrast and config.contrast_edges:
+            self.context = NeighborContext(width, neighbors=config.neighbors, rule=config.edges)
 
     def forward(
         self, first: dict[str, Tensor], second: dict[str, Tensor], source: Batch
@@ -76,23 +98,24 @@ class FeatureGraph(nn.Module):
         config, losses = self.config, dict[str, Tensor]()
         if self.rebuilding is None and self.project is None:
             return losses
-        nodes = self._nodes(first[self.level], second[self.level], source)
+        nodes = self.nodes(first[self.level], second[self.level], source)
         if self.rebuilding is not None:
-            losses["graph"] = (
+            losses[RECONSTRUCTION] = (
                 config.graph_weight * (self.rebuilding(nodes[0]) + self.rebuilding(nodes[1])) / 2
             )
         if self.project is not None:
+            compared = nodes if self.context is None else (self.context(nodes[0]), self.context(nodes[1]))
             loss = node_contrast(
-                *nodes, project=self.project, temperature=config.temperature, positives=config.positives
+                *compared, project=self.project, temperature=config.temperature, positives=config.positives
             )
-            losses["graph-contrast"] = config.contrast_weight * loss
+            losses[CONTRAST] = config.contrast_weight * loss
         return losses
 
-    def _nodes(self, first: Tensor, second: Tensor, source: Batch) -> tuple[Nodes, Nodes]:
+    def nodes(self, first: Tensor, second: Tensor, source: Batch) -> tuple[Nodes, Nodes]:
         """Nodes of both views, with the clusters of the first."""
         config = self.config
 
-        def nodes(features: Tensor, assignment: Tensor | None) -> Nodes:
+        def average(features: Tensor, assignment: Tensor | None) -> Nodes:
             return cluster_nodes(
                 features,
                 config.clusters,
@@ -102,9 +125,24 @@ class FeatureGraph(nn.Module):
                 max_tokens=config.tokens,
             )
 
-        blocks = None if config.nodes == "kmeans" else block_assignment(first, config.clusters, config.tokens)
-        nodes_of_first = nodes(first, blocks)
-        return nodes_of_first, nodes(second, nodes_of_first.assignment)
+        nodes_of_first = average(first, self._assignment(first, source))
+        return nodes_of_first, average(second, nodes_of_first.assignment)
+
+    def _assignment(self, features: Tensor, source: Batch) -> Tensor | None:
+        """Node of each location; None for clusters of the features alone."""
+        config = self.config
+        if config.nodes == "blocks":
+            return block_assignment(features, config.clusters, config.tokens)
+        if not config.foreground_nodes and not config.node_position:
+            return None
+        return foreground_assignment(
+            features,
+            (source.target > 0) & known_voxels(source.target, source.valid_mask),
+            config.clusters,
+            share=config.foreground_nodes,
+            position=config.node_position,
+            max_tokens=config.tokens,
+        )
 
 
 def two_view_batch(source: Batch, prior: PriorConfig, unchanged: float = 0.0) -> Batch:
