@@ -45,7 +45,7 @@ DECODERS: dict[str, Callable[[], nn.Module]] = {
 
 def true_masks(species: str, count: int, seed: int) -> Tensor:
     """Binary masks (n, 32, 32, 32) of one structure in random orientations."""
-    config = SubtomogramConfig(offset=0.0625, neighbours=0)
+    config = SubtomogramConfig(offset=0.0625, neighbors=0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "masks.zarr"
         return torch.from_numpy(masks(simulate_set(path, (species,), config, count, 913_000 + seed))).long()

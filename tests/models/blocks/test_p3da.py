@@ -76,7 +76,7 @@ def test_with_depth_to_space_the_decoder_convolves_the_voxels_of_the_tokens():
 
 
 def test_only_depth_to_space_can_draw_what_varies_within_a_token():
-    """A token that changes one voxel's score and no neighbour's exists in one reading, not in the other."""
+    """A token that changes one voxel's score and no neighbor's exists in one reading, not in the other."""
     torch.manual_seed(0)
     ranks = {}
     for enlarge in ("trilinear", "depth-to-space"):
