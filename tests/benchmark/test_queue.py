@@ -23,7 +23,9 @@ with (runs / "starts").open("a") as file:
 while done < steps:
     time.sleep(pause)
     done += 1
-    state.write_text(str(done))
+    beside = runs / "state.part"
+    beside.write_text(str(done))
+    beside.replace(state)
 result.write_text(json.dumps({"steps": done}))
 """
 """Counts to a number, and continues from where it stopped."""
@@ -65,7 +67,7 @@ class Desk:
 
     def state(self, name):
         path = self.folder / "runs" / name / "work" / "state"
-        return int(path.read_text() or 0) if path.exists() else 0
+        return int(path.read_text()) if path.exists() else 0
 
 
 def wait_until(condition, seconds=60):

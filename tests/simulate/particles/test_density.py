@@ -319,7 +319,7 @@ def test_a_threshold_is_in_the_numbers_of_the_map():
         (lambda d: -d, {}, "nothing stands out"),
         (lambda d: 0 * d, {}, "nothing stands out"),
         (lambda d: d, {"threshold": 9.0}, "nothing stands out above 9"),
-        (lambda d: np.where(d > 0.5, np.nan, d), {}, "no numbers"),
+        (lambda d: np.where(d > 0.5, np.nan, d), {}, "contains NaN"),
     ],
 )
 def test_maps_in_which_nothing_is_found_are_refused(change, options, message):
