@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from cryovox.core.czii import RADII
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
-from cryovox.formats import czii, read_particles, write_particles
+from cryovox.formats import read_particles, write_particles
+from cryovox.formats.particles import czii
 
 TYPES = list(RADII)
 NAME = (

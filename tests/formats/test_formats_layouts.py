@@ -14,10 +14,10 @@ from cryovox.core.dataset import Box
 from cryovox.core.errors import RequestError
 from cryovox.core.volume import Volume
 from cryovox.data.regions import load_regions
-from cryovox.formats import copick as copick_files
 from cryovox.formats import dataset, layouts, mrc, ome_zarr, read_volume, subtomograms, write_volume
 from cryovox.formats.layouts import czii, empiar10499, folder, shrec2021, xulab
 from cryovox.formats.layouts.split import split_by_volume
+from cryovox.formats.particles import copick as copick_files
 from cryovox.metrics import czii as czii_metric
 from cryovox.metrics import shrec as shrec_metric
 

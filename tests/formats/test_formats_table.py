@@ -77,10 +77,12 @@ def test_class_before_x(shared_data, tmp_path):
     picks = read_particles(path, voxel_size=10.0)
     assert picks.positions[:, ::-1].tolist() == [[400, 300, 200], [100, 120, 140]]
     assert picks.species.tolist() == ["class1", "class2"]
-    assert read_particles(path, species="a").species.tolist() == ["a", "a"]
+    assert read_particles(path, voxel_size=10.0, species="a").species.tolist() == ["a", "a"]
     three = tmp_path / "a.coords"  # crYOLO
     three.write_text("40 30 20\n")
-    assert read_particles(three).positions.tolist() == [[20, 30, 40]]
+    assert read_particles(three, voxel_size=2.0).positions.tolist() == [[40, 60, 80]]
+    with pytest.raises(RequestError, match="counts in voxels"):
+        read_particles(three)
     for text in (path.read_text(), "7 1.5 2.5 3.5 0.9\n"):
         (tmp_path / "a.txt").write_text(text)
         with pytest.raises(RequestError, match="may be x, a class or an index"):

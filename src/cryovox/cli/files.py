@@ -71,14 +71,15 @@ def convert(
     Parameters
     ----------
     source
-        Volume (.mrc, .rec, .map, with .gz or .bz2; .zarr), particles (.star, .csv), or a folder of lists.
+        Volume (.mrc, .rec, .map, with .gz or .bz2; .zarr), particles (.star, .csv, .tbl, .em, .mod, .json
+        and others), or a folder of lists.
     target
         Output file.
     config
         Settings.
     tomogram
-        Tomogram of the particles, since coordinates of RELION 5 start at its center. For a list that names
-        several tomograms, or a folder of lists: the folder with these tomograms.
+        Tomogram of the particles, for coordinates in voxels or from its center. For a list that names several
+        tomograms, or a folder of lists: the folder with these tomograms, or the tomograms.star of RELION.
     verify
         Read the output back and compare it with the input.
     overwrite

@@ -7,6 +7,7 @@ import gzip
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -34,16 +35,45 @@ VOLUMES = Registry(
 PARTICLES = Registry(
     "particle format",
     group="cryovox.particle_formats",
-    rows={".star": "cryovox.formats.star"}
-    | dict.fromkeys((".csv", ".tsv", ".txt", ".coords"), "cryovox.formats.table"),
+    rows={
+        f".{extension}": f"cryovox.formats.particles.{module}"
+        for module, extensions in {
+            "star": "star",
+            "table": "csv tsv txt",
+            "coords": "coords box",
+            "dynamo": "tbl",
+            "tom": "em",
+            "imod": "mod",
+            "copick": "json",
+            "portal": "ndjson",
+            "cryolo": "cbox",
+            "tomotwin": "tloc",
+            "deepfinder": "xml",
+            "chimerax": "cmm",
+        }.items()
+        for extension in extensions.split()
+    },
 )
 """Extension -> module with `read` and `write`, which take the arguments of :func:`read_particles` and
-:func:`write_particles`."""
+:func:`write_particles`. Formats that are only read have no `write`."""
 
-CSV_FORMATS = Registry(
-    "convention of CSV", group="cryovox.csv_dialects", rows={"czii": "cryovox.formats.czii"}
+SHARED_EXTENSIONS = {
+    ".star": ("stopgap",),
+    ".json": ("eman2", "molstar"),
+    ".xml": ("pytom",),
+    ".txt": ("shrec",),
+}
+"""Extension -> other formats with it, modules of :mod:`cryovox.formats.particles` with
+`recognizes(first_characters)`."""
+
+PARTICLE_CONVENTIONS = Registry(
+    "convention of particle files",
+    group="cryovox.csv_dialects",
+    rows={
+        name: f"cryovox.formats.particles.{name}" for name in ("czii", "stopgap", "eman2", "pytom", "shrec")
+    },
 )
-"""Convention of a CSV file -> module with its own `write`; the table reader reads all of them."""
+"""Convention of a file -> module with its own `write`, where it is not that of the extension."""
 
 IMAGES = (".st", ".ali", ".mrcs")
 """Extensions of image stacks, which only the simulator reads."""
@@ -79,8 +109,11 @@ def is_images(path: Path | str) -> bool:
 
 
 def is_particles(path: Path | str) -> bool:
-    """Whether a file has the extension of a particle list."""
-    return ending(path) in PARTICLES
+    """Whether a file is a particle list, by its extension and, where others share it, by its content."""
+    suffix = ending(path)
+    if suffix in (".json", ".xml", ".em") and Path(path).is_file():
+        return _is_list(suffix, beginning(Path(path)))
+    return suffix in PARTICLES
 
 
 def read_header(path: Path | str) -> VolumeHeader:
@@ -181,7 +214,7 @@ def read_particles(
         Species of particles if the file names none; "particle" by default.
     center
         Origin of centered coordinates of RELION 5, "half" or "half-1" of the size; see
-        :mod:`cryovox.formats.star`.
+        :mod:`cryovox.formats.particles.star`.
     tomogram_names
         Names of one tomogram. Only its particles are read from a list of several tomograms; a list of other
         tomograms only is an error.
@@ -189,7 +222,7 @@ def read_particles(
     from cryovox.formats.tomogram_names import rows_of
 
     check_readable(Path(path))
-    reader = _module(PARTICLES, path).read
+    reader = _reader(Path(path)).read
     settings: dict[str, Any] = _settings(reader, path, center=center)
     if "tomogram_names" in signature(reader).parameters:  # readers of centered coordinates need it
         settings["tomogram_names"] = tomogram_names
@@ -227,13 +260,18 @@ def write_particles(
     tomogram_name
         Tomogram of particles that name none.
     star_version
-        Convention of the file: "relion5", "relion4" or "relion3" for STAR, "czii" for CSV.
+        Convention of the file: "relion5", "relion4", "relion3" or "stopgap" for STAR, "czii" for CSV, "eman2"
+        for JSON, "pytom" for XML, "shrec" for TXT.
     center
         Origin of centered coordinates of RELION 5, "half" or "half-1" of the size.
     """
-    writer = _module(PARTICLES, path).write
-    if star_version is not None and star_version in CSV_FORMATS and ending(path) == ".csv":
-        writer, star_version = CSV_FORMATS[star_version].write, None
+    module = _module(PARTICLES, path)
+    if star_version is not None and star_version in PARTICLE_CONVENTIONS:
+        module, star_version = _of_convention(star_version, path), None
+    if not hasattr(module, "write"):
+        message = f"{module.CONVENTION.program} is only read"
+        raise RequestError(path, message, "name another format, such as .star or .csv")
+    writer = module.write
     settings = _settings(writer, path, star_version=star_version, center=center)
     writer(
         Path(path),
@@ -296,6 +334,41 @@ def _settings(function: Any, path: Path | str, **options: str | None) -> dict[st
             where = "--star-version" if name == "star_version" else name  # no options otherwise
             raise RequestError(where, f"{ending(path)} files have none", "leave it out")
     return settings
+
+
+def beginning(path: Path, size: int = 1 << 20) -> str:
+    """The first characters of a file, decompressed; bytes that are no text become other characters."""
+    with unpacking(path) as (file, _):
+        return file.read(size).decode("utf-8", "replace")
+
+
+def _is_list(suffix: str, text: str) -> bool:
+    """Whether a file that starts with *text* is a particle list, of formats that share their extension."""
+    if suffix == ".em":  # a motive list has 20 numbers a particle; other EM files are volumes
+        return text[4:8] == "\x14\0\0\0"
+    keys = {".json": ('"pickable_object_name"', '"boxes_3d"', '"shape_primitives_input"')}
+    return any(key in text for key in keys.get(suffix, ("<objlist", "<ParticleList")))
+
+
+def _reader(path: Path) -> Any:
+    """The module of a particle file, by its extension and, where several share it, by its content."""
+    shared = SHARED_EXTENSIONS.get(ending(path), ())
+    if shared and path.is_file():
+        text = beginning(path)
+        for name in shared:
+            module = import_module(f"cryovox.formats.particles.{name}")
+            if module.recognizes(text):
+                return module
+    return _module(PARTICLES, path)
+
+
+def _of_convention(name: str, path: Path | str) -> Any:
+    module = PARTICLE_CONVENTIONS[name]
+    known = module.CONVENTION.extensions
+    if ending(path) not in known:
+        message = f"{name} is a convention of {', '.join(known)} files, not of {ending(path)}"
+        raise RequestError("--star-version", message, "name an output with that extension, or leave it out")
+    return module
 
 
 def _module(table: Registry, path: Path | str) -> Any:

@@ -20,7 +20,6 @@ from cryovox.core.placement import check_density, check_positions, check_radius,
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.formats import (
     PARTICLES,
-    copick,
     is_particles,
     is_volume,
     layouts,
@@ -32,6 +31,7 @@ from cryovox.formats import (
     stem,
 )
 from cryovox.formats.layouts import shrec2021
+from cryovox.formats.particles import copick
 
 FILE = "dataset.yaml"
 FILES = ("tomogram", "even", "odd", "labels", "particles", "mask")

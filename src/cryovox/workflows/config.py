@@ -254,6 +254,10 @@ class DenoiseConfig(Config):
         return self.model_copy(update={"sigma_r": self.sigma_r or SIGMA_R[self.feature]})
 
 
+ParticleConvention = Literal["relion5", "relion4", "relion3", "stopgap", "czii", "eman2", "pytom", "shrec"]
+"""Conventions that `convert` writes where the extension does not say which."""
+
+
 class ConvertConfig(Config):
     """Conversion."""
 
@@ -273,6 +277,6 @@ class ConvertConfig(Config):
     """Voxel size in Å of the coordinates in the output, for formats in voxels."""
     species: str | None = None
     """Species of the particles, where the file names none."""
-    star_version: Literal["relion5", "relion4", "relion3", "czii"] | None = None
-    """Convention of the output: RELION version of a STAR file, or czii for a CSV submission to the CZII
-    challenge."""
+    star_version: ParticleConvention | None = None
+    """Convention of the output, where an extension has several: RELION version or stopgap for STAR, czii for
+    a CSV submission to the CZII challenge, eman2 for JSON, pytom for XML, shrec for TXT."""

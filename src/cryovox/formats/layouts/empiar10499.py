@@ -3,7 +3,8 @@
 The archive contains tilt movies, so the names of tomograms depend on the reconstruction. This layout is
 ours: `tomograms/NAME.mrc` (or `.rec`, `.zarr`, or `NAME_10.00Apx.mrc` of Warp) and, in `particles` or
 `coordinates`, either one list per tomogram with the same name, or one STAR file that names tomograms.
-Conventions of STAR files (Warp, M, RELION) are those of :mod:`cryovox.formats.star`; plain tables are in Å.
+Conventions of STAR files (Warp, M, RELION) are those of :mod:`cryovox.formats.particles.star`; plain tables
+are in Å.
 
 Refined lists contain only some of the particles, so no list is taken as exhaustive. The split is ours: a
 fifth of the tomograms is for testing.

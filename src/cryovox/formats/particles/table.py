@@ -22,7 +22,8 @@ from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
 from cryovox.formats import ending, read_text, write_text
 from cryovox.formats.angles import eulers_of, rotations_of
-from cryovox.formats.relion import CARRIED
+from cryovox.formats.particles.convention import Convention
+from cryovox.formats.particles.relion import CARRIED
 
 SPECIES = ("particle_type", "species", "particle", "class_name")
 SCORE = ("score", "confidence", "probability")
@@ -30,6 +31,18 @@ TOMOGRAM = ("tomogram", "experiment", "tomo_id", "run_name")
 CLASS = "class_number"
 XYZ = ("x", "y", "z")
 ANGLES = ("rot", "tilt", "psi")
+CONVENTION = Convention(
+    program="CSV, TSV, TXT",
+    extensions=(".csv", ".tsv", ".txt"),
+    unit="Å",
+    eulers="ZYZ",
+    angles=ANGLES,
+    passive=True,
+    score="score",
+    tomogram="tomogram",
+    species="particle_type",
+    remark="Angles as in RELION. Other names of columns are read too; `--voxel-size` reads voxels.",
+)
 DELIMITERS = ("\t", ",", ";")
 
 
@@ -131,7 +144,7 @@ def write(
     voxel_size: float | None = None,
     tomogram_name: str | None = None,
 ) -> None:
-    """Write x, y, z in Å with three decimals, particle_type, score and all other columns.
+    """Write x, y, z in Å with four decimals, particle_type, score and all other columns.
 
     Parameters
     ----------
@@ -147,7 +160,7 @@ def write(
         Tomogram of particles that name none.
     """
     units = particles.positions[:, ::-1] / (1.0 if voxel_size is None else voxel_size)
-    columns: dict[str, list[Any]] = {n: [f"{v:.3f}" for v in units[:, i]] for i, n in enumerate(XYZ)}
+    columns: dict[str, list[Any]] = {n: [f"{v:.4f}" for v in units[:, i]] for i, n in enumerate(XYZ)}
     columns["particle_type"] = particles.species.tolist()
     columns["score"] = [f"{float(score):.9g}" for score in particles.scores]
     if particles.rotations is not None:

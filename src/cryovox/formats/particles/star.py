@@ -29,11 +29,13 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.names import suggestion
-from cryovox.core.particles import Particles
+from cryovox.core.particles import Particles, concatenate
 from cryovox.core.volume import Volume
 from cryovox.formats import stem, write_text
 from cryovox.formats.angles import eulers_of, rotations_of
-from cryovox.formats.relion import (
+from cryovox.formats.particles import relion_project
+from cryovox.formats.particles.convention import Convention
+from cryovox.formats.particles.relion import (
     ANGLE_PRIORS,
     ANGLES,
     CARRIED,
@@ -50,13 +52,63 @@ from cryovox.formats.relion import (
     SHIFTS,
     SIZES,
 )
-from cryovox.formats.star_table import Columns, Table, block_text, formatted, read_table
+from cryovox.formats.particles.star_table import (
+    Columns,
+    Table,
+    block_text,
+    formatted,
+    read_blocks,
+    read_table,
+)
 from cryovox.formats.tomogram_names import listed, plain_name, rows_of, volume_of
 
 StarVersion = Literal["relion5", "relion4", "relion3"]
 Center = Literal["half", "half-1"]
 Frame = Volume | Mapping[str, Volume]
 """A tomogram, or tomograms by name; only shape and voxel size are used."""
+
+RELION = Convention(
+    program="RELION 5",
+    extensions=(".star",),
+    coordinates=tuple(CENTERED),
+    unit="Å",
+    origin="center",
+    center="n / 2",
+    shifts=tuple(SHIFTS),
+    shift_sign=-1,
+    eulers="ZYZ",
+    angles=tuple(ANGLES),
+    passive=True,
+    score="rlnAutopickFigureOfMerit",
+    tomogram="rlnTomoName",
+    species="cryovoxSpecies",
+    pixel_size="rlnTomoTiltSeriesPixelSize",
+    remark="Its Python pickers count from n / 2 - 1, which is read with `--center half-1` and recorded in "
+    "`data_cryovox`. `rlnTomoSubtomogramRot`, `Tilt` and `Psi` turn the subtomogram, with its shift.",
+)
+CONVENTIONS = {
+    "relion5": RELION,
+    "relion4": replace(
+        RELION,
+        program="RELION 4",
+        coordinates=tuple(PIXELS),
+        unit="voxel",
+        origin="voxel",
+        remark="Voxels are those of the unbinned tilt series.",
+    ),
+    "relion3": replace(
+        RELION,
+        program="RELION 3, Warp, M",
+        coordinates=tuple(PIXELS),
+        unit="voxel",
+        origin="voxel",
+        tomogram="rlnMicrographName",
+        pixel_size="rlnImagePixelSize",
+        remark="Shifts `rlnOriginX` to `Z` without `Angst` are in voxels of the extracted images. "
+        "PySeg lists are of this kind.",
+    ),
+}
+"""`--star-version` -> convention."""
 
 VERSIONS = {"relion5": "50001", "relion4": "30001", "relion3": "30001"}
 SCORE, SPECIES = "rlnAutopickFigureOfMerit", "cryovoxSpecies"
@@ -77,7 +129,8 @@ def read(
     Parameters
     ----------
     path
-        A file with `rlnCoordinate` or `rlnCenteredCoordinate` columns in any block.
+        A file with `rlnCoordinate` or `rlnCenteredCoordinate` columns in any block; an optimisation set, or
+        an import file of two columns, which name other files.
     tomogram
         Needed for centered coordinates; tomograms by name if the file names several. A list without names
         belongs to the tomogram with the name of its file.
@@ -91,7 +144,20 @@ def read(
     tomogram_names
         Names of one tomogram, to read only its particles.
     """
-    table = read_table(path)
+    blocks = read_blocks(path)
+    if relion_project.files(blocks, relion_project.IMPORTED):
+        return _imported(path, blocks, tomogram, voxel_size, species)
+    if particles_file := relion_project.file(path, blocks, relion_project.PARTICLES):
+        tomograms_file = relion_project.file(path, blocks, relion_project.TOMOGRAMS)
+        return read(
+            particles_file,
+            tomogram=tomogram or (relion_project.frames(tomograms_file) if tomograms_file else None),
+            voxel_size=voxel_size,
+            species=species,
+            center=center,
+            tomogram_names=tomogram_names,
+        )
+    table = read_table(path, blocks)
     rows = rows_of(path, table.names, tomogram_names)
     table = table if rows is None else table.take(rows)
     metadata = dict(table.blocks)
@@ -122,9 +188,27 @@ def read(
     return replace(picks, extra=extra, metadata=metadata)
 
 
+def _imported(
+    path: Path,
+    blocks: Mapping[str, Columns],
+    tomogram: Frame | None,
+    voxel_size: float | None,
+    species: str | None,
+) -> Particles:
+    """Lists of an import file (`rlnTomoName`, `rlnTomoImportParticleFile`) as one."""
+    lists = []
+    for name, file in relion_project.imported(path, blocks):
+        picks = read(file, tomogram=tomogram, voxel_size=voxel_size, species=species)
+        lists.append(replace(picks, tomograms=np.full(len(picks), name)))
+    return concatenate(lists)
+
+
 def placeholder_tomograms(path: Path) -> Frame | None:
     """Placeholder for the tomograms of a list with centered coordinates, to read it and write it as such."""
-    table = read_table(path)
+    blocks = read_blocks(path)
+    if relion_project.is_set(blocks):  # it names its tomograms
+        return None
+    table = read_table(path, blocks)
     if not table.has(CENTERED):
         return None
     placeholder = Volume(np.broadcast_to(np.int8(0), (2, 2, 2)), 1.0)

@@ -18,8 +18,18 @@ from cryovox.core.czii import RADII
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
-from cryovox.formats import table, write_text
+from cryovox.formats import write_text
+from cryovox.formats.particles import table
+from cryovox.formats.particles.convention import Convention
 
+CONVENTION = Convention(
+    program="CZII challenge",
+    extensions=(".csv",),
+    unit="Å",
+    tomogram="experiment",
+    species="particle_type",
+    remark="A submission to Kaggle; see `docs/how-to/czii.md`. Scores and angles are not stored.",
+)
 COLUMNS = ("id", "experiment", "particle_type", "x", "y", "z")
 ALIASES: Mapping[str, str] = {
     "apoferritin": "apo-ferritin",

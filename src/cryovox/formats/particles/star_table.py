@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.formats import read_text
-from cryovox.formats.relion import CENTERED, GROUP, PIXELS
+from cryovox.formats.particles.relion import CENTERED, GROUP, PIXELS
 
 Columns = dict[str, list[str]]
 
@@ -81,8 +81,8 @@ class Table:
         return values if (values > 0).all() and np.isfinite(values).all() else None
 
 
-def read_table(path: Path) -> Table:
-    """Read the first block with coordinates."""
+def read_blocks(path: Path) -> dict[str, Columns]:
+    """Read all blocks of a file by name."""
     text = read_text(path)
     try:  # the parser accepts ASCII only
         document = cif.read_string(text.encode("ascii", "xmlcharrefreplace").decode())
@@ -90,7 +90,12 @@ def read_table(path: Path) -> Table:
         raise RequestError(
             path, f"is not a STAR file ({error})", "check that this is the file you meant"
         ) from None
-    blocks = {block.name.strip(): columns_of(block, escaped=not text.isascii()) for block in document}
+    return {block.name.strip(): columns_of(block, escaped=not text.isascii()) for block in document}
+
+
+def read_table(path: Path, blocks: dict[str, Columns] | None = None) -> Table:
+    """The first block with coordinates, of blocks that are read or of the file."""
+    blocks = read_blocks(path) if blocks is None else blocks
     for name, columns in blocks.items():
         if set(columns) & {*PIXELS, *CENTERED}:
             return Table(path, columns, {n: c for n, c in blocks.items() if n != name and c})

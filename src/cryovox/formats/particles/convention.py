@@ -1,0 +1,325 @@
+"""Conventions of particle files as data, and the conversion between them and ours.
+
+A format names its columns and describes their meaning in a :class:`Convention`. :func:`particles_of` and
+:func:`columns_of` convert columns of numbers with it, and the table in `docs/particle-conventions.md` is
+generated from it (:mod:`cryovox.formats.particles.conventions_page`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
+
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles
+from cryovox.core.volume import Volume
+from cryovox.formats import stem
+from cryovox.formats.particles import names
+from cryovox.formats.tomogram_names import volume_of
+
+Frame = Volume | Mapping[str, Volume]
+"""A tomogram, or tomograms by name; only shape and voxel size are used."""
+
+Columns = dict[str, Any]
+"""Column name -> values, one per particle."""
+
+
+@dataclass(frozen=True)
+class Convention:
+    """Columns of a format and their meaning.
+
+    Attributes
+    ----------
+    program
+        Name of the program, as in messages and in the docs.
+    extensions
+        File name extensions.
+    coordinates
+        Columns with x, y and z.
+    unit
+        Unit of coordinates and shifts.
+    origin
+        "voxel": coordinates start in the first voxel; "center": at the center of the tomogram.
+    first
+        Coordinates (x, y, z) of the center of voxel (0, 0, 0), for the origin "voxel".
+    center
+        Voxel at the center of an axis of n voxels, for the origin "center".
+    shifts
+        Columns with shifts.
+    shift_sign
+        1 if the position is coordinates plus shifts, -1 if it is coordinates minus shifts.
+    eulers
+        Axes of the intrinsic Euler angles, as in SciPy; "matrix" for rotation matrices; "" for none.
+    angles
+        Columns with these angles in degrees, in the order of `eulers`.
+    passive
+        Whether the angles rotate the tomogram into the reference; otherwise the reference into the tomogram.
+    score, tomogram, species
+        Columns with these; "" for none. Numbers stand for names, see :mod:`cryovox.formats.particles.names`.
+    pixel_size
+        Column with the voxel size in Å.
+    written
+        Whether the format is written as well.
+    remark
+        What a user should know, as a sentence.
+    """
+
+    program: str
+    extensions: tuple[str, ...]
+    coordinates: tuple[str, ...] = ("x", "y", "z")
+    unit: Literal["voxel", "Å"] = "voxel"
+    origin: Literal["voxel", "center"] = "voxel"
+    first: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    center: Literal["n / 2", "n / 2 - 1", "n // 2"] = "n / 2"
+    shifts: tuple[str, ...] = ()
+    shift_sign: Literal[1, -1] = 1
+    eulers: Literal["ZYZ", "ZXZ", "matrix", ""] = ""
+    angles: tuple[str, ...] = ()
+    passive: bool = False
+    score: str = ""
+    tomogram: str = ""
+    species: str = ""
+    pixel_size: str = ""
+    written: bool = True
+    remark: str = ""
+
+    @property
+    def used(self) -> set[str]:
+        """Columns whose meaning is known."""
+        single = {self.score, self.tomogram, self.species, self.pixel_size}
+        return ({*self.coordinates, *self.shifts, *self.angles} | single) - {""}
+
+    def positions(self, xyz: ArrayLike, shifts: ArrayLike | None, size: Any) -> NDArray[np.float64]:
+        """Positions (z, y, x) in Å from coordinates and shifts (n, 3); *size* is the voxel size in Å."""
+        moved = np.asarray(xyz, dtype=np.float64).reshape(-1, 3) - np.array(self.first)
+        if shifts is not None:
+            moved = moved + self.shift_sign * np.asarray(shifts, dtype=np.float64).reshape(-1, 3)
+        return np.asarray(moved * (size if self.unit == "voxel" else 1.0))[:, ::-1]
+
+    def written_coordinates(self, positions: NDArray[np.float64], size: Any) -> NDArray[np.float64]:
+        """Inverse of :meth:`positions` without shifts: coordinates (n, 3) as (x, y, z)."""
+        return np.asarray(positions[:, ::-1] / (size if self.unit == "voxel" else 1.0) + np.array(self.first))
+
+    def rotations(self, angles: ArrayLike) -> NDArray[np.float64]:
+        """Active rotations (n, 3, 3) from the reference to the tomogram, of angles (n, 3) in degrees."""
+        degrees = np.asarray(angles, dtype=np.float64).reshape(-1, 3)
+        if not len(degrees):
+            return np.zeros((0, 3, 3))
+        turned = Rotation.from_euler(self.eulers, degrees, degrees=True)
+        matrices = (turned.inv() if self.passive else turned).as_matrix()
+        return np.asarray(np.round(matrices, 15) + 0.0)
+
+    def written_angles(self, rotations: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Inverse of :meth:`rotations`; the third angle is 0 at gimbal lock."""
+        if not len(rotations):
+            return np.zeros((0, 3))
+        turned = Rotation.from_matrix(rotations)
+        with warnings.catch_warnings():  # of gimbal lock
+            warnings.simplefilter("ignore")
+            return np.asarray((turned.inv() if self.passive else turned).as_euler(self.eulers, degrees=True))
+
+
+def particles_of(
+    path: Path,
+    columns: Mapping[str, Any],
+    convention: Convention,
+    *,
+    tomogram: Frame | None = None,
+    voxel_size: float | None = None,
+    species: str | None = None,
+) -> Particles:
+    """Particles from the columns of a file.
+
+    Parameters
+    ----------
+    path
+        The file, for messages and for the names beside it.
+    columns
+        Columns as text or numbers; all others than those of the convention are kept.
+    convention
+        Meaning of the columns.
+    tomogram
+        Tomogram, or tomograms by name, for the voxel size and the center.
+    voxel_size
+        Voxel size in Å; by default that of the file, else that of the tomogram.
+    species
+        Species if the file names none.
+    """
+    missing = [name for name in convention.coordinates if name not in columns]
+    if missing:
+        message = f"holds no particles of {convention.program}: there is no column {missing[0]}"
+        raise RequestError(path, message, "check that this is the file you meant")
+    xyz = _numbers(path, columns, convention.coordinates)
+    numbered = names.read(path)
+    sources = names.tomograms_of(columns.get(convention.tomogram), numbered)
+    own_size = _own_size(path, columns, convention)
+    size = voxel_sizes(path, convention, tomogram, voxel_size or own_size, sources)
+    has_shifts = bool(convention.shifts) and set(convention.shifts) <= set(columns)
+    shifts = _numbers(path, columns, convention.shifts) if has_shifts else None
+    positions = convention.positions(xyz, shifts, size)
+    if convention.origin == "center":
+        positions = positions + centers(path, convention, tomogram, sources)
+    turned = len(convention.angles) == 3 and set(convention.angles) <= set(columns)
+    angles = _numbers(path, columns, convention.angles) if turned else None
+    score = columns.get(convention.score)
+    picks = Particles.of(
+        positions,
+        names.species_of(columns.get(convention.species), numbered, species, len(xyz)),
+        scores=None if score is None else _numbers(path, columns, (convention.score,))[:, 0],
+        rotations=None if angles is None else convention.rotations(angles),
+        tomograms=sources,
+    )
+    kept = set(columns) - convention.used
+    if sources is None:
+        kept |= {convention.tomogram} & set(columns)
+    return replace(picks, extra={name: np.asarray(columns[name]) for name in columns if name in kept})
+
+
+def columns_of(
+    path: Path,
+    particles: Particles,
+    convention: Convention,
+    *,
+    tomogram: Frame | None = None,
+    voxel_size: float | None = None,
+    tomogram_name: str | None = None,
+    whole: bool = False,
+) -> tuple[Columns, names.Names]:
+    """Columns of a file, and the names behind the numbers in it.
+
+    Parameters
+    ----------
+    path
+        The file, for messages.
+    particles
+        Particles to write; their extra columns are added.
+    convention
+        Meaning of the columns.
+    tomogram, voxel_size
+        As in :func:`particles_of`.
+    tomogram_name
+        Tomogram of particles that name none.
+    whole
+        Round coordinates to whole voxels and write the remainder as shifts, as programs do that crop
+        subtomograms; it also keeps all digits in single precision.
+    """
+    sources = names.listed(particles, tomogram_name)
+    size = voxel_sizes(path, convention, tomogram, voxel_size, sources)
+    positions = particles.positions
+    if convention.origin == "center":
+        positions = positions - centers(path, convention, tomogram, sources)
+    xyz = convention.written_coordinates(positions, size)
+    nearest = np.round(xyz) if whole else xyz
+    columns: Columns = dict(zip(convention.coordinates, nearest.T, strict=True))
+    if convention.shifts:
+        shifts = convention.shift_sign * (xyz - nearest)
+        columns |= dict(zip(convention.shifts, shifts.T, strict=True))
+    if convention.angles:
+        eye = np.broadcast_to(np.eye(3), (len(particles), 3, 3))
+        turned = eye if particles.rotations is None else particles.rotations
+        columns |= dict(zip(convention.angles, convention.written_angles(turned).T, strict=True))
+    if convention.score:
+        columns[convention.score] = particles.scores.astype(np.float64)
+    if convention.pixel_size:
+        columns[convention.pixel_size] = np.broadcast_to(np.ravel(size), len(particles))
+    numbered = names.Names()
+    if convention.tomogram:
+        previous = particles.extra.get(convention.tomogram)
+        columns[convention.tomogram], numbered = names.numbers_of(
+            sources, previous, "tomograms", numbered, len(xyz)
+        )
+    if convention.species:
+        kinds = particles.species.tolist()
+        columns[convention.species], numbered = names.numbers_of(kinds, None, "species", numbered, len(xyz))
+    extra = {name: values for name, values in particles.extra.items() if name not in columns}
+    return columns | extra, numbered
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Names of columns from a text with spaces."""
+    return tuple(text.split())
+
+
+def voxel_sizes(
+    path: Path,
+    convention: Convention,
+    tomogram: Frame | None,
+    voxel_size: float | NDArray[np.float64] | None,
+    sources: list[str] | None,
+) -> Any:
+    """Voxel size in Å, one for all or (n, 1); 1 for formats in Å."""
+    if convention.unit == "Å":
+        return 1.0
+    if voxel_size is not None:
+        return voxel_size
+    if isinstance(tomogram, Volume):
+        return tomogram.voxel_size
+    if tomogram:
+        sizes = {volume.voxel_size for volume in tomogram.values()}
+        if len(sizes) == 1:
+            return sizes.pop()
+        listed = sources or [stem(path)] * 1
+        return np.array([volume_of(path, name, tomogram).voxel_size for name in listed]).reshape(-1, 1)
+    message = f"{convention.program} counts in voxels, whose size is not known"
+    raise RequestError(
+        path,
+        message,
+        "pass --tomogram T, or the voxel size in Å (--voxel-size to read, --out-voxel-size to write)",
+    )
+
+
+def centers(
+    path: Path, convention: Convention, tomogram: Frame | None, sources: list[str] | None
+) -> NDArray[np.float64]:
+    """Center (z, y, x) in Å of the tomogram, or of the tomogram of each particle."""
+    if not tomogram:
+        message = f"{convention.program} counts from the center of the tomogram, whose size is not known"
+        raise RequestError(path, message, "pass --tomogram T, the tomogram or its header")
+    if isinstance(tomogram, Volume):
+        return _center(convention, tomogram)
+    if sources is None:
+        return _center(convention, volume_of(path, stem(path), tomogram))
+    known = {name: _center(convention, volume_of(path, name, tomogram)) for name in set(sources)}
+    return np.array([known[name] for name in sources], dtype=np.float64).reshape(-1, 3)
+
+
+def _center(convention: Convention, volume: Volume) -> NDArray[np.float64]:
+    shape = np.array(volume.shape, dtype=np.float64)
+    voxels = {"n / 2": shape / 2, "n / 2 - 1": shape / 2 - 1, "n // 2": shape // 2}[convention.center]
+    return np.asarray(voxels * volume.voxel_size)
+
+
+def _own_size(path: Path, columns: Mapping[str, Any], convention: Convention) -> Any:
+    """Voxel size (n, 1) of the file, if it is above 0 for all particles."""
+    if not convention.pixel_size or convention.pixel_size not in columns:
+        return None
+    sizes = _numbers(path, columns, (convention.pixel_size,))
+    return sizes if len(sizes) and (sizes > 0).all() else None
+
+
+def _numbers(path: Path, columns: Mapping[str, Any], tags: tuple[str, ...]) -> NDArray[np.float64]:
+    """Columns as finite numbers, (n, len(tags))."""
+    for tag in tags:
+        try:
+            usable = bool(np.isfinite(np.asarray(columns[tag], dtype=np.float64)).all())
+        except (ValueError, TypeError):
+            usable = False
+        if not usable:
+            row = next(i for i, value in enumerate(columns[tag], 1) if not _is_finite(value))
+            message = f"particle {row}: {tag} is {str(columns[tag][row - 1])!r}, not a finite number"
+            raise RequestError(path, message, "correct the file")
+    return np.stack([np.asarray(columns[tag], dtype=np.float64) for tag in tags], axis=1)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return bool(np.isfinite(float(value)))
+    except (ValueError, TypeError):
+        return False
