@@ -38,7 +38,7 @@ def recall_cap(candidates: int) -> str:
 
 
 def caps() -> str:
-    """What no detector can exceed on the real tomogram."""
+    """Recall that no detector can exceed on the real tomogram."""
     listed = ", ".join(f"{recall_cap(n)} at {n}x" for n in (1, 2, 3, 4))
     return (
         f"The picks are about a third of the {OBJECTS[0]} to {OBJECTS[1]} ribosome-like objects of the tomogram, so no detector\n"
@@ -241,8 +241,8 @@ def folds() -> str:
     return f"""
 ## Longer trainings
 
-Train on three tomograms, test on the fourth. A choice between networks or settings may rest on the held-out slab of the
-training tomograms only.
+Training on three tomograms, test on the fourth. Networks and settings may be selected on the held-out slab of the training tomograms
+only.
 
 {grid(columns, rows)}
 """
@@ -290,9 +290,9 @@ def simulated(name: str, title: str) -> str:
     return f"""
 ## {title}
 
-Four simulated tomograms of 100^3 voxels with nine classes, three objects per class in each. Leave-one-out
-cross-validation with pooled scores{folds}; {result["settings"]["time"]} of one thread per training. `any` is regardless of the
-class; `mean` is over classes. Training steps: {steps_text}.
+Four simulated tomograms of 100³ voxels with nine classes, three objects per class in each. Leave-one-out
+cross-validation with pooled scores{folds}; {result["settings"]["time"]} of one thread per training. `any` ignores the
+class; `mean` averages over classes. Training steps: {steps_text}.
 
 {parts[0]}
 
@@ -343,7 +343,7 @@ def streamed() -> str:
     return f"""
 ## Simulator: throughput of the stream
 
-Labeled patches of {settings["side"]}^3 voxels with targets, {settings["threads"]} thread, {settings["workers"]} worker, load {settings["load_average"]:.1f} on two cores.
+Labeled patches of {settings["side"]}³ voxels with targets, {settings["threads"]} thread, {settings["workers"]} worker, load {settings["load_average"]:.1f} on two cores.
 A box of 18 patches: {parts}.
 
 {grid(["target", "patches per second", "per processor second"], rows)}
@@ -361,8 +361,8 @@ def subtomogram_speed() -> str:
     return f"""
 ## Simulator: subtomograms of many structures
 
-{result["shapes"]} distinct structures of suitable size are read in {result["read_seconds"]:.0f} processor seconds, those compared and left out
-included. One of {result["count"]} subtomograms of {result["box"]}^3 voxels takes {1000 * each:.0f} ms: 2,000 take {2000 * each / 60:.1f} processor minutes.
+{result["shapes"]} distinct structures of suitable size are read in {result["read_seconds"]:.0f} processor seconds, which includes
+structures that are compared and left out. One of {result["count"]} subtomograms of {result["box"]}³ voxels takes {1000 * each:.0f} ms; 2,000 take {2000 * each / 60:.1f} processor minutes.
 
 Command: `{result["command"]}`
 """
@@ -394,8 +394,8 @@ def learnable() -> str:
 ## Simulator: training on simulated tomograms
 
 A DeepFinder-type network in size `s`, {result["settings"]["time"]} of one thread on three tomograms like those of `toy`, F1 on two others;
-{seeds} seed{"" if seeds == 1 else "s"} of the three that the script runs by default. Baseline: recall of a
-difference-of-Gaussians picker, given the true particle count.
+{seeds} seed{"" if seeds == 1 else "s"}; the script runs three by default. Baseline: recall of a
+difference-of-Gaussians picker that is given the true particle count.
 
 {grid(["species", "mass", *columns, "baseline"], rows)}
 
@@ -430,7 +430,7 @@ def matched() -> str:
 
 Measured on y < 160 of the real tomogram, compared with y >= 160. RMSE of the logarithmic spectrum, also resolved
 by tilt; AUC of a classifier of real and simulated patches; recall of the simulated ribosomes by a
-difference-of-Gaussians picker with one candidate each. Real against real: {same["rmse"]:.3f} and {same["auc"]:.3f}. Matching
+difference-of-Gaussians picker with one candidate each. Real against real: RMSE {same["rmse"]:.3f}, AUC {same["auc"]:.3f}. Matching
 reduces the RMSE to {result["ratio"]["mean"]:.3f} of its value; at most {result["ratio"]["limit"]} was required.
 
 {grid(columns, rows)}
@@ -545,7 +545,7 @@ def zsda_conditions() -> str:
     return f"""
 ## Domain generalization: imaging conditions of the suite zsda-classes
 
-VoxResNet in size xs after {result["time"]} of one core, on the classes that are kept for choices.
+VoxResNet in size xs after {result["time"]} of one core, on classes reserved for model selection.
 
 {grid(["source and target", "method", *map(display_name, metrics)], rows)}
 
@@ -554,7 +554,7 @@ Command: `{result["command"]}`
 
 
 def graph_gradient() -> str:
-    """Gradients of the losses of Vox-ZSDA's graph, and nodes with foreground."""
+    """Gradients of the graph losses of Vox-ZSDA, and nodes with foreground."""
     result = load("graph_gradient")
     if result is None:
         return ""
@@ -579,7 +579,7 @@ def graph_gradient() -> str:
     return f"""
 ## Vox-ZSDA: gradients of the graph losses
 
-Norm of the gradient of each weighted loss on the encoder over that of the segmentation loss, and nodes of a cube that hold
+Norm of the gradient of each weighted loss on the encoder over that of the segmentation loss, and nodes of a cube that contain
 foreground: {result["network"]}, source of the suite `zsda-classes-ablations`, mean of {result["batches"]} batches, mean ± standard deviation over
 {seeds} seed{"" if seeds == 1 else "s"}. "fixed weights" and "balanced graph" are rows of that suite.
 
@@ -637,8 +637,8 @@ def widths() -> str:
     return f"""
 ## Denoising filters: width and units
 
-White noise removed, as a share of its standard deviation, by units of the input: mean 0 and standard deviation 1, or 0 to 1.
-Widths of `ibf` and `bf` are those of the range kernel, `ngm` has the share of frequencies that it keeps along each axis.
+White noise removed, as a share of its standard deviation, by units of the input: mean 0 and standard deviation 1 (z-scores), or 0 to 1
+(min-max). The width of `ibf` and `bf` is that of the range kernel; that of `ngm` is the share of frequencies kept along each axis.
 
 {grid(["filter", "width", *units], noise_rows)}
 {scores_by_width(result, scores) if scores else ""}
@@ -651,7 +651,7 @@ def scores_by_width(result: dict[str, Any], scores: dict[str, dict[str, str]]) -
     domains = list(scores["none"])
     rows = [[name, *(row[domain] for domain in domains)] for name, row in scores.items()]
     return f"""
-IoU of a source-only model ({result["time"]} of one core) on filtered input, in domains kept for the choice of settings, mean ±
+IoU of a source-only model ({result["time"]} of one core) on filtered input, in domains reserved for model selection, mean ±
 standard deviation over {len(result["rows"][0]["seeds"])} seeds; {result["count"]} subtomograms of each of three unseen structures in "target",
 under another microscope.
 
@@ -751,7 +751,7 @@ Command: `{result["command"]}`
 
 
 def times(name: str, title: str) -> str:
-    """Processor seconds until a score is reached, with the settings of before and now."""
+    """Processor seconds until a score is reached, with former and current settings."""
     result = load(name)
     if result is None:
         return ""
@@ -768,7 +768,7 @@ def times(name: str, title: str) -> str:
         "settings",
         "score to reach",
         "processor seconds until then",
-        "score in the end",
+        "final score",
         "steps",
     ]
     others = "; ".join(f"{name}: {fact(changed)}" for name, changed in result["settings"].items() if changed)
@@ -776,8 +776,8 @@ def times(name: str, title: str) -> str:
 ## {title}
 
 {result["time"]} of one thread per training; values by seed. The score is the mean F1 at the best thresholds (picking) or the mean Dice
-(masks) on held-out tomograms, for `sim_deepfinder` on held-out parts of its three training tomograms. Now, the defaults:
-{fact(result["defaults"])}. Changed in {others}.
+(masks) on held-out tomograms, for `sim_deepfinder` on held-out parts of its three training tomograms. Current defaults ("now"):
+{fact(result["defaults"])}. Differences of the other settings: {others}.
 
 {grid(columns, rows)}
 
@@ -923,9 +923,9 @@ PAGES: dict[str, tuple[Page, ...]] = {
     "library_correlation": (species_similarity,),
     "model_selection": (model_selection,),
     "time_to_f1": (
-        partial(times, "time_to_f1", "Time to F1: defaults of before and now"),
+        partial(times, "time_to_f1", "Time to F1: former and current defaults"),
         partial(times, "time_to_f1-15m", "The same trainings over 15 minutes"),
-        partial(times, "time_to_f1-choice", "One setting changed, on data for choices"),
+        partial(times, "time_to_f1-choice", "One setting changed, on data reserved for model selection"),
     ),
     "ema_share": (averaged,),
 }
