@@ -1,4 +1,4 @@
-"""The one training loop: Lightning Fabric for device, precision and many GPUs; nothing else."""
+"""The training loop; Lightning Fabric handles device, precision and multiple GPUs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from cryovox.training.state import Progress, load_state, save_state
 from cryovox.training.strategies.base import Strategy
 
 VALIDATIONS, MIN_STEPS = 20, 200
-"""Validations of a long training, and steps between those of a short one."""
+"""Number of validations in a long training, and steps between validations in a short one."""
 
 
 class Stream(Protocol):
-    """Return batch number n; deterministic."""
+    """Deterministic source of batches: the same number gives the same batch."""
 
     def batch(self, number: int) -> Batch: ...
 
@@ -44,28 +44,28 @@ def fit(  # noqa: PLR0913
     seed: int,
     on_step: Callable[[Progress, float], None] = lambda progress, loss: None,
 ) -> Progress:
-    """Train, from where an interrupted run stopped if *folder* holds its state.
+    """Train a strategy; continues an interrupted run whose state is in *folder*.
 
     Parameters
     ----------
     strategy
         Trained in place.
     streams
-        Must hold every name in ``strategy.required_streams``.
+        Must contain every name in ``strategy.required_streams``.
     validate
-        Gives metrics of a network on held-out regions; the one called ``score`` decides which
-        weights are kept.
+        Returns metrics of a network on held-out regions; the weights with the highest ``score`` are
+        kept.
     keep
         Called with the network, its metrics and the progress whenever the score is the best so far.
     seed
-        Steps draw their random numbers from this and from their own number alone.
+        Seed of the run; the random numbers of a step depend on it and on the step number only.
     on_step
         Called after each step with the progress and the loss.
 
     Returns
     -------
     Progress
-        What was done in all.
+        Steps and seconds so far, including those before an interruption.
     """
     weights = [p for p in strategy.parameters() if p.requires_grad]
     optimizer = _optimizer(weights, config)
@@ -99,20 +99,20 @@ def fit(  # noqa: PLR0913
                 if is_judged or now.seconds - saved > seconds(config.save_every):
                     save()
                     saved = now.seconds
-                _stop_if_asked(interrupt, fabric)
+                _stop_if_interrupted(interrupt, fabric)
             except Interrupted:
                 save()
                 raise interrupt.error(f"the state of step {now.step} is saved in {folder}") from None
     return now
 
 
-def _stop_if_asked(interrupt: Interrupt, fabric: Fabric) -> None:
-    """Stop all processes after the same step where any of them got a signal."""
-    asked = interrupt.signal is not None
+def _stop_if_interrupted(interrupt: Interrupt, fabric: Fabric) -> None:
+    """Stop all processes after the same step if any of them received a signal."""
+    signaled = interrupt.signal is not None
     if fabric.world_size > 1:
-        total = fabric.all_reduce(torch.tensor(float(asked), device=fabric.device), reduce_op="sum")
-        asked = bool(total > 0)
-    if asked:
+        total = fabric.all_reduce(torch.tensor(float(signaled), device=fabric.device), reduce_op="sum")
+        signaled = bool(total > 0)
+    if signaled:
         raise interrupt.error()
 
 
@@ -130,7 +130,7 @@ def _clock(config: LoopConfig) -> float:
 
 
 def _elapsed(began: float, config: LoopConfig, fabric: Fabric) -> float:
-    """Seconds so far; where they steer the run, all processes go by the clock of the first."""
+    """Seconds so far; with a time limit, all processes use the clock of the first."""
     elapsed = _clock(config) - began
     if config.max_time is None or fabric.world_size == 1:
         return elapsed
@@ -147,7 +147,7 @@ def _step(
     now: Progress,
     seed: int,
 ) -> dict[str, float]:
-    """Move the weights once; gives the mean of every term."""
+    """Run one optimizer step and return the mean of each loss."""
     _set_rate(optimizer, config, now)
     torch.manual_seed(hash_seed(seed, now.step, fabric.global_rank))
     wrapped.train()
@@ -199,7 +199,7 @@ def _judge(
 
 
 def share(now: Progress, config: LoopConfig) -> float:
-    """Part of the training that is done, 0 to 1, by steps or by the clock."""
+    """Fraction of the training that is done, by steps or, if larger, by time."""
     by_step = now.step / config.max_steps
     if config.max_time is None:
         return min(1.0, by_step)
@@ -207,7 +207,7 @@ def share(now: Progress, config: LoopConfig) -> float:
 
 
 def validation_due(before: Progress, now: Progress, config: LoopConfig) -> bool:
-    """Whether to validate after a step: every so many steps, or by progress in long trainings; at the end."""
+    """Whether to validate after a step: at fixed steps, by progress in long trainings, and at the end."""
     if _out_of_time(now, config):
         return True
     if config.validate_every is not None:
@@ -222,7 +222,7 @@ def _out_of_time(now: Progress, config: LoopConfig) -> bool:
 
 
 def finished(now: Progress, config: LoopConfig) -> bool:
-    """Whether a training has used its steps or time, or no longer gets better."""
+    """Whether a training has used its steps or time, or its score no longer improves."""
     return _out_of_time(now, config) or now.waiting >= config.patience
 
 

@@ -1,8 +1,8 @@
 """Metrics on held-out data, unbiased by model selection, and those of a DoG picker for comparison.
 
-The held-out regions are cut in two halves. The validation whose weights are kept, and every threshold, is
-chosen on one half and scored on the other, and the two scores are averaged (cross-fitting): choosing the
-best of many validations on the same particles that are scored reports luck as skill.
+The held-out regions are split into two halves. The checkpoint and the thresholds are chosen on one half and
+scored on the other, and the two scores are averaged (cross-fitting). Choosing the best of many validations
+on the particles that are scored would bias the score upward.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ Halves = tuple[list[tuple[int, Region]], list[tuple[int, Region]]]
 
 
 def halves(regions: Sequence[Region], *, whole: bool = False) -> Halves:
-    """Cut regions in two parts with about as many annotated particles each.
+    """Split regions into two parts with about the same number of annotated particles.
 
-    A region with fewer than two, or every one where they stay *whole*, goes to the part that has fewer.
+    A region with fewer than two particles, or every region if *whole*, goes to the part with fewer particles.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def halves(regions: Sequence[Region], *, whole: bool = False) -> Halves:
 
 
 def _split_region(region: Region) -> tuple[Region, Region] | None:
-    """Across the axis along which the particles spread most; None where no cut parts them."""
+    """Cut across the axis with the largest spread of particles; None if no cut separates them."""
     places = region.positions[region.annotated]
     axis = int(np.ptp(places, axis=0).argmax())
     low, high = region.bounds[axis]
@@ -99,9 +99,9 @@ def _with_span(region: Region, axis: int, span: tuple[int, int]) -> Region:
 
 
 def limit_regions(regions: Sequence[Region], most: int, cost: Callable[[Region], int]) -> list[Region]:
-    """Smaller and fewer held-out regions around their particles, of which the costs sum to *most* at most.
+    """Shrink or drop held-out regions until their total cost is at most *most*, keeping particles central.
 
-    One region stays, whatever it costs.
+    At least one region is kept, even if it costs more.
     """
     kept = list(regions)
     while kept and sum(map(cost, kept)) > most:
@@ -117,7 +117,7 @@ def limit_regions(regions: Sequence[Region], most: int, cost: Callable[[Region],
 
 
 def _shrink(region: Region) -> Region | None:
-    """Three quarters of a region around its middle particle; None where it is small or holds none."""
+    """Three quarters of a region around its middle particle; None if it is small or has no particle."""
     axis = int(np.argmax([b - a for a, b in region.bounds]))
     low, high = region.bounds[axis]
     places = region.positions[region.annotated]
@@ -132,7 +132,7 @@ def _shrink(region: Region) -> Region | None:
 def detection_metrics(regions: Sequence[RegionPicks], species: tuple[Species, ...]) -> Metrics:
     """Score candidates on all regions together, and on each half (``half1/...``, ``half2/...``).
 
-    ``judge/NAME`` is what weights are chosen by. On a half, F1 is that at the threshold of the other half.
+    ``judge/NAME`` is the metric that selects the weights. On a half, F1 uses the threshold of the other half.
     """
     rows = _metrics_by_species(regions, species)
     parts = [[regions[i].inside(part) for i, part in half] for half in halves([r.region for r in regions])]
@@ -150,7 +150,7 @@ def detection_metrics(regions: Sequence[RegionPicks], species: tuple[Species, ..
 def _half_metrics(
     number: int, rows: Metrics, sources: Sequence[Region], species: tuple[Species, ...]
 ) -> Metrics:
-    """Rows of a half under its own names, with how many particles each species has there."""
+    """Metrics of a half with the prefix of that half, and the number of particles of each species in it."""
     judged = [value for name, value in rows.items() if name.startswith("judge/")]
     if not judged:
         return {}
@@ -197,7 +197,7 @@ def f1_curve(picks: Particles, truth: Particles, radius: float) -> Float:
 
 
 def split_heights(picks: Particles, truth: Particles, radius: float) -> tuple[Float, Float]:
-    """Heights of peaks at annotated particles, the minimum where there is none, and of the other peaks."""
+    """Heights of the peaks at annotated particles (the minimum if there is none), and of other peaks."""
     pairs = greedy(picks.positions, truth.positions, radius, picks.scores)
     scores = np.asarray(picks.scores, np.float64)
     at_particles = np.full(len(truth), MIN_HEIGHT)
@@ -206,7 +206,7 @@ def split_heights(picks: Particles, truth: Particles, radius: float) -> tuple[Fl
 
 
 def concatenate_regions(lists: Iterable[Particles]) -> Particles:
-    """Put the regions so far apart that nothing matches across them."""
+    """Concatenate the particles of regions, shifted so far apart that none match across regions."""
     apart = np.array([1e7, 0.0, 0.0])
     return concatenate(
         Particles.of(p.positions + apart * i, p.species, p.scores) for i, p in enumerate(lists)
@@ -220,17 +220,17 @@ def _f1(regions: Sequence[RegionPicks], kind: Species, threshold: float) -> floa
 
 
 def _recall_metrics(picks: Particles, truth: Particles, kind: Species) -> Metrics:
-    """Judge by recall."""
+    """Recall at each budget, and their mean as the metric that selects the weights."""
     recalls = recall_at_budget(picks, truth, kind.radius, budgets=BUDGETS)
     mean = float(np.mean(list(recalls.values())))
     return {f"judge/{kind.name}": mean} | {f"recall@{n}x/{kind.name}": value for n, value in recalls.items()}
 
 
 def blob_picker_metrics(regions: Sequence[Region], species: tuple[Species, ...], kind: str) -> Metrics:
-    """Figures, as of :func:`cross_fit`, of a difference-of-Gaussians picker, which has learned nothing.
+    """Metrics of a difference-of-Gaussians picker, in the form of :func:`cross_fit`.
 
-    It knows the radius of each species and no other setting. Where networks answer with masks (*kind*
-    "mask"), as many balls as there are particles stand for its mask.
+    The picker is not trained and knows only the radius of each species. With *kind* "mask" its mask consists
+    of spheres at its best picks, as many as there are particles.
     """
     if kind == "heatmap":
         return cross_fit(
@@ -245,7 +245,7 @@ def blob_picker_metrics(regions: Sequence[Region], species: tuple[Species, ...],
 
 
 def with_score(rows: Metrics) -> Metrics:
-    """Put the mean of the rows called ``judge`` in their place, as ``score``; without any there is none."""
+    """Replace the ``judge/...`` entries by their mean, ``score``; without entries there is no score."""
     judged = [value for name, value in rows.items() if name.startswith("judge/")]
     kept = {name: value for name, value in rows.items() if not name.startswith("judge/")}
     return {"score": float(np.mean(judged)), **kept} if judged else kept
@@ -259,7 +259,10 @@ def half_dice_metrics(
 
 
 def dice_metrics(counts: NDArray[np.float64], species: tuple[Species, ...]) -> Metrics:
-    """Dice by species, from hits, false and missed voxels (k, 3) of each; none of what is not there."""
+    """Dice by species from true positive, false positive and false negative voxels (k, 3).
+
+    Species without voxels in the truth have no entry.
+    """
     rows: Metrics = {}
     for kind, (hits, false, missed) in zip(species, counts, strict=True):
         if hits + missed:
@@ -269,7 +272,7 @@ def dice_metrics(counts: NDArray[np.float64], species: tuple[Species, ...]) -> M
 
 
 def blob_picks(region: Region, species: tuple[Species, ...]) -> Particles:
-    """Blobs of the size of each species in a region, in Å of its tomogram, best first."""
+    """Picks of the difference-of-Gaussians picker for each species, in Å of the tomogram, best first."""
     lists = []
     for kind in species:
         sigma = max(1.0, kind.radius / (2 * region.voxel_size))
@@ -307,20 +310,20 @@ def _box(bounds: Bounds) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
 
 
 def cross_fit(history: Sequence[Mapping[str, float]], *, choose: bool = False) -> Metrics:
-    """Figures of each half at the validation that the other half chooses, averaged over the particles.
+    """Metrics of each half at the validation chosen on the other half, averaged over the particles.
 
     Parameters
     ----------
     history
-        Rows of all validations, in their order.
+        Metrics of all validations, in order.
     choose
-        Whether the weights of the best validation are kept; else those of the last are.
+        Whether the weights of the best validation are kept; otherwise those of the last.
 
     Returns
     -------
     dict
-        ``FIGURE/NAME``, ``n/NAME``, and ``score``, the mean of the figures. Where a half holds no particle,
-        the figures of the whole, which flatter where *choose*.
+        ``METRIC/NAME``, ``n/NAME``, and ``score``, the mean of the metrics. If a half has no particle, the
+        metrics of all held-out data, which are too high if *choose*.
     """
     if not history:
         return {}
@@ -339,7 +342,7 @@ def cross_fit(history: Sequence[Mapping[str, float]], *, choose: bool = False) -
 
 
 def pooled_metrics(rows: Mapping[str, float]) -> Metrics:
-    """Figures of all held-out data together, at one validation."""
+    """Metrics of all held-out data together, at one validation."""
     figures = {f"{figure}/{kind}": value for figure, kind, value in _metrics(rows, "")}
     counts: Metrics = {}
     for half in (1, 2):
@@ -366,7 +369,7 @@ def _with_mean(figures: Metrics) -> Metrics:
 
 
 def recall_interval(recall: float, count: float) -> tuple[float, float]:
-    """Wilson's 95 % interval of a recall that was measured on so many particles."""
+    """Wilson 95 % confidence interval of a recall measured on *count* particles."""
     hits, n = round(recall * count), round(count)
     limits = binomtest(min(hits, n), n).proportion_ci(method="wilson")
     return float(limits.low), float(limits.high)

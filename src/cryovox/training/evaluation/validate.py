@@ -49,17 +49,17 @@ class ScoredRegion:
 def validate(
     network: nn.Module, regions: list[Region], spec: TargetSpec, tiles: TilePlan
 ) -> dict[str, float]:
-    """Score the held-out regions.
+    """Compute the metrics of a network on held-out regions.
 
     Returns
     -------
     dict
-        ``score`` decides which weights are kept: mean F1 over species at the best thresholds for
-        heatmaps, mean Dice for masks; mean recall at 1, 2 and 4 candidates per annotated particle
-        where annotation is not exhaustive; none where nothing is annotated. ``threshold/NAME`` is the
-        threshold of each species, in heatmaps also of species without a particle here. ``half1/...`` and
-        ``half2/...`` are the figures of the two halves that
-        `cryovox.training.evaluation.held_out.cross_fit` takes.
+        ``score`` selects the weights: mean F1 over species at the best thresholds for heatmaps, mean
+        Dice for masks, mean recall at 1, 2 and 4 candidates per annotated particle where annotation is
+        not exhaustive; absent where nothing is annotated. ``threshold/NAME`` is the threshold of each
+        species; heatmaps have one also for species without a particle here. ``half1/...`` and
+        ``half2/...`` are the metrics of the two halves, for
+        `cryovox.training.evaluation.held_out.cross_fit`.
     """
     scored = [score_region(network, region, tiles, spec) for region in regions]
     species = regions[0].species
@@ -72,16 +72,16 @@ def validate(
 def thresholds_at_picks(
     network: nn.Module, regions: list[Region], spec: TargetSpec, tiles: TilePlan
 ) -> dict[str, float]:
-    """Thresholds where nothing is held out, from the scores in patches around the picks.
+    """Choose thresholds from the scores around training picks, for use when nothing is held out.
 
-    Heatmaps: between the peaks at picks and the others (`cryovox.training.evaluation.thresholds`). Masks:
-    half of the height that half of the picks get. The network has learned from the picks, so their scores do
-    not tell how good it is.
+    Heatmaps: between the peaks at picks and the other peaks (`cryovox.training.evaluation.thresholds`).
+    Masks: half of the median score at the picks. The network was trained on these picks, so their scores do
+    not measure its quality.
 
     Returns
     -------
     dict
-        ``threshold/NAME`` of each species; in masks, of those with picks.
+        ``threshold/NAME`` of each species; for masks, of the species with picks.
     """
     if spec.kind == "mask":
         return _mask_thresholds_at_picks(network, regions, spec, tiles)
@@ -106,9 +106,9 @@ def peaks_around_picks(network: nn.Module, region: Region, spec: TargetSpec, til
         z, y, x = (np.rint(left[0]).astype(int) - tiles.tile // 2).tolist()
         core = [(a + margin, a + tiles.tile - margin) for a in (z, y, x)]
         image = cut(region, (z, y, x), tiles.tile, spec).image
-        answer = score(network, torch.from_numpy(image)[None, None], turned)[0]
+        heatmaps = score(network, torch.from_numpy(image)[None, None], turned)[0]
         scores = ScoreMap(
-            answer, voxel * tiles.stride, region.species, voxel * (tiles.stride - 1) / 2, kind="heatmap"
+            heatmaps, voxel * tiles.stride, region.species, voxel * (tiles.stride - 1) / 2, kind="heatmap"
         )
         spans = [(max(a, low), min(b, high)) for (a, b), (low, high) in zip(core, region.bounds, strict=True)]
         part = replace(region, bounds=(spans[0], spans[1], spans[2]))
@@ -119,7 +119,7 @@ def peaks_around_picks(network: nn.Module, region: Region, spec: TargetSpec, til
 
 
 def _distinct(picks: Particles, species: tuple[Species, ...]) -> Particles:
-    """The best of picks that several patches share."""
+    """Remove duplicate picks of overlapping patches, keeping the highest scores."""
     lists = [picks.named(kind.name) for kind in species]
     kept = [
         own.take(separate(own.positions, own.scores, kind.radius))
@@ -156,15 +156,15 @@ def _height(
     corner = np.rint(position).astype(int) - patch_size // 2
     image = cut(region, (int(corner[0]), int(corner[1]), int(corner[2])), patch_size, spec).image
     turned = replace(tiles, tilt_axis=region.tilt_axis)
-    answer = score(network, torch.from_numpy(image)[None, None], turned)[0, channel]
+    probabilities = score(network, torch.from_numpy(image)[None, None], turned)[0, channel]
     stride = spec.output_stride
     place = np.rint((position - corner - (stride - 1) / 2) / stride).astype(int)
     near = tuple(slice(max(p - 1, 0), p + 2) for p in place)
-    return float(answer[near].max())
+    return float(probabilities[near].max())
 
 
 def score_region(network: nn.Module, region: Region, tiles: TilePlan, spec: TargetSpec) -> ScoredRegion:
-    """Run the network over a region and as much of its surroundings as a tile overlaps."""
+    """Run the network on a region and a margin of up to a quarter of a tile around it."""
     reach = tiles.tile // 4 // tiles.stride * tiles.stride
     shape = region.data.shape
     low = [max(0, a - reach) for a, _ in region.bounds]
@@ -219,7 +219,7 @@ def _mask_rows(scored: list[ScoredRegion], species: tuple[Species, ...]) -> Metr
 
 
 def _counts(scored: list[ScoredRegion], species: tuple[Species, ...]) -> NDArray[np.float64]:
-    """Hits, false and missed voxels of each species."""
+    """True positive, false positive and false negative voxels of each species."""
     counts = np.zeros((len(species) + 1, 3))
     for one in scored:
         counts += _confusion(one, len(species) + 1)
@@ -227,7 +227,7 @@ def _counts(scored: list[ScoredRegion], species: tuple[Species, ...]) -> NDArray
 
 
 def _confusion(scored: ScoredRegion, classes: int) -> NDArray[np.float64]:
-    """Hits, false and missed voxels of every class, where the truth is known."""
+    """True positive, false positive and false negative voxels of each class, among labeled voxels."""
     region, corner = scored.region, scored.corner
     low = [a - c for (a, _), c in zip(region.bounds, corner, strict=True)]
     sides = [b - a for a, b in region.bounds]
