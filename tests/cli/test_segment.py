@@ -218,3 +218,13 @@ def test_the_same_name_from_another_folder_is_refused(cli, model, folder, out, v
     assert {name: everything(out)[name] for name in done} == {name: before[name] for name in done}
     assert cli(verb, other, *args, "--overwrite").code == 0
     assert all(everything(out)[name] > before[name] for name in done)
+
+
+def test_bfloat16_changes_scores_by_rounding_only(segment, cli, model, tomogram, out, tmp_path):
+    assert segment(tomogram).code == 0
+    other = tmp_path / "bf16"
+    args = ("--model", model, "--out", other, "--device", "cpu", "--quiet", "--precision", "bf16")
+    assert cli("segment", tomogram, *args).code == 0
+    name = f"scores/{tomogram.stem}.zarr"
+    full, rounded = (np.asarray(scores.read(folder / name).data) for folder in (out, other))
+    assert 0 < np.abs(full - rounded).max() < 0.05

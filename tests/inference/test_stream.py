@@ -7,6 +7,7 @@ from torch import nn
 from cryovox.core.intensity import Normalization
 from cryovox.inference.stream import SearchMask, TilePlan, score, stream
 from cryovox.inference.tiling import plan
+from cryovox.models import build, options
 
 PLAIN = Normalization(0.0, 1.0)
 
@@ -35,7 +36,7 @@ def volume(shape, seed=0) -> np.ndarray:
 
 def collect(network, data, tiles, normalize=PLAIN):
     blocks = []
-    stream(network.eval(), data, normalize, tiles, lambda first, block: blocks.append((first, block)))
+    stream(network.eval(), data, normalize, tiles, lambda first, block: blocks.append((first, block.copy())))
     return np.concatenate([b for _, b in blocks], axis=1), blocks
 
 
@@ -139,7 +140,7 @@ def test_tiled_is_untiled_where_the_border_of_a_tile_weighs_nothing():
         assert inner.mean() < 1e-3
         # voxels that no tile has within 2 voxels of its border are exact
         far = np.ones(40, bool)
-        for start in range(-(tile // 4), 40, tile // 2):
+        for start in plan(40, tile, 0.5).starts:
             for edge in (start, start + tile):
                 far[max(0, edge - 2) : max(0, edge + 2)] = False
         far[:4] = far[-4:] = False
@@ -193,7 +194,7 @@ def test_progress_ends_at_the_total():
     )
     fractions = [fraction for _, fraction, _ in reports]
     assert fractions == sorted(set(fractions))
-    assert reports[-1] == ("tiles", 1.0, "27 of 27 tiles")
+    assert reports[-1] == ("tiles", 1.0, "8 of 8 tiles")
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -208,6 +209,23 @@ def test_views_are_averaged_after_they_are_turned_back(stride):
         by_zy = network(images.flip(-3, -2)).sigmoid().flip(-3, -2)
     assert np.abs(found - ((plain + by_x + by_zy) / 3).numpy()).max() < 1e-6
     assert np.abs(found - plain.numpy()).max() > 1e-3
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_tile_scores_the_same_alone_and_in_a_batch(bf16):
+    network = build("heatmap-unet", options("heatmap-unet", "xs"), 1, 2).eval()
+    images, tiles = torch.randn(3, 1, 24, 24, 24), TilePlan(24, 0.5, 2, "sigmoid", bf16=bf16)
+    together = score(network, images, tiles)
+    assert together.dtype == np.float32
+    assert np.array_equal(score(network, images[:1], tiles)[0], together[0])
+    assert np.array_equal(score(network, images[1:], tiles), together[1:])
+
+
+def test_bfloat16_rounds_scores_and_no_more():
+    network = build("heatmap-unet", options("heatmap-unet", "xs"), 1, 2).eval()
+    images = torch.randn(2, 1, 24, 24, 24)
+    full, rounded = (score(network, images, TilePlan(24, 0.5, 2, "sigmoid", bf16=b)) for b in (False, True))
+    assert 0 < np.abs(rounded - full).max() < 0.01
 
 
 def test_half_precision_networks_give_float32():

@@ -43,7 +43,7 @@ class Statistics:
     not_finite: int
 
 
-def slabs(data: Voxels, voxels: int = 1 << 24) -> Iterator[NDArray[Any]]:
+def slabs(data: Voxels, voxels: int = 1 << 22) -> Iterator[NDArray[Any]]:
     """Yield slabs along z of about that many voxels, in order."""
     planes = max(1, voxels // max(1, data.shape[1] * data.shape[2]))
     for z in range(0, data.shape[0], planes):

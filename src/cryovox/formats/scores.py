@@ -68,10 +68,13 @@ class ScoreWriter:
 
     def write(self, z0: int, block: NDArray[np.floating[Any]]) -> None:
         """Store (k, n, y, x) scores as planes z0 to z0 + n, clipped to [0, 1]."""
-        if not np.isfinite(block).all():
-            raise RunError(self._where, "the scores hold NaN", "look at the tomogram with `cryovox doctor`")
-        levels = np.clip(block, 0, 1) * np.float32(LEVELS)
-        self._stored[:, z0 : z0 + block.shape[1]] = np.rint(levels).astype(np.uint16)
+        for channel, values in enumerate(block):  # one at a time, to hold copies of one only
+            if not np.isfinite(values).all():
+                raise RunError(
+                    self._where, "the scores hold NaN", "look at the tomogram with `cryovox doctor`"
+                )
+            levels = np.clip(values, 0, 1) * np.float32(LEVELS)
+            self._stored[channel, z0 : z0 + len(values)] = np.rint(levels).astype(np.uint16)
 
 
 @contextmanager

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from cryovox.core.intensity import Normalization
 from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import Voxels
+from cryovox.inference.convolutions import OneDnnConvolutions
 from cryovox.inference.tiling import Axis, plan
 from cryovox.models.supervision import predict
 
 Sink = Callable[[int, NDArray[np.float32]], None]
-"""Takes the first output plane and a block (k, n, y, x) of scores; blocks come in order of z."""
+"""Takes the first output plane and a block (k, n, y, x) of scores, which is overwritten after the call.
+Blocks come in order of z."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class TilePlan:
     """Test-time augmentation: axes to flip, for each view to average."""
     tilt_axis: Literal["y", "x"] = "y"
     """Networks expect tilts about y: tiles of a tilt about x are rotated by 90°, and scores back."""
+    bf16: bool = False
+    """Compute in bfloat16 where torch's autocast does so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,15 +108,16 @@ def stream(
     for row in range(0, len(z.starts), tiles.rows):
         starts = z.starts[row : row + tiles.rows]
         places = [place for place in selected if starts[0] <= place[0] <= starts[-1]]
-        slab = _read(data, z, starts, normalize) if places else np.empty(0, np.float32)
+        slab = _Slab(data, z, starts, normalize) if places else None
         for chunk in _chunks(places, tiles.batch):
-            images = [_tile(slab, starts[0], place, y, x, tiles.tile) for place in chunk]
-            scores = score(network, torch.from_numpy(np.stack(images)[:, None]), tiles)
+            assert slab is not None
+            images = np.stack([slab.tile(place, y, x) for place in chunk])
+            scores = score(network, torch.from_numpy(images[:, None]), tiles)
             if buffer is None:
                 height = (tiles.tile + (tiles.rows - 1) * _step(z)) // tiles.stride
                 buffer = np.zeros((scores.shape[1], height, y.out_size, x.out_size), np.float32)
             for place, values in zip(chunk, scores, strict=True):
-                _add(buffer, first, (z, y, x), place, values * window)
+                _add(buffer, first, (z, y, x), place, np.multiply(values, window, out=values))
             done += len(chunk)
             on_progress("tiles", done / total, f"{done} of {total} tiles")
         last = row + tiles.rows >= len(z.starts)
@@ -121,12 +126,12 @@ def stream(
         if buffer is None:
             first = max(first, upto)
         elif ready > 0:
-            sink(
-                first,
-                np.divide(buffer[:, :ready], norm_z[first:upto, None, None] * norm_yx, dtype=np.float32),
-            )
-            buffer[:, : -ready or None] = buffer[:, ready:].copy()
-            buffer[:, buffer.shape[1] - ready :] = 0
+            for channel in buffer:
+                channel[:ready] /= norm_z[first:upto, None, None]
+                channel[:ready] /= norm_yx
+            sink(first, buffer[:, :ready])
+            for channel in buffer:
+                _shift(channel, ready)
             first = upto
 
 
@@ -143,7 +148,8 @@ def score(network: nn.Module, images: Tensor, tiles: TilePlan) -> NDArray[np.flo
     (b, k, z / stride, y / stride, x / stride) float32
     """
     device = next(network.parameters()).device
-    with torch.inference_mode():
+    precision = torch.autocast(device.type, torch.bfloat16, enabled=tiles.bf16)
+    with torch.inference_mode(), precision, OneDnnConvolutions():
         images = images.to(device)
         if tiles.tilt_axis == "x":
             images = torch.rot90(images, dims=(-2, -1))
@@ -172,22 +178,41 @@ def _step(axis: Axis) -> int:
     return axis.starts[1] - axis.starts[0] if len(axis.starts) > 1 else 0
 
 
-def _read(data: Voxels, z: Axis, starts: tuple[int, ...], normalize: Normalization) -> NDArray[np.float32]:
-    planes = z.indices(starts[0], starts[-1] + z.tile - starts[0])
-    low, high = int(planes.min()), int(planes.max()) + 1
-    return normalize(np.asarray(data[low:high]))[planes - low]
+def _shift(planes: NDArray[np.float32], by: int) -> None:
+    """Move planes down, plane by plane and so without a copy, and clear those that become free."""
+    kept = len(planes) - by
+    for i in range(kept):
+        planes[i] = planes[i + by]
+    planes[kept:] = 0
 
 
-def _tile(
-    slab: NDArray[np.float32], base: int, place: tuple[int, int, int], y: Axis, x: Axis, tile: int
-) -> NDArray[np.float32]:
-    zs, ys, xs = place
-    rows, columns = y.indices(ys), x.indices(xs)
-    top, left = rows.min(), columns.min()
-    box = slab[zs - base : zs - base + tile, top : rows.max() + 1, left : columns.max() + 1]
-    if min(ys, xs) >= 0 and ys + tile <= y.size and xs + tile <= x.size:  # nothing is mirrored
-        return np.ascontiguousarray(box)
-    return np.ascontiguousarray(box[:, rows - top][:, :, columns - left])
+class _Slab:
+    """The raw planes under some rows of tiles; what is mirrored or normalized is only ever a tile.
+
+    Parameters
+    ----------
+    data : (z, y, x)
+        The volume.
+    z
+        Its tiles along z.
+    starts
+        Those of the rows.
+    """
+
+    def __init__(self, data: Voxels, z: Axis, starts: tuple[int, ...], normalize: Normalization) -> None:
+        planes = z.indices(starts[0], starts[-1] + z.tile - starts[0])
+        self.base, self.z, self.normalize = int(planes.min()), z, normalize
+        self.raw = np.asarray(data[self.base : int(planes.max()) + 1])
+
+    def tile(self, place: tuple[int, int, int], y: Axis, x: Axis) -> NDArray[np.float32]:
+        """A tile (z, y, x), normalized; mirrored where it reaches beyond the volume."""
+        box = self.raw
+        for dim, (axis, start) in enumerate(zip((self.z, y, x), place, strict=True)):
+            base = self.base if dim == 0 else 0
+            inside = start >= 0 and start + axis.tile <= axis.size
+            part = slice(start - base, start + axis.tile - base) if inside else axis.indices(start) - base
+            box = box[(slice(None),) * dim + (part,)]
+        return self.normalize(box)
 
 
 def _chunks(places: list[tuple[int, int, int]], size: int) -> Iterator[list[tuple[int, int, int]]]:

@@ -19,8 +19,8 @@ class Axis:
     tile
         Edge of a tile.
     starts
-        First voxel of each tile. The first tile starts before the volume and the last ends beyond it, so
-        that voxels at the faces are away from the border of a tile.
+        First voxel of each tile, evenly spaced. What the tiles cover beyond the volume is shared by its two
+        faces.
     stride
         Input voxels per output voxel.
     """
@@ -68,7 +68,7 @@ class Axis:
 
 
 def plan(size: int, tile: int, overlap: float, stride: int = 1) -> Axis:
-    """Place tiles along an axis.
+    """Place the fewest tiles that cover an axis.
 
     Parameters
     ----------
@@ -82,6 +82,6 @@ def plan(size: int, tile: int, overlap: float, stride: int = 1) -> Axis:
         Input voxels per output voxel.
     """
     step = max(stride, round(tile * (1 - overlap)) // stride * stride)
-    pad = (tile - step) // 2 // stride * stride
-    starts = list(range(-pad, max(1, size + pad - tile + step), step))
-    return Axis(size, tile, tuple(starts), stride)
+    count = 1 + max(0, -(-(size - tile) // step))
+    before = (tile + (count - 1) * step - size) // 2 // stride * stride
+    return Axis(size, tile, tuple(step * i - before for i in range(count)), stride)

@@ -17,3 +17,12 @@ def use_channels_last(module: nn.Module, device: str | torch.device) -> None:
     for part in module.modules():
         if getattr(part, "channels_last", False):
             part.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+
+def infer_channels_last(network: nn.Module, device: str | torch.device) -> None:
+    """Store all weights channels last, in place, for inference in bfloat16 on a CPU.
+
+    Other precisions gain little or get slower (`benchmarks/speed/tiler.py`, `benchmarks/layout_speed.py`).
+    """
+    if torch.device(device).type == "cpu":
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

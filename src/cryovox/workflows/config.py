@@ -210,6 +210,9 @@ class SegmentConfig(Config):
     """Tilt axis of the tomograms; `cryovox doctor` detects it."""
     batch: int = Field(4, ge=1)
     """Tiles per forward pass; changes the speed, not the result."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision of the network. `bf16` is faster on processors and GPUs that compute in bfloat16, and rounds
+    scores."""
     slab_rows: int = Field(1, ge=1)
     """Rows of tiles held in memory; changes the memory, not the result."""
     mask: Path | None = None

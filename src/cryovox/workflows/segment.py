@@ -161,11 +161,15 @@ def _load(
     kind: type[_Segment], model: Path, out: Path, config: SegmentConfig | None, device: Device
 ) -> _Segment:
     from cryovox.models.checkpoint import load_model
+    from cryovox.models.memory_format import infer_channels_last
 
     model, accelerator = model_file(model), choose_device(device)
+    config = config or SegmentConfig()
     network, card = load_model(model)
+    if config.precision == "bf16":
+        infer_channels_last(network, accelerator)
     facts = {"command": "segment", "model": str(model), "model_sha256": sha256(model), "device": accelerator}
-    return kind(out, config or SegmentConfig(), network.to(accelerator), card, facts)
+    return kind(out, config, network.to(accelerator), card, facts)
 
 
 def _run(job: _Segment, files: dict[str, Path], **options: Any) -> tuple[list[str], Failures]:
@@ -233,6 +237,7 @@ def tile_plan(card: Card, config: SegmentConfig) -> TilePlan:
         config.slab_rows,
         FLIPS[config.tta],
         config.tilt_axis,
+        config.precision == "bf16",
     )
 
 
