@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any
 
 from cryovox.benchmark.adaptation import selection_summary
@@ -504,6 +504,60 @@ Command: `{result["command"]}`
 """
 
 
+def tiler() -> str:
+    """Streaming tiler beside MONAI's sliding window."""
+    result = load("tiler_speed")
+    if result is None:
+        return ""
+    rows = []
+    for row in result["rows"]:
+        monai = row["runs"]["MONAI"]
+        for side, runs in row["runs"].items():
+            pairs = list(zip(monai, runs, strict=True))
+            rows.append([
+                row["network"], " x ".join(map(str, row["shape"])), str(row["tile"]), f"{row['overlap']:g}", side,
+                f"{median(run['seconds'] for run in runs):.1f}",
+                f"{median(a['seconds'] / b['seconds'] for a, b in pairs):.2f}",
+                f"{median(run['memory'] for run in runs):.0f}",
+                f"{median(b['memory'] / a['memory'] for a, b in pairs):.2f}",
+            ])  # fmt: skip
+    columns = [
+        "network",
+        "voxels",
+        "tile",
+        "overlap",
+        "program",
+        "processor s",
+        "speed",
+        "memory, MB",
+        "memory, ratio",
+    ]
+    alone = [
+        [name, *(f"{value:.1f}" for value in row.values())] for name, row in result["one_tile_ms"].items()
+    ]
+    heads = ["network", *next(iter(result["one_tile_ms"].values()))]
+    peaks = [[name, f"{value:.1f}"] for name, value in result["machine_peaks"].items()]
+    return f"""
+## Inference on a CPU: the tiler beside MONAI
+
+Networks of size s with six species on {result["threads"]} thread, tiles in batches of {result["batch"]}, the programs in turn,
+{len(monai)} run{"" if len(monai) == 1 else "s"} each beside other work. Speed and memory are ratios to MONAI's sliding window with
+the same network, tile and overlap; memory is the peak above the libraries, the network and the volume.
+
+{grid(columns, rows)}
+
+Milliseconds of a tile:
+
+{grid(heads, alone)}
+
+In the same run:
+
+{grid(["figure of the machine", "value"], peaks)}
+
+Command: `{result["command"]}`
+"""
+
+
 def gap() -> str:
     """Loss for each difference between source and target."""
     result = load("adaptation_gap")
@@ -917,6 +971,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
         partial(picked, "picking_speed_crowded", "The same in a crowded tomogram"),
     ),
     "layout_speed": (layout,),
+    "tiler_speed": (tiler,),
     "adaptation_gap": (gap,),
     "graph_gradient": (graph_gradient,),
     "zsda_conditions": (zsda_conditions,),
