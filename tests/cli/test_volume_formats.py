@@ -190,6 +190,13 @@ def pick(run, of: Inputs, out: Path):
     return {"picks": picks(out / "particles" / "TS.star", of)}
 
 
+def match(run, of: Inputs, out: Path):
+    search = ("--angle", 60, "--threshold", 0.1, "--noise-control", 0, "--mask", of.mask)
+    run("match", "ribosome-70s", of.tomogram, *search, "--out", out, "--device", "cpu", "--quiet")
+    placed(out / "rotations" / "TS.mrc")
+    return {"picks": picks(out / "particles" / "TS.star", of)}
+
+
 def suggest(run, of: Inputs, out: Path):
     more = ("--count", 4, "--annotated", of.particles)
     run("suggest", of.tomogram, "--model", of.model, "--out", out, "--device", "cpu", "--quiet", *more)
@@ -249,6 +256,7 @@ VERBS = {
     "denoise": denoise,
     "segment": segment,
     "find": find,
+    "match": match,
     "pick": pick,
     "suggest": suggest,
     "extract": extract,
@@ -447,6 +455,7 @@ def test_stacks_in_the_field_are_no_tomograms(cli, shared_data, phantoms, model,
         "doctor": (stack,),
         "convert": (stack, tmp_path / "o.mrc"),
         "denoise": (stack, *out),
+        "match": ("ribosome-70s", stack, *out, "--device", "cpu", "--quiet"),
         "segment": (stack, *asked),
         "find": (stack, *asked),
         "suggest": (stack, *asked),

@@ -7,6 +7,7 @@
     cryovox find       segment, pick and report in one command
     cryovox segment    segment tomograms or subtomograms
     cryovox pick       extract particle coordinates from score or label maps
+    cryovox match      search for a known structure by template matching, with poses
     cryovox suggest    suggest regions to annotate next
     cryovox extract    extract subtomograms at particles
     cryovox evaluate   compare particles or labels with the ground truth
@@ -44,6 +45,7 @@ COMMANDS = Registry(
         "find": "cryovox.cli.tomograms:find",
         "segment": "cryovox.cli.tomograms:segment",
         "pick": "cryovox.cli.tomograms:pick",
+        "match": "cryovox.cli.match:match",
         "suggest": "cryovox.cli.suggest:suggest",
         "extract": "cryovox.cli.files:extract",
         "evaluate particles": "cryovox.cli.evaluate:particles",
@@ -56,7 +58,9 @@ COMMANDS = Registry(
 )
 
 
-RESUMABLE = ("train", "find", "segment", "denoise", "simulate", "suggest", "fetch", "benchmark", "demo")
+RESUMABLE = (
+    "train", "find", "segment", "match", "denoise", "simulate", "suggest", "fetch", "benchmark", "demo",
+)  # fmt: skip
 """Commands that skip what an interrupted run has finished."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cryovox.core.errors import RequestError
-from cryovox.formats import read_volume
+from cryovox.formats import ending, read_volume, stem
 from cryovox.simulate.particles import library
 from cryovox.simulate.particles.density import from_atoms
 from cryovox.simulate.particles.maps import check_map_mass, from_map
@@ -52,14 +52,53 @@ def known_names(folder: Path | None = None) -> list[str]:
 def _template(name: str, voxel_size: float, folder: Path | None, resolution: float | None) -> Template:
     atoms, volume = (_file(folder, name, endings) for endings in (ATOMS, MAPS))
     if atoms is not None:
-        template = from_atoms(read_atoms(atoms), voxel_size, resolution=resolution, name=name)
-        return replace(template, source=atoms.name)
+        return _from_structure(atoms, name, voxel_size, resolution)
     if volume is not None:
-        template = from_map(read_volume(volume), voxel_size, resolution=resolution, name=name)
-        warning = _mass_warning(name, template)
-        facts = template.facts | ({"doubt": warning} if warning else {})
-        return replace(template, source=volume.name, facts=facts)
+        return _from_map(volume, name, voxel_size, resolution)
     _check_unread(folder, name)
+    return _built_in(name, voxel_size, resolution)
+
+
+def read_template(
+    source: Path, voxel_size: float, resolution: float | None = None, name: str | None = None
+) -> Template:
+    """Template of a structure or map, or of a species of the library.
+
+    Parameters
+    ----------
+    source
+        File (PDB, mmCIF, MRC), or name of a species.
+    name
+        Name of the species; by default that of the file.
+    """
+    if not source.exists():
+        if len(source.parts) > 1 or ending(source) in (*ATOMS, *MAPS):
+            raise RequestError(
+                source, "there is no such file", "name a structure (PDB, mmCIF) or a map (MRC)"
+            )
+        return replace(_built_in(str(source), voxel_size, resolution), name=name or str(source))
+    name = name or stem(source)
+    if ending(source) in ATOMS:
+        return _from_structure(source, name, voxel_size, resolution)
+    if ending(source) in MAPS:
+        return _from_map(source, name, voxel_size, resolution)
+    message = "is neither a structure nor a map"
+    raise RequestError(source, message, f"use one of: {', '.join((*ATOMS, *MAPS))}")
+
+
+def _from_structure(path: Path, name: str, voxel_size: float, resolution: float | None) -> Template:
+    template = from_atoms(read_atoms(path), voxel_size, resolution=resolution, name=name)
+    return replace(template, source=path.name)
+
+
+def _from_map(path: Path, name: str, voxel_size: float, resolution: float | None) -> Template:
+    template = from_map(read_volume(path), voxel_size, resolution=resolution, name=name)
+    warning = _mass_warning(name, template)
+    facts = template.facts | ({"doubt": warning} if warning else {})
+    return replace(template, source=path.name, facts=facts)
+
+
+def _built_in(name: str, voxel_size: float, resolution: float | None) -> Template:
     template = library.build_template(name, voxel_size, resolution)
     return replace(template, name=name, source=f"built-in {template.name}")
 

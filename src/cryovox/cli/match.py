@@ -1,0 +1,119 @@
+"""`cryovox match`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cryovox.cli.interface.screen import Meter, check_json, failures, table, write_json
+from cryovox.workflows.config import MatchConfig, PickOutput
+from cryovox.workflows.devices import Device, keep_freed_memory
+
+
+def match(  # noqa: PLR0913 (the options of a command)
+    template: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TEMPLATE")],
+    tomograms: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")],
+    /,
+    *,
+    out: Path,
+    config: MatchConfig = MatchConfig(),
+    output: PickOutput = PickOutput(),
+    dataset: Path | None = None,
+    threads: int | None = None,
+    device: Device = "auto",
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+    json: Path | None = None,
+) -> int:
+    """Search tomograms for a known structure by template matching: particles/NAME.star with poses.
+
+    Writes scores/NAME.zarr, the best rotation of each voxel (rotations/NAME.mrc and .csv) and report.html as
+    well.
+
+    Parameters
+    ----------
+    template
+        Structure (PDB, mmCIF), map (MRC, bright particle), or name of a built-in species.
+    tomograms
+        Files, folders or patterns.
+    out
+        Output folder; results of an earlier run are kept.
+    config
+        Search.
+    output
+        Particle files.
+    dataset
+        dataset.yaml with tilt ranges, tilt axes, contrast and masks of the tomograms.
+    threads
+        Number of processor threads; by default that of PyTorch.
+    device
+        Device.
+    seed
+        Random seed of the noise control.
+    overwrite
+        Compute existing results again.
+    quiet
+        Suppress progress output.
+    json
+        Write the counts to this JSON file.
+    """
+    from cryovox.workflows.match import match as run
+
+    check_json(json)
+    keep_freed_memory()
+    _use(threads)
+    done, failed = run(
+        template,
+        list(tomograms),
+        out,
+        config,
+        output,
+        dataset=dataset,
+        device=device,
+        seed=seed,
+        overwrite=overwrite,
+        command=shlex.join(["cryovox", *sys.argv[1:]]),
+        on_progress=Meter(quiet),
+    )
+    rows = []
+    for name, entry in done.items():
+        for note in entry["notes"]:
+            print(f"note: {name}: {note}", file=sys.stderr)
+        noise = entry["noise"] or {"best": "", "expected": ""}
+        rows.append(
+            [
+                name, entry["species"], entry["count"], entry["threshold"], entry["best"], noise["best"],
+                noise["expected"],
+            ]
+        )  # fmt: skip
+    columns = [
+        "tomogram",
+        "species",
+        "particles",
+        "threshold",
+        "best score",
+        "best in noise",
+        "expected in noise",
+    ]
+    print(table(columns, rows))
+    write_json(json, [dict(zip([c.replace(" ", "_") for c in columns], row, strict=True)) for row in rows])
+    if done:
+        print(f"report: {out / 'report.html'}")
+    return failures(failed)
+
+
+def _use(threads: int | None) -> None:
+    if threads is None:
+        return
+    import torch
+
+    from cryovox.core.errors import RequestError
+
+    if threads < 1:
+        raise RequestError("--threads", f"is {threads}", "give a number of at least 1")
+    torch.set_num_threads(threads)

@@ -1,0 +1,389 @@
+"""Template matching: masked, locally normalized cross-correlation over a grid of rotations.
+
+The score at a voxel is the Pearson correlation of the tomogram with the rotated template under a spherical
+mask (Roseman, Acta Cryst. D56 (2000) 1332; Ultramicroscopy 94 (2003) 225), computed with Fourier transforms.
+The template has the missing wedge, the CTF and the filters of the tomogram. Large tomograms are searched in
+blocks that overlap by the template, so scores do not depend on the blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import ceil, prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.fft import next_fast_len
+from torch import Tensor
+from torch.nn import functional
+
+from cryovox.core.intensity import Normalization
+from cryovox.core.progress import ProgressCallback, no_progress
+from cryovox.core.volume import Voxels
+
+Shape = tuple[int, int, int]
+AXES = (-3, -2, -1)
+MIN_VARIANCE = 1e-6
+"""Local variance, relative to that of the tomogram, below which the score is 0: empty regions."""
+BLOCK_VOXELS = 1 << 24
+"""Voxels of a block with its margins; about 30 bytes are held for each."""
+BATCH_VOXELS = {"cpu": 1 << 22, "cuda": 1 << 27, "mps": 1 << 25}
+"""Voxels transformed at once, for several rotations of small blocks."""
+
+
+@dataclass(frozen=True, eq=False)
+class SearchTemplate:
+    """A template with all that turns it into what the tomogram shows.
+
+    Attributes
+    ----------
+    density : (k, k, k) float32
+        Bright particle around the center of the middle voxel; k is odd.
+    oversampling
+        Voxels of the density per voxel of the tomogram. Rotation interpolates linearly, so 2 or more.
+    radius
+        Radius of the spherical mask in voxels of the tomogram.
+    transfer : (m, m, m // 2 + 1) float32
+        Filter on the `rfftn` of a box with an odd edge m (see :func:`filter_box`): wedge, CTF, and
+        `whitening`.
+    whitening : (m, m, m // 2 + 1) float32 or None
+        Filter of the tomogram, applied as a convolution with a kernel of the size of that box.
+    """
+
+    density: NDArray[np.float32]
+    oversampling: float
+    radius: float
+    transfer: NDArray[np.float32]
+    whitening: NDArray[np.float32] | None = None
+
+    @property
+    def box(self) -> int:
+        """Edge m of the box in which the template is filtered."""
+        return int(self.transfer.shape[0])
+
+    @cached_property
+    def mask(self) -> NDArray[np.float32]:
+        """Weights (n, n, n) of the spherical mask."""
+        return spherical_mask(self.radius)
+
+    @property
+    def margin(self) -> int:
+        """Voxels around a position on which its score depends."""
+        return self.mask.shape[0] // 2 + (0 if self.whitening is None else self.box // 2)
+
+    def rotated(self, rotations: NDArray[np.float64], device: str = "cpu") -> Tensor:
+        """Filtered, masked and normalized templates: (b, n, n, n).
+
+        The sum over a template is 0, and its sum with an image of mean 0 and variance 1 under the mask is
+        their correlation coefficient.
+
+        Parameters
+        ----------
+        rotations : (b, 3, 3)
+            Active, reference to tomogram, acting on (x, y, z) columns.
+        """
+        density = torch.as_tensor(self.density, device=device)
+        boxes = _rotate(density, rotations, self.box, self.oversampling)
+        spectra = torch.fft.rfftn(boxes, dim=AXES) * torch.as_tensor(self.transfer, device=device)
+        boxes = torch.fft.irfftn(spectra, s=boxes.shape[-3:], dim=AXES)
+        cut = (self.box - self.mask.shape[0]) // 2
+        boxes = boxes[:, cut : self.box - cut, cut : self.box - cut, cut : self.box - cut]
+        weights = torch.as_tensor(self.mask / self.mask.sum(), device=device)
+        centered = boxes - (boxes * weights).sum(AXES, keepdim=True)
+        std = (centered.square() * weights).sum(AXES, keepdim=True).sqrt()
+        return centered * weights / std
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of the tomogram that is searched at once.
+
+    Attributes
+    ----------
+    start, size : (z, y, x)
+        Voxels whose scores are computed.
+    fft : (z, y, x)
+        Size of the Fourier transforms: at least `size` with the margins.
+    """
+
+    start: Shape
+    size: Shape
+    fft: Shape
+
+    @property
+    def inner(self) -> tuple[slice, ...]:
+        """Its voxels in the tomogram."""
+        return self.around(0)
+
+    def around(self, margin: int) -> tuple[slice, ...]:
+        """Its voxels in the tomogram, and those within a margin."""
+        return tuple(
+            slice(max(0, s - margin), s + n + margin) for s, n in zip(self.start, self.size, strict=True)
+        )
+
+
+def match(
+    data: Voxels,
+    normalize: Normalization,
+    template: SearchTemplate,
+    rotations: NDArray[np.float64],
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    block_voxels: int = BLOCK_VOXELS,
+    device: str = "cpu",
+    on_progress: ProgressCallback = no_progress,
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Search a tomogram for a template.
+
+    Parameters
+    ----------
+    data : (z, y, x)
+        Raw gray values, read block by block; 0 in normalized values continues the tomogram beyond its faces.
+    normalize
+        To mean 0, standard deviation 1, bright particles.
+    rotations : (r, 3, 3)
+        Active, reference to tomogram, acting on (x, y, z) columns.
+    mask : (z, y, x) or None
+        Blocks whose voxels are all false, and their neighbors too, are skipped and score 0.
+    block_voxels
+        Maximum number of voxels of a Fourier transform. Changes memory and speed, not the result.
+
+    Returns
+    -------
+    scores : (z, y, x) float32
+        Highest correlation coefficient over the rotations, -1 to 1.
+    best : (z, y, x) int32
+        Index of its rotation.
+    """
+    z, y, x = data.shape
+    scores, best = np.zeros((z, y, x), np.float32), np.zeros((z, y, x), np.int32)
+    blocks = [
+        block
+        for block in plan_blocks((z, y, x), template.margin, block_voxels)
+        if mask is None or mask[block.around(1)].any()
+    ]
+    for number, block in enumerate(blocks):
+        search = _BlockSearch(data, normalize, template, block, device)
+        for done in search.run(rotations):
+            part = (number + done / len(rotations)) / len(blocks)
+            on_progress("rotations", part, f"block {number + 1} of {len(blocks)}")
+        scores[block.inner], best[block.inner] = search.result()
+    return scores, best
+
+
+def plan_blocks(shape: Shape, margin: int, voxels: int) -> list[Block]:
+    """Split a volume into blocks whose Fourier transforms have at most about *voxels* voxels."""
+    parts = [1, 1, 1]
+    while True:
+        sizes = [ceil(n / k) for n, k in zip(shape, parts, strict=True)]
+        fft = [next_fast_len(size + 2 * margin, real=True) for size in sizes]
+        divisible = [a for a in range(3) if sizes[a] > 2 * margin + 1]
+        if prod(fft) <= voxels or not divisible:
+            break
+        parts[max(divisible, key=lambda a: fft[a])] += 1
+    starts = [range(0, n, size) for n, size in zip(shape, sizes, strict=True)]
+    return [
+        Block(
+            (z, y, x),
+            (min(sizes[0], shape[0] - z), min(sizes[1], shape[1] - y), min(sizes[2], shape[2] - x)),
+            (fft[0], fft[1], fft[2]),
+        )
+        for z, y, x in product(*starts)
+    ]
+
+
+class _BlockSearch:
+    """Search of one block: its transform, and the best rotation of each voxel so far."""
+
+    def __init__(
+        self, data: Voxels, normalize: Normalization, template: SearchTemplate, block: Block, device: str
+    ) -> None:
+        self.template, self.block, self.device = template, block, device
+        image = _read(data, normalize, block, template.margin)
+        if template.whitening is not None:
+            image = _whiten(image, template.whitening)
+        self.std = _local_std(image, template.mask)[tuple(slice(0, n) for n in block.size)]
+        self.spectrum = torch.fft.rfftn(torch.from_numpy(image).to(device), s=block.fft, dim=AXES)
+        self.best = torch.full(block.size, -torch.inf, device=device)
+        self.index = torch.zeros(block.size, dtype=torch.int32, device=device)
+
+    def run(self, rotations: NDArray[np.float64]) -> Iterator[int]:
+        """Search all rotations, a batch at a time; yields the number of those done."""
+        batch = max(1, BATCH_VOXELS[torch.device(self.device).type] // prod(self.block.fft))
+        with torch.inference_mode():
+            for first in range(0, len(rotations), batch):
+                kernels = self.template.rotated(rotations[first : first + batch], self.device)
+                for number, values in enumerate(correlate(self.spectrum, kernels, self.block), first):
+                    self.index.masked_fill_(values > self.best, number)
+                    torch.maximum(self.best, values, out=self.best)
+                yield min(first + batch, len(rotations))
+
+    def result(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Scores and indices of the rotations."""
+        is_empty = self.std**2 < MIN_VARIANCE
+        scores = self.best.cpu().numpy() / np.where(is_empty, 1.0, self.std)
+        return np.where(is_empty, 0.0, scores).astype(np.float32), self.index.cpu().numpy()
+
+
+def correlate(spectrum: Tensor, kernels: Tensor, block: Block) -> Tensor:
+    """Cross-correlation of an image with kernels (b, n, n, n), at the voxels of the block.
+
+    The first voxel of the image is the first that the kernel covers at the first voxel of the block.
+    """
+    reach = kernels.shape[-1] - 1
+    spectra = torch.fft.rfftn(kernels.flip(AXES), s=block.fft, dim=AXES).mul_(spectrum)
+    whole = torch.fft.irfftn(spectra, s=block.fft, dim=AXES)
+    z, y, x = block.size
+    return whole[:, reach : reach + z, reach : reach + y, reach : reach + x]
+
+
+def spherical_mask(radius: float) -> NDArray[np.float32]:
+    """Ball of *radius* voxels in an odd cube, with a linear edge of one voxel."""
+    half = int(np.ceil(radius - 0.5)) if radius > 0.5 else 0
+    at = np.arange(-half, half + 1)
+    distance = np.sqrt(at[:, None, None] ** 2 + at[:, None] ** 2 + at**2)
+    return np.clip(radius + 0.5 - distance, 0, 1).astype(np.float32)
+
+
+def filter_box(radius: float) -> int:
+    """Odd edge, without large prime factors, of a box of three radii at least."""
+    size = 2 * ceil(1.5 * radius) + 1
+    while prod(_small_factors(size)) != size:
+        size += 2
+    return size
+
+
+def _small_factors(size: int) -> list[int]:
+    factors = []
+    for prime in (3, 5, 7):
+        while size % prime == 0:
+            size //= prime
+            factors.append(prime)
+    return factors
+
+
+def frequencies(box: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Frequencies kz, ky, kx in cycles per voxel of the `rfftn` of a cube, shaped for broadcasting."""
+    full, half = (np.asarray(of(box), np.float64) for of in (np.fft.fftfreq, np.fft.rfftfreq))
+    return full[:, None, None], full[:, None], half
+
+
+def radial_frequency(box: int) -> NDArray[np.float64]:
+    """Absolute frequency in cycles per voxel on the `rfftn` of a cube."""
+    kz, ky, kx = frequencies(box)
+    return np.asarray(np.sqrt(kz**2 + ky**2 + kx**2))
+
+
+def missing_wedge(box: int, tilt_range: tuple[float, float], tilt_axis: str = "y") -> NDArray[np.float32]:
+    """1 on frequencies that a tilt series measures, 0 in the missing wedge, with an edge of one voxel.
+
+    A tilt by theta about y measures the plane kz = kx tan theta; the beam is along z.
+
+    Parameters
+    ----------
+    tilt_range
+        Lowest and highest tilt in degrees.
+    tilt_axis
+        "y" or "x". A tilt about x measures kz = ky tan theta.
+    """
+    kz, ky, kx = frequencies(box)
+    across = kx if tilt_axis == "y" else ky
+    low, high = (np.deg2rad(angle) for angle in tilt_range)
+    kz, across = np.where(across < 0, -kz, kz) * box, np.abs(across) * box
+    inside = np.minimum(across * np.sin(high) - kz * np.cos(high), kz * np.cos(low) - across * np.sin(low))
+    wedge = np.broadcast_to(np.clip(inside + 1.0, 0, 1), (box, box, box // 2 + 1))
+    return wedge.astype(np.float32)
+
+
+def band_pass(
+    box: int, voxel_size: float, low_pass: float | None = None, high_pass: float | None = None
+) -> NDArray[np.float32]:
+    """Gaussian band-pass filter whose amplitude is 1/e, or 1 - 1/e, at resolutions in Å."""
+    s = radial_frequency(box) / voxel_size
+    values = np.ones_like(s)
+    if low_pass is not None:
+        values *= np.exp(-((s * low_pass) ** 2))
+    if high_pass is not None:
+        values *= 1 - np.exp(-((s * high_pass) ** 2))
+    return values.astype(np.float32)
+
+
+def whitening(data: NDArray[np.float32], box: int) -> NDArray[np.float32]:
+    """Inverse of the radial amplitude spectrum of a volume, 1 at its median, on the `rfftn` of a cube.
+
+    Frequencies beyond the Nyquist frequency of an axis get the value of the last shell.
+    """
+    spectrum = np.abs(np.fft.rfftn(data)) ** 2
+    kz, ky = (np.fft.fftfreq(n) for n in data.shape[:2])
+    kx = np.fft.rfftfreq(data.shape[2])
+    radius = np.sqrt(kz[:, None, None] ** 2 + ky[:, None] ** 2 + kx**2)
+    shells = max(4, min(data.shape) // 2)
+    shell = np.rint(radius * 2 * shells).astype(int)
+    inside = (shell >= 1) & (shell <= shells)
+    power = np.bincount(shell[inside], spectrum[inside], minlength=shells + 1)[1:]
+    count = np.bincount(shell[inside], minlength=shells + 1)[1:]
+    amplitude = np.sqrt(power / np.maximum(count, 1))
+    amplitude = np.maximum(amplitude, 1e-3 * amplitude.max())
+    table = np.median(amplitude) / amplitude
+    at = np.arange(1, shells + 1) / (2 * shells)
+    return np.interp(radial_frequency(box), at, table).astype(np.float32)
+
+
+def phase_randomized(data: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Noise with the amplitude spectrum of a volume, and random phases."""
+    noise = np.fft.rfftn(rng.standard_normal(data.shape))
+    spectrum = np.abs(np.fft.rfftn(data)) * noise / np.maximum(np.abs(noise), 1e-12)
+    return np.fft.irfftn(spectrum, s=data.shape, axes=(0, 1, 2)).astype(np.float32)
+
+
+def _rotate(density: Tensor, rotations: NDArray[np.float64], box: int, oversampling: float) -> Tensor:
+    """Rotated densities (b, box, box, box) around the middle voxel, by linear interpolation."""
+    at = torch.arange(box, device=density.device, dtype=torch.float32) - box // 2
+    z, y, x = torch.meshgrid(at, at, at, indexing="ij")
+    points = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
+    matrices = torch.as_tensor(rotations, dtype=torch.float32, device=density.device)
+    # a voxel p shows the reference at R^T p, in a row p R; grid_sample takes -1 to 1 from face to face
+    scale = oversampling / (density.shape[-1] // 2)
+    grid = (points @ matrices * scale).reshape(-1, box, box, box, 3)
+    stack = density.expand(len(matrices), 1, *density.shape)
+    return functional.grid_sample(stack, grid, align_corners=True)[:, 0]
+
+
+def _read(data: Voxels, normalize: Normalization, block: Block, margin: int) -> NDArray[np.float32]:
+    """Normalized values of a block with its margins, 0 beyond the faces of the tomogram."""
+    low = [max(0, s - margin) for s in block.start]
+    high = [min(n, s + m + margin) for n, s, m in zip(data.shape, block.start, block.size, strict=True)]
+    values = normalize(data[block.around(margin)])
+    pad = [
+        (a - (s - margin), s + m + margin - b)
+        for a, b, s, m in zip(low, high, block.start, block.size, strict=True)
+    ]
+    return np.pad(values, pad)
+
+
+def _whiten(image: NDArray[np.float32], whitening: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Convolve with the kernel of a filter; the result is smaller by the box of the kernel less one."""
+    box = whitening.shape[0]
+    kernel = np.fft.fftshift(np.fft.irfftn(whitening, s=(box,) * 3, axes=(0, 1, 2)))
+    return _convolve(image, kernel).astype(np.float32)
+
+
+def _local_std(image: NDArray[np.float32], mask: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Weighted standard deviation under the mask, where the mask lies within the image."""
+    weights = mask.astype(np.float64) / mask.sum(dtype=np.float64)
+    mean, square = _convolve(image, weights), _convolve(np.square(image, dtype=np.float64), weights)
+    return np.sqrt(np.maximum(square - mean**2, 0.0))
+
+
+def _convolve(image: NDArray[np.floating], kernel: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Convolution with a cube in double precision, without the voxels where the cube reaches beyond."""
+    reach = kernel.shape[0] - 1
+    sizes = tuple(next_fast_len(n, real=True) for n in image.shape)
+    wave = torch.fft.rfftn(torch.from_numpy(image).double(), s=sizes)
+    wave *= torch.fft.rfftn(torch.from_numpy(kernel).double(), s=sizes)
+    whole = torch.fft.irfftn(wave, s=sizes).numpy()
+    return np.asarray(whole[tuple(slice(reach, n) for n in image.shape)])
