@@ -23,7 +23,7 @@ NOTES = ROOT / "benchmarks" / "notes"
 DOCS = ROOT / "docs"
 SUMMARY = """# Benchmarks
 
-Every number below comes from a result file in `benchmarks/results`, which holds the values of every seed, the settings,
+Every number below comes from a result file in `benchmarks/results`, which contains the values of every seed, the settings,
 the versions and the command; `python benchmarks/render.py` writes these pages from them. Unless a page says otherwise,
 trainings took minutes of one CPU core and the data are simulated. Intervals are 95 % confidence intervals over seeds: they
 describe a repetition with other seeds on the same data, not other data.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class RequestError(Exception):
-    """The request is wrong and nothing was started; a command ends with exit code 2.
+    """The request is invalid and nothing was started; a command ends with exit code 2.
 
     Parameters
     ----------

@@ -135,7 +135,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelMap:
-    """The species of every voxel.
+    """A map with the label of a species, or 0, at every voxel.
 
     Attributes
     ----------

@@ -68,8 +68,7 @@ def evaluate_particles(
 ) -> list[Row]:
     """Compare picks with the truth.
 
-    If both lists name their tomograms, only tomograms that the truth names are scored: nothing is known of
-    picks in others.
+    If both lists name their tomograms, only tomograms in the truth are scored; picks in others are ignored.
 
     Parameters
     ----------
@@ -85,7 +84,7 @@ def evaluate_particles(
     occupancy
         For "shrec": the occupancy mask, or one by tomogram.
     incomplete
-        For "radius": tomogram -> species of which not all particles are annotated; they get no precision.
+        For "radius": tomogram -> species that are not completely annotated; they have no precision.
 
     Returns
     -------

@@ -163,7 +163,7 @@ def build(name: str, options: Options, in_channels: int, out_channels: int) -> A
     name
         A name of `MODELS`.
     options
-        Keyword arguments of the network, as `options` gives them or a model file holds them.
+        Keyword arguments of the network, from `options` or from a model file.
     in_channels, out_channels
         Channels of the input and of the logits; a softmax network counts the background.
     """

@@ -39,7 +39,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 
 def load_model(path: Path) -> tuple[nn.Module, Card]:
-    """Build the network that the card describes and give it its weights, on the CPU, in eval mode."""
+    """Load a network and its model card from a model file, on the CPU and in eval mode."""
     path = model_file(path)
     card = read_card(path)
     network = build(card.network, card.options, card.in_channels, card.out_channels)

@@ -1,4 +1,4 @@
-"""Segment, pick and report in one go."""
+"""Segment, pick and report in one call."""
 
 from __future__ import annotations
 
@@ -49,22 +49,28 @@ def find(  # noqa: PLR0913 (the options of a command)
     tables: Tables = lambda picks: [],
     on_progress: ProgressCallback = no_progress,
 ) -> tuple[dict[str, Particles], Failures]:
-    """From tomograms to particle files and a report.
+    """Segment tomograms, pick particles, and write particle files and a report.
 
-    Writes what :func:`cryovox.workflows.segment.segment` writes, `particles/NAME.star` and
-    `report.html`, which shows all tomograms of the folder that were searched with this model.
+    Writes the files of :func:`cryovox.workflows.segment.segment`, `particles/NAME.star`, and `report.html`,
+    which covers all tomograms of the folder that were processed with this model.
 
     Parameters
     ----------
+    tomograms, model, out
+        Tomograms, model file and output folder.
+    segmenting, picking, output
+        Settings of segmentation, picking and particle files; the defaults where None.
     keep_dense
-        Keep picks on gold and other specks that are far denser than the rest of their species.
+        Keep picks on gold and other specks that are far denser than other picks of their species.
     tables
-        Makes further tables of the report from the picks.
+        Function that computes further tables of the report from the picks.
+    on_progress
+        Receives the progress; see :class:`cryovox.core.progress.ProgressCallback`.
 
     Returns
     -------
     picks, failures
-        By name of the tomogram.
+        Picks and errors by name of the tomogram.
     """
     start, model = time.monotonic(), model_file(model)
     card = read_card(model)

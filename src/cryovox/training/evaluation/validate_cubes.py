@@ -87,7 +87,7 @@ def _heatmaps(network: nn.Module, cubes: Cubes, spec: TargetSpec, tiles: TilePla
 
 
 class _Chosen:
-    """The images of the chosen subtomograms, copied when they are asked for."""
+    """The images of the selected subtomograms, copied on access."""
 
     def __init__(self, cubes: Cubes) -> None:
         self.cubes, self.shape = cubes, (len(cubes), *cubes.images.shape[1:])

@@ -63,9 +63,9 @@ def adapt(  # noqa: PLR0913 (the options of a command)
     mask
         Mask of the targets, or folder of masks named after them: patches are drawn inside.
     on_message
-        Receives the held-out score after each validation, in words.
+        Receives a message with the held-out score after each validation.
     on_progress
-        Receives the fraction that is done of the training, and then of the comparison of both models.
+        Receives the completed fraction of the training, and then of the comparison of both models.
 
     Returns
     -------

@@ -56,7 +56,7 @@ def train(  # noqa: PLR0913 (the options of a command)
     ----------
     data
         Folder with `dataset.yaml`, or that file; a subtomogram set; `stream:PRESET` or
-        `stream:FILE.yaml`; or data that are open already.
+        `stream:FILE.yaml`; or opened training data.
     out
         Run folder: `model.safetensors`, `metrics.csv`, `config.yaml`, `manifest.json`.
     config
@@ -69,9 +69,9 @@ def train(  # noqa: PLR0913 (the options of a command)
     on_warning
         Receives a problem with the request before the training starts.
     on_message
-        Receives the held-out score after each validation, in words.
+        Receives a message with the held-out score after each validation.
     on_progress
-        Receives the fraction of the training that is done; the note holds the step and the loss.
+        Receives the completed fraction of the training, with the step and the loss as its note.
 
     Returns
     -------

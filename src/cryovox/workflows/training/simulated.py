@@ -121,7 +121,7 @@ class SimulatedData(TrainingData):
         return blob_picker_metrics(self._boxes(spec, tiles), self.species, spec.kind)
 
     def _boxes(self, spec: TargetSpec, tiles: TilePlan) -> list[Region]:
-        """Held-out boxes, simulated when they are first asked for."""
+        """Held-out boxes, simulated on first use."""
         if not self._held_out:
             boxes = self.stream(SamplingConfig(spec, tiles.tile, 1, seed=HELD_OUT_SEED))
             step = boxes.domain.scenes  # each under a microscope of its own
@@ -136,7 +136,7 @@ class SimulatedData(TrainingData):
         self._max_tiles = most
 
     def _source(self, block: Block, number: int) -> Region:
-        """A box as a region; particles that its periodic faces cut are not asked for."""
+        """A box as a region; its bounds exclude a margin of one particle radius at the periodic faces."""
         radius = max(s.radius for s in self.species) / self.voxel_size
         shape = block.image.shape
         margins = [min(int(np.ceil(radius)), n // 4) for n in shape]
