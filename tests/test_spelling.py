@@ -31,7 +31,7 @@ KEPT = re.compile(
     | \["centre"\] | "centre": | "labelled" | /\ "centres" | \["centres"\] | "?-unlabelled(?:\.zarr)?"
     | --unlabelled | args\.unlabelled | "unlabelled": | "prior_colour" | "prior_restandardised"
     | "unlabelled_(?:ratio|weight)" | "restandardise" | "coloured" | "neighbours": | "slab_centre" | "flavour"
-    | target-unlabelled\.zarr | target\}-unlabelled\.zarr | name\}-unlabelled\.zarr
+    | optimisation[_\ ]set | target-unlabelled\.zarr | target\}-unlabelled\.zarr | name\}-unlabelled\.zarr
     """,
     re.VERBOSE,
 )
