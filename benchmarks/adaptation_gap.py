@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from common import write_result
-from cryovox.benchmark import adaptation_cubes as cubes
-from cryovox.benchmark.adaptation import NETWORK, SOURCE_ONLY, SUPERVISED, AdaptationMethod
+from cryovox.benchmark.adaptation import cubes
+from cryovox.benchmark.adaptation.suite import NETWORK, SOURCE_ONLY, SUPERVISED, AdaptationMethod
 from cryovox.benchmark.subtomograms import as_targets, masks, scores, simulate_set
 from cryovox.benchmark.suite import Budget, Job
 from cryovox.formats import subtomograms as files

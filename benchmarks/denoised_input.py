@@ -21,12 +21,12 @@ import torch
 
 from common import write_result
 from cryovox.benchmark import SUITES
-from cryovox.benchmark.adaptation_tomograms import subset_scores
+from cryovox.benchmark.adaptation.tomograms import subset_scores
 from cryovox.benchmark.runner import run_suite
 from cryovox.benchmark.subtomograms import images, masks
 from cryovox.benchmark.suite import Budget
 from cryovox.benchmark.tables import cell
-from cryovox.benchmark.zero_shot import DOMAINS, cube_scores
+from cryovox.benchmark.zero_shot.suite import DOMAINS, cube_scores
 from cryovox.data.cubes import standardize
 from cryovox.filters.bilateral import bilateral
 from cryovox.filters.noise import low_pass

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from common import write_result
-from cryovox.benchmark.adaptation import SOURCE_ONLY
-from cryovox.benchmark.adaptation_cubes import Scale
+from cryovox.benchmark.adaptation.cubes import Scale
+from cryovox.benchmark.adaptation.suite import SOURCE_ONLY
 from cryovox.benchmark.subtomograms import images, masks, scores
-from cryovox.benchmark.zero_shot import VALIDATION_DOMAINS
+from cryovox.benchmark.zero_shot.suite import VALIDATION_DOMAINS
 from cryovox.data.cubes import standardize
 from cryovox.filters.bilateral import bilateral
 from cryovox.filters.config import Feature

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from common import write_result
-from cryovox.benchmark.zero_shot_classes import ABLATIONS, VARIANTS
+from cryovox.benchmark.zero_shot.classes import ABLATIONS, VARIANTS
 from cryovox.data.streams import Batch
 from cryovox.formats import subtomograms as files
 from cryovox.models import build, options

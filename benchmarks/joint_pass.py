@@ -17,11 +17,18 @@ import torch
 from torch import Tensor
 
 from common import write_result
-from cryovox.benchmark.adaptation import NETWORK, SOURCE_ONLY, VOX_UDA, AdaptationMethod, uda_methods, variant
-from cryovox.benchmark.adaptation_cubes import DrawnSuite, Scale
+from cryovox.benchmark.adaptation.cubes import DrawnSuite, Scale
+from cryovox.benchmark.adaptation.suite import (
+    NETWORK,
+    SOURCE_ONLY,
+    VOX_UDA,
+    AdaptationMethod,
+    uda_methods,
+    variant,
+)
 from cryovox.benchmark.subtomograms import images, masks
 from cryovox.benchmark.suite import Budget, Job
-from cryovox.benchmark.zero_shot import VALIDATION_MICROSCOPE, VALIDATION_SPECIES
+from cryovox.benchmark.zero_shot.suite import VALIDATION_MICROSCOPE, VALIDATION_SPECIES
 from cryovox.data.cubes import standardize
 from cryovox.data.streams import Batch
 from cryovox.formats import subtomograms as files

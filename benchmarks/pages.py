@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
-from cryovox.benchmark.adaptation import selection_summary
+from cryovox.benchmark.adaptation.suite import selection_summary
 from cryovox.benchmark.tables import cell, display_name, grid, markdown
 
 ROOT = Path(__file__).parents[1]

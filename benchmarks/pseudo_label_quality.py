@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from common import write_result
-from cryovox.benchmark.semi import SEMI, label_amounts
+from cryovox.benchmark.semi.suite import SEMI, label_amounts
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.data.regions import Region, load_regions
 from cryovox.formats import dataset as dataset_files

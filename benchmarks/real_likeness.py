@@ -31,7 +31,7 @@ from scipy.stats import spearmanr
 import simulator_match
 from common import write_result
 from cryovox.benchmark.real_tomogram import MATCH_DISTANCE, RADIUS, RIBOSOME, find_peaks, recall
-from cryovox.benchmark.semi import ALL_METHODS, NETWORK
+from cryovox.benchmark.semi.methods import ALL_METHODS, NETWORK
 from cryovox.benchmark.training import nested, shared_settings
 from cryovox.core.config import validated
 from cryovox.core.dataset import Box, Dataset, Entry

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from common import DATA, write_result
-from cryovox.benchmark.adaptation_tomograms import (
+from cryovox.benchmark.adaptation.tomograms import (
     merge_species,
     sim_deepfinder,
     subset_scores,

@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from common import DATA, write_result
-from cryovox.benchmark.zero_shot_classes import SOURCE
-from cryovox.benchmark.zero_shot_shapes import TESTED, TRAINED, read_shapes
+from cryovox.benchmark.zero_shot.classes import SOURCE
+from cryovox.benchmark.zero_shot.shapes import TESTED, TRAINED, read_shapes
 from cryovox.simulate.subtomograms import write_subtomograms
 
 

@@ -17,7 +17,10 @@ from statistics import mean
 import numpy as np
 
 from common import write_result
-from cryovox.benchmark import semi
+from cryovox.benchmark.semi import labels as drawing
+from cryovox.benchmark.semi import methods as rows
+from cryovox.benchmark.semi import scores as scoring
+from cryovox.benchmark.semi import suite as semi
 from cryovox.benchmark.suite import Budget, Job
 from cryovox.benchmark.tomograms import in_tomogram, stand_in
 from cryovox.core.dataset import Dataset
@@ -47,7 +50,7 @@ def prepare(folder: Path) -> None:
     scale = semi.SCALES["cpu"]
     config = semi.phantom(scale)
     dataset, _ = stand_in(folder / "phantom", config, scale.n_train, scale.n_test, seed=SIMULATION_SEED)
-    dataset_files.write(folder / "test", semi.named_species(dataset, config.species, folder / "particles"))
+    dataset_files.write(folder / "test", drawing.named_species(dataset, config.species, folder / "particles"))
     semi.write_protocol(folder, LABELS, semi.TRAINED["cpu"])
 
 
@@ -87,10 +90,10 @@ def f1_at(tests: Dataset, found: Path, thresholds: dict[str, float]) -> float:
     """F1 of the picks above the thresholds."""
     lists = []
     for entry in tests.split("test"):
-        scores = replace(semi.read_scores(entry, found), thresholds=thresholds)
+        scores = replace(scoring.read_scores(entry, found), thresholds=thresholds)
         lists.append(in_tomogram(pick(scores), entry.name))
     picks = concatenate(lists)
-    return semi.species_scores(picks, [picks], tests)["f1"]
+    return scoring.species_scores(picks, [picks], tests)["f1"]
 
 
 def main() -> None:
@@ -108,7 +111,7 @@ def main() -> None:
     data = args.work / "data"
     prepare(data)
     tests = dataset_files.read(data / "test")
-    methods = {method.name: method for method in semi.semi_methods("s")}
+    methods = {method.name: method for method in rows.semi_methods("s")}
     runs = []
     for seed in range(args.seeds):
         for labels in args.labels:
@@ -116,7 +119,7 @@ def main() -> None:
                 out = args.work / f"{name}, {labels}, seed {seed}, {args.time}"
                 job = Job(methods[name], Budget(time=args.time), seed)
                 model = semi.SEMI.trained(job, data, labels, out, "cpu")
-                scores = semi.score(tests, model, out, "cpu")
+                scores = scoring.score(tests, model, out, "cpu")
                 before = earlier_thresholds(model, out / "labels")
                 after = read_card(model).thresholds
                 row = {

@@ -25,7 +25,7 @@ from torch import nn
 
 import sim_deepfinder
 from common import write_result
-from cryovox.benchmark.semi import SCALES
+from cryovox.benchmark.semi.suite import SCALES
 from cryovox.benchmark.tomograms import Scale, scaled_preset, stand_in
 from cryovox.benchmark.training import NEVER, nested
 from cryovox.core.atomic import replacing

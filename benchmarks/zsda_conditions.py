@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from common import write_result
-from cryovox.benchmark.adaptation import SOURCE_ONLY, SUPERVISED
+from cryovox.benchmark.adaptation.suite import SOURCE_ONLY, SUPERVISED
 from cryovox.benchmark.suite import Budget, Job
-from cryovox.benchmark.zero_shot import FIRST
-from cryovox.benchmark.zero_shot_classes import (
+from cryovox.benchmark.zero_shot.classes import (
     SOURCE,
     VALIDATION_CLASSES,
     VALIDATION_TARGET,
@@ -25,6 +24,7 @@ from cryovox.benchmark.zero_shot_classes import (
     methods,
     simulate_domain,
 )
+from cryovox.benchmark.zero_shot.suite import FIRST
 
 METHODS = (SOURCE_ONLY, "heavy-augmentation", SUPERVISED)
 CONDITIONS: dict[str, tuple[dict[str, float], dict[str, float]]] = {

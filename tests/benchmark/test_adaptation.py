@@ -9,8 +9,20 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy import ndimage
 
-from cryovox.benchmark import SUITES, adaptation, adaptation_cubes, runner
-from cryovox.benchmark.adaptation import (
+from cryovox.benchmark import SUITES, runner
+from cryovox.benchmark.adaptation import cubes as cube_suites
+from cryovox.benchmark.adaptation import suite as adaptation
+from cryovox.benchmark.adaptation import variants
+from cryovox.benchmark.adaptation.cubes import (
+    UDA,
+    Scale,
+    empty_target,
+    even_split,
+    held_out_mask,
+    subset,
+    write_target,
+)
+from cryovox.benchmark.adaptation.suite import (
     BASELINES,
     MODELS,
     SOURCE_ONLY,
@@ -24,16 +36,7 @@ from cryovox.benchmark.adaptation import (
     selection_summary,
     train_models,
 )
-from cryovox.benchmark.adaptation_cubes import (
-    UDA,
-    Scale,
-    empty_target,
-    even_split,
-    held_out_mask,
-    subset,
-    write_target,
-)
-from cryovox.benchmark.adaptation_tomograms import (
+from cryovox.benchmark.adaptation.tomograms import (
     TOMOGRAMS,
     hold_out_last,
     localization,
@@ -105,9 +108,9 @@ def test_every_row_has_settings_of_its_strategy(name, tier):
 
 def test_every_seed_draws_its_own_data(tmp_path, monkeypatch):
     suite = SUITES["uda-shift"]
-    monkeypatch.setitem(adaptation_cubes.SCALES, "cpu", SMALL)
+    monkeypatch.setitem(cube_suites.SCALES, "cpu", SMALL)
     suite.prepare(tmp_path, "cpu", None)
-    draws = adaptation_cubes.draw_folders(tmp_path)
+    draws = cube_suites.draw_folders(tmp_path)
     assert len(draws) == suite.draws
     for name in ("source", "target"):
         first, *others = (subtomograms.read(draw / f"{name}.zarr").images[:] for draw in draws)
@@ -118,7 +121,7 @@ def test_every_seed_draws_its_own_data(tmp_path, monkeypatch):
 
     folders = []
     monkeypatch.setattr(
-        adaptation_cubes.AdaptationSuite, "run", lambda _, job, folder, *more: folders.append(folder)
+        cube_suites.AdaptationSuite, "run", lambda _, job, folder, *more: folders.append(folder)
     )
     row = suite.plan("cpu").methods[0]
     for seed in (0, 1, 2, 3):
@@ -130,7 +133,7 @@ def test_every_seed_draws_its_own_data(tmp_path, monkeypatch):
 
 def test_a_changed_row_differs_from_the_method_as_it_comes():
     usual = STRATEGIES[VOX_UDA].Config()
-    for name, own in adaptation_cubes.VARIANTS.items():
+    for name, own in variants.VARIANTS.items():
         assert (usual.model_copy(update=own) == usual) == (name == VOX_UDA), name
 
 
@@ -335,14 +338,14 @@ def test_a_target_with_nothing_in_it_has_noise_alone(tmp_path):
     scene = subtomograms.read(tmp_path / "empty-inf.zarr")
     assert not nothing.masks.any()
     for noise, clean in zip(nothing.images, scene.images[:], strict=True):
-        assert clean.var() / noise.var() == pytest.approx(adaptation_cubes.OTHER_MICROSCOPE.snr, rel=0.02)
+        assert clean.var() / noise.var() == pytest.approx(cube_suites.OTHER_MICROSCOPE.snr, rel=0.02)
         smooth = [ndimage.gaussian_filter(x, 2) for x in (noise, clean)]
         assert abs(np.corrcoef(*(x.ravel() for x in smooth))[0, 1]) < 0.5
 
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setitem(adaptation_cubes.SCALES, "smoke", SMALL)
+    monkeypatch.setitem(cube_suites.SCALES, "smoke", SMALL)
 
 
 def test_a_suite_from_data_to_table(small, stages, tmp_path, monkeypatch):

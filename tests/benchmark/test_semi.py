@@ -1,9 +1,14 @@
 import numpy as np
 import pytest
 
-from cryovox.benchmark import real_tomogram, semi
+from cryovox.benchmark import real_tomogram
 from cryovox.benchmark.real_tomogram import RealTomogram
-from cryovox.benchmark.semi import labeled, read_picks, semi_methods, variants
+from cryovox.benchmark.semi import labels as drawing
+from cryovox.benchmark.semi import methods as rows
+from cryovox.benchmark.semi import scores as scoring
+from cryovox.benchmark.semi import suite as semi
+from cryovox.benchmark.semi.labels import labeled, read_picks
+from cryovox.benchmark.semi.methods import semi_methods, variants
 from cryovox.benchmark.suite import Job
 from cryovox.benchmark.training import job_settings, shared_settings
 from cryovox.core.dataset import Entry
@@ -66,7 +71,7 @@ def test_what_is_left_out_is_unknown_and_the_same_each_time(dataset, tmp_path):
 
 def test_the_seed_draws_tomograms_and_picks(dataset, tmp_path):
     train = [e.name for e in dataset.split("train")]
-    drawn = [[e.name for e in semi.drawn_tomograms(dataset, seed, 1).entries] for seed in range(3)]
+    drawn = [[e.name for e in drawing.drawn_tomograms(dataset, seed, 1).entries] for seed in range(3)]
     assert drawn == [[train[0]], [train[1]], [train[0]]]
     first, other = (
         np.concatenate([p.positions for p in picks(labeled(dataset, "6 picks", tmp_path / str(seed), seed))])
@@ -79,7 +84,7 @@ def test_the_seed_draws_tomograms_and_picks(dataset, tmp_path):
 
 
 def test_membranes_and_gold_are_no_species(dataset, tmp_path):
-    kept = semi.named_species(dataset, [dataset.species[0].name], tmp_path)
+    kept = drawing.named_species(dataset, [dataset.species[0].name], tmp_path)
     assert [s.name for s in kept.species] == [dataset.species[0].name]
     assert all(set(p.species) == {dataset.species[0].name} for p in picks(kept))
     assert all(e.labels is None for e in kept.entries)
@@ -127,7 +132,9 @@ def test_one_kind_of_error_alone(dataset, tmp_path):
 def test_rows_are_trainings_that_exist(row):
     job = Job(row, semi.SEMI.plan("cpu").budgets[0], 0)
     config = job_settings(
-        job, shared_settings("cpu") | semi.ALL_METHODS | dict(row.own), kind=train_config(row.strategy)
+        job,
+        shared_settings("cpu") | rows.ALL_METHODS | dict(row.own),
+        kind=train_config(row.strategy),
     )
     assert config.strategy == row.strategy
     assert config.supervised.drop_block > 0
@@ -143,23 +150,25 @@ def test_scores_of_perfect_picks_and_of_half_of_them(dataset, tmp_path, monkeypa
 
     monkeypatch.setattr("cryovox.workflows.find.find", find)
     maps = ScoreMap(np.zeros((len(dataset.species), 2, 2, 2)), 10.0, dataset.species, kind="heatmap")
-    monkeypatch.setattr(semi, "read_scores", lambda e, out: maps)
-    monkeypatch.setattr(semi, "pick_candidates", lambda name, scores, level: semi.in_tomogram(scored, name))
+    monkeypatch.setattr(scoring, "read_scores", lambda e, out: maps)
+    monkeypatch.setattr(
+        scoring, "pick_candidates", lambda name, scores, level: scoring.in_tomogram(scored, name)
+    )
     scored = Particles.of(true.positions, true.species.tolist(), np.linspace(1, 0.5, len(true)))
-    perfect = semi.score(dataset, tmp_path, tmp_path, "cpu")
+    perfect = scoring.score(dataset, tmp_path, tmp_path, "cpu")
     species = {str(n) for n in true.species}
     each = {f"{m}/{n}" for m in ("f1", "average_precision", "f_beta4") for n in species}
     single = {f"{m} in {entry.name}" for m in ("f1", "average_precision")}
     assert set(perfect) == {"f1", "average_precision", "best_f1", "f_beta4"} | each | single
     assert set(perfect.values()) == {1.0}
     current["picks"] = true.take(np.arange(0, len(true), 2))
-    half = semi.score(dataset, tmp_path, tmp_path, "cpu")
+    half = scoring.score(dataset, tmp_path, tmp_path, "cpu")
     assert 0 < half["f_beta4"] < half["f1"] < 1
     assert half["best_f1"] == half["average_precision"] == 1
 
 
 def test_the_floor_finds_big_particles_and_is_told_how_many(dataset):
-    blobs = semi.dog_baseline(dataset)
+    blobs = scoring.dog_baseline(dataset)
     (entry,) = dataset.split("test")
     true = read_picks(entry)
     assert {n: int((blobs.species == n).sum()) for n in np.unique(true.species)} == {
@@ -175,7 +184,7 @@ def test_the_risk_is_told_how_many_are_hidden(dataset, tmp_path):
     complete = labeled(dataset, "all", tmp_path / "all")
     total = sum(len(p) for p in picks(complete))
     picked = [e for e in few.entries if e.particles is not None]
-    (ratio,) = semi.unlabeled_particles(picked, complete).values()
+    (ratio,) = drawing.unlabeled_particles(picked, complete).values()
     assert ratio == pytest.approx((total - 6) * min(1, 48**3 / (2 * 24 * 48 * 64)) / 0.7, abs=1e-3)
 
 
@@ -187,7 +196,7 @@ def test_candidates_reach_further_down_than_picks_and_oust_none_of_another_speci
     scores = ScoreMap(data, 10.0, kinds, kind="heatmap")
     score_files.write(tmp_path / "scores" / "t.zarr", scores)
     entry = Entry(name="t", tomogram=tmp_path / "t.mrc")
-    picked = semi.pick_candidates("t", semi.read_scores(entry, tmp_path), semi.LEVELS[0])
+    picked = scoring.pick_candidates("t", scoring.read_scores(entry, tmp_path), scoring.LEVELS[0])
     assert sorted(picked.species) == ["ball", "ball", "shell"]
 
 
@@ -201,11 +210,11 @@ def test_regions_that_merge_at_a_low_score_count_at_a_higher_one(dataset, tmp_pa
         small = [kind.radius / 2 / dataset.voxel_size] * len(places)
         data[channel][ball_labels(places, [1] * len(places), small, shape) > 0] = 0.9
     scores = ScoreMap(data, dataset.voxel_size, dataset.species, kind="mask")
-    monkeypatch.setattr(semi, "read_scores", lambda e, out: scores)
+    monkeypatch.setattr(scoring, "read_scores", lambda e, out: scores)
     monkeypatch.setattr("cryovox.workflows.find.find", lambda *_, **__: ({entry.tomogram.stem: true}, {}))
-    assert semi.score(dataset, tmp_path, tmp_path, "cpu")["best_f1"] == 1
-    monkeypatch.setattr(semi, "LEVELS", semi.LEVELS[:1])
-    assert semi.score(dataset, tmp_path, tmp_path, "cpu")["best_f1"] <= 0.5
+    assert scoring.score(dataset, tmp_path, tmp_path, "cpu")["best_f1"] == 1
+    monkeypatch.setattr(scoring, "LEVELS", scoring.LEVELS[:1])
+    assert scoring.score(dataset, tmp_path, tmp_path, "cpu")["best_f1"] <= 0.5
 
 
 def test_tests_without_picks_or_with_one_name_are_refused(dataset, tmp_path):
@@ -249,7 +258,7 @@ def test_few_picks_of_a_real_tomogram(tmp_path, monkeypatch):
     assert {tuple(p) for p in read_picks(other).positions.round(1)} != known[0]
     (entry,) = real_tomogram.SEMI.draw(tmp_path / "data", "10 picks", 0, tmp_path / "again").entries
     complete = real_tomogram.SEMI.complete(tmp_path / "data", 0)
-    (hidden,) = semi.unlabeled_particles([entry], complete).values()
+    (hidden,) = drawing.unlabeled_particles([entry], complete).values()
     assert hidden == pytest.approx((len(below) - 10) / 0.7, abs=1e-3)  # a patch shows all of so small a part
     references = real_tomogram.SEMI.references(tmp_path / "data")
     assert all(set(rows) == set(facts["labels"]) for rows in references.values())
@@ -275,7 +284,7 @@ def test_the_floor_looks_for_blobs_of_the_right_sign(dataset):
     turned = tmp = test.tomogram.with_name("bright.mrc")
     write_volume(turned, Volume(-np.asarray(volume.data), volume.voxel_size))
     bright = test.model_copy(update={"tomogram": tmp, "contrast": "bright"})
-    both = [semi.dog_baseline(dataset.model_copy(update={"entries": (e,)})) for e in (test, bright)]
+    both = [scoring.dog_baseline(dataset.model_copy(update={"entries": (e,)})) for e in (test, bright)]
     np.testing.assert_allclose(both[0].positions, both[1].positions)
 
 
@@ -289,4 +298,4 @@ def test_species_that_weigh_nothing_are_scored_alike(dataset, tmp_path):
         update={"species": (kind,), "entries": (test.model_copy(update={"particles": path}),)}
     )
     true = semi.true_particles(only)
-    assert semi.species_scores(true, [true], only)["f1"] == 1.0
+    assert scoring.species_scores(true, [true], only)["f1"] == 1.0

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from cryovox.benchmark import adaptation_cubes
-from cryovox.benchmark.adaptation import (
+from cryovox.benchmark.adaptation import cubes
+from cryovox.benchmark.adaptation.cubes import Scale
+from cryovox.benchmark.adaptation.suite import (
     DOMAIN_GENERALIZATION,
     FEW_TARGET,
     SOURCE_ONLY,
@@ -13,10 +14,9 @@ from cryovox.benchmark.adaptation import (
     VOX_ZSDA,
     uses_target,
 )
-from cryovox.benchmark.adaptation_cubes import Scale
 from cryovox.benchmark.subtomograms import bright_images
 from cryovox.benchmark.suite import Budget, Job
-from cryovox.benchmark.zero_shot import (
+from cryovox.benchmark.zero_shot.suite import (
     DOMAINS,
     FIRST,
     VALIDATION_DOMAINS,
@@ -76,8 +76,8 @@ def test_a_changed_row_differs_from_the_method_as_it_comes():
 
 def test_what_is_chosen_by_is_not_what_is_tested(tmp_path):
     """No world of the ablations has a species that only the tests have, nor their seeds."""
-    small = Scale(("groel",), adaptation_cubes.UNSEEN, source=3, target=3)
-    assert not set(VALIDATION_SPECIES) & ({*adaptation_cubes.UNSEEN, *adaptation_cubes.SEEN})
+    small = Scale(("groel",), cubes.UNSEEN, source=3, target=3)
+    assert not set(VALIDATION_SPECIES) & ({*cubes.UNSEEN, *cubes.SEEN})
     assert VALIDATION_DOMAINS.keys() == DOMAINS.keys()
     for name, make in VALIDATION_DOMAINS.items():
         mine, theirs = make(tmp_path / "a", small), DOMAINS[name](tmp_path / "b", small)
@@ -86,7 +86,7 @@ def test_what_is_chosen_by_is_not_what_is_tested(tmp_path):
 
 
 def test_the_users_target_is_one_world(tmp_path, monkeypatch):
-    monkeypatch.setattr(adaptation_cubes, "read_user_set", lambda data, name: unseen_of(tmp_path / name))
+    monkeypatch.setattr(cubes, "read_user_set", lambda data, name: unseen_of(tmp_path / name))
     ZSDA.prepare(tmp_path, "cpu", tmp_path)
     assert len(list(tmp_path.glob("*-train.zarr"))) == 1
     (floor,) = ZSDA.references(tmp_path).values()
@@ -94,12 +94,12 @@ def test_the_users_target_is_one_world(tmp_path, monkeypatch):
 
 
 def unseen_of(folder):
-    return adaptation_cubes.unseen_target(folder, Scale(("groel",), ("hsp90",), source=4, target=8))
+    return cubes.unseen_target(folder, Scale(("groel",), ("hsp90",), source=4, target=8))
 
 
 def test_all_worlds_are_scored_after_one_training(tmp_path, monkeypatch):
     small = Scale(("groel",), ("hsp90",), source=4, target=8)
-    monkeypatch.setitem(adaptation_cubes.SCALES, "smoke", small)
+    monkeypatch.setitem(cubes.SCALES, "smoke", small)
     ZSDA.prepare(tmp_path, "smoke", None)
     (row,) = (r for r in ZSDA.plan("smoke").methods if r.strategy == VOX_ZSDA)
     table = ZSDA.run(Job(row, Budget(steps=2), 0), tmp_path, tmp_path / "out", "cpu")

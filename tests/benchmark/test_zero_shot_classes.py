@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from cryovox.benchmark import zero_shot_classes, zero_shot_shapes
 from cryovox.benchmark.suite import Budget, Job
-from cryovox.benchmark.zero_shot_classes import (
+from cryovox.benchmark.zero_shot import classes as zero_shot_classes
+from cryovox.benchmark.zero_shot import shapes as zero_shot_shapes
+from cryovox.benchmark.zero_shot.classes import (
     ABLATIONS,
     CLASSES,
     CLASSES_SUITE,
@@ -16,7 +17,7 @@ from cryovox.benchmark.zero_shot_classes import (
     cube_confusion,
     simulate_classes,
 )
-from cryovox.benchmark.zero_shot_shapes import SHAPES, alike, read_shapes, split_shapes
+from cryovox.benchmark.zero_shot.shapes import SHAPES, alike, read_shapes, split_shapes
 from cryovox.core.errors import RequestError
 from cryovox.core.volume import Volume
 from cryovox.formats import write_volume

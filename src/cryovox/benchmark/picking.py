@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cryovox.benchmark.semi import phantom
+from cryovox.benchmark.semi.suite import phantom
 from cryovox.benchmark.suite import Budget, Job, Method, Plan, Scores, Suite, Tier
 from cryovox.benchmark.tomograms import (
     DOG_PICKER,

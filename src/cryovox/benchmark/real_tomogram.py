@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryovox.benchmark.adaptation import (
+from cryovox.benchmark.adaptation.suite import (
     AdaptationMethod,
     AdaptationSuite,
     MethodsOfSize,
@@ -29,17 +29,10 @@ from cryovox.benchmark.adaptation import (
     smoke_plan,
     uda_methods,
 )
-from cryovox.benchmark.adaptation_tomograms import data_folder
+from cryovox.benchmark.adaptation.tomograms import data_folder
 from cryovox.benchmark.picking import single_species
-from cryovox.benchmark.semi import (
-    NETWORK,
-    Labels,
-    PickingMethod,
-    SemiSuite,
-    label_amounts,
-    semi_methods,
-    write_protocol,
-)
+from cryovox.benchmark.semi.methods import NETWORK, PickingMethod, semi_methods
+from cryovox.benchmark.semi.suite import Labels, SemiSuite, label_amounts, write_protocol
 from cryovox.benchmark.suite import Budget, Plan, Scores, Tier
 from cryovox.benchmark.tomograms import true_particles
 from cryovox.core.dataset import Box, Dataset, Entry

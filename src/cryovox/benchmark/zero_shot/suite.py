@@ -17,7 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryovox.benchmark.adaptation import (
+from cryovox.benchmark.adaptation.cubes import (
+    NOISY,
+    OFFSET,
+    OTHER_MICROSCOPE,
+    SOURCE,
+    CubeSuite,
+    Scale,
+    TargetFactory,
+    unseen_target,
+)
+from cryovox.benchmark.adaptation.suite import (
     NETWORK,
     SOURCE_ONLY,
     VOX_ZSDA,
@@ -28,17 +38,7 @@ from cryovox.benchmark.adaptation import (
     variant,
     zsda_methods,
 )
-from cryovox.benchmark.adaptation_cubes import (
-    NOISY,
-    OFFSET,
-    OTHER_MICROSCOPE,
-    SOURCE,
-    CubeSuite,
-    Scale,
-    TargetFactory,
-    unseen_target,
-)
-from cryovox.benchmark.adaptation_tomograms import TomogramAdaptationSuite
+from cryovox.benchmark.adaptation.tomograms import TomogramAdaptationSuite
 from cryovox.benchmark.real_tomogram import RealSuite
 from cryovox.benchmark.subtomograms import (
     THRESHOLD,

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.benchmark.adaptation import (
+from cryovox.benchmark.adaptation.cubes import Scale, TargetFactory
+from cryovox.benchmark.adaptation.suite import (
     NETWORK,
     SOURCE_ONLY,
     SUPERVISED,
@@ -26,9 +27,8 @@ from cryovox.benchmark.adaptation import (
     MethodsOfSize,
     variant,
 )
-from cryovox.benchmark.adaptation_cubes import Scale, TargetFactory
 from cryovox.benchmark.suite import Scores, Tier
-from cryovox.benchmark.zero_shot import FIRST, ZeroShotSuite
+from cryovox.benchmark.zero_shot.suite import FIRST, ZeroShotSuite
 from cryovox.core.errors import RequestError
 from cryovox.formats import subtomograms as files
 from cryovox.formats.subtomograms import Subtomograms

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.benchmark.adaptation import AdaptationMethod, MethodsOfSize
-from cryovox.benchmark.adaptation_cubes import even_split, write_target
+from cryovox.benchmark.adaptation.cubes import even_split, write_target
+from cryovox.benchmark.adaptation.suite import AdaptationMethod, MethodsOfSize
 from cryovox.benchmark.subtomograms import as_targets
 from cryovox.benchmark.suite import Tier
-from cryovox.benchmark.zero_shot import FIRST, ZeroShotSuite
-from cryovox.benchmark.zero_shot_classes import SOURCE, TARGET, VALIDATION_TARGET, methods, variants
+from cryovox.benchmark.zero_shot.classes import SOURCE, TARGET, VALIDATION_TARGET, methods, variants
+from cryovox.benchmark.zero_shot.suite import FIRST, ZeroShotSuite
 from cryovox.core.errors import RequestError
 from cryovox.formats import subtomograms as files
 from cryovox.simulate.config.subtomograms import SubtomogramConfig

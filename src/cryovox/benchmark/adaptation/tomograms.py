@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from cryovox.benchmark.adaptation import (
+from cryovox.benchmark.adaptation.suite import (
     AdaptationMethod,
     AdaptationSuite,
     MethodsOfSize,

@@ -1,0 +1,1 @@
+"""Suites of domain adaptation: on subtomograms, and on whole tomograms."""

@@ -1,0 +1,1 @@
+"""Suites of picking from few labels: data, methods and scores."""

@@ -1,0 +1,1 @@
+"""Suites of domain generalization: no target is seen in training."""
