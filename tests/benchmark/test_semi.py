@@ -272,7 +272,7 @@ def test_hours_count_a_training_for_every_amount():
 
 def test_tomograms_that_nobody_picked_stay_unlabeled(dataset, tmp_path):
     first, *others = dataset.entries
-    mine = dataset.model_copy(update={"entries": (first, *map(semi.without_picks, others))})
+    mine = dataset.model_copy(update={"entries": (first, *map(drawing.without_picks, others))})
     for labels in ("1 %", "all", "one tomogram"):
         kept = labeled(mine, labels, tmp_path).entries
         assert [e.name for e in kept if e.particles is None] == [e.name for e in mine.split("train")[1:]]
