@@ -1,11 +1,14 @@
 """Template matching of simulated tomograms: positions and poses are recovered."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from cryovox.core.errors import RequestError
 from cryovox.core.volume import Volume
-from cryovox.formats import read_particles, read_volume, write_volume
+from cryovox.formats import read_particles, read_volume, scores, write_volume
 from cryovox.simulate.particles import library
 from cryovox.simulate.particles.beads import point_group
 from cryovox.simulate.particles.rotate import add_box, rotate
@@ -62,3 +65,59 @@ def test_positions_and_poses_are_recovered(tmp_path, species):
         distance = np.linalg.norm(picks.positions - place, axis=1)
         assert distance.min() < 0.5 * voxel
         assert pose_error(picks.rotations[distance.argmin()], rotation, group) <= STEP
+
+
+def test_results_are_complete_and_kept(tmp_path):
+    simulate(tmp_path / "tomo.mrc", "ribosome-80s", noise=1.0)
+    entry, picks = search(tmp_path / "tomo.mrc", tmp_path / "out", "ribosome-80s", threshold=None)
+    stored = scores.read(tmp_path / "out" / entry["outputs"]["scores"])
+    index = np.rint(picks.positions / VOXEL).astype(int)
+    assert np.allclose(np.asarray(stored.data[0])[tuple(index.T)], picks.scores, atol=1e-4)
+    best = np.asarray(read_volume(tmp_path / "out" / entry["outputs"]["rotations"]).data)[tuple(index.T)]
+    table = np.loadtxt(tmp_path / "out" / entry["outputs"]["angles"], delimiter=",", skiprows=1)
+    poses = Rotation.from_euler("ZYZ", table[best.astype(int), 1:], degrees=True).inv().as_matrix()
+    assert np.allclose(poses, picks.rotations, atol=1e-4)
+    assert entry["best"] > entry["noise"]["best"] == pytest.approx(entry["threshold"])
+    assert "in noise of the same spectrum" in (tmp_path / "out" / "report.html").read_text()
+    again, _ = search(
+        tmp_path / "tomo.mrc", tmp_path / "out", "ribosome-80s", threshold=None, block_voxels=1 << 20
+    )
+    assert again == entry
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["match"]["entries"]["tomo"] == entry
+
+
+def test_contrast_decides_what_is_found(tmp_path):
+    simulate(tmp_path / "tomo.mrc", "ribosome-80s", sign=1)
+    settings = {"noise_control": 0, "angle": 60.0}
+    bright, _ = search(tmp_path / "tomo.mrc", tmp_path / "a", "ribosome-80s", contrast="bright", **settings)
+    dark, _ = search(tmp_path / "tomo.mrc", tmp_path / "b", "ribosome-80s", contrast="dark", **settings)
+    assert bright["best"] > 0.7 > dark["best"]
+
+
+def test_filters_of_the_tomogram_are_those_of_the_template(tmp_path):
+    """A noise-free particle keeps its high score whatever the filter."""
+    simulate(tmp_path / "tomo.mrc", "ribosome-80s")
+    for number, filters in enumerate(({"low_pass": 120.0}, {"high_pass": 600.0}, {"whiten": True})):
+        entry, picks = search(
+            tmp_path / "tomo.mrc",
+            tmp_path / str(number),
+            "ribosome-80s",
+            noise_control=0,
+            max_count=3,
+            **filters,
+        )
+        assert entry["best"] > 0.5
+        distance = np.linalg.norm(picks.positions[:, None] - PLACES * VOXEL, axis=-1).min(axis=0)
+        assert (distance < VOXEL).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"radius": 20.0}, "radius of 0.8 voxels"), ({"radius": 900.0}, "larger")],
+)
+def test_templates_that_do_not_suit_are_refused(tmp_path, settings, words):
+    simulate(tmp_path / "tomo.mrc", "ribosome-80s")
+    with pytest.raises(RequestError, match=words):
+        search(tmp_path / "tomo.mrc", tmp_path / "out", "ribosome-80s", **settings)
+    assert not (tmp_path / "out").exists()

@@ -289,14 +289,6 @@ class MatchConfig(Config):
     block_voxels: int = Field(1 << 24, ge=4096)
     """Maximum number of voxels of a Fourier transform; changes memory and speed, not the result."""
 
-    @model_validator(mode="after")
-    def _check_range(self) -> Self:
-        if self.tilt_range is not None and not -90 <= self.tilt_range[0] < self.tilt_range[1] <= 90:
-            raise ValueError(f"--tilt-range goes from a lower to a higher tilt, found {self.tilt_range}")
-        if self.threshold is None and not self.noise_control:
-            raise ValueError("without --noise-control, --threshold is needed")
-        return self
-
     def picking(self, threshold: float) -> PickConfig:
         """Picking from the scores."""
         return PickConfig(

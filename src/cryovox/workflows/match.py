@@ -79,6 +79,7 @@ def match(  # noqa: PLR0913 (the options of a command)
         Entries of the manifest, and what went wrong, by name of the tomogram.
     """
     config = config or MatchConfig()
+    _check(config)
     files = expand(tomograms)
     entries = {} if dataset is None else {stem(e.tomogram): e for e in dataset_files.read(dataset).entries}
     job = _Match(out, template, config, output or PickOutput(), entries, choose_device(device), seed)
@@ -90,6 +91,15 @@ def match(  # noqa: PLR0913 (the options of a command)
     if results[0]:
         _write_report(out, manifest)
     return results
+
+
+def _check(config: MatchConfig) -> None:
+    """Raise an error for settings that contradict each other."""
+    low, high = config.tilt_range or DEFAULT_TILTS
+    if not -90 <= low < high <= 90:
+        raise RequestError("--tilt-range", f"is {low:g} to {high:g}", "give the lower tilt first, -90 to 90")
+    if config.threshold is None and not config.noise_control:
+        raise RequestError("--threshold", "is not set", "set it, or a --noise-control above 0")
 
 
 class Imaging(NamedTuple):
