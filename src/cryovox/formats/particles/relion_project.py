@@ -67,6 +67,4 @@ def _existing(path: Path, name: str) -> Path:
     for folder in path.resolve().parents:
         if (folder / name).is_file():
             return folder / name
-    raise RequestError(
-        path, f"names {name}, which is not there", "run cryovox in a complete project of RELION"
-    )
+    raise RequestError(path, f"names {name}, which is not there", "start in a complete project of RELION")

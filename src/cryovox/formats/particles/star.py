@@ -83,8 +83,9 @@ RELION = Convention(
     tomogram="rlnTomoName",
     species="cryovoxSpecies",
     pixel_size="rlnTomoTiltSeriesPixelSize",
-    remark="Its Python pickers count from n / 2 - 1, which is read with `--center half-1` and recorded in "
-    "`data_cryovox`. `rlnTomoSubtomogramRot`, `Tilt` and `Psi` turn the subtomogram, with its shift.",
+    remark="Its Python pickers count from n / 2 - 1, which `read_particles` takes as "
+    '`center="half-1"`; it is recorded in `data_cryovox`. '
+    "`rlnTomoSubtomogramRot`, `Tilt` and `Psi` turn the subtomogram, with its shift.",
 )
 CONVENTIONS = {
     "relion5": RELION,
