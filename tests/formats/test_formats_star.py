@@ -13,7 +13,7 @@ from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
 from cryovox.formats import read_particles, write_particles
 from cryovox.formats.angles import eulers_of, rotations_of
-from cryovox.formats.particles import star, star_table
+from cryovox.formats.particles import relion, star, star_table
 
 
 def tomogram(shape=(100, 201, 300), voxel_size=10.0) -> Volume:
@@ -70,7 +70,7 @@ def test_center_of_odd_and_even_sizes(tmp_path, center, voxels):
     original = Particles.of([np.array(voxels)[::-1] * 10.0], "a")
     star.write(tmp_path / "a.star", original, tomogram=tomogram(), center=center)
     values = star_table.columns_of(cif.read(str(tmp_path / "a.star"))["particles"])
-    assert [float(values[tag][0]) for tag in star.CENTERED] == [0, 0, 0]
+    assert [float(values[tag][0]) for tag in relion.CENTERED] == [0, 0, 0]
     loaded = read_particles(tmp_path / "a.star", tomogram=tomogram())
     np.testing.assert_allclose(loaded.positions, original.positions)
     shifted = read_particles(tmp_path / "a.star", tomogram=tomogram(), center="half-1")
@@ -100,7 +100,7 @@ def test_starfile_reads_what_we_write(tmp_path):
     tables = starfile.read(tmp_path / "a.star", always_dict=True)
     assert list(tables) == ["optics", "particles"]
     table = tables["particles"]
-    np.testing.assert_allclose(table[star.PIXELS], [[15, 10, 5], [30, 25, 20]])
+    np.testing.assert_allclose(table[relion.PIXELS], [[15, 10, 5], [30, 25, 20]])
     assert table["cryovoxSpecies"].tolist() == ["a b", "c"]
     assert table["rlnTomoName"].tolist() == ["TS_1", "TS_1"]
     assert tables["optics"]["rlnTomoTiltSeriesPixelSize"].tolist() == [2.0]
@@ -165,7 +165,7 @@ def test_each_optics_group_has_its_pixel(tmp_path):
 
 
 def test_subtomogram_frame_turns_shift_and_pose(tmp_path):
-    tags = [*star.PIXELS, *star.SHIFTS, *star.ANGLES, *star.FRAMES]
+    tags = [*relion.PIXELS, *star.SHIFTS, *star.ANGLES, *star.FRAMES]
     values = "0 0 0  10 0 0  0 0 0  90 0 0"
     (tmp_path / "a.star").write_text(
         "data_particles\nloop_\n" + "".join(f"_{t}\n" for t in tags) + values + "\n"
@@ -304,12 +304,12 @@ def test_starfile_agrees_on_columns_of_third_party_files(shared_data, tmp_path):
         loaded = read_particles(path, tomogram=dict.fromkeys(("TS_01", "TS_02"), tomogram()))
         angles = table[star.ANGLES].to_numpy(float)
         np.testing.assert_allclose(loaded.rotations, rotations_of(angles), atol=1e-9)
-        places = {*star.PIXELS, *star.CENTERED, "rlnMicrographName", "rlnTomoName"}
+        places = {*relion.PIXELS, *relion.CENTERED, "rlnMicrographName", "rlnTomoName"}
         assert set(loaded.extra) == set(table.columns) - places
 
 
 MANY_TAGS = (
-    *star.CENTERED, *star.SHIFTS, *star.ANGLES, *star.FRAMES, "rlnAngleTiltPrior", "rlnAnglePsiPrior",
+    *relion.CENTERED, *star.SHIFTS, *star.ANGLES, *star.FRAMES, "rlnAngleTiltPrior", "rlnAnglePsiPrior",
     "rlnTomoName", "rlnOpticsGroup", "rlnImageName",
 )  # fmt: skip
 MANY = (
@@ -361,7 +361,7 @@ def test_relion4_counts_in_the_pixels_of_the_optics_groups(tmp_path):
     shifted = picks.positions[:, ::-1] + star._rotated(
         rotations_of(table.numbers(star.FRAMES)), table.numbers(star.SHIFTS)
     )
-    np.testing.assert_allclose(table.numbers(star.PIXELS), shifted / [[1.5], [1.35]], atol=1e-5)
+    np.testing.assert_allclose(table.numbers(relion.PIXELS), shifted / [[1.5], [1.35]], atol=1e-5)
     np.testing.assert_allclose(star.read(again).positions, picks.positions, atol=1e-4)
     star.write(again, picks, star_version="relion4", voxel_size=2.0)
     assert star.read_table(again).blocks["optics"]["rlnTomoTiltSeriesPixelSize"] == ["2", "2"]
@@ -373,7 +373,7 @@ def test_each_tomogram_has_its_own_center(tmp_path):
     sizes = {"TS_1": tomogram((20, 40, 60)), "TS_2": tomogram((10, 20, 30), 5.0)}
     picks = Particles.of([[10, 20, 30], [5, 15, 25]], "a", tomograms=["TS_1", "TS_2"])
     star.write(path, picks, tomogram=sizes)
-    centered = star.read_table(path).numbers(star.CENTERED)
+    centered = star.read_table(path).numbers(relion.CENTERED)
     np.testing.assert_allclose(centered, [[30 - 300, 20 - 200, 10 - 100], [25 - 75, 15 - 50, 5 - 25]])
     np.testing.assert_allclose(star.read(path, tomogram=sizes).positions, picks.positions)
     with pytest.raises(RequestError, match="TS_1, TS_2") as caught:

@@ -36,8 +36,8 @@ FORMATS = (
 
 def conventions() -> dict[str, Convention]:
     """Conventions of all formats by module, or by `--star-version` for RELION."""
-    star, coords = (import_module(f"{__name__}.{name}") for name in ("star", "coords"))
-    rows: dict[str, Convention] = dict(star.CONVENTIONS)
+    relion, coords = (import_module(f"{__name__}.{name}") for name in ("relion", "coords"))
+    rows: dict[str, Convention] = dict(relion.CONVENTIONS)
     for name in FORMATS:
         rows[name] = import_module(f"{__name__}.{name}").CONVENTION
     return rows | {"box": coords.BOX}

@@ -27,6 +27,9 @@ from cryovox.formats.tomogram_names import volume_of
 Frame = Volume | Mapping[str, Volume]
 """A tomogram, or tomograms by name; only shape and voxel size are used."""
 
+CenterVoxel = Literal["n / 2", "n / 2 - 1", "n // 2"]
+"""Voxel at the center of an axis of n voxels."""
+
 Columns = dict[str, Any]
 """Column name -> values, one per particle."""
 
@@ -77,7 +80,7 @@ class Convention:
     unit: Literal["voxel", "Å"] = "voxel"
     origin: Literal["voxel", "center"] = "voxel"
     first: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    center: Literal["n / 2", "n / 2 - 1", "n // 2"] = "n / 2"
+    center: CenterVoxel = "n / 2"
     shifts: tuple[str, ...] = ()
     shift_sign: Literal[1, -1] = 1
     eulers: Literal["ZYZ", "ZXZ", "matrix", ""] = ""

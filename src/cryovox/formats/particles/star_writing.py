@@ -1,0 +1,192 @@
+"""Writing of the particle lists of :mod:`cryovox.formats.particles.star`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryovox.core.errors import RequestError
+from cryovox.core.names import suggestion
+from cryovox.core.particles import Particles
+from cryovox.core.volume import Volume
+from cryovox.formats import write_text
+from cryovox.formats.angles import eulers_of, rotations_of
+from cryovox.formats.particles.convention import Frame
+from cryovox.formats.particles.relion import (
+    ANGLE_PRIORS,
+    ANGLES,
+    CENTER,
+    CENTERED,
+    FRAMES,
+    GEOMETRY,
+    GROUP,
+    IMAGE_SIZE,
+    OWN,
+    PIXELS,
+    SCORE,
+    SERIES_SIZE,
+    SHIFT_PRIORS,
+    SHIFTS,
+    SPECIES,
+    VERSIONS,
+    Center,
+    StarVersion,
+)
+from cryovox.formats.particles.star_geometry import center_kind, centers, rotated
+from cryovox.formats.particles.star_table import Columns, Table, block_text, formatted
+
+
+def write(
+    path: Path,
+    particles: Particles,
+    *,
+    tomogram: Frame | None = None,
+    voxel_size: float | None = None,
+    tomogram_name: str | None = None,
+    star_version: StarVersion = "relion5",
+    center: Center | None = None,
+) -> None:
+    """Write a particle list.
+
+    Parameters
+    ----------
+    path
+        Output file.
+    particles
+        Particles to write. Extra columns are written unchanged, except those that describe the geometry.
+    tomogram
+        Needed for "relion5", whose coordinates are centered; tomograms by name if there are several.
+    voxel_size
+        Å per pixel of `rlnCoordinate`, for RELION 4 that of the tilt series; by default that of the optics
+        groups of the particles, else that of *tomogram*.
+    tomogram_name
+        Tomogram of particles that name none; the prefix `rec_` of RELION is removed.
+    star_version
+        "relion5": Å from the center and `rlnTomoName`. "relion4": pixels and `rlnTomoName`. "relion3":
+        pixels and `rlnMicrographName`, also for Warp and M.
+    center
+        "half" or "half-1", see above; by default that of the file from which the particles were read.
+    """
+    if star_version not in VERSIONS:
+        raise RequestError("--star-version", f"is {star_version!r}", suggestion(star_version, VERSIONS))
+    carried = {tag: [str(value) for value in values] for tag, values in particles.extra.items()}
+    table = Table(path, {SCORE: _scores(particles), **carried}, particles.metadata)
+    frames, shifts = _carried(table, star_version)
+    xyz = particles.positions[:, ::-1] + (0.0 if shifts is None else rotated(frames, shifts))
+    blocks = _blocks(table, star_version)
+    names = None if particles.tomograms is None else particles.tomograms.tolist()
+    if star_version == "relion5":
+        kind = center_kind(table, center, "center")
+        blocks[OWN] = {CENTER: [kind]}
+        columns = formatted(CENTERED, xyz - centers(path, tomogram, names, kind))
+    else:
+        pixels = _written_pixels(table, tomogram, voxel_size, star_version)
+        blocks["optics"] = _optics(blocks.get("optics"), star_version, pixels)
+        columns = formatted(PIXELS, xyz / pixels)
+    columns = _named(particles, tomogram_name, star_version) | columns
+    columns |= _written_angles(table, particles.rotations, frames)
+    if frames is not None:
+        columns |= {tag: table.columns[tag] for tag in FRAMES}
+    if shifts is not None:
+        columns |= {tag: table.columns[tag] for tag in SHIFTS}
+    if "optics" in blocks:
+        own = GROUP in table.columns and "optics" in table.blocks and star_version != "relion3"
+        columns[GROUP] = table.columns[GROUP] if own else blocks["optics"][GROUP][:1] * len(particles)
+    columns[SCORE] = _scores(particles)
+    columns[SPECIES] = [str(species) for species in particles.species]
+    written = {*GEOMETRY, GROUP, *_stale(table, frames, shifts), *columns}
+    columns |= {tag.replace(" ", "_"): values for tag, values in table.columns.items() if tag not in written}
+    blocks["particles"] = columns
+    write_text(path, "".join(_text(name, block, VERSIONS[star_version]) for name, block in blocks.items()))
+
+
+def _text(name: str, columns: Columns, version: str) -> str:
+    rows = {len(column) for column in columns.values()}
+    return block_text(name, columns, version, pairs=rows == {1} and name not in (OWN, "optics", "particles"))
+
+
+def _blocks(table: Table, star_version: StarVersion) -> dict[str, Columns]:
+    """Blocks other than the particles; optics only for RELION 4 and 5, and if the groups are known."""
+    blocks = {name: {t: list(c) for t, c in block.items()} for name, block in table.blocks.items()}
+    blocks.pop(OWN, None)
+    optics = blocks.get("optics", {})
+    groups = optics.get(GROUP, [])
+    used = set(table.columns.get(GROUP, groups if len(groups) == 1 else [""]))
+    if star_version == "relion3" or not groups or not used <= set(groups):
+        blocks.pop("optics", None)
+    if star_version == "relion3":
+        blocks.pop("general", None)
+    return blocks
+
+
+def _carried(
+    table: Table, star_version: StarVersion
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """Rotations of subtomograms, and shifts, that were read and are written back."""
+    if star_version == "relion3":
+        return None, None
+    frames = rotations_of(table.numbers(FRAMES)) if set(FRAMES) <= set(table.columns) else None
+    return frames, table.numbers(SHIFTS) if set(SHIFTS) <= set(table.columns) else None
+
+
+def _stale(table: Table, frames: Any, shifts: Any) -> set[str]:
+    """Priors that refer to angles or shifts that are not written."""
+    stale = set(ANGLE_PRIORS) if frames is None and set(FRAMES) <= set(table.columns) else set()
+    return stale | (set(SHIFT_PRIORS) if shifts is None and set(SHIFTS) <= set(table.columns) else set())
+
+
+def _written_angles(table: Table, rotations: NDArray[np.float64] | None, frames: Any) -> Columns:
+    """Angles within the subtomogram; those that were read if they are still correct."""
+    if rotations is None:
+        return {}
+    within = rotations if frames is None else np.swapaxes(frames, 1, 2) @ rotations
+    if set(ANGLES) <= set(table.columns):
+        previous = rotations_of(table.numbers(ANGLES))
+        if np.allclose(previous, within, atol=1e-6):
+            return {tag: table.columns[tag] for tag in ANGLES}
+    return formatted(ANGLES, eulers_of(within))
+
+
+def _written_pixels(
+    table: Table, tomogram: Frame | None, voxel_size: float | None, star_version: StarVersion
+) -> Any:
+    """Å per pixel of the coordinates to write."""
+    if voxel_size is not None:
+        return voxel_size
+    sizes = None
+    if star_version == "relion4" and "optics" in _blocks(table, star_version):
+        sizes = table.per_particle(SERIES_SIZE)
+    if sizes is not None:
+        return sizes
+    volumes = [tomogram] if isinstance(tomogram, Volume) else list((tomogram or {}).values())
+    if len({volume.voxel_size for volume in volumes}) == 1:
+        return volumes[0].voxel_size
+    problem = "whose size is not known" if not volumes else "of which the tomograms have several sizes"
+    message = f"{star_version} STAR has coordinates in pixels, {problem}"
+    raise RequestError(table.path, message, "pass --voxel-size A, the size of those pixels in Å")
+
+
+def _optics(optics: Columns | None, star_version: StarVersion, pixels: Any) -> Columns:
+    """The optics groups with the pixel size of the written coordinates."""
+    if optics is None:
+        tag = IMAGE_SIZE if star_version == "relion3" else SERIES_SIZE
+        return {GROUP: ["1"], "rlnOpticsGroupName": ["opticsGroup1"], tag: [f"{pixels:.8g}"]}
+    if np.ndim(pixels):  # sizes of the groups
+        return optics
+    return optics | {SERIES_SIZE: [f"{pixels:.8g}"] * len(optics[GROUP])}
+
+
+def _scores(particles: Particles) -> list[str]:
+    return [f"{float(score):.9g}" for score in particles.scores]
+
+
+def _named(particles: Particles, name: str | None, star_version: StarVersion) -> Columns:
+    tag = "rlnMicrographName" if star_version == "relion3" else "rlnTomoName"
+    if particles.tomograms is not None:
+        return {tag: [str(name) for name in particles.tomograms]}
+    if name is None:
+        return {}
+    return {tag: [name if star_version == "relion3" else name.removeprefix("rec_")] * len(particles)}
