@@ -13,7 +13,7 @@ from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
 from cryovox.formats import read_particles, write_particles
 from cryovox.formats.angles import eulers_of, rotations_of
-from cryovox.formats.particles import relion, star, star_table
+from cryovox.formats.particles import relion, star, star_geometry, star_table
 
 
 def tomogram(shape=(100, 201, 300), voxel_size=10.0) -> Volume:
@@ -165,7 +165,7 @@ def test_each_optics_group_has_its_pixel(tmp_path):
 
 
 def test_subtomogram_frame_turns_shift_and_pose(tmp_path):
-    tags = [*relion.PIXELS, *star.SHIFTS, *star.ANGLES, *star.FRAMES]
+    tags = [*relion.PIXELS, *relion.SHIFTS, *relion.ANGLES, *relion.FRAMES]
     values = "0 0 0  10 0 0  0 0 0  90 0 0"
     (tmp_path / "a.star").write_text(
         "data_particles\nloop_\n" + "".join(f"_{t}\n" for t in tags) + values + "\n"
@@ -302,14 +302,14 @@ def test_starfile_agrees_on_columns_of_third_party_files(shared_data, tmp_path):
         path = shared_data / "formats" / name
         table = starfile.read(path, always_dict=True)["particles"]
         loaded = read_particles(path, tomogram=dict.fromkeys(("TS_01", "TS_02"), tomogram()))
-        angles = table[star.ANGLES].to_numpy(float)
+        angles = table[relion.ANGLES].to_numpy(float)
         np.testing.assert_allclose(loaded.rotations, rotations_of(angles), atol=1e-9)
         places = {*relion.PIXELS, *relion.CENTERED, "rlnMicrographName", "rlnTomoName"}
         assert set(loaded.extra) == set(table.columns) - places
 
 
 MANY_TAGS = (
-    *relion.CENTERED, *star.SHIFTS, *star.ANGLES, *star.FRAMES, "rlnAngleTiltPrior", "rlnAnglePsiPrior",
+    *relion.CENTERED, *relion.SHIFTS, *relion.ANGLES, *relion.FRAMES, "rlnAngleTiltPrior", "rlnAnglePsiPrior",
     "rlnTomoName", "rlnOpticsGroup", "rlnImageName",
 )  # fmt: skip
 MANY = (
@@ -342,7 +342,7 @@ def test_poses_stay_where_frames_cannot_be_written(tmp_path):
     around = {"TS_1": tomogram(), "TS_2": tomogram()}
     picks = star.read(path, tomogram=around)
     star.write(again, picks, voxel_size=1.5, star_version="relion3")
-    assert not {"rlnAngleTiltPrior", "rlnTomoSubtomogramRot"} & set(star.read_table(again).columns)
+    assert not {"rlnAngleTiltPrior", "rlnTomoSubtomogramRot"} & set(star_table.read_table(again).columns)
     write_particles(tmp_path / "c.csv", picks)
     for back in (star.read(again), read_particles(tmp_path / "c.csv")):
         np.testing.assert_allclose(back.positions, picks.positions, atol=1e-3)
@@ -356,15 +356,15 @@ def test_relion4_counts_in_the_pixels_of_the_optics_groups(tmp_path):
     path.write_text(MANY)
     picks = star.read(path, tomogram={"TS_1": tomogram(), "TS_2": tomogram()})
     star.write(again, picks, star_version="relion4")
-    table = star.read_table(again)
+    table = star_table.read_table(again)
     assert table.blocks["optics"]["rlnTomoTiltSeriesPixelSize"] == ["1.35", "1.5"]
-    shifted = picks.positions[:, ::-1] + star._rotated(
-        rotations_of(table.numbers(star.FRAMES)), table.numbers(star.SHIFTS)
+    shifted = picks.positions[:, ::-1] + star_geometry.rotated(
+        rotations_of(table.numbers(relion.FRAMES)), table.numbers(relion.SHIFTS)
     )
     np.testing.assert_allclose(table.numbers(relion.PIXELS), shifted / [[1.5], [1.35]], atol=1e-5)
     np.testing.assert_allclose(star.read(again).positions, picks.positions, atol=1e-4)
     star.write(again, picks, star_version="relion4", voxel_size=2.0)
-    assert star.read_table(again).blocks["optics"]["rlnTomoTiltSeriesPixelSize"] == ["2", "2"]
+    assert star_table.read_table(again).blocks["optics"]["rlnTomoTiltSeriesPixelSize"] == ["2", "2"]
     np.testing.assert_allclose(star.read(again).positions, picks.positions, atol=1e-4)
 
 
@@ -373,7 +373,7 @@ def test_each_tomogram_has_its_own_center(tmp_path):
     sizes = {"TS_1": tomogram((20, 40, 60)), "TS_2": tomogram((10, 20, 30), 5.0)}
     picks = Particles.of([[10, 20, 30], [5, 15, 25]], "a", tomograms=["TS_1", "TS_2"])
     star.write(path, picks, tomogram=sizes)
-    centered = star.read_table(path).numbers(relion.CENTERED)
+    centered = star_table.read_table(path).numbers(relion.CENTERED)
     np.testing.assert_allclose(centered, [[30 - 300, 20 - 200, 10 - 100], [25 - 75, 15 - 50, 5 - 25]])
     np.testing.assert_allclose(star.read(path, tomogram=sizes).positions, picks.positions)
     with pytest.raises(RequestError, match="TS_1, TS_2") as caught:

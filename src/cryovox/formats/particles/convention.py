@@ -282,7 +282,7 @@ def centers(
     path: Path, convention: Convention, tomogram: Frame | None, sources: list[str] | None
 ) -> NDArray[np.float64]:
     """Center (z, y, x) in Å of the tomogram, or of the tomogram of each particle."""
-    if not tomogram:
+    if tomogram is None:
         message = f"{convention.program} counts from the center of the tomogram, whose size is not known"
         raise RequestError(path, message, "pass --tomogram T, the tomogram or its header")
     if isinstance(tomogram, Volume):
