@@ -230,12 +230,14 @@ def test_integers_that_were_cut_off(clean, kind):
 
 
 @pytest.mark.parametrize(
-    ("size", "level"), [(10.0, "ok"), (10.4, "ok"), (13.48, "warning"), (5.0, "warning")]
+    ("size", "level"),
+    [(10.0, "ok"), (10.4, "ok"), (10.8, "warning"), (13.48, "note"), (5.0, "note"), (3.0, "warning")],
 )
 def test_sampling_against_a_model(clean, size, level):
     finding = finding_of(clean, "sampling", model=ModelInput(size))
     assert finding.level == level
-    if level == "warning":
+    assert ("resample it" in finding.message) == (level == "note")
+    if level != "ok":
         assert finding.remedy == f"cryovox convert tomo.mrc tomo_fixed.mrc --resample {size:g}"
 
 

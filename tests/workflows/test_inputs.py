@@ -10,6 +10,7 @@ from cryovox.models.card import Card
 from cryovox.workflows.devices import choose_device
 from cryovox.workflows.inputs import expand, frame, prepare
 from cryovox.workflows.manifest import Manifest, sha256, versions
+from cryovox.workflows.model_grid import mask_on_grid, on_model_grid
 
 CARD = Card(
     network="heatmap-unet",
@@ -59,7 +60,36 @@ def test_voxel_sizes_that_nearly_fit(tmp_path, voxel_size, notes):
 def test_voxel_sizes_that_do_not(tmp_path):
     with pytest.raises(RequestError, match="--resample 10"):
         prepare(write(tmp_path / "a.mrc", 13.0), CARD, None, "auto")
+    for voxel_size in (1.2, 26.0):
+        with pytest.raises(RequestError, match=r"1\.25 to 25 Å are resampled"):
+            prepare(write(tmp_path / "b.mrc", voxel_size), CARD, None, "auto", resample=True)
     assert prepare(tmp_path / "a.mrc", CARD, 10.0, "auto").volume.voxel_size == 10
+
+
+@pytest.mark.parametrize(("voxel_size", "side"), [(5.0, 24), (20.0, 95)])
+def test_other_voxel_sizes_are_resampled_on_access(tmp_path, voxel_size, side):
+    prepared = prepare(write(tmp_path / "a.mrc", voxel_size), CARD, None, "dark", resample=True)
+    assert prepared.original.shape == (48, 48, 48)
+    assert prepared.original.voxel_size == voxel_size
+    assert prepared.volume.shape == (side, side, side)
+    assert prepared.volume.voxel_size == 10
+    normalized = prepared.normalize(prepared.volume.data[:, :, :])
+    assert abs(normalized.mean()) < 1e-3
+    assert abs(normalized.std() - 1) < 1e-3
+    (note,) = prepared.notes
+    assert f"resampled from {voxel_size:g} to 10 Å" in note
+    assert ("missing" in note) == (voxel_size > 10)
+
+
+def test_masks_follow_the_grid_of_the_model(tmp_path):
+    fine = Volume(np.zeros((20, 30, 41), np.float32), 5.0)
+    coarse, _ = on_model_grid(tmp_path, fine, CARD)
+    inside = np.zeros(fine.shape, bool)
+    inside[4:11, 8:, :21] = True
+    mask = mask_on_grid(inside, fine, coarse)
+    assert mask.shape == coarse.shape == (10, 15, 21)
+    assert np.array_equal(mask, inside[::2, ::2, ::2])
+    assert mask_on_grid(inside, fine, fine) is inside
 
 
 def test_contrast_is_seen_or_said(tmp_path):

@@ -24,6 +24,8 @@ def write_label_map(
 ) -> None:
     """Write the species of every voxel: the likeliest for masks, balls around picks for heatmaps.
 
+    Where the scores have another voxel size, a voxel has the label of the nearest voxel of the scores.
+
     Parameters
     ----------
     picks
@@ -42,13 +44,26 @@ def write_label_map(
         return
     values = np.array([0, *(s.label for s in score_map.species)], dtype=np.uint8)
     frame = volume.shape, label_dtype(score_map.species), volume.voxel_size, volume.origin
+    near_z, near_y, near_x = _nearest(score_map, volume)
     with mrc.create(path, *frame, volume.nstart) as labels:
         for z in range(0, volume.shape[0], 32):
-            block: NDArray[Any] = np.asarray(score_map.data[:, z : z + 32])
+            rows = near_z[z : z + 32]
+            block: NDArray[Any] = np.asarray(score_map.data[:, rows[0] : rows[-1] + 1])
             background = 1 - block.sum(axis=0, keepdims=True)
-            labels[z : z + 32] = values[np.concatenate([background, block]).argmax(axis=0)]
+            likeliest = values[np.concatenate([background, block]).argmax(axis=0)]
+            labels[z : z + 32] = likeliest[np.ix_(rows - rows[0], near_y, near_x)]
             if mask is not None:
                 labels[z : z + 32][~mask[z : z + 32]] = 0
+
+
+def _nearest(score_map: ScoreMap, volume: Volume) -> list[NDArray[np.intp]]:
+    """Index of the voxel of a score map that is nearest to each voxel of a volume, along z, y and x."""
+    return [
+        np.clip(
+            np.rint((np.arange(n) * volume.voxel_size - score_map.offset) / score_map.voxel_size), 0, m - 1
+        ).astype(np.intp)
+        for n, m in zip(volume.shape, score_map.data.shape[1:], strict=True)
+    ]
 
 
 def label_dtype(species: tuple[Species, ...]) -> str:

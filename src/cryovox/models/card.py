@@ -19,6 +19,10 @@ from cryovox.core.reading import check_readable
 
 FORMAT = "cryovox-model-1"
 MODEL = "model.safetensors"
+SAME_VOXEL_SIZE = 0.1
+"""Relative difference from the voxel size of the training up to which tomograms are used as they are."""
+FINEST, COARSEST = 1 / 8, 2.5
+"""Voxel sizes, relative to that of the training, that are resampled."""
 
 
 class Card(Config):

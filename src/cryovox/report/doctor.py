@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cryovox.core.config import Contrast
 from cryovox.core.intensity import MIN_CERTAINTY, detect_contrast, slabs, wrapped_bytes
 from cryovox.core.volume import ZYX, Volume
+from cryovox.models.card import COARSEST, FINEST, SAME_VOXEL_SIZE
 from cryovox.report.wedge import MIN_WEDGE_CONTRAST, find_wedge
 
 Level = Literal["ok", "note", "warning", "error"]
@@ -314,9 +315,13 @@ def _wedge(piece: Volume, path: Path) -> Finding:
 
 def _sampling(volume: Volume, path: Path, model: ModelInput) -> Finding:
     message = f"{volume.voxel_size:.4g} Å; {model.name} was trained at {model.voxel_size:.4g} Å"
-    if abs(np.log(volume.voxel_size / model.voxel_size)) > np.log(1.05):
-        return Finding("warning", "sampling", message, _convert(path, f"--resample {model.voxel_size:.6g}"))
-    return Finding("ok", "sampling", message)
+    ratio, remedy = volume.voxel_size / model.voxel_size, _convert(path, f"--resample {model.voxel_size:.6g}")
+    if abs(np.log(ratio)) <= np.log(1.05):
+        return Finding("ok", "sampling", message)
+    if abs(ratio - 1) > SAME_VOXEL_SIZE and FINEST <= ratio <= COARSEST:
+        message += "; `find`, `segment` and `suggest` resample it, for an adaptation resample it first"
+        return Finding("note", "sampling", message, remedy)
+    return Finding("warning", "sampling", message, remedy)
 
 
 def _piece(volume: Volume, side: int = 160) -> Volume:

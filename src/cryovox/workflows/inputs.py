@@ -29,6 +29,7 @@ from cryovox.formats import is_images, is_volume, read_header, read_mask, read_v
 from cryovox.metrics.fingerprint import Domain, Fingerprint, distance, fingerprint, fingerprint_of
 from cryovox.models.card import Card
 from cryovox.report.doctor import Finding
+from cryovox.workflows.model_grid import has_model_voxel_size, is_resampled, on_model_grid
 
 IDENTITY = Normalization(0.0, 1.0)  # the pieces are z-scored one by one
 PIECES = 64
@@ -90,9 +91,13 @@ class Prepared:
     normalize: Normalization
     contrast: Contrast
     notes: tuple[str, ...]
+    original: Volume
+    """The tomogram at its own voxel size; `volume` may be resampled to that of the model."""
 
 
-def prepare(path: Path, card: Card, voxel_size: float | None, contrast: Contrast) -> Prepared:
+def prepare(
+    path: Path, card: Card, voxel_size: float | None, contrast: Contrast, *, resample: bool = False
+) -> Prepared:
     """Open a tomogram for a model; one that does not suit the model is refused.
 
     Parameters
@@ -101,21 +106,26 @@ def prepare(path: Path, card: Card, voxel_size: float | None, contrast: Contrast
         In Å; that of the header by default.
     contrast
         Contrast of the particles; "auto" detects it, and takes that of the training where it is unclear.
+    resample
+        Resample a tomogram of another voxel size to that of the model, on access, instead of refusing it.
     """
-    volume = read_volume(path, voxel_size)
-    off = check_voxel_size(path, volume.voxel_size, card)
-    moments = checked_statistics(path, volume)
+    original = read_volume(path, voxel_size)
+    if not resample:
+        check_voxel_size(path, original.voxel_size, card)
+    volume, size_notes = on_model_grid(path, original, card)
+    moments = checked_statistics(path, original)
+    if volume is not original:
+        moments = statistics(volume.data)
     notes: list[str] = []
     if contrast == "auto":
-        contrast, notes = _choose_contrast(*detect_contrast(volume), card)
-    if off > 0.02:
-        notes.append(f"voxels of {volume.voxel_size:g} Å, model trained at {card.voxel_size:g} Å")
-    wrapped = wrapped_bytes(volume.data)
+        contrast, notes = _choose_contrast(*detect_contrast(original), card)
+    notes += size_notes
+    wrapped = wrapped_bytes(original.data)
     if wrapped is not None:
         notes.append(f"{wrapped}; correct it with `cryovox convert {path} OUT.mrc --unsigned-bytes`")
     notes += domain_notes(volume, card, path)
     normalize = Normalization(moments.mean, moments.std, sign_of(contrast))
-    return Prepared(path, volume, normalize, contrast, tuple(notes))
+    return Prepared(path, volume, normalize, contrast, tuple(notes), original)
 
 
 def checked_statistics(path: Path, volume: Volume) -> Statistics:
@@ -139,14 +149,12 @@ def refuse_wrapped_bytes(path: Path, volume: Volume) -> None:
         raise RequestError(path, str(wrapped), remedy)
 
 
-def check_voxel_size(path: Path, voxel_size: float, card: Card) -> float:
-    """Relative difference of the voxel size from that of the training; above 10 % it is refused."""
-    off = abs(voxel_size / card.voxel_size - 1)
-    if off > 0.1:
+def check_voxel_size(path: Path, voxel_size: float, card: Card) -> None:
+    """Refuse a voxel size that differs from that of the training by more than 10 %."""
+    if not has_model_voxel_size(voxel_size, card):
         message = f"has voxels of {voxel_size:g} Å, the model was trained at {card.voxel_size:g} Å"
         remedy = f"resample it with `cryovox convert TOMOGRAM OUT.mrc --resample {card.voxel_size:g}`"
         raise RequestError(path, message, remedy)
-    return off
 
 
 def _choose_contrast(detected: Contrast, certainty: float, card: Card) -> tuple[Contrast, list[str]]:
@@ -204,11 +212,12 @@ def with_masks(dataset: Dataset, mask: Path | None) -> Dataset:
 def domain_finding(volume: Volume, card: Card, path: Path) -> Finding | None:
     """How far a tomogram is from the imaging conditions that a model was adapted to.
 
-    None if the model was not adapted, if voxel sizes differ by more than 10 %, and if no piece of the
-    tomogram holds anything to compare.
+    None if the model was not adapted, if the voxel size cannot be resampled to that of the model, and if no
+    piece of the tomogram holds anything to compare.
     """
-    if abs(volume.voxel_size / card.voxel_size - 1) > 0.1:
+    if card.domain is None or not is_resampled(volume.voxel_size, card):
         return None
+    volume, _ = on_model_grid(path, volume, card)
     return _compare_domain(lambda: fingerprint_of(volume.data, IDENTITY, volume.voxel_size), card, path)
 
 

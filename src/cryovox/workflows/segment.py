@@ -34,6 +34,7 @@ from cryovox.workflows.inputs import (
     set_domain_notes,
 )
 from cryovox.workflows.manifest import Manifest, sha256
+from cryovox.workflows.model_grid import mask_on_grid
 
 if TYPE_CHECKING:
     from torch import nn
@@ -182,8 +183,8 @@ class _SegmentTomogram(_Segment):
     """Write the score map and the label map of a tomogram."""
 
     def load(self, name: str, path: Path) -> tuple[Prepared, Mask | None]:
-        tomogram = prepare(path, self.card, self.config.voxel_size, self.config.contrast)
-        return tomogram, read_search_mask(self.config.mask, name, tomogram.volume.shape)
+        tomogram = prepare(path, self.card, self.config.voxel_size, self.config.contrast, resample=True)
+        return tomogram, read_search_mask(self.config.mask, name, tomogram.original.shape)
 
     def process(
         self, name: str, loaded: tuple[Prepared, Mask | None], on_progress: ProgressCallback
@@ -192,10 +193,10 @@ class _SegmentTomogram(_Segment):
         score_file, label_file = self.out / "scores" / f"{name}.zarr", self.out / "labels" / f"{name}.mrc"
         tiles = tile_plan(self.card, self.config)
         write_scores(self.network, tomogram, self.card, tiles, score_file, on_progress, mask)
-        write_label_map(scores.read(score_file), tomogram.volume, label_file, mask=mask)
+        write_label_map(scores.read(score_file), tomogram.original, label_file, mask=mask)
         facts = {
             "contrast": tomogram.contrast,
-            "voxel_size": tomogram.volume.voxel_size,
+            "voxel_size": tomogram.original.voxel_size,
             "notes": list(tomogram.notes),
         }
         return Result({"scores": score_file, "labels": label_file}, facts)
@@ -250,13 +251,17 @@ def write_scores(
     on_progress: ProgressCallback = no_progress,
     mask: Mask | None = None,
 ) -> None:
-    """Stream a tomogram through a network into a score map on disk; what lies far outside a mask scores 0."""
+    """Stream a tomogram through a network into a score map on disk; what lies far outside a mask scores 0.
+
+    A resampled tomogram has scores on the grid of the model, and a mask on its own grid.
+    """
     from cryovox.inference.stream import SearchMask, stream
 
-    volume = tomogram.volume
+    volume, original = tomogram.volume, tomogram.original
     # a particle that the mask cuts is scored whole, so a mask moves no pick
     largest = max(s.radius for s in card.species) / volume.voxel_size
-    region = None if mask is None else SearchMask(mask, int(np.ceil(2 * largest)) + 2 * tiles.stride)
+    margin = int(np.ceil(2 * largest)) + 2 * tiles.stride
+    region = None if mask is None else SearchMask(mask_on_grid(mask, original, volume), margin)
     z, y, x = (plan(n, tiles.tile, tiles.overlap, tiles.stride).out_size for n in volume.shape)
     with scores.create(
         path,
@@ -266,9 +271,9 @@ def write_scores(
         offset=volume.voxel_size * (tiles.stride - 1) / 2,
         kind=card.kind,
         thresholds=card.thresholds,
-        origin=volume.origin,
-        nstart=volume.nstart,
-        tomogram=(volume.shape, volume.voxel_size),
+        origin=original.origin,
+        nstart=original.nstart,
+        tomogram=(original.shape, original.voxel_size),
     ) as writer:
         stream(network, volume.data, tomogram.normalize, tiles, writer.write, on_progress, region)
 
