@@ -28,7 +28,7 @@ def test_round_trip(tmp_path_factory, rows, seed):
     path = tmp_path_factory.mktemp("czii") / "submission.csv"
     places = np.random.default_rng(seed).uniform(-1e4, 1e4, (len(rows), 3))
     original = Particles.of(places, [kind for kind, _ in rows], tomograms=[name for _, name in rows])
-    czii.write(path, original)
+    czii.FORMAT.write(path, original)
     loaded = czii.read(path)
     np.testing.assert_allclose(loaded.positions, original.positions, atol=5.01e-4)
     assert loaded.species.tolist() == original.species.tolist()
@@ -84,7 +84,7 @@ def test_other_names_mean_types_of_the_challenge():
 def test_unknown_types_are_refused(tmp_path, name, message):
     path = tmp_path / "submission.csv"
     with pytest.raises(RequestError) as caught:
-        czii.write(path, Particles.of([[1, 2, 3]], name, tomograms="TS"))
+        czii.FORMAT.write(path, Particles.of([[1, 2, 3]], name, tomograms="TS"))
     assert caught.value.where == name
     assert "virus-like-particle" in caught.value.message
     assert message in caught.value.remedy
@@ -94,9 +94,9 @@ def test_unknown_types_are_refused(tmp_path, name, message):
 def test_a_submission_names_tomograms_and_counts_in_angstrom(tmp_path):
     original = Particles.of([[1, 2, 3]], "ribosome")
     with pytest.raises(RequestError, match="name the tomogram"):
-        czii.write(tmp_path / "a.csv", original)
-    with pytest.raises(RequestError, match="is in Å"):
-        czii.write(tmp_path / "a.csv", original, tomogram_name="TS", voxel_size=10.0)
+        czii.FORMAT.write(tmp_path / "a.csv", original)
+    with pytest.raises(RequestError, match="counts in Å"):
+        czii.FORMAT.write(tmp_path / "a.csv", original, tomogram_name="TS", voxel_size=10.0)
     (tmp_path / "b.csv").write_text("x,y,z,particle_type\n1,2,3,ribosome\n")
     with pytest.raises(RequestError, match=r"b\.csv.*name the tomogram"):
         czii.read(tmp_path / "b.csv")
@@ -114,7 +114,7 @@ def test_golden_files_there_and_back(shared_data, tmp_path, case):
     path = shared_data / "golden_czii" / f"{case}.csv"
     loaded = czii.read(path)
     assert loaded.species.tolist() == read_particles(path).species.tolist()
-    czii.write(tmp_path / "again.csv", loaded)
+    czii.FORMAT.write(tmp_path / "again.csv", loaded)
     again = czii.read(tmp_path / "again.csv")
     np.testing.assert_allclose(again.positions, loaded.positions, atol=5.01e-4)
     assert again.tomograms.tolist() == loaded.tomograms.tolist()

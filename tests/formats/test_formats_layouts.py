@@ -242,7 +242,7 @@ def test_the_true_picks_of_czii(shared_data, tmp_path):
         places = [[float(r[a]) for a in "zyx"] for r in mine if r["particle_type"] == name]
         content = {"pickable_object_name": name} | czii_picks(places)
         (picks / f"{name}.json").write_text(json.dumps(content))
-    assert len(copick_files.read(picks)) == 140
+    assert len(copick_files.read_picks(picks)) == 140
 
 
 @pytest.mark.parametrize("name", ["cryoet_portal/copick.json", "copick/CCDC147C_001_microtubule.json.gz"])
@@ -250,7 +250,7 @@ def test_picks_of_others(shared_data, name):
     path = shared_data / "formats" / name
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     content = json.loads(raw)
-    loaded = copick_files.read(path)
+    loaded = copick_files.read_picks(path)
     assert len(loaded) == len(content["points"])
     first = content["points"][0]["location"]
     np.testing.assert_allclose(loaded.positions[0], [first["z"], first["y"], first["x"]])
@@ -270,7 +270,7 @@ def test_picks_of_others(shared_data, name):
 def test_files_that_are_no_picks(tmp_path, text, message):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(RequestError, match=message):
-        copick_files.read(tmp_path / "a.json")
+        copick_files.read_picks(tmp_path / "a.json")
 
 
 # --- OME-Zarr --------------------------------------------------------------------------------------

@@ -36,26 +36,28 @@ PARTICLES = Registry(
     "particle format",
     group="cryovox.particle_formats",
     rows={
-        f".{extension}": f"cryovox.formats.particles.{module}"
-        for module, extensions in {
-            "star": "star",
-            "table": "csv tsv txt",
-            "coords": "coords box",
-            "dynamo": "tbl",
-            "tom": "em",
-            "imod": "mod",
-            "copick": "json",
-            "portal": "ndjson",
-            "cryolo": "cbox",
-            "tomotwin": "tloc",
-            "deepfinder": "xml",
-            "chimerax": "cmm",
+        extension: f"cryovox.formats.particles.{target}"
+        for extension, target in {
+            ".star": "star",
+            ".csv": "table:FORMAT",
+            ".tsv": "table:TSV_FORMAT",
+            ".txt": "table:FORMAT",
+            ".coords": "coords:FORMAT",
+            ".box": "coords:BOX_FORMAT",
+            ".tbl": "dynamo:FORMAT",
+            ".em": "tom:FORMAT",
+            ".mod": "imod",
+            ".json": "copick:FORMAT",
+            ".ndjson": "portal:FORMAT",
+            ".cbox": "cryolo:FORMAT",
+            ".tloc": "tomotwin:FORMAT",
+            ".xml": "deepfinder:FORMAT",
+            ".cmm": "chimerax:FORMAT",
         }.items()
-        for extension in extensions.split()
     },
 )
-"""Extension -> module with `read` and `write`, which take the arguments of :func:`read_particles` and
-:func:`write_particles`. Formats that are only read have no `write`."""
+"""Extension -> module or object with `read` and `write`, which take the arguments of :func:`read_particles`
+and :func:`write_particles`."""
 
 SHARED_EXTENSIONS = {
     ".star": ("stopgap",),
@@ -63,17 +65,18 @@ SHARED_EXTENSIONS = {
     ".xml": ("pytom",),
     ".txt": ("shrec",),
 }
-"""Extension -> other formats with it, modules of :mod:`cryovox.formats.particles` with
-`recognizes(first_characters)`."""
+"""Extension -> other formats with it, modules of :mod:`cryovox.formats.particles`,
+whose `FORMAT.recognizes(first_characters)`."""
 
 PARTICLE_CONVENTIONS = Registry(
     "convention of particle files",
     group="cryovox.csv_dialects",
     rows={
-        name: f"cryovox.formats.particles.{name}" for name in ("czii", "stopgap", "eman2", "pytom", "shrec")
+        name: f"cryovox.formats.particles.{name}:FORMAT"
+        for name in ("czii", "stopgap", "eman2", "pytom", "shrec")
     },
 )
-"""Convention of a file -> module with its own `write`, where it is not that of the extension."""
+"""Convention of a file -> format, where it is not that of the extension."""
 
 IMAGES = (".st", ".ali", ".mrcs")
 """Extensions of image stacks, which only the simulator reads."""
@@ -268,9 +271,6 @@ def write_particles(
     module = _module(PARTICLES, path)
     if star_version is not None and star_version in PARTICLE_CONVENTIONS:
         module, star_version = _of_convention(star_version, path), None
-    if not hasattr(module, "write"):
-        message = f"{module.CONVENTION.program} is only read"
-        raise RequestError(path, message, "name another format, such as .star or .csv")
     writer = module.write
     settings = _settings(writer, path, star_version=star_version, center=center)
     writer(
@@ -319,7 +319,12 @@ def read_text(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write text atomically, compressed if the name ends in .gz or .bz2."""
-    data, suffix = text.encode("utf-8"), path.suffix.lower()
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write bytes atomically, compressed if the name ends in .gz or .bz2."""
+    suffix = path.suffix.lower()
     if suffix in COMPRESSED:
         data = gzip.compress(data) if suffix == ".gz" else bz2.compress(data)
     with replacing(path) as temporary:
@@ -356,9 +361,9 @@ def _reader(path: Path) -> Any:
     if shared and path.is_file():
         text = beginning(path)
         for name in shared:
-            module = import_module(f"cryovox.formats.particles.{name}")
-            if module.recognizes(text):
-                return module
+            known = import_module(f"cryovox.formats.particles.{name}").FORMAT
+            if known.recognizes(text):
+                return known
     return _module(PARTICLES, path)
 
 

@@ -160,7 +160,7 @@ def _load_particles(path: Path, entry: Entry, dataset: Dataset) -> Particles:
 
 def _read_picks(path: Path, tomogram: Volume, species: str | None, names: tuple[str, ...]) -> Particles:
     if path.is_dir():
-        return copick.read(path)
+        return copick.read_picks(path)
     if path.name == shrec2021.PICKS:
         return shrec2021.read_picks(path)
     return read_particles(path, tomogram=tomogram, species=species, tomogram_names=names)

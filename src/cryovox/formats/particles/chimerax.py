@@ -13,10 +13,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from cryovox.core.errors import RequestError
-from cryovox.core.particles import Particles
-from cryovox.formats import write_text
-from cryovox.formats.particles.convention import Convention, Frame, columns_of, particles_of
-from cryovox.formats.particles.deepfinder import cell, columns_of_rows, parsed
+from cryovox.formats.particles.column_format import ColumnFormat, Parsed, Rows, cell
+from cryovox.formats.particles.convention import Convention
+from cryovox.formats.particles.xml_rows import columns_of_rows, parsed, text_of
 
 COLORS = (
     (0.9, 0.3, 0.3),
@@ -35,18 +34,13 @@ CONVENTION = Convention(
     unit="Å",
     score="note",
     species=SET,
+    single=("tomogram",),
     remark="Open it with `open picks.cmm`. Angles and tomograms are not stored; notes hold scores.",
 )
 
 
-def read(
-    path: Path,
-    *,
-    tomogram: Frame | None = None,
-    voxel_size: float | None = None,
-    species: str | None = None,
-) -> Particles:
-    """Read markers; arguments are those of :func:`cryovox.formats.read_particles`."""
+def parse(path: Path) -> Parsed:
+    """Columns of markers."""
     root = parsed(path)
     if root.tag not in (SET, f"{SET}s"):
         raise RequestError(path, f"holds <{root.tag}>, not <{SET}>", "check that this is the file you meant")
@@ -54,33 +48,22 @@ def read(
     columns.pop("id", None)
     if not all(_is_number(note) for note in columns.get("note", [])):
         columns["text"] = columns.pop("note")
-    return particles_of(path, columns, CONVENTION, tomogram=tomogram, voxel_size=voxel_size, species=species)
+    return Parsed(columns)
 
 
-def write(
-    path: Path,
-    particles: Particles,
-    *,
-    tomogram: Frame | None = None,
-    voxel_size: float | None = None,
-    tomogram_name: str | None = None,
-) -> None:
-    """Write markers; arguments are those of :func:`cryovox.formats.write_particles`."""
-    if particles.tomograms is not None and len(set(particles.tomograms.tolist())) > 1:
-        raise RequestError(path, "markers belong to one tomogram", "write one file per tomogram")
-    columns, _ = columns_of(path, particles, CONVENTION)
-    n = len(particles)
-    kinds = list(dict.fromkeys(particles.species.tolist()))
+def render(rows: Rows) -> str:
+    """Text of marker sets."""
+    n, columns, species = len(rows), rows.columns, rows.particles.species.tolist()
+    kinds = list(dict.fromkeys(species))
     root = ElementTree.Element(f"{SET}s")
     sets = {kind: ElementTree.SubElement(root, SET, name=kind) for kind in kinds}
     radii = np.broadcast_to(columns.get("radius", RADIUS), n)
-    for i, kind in enumerate(particles.species.tolist()):
+    for i, kind in enumerate(species):
         color = dict(zip("rgb", map(str, COLORS[kinds.index(kind) % len(COLORS)]), strict=True))
         values = {name: cell(float(columns[name][i])) for name in ("x", "y", "z")}
         drawn = {"radius": cell(float(radii[i])), "note": cell(float(columns["note"][i]))}
         ElementTree.SubElement(sets[kind], MARKER, {"id": str(i + 1)} | values | color | drawn)
-    ElementTree.indent(root)
-    write_text(path, ElementTree.tostring(root, "unicode") + "\n")
+    return text_of(root)
 
 
 def _markers(root: ElementTree.Element) -> Iterator[dict[str, str]]:
@@ -100,3 +83,6 @@ def _is_number(text: object) -> bool:
         return bool(np.isfinite(float(str(text))))
     except ValueError:
         return False
+
+
+FORMAT = ColumnFormat(CONVENTION, parse, render)

@@ -48,6 +48,8 @@ class Convention:
         Columns with x, y and z.
     unit
         Unit of coordinates and shifts.
+    scaled
+        Whether a voxel size that is passed turns coordinates in Å into voxels.
     origin
         "voxel": coordinates start in the first voxel; "center": at the center of the tomogram.
     first
@@ -56,6 +58,9 @@ class Convention:
         Voxel at the center of an axis of n voxels, for the origin "center".
     shifts
         Columns with shifts.
+    whole
+        Whether coordinates are written as whole voxels and the remainder as shifts, as programs do that crop
+        subtomograms; it also keeps all digits in single precision.
     shift_sign
         1 if the position is coordinates plus shifts, -1 if it is coordinates minus shifts.
     eulers
@@ -65,7 +70,13 @@ class Convention:
     passive
         Whether the angles rotate the tomogram into the reference; otherwise the reference into the tomogram.
     score, tomogram, species
-        Columns with these; "" for none. Numbers stand for names, see :mod:`cryovox.formats.particles.names`.
+        Columns with these; "" for none.
+    numbers
+        Whether numbers stand for the names of tomograms and species, see
+        :mod:`cryovox.formats.particles.names`: they do in files that are read, in those that are written as
+        well, or never.
+    single
+        What a file holds one of: "tomogram", "species".
     pixel_size
         Column with the voxel size in Å.
     written
@@ -78,10 +89,12 @@ class Convention:
     extensions: tuple[str, ...]
     coordinates: tuple[str, ...] = ("x", "y", "z")
     unit: Literal["voxel", "Å"] = "voxel"
+    scaled: bool = False
     origin: Literal["voxel", "center"] = "voxel"
     first: tuple[float, float, float] = (0.0, 0.0, 0.0)
     center: CenterVoxel = "n / 2"
     shifts: tuple[str, ...] = ()
+    whole: bool = False
     shift_sign: Literal[1, -1] = 1
     eulers: Literal["ZYZ", "ZXZ", "matrix", ""] = ""
     angles: tuple[str, ...] = ()
@@ -89,6 +102,8 @@ class Convention:
     score: str = ""
     tomogram: str = ""
     species: str = ""
+    numbers: Literal["read", "written", "never"] = "read"
+    single: tuple[Literal["tomogram", "species"], ...] = ()
     pixel_size: str = ""
     written: bool = True
     remark: str = ""
@@ -104,14 +119,22 @@ class Convention:
         moved = np.asarray(xyz, dtype=np.float64).reshape(-1, 3) - np.array(self.first)
         if shifts is not None:
             moved = moved + self.shift_sign * np.asarray(shifts, dtype=np.float64).reshape(-1, 3)
-        return np.asarray(moved * (size if self.unit == "voxel" else 1.0))[:, ::-1]
+        return np.asarray(moved * size)[:, ::-1]
 
     def written_coordinates(self, positions: NDArray[np.float64], size: Any) -> NDArray[np.float64]:
         """Inverse of :meth:`positions` without shifts: coordinates (n, 3) as (x, y, z)."""
-        return np.asarray(positions[:, ::-1] / (size if self.unit == "voxel" else 1.0) + np.array(self.first))
+        return np.asarray(positions[:, ::-1] / size + np.array(self.first))
 
     def rotations(self, angles: ArrayLike) -> NDArray[np.float64]:
-        """Active rotations (n, 3, 3) from the reference to the tomogram, of angles (n, 3) in degrees."""
+        """Active rotations (n, 3, 3) from the reference to the tomogram.
+
+        Parameters
+        ----------
+        angles : (n, 3), or (n, 3, 3) for matrices
+            In degrees.
+        """
+        if self.eulers == "matrix":
+            return np.asarray(angles, dtype=np.float64).reshape(-1, 3, 3)
         degrees = np.asarray(angles, dtype=np.float64).reshape(-1, 3)
         if not len(degrees):
             return np.zeros((0, 3, 3))
@@ -120,7 +143,7 @@ class Convention:
         return np.asarray(np.round(matrices, 15) + 0.0)
 
     def written_angles(self, rotations: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Inverse of :meth:`rotations`; the third angle is 0 at gimbal lock."""
+        """Inverse of :meth:`rotations` for Euler angles; the third angle is 0 at gimbal lock."""
         if not len(rotations):
             return np.zeros((0, 3))
         turned = Rotation.from_matrix(rotations)
@@ -161,7 +184,7 @@ def particles_of(
         raise RequestError(path, message, "check that this is the file you meant")
     xyz = _numbers(path, columns, convention.coordinates)
     numbered = names.read(path)
-    sources = names.tomograms_of(columns.get(convention.tomogram), numbered)
+    sources = names.tomograms_of(columns.get(convention.tomogram), numbered, convention.numbers)
     own_size = _own_size(path, columns, convention)
     size = voxel_sizes(path, convention, tomogram, voxel_size or own_size, sources)
     has_shifts = bool(convention.shifts) and set(convention.shifts) <= set(columns)
@@ -169,14 +192,13 @@ def particles_of(
     positions = convention.positions(xyz, shifts, size)
     if convention.origin == "center":
         positions = positions + centers(path, convention, tomogram, sources)
-    turned = len(convention.angles) == 3 and set(convention.angles) <= set(columns)
-    angles = _numbers(path, columns, convention.angles) if turned else None
+    turned = bool(convention.angles) and set(convention.angles) <= set(columns)
     score = columns.get(convention.score)
     picks = Particles.of(
         positions,
-        names.species_of(columns.get(convention.species), numbered, species, len(xyz)),
+        names.species_of(columns.get(convention.species), numbered, species, len(xyz), convention.numbers),
         scores=None if score is None else _numbers(path, columns, (convention.score,))[:, 0],
-        rotations=None if angles is None else convention.rotations(angles),
+        rotations=convention.rotations(_angles(path, columns, convention)) if turned else None,
         tomograms=sources,
     )
     kept = set(columns) - convention.used
@@ -193,7 +215,6 @@ def columns_of(
     tomogram: Frame | None = None,
     voxel_size: float | None = None,
     tomogram_name: str | None = None,
-    whole: bool = False,
 ) -> tuple[Columns, names.Names]:
     """Columns of a file, and the names behind the numbers in it.
 
@@ -209,9 +230,6 @@ def columns_of(
         As in :func:`particles_of`.
     tomogram_name
         Tomogram of particles that name none.
-    whole
-        Round coordinates to whole voxels and write the remainder as shifts, as programs do that crop
-        subtomograms; it also keeps all digits in single precision.
     """
     sources = names.listed(particles, tomogram_name)
     size = voxel_sizes(path, convention, tomogram, voxel_size, sources)
@@ -219,30 +237,22 @@ def columns_of(
     if convention.origin == "center":
         positions = positions - centers(path, convention, tomogram, sources)
     xyz = convention.written_coordinates(positions, size)
-    nearest = np.round(xyz) if whole else xyz
+    nearest = np.round(xyz) if convention.whole else xyz
     columns: Columns = dict(zip(convention.coordinates, nearest.T, strict=True))
     if convention.shifts:
         shifts = convention.shift_sign * (xyz - nearest)
         columns |= dict(zip(convention.shifts, shifts.T, strict=True))
-    if convention.angles:
-        eye = np.broadcast_to(np.eye(3), (len(particles), 3, 3))
-        turned = eye if particles.rotations is None else particles.rotations
-        columns |= dict(zip(convention.angles, convention.written_angles(turned).T, strict=True))
+    if convention.eulers == "matrix" and particles.rotations is not None:
+        columns[convention.angles[0]] = particles.rotations
+    elif convention.angles and particles.rotations is not None:
+        columns |= dict(zip(convention.angles, convention.written_angles(particles.rotations).T, strict=True))
     if convention.score:
         columns[convention.score] = particles.scores.astype(np.float64)
     if convention.pixel_size:
         columns[convention.pixel_size] = np.broadcast_to(np.ravel(size), len(particles))
-    numbered = names.Names()
-    if convention.tomogram:
-        previous = particles.extra.get(convention.tomogram)
-        columns[convention.tomogram], numbered = names.numbers_of(
-            sources, previous, "tomograms", numbered, len(xyz)
-        )
-    if convention.species:
-        kinds = particles.species.tolist()
-        columns[convention.species], numbered = names.numbers_of(kinds, None, "species", numbered, len(xyz))
-    extra = {name: values for name, values in particles.extra.items() if name not in columns}
-    return columns | extra, numbered
+    named, numbered = names.columns(particles, sources, convention)
+    extra = {name: values for name, values in particles.extra.items() if name not in {*columns, *named}}
+    return columns | named | extra, numbered
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -259,7 +269,10 @@ def voxel_sizes(
 ) -> Any:
     """Voxel size in Å, one for all or (n, 1); 1 for formats in Å."""
     if convention.unit == "Å":
-        return 1.0
+        if voxel_size is not None and not convention.scaled:
+            option, message = "--voxel-size or --out-voxel-size", f"{path}: {convention.program} counts in Å"
+            raise RequestError(option, message, "leave it out")
+        return 1.0 if voxel_size is None else voxel_size
     if voxel_size is not None:
         return voxel_size
     if isinstance(tomogram, Volume):
@@ -305,6 +318,12 @@ def _own_size(path: Path, columns: Mapping[str, Any], convention: Convention) ->
         return None
     sizes = _numbers(path, columns, (convention.pixel_size,))
     return sizes if len(sizes) and (sizes > 0).all() else None
+
+
+def _angles(path: Path, columns: Mapping[str, Any], convention: Convention) -> Any:
+    if convention.eulers == "matrix":
+        return columns[convention.angles[0]]
+    return _numbers(path, columns, convention.angles)
 
 
 def _numbers(path: Path, columns: Mapping[str, Any], tags: tuple[str, ...]) -> NDArray[np.float64]:

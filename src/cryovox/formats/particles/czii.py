@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
@@ -17,9 +18,8 @@ import numpy as np
 from cryovox.core.czii import RADII
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
-from cryovox.core.volume import Volume
-from cryovox.formats import write_text
 from cryovox.formats.particles import table
+from cryovox.formats.particles.column_format import ColumnFormat, Rows
 from cryovox.formats.particles.convention import Convention
 
 CONVENTION = Convention(
@@ -88,41 +88,22 @@ def to_submission(particles: Particles, tomogram_name: str | None = None) -> Par
 def read(path: Path) -> Particles:
     """Read a submission, or the solution, in the order of its rows; row numbers are not kept."""
     try:
-        return to_submission(table.read(path))
+        return to_submission(table.FORMAT.read(path))
     except RequestError as error:
         raise RequestError(path, f"{error.where}: {error.message}", error.remedy) from None
 
 
-def write(
-    path: Path,
-    particles: Particles,
-    *,
-    tomogram: Volume | None = None,
-    voxel_size: float | None = None,
-    tomogram_name: str | None = None,
-) -> None:
-    """Write a submission in the order of the list: rows numbered from 0, Å with three decimals.
-
-    Parameters
-    ----------
-    path
-        CSV file.
-    particles
-        Particles; scores, poses and other columns are not written.
-    tomogram
-        Not used.
-    voxel_size
-        An error: submissions are in Å.
-    tomogram_name
-        Tomogram of particles that name none.
-    """
-    if voxel_size is not None:
-        raise RequestError("--out-voxel-size", "a submission is in Å", "leave it out")
-    rows = to_submission(particles, tomogram_name)
+def render(rows: Rows) -> str:
+    """Text of a submission in the order of the list: rows numbered from 0, Å with three decimals."""
+    particles = to_submission(replace(rows.particles, tomograms=rows.columns.get("experiment")))
+    tomograms = () if particles.tomograms is None else particles.tomograms
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    tomograms = rows.tomograms if rows.tomograms is not None else ()
-    for number, (name, kind, zyx) in enumerate(zip(tomograms, rows.species, rows.positions, strict=True)):
+    columns = zip(tomograms, particles.species, particles.positions, strict=True)
+    for number, (name, kind, zyx) in enumerate(columns):
         writer.writerow([number, name, kind, *(f"{v:.3f}" for v in zyx[::-1])])
-    write_text(path, text.getvalue())
+    return text.getvalue()
+
+
+FORMAT = ColumnFormat(CONVENTION, table.parse, render)

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from cryovox.core.errors import RequestError
-from cryovox.core.particles import Particles
-from cryovox.formats import read_text, write_text
-from cryovox.formats.particles import names
-from cryovox.formats.particles.convention import Convention, Frame, columns_of, particles_of, words
+from cryovox.formats import read_text
+from cryovox.formats.particles.column_format import ColumnFormat, Parsed, Rows
+from cryovox.formats.particles.convention import Convention, words
 
 COLUMNS = words(
     "tag aligned averaged dx dy dz tdrot tilt narot cc cc2 cpu ftype ymintilt ymaxtilt xmintilt "
@@ -29,61 +28,38 @@ CONVENTION = Convention(
     extensions=(".tbl",),
     first=(1, 1, 1),
     shifts=("dx", "dy", "dz"),
+    whole=True,
     eulers="ZXZ",
     angles=("narot", "tilt", "tdrot"),
     passive=True,
     score="cc",
     tomogram="tomo",
     species="class",
+    numbers="written",
     pixel_size="apix",
     remark="Some converters (copick, cryoCAT) take the first voxel as 0, one voxel off.",
 )
 
 
-def read(
-    path: Path,
-    *,
-    tomogram: Frame | None = None,
-    voxel_size: float | None = None,
-    species: str | None = None,
-) -> Particles:
-    """Read a table; arguments are those of :func:`cryovox.formats.read_particles`."""
+def parse(path: Path) -> Parsed:
+    """Columns of a table."""
     lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
     widths = {len(line) for line in lines}
     if len(widths) > 1 or (widths and not 26 <= max(widths) <= len(COLUMNS)):
         message = f"is no table of Dynamo: its lines have {', '.join(map(str, sorted(widths)))} columns"
         raise RequestError(path, message, "Dynamo has 26 to 41 columns, the same in all lines")
-    columns = (
-        dict(zip(COLUMNS, zip(*lines, strict=True), strict=False)) if lines else dict.fromkeys(COLUMNS, ())
-    )
-    return particles_of(path, columns, CONVENTION, tomogram=tomogram, voxel_size=voxel_size, species=species)
+    columns = zip(COLUMNS, zip(*lines, strict=True), strict=False)
+    return Parsed(dict(columns) if lines else dict.fromkeys(COLUMNS, ()))
 
 
-def write(
-    path: Path,
-    particles: Particles,
-    *,
-    tomogram: Frame | None = None,
-    voxel_size: float | None = None,
-    tomogram_name: str | None = None,
-) -> None:
-    """Write a table; arguments are those of :func:`cryovox.formats.write_particles`.
-
-    Coordinates are whole voxels, with the remainder as shifts.
-    """
-    columns, numbered = columns_of(
-        path,
-        particles,
-        CONVENTION,
-        tomogram=tomogram,
-        voxel_size=voxel_size,
-        tomogram_name=tomogram_name,
-        whole=True,
-    )
-    n = len(particles)
-    columns = {"tag": np.arange(1, n + 1)} | columns
+def render(rows: Rows) -> str:
+    """Text of a table."""
+    n = len(rows)
+    columns = {"tag": np.arange(1, n + 1)} | rows.columns
     cells = [np.broadcast_to(columns.get(name, DEFAULTS.get(name, 0)), n) for name in WRITTEN]
     text = StringIO()
     np.savetxt(text, np.array(cells, dtype=np.float64).T, fmt="%.10g")
-    write_text(path, text.getvalue())
-    names.write(path, numbered)
+    return text.getvalue()
+
+
+FORMAT = ColumnFormat(CONVENTION, parse, render)

@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cryovox.core.errors import RequestError
-from cryovox.core.particles import Particles
-from cryovox.formats import read_text, write_text
-from cryovox.formats.particles.convention import Convention, Frame, columns_of, particles_of
+from cryovox.formats import read_text
+from cryovox.formats.particles.column_format import ColumnFormat, Parsed, Rows
+from cryovox.formats.particles.convention import Columns, Convention
 
 BOXES, CLASSES, SIZE = "boxes_3d", "class_list", "apix_unbin"
 FIELDS = ("x", "y", "z", "method", "score", "class")
@@ -26,12 +25,12 @@ BOX_SIZE = 32
 CONVENTION = Convention(
     program="EMAN2",
     extensions=(".json",),
-    coordinates=("x", "y", "z"),
     origin="center",
     center="n // 2",
     score="score",
     species="class",
     pixel_size=SIZE,
+    single=("tomogram",),
     remark="Files without apix_unbin count from the first voxel. Angles and tomograms are not stored.",
 )
 
@@ -41,14 +40,8 @@ def recognizes(text: str) -> bool:
     return f'"{BOXES}"' in text
 
 
-def read(
-    path: Path,
-    *,
-    tomogram: Frame | None = None,
-    voxel_size: float | None = None,
-    species: str | None = None,
-) -> Particles:
-    """Read the boxes; arguments are those of :func:`cryovox.formats.read_particles`."""
+def parse(path: Path) -> Parsed:
+    """Columns of the boxes of an info file."""
     try:
         info = json.loads(read_text(path))
         boxes = [[*box, *("manual", 1.0, 0)[len(box) - 3 :]][:6] for box in info[BOXES]]
@@ -57,43 +50,24 @@ def read(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         message = f"holds no boxes_3d of EMAN2 ({type(error).__name__}: {error})"
         raise RequestError(path, message, "check that this is the file you meant") from None
-    columns: dict[str, Any] = (
-        dict(zip(FIELDS, map(list, zip(*boxes, strict=True)), strict=True)) if boxes else {}
-    )
-    columns = columns or {name: [] for name in FIELDS}
+    columns = {name: [box[i] for box in boxes] for i, name in enumerate(FIELDS)}
     columns["class"] = [named.get(int(number), f"class{int(number)}") for number in columns["class"]]
-    convention = CONVENTION if size > 0 else replace(CONVENTION, origin="voxel")
     columns[SIZE] = [size] * len(boxes)
-    return particles_of(path, columns, convention, tomogram=tomogram, voxel_size=voxel_size, species=species)
+    return Parsed(columns, CONVENTION if size > 0 else replace(CONVENTION, origin="voxel"))
 
 
-def write(
-    path: Path,
-    particles: Particles,
-    *,
-    tomogram: Frame | None = None,
-    voxel_size: float | None = None,
-    tomogram_name: str | None = None,
-) -> None:
-    """Write an info file with boxes only; arguments are those of :func:`cryovox.formats.write_particles`."""
-    if particles.tomograms is not None and len(set(particles.tomograms.tolist())) > 1:
-        raise RequestError(path, "an info file belongs to one tomogram", "write one file per tomogram")
-    columns, _ = columns_of(
-        path,
-        particles,
-        CONVENTION,
-        tomogram=tomogram,
-        voxel_size=voxel_size,
-        tomogram_name=tomogram_name,
-    )
-    kinds = list(dict.fromkeys(particles.species.tolist()))
-    columns["class"] = [kinds.index(kind) for kind in particles.species.tolist()]
-    columns.setdefault("method", np.full(len(particles), "cryovox"))
-    rows = zip(*(np.asarray(columns[name]).tolist() for name in FIELDS), strict=True)
-    size = float(np.ravel(columns[SIZE])[0]) if len(particles) else 1.0
+def render(rows: Rows) -> str:
+    """Text of an info file with boxes only."""
+    columns: Columns = {"method": np.full(len(rows), "cryovox")} | rows.columns
+    kinds = list(dict.fromkeys(rows.particles.species.tolist()))
+    columns["class"] = [kinds.index(kind) for kind in columns["class"]]
+    boxes = zip(*(np.asarray(columns[name]).tolist() for name in FIELDS), strict=True)
     info = {
-        SIZE: size,
-        BOXES: [list(row) for row in rows],
+        SIZE: float(np.ravel(columns[SIZE])[0]) if len(rows) else 1.0,
+        BOXES: [list(box) for box in boxes],
         CLASSES: {str(i): {"name": kind, "boxsize": BOX_SIZE} for i, kind in enumerate(kinds)},
     }
-    write_text(path, json.dumps(info, indent=1) + "\n")
+    return json.dumps(info, indent=1) + "\n"
+
+
+FORMAT = ColumnFormat(CONVENTION, parse, render, recognizes)

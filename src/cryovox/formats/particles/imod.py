@@ -20,6 +20,7 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
 from cryovox.formats import read_bytes
+from cryovox.formats.particles.column_format import check_single
 from cryovox.formats.particles.convention import Convention, Frame, columns_of, particles_of
 
 ANGSTROM = -10
@@ -30,6 +31,7 @@ CONVENTION = Convention(
     extensions=(".mod",),
     first=(0.5, 0.5, 0.0),
     species="object",
+    single=("tomogram",),
     pixel_size="pixel_size",
     remark="Needs imodmodel. Coordinates have single precision; angles, scores and tomograms are not stored.",
 )
@@ -80,8 +82,7 @@ def write(
     Arguments are those of :func:`cryovox.formats.write_particles`.
     """
     models = _library(path, "models")
-    if particles.tomograms is not None and len(set(particles.tomograms.tolist())) > 1:
-        raise RequestError(path, "an IMOD model belongs to one tomogram", "write one file per tomogram")
+    check_single(path, particles, CONVENTION)
     columns, _ = columns_of(
         path,
         particles,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cryovox.core.errors import RequestError
-from cryovox.core.particles import Particles
 from cryovox.formats import read_text
-from cryovox.formats.particles.convention import Convention, Frame, particles_of
+from cryovox.formats.particles.column_format import ColumnFormat, Parsed
+from cryovox.formats.particles.convention import Convention
 
 KEY = "shape_primitives_input"
 
@@ -31,14 +30,8 @@ def recognizes(text: str) -> bool:
     return f'"{KEY}"' in text
 
 
-def read(
-    path: Path,
-    *,
-    tomogram: Frame | None = None,
-    voxel_size: float | None = None,
-    species: str | None = None,
-) -> Particles:
-    """Read the centers of spheres; arguments are those of :func:`cryovox.formats.read_particles`."""
+def parse(path: Path) -> Parsed:
+    """Centers and radii of the spheres of a file."""
     try:
         content = json.loads(read_text(path))
         shapes = [shape for shapes in content[KEY].values() for shape in shapes]
@@ -48,6 +41,9 @@ def read(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         message = f"holds no spheres ({type(error).__name__}: {error})"
         raise RequestError(path, message, "check that this is the file you meant") from None
-    columns: dict[str, Any] = dict(zip(CONVENTION.coordinates, xyz.T, strict=True)) | {"radius": radii}
-    columns |= {"segmentation_id": [str(content.get("segmentation_id", "particle"))] * len(xyz)}
-    return particles_of(path, columns, CONVENTION, tomogram=tomogram, voxel_size=voxel_size, species=species)
+    names = [str(content.get("segmentation_id", "particle"))] * len(xyz)
+    columns = dict(zip(CONVENTION.coordinates, xyz.T, strict=True))
+    return Parsed(columns | {"radius": radii, "segmentation_id": names})
+
+
+FORMAT = ColumnFormat(CONVENTION, parse, recognizes=recognizes)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import yaml
@@ -20,6 +20,10 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.formats import write_text
 
+if TYPE_CHECKING:
+    from cryovox.formats.particles.convention import Convention
+
+Kind = Literal["tomograms", "species"]
 CLASS = re.compile(r"class(\d+)")
 
 
@@ -57,8 +61,10 @@ def write(path: Path, numbered: Names) -> None:
         beside(path).unlink(missing_ok=True)
 
 
-def tomograms_of(column: Any, numbered: Names) -> list[str] | None:
+def tomograms_of(column: Any, numbered: Names, numbers: str) -> list[str] | None:
     """Tomogram of each particle; None if a single unnamed number stands for all of them."""
+    if column is not None and numbers == "never":
+        return [str(value) for value in column]
     if column is None or not len(column):
         return None
     plain = [_plain(value) for value in column]
@@ -68,8 +74,10 @@ def tomograms_of(column: Any, numbered: Names) -> list[str] | None:
     return [known.get(value, value) for value in plain]
 
 
-def species_of(column: Any, numbered: Names, species: str | None, n: int) -> list[str]:
+def species_of(column: Any, numbered: Names, species: str | None, n: int, numbers: str) -> list[str]:
     """Species of each particle: named, by class if there are several, else *species* or "particle"."""
+    if numbers == "never" and column is not None:
+        return [str(value) for value in column]
     plain = [""] * n if column is None else [_plain(value) for value in column]
     known = {str(number): name for number, name in numbered.species.items()}
     if column is None and len(known) == 1:
@@ -88,10 +96,29 @@ def listed(particles: Particles, tomogram_name: str | None) -> list[str] | None:
     return None if tomogram_name is None else [tomogram_name] * len(particles)
 
 
+def columns(
+    particles: Particles, sources: list[str] | None, convention: Convention
+) -> tuple[dict[str, Any], Names]:
+    """Columns of tomograms and species as a convention has them, and the names behind their numbers."""
+    n, result, numbered = len(particles), {}, Names()
+    kinds: list[str] = particles.species.tolist()
+    rows: tuple[tuple[Kind, str, list[str] | None], ...] = (
+        ("tomograms", convention.tomogram, sources),
+        ("species", convention.species, kinds),
+    )
+    for kind, tag, values in rows:
+        if tag and convention.numbers == "written":
+            previous = particles.extra.get(tag) if values is None else None
+            result[tag], numbered = numbers_of(values, previous, kind, numbered, n)
+        elif tag and values is not None:
+            result[tag] = np.array(values, dtype=np.str_)
+    return result, numbered
+
+
 def numbers_of(
     values: Sequence[str] | None,
     previous: NDArray[Any] | None,
-    kind: Literal["tomograms", "species"],
+    kind: Kind,
     numbered: Names,
     n: int,
 ) -> tuple[NDArray[np.int64], Names]:

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cryovox.core.errors import RequestError
-from cryovox.core.particles import Particles
-from cryovox.formats import read_text, stem, write_text
-from cryovox.formats.particles.convention import Convention, Frame, columns_of, particles_of
+from cryovox.formats import read_text, stem
+from cryovox.formats.particles.column_format import ColumnFormat, Parsed, Rows
+from cryovox.formats.particles.convention import Columns, Convention
 
 FILE = re.compile(r"(.+)-\d+(\.\d+)?_(point|orientedpoint|instancepoint|instanceseg)", re.IGNORECASE)
 ROTATION, SPECIES, SCORE, INSTANCE = "xyz_rotation_matrix", "species", "score", "instance_id"
@@ -31,64 +30,45 @@ CONVENTION = Convention(
     angles=(ROTATION,),
     score=SCORE,
     species=SPECIES,
+    single=("tomogram",),
     remark="The portal itself stores no score, and the species in the file name only.",
 )
 
 
-def read(
-    path: Path,
-    *,
-    tomogram: Frame | None = None,
-    voxel_size: float | None = None,
-    species: str | None = None,
-) -> Particles:
-    """Read points; arguments are those of :func:`cryovox.formats.read_particles`."""
+def parse(path: Path) -> Parsed:
+    """Columns of the points of a file."""
     try:
         points = [json.loads(line) for line in read_text(path).splitlines() if line.strip()]
-        columns: dict[str, Any] = {
+        columns: Columns = {
             f"location.{axis}": [point["location"][axis] for point in points] for axis in "xyz"
         }
-        for name in (SCORE, SPECIES, INSTANCE):
+        for name in (SCORE, SPECIES, INSTANCE, ROTATION):
             if points and all(name in point for point in points):
                 columns[name] = [point[name] for point in points]
-        oriented = bool(points) and all(ROTATION in point for point in points)
-        turned = np.array([point[ROTATION] for point in points], dtype=np.float64) if oriented else None
-        if turned is not None and turned.shape != (len(points), 3, 3):
+        if ROTATION in columns and np.array(columns[ROTATION], dtype=np.float64).shape[1:] != (3, 3):
             raise ValueError(f"{ROTATION} is not 3 x 3")
     except (KeyError, TypeError, ValueError) as error:
         message = f"holds no points of the CryoET Data Portal ({type(error).__name__}: {error})"
         raise RequestError(path, message, "check that this is the file you meant") from None
     match = FILE.fullmatch(stem(path)) or FILE.fullmatch(path.name.removesuffix(".ndjson"))
-    kind = species or (match[1] if match else None)
-    picks = particles_of(path, columns, CONVENTION, tomogram=tomogram, voxel_size=voxel_size, species=kind)
-    return replace(picks, rotations=turned)
+    return Parsed(columns, species=match[1] if match else None)
 
 
-def write(
-    path: Path,
-    particles: Particles,
-    *,
-    tomogram: Frame | None = None,
-    voxel_size: float | None = None,
-    tomogram_name: str | None = None,
-) -> None:
-    """Write points, oriented if there are rotations.
-
-    Arguments are those of :func:`cryovox.formats.write_particles`.
-    """
-    if particles.tomograms is not None and len(set(particles.tomograms.tolist())) > 1:
-        raise RequestError(path, "an annotation belongs to one tomogram", "write one file per tomogram")
-    unnamed = replace(CONVENTION, angles=(), species="")
-    columns, _ = columns_of(path, particles, unnamed, tomogram=tomogram, voxel_size=voxel_size)
-    xyz = np.stack([columns[name] for name in CONVENTION.coordinates], axis=1)
+def render(rows: Rows) -> str:
+    """Text of a file; points are oriented if there are rotations."""
+    xyz = np.stack([rows.columns[name] for name in CONVENTION.coordinates], axis=1).tolist()
+    rotations = rows.columns.get(ROTATION)
     lines = []
-    for i, position in enumerate(xyz):
-        point: dict[str, Any] = {"type": "point" if particles.rotations is None else "orientedPoint"}
-        point["location"] = dict(zip("xyz", position.tolist(), strict=True))
-        if particles.rotations is not None:
-            point[ROTATION] = particles.rotations[i].tolist()
-        if INSTANCE in columns:
-            point[INSTANCE] = int(columns[INSTANCE][i])
-        point |= {SCORE: float(particles.scores[i]), SPECIES: str(particles.species[i])}
-        lines.append(json.dumps(point))
-    write_text(path, "".join(f"{line}\n" for line in lines))
+    for i, place in enumerate(xyz):
+        point: dict[str, Any] = {"type": "point" if rotations is None else "orientedPoint"}
+        point["location"] = dict(zip("xyz", place, strict=True))
+        if rotations is not None:
+            point[ROTATION] = rotations[i].tolist()
+        if INSTANCE in rows.columns:
+            point[INSTANCE] = int(rows.columns[INSTANCE][i])
+        point |= {SCORE: float(rows.columns[SCORE][i]), SPECIES: str(rows.columns[SPECIES][i])}
+        lines.append(json.dumps(point) + "\n")
+    return "".join(lines)
+
+
+FORMAT = ColumnFormat(CONVENTION, parse, render)

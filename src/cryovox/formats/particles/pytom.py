@@ -8,14 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-from cryovox.core.particles import Particles
-from cryovox.formats import write_text
-from cryovox.formats.particles.convention import Convention, Frame, columns_of, particles_of
-from cryovox.formats.particles.deepfinder import cell, columns_of_rows, parsed
+from cryovox.formats.particles.column_format import ColumnFormat, Parsed, Rows, cell
+from cryovox.formats.particles.convention import Convention
+from cryovox.formats.particles.xml_rows import columns_of_rows, parsed, text_of
 
 PARTS = ("Rotation", "Shift", "PickPosition", "Score", "Class", "InfoGUI")
 WEDGE = "Wedge"
-DEFAULTS = {"Rotation.Paradigm": "ZXZ", "PickPosition.Binning": "1", "Score.Type": "FLCFScore"}
+DEFAULTS = dict.fromkeys(("Rotation.Z1", "Rotation.Z2", "Rotation.X"), "0")
+DEFAULTS |= {
+    "Rotation.Paradigm": "ZXZ",
+    "PickPosition.Origin": "",
+    "PickPosition.Binning": "1",
+    "Score.Type": "FLCFScore",
+}
 
 CONVENTION = Convention(
     program="PyTom",
@@ -36,45 +41,20 @@ def recognizes(text: str) -> bool:
     return "<ParticleList" in text
 
 
-def read(
-    path: Path,
-    *,
-    tomogram: Frame | None = None,
-    voxel_size: float | None = None,
-    species: str | None = None,
-) -> Particles:
-    """Read a particle list; arguments are those of :func:`cryovox.formats.read_particles`."""
-    columns = columns_of_rows([_row(element) for element in parsed(path).iter("Particle")], CONVENTION)
-    return particles_of(path, columns, CONVENTION, tomogram=tomogram, voxel_size=voxel_size, species=species)
+def parse(path: Path) -> Parsed:
+    """Columns of a particle list."""
+    return Parsed(columns_of_rows([_row(element) for element in parsed(path).iter("Particle")], CONVENTION))
 
 
-def write(
-    path: Path,
-    particles: Particles,
-    *,
-    tomogram: Frame | None = None,
-    voxel_size: float | None = None,
-    tomogram_name: str | None = None,
-) -> None:
-    """Write a particle list; arguments are those of :func:`cryovox.formats.write_particles`."""
-    columns, _ = columns_of(
-        path,
-        particles,
-        CONVENTION,
-        tomogram=tomogram,
-        voxel_size=voxel_size,
-        tomogram_name=tomogram_name,
-    )
-    n = len(particles)
-    sources = particles.tomograms if particles.tomograms is not None else [tomogram_name or ""] * n
+def render(rows: Rows) -> str:
+    """Text of a particle list."""
+    n = len(rows)
     files = {"Filename": [f"particle_{i}.em" for i in range(n)]}
-    columns = files | {name: [value] * n for name, value in DEFAULTS.items()} | columns
-    columns[CONVENTION.tomogram], columns[CONVENTION.species] = list(sources), particles.species.tolist()
+    columns = files | {name: [value] * n for name, value in DEFAULTS.items()} | rows.columns
     root = ElementTree.Element("ParticleList")
     for i in range(n):
         _add(root, {name: cell(values[i]) for name, values in columns.items()})
-    ElementTree.indent(root)
-    write_text(path, ElementTree.tostring(root, "unicode") + "\n")
+    return text_of(root)
 
 
 def _row(element: ElementTree.Element) -> dict[str, str]:
@@ -96,3 +76,6 @@ def _add(root: ElementTree.Element, row: dict[str, str]) -> None:
             ElementTree.SubElement(particle, part, values)
     if WEDGE in row:
         particle.append(ElementTree.fromstring(row[WEDGE]))
+
+
+FORMAT = ColumnFormat(CONVENTION, parse, render, recognizes)

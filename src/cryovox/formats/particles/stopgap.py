@@ -11,10 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from cryovox.core.errors import RequestError
-from cryovox.core.particles import Particles
-from cryovox.formats import write_text
-from cryovox.formats.particles import names
-from cryovox.formats.particles.convention import Convention, Frame, columns_of, particles_of, words
+from cryovox.formats.particles.column_format import ColumnFormat, Parsed, Rows, cell
+from cryovox.formats.particles.convention import Columns, Convention, words
 from cryovox.formats.particles.star_table import read_blocks
 
 BLOCK = "stopgap_motivelist"
@@ -29,11 +27,13 @@ CONVENTION = Convention(
     coordinates=("orig_x", "orig_y", "orig_z"),
     first=(1, 1, 1),
     shifts=("x_shift", "y_shift", "z_shift"),
+    whole=True,
     eulers="ZXZ",
     angles=("psi", "the", "phi"),
     score="score",
     tomogram="tomo_num",
     species="class",
+    numbers="written",
     remark="The motive lists of STOPGAP as .em are those of TOM.",
 )
 
@@ -43,57 +43,23 @@ def recognizes(text: str) -> bool:
     return f"data_{BLOCK}" in text
 
 
-def read(
-    path: Path,
-    *,
-    tomogram: Frame | None = None,
-    voxel_size: float | None = None,
-    species: str | None = None,
-) -> Particles:
-    """Read a motive list; arguments are those of :func:`cryovox.formats.read_particles`."""
+def parse(path: Path) -> Parsed:
+    """Columns of a motive list."""
     blocks = read_blocks(path)
     if BLOCK not in blocks:
         raise RequestError(path, f"holds no block data_{BLOCK}", "check that this is the file you meant")
-    return particles_of(
-        path, blocks[BLOCK], CONVENTION, tomogram=tomogram, voxel_size=voxel_size, species=species
-    )
+    return Parsed(dict(blocks[BLOCK]))
 
 
-def write(
-    path: Path,
-    particles: Particles,
-    *,
-    tomogram: Frame | None = None,
-    voxel_size: float | None = None,
-    tomogram_name: str | None = None,
-) -> None:
-    """Write a motive list; arguments are those of :func:`cryovox.formats.write_particles`.
-
-    Coordinates are whole voxels, with the remainder as shifts.
-    """
-    columns, numbered = columns_of(
-        path,
-        particles,
-        CONVENTION,
-        tomogram=tomogram,
-        voxel_size=voxel_size,
-        tomogram_name=tomogram_name,
-        whole=True,
-    )
-    index = np.arange(1, len(particles) + 1)
-    halves = np.where(index % 2, "A", "B")
-    columns = {
-        "motl_idx": index,
-        "subtomo_num": index,
-        "object": np.ones_like(index),
-        "halfset": halves,
-    } | columns
-    cells = [[_cell(value) for value in columns[name]] for name in COLUMNS]
-    rows = ["  ".join(row) for row in zip(*cells, strict=True)]
+def render(rows: Rows) -> str:
+    """Text of a motive list."""
+    index = np.arange(1, len(rows) + 1)
+    defaults: Columns = dict.fromkeys(("phi", "psi", "the"), np.zeros(len(rows)))
+    defaults |= {"motl_idx": index, "subtomo_num": index, "object": np.ones_like(index)}
+    columns = defaults | {"halfset": np.where(index % 2, "A", "B")} | rows.columns
+    cells = [[cell(value) for value in columns[name]] for name in COLUMNS]
     head = [f"data_{BLOCK}", "", "loop_", *(f"_{name}" for name in COLUMNS)]
-    write_text(path, "\n".join(["", *head, *rows, "", ""]))
-    names.write(path, numbered)
+    return "\n".join(["", *head, *("  ".join(row) for row in zip(*cells, strict=True)), "", ""])
 
 
-def _cell(value: object) -> str:
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
+FORMAT = ColumnFormat(CONVENTION, parse, render, recognizes)

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
-from cryovox.core.particles import Particles
 from cryovox.formats import read_bytes, stem
-from cryovox.formats.particles.convention import Convention, Frame, particles_of
+from cryovox.formats.particles.column_format import ColumnFormat, Parsed
+from cryovox.formats.particles.convention import Convention
 
 CONVENTION = Convention(
     program="TomoTwin",
@@ -31,14 +31,8 @@ CONVENTION = Convention(
 )
 
 
-def read(
-    path: Path,
-    *,
-    tomogram: Frame | None = None,
-    voxel_size: float | None = None,
-    species: str | None = None,
-) -> Particles:
-    """Read picks; arguments are those of :func:`cryovox.formats.read_particles`."""
+def parse(path: Path) -> Parsed:
+    """Columns of a table of picks."""
     try:
         table = _Unpickler(io.BytesIO(read_bytes(path))).load()
         columns, attributes = _columns(table)
@@ -53,7 +47,7 @@ def read(
             files[int(i)] if 0 <= int(i) < len(files) else f"class{int(i)}"
             for i in columns["predicted_class"]
         ]
-    return particles_of(path, columns, CONVENTION, tomogram=tomogram, voxel_size=voxel_size, species=species)
+    return Parsed(columns)
 
 
 class _Record:
@@ -159,3 +153,6 @@ def _columns(table: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _plain(values: Any) -> Any:
     return values.values if isinstance(values, _Array) else values
+
+
+FORMAT = ColumnFormat(CONVENTION, parse)
