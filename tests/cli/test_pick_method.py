@@ -30,3 +30,25 @@ def test_find_with_mean_shift(cli, tomogram, tiny, tmp_path):
     noted = json.loads((out / "manifest.json").read_text())
     assert noted["pick"]["method"] == "mean-shift"
     assert (out / "particles" / "phantom_03.star").exists()
+
+
+def test_species_by_name_and_by_size(cli, phantoms, tomogram, model, tmp_path):
+    out, counts = tmp_path / "out", tmp_path / "n.json"
+    args = ("find", tomogram, "--model", model, "--out", out, "--device", "cpu", "--quiet", "--json", counts)
+    cli(*args, "--species", "virus").refused("--species", "capsid, dumbbell")
+    cli(*args, "--species", "virus=900").refused("--species", "radii")
+    assert not out.exists()  # refused before anything was computed
+    assert cli(*args, "--species", "capsid").code == 0
+    by_name = json.loads(counts.read_text())
+    assert {row["species"] for row in by_name} <= {"capsid", "none"}
+    page = (out / "report.html").read_text()
+    assert ">capsid<" in page
+    assert ">dumbbell<" not in page
+    maps = out / "scores" / "phantom_03.zarr"
+    assert cli("pick", maps, "--out", tmp_path / "picks", "--species", "shell=80", "--json", counts).code == 0
+    assert {row["species"] for row in json.loads(counts.read_text())} <= {"shell", "none"}
+    labels = phantoms / "labels" / "phantom_03.mrc"
+    args = ("pick", labels, "--out", tmp_path / "labels", "--dataset", phantoms, "--json", counts)
+    cli(*args, "--species", "capsid=90").refused("--species", "capsid, dumbbell")
+    assert cli(*args, "--species", "dumbbell").code == 0
+    assert {row["species"] for row in json.loads(counts.read_text())} == {"dumbbell"}

@@ -21,6 +21,9 @@ class PickConfig(Config):
 
     renamed: ClassVar[dict[str, str]] = {"outvoted": "overlap_ratio"}
 
+    species: tuple[str, ...] = ()
+    """Species to pick, by default all: names of species of the model, or NAME=RADIUS with a radius in Å, such
+    as ribosome=125, for what the model detects at about this size."""
     method: Literal["auto", "mean-shift"] = "auto"
     """auto: peaks of heatmaps, connected regions of masks and label maps. mean-shift: clusters of the
     voxels of masks and label maps, as in DeepFinder; slower, needs the radii of the species."""

@@ -18,6 +18,7 @@ from cryovox.models.card import Card, model_file, read_card
 from cryovox.picking import PickConfig, check_method, pick_counted
 from cryovox.picking.config import THRESHOLDS
 from cryovox.picking.dense import dense_picks
+from cryovox.picking.selection import channels_of, select
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device
@@ -76,6 +77,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     card = read_card(model)
     segmenting, picking = segmenting or SegmentConfig(), picking or PickConfig()
     check_method(picking, card.kind)
+    channels_of(card.species, picking.species)
     names, failures = segment(
         tomograms, model, out, segmenting, device=device, overwrite=overwrite, on_progress=on_progress
     )
@@ -116,7 +118,7 @@ def _pick(
     """Pick from the scores of one tomogram; returns the picks and what the manifest records of them."""
     from cryovox.report.doctor import examine
 
-    score_map = scores.read(_score_file(out, name))
+    score_map = select(scores.read(_score_file(out, name)), picking.species)
     frame = tomogram_frame(score_map)
     inside = read_search_mask(mask, name, frame.shape)
     picks, near_faces = pick_counted(score_map, picking, inside)
@@ -134,6 +136,7 @@ def _pick(
         "count": len(picks),
         "left_out": {"at_faces": near_faces, "dense": dense},
         "threshold": picking.threshold,
+        "species": list(picking.species),
         "findings": [astuple(finding) for finding in examine(volume, path)],
     }
     return picks, record
@@ -187,11 +190,12 @@ def _report_entry(
         findings.append(Finding("warning", "picks", "no score is above the threshold", remedy))
     findings += [Finding(*row) for row in record.get("findings", [])]
     threshold = record.get("threshold")
-    defaults = {s.name: card.thresholds.get(s.name, THRESHOLDS[card.kind]) for s in card.species}
+    score_map = select(scores.read(_score_file(out, name)), record.get("species", ()))
+    defaults = {s.name: score_map.thresholds.get(s.name, THRESHOLDS[card.kind]) for s in score_map.species}
     return ReportEntry(
         name=name,
         volume=read_volume(path, entry["voxel_size"]),
-        scores=scores.read(_score_file(out, name)),
+        scores=score_map,
         particles=picks,
         thresholds=defaults if threshold is None else dict.fromkeys(defaults, threshold),
         findings=findings,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 from cryovox.core.atomic import writable_folder
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
-from cryovox.core.volume import ScoreMap, Volume
+from cryovox.core.volume import LabelMap, ScoreMap, Volume
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import is_volume, read_labels, read_mask, scores, write_particles
 from cryovox.picking import PickConfig, pick_counted, pick_labels_counted
+from cryovox.picking.selection import select
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import PickOutput
 from cryovox.workflows.inputs import expand, mask_file
@@ -93,12 +95,26 @@ def _picks(
 ) -> tuple[Particles, Volume, int]:
     """Picks of one file, the frame of its tomogram, and the number of picks dropped near its faces."""
     if scores.is_scores(path):
-        score_map = scores.read(path)
+        score_map = select(scores.read(path), config.species)
         picks, near_faces = pick_counted(score_map, config, inside)
         return picks, tomogram_frame(score_map), near_faces
     labels = read_labels(path, species, voxel_size)
-    picks, near_faces = pick_labels_counted(labels, config, inside)
+    picks, near_faces = pick_labels_counted(_only(labels, config.species, path), config, inside)
     return picks, Volume(labels.data, labels.voxel_size, labels.origin), near_faces
+
+
+def _only(labels: LabelMap, wanted: tuple[str, ...], path: Path) -> LabelMap:
+    """Labels of some species; the others become background."""
+    if not wanted:
+        return labels
+    known = {species.name: species for species in labels.species}
+    if unknown := [name for name in wanted if name not in known]:
+        message = f"{unknown[0]!r} is not among the species of {path.name}"
+        names = ", ".join(known) or "none; name them with --dataset"
+        raise RequestError("--species", message, f"species of this label map: {names}")
+    species = tuple(known[name] for name in wanted)
+    kept = np.isin(labels.data, [one.label for one in species])
+    return replace(labels, data=np.where(kept, labels.data, 0), species=species)
 
 
 def write_picks(name: str, out: Path, picks: Particles, frame: Volume, output: PickOutput) -> Path:

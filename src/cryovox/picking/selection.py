@@ -1,0 +1,150 @@
+"""Which channels of a score map are picked, and under which names: some species, or particles of one size.
+
+A detector of particles of any species has one channel per range of sizes. A particle near the limit of two
+ranges scores in both, so the channels around a size are joined into one before peaks are sought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Species
+from cryovox.core.volume import ScoreMap
+
+TOLERANCE = 1.35
+"""Largest ratio of a radius to those of a channel that may show it."""
+
+
+def select(scores: ScoreMap, wanted: Sequence[str]) -> ScoreMap:
+    """Restrict a score map to species.
+
+    Parameters
+    ----------
+    scores
+    wanted
+        Names of species of the map, or NAME=RADIUS with a radius in Å: the highest score of all channels
+        whose particles have about this radius, under this name. All channels where empty.
+
+    Returns
+    -------
+    ScoreMap
+        One channel per entry, read lazily.
+
+    Raises
+    ------
+    RequestError
+        A name that the map does not have, a radius that no channel has, or a name given twice.
+    """
+    if not wanted:
+        return scores
+    chosen = channels_of(scores.species, wanted)
+    species = tuple(
+        Species(name=one.name, label=label, radius=one.radius) for label, one in enumerate(chosen, 1)
+    )
+    nearest = {one.name: scores.species[one.channels[0]].name for one in chosen}
+    thresholds = {name: scores.thresholds[of] for name, of in nearest.items() if of in scores.thresholds}
+    data = _Joined(scores.data, tuple(one.channels for one in chosen))
+    return replace(scores, data=data, species=species, thresholds=thresholds)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Channels that show the particles of one name, that of the nearest size first."""
+
+    name: str
+    radius: float
+    channels: tuple[int, ...]
+
+
+def channels_of(species: Sequence[Species], wanted: Sequence[str]) -> list[Channels]:
+    """Channels of each name or NAME=RADIUS; raises the errors of :func:`select`."""
+    chosen = [_sized(species, text) if "=" in text else _named(species, text) for text in wanted]
+    names = [one.name for one in chosen]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise RequestError("--species", f"has {twice[0]} twice", "give each name once")
+    return chosen
+
+
+def _named(species: Sequence[Species], name: str) -> Channels:
+    names = [one.name for one in species]
+    if name not in names:
+        message = f"{name!r} is not among the species of the model"
+        remedy = f"choose from {', '.join(names)}, or give a radius in Å: {name}=120"
+        raise RequestError("--species", message, remedy)
+    at = names.index(name)
+    return Channels(name, species[at].radius, (at,))
+
+
+def _sized(species: Sequence[Species], text: str) -> Channels:
+    name, _, number = text.partition("=")
+    radius = _radius(text, number)
+    if not name:
+        raise RequestError("--species", f"{text!r} has no name", "write NAME=RADIUS, such as ribosome=125")
+    ratios = [_ratio(radius, one.radius) for one in species]
+    near = sorted((at for at, ratio in enumerate(ratios) if ratio <= TOLERANCE), key=ratios.__getitem__)
+    if not near:
+        radii = ", ".join(f"{one.radius:g}" for one in species)
+        message = f"{radius:g} Å is far from every size that the model detects (radii {radii} Å)"
+        raise RequestError("--species", message, "choose a radius near one of these, or train a model")
+    return Channels(name, radius, tuple(near))
+
+
+def _radius(text: str, number: str) -> float:
+    try:
+        radius = float(number)
+    except ValueError:
+        radius = np.nan
+    if not (np.isfinite(radius) and radius > 0):
+        message = f"{text!r} does not end in a radius"
+        raise RequestError("--species", message, "write NAME=RADIUS with a radius in Å, such as ribosome=125")
+    return radius
+
+
+def _ratio(a: float, b: float) -> float:
+    return max(a, b) / min(a, b)
+
+
+@dataclass(frozen=True, eq=False)
+class _Joined:
+    """Lazily read (k, z, y, x) scores, each channel the maximum over some channels of another array."""
+
+    data: Any
+    groups: tuple[tuple[int, ...], ...]
+
+    dtype = np.dtype(np.float32)
+    ndim = 4
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        _, z, y, x = self.data.shape
+        return len(self.groups), z, y, x
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, key: Any) -> NDArray[np.float32]:
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        if isinstance(first, (int, np.integer)):
+            return self._channel(self.groups[first], rest)
+        groups, rest = (self.groups, []) if first is Ellipsis else (self._groups(first), rest)
+        return np.stack([self._channel(group, rest) for group in groups])
+
+    def _groups(self, which: slice) -> tuple[tuple[int, ...], ...]:
+        return self.groups[which]
+
+    def _channel(self, group: tuple[int, ...], rest: list[Any]) -> NDArray[np.float32]:
+        values = np.asarray(self.data[(group[0], *rest)], np.float32)
+        for channel in group[1:]:
+            values = np.maximum(values, self.data[(channel, *rest)])
+        return values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("joined scores are always copied")
+        return self[...].astype(dtype or np.float32, copy=False)

@@ -1,0 +1,85 @@
+"""Which channels of a score map are picked."""
+
+import numpy as np
+import pytest
+
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Species
+from cryovox.core.volume import ScoreMap
+from cryovox.picking import pick
+from cryovox.picking.selection import select
+
+SIZES = (Species(name="small", label=1, radius=30.0), Species(name="medium", label=2, radius=45.0),
+         Species(name="large", label=3, radius=90.0))  # fmt: skip
+
+
+def peak(shape, at, height, width=2.0):
+    grid = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
+    return height * np.exp(-sum((g - a) ** 2 for g, a in zip(grid, at, strict=True)) / (2 * width**2))
+
+
+@pytest.fixture
+def score_map():
+    """One particle that scores in two channels, and one of another size."""
+    shape = (16, 20, 26)
+    data = np.stack([
+        peak(shape, (8, 6, 7), 0.6), peak(shape, (8, 6, 7), 0.8), peak(shape, (8, 14, 19), 0.9),
+    ]).astype(np.float32)  # fmt: skip
+    return ScoreMap(data, 10.0, SIZES, kind="heatmap", thresholds={"small": 0.2, "medium": 0.4, "large": 0.5})
+
+
+def test_no_selection_changes_nothing(score_map):
+    assert select(score_map, ()) is score_map
+
+
+def test_names_keep_their_channels_and_thresholds(score_map):
+    chosen = select(score_map, ["large", "small"])
+    assert [s.name for s in chosen.species] == ["large", "small"]
+    assert [s.radius for s in chosen.species] == [90.0, 30.0]
+    assert chosen.thresholds == {"large": 0.5, "small": 0.2}
+    np.testing.assert_array_equal(chosen.data, score_map.data[[2, 0]])
+
+
+def test_a_particle_between_two_sizes_is_picked_once(score_map):
+    picks = pick(select(score_map, ["ribosome=36"]))
+    assert picks.species.tolist() == ["ribosome"]
+    np.testing.assert_allclose(picks.positions, [[80, 60, 70]], atol=0.5)
+    assert picks.scores[0] == pytest.approx(0.8)
+
+
+def test_a_size_takes_the_threshold_of_the_nearest_channel(score_map):
+    assert select(score_map, ["a=32"]).thresholds == {"a": 0.2}
+    assert select(score_map, ["a=42"]).thresholds == {"a": 0.4}
+
+
+def test_channels_of_other_sizes_are_left_out(score_map):
+    picks = pick(select(score_map, ["vault=100"]))
+    np.testing.assert_allclose(picks.positions, [[80, 140, 190]], atol=0.5)
+
+
+@pytest.mark.parametrize(
+    "key", [np.s_[0], np.s_[0, 3:9], np.s_[1, 2, :, 5], np.s_[:], np.s_[...], np.s_[0:1, 4]]
+)
+def test_slices_read_what_the_whole_array_holds(score_map, key):
+    data = select(score_map, ["a=36", "large"]).data
+    whole = np.stack([score_map.data[:2].max(0), score_map.data[2]])
+    np.testing.assert_array_equal(data[key], whole[key])
+    assert data.shape == whole.shape
+    assert len(data) == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (["virus"], "choose from small, medium, large"),
+        (["virus=400"], "radii 30, 45, 90"),
+        (["virus=big"], "NAME=RADIUS"),
+        (["virus=-3"], "NAME=RADIUS"),
+        (["virus=nan"], "NAME=RADIUS"),
+        (["=30"], "NAME=RADIUS"),
+        (["small", "small=30"], "twice"),
+    ],
+)
+def test_what_cannot_be_picked_is_refused(score_map, wanted, message):
+    with pytest.raises(RequestError, match=message):
+        select(score_map, wanted)
