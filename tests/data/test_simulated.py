@@ -3,12 +3,15 @@ import pytest
 import torch
 
 from cryovox.core.errors import RequestError
+from cryovox.data.channels import diameter, size_channel, size_species
 from cryovox.data.config import PatchConfig
 from cryovox.data.imaging_domain import DomainConfig, apply_microscope, signal_power, white_noise_spectrum
 from cryovox.data.patches import TargetSpec
+from cryovox.data.reconstruction_filters import FilterConfig, moments, smooth, spectral_slope
 from cryovox.data.sampling import SamplingConfig
 from cryovox.data.simulated import SimulatedStream
 from cryovox.data.streams import Batch
+from cryovox.simulate.config.surroundings import SurroundingsConfig
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.stream.box import fill_box
 from cryovox.simulate.stream.poses import CUBE_ROTATIONS, PoseLibrary, flat_indices
@@ -282,3 +285,152 @@ def test_another_device_answers_alike(stream):
     a, b = here.batch(0), there.batch(0)
     assert torch.equal(a.target, b.target)
     assert torch.allclose(a.image, b.image, atol=1e-3)
+
+
+# surroundings, empty boxes and sizes
+
+CROWDED = SMALL.model_copy(
+    update={
+        "block": (40, 48, 56),
+        "voxel_size": (1.0, 1.0),
+        "voxel_sizes": 1,
+        "occupancy": (0.05, 0.1),
+        "surroundings": SurroundingsConfig(
+            share=1.0,
+            kind_share=1.0,
+            vesicle_radius=(60.0, 80.0),
+            protein_mass=(0.0, 0.0),
+            texture=(0.0, 0.0),
+        ),
+    }
+)
+
+
+def test_surroundings_carry_no_labels_and_particles_keep_clear_of_them(stream):
+    made = stream(domain=CROWDED)
+    whole = [made.pose_library.get(0, t, 0).pose.volume for t in range(2)]
+    other_matter = 0
+    for number in range(6):
+        contents = made.block(number).contents
+        assert contents.labels.max() <= 2
+        other_matter += ((contents.potential > 2) & (contents.labels == 0)).sum()
+        for t in range(2):
+            placed_here = (contents.channels == t).sum()
+            if placed_here:  # no particle lost voxels to a membrane, nor a membrane its own to a particle
+                each = (contents.labels == t + 1).sum() / placed_here
+                assert each == pytest.approx(whole[t], rel=0.1)
+    assert other_matter > 1000
+
+
+def test_surroundings_are_only_in_their_share_of_boxes(stream):
+    def with_surroundings(share):
+        domain = CROWDED.model_copy(
+            update={
+                "occupancy": (0.0, 0.0),
+                "surroundings": CROWDED.surroundings.model_copy(update={"share": share}),
+            }
+        )
+        made = stream(domain=domain)
+        return sum(bool(made.block(n).contents.potential.any()) for n in range(12))
+
+    assert with_surroundings(0.0) == 0
+    assert with_surroundings(1.0) == 12
+    assert 1 < with_surroundings(0.5) < 11
+
+
+def test_boxes_without_particles_give_empty_targets(stream):
+    domain = CROWDED.model_copy(update={"empty": 0.5})
+    made = stream("heatmap", 2, domain=domain)
+    numbers = [len(made.block(n).contents.positions) for n in range(16)]
+    assert 2 < numbers.count(0) < 14
+    none = stream("heatmap", 2, domain=domain.model_copy(update={"empty": 1.0})).batch(0)
+    assert none.image.std() > 0.5
+    assert none.target.max() == 0
+
+
+def test_batches_with_surroundings_do_not_depend_on_order_or_workers(stream):
+    domain = CROWDED.model_copy(
+        update={
+            "empty": 0.3,
+            "species_per_box": (1, 2),
+            "filters": FilterConfig(slope_share=0.5, smooth_share=0.5, variation=(0.0, 0.5), clip=4.0),
+        }
+    )
+    first, crew = stream(domain=domain), stream(domain=domain, workers=3)
+    expected = [first.batch(n) for n in range(4)]
+    assert all(same(crew.batch(n), expected[n]) for n in (3, 1, 0, 2))
+    assert not same(stream(domain=domain, seed=(5, 0)).batch(0), expected[0])
+
+
+def test_templates_share_channels(stream):
+    species = size_species((10.0, 1000.0, 2000.0))
+    made = stream(species=species, channels=[1, 1])
+    contents = [made.block(n).contents for n in range(3)]
+    assert made.species == species
+    assert all(set(np.unique(c.labels)) == {0, 2} for c in contents)
+    assert all((c.channels == 1).all() for c in contents)
+    assert {str(name) for p in made.truth(0) for name in p.species} == {"particle-1000-2000"}
+    target = stream("heatmap", 2, species=species, channels=[1, 1]).batch(0).target
+    assert target[:, 0].max() == 0 < target[:, 1].max()
+
+
+def test_a_box_holds_as_many_species_as_asked(stream):
+    domain = SMALL.model_copy(update={"species_per_box": (1, 1), "occupancy": (0.1, 0.1)})
+    made = stream(domain=domain)
+    kinds = [np.unique(made.block(n).contents.channels) for n in range(10)]
+    assert all(len(k) == 1 for k in kinds)
+    assert {int(k[0]) for k in kinds} == {0, 1}
+
+
+def ball(radius, n=25):
+    distance = np.linalg.norm(np.mgrid[:n, :n, :n] - n // 2, axis=0)
+    inside = distance <= radius
+    return Template("ball", inside.astype(np.float32), 10.0, inside, 10.0 * radius, 100.0)
+
+
+def test_sizes_go_to_their_channels():
+    bounds = (40.0, 70.0, 110.0, 170.0, 400.0)
+    sizes = [diameter(ball(radius)) for radius in (1.0, 3.0, 5.0, 8.0, 12.0)]
+    assert sizes == pytest.approx([20, 60, 100, 160, 240], rel=0.2)
+    assert [size_channel(size, bounds) for size in sizes] == [None, 0, 1, 2, 3]
+    assert [size_channel(size, bounds) for size in (40.0, 70.0, 400.0)] == [0, 1, None]
+    radii = [s.radius for s in size_species(bounds)]
+    assert all(
+        2 * r == pytest.approx(np.sqrt(a * b)) for r, a, b in zip(radii, bounds, bounds[1:], strict=False)
+    )
+
+
+# filters
+
+
+def test_smoothing_removes_noise_and_keeps_edges():
+    step = torch.zeros(16, 18, 20)
+    step[4:12] = 10.0
+    noisy = step + torch.randn(step.shape, generator=torch.Generator().manual_seed(0))
+    smoothed = smooth(noisy, 3.0, 6)
+    assert (smoothed - step).std() < 0.5 * (noisy - step).std()
+    assert (smoothed[5:11].mean() - smoothed[:3].mean()).item() == pytest.approx(10, abs=0.3)
+    assert smoothed.mean().item() == pytest.approx(noisy.mean().item(), abs=1e-3)
+
+
+def test_gold_does_not_count_in_clipped_moments():
+    image = torch.randn(32, 32, 34, generator=torch.Generator().manual_seed(1)) + 2.0
+    gold = image.clone()
+    gold[4:8, 4:8, 4:8] = 80.0
+    assert moments(image) == pytest.approx((2.0, 1.0), abs=0.03)
+    assert moments(gold)[1] > 3
+    assert moments(gold, 4.0) == pytest.approx((2.0, 1.0), abs=0.06)
+
+
+def test_a_positive_slope_weakens_high_frequencies():
+    shape = (16, 18, 20)
+    half = torch.ones(16, 18, 11, dtype=torch.complex64)
+    spectral_slope(
+        half, shape, 10.0, FilterConfig(slope_share=1.0, slope=(1.0, 1.0)), np.random.default_rng(0)
+    )
+    along = half[:, 0, 0].abs()[:9]
+    assert along[0] == 1
+    assert (along.diff() < 0).all()
+    unchanged = torch.ones_like(half)
+    spectral_slope(unchanged, shape, 10.0, FilterConfig(), np.random.default_rng(0))
+    assert (unchanged == 1).all()

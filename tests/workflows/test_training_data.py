@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
+from cryovox.core.volume import Volume
 from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.data.cubes import hold_out_cubes, load_cubes
 from cryovox.data.patches import TargetSpec
-from cryovox.formats import subtomograms
+from cryovox.formats import subtomograms, write_volume
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.metrics.subtomograms import evaluate_masks
 from cryovox.models.card import read_card
@@ -25,6 +26,7 @@ from cryovox.workflows.segment import label_set, segment_files
 from cryovox.workflows.training.data import SetData
 from cryovox.workflows.training.run import train
 from cryovox.workflows.training.simulated import SimulatedData, of_preset
+from cryovox.workflows.training.stream_config import STREAMS
 
 TINY = {"voxresnet": {"widths": [4, 8]}, "heatmap-unet": {"widths": [4, 8], "blocks": [0, 0]}}
 SPECIES = (Species(name="light", label=1, radius=30), Species(name="heavy", label=2, radius=40))
@@ -261,3 +263,53 @@ def test_unknown_streams_name_what_there_is(tmp_path):
     with pytest.raises(RequestError, match="specie"):
         SimulatedData.read(f"stream:{file}", config())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_changes_a_named_stream(tmp_path):
+    base = STREAMS["embedded"]
+    (tmp_path / "mine").mkdir()
+    write_ball(tmp_path / "mine" / "bead.mrc", 50)
+    write_ball(tmp_path / "mine" / "speck.mrc", 14)
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "base: embedded\nstructures: [mine]\nlibrary: false\nvoxel_size: 12\ndomain: {noise: [1, 2]}\n"
+    )
+    data = SimulatedData.read(f"stream:{file}", config())
+    assert ([t.name for t in data.templates], data.channels) == (["bead"], [1])
+    assert "diameter" in data.inputs()["left_out"]["speck"]
+    assert (data.voxel_size, data.config.domain.noise) == (12.0, (1.0, 2.0))
+    assert data.config.domain.surroundings == base.domain.surroundings
+    assert data.config.sizes == base.sizes
+    assert data.species[0].name == "particle-40-70"
+    file.write_text("base: embeded\n")
+    with pytest.raises(RequestError, match="embedded"):
+        SimulatedData.read(f"stream:{file}", config())
+    file.write_text("base: embedded\nexclude: [ribosom]\n")
+    with pytest.raises(RequestError, match="ribosom"):
+        SimulatedData.read(f"stream:{file}", config())
+
+
+def test_the_embedded_stream_has_every_size_and_trains(tmp_path):
+    file = tmp_path / "s.yaml"
+    domain = {"block": [24, 24, 24], "patches": 4, "blocks": 2, "poses": 1, "voxel_sizes": 1, "step": [8, 9]}
+    kept = ["esterase", "proteasome-20s", "ribosome-80s"]
+    settings = {"base": "embedded", "species": kept, "voxel_size": 20.0, "held_out": 1, "domain": domain}
+    file.write_text(yaml.safe_dump(settings))
+    data = SimulatedData.read(f"stream:{file}", config("heatmap-unet"))
+    assert dict(zip([t.name for t in data.templates], data.channels, strict=True)) == {
+        "esterase": 0,
+        "proteasome-20s": 2,
+        "ribosome-80s": 3,
+    }
+    model = train(
+        data, tmp_path / "run", config("heatmap-unet", 2, patches=PatchConfig(patch=16)), device="cpu"
+    )
+    card = read_card(model)
+    assert [s.name for s in card.species] == [s.name for s in data.species]
+    assert card.kind == "heatmap"
+
+
+def write_ball(path, radius):
+    """A map of a ball of protein, of a radius in Å."""
+    distance = np.linalg.norm(np.mgrid[:33, :33, :33] - 16, axis=0) * 5.0
+    write_volume(path, Volume((distance < radius).astype(np.float32), 5.0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,6 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from cryovox.core.config import Config
+from cryovox.data.reconstruction_filters import FilterConfig, filter_image, moments, spectral_slope
+from cryovox.simulate.config.surroundings import SurroundingsConfig
 from cryovox.simulate.microscope import DetectorConfig, OpticsConfig, TiltConfig, tilt_scheme
 from cryovox.simulate.stream.transfer import TransferFunction, transfer_function
 
@@ -37,8 +41,15 @@ class DomainConfig(Config):
     """Fraction of the box that particles fill, if there is room for them."""
     most: int = Field(300, ge=1)
     """Maximum number of particles in a box."""
+    empty: float = Field(0.0, ge=0, le=1)
+    """Fraction of boxes without particles."""
+    species_per_box: tuple[int, int] | None = None
+    """Number of species in a box, drawn from this range; all by default. Where species share channels, those
+    of each channel are drawn equally often."""
     surface: float = Field(0.2, ge=0, le=1)
     """Fraction of boxes at the surface of the sample, outside of which there are no particles."""
+    surroundings: SurroundingsConfig = SurroundingsConfig()
+    """Membranes, filaments, gold beads and ice, without labels; none by default."""
     tilt: Range = (48.0, 65.0)
     """Maximum tilt in degrees, drawn for each side."""
     step: Range = (2.0, 3.0)
@@ -55,6 +66,8 @@ class DomainConfig(Config):
     """Thickness of the ice in Å, which absorbs electrons."""
     noise: Range = (0.8, 1.6)
     """Amplitude of the noise relative to that of perfect counting."""
+    noise_scale: Literal["linear", "log"] = "linear"
+    """Scale on which the amplitude of the noise is drawn."""
     snr: Range | None = None
     """Ratio of the variances of signal and noise in a box, drawn on a logarithmic scale; by default it
     follows from the dose."""
@@ -64,6 +77,8 @@ class DomainConfig(Config):
     """B-factor in Å², for all other loss of detail."""
     low_pass: Range = (10.0, 35.0)
     """Resolution in Å of a low-pass filter on the tomogram."""
+    filters: FilterConfig = FilterConfig()
+    """Filters after the reconstruction; none by default."""
     gain: float = Field(0.2, ge=0, lt=1)
     """Gray values, of mean 0 and standard deviation 1 in a box, are scaled by a factor within 1 ± this."""
     offset: float = Field(0.1, ge=0)
@@ -105,6 +120,7 @@ def apply_microscope(
     domain: DomainConfig,
     rng: np.random.Generator,
     device: str = "cpu",
+    voxel_size: float = 10.0,
 ) -> NDArray[np.float32]:
     """Image a periodic box; the result is network input, particles bright.
 
@@ -120,6 +136,8 @@ def apply_microscope(
         Philox, for the noise on the CPU; the torch generator of another *device* is seeded from it.
     device
         Where to compute.
+    voxel_size
+        Voxel size in Å, for the filters.
     """
     noise, snr_draw, gain, offset = rng.uniform(size=4)
     signal = torch.fft.rfftn(torch.from_numpy(potential).to(device))
@@ -127,12 +145,19 @@ def apply_microscope(
     noise_spectrum = white_noise_spectrum(potential.shape, rng, device)
     noise_spectrum *= torch.from_numpy(transfer.noise).to(device)
     level = _interpolate(domain.noise, noise)
+    if domain.noise_scale == "log":
+        level = float(np.exp(_interpolate(np.log(domain.noise), noise)))
     if domain.snr is not None:
         snr = np.exp(_interpolate(np.log(domain.snr), snr_draw))
         level = float(torch.sqrt(signal_power(signal) / (signal_power(noise_spectrum) * snr)))
-    image = torch.fft.irfftn(signal.add_(noise_spectrum, alpha=level), s=potential.shape)
-    mean = image.mean()
-    std = torch.sqrt(image.square().mean() - mean**2)
+    half, filters = signal.add_(noise_spectrum, alpha=level), domain.filters
+    filtered = filters != FilterConfig()
+    if filtered:
+        spectral_slope(half, potential.shape, voxel_size, filters, rng)
+    image = torch.fft.irfftn(half, s=potential.shape)
+    if filtered:
+        image = filter_image(image, filters, rng)
+    mean, std = moments(image, filters.clip)
     scale = (1 + domain.gain * (2 * gain - 1)) / std
     image.mul_(scale).add_(domain.offset * (2 * offset - 1) - mean * scale)
     return image.cpu().numpy()

@@ -19,16 +19,20 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
+from cryovox.data.channels import template_species
 from cryovox.data.imaging_domain import DomainConfig, Shape, apply_microscope, sample_transfer
 from cryovox.data.sampling import SamplingConfig
 from cryovox.data.streams import Batch
 from cryovox.data.targets import gaussian_heatmap, heatmap_sigma
 from cryovox.simulate.particles.template import Template
-from cryovox.simulate.stream.box import PeriodicBox, fill_box, periodic_slices
+from cryovox.simulate.stream.box import Mixture, PeriodicBox, fill_box, periodic_slices
 from cryovox.simulate.stream.poses import PoseLibrary
+from cryovox.simulate.stream.surroundings import Surroundings
 from cryovox.simulate.stream.transfer import TransferFunction
 
-SCENE, MICROSCOPE, NOISE, CUTS, ORDER, POSES = range(6)  # independent streams of random numbers
+SCENE, MICROSCOPE, NOISE, CUTS, ORDER, POSES, SHAPES, AROUND = range(
+    8
+)  # independent streams of random numbers
 CACHED = 3  # microscopes besides the newest
 Cut = tuple["Block", NDArray[np.intp]]
 
@@ -62,7 +66,7 @@ class SimulatedStream:
     Parameters
     ----------
     templates
-        Species, in the order of the channels.
+        Species, in the order of the channels unless *channels* says otherwise.
     sampling
         How to draw patches; they are not augmented. Fourier transforms are computed on its device.
     domain
@@ -71,6 +75,8 @@ class SimulatedStream:
         Nominal voxel size in Å; that of the templates by default.
     workers
         Boxes computed at a time, each in a thread.
+    species, channels
+        Species of the targets, and the index into them of every template, where templates share species.
     """
 
     def __init__(
@@ -81,18 +87,21 @@ class SimulatedStream:
         *,
         voxel_size: float | None = None,
         workers: int = 1,
+        species: Sequence[Species] | None = None,
+        channels: Sequence[int] | None = None,
     ) -> None:
         if not templates:
             raise RequestError("templates", "there are none", "name at least one species to simulate")
         self.sampling, self.domain = sampling, domain or DomainConfig()
         self.seed, self.patch_size = sampling.seed, sampling.patch_size
         self.voxel_size = voxel_size or templates[0].voxel_size
-        self.species = tuple(
-            Species(name=t.name, label=i + 1, radius=t.radius, structure=t.source)
-            for i, t in enumerate(templates)
-        )
+        self.species = tuple(species or template_species(templates))
+        self.channels = np.arange(len(templates)) if channels is None else np.asarray(channels, np.intp)
         sizes = np.linspace(*self.domain.voxel_size, self.domain.voxel_sizes) * self.voxel_size
         self.pose_library = PoseLibrary(templates, sizes.tolist(), self.domain.poses, (*self.seed, POSES))
+        self.surroundings = Surroundings(
+            self.domain.surroundings, self.pose_library.voxel_sizes, (*self.seed, SHAPES)
+        )
         z, y, x = (max(n, self.patch_size) for n in self.domain.block)
         self.shape: Shape = (z, y, x)
         self.blocks = max(self.domain.blocks, -(-sampling.batch_size // self.domain.patches))
@@ -120,8 +129,16 @@ class SimulatedStream:
         scene, cuts = (np.random.default_rng([*self.seed, part, number]) for part in (SCENE, CUTS))
         noise = np.random.Generator(np.random.Philox(np.random.SeedSequence([*self.seed, NOISE, number])))
         level, transfer = self._microscope(number // self.domain.scenes)
-        contents = self._fill(level, scene)
-        image = apply_microscope(contents.potential, transfer, self.domain, noise, self.sampling.device)
+        around = np.random.default_rng([*self.seed, AROUND, number])
+        contents = self._fill(level, scene, around)
+        image = apply_microscope(
+            contents.potential,
+            transfer,
+            self.domain,
+            noise,
+            self.sampling.device,
+            self.pose_library.voxel_sizes[level],
+        )
         return Block(image, contents, self._corners(contents, cuts))
 
     def close(self) -> None:
@@ -141,13 +158,34 @@ class SimulatedStream:
             self._microscopes = {number: microscope, **dict(list(self._microscopes.items())[:CACHED])}
         return microscope
 
-    def _fill(self, level: int, rng: np.random.Generator) -> PeriodicBox:
+    def _fill(self, level: int, rng: np.random.Generator, around: np.random.Generator) -> PeriodicBox:
         domain = self.domain
         occupancy, has_surface = rng.uniform(*domain.occupancy), rng.random() < domain.surface
         depth = rng.uniform(0.4, 0.9) if has_surface else 1.0
+        if around.random() < domain.empty:
+            occupancy = 0.0
         return fill_box(
-            self.pose_library, level, self.shape, occupancy * depth, rng, most=domain.most, depth=depth
+            self.pose_library,
+            level,
+            self.shape,
+            occupancy * depth,
+            rng,
+            most=domain.most,
+            depth=depth,
+            mixture=self._mixture(around),
+            grids=self.surroundings.draw(level, self.shape, around),
         )
+
+    def _mixture(self, rng: np.random.Generator) -> Mixture:
+        """Species of a box; where only some occur, those of each channel are drawn equally often."""
+        every = np.arange(len(self.channels))
+        if self.domain.species_per_box is None:
+            return Mixture(every.tolist(), self.channels.tolist())
+        low, high = self.domain.species_per_box
+        weights = 1 / np.bincount(self.channels)[self.channels]
+        number = min(int(rng.integers(low, high + 1)), len(every))
+        drawn = rng.choice(every, number, replace=False, p=weights / weights.sum())
+        return Mixture(drawn.tolist(), self.channels.tolist())
 
     def _cuts(self, number: int) -> list[Cut]:
         """Blocks and corners of the patches of a batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,21 @@ from cryovox.simulate.stream.poses import PoseLibrary, RotatedPose, flat_indices
 Shape = tuple[int, int, int]
 MAX_ATTEMPTS = 6
 """Candidate positions of a particle before it is left out."""
+SURROUNDINGS = 255
+"""Label of voxels of the surroundings while a box is filled; the finished box has 0 there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grids:
+    """Potential in volts and labels of a box that is being filled."""
+
+    potential: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+
+    @classmethod
+    def empty(cls, shape: Shape) -> Grids:
+        """Ice alone."""
+        return cls(np.zeros(shape, np.float32), np.zeros(shape, np.uint8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +40,11 @@ class PeriodicBox:
     potential : (z, y, x) float32
         Volts.
     labels : (z, y, x) uint8
-        Index of the template + 1 inside particles, 0 elsewhere.
+        Channel + 1 inside particles, 0 elsewhere.
     positions : (n, 3)
         Centers (z, y, x) in voxels.
     channels : (n,) int
-        Index of the template of each particle.
+        Channel of each particle: the index of its template, unless templates share channels.
     rotations : (n, 3, 3)
         Active, reference to box, acting on (x, y, z) columns.
     """
@@ -40,7 +56,23 @@ class PeriodicBox:
     rotations: NDArray[np.float64]
 
 
-def fill_box(
+@dataclass(frozen=True)
+class Mixture:
+    """Which particles to draw.
+
+    Attributes
+    ----------
+    templates
+        Indices of the templates that occur, each as often as the others.
+    channels
+        Channel of every template of the library; by default each has its own.
+    """
+
+    templates: Sequence[int]
+    channels: Sequence[int]
+
+
+def fill_box(  # noqa: PLR0913
     poses: PoseLibrary,
     level: int,
     shape: Shape,
@@ -49,6 +81,8 @@ def fill_box(
     *,
     most: int = 300,
     depth: float = 1.0,
+    mixture: Mixture | None = None,
+    grids: Grids | None = None,
 ) -> PeriodicBox:
     """Fill a periodic box with particles that do not overlap, the largest first.
 
@@ -64,57 +98,66 @@ def fill_box(
         Maximum number of particles.
     depth
         Fraction of the box along z in which particles are placed.
+    mixture
+        Which particles; all by default.
+    grids
+        Surroundings of the particles, which are changed in place; ice by default.
     """
-    potential, labels = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
+    grids = grids or Grids.empty(shape)
+    every = range(len(poses.templates))
+    mixture = mixture or Mixture(every, every)
     high = (max(1, round(depth * shape[0])), shape[1], shape[2])
     placed = []
-    for pose, channel in _draw_particles(poses, level, occupancy * potential.size, most, rng):
+    voxels = occupancy * grids.labels.size
+    for pose, template in _draw_particles(poses, level, voxels, most, mixture.templates, rng):
         if any(a > b for a, b in zip(pose.size(), shape, strict=True)):
             continue
+        channel = mixture.channels[template]
         for corner in rng.integers(0, high, (MAX_ATTEMPTS, 3)):
-            if _place(pose, corner, channel + 1, potential, labels):
+            if place(pose, corner, channel + 1, grids):
                 placed.append((np.mod(corner + pose.center(), shape), channel, pose.rotation()))
                 break
     positions, channels, rotations = zip(*placed, strict=True) if placed else ((), (), ())
+    grids.labels[grids.labels == SURROUNDINGS] = 0
     return PeriodicBox(
-        potential,
-        labels,
+        grids.potential,
+        grids.labels,
         np.array(positions, float).reshape(-1, 3),
         np.array(channels, np.intp),
         np.array(rotations, float).reshape(-1, 3, 3),
     )
 
 
-def _place(
-    rotated: RotatedPose,
-    corner: NDArray[np.intp],
-    label: int,
-    potential: NDArray[np.float32],
-    labels: NDArray[np.uint8],
-) -> bool:
-    """Add a particle to the grids unless it overlaps another."""
-    z, y, x = labels.shape
-    tables, flat_labels, pose = rotated.index_tables(corner, (z, y, x)), labels.reshape(-1), rotated.pose
+def place(rotated: RotatedPose, corner: NDArray[np.intp], label: int, grids: Grids) -> bool:
+    """Add an object to the grids unless it overlaps another; returns whether it was added."""
+    z, y, x = grids.labels.shape
+    tables, pose = rotated.index_tables(corner, (z, y, x)), rotated.pose
+    flat_labels = grids.labels.reshape(-1)
     if flat_labels[flat_indices(pose.probes, tables)].any():
         return False
     support = flat_indices(pose.support, tables)
     if flat_labels[support].any():
         return False
     flat_labels[support] = label
-    potential.reshape(-1)[flat_indices(pose.body, tables)] += pose.values
+    grids.potential.reshape(-1)[flat_indices(pose.body, tables)] += pose.values
     return True
 
 
 def _draw_particles(
-    poses: PoseLibrary, level: int, voxels: float, most: int, rng: np.random.Generator
+    poses: PoseLibrary,
+    level: int,
+    voxels: float,
+    most: int,
+    templates: Sequence[int],
+    rng: np.random.Generator,
 ) -> list[tuple[RotatedPose, int]]:
-    """Draw species uniformly until their volume reaches *voxels*; sorted by size."""
+    """Draw templates uniformly until their volume reaches *voxels*; sorted by size."""
     particles: list[tuple[RotatedPose, int]] = []
     while voxels > 0 and len(particles) < most:
-        channel = int(rng.integers(len(poses.templates)))
-        rotated = poses.get(level, channel, int(rng.integers(len(poses))))
+        template = templates[int(rng.integers(len(templates)))]
+        rotated = poses.get(level, template, int(rng.integers(len(poses))))
         voxels -= rotated.pose.volume
-        particles.append((rotated, channel))
+        particles.append((rotated, template))
     return sorted(particles, key=lambda particle: -particle[0].pose.volume)
 
 

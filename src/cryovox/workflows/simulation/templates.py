@@ -33,8 +33,7 @@ def templates(
         Structures (PDB, mmCIF) and maps (MRC), maybe compressed; a structure is preferred to a map of the
         same name. ``facts["doubt"]`` of a template warns of a map that holds half of the particle.
     """
-    if folder is not None and not folder.is_dir():
-        raise RequestError(folder, "is not a folder", "name a folder of structures or maps")
+    _check_folder(folder)
     return [_template(name, voxel_size, folder, resolution) for name in names]
 
 
@@ -42,11 +41,17 @@ def known_names(folder: Path | None = None) -> list[str]:
     """All species with a file in *folder*, or all of the library."""
     if folder is None:
         return library.species_names()
+    _check_folder(folder)
     endings = tuple(f"{end}{packed}" for end in (*ATOMS, *MAPS) for packed in PACKED)
     names = sorted({p.name.split(".")[0] for p in folder.iterdir() if p.name.lower().endswith(endings)})
     if not names:
         raise RequestError(folder, "holds no structures", "name a folder of PDB, mmCIF or MRC files")
     return names
+
+
+def _check_folder(folder: Path | None) -> None:
+    if folder is not None and not folder.is_dir():
+        raise RequestError(folder, "is not a folder", "name a folder of structures or maps")
 
 
 def _template(name: str, voxel_size: float, folder: Path | None, resolution: float | None) -> Template:

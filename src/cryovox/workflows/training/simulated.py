@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field
 
-from cryovox.core.config import Config, from_yaml
+from cryovox.core.config import from_yaml
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import Normalization
-from cryovox.core.particles import Species
+from cryovox.data.channels import diameter, size_channel, size_species, template_species
 from cryovox.data.imaging_domain import DomainConfig
 from cryovox.data.patches import TargetSpec
 from cryovox.data.regions import Bounds, Region
@@ -25,6 +24,7 @@ from cryovox.workflows.config import TrainConfig
 from cryovox.workflows.simulation.templates import known_names, templates
 from cryovox.workflows.training.checks import STREAM
 from cryovox.workflows.training.data import TrainingData, smaller_regions
+from cryovox.workflows.training.stream_config import STREAMS, StreamConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,28 +38,6 @@ MIN_OCCUPANCY, MAX_OCCUPANCY = 0.08, 0.3
 """Limits of the volume fraction of particles in the most crowded boxes."""
 
 
-class StreamConfig(Config):
-    """Simulation during training."""
-
-    species: tuple[str, ...] = ()
-    """Names of the built-in library, or stems of files in the folder of structures; all there are by
-    default. The order is that of the labels."""
-    structures: Path | None = None
-    """Folder of atomic models (PDB, mmCIF) and maps (MRC); relative to this file."""
-    voxel_size: float = Field(10.0, gt=0)
-    """Edge of a voxel in Å."""
-    resolution: float | None = Field(None, gt=0)
-    """Resolution of the templates in Å; what the voxels can hold by default."""
-    contrast: Literal["dark", "bright"] = "dark"
-    """Of the tomograms that the network is for, where their own contrast is unclear."""
-    held_out: int = Field(4, ge=1)
-    """Boxes to be judged by, which the training never sees."""
-    workers: int = Field(1, ge=1)
-    """Boxes made at a time; batches do not depend on it."""
-    domain: DomainConfig = DomainConfig()
-    """How wide a world is drawn from."""
-
-
 class SimulatedData(TrainingData):
     """A stream of simulated boxes.
 
@@ -70,18 +48,44 @@ class SimulatedData(TrainingData):
     config
         Settings.
     particles
-        Templates of the species, in the order of their labels.
+        Templates of the species, in the order of their labels; with classes of sizes, in any order.
+    left_out
+        Species that are not simulated, with the reason.
     """
 
-    def __init__(self, name: str, config: StreamConfig, particles: list[Template]) -> None:
-        self.name, self.config, self.templates = name, config, particles
-        self.species = tuple(
-            Species(name=t.name, label=i + 1, radius=t.radius, structure=t.source)
-            for i, t in enumerate(self.templates)
-        )
+    def __init__(
+        self,
+        name: str,
+        config: StreamConfig,
+        particles: list[Template],
+        left_out: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name, self.config, self.left_out = name, config, dict(left_out or {})
+        self.templates, self.channels = particles, list(range(len(particles)))
+        self.species = template_species(particles)
+        if config.sizes:
+            self.species = size_species(config.sizes)
+            self.templates, self.channels = self._by_size(particles, config.sizes)
+        if not self.templates:
+            raise RequestError(
+                name, "no species is left to simulate", "change `sizes`, `exclude` or `structures`"
+            )
         self.voxel_size, self.contrast = self.config.voxel_size, self.config.contrast
         self._held_out: list[Region] = []
         self._max_tiles: int | None = None
+
+    def _by_size(
+        self, particles: list[Template], bounds: Sequence[float]
+    ) -> tuple[list[Template], list[int]]:
+        """Templates within the limits, and their classes."""
+        classes = [(t, diameter(t)) for t in particles]
+        kept = [(t, c) for t, size in classes if (c := size_channel(size, bounds)) is not None]
+        self.left_out |= {
+            t.name: f"has a diameter of {size:.0f} Å"
+            for t, size in classes
+            if size_channel(size, bounds) is None
+        }
+        return [t for t, _ in kept], [c for _, c in kept]
 
     @classmethod
     def accepts(cls, name: str) -> bool:
@@ -89,15 +93,18 @@ class SimulatedData(TrainingData):
 
     @classmethod
     def read(cls, name: str, config: TrainConfig, mask: Path | None = None) -> SimulatedData:
-        """`stream:PRESET` or `stream:FILE.yaml`."""
-        preset = name.removeprefix(STREAM)
-        settings, particles = of_preset(PRESETS[preset]) if preset in PRESETS else of_file(Path(preset))
-        return cls(name, settings, particles)
+        """`stream:PRESET`, `stream:NAME` of `STREAMS`, or `stream:FILE.yaml`."""
+        source = name.removeprefix(STREAM)
+        if source in PRESETS:
+            return cls(name, *of_preset(PRESETS[source]))
+        settings = STREAMS[source] if source in STREAMS else read_config(Path(source))
+        return cls(name, settings, *load_templates(settings))
 
     def inputs(self) -> dict[str, Any]:
         shapes = {t.name: hashlib.sha256(t.density.tobytes()).hexdigest() for t in self.templates}
         settings = self.config.model_dump(mode="json", exclude={"structures", "workers"})
-        return {"stream": settings, "templates": shapes}
+        left_out = {"left_out": self.left_out} if self.left_out else {}
+        return {"stream": settings, "templates": shapes, **left_out}
 
     def stream(self, sampling: SamplingConfig) -> Any:
         from cryovox.data.simulated import SimulatedStream
@@ -108,6 +115,8 @@ class SimulatedData(TrainingData):
             self.config.domain,
             voxel_size=self.voxel_size,
             workers=self.config.workers,
+            species=self.species,
+            channels=self.channels,
         )
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
@@ -157,17 +166,51 @@ class SimulatedData(TrainingData):
         )
 
 
-def of_file(path: Path) -> tuple[StreamConfig, list[Template]]:
-    """Settings of a file, and the templates of their species; a folder of structures is relative to it."""
+def read_config(path: Path) -> StreamConfig:
+    """Settings of a file, which may name a stream as their `base`; folders are relative to the file."""
     if not path.is_file():
         message = f"there is no preset and no file called {str(path)!r}"
-        remedy = f"presets are {', '.join(PRESETS)}; or name a YAML file as stream:FILE.yaml"
-        raise RequestError("--data", message, remedy)
+        names = ", ".join((*PRESETS, *STREAMS))
+        raise RequestError("--data", message, f"names are {names}; or give a YAML file as stream:FILE.yaml")
     config = from_yaml(StreamConfig, path)
-    if config.structures is not None:
-        config = config.model_copy(update={"structures": path.parent / config.structures})
-    species = config.species or known_names(config.structures)
-    return config, templates(species, config.voxel_size, config.structures, config.resolution)
+    return config.model_copy(update={"structures": tuple(path.parent / f for f in config.folders) or None})
+
+
+def load_templates(config: StreamConfig) -> tuple[list[Template], dict[str, str]]:
+    """Templates of a stream, and the species that are left out, with the reason.
+
+    Where the labels are species, one that cannot be read is an error. Where they are sizes, it is left out.
+    """
+    sources = _sources(config)
+    unknown = sorted(set(config.exclude) - set(sources))
+    if unknown:
+        raise RequestError("exclude", f"there is no species {unknown[0]!r}", f"known: {', '.join(sources)}")
+    loaded: list[Template] = []
+    left_out: dict[str, str] = {}
+    for name, folder in sources.items():
+        if name in config.exclude:
+            continue
+        try:
+            loaded += templates([name], config.voxel_size, folder, config.resolution)
+        except RequestError as error:
+            if not config.sizes:
+                raise
+            left_out[name] = str(error).splitlines()[0]
+    return loaded, left_out
+
+
+def _sources(config: StreamConfig) -> dict[str, Path | None]:
+    """Folder of each species, None for the library; of equal names, the first folder has the species."""
+    available: dict[str, Path | None] = {}
+    for folder in config.folders:
+        for name in known_names(folder):
+            available.setdefault(name, folder)
+    if config.library or not config.folders:
+        for name in known_names():
+            available.setdefault(name, None)
+    if not config.species:
+        return available
+    return {name: available.get(name, next(iter(config.folders), None)) for name in config.species}
 
 
 def of_preset(preset: SimulationConfig) -> tuple[StreamConfig, list[Template]]:
