@@ -35,7 +35,7 @@ def rows(path):
 
 def test_a_folder_of_picks_is_one_submission(cli, found):
     out = found / "submission.csv"
-    args = ("convert", found / "particles", out, "--star-version", "czii", "--verify")
+    args = ("convert", found / "particles", out, "--convention", "czii", "--verify")
     cli(*args).refused("--tomogram")
     told = cli(*args, "--tomogram", found / "tomograms")
     assert told.code == 0, told.err
@@ -50,7 +50,7 @@ def test_a_folder_of_picks_is_one_submission(cli, found):
 
 def test_a_submission_scores_as_the_picks_do(cli, found):
     out, table = found / "submission.csv", found / "table.json"
-    cli("convert", found / "particles", out, "--star-version", "czii", "--tomogram", found / "tomograms")
+    cli("convert", found / "particles", out, "--convention", "czii", "--tomogram", found / "tomograms")
     told = cli(
         "evaluate", "particles", "--rule", "czii", "--picks", out, "--truth", found / "TS_5_4.csv",
         "--json", table,
@@ -63,7 +63,7 @@ def test_a_submission_scores_as_the_picks_do(cli, found):
 def test_one_list_takes_the_name_of_its_tomogram(cli, found):
     star, out = found / "particles" / "TS_5_4.star", found / "one.csv"
     tomogram = found / "tomograms" / "TS_5_4.zarr"
-    assert cli("convert", star, out, "--star-version", "czii", "--tomogram", tomogram).code == 0
+    assert cli("convert", star, out, "--convention", "czii", "--tomogram", tomogram).code == 0
     assert {row["experiment"] for row in rows(out)} == {"TS_5_4"}
 
 
@@ -80,13 +80,11 @@ def test_folders_of_lists_become_other_tables_too(cli, found):
 
 def test_what_cannot_be_submitted_is_said(cli, found):
     out = found / "submission.csv"
-    args = ("convert", found / "particles", out, "--star-version", "czii", "--tomogram")
+    args = ("convert", found / "particles", out, "--convention", "czii", "--tomogram")
     (found / "tomograms" / "TS_5_4.zarr").rename(found / "TS_5_4.zarr")
     cli(*args, found / "tomograms").refused("TS_5_4", "folder with all of them")
     (found / "dragons.csv").write_text("x,y,z,particle_type\n1,2,3,dragon\n")
-    cli("convert", found / "dragons.csv", out, "--star-version", "czii").refused(
-        "dragon", "ribosome", "Rename"
-    )
+    cli("convert", found / "dragons.csv", out, "--convention", "czii").refused("dragon", "ribosome", "Rename")
     assert not out.exists()
 
 
@@ -97,6 +95,6 @@ def test_frames_of_mrc_files_serve_as_well(cli, found):
             file.set_volume()
             file.voxel_size = VOXEL
     out = found / "submission.csv"
-    told = cli("convert", found / "particles", out, "--star-version", "czii", "--tomogram", found / "*.mrc")
+    told = cli("convert", found / "particles", out, "--convention", "czii", "--tomogram", found / "*.mrc")
     assert told.code == 0, told.err
     assert len(rows(out)) == 6

@@ -106,9 +106,9 @@ def test_particles_there_and_back(cli, phantoms, tomogram, make_mrc, noise, tmp_
     assert first.species.tolist() == last.species.tolist()
     assert np.allclose(first.rotations, last.rotations, atol=1e-5)
     old = tmp_path / "c.star"
-    assert cli("convert", table, old, *more, "--star-version", "relion3", "--out-voxel-size", 7).code == 0
+    assert cli("convert", table, old, *more, "--convention", "relion3", "--out-voxel-size", 7).code == 0
     assert np.allclose(read_particles(old).positions, first.positions, atol=2e-3)
-    assert cli("convert", table, tmp_path / "d.star", "--star-version", "relion9").code == 2
+    assert cli("convert", table, tmp_path / "d.star", "--convention", "relion9").code == 2
     lost = make_mrc("lost.mrc", noise, 0.0)
     cli("convert", star, tmp_path / "e.csv", "--tomogram", lost).refused("lost.mrc", "--voxel-size")
 

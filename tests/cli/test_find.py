@@ -94,7 +94,7 @@ def test_batch_and_slabs_do_not_change_the_picks(find):
 
 @pytest.mark.usefixtures("without_page")
 def test_older_dialects(find, tomogram):
-    new, old = find("new"), find("old", "--star-version", "relion3")
+    new, old = find("new"), find("old", "--convention", "relion3")
     assert "_rlnCoordinateX" in (old / "particles" / "phantom_03.star").read_text()
     volume = read_volume(tomogram)
     a, b = (read_particles(f / "particles" / "phantom_03.star", tomogram=volume) for f in (new, old))

@@ -37,11 +37,13 @@ def notes(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("note:")]
 
 
-@pytest.mark.parametrize("args", [("--flavour", "relion4"), ("--flavour=relion4",)])
+@pytest.mark.parametrize(
+    "args", [("--flavour", "relion4"), ("--flavour=relion4",), ("--star-version", "relion4")]
+)
 def test_an_option_that_is_a_field_of_settings(cli, args):
     answer = cli("pick", "--print-config", *args)
-    assert yaml.safe_load(answer.out)["output"]["star_version"] == "relion4"
-    assert notes(answer.err) == [NOTE.format("--flavour", "--star-version")]
+    assert yaml.safe_load(answer.out)["output"]["convention"] == "relion4"
+    assert notes(answer.err) == [NOTE.format(args[0].split("=")[0], "--convention")]
 
 
 def test_an_option_of_a_command(cli, tmp_path):
@@ -56,18 +58,18 @@ def test_settings_in_yaml(cli, tmp_path):
     file = tmp_path / "s.yaml"
     file.write_text("output: {flavour: relion3}\n")
     answer = cli("pick", "--config", file, "--print-config")
-    assert "star_version: relion3" in answer.out
-    assert notes(answer.err) == [NOTE.format("flavour", "star_version")]
+    assert "convention: relion3" in answer.out
+    assert notes(answer.err) == [NOTE.format("flavour", "convention")]
     file.write_text("flavour: relion3\n")
-    assert "star_version: relion3" in cli("convert", "--config", file, "--print-config").out
+    assert "convention: relion3" in cli("convert", "--config", file, "--print-config").out
 
 
 def test_both_names_are_refused(cli, tmp_path):
-    args = ("pick", "--print-config", "--flavour", "relion4", "--star-version", "relion4")
-    cli(*args).refused("--flavour", "--star-version", "both")
+    args = ("pick", "--print-config", "--flavour", "relion4", "--convention", "relion4")
+    cli(*args).refused("--flavour", "--convention", "both")
     file = tmp_path / "s.yaml"
-    file.write_text("output: {flavour: relion3, star_version: relion3}\n")
-    cli("pick", "--config", file, "--print-config").refused(file, "'flavour'", "'star_version'")
+    file.write_text("output: {flavour: relion3, convention: relion3}\n")
+    cli("pick", "--config", file, "--print-config").refused(file, "'flavour'", "'convention'")
 
 
 def test_help_shows_current_names_only(cli):

@@ -26,15 +26,15 @@ def test_settings_of_a_training_there_and_back(cli, tmp_path):
     ("command", "kinds"), [("find", {"segment", "pick", "output"}), ("pick", {"config", "output"})]
 )
 def test_settings_of_several_kinds(cli, tmp_path, command, kinds):
-    told = cli(command, "--print-config", "--max-count", 4, "--star-version", "relion4")
+    told = cli(command, "--print-config", "--max-count", 4, "--convention", "relion4")
     found = yaml.safe_load(told.out)
     assert set(found) == kinds
-    assert found["output"]["star_version"] == "relion4"
+    assert found["output"]["convention"] == "relion4"
     file = tmp_path / "s.yaml"
     file.write_text(told.out)
     assert cli(command, "--config", file, "--print-config").out == told.out
     assert "max_count: 5" in cli(command, "--config", file, "--max-count", 5, "--print-config").out
-    file.write_text("output: {star_version: relion3}\n")
+    file.write_text("output: {convention: relion3}\n")
     assert "max_count: null" in cli(command, "--config", file, "--print-config").out
 
 

@@ -39,7 +39,7 @@ def test_round_trip(tmp_path_factory, rows, seed):
 def test_what_is_in_the_file(tmp_path):
     path = tmp_path / "submission.csv"
     original = Particles.of([[3, 2, 1], [30, 20, 10.12345]], ["vlp", "ribosome-80s"], scores=[0.5, 0.25])
-    write_particles(path, original, star_version="czii", tomogram_name="TS_5_4")
+    write_particles(path, original, convention="czii", tomogram_name="TS_5_4")
     rows = list(csv.reader(path.read_text().splitlines()))
     assert rows[0] == ["id", "experiment", "particle_type", "x", "y", "z"]
     assert rows[1] == ["0", "TS_5_4", "virus-like-particle", "1.000", "2.000", "3.000"]
@@ -105,8 +105,8 @@ def test_a_submission_names_tomograms_and_counts_in_angstrom(tmp_path):
 def test_only_csv_is_a_submission(tmp_path):
     original = Particles.of([[1, 2, 3]], "ribosome", tomograms="TS")
     for name in ("a.star", "a.tsv"):
-        with pytest.raises(RequestError, match="--star-version"):
-            write_particles(tmp_path / name, original, star_version="czii")
+        with pytest.raises(RequestError, match="--convention"):
+            write_particles(tmp_path / name, original, convention="czii")
 
 
 @pytest.mark.parametrize("case", ["submission_perfect", "submission_drop30", "solution"])

@@ -48,7 +48,7 @@ def lists(draw):
 def test_round_trip_whatever_the_size(tmp_path_factory, original, shape, voxel_size, star_version, center):
     path = tmp_path_factory.mktemp("star") / "a.star"
     around = {"TS_0": tomogram(shape, voxel_size), "TS_1": tomogram(shape[::-1], voxel_size)}
-    star.write(path, original, tomogram=around, star_version=star_version, center=center)
+    star.write(path, original, tomogram=around, convention=star_version, center=center)
     loaded = star.read(path, tomogram=around if star_version == "relion5" else None)
     if star_version == "relion5":
         again = path.with_name("b.star")
@@ -96,7 +96,7 @@ def test_starfile_reads_what_we_write(tmp_path):
     import starfile
 
     original = Particles.of([[10, 20, 30], [40, 50, 60]], ["a b", "c"], scores=[0.25, 1.0], tomograms="TS_1")
-    star.write(tmp_path / "a.star", original, voxel_size=2.0, star_version="relion4")
+    star.write(tmp_path / "a.star", original, voxel_size=2.0, convention="relion4")
     tables = starfile.read(tmp_path / "a.star", always_dict=True)
     assert list(tables) == ["optics", "particles"]
     table = tables["particles"]
@@ -130,7 +130,7 @@ def test_unknown_columns_survive(tmp_path):
     )
     (tmp_path / "a.star").write_text(text.replace("#no", "''"))
     first = read_particles(tmp_path / "a.star", voxel_size=5.0)
-    write_particles(tmp_path / "b.star.gz", first, voxel_size=5.0, star_version="relion3")
+    write_particles(tmp_path / "b.star.gz", first, voxel_size=5.0, convention="relion3")
     assert "[1,1,0]  'two words'" in gzip.decompress((tmp_path / "b.star.gz").read_bytes()).decode()
     second = read_particles(tmp_path / "b.star.gz")
     for loaded in (first, second):
@@ -184,7 +184,7 @@ def test_species_come_from_the_column_then_the_name_then_the_classes(tmp_path):
     assert read_particles(path, voxel_size=1.0, species="x").species.tolist() == ["x", "x"]
     path.write_text(rows + "1 1 1 1\n2 2 2 1\n")
     assert read_particles(path, voxel_size=1.0).species.tolist() == ["particle"] * 2
-    write_particles(path, Particles.of([[0, 0, 0]], "y"), voxel_size=1.0, star_version="relion4")
+    write_particles(path, Particles.of([[0, 0, 0]], "y"), voxel_size=1.0, convention="relion4")
     assert read_particles(path, species="x").species.tolist() == ["y"]
 
 
@@ -192,7 +192,7 @@ def test_empty_lists(tmp_path):
     none = Particles.of(np.zeros((0, 3)), [])
     for star_version in ("relion5", "relion4", "relion3"):
         write_particles(
-            tmp_path / "a.star", none, tomogram=tomogram(), star_version=star_version, tomogram_name="x"
+            tmp_path / "a.star", none, tomogram=tomogram(), convention=star_version, tomogram_name="x"
         )
         assert len(read_particles(tmp_path / "a.star", tomogram=tomogram())) == 0
 
@@ -206,7 +206,7 @@ def test_names_of_tomograms(tmp_path):
         original,
         voxel_size=1.0,
         tomogram_name="rec_TS_01.tomostar",
-        star_version="relion3",
+        convention="relion3",
     )
     assert read_particles(tmp_path / "a.star").tomograms.tolist() == ["rec_TS_01.tomostar"]
 
@@ -241,12 +241,12 @@ def test_what_is_missing_is_asked_for(tmp_path):
         write_particles(tmp_path / "a.star", original)
     assert "--tomogram" in caught.value.remedy
     with pytest.raises(RequestError) as caught:
-        write_particles(tmp_path / "a.star", original, star_version="relion4")
+        write_particles(tmp_path / "a.star", original, convention="relion4")
     assert "--voxel-size" in caught.value.remedy
     with pytest.raises(RequestError, match="center"):
         write_particles(tmp_path / "a.star", original, tomogram=tomogram(), center="corner")
     with pytest.raises(RequestError, match="relion9"):
-        write_particles(tmp_path / "a.star", original, star_version="relion9")
+        write_particles(tmp_path / "a.star", original, convention="relion9")
     assert not list(tmp_path.iterdir())
 
 
@@ -341,7 +341,7 @@ def test_poses_stay_where_frames_cannot_be_written(tmp_path):
     path.write_text(MANY)
     around = {"TS_1": tomogram(), "TS_2": tomogram()}
     picks = star.read(path, tomogram=around)
-    star.write(again, picks, voxel_size=1.5, star_version="relion3")
+    star.write(again, picks, voxel_size=1.5, convention="relion3")
     assert not {"rlnAngleTiltPrior", "rlnTomoSubtomogramRot"} & set(star_table.read_table(again).columns)
     write_particles(tmp_path / "c.csv", picks)
     for back in (star.read(again), read_particles(tmp_path / "c.csv")):
@@ -355,7 +355,7 @@ def test_relion4_counts_in_the_pixels_of_the_optics_groups(tmp_path):
     path, again = tmp_path / "a.star", tmp_path / "b.star"
     path.write_text(MANY)
     picks = star.read(path, tomogram={"TS_1": tomogram(), "TS_2": tomogram()})
-    star.write(again, picks, star_version="relion4")
+    star.write(again, picks, convention="relion4")
     table = star_table.read_table(again)
     assert table.blocks["optics"]["rlnTomoTiltSeriesPixelSize"] == ["1.35", "1.5"]
     shifted = picks.positions[:, ::-1] + star_geometry.rotated(
@@ -363,7 +363,7 @@ def test_relion4_counts_in_the_pixels_of_the_optics_groups(tmp_path):
     )
     np.testing.assert_allclose(table.numbers(relion.PIXELS), shifted / [[1.5], [1.35]], atol=1e-5)
     np.testing.assert_allclose(star.read(again).positions, picks.positions, atol=1e-4)
-    star.write(again, picks, star_version="relion4", voxel_size=2.0)
+    star.write(again, picks, convention="relion4", voxel_size=2.0)
     assert star_table.read_table(again).blocks["optics"]["rlnTomoTiltSeriesPixelSize"] == ["2", "2"]
     np.testing.assert_allclose(star.read(again).positions, picks.positions, atol=1e-4)
 

@@ -144,8 +144,8 @@ def test_picks_of_the_real_tomogram(shared_data):
 
 def test_settings_of_other_formats_are_refused(tmp_path):
     original = Particles.of([[0, 0, 0]], "a")
-    with pytest.raises(RequestError, match=r"--star-version: \.csv files have none"):
-        write_particles(tmp_path / "a.csv", original, star_version="relion5")
+    with pytest.raises(RequestError, match=r"--convention: \.csv files have none"):
+        write_particles(tmp_path / "a.csv", original, convention="relion5")
     write_particles(tmp_path / "a.csv", original, tomogram_name="TS_1")
     with pytest.raises(RequestError, match="center"):
         read_particles(tmp_path / "a.csv", center="half")

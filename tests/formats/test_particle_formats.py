@@ -82,7 +82,7 @@ def test_round_trip(tmp_path_factory, name, star_version, shape, voxel_size, n, 
     if convention.program == "SHREC":
         original = replace(original, species=np.char.replace(original.species, " ", "_"))
     path = tmp_path_factory.mktemp("round") / name
-    write_particles(path, original, tomogram=frame, star_version=star_version)
+    write_particles(path, original, tomogram=frame, convention=star_version)
     loaded = read_particles(path, tomogram=frame, species="ribosome" if one else None)
     np.testing.assert_allclose(loaded.positions, original.positions, rtol=0, atol=1e-4)
     if convention.angles:
@@ -94,7 +94,7 @@ def test_round_trip(tmp_path_factory, name, star_version, shape, voxel_size, n, 
     if convention.tomogram:
         assert set(loaded.tomograms.tolist()) == {"TS_01"}
     again = path.with_name("b" + name[1:])
-    write_particles(again, loaded, tomogram=frame, star_version=star_version)
+    write_particles(again, loaded, tomogram=frame, convention=star_version)
     second = read_particles(again, tomogram=frame)
     np.testing.assert_allclose(second.positions, original.positions, rtol=0, atol=1e-4)
 
@@ -105,7 +105,7 @@ def test_several_tomograms_and_sizes(tmp_path, name):
     frames = {"TS_01": tomogram((20, 31, 42), 10.0), "TS_02": tomogram((33, 24, 45), 8.0)}
     original = Particles.of([[100, 80, 160], [50, 70, 90]], ["a", "b"], tomograms=["TS_01", "TS_02"])
     version = "stopgap" if name == "a.star" else None
-    write_particles(tmp_path / name, original, tomogram=frames, star_version=version)
+    write_particles(tmp_path / name, original, tomogram=frames, convention=version)
     loaded = read_particles(tmp_path / name, tomogram=frames)
     np.testing.assert_allclose(loaded.positions, original.positions, atol=1e-4)
     assert loaded.tomograms.tolist() == ["TS_01", "TS_02"]
@@ -115,7 +115,7 @@ def test_several_tomograms_and_sizes(tmp_path, name):
 @pytest.mark.parametrize(("name", "star_version"), FORMATS)
 def test_shape_of_an_empty_list(tmp_path, name, star_version):
     empty = Particles.of(np.zeros((0, 3)), [])
-    write_particles(tmp_path / name, empty, tomogram=tomogram((4, 5, 6), 10.0), star_version=star_version)
+    write_particles(tmp_path / name, empty, tomogram=tomogram((4, 5, 6), 10.0), convention=star_version)
     if name != "a.txt":  # nothing in an empty text says what it is
         assert len(read_particles(tmp_path / name, tomogram=tomogram((4, 5, 6), 10.0))) == 0
 
@@ -419,7 +419,7 @@ def test_a_relion_project(tmp_path):
     (tmp_path / "Sets").mkdir()
     write_particles(tmp_path / "Picks" / "particles.star", particles, tomogram=frame)
     write_particles(
-        tmp_path / "Picks" / "TS_01.star", particles.within("TS_01"), voxel_size=10, star_version="relion4"
+        tmp_path / "Picks" / "TS_01.star", particles.within("TS_01"), voxel_size=10, convention="relion4"
     )
     sizes = ["rlnTomoName", "rlnTomoTiltSeriesPixelSize", *(f"rlnTomoSize{axis}" for axis in "XYZ")]
     rows = "TS_01 10 42 31 20\nTS_02 10 45 24 33\n"

@@ -57,8 +57,7 @@ def doctor(
 
 
 def convert(
-    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")],
-    target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IN... OUT")],
     /,
     *,
     config: ConvertConfig = ConvertConfig(),
@@ -70,27 +69,30 @@ def convert(
 
     Parameters
     ----------
-    source
-        Volume (.mrc, .rec, .map, with .gz or .bz2; .zarr), particles (.star, .csv, .tbl, .em, .mod, .json
-        and others), or a folder of lists.
-    target
-        Output file.
+    files
+        Inputs, then the output. Inputs are volumes (.mrc, .rec, .map, with .gz or .bz2; .zarr) or particle
+        lists (.star, .csv, .tbl, .em, .mod, .json and others), or folders and patterns of them. An output
+        like DIR/{name}.csv converts each input on its own; otherwise lists are joined.
     config
         Settings.
     tomogram
         Tomogram of the particles, for coordinates in voxels or from its center. For a list that names several
-        tomograms, or a folder of lists: the folder with these tomograms, or the tomograms.star of RELION.
+        tomograms, or several lists: the folder with these tomograms, or the tomograms.star of RELION.
     verify
-        Read the output back and compare it with the input.
+        Read the output back and print the largest difference. With --tomogram, compare the particles with the
+        density, also for other flips, shifts, centers and binnings.
     overwrite
-        Overwrite an existing output.
+        Overwrite existing outputs.
     """
     from cryovox.workflows.convert import convert as run
 
-    if target.exists() and not overwrite:
-        raise RequestError(target, "is there already", "name another file, or add --overwrite")
-    print(run(source, target, config, tomogram, verify))
-    return 0
+    if len(files) < 2:
+        raise RequestError("convert", "needs an input and an output", "type `cryovox convert IN OUT`")
+    *sources, target = files
+    messages, failed = run(sources, target, config, tomogram=tomogram, verify=verify, overwrite=overwrite)
+    for message in messages.values():
+        print(message)
+    return failures(failed)
 
 
 def extract(  # noqa: PLR0913 (the options of a command)

@@ -244,7 +244,7 @@ def write_particles(
     tomogram: Volume | Mapping[str, Volume] | None = None,
     voxel_size: float | None = None,
     tomogram_name: str | None = None,
-    star_version: str | None = None,
+    convention: str | None = None,
     center: str | None = None,
 ) -> None:
     """Write a particle list atomically.
@@ -262,17 +262,17 @@ def write_particles(
         Å per pixel of the coordinates to write; that of the tomogram by default.
     tomogram_name
         Tomogram of particles that name none.
-    star_version
+    convention
         Convention of the file: "relion5", "relion4", "relion3" or "stopgap" for STAR, "czii" for CSV, "eman2"
         for JSON, "pytom" for XML, "shrec" for TXT.
     center
         Origin of centered coordinates of RELION 5, "half" or "half-1" of the size.
     """
     module = _module(PARTICLES, path)
-    if star_version is not None and star_version in PARTICLE_CONVENTIONS:
-        module, star_version = _of_convention(star_version, path), None
+    if convention is not None and convention in PARTICLE_CONVENTIONS:
+        module, convention = _of_convention(convention, path), None
     writer = module.write
-    settings = _settings(writer, path, star_version=star_version, center=center)
+    settings = _settings(writer, path, convention=convention, center=center)
     writer(
         Path(path),
         particles,
@@ -336,7 +336,7 @@ def _settings(function: Any, path: Path | str, **options: str | None) -> dict[st
     settings = {name: value for name, value in options.items() if value is not None}
     for name in settings:
         if name not in signature(function).parameters:
-            where = "--star-version" if name == "star_version" else name  # no options otherwise
+            where = f"--{name}"
             raise RequestError(where, f"{ending(path)} files have none", "leave it out")
     return settings
 
@@ -372,7 +372,7 @@ def _of_convention(name: str, path: Path | str) -> Any:
     known = module.CONVENTION.extensions
     if ending(path) not in known:
         message = f"{name} is a convention of {', '.join(known)} files, not of {ending(path)}"
-        raise RequestError("--star-version", message, "name an output with that extension, or leave it out")
+        raise RequestError("--convention", message, "name an output with that extension, or leave it out")
     return module
 
 

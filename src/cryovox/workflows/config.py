@@ -224,9 +224,9 @@ class SegmentConfig(Config):
 class PickOutput(Config):
     """Particle files."""
 
-    renamed: ClassVar[dict[str, str]] = {"flavour": "star_version"}
+    renamed: ClassVar[dict[str, str]] = {"flavour": "convention", "star_version": "convention"}
 
-    star_version: str = "relion5"
+    convention: str = "relion5"
     """STAR convention: relion5, relion4 or relion3."""
 
 
@@ -329,17 +329,28 @@ class DenoiseConfig(Config):
 
 ParticleConvention = Literal["relion5", "relion4", "relion3", "stopgap", "czii", "eman2", "pytom", "shrec"]
 """Conventions that `convert` writes where the extension does not say which."""
+Center = Literal["half", "half-1"]
+"""Center of RELION 5 coordinates."""
 
 
 class ConvertConfig(Config):
     """Conversion."""
 
-    renamed: ClassVar[dict[str, str]] = {"flavour": "star_version"}
+    renamed: ClassVar[dict[str, str]] = {"flavour": "convention", "star_version": "convention"}
 
     voxel_size: float | None = Field(None, gt=0)
     """Voxel size of the input in Å; overrides the header."""
     resample: float | None = Field(None, gt=0)
     """Resample a volume to this voxel size in Å."""
+    bin: float | None = Field(None, gt=0)
+    """Binning factor: a volume is resampled to voxels so many times as large; particles are written in such
+    voxels. The center of the first voxel stays where it is."""
+    flip_x: bool = False
+    """Flip the x axis of a volume, or of particles in their tomogram."""
+    flip_y: bool = False
+    """Flip the y axis."""
+    flip_z: bool = False
+    """Flip the z axis. An odd number of flips mirrors the hand, and particles lose their orientations."""
     unsigned_bytes: bool = False
     """Read signed bytes (mode 0 of MRC) as 0 to 255, where the header does not mark them as unsigned."""
     fill_nan: bool = False
@@ -348,8 +359,18 @@ class ConvertConfig(Config):
     """Multiply gray values by -1."""
     out_voxel_size: float | None = Field(None, gt=0)
     """Voxel size in Å of the coordinates in the output, for formats in voxels."""
+    center: Center | None = None
+    """Voxel from which RELION 5 counts in the input: half (n / 2) or half-1 (n / 2 - 1, its Python pickers);
+    by default as the file records, else half."""
+    out_center: Center | None = None
+    """The same for the output; by default that of the input."""
     species: str | None = None
     """Species of the particles, where the file names none."""
-    star_version: ParticleConvention | None = None
+    convention: ParticleConvention | None = None
     """Convention of the output, where an extension has several: RELION version or stopgap for STAR, czii for
     a CSV submission to the CZII challenge, eman2 for JSON, pytom for XML, shrec for TXT."""
+
+    @property
+    def flips(self) -> str:
+        """Axes that are flipped."""
+        return "".join(axis for axis in "xyz" if getattr(self, f"flip_{axis}"))

@@ -120,7 +120,7 @@ def _only(labels: LabelMap, wanted: tuple[str, ...], path: Path) -> LabelMap:
 def write_picks(name: str, out: Path, picks: Particles, frame: Volume, output: PickOutput) -> Path:
     """Write the particle file of a tomogram."""
     path = out / "particles" / f"{name}.star"
-    write_particles(path, picks, tomogram=frame, tomogram_name=name, star_version=output.star_version)
+    write_particles(path, picks, tomogram=frame, tomogram_name=name, convention=output.convention)
     return path
 
 

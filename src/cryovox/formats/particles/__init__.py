@@ -35,7 +35,7 @@ FORMATS = (
 
 
 def conventions() -> dict[str, Convention]:
-    """Conventions of all formats by module, or by `--star-version` for RELION."""
+    """Conventions of all formats by module, or by `--convention` for RELION."""
     relion, coords = (import_module(f"{__name__}.{name}") for name in ("relion", "coords"))
     rows: dict[str, Convention] = dict(relion.CONVENTIONS)
     for name in FORMATS:

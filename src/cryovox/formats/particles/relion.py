@@ -48,8 +48,8 @@ RELION = Convention(
     tomogram="rlnTomoName",
     species=SPECIES,
     pixel_size=SERIES_SIZE,
-    remark="Its Python pickers count from n / 2 - 1, which `read_particles` takes as "
-    '`center="half-1"`; it is recorded in `data_cryovox`. '
+    remark="Its Python pickers count from n / 2 - 1, which is `--center half-1`; it is recorded in "
+    "`data_cryovox`. "
     "`rlnTomoSubtomogramRot`, `Tilt` and `Psi` turn the subtomogram, with its shift.",
 )
 CONVENTIONS = {
@@ -74,4 +74,4 @@ CONVENTIONS = {
         "PySeg lists are of this kind.",
     ),
 }
-"""`--star-version` -> convention."""
+"""`--convention` -> convention."""

@@ -46,7 +46,7 @@ def write(
     tomogram: Frame | None = None,
     voxel_size: float | None = None,
     tomogram_name: str | None = None,
-    star_version: StarVersion = "relion5",
+    convention: StarVersion = "relion5",
     center: Center | None = None,
 ) -> None:
     """Write a particle list.
@@ -64,43 +64,43 @@ def write(
         groups of the particles, else that of *tomogram*.
     tomogram_name
         Tomogram of particles that name none; the prefix `rec_` of RELION is removed.
-    star_version
+    convention
         "relion5": Å from the center and `rlnTomoName`. "relion4": pixels and `rlnTomoName`. "relion3":
         pixels and `rlnMicrographName`, also for Warp and M.
     center
         "half" or "half-1", see above; by default that of the file from which the particles were read.
     """
-    if star_version not in VERSIONS:
-        raise RequestError("--star-version", f"is {star_version!r}", suggestion(star_version, VERSIONS))
+    if convention not in VERSIONS:
+        raise RequestError("--convention", f"is {convention!r}", suggestion(convention, VERSIONS))
     carried = {tag: [str(value) for value in values] for tag, values in particles.extra.items()}
     table = Table(path, {SCORE: _scores(particles), **carried}, particles.metadata)
-    frames, shifts = _carried(table, star_version)
+    frames, shifts = _carried(table, convention)
     xyz = particles.positions[:, ::-1] + (0.0 if shifts is None else rotated(frames, shifts))
-    blocks = _blocks(table, star_version)
+    blocks = _blocks(table, convention)
     names = None if particles.tomograms is None else particles.tomograms.tolist()
-    if star_version == "relion5":
+    if convention == "relion5":
         kind = center_kind(table, center, "center")
         blocks[OWN] = {CENTER: [kind]}
         columns = formatted(CENTERED, xyz - centers(path, tomogram, names, kind))
     else:
-        pixels = _written_pixels(table, tomogram, voxel_size, star_version)
-        blocks["optics"] = _optics(blocks.get("optics"), star_version, pixels)
+        pixels = _written_pixels(table, tomogram, voxel_size, convention)
+        blocks["optics"] = _optics(blocks.get("optics"), convention, pixels)
         columns = formatted(PIXELS, xyz / pixels)
-    columns = _named(particles, tomogram_name, star_version) | columns
+    columns = _named(particles, tomogram_name, convention) | columns
     columns |= _written_angles(table, particles.rotations, frames)
     if frames is not None:
         columns |= {tag: table.columns[tag] for tag in FRAMES}
     if shifts is not None:
         columns |= {tag: table.columns[tag] for tag in SHIFTS}
     if "optics" in blocks:
-        own = GROUP in table.columns and "optics" in table.blocks and star_version != "relion3"
+        own = GROUP in table.columns and "optics" in table.blocks and convention != "relion3"
         columns[GROUP] = table.columns[GROUP] if own else blocks["optics"][GROUP][:1] * len(particles)
     columns[SCORE] = _scores(particles)
     columns[SPECIES] = [str(species) for species in particles.species]
     written = {*GEOMETRY, GROUP, *_stale(table, frames, shifts), *columns}
     columns |= {tag.replace(" ", "_"): values for tag, values in table.columns.items() if tag not in written}
     blocks["particles"] = columns
-    write_text(path, "".join(_text(name, block, VERSIONS[star_version]) for name, block in blocks.items()))
+    write_text(path, "".join(_text(name, block, VERSIONS[convention]) for name, block in blocks.items()))
 
 
 def _text(name: str, columns: Columns, version: str) -> str:
@@ -108,25 +108,25 @@ def _text(name: str, columns: Columns, version: str) -> str:
     return block_text(name, columns, version, pairs=rows == {1} and name not in (OWN, "optics", "particles"))
 
 
-def _blocks(table: Table, star_version: StarVersion) -> dict[str, Columns]:
+def _blocks(table: Table, convention: StarVersion) -> dict[str, Columns]:
     """Blocks other than the particles; optics only for RELION 4 and 5, and if the groups are known."""
     blocks = {name: {t: list(c) for t, c in block.items()} for name, block in table.blocks.items()}
     blocks.pop(OWN, None)
     optics = blocks.get("optics", {})
     groups = optics.get(GROUP, [])
     used = set(table.columns.get(GROUP, groups if len(groups) == 1 else [""]))
-    if star_version == "relion3" or not groups or not used <= set(groups):
+    if convention == "relion3" or not groups or not used <= set(groups):
         blocks.pop("optics", None)
-    if star_version == "relion3":
+    if convention == "relion3":
         blocks.pop("general", None)
     return blocks
 
 
 def _carried(
-    table: Table, star_version: StarVersion
+    table: Table, convention: StarVersion
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
     """Rotations of subtomograms, and shifts, that were read and are written back."""
-    if star_version == "relion3":
+    if convention == "relion3":
         return None, None
     frames = rotations_of(table.numbers(FRAMES)) if set(FRAMES) <= set(table.columns) else None
     return frames, table.numbers(SHIFTS) if set(SHIFTS) <= set(table.columns) else None
@@ -151,13 +151,13 @@ def _written_angles(table: Table, rotations: NDArray[np.float64] | None, frames:
 
 
 def _written_pixels(
-    table: Table, tomogram: Frame | None, voxel_size: float | None, star_version: StarVersion
+    table: Table, tomogram: Frame | None, voxel_size: float | None, convention: StarVersion
 ) -> Any:
     """Å per pixel of the coordinates to write."""
     if voxel_size is not None:
         return voxel_size
     sizes = None
-    if star_version == "relion4" and "optics" in _blocks(table, star_version):
+    if convention == "relion4" and "optics" in _blocks(table, convention):
         sizes = table.per_particle(SERIES_SIZE)
     if sizes is not None:
         return sizes
@@ -165,14 +165,14 @@ def _written_pixels(
     if len({volume.voxel_size for volume in volumes}) == 1:
         return volumes[0].voxel_size
     problem = "whose size is not known" if not volumes else "of which the tomograms have several sizes"
-    message = f"{star_version} STAR has coordinates in pixels, {problem}"
+    message = f"{convention} STAR has coordinates in pixels, {problem}"
     raise RequestError(table.path, message, "pass --voxel-size A, the size of those pixels in Å")
 
 
-def _optics(optics: Columns | None, star_version: StarVersion, pixels: Any) -> Columns:
+def _optics(optics: Columns | None, convention: StarVersion, pixels: Any) -> Columns:
     """The optics groups with the pixel size of the written coordinates."""
     if optics is None:
-        tag = IMAGE_SIZE if star_version == "relion3" else SERIES_SIZE
+        tag = IMAGE_SIZE if convention == "relion3" else SERIES_SIZE
         return {GROUP: ["1"], "rlnOpticsGroupName": ["opticsGroup1"], tag: [f"{pixels:.8g}"]}
     if np.ndim(pixels):  # sizes of the groups
         return optics
@@ -183,10 +183,10 @@ def _scores(particles: Particles) -> list[str]:
     return [f"{float(score):.9g}" for score in particles.scores]
 
 
-def _named(particles: Particles, name: str | None, star_version: StarVersion) -> Columns:
-    tag = "rlnMicrographName" if star_version == "relion3" else "rlnTomoName"
+def _named(particles: Particles, name: str | None, convention: StarVersion) -> Columns:
+    tag = "rlnMicrographName" if convention == "relion3" else "rlnTomoName"
     if particles.tomograms is not None:
         return {tag: [str(name) for name in particles.tomograms]}
     if name is None:
         return {}
-    return {tag: [name if star_version == "relion3" else name.removeprefix("rec_")] * len(particles)}
+    return {tag: [name if convention == "relion3" else name.removeprefix("rec_")] * len(particles)}

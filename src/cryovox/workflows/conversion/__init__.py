@@ -1,0 +1,1 @@
+"""Conversion of volumes and particle lists, and its verification."""
