@@ -867,6 +867,41 @@ Command: `{result["command"]}`
 """
 
 
+def embedded() -> str:
+    """Candidates of the embedded detector on the choice worlds."""
+    results = {path.stem: load(path.stem) for path in sorted(RESULTS.glob("embedded*.json"))}
+    listed = {name: result for name, result in results.items() if result is not None}
+    if not listed:
+        return ""
+    measures = ("f1", "average_precision", *(f"recall@{budget}x" for budget in (1, 2, 3, 4)))
+    columns = ["candidate", "F1", "average precision", *(f"recall at {b}x" for b in (1, 2, 3, 4))]
+    text = """
+## Candidates of the embedded detector
+
+Particles of any species, on simulations kept for the choice between candidates. F1 is that at the best threshold of each world.
+The difference-of-Gaussians picker has the settings that are best on the same world.
+"""
+    for world in next(iter(listed.values()))["worlds"]:
+        rows = [
+            [name, *(f"{result['worlds'][world]['model'][m]:.3f}" for m in measures)]
+            for name, result in listed.items()
+        ]
+        blobs = next(iter(listed.values()))["worlds"][world]
+        rows.append(["difference-of-Gaussians picker", *(f"{blobs['blobs'][m]:.3f}" for m in measures)])
+        text += f"\n{world}, {blobs['particles']} particles:\n\n{grid(columns, rows)}\n"
+    runs = [
+        [
+            name,
+            f"{result['training']['steps']}",
+            f"{result['training']['seconds'] / 60:.0f}",
+            f"{result['settings']['voxel_size']:g}",
+            f"`{result['command']}`",
+        ]
+        for name, result in listed.items()
+    ]
+    return text + f"\n{grid(['candidate', 'steps', 'minutes', 'voxel size, Å', 'command'], runs)}\n"
+
+
 def species_similarity() -> str:
     """Similarity of the built-in species."""
     result = load("library_correlation")
@@ -983,6 +1018,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
         partial(times, "time_to_f1-choice", "One setting changed, on data reserved for model selection"),
     ),
     "ema_share": (averaged,),
+    "embedded": (embedded,),
 }
 """Page -> its parts; parts without a result file are skipped."""
 
