@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from cryovox.cli.interface.screen import Meter, check_json, failures, model_warnings, table, write_json
-from cryovox.picking.config import PickConfig
+from cryovox.picking.config import ControlConfig, PickConfig
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
 
@@ -100,8 +100,9 @@ def pick(  # noqa: PLR0913 (the options of a command)
     overwrite
         Replace the picks of another input with the same name.
     json
-        Write the counts to this JSON file.
+        Write counts, thresholds, and expected precision and recall at each cut to this JSON file.
     """
+    from cryovox.workflows.manifest import Manifest
     from cryovox.workflows.pick import pick_files
 
     check_json(json)
@@ -116,7 +117,7 @@ def pick(  # noqa: PLR0913 (the options of a command)
         overwrite=overwrite,
         on_note=lambda name, text: print(f"note: {name}: {text}", file=sys.stderr),
     )
-    _count(picks, json)
+    _count(picks, json, {n: e.get("expected", {}) for n, e in Manifest(out, {}, "pick").entries.items()})
     return failures(failed)
 
 
@@ -129,6 +130,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     segment: SegmentConfig = SegmentConfig(),
     pick: PickConfig = PickConfig(),
     output: PickOutput = PickOutput(),
+    control: ControlConfig = ControlConfig(),
     keep_dense: bool = False,
     device: Device = "auto",
     seed: int = 0,
@@ -154,20 +156,23 @@ def find(  # noqa: PLR0913 (the options of a command)
         Picking.
     output
         Particle files.
+    control
+        False discoveries.
     keep_dense
         Keep picks on gold and other objects that are far denser than the other picks of their species.
     device
         Device.
     seed
-        Recorded in the manifest; the result does not depend on it.
+        Seed of the noise in which false picks are counted.
     overwrite
         Compute existing results again.
     quiet
         Suppress progress output.
     json
-        Write the counts to this JSON file.
+        Write counts, thresholds, and expected precision and recall at each cut to this JSON file.
     """
     from cryovox.workflows.find import find as run
+    from cryovox.workflows.manifest import Manifest
 
     check_json(json)
     keep_freed_memory()
@@ -179,6 +184,7 @@ def find(  # noqa: PLR0913 (the options of a command)
         segment,
         pick,
         output,
+        control,
         device=device,
         seed=seed,
         overwrite=overwrite,
@@ -188,7 +194,8 @@ def find(  # noqa: PLR0913 (the options of a command)
     )
     print_notes(out, list(picks), picked=True)
     model_warnings(model)
-    _count(picks, json)
+    entries = Manifest(out, {}).entries
+    _count(picks, json, {name: entries[name]["particles"]["expected"] for name in picks})
     if picks:
         print(f"report: {out / 'report.html'}")
     return failures(failed)
@@ -202,22 +209,28 @@ def print_notes(out: Path, names: list[str], picked: bool = False) -> None:
     for name, entry in Manifest(out, {}).entries.items():
         notes = list(entry.get("notes", []))
         if picked:
-            notes += left_out_notes(entry.get("particles", {}).get("left_out", {}))
+            record = entry.get("particles", {})
+            notes += [*left_out_notes(record.get("left_out", {})), *record.get("notes", [])]
         for note in notes if name in names else []:
             print(f"note: {name}: {note}", file=sys.stderr)
 
 
-def _count(picks: dict[str, Particles], json: Path | None) -> None:
+def _count(picks: dict[str, Particles], json: Path | None, expected: dict[str, Any]) -> None:
+    """Print the number of picks, their median score and their expected precision and recall."""
     import numpy as np
 
-    rows: list[list[object]] = []
+    rows: list[dict[str, Any]] = []
     for name, particles in picks.items():
-        for species in np.unique(particles.species) if len(particles) else []:
-            of_species = particles.named(str(species))
-            rows.append([name, str(species), len(of_species), float(np.median(of_species.scores))])
+        for species in np.unique(particles.species).tolist() if len(particles) else []:
+            of_species = particles.named(species)
+            row = {"tomogram": name, "species": species, "particles": len(of_species)}
+            row["median_score"] = float(np.median(of_species.scores))
+            rows.append(row | expected.get(name, {}).get(species, {}))
         if not len(particles):
-            rows.append([name, "none", 0, 0.0])
-    print(table(["tomogram", "species", "particles", "median score"], rows))
-    write_json(
-        json, [dict(zip(("tomogram", "species", "particles", "median_score"), r, strict=True)) for r in rows]
-    )
+            empty = {"tomogram": name, "species": "none", "particles": 0, "median_score": 0.0}
+            rows.append(empty | {"expected": expected.get(name, {})})
+    keys = ["tomogram", "species", "particles", "median_score", "expected_precision", "expected_recall"]
+    shown = [key for key in keys if not key.startswith("expected") or any(key in row for row in rows)]
+    cells = [[row.get(key, "") for key in shown] for row in rows]
+    print(table([key.replace("_", " ") for key in shown], cells))
+    write_json(json, rows)

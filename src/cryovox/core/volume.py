@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -183,6 +184,9 @@ class ScoreMap:
         Origin (Å) and `nstart` (voxels) of the tomogram.
     tomogram_shape, tomogram_voxel_size
         Shape and voxel size of the tomogram, which an output stride does not preserve; None if unknown.
+    calibration
+        From scores to probabilities, as stored in the model: values of a
+        `cryovox.picking.calibration.Calibration`; None without one.
     """
 
     data: Any
@@ -195,6 +199,7 @@ class ScoreMap:
     tomogram_shape: tuple[int, int, int] | None = None
     tomogram_voxel_size: float | None = None
     nstart: Start = (0, 0, 0)
+    calibration: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if len(self.data.shape) != 4 or self.data.shape[0] != len(self.species):

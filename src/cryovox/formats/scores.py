@@ -90,6 +90,7 @@ def create(  # noqa: PLR0913 (the fields of a ScoreMap)
     origin: ZYX = (0.0, 0.0, 0.0),
     nstart: Start = (0, 0, 0),
     tomogram: tuple[tuple[int, int, int], float] | None = None,
+    calibration: Mapping[str, Any] | None = None,
 ) -> Iterator[ScoreWriter]:
     """Yield a writer; the store appears when the block succeeds.
 
@@ -98,7 +99,7 @@ def create(  # noqa: PLR0913 (the fields of a ScoreMap)
     path
         Folder to create or replace, `NAME.zarr`.
     shape : (k, z, y, x)
-    voxel_size, offset, kind, thresholds, origin, nstart
+    voxel_size, offset, kind, thresholds, origin, nstart, calibration
         As in :class:`cryovox.core.volume.ScoreMap`.
     species
         One per channel.
@@ -125,6 +126,7 @@ def create(  # noqa: PLR0913 (the fields of a ScoreMap)
             "origin": list(origin),
             "nstart": list(nstart),
             "tomogram": None if tomogram is None else [list(tomogram[0]), tomogram[1]],
+            "calibration": None if calibration is None else dict(calibration),
         }
         yield ScoreWriter(stored, path)
 
@@ -143,6 +145,7 @@ def write(path: Path, scores: ScoreMap) -> None:
         origin=scores.origin,
         nstart=scores.nstart,
         tomogram=_tomogram_of(scores),
+        calibration=scores.calibration,
     ) as out:
         for z in range(0, shape[1], CHUNK[1]):
             out.write(z, np.asarray(scores.data[:, z : z + CHUNK[1]], dtype=np.float32))
@@ -182,6 +185,7 @@ def read(path: Path) -> ScoreMap:
             nstart=_nstart(metadata.get("nstart", (0, 0, 0))),
             tomogram_shape=_shape(metadata.get("tomogram")),
             tomogram_voxel_size=float(metadata["tomogram"][1]) if metadata.get("tomogram") else None,
+            calibration=metadata.get("calibration"),
         )
     except PermissionError as error:
         raise denied(error.filename or path) from None

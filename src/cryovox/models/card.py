@@ -57,8 +57,11 @@ class Card(Config):
     tomograms are always scaled as a whole and subtomograms one by one."""
     thresholds: dict[str, float] = Field(default_factory=dict)
     """Score threshold of each species, chosen on held-out regions."""
-    calibration: dict[str, list[float]] | None = None
-    """Reserved for score calibration."""
+    calibration: dict[str, Any] | None = None
+    """From scores to probabilities; see `cryovox.picking.calibration.Calibration`."""
+    calibration_domain: dict[str, Any] | None = None
+    """Fingerprint of the training tomograms, and the distance within which probabilities should hold;
+    see `cryovox.metrics.fingerprint.Domain`."""
     domain: dict[str, Any] | None = None
     """Fingerprint of the tomograms that it was adapted to, their names and hashes, and the distance within
     which other tomograms belong to the same domain; see `cryovox.metrics.fingerprint.Domain`."""

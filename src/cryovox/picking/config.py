@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+import tyro
 from pydantic import Field
 
 from cryovox.core.config import Config
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 THRESHOLDS = {"heatmap": 0.3, "mask": 0.5}
 """Minimum score of a pick where neither the user nor the model sets one."""
+
+Purpose = Literal["averaging", "counting", "czii"]
+"""What picks are for: subtomogram averaging, counting, or the metric of the CZII challenge."""
 
 
 class PickConfig(Config):
@@ -29,6 +33,9 @@ class PickConfig(Config):
     voxels of masks and label maps, as in DeepFinder; slower, needs the radii of the species."""
     threshold: float | None = Field(default=None, ge=0, le=1)
     """Minimum score; by default that of the model, else 0.5 for masks and 0.3 for heatmaps."""
+    purpose: Annotated[Purpose | None, tyro.conf.arg(name="for")] = None
+    """Choose the threshold of each species in each tomogram by calibrated probabilities: averaging (expected
+    precision 0.95), counting (highest expected F1) or czii (highest expected F-beta with beta = 4)."""
     distance: float | None = Field(default=None, ge=0)
     """Minimum distance between picks of a species in Å; by default the radius of the species in heatmaps,
     none in masks and label maps."""
@@ -47,6 +54,33 @@ class PickConfig(Config):
     this; 1 always drops it."""
     split_touching: bool = True
     """Split connected regions at their necks into touching particles."""
+
+
+class ControlConfig(Config):
+    """False discoveries."""
+
+    fdr: float | None = Field(default=None, gt=0, lt=1)
+    """Keep the picks with at most this estimated false discovery rate, such as 0.05, by decoys: the model is
+    also run on noise with the power spectrum and the missing wedge of the tomogram."""
+    noise_control: float = Field(default=0.125, ge=0, le=1)
+    """Fraction of the tomogram that is also searched with random phases, to show what the model finds in
+    noise; 1 with --fdr. 0 skips it."""
+
+
+def check_cut(config: PickConfig, fdr: float | None = None) -> None:
+    """Refuse more than one rule for the minimum score."""
+    rules = {"--threshold": config.threshold, "--for": config.purpose, "--fdr": fdr}
+    given = [option for option, value in rules.items() if value is not None]
+    if len(given) > 1:
+        message = f"is given with {given[1]}, and each of them chooses the minimum score"
+        raise RequestError(given[0], message, "give one of them")
+
+
+def check_calibrated(config: PickConfig, calibration: object) -> None:
+    """Refuse a cut for a purpose where scores have no calibration."""
+    if config.purpose is not None and calibration is None:
+        message = "needs calibrated scores, and this model has none"
+        raise RequestError("--for", message, "train the model again, or give --threshold")
 
 
 def check_method(config: PickConfig, kind: str) -> None:

@@ -6,7 +6,7 @@ ranges scores in both, so the channels around a size are joined into one before 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,7 +52,16 @@ def select(scores: ScoreMap, wanted: Sequence[str]) -> ScoreMap:
     nearest = {one.name: scores.species[one.channels[0]].name for one in chosen}
     thresholds = {name: scores.thresholds[of] for name, of in nearest.items() if of in scores.thresholds}
     data = _Joined(scores.data, tuple(one.channels for one in chosen))
-    return replace(scores, data=data, species=species, thresholds=thresholds)
+    calibration = _calibration(scores.calibration, nearest)
+    return replace(scores, data=data, species=species, thresholds=thresholds, calibration=calibration)
+
+
+def _calibration(calibration: Mapping[str, Any] | None, nearest: Mapping[str, str]) -> dict[str, Any] | None:
+    """Calibration of the channel of the nearest size, under each name."""
+    if calibration is None:
+        return None
+    known = calibration["species"]
+    return {**calibration, "species": {name: known[of] for name, of in nearest.items() if of in known}}
 
 
 @dataclass(frozen=True)

@@ -105,18 +105,21 @@ def pick_command(scores: Path | None, threshold: float | None, run: Mapping[str,
     defaults = PickConfig().model_dump(mode="json")
     chosen = current_names(PickConfig, run.get("pick", {}))
     for name, value in chosen.items() if isinstance(chosen, Mapping) else ():
-        if name == "threshold" or name not in defaults or value == defaults[name]:
+        if name in ("threshold", "purpose") or name not in defaults or value == defaults[name]:
             continue
-        option = name.replace("_", "-")
-        words += (
-            [f"--{'' if value else 'no-'}{option}"]
-            if isinstance(value, bool)
-            else [f"--{option}", f"{value:g}" if isinstance(value, float) else str(value)]
-        )
+        words += _option(name.replace("_", "-"), value)
     segmenting = run.get("segment", {})
     mask = segmenting.get("mask") if isinstance(segmenting, Mapping) else None
     words += [] if mask is None else ["--mask", str(mask)]
     return shlex.join([*words, "--out", "picks" if threshold is None else f"picks-{threshold:g}"])
+
+
+def _option(name: str, value: Any) -> list[str]:
+    """An option and its value, as typed."""
+    if isinstance(value, bool):
+        return [f"--{'' if value else 'no-'}{name}"]
+    values = value if isinstance(value, list | tuple) else [value]
+    return [f"--{name}", *(f"{one:g}" if isinstance(one, float) else str(one) for one in values)]
 
 
 def round_down(value: float, digits: int = 2) -> float:

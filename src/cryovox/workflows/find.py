@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import astuple
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,17 @@ from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.formats import read_particles, read_volume, scores
 from cryovox.inference.label_map import write_label_map
 from cryovox.models.card import Card, model_file, read_card
-from cryovox.picking import PickConfig, check_method, pick_counted
-from cryovox.picking.config import THRESHOLDS
+from cryovox.picking import PickConfig, check_method
+from cryovox.picking.config import THRESHOLDS, ControlConfig, check_calibrated, check_cut
 from cryovox.picking.dense import dense_picks
+from cryovox.picking.rated import pick_rated
 from cryovox.picking.selection import channels_of, select
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device
-from cryovox.workflows.inputs import read_search_mask
+from cryovox.workflows.inputs import calibration_finding, read_search_mask
 from cryovox.workflows.manifest import Manifest, locked, sha256, versions
+from cryovox.workflows.noise_control import NoiseControl
 from cryovox.workflows.pick import tomogram_frame, write_picks
 from cryovox.workflows.segment import segment
 
@@ -41,6 +43,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     segmenting: SegmentConfig | None = None,
     picking: PickConfig | None = None,
     output: PickOutput | None = None,
+    control: ControlConfig | None = None,
     *,
     device: Device = "auto",
     seed: int = 0,
@@ -59,8 +62,11 @@ def find(  # noqa: PLR0913 (the options of a command)
     ----------
     tomograms, model, out
         Tomograms, model file and output folder.
-    segmenting, picking, output
-        Settings of segmentation, picking and particle files; the defaults where None.
+    segmenting, picking, output, control
+        Settings of segmentation, picking, particle files and the control of false discoveries; the defaults
+        where None.
+    seed
+        Of the noise in which false picks are counted.
     keep_dense
         Keep picks on gold and other specks that are far denser than other picks of their species.
     tables
@@ -76,18 +82,32 @@ def find(  # noqa: PLR0913 (the options of a command)
     start, model = time.monotonic(), model_file(model)
     card = read_card(model)
     segmenting, picking = segmenting or SegmentConfig(), picking or PickConfig()
+    control = control or ControlConfig()
     check_method(picking, card.kind)
+    check_cut(picking, control.fdr)
+    check_calibrated(picking, card.calibration)
     channels_of(card.species, picking.species)
     names, failures = segment(
         tomograms, model, out, segmenting, device=device, overwrite=overwrite, on_progress=on_progress
     )
     entries = Manifest(out, {}).entries
 
-    def pick(name: str) -> tuple[Particles, dict[str, Any]]:
-        return _pick(name, out, entries[name], segmenting.mask, picking, output or PickOutput(), keep_dense)
+    share = 1.0 if control.fdr is not None else control.noise_control
+    noise = NoiseControl(model, out, segmenting, picking, share, seed, device) if share else None
+    picker = _Picker(
+        out,
+        card,
+        segmenting.mask,
+        picking,
+        output or PickOutput(),
+        keep_dense,
+        control.fdr,
+        noise,
+        on_progress,
+    )
 
     several = len(names) + len(failures) > 1
-    results, pick_failures = for_each(names, pick, collect=several)
+    results, pick_failures = for_each(names, lambda name: picker(name, entries[name]), collect=several)
     picks = {name: own for name, (own, _) in results.items()}
     if picks:
         facts = {
@@ -95,51 +115,71 @@ def find(  # noqa: PLR0913 (the options of a command)
             "model": str(model),
             "segment": segmenting.model_dump(mode="json"),
             "pick": picking.model_dump(mode="json"),
+            "control": control.model_dump(mode="json"),
             "seed": seed,
             "seconds": round(time.monotonic() - start, 1),
             "versions": versions(),
             "model_sha256": sha256(model),
             "device": device,
         }
-        Manifest(out, facts).write({name: {"particles": record} for name, (_, record) in results.items()})
+        Manifest(out, facts).write({name: record for name, (_, record) in results.items()})
         _write_report(out, picks, card, facts, tables(picks))
     return picks, failures | pick_failures
 
 
-def _pick(
-    name: str,
-    out: Path,
-    entry: Mapping[str, Any],
-    mask: Path | None,
-    picking: PickConfig,
-    output: PickOutput,
-    keep_dense: bool,
-) -> tuple[Particles, dict[str, Any]]:
-    """Pick from the scores of one tomogram; returns the picks and what the manifest records of them."""
-    from cryovox.report.doctor import examine
+@dataclass(frozen=True, eq=False)
+class _Picker:
+    """Picks from the scores of a tomogram, and records what is expected of the picks."""
 
-    score_map = select(scores.read(_score_file(out, name)), picking.species)
-    frame = tomogram_frame(score_map)
-    inside = read_search_mask(mask, name, frame.shape)
-    picks, near_faces = pick_counted(score_map, picking, inside)
-    path = Path(entry["key"]["input"])
-    volume = read_volume(path, entry["voxel_size"])
-    dense = 0
-    if not keep_dense:
-        on_specks = dense_picks(volume, picks, score_map.species, sign_of(entry["contrast"]))
-        picks, dense = picks.take(~on_specks), int(on_specks.sum())
-    file = write_picks(name, out, picks, frame, output)
-    if score_map.kind == "heatmap":  # its labels are balls around these picks
-        write_label_map(score_map, frame, out / "labels" / f"{name}.mrc", picks, inside)
-    record = {
-        "file": str(file.relative_to(out)),
-        "count": len(picks),
-        "left_out": {"at_faces": near_faces, "dense": dense},
-        "threshold": picking.threshold,
-        "species": list(picking.species),
-        "findings": [astuple(finding) for finding in examine(volume, path)],
-    }
-    return picks, record
+    out: Path
+    card: Card
+    mask: Path | None
+    picking: PickConfig
+    output: PickOutput
+    keep_dense: bool
+    fdr: float | None
+    noise: NoiseControl | None
+    on_progress: ProgressCallback
+
+    def __call__(self, name: str, entry: Mapping[str, Any]) -> tuple[Particles, dict[str, Any]]:
+        """Picks of a tomogram, and the new parts of its entry in the manifest."""
+        from cryovox.report.doctor import examine
+        from cryovox.report.expected import control_notes, noise_finding
+
+        stored = replace(scores.read(_score_file(self.out, name)), calibration=self.card.calibration)
+        score_map = select(stored, self.picking.species)
+        frame = tomogram_frame(score_map)
+        inside = read_search_mask(self.mask, name, frame.shape)
+        path = Path(entry["key"]["input"])
+        volume = read_volume(path, entry["voxel_size"])
+        transfer = calibration_finding(volume, self.card, path)
+        decoys, noise = None, None
+        if self.noise is not None:
+            decoys, noise = self.noise.run(name, entry, self.on_progress)
+        rated = pick_rated(
+            score_map, self.picking, inside, fdr=self.fdr, decoys=decoys,
+            trusted=transfer is None or transfer.level == "ok",
+        )  # fmt: skip
+        picks, dense = rated.picks, 0
+        if not self.keep_dense:
+            on_specks = dense_picks(volume, picks, score_map.species, sign_of(entry["contrast"]))
+            picks, dense = picks.take(~on_specks), int(on_specks.sum())
+        file = write_picks(name, self.out, picks, frame, self.output)
+        if score_map.kind == "heatmap":  # its labels are balls around these picks
+            write_label_map(score_map, frame, self.out / "labels" / f"{name}.mrc", picks, inside)
+        expected = replace(rated, picks=picks).summary()
+        controls = [transfer, None if noise is None else noise_finding(expected, noise["share"], self.fdr)]
+        findings = [*filter(None, controls), *examine(volume, path)]
+        record = {
+            "file": str(file.relative_to(self.out)),
+            "count": len(picks),
+            "left_out": {"at_faces": rated.near_edge, "dense": dense},
+            "species": list(self.picking.species),
+            "expected": expected,
+            "notes": control_notes(controls),
+            "findings": [astuple(finding) for finding in findings],
+        }
+        return picks, {"particles": record} | ({} if noise is None else {"noise": noise})
 
 
 def _score_file(out: Path, name: str) -> Path:
@@ -150,20 +190,21 @@ def _write_report(
     out: Path, picks: dict[str, Particles], card: Card, facts: Mapping[str, Any], tables: list[Table]
 ) -> None:
     """Write the report of this run and of others that searched tomograms into this folder with this model."""
+    from cryovox.report.expected import expected_tables
     from cryovox.report.html import write_find_report
 
     page = out / "report.html"
     with locked(page):
-        entries = []
+        entries, expected = [], []
         for name, entry in Manifest(out, {}).entries.items():
             is_searched = "particles" in entry and entry["key"]["model_sha256"] == facts["model_sha256"]
-            if name in picks:
-                entries.append(_report_entry(name, out, entry, picks[name], card))
-            elif is_searched and (others := _read_picks(name, out, entry)) is not None:
-                entries.append(_report_entry(name, out, entry, others, card))
+            own = picks.get(name) if name in picks or not is_searched else _read_picks(name, out, entry)
+            if own is not None:
+                entries.append(_report_entry(name, out, entry, own, card))
+                expected.append(entry["particles"].get("expected", {}))
         shown = {key: value for key, value in facts.items() if key not in ("model_sha256", "device")}
         run = {**shown, "model": _model_facts(facts["model"], facts["model_sha256"], card)}
-        write_find_report(page, entries, run, tables=tables)
+        write_find_report(page, entries, run, tables=[*tables, *expected_tables(expected)])
 
 
 def _read_picks(name: str, out: Path, entry: Mapping[str, Any]) -> Particles | None:
@@ -189,15 +230,15 @@ def _report_entry(
         remedy = "lower --threshold, or check voxel size and contrast with `cryovox doctor`"
         findings.append(Finding("warning", "picks", "no score is above the threshold", remedy))
     findings += [Finding(*row) for row in record.get("findings", [])]
-    threshold = record.get("threshold")
     score_map = select(scores.read(_score_file(out, name)), record.get("species", ()))
     defaults = {s.name: score_map.thresholds.get(s.name, THRESHOLDS[card.kind]) for s in score_map.species}
+    used = {name: own["threshold"] for name, own in record.get("expected", {}).items()}
     return ReportEntry(
         name=name,
         volume=read_volume(path, entry["voxel_size"]),
         scores=score_map,
         particles=picks,
-        thresholds=defaults if threshold is None else dict.fromkeys(defaults, threshold),
+        thresholds={name: value for name, value in (defaults | used).items() if value is not None},
         findings=findings,
         outputs={**{k: Path(v) for k, v in entry["outputs"].items()}, "particles": Path(record["file"])},
         seconds=entry["seconds"],

@@ -221,6 +221,28 @@ def domain_finding(volume: Volume, card: Card, path: Path) -> Finding | None:
     return _compare_domain(lambda: fingerprint_of(volume.data, IDENTITY, volume.voxel_size), card, path)
 
 
+def calibration_finding(volume: Volume, card: Card, path: Path) -> Finding | None:
+    """Whether the probabilities of a model are expected to hold for a tomogram.
+
+    None if the model is not calibrated or has no fingerprint of its training tomograms, or if nothing can be
+    compared.
+    """
+    if card.calibration is None or card.calibration_domain is None:
+        return None
+    volume, _ = on_model_grid(path, volume, card)
+    compared = _distance(
+        lambda: fingerprint_of(volume.data, IDENTITY, volume.voxel_size), card.calibration_domain
+    )
+    if compared is None:
+        return None
+    apart, limit = compared
+    text = f"domain distance {apart:.1f} from the training tomograms (limit {limit:.1f})"
+    if apart <= limit:
+        return Finding("ok", "calibration", f"{text}: probabilities are expected to hold")
+    text += ": probabilities, expected precision and recall were calibrated on other data and may be wrong"
+    return Finding("warning", "calibration", text, "check some picks by eye, or use --fdr 0.05")
+
+
 def domain_notes(volume: Volume, card: Card, path: Path) -> list[str]:
     """A warning if a tomogram is unlike those that a model was adapted to."""
     return _warnings(domain_finding(volume, card, path))
@@ -252,19 +274,27 @@ def _warnings(finding: Finding | None) -> list[str]:
 def _compare_domain(measure: Callable[[], Fingerprint], card: Card, path: Path) -> Finding | None:
     if card.domain is None:
         return None
-    domain = validated(Domain, card.domain, "domain of the model")
-    try:
-        measured = measure()
-    except ValueError:
+    compared = _distance(measure, card.domain)
+    if compared is None:
         return None
-    apart = distance(measured, domain.fingerprint)
-    names = _names(domain)
-    text = f"domain distance {apart:.1f} (limit {domain.limit:.1f}): this model was adapted to {names}"
-    if apart <= domain.limit:
+    apart, limit = compared
+    names = _names(validated(Domain, card.domain, "domain of the model"))
+    text = f"domain distance {apart:.1f} (limit {limit:.1f}): this model was adapted to {names}"
+    if apart <= limit:
         return Finding("ok", "domain", text)
     target = shlex.quote(str(path))
     remedy = f"cryovox train vox-uda --source DATASET --target {target} --out RUN"
     return Finding("warning", "domain", text, remedy)
+
+
+def _distance(measure: Callable[[], Fingerprint], domain: dict[str, Any]) -> tuple[float, float] | None:
+    """Distance from a domain and its limit; None where there is nothing to measure."""
+    known = validated(Domain, domain, "domain of the model")
+    try:
+        measured = measure()
+    except ValueError:
+        return None
+    return distance(measured, known.fingerprint), known.limit
 
 
 def _names(domain: Domain, limit: int = 3) -> str:

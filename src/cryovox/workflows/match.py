@@ -321,15 +321,11 @@ def _contrast(volume: Volume, contrast: Contrast) -> tuple[Contrast, list[str]]:
 
 def _control_piece(loaded: _Loaded, share: float) -> NDArray[Any]:
     """Part of the tomogram, around the middle of the search mask, for the noise control and the spectrum."""
-    shape = loaded.volume.shape
-    middle = [n / 2 for n in shape]
-    if loaded.inside is not None:
-        spans = [np.flatnonzero(loaded.inside.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        middle = [(int(span[0]) + int(span[-1]) + 1) / 2 for span in spans]
+    shape, inside = loaded.volume.shape, loaded.inside
+    spans = [(0, n) for n in shape] if inside is None else matching.spans_of(inside)
     least = 4 * int(np.ceil(loaded.template.radius / loaded.volume.voxel_size))
-    sides = [min(n, max(least, round(n * (share or 0.125) ** (1 / 3)))) for n in shape]
-    starts = [int(np.clip(m - s / 2, 0, n - s)) for m, s, n in zip(middle, sides, shape, strict=True)]
-    return np.asarray(loaded.volume.data[tuple(slice(a, a + s) for a, s in zip(starts, sides, strict=True))])
+    box = matching.central_box(shape, share or 0.125, spans, least)
+    return np.asarray(loaded.volume.data[box])
 
 
 def _score_map(values: NDArray[np.float32], volume: Volume, species: Species, threshold: float) -> ScoreMap:

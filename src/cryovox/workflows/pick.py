@@ -17,7 +17,9 @@ from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap, ScoreMap, Volume
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import is_volume, read_labels, read_mask, scores, write_particles
-from cryovox.picking import PickConfig, pick_counted, pick_labels_counted
+from cryovox.picking import PickConfig, pick_labels_counted
+from cryovox.picking.config import check_calibrated, check_cut
+from cryovox.picking.rated import RatedPicks, pick_rated
 from cryovox.picking.selection import select
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import PickOutput
@@ -63,6 +65,7 @@ def pick_files(  # noqa: PLR0913 (the options of a command)
     picks, failures
         By name.
     """
+    check_cut(config)
     files = expand(inputs, is_volume)
     species = _species(dataset)
     masks = {} if mask is None else {name: mask_file(mask, name) for name in files}
@@ -75,12 +78,14 @@ def pick_files(  # noqa: PLR0913 (the options of a command)
     def pick(name: str) -> Particles:
         start = time.monotonic()
         inside = read_mask_once(masks[name]) if name in masks else None
-        picks, frame, near_faces = _picks(files[name], config, species, inside, voxel_size)
+        rated, frame = _picks(files[name], config, species, inside, voxel_size)
+        picks = rated.picks
         file = write_picks(name, out, picks, frame, output or PickOutput())
-        for text in left_out_notes({"at_faces": near_faces}):
+        for text in left_out_notes({"at_faces": rated.near_edge}):
             on_note(name, text)
         key, seconds = {"settings": config.model_dump(mode="json")}, time.monotonic() - start
-        manifest.note(name, key, {"particles": file}, seconds, files[name], count=len(picks))
+        more = {"count": len(picks), "expected": rated.summary()}
+        manifest.note(name, key, {"particles": file}, seconds, files[name], **more)
         return picks
 
     return for_each(files, pick)
@@ -92,15 +97,15 @@ def _picks(
     species: tuple[Species, ...],
     inside: NDArray[np.bool_] | None,
     voxel_size: float | None,
-) -> tuple[Particles, Volume, int]:
-    """Picks of one file, the frame of its tomogram, and the number of picks dropped near its faces."""
+) -> tuple[RatedPicks, Volume]:
+    """Picks of one file, and the frame of its tomogram."""
     if scores.is_scores(path):
         score_map = select(scores.read(path), config.species)
-        picks, near_faces = pick_counted(score_map, config, inside)
-        return picks, tomogram_frame(score_map), near_faces
+        return pick_rated(score_map, config, inside), tomogram_frame(score_map)
+    check_calibrated(config, None)
     labels = read_labels(path, species, voxel_size)
     picks, near_faces = pick_labels_counted(_only(labels, config.species, path), config, inside)
-    return picks, Volume(labels.data, labels.voxel_size, labels.origin), near_faces
+    return RatedPicks(picks, near_faces, {}, {}), Volume(labels.data, labels.voxel_size, labels.origin)
 
 
 def _only(labels: LabelMap, wanted: tuple[str, ...], path: Path) -> LabelMap:

@@ -274,6 +274,7 @@ def write_scores(
         origin=original.origin,
         nstart=original.nstart,
         tomogram=(original.shape, original.voxel_size),
+        calibration=card.calibration,
     ) as writer:
         stream(network, volume.data, tomogram.normalize, tiles, writer.write, on_progress, region)
 

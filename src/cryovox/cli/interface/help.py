@@ -130,7 +130,7 @@ def _configs(command: Callable[..., Any]) -> list[Config]:
 def _own(name: str, parameter: inspect.Parameter, hint: Any, text: str) -> Option:
     """An option that is a parameter of the command."""
     remarks = hint.__metadata__ if get_origin(hint) is Annotated else ()
-    renamed = next((r.name for r in remarks if getattr(r, "name", None)), name)
+    renamed = _renamed(name, remarks)
     required = parameter.default is parameter.empty
     positional = Positional in remarks
     default = None if required else parameter.default
@@ -157,7 +157,7 @@ def _settings(config: Config, prefix: str, parent: bool = True) -> Iterator[Opti
             inner.append((name, value))
             continue
         yield Option(
-            _flag(prefix + name, value),
+            _flag(prefix + _renamed(name, tuple(field.metadata)), value),
             _placeholder(field.annotation, tuple(field.metadata)),
             " ".join((field.description or "").split()),
             _default(value),
@@ -166,6 +166,11 @@ def _settings(config: Config, prefix: str, parent: bool = True) -> Iterator[Opti
         )
     for name, value in inner:
         yield from _settings(value, f"{prefix}{name}." if config.nested or prefix else "", parent=False)
+
+
+def _renamed(name: str, remarks: tuple[Any, ...]) -> str:
+    """Name of an option: that of its `tyro.conf.arg`, else that of the parameter or field."""
+    return next((remark.name for remark in remarks if getattr(remark, "name", None)), name)
 
 
 def _flag(name: str, default: object) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from cryovox.data.cubes import Cubes
     from cryovox.inference.stream import TilePlan
+    from cryovox.picking.calibration import Calibration
 
 
 class TrainingData(ABC):
@@ -89,6 +90,12 @@ class TrainingData(ABC):
 
     def blob_picker_metrics(self, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         """Held-out scores of a DoG picker, as in `held_out.cross_fit`."""
+        return {}
+
+    def calibration(
+        self, network: nn.Module, spec: TargetSpec, tiles: TilePlan, thresholds: Mapping[str, float]
+    ) -> Mapping[str, Any]:
+        """Calibration of the scores and its domain, as fields of the card; empty where there is none."""
         return {}
 
     @abstractmethod
@@ -190,6 +197,15 @@ class TomogramData(TrainingData):
 
         return blob_picker_metrics(self.held, self.species, spec.kind) if self.held else {}
 
+    def calibration(
+        self, network: nn.Module, spec: TargetSpec, tiles: TilePlan, thresholds: Mapping[str, float]
+    ) -> Mapping[str, Any]:
+        from cryovox.training.evaluation.calibrate import calibrate_at_picks, calibrate_held_out
+
+        fitted = calibrate_held_out(network, self.held, spec, tiles, thresholds) if self.held else None
+        fitted = fitted or calibrate_at_picks(network, self.training, spec, tiles)
+        return calibration_fields(fitted, self.training)
+
     def limit_held_out(self, most: int | None, tiles: TilePlan) -> None:
         if most is not None:
             self.held = smaller_regions(self.held, most, tiles)
@@ -268,6 +284,16 @@ class SetData(TrainingData):
             return int(network.patch)
         stride = int(getattr(network, "stride", 1))
         return -(-max(self.training.images.shape[1:]) // stride) * stride
+
+
+def calibration_fields(calibration: Calibration | None, regions: Sequence[Region]) -> dict[str, Any]:
+    """Fields of the card for a calibration that was fitted on regions."""
+    from cryovox.training.evaluation.calibrate import calibration_domain
+
+    if calibration is None:
+        return {}
+    domain = calibration_domain(regions)
+    return {"calibration": calibration.model_dump(mode="json"), "calibration_domain": domain}
 
 
 def tile_count(shape: Sequence[int], tiles: TilePlan) -> int:

@@ -169,7 +169,7 @@ class TrainingRun:
             for stream in streams.values():
                 stream.close()
         if fabric.global_rank == 0:
-            self.finish(progress)
+            self.finish(progress, str(fabric.device))
         fabric.barrier()
         return self.out / "model.safetensors"
 
@@ -244,14 +244,18 @@ class TrainingRun:
         update = {"thresholds": thresholds, "training": training, "warnings": tuple(course.warnings())}
         save_model(self.out / "model.safetensors", network, self.prepared.card.model_copy(update=update))
 
-    def finish(self, progress: Progress) -> None:
-        """Complete the manifest, and the card with the results of the whole training."""
-        from cryovox.models.card import read_card
-        from cryovox.models.checkpoint import update_card
+    def finish(self, progress: Progress, device: str) -> None:
+        """Complete the manifest, and the card with the results and the calibration of the whole training."""
+        from cryovox.models.checkpoint import load_model, update_card
 
         course, model = self._course(progress), self.out / "model.safetensors"
-        training = read_card(model).training | _held_out_metrics(course)
-        update_card(model, {"training": training, "warnings": tuple(course.warnings())})
+        network, card = load_model(model)
+        fields = {"training": card.training | _held_out_metrics(course), "warnings": tuple(course.warnings())}
+        if "best_step" not in Manifest(self.out, {}).sections:  # else this training was completed before
+            self.on_progress("training", 0.999, "calibration")
+            spec = self.prepared.spec
+            fields |= self.data.calibration(network.to(device), spec, self.tiles, card.thresholds)
+        update_card(model, fields)
         has_score = math.isfinite(progress.best)
         facts = {
             "command": f"train {self.config.strategy}",

@@ -23,7 +23,7 @@ from cryovox.simulate.presets import PRESETS
 from cryovox.workflows.config import TrainConfig
 from cryovox.workflows.simulation.templates import known_names, templates
 from cryovox.workflows.training.checks import STREAM
-from cryovox.workflows.training.data import TrainingData, smaller_regions
+from cryovox.workflows.training.data import TrainingData, calibration_fields, smaller_regions
 from cryovox.workflows.training.stream_config import STREAMS, StreamConfig
 
 if TYPE_CHECKING:
@@ -128,6 +128,14 @@ class SimulatedData(TrainingData):
         from cryovox.training.evaluation.held_out import blob_picker_metrics
 
         return blob_picker_metrics(self._boxes(spec, tiles), self.species, spec.kind)
+
+    def calibration(
+        self, network: nn.Module, spec: TargetSpec, tiles: TilePlan, thresholds: Mapping[str, float]
+    ) -> Mapping[str, Any]:
+        from cryovox.training.evaluation.calibrate import calibrate_held_out
+
+        boxes = self._boxes(spec, tiles)
+        return calibration_fields(calibrate_held_out(network, boxes, spec, tiles, thresholds), boxes)
 
     def _boxes(self, spec: TargetSpec, tiles: TilePlan) -> list[Region]:
         """Held-out boxes, simulated on first use."""

@@ -1,0 +1,262 @@
+"""Pick by a threshold, for a purpose, or at a false discovery rate.
+
+Picks get a probability where the model is calibrated, and a q-value where a false discovery rate is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryovox.core.config import validated
+from cryovox.core.particles import Particles
+from cryovox.core.volume import ScoreMap
+from cryovox.picking import PickConfig, pick_counted
+from cryovox.picking.calibration import Calibration, estimated_prior, probabilities
+from cryovox.picking.config import Purpose, check_calibrated, check_cut, threshold_of
+from cryovox.picking.cuts import Cut, ExpectedCurve
+from cryovox.picking.decoys import decoys_above, q_values, rate_interval
+
+Float = NDArray[np.float64]
+
+FLOOR = 0.02
+"""Lowest score of a candidate in heatmaps."""
+PROBABILITY, Q_VALUE = "cryovoxProbability", "cryovoxQValue"
+"""Columns of particle lists."""
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Scores at which expected precision and recall are listed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decoys:
+    """Candidates in noise.
+
+    Attributes
+    ----------
+    scores : name -> (n,)
+        Scores by species.
+    scales : name -> float
+        Volume in which particles are searched over the volume of the noise, by species.
+    """
+
+    scores: Mapping[str, NDArray[Any]]
+    scales: Mapping[str, float]
+
+    def of(self, name: str) -> tuple[Float, float]:
+        """Scores and scale of a species."""
+        return np.asarray(self.scores.get(name, ()), np.float64), self.scales.get(name, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class RatedPicks:
+    """Picks of a tomogram, and what is expected of them.
+
+    Attributes
+    ----------
+    picks
+        With a column of probabilities where the model is calibrated, and of q-values where a false discovery
+        rate was asked for.
+    near_edge
+        Number of picks that were dropped near the edges of the volume.
+    thresholds : name -> score
+        Minimum score in use; infinite where no candidate qualifies.
+    curves : name -> curve
+        Of the calibrated species.
+    decoys
+        Candidates in noise; None without them.
+    """
+
+    picks: Particles
+    near_edge: int
+    thresholds: Mapping[str, float]
+    curves: Mapping[str, ExpectedCurve]
+    decoys: Decoys | None = None
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Expected precision, recall and false picks of each species, as plain values for JSON."""
+        return {name: self._of(name, threshold) for name, threshold in self.thresholds.items()}
+
+    def _of(self, name: str, threshold: float) -> dict[str, Any]:
+        count = int((self.picks.species == name).sum())
+        values: dict[str, Any] = {"threshold": _finite(threshold), "picks": count}
+        if name in self.curves:
+            curve = self.curves[name]
+            used = curve.at(threshold)
+            values |= {
+                "expected_precision": _rounded(used.precision),
+                "expected_recall": _rounded(used.recall),
+            }
+            cuts = [("in use", used)]
+            cuts += [(purpose, curve.best(purpose)) for purpose in get_args(Purpose)]
+            cuts += [("", curve.at(level)) for level in LEVELS]
+            values["cuts"] = [_row(label, cut) for label, cut in cuts]
+        if self.decoys is not None:
+            noise, scale = self.decoys.of(name)
+            above = int(decoys_above(noise, np.array([threshold]))[0])
+            low, high = rate_interval(above, count, scale)
+            values["noise"] = {
+                "decoys": above,
+                "expected": round(above * scale, 1),
+                "fdr": _rounded(min(1.0, (above + 1) * scale / count)) if count else None,
+                "interval": [_rounded(low), _rounded(high)] if count else None,
+            }
+        return values
+
+
+def pick_rated(
+    scores: ScoreMap,
+    config: PickConfig,
+    mask: NDArray[Any] | None = None,
+    *,
+    fdr: float | None = None,
+    decoys: Decoys | None = None,
+    trusted: bool = True,
+) -> RatedPicks:
+    """Pick the particles of a score map.
+
+    Parameters
+    ----------
+    scores, config, mask
+        As for :func:`cryovox.picking.pick`; `config.purpose` needs a calibrated model.
+    fdr
+        Keep the picks whose q-value is at most this; needs *decoys*.
+    decoys
+        Candidates in noise, picked as :func:`candidates` does.
+    trusted
+        Whether the calibration holds for this tomogram. Then a q-value is the larger of two estimates: that
+        from decoys covers false picks in noise, that from the probabilities also those on other structures
+        of the training data.
+    """
+    check_cut(config, fdr)
+    calibration = calibration_of(scores)
+    check_calibrated(config, calibration)
+    plain = config.model_copy(update={"purpose": None})
+    if calibration is None and fdr is None:
+        picks, near_edge = pick_counted(scores, plain, mask)
+        return RatedPicks(picks, near_edge, _model_thresholds(scores, plain), {}, decoys)
+    pool = candidates(scores, plain, mask)
+    curves = {} if calibration is None else _curves(calibration, pool)
+    rates: dict[str, Float] = {}
+    if fdr is not None and decoys is not None:
+        known = curves if trusted and calibration is not None and calibration.basis == "held-out" else {}
+        rates = {s.name: _rates(pool.named(s.name), decoys, known.get(s.name)) for s in scores.species}
+    thresholds = _model_thresholds(scores, plain)
+    if config.purpose is not None:
+        thresholds |= {name: curve.best(config.purpose).score for name, curve in curves.items()}
+    if fdr is not None:
+        for name, values in rates.items():
+            kept = pool.named(name).scores[values <= fdr]
+            thresholds[name] = float(kept.min()) if len(kept) else np.inf
+    picks, near_edge = _pick(scores, plain, mask, thresholds)
+    columns = {} if calibration is None else {PROBABILITY: _probability(picks, curves)}
+    if rates:
+        columns[Q_VALUE] = _looked_up(picks, pool, rates)
+    return RatedPicks(_with_columns(picks, columns), near_edge, thresholds, curves, decoys)
+
+
+def candidates(scores: ScoreMap, config: PickConfig, mask: NDArray[Any] | None = None) -> Particles:
+    """All peaks of heatmaps above the floor, or the picks of masks at the thresholds of the model."""
+    everything: dict[str, Any] = {"purpose": None, "threshold": None, "max_count": None}
+    if scores.kind == "heatmap":
+        everything |= {"threshold": FLOOR, "exclusive": False}
+    return pick_counted(scores, config.model_copy(update=everything), mask)[0]
+
+
+def calibration_of(scores: ScoreMap) -> Calibration | None:
+    """Calibration of the model that made a score map; None without one."""
+    if scores.calibration is None:
+        return None
+    return validated(Calibration, dict(scores.calibration), "calibration of the score map")
+
+
+def _curves(calibration: Calibration, pool: Particles) -> dict[str, ExpectedCurve]:
+    """Candidates of each calibrated species with the probabilities that hold in this tomogram."""
+    curves = {}
+    for name, own in calibration.species.items():
+        values = pool.named(name).scores
+        prior = estimated_prior(own, values)
+        curves[name] = ExpectedCurve.of(values, probabilities(own, values, prior), own.ceiling)
+    return curves
+
+
+def _rates(pool: Particles, decoys: Decoys, curve: ExpectedCurve | None) -> Float:
+    """q-value of each candidate of a species, in their order."""
+    if not len(pool):
+        return np.zeros(0)
+    values = q_values(pool.scores, *decoys.of(str(pool.species[0])))
+    if curve is None:
+        return values
+    expected = 1 - np.cumsum(curve.probabilities) / np.arange(1, len(curve.scores) + 1)
+    lowest = np.minimum.accumulate(expected[::-1])[::-1]
+    return np.maximum(values, _interpolated(pool.scores, curve.scores, lowest))
+
+
+def _pick(
+    scores: ScoreMap, config: PickConfig, mask: NDArray[Any] | None, thresholds: Mapping[str, float]
+) -> tuple[Particles, int]:
+    """Picks at the threshold of each species; the voxels of masks keep the thresholds of the model."""
+    if scores.kind == "heatmap":
+        chosen = config.model_copy(update={"threshold": None})
+        return pick_counted(replace(scores, thresholds=dict(thresholds)), chosen, mask)
+    picks, near_edge = pick_counted(scores, config, mask)
+    model = _model_thresholds(scores, config)
+    least = {name: -np.inf if value == model[name] else value for name, value in thresholds.items()}
+    keep = [score >= least[str(name)] for name, score in zip(picks.species, picks.scores, strict=True)]
+    return picks.take(np.array(keep, bool)), near_edge
+
+
+def _model_thresholds(scores: ScoreMap, config: PickConfig) -> dict[str, float]:
+    return {s.name: threshold_of(scores, s.name, config) for s in scores.species}
+
+
+def _probability(picks: Particles, curves: Mapping[str, ExpectedCurve]) -> Float:
+    values = np.full(len(picks), np.nan)
+    for name, curve in curves.items():
+        own = picks.species == name
+        if len(curve.scores):
+            values[own] = _interpolated(picks.scores[own], curve.scores, curve.probabilities)
+    return values
+
+
+def _looked_up(picks: Particles, pool: Particles, rates: Mapping[str, Float]) -> Float:
+    values = np.ones(len(picks))
+    for name, own_rates in rates.items():
+        own, scores = picks.species == name, pool.named(name).scores
+        if len(scores):
+            order = np.argsort(-scores, kind="stable")
+            values[own] = _interpolated(picks.scores[own], scores[order], own_rates[order])
+    return values
+
+
+def _interpolated(at: NDArray[Any], scores: NDArray[Any], values: Float) -> Float:
+    """Values at scores, from those at other scores in descending order."""
+    return np.asarray(np.interp(np.asarray(at, np.float64), scores[::-1].astype(np.float64), values[::-1]))
+
+
+def _with_columns(picks: Particles, columns: Mapping[str, Float]) -> Particles:
+    text = {name: np.array([f"{v:.4f}" for v in values], np.str_) for name, values in columns.items()}
+    return replace(picks, extra={**picks.extra, **text})
+
+
+def _row(label: str, cut: Cut) -> dict[str, Any]:
+    return {
+        "cut": label,
+        "score": _finite(cut.score),
+        "picks": cut.picks,
+        "hits": round(cut.hits, 2),
+        "particles": round(cut.particles, 2),
+        "precision": _rounded(cut.precision),
+        "recall": _rounded(cut.recall),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 5) if np.isfinite(value) else None
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 4)

@@ -1,0 +1,80 @@
+"""What is expected of picks: precision and recall at each cut, and picks in noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cryovox.report.doctor import Finding
+from cryovox.report.html import Table
+
+Summary = Mapping[str, Mapping[str, Any]]
+"""Species to what is expected of its picks; see `cryovox.picking.rated.RatedPicks.summary`."""
+
+MANY = 0.1
+"""Expected picks in noise, relative to those of the tomogram, above which there is a warning."""
+
+
+def expected_tables(summaries: Sequence[Summary]) -> list[Table]:
+    """Expected precision and recall at each cut, pooled over tomograms; none where no model is calibrated."""
+    rows: dict[tuple[str, str, Any], list[Mapping[str, Any]]] = {}
+    for summary in summaries:
+        for species, values in summary.items():
+            for row in values.get("cuts", ()):
+                key = (species, row["cut"], row["score"] if not row["cut"] else None)
+                rows.setdefault(key, []).append(row)
+    if not rows:
+        return []
+    columns = ("species", "cut", "score", "picks", "expected precision", "expected recall")
+    cells = [[species, cut, *_pooled(own)] for (species, cut, _), own in rows.items()]
+    note = (
+        "Precision and recall are computed from the calibrated probabilities of all candidates. "
+        "--for averaging, --for counting and --for czii choose the cuts of these names in each tomogram."
+    )
+    return [Table("Expected precision and recall", columns, cells, note)]
+
+
+def noise_finding(summary: Summary, share: float, fdr: float | None = None) -> Finding:
+    """The noise control of a tomogram in a sentence; a warning where much of what is picked may be noise."""
+    picks = sum(int(own["picks"]) for own in summary.values())
+    expected = sum(float(own["noise"]["expected"]) for own in summary.values())
+    text = (
+        f"{expected:.3g} picks are expected in noise of the same power ({100 * share:.3g} % of the tomogram "
+        f"was searched with random phases); {picks} in the tomogram"
+    )
+    if fdr is not None:
+        text += "; " + _rates(summary)
+    if expected <= MANY * picks or not expected:
+        return Finding("ok", "noise control", text)
+    return Finding("warning", "noise control", text, "raise --threshold, or use --fdr 0.05")
+
+
+def control_notes(findings: Iterable[Finding | None]) -> list[str]:
+    """Lines for the screen: the noise control always, other controls where they warn."""
+    shown = [f for f in findings if f is not None and (f.check == "noise control" or f.level != "ok")]
+    return [f"{f.check}: {f.message}" + (f"; {f.remedy}" if f.remedy else "") for f in shown]
+
+
+def _rates(summary: Summary) -> str:
+    """Estimated false discovery rates with their intervals."""
+    parts = []
+    for name, own in summary.items():
+        noise = own["noise"]
+        if noise["fdr"] is None:
+            parts.append(f"no pick of {name} qualifies")
+        else:
+            low, high = (100 * limit for limit in noise["interval"])
+            parts.append(
+                f"false picks of {name} in noise {100 * noise['fdr']:.3g} % ({low:.2g} to {high:.2g} %)"
+            )
+    return ", ".join(parts)
+
+
+def _pooled(rows: Sequence[Mapping[str, Any]]) -> list[object]:
+    """Scores, picks, precision and recall of one cut in several tomograms."""
+    picks, hits, particles = (sum(row[key] for row in rows) for key in ("picks", "hits", "particles"))
+    scores = [row["score"] for row in rows if row["score"] is not None]
+    low, high = (f"{limit(scores):.3g}" if scores else "-" for limit in (min, max))
+    precision = round(hits / picks, 3) if picks else None
+    recall = round(min(1.0, hits / particles), 3) if particles else None
+    return [low if low == high else f"{low} to {high}", picks, precision, recall]
