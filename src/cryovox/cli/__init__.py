@@ -14,6 +14,7 @@
     cryovox simulate   simulate labeled tomograms or subtomograms for training
     cryovox fetch      download atomic models and datasets
     cryovox convert    convert volumes and particle lists; correct headers and gray values
+    cryovox particles  filter particle lists, count particles, merge lists of several programs
     cryovox denoise    denoise tomograms
     cryovox models     list networks and which one to choose, or describe a model file
     cryovox benchmark  compare networks on benchmark suites
@@ -52,6 +53,10 @@ COMMANDS = Registry(
         "evaluate labels": "cryovox.cli.evaluate:labels",
         "benchmark": "cryovox.cli.benchmark:benchmark",
         "convert": "cryovox.cli.files:convert",
+        "particles filter": "cryovox.cli.particles:filter",
+        "particles stats": "cryovox.cli.particles:stats",
+        "particles merge": "cryovox.cli.particles:merge",
+        "merge": "cryovox.cli.particles:merge",
         "denoise": "cryovox.cli.denoise:denoise",
         "models": "cryovox.cli.models:models",
     },

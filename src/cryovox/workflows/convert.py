@@ -52,7 +52,7 @@ def convert(
     """
 
     def one(files: Mapping[str, Path], output: Path) -> str:
-        _check_output(files, output, overwrite)
+        check_output(files, output, overwrite)
         if is_particles(output):
             return convert_particles(files, output, config, tomogram, verify=verify, joined=several)
         if len(files) > 1:
@@ -82,7 +82,8 @@ def _inputs(sources: Sequence[Path], target: Path) -> dict[str, Path]:
     return inputs
 
 
-def _check_output(inputs: Mapping[str, Path], output: Path, overwrite: bool) -> None:
+def check_output(inputs: Mapping[str, Path], output: Path, overwrite: bool) -> None:
+    """Raise an error if an output is an input, or exists and is not to be overwritten."""
     if output.resolve() in {path.resolve() for path in inputs.values()}:
         raise RequestError(output, "is the input itself", "name another output file")
     if output.exists() and not overwrite:

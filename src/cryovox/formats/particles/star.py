@@ -19,7 +19,7 @@ and 5, with the blocks `data_optics` and `data_general`, since extracted images 
 
 from __future__ import annotations
 
-from cryovox.formats.particles.star_reading import placeholder_tomograms, read
+from cryovox.formats.particles.star_reading import placeholder_tomograms, read, recorded_center
 from cryovox.formats.particles.star_writing import write
 
-__all__ = ["placeholder_tomograms", "read", "write"]
+__all__ = ["placeholder_tomograms", "read", "recorded_center", "write"]

@@ -152,6 +152,11 @@ def placeholder_tomograms(path: Path) -> Frame | None:
     return placeholder if table.names is None else dict.fromkeys(table.names, placeholder)
 
 
+def recorded_center(path: Path) -> str:
+    """Center of the coordinates that a file records; "half" if it records none."""
+    return center_kind(Table(path, {}, read_blocks(path)), None)
+
+
 def _rotations(table: Table, frames: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
     rotations = rotations_of(table.numbers(ANGLES)) if table.has(ANGLES) else None
     if frames is None or rotations is None:

@@ -50,8 +50,8 @@ def convert_particles(
     joined
         Whether a list without names of tomograms belongs to the tomogram with the name of its file.
     """
-    frames = _frames(files, target, config, tomogram, joined)
-    particles = _read(files, config, tomogram, frames, joined)
+    frames = frames_of(files, target, config, tomogram, joined)
+    particles = read_lists(files, config, tomogram, frames, joined)
     if config.flips:
         particles = flipped(particles, frames, config.flips)
     name = stem(tomogram) if tomogram is not None and not joined else stem(next(iter(files.values())))
@@ -77,7 +77,7 @@ def convert_particles(
     return "\n".join(lines)
 
 
-def _read(
+def read_lists(
     files: Mapping[str, Path],
     config: ConvertConfig,
     tomogram: Path | None,
@@ -120,7 +120,7 @@ def _out_size(target: Path, config: ConvertConfig, frames: Frames | None) -> flo
     return sizes.pop() * config.bin
 
 
-def _frames(
+def frames_of(
     files: Mapping[str, Path], target: Path, config: ConvertConfig, tomogram: Path | None, joined: bool
 ) -> Frames | None:
     """Frames of the tomograms, or placeholders where centered coordinates stay centered."""
@@ -128,7 +128,8 @@ def _frames(
     same_center = config.out_center in (None, config.center) and not config.flips
     if tomogram is None and is_star and same_center and _stays_centered(target, config):
         placeholders = {name: star.placeholder_tomograms(path) for name, path in files.items()}
-        return None if None in placeholders.values() else _merged(placeholders, joined)
+        one_center = len(files) == 1 or len({star.recorded_center(path) for path in files.values()}) == 1
+        return _merged(placeholders, joined) if one_center and None not in placeholders.values() else None
     if tomogram is not None and ending(tomogram) == ".star":
         return relion_project.frames(tomogram)
     volumes = {} if tomogram is None else {name: frame(path) for name, path in expand([tomogram]).items()}

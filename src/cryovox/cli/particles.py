@@ -1,0 +1,144 @@
+"""`cryovox particles filter`, `particles stats` and `particles merge`, which is also `cryovox merge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cryovox.cli.interface.screen import check_json, failures, table, write_json
+from cryovox.workflows.particles.config import FilterConfig, ListConfig
+
+Lists = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="LIST...")]
+
+
+def filter(
+    lists: Lists,
+    /,
+    *,
+    out: Path,
+    settings: FilterConfig = FilterConfig(),
+    files: ListConfig = ListConfig(),
+    tomogram: Path | None = None,
+    json: Path | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Select particles by name, score, surroundings, duplicates and neighbors.
+
+    Distances become columns of the output, which STAR and CSV files keep.
+
+    Parameters
+    ----------
+    lists
+        Particle lists, folders or patterns.
+    out
+        Output file; the ending chooses the format. DIR/{name}.star filters each list on its own, otherwise
+        they are joined.
+    settings
+        Filters.
+    files
+        Reading and writing.
+    tomogram
+        Tomogram of the particles, or folder of tomograms, for coordinates in voxels or from its center, and
+        for --border.
+    json
+        Write the numbers of particles kept and removed to this JSON file.
+    overwrite
+        Overwrite existing outputs.
+    """
+    from cryovox.workflows.particles.lists import filter_files
+
+    check_json(json)
+    results, failed = filter_files(list(lists), out, settings, files, tomogram=tomogram, overwrite=overwrite)
+    for path, count, removed in results.values():
+        listed = ", ".join(f"{what} {number}" for what, number in removed.items())
+        print(f"{path}: {count} particles; removed: {listed or 'none, as there is no filter'}")
+    rows = {name: {"kept": count, "removed": removed} for name, (_, count, removed) in results.items()}
+    write_json(json, rows)
+    return failures(failed)
+
+
+def stats(
+    lists: Lists,
+    /,
+    *,
+    files: ListConfig = ListConfig(),
+    tomogram: Path | None = None,
+    json: Path | None = None,
+) -> int:
+    """Count particles by tomogram and species, with their distances.
+
+    The columns are the median score, and the smallest and the median distance to the nearest particle of the
+    same species.
+
+    Parameters
+    ----------
+    lists
+        Particle lists, folders or patterns; they are joined.
+    files
+        Reading.
+    tomogram
+        Tomogram of the particles, or folder of tomograms, for coordinates in voxels.
+    json
+        Write the table to this JSON file.
+    """
+    from cryovox.workflows.particles.lists import read
+    from cryovox.workflows.particles.stats import COLUMNS, statistics
+
+    check_json(json)
+    particles, _, name = read(list(lists), files, tomogram, Path("all.star"))
+    rows = statistics(particles, name)
+    print(table(COLUMNS, [[row[column] for column in COLUMNS] for row in rows]))
+    write_json(json, {"rows": rows})
+    return 0
+
+
+def merge(
+    lists: Lists,
+    /,
+    *,
+    out: Path,
+    distance: float,
+    min_agreement: int = 1,
+    files: ListConfig = ListConfig(),
+    tomogram: Path | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Merge the lists of several programs, or of several runs, into their consensus.
+
+    Particles of the same tomogram and species within the distance become one, at their mean position weighted
+    by the scores. The column `agreement` is the number of lists that hold it.
+
+    Parameters
+    ----------
+    lists
+        Particle lists, at least two; scores should be comparable.
+    out
+        Output file; the ending chooses the format.
+    distance
+        Maximum distance in Å between particles that are the same; half the particle diameter is usual.
+    min_agreement
+        Minimum number of lists that hold a particle.
+    files
+        Reading and writing.
+    tomogram
+        Tomogram of the particles, for coordinates in voxels or from its center.
+    overwrite
+        Overwrite an existing output.
+    """
+    from cryovox.workflows.particles.lists import merge_files
+
+    merged = merge_files(
+        list(lists),
+        out,
+        files,
+        distance=distance,
+        min_agreement=min_agreement,
+        tomogram=tomogram,
+        overwrite=overwrite,
+    )
+    counts = merged.extra["agreement"].tolist()
+    shares = ", ".join(f"{counts.count(k)} in {k}" for k in sorted(set(counts), reverse=True))
+    print(f"{out}: {len(merged)} particles ({shares or 'none'} lists)")
+    return 0

@@ -1,0 +1,104 @@
+"""Particles that are the same: duplicates within a list, and the consensus of several lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from cryovox.core.particles import Particles, concatenate
+from cryovox.picking.surroundings import groups
+
+AGREEMENT = "agreement"
+"""Column with the number of lists that hold a particle."""
+
+
+def duplicates(particles: Particles, distance: float, by_species: bool = True) -> NDArray[np.bool_]:
+    """Particles within a distance in Å of one with a higher score that is kept.
+
+    Parameters
+    ----------
+    particles
+        Compared within each tomogram; of equal scores, the first in the list is kept.
+    distance
+        In Å.
+    by_species
+        Compare only particles of the same species.
+    """
+    dropped = np.zeros(len(particles), dtype=bool)
+    for rows in groups(particles, by_species):
+        ordered = rows[np.argsort(-particles.scores[rows], kind="stable")]
+        near = cKDTree(particles.positions[ordered]).query_ball_point(particles.positions[ordered], distance)
+        for i, others in enumerate(near):
+            if not dropped[ordered[i]]:
+                dropped[ordered[[j for j in others if j > i]]] = True
+    return dropped
+
+
+def merge(lists: Sequence[Particles], distance: float, min_agreement: int = 1) -> Particles:
+    """Consensus of several lists.
+
+    The best-scored particle that is not used yet takes the nearest one within the distance from each other
+    list, of the same tomogram and species. Their mean position, weighted by the scores, and their mean score
+    become one particle, with the orientation of the best-scored one.
+
+    Parameters
+    ----------
+    lists
+        Lists with scores that can be compared.
+    distance
+        In Å.
+    min_agreement
+        Minimum number of lists that hold a particle.
+
+    Returns
+    -------
+    Particles
+        In the order of agreement, then score, with the column `agreement`. Other columns are left out.
+    """
+    joined = concatenate(replace(picks, extra={}, metadata={}) for picks in lists)
+    source = np.repeat(np.arange(len(lists)), [len(picks) for picks in lists])
+    clusters = [cluster for rows in groups(joined) for cluster in _clusters(joined, source, rows, distance)]
+    clusters = [cluster for cluster in clusters if len(cluster) >= min_agreement]
+    counts = np.array([len(cluster) for cluster in clusters], dtype=np.intp)
+    picks = joined.take(np.array([cluster[0] for cluster in clusters], dtype=np.intp))
+    places = [_center(joined, cluster) for cluster in clusters]
+    scores = [joined.scores[cluster].mean() for cluster in clusters]
+    merged = replace(
+        picks,
+        positions=np.array(places, dtype=np.float64).reshape(-1, 3),
+        scores=np.array(scores, dtype=np.float32),
+        extra={AGREEMENT: counts},
+    )
+    return merged.take(np.lexsort((-merged.scores, -counts)))
+
+
+def _clusters(
+    joined: Particles, source: NDArray[np.intp], rows: NDArray[np.intp], distance: float
+) -> list[NDArray[np.intp]]:
+    """Indices of the particles that are one, the best first."""
+    ordered = rows[np.argsort(-joined.scores[rows], kind="stable")]
+    places, lists = joined.positions[ordered], source[ordered]
+    near = cKDTree(places).query_ball_point(places, distance)
+    free = np.ones(len(ordered), dtype=bool)
+    clusters = []
+    for i, others in enumerate(near):
+        if not free[i]:
+            continue
+        usable = [j for j in others if free[j] and lists[j] != lists[i]]
+        usable.sort(key=lambda j: float(np.linalg.norm(places[j] - places[i])))
+        nearest: dict[int, int] = {}
+        for j in usable:
+            nearest.setdefault(int(lists[j]), j)
+        members = np.array([i, *nearest.values()], dtype=np.intp)
+        free[members] = False
+        clusters.append(ordered[members])
+    return clusters
+
+
+def _center(joined: Particles, cluster: NDArray[np.intp]) -> NDArray[np.float64]:
+    weights = np.clip(joined.scores[cluster], 0, None).astype(np.float64)
+    return np.average(joined.positions[cluster], axis=0, weights=weights if weights.any() else None)

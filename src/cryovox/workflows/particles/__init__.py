@@ -1,0 +1,1 @@
+"""Filtering, statistics and consensus of particle lists."""

@@ -1,0 +1,116 @@
+"""Read, filter, merge and write particle lists: files in, files out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cryovox.core.errors import RequestError
+from cryovox.core.particles import Particles
+from cryovox.formats import is_particles, stem, write_particles
+from cryovox.picking.consensus import merge
+from cryovox.workflows.batch import Failures, for_each
+from cryovox.workflows.conversion.particles import Frames, frames_of, read_lists
+from cryovox.workflows.convert import NAME, check_output
+from cryovox.workflows.inputs import expand
+from cryovox.workflows.particles.config import FilterConfig, ListConfig
+from cryovox.workflows.particles.filter import filter_particles
+
+
+def read(
+    sources: Sequence[Path],
+    config: ListConfig,
+    tomogram: Path | None,
+    target: Path | None = None,
+) -> tuple[Particles, Frames | None, str]:
+    """All particles of some files, the frames of their tomograms, and the name of particles that name none.
+
+    Parameters
+    ----------
+    sources
+        Files, folders or patterns.
+    config
+        Settings.
+    tomogram
+        Tomogram, or folder of tomograms.
+    target
+        The output, if positions are only compared with each other: RELION 5 to RELION 5 needs no tomogram.
+    """
+    files = expand(sources, is_particles)
+    convert = config.to_convert()
+    joined = len(files) > 1
+    frames = frames_of(files, target or Path("table.csv"), convert, tomogram, joined)
+    name = stem(tomogram) if tomogram is not None and not joined else stem(next(iter(files.values())))
+    return read_lists(files, convert, tomogram, frames, joined), frames, name
+
+
+def write(target: Path, particles: Particles, config: ListConfig, frames: Frames | None, name: str) -> None:
+    """Write a list as the settings say."""
+    write_particles(
+        target,
+        particles,
+        tomogram=frames,
+        voxel_size=config.out_voxel_size,
+        tomogram_name=name,
+        convention=config.convention,
+    )
+
+
+def filter_files(
+    sources: Sequence[Path],
+    out: Path,
+    settings: FilterConfig,
+    config: ListConfig,
+    *,
+    tomogram: Path | None = None,
+    overwrite: bool = False,
+) -> tuple[dict[str, tuple[Path, int, dict[str, int]]], Failures]:
+    """Filter lists; returns output, count and removed particles by input, and what went wrong."""
+    files = expand(sources, is_particles)
+
+    def one(inputs: Sequence[Path], output: Path) -> tuple[Path, int, dict[str, int]]:
+        check_output(files, output, overwrite)
+        target = None if settings.needs_positions else output
+        particles, frames, name = read(inputs, config, tomogram, target)
+        kept, removed = filter_particles(particles, settings, frames, name)
+        write(output, kept, config, frames, name)
+        return output, len(kept), removed
+
+    if NAME in str(out):
+        return for_each(files, lambda name: one([files[name]], Path(str(out).replace(NAME, name))))
+    return {str(out): one(list(files.values()), out)}, {}
+
+
+def merge_files(
+    sources: Sequence[Path],
+    out: Path,
+    config: ListConfig,
+    *,
+    distance: float,
+    min_agreement: int = 1,
+    tomogram: Path | None = None,
+    overwrite: bool = False,
+) -> Particles:
+    """Write the consensus of several lists."""
+    paths = [path for source in sources for path in expand([source], is_particles).values()]
+    if len(paths) < 2:
+        raise RequestError("merge", "needs at least two lists", "name the lists of several programs")
+    if not 1 <= min_agreement <= len(paths):
+        message = f"is {min_agreement}, and there are {len(paths)} lists"
+        raise RequestError("--min-agreement", message, f"give a number from 1 to {len(paths)}")
+    check_output({str(i): path for i, path in enumerate(paths)}, out, overwrite)
+    loaded = [read([path], config, tomogram) for path in paths]
+    lists = [picks for picks, _, _ in loaded]
+    if any(picks.tomograms is None for picks in lists):
+        named = {str(s) for picks in lists if picks.tomograms is not None for s in picks.tomograms.tolist()}
+        if len(named) > 1:
+            remedy = "add the tomogram to each list, or merge the lists of one tomogram"
+            raise RequestError("merge", "some lists name tomograms and others do not", remedy)
+        one = named.pop() if named else None
+        lists = [replace(p, tomograms=np.full(len(p), one) if one else None) for p in lists]
+    merged = merge(lists, distance, min_agreement)
+    write(out, merged, config, loaded[0][1], loaded[0][2])
+    return merged
