@@ -70,7 +70,7 @@ def stats(
     """Count particles by tomogram and species, with their distances.
 
     The columns are the median score, and the smallest and the median distance to the nearest particle of the
-    same species.
+    same species. Manifests beside the lists (LIST.manifest.json) say where picks come from.
 
     Parameters
     ----------
@@ -81,16 +81,21 @@ def stats(
     tomogram
         Tomogram of the particles, or folder of tomograms, for coordinates in voxels.
     json
-        Write the table to this JSON file.
+        Write the table ("rows") and the manifests to this JSON file.
     """
     from cryovox.workflows.particles.lists import read
-    from cryovox.workflows.particles.stats import COLUMNS, statistics
+    from cryovox.workflows.particles.stats import COLUMNS, manifest_lines, manifests_of, statistics
 
     check_json(json)
     particles, _, name = read(list(lists), files, tomogram, Path("all.star"))
     rows = statistics(particles, name)
     print(table(COLUMNS, [[row[column] for column in COLUMNS] for row in rows]))
-    write_json(json, {"rows": rows})
+    manifests = manifests_of(list(lists))
+    for line in manifest_lines(manifests):
+        print(line)
+    write_json(
+        json, {"rows": rows, "manifests": {n: m.model_dump(mode="json") for n, m in manifests.items()}}
+    )
     return 0
 
 

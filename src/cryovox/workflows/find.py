@@ -26,7 +26,7 @@ from cryovox.workflows.devices import Device
 from cryovox.workflows.inputs import calibration_finding, read_search_mask
 from cryovox.workflows.manifest import Manifest, locked, sha256, versions
 from cryovox.workflows.noise_control import NoiseControl
-from cryovox.workflows.pick import tomogram_frame, write_picks
+from cryovox.workflows.pick import origin_of, tomogram_frame, write_picks
 from cryovox.workflows.segment import segment
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def find(  # noqa: PLR0913 (the options of a command)
         control.fdr,
         noise,
         on_progress,
+        model,
     )
 
     several = len(names) + len(failures) > 1
@@ -140,6 +141,7 @@ class _Picker:
     fdr: float | None
     noise: NoiseControl | None
     on_progress: ProgressCallback
+    model: Path
 
     def __call__(self, name: str, entry: Mapping[str, Any]) -> tuple[Particles, dict[str, Any]]:
         """Picks of a tomogram, and the new parts of its entry in the manifest."""
@@ -164,7 +166,7 @@ class _Picker:
         if not self.keep_dense:
             on_specks = dense_picks(volume, picks, score_map.species, sign_of(entry["contrast"]))
             picks, dense = picks.take(~on_specks), int(on_specks.sum())
-        file = write_picks(name, self.out, picks, frame, self.output)
+        file = write_picks(name, self.out, picks, frame, self.output, origin_of(self.model, rated))
         if score_map.kind == "heatmap":  # its labels are balls around these picks
             write_label_map(score_map, frame, self.out / "labels" / f"{name}.mrc", picks, inside)
         expected = replace(rated, picks=picks).summary()

@@ -22,6 +22,7 @@ from cryovox.core.volume import ScoreMap, Volume
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import mrc, read_particles, read_volume, scores, stem
 from cryovox.formats.angles import eulers_of
+from cryovox.formats.particles.manifest import Origin
 from cryovox.inference import matching
 from cryovox.inference.rotation_grid import rotation_grid
 from cryovox.picking import pick_counted
@@ -255,7 +256,8 @@ class _Match(Job):
         with replacing(files["angles"]) as beside:
             rows = np.column_stack([np.arange(len(self.rotations)), eulers_of(self.rotations)])
             np.savetxt(beside, rows, "%d,%.4f,%.4f,%.4f", header="index,rot,tilt,psi", comments="")
-        return {**files, "particles": write_picks(name, self.out, picks, volume, self.output)}
+        origin = Origin(model=str(self.template), thresholds=score_map.thresholds)
+        return {**files, "particles": write_picks(name, self.out, picks, volume, self.output, origin)}
 
 
 def search_template(

@@ -17,6 +17,8 @@ from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import LabelMap, ScoreMap, Volume
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import is_volume, read_labels, read_mask, scores, write_particles
+from cryovox.formats.particles import manifest as picks_manifest
+from cryovox.formats.particles.manifest import Origin
 from cryovox.picking import PickConfig, pick_labels_counted
 from cryovox.picking.config import check_calibrated, check_cut
 from cryovox.picking.rated import RatedPicks, pick_rated
@@ -80,7 +82,8 @@ def pick_files(  # noqa: PLR0913 (the options of a command)
         inside = read_mask_once(masks[name]) if name in masks else None
         rated, frame = _picks(files[name], config, species, inside, voxel_size)
         picks = rated.picks
-        file = write_picks(name, out, picks, frame, output or PickOutput())
+        origin = origin_of(files[name], rated)
+        file = write_picks(name, out, picks, frame, output or PickOutput(), origin)
         for text in left_out_notes({"at_faces": rated.near_edge}):
             on_note(name, text)
         key, seconds = {"settings": config.model_dump(mode="json")}, time.monotonic() - start
@@ -122,10 +125,19 @@ def _only(labels: LabelMap, wanted: tuple[str, ...], path: Path) -> LabelMap:
     return replace(labels, data=np.where(kept, labels.data, 0), species=species)
 
 
-def write_picks(name: str, out: Path, picks: Particles, frame: Volume, output: PickOutput) -> Path:
-    """Write the particle file of a tomogram."""
+def origin_of(model: Path, rated: RatedPicks) -> Origin:
+    """What the manifest of picks says of their origin."""
+    finite = {name: float(value) for name, value in rated.thresholds.items() if np.isfinite(value)}
+    return Origin(model=str(model), thresholds=finite)
+
+
+def write_picks(
+    name: str, out: Path, picks: Particles, frame: Volume, output: PickOutput, origin: Origin
+) -> Path:
+    """Write the particle file of a tomogram, and its manifest."""
     path = out / "particles" / f"{name}.star"
     write_particles(path, picks, tomogram=frame, tomogram_name=name, convention=output.convention)
+    picks_manifest.write(path, picks, tomogram=frame, tomogram_name=name, origin=origin)
     return path
 
 

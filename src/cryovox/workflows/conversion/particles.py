@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from cryovox.core.particles import Particles, concatenate
 from cryovox.core.placement import check_positions
 from cryovox.core.volume import Volume
 from cryovox.formats import ending, read_particles, stem, write_particles
-from cryovox.formats.particles import czii, relion_project, star
+from cryovox.formats.particles import czii, manifest, relion_project, star
 from cryovox.formats.particles.flips import flipped
+from cryovox.formats.particles.manifest import Origin
 from cryovox.formats.tomogram_names import plain_name, volume_of
 from cryovox.workflows.config import ConvertConfig
 from cryovox.workflows.conversion.verify import density_lines, difference
@@ -67,6 +68,7 @@ def convert_particles(
         convention=config.convention,
         center=config.out_center,
     )
+    manifest.write(target, particles, tomogram=frames, tomogram_name=name, origin=origin_of(files.values()))
     lines = [f"{target}: {len(particles)} particles"]
     if verify:
         kinds = set(particles.species.tolist())
@@ -94,6 +96,9 @@ def read_lists(
             species=config.species,
             center=config.center,
         )
+        known = manifest.read(path)
+        if known is not None and known.orientations == "identity":
+            picks = replace(picks, rotations=None)
         if joined and picks.tomograms is None:
             picks = replace(picks, tomograms=np.full(len(picks), name))
         elif isinstance(frames, Volume) and tomogram is not None:
@@ -102,6 +107,12 @@ def read_lists(
             _check_positions(path, picks, frames)
         lists.append(picks)
     return concatenate(lists)
+
+
+def origin_of(files: Iterable[Path]) -> Origin:
+    """Where the picks of lists come from, by their manifests."""
+    manifests = [manifest.read(path) for path in files]
+    return manifest.common_origin([Origin() if m is None else m.origin for m in manifests])
 
 
 def _out_size(target: Path, config: ConvertConfig, frames: Frames | None) -> float | None:

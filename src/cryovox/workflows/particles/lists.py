@@ -11,9 +11,11 @@ import numpy as np
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.formats import is_particles, stem, write_particles
+from cryovox.formats.particles import manifest
+from cryovox.formats.particles.manifest import Origin
 from cryovox.picking.consensus import merge
 from cryovox.workflows.batch import Failures, for_each
-from cryovox.workflows.conversion.particles import Frames, frames_of, read_lists
+from cryovox.workflows.conversion.particles import Frames, frames_of, origin_of, read_lists
 from cryovox.workflows.convert import NAME, check_output
 from cryovox.workflows.inputs import expand
 from cryovox.workflows.particles.config import FilterConfig, ListConfig
@@ -47,8 +49,15 @@ def read(
     return read_lists(files, convert, tomogram, frames, joined), frames, name
 
 
-def write(target: Path, particles: Particles, config: ListConfig, frames: Frames | None, name: str) -> None:
-    """Write a list as the settings say."""
+def write(
+    target: Path,
+    particles: Particles,
+    config: ListConfig,
+    frames: Frames | None,
+    name: str,
+    origin: Origin,
+) -> None:
+    """Write a list as the settings say, and its manifest."""
     write_particles(
         target,
         particles,
@@ -57,6 +66,7 @@ def write(target: Path, particles: Particles, config: ListConfig, frames: Frames
         tomogram_name=name,
         convention=config.convention,
     )
+    manifest.write(target, particles, tomogram=frames, tomogram_name=name, origin=origin)
 
 
 def filter_files(
@@ -76,7 +86,7 @@ def filter_files(
         target = None if settings.needs_positions else output
         particles, frames, name = read(inputs, config, tomogram, target)
         kept, removed = filter_particles(particles, settings, frames, name)
-        write(output, kept, config, frames, name)
+        write(output, kept, config, frames, name, origin_of(inputs))
         return output, len(kept), removed
 
     if NAME in str(out):
@@ -112,5 +122,5 @@ def merge_files(
         one = named.pop() if named else None
         lists = [replace(p, tomograms=np.full(len(p), one) if one else None) for p in lists]
     merged = merge(lists, distance, min_agreement)
-    write(out, merged, config, loaded[0][1], loaded[0][2])
+    write(out, merged, config, loaded[0][1], loaded[0][2], origin_of(paths))
     return merged
