@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from common import write_result
-from cryovox.benchmark.semi import ALL_METHODS, pick_candidates
+from cryovox.benchmark.semi.methods import ALL_METHODS
+from cryovox.benchmark.semi.scores import pick_candidates
 from cryovox.benchmark.tomograms import Scale, scaled_preset, stand_in, true_particles
 from cryovox.benchmark.training import nested, shared_settings
 from cryovox.core.config import validated

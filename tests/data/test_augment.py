@@ -9,7 +9,7 @@ from cryovox.data.config import AugmentConfig
 from cryovox.data.patches import Patch
 from cryovox.data.targets import gaussian_heatmap
 
-STILL = AugmentConfig(contrast=0, brightness=0, noise=0, blur=0)
+STILL = AugmentConfig(contrast=0, brightness=0, noise=0, blur=0, cut=0)
 Z, Y, X = -3, -2, -1
 
 
@@ -119,12 +119,47 @@ def test_without_flips_nothing_moves():
 
 
 def test_gray_values_change_within_their_bounds_and_annotation_does_not():
-    config = AugmentConfig(flips=False, contrast=0.2, brightness=0.1, noise=0, blur=0)
+    config = AugmentConfig(flips=False, contrast=0.2, brightness=0.1, noise=0, blur=0, cut=0)
     given = Patch(np.ones((4, 4, 4), np.float32), np.full((4, 4, 4), 3, np.uint8), np.ones((4, 4, 4), bool))
     values = [augment(given, config, np.random.default_rng(s)).image.mean() for s in range(200)]
     assert 0.7 <= min(values) < 0.8
     assert 1.2 < max(values) <= 1.3
-    noisy = augment(given, AugmentConfig(flips=False), np.random.default_rng(0))
+    noisy = augment(given, AugmentConfig(flips=False, cut=0), np.random.default_rng(0))
     assert np.array_equal(noisy.target, given.target)
     assert noisy.image.dtype == np.float32
     assert noisy.image.std() > 0
+
+
+@pytest.mark.parametrize("kind", ["mask", "heatmap"])
+def test_a_cut_patch_has_a_face_with_nothing_and_no_target_beyond(kind):
+    rng, stride = np.random.default_rng(3), 1 if kind == "mask" else 2
+    image = rng.standard_normal((24, 24, 24)).astype(np.float32) + 5
+    shape = (24 // stride,) * 3
+    target = (
+        rng.integers(0, 3, shape).astype(np.uint8) if kind == "mask" else np.ones((2, *shape), np.float32)
+    )
+    given = Patch(image.copy(), target.copy(), np.ones(target.shape, bool))
+    config = STILL.model_copy(update={"flips": False, "cut": 1.0})
+    faces = set()
+    for _ in range(60):
+        got = augment(given, config, rng)
+        empty = got.image == 0
+        # the empty part is a slab at one face, in whole voxels of the output, at most a third of the patch
+        (axis,) = [a for a in range(3) if not empty.all(tuple(b for b in range(3) if b != a)).all()
+                   and empty.all(tuple(b for b in range(3) if b != a)).any()]  # fmt: skip
+        line = empty.all(tuple(b for b in range(3) if b != axis))
+        assert np.array_equal(empty, np.moveaxis(np.broadcast_to(line, (24, 24, 24)), -1, axis))
+        assert line[0] != line[-1]
+        assert np.count_nonzero(np.diff(line.astype(int))) == 1
+        assert 0 < line.sum() <= 8
+        assert line.sum() % stride == 0
+        faces.add((axis, bool(line[0])))
+        unknown = np.broadcast_to(empty[::stride, ::stride, ::stride], target.shape)
+        assert np.array_equal(~got.valid_mask, unknown)
+        assert np.array_equal(got.image[~empty], image[~empty])
+        assert np.array_equal(got.target[got.valid_mask], target[got.valid_mask])
+        if kind == "mask":
+            assert (got.target[unknown] == 255).all()
+    assert len(faces) == 6
+    assert np.array_equal(given.image, image)
+    assert np.array_equal(given.target, target)

@@ -16,7 +16,7 @@ from cryovox.formats.subtomograms import Subtomograms
 
 SPECIES = (Species(name="a", label=3, radius=30), Species(name="b", label=7, radius=40))
 MASK, HEAT = TargetSpec("mask"), TargetSpec("heatmap", 2)
-PLAIN = AugmentConfig(flips=False, contrast=0, brightness=0, noise=0, blur=0)
+PLAIN = AugmentConfig(flips=False, contrast=0, brightness=0, noise=0, blur=0, cut=0)
 
 
 def balls(n=10, side=16, sign=1.0, seed=0) -> Subtomograms:

@@ -19,7 +19,7 @@ from cryovox.simulate.phantom import wedge_filter
 from cryovox.training.evaluation.validate import thresholds_at_picks
 
 SIDE = 48
-PLAIN = AugmentConfig(flips=False, contrast=0, brightness=0, noise=0, blur=0)
+PLAIN = AugmentConfig(flips=False, contrast=0, brightness=0, noise=0, blur=0, cut=0)
 
 
 def tilted_about_x(seed=0):

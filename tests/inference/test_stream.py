@@ -79,7 +79,7 @@ def test_gray_values_are_normalized():
 @pytest.mark.parametrize("stride", [1, 2])
 def test_no_seams_on_a_constant_field(overlap, stride):
     pool = nn.AvgPool3d(stride)
-    data = np.full((37, 29, 41), 0.7, np.float32)
+    data = np.full((38, 30, 42), 0.7, np.float32)
     found, _ = collect(Own(lambda x: pool(x)), data, TilePlan(16, overlap, stride, "sigmoid"))
     assert np.abs(found - 1 / (1 + np.exp(-0.7))).max() <= 1e-5
 
@@ -236,17 +236,51 @@ def test_half_precision_networks_give_float32():
 
 @pytest.mark.parametrize("shape", [(20, 40, 56), (5, 17, 16), (3, 9, 90)])
 @pytest.mark.parametrize("overlap", [0.0, 0.5, 0.75])
-def test_tiles_are_cut_from_the_mirrored_volume(shape, overlap):
+def test_tiles_show_the_mean_beyond_the_faces(shape, overlap):
     data, tiles = volume(shape), TilePlan(16, overlap, 1, "sigmoid", batch=3, rows=2)
     shown = []
-    collect(Own(lambda x: (shown.append(x.clone()), x)[1]), data, tiles)
-    mirrored = np.pad(data, 48, mode="reflect")
+    normalize = Normalization(5.0, 2.0, -1)
+    collect(Own(lambda x: (shown.append(x.clone()), x)[1]), data, tiles, normalize)
+    padded = normalize(np.pad(data, 48, constant_values=5.0))
     axes = [plan(n, 16, overlap) for n in shape]
     places = [(z, y, x) for z in axes[0].starts for y in axes[1].starts for x in axes[2].starts]
     images = torch.cat(shown)[:, 0].numpy()
     assert len(images) == len(places)
     for image, place in zip(images, places, strict=True):
-        assert np.array_equal(image, mirrored[tuple(slice(a + 48, a + 64) for a in place)]), place
+        assert np.array_equal(image, padded[tuple(slice(a + 48, a + 64) for a in place)]), place
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("low", [0, 6, 36])
+def test_a_cropped_volume_scores_as_the_whole_one_beyond_the_reach_of_its_faces(low, stride):
+    # a local network: what a face changes ends two voxels from it
+    network, data = deep(stride), volume((96, 20, 24))
+    tiles = TilePlan(32, 0.5, stride, "sigmoid")
+    starts = {"whole": plan(96, 32, 0.5).starts, "part": plan(60, 32, 0.5).starts}
+    whole, part = collect(network, data, tiles)[0], collect(network, data[low : low + 60], tiles)[0]
+    far = np.ones(60, bool)  # from the borders of tiles, where the network pads with zeros
+    for start in (*(s - low for s in starts["whole"]), *starts["part"]):
+        for border in (start, start + 32):
+            far[max(0, border - 2) : max(0, border + 2)] = False
+    far[:2] = far[-2:] = False
+    inner = np.flatnonzero(far.reshape(-1, stride).all(1))
+    assert len(inner) >= 3
+    assert np.abs(part[:, inner] - whole[:, inner + low // stride]).max() < 1e-4
+
+
+@pytest.mark.parametrize("depth", [-3, 0, 3, 6])
+def test_a_particle_cut_by_a_face_gives_one_peak_and_no_mirror_image(depth):
+    # a network that correlates with the particle; depth: of the center below the face
+    sigma, shape = 3.0, (40, 24, 24)
+    template = torch.from_numpy(blob(np.array([8, 8, 8]), (17,) * 3, sigma))[None, None]
+    network = Own(lambda x: torch.nn.functional.conv3d(x, template, padding=8) / 20 - 4)
+    data = blob(np.array([40 - depth, 12, 12]), (60, 24, 24), sigma)[:40]
+    found, _ = collect(network, data, TilePlan(24, 0.5, 1, "sigmoid"))
+    line = found[0, :, 12, 12]
+    peaks = np.flatnonzero((np.diff(line, prepend=-1) > 0) & (np.diff(line, append=-1) < 0))
+    assert len(peaks[line[peaks] > 0.1]) <= 1
+    if depth >= 0:
+        assert abs(peaks[line[peaks].argmax()] - (shape[0] - depth)) <= 3
 
 
 @pytest.mark.parametrize("rows", [1, 3])

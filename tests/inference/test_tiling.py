@@ -45,12 +45,16 @@ def test_no_tile_is_spare_and_the_faces_share_what_lies_beyond(size, tile, overl
 
 @settings(max_examples=100, deadline=None)
 @given(sizes, tiles, overlaps)
-def test_input_indices_are_mirrored_at_the_faces(size, tile, overlap):
-    axis = plan(size, tile, overlap)
-    whole = np.pad(np.arange(size), 2 * max(tile, size), mode="reflect")
+def test_the_parts_of_tiles_inside_make_up_the_volume(size, tile, overlap):
+    axis, seen = plan(size, tile, overlap), np.zeros(size, int)
     for start in axis.starts:
-        low = start + 2 * max(tile, size)
-        assert np.array_equal(axis.indices(start), whole[low : low + tile])
+        inner, outer = axis.inside(start)
+        positions = np.arange(start, start + tile)
+        assert np.array_equal(positions[inner], np.arange(size)[outer])
+        beyond = np.delete(positions, np.arange(tile)[inner])
+        assert ((beyond < 0) | (beyond >= size)).all()
+        seen[outer] += 1
+    assert seen.min() >= 1
 
 
 def test_overlap_by_half_places_tiles_half_a_tile_apart():

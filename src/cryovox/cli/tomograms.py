@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from cryovox.cli.interface.screen import Meter, check_json, failures, model_warnings, table, write_json
+from cryovox.cli.interface.screen import (
+    Meter,
+    check_json,
+    clock,
+    failures,
+    model_warnings,
+    table,
+    write_json,
+)
+from cryovox.core.sizes import size_text
 from cryovox.picking.config import ControlConfig, PickConfig
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
@@ -29,6 +38,7 @@ def segment(
     config: SegmentConfig = SegmentConfig(),
     device: Device = "auto",
     overwrite: bool = False,
+    dry_run: bool = False,
     quiet: bool = False,
 ) -> int:
     """Segment tomograms or subtomogram sets.
@@ -50,12 +60,16 @@ def segment(
         Device.
     overwrite
         Compute existing results again.
+    dry_run
+        Predict time, memory and output size of tomograms; nothing is written.
     quiet
         Suppress progress output.
     """
     from cryovox.workflows.segment import segment_files
 
     keep_freed_memory()
+    if dry_run:
+        return _predict(tomograms, model, out, config, device)
     meter = Meter(quiet)
     done, failed = segment_files(
         list(tomograms), model, out, config, device=device, overwrite=overwrite, on_progress=meter
@@ -135,6 +149,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     device: Device = "auto",
     seed: int = 0,
     overwrite: bool = False,
+    dry_run: bool = False,
     quiet: bool = False,
     json: Path | None = None,
 ) -> int:
@@ -166,16 +181,21 @@ def find(  # noqa: PLR0913 (the options of a command)
         Seed of the noise in which false picks are counted.
     overwrite
         Compute existing results again.
+    dry_run
+        Predict time, memory and output size; nothing is written but the JSON file.
     quiet
         Suppress progress output.
     json
-        Write counts, thresholds, and expected precision and recall at each cut to this JSON file.
+        Write counts, thresholds, and expected precision and recall at each cut, or with --dry-run the
+        predictions, to this JSON file.
     """
     from cryovox.workflows.find import find as run
     from cryovox.workflows.manifest import Manifest
 
     check_json(json)
     keep_freed_memory()
+    if dry_run:
+        return _predict(tomograms, model, out, segment, device, json)
     command = shlex.join(["cryovox", *sys.argv[1:]])
     picks, failed = run(
         list(tomograms),
@@ -213,6 +233,40 @@ def print_notes(out: Path, names: list[str], picked: bool = False) -> None:
             notes += [*left_out_notes(record.get("left_out", {})), *record.get("notes", [])]
         for note in notes if name in names else []:
             print(f"note: {name}: {note}", file=sys.stderr)
+
+
+def _predict(
+    tomograms: tuple[Path, ...],
+    model: Path,
+    out: Path,
+    config: SegmentConfig,
+    device: Device,
+    json: Path | None = None,
+) -> int:
+    """Print what a run will take."""
+    from dataclasses import asdict
+
+    from cryovox.workflows.dry_run import predict
+
+    predictions = predict(list(tomograms), model, out, config, device)
+    columns = ["tomogram", "voxels (z, y, x)", "tiles", "batch", "time", "memory", "GPU memory", "output"]
+    rows = [
+        [
+            p.name,
+            " x ".join(map(str, p.shape)),
+            p.tiles,
+            p.batch,
+            clock(p.seconds),
+            size_text(p.ram),
+            size_text(p.vram) if p.vram else "",
+            f"up to {size_text(p.output)}",
+        ]
+        for p in predictions
+    ]
+    print(table(columns, rows))
+    print(f"in all {clock(sum(p.seconds for p in predictions))} on this machine as it is loaded now")
+    write_json(json, [asdict(p) for p in predictions])
+    return 0
 
 
 def _count(picks: dict[str, Particles], json: Path | None, expected: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.config import Contrast
-from cryovox.core.volume import Volume, Voxels
+from cryovox.core.volume import Volume, Voxels, release_pages
 
 MIN_CERTAINTY = 3.0
 """Minimum certainty of a reliable contrast estimate."""
@@ -44,10 +44,11 @@ class Statistics:
 
 
 def slabs(data: Voxels, voxels: int = 1 << 22) -> Iterator[NDArray[Any]]:
-    """Yield slabs along z of about that many voxels, in order."""
+    """Yield slabs along z of about that many voxels, in order; a memory map keeps none of them in memory."""
     planes = max(1, voxels // max(1, data.shape[1] * data.shape[2]))
     for z in range(0, data.shape[0], planes):
         yield data[z : z + planes]
+        release_pages(data)
 
 
 def statistics(data: Voxels) -> Statistics:
@@ -167,15 +168,24 @@ def _center(volume: Volume, size: int = 160) -> tuple[NDArray[np.float32], float
         take = min(n, size * factor)
         take -= take % factor if take >= factor else 0
         slices.append(slice((n - take) // 2, (n - take) // 2 + take))
-    data = np.array(volume.data[slices[0], slices[1], slices[2]], dtype=np.float32)
-    finite = np.isfinite(data)
+    z, y, x = slices
+    if any((part.stop - part.start) % factor for part in slices):
+        factor = 1
+    parts = [
+        _binned(volume.data[first : min(first + 8 * factor, z.stop), y, x], factor)
+        for first in range(z.start, z.stop, 8 * factor)
+    ]
+    return np.concatenate(parts), volume.voxel_size * factor
+
+
+def _binned(block: NDArray[Any], factor: int) -> NDArray[np.float32]:
+    """Means of cubes of a block, without values that are not finite."""
+    values = np.array(block, dtype=np.float32)
+    finite = np.isfinite(values)
     if not finite.all():
-        data[~finite] = data[finite].mean() if finite.any() else 0.0
-    if factor == 1 or any(n % factor for n in data.shape):
-        return data, volume.voxel_size
-    z, y, x = (n // factor for n in data.shape)
-    binned = data.reshape(z, factor, y, factor, x, factor).mean(axis=(1, 3, 5))
-    return binned, volume.voxel_size * factor
+        values[~finite] = values[finite].mean() if finite.any() else 0.0
+    z, y, x = (n // factor for n in values.shape)
+    return values.reshape(z, factor, y, factor, x, factor).mean(axis=(1, 3, 5)) if factor > 1 else values
 
 
 def _skewness(values: NDArray[np.float32]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -66,6 +67,16 @@ class VolumeHeader:
     def voxel_size(self) -> float | None:
         """Voxel size in Å; None if the header cannot be right."""
         return None if self.size_problem else round(float(np.mean(self.voxel_sizes)), 5)
+
+
+def release_pages(data: Any) -> None:
+    """Drop the pages of a memory-mapped volume from the resident memory; they are read again on access.
+
+    Without it, a volume that was read once counts as memory of the process until it ends.
+    """
+    mapped = getattr(data, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def voxel_size_problem(voxel_sizes: ZYX, shape: tuple[int, int, int]) -> str | None:

@@ -1,4 +1,4 @@
-"""Data augmentation: symmetries of the missing wedge, gray values, noise and blur.
+"""Data augmentation: symmetries of the missing wedge, gray values, noise, blur, and faces of a volume.
 
 The symmetries of the missing wedge are the half turns about x, y and z and the mirrors: exactly
 the eight combinations of flips of the axes. A quarter turn about z moves the wedge and is not
@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from cryovox.data.config import AugmentConfig
 from cryovox.data.patches import Patch
+from cryovox.data.targets import IGNORE_INDEX
 
 WEDGE_SYMMETRIES: tuple[tuple[int, ...], ...] = tuple(
     tuple(axis for axis, flipped in zip((-3, -2, -1), flips, strict=True) if flipped)
@@ -33,11 +34,30 @@ def augment(patch: Patch, config: AugmentConfig, rng: np.random.Generator) -> Pa
         group = WEDGE_SYMMETRIES if config.mirrors else HALF_TURNS
         axes = group[rng.integers(len(group))]
     image = _gray_values(np.flip(patch.image, axes), config, rng)
-    return Patch(
+    patch = Patch(
         np.ascontiguousarray(image, dtype=np.float32),
         np.ascontiguousarray(np.flip(patch.target, axes)),
         np.ascontiguousarray(np.flip(patch.valid_mask, axes)),
     )
+    own = rng.spawn(1)[0]  # so that the other random numbers of a seed stay what they were
+    return _cut_off(patch, own) if own.random() < config.cut else patch
+
+
+def _cut_off(patch: Patch, rng: np.random.Generator) -> Patch:
+    """The patch as it would be at a face of the tomogram: the mean beyond a plane, and no target there.
+
+    The plane lies up to a third of the patch from one of its faces.
+    """
+    axis, at_end = int(rng.integers(-3, 0)), bool(rng.integers(2))
+    size, cells = patch.image.shape[axis], patch.valid_mask.shape[axis]
+    n = int(rng.integers(1, max(2, cells // 3)))
+    image, valid_mask, target = patch.image.copy(), patch.valid_mask.copy(), patch.target
+    for array, outside in ((image, n * size // cells), (valid_mask, n)):
+        beyond = slice(-outside, None) if at_end else slice(0, outside)
+        array[(..., beyond, *(slice(None),) * (-1 - axis))] = 0
+    if target.dtype.kind != "f":
+        target = np.where(valid_mask, target, IGNORE_INDEX).astype(target.dtype)
+    return Patch(image, target, valid_mask)
 
 
 def _gray_values(

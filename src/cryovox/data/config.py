@@ -44,3 +44,5 @@ class AugmentConfig(Config):
     """Maximum standard deviation of added white noise."""
     blur: float = Field(0.6, ge=0)
     """Maximum standard deviation of a Gaussian blur in voxels, applied to half of the patches."""
+    cut: float = Field(0.15, ge=0, le=1)
+    """Fraction of patches that are cut off at a random plane, as particles are by the faces of a tomogram."""

@@ -325,7 +325,8 @@ class CubeStream(Prefetcher):
         spec, size = self.sampling.spec, self.sampling.patch_size
         region = self.cubes.region(int(self._order(epoch)[place]), spec)
         z, y, x = (int(rng.integers(max(1, n - size + 1))) for n in region.data.shape)
-        return augment(cut(region, (z, y, x), size, spec), self.sampling.augment, rng)
+        whole = self.sampling.augment.model_copy(update={"cut": 0.0})  # subtomograms have no faces
+        return augment(cut(region, (z, y, x), size, spec, mirror=True), whole, rng)
 
     def _order(self, epoch: int) -> NDArray[np.intp]:
         if epoch not in self._orders:

@@ -82,10 +82,19 @@ def _corner_near_particle(
     return region, (corner[0], corner[1], corner[2])
 
 
-def cut(region: Region, corner: Shape, patch_size: int, spec: TargetSpec, rim: float = 1.5) -> Patch:
-    """Cut a cube: ignored outside the region, mirrored outside the tomogram."""
+def cut(
+    region: Region, corner: Shape, patch_size: int, spec: TargetSpec, rim: float = 1.5, mirror: bool = False
+) -> Patch:
+    """Cut a cube, which is ignored outside the region.
+
+    Beyond the faces of the volume it is 0, the mean, as at inference, or with *mirror* the mirrored volume.
+    """
     planes = _reflected_indices(region, corner, (patch_size,) * 3)
     image = region.normalize(_gather(region.data, planes))
+    if not mirror:
+        for axis, (start, n) in enumerate(zip(corner, region.data.shape, strict=True)):
+            index = np.arange(start, start + patch_size)
+            image[(slice(None),) * axis + ((index < 0) | (index >= n),)] = 0
     if spec.kind == "mask":
         labels = mask_target(region, corner, (patch_size,) * 3, rim)
         return Patch(image, labels, labels != IGNORE_INDEX)

@@ -40,5 +40,5 @@ class SamplingConfig:
 
     def for_unlabeled(self) -> SamplingConfig:
         """Draw patches anywhere, with flips as the only augmentation."""
-        flips_only = AugmentConfig(contrast=0.0, brightness=0.0, noise=0.0, blur=0.0)
+        flips_only = AugmentConfig(contrast=0.0, brightness=0.0, noise=0.0, blur=0.0, cut=0.0)
         return replace(self, patches=PatchConfig(foreground=0.0), augment=flips_only)

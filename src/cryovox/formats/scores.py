@@ -51,7 +51,9 @@ class StoredScores:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> NDArray[np.float32]:
-        return np.asarray(self._stored[key], dtype=np.float32) / np.float32(LEVELS)
+        scores = np.asarray(self._stored[key], dtype=np.float32)
+        scores /= np.float32(LEVELS)
+        return scores
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
@@ -68,13 +70,17 @@ class ScoreWriter:
 
     def write(self, z0: int, block: NDArray[np.floating[Any]]) -> None:
         """Store (k, n, y, x) scores as planes z0 to z0 + n, clipped to [0, 1]."""
-        for channel, values in enumerate(block):  # one at a time, to hold copies of one only
-            if not np.isfinite(values).all():
-                raise RunError(
-                    self._where, "the scores hold NaN", "look at the tomogram with `cryovox doctor`"
-                )
-            levels = np.clip(values, 0, 1) * np.float32(LEVELS)
-            self._stored[channel, z0 : z0 + len(values)] = np.rint(levels).astype(np.uint16)
+        planes, rows = slice(z0, z0 + block.shape[1]), CHUNK[2]
+        for channel, values in enumerate(block):  # a part at a time, to hold copies of it only
+            for y in range(0, values.shape[1], rows):
+                self._stored[channel, planes, y : y + rows] = self._levels(values[:, y : y + rows])
+
+    def _levels(self, values: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
+        if not np.isfinite(values).all():
+            raise RunError(self._where, "the scores hold NaN", "look at the tomogram with `cryovox doctor`")
+        levels = np.clip(values, 0, 1)
+        levels *= LEVELS
+        return np.rint(levels, out=levels).astype(np.uint16)
 
 
 @contextmanager

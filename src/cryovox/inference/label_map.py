@@ -1,18 +1,22 @@
-"""From a score map on disk to a label map."""
+"""From a score map on disk to a label map, a block at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.particles import Particles, Species
-from cryovox.core.volume import LabelMap, ScoreMap, Volume
+from cryovox.core.volume import ScoreMap, Volume, release_pages
 from cryovox.data.targets import ball_labels
-from cryovox.formats import mrc, write_labels
+from cryovox.formats import mrc, scores
 from cryovox.picking import PickConfig, pick
+
+VOXELS = 1 << 23
+"""Voxels of a block of balls."""
+Window = tuple[slice, slice, slice]
 
 
 def write_label_map(
@@ -35,35 +39,14 @@ def write_label_map(
     """
     if score_map.kind == "heatmap":
         picks = pick(score_map, PickConfig(border=0.0), mask) if picks is None else picks
-        balls = paint_balls(picks, score_map.species, volume.voxel_size, volume.shape)
-        if mask is not None:
-            balls[~mask] = 0
-        write_labels(
-            path, LabelMap(balls, volume.voxel_size, score_map.species, volume.origin, volume.nstart)
-        )
-        return
-    values = np.array([0, *(s.label for s in score_map.species)], dtype=np.uint8)
+        blocks = _balls(picks, score_map.species, volume)
+    else:
+        blocks = _likeliest(score_map, volume)
     frame = volume.shape, label_dtype(score_map.species), volume.voxel_size, volume.origin
-    near_z, near_y, near_x = _nearest(score_map, volume)
     with mrc.create(path, *frame, volume.nstart) as labels:
-        for z in range(0, volume.shape[0], 32):
-            rows = near_z[z : z + 32]
-            block: NDArray[Any] = np.asarray(score_map.data[:, rows[0] : rows[-1] + 1])
-            background = 1 - block.sum(axis=0, keepdims=True)
-            likeliest = values[np.concatenate([background, block]).argmax(axis=0)]
-            labels[z : z + 32] = likeliest[np.ix_(rows - rows[0], near_y, near_x)]
-            if mask is not None:
-                labels[z : z + 32][~mask[z : z + 32]] = 0
-
-
-def _nearest(score_map: ScoreMap, volume: Volume) -> list[NDArray[np.intp]]:
-    """Index of the voxel of a score map that is nearest to each voxel of a volume, along z, y and x."""
-    return [
-        np.clip(
-            np.rint((np.arange(n) * volume.voxel_size - score_map.offset) / score_map.voxel_size), 0, m - 1
-        ).astype(np.intp)
-        for n, m in zip(volume.shape, score_map.data.shape[1:], strict=True)
-    ]
+        for window, block in blocks:
+            labels[window] = block if mask is None else np.where(mask[window], block, 0)
+            release_pages(labels)
 
 
 def label_dtype(species: tuple[Species, ...]) -> str:
@@ -79,3 +62,61 @@ def paint_balls(
     kinds = [of[name] for name in picks.species]
     radii = [s.radius / voxel_size for s in kinds]
     return ball_labels(picks.positions / voxel_size, [s.label for s in kinds], radii, shape)
+
+
+def _balls(
+    picks: Particles, species: tuple[Species, ...], volume: Volume
+) -> Iterator[tuple[Window, NDArray[np.uint8]]]:
+    """Slabs of the volume with balls around the picks."""
+    (depth, height, width), voxel = volume.shape, volume.voxel_size
+    planes, full = max(1, VOXELS // (height * width)), slice(None)
+    reach = max(s.radius for s in species)
+    for low in range(0, depth, planes):
+        high = min(low + planes, depth)
+        positions = picks.positions - [low * voxel, 0.0, 0.0]
+        near = (positions[:, 0] >= -reach) & (positions[:, 0] <= (high - low) * voxel + reach)
+        part = Particles.of(positions[near], picks.species[near])
+        yield (slice(low, high), full, full), paint_balls(part, species, voxel, (high - low, height, width))
+
+
+def _likeliest(score_map: ScoreMap, volume: Volume) -> Iterator[tuple[Window, NDArray[np.uint8]]]:
+    """Blocks of the volume with the most probable species; the background is what the species leave."""
+    near_z, near_y, near_x = _nearest(score_map, volume)
+    _, planes, rows, _ = scores.CHUNK
+    _, depth, height, width = score_map.data.shape
+    for z in range(0, depth, planes):
+        for y in range(0, height, rows):
+            window = slice(z, min(z + planes, depth)), slice(y, min(y + rows, height)), slice(0, width)
+            into_z, into_y = (
+                _within(near, part) for near, part in ((near_z, window[0]), (near_y, window[1]))
+            )
+            index = np.ix_(near_z[into_z] - z, near_y[into_y] - y, near_x)
+            yield (into_z, into_y, slice(None)), _labels_of(score_map, window)[index]
+
+
+def _labels_of(score_map: ScoreMap, window: Window) -> NDArray[np.uint8]:
+    """Labels of a block of the score map, one channel in memory at a time; of equals the first wins."""
+    labels = np.zeros([part.stop - part.start for part in window], np.uint8)
+    top = total = np.zeros(labels.shape, np.float32)
+    for channel, species in enumerate(score_map.species):
+        block = np.asarray(score_map.data[(channel, *window)], np.float32)
+        labels[block > top] = species.label
+        top, total = np.maximum(top, block), total + block
+    labels[top <= 1 - total] = 0
+    return labels
+
+
+def _nearest(score_map: ScoreMap, volume: Volume) -> list[NDArray[np.intp]]:
+    """Index of the voxel of a score map that is nearest to each voxel of a volume, along z, y and x."""
+    return [
+        np.clip(
+            np.rint((np.arange(n) * volume.voxel_size - score_map.offset) / score_map.voxel_size), 0, m - 1
+        ).astype(np.intp)
+        for n, m in zip(volume.shape, score_map.data.shape[1:], strict=True)
+    ]
+
+
+def _within(ascending: NDArray[np.intp], part: slice) -> slice:
+    """Places at which ascending indices lie in a part."""
+    low, high = np.searchsorted(ascending, [part.start, part.stop])
+    return slice(int(low), int(high))

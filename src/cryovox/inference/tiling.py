@@ -57,14 +57,10 @@ class Axis:
         high = min(self.out_size, first + self.tile // self.stride)
         return slice(low - first, high - first), slice(low, high)
 
-    def indices(self, start: int, length: int | None = None) -> NDArray[np.intp]:
-        """Indices of the input voxels of a tile, reflected at the faces."""
-        index = np.arange(start, start + (length or self.tile))
-        if self.size == 1:
-            return np.zeros(len(index), np.intp)
-        period = 2 * (self.size - 1)
-        index = np.abs(index) % period
-        return np.where(index >= self.size, period - index, index).astype(np.intp)
+    def inside(self, start: int) -> tuple[slice, slice]:
+        """Part of a tile that lies in the volume, in input voxels: slices of the tile and of the volume."""
+        low, high = max(0, start), min(self.size, start + self.tile)
+        return slice(low - start, high - start), slice(low, high)
 
 
 def plan(size: int, tile: int, overlap: float, stride: int = 1) -> Axis:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryovox.core.particles import Particles, Species
-from cryovox.core.volume import Volume
+from cryovox.core.volume import Volume, release_pages
 
 QUANTILE, RATIO = 0.8, 2.0
 """A dense pick is more than `RATIO` times as dense as this quantile of the picks of its species ..."""
@@ -48,6 +48,7 @@ def dense_picks(volume: Volume, picks: Particles, species: Iterable[Species], si
             continue
         half = max(1, round(kind.radius / volume.voxel_size / 2))
         peaks = [_peak(volume, position, half, sign, sign * median) for position in picks.positions[mine]]
+        release_pages(volume.data)
         density = np.array(peaks) / spread
         limit = max(MIN_DENSITY, RATIO * float(np.quantile(density, QUANTILE)))
         dense[mine] = density > limit

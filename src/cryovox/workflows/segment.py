@@ -13,7 +13,7 @@ from cryovox.core.config import Contrast
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import MIN_CERTAINTY
 from cryovox.core.progress import ProgressCallback, no_progress
-from cryovox.core.volume import ScoreMap
+from cryovox.core.volume import ScoreMap, Volume
 from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
 from cryovox.formats import is_volume, scores, subtomograms
 from cryovox.formats.subtomograms import Subtomograms
@@ -34,12 +34,13 @@ from cryovox.workflows.inputs import (
     set_domain_notes,
 )
 from cryovox.workflows.manifest import Manifest, sha256
+from cryovox.workflows.memory import Limits, fit
 from cryovox.workflows.model_grid import mask_on_grid
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from cryovox.inference.stream import TilePlan
+    from cryovox.inference.stream import SearchMask, TilePlan
 
 FLIPS: dict[int, tuple[tuple[int, ...], ...]] = {1: ((),), 4: HALF_TURNS, 8: WEDGE_SYMMETRIES}
 """Number of orientations of test-time augmentation -> axes to flip."""
@@ -113,7 +114,7 @@ def segment(
         Names of the segmented tomograms, and what went wrong with the others.
     """
     files = expand(tomograms)
-    job = _load(_SegmentTomogram, model, out, config, device)
+    job = load_job(model, out, config, device)
     return _run(job, files, overwrite=overwrite, collect=collect, on_progress=on_progress)
 
 
@@ -151,7 +152,7 @@ class _Segment(Job):
     facts: dict[str, Any]
 
     def key(self, name: str) -> dict[str, Any]:
-        settings = self.config.model_dump(mode="json", exclude={"batch", "slab_rows", "mask"})
+        settings = self.config.model_dump(mode="json", exclude={*self.config.without_effect, "mask"})
         key = {"model_sha256": self.facts["model_sha256"], "settings": settings}
         if self.config.mask is not None:
             key["mask_sha256"] = sha256(mask_file(self.config.mask, name))
@@ -167,10 +168,27 @@ def _load(
     model, accelerator = model_file(model), choose_device(device)
     config = config or SegmentConfig()
     network, card = load_model(model)
+    facts = {"command": "segment", "model": str(model), "model_sha256": sha256(model), "device": accelerator}
+    network = network.to(accelerator)
+    config = _with_precision(config, network, card, facts["model_sha256"])
     if config.precision == "bf16":
         infer_channels_last(network, accelerator)
-    facts = {"command": "segment", "model": str(model), "model_sha256": sha256(model), "device": accelerator}
-    return kind(out, config, network.to(accelerator), card, facts)
+    return kind(out, config, network, card, facts)
+
+
+def _with_precision(config: SegmentConfig, network: nn.Module, card: Card, model: str) -> SegmentConfig:
+    """The settings with the measured precision in place of `auto`."""
+    if config.precision != "auto":
+        return config
+    from cryovox.inference.precision import cached_comparison
+
+    comparison = cached_comparison(network, tile_plan(card, config), model)
+    return config.model_copy(update={"precision": "bf16" if comparison.bf16 else "fp32"})
+
+
+def load_job(model: Path, out: Path, config: SegmentConfig | None, device: Device) -> _Segment:
+    """Network on its device and settings for tomograms."""
+    return _load(_SegmentTomogram, model, out, config, device)
 
 
 def _run(job: _Segment, files: dict[str, Path], **options: Any) -> tuple[list[str], Failures]:
@@ -182,16 +200,18 @@ def _run(job: _Segment, files: dict[str, Path], **options: Any) -> tuple[list[st
 class _SegmentTomogram(_Segment):
     """Write the score map and the label map of a tomogram."""
 
-    def load(self, name: str, path: Path) -> tuple[Prepared, Mask | None]:
+    def load(self, name: str, path: Path) -> tuple[Prepared, Mask | None, TilePlan]:
         tomogram = prepare(path, self.card, self.config.voxel_size, self.config.contrast, resample=True)
-        return tomogram, read_search_mask(self.config.mask, name, tomogram.original.shape)
+        mask = read_search_mask(self.config.mask, name, tomogram.original.shape)
+        limits = Limits.of(self.config.max_ram, self.config.max_vram)
+        wished, data = tile_plan(self.card, self.config), tomogram.volume.data
+        return tomogram, mask, fit(self.network, data, len(self.card.species), wished, limits, self.out)
 
     def process(
-        self, name: str, loaded: tuple[Prepared, Mask | None], on_progress: ProgressCallback
+        self, name: str, loaded: tuple[Prepared, Mask | None, TilePlan], on_progress: ProgressCallback
     ) -> Result:
-        tomogram, mask = loaded
+        tomogram, mask, tiles = loaded
         score_file, label_file = self.out / "scores" / f"{name}.zarr", self.out / "labels" / f"{name}.mrc"
-        tiles = tile_plan(self.card, self.config)
         write_scores(self.network, tomogram, self.card, tiles, score_file, on_progress, mask)
         write_label_map(scores.read(score_file), tomogram.original, label_file, mask=mask)
         facts = {
@@ -255,13 +275,10 @@ def write_scores(
 
     A resampled tomogram has scores on the grid of the model, and a mask on its own grid.
     """
-    from cryovox.inference.stream import SearchMask, stream
+    from cryovox.inference.stream import stream
 
     volume, original = tomogram.volume, tomogram.original
-    # a particle that the mask cuts is scored whole, so a mask moves no pick
-    largest = max(s.radius for s in card.species) / volume.voxel_size
-    margin = int(np.ceil(2 * largest)) + 2 * tiles.stride
-    region = None if mask is None else SearchMask(mask_on_grid(mask, original, volume), margin)
+    region = search_region(mask, original, volume, card, tiles)
     z, y, x = (plan(n, tiles.tile, tiles.overlap, tiles.stride).out_size for n in volume.shape)
     with scores.create(
         path,
@@ -277,6 +294,21 @@ def write_scores(
         calibration=card.calibration,
     ) as writer:
         stream(network, volume.data, tomogram.normalize, tiles, writer.write, on_progress, region)
+
+
+def search_region(
+    mask: Mask | None, original: Volume, volume: Volume, card: Card, tiles: TilePlan
+) -> SearchMask | None:
+    """Region of the volume that has to be scored for a mask of the original; a mask moves no pick, because
+    particles that it cuts are scored whole.
+    """
+    from cryovox.inference.stream import SearchMask
+
+    if mask is None:
+        return None
+    largest = max(s.radius for s in card.species) / volume.voxel_size
+    margin = int(np.ceil(2 * largest)) + 2 * tiles.stride
+    return SearchMask(mask_on_grid(mask, original, volume), margin)
 
 
 def label_set(

@@ -1,0 +1,99 @@
+"""What segmenting tomograms will take, predicted from two tiles and the headers; nothing is written."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from cryovox.formats import read_volume
+from cryovox.inference.label_map import label_dtype
+from cryovox.inference.tiling import plan
+from cryovox.workflows.config import SegmentConfig
+from cryovox.workflows.devices import Device
+from cryovox.workflows.inputs import expand, read_search_mask
+from cryovox.workflows.memory import Limits, fit, need
+from cryovox.workflows.model_grid import on_model_grid
+from cryovox.workflows.segment import load_job, search_region, tile_plan
+
+PER_VOXEL = 2e-7
+"""Seconds per voxel for statistics, checks, label map and files, measured on one core (2026)."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Prediction for one tomogram.
+
+    Attributes
+    ----------
+    shape : (z, y, x)
+        Voxels, at the voxel size of the model.
+    tiles
+        Tiles to score.
+    batch
+        Tiles per forward pass.
+    seconds
+        Time on this machine as it is loaded now.
+    ram, vram
+        Peaks of memory in bytes.
+    output
+        Bytes of scores and labels, at most; scores are compressed.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    tiles: int
+    batch: int
+    seconds: float
+    ram: int
+    vram: int
+    output: int
+
+
+def predict(
+    tomograms: list[Path],
+    model: Path,
+    out: Path,
+    config: SegmentConfig | None = None,
+    device: Device = "auto",
+) -> list[Prediction]:
+    """Predict time, memory and size of the outputs of :func:`cryovox.workflows.segment.segment`.
+
+    Picking and report of :func:`cryovox.workflows.find.find` add a few seconds.
+    """
+    import torch
+
+    from cryovox.inference.memory import footprint
+    from cryovox.inference.stream import score, tile_places
+
+    files, config = expand(tomograms), config or SegmentConfig()
+    job = load_job(model, out, config, device)
+    card, network = job.card, job.network
+    wished, channels = tile_plan(card, config), len(card.species)
+    images = torch.zeros(1, 1, *(wished.tile,) * 3)
+    score(network, images, wished)  # the first pass also chooses kernels
+    start = time.perf_counter()
+    score(network, images, wished)
+    per_tile = time.perf_counter() - start
+    predictions = []
+    for name, path in files.items():
+        original = read_volume(path, config.voxel_size)
+        volume, _ = on_model_grid(path, original, card)
+        mask = read_search_mask(config.mask, name, original.shape)
+        limits = Limits.of(config.max_ram, config.max_vram)
+        tiles = fit(network, volume.data, channels, wished, limits, out)
+        z, y, x = (plan(n, tiles.tile, tiles.overlap, tiles.stride) for n in volume.shape)
+        places = tile_places((z, y, x), search_region(mask, original, volume, card, tiles))
+        peaks = need(network, footprint(network, volume.data, channels, tiles), tiles)
+        scores = 2 * channels * z.out_size * y.out_size * x.out_size
+        labels = prod(original.shape) * np.dtype(label_dtype(card.species)).itemsize
+        seconds = per_tile * len(places) + PER_VOXEL * prod(original.shape)
+        predictions.append(
+            Prediction(
+                name, volume.shape, len(places), tiles.batch, seconds, peaks.ram, peaks.vram, scores + labels
+            )
+        )
+    return predictions
