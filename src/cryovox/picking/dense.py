@@ -48,7 +48,6 @@ def dense_picks(volume: Volume, picks: Particles, species: Iterable[Species], si
             continue
         half = max(1, round(kind.radius / volume.voxel_size / 2))
         peaks = [_peak(volume, position, half, sign, sign * median) for position in picks.positions[mine]]
-        release_pages(volume.data)
         density = np.array(peaks) / spread
         limit = max(MIN_DENSITY, RATIO * float(np.quantile(density, QUANTILE)))
         dense[mine] = density > limit
@@ -69,4 +68,5 @@ def _peak(volume: Volume, position: NDArray[np.float64], half: int, sign: int, b
     low, high = np.maximum(center - half - 1, 0), np.minimum(center + half + 2, volume.shape)
     window = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     cube = sign * np.asarray(volume.data[window], dtype=np.float32)
+    release_pages(volume.data)
     return float(ndimage.uniform_filter(cube, 3, mode="nearest").max()) - background

@@ -18,7 +18,7 @@ from PIL import Image
 from scipy import ndimage
 
 from cryovox.core.particles import Particles, Species
-from cryovox.core.volume import ScoreMap, Volume
+from cryovox.core.volume import ScoreMap, Volume, Voxels, release_pages
 
 # M. Okabe and K. Ito, Color Universal Design (2008): suitable for color-blind readers
 COLORS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2")
@@ -196,8 +196,7 @@ def _gray(axes: Axes, volume: Volume, cut: int, order: Axes3, sign: int, scale: 
     thick = slice(max(0, cut - 1), cut + 2)
     index: list[Any] = [slice(None)] * 3
     index[order[2]] = thick
-    block = np.asarray(volume.data[tuple(index)], dtype=np.float32)
-    plane = _finite(block).mean(axis=order[2])
+    plane = _finite(_read(volume.data, tuple(index))).mean(axis=order[2])
     if order[0] > order[1]:
         plane = plane.T
     plane = ndimage.gaussian_filter(plane, 0.8)
@@ -205,6 +204,16 @@ def _gray(axes: Axes, volume: Volume, cut: int, order: Axes3, sign: int, scale: 
     extent = _extent(plane.shape, volume.voxel_size, 0.0, scale)
     cmap = "gray_r" if sign > 0 else "gray"
     axes.imshow(plane, cmap=cmap, vmin=low, vmax=high, origin="lower", extent=extent)
+
+
+def _read(data: Voxels, index: tuple[slice, slice, slice], planes: int = 32) -> Plane:
+    """Part of a volume; of a memory map, a slice along z would otherwise keep every page in memory."""
+    z, y, x = index
+    (start, stop, _), parts = z.indices(data.shape[0]), []
+    for first in range(start, stop, planes):
+        parts.append(np.asarray(data[first : min(first + planes, stop), y, x], np.float32))
+        release_pages(data)
+    return np.concatenate(parts)
 
 
 def _overlay(
@@ -280,6 +289,7 @@ def _crop(volume: Volume, position: NDArray[np.float64], half: int, depth: float
         block = _finite(np.asarray(volume.data[z0:z1, y0:y1, x0:x1], dtype=np.float32))
         inside = (slice(y0 - y + half, y1 - y + half), slice(x0 - x + half, x1 - x + half))
         crop[inside] = ndimage.gaussian_filter(block.mean(axis=0), 0.6)
+        release_pages(volume.data)
     return crop
 
 

@@ -15,7 +15,7 @@ from cryovox.inference.tiling import plan
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.inputs import expand, read_search_mask
-from cryovox.workflows.memory import Limits, fit, need
+from cryovox.workflows.memory import need
 from cryovox.workflows.model_grid import on_model_grid
 from cryovox.workflows.segment import load_job, search_region, tile_plan
 
@@ -59,19 +59,20 @@ def predict(
     out: Path,
     config: SegmentConfig | None = None,
     device: Device = "auto",
+    picks: bool = False,
 ) -> list[Prediction]:
     """Predict time, memory and size of the outputs of :func:`cryovox.workflows.segment.segment`.
 
-    Picking and report of :func:`cryovox.workflows.find.find` add a few seconds.
+    With *picks* the memory is that of :func:`cryovox.workflows.find.find`, which takes some seconds more.
     """
     import torch
 
     from cryovox.inference.memory import footprint
     from cryovox.inference.stream import score, tile_places
 
-    files, config = expand(tomograms), config or SegmentConfig()
-    job = load_job(model, out, config, device)
-    card, network = job.card, job.network
+    files = expand(tomograms)
+    job = load_job(model, out, config, device, picks)
+    card, network, config = job.card, job.network, job.config
     wished, channels = tile_plan(card, config), len(card.species)
     images = torch.zeros(1, 1, *(wished.tile,) * 3)
     score(network, images, wished)  # the first pass also chooses kernels
@@ -83,11 +84,11 @@ def predict(
         original = read_volume(path, config.voxel_size)
         volume, _ = on_model_grid(path, original, card)
         mask = read_search_mask(config.mask, name, original.shape)
-        limits = Limits.of(config.max_ram, config.max_vram)
-        tiles = fit(network, volume.data, channels, wished, limits, out)
+        tiles = job.tiles(volume)
         z, y, x = (plan(n, tiles.tile, tiles.overlap, tiles.stride) for n in volume.shape)
         places = tile_places((z, y, x), search_region(mask, original, volume, card, tiles))
-        peaks = need(network, footprint(network, volume.data, channels, tiles), tiles)
+        taken = footprint(network, volume.data, channels, tiles)
+        peaks = need(network, taken, tiles, job.afterwards(volume))
         scores = 2 * channels * z.out_size * y.out_size * x.out_size
         labels = prod(original.shape) * np.dtype(label_dtype(card.species)).itemsize
         seconds = per_tile * len(places) + PER_VOXEL * prod(original.shape)

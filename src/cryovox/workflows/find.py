@@ -88,8 +88,9 @@ def find(  # noqa: PLR0913 (the options of a command)
     check_calibrated(picking, card.calibration)
     channels_of(card.species, picking.species)
     names, failures = segment(
-        tomograms, model, out, segmenting, device=device, overwrite=overwrite, on_progress=on_progress
-    )
+        tomograms, model, out, segmenting,
+        device=device, overwrite=overwrite, picks=True, on_progress=on_progress,
+    )  # fmt: skip
     entries = Manifest(out, {}).entries
 
     share = 1.0 if control.fdr is not None else control.noise_control

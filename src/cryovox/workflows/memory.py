@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 AFTERWARDS = 300_000_000
 """Bytes for label map, picking and report, which come after scoring."""
+MASK_PICKING = 8
+"""Bytes per voxel of a mask while it is picked: best species, its score, number of the region."""
 CUDA_CONTEXT = 600_000_000
 """Bytes of a GPU that its driver and libraries take."""
 
@@ -90,7 +92,13 @@ def need(network: nn.Module, footprint: Footprint, tiles: TilePlan, afterwards: 
 
 
 def fit(
-    network: nn.Module, data: Voxels, channels: int, tiles: TilePlan, limits: Limits, scratch: Path
+    network: nn.Module,
+    data: Voxels,
+    channels: int,
+    tiles: TilePlan,
+    limits: Limits,
+    scratch: Path,
+    afterwards: int = AFTERWARDS,
 ) -> TilePlan:
     """Choose batch, rows and place of the sums so that scoring keeps within limits; tile and overlap stay.
 
@@ -104,6 +112,8 @@ def fit(
         As wished; returned unchanged where there is no limit or it suffices.
     scratch
         Folder for the sums where memory is too small for them; it need not exist yet.
+    afterwards
+        Bytes of the steps after scoring.
 
     Raises
     ------
@@ -116,7 +126,7 @@ def fit(
         return tiles
     needs: list[tuple[TilePlan, Need]] = []
     for choice in _choices(tiles, scratch):
-        of_choice = need(network, footprint(network, data, channels, choice), choice)
+        of_choice = need(network, footprint(network, data, channels, choice), choice, afterwards)
         needs.append((choice, of_choice))
         if _is_within(of_choice, limits):
             return choice

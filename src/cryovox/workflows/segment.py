@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ from cryovox.workflows.inputs import (
     set_domain_notes,
 )
 from cryovox.workflows.manifest import Manifest, sha256
-from cryovox.workflows.memory import Limits, fit
+from cryovox.workflows.memory import AFTERWARDS, MASK_PICKING, Limits, fit
 from cryovox.workflows.model_grid import mask_on_grid
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def segment_files(
     return names, failures
 
 
-def segment(
+def segment(  # noqa: PLR0913 (the options of a command)
     tomograms: list[Path],
     model: Path,
     out: Path,
@@ -91,6 +92,7 @@ def segment(
     device: Device = "auto",
     overwrite: bool = False,
     collect: bool | None = None,
+    picks: bool = False,
     on_progress: ProgressCallback = no_progress,
 ) -> tuple[list[str], Failures]:
     """Segment tomograms; results of an earlier run with the same settings are kept.
@@ -105,6 +107,8 @@ def segment(
         Output folder: `scores/NAME.zarr`, `labels/NAME.mrc`, `manifest.json`.
     collect
         Collect failures and go on; by default where there are several tomograms.
+    picks
+        Count the memory of picking, which comes next, in the limit.
     on_progress
         Receives the progress; see :class:`cryovox.core.progress.ProgressCallback`.
 
@@ -114,7 +118,7 @@ def segment(
         Names of the segmented tomograms, and what went wrong with the others.
     """
     files = expand(tomograms)
-    job = load_job(model, out, config, device)
+    job = load_job(model, out, config, device, picks)
     return _run(job, files, overwrite=overwrite, collect=collect, on_progress=on_progress)
 
 
@@ -150,6 +154,7 @@ class _Segment(Job):
     network: nn.Module
     card: Card
     facts: dict[str, Any]
+    picks: bool = False
 
     def key(self, name: str) -> dict[str, Any]:
         settings = self.config.model_dump(mode="json", exclude={*self.config.without_effect, "mask"})
@@ -186,9 +191,12 @@ def _with_precision(config: SegmentConfig, network: nn.Module, card: Card, model
     return config.model_copy(update={"precision": "bf16" if comparison.bf16 else "fp32"})
 
 
-def load_job(model: Path, out: Path, config: SegmentConfig | None, device: Device) -> _Segment:
-    """Network on its device and settings for tomograms."""
-    return _load(_SegmentTomogram, model, out, config, device)
+def load_job(
+    model: Path, out: Path, config: SegmentConfig | None, device: Device, picks: bool = False
+) -> _SegmentTomogram:
+    """Network on its device and settings for tomograms, which are picked next or not."""
+    job = _load(_SegmentTomogram, model, out, config, device)
+    return _SegmentTomogram(job.out, job.config, job.network, job.card, job.facts, picks)
 
 
 def _run(job: _Segment, files: dict[str, Path], **options: Any) -> tuple[list[str], Failures]:
@@ -203,9 +211,18 @@ class _SegmentTomogram(_Segment):
     def load(self, name: str, path: Path) -> tuple[Prepared, Mask | None, TilePlan]:
         tomogram = prepare(path, self.card, self.config.voxel_size, self.config.contrast, resample=True)
         mask = read_search_mask(self.config.mask, name, tomogram.original.shape)
+        return tomogram, mask, self.tiles(tomogram.volume)
+
+    def tiles(self, volume: Volume) -> TilePlan:
+        """Tiles, batched so that limits of memory are kept."""
         limits = Limits.of(self.config.max_ram, self.config.max_vram)
-        wished, data = tile_plan(self.card, self.config), tomogram.volume.data
-        return tomogram, mask, fit(self.network, data, len(self.card.species), wished, limits, self.out)
+        wished, channels = tile_plan(self.card, self.config), len(self.card.species)
+        return fit(self.network, volume.data, channels, wished, limits, self.out, self.afterwards(volume))
+
+    def afterwards(self, volume: Volume) -> int:
+        """Bytes of memory that the steps after scoring take."""
+        is_mask = self.card.kind == "mask" and self.picks
+        return AFTERWARDS + is_mask * MASK_PICKING * prod(n // self.card.output_stride for n in volume.shape)
 
     def process(
         self, name: str, loaded: tuple[Prepared, Mask | None, TilePlan], on_progress: ProgressCallback

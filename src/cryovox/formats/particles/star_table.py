@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gemmi import cif
 from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
@@ -83,6 +82,8 @@ class Table:
 
 def read_blocks(path: Path) -> dict[str, Columns]:
     """Read all blocks of a file by name."""
+    from gemmi import cif
+
     text = read_text(path)
     try:  # the parser accepts ASCII only
         document = cif.read_string(text.encode("ascii", "xmlcharrefreplace").decode())
@@ -119,7 +120,7 @@ def columns_of(block: Any, escaped: bool = False) -> Columns:
 def block_text(name: str, columns: Mapping[str, list[str]], version: str, pairs: bool = False) -> str:
     """Text of a block, as a loop or as pairs."""
     lines = [f"# version {version}", "", f"data_{name}", ""]
-    quoted = [[v if PLAIN.fullmatch(v) else cif.quote(v) for v in column] for column in columns.values()]
+    quoted = [[v if PLAIN.fullmatch(v) else _quoted(v) for v in column] for column in columns.values()]
     if pairs:
         lines += [f"_{tag}  {column[0]}" for tag, column in zip(columns, quoted, strict=True)]
     else:
@@ -133,8 +134,16 @@ def formatted(tags: list[str], values: NDArray[np.float64], digits: int = 6) -> 
     return {tag: [f"{v:.{digits}f}" for v in values[:, i]] for i, tag in enumerate(tags)}
 
 
+def _quoted(value: str) -> str:
+    from gemmi import cif
+
+    return cif.quote(value)
+
+
 def _plain(value: str, escaped: bool) -> str:
     if value[:1] in ("'", '"', ";"):
+        from gemmi import cif
+
         value = cif.as_string(value)
     return ESCAPED.sub(lambda match: chr(int(match[1])), value) if escaped else value
 
