@@ -211,7 +211,7 @@ def _read(data: Voxels, index: tuple[slice, slice, slice], planes: int = 32) -> 
     z, y, x = index
     (start, stop, _), parts = z.indices(data.shape[0]), []
     for first in range(start, stop, planes):
-        parts.append(np.asarray(data[first : min(first + planes, stop), y, x], np.float32))
+        parts.append(np.array(data[first : min(first + planes, stop), y, x], np.float32))
         release_pages(data)
     return np.concatenate(parts)
 

@@ -22,6 +22,8 @@ AFTERWARDS = 300_000_000
 """Bytes for label map, picking and report, which come after scoring."""
 MASK_PICKING = 8
 """Bytes per voxel of a mask while it is picked: best species, its score, number of the region."""
+NOISE, MAX_NOISE = 24, 1 << 26
+"""Bytes per voxel of the noise control of `find`, with its Fourier transform, and its most voxels."""
 CUDA_CONTEXT = 600_000_000
 """Bytes of a GPU that its driver and libraries take."""
 

@@ -28,15 +28,14 @@ from cryovox.report.doctor import sample_planes
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.inputs import Prepared, prepare, read_search_mask
+from cryovox.workflows.memory import MAX_NOISE
 from cryovox.workflows.model_grid import mask_on_grid
-from cryovox.workflows.segment import tile_plan, write_scores
+from cryovox.workflows.segment import limited_tiles, network_for, write_scores
 
 if TYPE_CHECKING:
     from torch import nn
 
 FOLDER = "noise"
-MAX_VOXELS = 1 << 26
-"""Maximum size of the noise: its Fourier transform is in memory as a whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +49,7 @@ class NoiseControl:
     segmenting, picking
         Settings of the segmentation and of picking.
     share
-        Fraction of the tomogram, or of the part with a sample; at most `MAX_VOXELS` voxels are taken.
+        Fraction of the tomogram, or of the part with a sample; at most `MAX_NOISE` voxels are taken.
     """
 
     model: Path
@@ -110,7 +109,9 @@ class NoiseControl:
     ) -> tuple[Decoys, float]:
         from cryovox.inference.matching import central_box, phase_randomized, spans_of
 
-        config = self.segmenting
+        # the precision that was measured, where `auto` was asked for
+        measured = {"precision": entry["key"]["settings"]["precision"]}
+        config = self.segmenting.model_copy(update=measured)
         tomogram = prepare(
             Path(entry["key"]["input"]), self.card, entry["voxel_size"], entry["contrast"], resample=True
         )
@@ -119,9 +120,9 @@ class NoiseControl:
         inside = None if inside is None else mask_on_grid(inside, tomogram.original, volume)
         spans = _sample(tomogram) if inside is None else spans_of(inside)
         part = float(np.prod([float(high - low) for low, high in spans]))
-        box = central_box(volume.shape, min(self.share, MAX_VOXELS / part), spans, self.card.patch)
+        box = central_box(volume.shape, min(self.share, MAX_NOISE / part), spans, self.card.patch)
         noise = phase_randomized(tomogram.normalize(volume.data[box]), np.random.default_rng(self.seed))
-        picks, species = self._candidates(tomogram, noise, on_progress)
+        picks, species = self._candidates(tomogram, noise, config, on_progress)
         found = {s.name: picks.named(s.name).scores for s in species}
         searched = 1.0 if inside is None else float(inside.mean())
         scales = {
@@ -132,17 +133,22 @@ class NoiseControl:
         return Decoys(found, scales), noise.size / volume.data.size
 
     def _candidates(
-        self, tomogram: Prepared, noise: NDArray[np.float32], on_progress: ProgressCallback
+        self,
+        tomogram: Prepared,
+        noise: NDArray[np.float32],
+        config: SegmentConfig,
+        on_progress: ProgressCallback,
     ) -> tuple[Particles, tuple[Species, ...]]:
         """Candidates in noise, and the species that are sought."""
+        network = network_for(config, self.network)
         control = Volume(noise, tomogram.volume.voxel_size)
         prepared = Prepared(
             tomogram.path, control, Normalization(0.0, 1.0), tomogram.contrast, (), original=control
         )
         with tempfile.TemporaryDirectory(prefix=".noise-", dir=self.out) as folder:
             path = Path(folder) / "scores.zarr"
-            tiles = tile_plan(self.card, self.segmenting)
-            write_scores(self.network, prepared, self.card, tiles, path, on_progress)
+            tiles = limited_tiles(network, self.card, config, control, Path(folder))
+            write_scores(network, prepared, self.card, tiles, path, on_progress)
             score_map = select(scores.read(path), self.picking.species)
             return candidates(score_map, self.picking), score_map.species
 

@@ -35,7 +35,7 @@ from cryovox.workflows.inputs import (
     set_domain_notes,
 )
 from cryovox.workflows.manifest import Manifest, sha256
-from cryovox.workflows.memory import AFTERWARDS, MASK_PICKING, Limits, fit
+from cryovox.workflows.memory import AFTERWARDS, MASK_PICKING, MAX_NOISE, NOISE, Limits, fit
 from cryovox.workflows.model_grid import mask_on_grid
 
 if TYPE_CHECKING:
@@ -168,7 +168,6 @@ def _load(
     kind: type[_Segment], model: Path, out: Path, config: SegmentConfig | None, device: Device
 ) -> _Segment:
     from cryovox.models.checkpoint import load_model
-    from cryovox.models.memory_format import infer_channels_last
 
     model, accelerator = model_file(model), choose_device(device)
     config = config or SegmentConfig()
@@ -176,9 +175,16 @@ def _load(
     facts = {"command": "segment", "model": str(model), "model_sha256": sha256(model), "device": accelerator}
     network = network.to(accelerator)
     config = _with_precision(config, network, card, facts["model_sha256"])
+    return kind(out, config, network_for(config, network), card, facts)
+
+
+def network_for(config: SegmentConfig, network: nn.Module) -> nn.Module:
+    """The network with the memory format that is fastest in its precision, changed in place."""
+    from cryovox.models.memory_format import infer_channels_last
+
     if config.precision == "bf16":
-        infer_channels_last(network, accelerator)
-    return kind(out, config, network, card, facts)
+        infer_channels_last(network, next(network.parameters()).device)
+    return network
 
 
 def _with_precision(config: SegmentConfig, network: nn.Module, card: Card, model: str) -> SegmentConfig:
@@ -215,14 +221,15 @@ class _SegmentTomogram(_Segment):
 
     def tiles(self, volume: Volume) -> TilePlan:
         """Tiles, batched so that limits of memory are kept."""
-        limits = Limits.of(self.config.max_ram, self.config.max_vram)
-        wished, channels = tile_plan(self.card, self.config), len(self.card.species)
-        return fit(self.network, volume.data, channels, wished, limits, self.out, self.afterwards(volume))
+        return limited_tiles(self.network, self.card, self.config, volume, self.out, self.afterwards(volume))
 
     def afterwards(self, volume: Volume) -> int:
         """Bytes of memory that the steps after scoring take."""
-        is_mask = self.card.kind == "mask" and self.picks
-        return AFTERWARDS + is_mask * MASK_PICKING * prod(n // self.card.output_stride for n in volume.shape)
+        if not self.picks:
+            return AFTERWARDS
+        masks = MASK_PICKING * prod(n // self.card.output_stride for n in volume.shape)
+        noise = NOISE * min(volume.data.size, MAX_NOISE)
+        return AFTERWARDS + max(noise, masks if self.card.kind == "mask" else 0)
 
     def process(
         self, name: str, loaded: tuple[Prepared, Mask | None, TilePlan], on_progress: ProgressCallback
@@ -277,6 +284,20 @@ def tile_plan(card: Card, config: SegmentConfig) -> TilePlan:
         config.tilt_axis,
         config.precision == "bf16",
     )
+
+
+def limited_tiles(
+    network: nn.Module,
+    card: Card,
+    config: SegmentConfig,
+    volume: Volume,
+    scratch: Path,
+    afterwards: int = AFTERWARDS,
+) -> TilePlan:
+    """Tiles of a volume within the limits of memory; arguments as of `cryovox.workflows.memory.fit`."""
+    limits = Limits.of(config.max_ram, config.max_vram)
+    wished = tile_plan(card, config)
+    return fit(network, volume.data, len(card.species), wished, limits, scratch, afterwards)
 
 
 def write_scores(
