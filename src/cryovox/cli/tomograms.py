@@ -61,7 +61,7 @@ def segment(
     overwrite
         Compute existing results again.
     dry_run
-        Predict time, memory and output size of tomograms; nothing is written.
+        Predict time, memory and output size of tomograms, without a run.
     quiet
         Suppress progress output.
     """
@@ -182,7 +182,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     overwrite
         Compute existing results again.
     dry_run
-        Predict time, memory and output size; nothing is written but the JSON file.
+        Predict time, memory and output size, without a run.
     quiet
         Suppress progress output.
     json

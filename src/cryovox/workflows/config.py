@@ -200,6 +200,9 @@ def train_config(strategy: str) -> type[TrainConfig]:
 class SegmentConfig(Config):
     """Segmentation."""
 
+    basic: ClassVar[tuple[str, ...] | None] = (
+        "contrast", "voxel_size", "overlap", "tta", "tilt_axis", "precision", "max_ram", "max_vram", "mask",
+    )  # fmt: skip
     without_effect: ClassVar[frozenset[str]] = frozenset({"batch", "slab_rows", "max_ram", "max_vram"})
     """Settings that change memory and speed, not the result."""
 
@@ -222,8 +225,7 @@ class SegmentConfig(Config):
     slab_rows: int = Field(1, ge=1)
     """Rows of tiles held in memory; changes the memory, not the result."""
     max_ram: Size | None = None
-    """Limit of the memory of the process, such as 4G: tiles per forward pass are reduced and sums of scores
-    kept on disk to keep within it. Changes the speed, not the result."""
+    """Limit of the memory of the process, such as 4G. Changes the speed, not the result."""
     max_vram: Size | None = None
     """Limit of the memory of the GPU, such as 8G."""
     mask: Path | None = None
