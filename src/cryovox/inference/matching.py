@@ -203,9 +203,7 @@ class _BlockSearch:
         self, data: Voxels, normalize: Normalization, template: SearchTemplate, block: Block, device: str
     ) -> None:
         self.template, self.block, self.device = template, block, device
-        image = _read(data, normalize, block, template.margin)
-        if template.whitening is not None:
-            image = _whiten(image, template.whitening)
+        image = block_image(data, normalize, template, block)
         self.std = _local_std(image, template.mask)[tuple(slice(0, n) for n in block.size)]
         self.spectrum = torch.fft.rfftn(torch.from_numpy(image).to(device), s=block.fft, dim=AXES)
         self.best = torch.full(block.size, -torch.inf, device=device)
@@ -227,6 +225,14 @@ class _BlockSearch:
         is_empty = self.std**2 < MIN_VARIANCE
         scores = self.best.cpu().numpy() / np.where(is_empty, 1.0, self.std)
         return np.where(is_empty, 0.0, scores).astype(np.float32), self.index.cpu().numpy()
+
+
+def block_image(
+    data: Voxels, normalize: Normalization, template: SearchTemplate, block: Block
+) -> NDArray[np.float32]:
+    """Normalized and filtered gray values that the template covers at the voxels of a block."""
+    image = _read(data, normalize, block, template.margin)
+    return image if template.whitening is None else _whiten(image, template.whitening)
 
 
 def correlate(spectrum: Tensor, kernels: Tensor, block: Block) -> Tensor:

@@ -1,0 +1,234 @@
+"""Poses at known positions: rotations and small shifts searched in a box around each particle, and refined.
+
+The score is that of :mod:`cryovox.inference.matching`. The boxes of many particles are compared with many
+rotated templates in one matrix product, so the cost depends on the number of particles, not on the tomogram.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from itertools import product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from cryovox.core.intensity import Normalization
+from cryovox.core.progress import ProgressCallback, no_progress, portion
+from cryovox.core.volume import Voxels
+from cryovox.inference.matching import MIN_VARIANCE, Block, SearchTemplate, block_image
+from cryovox.picking.peaks import fit
+
+BATCH_ROTATIONS = 64
+BATCH_VALUES = {"cpu": 1 << 24, "cuda": 1 << 28, "mps": 1 << 26}
+"""Gray values that are compared at once."""
+CANDIDATES = 3
+"""Rotations of each particle that are refined."""
+LEVELS = (1 / 2, 1 / 2, 1 / 4, 1 / 8)
+"""Distance of the rotations that a refinement compares, over the step of the search; one entry a round."""
+_AXES = np.concatenate([np.eye(3), -np.eye(3)])
+_CORNERS = np.array(list(product((-0.5, 0.5), repeat=3)))
+_NEIGHBORS = np.concatenate([np.zeros((1, 3)), _AXES, _CORNERS / np.linalg.norm(_CORNERS[0])])
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """Poses of n particles.
+
+    Attributes
+    ----------
+    positions : (n, 3) float64
+        (z, y, x) in voxels.
+    rotations : (n, 3, 3) float64
+        Active, reference to tomogram, acting on (x, y, z) columns.
+    scores : (n,) float32
+        Correlation coefficient at the nearest voxel.
+    """
+
+    positions: NDArray[np.float64]
+    rotations: NDArray[np.float64]
+    scores: NDArray[np.float32]
+
+
+class PoseSearch:
+    """Search of poses in one tomogram.
+
+    Parameters
+    ----------
+    data : (z, y, x)
+        Raw gray values; only the boxes are read.
+    normalize
+        To mean 0, standard deviation 1, bright particles.
+    """
+
+    def __init__(
+        self, data: Voxels, normalize: Normalization, template: SearchTemplate, device: str = "cpu"
+    ) -> None:
+        self.data, self.normalize, self.template, self.device = data, normalize, template, device
+        inside = np.flatnonzero(template.mask)
+        self.voxels = torch.as_tensor(inside, device=device)
+        weights = template.mask.ravel()[inside]
+        self.weights = torch.as_tensor(weights / weights.sum(), device=device)
+
+    def locate(
+        self,
+        positions: NDArray[np.float64],
+        rotations: NDArray[np.float64],
+        step: float,
+        reach: int = 0,
+        on_progress: ProgressCallback = no_progress,
+    ) -> Poses:
+        """Poses of particles whose rotation is unknown, and whose position is known roughly.
+
+        The `CANDIDATES` best rotations of each particle are compared after a first round of refinement.
+
+        Parameters
+        ----------
+        positions : (n, 3)
+            (z, y, x) in voxels.
+        rotations : (r, 3, 3)
+            Rotations to compare: every rotation lies within *step* of one of them.
+        step
+            In degrees.
+        reach
+            Maximum shift along each axis in voxels, before the refinement.
+        """
+        if not len(positions):
+            return Poses(np.zeros((0, 3)), np.zeros((0, 3, 3)), np.zeros(0, np.float32))
+        candidates = self.search(positions, rotations, reach, CANDIDATES, portion(on_progress, 0.0, 0.4))
+        turns = _turns(LEVELS[0] * step)
+        rounds = [self._best(poses, turns)[0] for poses in candidates]
+        best = np.argmax([poses.scores for poses in rounds], axis=0)
+        each = np.arange(len(best))
+        poses = Poses(*(np.stack([getattr(p, f.name) for p in rounds])[best, each] for f in fields(Poses)))
+        return self.refine(poses, step, portion(on_progress, 0.7, 1.0))
+
+    def search(
+        self,
+        positions: NDArray[np.float64],
+        rotations: NDArray[np.float64],
+        reach: int = 0,
+        count: int = 1,
+        on_progress: ProgressCallback = no_progress,
+    ) -> list[Poses]:
+        """The *count* best of the rotations of each particle at its best voxel, best first.
+
+        Parameters
+        ----------
+        positions, rotations, reach
+            As in :meth:`locate`.
+        """
+        centers = self._voxels(positions)
+        boxes = self._boxes(centers, reach)
+        kernels = self._grid(rotations, portion(on_progress, 0.0, 0.5))
+        tops = []
+        for part in self._parts(len(centers), len(self.voxels) * (2 * reach + 1) ** 3):
+            values, shifts = self._over_shifts(self._windows(boxes[part]), kernels)
+            best, index = values.topk(min(count, len(rotations)), dim=1)
+            tops.append((best, index, shifts.gather(1, index)))
+            on_progress("poses", 0.5 + 0.5 * part.stop / len(centers))
+        scores, index, shift = (torch.cat(column).cpu().numpy().T for column in zip(*tops, strict=True))
+        moved = (centers + _shifts(reach)[shift]).astype(float)
+        return [Poses(*parts) for parts in zip(moved, rotations[index], scores, strict=True)]
+
+    def refine(self, poses: Poses, step: float, on_progress: ProgressCallback = no_progress) -> Poses:
+        """Poses between the rotations of a search, and positions between voxels.
+
+        Each round compares 14 rotations around the best one, at every voxel beside the best one, and
+        then moves to the best of both. In the end a Gaussian is fitted to the scores of the 27 voxels.
+
+        Parameters
+        ----------
+        step
+            Of the search, in degrees.
+        """
+        for done, level in enumerate(LEVELS):
+            poses, _ = self._best(poses, _turns(level * step))
+            on_progress("refinement", (done + 1) / (len(LEVELS) + 1))
+        poses, around = self._best(poses, np.eye(3)[None])
+        if len(poses.positions):
+            poses = Poses(self._voxels(poses.positions) + fit(around), poses.rotations, poses.scores)
+        on_progress("refinement", 1.0)
+        return poses
+
+    def _best(self, poses: Poses, turns: NDArray[np.float64]) -> tuple[Poses, NDArray[np.float64]]:
+        """Best turn and shift by a voxel for each particle, and its scores at the 27 voxels around."""
+        centers, count = self._voxels(poses.positions), len(poses.positions)
+        boxes, rotations = self._boxes(centers, 1), np.einsum("kij,pjl->pkil", turns, poses.rotations)
+        chosen, around = np.zeros((2, count), int), np.zeros((count, 27))
+        each = 27 * len(self.voxels) + len(turns) * self.template.box**3
+        for part in self._parts(count, each):
+            kernels = self._kernels(rotations[part].reshape(-1, 3, 3))
+            kernels = kernels.reshape(-1, len(turns), kernels.shape[-1])
+            values = torch.einsum("psv,pkv->pks", self._windows(boxes[part]), kernels).cpu().numpy()
+            chosen[:, part] = np.unravel_index(values.reshape(len(values), -1).argmax(1), values.shape[1:])
+            around[part] = np.take_along_axis(values, chosen[0, part][:, None, None], axis=1)[:, 0]
+        turn, shift = chosen
+        scores = np.take_along_axis(around, shift[:, None], axis=1)[:, 0].astype(np.float32)
+        moved = centers + _shifts(1)[shift]
+        return Poses(moved.astype(float), rotations[np.arange(count), turn], scores), around
+
+    def _voxels(self, positions: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Nearest voxels of the tomogram."""
+        last = np.asarray(self.data.shape) - 1
+        return np.clip(np.rint(positions), 0, last).astype(np.intp).reshape(-1, 3)
+
+    def _boxes(self, centers: NDArray[np.intp], reach: int) -> Tensor:
+        """Images (n, m, m, m) that the template covers at the shifts of each particle."""
+        edge = self.template.mask.shape[0] + 2 * reach
+        images = np.zeros((len(centers), edge, edge, edge), np.float32)
+        size = (2 * reach + 1,) * 3
+        for number, (z, y, x) in enumerate((centers - reach).tolist()):
+            images[number] = block_image(
+                self.data, self.normalize, self.template, Block((z, y, x), size, size)
+            )
+        return torch.from_numpy(images).to(self.device)
+
+    def _windows(self, boxes: Tensor) -> Tensor:
+        """Normalized gray values (n, s, v) under the mask at each shift."""
+        n = self.template.mask.shape[0]
+        windows = boxes.unfold(1, n, 1).unfold(2, n, 1).unfold(3, n, 1)
+        values = windows.flatten(4).flatten(1, 3)[..., self.voxels]
+        centered = values - (values @ self.weights)[..., None]
+        variance = centered.square() @ self.weights
+        scale = torch.where(variance < MIN_VARIANCE, 0.0, variance.clamp(min=MIN_VARIANCE).rsqrt())
+        return centered * scale[..., None]
+
+    def _over_shifts(self, windows: Tensor, kernels: Tensor) -> tuple[Tensor, Tensor]:
+        """Best score and shift (n, k) of each particle for each template."""
+        parts = [
+            torch.einsum("psv,kv->pks", windows, batch).max(dim=2) for batch in kernels.split(BATCH_ROTATIONS)
+        ]
+        return torch.cat([part[0] for part in parts], dim=1), torch.cat([part[1] for part in parts], dim=1)
+
+    def _grid(self, rotations: NDArray[np.float64], on_progress: ProgressCallback) -> Tensor:
+        """Templates (r, v) under the mask, of all rotations of a search."""
+        kernels = torch.empty(len(rotations), len(self.voxels), device=self.device)
+        for first in range(0, len(rotations), BATCH_ROTATIONS):
+            part = slice(first, first + BATCH_ROTATIONS)
+            kernels[part] = self._kernels(rotations[part])
+            on_progress("poses", min(1.0, part.stop / len(rotations)))
+        return kernels
+
+    def _kernels(self, rotations: NDArray[np.float64]) -> Tensor:
+        return self.template.rotated(rotations, self.device).flatten(1)[:, self.voxels]
+
+    def _parts(self, count: int, each: int) -> Iterator[slice]:
+        """Particles that are compared at once, by the number of values that each needs."""
+        size = max(1, BATCH_VALUES[torch.device(self.device).type] // each)
+        for first in range(0, count, size):
+            yield slice(first, min(first + size, count))
+
+
+def _turns(angle: float) -> NDArray[np.float64]:
+    """Rotations by an angle in degrees about 14 axes, and none."""
+    return Rotation.from_rotvec(np.deg2rad(angle) * _NEIGHBORS).as_matrix()
+
+
+def _shifts(reach: int) -> NDArray[np.intp]:
+    """All shifts by up to *reach* voxels, in the order of the windows."""
+    at = range(-reach, reach + 1)
+    return np.array(list(product(at, repeat=3)), dtype=np.intp)
