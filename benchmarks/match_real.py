@@ -21,8 +21,8 @@ import torch
 from common import DATA, write_result
 from cryovox.formats import read_particles, read_volume
 from cryovox.metrics.bootstrap import interval
-from cryovox.workflows.config import MatchConfig
 from cryovox.workflows.match import match
+from cryovox.workflows.matching.config import MatchConfig
 from real_ribosomes import BUDGETS, NAME, TOMOGRAM, hits, truth
 
 MAP = DATA / "maps_10A_czii" / "6qzp.mrc.gz"

@@ -272,3 +272,27 @@ def test_picking_takes_a_folder_of_masks_as_finding_does(cli, model, tomogram, f
     assert again.read_text() == first.read_text()
     (masks / "phantom_03.mrc").rename(masks / "other.mrc")
     cli(*args, masks).refused("--mask", "phantom_03")
+
+
+@pytest.mark.usefixtures("without_page")
+def test_picks_of_a_species_get_poses(find, tomogram):
+    out = find("posed", "--poses", "capsid=ribosome-70s", "--pose-angle", 40, "--pose-symmetry", "D4")
+    volume = read_volume(tomogram)
+    picks = read_particles(out / "particles" / "phantom_03.star", tomogram=volume)
+    plain = pick(scores.read(out / "scores" / "phantom_03.zarr"))
+    is_capsid = picks.species == "capsid"
+    coefficients = picks.extra["rlnLCCmax"].astype(float)
+    assert is_capsid.any()
+    assert (coefficients[is_capsid] != 0).all()
+    assert not coefficients[~is_capsid].any()
+    assert np.allclose(picks.scores, plain.scores, atol=1e-4)
+    assert np.allclose(picks.positions[~is_capsid], plain.positions[~is_capsid], atol=1e-3)
+    assert np.allclose(picks.rotations[~is_capsid], np.eye(3))
+
+
+def test_poses_of_unknown_species_are_refused_before_any_work(cli, tomogram, model, tmp_path):
+    out = tmp_path / "out"
+    cli("find", tomogram, "--model", model, "--out", out, "--poses", "capsit=vlp").refused(
+        "--poses", "capsid"
+    )
+    assert not out.exists()

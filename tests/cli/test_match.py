@@ -27,6 +27,21 @@ def test_particles_with_poses(ask, tomogram, tmp_path):
     assert f"{row['best_in_noise']:.3f}" in answer.out
 
 
+def test_a_list_gets_poses(ask, tomogram, tmp_path):
+    volume = read_volume(tomogram)
+    center = (np.array(volume.shape[::-1]) - 1) / 2 * volume.voxel_size
+    (tmp_path / "lists").mkdir()
+    rows = "\n".join(",".join(f"{v:.1f}" for v in center + shift) for shift in (0, 40, -60))
+    (tmp_path / "lists" / f"{tomogram.stem}.csv").write_text(f"x,y,z\n{rows}\n")
+    answer = ask("vlp", tomogram, "--at", tmp_path / "lists", "--symmetry", "I", "--max-shift", 0)
+    assert answer.code == 0, answer.err
+    assert "median score" in answer.out
+    picks = read_particles(tmp_path / "out" / "particles" / f"{tomogram.stem}.star", tomogram=volume)
+    assert np.abs(picks.positions[0] - center[::-1]).max() <= 3.01 * volume.voxel_size
+    assert np.allclose(np.linalg.det(picks.rotations), 1)
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
 def test_a_dataset_says_how_tomograms_were_recorded(ask, phantoms, tomogram, tmp_path):
     data = {"voxel_size": read_volume(tomogram).voxel_size}
     data["entries"] = [{"name": "a", "tomogram": str(tomogram), "tilt_range": [-50, 40], "tilt_axis": "x"}]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from cryovox.cli.interface.screen import Meter, check_json, failures, table, write_json
-from cryovox.workflows.config import MatchConfig, PickOutput
+from cryovox.workflows.config import PickOutput
 from cryovox.workflows.devices import Device, keep_freed_memory
+from cryovox.workflows.matching.config import MatchConfig
+
+Table = tuple[list[str], list[list[Any]]]
 
 
 def match(  # noqa: PLR0913 (the options of a command)
@@ -22,6 +25,7 @@ def match(  # noqa: PLR0913 (the options of a command)
     out: Path,
     config: MatchConfig = MatchConfig(),
     output: PickOutput = PickOutput(),
+    at: Path | None = None,
     dataset: Path | None = None,
     threads: int | None = None,
     device: Device = "auto",
@@ -47,6 +51,9 @@ def match(  # noqa: PLR0913 (the options of a command)
         Search.
     output
         Particle files.
+    at
+        Particle list, or folder of lists named after the tomograms: gives poses to these particles instead of
+        searching the tomograms. All columns are kept, rlnLCCmax is the correlation coefficient.
     dataset
         dataset.yaml with tilt ranges, tilt axes, contrast and masks of the tomograms.
     threads
@@ -73,6 +80,7 @@ def match(  # noqa: PLR0913 (the options of a command)
         out,
         config,
         output,
+        at=at,
         dataset=dataset,
         device=device,
         seed=seed,
@@ -80,31 +88,33 @@ def match(  # noqa: PLR0913 (the options of a command)
         command=shlex.join(["cryovox", *sys.argv[1:]]),
         on_progress=Meter(quiet),
     )
-    rows = []
     for name, entry in done.items():
         for note in entry["notes"]:
             print(f"note: {name}: {note}", file=sys.stderr)
-        noise = entry["noise"] or {"best": "", "expected": ""}
-        rows.append(
-            [
-                name, entry["species"], entry["count"], entry["threshold"], entry["best"], noise["best"],
-                noise["expected"],
-            ]
-        )  # fmt: skip
-    columns = [
-        "tomogram",
-        "species",
-        "particles",
-        "threshold",
-        "best score",
-        "best in noise",
-        "expected in noise",
-    ]
+    columns, rows = _searched(done) if at is None else _posed(done)
     print(table(columns, rows))
     write_json(json, [dict(zip([c.replace(" ", "_") for c in columns], row, strict=True)) for row in rows])
-    if done:
+    if done and at is None:
         print(f"report: {out / 'report.html'}")
     return failures(failed)
+
+
+def _searched(done: dict[str, Any]) -> Table:
+    columns = ["tomogram", "species", "particles", "threshold", "best score"]
+    columns += ["best in noise", "expected in noise"]
+    rows = []
+    for name, entry in done.items():
+        noise = entry["noise"] or {"best": "", "expected": ""}
+        row = [name, entry["species"], entry["count"], entry["threshold"], entry["best"]]
+        rows.append([*row, noise["best"], noise["expected"]])
+    return columns, rows
+
+
+def _posed(done: dict[str, Any]) -> Table:
+    columns = ["tomogram", "species", "particles", "best score", "median score"]
+    return columns, [
+        [name, *(e[k] for k in ("species", "count", "best", "median"))] for name, e in done.items()
+    ]
 
 
 def _use(threads: int | None) -> None:

@@ -22,6 +22,7 @@ from cryovox.core.sizes import size_text
 from cryovox.picking.config import ControlConfig, PickConfig
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
+from cryovox.workflows.matching.config import PoseConfig
 
 if TYPE_CHECKING:
     from cryovox.core.particles import Particles
@@ -145,6 +146,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     pick: PickConfig = PickConfig(),
     output: PickOutput = PickOutput(),
     control: ControlConfig = ControlConfig(),
+    posing: PoseConfig = PoseConfig(),
     keep_dense: bool = False,
     device: Device = "auto",
     seed: int = 0,
@@ -173,6 +175,8 @@ def find(  # noqa: PLR0913 (the options of a command)
         Particle files.
     control
         False discoveries.
+    posing
+        Poses.
     keep_dense
         Keep picks on gold and other objects that are far denser than the other picks of their species.
     device
@@ -205,6 +209,7 @@ def find(  # noqa: PLR0913 (the options of a command)
         pick,
         output,
         control,
+        posing,
         device=device,
         seed=seed,
         overwrite=overwrite,

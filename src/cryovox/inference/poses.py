@@ -100,7 +100,7 @@ class PoseSearch:
             return Poses(np.zeros((0, 3)), np.zeros((0, 3, 3)), np.zeros(0, np.float32))
         candidates = self.search(positions, rotations, reach, CANDIDATES, portion(on_progress, 0.0, 0.4))
         turns = _turns(LEVELS[0] * step)
-        rounds = [self._best(poses, turns)[0] for poses in candidates]
+        rounds = [self._best(p, turns, self._voxels(p.positions))[0] for p in candidates]
         best = np.argmax([poses.scores for poses in rounds], axis=0)
         each = np.arange(len(best))
         poses = Poses(*(np.stack([getattr(p, f.name) for p in rounds])[best, each] for f in fields(Poses)))
@@ -130,46 +130,57 @@ class PoseSearch:
             best, index = values.topk(min(count, len(rotations)), dim=1)
             tops.append((best, index, shifts.gather(1, index)))
             on_progress("poses", 0.5 + 0.5 * part.stop / len(centers))
-        scores, index, shift = (torch.cat(column).cpu().numpy().T for column in zip(*tops, strict=True))
-        moved = (centers + _shifts(reach)[shift]).astype(float)
-        return [Poses(*parts) for parts in zip(moved, rotations[index], scores, strict=True)]
+        scores, turn, moves = (torch.cat(column).cpu().numpy().T for column in zip(*tops, strict=True))
+        moved = (centers + _shifts(reach)[moves]).astype(float)
+        return [Poses(*parts) for parts in zip(moved, rotations[turn], scores, strict=True)]
 
     def refine(self, poses: Poses, step: float, on_progress: ProgressCallback = no_progress) -> Poses:
         """Poses between the rotations of a search, and positions between voxels.
 
-        Each round compares 14 rotations around the best one, at every voxel beside the best one, and
-        then moves to the best of both. In the end a Gaussian is fitted to the scores of the 27 voxels.
+        Each round compares 14 rotations around the best one, at the best voxel and those beside it, and then
+        moves to the best of both, at most a voxel from where it began. In the end a Gaussian is fitted to
+        the scores of the 27 voxels.
 
         Parameters
         ----------
         step
             Of the search, in degrees.
         """
+        start = self._voxels(poses.positions)
         for done, level in enumerate(LEVELS):
-            poses, _ = self._best(poses, _turns(level * step))
+            poses, _ = self._best(poses, _turns(level * step), start)
             on_progress("refinement", (done + 1) / (len(LEVELS) + 1))
-        poses, around = self._best(poses, np.eye(3)[None])
+        poses, around = self._best(poses, np.eye(3)[None], start)
         if len(poses.positions):
             poses = Poses(self._voxels(poses.positions) + fit(around), poses.rotations, poses.scores)
         on_progress("refinement", 1.0)
         return poses
 
-    def _best(self, poses: Poses, turns: NDArray[np.float64]) -> tuple[Poses, NDArray[np.float64]]:
-        """Best turn and shift by a voxel for each particle, and its scores at the 27 voxels around."""
+    def _best(
+        self, poses: Poses, turns: NDArray[np.float64], start: NDArray[np.intp]
+    ) -> tuple[Poses, NDArray[np.float64]]:
+        """Best turn and shift by a voxel for each particle, and its scores at the 27 voxels around.
+
+        Voxels that are more than one away from *start* are not chosen.
+        """
         centers, count = self._voxels(poses.positions), len(poses.positions)
         boxes, rotations = self._boxes(centers, 1), np.einsum("kij,pjl->pkil", turns, poses.rotations)
+        moves = centers[:, None] + _shifts(1)
+        too_far = np.where(np.abs(moves - start[:, None]).max(axis=2) > 1, -np.inf, 0.0)
         chosen, around = np.zeros((2, count), int), np.zeros((count, 27))
         each = 27 * len(self.voxels) + len(turns) * self.template.box**3
         for part in self._parts(count, each):
             kernels = self._kernels(rotations[part].reshape(-1, 3, 3))
             kernels = kernels.reshape(-1, len(turns), kernels.shape[-1])
             values = torch.einsum("psv,pkv->pks", self._windows(boxes[part]), kernels).cpu().numpy()
-            chosen[:, part] = np.unravel_index(values.reshape(len(values), -1).argmax(1), values.shape[1:])
+            near = (values + too_far[part, None]).reshape(len(values), -1)
+            chosen[:, part] = np.unravel_index(near.argmax(axis=1), values.shape[1:])
             around[part] = np.take_along_axis(values, chosen[0, part][:, None, None], axis=1)[:, 0]
         turn, shift = chosen
-        scores = np.take_along_axis(around, shift[:, None], axis=1)[:, 0].astype(np.float32)
-        moved = centers + _shifts(1)[shift]
-        return Poses(moved.astype(float), rotations[np.arange(count), turn], scores), around
+        each_particle = np.arange(count)
+        scores = around[each_particle, shift].astype(np.float32)
+        moved = moves[each_particle, shift].astype(float)
+        return Poses(moved, rotations[each_particle, turn], scores), around
 
     def _voxels(self, positions: NDArray[np.float64]) -> NDArray[np.intp]:
         """Nearest voxels of the tomogram."""

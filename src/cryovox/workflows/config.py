@@ -14,7 +14,6 @@ from cryovox.core.config import Config, Contrast
 from cryovox.core.sizes import Size
 from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.filters.config import SIGMA_R, Feature
-from cryovox.picking.config import PickConfig
 from cryovox.training.config import LoopConfig
 from cryovox.training.strategies import Task, config_of, facts, name_of
 from cryovox.training.strategies.config.supervised import SupervisedConfig
@@ -240,75 +239,6 @@ class PickOutput(Config):
 
     convention: str = "relion5"
     """STAR convention: relion5, relion4 or relion3."""
-
-
-class MatchConfig(Config):
-    """Search."""
-
-    basic: ClassVar[tuple[str, ...] | None] = (
-        "angle", "symmetry", "tilt_range", "defocus", "threshold", "max_count", "mask", "contrast", "whiten",
-    )  # fmt: skip
-
-    angle: float = Field(15.0, ge=2, le=60)
-    """Angular step in degrees: every rotation lies within it of a searched one."""
-    symmetry: str = Field("C1", pattern=r"^([CD][1-9]\d?|T|O|I)$")
-    """Point group of the template, such as C2, D7, T, O or I, with the main axis along z; only rotations that
-    differ are searched."""
-    tilt_range: tuple[float, float] | None = None
-    """Lowest and highest tilt in degrees; by default that of the dataset, else -60 to 60."""
-    tilt_axis: Literal["y", "x"] | None = None
-    """Tilt axis; by default that of the dataset, else y. `cryovox doctor` detects it."""
-    defocus: float | None = Field(None, ge=0.1, le=20)
-    """Mean defocus in µm, positive for underfocus: applies the CTF to the template. By default none, for
-    tomograms with CTF correction."""
-    phases_flipped: bool = False
-    """With --defocus: the phases of the tomogram are flipped, its amplitudes are not corrected."""
-    voltage: float = Field(300.0, ge=50, le=1500)
-    """With --defocus: acceleration voltage in kV."""
-    cs: float = Field(2.7, ge=0, le=10)
-    """With --defocus: spherical aberration in mm."""
-    amplitude_contrast: float = Field(0.07, ge=0, lt=1)
-    """With --defocus: amplitude contrast."""
-    whiten: bool = False
-    """Flatten the radial power spectrum of tomogram and template."""
-    low_pass: float | None = Field(None, gt=0)
-    """Low-pass filter of tomogram and template: resolution in Å at which it falls to 1/e."""
-    high_pass: float | None = Field(None, gt=0)
-    """High-pass filter of tomogram and template: resolution in Å at which it rises to 1 - 1/e."""
-    radius: float | None = Field(None, gt=0)
-    """Radius in Å of the spherical mask and of the particles; by default that of the template."""
-    name: str | None = None
-    """Name of the species in the particle files; by default that of the template."""
-    contrast: Contrast = "auto"
-    """Contrast of the particles in the tomograms."""
-    voxel_size: float | None = Field(None, gt=0)
-    """Voxel size of the tomograms in Å; overrides the headers."""
-    mask: Path | None = None
-    """Mask of the region to search: a volume of the shape of the tomogram that is not 0 inside, or a folder
-    of masks named after the tomograms."""
-    threshold: float | None = Field(None, ge=0, le=1)
-    """Minimum score of a particle; by default the best score in the noise control."""
-    distance: float | None = Field(None, ge=0)
-    """Minimum distance between particles in Å; by default their radius."""
-    border: float | None = Field(None, ge=0)
-    """Exclude particles whose center lies within this distance of the volume edge, in Å; by default half the
-    radius."""
-    max_count: int | None = Field(None, ge=1)
-    """Maximum number of particles per tomogram, best first."""
-    noise_control: float = Field(0.125, ge=0, le=1)
-    """Fraction of the tomogram that is searched again with random phases, to show what the template scores in
-    noise of the same spectrum; 0 skips it."""
-    block_voxels: int = Field(1 << 24, ge=4096)
-    """Maximum number of voxels of a Fourier transform; changes memory and speed, not the result."""
-
-    def picking(self, threshold: float) -> PickConfig:
-        """Picking from the scores."""
-        return PickConfig(
-            threshold=min(threshold, 1.0),
-            distance=self.distance,
-            border=self.border,
-            max_count=self.max_count,
-        )
 
 
 class DenoiseConfig(Config):

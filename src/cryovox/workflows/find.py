@@ -25,12 +25,14 @@ from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.inputs import calibration_finding, read_search_mask
 from cryovox.workflows.manifest import Manifest, locked, sha256, versions
+from cryovox.workflows.matching.config import PoseConfig
 from cryovox.workflows.noise_control import NoiseControl
 from cryovox.workflows.pick import origin_of, tomogram_frame, write_picks
 from cryovox.workflows.segment import segment
 
 if TYPE_CHECKING:
     from cryovox.report.html import ReportEntry, Table
+    from cryovox.workflows.matching.poses import PickPoses
 
 Tables = Callable[[dict[str, Particles]], list["Table"]]
 """Makes further tables of the report from the picks of this run."""
@@ -44,6 +46,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     picking: PickConfig | None = None,
     output: PickOutput | None = None,
     control: ControlConfig | None = None,
+    posing: PoseConfig | None = None,
     *,
     device: Device = "auto",
     seed: int = 0,
@@ -62,9 +65,9 @@ def find(  # noqa: PLR0913 (the options of a command)
     ----------
     tomograms, model, out
         Tomograms, model file and output folder.
-    segmenting, picking, output, control
-        Settings of segmentation, picking, particle files and the control of false discoveries; the defaults
-        where None.
+    segmenting, picking, output, control, posing
+        Settings of segmentation, picking, particle files, the control of false discoveries, and poses; the
+        defaults where None.
     seed
         Of the noise in which false picks are counted.
     keep_dense
@@ -87,6 +90,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     check_cut(picking, control.fdr)
     check_calibrated(picking, card.calibration)
     channels_of(card.species, picking.species)
+    poses = _poses(posing or PoseConfig(), card, segmenting, device)
     names, failures = segment(
         tomograms, model, out, segmenting,
         device=device, overwrite=overwrite, picks=True, on_progress=on_progress,
@@ -104,6 +108,7 @@ def find(  # noqa: PLR0913 (the options of a command)
         keep_dense,
         control.fdr,
         noise,
+        poses,
         on_progress,
         model,
     )
@@ -118,6 +123,7 @@ def find(  # noqa: PLR0913 (the options of a command)
             "segment": segmenting.model_dump(mode="json"),
             "pick": picking.model_dump(mode="json"),
             "control": control.model_dump(mode="json"),
+            "poses": (posing or PoseConfig()).model_dump(mode="json"),
             "seed": seed,
             "seconds": round(time.monotonic() - start, 1),
             "versions": versions(),
@@ -127,6 +133,17 @@ def find(  # noqa: PLR0913 (the options of a command)
         Manifest(out, facts).write({name: record for name, (_, record) in results.items()})
         _write_report(out, picks, card, facts, tables(picks))
     return picks, failures | pick_failures
+
+
+def _poses(posing: PoseConfig, card: Card, segmenting: SegmentConfig, device: Device) -> PickPoses | None:
+    """Search of poses; templates of species that the model does not know are refused."""
+    if not posing.poses:
+        return None
+    from cryovox.workflows.devices import choose_device
+    from cryovox.workflows.matching.poses import PickPoses
+
+    posing.check([species.name for species in card.species])
+    return PickPoses(posing, segmenting.tilt_axis, choose_device(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +158,7 @@ class _Picker:
     keep_dense: bool
     fdr: float | None
     noise: NoiseControl | None
+    poses: PickPoses | None
     on_progress: ProgressCallback
     model: Path
 
@@ -167,6 +185,9 @@ class _Picker:
         if not self.keep_dense:
             on_specks = dense_picks(volume, picks, score_map.species, sign_of(entry["contrast"]))
             picks, dense = picks.take(~on_specks), int(on_specks.sum())
+        notes: list[str] = []
+        if self.poses is not None:
+            picks, notes = self.poses(name, path, picks, entry)
         file = write_picks(name, self.out, picks, frame, self.output, origin_of(self.model, rated))
         if score_map.kind == "heatmap":  # its labels are balls around these picks
             write_label_map(score_map, frame, self.out / "labels" / f"{name}.mrc", picks, inside)
@@ -179,7 +200,7 @@ class _Picker:
             "left_out": {"at_faces": rated.near_edge, "dense": dense},
             "species": list(self.picking.species),
             "expected": expected,
-            "notes": control_notes(controls),
+            "notes": [*control_notes(controls), *notes],
             "findings": [astuple(finding) for finding in findings],
         }
         return picks, {"particles": record} | ({} if noise is None else {"noise": noise})

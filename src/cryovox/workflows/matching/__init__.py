@@ -1,0 +1,1 @@
+"""Template matching: search of tomograms, poses at known positions, and backgrounds."""
