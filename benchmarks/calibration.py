@@ -1,0 +1,278 @@
+"""Probabilities and false discovery rates of a model in simulated worlds that its training does not have.
+
+A model is trained on simulated tomograms and calibrated on the part that training holds out. It then picks in
+tomograms of other simulator settings: SNR, crowding, microscope, and species that it does not know. Printed for each
+world: the calibration error of the probabilities (ECE: mean difference between probability and frequency over ten
+intervals, weighted by peaks) with and without the share of particles estimated in each tomogram, and the true share of
+false picks at predicted ones of 5, 10 and 20 %, by decoys, by probabilities and by the larger of the two, which
+`--fdr` takes. In phase-randomized noise: the share of runs with any pick.
+
+    python benchmarks/calibration.py --work DIR                     # three seeds, about 1.5 processor hours
+    python benchmarks/calibration.py --work DIR --model MODEL       # a model of your own, for the same species
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common import write_result
+from cryovox.benchmark.suite import Budget, Job, Method
+from cryovox.benchmark.tomograms import stand_in
+from cryovox.benchmark.training import train
+from cryovox.core.dataset import Dataset
+from cryovox.core.particles import Particles
+from cryovox.core.volume import ScoreMap
+from cryovox.formats import dataset as dataset_files
+from cryovox.formats import read_volume, scores, write_volume
+from cryovox.inference.matching import phase_randomized
+from cryovox.metrics.matching import greedy
+from cryovox.picking import PickConfig
+from cryovox.picking.calibration import estimated_prior, probabilities
+from cryovox.picking.rated import Decoys, calibration_of, candidates, pick_rated
+from cryovox.simulate.config.tomogram import SimulationConfig
+from cryovox.simulate.presets import PRESETS
+from cryovox.workflows.config import SegmentConfig
+from cryovox.workflows.manifest import Manifest
+from cryovox.workflows.noise_control import NoiseControl
+from cryovox.workflows.segment import segment
+
+RATES = (0.05, 0.1, 0.2)
+ESTIMATES = ("decoys", "probabilities", "both")
+COUNTS = {"ribosome-80s": 24, "proteasome-20s": 60}
+SNR = 0.3
+SHAPE, VOXEL_SIZE = (48, 96, 96), 20.0
+BINS = 10
+Floats = NDArray[np.float64]
+WORLDS: dict[str, dict[str, Any]] = {
+    "as trained": {},
+    "half the SNR": {"snr": SNR / 2},
+    "twice the SNR": {"snr": 2 * SNR},
+    "crowded": {"scale": 2.5},
+    "sparse": {"scale": 0.25},
+    "other microscope": {"tilt": 45, "defocus": (2.0, 3.0)},
+    "unknown species": {"others": {"tric": 30, "thyroglobulin": 40}},
+}
+"""What differs from the training."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A tomogram that a model has searched: scores, candidates in noise, and the truth."""
+
+    scores: ScoreMap
+    decoys: Decoys
+    truth: Particles
+    radii: dict[str, float]
+
+
+def simulation(
+    snr: float = SNR,
+    scale: float = 1.0,
+    tilt: float = 60,
+    defocus: tuple[float, float] = (3.0, 5.0),
+    others: dict[str, int] | None = None,
+) -> SimulationConfig:
+    """Settings of a world."""
+    counts = {name: max(1, round(scale * n)) for name, n in COUNTS.items()} | (others or {})
+    toy = PRESETS["toy"]
+    scene = {"shape": SHAPE, "voxel_size": VOXEL_SIZE, "counts": counts}
+    tilts = {"range": (-tilt, tilt), "defocus": defocus}
+    return toy.model_copy(
+        update={
+            "species": tuple(counts),
+            "snr": snr,
+            "scene": toy.scene.model_copy(update=scene),
+            "tilts": toy.tilts.model_copy(update=tilts),
+        }
+    )
+
+
+def search(model: Path, files: list[Path], out: Path, seed: int) -> Iterator[tuple[str, ScoreMap, Decoys]]:
+    """Scores of a model in tomograms, and of as much noise of the same power."""
+    names, failures = segment(files, model, out, SegmentConfig(), device="cpu", collect=True)
+    for name, error in failures.items():
+        raise RuntimeError(f"{name}: {error}")
+    control = NoiseControl(model, out, SegmentConfig(), PickConfig(), 1.0, seed, "cpu")
+    for name in names:
+        entry = Manifest(out, {}).entries[name]
+        decoys, record = control.run(name, entry)
+        Manifest(out, {}).write({name: {"noise": record}})
+        yield name, scores.read(out / "scores" / f"{name}.zarr"), decoys
+
+
+def searched(model: Path, dataset: Dataset, known: set[str], out: Path, seed: int) -> list[Scored]:
+    """The test tomograms of a world with the particles of the known species."""
+    entries = {entry.name: entry for entry in dataset.split("test")}
+    radii = {kind.name: kind.radius for kind in dataset.species}
+    tomograms = [entry.tomogram for entry in entries.values()]
+    results = []
+    for name, score_map, decoys in search(model, tomograms, out, seed):
+        _, particles = dataset_files.load_annotations(entries[name], dataset)
+        assert particles is not None
+        results.append(
+            Scored(score_map, decoys, particles.take(np.isin(particles.species, list(known))), radii)
+        )
+    return results
+
+
+def hits(picks: Particles, one: Scored, name: str) -> NDArray[np.bool_]:
+    """Which picks of a species are particles."""
+    own, true = picks.named(name), one.truth.named(name)
+    found = np.zeros(len(own), bool)
+    found[greedy(own.positions, true.positions, one.radii[name], own.scores).predicted] = True
+    return found
+
+
+def peaks(world: list[Scored], *, adapted: bool) -> tuple[Floats, NDArray[np.bool_]]:
+    """Probability of every candidate of the calibrated species, and whether it is a particle."""
+    chance, truth = [np.zeros(0)], [np.zeros(0, bool)]
+    for one in world:
+        calibration, pool = calibration_of(one.scores), candidates(one.scores, PickConfig())
+        assert calibration is not None
+        for name, own in calibration.species.items():
+            values = pool.named(name).scores
+            prior = estimated_prior(own, values) if adapted else None
+            chance.append(probabilities(own, values, prior))
+            truth.append(hits(pool, one, name))
+    return np.concatenate(chance), np.concatenate(truth)
+
+
+def calibration_error(probability: Floats, truth: NDArray[np.bool_]) -> float:
+    """Expected calibration error."""
+    which = np.clip((probability * BINS).astype(int), 0, BINS - 1)
+    gaps = [abs(float((probability - truth)[which == b].sum())) for b in range(BINS)]
+    return sum(gaps) / max(1, len(truth))
+
+
+def kept(one: Scored, rate: float, estimate: str) -> Particles:
+    """Picks at a predicted false discovery rate."""
+    if estimate != "probabilities":
+        trusted = estimate == "both"
+        return pick_rated(one.scores, PickConfig(), fdr=rate, decoys=one.decoys, trusted=trusted).picks
+    rated = pick_rated(one.scores, PickConfig())
+    thresholds = {}
+    for name, curve in rated.curves.items():
+        expected = 1 - np.cumsum(curve.probabilities) / np.arange(1, len(curve.scores) + 1)
+        within = np.flatnonzero(expected <= rate)
+        thresholds[name] = curve.scores[within[-1]] if len(within) else np.inf
+    pool = candidates(one.scores, PickConfig())
+    least = np.array([thresholds[str(name)] for name in pool.species])
+    return pool.take(pool.scores >= least)
+
+
+def false_share(world: list[Scored], rate: float, estimate: str) -> dict[str, float | int | None]:
+    """True share of false picks of all species and tomograms of a world, and the number of picks."""
+    right = count = 0
+    for one in world:
+        picks = kept(one, rate, estimate)
+        count += len(picks)
+        right += sum(int(hits(picks, one, name).sum()) for name in COUNTS)
+    particles = sum(len(one.truth) for one in world)
+    return {
+        "picks": count,
+        "false": round(1 - right / count, 4) if count else None,
+        "recall": round(right / particles, 4),
+    }
+
+
+def noise_runs(model: Path, dataset: Dataset, out: Path, count: int, seed: int) -> dict[str, Any]:
+    """Share of noise volumes in which anything is picked at each rate."""
+    entries, files = list(dataset.split("test")), []
+    for number in range(count):
+        source = read_volume(entries[number % len(entries)].tomogram)
+        rng = np.random.default_rng([seed, number, 1])
+        path = out / "noise_tomograms" / f"noise_{number:02d}.mrc"
+        data = phase_randomized(np.asarray(source.data, np.float32), rng)
+        write_volume(path, source.with_data(data))
+        files.append(path)
+    runs: dict[str, list[int]] = {}
+    radii = {kind.name: kind.radius for kind in dataset.species}
+    for _, score_map, decoys in search(model, files, out / "noise", seed):
+        one = Scored(score_map, decoys, Particles.of(np.zeros((0, 3)), []), radii)
+        for rate in RATES:
+            for estimate in ESTIMATES:
+                runs.setdefault(f"{estimate} at {rate:g}", []).append(len(kept(one, rate, estimate)))
+    return {name: {"runs": len(n), "with picks": int(np.count_nonzero(n))} for name, n in runs.items()}
+
+
+def run_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Train and score in all worlds."""
+    folder = args.work / f"seed{seed}"
+    dataset, _ = stand_in(folder / "training", simulation(), args.training, 1, seed=100 * seed)
+    model = args.model
+    if model is None:
+        method = Method("supervised", "heatmap-unet", train={"validation.held_out": 0.25})
+        job = Job(method, Budget(time=args.time), seed)
+        model = train(job, folder / "training", folder, "cpu")
+    result: dict[str, Any] = {"seed": seed, "worlds": {}}
+    for number, (name, changes) in enumerate(WORLDS.items(), start=1):
+        if args.worlds and name not in args.worlds:
+            continue
+        data, _ = stand_in(folder / name, simulation(**changes), 0, args.tomograms, seed=100 * seed + number)
+        world = searched(model, data, set(COUNTS), folder / f"{name}, found", seed)
+        errors = {
+            label: round(calibration_error(*peaks(world, adapted=adapted)), 4)
+            for label, adapted in (("ece", True), ("ece, share of the training", False))
+        }
+        shares = {f"{e} at {rate:g}": false_share(world, rate, e) for e in ESTIMATES for rate in RATES}
+        result["worlds"][name] = errors | {"false picks": shares}
+        print(f"seed {seed}, {name}: {errors}", flush=True)
+        for label, row in shares.items():
+            print(f"   {label}: {row}", flush=True)
+    result["noise"] = noise_runs(model, dataset, folder, args.noise, seed)
+    print(f"seed {seed}, noise: {result['noise']}", flush=True)
+    return result
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Largest calibration error, and differences between predicted and true shares of false picks."""
+    worlds = [(name, row) for run in runs for name, row in run["worlds"].items()]
+    table: dict[str, Any] = {"largest ece": max(row["ece"] for _, row in worlds)}
+    for estimate in ESTIMATES:
+        gaps = [
+            row["false picks"][f"{estimate} at {rate:g}"]["false"] - rate
+            for _, row in worlds
+            for rate in RATES
+            if row["false picks"][f"{estimate} at {rate:g}"]["false"] is not None
+        ]
+        table[estimate] = {
+            "compared": len(gaps),
+            "above by more than 5 points": int(np.sum(np.array(gaps) > 0.05)),
+            "below by more than 5 points": int(np.sum(np.array(gaps) < -0.05)),
+            "mean difference": round(float(np.mean(gaps)), 4) if gaps else None,
+        }
+    return table
+
+
+def main() -> None:
+    """Measure, print and write the result file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--model", type=Path, help="model file; by default one is trained for each seed")
+    parser.add_argument("--time", default="8m", help="processor time of a training")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--training", type=int, default=4, help="training tomograms")
+    parser.add_argument("--tomograms", type=int, default=4, help="test tomograms of a world")
+    parser.add_argument("--noise", type=int, default=20, help="volumes of pure noise")
+    parser.add_argument("--worlds", nargs="+", choices=tuple(WORLDS), help="by default all")
+    parser.add_argument("--name", default="calibration", help="of the result file; empty writes none")
+    args = parser.parse_args()
+    runs = [run_seed(args, seed) for seed in range(args.seeds)]
+    table = summary(runs)
+    print(table)
+    settings = {"time": args.time, "training": args.training, "tomograms": args.tomograms, "snr": SNR}
+    if args.name:
+        print(write_result(args.name, {"settings": settings, "summary": table, "runs": runs}))
+
+
+if __name__ == "__main__":
+    main()
