@@ -4,8 +4,8 @@ A model is trained on simulated tomograms and calibrated on the part that traini
 tomograms of other simulator settings: SNR, crowding, microscope, and species that it does not know. Printed for each
 world: the calibration error of the probabilities (ECE: mean difference between probability and frequency over ten
 intervals, weighted by peaks) with and without the share of particles estimated in each tomogram, and the true share of
-false picks at predicted ones of 5, 10 and 20 %, by decoys, by probabilities and by the larger of the two, which
-`--fdr` takes. In phase-randomized noise: the share of runs with any pick.
+false picks at predicted ones of 5, 10 and 20 %, by decoys, by probabilities, and as `--fdr` chooses between the two by the
+domain distance of the tomogram. In phase-randomized noise: the share of runs with any pick.
 
     python benchmarks/calibration.py --work DIR                     # three seeds, about 1.5 processor hours
     python benchmarks/calibration.py --work DIR --model MODEL       # a model of your own, for the same species
@@ -39,12 +39,13 @@ from cryovox.picking.rated import Decoys, calibration_of, candidates, pick_rated
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.presets import PRESETS
 from cryovox.workflows.config import SegmentConfig
+from cryovox.workflows.inputs import calibration_finding
 from cryovox.workflows.manifest import Manifest
 from cryovox.workflows.noise_control import NoiseControl
 from cryovox.workflows.segment import segment
 
 RATES = (0.05, 0.1, 0.2)
-ESTIMATES = ("decoys", "probabilities", "both")
+ESTIMATES = ("decoys", "probabilities", "chosen")
 COUNTS = {"ribosome-80s": 24, "proteasome-20s": 60}
 SNR = 0.3
 SHAPE, VOXEL_SIZE = (48, 96, 96), 20.0
@@ -70,6 +71,7 @@ class Scored:
     decoys: Decoys
     truth: Particles
     radii: dict[str, float]
+    transfers: bool
 
 
 def simulation(
@@ -94,17 +96,22 @@ def simulation(
     )
 
 
-def search(model: Path, files: list[Path], out: Path, seed: int) -> Iterator[tuple[str, ScoreMap, Decoys]]:
-    """Scores of a model in tomograms, and of as much noise of the same power."""
+def search(
+    model: Path, files: list[Path], out: Path, seed: int
+) -> Iterator[tuple[str, ScoreMap, Decoys, bool]]:
+    """Scores of a model in tomograms and in as much noise of the same power, and whether they are like the training."""
     names, failures = segment(files, model, out, SegmentConfig(), device="cpu", collect=True)
     for name, error in failures.items():
         raise RuntimeError(f"{name}: {error}")
-    control = NoiseControl(model, out, SegmentConfig(), PickConfig(), 1.0, seed, "cpu")
+    control = NoiseControl(model, out, SegmentConfig(), PickConfig(), seed, "cpu")
     for name in names:
         entry = Manifest(out, {}).entries[name]
-        decoys, record = control.run(name, entry)
+        decoys, record = control.run(name, entry, 1.0)
         Manifest(out, {}).write({name: {"noise": record}})
-        yield name, scores.read(out / "scores" / f"{name}.zarr"), decoys
+        path = Path(entry["key"]["input"])
+        transfer = calibration_finding(read_volume(path), control.card, path)
+        transfers = transfer is not None and transfer.level == "ok"
+        yield name, scores.read(out / "scores" / f"{name}.zarr"), decoys, transfers
 
 
 def searched(model: Path, dataset: Dataset, known: set[str], out: Path, seed: int) -> list[Scored]:
@@ -113,12 +120,11 @@ def searched(model: Path, dataset: Dataset, known: set[str], out: Path, seed: in
     radii = {kind.name: kind.radius for kind in dataset.species}
     tomograms = [entry.tomogram for entry in entries.values()]
     results = []
-    for name, score_map, decoys in search(model, tomograms, out, seed):
+    for name, score_map, decoys, transfers in search(model, tomograms, out, seed):
         _, particles = dataset_files.load_annotations(entries[name], dataset)
         assert particles is not None
-        results.append(
-            Scored(score_map, decoys, particles.take(np.isin(particles.species, list(known))), radii)
-        )
+        truth = particles.take(np.isin(particles.species, list(known)))
+        results.append(Scored(score_map, decoys, truth, radii, transfers))
     return results
 
 
@@ -153,18 +159,8 @@ def calibration_error(probability: Floats, truth: NDArray[np.bool_]) -> float:
 
 def kept(one: Scored, rate: float, estimate: str) -> Particles:
     """Picks at a predicted false discovery rate."""
-    if estimate != "probabilities":
-        trusted = estimate == "both"
-        return pick_rated(one.scores, PickConfig(), fdr=rate, decoys=one.decoys, trusted=trusted).picks
-    rated = pick_rated(one.scores, PickConfig())
-    thresholds = {}
-    for name, curve in rated.curves.items():
-        expected = 1 - np.cumsum(curve.probabilities) / np.arange(1, len(curve.scores) + 1)
-        within = np.flatnonzero(expected <= rate)
-        thresholds[name] = curve.scores[within[-1]] if len(within) else np.inf
-    pool = candidates(one.scores, PickConfig())
-    least = np.array([thresholds[str(name)] for name in pool.species])
-    return pool.take(pool.scores >= least)
+    trusted = {"decoys": False, "probabilities": True, "chosen": one.transfers}[estimate]
+    return pick_rated(one.scores, PickConfig(), fdr=rate, decoys=one.decoys, trusted=trusted).picks
 
 
 def false_share(world: list[Scored], rate: float, estimate: str) -> dict[str, float | int | None]:
@@ -194,8 +190,8 @@ def noise_runs(model: Path, dataset: Dataset, out: Path, count: int, seed: int) 
         files.append(path)
     runs: dict[str, list[int]] = {}
     radii = {kind.name: kind.radius for kind in dataset.species}
-    for _, score_map, decoys in search(model, files, out / "noise", seed):
-        one = Scored(score_map, decoys, Particles.of(np.zeros((0, 3)), []), radii)
+    for _, score_map, decoys, transfers in search(model, files, out / "noise", seed):
+        one = Scored(score_map, decoys, Particles.of(np.zeros((0, 3)), []), radii, transfers)
         for rate in RATES:
             for estimate in ESTIMATES:
                 runs.setdefault(f"{estimate} at {rate:g}", []).append(len(kept(one, rate, estimate)))
@@ -222,8 +218,9 @@ def run_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
             for label, adapted in (("ece", True), ("ece, share of the training", False))
         }
         shares = {f"{e} at {rate:g}": false_share(world, rate, e) for e in ESTIMATES for rate in RATES}
-        result["worlds"][name] = errors | {"false picks": shares}
-        print(f"seed {seed}, {name}: {errors}", flush=True)
+        transfers = sum(one.transfers for one in world)
+        result["worlds"][name] = errors | {"like the training": transfers, "false picks": shares}
+        print(f"seed {seed}, {name}: {errors}, {transfers} of {len(world)} like the training", flush=True)
         for label, row in shares.items():
             print(f"   {label}: {row}", flush=True)
     result["noise"] = noise_runs(model, dataset, folder, args.noise, seed)

@@ -102,10 +102,14 @@ def test_a_purpose_chooses_the_threshold(find, cli, tmp_path):
 
 @pytest.mark.usefixtures("without_page")
 def test_a_false_discovery_rate_cuts_at_its_q_value(find):
-    loose, entry, _, _ = find("out", "--fdr", 0.5)
-    q_value = column(loose, Q_VALUE)
-    assert (q_value <= 0.5 + 1e-3).all()
-    assert entry["noise"]["share"] == 1
+    loose, entry, _, answer = find("out", "--fdr", 0.5)
+    assert (column(loose, Q_VALUE) <= 0.5 + 1e-3).all()
+    assert entry["noise"]["share"] < 1  # the tomogram is like those of the training
+    assert "by calibrated probabilities" in answer.err
+    for name, own in entry["particles"]["expected"].items():
+        if own["picks"]:
+            assert own["expected_precision"] >= 0.5 - 1e-3
+        assert own["picks"] == (loose.species == name).sum()
     strict, _, _, answer = find("out", "--fdr", 0.05)
     assert len(strict) <= len(loose)
     assert (column(strict, Q_VALUE) <= 0.05 + 1e-3).all()
@@ -155,8 +159,10 @@ def test_models_without_a_calibration_find_as_before(find, model, cli, tomogram,
     assert scores.read(tmp_path / "plain" / "scores" / f"{NAME}.zarr").calibration is None
     args = ("--out", tmp_path / "no", "--quiet", "--for", "counting")
     cli("find", tomogram, "--model", plain, *args).refused("--for", "calibrat", "--threshold")
-    decoys, _, _, _ = find("decoys", "--fdr", 0.9, model=plain)
+    decoys, entry, _, answer = find("decoys", "--fdr", 0.9, model=plain)
     assert Q_VALUE in decoys.extra
+    assert entry["noise"]["share"] == 1
+    assert "by picks in noise" in answer.err
 
 
 def test_rules_that_contradict_each_other_are_refused(cli, model, tomogram, tmp_path):

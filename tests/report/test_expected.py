@@ -1,6 +1,6 @@
 """Tables and findings about what is expected of picks."""
 
-from cryovox.report.expected import control_notes, expected_tables, noise_finding
+from cryovox.report.expected import control_notes, expected_tables, noise_finding, rate_finding
 
 
 def summary(picks, decoys, scale=1.0):
@@ -31,11 +31,15 @@ def test_a_noise_control_warns_where_much_is_picked_in_noise():
     assert "100 in the tomogram" in fine.message
     assert "--fdr" in bad.remedy
     assert noise_finding(summary(0, 0), 0.5).level == "ok"
-    text = noise_finding(summary(100, 9), 1.0, fdr=0.1).message
-    assert "false picks of a in noise 10 % (5 to 20 %)" in text
+
+
+def test_a_false_discovery_rate_says_how_it_was_estimated():
+    assert "a: 10 % (5 to 20 %)" in rate_finding(summary(100, 9), 0.1, trusted=False).message
     nothing = summary(0, 0)
     nothing["a"]["noise"] |= {"fdr": None, "interval": None}
-    assert "no pick of a qualifies" in noise_finding(nothing, 1.0, fdr=0.1).message
+    assert "a: no pick qualifies" in rate_finding(nothing, 0.1, trusted=False).message
+    del nothing["a"]["noise"]
+    assert "by calibrated probabilities" in rate_finding(nothing, 0.1, trusted=True).message
 
 
 def test_the_screen_shows_the_noise_control_and_warnings():

@@ -60,11 +60,12 @@ class ControlConfig(Config):
     """False discoveries."""
 
     fdr: float | None = Field(default=None, gt=0, lt=1)
-    """Keep the picks with at most this estimated false discovery rate, such as 0.05, by decoys: the model is
-    also run on noise with the power spectrum and the missing wedge of the tomogram."""
+    """Keep the picks with at most this estimated false discovery rate, such as 0.05: by calibrated
+    probabilities in tomograms like those of the training, else by decoys, for which the model is also run on
+    noise with the power spectrum and the missing wedge of the tomogram."""
     noise_control: float = Field(default=0.125, ge=0, le=1)
     """Fraction of the tomogram that is also searched with random phases, to show what the model finds in
-    noise; 1 with --fdr. 0 skips it."""
+    noise; 1 where --fdr needs decoys. 0 skips it."""
 
 
 def check_cut(config: PickConfig, fdr: float | None = None) -> None:

@@ -114,7 +114,7 @@ def pick_rated(
     *,
     fdr: float | None = None,
     decoys: Decoys | None = None,
-    trusted: bool = True,
+    trusted: bool = False,
 ) -> RatedPicks:
     """Pick the particles of a score map.
 
@@ -123,13 +123,12 @@ def pick_rated(
     scores, config, mask
         As for :func:`cryovox.picking.pick`; `config.purpose` needs a calibrated model.
     fdr
-        Keep the picks whose q-value is at most this; needs *decoys*.
+        Keep the picks whose q-value is at most this. It is estimated from the probabilities where these are
+        trusted, and else from *decoys*.
     decoys
         Candidates in noise, picked as :func:`candidates` does.
     trusted
-        Whether the calibration holds for this tomogram. Then a q-value is the larger of two estimates: that
-        from decoys covers false picks in noise, that from the probabilities also those on other structures
-        of the training data.
+        Whether the calibration holds for this tomogram.
     """
     check_cut(config, fdr)
     calibration = calibration_of(scores)
@@ -141,8 +140,8 @@ def pick_rated(
     pool = candidates(scores, plain, mask)
     curves = {} if calibration is None else _curves(calibration, pool)
     rates: dict[str, Float] = {}
-    if fdr is not None and decoys is not None:
-        known = curves if trusted and calibration is not None and calibration.basis == "held-out" else {}
+    if fdr is not None:
+        known = curves if is_trusted(calibration, trusted) else {}
         rates = {s.name: _rates(pool.named(s.name), decoys, known.get(s.name)) for s in scores.species}
     thresholds = _model_thresholds(scores, plain)
     if config.purpose is not None:
@@ -183,16 +182,22 @@ def _curves(calibration: Calibration, pool: Particles) -> dict[str, ExpectedCurv
     return curves
 
 
-def _rates(pool: Particles, decoys: Decoys, curve: ExpectedCurve | None) -> Float:
+def is_trusted(calibration: Calibration | None, transfers: bool) -> bool:
+    """Whether false discovery rates follow from probabilities: of known peaks, in tomograms like these."""
+    return transfers and calibration is not None and calibration.basis == "held-out"
+
+
+def _rates(pool: Particles, decoys: Decoys | None, curve: ExpectedCurve | None) -> Float:
     """q-value of each candidate of a species, in their order."""
     if not len(pool):
         return np.zeros(0)
-    values = q_values(pool.scores, *decoys.of(str(pool.species[0])))
-    if curve is None:
-        return values
-    expected = 1 - np.cumsum(curve.probabilities) / np.arange(1, len(curve.scores) + 1)
-    lowest = np.minimum.accumulate(expected[::-1])[::-1]
-    return np.maximum(values, _interpolated(pool.scores, curve.scores, lowest))
+    if curve is not None:
+        expected = 1 - np.cumsum(curve.probabilities) / np.arange(1, len(curve.scores) + 1)
+        lowest = np.minimum.accumulate(expected[::-1])[::-1]
+        return _interpolated(pool.scores, curve.scores, lowest)
+    if decoys is None:
+        raise ValueError("a false discovery rate without trusted probabilities needs decoys")
+    return q_values(pool.scores, *decoys.of(str(pool.species[0])))
 
 
 def _pick(

@@ -34,7 +34,7 @@ def expected_tables(summaries: Sequence[Summary]) -> list[Table]:
     return [Table("Expected precision and recall", columns, cells, note)]
 
 
-def noise_finding(summary: Summary, share: float, fdr: float | None = None) -> Finding:
+def noise_finding(summary: Summary, share: float) -> Finding:
     """The noise control of a tomogram in a sentence; a warning where much of what is picked may be noise."""
     picks = sum(int(own["picks"]) for own in summary.values())
     expected = sum(float(own["noise"]["expected"]) for own in summary.values())
@@ -42,32 +42,46 @@ def noise_finding(summary: Summary, share: float, fdr: float | None = None) -> F
         f"{expected:.3g} picks are expected in noise of the same power ({100 * share:.3g} % of the tomogram "
         f"was searched with random phases); {picks} in the tomogram"
     )
-    if fdr is not None:
-        text += "; " + _rates(summary)
     if expected <= MANY * picks or not expected:
         return Finding("ok", "noise control", text)
     return Finding("warning", "noise control", text, "raise --threshold, or use --fdr 0.05")
 
 
+def rate_finding(summary: Summary, fdr: float, trusted: bool) -> Finding:
+    """How picks were cut at a false discovery rate.
+
+    Parameters
+    ----------
+    trusted
+        Whether the rate was estimated from probabilities, and not from picks in noise.
+    """
+    if trusted:
+        text = f"picks with an expected rate of at most {fdr:g} are kept, by calibrated probabilities"
+        return Finding("note", "false discoveries", text)
+    text = (
+        f"picks with an estimated rate of at most {fdr:g} are kept, by picks in noise; false picks on "
+        "membranes or other particles are not covered"
+    )
+    return Finding("note", "false discoveries", f"{text}. {_rates(summary)}")
+
+
 def control_notes(findings: Iterable[Finding | None]) -> list[str]:
-    """Lines for the screen: the noise control always, other controls where they warn."""
+    """Lines for the screen: the noise control always, other checks unless all is well."""
     shown = [f for f in findings if f is not None and (f.check == "noise control" or f.level != "ok")]
     return [f"{f.check}: {f.message}" + (f"; {f.remedy}" if f.remedy else "") for f in shown]
 
 
 def _rates(summary: Summary) -> str:
-    """Estimated false discovery rates with their intervals."""
+    """Estimated rates with their intervals."""
     parts = []
     for name, own in summary.items():
         noise = own["noise"]
         if noise["fdr"] is None:
-            parts.append(f"no pick of {name} qualifies")
+            parts.append(f"{name}: no pick qualifies")
         else:
             low, high = (100 * limit for limit in noise["interval"])
-            parts.append(
-                f"false picks of {name} in noise {100 * noise['fdr']:.3g} % ({low:.2g} to {high:.2g} %)"
-            )
-    return ", ".join(parts)
+            parts.append(f"{name}: {100 * noise['fdr']:.3g} % ({low:.2g} to {high:.2g} %)")
+    return "; ".join(parts)
 
 
 def _pooled(rows: Sequence[Mapping[str, Any]]) -> list[object]:

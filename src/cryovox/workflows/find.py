@@ -18,7 +18,7 @@ from cryovox.models.card import Card, model_file, read_card
 from cryovox.picking import PickConfig, check_method
 from cryovox.picking.config import THRESHOLDS, ControlConfig, check_calibrated, check_cut
 from cryovox.picking.dense import dense_picks
-from cryovox.picking.rated import pick_rated
+from cryovox.picking.rated import calibration_of, is_trusted, pick_rated
 from cryovox.picking.selection import channels_of, select
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import PickOutput, SegmentConfig
@@ -97,8 +97,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     )  # fmt: skip
     entries = Manifest(out, {}).entries
 
-    share = 1.0 if control.fdr is not None else control.noise_control
-    noise = NoiseControl(model, out, segmenting, picking, share, seed, device) if share else None
+    noise = NoiseControl(model, out, segmenting, picking, seed, device)
     picker = _Picker(
         out,
         card,
@@ -106,7 +105,7 @@ def find(  # noqa: PLR0913 (the options of a command)
         picking,
         output or PickOutput(),
         keep_dense,
-        control.fdr,
+        control,
         noise,
         poses,
         on_progress,
@@ -156,8 +155,8 @@ class _Picker:
     picking: PickConfig
     output: PickOutput
     keep_dense: bool
-    fdr: float | None
-    noise: NoiseControl | None
+    control: ControlConfig
+    noise: NoiseControl
     poses: PickPoses | None
     on_progress: ProgressCallback
     model: Path
@@ -165,7 +164,7 @@ class _Picker:
     def __call__(self, name: str, entry: Mapping[str, Any]) -> tuple[Particles, dict[str, Any]]:
         """Picks of a tomogram, and the new parts of its entry in the manifest."""
         from cryovox.report.doctor import examine
-        from cryovox.report.expected import control_notes, noise_finding
+        from cryovox.report.expected import control_notes, noise_finding, rate_finding
 
         stored = replace(scores.read(_score_file(self.out, name)), calibration=self.card.calibration)
         score_map = select(stored, self.picking.species)
@@ -174,13 +173,11 @@ class _Picker:
         path = Path(entry["key"]["input"])
         volume = read_volume(path, entry["voxel_size"])
         transfer = calibration_finding(volume, self.card, path)
-        decoys, noise = None, None
-        if self.noise is not None:
-            decoys, noise = self.noise.run(name, entry, self.on_progress)
-        rated = pick_rated(
-            score_map, self.picking, inside, fdr=self.fdr, decoys=decoys,
-            trusted=transfer is None or transfer.level == "ok",
-        )  # fmt: skip
+        fdr, transfers = self.control.fdr, transfer is not None and transfer.level == "ok"
+        trusted = is_trusted(calibration_of(score_map), transfers)
+        share = 1.0 if fdr is not None and not trusted else self.control.noise_control
+        decoys, noise = self.noise.run(name, entry, share, self.on_progress) if share else (None, None)
+        rated = pick_rated(score_map, self.picking, inside, fdr=fdr, decoys=decoys, trusted=trusted)
         picks, dense = rated.picks, 0
         if not self.keep_dense:
             on_specks = dense_picks(volume, picks, score_map.species, sign_of(entry["contrast"]))
@@ -192,7 +189,11 @@ class _Picker:
         if score_map.kind == "heatmap":  # its labels are balls around these picks
             write_label_map(score_map, frame, self.out / "labels" / f"{name}.mrc", picks, inside)
         expected = replace(rated, picks=picks).summary()
-        controls = [transfer, None if noise is None else noise_finding(expected, noise["share"], self.fdr)]
+        controls = [
+            transfer,
+            None if noise is None else noise_finding(expected, noise["share"]),
+            None if fdr is None else rate_finding(expected, fdr, trusted),
+        ]
         findings = [*filter(None, controls), *examine(volume, path)]
         record = {
             "file": str(file.relative_to(self.out)),

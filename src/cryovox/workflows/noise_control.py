@@ -48,15 +48,14 @@ class NoiseControl:
         Model file, and output folder; the scores are in `noise/NAME.json`.
     segmenting, picking
         Settings of the segmentation and of picking.
-    share
-        Fraction of the tomogram, or of the part with a sample; at most `MAX_NOISE` voxels are taken.
+    seed
+        Of the random phases.
     """
 
     model: Path
     out: Path
     segmenting: SegmentConfig
     picking: PickConfig
-    share: float
     seed: int = 0
     device: Device = "auto"
 
@@ -71,7 +70,7 @@ class NoiseControl:
         return load_model(self.model)[0].to(choose_device(self.device))
 
     def run(
-        self, name: str, entry: Mapping[str, Any], on_progress: ProgressCallback = no_progress
+        self, name: str, entry: Mapping[str, Any], share: float, on_progress: ProgressCallback = no_progress
     ) -> tuple[Decoys, dict[str, Any]]:
         """Candidates in noise of a tomogram, and what the manifest records of them.
 
@@ -79,33 +78,35 @@ class NoiseControl:
         ----------
         entry
             Of the tomogram in the manifest; a control that it records with the same settings is read.
+        share
+            Fraction of the tomogram, or of the part with a sample; at most `MAX_NOISE` voxels are taken.
         """
-        key, recorded = self._key(name, entry), entry.get("noise", {})
+        key, recorded = self._key(entry, share), entry.get("noise", {})
         path = self.out / FOLDER / f"{name}.json"
         if recorded.get("key") == key and path.exists():
             return _read(path), dict(recorded)
         start = time.monotonic()
-        decoys, share = self._search(name, entry, renamed(on_progress, f"{name}, noise"))
+        decoys, part = self._search(name, entry, share, renamed(on_progress, f"{name}, noise"))
         writable_folder(path.parent)
         with replacing(path) as beside:
             rows = {species: np.round(values, 5).tolist() for species, values in decoys.scores.items()}
             beside.write_text(json.dumps({"scores": rows, "scales": dict(decoys.scales)}), encoding="utf-8")
         seconds = round(time.monotonic() - start, 2)
-        return decoys, {"key": key, "share": round(share, 4), "seconds": seconds}
+        return decoys, {"key": key, "share": round(part, 4), "seconds": seconds}
 
-    def _key(self, name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    def _key(self, entry: Mapping[str, Any], share: float) -> dict[str, Any]:
         picking = self.picking.model_dump(
             mode="json", include={"species", "method", "distance", "border", "min_size"}
         )
         return {
             "segmentation": {k: v for k, v in entry["key"].items() if k != "input"},
             "picking": picking,
-            "share": self.share,
+            "share": share,
             "seed": self.seed,
         }
 
     def _search(
-        self, name: str, entry: Mapping[str, Any], on_progress: ProgressCallback
+        self, name: str, entry: Mapping[str, Any], share: float, on_progress: ProgressCallback
     ) -> tuple[Decoys, float]:
         from cryovox.inference.matching import central_box, phase_randomized, spans_of
 
@@ -120,7 +121,7 @@ class NoiseControl:
         inside = None if inside is None else mask_on_grid(inside, tomogram.original, volume)
         spans = _sample(tomogram) if inside is None else spans_of(inside)
         part = float(np.prod([float(high - low) for low, high in spans]))
-        box = central_box(volume.shape, min(self.share, MAX_NOISE / part), spans, self.card.patch)
+        box = central_box(volume.shape, min(share, MAX_NOISE / part), spans, self.card.patch)
         noise = phase_randomized(tomogram.normalize(volume.data[box]), np.random.default_rng(self.seed))
         picks, species = self._candidates(tomogram, noise, config, on_progress)
         found = {s.name: picks.named(s.name).scores for s in species}
