@@ -93,7 +93,7 @@ def test_several_files_one_by_one_or_joined(cli, particles, tmp_path):
         "convert", str(tmp_path / "TS_*.csv"), tmp_path / "out" / "{name}.ndjson", "--out-voxel-size", 5
     )
     assert answer.code == 0, answer.err
-    counts = {p.name: len(read_particles(p, voxel_size=5)) for p in (tmp_path / "out").iterdir()}
+    counts = {p.name: len(read_particles(p, voxel_size=5)) for p in (tmp_path / "out").glob("*.ndjson")}
     assert counts == {"TS_1.ndjson": 12, "TS_2.ndjson": 3}
     both = tmp_path / "TS_1.csv", tmp_path / "TS_2.csv"
     assert cli("convert", *both, tmp_path / "all.csv").code == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ class OtherTomogramError(RequestError):
     """A list names tomograms, but not the requested one."""
 
 
+@lru_cache(maxsize=1 << 12)
 def plain_name(name: str) -> str:
     """Name of a tomogram without folder, extensions, `rec_` and `_10.00Apx`.
 

@@ -41,7 +41,7 @@ def centers(path: Path, tomogram: Frame | None, names: list[str] | None, kind: s
 
 def check_single(path: Path, names: list[str] | None) -> None:
     """Raise an error if a list of several tomograms is read with a single tomogram."""
-    if len({plain_name(name) for name in names or ()}) > 1:
+    if len({plain_name(name) for name in set(names or ())}) > 1:
         message = f"names several tomograms ({listed(names or ())}), each of which has its own center"
         raise RequestError(path, message, "pass --tomogram FOLDER, the folder that holds all of them")
 

@@ -121,7 +121,7 @@ def read(
     )
     columns = table.columns | ({} if shifts is None else formatted(SHIFTS, shifts))
     used = (GEOMETRY - set(CARRIED)) | {SCORE, SPECIES, table.name_tag}
-    extra = {tag: np.asarray(v, dtype=np.str_) for tag, v in columns.items() if tag not in used}
+    extra = {tag: np.asarray(list(v), dtype=np.str_) for tag, v in columns.items() if tag not in used}
     return replace(picks, extra=extra, metadata=metadata)
 
 

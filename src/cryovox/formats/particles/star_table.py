@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,45 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.formats import read_text
-from cryovox.formats.particles.relion import CENTERED, GROUP, PIXELS
+from cryovox.formats.particles.relion import CENTERED, GROUP, PIXELS, SCORE
 
-Columns = dict[str, list[str]]
+Columns = dict[str, Any]
+"""Column -> list of text, or `Numbers`."""
+CHUNK = 1 << 15
+"""Rows that are text at a time while a file is written."""
 
+NUMBERS = {*PIXELS, *CENTERED, SCORE}
+"""Columns whose text is not kept."""
 NAMES = ("rlnTomoName", "rlnMicrographName")
 PLAIN = re.compile(r"(?!data_|loop_|save_|stop_|global_|[.?]$)[^\s'\"#$_;]\S*", re.IGNORECASE)
 ESCAPED = re.compile(r"&#(\d+);")
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """A column of numbers, which become text where they are used.
+
+    Attributes
+    ----------
+    values : (n,)
+    form
+        Format of a number, as in f-strings.
+    """
+
+    values: NDArray[np.float64]
+    form: str = ".6f"
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Any) -> Any:
+        """Text of a row, or of the rows of a slice."""
+        if not isinstance(rows, slice):
+            return f"{self.values[rows]:{self.form}}"
+        return [f"{value:{self.form}}" for value in self.values[rows].tolist()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self[:])
 
 
 @dataclass(frozen=True)
@@ -45,7 +77,12 @@ class Table:
 
     def take(self, rows: NDArray[np.bool_]) -> Table:
         """The table with the selected rows."""
-        kept = {t: [v for v, keep in zip(c, rows, strict=True) if keep] for t, c in self.columns.items()}
+        kept = {
+            tag: Numbers(column.values[rows], column.form)
+            if isinstance(column, Numbers)
+            else [value for value, keep in zip(column, rows, strict=True) if keep]
+            for tag, column in self.columns.items()
+        }
         return replace(self, columns=kept)
 
     def has(self, tags: list[str]) -> bool:
@@ -85,13 +122,17 @@ def read_blocks(path: Path) -> dict[str, Columns]:
     from gemmi import cif
 
     text = read_text(path)
-    try:  # the parser accepts ASCII only
-        document = cif.read_string(text.encode("ascii", "xmlcharrefreplace").decode())
+    escaped = not text.isascii()
+    if escaped:  # the parser accepts ASCII only
+        text = text.encode("ascii", "xmlcharrefreplace").decode()
+    try:
+        document = cif.read_string(text)
     except (ValueError, RuntimeError) as error:
         raise RequestError(
             path, f"is not a STAR file ({error})", "check that this is the file you meant"
         ) from None
-    return {block.name.strip(): columns_of(block, escaped=not text.isascii()) for block in document}
+    del text
+    return {block.name.strip(): columns_of(block, escaped) for block in document}
 
 
 def read_table(path: Path, blocks: dict[str, Columns] | None = None) -> Table:
@@ -107,37 +148,50 @@ def read_table(path: Path, blocks: dict[str, Columns] | None = None) -> Table:
 
 def columns_of(block: Any, escaped: bool = False) -> Columns:
     """Columns of a block, with tags without underscore; a pair is a column of one value."""
-    raw: Columns = {}
+    columns: Columns = {}
     for item in block:
         if item.pair is not None:
-            raw[item.pair[0].lstrip("_")] = [item.pair[1]]
+            columns[item.pair[0].lstrip("_")] = [_plain(item.pair[1], escaped)]
         elif item.loop is not None:
-            values, width = item.loop.values, item.loop.width()
-            raw |= {tag.lstrip("_"): values[i::width] for i, tag in enumerate(item.loop.tags)}
-    return {tag: [_plain(value, escaped) for value in values] for tag, values in raw.items()}
+            for tag in item.loop.tags:
+                columns[tag.lstrip("_")] = _column(tag.lstrip("_"), block.find_loop(tag), escaped)
+    return columns
+
+
+def _column(tag: str, cells: Any, escaped: bool) -> Any:
+    """A column as numbers, if its text is not needed, else as text in which equal cells are one object."""
+    if tag in NUMBERS:
+        try:
+            return Numbers(np.fromiter(map(float, cells), dtype=np.float64, count=len(cells)))
+        except ValueError:  # a cell is no number, which is refused with its name
+            pass
+    known: dict[str, str] = {}
+    return [known.setdefault(value, value) for value in (_plain(cell, escaped) for cell in cells)]
 
 
 def block_text(name: str, columns: Mapping[str, list[str]], version: str, pairs: bool = False) -> str:
     """Text of a block, as a loop or as pairs."""
     lines = [f"# version {version}", "", f"data_{name}", ""]
-    quoted = [[v if PLAIN.fullmatch(v) else _quoted(v) for v in column] for column in columns.values()]
     if pairs:
-        lines += [f"_{tag}  {column[0]}" for tag, column in zip(columns, quoted, strict=True)]
-    else:
-        lines += ["loop_"] + [f"_{tag} #{i}" for i, tag in enumerate(columns, 1)]
-        lines += ["  ".join(row) for row in zip(*quoted, strict=True)]
+        lines += [f"_{tag}  {_quoted(column[:1])[0]}" for tag, column in columns.items()]
+        return "\n".join([*lines, "", ""])
+    lines += ["loop_"] + [f"_{tag} #{i}" for i, tag in enumerate(columns, 1)]
+    rows = max(map(len, columns.values()), default=0)
+    for start in range(0, rows, CHUNK):  # one text for many rows, which takes less memory than the rows
+        cells = [_quoted(column[start : start + CHUNK]) for column in columns.values()]
+        lines.append("\n".join("  ".join(row) for row in zip(*cells, strict=True)))
     return "\n".join([*lines, "", ""])
 
 
-def formatted(tags: list[str], values: NDArray[np.float64], digits: int = 6) -> Columns:
-    """Format numbers (n, len(tags)) as columns of text."""
-    return {tag: [f"{v:.{digits}f}" for v in values[:, i]] for i, tag in enumerate(tags)}
-
-
-def _quoted(value: str) -> str:
+def _quoted(cells: list[str]) -> list[str]:
     from gemmi import cif
 
-    return cif.quote(value)
+    return [cell if PLAIN.fullmatch(cell) else cif.quote(cell) for cell in cells]
+
+
+def formatted(tags: list[str], values: NDArray[np.float64], digits: int = 6) -> Columns:
+    """Columns of numbers (n, len(tags)), written with these digits after the point."""
+    return {tag: Numbers(values[:, i], f".{digits}f") for i, tag in enumerate(tags)}
 
 
 def _plain(value: str, escaped: bool) -> str:
@@ -148,7 +202,9 @@ def _plain(value: str, escaped: bool) -> str:
     return ESCAPED.sub(lambda match: chr(int(match[1])), value) if escaped else value
 
 
-def _numbers(path: Path, tag: str, values: list[str]) -> NDArray[np.float64]:
+def _numbers(path: Path, tag: str, values: Any) -> NDArray[np.float64]:
+    if isinstance(values, Numbers):
+        return values.values
     try:
         return np.array(values, dtype=np.float64)
     except ValueError:

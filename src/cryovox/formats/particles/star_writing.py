@@ -36,7 +36,7 @@ from cryovox.formats.particles.relion import (
     StarVersion,
 )
 from cryovox.formats.particles.star_geometry import center_kind, centers, rotated
-from cryovox.formats.particles.star_table import Columns, Table, block_text, formatted
+from cryovox.formats.particles.star_table import Columns, Numbers, Table, block_text, formatted
 
 
 def write(
@@ -179,8 +179,8 @@ def _optics(optics: Columns | None, convention: StarVersion, pixels: Any) -> Col
     return optics | {SERIES_SIZE: [f"{pixels:.8g}"] * len(optics[GROUP])}
 
 
-def _scores(particles: Particles) -> list[str]:
-    return [f"{float(score):.9g}" for score in particles.scores]
+def _scores(particles: Particles) -> Numbers:
+    return Numbers(particles.scores.astype(np.float64), ".9g")
 
 
 def _named(particles: Particles, name: str | None, convention: StarVersion) -> Columns:

@@ -9,6 +9,7 @@ unit is unknown, so it is taken as Å too, unless coordinates are multiplied by 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from io import StringIO
@@ -50,6 +51,7 @@ CONVENTION = Convention(
 )
 DIGITS = dict.fromkeys(XYZ, ".4f") | dict.fromkeys(ANGLES, ".6f") | {"score": ".9g"}
 """Columns of numbers, and how they are written."""
+LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 DELIMITERS = ("\t", ",", ";")
 CHUNK = 1 << 15
 """Lines that are in memory as text at a time."""
@@ -61,7 +63,7 @@ Line = tuple[int, list[str]]
 def parse(path: Path) -> Parsed:
     """Columns of a table whose cells are separated by tabs, commas, semicolons or spaces."""
     text = read_text(path)
-    first = next((line for line in text.splitlines() if line.strip() and line[0] != "#"), "")
+    first = next((line for line in _text_lines(text) if line.strip() and line[0] != "#"), "")
     if not first or "\0" in text:
         raise RequestError(
             path, "is empty" if not text.strip() else "is not a table", "write a line `x,y,z` first"
@@ -168,14 +170,19 @@ def _default_names(path: Path, rows: list[list[str]]) -> list[str]:
 def _lines(path: Path, text: str, delimiter: str | None) -> Iterator[Line]:
     """Number and cells of all lines that are neither blank nor comments."""
     if delimiter is None:
-        rows: Iterator[Line] = ((i, line.split()) for i, line in enumerate(text.splitlines(), 1))
+        rows: Iterator[Line] = ((i, line.split()) for i, line in enumerate(_text_lines(text), 1))
     else:
         rows = _csv_lines(path, text, delimiter)
     return (row for row in rows if any(row[1]) and not row[1][0].startswith("#"))
 
 
+def _text_lines(text: str) -> Iterator[str]:
+    """Lines with their ends, one by one."""
+    return (match[0] for match in LINE.finditer(text))
+
+
 def _csv_lines(path: Path, text: str, delimiter: str) -> Iterator[Line]:
-    reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(_text_lines(text), delimiter=delimiter, strict=True)
     try:
         for row in reader:
             yield reader.line_num, [cell.strip() for cell in row]

@@ -172,7 +172,7 @@ def _check_positions(path: Path, picks: Particles, frames: Frames | None) -> Non
 
 
 def _warn_of_another(path: Path, picks: Particles, name: str) -> None:
-    names = set() if picks.tomograms is None else {plain_name(n) for n in picks.tomograms.tolist() if n}
+    names = set() if picks.tomograms is None else {plain_name(n) for n in set(picks.tomograms.tolist()) if n}
     if len(names) == 1 and names != {plain_name(name)}:
         message = f"{path}: is a list of {next(iter(names))}, read as one of {name}"
         warnings.warn(f"{message}; is --tomogram the right one?", DataWarning, stacklevel=2)
