@@ -52,6 +52,8 @@ def written(node):
 def texts():
     """Every string of the package that is no docstring, and every page, with where it stands."""
     for path in sorted(PACKAGE.rglob("*.py")):
+        if path == PACKAGE / "cli" / "copick.py":  # with the options of commands of copick
+            continue
         if path.name == "renamed.py":
             continue  # former names of options
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -53,6 +53,8 @@ PARTICLES = Registry(
             ".tloc": "tomotwin:FORMAT",
             ".xml": "deepfinder:FORMAT",
             ".cmm": "chimerax:FORMAT",
+            ".cxc": "chimerax_script:FORMAT",
+            ".am": "amira:FORMAT",
         }.items()
     },
 )

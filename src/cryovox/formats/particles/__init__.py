@@ -29,6 +29,8 @@ FORMATS = (
     "shrec",
     "czii",
     "chimerax",
+    "chimerax_script",
+    "amira",
     "molstar",
 )
 """Modules with one `CONVENTION`, in the order of the docs; STAR files of RELION come first."""

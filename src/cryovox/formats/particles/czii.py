@@ -78,7 +78,8 @@ def to_submission(particles: Particles, tomogram_name: str | None = None) -> Par
     """
     names = {str(name): official(str(name)) for name in np.unique(particles.species)}
     tomograms = particles.tomograms if particles.tomograms is not None else tomogram_name
-    if tomograms is None or "" in ([tomograms] if isinstance(tomograms, str) else tomograms.tolist()):
+    listed = [tomograms] if tomograms is None or isinstance(tomograms, str) else tomograms.tolist()
+    if len(particles) and (None in listed or "" in listed):
         message = "does not name the tomogram of each particle"
         raise RequestError("submission", message, "name the tomogram, or add a column `experiment`")
     species = [names[str(name)] for name in particles.species]
