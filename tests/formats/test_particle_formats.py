@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
-from cryovox.formats import is_particles, read_particles, write_particles
+from cryovox.formats import is_particles, is_volume, read_header, read_particles, write_particles
 from cryovox.formats.particles import conventions, conventions_page
 from cryovox.formats.particles.convention import Convention
 
@@ -435,6 +435,19 @@ def test_files_of_other_kinds_are_refused(shared_data, name):
     with pytest.raises(RequestError) as refusal:
         read_particles(shared_data / "formats" / name, tomogram=tomogram((184, 600, 700), 10.0))
     assert OTHER_FILES[name] in str(refusal.value)
+
+
+def test_every_file_of_others_is_read_or_refused(shared_data):
+    """No file ends in another error than a refusal with a remedy."""
+    frame = tomogram((184, 600, 700), 10.0)
+    read, refused = [], {}
+    for path in sorted(p for p in (shared_data / "formats").rglob("*") if p.is_file()):
+        try:
+            read.append(read_header(path) if is_volume(path) else read_particles(path, tomogram=frame))
+        except RequestError as refusal:
+            refused[path.name] = refusal.remedy
+    assert len(read) >= 40
+    assert all(refused.values())
 
 
 def test_the_table_of_the_docs_is_that_of_the_code():
