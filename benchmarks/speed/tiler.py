@@ -5,7 +5,8 @@ cryovox in bfloat16 with channels-last weights, MONAI again, and so on. Beside t
 product in float32 and bfloat16, and the bandwidth of a copy. Memory is the highest resident memory above that before the
 run, when libraries, network and volume are loaded; cryovox writes its scores to disk, MONAI returns them.
 
-    OMP_NUM_THREADS=1 python benchmarks/speed/tiler.py
+    OMP_NUM_THREADS=1 python benchmarks/speed/tiler.py               # about 12 processor minutes
+    OMP_NUM_THREADS=1 python benchmarks/speed/tiler.py --small       # about 2
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ CASES: dict[str, tuple[tuple[int, int, int], int, float]] = {
     "voxresnet": ((64, 128, 128), 32, 0.5),
 }
 """Shape of the volume, tile, overlap."""
+SMALL: dict[str, tuple[int, int, int]] = {"heatmap-unet": (64, 128, 128), "voxresnet": (32, 64, 64)}
+"""Shapes with --small; memory is then ruled by the tile rather than by the volume."""
 SIDES = ("MONAI", "cryovox, float32", "cryovox, bfloat16")
 
 
@@ -97,11 +100,11 @@ def with_cryovox(network: nn.Module, data: Any, tiles: TilePlan) -> None:
         stream(network, data, Normalization(0.0, 1.0), tiles, writer.write)
 
 
-def measure(name: str, side: str) -> dict[str, float]:
+def measure(name: str, side: str, shape: tuple[int, int, int]) -> dict[str, float]:
     """One run in this process: processor seconds, and peak memory in MB."""
     keep_freed_memory()
     torch.manual_seed(0)
-    shape, tile, overlap = CASES[name]
+    _, tile, overlap = CASES[name]
     mask = build(name, options(name, "s"), 1, 1).activation == "softmax"
     network = build(name, options(name, "s"), 1, SPECIES + mask).eval()
     bf16 = side.endswith("bfloat16")
@@ -143,18 +146,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--small", action="store_true", help="volumes of a few tiles")
     parser.add_argument("--measure", nargs=2, metavar=("NETWORK", "SIDE"), help="one run, as JSON")
     args = parser.parse_args()
     if args.measure:
-        print(json.dumps(measure(*args.measure)))
+        shapes = SMALL if args.small else {name: case[0] for name, case in CASES.items()}
+        print(json.dumps(measure(*args.measure, shapes[args.measure[0]])))
         return
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
-    for name, (shape, tile, overlap) in CASES.items():
+    for name, (whole, tile, overlap) in CASES.items():
+        shape = SMALL[name] if args.small else whole
         runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
         for _ in range(args.rounds):
             for side in SIDES:
-                command = [sys.executable, __file__, "--measure", name, side]
+                command = [sys.executable, __file__, "--measure", name, side, *["--small"] * args.small]
                 answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
                 runs[side].append(json.loads(answer.splitlines()[-1]))
         rows.append({"network": name, "shape": shape, "tile": tile, "overlap": overlap, "runs": runs})

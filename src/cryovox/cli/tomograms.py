@@ -199,7 +199,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     check_json(json)
     keep_freed_memory()
     if dry_run:
-        return _predict(tomograms, model, out, segment, device, json, picks=True)
+        return _predict(tomograms, model, out, segment, device, json, control.share)
     command = shlex.join(["cryovox", *sys.argv[1:]])
     picks, failed = run(
         list(tomograms),
@@ -247,14 +247,14 @@ def _predict(
     config: SegmentConfig,
     device: Device,
     json: Path | None = None,
-    picks: bool = False,
+    noise: float | None = None,
 ) -> int:
     """Print what a run will take."""
     from dataclasses import asdict
 
     from cryovox.workflows.dry_run import predict
 
-    predictions = predict(list(tomograms), model, out, config, device, picks)
+    predictions = predict(list(tomograms), model, out, config, device, noise)
     columns = ["tomogram", "voxels (z, y, x)", "tiles", "batch", "time", "memory", "GPU memory", "output"]
     rows = [
         [

@@ -171,10 +171,10 @@ def _center(volume: Volume, size: int = 160) -> tuple[NDArray[np.float32], float
     z, y, x = slices
     if any((part.stop - part.start) % factor for part in slices):
         factor = 1
-    parts = [
-        _binned(volume.data[first : min(first + 8 * factor, z.stop), y, x], factor)
-        for first in range(z.start, z.stop, 8 * factor)
-    ]
+    parts = []
+    for first in range(z.start, z.stop, 8 * factor):
+        parts.append(_binned(volume.data[first : min(first + 8 * factor, z.stop), y, x], factor))
+        release_pages(volume.data)
     return np.concatenate(parts), volume.voxel_size * factor
 
 

@@ -67,6 +67,11 @@ class ControlConfig(Config):
     """Fraction of the tomogram that is also searched with random phases, to show what the model finds in
     noise; 1 where --fdr needs decoys. 0 skips it."""
 
+    @property
+    def share(self) -> float:
+        """Largest fraction of the tomogram that is also searched in noise."""
+        return 1.0 if self.fdr is not None else self.noise_control
+
 
 def check_cut(config: PickConfig, fdr: float | None = None) -> None:
     """Refuse more than one rule for the minimum score."""

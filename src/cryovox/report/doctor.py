@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.config import Contrast
 from cryovox.core.intensity import MIN_CERTAINTY, detect_contrast, slabs, wrapped_bytes
-from cryovox.core.volume import ZYX, Volume
+from cryovox.core.volume import ZYX, Volume, release_pages
 from cryovox.models.card import COARSEST, FINEST, SAME_VOXEL_SIZE
 from cryovox.report.wedge import MIN_WEDGE_CONTRAST, find_wedge
 
@@ -330,10 +330,11 @@ def _piece(volume: Volume, side: int = 160) -> Volume:
     taken = [min(n // factor, side) * factor or n for n in volume.shape]
     start = [(n - t) // 2 for n, t in zip(volume.shape, taken, strict=True)]
     z, y, x = (slice(s, s + t) for s, t in zip(start, taken, strict=True))
-    parts = [
-        _binned(_finite(volume.data[z0 : min(z0 + 8 * factor, z.stop), y, x]), factor)
-        for z0 in range(z.start, z.stop, 8 * factor)
-    ]
+    parts = []
+    for z0 in range(z.start, z.stop, 8 * factor):
+        part = np.array(volume.data[z0 : min(z0 + 8 * factor, z.stop), y, x], dtype=np.float32)
+        release_pages(volume.data)
+        parts.append(_binned(_finite(part), factor))
     return Volume(np.concatenate(parts), volume.voxel_size * factor)
 
 

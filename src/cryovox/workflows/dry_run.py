@@ -59,11 +59,12 @@ def predict(
     out: Path,
     config: SegmentConfig | None = None,
     device: Device = "auto",
-    picks: bool = False,
+    noise: float | None = None,
 ) -> list[Prediction]:
     """Predict time, memory and size of the outputs of :func:`cryovox.workflows.segment.segment`.
 
-    With *picks* the memory is that of :func:`cryovox.workflows.find.find`, which takes some seconds more.
+    With *noise*, the fraction that :func:`cryovox.workflows.find.find` also searches in noise, time and
+    memory are those of that function, but for some seconds of picking and report.
     """
     import torch
 
@@ -71,7 +72,7 @@ def predict(
     from cryovox.inference.stream import score, tile_places
 
     files = expand(tomograms)
-    job = load_job(model, out, config, device, picks)
+    job = load_job(model, out, config, device, noise)
     card, network, config = job.card, job.network, job.config
     wished, channels = tile_plan(card, config), len(card.species)
     images = torch.zeros(1, 1, *(wished.tile,) * 3)
@@ -91,7 +92,7 @@ def predict(
         peaks = need(network, taken, tiles, job.afterwards(volume))
         scores = 2 * channels * z.out_size * y.out_size * x.out_size
         labels = prod(original.shape) * np.dtype(label_dtype(card.species)).itemsize
-        seconds = per_tile * len(places) + PER_VOXEL * prod(original.shape)
+        seconds = per_tile * len(places) * (1 + (noise or 0.0)) + PER_VOXEL * prod(original.shape)
         predictions.append(
             Prediction(
                 name, volume.shape, len(places), tiles.batch, seconds, peaks.ram, peaks.vram, scores + labels

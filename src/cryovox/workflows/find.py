@@ -93,7 +93,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     poses = _poses(posing or PoseConfig(), card, segmenting, device)
     names, failures = segment(
         tomograms, model, out, segmenting,
-        device=device, overwrite=overwrite, picks=True, on_progress=on_progress,
+        device=device, overwrite=overwrite, noise=control.share, on_progress=on_progress,
     )  # fmt: skip
     entries = Manifest(out, {}).entries
 

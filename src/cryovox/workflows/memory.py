@@ -22,7 +22,7 @@ AFTERWARDS = 300_000_000
 """Bytes for label map, picking and report, which come after scoring."""
 MASK_PICKING = 8
 """Bytes per voxel of a mask while it is picked: best species, its score, number of the region."""
-NOISE, MAX_NOISE = 24, 1 << 26
+NOISE, MAX_NOISE = 40, 1 << 26
 """Bytes per voxel of the noise control of `find`, with its Fourier transform, and its most voxels."""
 CUDA_CONTEXT = 600_000_000
 """Bytes of a GPU that its driver and libraries take."""
@@ -100,7 +100,7 @@ def fit(
     tiles: TilePlan,
     limits: Limits,
     scratch: Path,
-    afterwards: int = AFTERWARDS,
+    afterwards: int | None = AFTERWARDS,
 ) -> TilePlan:
     """Choose batch, rows and place of the sums so that scoring keeps within limits; tile and overlap stay.
 
@@ -115,12 +115,13 @@ def fit(
     scratch
         Folder for the sums where memory is too small for them; it need not exist yet.
     afterwards
-        Bytes of the steps after scoring.
+        Bytes of the steps after scoring. None where this is one of them: then the plan that takes least
+        memory is the last resort, since what the process holds is partly free.
 
     Raises
     ------
     RequestError
-        If no choice keeps within the limits; names the least amount that does.
+        If no other choice keeps within the limits; names the least amount that does.
     """
     from cryovox.inference.memory import footprint
 
@@ -128,10 +129,12 @@ def fit(
         return tiles
     needs: list[tuple[TilePlan, Need]] = []
     for choice in _choices(tiles, scratch):
-        of_choice = need(network, footprint(network, data, channels, choice), choice, afterwards)
+        of_choice = need(network, footprint(network, data, channels, choice), choice, afterwards or 0)
         needs.append((choice, of_choice))
         if _is_within(of_choice, limits):
             return choice
+    if afterwards is None:
+        return needs[-1][0]
     least_ram, least_vram = (min(getattr(n, key) for _, n in needs) for key in ("ram", "vram"))
     if limits.vram is not None and least_vram > limits.vram:
         raise _too_small("--max-vram", limits.vram, least_vram)

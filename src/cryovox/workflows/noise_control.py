@@ -18,7 +18,7 @@ from cryovox.core.atomic import replacing, writable_folder
 from cryovox.core.intensity import Normalization
 from cryovox.core.particles import Particles, Species
 from cryovox.core.progress import ProgressCallback, no_progress, renamed
-from cryovox.core.volume import Volume
+from cryovox.core.volume import Volume, release_pages
 from cryovox.formats import scores
 from cryovox.models.card import Card, read_card
 from cryovox.picking import PickConfig
@@ -122,7 +122,9 @@ class NoiseControl:
         spans = _sample(tomogram) if inside is None else spans_of(inside)
         part = float(np.prod([float(high - low) for low, high in spans]))
         box = central_box(volume.shape, min(share, MAX_NOISE / part), spans, self.card.patch)
-        noise = phase_randomized(tomogram.normalize(volume.data[box]), np.random.default_rng(self.seed))
+        sample = tomogram.normalize(volume.data[box])
+        release_pages(volume.data)
+        noise = phase_randomized(sample, np.random.default_rng(self.seed))
         picks, species = self._candidates(tomogram, noise, config, on_progress)
         found = {s.name: picks.named(s.name).scores for s in species}
         searched = 1.0 if inside is None else float(inside.mean())
@@ -148,7 +150,7 @@ class NoiseControl:
         )
         with tempfile.TemporaryDirectory(prefix=".noise-", dir=self.out) as folder:
             path = Path(folder) / "scores.zarr"
-            tiles = limited_tiles(network, self.card, config, control, Path(folder))
+            tiles = limited_tiles(network, self.card, config, control, Path(folder), afterwards=None)
             write_scores(network, prepared, self.card, tiles, path, on_progress)
             score_map = select(scores.read(path), self.picking.species)
             return candidates(score_map, self.picking), score_map.species

@@ -92,7 +92,7 @@ def segment(  # noqa: PLR0913 (the options of a command)
     device: Device = "auto",
     overwrite: bool = False,
     collect: bool | None = None,
-    picks: bool = False,
+    noise: float | None = None,
     on_progress: ProgressCallback = no_progress,
 ) -> tuple[list[str], Failures]:
     """Segment tomograms; results of an earlier run with the same settings are kept.
@@ -107,8 +107,9 @@ def segment(  # noqa: PLR0913 (the options of a command)
         Output folder: `scores/NAME.zarr`, `labels/NAME.mrc`, `manifest.json`.
     collect
         Collect failures and go on; by default where there are several tomograms.
-    picks
-        Count the memory of picking, which comes next, in the limit.
+    noise
+        Where picking comes next, whose memory then counts in the limit: fraction of a tomogram that is also
+        searched in noise.
     on_progress
         Receives the progress; see :class:`cryovox.core.progress.ProgressCallback`.
 
@@ -118,7 +119,7 @@ def segment(  # noqa: PLR0913 (the options of a command)
         Names of the segmented tomograms, and what went wrong with the others.
     """
     files = expand(tomograms)
-    job = load_job(model, out, config, device, picks)
+    job = load_job(model, out, config, device, noise)
     return _run(job, files, overwrite=overwrite, collect=collect, on_progress=on_progress)
 
 
@@ -154,7 +155,7 @@ class _Segment(Job):
     network: nn.Module
     card: Card
     facts: dict[str, Any]
-    picks: bool = False
+    noise: float | None = None
 
     def key(self, name: str) -> dict[str, Any]:
         settings = self.config.model_dump(mode="json", exclude={*self.config.without_effect, "mask"})
@@ -198,11 +199,11 @@ def _with_precision(config: SegmentConfig, network: nn.Module, card: Card, model
 
 
 def load_job(
-    model: Path, out: Path, config: SegmentConfig | None, device: Device, picks: bool = False
+    model: Path, out: Path, config: SegmentConfig | None, device: Device, noise: float | None = None
 ) -> _SegmentTomogram:
     """Network on its device and settings for tomograms, which are picked next or not."""
     job = _load(_SegmentTomogram, model, out, config, device)
-    return _SegmentTomogram(job.out, job.config, job.network, job.card, job.facts, picks)
+    return _SegmentTomogram(job.out, job.config, job.network, job.card, job.facts, noise)
 
 
 def _run(job: _Segment, files: dict[str, Path], **options: Any) -> tuple[list[str], Failures]:
@@ -225,10 +226,10 @@ class _SegmentTomogram(_Segment):
 
     def afterwards(self, volume: Volume) -> int:
         """Bytes of memory that the steps after scoring take."""
-        if not self.picks:
+        if self.noise is None:
             return AFTERWARDS
         masks = MASK_PICKING * prod(n // self.card.output_stride for n in volume.shape)
-        noise = NOISE * min(volume.data.size, MAX_NOISE)
+        noise = NOISE * round(min(self.noise * volume.data.size, MAX_NOISE))
         return AFTERWARDS + max(noise, masks if self.card.kind == "mask" else 0)
 
     def process(
@@ -292,7 +293,7 @@ def limited_tiles(
     config: SegmentConfig,
     volume: Volume,
     scratch: Path,
-    afterwards: int = AFTERWARDS,
+    afterwards: int | None = AFTERWARDS,
 ) -> TilePlan:
     """Tiles of a volume within the limits of memory; arguments as of `cryovox.workflows.memory.fit`."""
     limits = Limits.of(config.max_ram, config.max_vram)
