@@ -71,5 +71,6 @@ def test_wrong_requests_are_refused(ask, tomogram, tmp_path):
     ask("ribosome-70s", tomogram, "--defocus", "1e-10").refused("--defocus")
     ask("ribosome-70s", tomogram, "--tilt-range", 60, -60).refused("--tilt-range")
     ask("ribosome-70s", tomogram, "--noise-control", 0).refused("--threshold")
+    ask("ribosome-70s", tomogram, "--fdr", 0.1, "--false-positives", 3).refused("--false-positives", "--fdr")
     ask("ribosome-70s", tomogram, "--threads", 0).refused("--threads")
     assert not (tmp_path / "out").exists()

@@ -12,11 +12,14 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
 from cryovox.formats import read_particles, read_volume, scores, write_particles, write_volume
+from cryovox.formats.dataset import load_annotations
+from cryovox.formats.dataset import read as read_dataset
 from cryovox.simulate.particles import library
 from cryovox.simulate.particles.beads import point_group
 from cryovox.simulate.particles.rotate import add_box, rotate
 from cryovox.workflows.match import match
 from cryovox.workflows.matching.config import MatchConfig
+from cryovox.workflows.matching.search import top_hat
 
 VOXEL = 25.0
 STEP = 30.0
@@ -87,6 +90,10 @@ def test_results_are_complete_and_kept(tmp_path):
     assert again == entry
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["match"]["entries"]["tomo"] == entry
+    dataset = read_dataset(tmp_path / "out" / "matches.yaml")
+    _, particles = load_annotations(dataset.entries[0], dataset)
+    assert np.allclose(particles.positions, picks.positions, atol=1e-3)
+    assert not dataset.entries[0].is_exhaustive("ribosome-80s")
 
 
 def test_contrast_decides_what_is_found(tmp_path):
@@ -168,3 +175,66 @@ def test_lists_that_do_not_fit_are_refused(tmp_path):
                 device="cpu",
             )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("decoy", ["none", "mirror"])
+def test_as_many_false_positives_are_picked_as_are_asked_for(tmp_path, decoy):
+    """In colored noise with a missing wedge and without particles."""
+    counts = []
+    for seed in range(4):
+        shape = (40, 52, 66)
+        kz, ky, kx = np.fft.fftfreq(40)[:, None, None], np.fft.fftfreq(52)[:, None], np.fft.rfftfreq(66)
+        spectrum = np.fft.rfftn(np.random.default_rng(seed).standard_normal(shape))
+        spectrum *= (np.abs(kz) <= 1.7 * kx + 1e-9) / (0.2 + np.sqrt(kz**2 + ky**2 + kx**2))
+        noise = np.fft.irfftn(spectrum, s=shape, axes=(0, 1, 2)).astype(np.float32)
+        write_volume(tmp_path / f"{seed}.mrc", Volume(noise, 45.0))
+        _, picks = search(
+            tmp_path / f"{seed}.mrc", tmp_path / f"out{seed}", "vlp", symmetry="I", threshold=None,
+            false_positives=10.0, decoy=decoy, noise_control=0.5, refine=False,
+        )  # fmt: skip
+        expected = picks.extra["cryovoxFalsePositives"].astype(float)
+        assert expected.max() <= 10.5
+        assert (np.diff(expected[np.argsort(picks.scores)]) <= 0).all()
+        assert picks.extra["cryovoxFalseDiscoveryRate"].astype(float).max() > 0.3
+        counts.append(len(picks))
+    assert 10 / 1.5 < np.mean(counts) < 10 * 1.5
+
+
+def test_true_particles_have_low_false_discovery_rates(tmp_path):
+    simulate(tmp_path / "tomo.mrc", "fatty-acid-synthase", noise=1.0)
+    entry, picks = search(
+        tmp_path / "tomo.mrc",
+        tmp_path / "out",
+        "fatty-acid-synthase",
+        symmetry="D3",
+        threshold=None,
+        fdr=0.3,
+        decoy="mirror",
+        noise_control=1.0,
+    )
+    distance = np.linalg.norm(picks.positions[:, None] - PLACES * VOXEL, axis=-1)
+    assert (distance.min(axis=0) < VOXEL).all()
+    assert len(picks) < 10
+    assert picks.extra["cryovoxFalseDiscoveryRate"].astype(float)[:3].max() < 0.001
+    assert entry["decoy"]["share"] > 0
+
+
+def test_the_hand_that_fits_is_kept_with_a_note(tmp_path):
+    simulate(tmp_path / "tomo.mrc", "ribosome-80s")
+    volume = read_volume(tmp_path / "tomo.mrc")
+    write_volume(tmp_path / "other.mrc", Volume(np.ascontiguousarray(volume.data[:, :, ::-1]), VOXEL))
+    quick = {"hand": "both", "noise_control": 0, "max_count": 3, "angle": 60.0, "refine": False}
+    given, _ = search(tmp_path / "tomo.mrc", tmp_path / "a", "ribosome-80s", **quick)
+    other, _ = search(tmp_path / "other.mrc", tmp_path / "b", "ribosome-80s", **quick)
+    assert "template as given scores higher" in given["notes"][0]
+    assert "mirrored template scores higher" in other["notes"][0]
+
+
+def test_broad_maxima_are_removed_by_the_top_hat():
+    scores = np.zeros((9, 11, 13), np.float32)
+    scores[2:7] = 0.5
+    scores[4, 5, 6] = 0.9
+    filtered = top_hat(scores)
+    assert np.unravel_index(filtered.argmax(), scores.shape) == (4, 5, 6)
+    assert filtered.max() == pytest.approx(0.4)
+    assert np.count_nonzero(filtered) == 1

@@ -101,12 +101,13 @@ def match(  # noqa: PLR0913 (the options of a command)
 
 def _searched(done: dict[str, Any]) -> Table:
     columns = ["tomogram", "species", "particles", "threshold", "best score"]
-    columns += ["best in noise", "expected in noise"]
+    columns += ["best in noise", "expected in noise", "expected false"]
     rows = []
     for name, entry in done.items():
-        noise = entry["noise"] or {"best": "", "expected": ""}
+        blank = {"best": "", "expected": ""}
+        noise, decoy = entry["noise"] or blank, entry["decoy"] or blank
         row = [name, entry["species"], entry["count"], entry["threshold"], entry["best"]]
-        rows.append([*row, noise["best"], noise["expected"]])
+        rows.append([*row, noise["best"], noise["expected"], decoy["expected"]])
     return columns, rows
 
 

@@ -79,8 +79,8 @@ def _from_layout(folder: Path) -> Dataset:
     return dataset
 
 
-def write(folder: Path | str, dataset: Dataset) -> Path:
-    """Write `dataset.yaml` into a folder, with relative paths of files below the folder.
+def write(folder: Path | str, dataset: Dataset, name: str = FILE) -> Path:
+    """Write `dataset.yaml`, or another name, into a folder, with relative paths of files below the folder.
 
     Returns
     -------
@@ -90,9 +90,9 @@ def write(folder: Path | str, dataset: Dataset) -> Path:
     root = Path(folder).resolve()
     content: dict[str, Any] = dataset.model_dump(mode="json", exclude_defaults=True)
     for row, entry in zip(content.get("entries", []), dataset.entries, strict=True):
-        for name, value in _files(entry):
-            row[name] = _relative(value, root).as_posix()
-    file = root / FILE
+        for kind, value in _files(entry):
+            row[kind] = _relative(value, root).as_posix()
+    file = root / name
     with replacing(file) as temporary:
         temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return file

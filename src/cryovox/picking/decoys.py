@@ -7,13 +7,25 @@ decoy.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.spatial import KDTree
 from scipy.stats import nbinom
 
 Float = NDArray[np.float64]
+
+TAIL = 100
+"""Maximum number of the highest scores to which the tail of a background is fitted."""
+MIN_TAIL = 10
+"""Minimum number; below it, one more false positive is expected than was counted."""
+POWER = 2.5
+"""Exponent of the tail: half the number of shifts and angles that are searched, less one half."""
 
 
 def q_values(targets: NDArray[Any], decoys: NDArray[Any], scale: float = 1.0) -> Float:
@@ -35,11 +47,17 @@ def q_values(targets: NDArray[Any], decoys: NDArray[Any], scale: float = 1.0) ->
     (n,) float64
         At most 1; a pick with a higher score never has a higher value.
     """
-    scores = np.asarray(targets, np.float64)
+    return _lowest_rates(
+        np.asarray(targets, np.float64), lambda scores: scale * (decoys_above(decoys, scores) + 1)
+    )
+
+
+def _lowest_rates(scores: Float, expected: Callable[[Float], NDArray[np.floating]]) -> Float:
+    """Lowest rate among the cuts that keep a pick: expected false picks over picks, at least with a score."""
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     kept = len(ranked) - np.searchsorted(ranked[::-1], ranked, side="left")
-    estimate = np.minimum(1.0, scale * (decoys_above(decoys, ranked) + 1) / np.maximum(kept, 1))
+    estimate = np.minimum(1.0, expected(ranked) / np.maximum(kept, 1))
     values = np.empty(len(scores))
     values[order] = np.minimum.accumulate(estimate[::-1])[::-1]
     return values
@@ -69,3 +87,107 @@ def rate_interval(decoys: int, picks: int, scale: float = 1.0, level: float = 0.
     tail = (1 - level) / 2
     low, high = nbinom.ppf([tail, 1 - tail], decoys + 1, 1 / (1 + scale))
     return min(1.0, float(low) / picks), min(1.0, float(high) / picks)
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """Scores of false peaks in a part of what is searched.
+
+    Attributes
+    ----------
+    scores : (n,)
+        Scores of the peaks, -1 to 1, in any order.
+    share
+        Size of that part over the size of what is searched.
+    """
+
+    scores: NDArray[np.floating]
+    share: float
+
+    def expected(self, thresholds: ArrayLike) -> Float:
+        """Expected number of false positives at or above each threshold.
+
+        It is counted where many scores lie above, and extrapolated where few do. The tail is that of the
+        excursions of a random field over three shifts and three angles (Adler and Taylor, Random Fields and
+        Geometry, 2007, ch. 15) with a correlation coefficient s in place of the Gaussian variable:
+
+            n(u) = n(v) (u / v)^2.5 exp(-b (u - v)),  u = -log(1 - s^2),
+
+        where v belongs to the lowest score of the tail, and b has the maximum likelihood.
+        """
+        values: Float = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
+        count = len(self._ranked) - np.searchsorted(self._ranked, values, side="left").astype(np.float64)
+        if self._tail is None:
+            return (count + 1) / self.share
+        number, start, rate = self._tail
+        u = np.maximum(_depth(values), start)
+        tail = number * (u / start) ** POWER * np.exp(-rate * (u - start))
+        return np.where(_depth(values) > start, tail, count) / self.share
+
+    @property
+    def is_too_small(self) -> bool:
+        """Whether there are too few scores to extrapolate."""
+        return self._tail is None
+
+    def q_values(self, targets: NDArray[Any]) -> Float:
+        """As :func:`q_values`, from the extrapolated number of false picks."""
+        return _lowest_rates(np.asarray(targets, np.float64), self.expected)
+
+    def threshold(self, count: float) -> float:
+        """Lowest score at or above which at most *count* false positives are expected."""
+        scores = np.linspace(0.0, 1.0, 10_001)
+        return float(scores[np.argmax(self.expected(scores) <= count)])
+
+    @cached_property
+    def _ranked(self) -> Float:
+        return np.sort(np.asarray(self.scores, dtype=np.float64))
+
+    @cached_property
+    def _tail(self) -> tuple[int, float, float] | None:
+        """Number of scores in the tail, and its start and rate of decay; None for too few scores."""
+        positive = self._ranked[self._ranked > 0]
+        number = min(TAIL, len(positive) // 2)
+        if number < MIN_TAIL:
+            return None
+        u = _depth(positive[-number:])
+        excess = float((u - u[0]).sum())
+        low = POWER / u[0] * (1 + 1e-9)
+
+        def slope(rate: float) -> float:
+            return float((1 / (rate - POWER / u)).sum()) - excess
+
+        high = 2 * (low + number / max(excess, 1e-9))
+        return number, float(u[0]), float(brentq(slope, low, high))
+
+
+def decoy_wins(
+    decoys: Float,
+    decoy_scores: NDArray[np.floating],
+    targets: Float,
+    target_scores: NDArray[np.floating],
+    distance: float,
+) -> NDArray[np.floating]:
+    """Scores of false peaks of the target, by competition with a decoy (Elias and Gygi, 2007).
+
+    Where there is no particle, target and decoy are equally likely to score higher. So for every place where
+    the decoy wins there is one, on average, where the target wins by chance. Both scores of a place where
+    the decoy wins are returned, which stand for a false peak here and one elsewhere.
+
+    Parameters
+    ----------
+    decoys, targets : (n, 3)
+        Peaks of both, in any unit.
+    distance
+        Maximum distance of peaks at the same place.
+    """
+    if not len(decoys) or not len(targets):
+        return np.asarray(decoy_scores)
+    neighbors = KDTree(targets).query_ball_point(decoys, distance)
+    rivals = np.array([target_scores[near].max() if near else -np.inf for near in neighbors])
+    wins = decoy_scores > rivals
+    return np.concatenate([decoy_scores[wins], rivals[wins & np.isfinite(rivals)]])
+
+
+def _depth(scores: Float) -> Float:
+    """-log(1 - s^2) of positive scores, 0 of others."""
+    return -np.log1p(-np.square(np.clip(scores, 0.0, 1 - 1e-9)))

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import sign_of
+from cryovox.core.particles import Species
 from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_particles, read_volume, scores, stem
@@ -24,6 +26,8 @@ from cryovox.workflows.matching.search import Search
 from cryovox.workflows.matching.target import MatchJob
 from cryovox.workflows.pick import tomogram_frame
 from cryovox.workflows.simulation.templates import read_template
+
+DATASET = "matches.yaml"
 
 
 def match(  # noqa: PLR0913 (the options of a command)
@@ -44,8 +48,8 @@ def match(  # noqa: PLR0913 (the options of a command)
     """Search tomograms for a structure; results of an earlier run with the same settings are kept.
 
     Writes `particles/NAME.star` with poses, `scores/NAME.zarr`, the best rotation of each voxel in
-    `rotations/NAME.mrc` with their angles in `rotations/NAME.csv`, and `report.html`. With *at*, it writes
-    `particles/NAME.star` only.
+    `rotations/NAME.mrc` with their angles in `rotations/NAME.csv`, the dataset `matches.yaml` for training,
+    and `report.html`. With *at*, it writes `particles/NAME.star` only.
 
     Parameters
     ----------
@@ -83,6 +87,7 @@ def match(  # noqa: PLR0913 (the options of a command)
     )
     results = run_batch(job, files, manifest, overwrite=overwrite, on_progress=on_progress)
     if results[0] and at is None:
+        _write_dataset(out, manifest)
         _write_report(out, manifest)
     return results
 
@@ -90,8 +95,39 @@ def match(  # noqa: PLR0913 (the options of a command)
 def _check(config: MatchConfig, at: Path | None) -> None:
     """Raise an error for settings that contradict each other."""
     check_tilts(config.tilt_range or DEFAULT_TILTS)
-    if at is None and config.threshold is None and not config.noise_control:
-        raise RequestError("--threshold", "is not set", "set it, or a --noise-control above 0")
+    if at is not None:
+        return
+    cuts = ("threshold", "false_positives", "fdr")
+    options = [f"--{cut.replace('_', '-')}" for cut in cuts if getattr(config, cut) is not None]
+    if len(options) > 1:
+        message = f"is given with {options[1]}, and each of them chooses the minimum score"
+        raise RequestError(options[0], message, "give one of them")
+    if config.threshold is None and not config.noise_control:
+        option = options[0] if options else "--threshold"
+        raise RequestError(option, "needs a noise control", "set --threshold, or a --noise-control above 0")
+
+
+def _write_dataset(out: Path, manifest: Manifest) -> None:
+    """Describe tomograms and particles as training data, if all have the same voxel size and species."""
+    manifest.refresh()
+    entries = list(manifest.entries.items())
+    first = entries[0][1]
+    same = ("voxel_size", "species", "radius")
+    if any(entry[key] != first[key] for _, entry in entries for key in same):
+        return
+    rows = []
+    for name, entry in entries:
+        imaging = entry["key"]["imaging"]
+        picks = out / entry["outputs"]["particles"] if entry["count"] else None
+        rows.append(
+            Entry(
+                name=name, tomogram=Path(entry["key"]["input"]), particles=picks, contrast=entry["contrast"],
+                exhaustive=False, tilt_axis=imaging["tilt_axis"], tilt_range=imaging["tilt_range"],
+            )
+        )  # fmt: skip
+    species = Species(name=first["species"], label=1, radius=first["radius"])
+    dataset = Dataset(voxel_size=first["voxel_size"], species=(species,), entries=tuple(rows))
+    dataset_files.write(out, dataset, DATASET)
 
 
 def _write_report(out: Path, manifest: Manifest) -> None:

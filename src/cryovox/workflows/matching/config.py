@@ -58,7 +58,8 @@ class MatchConfig(Config):
     """Search."""
 
     basic: ClassVar[tuple[str, ...] | None] = (
-        "angle", "symmetry", "tilt_range", "defocus", "threshold", "max_count", "mask", "contrast", "whiten",
+        "angle", "symmetry", "tilt_range", "defocus", "threshold", "false_positives", "fdr", "max_count",
+        "mask", "contrast", "whiten", "hand",
     )  # fmt: skip
 
     angle: float = Field(15.0, ge=2, le=60)
@@ -106,6 +107,18 @@ class MatchConfig(Config):
     of masks named after the tomograms."""
     threshold: float | None = Field(None, ge=0, le=1)
     """Minimum score of a particle; by default the best score in the noise control."""
+    false_positives: float | None = Field(None, gt=0)
+    """Instead of --threshold: expected number of false positives per tomogram."""
+    fdr: float | None = Field(None, gt=0, lt=1)
+    """Instead of --threshold: largest estimated false discovery rate of a particle."""
+    decoy: Literal["auto", "mirror", "none"] = "auto"
+    """Decoy for the expected false positives: the mirror image of the template. auto takes it unless it looks
+    like the template at this resolution; none counts in noise only."""
+    hand: Literal["given", "mirrored", "both"] = "given"
+    """Hand of the template. both searches twice, says by how much one hand scores higher, and keeps it."""
+    top_hat: bool = False
+    """Subtract the morphological opening from the scores, which removes broad maxima such as those on
+    membranes."""
     distance: float | None = Field(None, ge=0)
     """Minimum distance between particles in Å; by default their radius."""
     border: float | None = Field(None, ge=0)
@@ -114,8 +127,8 @@ class MatchConfig(Config):
     max_count: int | None = Field(None, ge=1)
     """Maximum number of particles per tomogram, best first."""
     noise_control: float = Field(0.125, ge=0, le=1)
-    """Fraction of the tomogram that is searched again with random phases, to show what the template scores in
-    noise of the same spectrum; 0 skips it."""
+    """Fraction of the tomogram that is searched again with random phases, and with a decoy, to show what the
+    template scores where there is no particle; 0 skips both."""
     block_voxels: int = Field(1 << 24, ge=4096)
     """Maximum number of voxels of a Fourier transform; changes memory and speed, not the result."""
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cryovox.core.atomic import replacing
 from cryovox.core.intensity import Normalization
-from cryovox.core.particles import Particles, Species
-from cryovox.core.progress import ProgressCallback, portion
-from cryovox.core.volume import ScoreMap, Volume
+from cryovox.core.particles import Particles
+from cryovox.core.progress import ProgressCallback, no_progress, portion
+from cryovox.core.volume import ScoreMap, Volume, Voxels
 from cryovox.formats import mrc, scores
 from cryovox.formats.angles import eulers_of
 from cryovox.formats.particles.manifest import Origin
@@ -21,10 +24,19 @@ from cryovox.inference.poses import Poses, PoseSearch
 from cryovox.inference.rotation_grid import rotation_grid
 from cryovox.picking import pick_counted
 from cryovox.workflows.batch import Result
+from cryovox.workflows.matching.background import (
+    MAX_LIKENESS,
+    Controls,
+    controls,
+    mirror_likeness,
+    score_map,
+)
 from cryovox.workflows.matching.target import MatchJob, Target
 from cryovox.workflows.pick import left_out_notes, write_picks
 
-AS_IS = Normalization(0.0, 1.0)
+BEST = 50
+"""Maximum number of scores by which the hands are compared."""
+SMALL = "too few peaks in the control to estimate small numbers of false positives; raise --noise-control"
 
 
 class Search(MatchJob):
@@ -36,22 +48,17 @@ class Search(MatchJob):
 
     def process(self, name: str, target: Target, on_progress: ProgressCallback) -> Result:
         volume, species = target.volume, target.species
-        share = target.control.size / volume.data.size if self.config.noise_control else 0.0
-        split = 1 / (1 + share)
-        values, best = matching.match(
-            volume.data, target.normalize, target.search, self.rotations, mask=target.inside,
-            block_voxels=self.config.block_voxels, device=self.device,
-            on_progress=portion(on_progress, 0.0, split),
-        )  # fmt: skip
-        noise = np.zeros(0, np.float32)
-        if share:
-            noise = self._noise_peaks(target, portion(on_progress, split, 1.0))
-        threshold = self._threshold(noise)
-        score_map = _score_map(values, volume, species, threshold)
-        picks, near_edge = pick_counted(score_map, self.config.picking(threshold), target.inside)
+        share = self.config.noise_control
+        split = 1 / (1 + 2 * share)
+        target, values, best, notes = self._hand(target, portion(on_progress, 0.0, split))
+        tested = self._controls(target, values, portion(on_progress, split, 1.0)) if share else None
+        threshold, picks, near_edge = self._pick(target, values, tested)
+        notes += [*target.notes, *left_out_notes({"at_faces": near_edge})]
         picks = self._posed(picks, best, target)
-        outputs = self._write(name, score_map, best, picks, volume)
-        searched = float(target.inside.mean()) if target.inside is not None else 1.0
+        if tested is not None:
+            picks = _with_statistics(picks, tested)
+            notes += [SMALL] if tested.main.is_too_small else []
+        outputs = self._write(name, score_map(values, volume, species, threshold), best, picks, volume)
         facts = {
             "voxel_size": volume.voxel_size, "contrast": target.contrast, "count": len(picks),
             "rotations": len(self.rotations), "threshold": round(threshold, 5),
@@ -59,25 +66,82 @@ class Search(MatchJob):
             "template": {k: v for k, v in target.template.facts.items() if k != "doubt"},
             "best": round(float(values.max()), 5),
             "median": round(float(np.median(picks.scores)), 5) if len(picks) else None,
-            "noise": _noise_facts(noise, threshold, share, searched),
-            "notes": [*target.notes, *left_out_notes({"at_faces": near_edge})],
+            "noise": None if tested is None else _control_facts(tested, "noise", threshold),
+            "decoy": None if tested is None else _control_facts(tested, "decoy", threshold),
+            "notes": notes,
         }  # fmt: skip
         return Result(outputs, facts)
 
-    def _noise_peaks(self, target: Target, on_progress: ProgressCallback) -> NDArray[np.float32]:
-        """Scores of the peaks in noise, best first."""
-        piece = matching.phase_randomized(target.control, np.random.default_rng(self.seed))
-        values, _ = matching.match(
-            piece, AS_IS, target.search, self.rotations,
-            block_voxels=self.config.block_voxels, device=self.device, on_progress=on_progress,
+    def _match(
+        self,
+        data: Voxels,
+        normalize: Normalization,
+        template: matching.SearchTemplate,
+        mask: NDArray[np.bool_] | None = None,
+        on_progress: ProgressCallback = no_progress,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Scores, and indices of the best rotations."""
+        values, best = matching.match(
+            data, normalize, template, self.rotations, mask=mask, block_voxels=self.config.block_voxels,
+            device=self.device, on_progress=on_progress,
         )  # fmt: skip
-        score_map = _score_map(values, Volume(piece, target.volume.voxel_size), target.species, 0.0)
-        return pick_counted(score_map, self.config.picking(0.0))[0].scores
+        return top_hat(values) if self.config.top_hat else values, best
 
-    def _threshold(self, noise: NDArray[np.float32]) -> float:
-        if self.config.threshold is not None:
-            return self.config.threshold
-        return float(noise.max()) if len(noise) else 0.0
+    def _hand(
+        self, target: Target, on_progress: ProgressCallback
+    ) -> tuple[Target, NDArray[np.float32], NDArray[np.int32], list[str]]:
+        """Search with the template in the hand that is asked for, or in both; the better one is kept."""
+        hands = {"both": ("given", "mirrored")}.get(self.config.hand, (self.config.hand,))
+        results = []
+        for number, hand in enumerate(hands):
+            of_hand = target.mirrored() if hand == "mirrored" else target
+            part = portion(on_progress, number / len(hands), (number + 1) / len(hands))
+            volume, normalize = target.volume.data, target.normalize
+            values, best = self._match(volume, normalize, of_hand.search, target.inside, part)
+            results.append((_mean_of_best(values, of_hand), hand, of_hand, values, best))
+        results.sort(key=lambda result: -result[0])
+        mean, hand, of_hand, values, best = results[0]
+        notes = [] if len(results) == 1 else [_hand_note(hand, mean, results[1][0])]
+        return of_hand, values, best, notes
+
+    def _controls(
+        self, target: Target, values: NDArray[np.float32], on_progress: ProgressCallback
+    ) -> Controls:
+        done = iter((0.0, 0.5, 1.0, 1.0))
+
+        def scores(
+            data: Voxels, normalize: Normalization, template: matching.SearchTemplate
+        ) -> NDArray[np.float32]:
+            start = next(done)
+            return self._match(data, normalize, template, None, portion(on_progress, start, start + 0.5))[0]
+
+        return controls(target, values, scores, self._has_decoy(target), self.seed)
+
+    def _has_decoy(self, target: Target) -> bool:
+        """Whether the mirror image of the template is searched for: on request, or if it differs enough."""
+        if self.config.decoy != "auto":
+            return self.config.decoy == "mirror"
+        return mirror_likeness(target.search, self.config.symmetry) <= MAX_LIKENESS
+
+    def _pick(
+        self, target: Target, values: NDArray[np.float32], tested: Controls | None
+    ) -> tuple[float, Particles, int]:
+        """Threshold, picks, and number of picks that were dropped near the faces."""
+        config, threshold = self.config, self.config.threshold
+        if threshold is None and tested is not None:
+            threshold = tested.best["noise"]
+            if config.false_positives is not None:
+                threshold = tested.main.threshold(config.false_positives)
+        if config.fdr is not None and tested is not None:
+            candidates, _ = self._picks(target, values, 0.0)
+            kept = candidates.scores[tested.main.q_values(candidates.scores) <= config.fdr]
+            threshold = float(kept.min()) if len(kept) else 1.0
+        threshold = threshold or 0.0
+        return threshold, *self._picks(target, values, threshold)
+
+    def _picks(self, target: Target, values: NDArray[np.float32], threshold: float) -> tuple[Particles, int]:
+        scores = score_map(values, target.volume, target.species, threshold)
+        return pick_counted(scores, self.config.picking(threshold), target.inside)
 
     def _posed(self, picks: Particles, best: NDArray[np.int32], target: Target) -> Particles:
         """The picks with the best rotations of their voxels, refined on request."""
@@ -113,23 +177,44 @@ class Search(MatchJob):
         return {**files, "particles": write_picks(name, self.out, picks, volume, self.output, origin)}
 
 
-def _score_map(values: NDArray[np.float32], volume: Volume, species: Species, threshold: float) -> ScoreMap:
-    return ScoreMap(
-        values[None], volume.voxel_size, (species,), kind="heatmap",
-        thresholds={species.name: threshold}, origin=volume.origin, nstart=volume.nstart,
-        tomogram_shape=volume.shape, tomogram_voxel_size=volume.voxel_size,
-    )  # fmt: skip
+def top_hat(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """White top-hat of scores over the 18 nearest voxels."""
+    return ndimage.white_tophat(values, footprint=ndimage.generate_binary_structure(3, 2))
 
 
-def _noise_facts(
-    noise: NDArray[np.float32], threshold: float, share: float, searched: float
-) -> dict[str, float] | None:
-    """Best score in noise, and the number of picks to expect in noise of the searched volume."""
-    if not share:
+def _mean_of_best(values: NDArray[np.float32], target: Target) -> float:
+    """Mean of the highest scores of peaks: `BEST`, or the number of particles that is asked for."""
+    count = min(BEST, target.config.max_count or BEST)
+    picking = target.config.picking(0.0).model_copy(update={"max_count": count})
+    scores = score_map(values, target.volume, target.species, 0.0)
+    picks, _ = pick_counted(scores, picking, target.inside)
+    return float(picks.scores.mean()) if len(picks) else 0.0
+
+
+def _hand_note(hand: str, mean: float, other: float) -> str:
+    name = "mirrored template" if hand == "mirrored" else "template as given"
+    text = f"the {name} scores higher: mean of the best scores {mean:.3f}, of the other hand {other:.3f}"
+    if hand == "given":
+        return text
+    return f"{text}; the hand of template or tomogram is wrong, and poses are those of the mirror image"
+
+
+def _with_statistics(picks: Particles, tested: Controls) -> Particles:
+    """Picks with the expected number of false positives at or above each score, and its rate."""
+    columns = {
+        "cryovoxFalsePositives": [f"{value:.4g}" for value in tested.main.expected(picks.scores)],
+        "cryovoxFalseDiscoveryRate": [f"{value:.4g}" for value in tested.main.q_values(picks.scores)],
+    }
+    return replace(picks, extra={k: np.array(v, dtype=np.str_) for k, v in columns.items()})
+
+
+def _control_facts(tested: Controls, kind: str, threshold: float) -> dict[str, Any] | None:
+    """Best score in noise or of the decoy, and the number of false positives to expect from it."""
+    if kind not in tested.backgrounds:
         return None
-    above = int((noise >= threshold).sum())
+    background = tested.backgrounds[kind]
     return {
-        "share": round(share, 4),
-        "best": round(float(noise.max()), 5) if len(noise) else 0.0,
-        "expected": round(above * searched / share, 1),
+        "share": round(background.share, 4),
+        "best": round(tested.best[kind], 5),
+        "expected": round(float(background.expected(threshold)[0]), 1),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,6 +110,12 @@ class Target:
         return matching.SearchTemplate(
             self.template.density, OVERSAMPLING, self.radius, transfer.astype(np.float32), filters
         )
+
+    def mirrored(self) -> Target:
+        """With the other hand of the template."""
+        density = np.ascontiguousarray(self.template.density[:, :, ::-1])
+        support = np.ascontiguousarray(self.template.support[:, :, ::-1])
+        return replace(self, template=replace(self.template, density=density, support=support))
 
 
 def open_target(path: Path, name: str, template: Path, imaging: Imaging, config: MatchConfig) -> Target:
