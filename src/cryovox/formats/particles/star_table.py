@@ -173,20 +173,25 @@ def block_text(name: str, columns: Mapping[str, list[str]], version: str, pairs:
     """Text of a block, as a loop or as pairs."""
     lines = [f"# version {version}", "", f"data_{name}", ""]
     if pairs:
-        lines += [f"_{tag}  {_quoted(column[:1])[0]}" for tag, column in columns.items()]
+        lines += [f"_{tag}  {_quoted(column, slice(1))[0]}" for tag, column in columns.items()]
         return "\n".join([*lines, "", ""])
     lines += ["loop_"] + [f"_{tag} #{i}" for i, tag in enumerate(columns, 1)]
     rows = max(map(len, columns.values()), default=0)
     for start in range(0, rows, CHUNK):  # one text for many rows, which takes less memory than the rows
-        cells = [_quoted(column[start : start + CHUNK]) for column in columns.values()]
+        cells = [_quoted(column, slice(start, start + CHUNK)) for column in columns.values()]
         lines.append("\n".join("  ".join(row) for row in zip(*cells, strict=True)))
     return "\n".join([*lines, "", ""])
 
 
-def _quoted(cells: list[str]) -> list[str]:
+def _quoted(column: Any, rows: slice) -> list[str]:
+    """Text of some rows, in quotes where it needs them."""
     from gemmi import cif
 
-    return [cell if PLAIN.fullmatch(cell) else cif.quote(cell) for cell in cells]
+    cells: list[str] = column[rows]
+    if isinstance(column, Numbers):
+        return cells
+    known = {cell: cell if PLAIN.fullmatch(cell) else cif.quote(cell) for cell in set(cells)}
+    return [known[cell] for cell in cells]
 
 
 def formatted(tags: list[str], values: NDArray[np.float64], digits: int = 6) -> Columns:

@@ -185,7 +185,7 @@ def _csv_lines(path: Path, text: str, delimiter: str) -> Iterator[Line]:
     reader = csv.reader(_text_lines(text), delimiter=delimiter, strict=True)
     try:
         for row in reader:
-            yield reader.line_num, [cell.strip() for cell in row]
+            yield reader.line_num, list(map(str.strip, row))
     except csv.Error as error:
         raise RequestError(path, f"line {reader.line_num}: {error}", "correct the file") from None
 
