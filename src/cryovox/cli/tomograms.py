@@ -148,6 +148,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     control: ControlConfig = ControlConfig(),
     posing: PoseConfig = PoseConfig(),
     keep_dense: bool = False,
+    lamella: bool = True,
     device: Device = "auto",
     seed: int = 0,
     overwrite: bool = False,
@@ -179,6 +180,8 @@ def find(  # noqa: PLR0913 (the options of a command)
         Poses.
     keep_dense
         Keep picks on gold and other objects that are far denser than the other picks of their species.
+    lamella
+        Leave out picks more than a radius outside the sample, if its estimated faces are clear.
     device
         Device.
     seed
@@ -215,6 +218,7 @@ def find(  # noqa: PLR0913 (the options of a command)
         overwrite=overwrite,
         command=command,
         keep_dense=keep_dense,
+        lamella=lamella,
         on_progress=Meter(quiet),
     )
     print_notes(out, list(picks), picked=True)

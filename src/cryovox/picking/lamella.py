@@ -7,8 +7,8 @@ a plane is fitted to the steps of all columns, for each of the two faces.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -61,8 +61,12 @@ class Plane:
 
     def height(self, zyx: Float) -> Float:
         """Distance of positions (n, 3) in voxels from the plane, positive at higher z."""
-        steepness = np.sqrt(1.0 + self.along_y**2 + self.along_x**2)
-        return np.asarray((zyx[:, 0] - self.at(zyx[:, 1], zyx[:, 2])) / steepness)
+        return np.asarray((zyx[:, 0] - self.at(zyx[:, 1], zyx[:, 2])) / self.steepness)
+
+    @property
+    def steepness(self) -> float:
+        """Distance along z per distance perpendicular to the plane."""
+        return float(np.sqrt(1.0 + self.along_y**2 + self.along_x**2))
 
 
 @dataclass(frozen=True)
@@ -104,11 +108,18 @@ class Lamella:
 
     def masks(self, margin: float = 0.0) -> Iterator[NDArray[np.bool_]]:
         """Plane by plane along z, which voxels lie inside or at most the margin in Å outside."""
-        y, x = np.indices(self.shape[1:])
-        flat = np.stack([np.zeros(y.size), y.ravel(), x.ravel()], axis=1)
+        low, high = self._limits(margin)
         for z in range(self.shape[0]):
-            flat[:, 0] = z
-            yield self.contain(flat * self.voxel_size, margin).reshape(self.shape[1:])
+            yield (z >= low) & (z <= high)
+
+    def _limits(self, margin: float) -> tuple[Float, Float]:
+        """Lowest and highest z in voxels at every y and x, with a margin in Å."""
+        y, x = np.ogrid[: self.shape[1], : self.shape[2]]
+        limits = [np.full(self.shape[1:], sign * np.inf) for sign in (-1, 1)]
+        for limit, plane, sign in zip(limits, (self.lower, self.upper), (-1, 1), strict=True):
+            if plane is not None:
+                limit[:] = plane.at(y, x) + sign * margin / self.voxel_size * plane.steepness
+        return limits[0], limits[1]
 
     @cached_property
     def faces(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -140,6 +151,16 @@ class Lamella:
         slopes = [float(np.hypot(plane.along_y, plane.along_x)) for plane in planes]
         return float(np.degrees(np.arctan(max(slopes))))
 
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Lamella:
+        """The lamella of :meth:`to_dict`."""
+        lower, upper = (
+            None if facts["planes"][name] is None else Plane(*facts["planes"][name])
+            for name in ("lower", "upper")
+        )
+        z, y, x = facts["shape"]
+        return cls(lower, upper, (z, y, x), facts["voxel_size"])
+
     def __str__(self) -> str:
         (a, b), (c, d) = self.faces
         low = "the face of the volume" if self.lower is None else f"z {a:.0f}-{b:.0f}"
@@ -150,16 +171,13 @@ class Lamella:
     def to_dict(self) -> dict[str, Any]:
         """Facts for a manifest: planes in voxels, extent and thickness."""
         faces = {"lower": self.lower, "upper": self.upper}
-        planes = {
-            name: None if plane is None else [plane.offset, plane.along_y, plane.along_x]
+        rounded = {
+            name: None if plane is None else [round(value, 6) for value in astuple(plane)]
             for name, plane in faces.items()
         }
-        rounded = {
-            name: None if plane is None else [round(value, 5) for value in plane]
-            for name, plane in planes.items()
-        }
         extent = {name: [round(z, 2) for z in span] for name, span in zip(faces, self.faces, strict=True)}
-        return {"planes": rounded, "z": extent, "thickness": round(self.thickness, 1)}
+        grid = {"shape": list(self.shape), "voxel_size": self.voxel_size}
+        return {"planes": rounded, "z": extent, "thickness": round(self.thickness, 1), **grid}
 
 
 def _span(plane: Plane | None, shape: tuple[int, int, int], otherwise: float) -> tuple[float, float]:

@@ -50,6 +50,10 @@ class Decoys:
         """Scores and scale of a species."""
         return np.asarray(self.scores.get(name, ()), np.float64), self.scales.get(name, 1.0)
 
+    def scaled(self, fraction: float) -> Decoys:
+        """The decoys of a search of this fraction of the volume."""
+        return replace(self, scales={name: fraction * scale for name, scale in self.scales.items()})
+
 
 @dataclass(frozen=True, eq=False)
 class RatedPicks:
@@ -150,7 +154,7 @@ def pick_rated(
         for name, values in rates.items():
             kept = pool.named(name).scores[values <= fdr]
             thresholds[name] = float(kept.min()) if len(kept) else np.inf
-    picks, near_edge = _pick(scores, plain, mask, thresholds)
+    picks, near_edge = pick_at(scores, plain, mask, thresholds)
     columns = {} if calibration is None else {PROBABILITY: _probability(picks, curves)}
     if rates:
         columns[Q_VALUE] = _looked_up(picks, pool, rates)
@@ -200,7 +204,7 @@ def _rates(pool: Particles, decoys: Decoys | None, curve: ExpectedCurve | None) 
     return q_values(pool.scores, *decoys.of(str(pool.species[0])))
 
 
-def _pick(
+def pick_at(
     scores: ScoreMap, config: PickConfig, mask: NDArray[Any] | None, thresholds: Mapping[str, float]
 ) -> tuple[Particles, int]:
     """Picks at the threshold of each species; the voxels of masks keep the thresholds of the model."""

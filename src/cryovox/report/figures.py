@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume, Voxels, release_pages
+from cryovox.picking.lamella import Lamella
 
 # M. Okabe and K. Ito, Color Universal Design (2008): suitable for color-blind readers
 COLORS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2")
@@ -38,6 +39,7 @@ def slices(
     species: Sequence[Species] = (),
     at: Voxel | None = None,
     sign: int = -1,
+    lamella: Lamella | None = None,
 ) -> Figure:
     """Three orthogonal slices with scores as an overlay and picks as circles.
 
@@ -52,6 +54,8 @@ def slices(
         Intersection of the slices; by default the place with the most picks, or the center.
     sign
         +1 if particles are bright in `volume`, -1 if dark; the figure always shows them dark.
+    lamella
+        Faces of the sample, dashed lines in XZ and YZ.
     """
     at = at or dense_place(volume, particles, species)
     unit, scale = ("nm", 0.1) if max(volume.shape) * volume.voxel_size >= 1000 else ("Å", 1.0)
@@ -76,6 +80,8 @@ def slices(
             _circles(axes, particles, species, place, order, scale)
         for line, axis in ((axes.axhline, order[0]), (axes.axvline, order[1])):
             line(at[axis] * volume.voxel_size * scale, color=FAINT, lw=0.6, ls=(0, (6, 4)), alpha=0.8)
+        if lamella is not None:
+            _faces(axes, lamella, at, order, volume.voxel_size * scale)
         cut = "zyx"[order[2]]
         axes.set_title(f"{name} at {cut} = {place * scale:.4g} {unit}", fontsize=9, color=INK, loc="left")
         axes.set_ylabel(f"{'zyx'[order[0]]} ({unit})", fontsize=8, color=INK)
@@ -251,6 +257,20 @@ def _circles(
             ring = Circle(middle, float(np.sqrt(square)) * scale, fill=False, lw=1.1, label=one.name)
             ring.set_edgecolor(COLORS[i % len(COLORS)])
             axes.add_patch(ring)
+
+
+def _faces(axes: Axes, lamella: Lamella, at: Voxel, order: Axes3, scale: float) -> None:
+    """Lines where the faces of the sample meet a slice along z."""
+    if order[2] == 0:
+        return
+    along = np.array([0.0, lamella.shape[3 - order[2]] - 1.0])
+    y, x = (along, at[2]) if order[2] == 2 else (at[1], along)
+    for plane in filter(None, (lamella.lower, lamella.upper)):
+        z = plane.at(y, x) * scale
+        horizontal, vertical = (along * scale, z) if order[0] == 0 else (z, along * scale)
+        limits = axes.get_xlim(), axes.get_ylim()
+        axes.plot(horizontal, vertical, color=COLORS[0], lw=0.9, ls="--", label="sample boundary")
+        axes.set(xlim=limits[0], ylim=limits[1])
 
 
 def _extent(

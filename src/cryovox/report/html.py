@@ -14,6 +14,7 @@ import numpy as np
 from cryovox.core.atomic import replacing
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
+from cryovox.picking.lamella import Lamella
 from cryovox.report import charts, figures
 from cryovox.report.doctor import Finding, summary
 from cryovox.report.next_steps import Step, steps_without_picks, threshold_step
@@ -44,6 +45,8 @@ class ReportEntry:
         +1 if particles are bright in `volume`, -1 if dark.
     tomogram
         File of the tomogram, for suggested commands.
+    lamella
+        Faces of the sample, drawn as lines.
     """
 
     name: str
@@ -57,6 +60,7 @@ class ReportEntry:
     species: tuple[Species, ...] = ()
     sign: int = -1
     tomogram: Path | None = None
+    lamella: Lamella | None = None
 
     def kinds(self) -> tuple[Species, ...]:
         """Species that the report shows."""
@@ -215,7 +219,9 @@ def _section(entry: ReportEntry, folder: Path, limit: int, run: Mapping[str, Any
 
 def _pictures(entry: ReportEntry, limit: int) -> dict[str, Any]:
     kinds = entry.kinds()
-    figure = figures.slices(entry.volume, entry.scores, entry.particles, kinds, sign=entry.sign)
+    figure = figures.slices(
+        entry.volume, entry.scores, entry.particles, kinds, sign=entry.sign, lamella=entry.lamella
+    )
     species_counts = (
         ", ".join(f"{int((entry.particles.species == s.name).sum())} {s.name}" for s in kinds) or "no species"
     )

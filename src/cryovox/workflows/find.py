@@ -8,22 +8,28 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import sign_of
 from cryovox.core.particles import Particles
 from cryovox.core.progress import ProgressCallback, no_progress
+from cryovox.core.volume import ScoreMap, Volume
 from cryovox.formats import read_particles, read_volume, scores
 from cryovox.inference.label_map import write_label_map
 from cryovox.models.card import Card, model_file, read_card
 from cryovox.picking import PickConfig, check_method
 from cryovox.picking.config import THRESHOLDS, ControlConfig, check_calibrated, check_cut
 from cryovox.picking.dense import dense_picks
-from cryovox.picking.rated import calibration_of, is_trusted, pick_rated
+from cryovox.picking.lamella import Lamella
+from cryovox.picking.rated import RatedPicks, calibration_of, is_trusted, pick_at, pick_rated
 from cryovox.picking.selection import channels_of, select
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.inputs import calibration_finding, read_search_mask
+from cryovox.workflows.lamella import FOLDER, SearchRegion, search_region
 from cryovox.workflows.manifest import Manifest, locked, sha256, versions
 from cryovox.workflows.matching.config import PoseConfig
 from cryovox.workflows.noise_control import NoiseControl
@@ -53,6 +59,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     overwrite: bool = False,
     command: str = "",
     keep_dense: bool = False,
+    lamella: bool = True,
     tables: Tables = lambda picks: [],
     on_progress: ProgressCallback = no_progress,
 ) -> tuple[dict[str, Particles], Failures]:
@@ -72,6 +79,9 @@ def find(  # noqa: PLR0913 (the options of a command)
         Of the noise in which false picks are counted.
     keep_dense
         Keep picks on gold and other specks that are far denser than other picks of their species.
+    lamella
+        Leave out picks more than a radius outside the sample, where its faces are clear; see
+        :func:`cryovox.picking.lamella.estimate`.
     tables
         Function that computes further tables of the report from the picks.
     on_progress
@@ -105,6 +115,7 @@ def find(  # noqa: PLR0913 (the options of a command)
         picking,
         output or PickOutput(),
         keep_dense,
+        lamella,
         control,
         noise,
         poses,
@@ -155,6 +166,7 @@ class _Picker:
     picking: PickConfig
     output: PickOutput
     keep_dense: bool
+    lamella: bool
     control: ControlConfig
     noise: NoiseControl
     poses: PickPoses | None
@@ -177,7 +189,9 @@ class _Picker:
         trusted = is_trusted(calibration_of(score_map), transfers)
         share = 1.0 if fdr is not None and not trusted else self.control.noise_control
         decoys, noise = self.noise.run(name, entry, share, self.on_progress) if share else (None, None)
-        rated = pick_rated(score_map, self.picking, inside, fdr=fdr, decoys=decoys, trusted=trusted)
+        region = self._region(name, volume, score_map, inside)
+        decoys = None if decoys is None else decoys.scaled(region.fraction)
+        rated = pick_rated(score_map, self.picking, region.mask, fdr=fdr, decoys=decoys, trusted=trusted)
         picks, dense = rated.picks, 0
         if not self.keep_dense:
             on_specks = dense_picks(volume, picks, score_map.species, sign_of(entry["contrast"]))
@@ -194,17 +208,36 @@ class _Picker:
             None if noise is None else noise_finding(expected, noise["share"]),
             None if fdr is None else rate_finding(expected, fdr, trusted),
         ]
-        findings = [*filter(None, controls), *examine(volume, path)]
+        findings = [*filter(None, controls), *region.findings, *examine(volume, path)]
+        outside = self._outside(region, score_map, rated, inside)
         record = {
             "file": str(file.relative_to(self.out)),
             "count": len(picks),
-            "left_out": {"at_faces": rated.near_edge, "dense": dense},
+            "left_out": {"at_faces": rated.near_edge, "dense": dense, "lamella": outside},
+            "lamella": region.record(self.out),
             "species": list(self.picking.species),
             "expected": expected,
             "notes": [*control_notes(controls), *notes],
             "findings": [astuple(finding) for finding in findings],
         }
         return picks, {"particles": record} | ({} if noise is None else {"noise": noise})
+
+    def _region(
+        self, name: str, volume: Volume, score_map: ScoreMap, inside: NDArray[np.bool_] | None
+    ) -> SearchRegion:
+        if not self.lamella:
+            return SearchRegion(inside)
+        radius = max(species.radius for species in score_map.species)
+        return search_region(volume, radius, inside, self.out / FOLDER / f"{name}.mrc", self.mask)
+
+    def _outside(
+        self, region: SearchRegion, score_map: ScoreMap, rated: RatedPicks, inside: NDArray[np.bool_] | None
+    ) -> int:
+        """Number of picks that the estimated boundary of the sample leaves out."""
+        if region.lamella is None:
+            return 0
+        everything = self.picking.model_copy(update={"max_count": None, "purpose": None})
+        return region.outside(pick_at(score_map, everything, inside, rated.thresholds)[0])
 
 
 def _score_file(out: Path, name: str) -> Path:
@@ -265,11 +298,19 @@ def _report_entry(
         particles=picks,
         thresholds={name: value for name, value in (defaults | used).items() if value is not None},
         findings=findings,
-        outputs={**{k: Path(v) for k, v in entry["outputs"].items()}, "particles": Path(record["file"])},
+        outputs=_outputs(entry),
         seconds=entry["seconds"],
         sign=sign_of(entry["contrast"]),
         tomogram=path,
+        lamella=Lamella.from_dict(record["lamella"]) if "planes" in record.get("lamella", {}) else None,
     )
+
+
+def _outputs(entry: Mapping[str, Any]) -> dict[str, Path]:
+    """Files of a tomogram by kind."""
+    record = entry["particles"]
+    mask = {"sample mask": Path(record["lamella"]["mask"])} if "mask" in record.get("lamella", {}) else {}
+    return {**{k: Path(v) for k, v in entry["outputs"].items()}, "particles": Path(record["file"]), **mask}
 
 
 def _model_facts(model: str, model_sha256: str, card: Card) -> dict[str, Any]:

@@ -13,12 +13,14 @@ from cryovox.core.particles import Species
 from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_particles, read_volume, scores, stem
+from cryovox.picking.lamella import Lamella
 from cryovox.report.doctor import Finding
 from cryovox.report.html import ReportEntry, write_find_report
 from cryovox.workflows.batch import Failures, run_batch
 from cryovox.workflows.config import PickOutput
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.inputs import expand
+from cryovox.workflows.lamella import CHECK
 from cryovox.workflows.manifest import Manifest, locked
 from cryovox.workflows.matching.config import DEFAULT_TILTS, MatchConfig, check_tilts
 from cryovox.workflows.matching.poses import PosesAt, list_of
@@ -151,6 +153,8 @@ def _report_entry(name: str, out: Path, entry: Mapping[str, Any]) -> ReportEntry
     except (RequestError, OSError):
         return None
     findings = [Finding("warning", "search", note) for note in entry["notes"]]
+    facts = entry.get("lamella", {})
+    findings += [Finding("note" if "planes" in facts else "ok", CHECK, facts["note"])] if facts else []
     if (noise := entry["noise"]) is not None:
         text = f"best score {entry['best']:.3f}; in noise of the same spectrum {noise['best']:.3f}"
         findings.append(Finding("ok" if entry["best"] > noise["best"] else "warning", "noise control", text))
@@ -158,4 +162,5 @@ def _report_entry(name: str, out: Path, entry: Mapping[str, Any]) -> ReportEntry
         name=name, volume=volume, scores=score_map, particles=picks,
         thresholds={entry["species"]: entry["threshold"]}, findings=findings, outputs=outputs,
         seconds=entry["seconds"], sign=sign_of(entry["contrast"]), tomogram=path,
+        lamella=Lamella.from_dict(facts) if "planes" in facts else None,
     )  # fmt: skip

@@ -147,6 +147,9 @@ def left_out_notes(counts: Mapping[str, int]) -> list[str]:
     if counts.get("at_faces"):
         at = "near the volume edges (within half a radius, or --border)"
         notes.append(f"{counts['at_faces']} picks {at} are left out; --border 0 keeps them")
+    if counts.get("lamella"):
+        at = "more than a radius outside the estimated boundary of the sample"
+        notes.append(f"{counts['lamella']} picks {at} are left out; --no-lamella keeps them")
     if counts.get("dense"):
         on = "on objects far denser than the other picks, such as gold beads,"
         notes.append(f"{counts['dense']} picks {on} are left out; --keep-dense keeps them")

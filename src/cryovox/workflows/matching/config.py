@@ -105,6 +105,9 @@ class MatchConfig(Config):
     mask: Path | None = None
     """Mask of the region to search: a volume of the shape of the tomogram that is not 0 inside, or a folder
     of masks named after the tomograms."""
+    lamella: bool = True
+    """Leave out particles more than a radius outside the sample, whose faces are estimated; masks/NAME.mrc
+    shows it. Nothing is left out where the faces are not clear."""
     threshold: float | None = Field(None, ge=0, le=1)
     """Minimum score of a particle; by default the best score in the noise control."""
     false_positives: float | None = Field(None, gt=0)

@@ -24,6 +24,7 @@ from cryovox.inference.poses import Poses, PoseSearch
 from cryovox.inference.rotation_grid import rotation_grid
 from cryovox.picking import pick_counted
 from cryovox.workflows.batch import Result
+from cryovox.workflows.lamella import FOLDER, SearchRegion, search_region
 from cryovox.workflows.matching.background import (
     MAX_LIKENESS,
     Controls,
@@ -51,14 +52,18 @@ class Search(MatchJob):
         share = self.config.noise_control
         split = 1 / (1 + 2 * share)
         target, values, best, notes = self._hand(target, portion(on_progress, 0.0, split))
-        tested = self._controls(target, values, portion(on_progress, split, 1.0)) if share else None
-        threshold, picks, near_edge = self._pick(target, values, tested)
-        notes += [*target.notes, *left_out_notes({"at_faces": near_edge})]
+        region = self._region(name, target)
+        sample = target if region.lamella is None else replace(target, inside=region.mask)
+        tested = self._controls(sample, values, portion(on_progress, split, 1.0)) if share else None
+        threshold, picks, near_edge = self._pick(sample, values, tested)
+        outside = 0 if sample is target else region.outside(self._picks(target, values, threshold)[0])
+        notes += [*target.notes, *left_out_notes({"at_faces": near_edge, "lamella": outside})]
         picks = self._posed(picks, best, target)
         if tested is not None:
             picks = _with_statistics(picks, tested)
             notes += [SMALL] if tested.main.is_too_small else []
         outputs = self._write(name, score_map(values, volume, species, threshold), best, picks, volume)
+        outputs |= {} if region.file is None else {"sample mask": region.file}
         facts = {
             "voxel_size": volume.voxel_size, "contrast": target.contrast, "count": len(picks),
             "rotations": len(self.rotations), "threshold": round(threshold, 5),
@@ -68,9 +73,15 @@ class Search(MatchJob):
             "median": round(float(np.median(picks.scores)), 5) if len(picks) else None,
             "noise": None if tested is None else _control_facts(tested, "noise", threshold),
             "decoy": None if tested is None else _control_facts(tested, "decoy", threshold),
-            "notes": notes,
+            "lamella": region.record(self.out), "notes": notes,
         }  # fmt: skip
         return Result(outputs, facts)
+
+    def _region(self, name: str, target: Target) -> SearchRegion:
+        if not self.config.lamella:
+            return SearchRegion(target.inside)
+        file = self.out / FOLDER / f"{name}.mrc"
+        return search_region(target.volume, target.species.radius, target.inside, file, target.imaging.mask)
 
     def _match(
         self,
