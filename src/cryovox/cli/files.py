@@ -10,23 +10,28 @@ import tyro
 
 from cryovox.cli.interface.screen import check_json, failures, write_json
 from cryovox.core.errors import RequestError
+from cryovox.workflows.batch import Failures
 from cryovox.workflows.config import ConvertConfig
 
 Inputs = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")]
 
 
 def doctor(
-    tomograms: Inputs,
+    tomograms: Inputs = (),
     /,
     *,
     model: Path | None = None,
     voxel_size: float | None = None,
     write_masks: Path | None = None,
+    particles: Path | None = None,
+    against: Path | None = None,
+    shape: Annotated[str | None, tyro.conf.arg(metavar="X,Y,Z")] = None,
     json: Path | None = None,
 ) -> int:
-    """Inspect tomograms: voxel size, contrast, NaN, extent of the sample, missing wedge.
+    """Inspect tomograms and particle lists: each problem is reported with the command that fixes it.
 
-    Each problem is reported with the command that fixes it.
+    Tomograms: voxel size, contrast, NaN, extent of the sample, missing wedge, seams. Particle lists: CTF
+    values, names, selection, density at the particles, and the difference from another list.
 
     Parameters
     ----------
@@ -39,21 +44,48 @@ def doctor(
     write_masks
         Write a mask of the sample of each tomogram to this folder (NAME.mrc), for --mask of find, segment,
         suggest and train.
+    particles
+        Particle list of the tomograms, or a STAR file of RELION.
+    against
+        Other list of the same particles: name flips, order of axes, scale and constant offset that turn
+        --particles into it.
+    shape
+        Shape of the tomogram in voxels, with --against.
     json
         Write the findings to this JSON file.
     """
-    from cryovox.report.doctor import render
+    from cryovox.report.doctor import Finding, render
     from cryovox.workflows.doctor import inspect_tomograms, mask_path
+    from cryovox.workflows.inputs import expand
+    from cryovox.workflows.list_checks import compare_lists, inspect_list, parse_shape
 
     check_json(json)
-    findings, failed = inspect_tomograms(list(tomograms), model, voxel_size, write_masks)
+    _check_doctor(tomograms, particles, against)
+    findings: dict[Path, list[Finding]] = {}
+    failed: Failures = {}
+    if tomograms:
+        findings, failed = inspect_tomograms(list(tomograms), model, voxel_size, write_masks)
+    if particles is not None and against is not None:
+        box = None if shape is None else parse_shape(shape)
+        findings[particles] = compare_lists(particles, against, box, voxel_size)
+    elif particles is not None:
+        files = expand(tomograms) if tomograms else {}
+        files = {name: path for name, path in files.items() if name not in failed}
+        findings[particles] = inspect_list(particles, files, voxel_size)
     for path, rows in findings.items():
         print(render(rows, path), end="\n\n")
-        if write_masks is not None:
+        if write_masks is not None and path != particles:
             mask = shlex.quote(str(mask_path(write_masks, path)))
             print(f"mask of the sample: {mask}; limit the search to it with --mask {mask}", end="\n\n")
     write_json(json, {str(path): [row.to_dict() for row in rows] for path, rows in findings.items()})
     return failures(failed)
+
+
+def _check_doctor(tomograms: tuple[Path, ...], particles: Path | None, against: Path | None) -> None:
+    if against is not None and particles is None:
+        raise RequestError("--against", "needs --particles", "name both lists")
+    if not tomograms and particles is None:
+        raise RequestError("doctor", "names no file", "name tomograms, or a list with --particles")
 
 
 def convert(
