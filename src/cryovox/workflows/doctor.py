@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from cryovox.core.atomic import writable_folder
 from cryovox.core.errors import RequestError
+from cryovox.core.volume import Volume
 from cryovox.formats import mrc, read_header, read_volume, stem
 from cryovox.models.card import Card, model_file, read_card
-from cryovox.report.doctor import Finding, ModelInput, examine, sample_planes, sort_by_severity
+from cryovox.picking.lamella import estimate
+from cryovox.report.doctor import MARGIN, Finding, ModelInput, examine, sample_planes, sort_by_severity
+from cryovox.report.volume_checks import volume_findings
+from cryovox.workflows import lamella as lamella_file
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.inputs import domain_finding, expand
 
@@ -67,6 +72,10 @@ def mask_path(folder: Path, tomogram: Path) -> Path:
 def _write_mask(tomogram: Path, target: Path) -> None:
     """Write 1 where the sample is and 0 elsewhere, with the shape of the tomogram."""
     volume = read_volume(tomogram, read_header(tomogram).voxel_size or 10.0)
+    lamella, _ = estimate(volume)
+    if lamella is not None:
+        lamella_file.write_mask(target, volume, lamella, MARGIN)
+        return
     writable_folder(target.parent)
     first, last = sample_planes(volume)
     with mrc.create(target, volume.shape, "int8", volume.voxel_size, volume.origin, volume.nstart) as mask:
@@ -82,5 +91,16 @@ def _inspect(
         findings = examine(volume, path, model=expected)
     else:
         findings = examine(volume, path, header.voxel_sizes, header.problems, model=expected)
+    findings += volume_findings(volume, path, header.voxel_size)
+    findings.append(_lamella(volume, path))
     domain = None if card is None else domain_finding(volume, card, path)
-    return findings if domain is None else sort_by_severity([*findings, domain])
+    return sort_by_severity(findings if domain is None else [*findings, domain])
+
+
+def _lamella(volume: Volume, path: Path) -> Finding:
+    """Faces of the sample, if they are clear."""
+    lamella, text = estimate(volume)
+    if lamella is None:
+        return Finding("ok", lamella_file.CHECK, text)
+    remedy = f"cryovox doctor {shlex.quote(str(path))} --write-masks masks"
+    return Finding("note", lamella_file.CHECK, f"{text}; `find` and `match` leave out picks outside", remedy)
