@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cryovox.core.on_density import FLIPS
 from cryovox.metrics.list_relation import Relation, relation
 from cryovox.report.doctor import Finding
 
@@ -74,7 +75,7 @@ def _flips(found: Relation, path: Path) -> Finding:
     flipped = [axis for axis, sign in zip("xyz", found.signs[::-1], strict=True) if sign < 0]
     if not flipped:
         return Finding("ok", "flips", "none")
-    options = " ".join(f"--flip-{axis}" for axis in flipped)
+    options = " ".join(FLIPS[axis] for axis in flipped)
     names = flipped[0] if len(flipped) == 1 else f"{', '.join(flipped[:-1])} and {flipped[-1]}"
     mirrored = len(flipped) % 2 != (_parity(found.axes) % 2)
     hand = ", which mirrors the hand" if mirrored else ", which keeps the hand"
