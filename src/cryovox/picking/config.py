@@ -23,6 +23,10 @@ Purpose = Literal["averaging", "counting", "czii"]
 class PickConfig(Config):
     """Picking."""
 
+    basic: ClassVar[tuple[str, ...] | None] = (
+        "species", "method", "threshold", "purpose", "distance", "border", "max_count", "min_size",
+        "exclusive",
+    )  # fmt: skip
     renamed: ClassVar[dict[str, str]] = {"outvoted": "overlap_ratio"}
 
     species: tuple[str, ...] = ()
@@ -58,6 +62,8 @@ class PickConfig(Config):
 
 class ControlConfig(Config):
     """False discoveries."""
+
+    basic: ClassVar[tuple[str, ...] | None] = ("fdr",)
 
     fdr: float | None = Field(default=None, gt=0, lt=1)
     """Keep the picks with at most this estimated false discovery rate, such as 0.05: by calibrated
