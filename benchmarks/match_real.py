@@ -35,12 +35,13 @@ def main() -> None:
     )
     parser.add_argument("--angle", type=float, default=21.1)
     parser.add_argument("--whiten", action="store_true")
+    parser.add_argument("--lamella", action="store_true", help="leave out picks outside the sample")
     parser.add_argument("--name", default="match_real", help="of the result file")
     args = parser.parse_args()
     torch.set_num_threads(1)
     config = MatchConfig(
         angle=args.angle, whiten=args.whiten, contrast="dark", name=NAME,
-        threshold=0.0, border=0.0, noise_control=0.125,
+        threshold=0.0, border=0.0, noise_control=0.125, lamella=args.lamella,
     )  # fmt: skip
     start = time.process_time()
     with tempfile.TemporaryDirectory() as work:

@@ -203,7 +203,8 @@ def pick_objects(dataset: Dataset, model: Path, out: Path, device: Device) -> Pa
     from cryovox.workflows.find import find
 
     entries = dataset.split("test")
-    picks, failures = find([e.tomogram for e in entries], model, out / "found", device=device)
+    tomograms = [e.tomogram for e in entries]  # simulated volumes are filled: all of them is searched
+    picks, failures = find(tomograms, model, out / "found", lamella=False, device=device)
     for error in failures.values():
         raise error
     return concatenate(in_tomogram(picks[e.tomogram.stem], e.name) for e in entries)

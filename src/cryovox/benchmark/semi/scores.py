@@ -35,7 +35,8 @@ def score(tests: Dataset, model: Path, out: Path, device: Device) -> dict[str, f
     """
     from cryovox.workflows.find import find
 
-    picks, failures = find([e.tomogram for e in tests.split("test")], model, out / "found", device=device)
+    tomograms = [e.tomogram for e in tests.split("test")]
+    picks, failures = find(tomograms, model, out / "found", lamella=False, device=device)
     for error in failures.values():
         raise error
     all_picks = concatenate(in_tomogram(picks[stem(e.tomogram)], e.name) for e in tests.split("test"))
