@@ -145,7 +145,8 @@ def test_scores_of_perfect_picks_and_of_half_of_them(dataset, tmp_path, monkeypa
     true = read_picks(entry)
     current = {"picks": true}
 
-    def find(tomograms, model, out, device):
+    def find(tomograms, model, out, lamella, device):
+        assert not lamella
         return {entry.tomogram.stem: current["picks"]}, {}
 
     monkeypatch.setattr("cryovox.workflows.find.find", find)
