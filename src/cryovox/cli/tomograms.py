@@ -19,6 +19,7 @@ from cryovox.cli.interface.screen import (
     write_json,
 )
 from cryovox.core.sizes import size_text
+from cryovox.models.card import EMBEDDED
 from cryovox.picking.config import ControlConfig, PickConfig
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
@@ -140,7 +141,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     tomograms: Inputs,
     /,
     *,
-    model: Path,
+    model: Path = EMBEDDED,
     out: Path,
     segment: SegmentConfig = SegmentConfig(),
     pick: PickConfig = PickConfig(),
@@ -156,7 +157,10 @@ def find(  # noqa: PLR0913 (the options of a command)
     quiet: bool = False,
     json: Path | None = None,
 ) -> int:
-    """Segment tomograms, pick particles and write a report.
+    """Segment tomograms, pick particles and write a report; with no model, by the embedded one.
+
+    The embedded model detects particles of any shape and names them by their diameter; --species
+    ribosome=125 picks those with a radius of about 125 Å.
 
     Writes particles/NAME.star (RELION 5), scores/NAME.zarr, labels/NAME.mrc and report.html.
 
@@ -165,7 +169,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     tomograms
         Files, folders or patterns.
     model
-        Model file.
+        Model file; `embedded` comes with the package.
     out
         Output folder; segmentations of an earlier run are kept.
     segment

@@ -7,6 +7,7 @@ unpickled.
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from cryovox.core.reading import check_readable
 
 FORMAT = "cryovox-model-1"
 MODEL = "model.safetensors"
+EMBEDDED = Path("embedded")
+"""Name of the model that comes with the package."""
 SAME_VOXEL_SIZE = 0.1
 """Relative difference from the voxel size of the training up to which tomograms are used as they are."""
 FINEST, COARSEST = 1 / 8, 2.5
@@ -72,8 +75,15 @@ class Card(Config):
     """Training manifest: config, data, hashes, steps, versions, held-out metrics."""
 
 
+def is_embedded(path: Path) -> bool:
+    """Whether a path is the name of the embedded model, not a file or folder of the user."""
+    return path == EMBEDDED and not path.exists()
+
+
 def model_file(path: Path) -> Path:
-    """The path itself, or the model file inside it if it is a run folder."""
+    """The path itself, the model file inside it if it is a run folder, or the file of the embedded model."""
+    if is_embedded(path):
+        return Path(str(files("cryovox.models").joinpath("weights", "embedded.safetensors")))
     if not path.is_dir():
         return path
     inside = path / MODEL

@@ -14,6 +14,7 @@ from cryovox.core.config import Config, Contrast
 from cryovox.core.sizes import Size
 from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.filters.config import SIGMA_R, Feature
+from cryovox.models.card import is_embedded
 from cryovox.training.config import LoopConfig
 from cryovox.training.strategies import Task, config_of, facts, name_of
 from cryovox.training.strategies.config.supervised import SupervisedConfig
@@ -54,8 +55,8 @@ class NetworkConfig(Config):
     options: Annotated[dict[str, Any], AS_YAML] = Field({})
     """Options of the network to change, as YAML, such as '{widths: [8, 16]}'."""
     start: Path | None = None
-    """Model file with initial weights; weights whose name and shape agree are taken, a head for other
-    classes is new."""
+    """Model file with initial weights, or `embedded`; weights whose name and shape agree are taken, a head for
+    other classes is new."""
     freeze: Literal["none", "encoder", "all-but-head"] = "none"
     """Layers to freeze, batch statistics included. To unfreeze them later, start a second training from the
     result."""
@@ -64,7 +65,7 @@ class NetworkConfig(Config):
     @classmethod
     def _resolve(cls, start: Path | None) -> Path | None:
         """However the path is spelled, a run goes on with the same settings."""
-        return None if start is None else start.resolve()
+        return start if start is None or is_embedded(start) else start.resolve()
 
 
 class HeldOutConfig(Config):
