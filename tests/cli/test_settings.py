@@ -59,10 +59,10 @@ def test_demonstration(cli, tmp_path, monkeypatch):
     small = functools.partial(PhantomConfig, shape=(24, 48, 48), count=4, snr=2.0)
     monkeypatch.setattr("cryovox.workflows.demo.PhantomConfig", small)
     args = ("demo", "--out", tmp_path / "demo", "--device", "cpu", "--quiet")
-    told = cli(*args, "--steps", 4)
-    assert told.code == 0, told.err
-    assert "capsid" in told.out
-    assert "report.html" in told.out
+    answer = cli(*args, "--train", "--steps", 4)
+    assert answer.code == 0, answer.err
+    assert "capsid" in answer.out
+    assert "report.html" in answer.out
     page = (tmp_path / "demo" / "found" / "report.html").read_text()
     assert "not used for training" in page
-    cli(*args, "--steps", 5).refused("other settings", "--overwrite")
+    cli(*args, "--train", "--steps", 5).refused("other settings", "--overwrite")

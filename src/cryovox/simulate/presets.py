@@ -75,6 +75,23 @@ def _toy() -> SimulationConfig:
     )
 
 
+def _example() -> SimulationConfig:
+    """A small tomogram with particles of three sizes, a vesicle and gold, for `cryovox demo`."""
+    counts = {"ribosome-80s": 10, "proteasome-20s": 16, "apo-ferritin": 16}
+    return SimulationConfig(
+        species=tuple(counts),
+        scene=SceneConfig(
+            shape=(64, 160, 160),
+            voxel_size=12.0,
+            slab=600.0,
+            counts=counts,
+            vesicles=VesicleConfig(count=1, radius=(180.0, 260.0)),
+            fiducials=FiducialConfig(count=2),
+        ),
+        tilts=TiltConfig(range=(-60, 60), step=3, total_dose=120, defocus=(3, 4)),
+    )
+
+
 def _cell() -> SimulationConfig:
     """A crowded cytoplasm with membranes, for matching a tomogram of a cell."""
     counts = {"ribosome-80s": 50, "fatty-acid-synthase": 31, "proteasome-26s": 37, "tric": 62}
@@ -94,6 +111,7 @@ def _cell() -> SimulationConfig:
 
 PRESETS: dict[str, SimulationConfig] = {
     "toy": _toy(),
+    "example": _example(),
     "cell": _cell(),
     "shrec2021": _shrec2021(512, 10 * (165 + 344) / 2),
     "shrec2021-slab": _shrec2021(200, None),
