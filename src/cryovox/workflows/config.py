@@ -55,8 +55,8 @@ class NetworkConfig(Config):
     options: Annotated[dict[str, Any], AS_YAML] = Field({})
     """Options of the network to change, as YAML, such as '{widths: [8, 16]}'."""
     start: Path | None = None
-    """Model file with initial weights, or `embedded`; weights whose name and shape agree are taken, a head for
-    other classes is new."""
+    """Model file with initial weights, or `embedded`; weights whose name and shape agree are taken, a head
+    for other classes is new."""
     freeze: Literal["none", "encoder", "all-but-head"] = "none"
     """Layers to freeze, batch statistics included. To unfreeze them later, start a second training from the
     result."""
