@@ -902,6 +902,37 @@ The difference-of-Gaussians picker has the settings that are best on the same wo
     return text + f"\n{grid(['candidate', 'steps', 'minutes', 'voxel size, Å', 'command'], runs)}\n"
 
 
+def scored_embedded() -> str:
+    """The embedded model on data that nothing was chosen on."""
+    result = load("scored-embedded")
+    if result is None:
+        return ""
+    recalls = [[name, *(f"{v:.3f}" for v in row.values())] for name, row in result["real"].items()]
+    areas = [[name, span(row)] for name, row in result["mpneumoniae"].items()]
+    objects = {name: row for name, row in result["sim_deepfinder"].items() if name != "objects"}
+    kinds = ("precision", "recall", "f1", "best_f1", "average_precision")
+    found = [[name, *(f"{row[k]:.3f}" if k in row else "" for k in kinds)] for name, row in objects.items()]
+    return f"""
+## Embedded model on real tomograms and third-party simulations
+
+No training and no choice on these data. Training of the model: {result["training"]["steps"]} steps in {result["training"]["seconds"] / 60:.0f} minutes.
+
+Real tomogram, recall of 128 ribosome picks (about a third of the ribosomes) at 1 to 4 candidates per pick:
+
+{grid(["picker", *(f"{n}x" for n in (1, 2, 3, 4))], recalls)}
+
+*Mycoplasma pneumoniae*, 40 ribosomes: probability that the particle scores higher than a crop shifted by 125 Å:
+
+{grid(["score", "AUC within boxes [95 % CI]"], areas)}
+
+Third-party simulations, {result["sim_deepfinder"]["objects"]} objects of any class within 60 Å:
+
+{grid(["picker", "precision", "recall", "F1", "best F1", "average precision"], found)}
+
+Command: `{result["command"]}`
+"""
+
+
 def species_similarity() -> str:
     """Similarity of the built-in species."""
     result = load("library_correlation")
@@ -1018,7 +1049,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
         partial(times, "time_to_f1-choice", "One setting changed, on data reserved for model selection"),
     ),
     "ema_share": (averaged,),
-    "embedded": (embedded,),
+    "embedded": (embedded, scored_embedded),
 }
 """Page -> its parts; parts without a result file are skipped."""
 
