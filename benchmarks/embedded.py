@@ -118,10 +118,10 @@ class World:
     tolerance: np.ndarray[Any, Any]
 
 
-def open_world(name: str, folder: Path) -> World:
+def open_world(name: str, folder: Path, count: int = TOMOGRAMS, seed: int = WORLD_SEED) -> World:
     """Simulate a world, unless an earlier run has; gold beads and membranes are no particles."""
     config = WORLDS[name]()
-    dataset, _ = stand_in(folder, config, 0, TOMOGRAMS, seed=WORLD_SEED)
+    dataset, _ = stand_in(folder, config, 0, count, seed=seed)
     truth = true_particles(dataset)
     truth = truth.take(np.isin(truth.species, config.species))
     radii = {kind.name: kind.radius for kind in dataset.species}

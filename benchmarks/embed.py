@@ -1,0 +1,128 @@
+"""Make a candidate of `benchmarks/embedded.py` the model that comes with the package.
+
+Its thresholds and the calibration of its scores are fitted on tomograms of the choice worlds that were drawn with another seed, one
+per world: every peak is a particle or not. The threshold is the same for all sizes, the one with the highest mean F1 over the worlds.
+The file in the package holds what a search needs, and of the training only its length.
+
+    python benchmarks/embed.py CANDIDATE.safetensors --work DIR        # about 3 processor minutes
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryovox.core.particles import Particles, Species
+from cryovox.data.channels import size_species
+from cryovox.metrics.matching import greedy
+from cryovox.models.card import EMBEDDED, Card, model_file
+from cryovox.models.checkpoint import load_model, save_model
+from cryovox.picking.calibration import Calibration, Peaks, calibrate
+from cryovox.workflows.manifest import sha256
+from cryovox.workflows.training.stream_config import STREAMS
+from embedded import MIN_SCORE, WORLDS, World, candidate, metrics, open_world
+
+SEED = 9_411
+"""Of the tomograms for thresholds and calibration."""
+CUTS = np.round(np.arange(0.05, 0.8, 0.01), 2)
+KEPT = ("strategy", "steps", "seconds", "seed")
+"""Facts on the training that the file keeps."""
+
+
+def f1_at(picks: Particles, world: World, cut: float) -> float:
+    """F1 of the picks at or above a score."""
+    kept = picks.take(picks.scores >= cut)
+    hits = len(greedy(kept.positions, world.truth.positions, world.tolerance, kept.scores))
+    return 2 * hits / max(1, len(kept) + len(world.truth))
+
+
+def by_tomogram(picks: Particles, world: World) -> list[tuple[Particles, Particles, Any]]:
+    """Picks, particles and tolerances of each tomogram."""
+    assert world.truth.tomograms is not None
+    names = np.unique(world.truth.tomograms)
+    return [
+        (
+            picks.within(str(name)),
+            world.truth.within(str(name)),
+            world.tolerance[world.truth.tomograms == name],
+        )
+        for name in names
+    ]
+
+
+def peaks_of(found: list[tuple[Particles, World]], species: tuple[Species, ...]) -> dict[str, Peaks]:
+    """Peaks by the class that the model gives them; particles count in the class of their peak."""
+    scores: dict[str, list[float]] = {kind.name: [] for kind in species}
+    truth: dict[str, list[float]] = {kind.name: [] for kind in species}
+    total, hits = 0, 0
+    for all_picks, world in found:
+        for picks, particles, tolerance in by_tomogram(all_picks, world):
+            is_hit = np.zeros(len(picks), bool)
+            is_hit[greedy(picks.positions, particles.positions, tolerance, picks.scores).predicted] = True
+            total, hits = total + len(particles), hits + int(is_hit.sum())
+            for kind in species:
+                of_kind = picks.species == kind.name
+                scores[kind.name] += [float(value) for value in picks.scores[of_kind]]
+                truth[kind.name] += [float(value) for value in is_hit[of_kind]]
+    peaks = {}
+    for kind in species:
+        own = int(sum(truth[kind.name]))
+        count = round(own * total / max(1, hits))  # the missed ones are shared out in proportion
+        peaks[kind.name] = Peaks(
+            scores=scores[kind.name], truth=truth[kind.name], particles=count, hits=own, floor=MIN_SCORE
+        )
+    return peaks
+
+
+def card_of(card: Card, found: list[tuple[Particles, World]], species: tuple[Species, ...]) -> Card:
+    """The card with thresholds and calibration, and the few facts on the training that matter to users."""
+    means = [np.mean([f1_at(picks, world, cut) for picks, world in found]) for cut in CUTS]
+    threshold = float(CUTS[int(np.argmax(means))])
+    calibration: Calibration | None = calibrate(peaks_of(found, species), "held-out")
+    return card.model_copy(
+        update={
+            "species": species,
+            "thresholds": {kind.name: threshold for kind in species},
+            "calibration": None if calibration is None else calibration.model_dump(mode="json"),
+            "training": {key: card.training[key] for key in KEPT if key in card.training},
+            "warnings": (),
+        }
+    )
+
+
+def main() -> None:
+    """Fit thresholds and calibration, and write the file into the package."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("candidate", type=Path)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the tomograms")
+    args = parser.parse_args()
+    network, card = load_model(args.candidate)
+    species = size_species(STREAMS["embedded"].sizes)
+    if [kind.name for kind in species] != [kind.name for kind in card.species]:
+        raise SystemExit(f"{args.candidate} has other sizes: {', '.join(k.name for k in card.species)}")
+    card = card.model_copy(update={"species": species})
+    sized = args.work / "candidate.safetensors"
+    args.work.mkdir(parents=True, exist_ok=True)
+    save_model(sized, network, card)
+    found = []
+    for name in WORLDS:
+        world = open_world(name, args.work / name, count=1, seed=SEED)
+        picks = candidate(world, sized, args.work / f"{name}-scored", "cpu")
+        found.append((picks, world))
+        print(name, len(world.truth), metrics(picks, world), flush=True)
+    embedded = card_of(card, found, species)
+    path = model_file(EMBEDDED)
+    path.parent.mkdir(exist_ok=True)
+    save_model(path, network, embedded)
+    print(
+        f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, thresholds {embedded.thresholds}, {sha256(path)}"
+    )
+
+
+if __name__ == "__main__":
+    main()
