@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
@@ -50,6 +52,14 @@ def test_a_particle_between_two_sizes_is_picked_once(score_map):
 def test_a_size_takes_the_threshold_of_the_nearest_channel(score_map):
     assert select(score_map, ["a=32"]).thresholds == {"a": 0.2}
     assert select(score_map, ["a=42"]).thresholds == {"a": 0.4}
+
+
+@given(st.floats(16, 175))
+def test_every_size_in_reach_has_a_channel(radius):
+    data = np.zeros((3, 2, 3, 4), np.float32)
+    chosen = select(ScoreMap(data, 10.0, SIZES, kind="heatmap"), [f"a={radius}"])
+    assert chosen.species[0].radius == radius
+    assert chosen.data.shape == (1, 2, 3, 4)
 
 
 def test_channels_of_other_sizes_are_left_out(score_map):

@@ -17,8 +17,10 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
 from cryovox.core.volume import ScoreMap
 
-TOLERANCE = 1.35
-"""Largest ratio of a radius to those of a channel that may show it."""
+FARTHEST = 2.0
+"""Largest ratio of a radius to that of the nearest channel."""
+NEARLY_AS_NEAR = 1.35
+"""A channel is joined if its ratio is at most this many times that of the nearest."""
 
 
 def select(scores: ScoreMap, wanted: Sequence[str]) -> ScoreMap:
@@ -96,11 +98,12 @@ def _sized(species: Sequence[Species], text: str) -> Channels:
     if not name:
         raise RequestError("--species", f"{text!r} has no name", "write NAME=RADIUS, such as ribosome=125")
     ratios = [_ratio(radius, one.radius) for one in species]
-    near = sorted((at for at, ratio in enumerate(ratios) if ratio <= TOLERANCE), key=ratios.__getitem__)
-    if not near:
+    if min(ratios) > FARTHEST:
         radii = ", ".join(f"{one.radius:g}" for one in species)
         message = f"{radius:g} Å is far from every size that the model detects (radii {radii} Å)"
         raise RequestError("--species", message, "choose a radius near one of these, or train a model")
+    limit = NEARLY_AS_NEAR * min(ratios)
+    near = sorted((at for at, ratio in enumerate(ratios) if ratio <= limit), key=ratios.__getitem__)
     return Channels(name, radius, tuple(near))
 
 
