@@ -22,6 +22,8 @@ class Species(BaseModel):
     """Value in label maps; 0 is background."""
     radius: float = Field(gt=0)
     """Radius in Å."""
+    diameters: tuple[float, float] | None = None
+    """Limits of the diameters in Å, for particles of any shape that are named by their size."""
     structure: str | None = None
     """File or id of an atomic model or map, if there is one."""
 

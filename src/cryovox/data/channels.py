@@ -31,7 +31,12 @@ def template_species(templates: Sequence[Template]) -> tuple[Species, ...]:
 def size_species(bounds: Sequence[float]) -> tuple[Species, ...]:
     """One species between each two successive diameters in Å, such as particle-40-70."""
     return tuple(
-        Species(name=f"particle-{low:g}-{high:g}", label=i + 1, radius=float(np.sqrt(low * high)) / 2)
+        Species(
+            name=f"particle-{low:g}-{high:g}",
+            label=i + 1,
+            radius=float(np.sqrt(low * high)) / 2,
+            diameters=(low, high),
+        )
         for i, (low, high) in enumerate(pairwise(bounds))
     )
 
