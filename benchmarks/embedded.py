@@ -37,7 +37,7 @@ from cryovox.core.particles import Particles, concatenate
 from cryovox.formats import read_volume, scores
 from cryovox.metrics.detection import average_precision, precision_recall, recall_at_budget
 from cryovox.models.card import read_card
-from cryovox.picking.any_size import pick_any_size
+from cryovox.picking import PickConfig, pick
 from cryovox.picking.blobs import dog
 from cryovox.simulate.config.microscope import TiltConfig
 from cryovox.simulate.config.scene import (
@@ -152,7 +152,8 @@ def candidate(world: World, model: Path, out: Path, device: str) -> Particles:
         raise error
     maps = {e.name: scores.read(out / "scores" / f"{e.tomogram.stem}.zarr") for e in entries}
     return concatenate(
-        in_tomogram(pick_any_size(score_map, MIN_SCORE, border=0.0), name) for name, score_map in maps.items()
+        in_tomogram(pick(score_map, PickConfig(threshold=MIN_SCORE, border=0.0)), name)
+        for name, score_map in maps.items()
     )
 
 

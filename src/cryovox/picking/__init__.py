@@ -19,8 +19,8 @@ def pick(scores: ScoreMap, config: PickConfig | None = None, mask: NDArray[Any] 
     Parameters
     ----------
     scores
-        Peaks are picked from heatmaps, and connected regions or, with `method="mean-shift"`, clusters of
-        voxels from masks.
+        Peaks are picked from heatmaps (where all species are ranges of diameters, from their sum), and
+        connected regions or, with `method="mean-shift"`, clusters of voxels from masks.
     config
         The defaults where None.
     mask : (z, y, x) of the tomogram or of the score map
@@ -45,6 +45,10 @@ def pick_counted(
     check_method(config, scores.kind)
     bounds = Bounds.of_scores(scores, mask, config.border)
     if scores.kind == "heatmap":
+        if all(species.diameters for species in scores.species):
+            from cryovox.picking.any_size import pick_sizes
+
+            return pick_sizes(scores, config, bounds)
         from cryovox.picking.peaks import pick_peaks
 
         return pick_peaks(scores, config, bounds)
