@@ -46,9 +46,10 @@ def in_parallel(jobs: list[Any], work: Any, at_once: int) -> list[Any]:
 def write_result(name: str, result: dict[str, Any]) -> Path:
     """Write `results/NAME.json` with machine, versions and command."""
     words = sys.argv[1:]
-    if "--work" in words:  # the run folder is not part of the result
-        at = words.index("--work")
-        words = words[:at] + words[at + 2 :]
+    for folder_option in ("--work", "--worlds"):  # folders of runs are not part of the result
+        if folder_option in words:
+            at = words.index(folder_option)
+            words = words[:at] + words[at + 2 :]
     script, folder = Path(sys.argv[0]).resolve(), RESULTS.parent.resolve()
     name_of_script = script.relative_to(folder) if script.is_relative_to(folder) else script.name
     command = shlex.join(["python", f"benchmarks/{name_of_script}", *words])

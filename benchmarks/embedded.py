@@ -118,9 +118,10 @@ class World:
     tolerance: np.ndarray[Any, Any]
 
 
-def open_world(name: str, folder: Path, count: int = TOMOGRAMS, seed: int = WORLD_SEED) -> World:
+def open_world(
+    config: SimulationConfig, folder: Path, count: int = TOMOGRAMS, seed: int = WORLD_SEED
+) -> World:
     """Simulate a world, unless an earlier run has; gold beads and membranes are no particles."""
-    config = WORLDS[name]()
     dataset, _ = stand_in(folder, config, 0, count, seed=seed)
     truth = true_particles(dataset)
     truth = truth.take(np.isin(truth.species, config.species))
@@ -274,7 +275,7 @@ def main() -> None:
     training = {key: card.training[key] for key in ("steps", "seconds", "held_out") if key in card.training}
     table = {}
     for name in WORLDS:
-        world = open_world(name, (args.worlds or args.work / "worlds") / name)
+        world = open_world(WORLDS[name](), (args.worlds or args.work / "worlds") / name)
         picks = candidate(world, model, args.work / "scored" / name, args.device)
         table[name] = {
             "particles": len(world.truth),

@@ -24,7 +24,7 @@ EMBEDDED = Path("embedded")
 """Name of the model that comes with the package."""
 SAME_VOXEL_SIZE = 0.1
 """Relative difference from the voxel size of the training up to which tomograms are used as they are."""
-FINEST, COARSEST = 1 / 8, 2.5
+FINEST, COARSEST = 1 / 8, 3.0
 """Voxel sizes, relative to that of the training, that are resampled."""
 
 

@@ -31,7 +31,8 @@ def select(scores: ScoreMap, wanted: Sequence[str]) -> ScoreMap:
     scores
     wanted
         Names of species of the map, or NAME=RADIUS with a radius in Å: the highest score of all channels
-        whose particles have about this radius, under this name. All channels where empty.
+        whose particles have about this radius, under this name. All channels where empty. Where the species
+        of the map are ranges of diameters, see :class:`OfSizes`.
 
     Returns
     -------
@@ -51,7 +52,11 @@ def select(scores: ScoreMap, wanted: Sequence[str]) -> ScoreMap:
     )
     nearest = {one.name: scores.species[one.channels[0]].name for one in chosen}
     thresholds = {name: scores.thresholds[of] for name, of in nearest.items() if of in scores.thresholds}
-    data = _Joined(scores.data, tuple(one.channels for one in chosen))
+    groups = tuple(one.channels for one in chosen)
+    if all(one.diameters for one in scores.species):
+        data = OfSizes(scores.data, groups, scores)
+    else:
+        data = Joined(scores.data, groups)
     calibration = _calibration(scores.calibration, nearest)
     return replace(scores, data=data, species=species, thresholds=thresholds, calibration=calibration)
 
@@ -123,7 +128,7 @@ def _ratio(a: float, b: float) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class _Joined:
+class Joined:
     """Lazily read (k, z, y, x) scores, each channel the maximum over some channels of another array."""
 
     data: Any
@@ -160,3 +165,23 @@ class _Joined:
         if copy is False:
             raise ValueError("joined scores are always copied")
         return self[...].astype(dtype or np.float32, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class OfSizes(Joined):
+    """Selected ranges of diameters; picks are sought in the sum of all ranges, and then selected by theirs.
+
+    Attributes
+    ----------
+    original : ScoreMap
+        The map with all ranges.
+    """
+
+    original: ScoreMap
+
+    def names(self, species: Sequence[Species]) -> list[str | None]:
+        """Name of the first selected species that each range belongs to; None where to none."""
+        return [
+            next((kind.name for kind, group in zip(species, self.groups, strict=True) if at in group), None)
+            for at in range(len(self.original.species))
+        ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from cryovox.workflows.simulation.phantoms import write_phantoms
 from cryovox.workflows.training.run import train
 from cryovox.workflows.training.run_folder import check_settings
 
+Evaluate = Callable[[Particles, Particles, dict[str, float]], Table]
+"""Table of picks, particles and radii by species."""
 HIT = 0.5
 """Maximum distance between a pick and a particle, as a fraction of the radius of the particle."""
 
@@ -63,7 +65,7 @@ class Demo:
             data, PRESETS["example"], seed=self.seed, split=["test"], device=self.device,
             overwrite=self.overwrite, on_progress=self.on_progress,
         )  # fmt: skip
-        return self._search(EMBEDDED, data, detected)
+        return self._search(EMBEDDED, data, detected, PRESETS["example"].species)
 
     def with_training(self, steps: int = 240) -> tuple[Table, Path]:
         """Make phantoms, train on some of them, and search another one.
@@ -87,13 +89,16 @@ class Demo:
         model = train(
             data, run, config, device=self.device, overwrite=self.overwrite, on_progress=self.on_progress
         )
-        return self._search(model, data, scored)
+        return self._search(model, data, scored, ())
 
-    def _search(self, model: Path, data: Path, evaluate: Any) -> tuple[Table, Path]:
-        """Search the test tomogram of a dataset and compare the picks with the truth."""
+    def _search(
+        self, model: Path, data: Path, evaluate: Evaluate, species: Sequence[str]
+    ) -> tuple[Table, Path]:
+        """Search the test tomogram of a dataset, and compare the picks with particles of these species."""
         dataset, results = dataset_files.read(data), self.out / "found"
         (test,) = dataset.split("test")
         truth = _truth(test, dataset)
+        truth = truth.take(np.isin(truth.species, species)) if species else truth
         tables: list[Table] = []
 
         def evaluation_tables(picks: dict[str, Particles]) -> list[Table]:

@@ -33,7 +33,7 @@ def on_model_grid(path: Path, volume: Volume, card: Card) -> tuple[Volume, list[
     """A tomogram at the voxel size of a model, and notes for the user; resampled on access.
 
     Voxel sizes within 10 % of that of the model are kept. An error if the voxels are more than 8 times finer
-    or 2.5 times coarser.
+    or 3 times coarser.
     """
     size, own = volume.voxel_size, card.voxel_size
     if has_model_voxel_size(size, card):
