@@ -53,10 +53,8 @@ def select(scores: ScoreMap, wanted: Sequence[str]) -> ScoreMap:
     nearest = {one.name: scores.species[one.channels[0]].name for one in chosen}
     thresholds = {name: scores.thresholds[of] for name, of in nearest.items() if of in scores.thresholds}
     groups = tuple(one.channels for one in chosen)
-    if all(one.diameters for one in scores.species):
-        data = OfSizes(scores.data, groups, scores)
-    else:
-        data = Joined(scores.data, groups)
+    by_size = all(one.diameters for one in scores.species)
+    data = OfSizes(scores.data, groups, scores) if by_size else Joined(scores.data, groups)
     calibration = _calibration(scores.calibration, nearest)
     return replace(scores, data=data, species=species, thresholds=thresholds, calibration=calibration)
 
