@@ -23,7 +23,8 @@ def test_settings_of_a_training_there_and_back(cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("command", "kinds"), [("find", {"segment", "pick", "output"}), ("pick", {"config", "output"})]
+    ("command", "kinds"),
+    [("find", {"segment", "pick", "control", "posing", "output"}), ("pick", {"config", "output"})],
 )
 def test_settings_of_several_kinds(cli, tmp_path, command, kinds):
     told = cli(command, "--print-config", "--max-count", 4, "--convention", "relion4")
