@@ -159,10 +159,8 @@ def find(  # noqa: PLR0913 (the options of a command)
 ) -> int:
     """Segment tomograms, pick particles and write a report; with no model, by the embedded one.
 
-    The embedded model detects particles of any shape and names them by their diameter; --species
-    ribosome=125 picks those with a radius of about 125 Å.
-
-    Writes particles/NAME.star (RELION 5), scores/NAME.zarr, labels/NAME.mrc and report.html.
+    The embedded model detects particles of any shape and names them by their diameter. Writes
+    particles/NAME.star (RELION 5), scores/NAME.zarr, labels/NAME.mrc and report.html.
 
     Parameters
     ----------
