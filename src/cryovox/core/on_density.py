@@ -121,8 +121,8 @@ def placement(positions: Float, volume: Volume, seed: int = 0) -> Placement | No
     z = _z_scores(here, others)
     if z is None:
         return None
-    given = Placement(float(z[np.abs(z).argmax()]), int(np.isfinite(here[:, 0]).sum()))
-    best = given
+    as_is = Placement(float(z[np.abs(z).argmax()]), int(np.isfinite(here[:, 0]).sum()))
+    best = as_is
     for reading in readings():
         there = densities(reading.move(zyx, shape), volume)
         if np.isfinite(there[:, 0]).mean() < MIN_INSIDE:
@@ -132,9 +132,9 @@ def placement(positions: Float, volume: Volume, seed: int = 0) -> Placement | No
             continue
         scale = int(np.abs(scores).argmax())
         t = _paired(np.sign(scores[scale]) * (there[:, scale] - here[:, scale]))
-        highest = abs(given.z if best.alternative is None else best.alternative_z)
+        highest = abs(as_is.z if best.alternative is None else best.alternative_z)
         if t > SIGNIFICANT and abs(scores[scale]) > max(SIGNIFICANT, highest):
-            best = Placement(given.z, given.count, reading, float(scores[scale]), t)
+            best = Placement(as_is.z, as_is.count, reading, float(scores[scale]), t)
     return best
 
 

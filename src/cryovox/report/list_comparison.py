@@ -38,24 +38,24 @@ def compare(
     voxel_size
         Of the tomogram in Å; by default the scale between the lists.
     """
-    found = relation(first, second)
+    between = relation(first, second)
     counts = f"{len(first)} and {len(second)} particles"
-    if found is None:
+    if between is None:
         message = f"{counts}: no order of axes, flip, scale and offset makes most of them agree"
         return [Finding("warning", "same particles", message, "check that both are of one tomogram")]
-    size = voxel_size or (1.0 if _is_one(found.scale) else found.scale)
-    text = f"{counts}, {found.matched} of them agree within {found.spread:.2g} Å (root mean square)"
-    findings = [Finding("ok", "same particles", text), _axes(found), _flips(found, path)]
-    findings += [_scale(found, path)]
-    if shape is None and any(sign < 0 for sign in found.signs):
+    size = voxel_size or (1.0 if _is_one(between.scale) else between.scale)
+    text = f"{counts}, {between.matched} of them agree within {between.spread:.2g} Å (root mean square)"
+    findings = [Finding("ok", "same particles", text), _axes(between), _flips(between, path)]
+    findings += [_scale(between, path)]
+    if shape is None and any(sign < 0 for sign in between.signs):
         message = "not separable from the flip without the shape of the tomogram"
         findings.append(Finding("note", "constant offset", message, "add --shape X,Y,Z in voxels"))
-    elif voxel_size is None and _is_one(found.scale) and shape is not None:
-        offset = _text(list(found.offset[::-1]), "Å")
+    elif voxel_size is None and _is_one(between.scale) and shape is not None:
+        offset = _text(list(between.offset[::-1]), "Å")
         message = f"{offset}; in voxels with the voxel size"
         findings.append(Finding("note", "constant offset", message, "add --voxel-size A"))
     else:
-        findings.append(_offset(found, shape or (0, 0, 0), size))
+        findings.append(_offset(between, shape or (0, 0, 0), size))
     return findings
 
 
@@ -63,21 +63,21 @@ def _is_one(scale: float) -> bool:
     return abs(scale - 1) < SAME_SCALE
 
 
-def _axes(found: Relation) -> Finding:
-    if found.axes == (0, 1, 2):
+def _axes(between: Relation) -> Finding:
+    if between.axes == (0, 1, 2):
         return Finding("ok", "order of axes", "the same")
-    pairs = [f"{'zyx'[k]} is {'zyx'[axis]} of the first" for k, axis in enumerate(found.axes) if axis != k]
+    pairs = [f"{'zyx'[k]} is {'zyx'[axis]} of the first" for k, axis in enumerate(between.axes) if axis != k]
     message = f"different: in the second list {', '.join(reversed(pairs))}"
     return Finding("error", "order of axes", message, "correct the header of the columns of the first list")
 
 
-def _flips(found: Relation, path: Path) -> Finding:
-    flipped = [axis for axis, sign in zip("xyz", found.signs[::-1], strict=True) if sign < 0]
+def _flips(between: Relation, path: Path) -> Finding:
+    flipped = [axis for axis, sign in zip("xyz", between.signs[::-1], strict=True) if sign < 0]
     if not flipped:
         return Finding("ok", "flips", "none")
     options = " ".join(FLIPS[axis] for axis in flipped)
     names = flipped[0] if len(flipped) == 1 else f"{', '.join(flipped[:-1])} and {flipped[-1]}"
-    mirrored = len(flipped) % 2 != (_parity(found.axes) % 2)
+    mirrored = len(flipped) % 2 != (_parity(between.axes) % 2)
     hand = ", which mirrors the hand" if mirrored else ", which keeps the hand"
     axes = f"{len(flipped)} axes are flipped" if len(flipped) > 1 else "one axis is flipped"
     remedy = f"cryovox convert {shlex.quote(str(path))} OUT.star {options} --tomogram TOMOGRAM"
@@ -88,24 +88,24 @@ def _parity(axes: tuple[int, int, int]) -> int:
     return sum(axes[i] > axes[k] for i in range(3) for k in range(i + 1, 3))
 
 
-def _scale(found: Relation, path: Path) -> Finding:
-    if _is_one(found.scale):
-        return Finding("ok", "scale", f"the same ({found.scale:.4f})")
-    factor = found.scale if found.scale > 1 else 1 / found.scale
+def _scale(between: Relation, path: Path) -> Finding:
+    if _is_one(between.scale):
+        return Finding("ok", "scale", f"the same ({between.scale:.4f})")
+    factor = between.scale if between.scale > 1 else 1 / between.scale
     whole = round(factor)
-    name = f"a factor of {found.scale:.4g}"
+    name = f"a factor of {between.scale:.4g}"
     if abs(factor - whole) < SAME_SCALE * whole and whole in (2, 3, 4, 6, 8, 16):
         name += f", as of binning by {whole}"
     else:
         name += ": voxels of this size in Å, or another voxel size"
-    remedy = f"cryovox convert {shlex.quote(str(path))} OUT.star --voxel-size {found.scale:.5g}"
+    remedy = f"cryovox convert {shlex.quote(str(path))} OUT.star --voxel-size {between.scale:.5g}"
     return Finding("error", "scale", name, remedy)
 
 
-def _offset(found: Relation, shape: tuple[int, int, int], size: float) -> Finding:
+def _offset(between: Relation, shape: tuple[int, int, int], size: float) -> Finding:
     """The constant that remains after flips about the center of the volume, in voxels."""
-    flipped = np.array(found.signs) < 0
-    shift = np.array(found.offset) / size
+    flipped = np.array(between.signs) < 0
+    shift = np.array(between.offset) / size
     last = {"n - 1 - i": np.array(shape) - 1, "n - i": np.array(shape)}
     remaining = {name: shift - np.where(flipped, end, 0) for name, end in last.items()}
     kind = min(remaining, key=lambda name: np.abs(remaining[name]).max()) if flipped.any() else "n - 1 - i"

@@ -72,7 +72,7 @@ class SearchRegion:
 
 
 def search_region(
-    volume: Volume, radius: float, given: NDArray[np.bool_] | None, target: Path, mask: Path | None = None
+    volume: Volume, radius: float, own_mask: NDArray[np.bool_] | None, target: Path, mask: Path | None = None
 ) -> SearchRegion:
     """Estimate the faces of the sample, and write the mask of what lies between them.
 
@@ -82,7 +82,7 @@ def search_region(
         The tomogram.
     radius
         Radius in Å of the largest particles: picks up to this distance outside the faces are kept.
-    given : (z, y, x) or None
+    own_mask : (z, y, x) or None
         Mask of the user, which limits the region as well.
     target
         File for the mask.
@@ -91,15 +91,15 @@ def search_region(
     """
     lamella, note = estimate(volume, radius)
     if lamella is None:
-        return SearchRegion(given, note=note)
-    if given is not None:
-        both = given.copy()
+        return SearchRegion(own_mask, note=note)
+    if own_mask is not None:
+        both = own_mask.copy()
         for row, plane in zip(both, lamella.masks(radius), strict=True):
             row &= plane
         if not both.any():
             note = f"{note}, but the mask lies outside: only the mask is used"
-            return SearchRegion(given, note=note)
-        fraction = float(both.sum() / given.sum())
+            return SearchRegion(own_mask, note=note)
+        fraction = float(both.sum() / own_mask.sum())
         file = None if mask is not None and _is_same(mask, target) else target
         if file is not None:
             write_mask(file, volume, lamella, radius)
