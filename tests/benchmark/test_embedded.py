@@ -37,7 +37,7 @@ def test_scores_of_hand_made_picks():
     assert embedded.metrics(picks.take([]), two)["f1"] == 0.0
 
 
-def test_gold_and_vesicles_are_no_particles_of_a_world(tmp_path, monkeypatch):
+def test_gold_and_vesicles_are_no_particles_of_a_world(tmp_path):
     scene = SceneConfig(
         shape=(24, 32, 40),
         voxel_size=20.0,
@@ -45,8 +45,7 @@ def test_gold_and_vesicles_are_no_particles_of_a_world(tmp_path, monkeypatch):
         fiducials=FiducialConfig(count=2),
     )
     config = SimulationConfig(species=("proteasome-20s",), scene=scene)
-    monkeypatch.setattr(embedded, "WORLDS", {"tiny": lambda: config})
-    opened = embedded.open_world("tiny", tmp_path)
+    opened = embedded.open_world(config, tmp_path)
     assert {str(name) for name in opened.truth.species} == {"proteasome-20s"}
     assert {kind.name for kind in opened.dataset.species} == {"proteasome-20s", "fiducial"}
     assert len(opened.dataset.split("test")) == embedded.TOMOGRAMS

@@ -101,7 +101,7 @@ def test_nan_and_constant(ask, make_mrc, noise):
 
 
 def test_wrong_model_for_the_data(ask, make_mrc, noise):
-    ask(make_mrc("fine.mrc", noise, 1.5)).refused("1.5 Å", "14 Å", "1.75 to 35 Å")
+    ask(make_mrc("fine.mrc", noise, 1.5)).refused("1.5 Å", "14 Å", "1.75 to 42 Å")
 
 
 def test_two_inputs_of_one_name(ask, make_mrc, noise, tmp_path):

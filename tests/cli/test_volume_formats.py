@@ -250,6 +250,22 @@ def fetch_dataset(run, of: Inputs, out: Path):
     return {"data": np.asarray(tomogram.data), "picks": found.positions}
 
 
+def filter_particles(run, of: Inputs, out: Path):
+    run("particles", "filter", of.particles, "--tomogram", of.tomogram, "--out", out / "a.star")
+    return {"picks": picks(out / "a.star", of)}
+
+
+def count_particles(run, of: Inputs, out: Path):
+    run("particles", "stats", of.particles, "--tomogram", of.tomogram, "--json", out / "a.json")
+    return {"rows": json.loads((out / "a.json").read_text())}
+
+
+def merge_particles(run, of: Inputs, out: Path):
+    lists = (of.particles, of.particles, "--distance", 10)
+    run("merge", *lists, "--tomogram", of.tomogram, "--out", out / "a.star")
+    return {"picks": picks(out / "a.star", of)}
+
+
 VERBS = {
     "doctor": doctor,
     "convert": convert,
@@ -264,6 +280,10 @@ VERBS = {
     "evaluate particles": evaluate_particles,
     "simulate": simulate,
     "fetch dataset": fetch_dataset,
+    "particles filter": filter_particles,
+    "particles stats": count_particles,
+    "merge": merge_particles,
+    "particles merge": merge_particles,
 }
 NO_VOLUME = {"demo", "models", "fetch structure", "benchmark"}
 
@@ -464,6 +484,10 @@ def test_stacks_in_the_field_are_no_tomograms(cli, shared_data, phantoms, model,
         "evaluate labels": ("--truth", labels, "--predictions", stack),
         "evaluate particles": ("--truth", star, "--picks", star, "--radius", 50, "--tomogram", stack),
         "simulate": ("--match", stack, *out),
+        "particles filter": (star, "--tomogram", stack, "--out", tmp_path / "f.star"),
+        "particles stats": (star, "--tomogram", stack),
+        "particles merge": (star, star, "--distance", 10, "--tomogram", stack, "--out", tmp_path / "m.star"),
+        "merge": (star, star, "--distance", 10, "--tomogram", stack, "--out", tmp_path / "m.star"),
     }
     assert {*requests} == {*VERBS} - {"fetch dataset"}
     for verb, request in requests.items():

@@ -24,8 +24,7 @@ class PickConfig(Config):
     """Picking."""
 
     basic: ClassVar[tuple[str, ...] | None] = (
-        "species", "method", "threshold", "purpose", "distance", "border", "max_count", "min_size",
-        "exclusive",
+        "species", "threshold", "purpose", "distance", "border", "max_count",
     )  # fmt: skip
     renamed: ClassVar[dict[str, str]] = {"outvoted": "overlap_ratio"}
 

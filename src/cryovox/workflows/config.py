@@ -201,7 +201,7 @@ class SegmentConfig(Config):
     """Segmentation."""
 
     basic: ClassVar[tuple[str, ...] | None] = (
-        "contrast", "voxel_size", "overlap", "tta", "tilt_axis", "precision", "max_ram", "max_vram", "mask",
+        "contrast", "voxel_size", "tilt_axis", "max_ram", "mask",
     )  # fmt: skip
     without_effect: ClassVar[frozenset[str]] = frozenset({"batch", "slab_rows", "max_ram", "max_vram"})
     """Settings that change memory and speed, not the result."""
