@@ -13,6 +13,7 @@ from cryovox.core.volume import Volume
 from cryovox.formats import read_particles
 
 pytestmark = pytest.mark.filterwarnings("ignore")
+# copick 1 needs zarr below 3 and copick 2 is an alpha version, so neither is among the test dependencies
 needs_copick = pytest.mark.skipif(find_spec("copick") is None, reason="copick is not installed")
 SHAPE, SIZE = (20, 31, 42), 10.0
 
