@@ -206,6 +206,6 @@ def test_the_list_of_another_tomogram_is_refused(ask, tomogram, tmp_path):
 
 
 def test_help_names_the_options(cli):
-    answer = " ".join(cli("suggest", "--help").out.split())
+    answer = " ".join(cli("suggest", "--help-all").out.split())
     for option in ("--model", "--out", "--annotated", "--count", "--min-score", "--overwrite", "--tta"):
         assert re.search(rf"{option}\b", answer)
