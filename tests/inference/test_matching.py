@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 
 from cryovox.core.intensity import Normalization
@@ -139,3 +140,16 @@ def test_noise_has_the_spectrum_of_the_tomogram_and_nothing_else(image):
     ratio = np.abs(np.fft.rfftn(noise))[1:6, 1:8, 1:10] / np.abs(np.fft.rfftn(image))[1:6, 1:8, 1:10]
     assert np.allclose(ratio, 1, atol=1e-3)
     assert abs(np.corrcoef(noise.ravel(), image.ravel())[0, 1]) < 0.1
+
+
+@pytest.mark.gpu  # benchmarks/gpu/README.md lists the run that has one
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA; `make test` leaves gpu tests out")
+@pytest.mark.parametrize("whitens", [False, True])
+def test_a_gpu_finds_the_same_scores(image, whitens):
+    radius = 2.2
+    whitening = matching.whitening(image, filter_box(radius)) if whitens else None
+    search, rotations = template(whitening, radius), Rotation.random(9, random_state=0).as_matrix()
+    ours, theirs = (
+        match(image, AS_IS, search, rotations, block_voxels=4096, device=kind)[0] for kind in ("cuda", "cpu")
+    )
+    assert np.abs(ours - theirs).max() < 1e-3

@@ -75,7 +75,19 @@ class SearchTemplate:
         """Voxels around a position on which its score depends."""
         return self.mask.shape[0] // 2 + (0 if self.whitening is None else self.box // 2)
 
-    def rotated(self, rotations: NDArray[np.float64], device: str = "cpu") -> Tensor:
+    @cached_property
+    def _copies(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        """Density, transfer and weights of the mask on each device that has used them."""
+        return {}
+
+    def _on(self, device: str) -> tuple[Tensor, Tensor, Tensor]:
+        if device not in self._copies:
+            weights = self.mask / self.mask.sum()
+            copies = [torch.as_tensor(a, device=device) for a in (self.density, self.transfer, weights)]
+            self._copies[device] = (copies[0], copies[1], copies[2])
+        return self._copies[device]
+
+    def rotated(self, rotations: NDArray[np.float64] | Tensor, device: str = "cpu") -> Tensor:
         """Filtered, masked and normalized templates: (b, n, n, n).
 
         The sum over a template is 0, and its sum with an image of mean 0 and variance 1 under the mask is
@@ -86,13 +98,13 @@ class SearchTemplate:
         rotations : (b, 3, 3)
             Active, reference to tomogram, acting on (x, y, z) columns.
         """
-        density = torch.as_tensor(self.density, device=device)
-        boxes = _rotate(density, rotations, self.box, self.oversampling)
-        spectra = torch.fft.rfftn(boxes, dim=AXES) * torch.as_tensor(self.transfer, device=device)
+        density, transfer, weights = self._on(device)
+        matrices = torch.as_tensor(rotations, dtype=torch.float32, device=device)
+        boxes = _rotate(density, matrices, self.box, self.oversampling)
+        spectra = torch.fft.rfftn(boxes, dim=AXES) * transfer
         boxes = torch.fft.irfftn(spectra, s=boxes.shape[-3:], dim=AXES)
         cut = (self.box - self.mask.shape[0]) // 2
         boxes = boxes[:, cut : self.box - cut, cut : self.box - cut, cut : self.box - cut]
-        weights = torch.as_tensor(self.mask / self.mask.sum(), device=device)
         centered = boxes - (boxes * weights).sum(AXES, keepdim=True)
         std = (centered.square() * weights).sum(AXES, keepdim=True).sqrt()
         return centered * weights / std
@@ -203,9 +215,10 @@ class _BlockSearch:
         self, data: Voxels, normalize: Normalization, template: SearchTemplate, block: Block, device: str
     ) -> None:
         self.template, self.block, self.device = template, block, device
-        image = block_image(data, normalize, template, block)
-        self.std = _local_std(image, template.mask)[tuple(slice(0, n) for n in block.size)]
-        self.spectrum = torch.fft.rfftn(torch.from_numpy(image).to(device), s=block.fft, dim=AXES)
+        image = block_image(data, normalize, template, block, device)
+        std = _local_std(image, template.mask)[tuple(slice(0, n) for n in block.size)]
+        self.std = std.cpu().numpy()
+        self.spectrum = torch.fft.rfftn(image, s=block.fft, dim=AXES)
         self.best = torch.full(block.size, -torch.inf, device=device)
         self.index = torch.zeros(block.size, dtype=torch.int32, device=device)
 
@@ -213,8 +226,10 @@ class _BlockSearch:
         """Search all rotations, a batch at a time; yields the number of those done."""
         batch = max(1, BATCH_VOXELS[torch.device(self.device).type] // prod(self.block.fft))
         with torch.inference_mode():
+            # in one copy, so that no batch waits for a transfer
+            matrices = torch.as_tensor(rotations, dtype=torch.float32, device=self.device)
             for first in range(0, len(rotations), batch):
-                kernels = self.template.rotated(rotations[first : first + batch], self.device)
+                kernels = self.template.rotated(matrices[first : first + batch], self.device)
                 for number, values in enumerate(correlate(self.spectrum, kernels, self.block), first):
                     self.index.masked_fill_(values > self.best, number)
                     torch.maximum(self.best, values, out=self.best)
@@ -228,10 +243,10 @@ class _BlockSearch:
 
 
 def block_image(
-    data: Voxels, normalize: Normalization, template: SearchTemplate, block: Block
-) -> NDArray[np.float32]:
+    data: Voxels, normalize: Normalization, template: SearchTemplate, block: Block, device: str = "cpu"
+) -> Tensor:
     """Normalized and filtered gray values that the template covers at the voxels of a block."""
-    image = _read(data, normalize, block, template.margin)
+    image = torch.from_numpy(_read(data, normalize, block, template.margin)).to(device)
     return image if template.whitening is None else _whiten(image, template.whitening)
 
 
@@ -239,12 +254,17 @@ def correlate(spectrum: Tensor, kernels: Tensor, block: Block) -> Tensor:
     """Cross-correlation of an image with kernels (b, n, n, n), at the voxels of the block.
 
     The first voxel of the image is the first that the kernel covers at the first voxel of the block.
+    Transforms along one axis after another leave out the zeros around a kernel and the margins of the result.
     """
     reach = kernels.shape[-1] - 1
-    spectra = torch.fft.rfftn(kernels.flip(AXES), s=block.fft, dim=AXES).mul_(spectrum)
-    whole = torch.fft.irfftn(spectra, s=block.fft, dim=AXES)
-    z, y, x = block.size
-    return whole[:, reach : reach + z, reach : reach + y, reach : reach + x]
+    inner_z, inner_y, inner_x = (slice(reach, reach + n) for n in block.size)
+    spectra = torch.fft.rfft(kernels.flip(AXES), block.fft[2])
+    for axis in (-2, -3):
+        spectra = torch.fft.fft(spectra, block.fft[axis], dim=axis)
+    spectra.mul_(spectrum)
+    spectra = torch.fft.ifft(spectra, dim=-3)[:, inner_z]
+    spectra = torch.fft.ifft(spectra, dim=-2)[:, :, inner_y]
+    return torch.fft.irfft(spectra, block.fft[2])[..., inner_x]
 
 
 def spherical_mask(radius: float) -> NDArray[np.float32]:
@@ -377,12 +397,11 @@ def spans_of(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return spans
 
 
-def _rotate(density: Tensor, rotations: NDArray[np.float64], box: int, oversampling: float) -> Tensor:
+def _rotate(density: Tensor, matrices: Tensor, box: int, oversampling: float) -> Tensor:
     """Rotated densities (b, box, box, box) around the middle voxel, by linear interpolation."""
     at = torch.arange(box, device=density.device, dtype=torch.float32) - box // 2
     z, y, x = torch.meshgrid(at, at, at, indexing="ij")
     points = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
-    matrices = torch.as_tensor(rotations, dtype=torch.float32, device=density.device)
     # a voxel p shows the reference at R^T p, in a row p R; grid_sample takes -1 to 1 from face to face
     scale = oversampling / (density.shape[-1] // 2)
     grid = (points @ matrices * scale).reshape(-1, box, box, box, 3)
@@ -402,25 +421,31 @@ def _read(data: Voxels, normalize: Normalization, block: Block, margin: int) -> 
     return np.pad(values, pad)
 
 
-def _whiten(image: NDArray[np.float32], whitening: NDArray[np.float32]) -> NDArray[np.float32]:
+def _whiten(image: Tensor, whitening: NDArray[np.float32]) -> Tensor:
     """Convolve with the kernel of a filter; the result is smaller by the box of the kernel less one."""
     box = whitening.shape[0]
     kernel = np.fft.fftshift(np.fft.irfftn(whitening, s=(box,) * 3, axes=(0, 1, 2)))
-    return _convolve(image, kernel).astype(np.float32)
+    return _convolve(image, kernel).float()
 
 
-def _local_std(image: NDArray[np.float32], mask: NDArray[np.float32]) -> NDArray[np.float64]:
+def _local_std(image: Tensor, mask: NDArray[np.float32]) -> Tensor:
     """Weighted standard deviation under the mask, where the mask lies within the image."""
     weights = mask.astype(np.float64) / mask.sum(dtype=np.float64)
-    mean, square = _convolve(image, weights), _convolve(np.square(image, dtype=np.float64), weights)
-    return np.sqrt(np.maximum(square - mean**2, 0.0))
+    values = image.to(_precise(image))
+    mean, square = _convolve(values, weights), _convolve(values.square(), weights)
+    return (square - mean.square()).clamp(min=0.0).sqrt()
 
 
-def _convolve(image: NDArray[np.floating], kernel: NDArray[np.floating]) -> NDArray[np.float64]:
+def _convolve(image: Tensor, kernel: NDArray[np.floating]) -> Tensor:
     """Convolution with a cube in double precision, without the voxels where the cube reaches beyond."""
-    reach = kernel.shape[0] - 1
+    reach, dtype = kernel.shape[0] - 1, _precise(image)
     sizes = tuple(next_fast_len(n, real=True) for n in image.shape)
-    wave = torch.fft.rfftn(torch.from_numpy(image).double(), s=sizes)
-    wave *= torch.fft.rfftn(torch.from_numpy(kernel).double(), s=sizes)
-    whole = torch.fft.irfftn(wave, s=sizes).numpy()
-    return np.asarray(whole[tuple(slice(reach, n) for n in image.shape)])
+    wave = torch.fft.rfftn(image.to(dtype), s=sizes)
+    wave *= torch.fft.rfftn(torch.as_tensor(kernel, dtype=dtype, device=image.device), s=sizes)
+    whole = torch.fft.irfftn(wave, s=sizes)
+    return whole[tuple(slice(reach, n) for n in image.shape)]
+
+
+def _precise(image: Tensor) -> torch.dtype:
+    """Double precision, where the device has it."""
+    return torch.float32 if image.device.type == "mps" else torch.float64

@@ -193,9 +193,8 @@ class PoseSearch:
         images = np.zeros((len(centers), edge, edge, edge), np.float32)
         size = (2 * reach + 1,) * 3
         for number, (z, y, x) in enumerate((centers - reach).tolist()):
-            images[number] = block_image(
-                self.data, self.normalize, self.template, Block((z, y, x), size, size)
-            )
+            block = Block((z, y, x), size, size)
+            images[number] = block_image(self.data, self.normalize, self.template, block).numpy()
         return torch.from_numpy(images).to(self.device)
 
     def _windows(self, boxes: Tensor) -> Tensor:
