@@ -184,6 +184,7 @@ def stream_file(args: argparse.Namespace) -> Path:
         "base": "embedded",
         "exclude": [*CROWDED, *SMALL],
         "voxel_size": args.voxel_size,
+        "processes": args.processes,
     }
     if args.structures:
         settings["structures"] = [str(structure_folder(folder)) for folder in args.structures]
@@ -208,6 +209,7 @@ def settings_of(args: argparse.Namespace) -> TrainConfig:
         "patches.patch": 48,
         "patches.foreground": 0.6,
         "loop.batch": args.batch,
+        "loop.precision": args.precision,
         "loop.lr": args.lr,
         "loop.warmup": 200,
         "loop.max_time": args.time,
@@ -242,8 +244,8 @@ def print_now(line: str) -> None:
     print(line, flush=True)
 
 
-def main() -> None:
-    """Train, score and write the result file."""
+def arguments() -> argparse.Namespace:
+    """Options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -259,10 +261,18 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="32-true", help="of the training")
+    parser.add_argument("--processes", type=int, default=0, help="that simulate, besides the training")
     parser.add_argument("--only-score", action="store_true", help="score --start, without a training")
     parser.add_argument("--name", default="embedded", help="name of the result file, embedded-...")
     args = parser.parse_args()
     seconds(args.time)
+    return args
+
+
+def main() -> None:
+    """Train, score and write the result file."""
+    args = arguments()
     facts: dict[str, Any] = {"size": args.size, "voxel_size": args.voxel_size, "seed": args.seed}
     if args.only_score:
         model = args.start

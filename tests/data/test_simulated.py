@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,18 @@ import torch
 from cryovox.core.errors import RequestError
 from cryovox.data.channels import diameter, size_channel, size_species
 from cryovox.data.config import PatchConfig
-from cryovox.data.imaging_domain import DomainConfig, apply_microscope, signal_power, white_noise_spectrum
+from cryovox.data.imaging_domain import (
+    BALL_RADIUS,
+    CROWD,
+    PROTEIN_POTENTIAL,
+    DomainConfig,
+    _interpolate,
+    apply_microscope,
+    crowd_amplitudes,
+    signal_power,
+    white_noise_spectrum,
+)
+from cryovox.data.parallel_stream import ParallelStream
 from cryovox.data.patches import TargetSpec
 from cryovox.data.reconstruction_filters import FilterConfig, moments, smooth, spectral_slope
 from cryovox.data.sampling import SamplingConfig
@@ -35,8 +48,10 @@ TEMPLATES = [body("long", (2.0, 3.0, 5.0)), body("round", (3.0, 3.0, 3.0))]
 def stream():
     opened = []
 
-    def make(kind="mask", stride=1, seed=(0, 0), domain=SMALL, patches=None, **more):
-        sampling = SamplingConfig(TargetSpec(kind, stride), 16, 4, patches or PatchConfig(), seed=seed)
+    def make(kind="mask", stride=1, seed=(0, 0), domain=SMALL, patches=None, device="cpu", **more):
+        sampling = SamplingConfig(
+            TargetSpec(kind, stride), 16, 4, patches or PatchConfig(), seed=seed, device=device
+        )
         opened.append(SimulatedStream(TEMPLATES, sampling, domain, **more))
         return opened[-1]
 
@@ -423,14 +438,78 @@ def test_gold_does_not_count_in_clipped_moments():
 
 
 def test_a_positive_slope_weakens_high_frequencies():
-    shape = (16, 18, 20)
-    half = torch.ones(16, 18, 11, dtype=torch.complex64)
-    spectral_slope(
-        half, shape, 10.0, FilterConfig(slope_share=1.0, slope=(1.0, 1.0)), np.random.default_rng(0)
+    shape, config = (16, 18, 20), FilterConfig(slope_share=1.0, slope=(1.0, 1.0))
+    gains = spectral_slope(shape, 10.0, config, np.random.default_rng(0), "cpu")
+    assert gains.shape == (16, 18, 11)
+    assert gains[0, 0, 0] == 1
+    assert (gains[:9, 0, 0].diff() < 0).all()
+    assert spectral_slope(shape, 10.0, FilterConfig(), np.random.default_rng(0), "cpu") is None
+
+
+def flat_transfer(shape, signal=0.3, noise=2.0):
+    half = (*shape[:2], shape[2] // 2 + 1)
+    return TransferFunction(np.full(half, signal, np.float32), np.full(half, noise, np.float32))
+
+
+def test_the_ratio_to_a_reference_crowd_does_not_depend_on_the_box():
+    shape, domain = (24, 28, 32), DomainConfig(crowd_snr=(0.5, 0.5), gain=0.0, offset=0.0)
+    potential = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+    slopes = []
+    for scale in (1.0, 2.0):
+        rng = np.random.Generator(np.random.Philox(1))
+        seen = apply_microscope(scale * potential, flat_transfer(shape), domain, rng)
+        part = (seen * potential).mean() / potential.var() * potential
+        slopes.append(part.std() / (seen - part).std())
+    assert slopes[1] == pytest.approx(2 * slopes[0], rel=0.1)
+    crowd = crowd_amplitudes(shape, 10.0, "cpu")
+    variance = 2 * float(signal_power(crowd)) / np.prod(shape) ** 2
+    assert slopes[0] ** 2 == pytest.approx(0.5 * potential.var() / variance, rel=0.15)
+
+
+def test_the_reference_crowd_has_the_power_of_balls():
+    shape, edge, rng = (48, 56, 64), 10.0, np.random.default_rng(0)
+    points = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, 3)
+    radius, powers = BALL_RADIUS / edge, []
+    count = round(CROWD * len(points) / (4 / 3 * np.pi * radius**3))
+    for _ in range(4):
+        field = np.zeros(len(points))
+        for center in rng.uniform(0, shape, (count, 3)):
+            gap = np.abs(points - center)
+            gap = np.minimum(gap, shape - gap)
+            field[(gap**2).sum(1) <= radius**2] += PROTEIN_POTENTIAL
+        powers.append(field.var())
+    expected = 2 * float(signal_power(crowd_amplitudes(shape, edge, "cpu"))) / np.prod(shape) ** 2
+    assert np.mean(powers) == pytest.approx(expected, rel=0.1)
+
+
+def test_cytosol_is_smooth_and_fills_an_empty_box():
+    shape = (32, 36, 40)
+    domain = DomainConfig(
+        cytosol=(1.0, 1.0), cytosol_grain=(30.0, 30.0), noise=(0.0, 0.0), gain=0.0, offset=0.0
     )
-    along = half[:, 0, 0].abs()[:9]
-    assert along[0] == 1
-    assert (along.diff() < 0).all()
-    unchanged = torch.ones_like(half)
-    spectral_slope(unchanged, shape, 10.0, FilterConfig(), np.random.default_rng(0))
-    assert (unchanged == 1).all()
+    rng = np.random.Generator(np.random.Philox(1))
+    seen = apply_microscope(np.zeros(shape, np.float32), flat_transfer(shape), domain, rng)
+    assert seen.std() == pytest.approx(1, rel=1e-4)
+    along = [(seen * np.roll(seen, step, 2)).mean() for step in (1, 3, 10)]
+    # correlation of white noise after a Gaussian of 3 voxels: exp(-d^2 / 36)
+    assert along == pytest.approx([np.exp(-1 / 36), np.exp(-9 / 36), np.exp(-100 / 36)], abs=0.12)
+
+
+def test_low_pass_filters_are_drawn_on_a_logarithmic_scale():
+    shares = np.linspace(0, 1, 5)
+    assert [_interpolate((10.0, 160.0), s, "log") for s in shares] == pytest.approx([10, 20, 40, 80, 160])
+    assert [_interpolate((10.0, 160.0), s) for s in shares] == pytest.approx([10, 47.5, 85, 122.5, 160])
+
+
+def small_stream(sampling):
+    return SimulatedStream(TEMPLATES, sampling, SMALL, ahead=0)
+
+
+@pytest.mark.slow
+def test_processes_change_nothing(stream):
+    alone = stream()
+    crew = ParallelStream(partial(small_stream, alone.sampling), alone.batches_per_group, 2)
+    try:
+        assert all(same(crew.batch(n), alone.batch(n)) for n in (0, 1, 5, 2))
+    finally:
+        crew.close()

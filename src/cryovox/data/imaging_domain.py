@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -11,13 +12,21 @@ from pydantic import Field
 from torch import Tensor
 
 from cryovox.core.config import Config
-from cryovox.data.reconstruction_filters import FilterConfig, filter_image, moments, spectral_slope
+from cryovox.data.reconstruction_filters import (
+    FilterConfig,
+    filter_image,
+    frequencies,
+    moments,
+    spectral_slope,
+)
 from cryovox.simulate.config.surroundings import SurroundingsConfig
 from cryovox.simulate.microscope import DetectorConfig, OpticsConfig, TiltConfig, tilt_scheme
 from cryovox.simulate.stream.transfer import TransferFunction, transfer_function
 
 Range = tuple[float, float]
 Shape = tuple[int, int, int]
+BALL_RADIUS, PROTEIN_POTENTIAL, CROWD = 75.0, 3.0, 0.1
+"""Radius in Å, potential above that of ice in volts, and volume fraction of the balls of `crowd_snr`."""
 
 
 class DomainConfig(Config):
@@ -71,12 +80,21 @@ class DomainConfig(Config):
     snr: Range | None = None
     """Ratio of the variances of signal and noise in a box, drawn on a logarithmic scale; by default it
     follows from the dose."""
+    crowd_snr: Range | None = None
+    """As `snr`, but with the signal of a box that is filled to a tenth with balls of protein (150 Å), so that
+    it does not depend on what is in the box; after low-pass filter and spectral slope."""
+    cytosol: Range = (0.0, 0.0)
+    """Standard deviation in volts of the potential of unlabeled molecules all over the box."""
+    cytosol_grain: Range = (20.0, 60.0)
+    """Their size in Å: the standard deviation of a Gaussian that smooths this potential."""
     shift: Range = (0.0, 8.0)
     """Residual alignment error of the tilts in Å (standard deviation), applied as a blur."""
     b_factor: Range = (0.0, 2000.0)
     """B-factor in Å², for all other loss of detail."""
     low_pass: Range = (10.0, 35.0)
     """Resolution in Å of a low-pass filter on the tomogram."""
+    low_pass_scale: Literal["linear", "log"] = "linear"
+    """Scale on which the low-pass filter is drawn."""
     filters: FilterConfig = FilterConfig()
     """Filters after the reconstruction; none by default."""
     gain: float = Field(0.2, ge=0, lt=1)
@@ -109,7 +127,7 @@ def sample_transfer(
         OpticsConfig(model="weak", b_factor=blur + rng.uniform(*domain.b_factor)),
         DetectorConfig(),
         thickness=rng.uniform(*domain.thickness),
-        low_pass=rng.uniform(*domain.low_pass),
+        low_pass=_interpolate(domain.low_pass, rng.random(), domain.low_pass_scale),
         phase_flip=bool(rng.random() < domain.phase_flip),
     )
 
@@ -140,21 +158,27 @@ def apply_microscope(
         Voxel size in Å, for the filters.
     """
     noise, snr_draw, gain, offset = rng.uniform(size=4)
+    shape = (potential.shape[0], potential.shape[1], potential.shape[2])
     signal = torch.fft.rfftn(torch.from_numpy(potential).to(device))
-    signal *= torch.from_numpy(transfer.signal).to(device)
-    noise_spectrum = white_noise_spectrum(potential.shape, rng, device)
+    if domain.cytosol[1] > 0:
+        signal += _cytosol_spectrum(shape, domain, rng, device, voxel_size)
+    response = torch.from_numpy(transfer.signal).to(device)
+    signal *= response
+    noise_spectrum = white_noise_spectrum(shape, rng, device)
     noise_spectrum *= torch.from_numpy(transfer.noise).to(device)
-    level = _interpolate(domain.noise, noise)
-    if domain.noise_scale == "log":
-        level = float(np.exp(_interpolate(np.log(domain.noise), noise)))
-    if domain.snr is not None:
-        snr = np.exp(_interpolate(np.log(domain.snr), snr_draw))
-        level = float(torch.sqrt(signal_power(signal) / (signal_power(noise_spectrum) * snr)))
-    half, filters = signal.add_(noise_spectrum, alpha=level), domain.filters
+    filters = domain.filters
     filtered = filters != FilterConfig()
-    if filtered:
-        spectral_slope(half, potential.shape, voxel_size, filters, rng)
-    image = torch.fft.irfftn(half, s=potential.shape)
+    slope = spectral_slope(shape, voxel_size, filters, rng, device) if filtered else None
+    if slope is not None:
+        signal, noise_spectrum, response = signal * slope, noise_spectrum * slope, response * slope
+    level = _interpolate(domain.noise, noise, domain.noise_scale)
+    reference, snr = signal, domain.snr
+    if domain.crowd_snr is not None:
+        reference, snr = response * crowd_amplitudes(shape, voxel_size, device), domain.crowd_snr
+    if snr is not None:
+        ratio = _interpolate(snr, snr_draw, "log")
+        level = float(torch.sqrt(signal_power(reference) / (signal_power(noise_spectrum) * ratio)))
+    image = torch.fft.irfftn(signal.add_(noise_spectrum, alpha=level), s=shape)
     if filtered:
         image = filter_image(image, filters, rng)
     mean, std = moments(image, filters.clip)
@@ -185,9 +209,47 @@ def white_noise_spectrum(shape: tuple[int, ...], rng: np.random.Generator, devic
 
 def signal_power(half: Tensor) -> Tensor:
     """Sum of squares over the frequencies of a half-space but 0; kx = 0 and Nyquist count as much."""
-    squares = half.real**2 + half.imag**2
+    squares = half.abs() ** 2
     return squares.sum() - squares[0, 0, 0]
 
 
-def _interpolate(ends: Range | NDArray[np.float64], share: float) -> float:
+@lru_cache(maxsize=8)
+def crowd_amplitudes(shape: Shape, voxel_size: float, device: str) -> Tensor:
+    """Root of the expected power of the `rfftn` of balls of protein at random positions, real.
+
+    Parameters
+    ----------
+    shape
+        Box (z, y, x) in voxels.
+    voxel_size
+        Å.
+    """
+    voxels = 4 / 3 * np.pi * (BALL_RADIUS / voxel_size) ** 3
+    phase = (2 * np.pi * BALL_RADIUS * frequencies(shape, voxel_size, device)).clamp(min=1e-2)
+    form = 3 * (torch.sin(phase) - phase * torch.cos(phase)) / phase**3
+    return form * PROTEIN_POTENTIAL * float(np.sqrt(np.prod(shape) * CROWD * voxels))
+
+
+def _cytosol_spectrum(
+    shape: Shape, domain: DomainConfig, rng: np.random.Generator, device: str, voxel_size: float
+) -> Tensor:
+    """The `rfftn` of the potential of molecules without labels: smoothed white noise."""
+    amplitude, grain = rng.uniform(*domain.cytosol), rng.uniform(*domain.cytosol_grain)
+    smoothing = torch.exp(-2 * (np.pi * grain * frequencies(shape, voxel_size, device)) ** 2)
+    return white_noise_spectrum(shape, rng, device) * smoothing * (amplitude / _deviation(smoothing, shape))
+
+
+def _deviation(gains: Tensor, shape: Shape) -> float:
+    """Standard deviation of white noise of unit variance with its `rfftn` times *gains*."""
+    weight = torch.full_like(gains, 2.0)
+    weight[..., 0] = 1.0
+    if shape[2] % 2 == 0:
+        weight[..., -1] = 1.0
+    return float(torch.sqrt((weight * gains**2).sum() / np.prod(shape)))
+
+
+def _interpolate(ends: Range, share: float, scale: str = "linear") -> float:
+    """Value at a share of a range, on a linear or a logarithmic scale."""
+    if scale == "log":
+        return float(np.exp(_interpolate((float(np.log(ends[0])), float(np.log(ends[1]))), share)))
     return float(ends[0] + (ends[1] - ends[0]) * share)

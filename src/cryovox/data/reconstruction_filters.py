@@ -45,13 +45,17 @@ class FilterConfig(Config):
 
 
 def spectral_slope(
-    half: Tensor, shape: tuple[int, ...], voxel_size: float, config: FilterConfig, rng: np.random.Generator
-) -> None:
-    """Multiply an `rfftn` in place by a random power of the frequency, in some boxes."""
+    shape: tuple[int, int, int],
+    voxel_size: float,
+    config: FilterConfig,
+    rng: np.random.Generator,
+    device: str,
+) -> Tensor | None:
+    """Gains on an `rfftn`: a random power of the frequency in some boxes, None in the others."""
     drawn, exponent = rng.random(), rng.uniform(*config.slope)
-    if drawn < config.slope_share:
-        table = _log_frequency((shape[0], shape[1], shape[2]), voxel_size, str(half.device))
-        half *= torch.exp(-exponent * table)
+    if drawn >= config.slope_share:
+        return None
+    return torch.exp(-exponent * _log_frequency(shape, voxel_size, device))
 
 
 def filter_image(image: Tensor, config: FilterConfig, rng: np.random.Generator) -> Tensor:
@@ -109,6 +113,12 @@ def moments(image: Tensor, clip: float | None = None) -> tuple[float, float]:
 @lru_cache(maxsize=8)
 def _log_frequency(shape: tuple[int, int, int], voxel_size: float, device: str) -> Tensor:
     """Logarithm of 1 + frequency / `KNEE` on the half-space of an `rfftn`."""
+    return torch.log1p(frequencies(shape, voxel_size, device) / KNEE)
+
+
+@lru_cache(maxsize=8)
+def frequencies(shape: tuple[int, int, int], voxel_size: float, device: str) -> Tensor:
+    """Spatial frequencies in 1/Å on the half-space of an `rfftn`."""
     axes = [torch.fft.fftfreq(n, voxel_size) for n in shape[:2]] + [torch.fft.rfftfreq(shape[2], voxel_size)]
     z, y, x = torch.meshgrid(*axes, indexing="ij")
-    return torch.log1p(torch.sqrt(z**2 + y**2 + x**2) / KNEE).to(device)
+    return torch.sqrt(z**2 + y**2 + x**2).to(device)

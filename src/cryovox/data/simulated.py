@@ -77,6 +77,8 @@ class SimulatedStream:
         Boxes computed at a time, each in a thread.
     species, channels
         Species of the targets, and the index into them of every template, where templates share species.
+    ahead
+        Groups of boxes to compute in advance.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class SimulatedStream:
         workers: int = 1,
         species: Sequence[Species] | None = None,
         channels: Sequence[int] | None = None,
+        ahead: int = 1,
     ) -> None:
         if not templates:
             raise RequestError("templates", "there are none", "name at least one species to simulate")
@@ -105,6 +108,8 @@ class SimulatedStream:
         z, y, x = (max(n, self.patch_size) for n in self.domain.block)
         self.shape: Shape = (z, y, x)
         self.blocks = max(self.domain.blocks, -(-sampling.batch_size // self.domain.patches))
+        self.batches_per_group = self.blocks * self.domain.patches // sampling.batch_size
+        self.ahead = ahead
         self._pool = ThreadPoolExecutor(workers)
         self._microscopes: dict[int, tuple[int, TransferFunction]] = {}
         self._groups: dict[int, list[Future[Block]]] = {}
@@ -190,15 +195,15 @@ class SimulatedStream:
     def _cuts(self, number: int) -> list[Cut]:
         """Blocks and corners of the patches of a batch."""
         per_block, size = self.domain.patches, self.sampling.batch_size
-        group, place = divmod(number, self.blocks * per_block // size)
+        group, place = divmod(number, self.batches_per_group)
         blocks = [future.result() for future in self._group(group)]
         order = np.random.default_rng([*self.seed, ORDER, group]).permutation(self.blocks * per_block)
         pairs = (divmod(int(i), per_block) for i in order[place * size : (place + 1) * size])
         return [(blocks[block], blocks[block].corners[patch]) for block, patch in pairs]
 
     def _group(self, number: int) -> list[Future[Block]]:
-        """Start computing this group of boxes and the next, and drop the others."""
-        kept = (number, number + 1)
+        """Start computing this group of boxes and the next ones, and drop the others."""
+        kept = range(number, number + 1 + self.ahead)
         for other in set(self._groups) - set(kept):
             for future in self._groups.pop(other):
                 future.cancel()

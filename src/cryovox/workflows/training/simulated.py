@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,7 @@ from cryovox.workflows.training.stream_config import STREAMS, StreamConfig
 if TYPE_CHECKING:
     from torch import nn
 
-    from cryovox.data.simulated import Block
+    from cryovox.data.simulated import Block, SimulatedStream
     from cryovox.inference.stream import TilePlan
 
 HELD_OUT_SEED = (2**31 - 1, 0)
@@ -102,11 +104,21 @@ class SimulatedData(TrainingData):
 
     def inputs(self) -> dict[str, Any]:
         shapes = {t.name: hashlib.sha256(t.density.tobytes()).hexdigest() for t in self.templates}
-        settings = self.config.model_dump(mode="json", exclude={"structures", "workers"})
+        settings = self.config.model_dump(mode="json", exclude={"structures", "workers", "processes"})
         left_out = {"left_out": self.left_out} if self.left_out else {}
         return {"stream": settings, "templates": shapes, **left_out}
 
     def stream(self, sampling: SamplingConfig) -> Any:
+        from cryovox.data.parallel_stream import ParallelStream
+
+        if not self.config.processes:
+            return self._stream(sampling)
+        per_group = self._stream(sampling).batches_per_group
+        make = partial(self._stream, replace(sampling, device="cpu"), ahead=0)
+        return ParallelStream(make, per_group, self.config.processes)
+
+    def _stream(self, sampling: SamplingConfig, ahead: int = 1) -> SimulatedStream:
+        """The stream in this process."""
         from cryovox.data.simulated import SimulatedStream
 
         return SimulatedStream(
@@ -117,6 +129,7 @@ class SimulatedData(TrainingData):
             workers=self.config.workers,
             species=self.species,
             channels=self.channels,
+            ahead=ahead,
         )
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
@@ -140,7 +153,7 @@ class SimulatedData(TrainingData):
     def _boxes(self, spec: TargetSpec, tiles: TilePlan) -> list[Region]:
         """Held-out boxes, simulated on first use."""
         if not self._held_out:
-            boxes = self.stream(SamplingConfig(spec, tiles.tile, 1, seed=HELD_OUT_SEED))
+            boxes = self._stream(SamplingConfig(spec, tiles.tile, 1, seed=HELD_OUT_SEED))
             step = boxes.domain.scenes  # each under a microscope of its own
             count = self.config.held_out if self._max_tiles is None else 1
             self._held_out = [self._source(boxes.block(i * step), i) for i in range(count)]

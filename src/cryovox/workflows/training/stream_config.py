@@ -39,7 +39,9 @@ class StreamConfig(Config):
     held_out: int = Field(4, ge=1)
     """Boxes to be judged by, which the training never sees."""
     workers: int = Field(1, ge=1)
-    """Boxes made at a time; batches do not depend on it."""
+    """Boxes made at a time, each in a thread; batches do not depend on it."""
+    processes: int = Field(0, ge=0)
+    """Processes that make groups of boxes; by default, this process makes them. For GPUs with many cores."""
     domain: DomainConfig = DomainConfig()
     """How wide a world is drawn from."""
 
@@ -87,8 +89,8 @@ STREAMS: dict[str, StreamConfig] = {
             patches=6,
             blocks=6,
             poses=2,
-            voxel_size=(0.9, 1.1),
-            occupancy=(0.003, 0.25),
+            voxel_size=(0.85, 1.15),
+            occupancy=(0.003, 0.3),
             empty=0.12,
             species_per_box=(1, 8),
             tilt=(40.0, 66.0),
@@ -98,14 +100,17 @@ STREAMS: dict[str, StreamConfig] = {
             phase_flip=0.4,
             dose=(40.0, 180.0),
             thickness=(400.0, 3500.0),
-            noise=(0.25, 2.5),
-            noise_scale="log",
+            crowd_snr=(0.05, 8.0),
+            cytosol=(0.0, 1.2),
             shift=(0.0, 10.0),
-            low_pass=(10.0, 60.0),
+            low_pass=(10.0, 110.0),
+            low_pass_scale="log",
             gain=0.3,
             offset=0.2,
             surroundings=SurroundingsConfig(share=0.6),
-            filters=FilterConfig(slope_share=0.4, smooth_share=0.1, variation=(0.0, 0.3), clip=4.0),
+            filters=FilterConfig(
+                slope_share=0.7, slope=(-0.5, 1.6), smooth_share=0.1, variation=(0.0, 0.3), clip=4.0
+            ),
         ),
     ),
 }
