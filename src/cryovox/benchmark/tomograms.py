@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,7 +165,10 @@ def stand_in(
 
     split = ["train"] * n_train + ["test"]
     keep = Keep(clean=True, instances=False, series=False)
-    _, facts = simulate_dataset(folder, config, count=n_train + n_test, seed=seed, split=split, keep=keep)
+    count, workers = n_train + n_test, max(1, (os.cpu_count() or 1) // 2)
+    _, facts = simulate_dataset(
+        folder, config, count=count, seed=seed, split=split, keep=keep, workers=workers
+    )
     snr = [round(entry["snr"], 4) for entry in facts.values()]
     shape = {"shape": config.scene.shape, "voxel_size": config.scene.voxel_size}
     metadata = {**shape, "learned": n_train, "tested": n_test, "snr": snr}

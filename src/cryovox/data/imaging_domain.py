@@ -245,7 +245,7 @@ def _deviation(gains: Tensor, shape: Shape) -> float:
     weight[..., 0] = 1.0
     if shape[2] % 2 == 0:
         weight[..., -1] = 1.0
-    return float(torch.sqrt((weight * gains**2).sum() / np.prod(shape)))
+    return float(torch.sqrt((weight * gains**2).sum() / float(np.prod(shape))))
 
 
 def _interpolate(ends: Range, share: float, scale: str = "linear") -> float:
