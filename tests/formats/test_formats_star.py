@@ -225,7 +225,7 @@ def test_names_of_tomograms(tmp_path):
         ("data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n1 2 3 4\n", "not a STAR file"),
         (
             "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n1 nan 3\n",
-            "particle 1 has no finite",
+            "particle 1: rlnCoordinateY is 'nan', not a finite",
         ),
     ],
 )

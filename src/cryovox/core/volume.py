@@ -15,6 +15,8 @@ from cryovox.core.particles import Species
 ZYX = tuple[float, float, float]
 Start = tuple[int, int, int]
 SMALL = 64
+SMALLEST_VOXEL, LARGEST_VOXEL = 0.1, 1000.0
+"""Limits of plausible voxel sizes in Å."""
 
 
 class Voxels(Protocol):
@@ -89,7 +91,7 @@ def voxel_size_problem(voxel_sizes: ZYX, shape: tuple[int, int, int]) -> str | N
     low, high = min(voxel_sizes), max(voxel_sizes)
     if low <= 0:
         return f"does not say its voxel size (x {x:g}, y {y:g}, z {z:g} Å)"
-    if low < 0.1 or high > 1000:
+    if low < SMALLEST_VOXEL or high > LARGEST_VOXEL:
         return f"says a voxel size of x {x:g}, y {y:g}, z {z:g} Å, which cannot be"
     if high / low > 1.01:
         return f"has voxels that are not cubes: x {x:g}, y {y:g}, z {z:g} Å"

@@ -27,7 +27,7 @@ from cryovox.core.errors import RequestError
 from cryovox.core.intensity import slabs, statistics
 from cryovox.core.reading import check_readable
 from cryovox.core.volume import ZYX, Start, Volume, VolumeHeader, Voxels, voxel_size_problem
-from cryovox.formats import read_bytes, unpacking, usable_voxel_size
+from cryovox.formats import unpacking, usable_voxel_size
 from cryovox.formats.mrc_stacks import check_no_stack
 
 HEADER_BYTES = 1024
@@ -101,7 +101,7 @@ def read(path: Path, voxel_size: float | None = None, images: bool = False) -> V
         Accept a stack of images, along z.
     """
     info, is_compressed = _inspect(path, images)
-    content = read_bytes(path) if is_compressed else None
+    content = _unpacked(path, info.file_bytes) if is_compressed else None
     file_size = path.stat().st_size if content is None else len(content)
     if file_size < info.file_bytes:
         raise RequestError(path, _length_problem(info, file_size), "copy or reconstruct the file again")
@@ -176,6 +176,15 @@ def _allocate(plain: Path) -> None:
     if hasattr(os, "posix_fallocate"):
         with plain.open("rb+") as file:
             os.posix_fallocate(file.fileno(), 0, plain.stat().st_size)
+
+
+def _unpacked(path: Path, size: int) -> bytes:
+    """The first bytes of a compressed file; what follows is only checked, since it may be large."""
+    with unpacking(path) as (file, _):
+        content = file.read(size)
+        while file.read(1 << 20):
+            pass
+    return content
 
 
 def _inspect(path: Path, images: bool = False) -> tuple[MrcHeader, bool]:

@@ -19,10 +19,15 @@ from scipy.spatial.transform import Rotation
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
-from cryovox.core.volume import Volume
+from cryovox.core.volume import LARGEST_VOXEL, SMALLEST_VOXEL, Volume
 from cryovox.formats import stem
 from cryovox.formats.particles import names
 from cryovox.formats.tomogram_names import volume_of
+
+FARTHEST = 1e8
+"""Limit of plausible coordinates in Å."""
+LARGEST = 1e30
+"""Limit of numbers in files: larger ones would overflow in single precision."""
 
 Frame = Volume | Mapping[str, Volume]
 """A tomogram, or tomograms by name; only shape and voxel size are used."""
@@ -192,6 +197,7 @@ def particles_of(
     positions = convention.positions(xyz, shifts, size)
     if convention.origin == "center":
         positions = positions + centers(path, convention, tomogram, sources)
+    check_positions(path, positions)
     turned = bool(convention.angles) and set(convention.angles) <= set(columns)
     score = columns.get(convention.score)
     picks = Particles.of(
@@ -205,6 +211,20 @@ def particles_of(
     if sources is None:
         kept |= {convention.tomogram} & set(columns)
     return replace(picks, extra={name: np.asarray(columns[name]) for name in columns if name in kept})
+
+
+def usable(numbers: NDArray[np.float64] | np.float64) -> bool:
+    """Whether all numbers are finite and none is absurdly large."""
+    return bool((np.abs(numbers) < LARGEST).all())
+
+
+def check_positions(path: Path, positions: NDArray[np.float64]) -> None:
+    """Raise an error unless all positions in Å can be those of particles."""
+    wrong = np.flatnonzero(~(np.abs(positions) < FARTHEST).all(axis=1))
+    if len(wrong):
+        z, y, x = positions[wrong[0]]
+        message = f"particle {wrong[0] + 1} is at x {x:g}, y {y:g}, z {z:g} Å, which cannot be"
+        raise RequestError(path, message, "correct the file, or its voxel size with --voxel-size A")
 
 
 def columns_of(
@@ -317,7 +337,14 @@ def _own_size(path: Path, columns: Mapping[str, Any], convention: Convention) ->
     if not convention.pixel_size or convention.pixel_size not in columns:
         return None
     sizes = _numbers(path, columns, (convention.pixel_size,))
-    return sizes if len(sizes) and (sizes > 0).all() else None
+    if not len(sizes) or not sizes.any():  # 0 is unknown
+        return None
+    if not ((sizes >= SMALLEST_VOXEL) & (sizes <= LARGEST_VOXEL)).all():
+        message = (
+            f"says voxels of {sizes.min():g} to {sizes.max():g} Å ({convention.pixel_size}), which cannot be"
+        )
+        raise RequestError(path, message, "pass --voxel-size A, the voxel size of the coordinates in Å")
+    return sizes
 
 
 def _angles(path: Path, columns: Mapping[str, Any], convention: Convention) -> Any:
@@ -330,10 +357,10 @@ def _numbers(path: Path, columns: Mapping[str, Any], tags: tuple[str, ...]) -> N
     """Columns as finite numbers, (n, len(tags))."""
     for tag in tags:
         try:
-            usable = bool(np.isfinite(np.asarray(columns[tag], dtype=np.float64)).all())
+            are_numbers = usable(np.asarray(columns[tag], dtype=np.float64))
         except (ValueError, TypeError):
-            usable = False
-        if not usable:
+            are_numbers = False
+        if not are_numbers:
             row = next(i for i, value in enumerate(columns[tag], 1) if not _is_finite(value))
             message = f"particle {row}: {tag} is {str(columns[tag][row - 1])!r}, not a finite number"
             raise RequestError(path, message, "correct the file")
@@ -342,6 +369,6 @@ def _numbers(path: Path, columns: Mapping[str, Any], tags: tuple[str, ...]) -> N
 
 def _is_finite(value: Any) -> bool:
     try:
-        return bool(np.isfinite(float(value)))
+        return usable(np.float64(value))
     except (ValueError, TypeError):
         return False

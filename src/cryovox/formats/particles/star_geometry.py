@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
-from cryovox.core.volume import Volume
+from cryovox.core.volume import LARGEST_VOXEL, SMALLEST_VOXEL, Volume
 from cryovox.formats.particles import convention
 from cryovox.formats.particles.convention import Frame
 from cryovox.formats.particles.relion import CENTER, CENTER_VOXELS, DETECTOR, OWN, RELION
@@ -47,11 +47,20 @@ def check_single(path: Path, names: list[str] | None) -> None:
 
 
 def file_sizes(table: Table, tags: list[str]) -> NDArray[np.float64] | None:
-    """The first pixel size in the file, (n, 1) in Å."""
+    """The first pixel size in the file, (n, 1) in Å; an error if it cannot be right."""
     for tag in tags:
         sizes = table.per_particle(tag)
         if sizes is not None:
-            return sizes
+            return _plausible(table, tag, sizes)
     detector, magnification = (table.per_particle(tag) for tag in DETECTOR)
-    # in µm at the detector with a magnification, in Å without
-    return detector if detector is None or magnification is None else detector * 1e4 / magnification
+    if detector is None or magnification is None:  # in µm at the detector with a magnification, in Å without
+        return None if detector is None else _plausible(table, DETECTOR[0], detector)
+    return _plausible(table, " and ".join(DETECTOR), detector * 1e4 / magnification)
+
+
+def _plausible(table: Table, tag: str, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    wrong = sizes[(sizes < SMALLEST_VOXEL) | (sizes > LARGEST_VOXEL)]
+    if not wrong.size:
+        return sizes
+    message = f"says pixels of {wrong[0]:g} Å ({tag}), which cannot be"
+    raise RequestError(table.path, message, "pass --voxel-size A, the size of a pixel in Å")

@@ -16,7 +16,7 @@ from cryovox.core.volume import Volume
 from cryovox.formats import stem
 from cryovox.formats.angles import rotations_of
 from cryovox.formats.particles import relion_project
-from cryovox.formats.particles.convention import Frame
+from cryovox.formats.particles.convention import Frame, check_positions
 from cryovox.formats.particles.relion import (
     ANGLES,
     CARRIED,
@@ -110,7 +110,7 @@ def read(
     shifts = _shifts(table, voxel_size if pixels is None else pixels)
     if shifts is not None:
         positions = positions - rotated(frames, shifts)
-    _check_finite(path, positions)
+    check_positions(path, positions[:, ::-1])
     score = next((tag for tag in (SCORE, "rlnLCCmax") if tag in table.columns), None)
     picks = Particles.of(
         positions[:, ::-1],
@@ -177,12 +177,6 @@ def _shifts(table: Table, pixels: Any) -> NDArray[np.float64] | None:
         message = "has shifts rlnOriginX in pixels of unknown size"
         raise RequestError(table.path, message, "pass --voxel-size A, the size of those pixels in Å")
     return np.asarray(shifts * (1.0 if sizes is None else sizes))
-
-
-def _check_finite(path: Path, positions: NDArray[np.float64]) -> None:
-    invalid = np.flatnonzero(~np.isfinite(positions).all(axis=1))
-    if len(invalid):
-        raise RequestError(path, f"particle {invalid[0] + 1} has no finite coordinates", "correct the file")
 
 
 def _species(table: Table, species: str | None) -> list[str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.formats import read_text
+from cryovox.formats.particles.convention import usable
 from cryovox.formats.particles.relion import CENTERED, GROUP, PIXELS, SCORE
 
 Columns = dict[str, Any]
@@ -94,17 +95,20 @@ class Table:
         return bool(present)
 
     def numbers(self, tags: list[str]) -> NDArray[np.float64]:
-        """Columns as numbers, (n, len(tags))."""
+        """Columns as finite numbers, (n, len(tags))."""
         return np.stack([_numbers(self.path, tag, self.columns[tag]) for tag in tags], axis=1)
 
     def per_particle(self, tag: str) -> NDArray[np.float64] | None:
-        """Values (n, 1) of a column of particles or of their optics groups; None unless all are positive."""
+        """Values (n, 1), above 0, of a column of particles or of their optics groups; None without it."""
         optics = self.blocks.get("optics", {})
         if tag in self.columns:
             values = self.numbers([tag])
         elif tag in optics:
             sizes = _numbers(self.path, tag, optics[tag])
             groups = optics.get(GROUP, [str(i + 1) for i in range(len(sizes))])
+            if len(groups) != len(sizes) or len(set(groups)) < len(groups):
+                message = f"data_optics has {len(sizes)} rows and {len(set(groups))} optics groups"
+                raise RequestError(self.path, message, "correct the file")
             size_of_group = dict(zip(groups, sizes, strict=True))
             used = self.columns.get(GROUP, groups[:1] * len(self))
             unknown = set(used) - set(size_of_group)
@@ -114,7 +118,10 @@ class Table:
             values = np.array([size_of_group[group] for group in used], dtype=np.float64).reshape(-1, 1)
         else:
             return None
-        return values if (values > 0).all() and np.isfinite(values).all() else None
+        if not (values > 0).all():
+            message = f"{tag} is {values.min():g}, which is no size"
+            raise RequestError(self.path, message, "pass --voxel-size A, the size of a pixel in Å")
+        return values
 
 
 def read_blocks(path: Path) -> dict[str, Columns]:
@@ -124,7 +131,7 @@ def read_blocks(path: Path) -> dict[str, Columns]:
     text = read_text(path)
     escaped = not text.isascii()
     if escaped:  # the parser accepts ASCII only
-        text = text.encode("ascii", "xmlcharrefreplace").decode()
+        text = text.replace("&#", "&#38;#").encode("ascii", "xmlcharrefreplace").decode()
     try:
         document = cif.read_string(text)
     except (ValueError, RuntimeError) as error:
@@ -140,6 +147,9 @@ def read_table(path: Path, blocks: dict[str, Columns] | None = None) -> Table:
     blocks = read_blocks(path) if blocks is None else blocks
     for name, columns in blocks.items():
         if set(columns) & {*PIXELS, *CENTERED}:
+            if len({len(column) for column in columns.values()}) > 1:
+                message = f"data_{name} has values beside the table of particles"
+                raise RequestError(path, message, "move them to a block of their own, or correct the file")
             return Table(path, columns, {n: c for n, c in blocks.items() if n != name and c})
     names = ", ".join(f"data_{name}" for name in blocks) or "none"
     message = f"holds no particle coordinates (blocks: {names})"
@@ -160,7 +170,7 @@ def columns_of(block: Any, escaped: bool = False) -> Columns:
 
 def _column(tag: str, cells: Any, escaped: bool) -> Any:
     """A column as numbers, if its text is not needed, else as text in which equal cells are one object."""
-    if tag in NUMBERS:
+    if tag in NUMBERS and "_" not in "".join(cells):
         try:
             return Numbers(np.fromiter(map(float, cells), dtype=np.float64, count=len(cells)))
         except ValueError:  # a cell is no number, which is refused with its name
@@ -208,15 +218,24 @@ def _plain(value: str, escaped: bool) -> str:
 
 
 def _numbers(path: Path, tag: str, values: Any) -> NDArray[np.float64]:
+    """A column as finite numbers; a cell that is none is an error that names it."""
     if isinstance(values, Numbers):
-        return values.values
+        numbers = values.values
+    else:
+        try:
+            # Python and NumPy take 1_000 for 1000, other programs for 1
+            numbers = np.array([] if "_" in "".join(values) else values, dtype=np.float64)
+        except ValueError:
+            numbers = np.zeros(0)
+    if len(numbers) == len(values) and usable(numbers):
+        return numbers
+    row, cell = next((row, value) for row, value in enumerate(values, 1) if not _is_number(value))
+    message = f"particle {row}: {tag} is {cell!r}, not a finite number"
+    raise RequestError(path, message, "correct the file")
+
+
+def _is_number(text: str) -> bool:
     try:
-        return np.array(values, dtype=np.float64)
+        return "_" not in text and usable(np.float64(text))
     except ValueError:
-        for row, value in enumerate(values, 1):
-            try:
-                float(value)
-            except ValueError:
-                message = f"particle {row}: {tag} is {value!r}, not a number"
-                raise RequestError(path, message, "correct the file") from None
-        raise
+        return False
