@@ -34,8 +34,9 @@ ORIGIN, NSTART = (10.0, 20.0, 30.0), (4, -5, 6)
 def by_name(suffix: str) -> Callable[[Path, Volume], Path]:
     def write(folder: Path, volume: Volume) -> Path:
         path = folder / f"TS{suffix}"
-        write_volume(path if suffix[1:4] in ("mrc", "zar") else folder / "TS.mrc", volume)
-        return path if path.exists() else (folder / "TS.mrc").rename(path)
+        is_mrc = suffix in (".rec", ".map", ".ccp4")
+        write_volume(folder / "TS.mrc" if is_mrc else path, volume)
+        return (folder / "TS.mrc").rename(path) if is_mrc else path
 
     return write
 
@@ -70,13 +71,16 @@ FORMATS = {
     "ccp4": by_name(".ccp4"),
     "mrc.gz": by_name(".mrc.gz"),
     "mrc.bz2": by_name(".mrc.bz2"),
+    "h5": by_name(".h5"),
+    "hdf": by_name(".hdf"),
+    "hdf5": by_name(".hdf5"),
     "zarr": by_name(".zarr"),
     "zarr-0.4": ome_zarr("zyx", 2, "angstrom"),
     "zarr-0.5": ome_zarr("zyx", 3, "nanometer"),
     "zarr-tczyx": ome_zarr("tczyx", 2, "angstrom"),
     "zarr-xyz": ome_zarr("xyz", 3, "nanometer"),
 }
-QUICK_FORMATS = ("map", "mrc.gz", "zarr-0.4", "zarr-tczyx")
+QUICK_FORMATS = ("map", "mrc.gz", "zarr-0.4", "zarr-tczyx", "h5")
 """One of each reader: `make test` runs these with every verb, `make test-slow` the others."""
 QUICK_TRAININGS = ("supervised", "semi-etpicker", "vox-uda", "vox-zsda")
 
@@ -297,8 +301,35 @@ def quick_and_slow(names, quick):
     return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
+WITHOUT_ORIGIN = (".tif", ".tiff", ".em", ".npy")
+"""Formats that lose what `placed` compares; they have a test of their own."""
+
+
 def test_no_format_is_forgotten():
-    assert {f".{kind.split('.')[0].split('-')[0]}" for kind in FORMATS} == {*VOLUMES} - {*IMAGES}
+    known = {f".{kind.split('.')[0].split('-')[0]}" for kind in FORMATS} | {*WITHOUT_ORIGIN}
+    assert known == {*VOLUMES} - {*IMAGES}
+
+
+@pytest.mark.parametrize("suffix", WITHOUT_ORIGIN)
+def test_formats_without_an_origin(run, cli, tomogram, model, tmp_path, suffix):
+    source, size = tmp_path / f"TS{suffix}", ("--voxel-size", read_header(tomogram).voxel_size)
+    told = run("convert", tomogram, source, "--verify").out
+    assert ("--voxel-size" in told) == (suffix == ".npy")
+    asked = ("--model", model, "--device", "cpu", "--quiet")
+    if suffix == ".npy":
+        cli("find", source, *asked, "--out", tmp_path / "no").refused("TS.npy", "voxel size", "--voxel-size")
+    run("find", source, *asked, "--out", tmp_path / "a", *size)
+    run("find", tomogram, *asked, "--out", tmp_path / "b")
+    lists = [tmp_path / "a" / "particles" / "TS.star", tmp_path / "b" / "particles" / "phantom_03.star"]
+    volume = read_volume(tomogram)
+    np.testing.assert_array_equal(*(read_particles(path, tomogram=volume).positions for path in lists))
+    run("convert", source, tmp_path / "back.mrc", *size)
+    np.testing.assert_array_equal(read_volume(tmp_path / "back.mrc").data, volume.data)
+
+
+def test_folders_are_not_searched_for_arrays(cli, tmp_path):
+    np.save(tmp_path / "anything.npy", np.zeros((4, 5, 6)))
+    cli("doctor", tmp_path).refused("no file of the wanted kind")
 
 
 def test_no_command_is_forgotten():

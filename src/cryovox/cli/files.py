@@ -102,9 +102,9 @@ def convert(
     Parameters
     ----------
     files
-        Inputs, then the output. Inputs are volumes (.mrc, .rec, .map, with .gz or .bz2; .zarr) or particle
-        lists (.star, .csv, .tbl, .em, .mod, .json and others), or folders and patterns of them. An output
-        like DIR/{name}.csv converts each input on its own; otherwise lists are joined.
+        Inputs, then the output. Inputs are volumes (.mrc, .rec, .map, with .gz or .bz2; .zarr, .h5, .tif,
+        .em, .npy) or particle lists (.star, .csv, .tbl, .em, .mod, .json and others), or folders and
+        patterns. An output like DIR/{name}.csv converts each input; otherwise lists are joined.
     config
         Settings.
     tomogram

@@ -28,9 +28,18 @@ VOLUMES = Registry(
     "volume format",
     group="cryovox.volume_formats",
     rows=dict.fromkeys((".mrc", ".rec", ".map", ".st", ".ali", ".mrcs", ".ccp4"), "cryovox.formats.mrc")
-    | {".zarr": "cryovox.formats.ome_zarr"},
+    | {
+        ".zarr": "cryovox.formats.ome_zarr",
+        ".em": "cryovox.formats.em",
+        ".npy": "cryovox.formats.npy",
+    }
+    | dict.fromkeys((".tif", ".tiff"), "cryovox.formats.tiff")
+    | dict.fromkeys((".h5", ".hdf5", ".hdf"), "cryovox.formats.hdf5"),
 )
 """Extension -> module with `header(path)`, `read(path, voxel_size)` and `write(path, volume)`."""
+
+GENERAL = (".em", ".npy", ".tif", ".tiff", ".h5", ".hdf5", ".hdf")
+"""Extensions of volumes that many other files have too: those in a folder are not taken for tomograms."""
 
 PARTICLES = Registry(
     "particle format",
@@ -104,8 +113,20 @@ def stem(path: Path | str) -> str:
 
 
 def is_volume(path: Path | str) -> bool:
-    """Whether a file has the extension of a volume."""
-    return ending(path) in VOLUMES
+    """Whether a file is a volume, by its extension and, where lists or sets share it, by its content."""
+    suffix = ending(path)
+    if suffix == ".em" and Path(path).is_file():
+        return not _is_list(suffix, beginning(Path(path), 16))
+    if suffix in (".h5", ".hdf5", ".hdf") and Path(path).is_file():
+        from cryovox.formats import hdf5
+
+        return not hdf5.is_set(Path(path))
+    return suffix in VOLUMES
+
+
+def is_general(path: Path | str) -> bool:
+    """Whether a volume has an extension that many other files have too; see `GENERAL`."""
+    return ending(path) in GENERAL and is_volume(path)
 
 
 def is_images(path: Path | str) -> bool:

@@ -9,20 +9,19 @@ NSTART of MRC is stored in the attribute `cryovox`. Specification: https://ngff.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError
 from cryovox.core.reading import check_readable, denied
 from cryovox.core.volume import Start, Volume, VolumeHeader, voxel_size_problem
 from cryovox.formats import usable_voxel_size, zarr_store
+from cryovox.formats.stored import StoredVolume
 
 CHUNK = 64
 UNITS = {
@@ -33,55 +32,6 @@ UNITS = {
     "millimeter": 1e7,
     "meter": 1e10,
 }
-
-
-class StoredVolume:
-    """A stored array as a (z, y, x) volume, of which only the selected part is read.
-
-    Parameters
-    ----------
-    stored
-        Zarr array with the axes z, y, x in any order, and other axes of length 1.
-    axes
-        Indices of the axes z, y and x.
-    """
-
-    ndim = 3
-
-    def __init__(self, stored: Any, axes: tuple[int, int, int] = (0, 1, 2)) -> None:
-        self._stored, self._axes = stored, axes
-        self.shape: tuple[int, ...] = tuple(int(stored.shape[axis]) for axis in axes)
-        self.dtype: np.dtype[Any] = np.dtype(stored.dtype)
-        self.size = int(np.prod(self.shape))
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any, /) -> NDArray[Any]:
-        keys = key if isinstance(key, tuple) else (key,)
-        if not all(isinstance(k, (int, np.integer, slice)) for k in keys):  # such as masks and lists
-            return self._block((0, n) for n in self.shape)[key]
-        keys += (slice(None),) * (3 - len(keys))
-        spans, inside = [], list[Any]()
-        for n, k in zip(self.shape, keys, strict=True):
-            selected = range(n)[k]
-            indices = [selected] if isinstance(selected, int) else selected
-            spans.append((min(indices), max(indices) + 1) if indices else (0, 0))
-            inside.append(0 if isinstance(selected, int) else slice(None, None, selected.step))
-        return self._block(spans)[tuple(inside)]
-
-    def _block(self, spans: Iterable[tuple[int, int]]) -> NDArray[Any]:
-        """Read the (z, y, x) block between low and high on each axis."""
-        key: list[Any] = [0] * len(self._stored.shape)
-        for axis, (low, high) in zip(self._axes, spans, strict=True):
-            key[axis] = slice(low, high)
-        order = [sorted(self._axes).index(axis) for axis in self._axes]
-        return np.asarray(self._stored[tuple(key)]).transpose(order)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        if copy is False:
-            raise ValueError("stored voxels are always copied")
-        return self[:].astype(dtype or self.dtype, copy=False)
 
 
 @dataclass(frozen=True)

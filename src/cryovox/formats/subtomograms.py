@@ -29,7 +29,7 @@ from cryovox.core.intensity import MIN_CERTAINTY, detect_contrast, statistics, w
 from cryovox.core.particles import Particles, Species
 from cryovox.core.reading import check_readable, denied
 from cryovox.core.volume import ZYX, LabelMap, Start, Volume, Voxels, check_voxel_size
-from cryovox.formats import zarr_store
+from cryovox.formats import hdf5, zarr_store
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 CHUNK_VOXELS = 1 << 18
@@ -95,10 +95,12 @@ class Subtomograms:
 
 
 def is_set(path: Path | str) -> bool:
-    """Whether a path is a set, by its extension and, for Zarr stores, their metadata."""
+    """Whether a path is a set, by its extension and, if it is there, its metadata."""
     file = Path(path)
+    if file.suffix.lower() in HDF5:
+        return hdf5.is_set(file) if file.is_file() else True
     if file.suffix.lower() != ".zarr":
-        return file.suffix.lower() in HDF5
+        return False
     try:
         metadata = json.loads((file / "zarr.json").read_text(encoding="utf-8"))["attributes"]["cryovox"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryovox.core.errors import RequestError
-from cryovox.formats import PARTICLES, VOLUMES, is_particles, is_volume
+from cryovox.formats import PARTICLES, VOLUMES, ending, is_particles, is_volume
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import ConvertConfig
 from cryovox.workflows.conversion.particles import convert_particles
@@ -53,7 +53,7 @@ def convert(
 
     def one(files: Mapping[str, Path], output: Path) -> str:
         check_output(files, output, overwrite)
-        if is_particles(output):
+        if is_particles(next(iter(files.values()))):
             return convert_particles(files, output, config, tomogram, verify=verify, joined=several)
         if len(files) > 1:
             remedy = f"write OUT as {output.parent / f'{NAME}{output.suffix}'}"
@@ -74,9 +74,11 @@ def convert(
 
 def _inputs(sources: Sequence[Path], target: Path) -> dict[str, Path]:
     """Input files by name, of the kind of the output."""
-    inputs = expand(sources, is_particles if is_particles(target) else is_volume)
+    tables = {is_particles: PARTICLES, is_volume: VOLUMES}
+    kinds_of_target = [kind for kind, table in tables.items() if ending(target) in table]  # both for .em
+    inputs = expand(sources, lambda path: any(kind(path) for kind in kinds_of_target or [is_volume]))
     for path in inputs.values():
-        if not any(kind(path) and kind(target) for kind in (is_particles, is_volume)):
+        if not any(kind(path) for kind in kinds_of_target):
             kinds = f"volumes: {', '.join(VOLUMES)}; particles: {', '.join(PARTICLES)}"
             raise RequestError(target, f"cannot be made from {path.name}", f"known endings are {kinds}")
     return inputs

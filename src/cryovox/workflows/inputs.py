@@ -25,7 +25,7 @@ from cryovox.core.intensity import (
 )
 from cryovox.core.reading import check_readable
 from cryovox.core.volume import Volume
-from cryovox.formats import is_images, is_volume, read_header, read_mask, read_volume, stem
+from cryovox.formats import is_general, is_images, is_volume, read_header, read_mask, read_volume, stem
 from cryovox.metrics.fingerprint import Domain, Fingerprint, distance, fingerprint, fingerprint_of
 from cryovox.models.card import Card
 from cryovox.report.doctor import Finding
@@ -57,7 +57,7 @@ def _matches(pattern: Path, accepts: Callable[[Path], bool]) -> list[Path]:
     if pattern.is_dir() and not accepts(pattern):
         # tilt series lie beside reconstructions under the same name
         files = (p for p in sorted(pattern.iterdir()) if not p.name.startswith(".") and not is_images(p))
-        accepted = [path for path in files if accepts(path)]
+        accepted = [path for path in files if accepts(path) and not is_general(path)]
         if not accepted:
             raise RequestError(pattern, "the folder holds no file of the wanted kind", "check the path")
         return accepted

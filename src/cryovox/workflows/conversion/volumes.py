@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import slabs, statistics
 from cryovox.core.volume import Volume
-from cryovox.formats import read_volume, resample, write_volume
+from cryovox.formats import read_header, read_volume, resample, write_volume
 from cryovox.workflows.config import ConvertConfig
 
 
@@ -27,6 +27,11 @@ def convert_volume(source: Path, target: Path, config: ConvertConfig, verify: bo
     if verify:
         _verify(volume, target)
         remarks.append("verified")
+    stored = read_header(target)
+    if (stored.origin, stored.nstart) == ((0, 0, 0), (0, 0, 0)) != (volume.origin, volume.nstart):
+        remarks.append("without its origin, which the file does not store")
+    if stored.voxel_size is None:
+        remarks.append(f"which the file does not store: read it with --voxel-size {volume.voxel_size:g}")
     z, y, x = volume.shape
     shape = f"{z} x {y} x {x} voxels (z, y, x) of {volume.voxel_size:g} Å"
     return f"{target}: " + ", ".join([shape, *remarks])
@@ -61,7 +66,10 @@ def _repaired(source: Path, config: ConvertConfig) -> tuple[Volume, list[str]]:
 
 
 def _verify(volume: Volume, target: Path) -> None:
-    stored = read_volume(target)
+    stored = read_volume(target, read_header(target).voxel_size or volume.voxel_size)
+    if abs(stored.voxel_size / volume.voxel_size - 1) > 1e-5:
+        message = f"says voxels of {stored.voxel_size:g} Å, not {volume.voxel_size:g} Å"
+        raise RequestError(target, message, "report this, with both files")
     same = all(
         np.array_equal(a, b, equal_nan=True)
         for a, b in zip(slabs(volume.data), slabs(stored.data), strict=True)
