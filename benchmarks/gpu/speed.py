@@ -278,7 +278,7 @@ def end_to_end(run: Run) -> dict[str, Any]:
     network, card = load_model(model)
     network = network_for(settings(run), network.to(run.device))
     prepared, tomo = timed(run.device, lambda: prepare(path, card, None, "dark", resample=True))
-    tiles = tile_plan(card, settings(run))
+    tiles = tile_plan(card, settings(run), run.device)
     scored, _ = timed(run.device, lambda: write_scores(network, tomo, card, tiles, run.work / "again.zarr"))
     found = run.work / "found"
     whole, _ = timed(run.device, lambda: find([path], model, found, settings(run), device=run.device))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cryovox.core.errors import RunError
 
-Run = Callable[[Tensor], NDArray[np.float32]]
+Run = Callable[[Tensor], Tensor]
 
 
 class Backoff:
@@ -28,20 +26,21 @@ class Backoff:
     def __init__(self, run: Run, batch: int) -> None:
         self.run, self.batch = run, batch
 
-    def __call__(self, images: Tensor) -> NDArray[np.float32]:
-        """Scores of a batch, in the order of the images."""
-        parts: list[NDArray[np.float32]] = []
+    def __call__(self, images: Tensor) -> Iterator[Tensor]:
+        """Scores of the parts of a batch, in the order of the images."""
         done = 0
         while done < len(images):
-            part = images[done : done + self.batch]
+            part, scores = images[done : done + self.batch], None
             try:
-                parts.append(self.run(part))
-                done += len(part)
+                scores = self.run(part)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+            if scores is None:  # here the error no longer holds the tensors of the batch
                 self._halve(part)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+                continue
+            done += len(part)
+            yield scores
 
     def _halve(self, part: Tensor) -> None:
         if torch.cuda.is_available():

@@ -20,6 +20,8 @@ from cryovox.models.supervision import predict
 
 SPARE = 64 << 20
 """Bytes for buffers of the libraries, such as those of a few compressed chunks."""
+PINNED = 2
+"""torch rounds memory that a GPU reaches up to a power of two."""
 HEAP = 1.15
 """Resident memory per byte of tensors: allocations leave gaps."""
 
@@ -38,17 +40,27 @@ class Footprint:
         Planes of the volume under a row of tiles, where they cannot be read tile by tile.
     output
         Planes on their way to disk.
+    on_device
+        What a GPU holds beside tiles: planes of the volume, and sums of scores.
+    staging
+        In the memory of the machine then: planes on their way to the GPU and from it.
     """
 
     tile: int
     accumulator: int
     slab: int
     output: int
+    on_device: int = 0
+    staging: int = 0
 
     def total(self, batch: int, on_disk: bool = False) -> int:
         """Bytes for tiles in batches of that size."""
         held = 0 if on_disk else self.accumulator
         return round(HEAP * (batch * self.tile + held + self.slab + self.output)) + SPARE
+
+    def beside_gpu(self) -> int:
+        """Bytes in the memory of the machine where planes and sums are on a GPU."""
+        return round(HEAP * (self.staging + self.output)) + SPARE
 
 
 def footprint(network: nn.Module, data: Voxels, channels: int, tiles: TilePlan) -> Footprint:
@@ -70,12 +82,16 @@ def footprint(network: nn.Module, data: Voxels, channels: int, tiles: TilePlan) 
     height = tiles.tile + (tiles.rows - 1) * step
     of_tile = 4 * tiles.tile**3
     scores = channels * of_tile // tiles.stride**3
-    plane = y.out_size * x.out_size
+    plane, below = y.out_size * x.out_size, y.size * x.size
+    sums = 4 * channels * (height // tiles.stride) * plane
+    fresh = step * tiles.rows
     return Footprint(
         tile=tile_bytes(network, tiles) + 2 * of_tile + 2 * len(tiles.flips) * scores,
-        accumulator=4 * channels * (height // tiles.stride) * plane,
-        slab=0 if hasattr(data, "_mmap") else height * y.size * x.size * data.dtype.itemsize,
+        accumulator=sums,
+        slab=0 if hasattr(data, "_mmap") else height * below * data.dtype.itemsize,
         output=3 * 4 * (step * tiles.rows // tiles.stride) * min(CHUNK[2], y.out_size) * x.out_size,
+        on_device=round(1.5 * (sums + 4 * height * below)),  # with copies while planes move on
+        staging=4 * (2 * PINNED * channels * (height // tiles.stride) * plane + (2 + PINNED) * fresh * below),
     )
 
 

@@ -2,15 +2,16 @@
 
 Tiles are laid on a regular grid, so the sum of their blending weights is a product of three short
 vectors and no count map is kept. Finished planes leave as soon as no further tile touches them. Pages of
-files that were read or written are dropped after every batch, so that they do not count as memory.
+files that were read or written are dropped after every batch, so that they do not count as memory. On a GPU
+the sums stay there, and reading and writing go on in threads while it computes.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -21,16 +22,23 @@ from torch import Tensor, nn
 
 from cryovox.core.intensity import Normalization
 from cryovox.core.progress import ProgressCallback, no_progress
-from cryovox.core.volume import Voxels, release_pages
-from cryovox.inference.backoff import Backoff
+from cryovox.core.volume import Voxels
+from cryovox.inference.backoff import Backoff, is_out_of_memory
 from cryovox.inference.convolutions import OneDnnConvolutions
-from cryovox.inference.tiling import Axis, plan
+from cryovox.inference.held import (
+    Axes,
+    DeviceSums,
+    HostSums,
+    Place,
+    Planes,
+    Rows,
+    Sink,
+    Sums,
+    device_planes,
+    host_planes,
+)
+from cryovox.inference.tiling import plan
 from cryovox.models.supervision import predict
-
-Sink = Callable[[int, NDArray[np.float32]], None]
-"""Takes the first output plane and a block (k, n, y, x) of scores, which is overwritten after the call.
-Blocks come in order of z."""
-Place = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ class TilePlan:
     """Compute in bfloat16 where torch's autocast does so."""
     scratch: Path | None = None
     """Folder for the sums of the scores of overlapping tiles, where memory is too small for them."""
+    on_host: bool = False
+    """Keep sums and planes of the volume in the memory of the machine, where a GPU has too little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,26 +115,71 @@ def stream(
         passed on.
     """
     z, y, x = (plan(n, tiles.tile, tiles.overlap, tiles.stride) for n in data.shape)
-    selected = tile_places((z, y, x), region)
-    total, done = len(selected), 0
-    run, sums = Backoff(partial(score, network, tiles=tiles), tiles.batch), _Sums((z, y, x), tiles)
+    groups = _groups((z, y, x), tiles, region)
+    device = next(network.parameters()).device
+    planes = _planes(data, (z, y, x), groups, normalize, None if tiles.on_host else device)
+    run, sums = Backoff(partial(score_on_device, network, tiles=tiles), tiles.batch), None
+    total, done, first = sum(len(rows.places) for rows in groups), 0, 0
+    try:
+        for rows in groups:
+            held = next(planes) if rows.places else None
+            for chunk in _chunks(rows.places, tiles.batch):
+                assert held is not None
+                scored = chain.from_iterable(run(held.tiles(chunk)))
+                for place, values in zip(chunk, scored, strict=True):
+                    sums = sums or _sums((z, y, x), tiles, values, first)
+                    sums.add(place, values)
+                done += len(chunk)
+                on_progress("tiles", done / total, f"{done} of {total} tiles")
+            if sums is not None:
+                sums.finish(rows.ready, sink)
+            first = rows.ready
+    finally:
+        if sums is not None:
+            sums.close()
+
+
+def _groups(axes: Axes, tiles: TilePlan, region: SearchMask | None) -> list[Rows]:
+    """Rows of tiles that are held at once, from the first plane to the last."""
+    z, selected, groups = axes[0], tile_places(axes, region), []
     for row in range(0, len(z.starts), tiles.rows):
         starts = z.starts[row : row + tiles.rows]
-        places = [place for place in selected if starts[0] <= place[0] <= starts[-1]]
-        slab = _Slab(data, z, starts, normalize) if places else None
-        for chunk in _chunks(places, tiles.batch):
-            assert slab is not None
-            images = np.stack([slab.tile(place, y, x) for place in chunk])
-            for place, values in zip(chunk, run(torch.from_numpy(images[:, None])), strict=True):
-                sums.add(place, values)
-            release_pages(data)
-            done += len(chunk)
-            on_progress("tiles", done / total, f"{done} of {total} tiles")
+        places = tuple(place for place in selected if starts[0] <= place[0] <= starts[-1])
         last = row + tiles.rows >= len(z.starts)
-        sums.finish(z.out_size if last else max(0, z.starts[row + tiles.rows] // tiles.stride), sink)
+        ready = z.out_size if last else max(0, z.starts[row + tiles.rows] // tiles.stride)
+        groups.append(Rows(starts, places, ready))
+    return groups
 
 
-def tile_places(axes: tuple[Axis, Axis, Axis], region: SearchMask | None = None) -> list[Place]:
+def _planes(
+    data: Voxels, axes: Axes, groups: list[Rows], normalize: Normalization, device: torch.device | None
+) -> Iterator[Planes]:
+    """Planes under each group with tiles; on the GPU if there is one with enough memory."""
+    groups, given = [rows for rows in groups if rows.places], 0
+    if groups and device is not None and device.type != "cpu":
+        try:
+            for planes in device_planes(data, axes, groups, normalize, device):
+                given += 1
+                yield planes
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+    yield from host_planes(data, axes, groups[given:], normalize)
+
+
+def _sums(axes: Axes, tiles: TilePlan, values: Tensor, first: int) -> Sums:
+    """Sums for scores (k, z, y, x) as of a tile, on their device if it has enough memory."""
+    if values.device.type != "cpu" and not tiles.on_host and tiles.scratch is None:
+        try:
+            return DeviceSums(axes, tiles.rows, len(values), first, values.device)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+    return HostSums(axes, tiles.rows, len(values), first, tiles.scratch)
+
+
+def tile_places(axes: Axes, region: SearchMask | None = None) -> list[Place]:
     """First voxels (z, y, x) of the tiles that are scored, in order."""
     z, y, x = axes
     lattice = [(zs, ys, xs) for zs in z.starts for ys in y.starts for xs in x.starts]
@@ -132,6 +187,11 @@ def tile_places(axes: tuple[Axis, Axis, Axis], region: SearchMask | None = None)
 
 
 def score(network: nn.Module, images: Tensor, tiles: TilePlan) -> NDArray[np.float32]:
+    """Scores of :func:`score_on_device` as an array."""
+    return score_on_device(network, images, tiles).float().cpu().numpy()
+
+
+def score_on_device(network: nn.Module, images: Tensor, tiles: TilePlan) -> Tensor:
     """Scores of a batch of tiles, species only, averaged over the views.
 
     Parameters
@@ -142,6 +202,7 @@ def score(network: nn.Module, images: Tensor, tiles: TilePlan) -> NDArray[np.flo
     Returns
     -------
     (b, k, z / stride, y / stride, x / stride) float32
+        On the device of the network.
     """
     device = next(network.parameters()).device
     precision = torch.autocast(device.type, torch.bfloat16, enabled=tiles.bf16)
@@ -156,7 +217,7 @@ def score(network: nn.Module, images: Tensor, tiles: TilePlan) -> NDArray[np.flo
         mean = views[0] if len(views) == 1 else torch.stack(views).mean(0)
         if tiles.tilt_axis == "x":
             mean = torch.rot90(mean, -1, dims=(-2, -1))
-    return mean.float().cpu().numpy()
+    return mean
 
 
 def activate(logits: Tensor, activation: str) -> Tensor:
@@ -166,100 +227,6 @@ def activate(logits: Tensor, activation: str) -> Tensor:
     return logits.float().sigmoid()
 
 
-class _Sums:
-    """Weighted sums of the scores of overlapping tiles, for the planes that further tiles may touch.
-
-    Parameters
-    ----------
-    axes
-        Tiles along z, y and x.
-    tiles
-        Rows of tiles held at once, and the folder of the sums if they are not to be in memory.
-    """
-
-    def __init__(self, axes: tuple[Axis, Axis, Axis], tiles: TilePlan) -> None:
-        z, y, x = axes
-        step = z.starts[1] - z.starts[0] if len(z.starts) > 1 else 0
-        self.axes, self.folder = axes, tiles.scratch
-        self.shape = (tiles.tile + (tiles.rows - 1) * step) // tiles.stride, y.out_size, x.out_size
-        self.window = z.window()[:, None, None] * y.window()[None, :, None] * x.window()[None, None, :]
-        self.norm_z = z.total()
-        self.norm_yx: NDArray[np.float32] = y.total()[:, None] * x.total()[None, :]
-        self.first = 0  # output plane at planes[:, 0]
-        self.planes: NDArray[np.float32] | None = None
-
-    def add(self, place: Place, values: NDArray[np.float32]) -> None:
-        """Add the scores (k, z, y, x) of a tile, which are overwritten."""
-        if self.planes is None:
-            self.planes = _zeros((len(values), *self.shape), self.folder)
-        np.multiply(values, self.window, out=values)
-        (iz, oz), (iy, oy), (ix, ox) = (a.overlap(start) for a, start in zip(self.axes, place, strict=True))
-        self.planes[:, oz.start - self.first : oz.stop - self.first, oy, ox] += values[:, iz, iy, ix]
-        release_pages(self.planes)
-
-    def finish(self, upto: int, sink: Sink) -> None:
-        """Pass the planes before *upto* on, as means, and make place for others."""
-        ready = upto - self.first
-        if self.planes is None:
-            self.first = max(self.first, upto)
-            return
-        if ready <= 0:
-            return
-        for channel in self.planes:
-            channel[:ready] /= self.norm_z[self.first : upto, None, None]
-            channel[:ready] /= self.norm_yx
-            release_pages(self.planes)
-        sink(self.first, self.planes[:, :ready])
-        for channel in self.planes:
-            _shift(channel, ready)
-        self.first = upto
-
-
-def _zeros(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.float32]:
-    """An array of zeros, in memory or in a file of a folder that vanishes with it."""
-    if folder is None:
-        return np.zeros(shape, np.float32)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        return np.memmap(file, np.float32, "w+", shape=shape)
-
-
-def _shift(planes: NDArray[np.float32], by: int) -> None:
-    """Move planes down, plane by plane and so without a copy, and clear those that become free."""
-    kept = len(planes) - by
-    for i in range(len(planes)):
-        planes[i] = planes[i + by] if i < kept else 0
-        release_pages(planes)
-
-
-class _Slab:
-    """The raw planes under some rows of tiles; only ever a tile is normalized.
-
-    Parameters
-    ----------
-    data : (z, y, x)
-        The volume.
-    z
-        Its tiles along z.
-    starts
-        Those of the rows.
-    """
-
-    def __init__(self, data: Voxels, z: Axis, starts: tuple[int, ...], normalize: Normalization) -> None:
-        self.base, self.z, self.normalize = max(0, starts[0]), z, normalize
-        self.raw = np.asarray(data[self.base : z.inside(starts[-1])[1].stop])
-
-    def tile(self, place: Place, y: Axis, x: Axis) -> NDArray[np.float32]:
-        """A tile (z, y, x), normalized; 0, the mean of the volume, beyond its faces."""
-        parts = [axis.inside(start) for axis, start in zip((self.z, y, x), place, strict=True)]
-        inner, (z, *yx) = tuple(i for i, _ in parts), (o for _, o in parts)
-        box = self.normalize(self.raw[(slice(z.start - self.base, z.stop - self.base), *yx)])
-        if box.shape == (self.z.tile,) * 3:
-            return box
-        tile = np.zeros((self.z.tile,) * 3, np.float32)
-        tile[inner] = box
-        return tile
-
-
-def _chunks(places: list[Place], size: int) -> Iterator[list[Place]]:
+def _chunks(places: Sequence[Place], size: int) -> Iterator[Sequence[Place]]:
     for i in range(0, len(places), size):
         yield places[i : i + size]

@@ -74,7 +74,8 @@ def predict(
     files = expand(tomograms)
     job = load_job(model, out, config, device, noise)
     card, network, config = job.card, job.network, job.config
-    wished, channels = tile_plan(card, config), len(card.species)
+    device_type = next(network.parameters()).device.type
+    wished, channels = tile_plan(card, config, device_type), len(card.species)
     images = torch.zeros(1, 1, *(wished.tile,) * 3)
     score(network, images, wished)  # the first pass also chooses kernels
     start = time.perf_counter()

@@ -90,7 +90,9 @@ def need(network: nn.Module, footprint: Footprint, tiles: TilePlan, afterwards: 
         return Need(held + max(footprint.total(tiles.batch, on_disk), afterwards))
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     vram = CUDA_CONTEXT + weights + tiles.batch * footprint.tile
-    return Need(held + max(footprint.total(0, on_disk), afterwards), vram)
+    if tiles.on_host or on_disk:
+        return Need(held + max(footprint.total(0, on_disk), afterwards), vram)
+    return Need(held + max(footprint.beside_gpu(), afterwards), vram + footprint.on_device)
 
 
 def fit(
@@ -128,7 +130,8 @@ def fit(
     if limits == Limits():
         return tiles
     needs: list[tuple[TilePlan, Need]] = []
-    for choice in _choices(tiles, scratch):
+    on_gpu = next(network.parameters()).device.type != "cpu"
+    for choice in _choices(tiles, scratch, on_gpu):
         of_choice = need(network, footprint(network, data, channels, choice), choice, afterwards or 0)
         needs.append((choice, of_choice))
         if _is_within(of_choice, limits):
@@ -142,11 +145,12 @@ def fit(
     raise _too_small("--max-ram", limits.ram, least_ram)
 
 
-def _choices(tiles: TilePlan, scratch: Path) -> list[TilePlan]:
-    """Plans from the wished one to the one that takes least memory; single tiles are as fast as batches."""
-    batches = [b for b in (tiles.batch, 4, 2, 1) if b <= tiles.batch]
+def _choices(tiles: TilePlan, scratch: Path, on_gpu: bool) -> list[TilePlan]:
+    """Plans from the wished one to the one that takes least memory."""
+    batches = [b for b in (tiles.batch, 64, 32, 16, 8, 4, 2, 1) if b <= tiles.batch]
     plans = [tiles, *(replace(tiles, rows=1, batch=batch) for batch in dict.fromkeys(batches))]
-    return plans + [replace(plan, scratch=scratch) for plan in plans[1:]]
+    on_disk = [replace(plan, scratch=scratch) for plan in plans[1:]]
+    return plans + [replace(plan, on_host=True) for plan in plans[1:] if on_gpu] + on_disk
 
 
 def _is_within(need: Need, limits: Limits) -> bool:

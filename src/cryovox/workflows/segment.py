@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 
 FLIPS: dict[int, tuple[tuple[int, ...], ...]] = {1: ((),), 4: HALF_TURNS, 8: WEDGE_SYMMETRIES}
 """Number of orientations of test-time augmentation -> axes to flip."""
+BATCHES = {"cpu": 1}
+BATCH = 16
+"""Tiles per forward pass on a device, and on others. Single tiles are up to 1.4 times as fast on a CPU
+(`benchmarks/speed/tiler.py`)."""
 TOMOGRAMS, SETS = "tomograms", "subtomogram sets"
 Mask = NDArray[np.bool_]
 
@@ -194,7 +198,7 @@ def _with_precision(config: SegmentConfig, network: nn.Module, card: Card, model
         return config
     from cryovox.inference.precision import cached_comparison
 
-    comparison = cached_comparison(network, tile_plan(card, config), model)
+    comparison = cached_comparison(network, tile_plan(card, config, _device(network)), model)
     return config.model_copy(update={"precision": "bf16" if comparison.bf16 else "fp32"})
 
 
@@ -270,7 +274,11 @@ class _SegmentSet(_Segment):
         return Result({"labels": target}, {"contrast": contrast, "notes": notes})
 
 
-def tile_plan(card: Card, config: SegmentConfig) -> TilePlan:
+def _device(network: nn.Module) -> str:
+    return next(network.parameters()).device.type
+
+
+def tile_plan(card: Card, config: SegmentConfig, device: str = "cpu") -> TilePlan:
     """Tile and overlap from the model, batch and slab from the machine."""
     from cryovox.inference.stream import TilePlan
 
@@ -279,7 +287,7 @@ def tile_plan(card: Card, config: SegmentConfig) -> TilePlan:
         card.overlap if config.overlap is None else config.overlap,
         card.output_stride,
         card.activation,
-        config.batch,
+        config.batch or BATCHES.get(device, BATCH),
         config.slab_rows,
         FLIPS[config.tta],
         config.tilt_axis,
@@ -297,7 +305,7 @@ def limited_tiles(
 ) -> TilePlan:
     """Tiles of a volume within the limits of memory; arguments as of `cryovox.workflows.memory.fit`."""
     limits = Limits.of(config.max_ram, config.max_vram)
-    wished = tile_plan(card, config)
+    wished = tile_plan(card, config, _device(network))
     return fit(network, volume.data, len(card.species), wished, limits, scratch, afterwards)
 
 
