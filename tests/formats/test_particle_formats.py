@@ -28,6 +28,7 @@ FORMATS = [
     ("a.em", None),
     ("a.json", None),
     ("a.json", "eman2"),
+    ("a.json", "cets"),
     ("a.ndjson.gz", None),
     ("a.xml", None),
     ("a.xml", "pytom"),
@@ -92,6 +93,7 @@ def test_round_trip(tmp_path_factory, name, star_version, shape, voxel_size, n, 
     )
     if name == "a.mod":
         pytest.importorskip("imodmodel")
+    if convention.program in ("IMOD", "CETS"):
         original = original.take(np.argsort(np.arange(n) % 2, kind="stable"))  # objects are species
     if convention.program == "CZII challenge":
         kinds = np.where(original.species == "ribosome", "ribosome", "apo-ferritin")
@@ -250,6 +252,56 @@ def test_shifts_of_copick_are_added_once(tmp_path):
     assert read_particles(tmp_path / "0.json").positions.tolist() == [[33, 22, 11]]
     assert read_particles(tmp_path / "1.json").positions.tolist() == [[30, 20, 10]]
     assert read_particles(tmp_path / "0.json").rotations is None
+
+
+CETS = {  # as in the examples of the standard
+    "id": "picks",
+    "annotation_type": "point_matrix_set_3D",
+    "name": "ribosome",
+    "source_tomogram_id": "TS_1",
+    "origin3D": [[10.0, -20.0, 30.0]],
+    "matrix3D": [[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]],
+    "coordinate_systems": [
+        {"name": "physical", "axes": [{"name": a, "axis_unit": "angstrom"} for a in "xyz"]}
+    ],
+}
+CENTERED = [
+    {"transformation_type": "translation", "name": "center_array_origin", "translation": [-21, -15, -10]},
+    {"transformation_type": "scale", "name": "scale_to_physical", "scale": [10.0, 10.0, 10.0]},
+]
+
+
+def test_frames_of_cets(tmp_path):
+    """Worked by hand: a tomogram of 42 x 31 x 20 voxels (x, y, z) of 10 Å, voxel n // 2 is 21, 15, 10."""
+
+    def read(tomograms, **changes):
+        region = {"annotations": [{**CETS, **changes}], "tomograms": tomograms}
+        (tmp_path / "a.json").write_text(json.dumps({"regions": [region]}))
+        return read_particles(tmp_path / "a.json", tomogram=tomogram((20, 31, 42), 10.0))
+
+    steps = {"transformation_type": "sequence", "name": "array_to_physical", "sequence": CENTERED}
+    centered = [{"id": "TS_1", "coordinate_transformations": [steps]}]
+    corner = [{"id": "TS_1", "coordinate_transformations": [{**CENTERED[1], "name": "array_to_physical"}]}]
+    for tomograms in (centered, []):  # of --tomogram, if the file describes none
+        assert read(tomograms).positions.tolist() == [[130, 130, 220]]
+    loaded = read(corner)
+    assert loaded.positions.tolist() == [[30, -20, 10]]
+    assert loaded.tomograms.tolist() == ["TS_1"]
+    assert loaded.species.tolist() == ["ribosome"]
+    np.testing.assert_allclose(loaded.rotations[0] @ [1, 0, 0], [0, 1, 0])
+    moved = [
+        {"transformation_type": "translation", "name": "annotation_to_tomogram", "translation": [5, 0, 0]}
+    ]
+    assert read(centered, coordinate_transformations=moved).positions.tolist() == [[130, 130, 225]]
+    voxels = [{"name": "array", "axes": [{"name": axis, "axis_unit": "voxel"} for axis in "xyz"]}]
+    assert read(centered, coordinate_systems=voxels).positions.tolist() == [[300, -200, 100]]
+    for tomograms, changes, message in (
+        (centered, {"coordinate_systems": []}, "unit"),
+        ([], {"coordinate_systems": voxels}, "voxels of a tomogram"),
+        (centered, {"coordinate_transformations": [{**moved[0], "transformation_type": "warp"}]}, "warp"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            read(tomograms, **changes)
 
 
 def test_only_lists_are_taken_of_a_folder(tmp_path):

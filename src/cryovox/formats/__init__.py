@@ -72,7 +72,7 @@ and :func:`write_particles`."""
 
 SHARED_EXTENSIONS = {
     ".star": ("stopgap",),
-    ".json": ("eman2", "molstar"),
+    ".json": ("eman2", "molstar", "cets"),
     ".xml": ("pytom",),
     ".txt": ("shrec",),
 }
@@ -84,7 +84,7 @@ PARTICLE_CONVENTIONS = Registry(
     group="cryovox.csv_dialects",
     rows={
         name: f"cryovox.formats.particles.{name}:FORMAT"
-        for name in ("czii", "stopgap", "eman2", "pytom", "shrec")
+        for name in ("czii", "stopgap", "eman2", "cets", "pytom", "shrec")
     },
 )
 """Convention of a file -> format, where it is not that of the extension."""
@@ -287,7 +287,7 @@ def write_particles(
         Tomogram of particles that name none.
     convention
         Convention of the file: "relion5", "relion4", "relion3" or "stopgap" for STAR, "czii" for CSV, "eman2"
-        for JSON, "pytom" for XML, "shrec" for TXT.
+        or "cets" for JSON, "pytom" for XML, "shrec" for TXT.
     center
         Origin of centered coordinates of RELION 5, "half" or "half-1" of the size.
     """
@@ -374,7 +374,8 @@ def _is_list(suffix: str, text: str) -> bool:
     """Whether a file that starts with *text* is a particle list, of formats that share their extension."""
     if suffix == ".em":  # a motive list has 20 numbers a particle; other EM files are volumes
         return text[4:8] == "\x14\0\0\0"
-    keys = {".json": ('"pickable_object_name"', '"boxes_3d"', '"shape_primitives_input"')}
+    own = ('"pickable_object_name"', '"boxes_3d"', '"shape_primitives_input"', '"regions"', '"origin3D"')
+    keys = {".json": own}
     return any(key in text for key in keys.get(suffix, ("<objlist", "<ParticleList")))
 
 

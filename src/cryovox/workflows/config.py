@@ -271,7 +271,9 @@ class DenoiseConfig(Config):
         return self.model_copy(update={"sigma_r": self.sigma_r or SIGMA_R[self.feature]})
 
 
-ParticleConvention = Literal["relion5", "relion4", "relion3", "stopgap", "czii", "eman2", "pytom", "shrec"]
+ParticleConvention = Literal[
+    "relion5", "relion4", "relion3", "stopgap", "czii", "eman2", "cets", "pytom", "shrec"
+]
 """Conventions that `convert` writes where the extension does not say which."""
 Center = Literal["half", "half-1"]
 """Center of RELION 5 coordinates."""
@@ -312,7 +314,7 @@ class ConvertConfig(Config):
     """Species of the particles, where the file names none."""
     convention: ParticleConvention | None = None
     """Convention of the output, where an extension has several: RELION version or stopgap for STAR, czii for
-    a CSV submission to the CZII challenge, eman2 for JSON, pytom for XML, shrec for TXT."""
+    a CSV submission to the CZII challenge, eman2 or cets for JSON, pytom for XML, shrec for TXT."""
 
     @property
     def flips(self) -> str:

@@ -20,6 +20,7 @@ FORMATS = (
     "imod",
     "eman2",
     "copick",
+    "cets",
     "portal",
     "cryolo",
     "coords",
