@@ -83,8 +83,8 @@ def files(phantoms, model, tmp_path_factory) -> Files:
     (folder / "settings.yaml").write_text("loop:\n  stepps: 3\n")
     facts = yaml.safe_load((phantoms / "dataset.yaml").read_text())
     facts["voxel"] = facts.pop("voxel_size")
-    (folder / "misspelt").mkdir()
-    (folder / "misspelt" / "dataset.yaml").write_text(yaml.safe_dump(facts))
+    (folder / "misspelled").mkdir()
+    (folder / "misspelled" / "dataset.yaml").write_text(yaml.safe_dump(facts))
     (folder / "in-the-way").write_text("a file")
     return Files(
         folder,
@@ -159,7 +159,7 @@ MISTAKES = {  # the mistake -> request, exit code, words of the screen
         lambda f: ("evaluate", "labels", "--truth", f.labels, "--predictions", f / "good.mrc"),
         2, ["good.mrc"]),
     "a key of dataset.yaml with a slip": (
-        lambda f: ("train", "supervised", "--data", f / "misspelt", "--out", f.out),
+        lambda f: ("train", "supervised", "--data", f / "misspelled", "--out", f.out),
         2, ["dataset.yaml", "voxel"]),
     "a network that does not exist": (train("--model", "unet"), 2, ["unet3d"]),
 }  # fmt: skip

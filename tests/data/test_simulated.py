@@ -19,7 +19,7 @@ from cryovox.data.imaging_domain import (
     white_noise_spectrum,
 )
 from cryovox.data.parallel_stream import ParallelStream
-from cryovox.data.patches import TargetSpec
+from cryovox.data.patches import IGNORE_INDEX, TargetSpec
 from cryovox.data.reconstruction_filters import FilterConfig, moments, smooth, spectral_slope
 from cryovox.data.sampling import SamplingConfig
 from cryovox.data.simulated import SimulatedStream
@@ -499,6 +499,20 @@ def test_low_pass_filters_are_drawn_on_a_logarithmic_scale():
     shares = np.linspace(0, 1, 5)
     assert [_interpolate((10.0, 160.0), s, "log") for s in shares] == pytest.approx([10, 20, 40, 80, 160])
     assert [_interpolate((10.0, 160.0), s) for s in shares] == pytest.approx([10, 47.5, 85, 122.5, 160])
+
+
+@pytest.mark.parametrize(("kind", "stride"), [("mask", 1), ("heatmap", 2)])
+def test_patches_are_cut_off_as_at_the_faces_of_a_tomogram(stream, kind, stride):
+    whole = stream(kind, stride).batch(3)
+    some = stream(kind, stride, domain=SMALL.model_copy(update={"cut": 1.0})).batch(3)
+    for image, mask, before in zip(some.image[:, 0], some.valid_mask, whole.image[:, 0], strict=True):
+        inside = mask.reshape(-1, *mask.shape[-3:])[0]
+        inside = inside.repeat_interleave(stride, 0).repeat_interleave(stride, 1).repeat_interleave(stride, 2)
+        assert 0.5 < inside.float().mean() < 1
+        assert (image[~inside] == 0).all()
+        assert torch.equal(image[inside], before[inside])
+    if kind == "mask":
+        assert (some.target[~some.valid_mask] == IGNORE_INDEX).all()
 
 
 def small_stream(sampling):

@@ -40,10 +40,10 @@ def augment(patch: Patch, config: AugmentConfig, rng: np.random.Generator) -> Pa
         np.ascontiguousarray(np.flip(patch.valid_mask, axes)),
     )
     own = rng.spawn(1)[0]  # so that the other random numbers of a seed stay what they were
-    return _cut_off(patch, own) if own.random() < config.cut else patch
+    return cut_off(patch, own) if own.random() < config.cut else patch
 
 
-def _cut_off(patch: Patch, rng: np.random.Generator) -> Patch:
+def cut_off(patch: Patch, rng: np.random.Generator) -> Patch:
     """The patch as it would be at a face of the tomogram: the mean beyond a plane, and no target there.
 
     The plane lies up to a third of the patch from one of its faces.

@@ -27,6 +27,8 @@ Range = tuple[float, float]
 Shape = tuple[int, int, int]
 BALL_RADIUS, PROTEIN_POTENTIAL, CROWD = 75.0, 3.0, 0.1
 """Radius in Å, potential above that of ice in volts, and volume fraction of the balls of `crowd_snr`."""
+EDGE = 0.05
+"""Width of the edge of the filter of resampled boxes, relative to its frequency."""
 
 
 class DomainConfig(Config):
@@ -55,6 +57,8 @@ class DomainConfig(Config):
     species_per_box: tuple[int, int] | None = None
     """Number of species in a box, drawn from this range; all by default. Where species share channels, those
     of each channel are drawn equally often."""
+    cut: float = Field(0.0, ge=0, le=1)
+    """Fraction of patches that are cut off at a random plane, as particles are by the faces of a tomogram."""
     surface: float = Field(0.2, ge=0, le=1)
     """Fraction of boxes at the surface of the sample, outside of which there are no particles."""
     surroundings: SurroundingsConfig = SurroundingsConfig()
@@ -95,6 +99,11 @@ class DomainConfig(Config):
     """Resolution in Å of a low-pass filter on the tomogram."""
     low_pass_scale: Literal["linear", "log"] = "linear"
     """Scale on which the low-pass filter is drawn."""
+    coarse_share: float = Field(0.0, ge=0, le=1)
+    """Fraction of boxes that were resampled from larger voxels, so that they hold nothing above the Nyquist
+    frequency of these."""
+    coarse: Range = (12.0, 36.0)
+    """Voxel size in Å that such boxes had, drawn on a logarithmic scale."""
     filters: FilterConfig = FilterConfig()
     """Filters after the reconstruction; none by default."""
     gain: float = Field(0.2, ge=0, lt=1)
@@ -171,6 +180,9 @@ def apply_microscope(
     slope = spectral_slope(shape, voxel_size, filters, rng, device) if filtered else None
     if slope is not None:
         signal, noise_spectrum, response = signal * slope, noise_spectrum * slope, response * slope
+    if domain.coarse_share > 0:
+        sampling = _coarse_sampling(shape, domain, rng, device, voxel_size)
+        signal, noise_spectrum, response = signal * sampling, noise_spectrum * sampling, response * sampling
     level = _interpolate(domain.noise, noise, domain.noise_scale)
     reference, snr = signal, domain.snr
     if domain.crowd_snr is not None:
@@ -237,6 +249,22 @@ def _cytosol_spectrum(
     amplitude, grain = rng.uniform(*domain.cytosol), rng.uniform(*domain.cytosol_grain)
     smoothing = torch.exp(-2 * (np.pi * grain * frequencies(shape, voxel_size, device)) ** 2)
     return white_noise_spectrum(shape, rng, device) * smoothing * (amplitude / _deviation(smoothing, shape))
+
+
+def _coarse_sampling(
+    shape: Shape, domain: DomainConfig, rng: np.random.Generator, device: str, voxel_size: float
+) -> Tensor:
+    """Gains on an `rfftn`: 1/2 at the Nyquist frequency of larger voxels on each axis, as in `resample`."""
+    drawn, coarse = rng.random(), _interpolate(domain.coarse, rng.random(), "log")
+    gains = torch.ones((), device=device)
+    if drawn < domain.coarse_share:
+        axes = [torch.fft.fftfreq(n, voxel_size) for n in shape[:2]] + [
+            torch.fft.rfftfreq(shape[2], voxel_size)
+        ]
+        for axis, k in enumerate(axes):
+            edge = torch.sigmoid((1 - 2 * coarse * k.abs()) / EDGE).to(device)
+            gains = gains * edge.reshape([-1 if a == axis else 1 for a in range(3)])
+    return gains
 
 
 def _deviation(gains: Tensor, shape: Shape) -> float:

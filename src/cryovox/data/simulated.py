@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
+from cryovox.data.augment import cut_off
 from cryovox.data.channels import template_species
 from cryovox.data.imaging_domain import DomainConfig, Shape, apply_microscope, sample_transfer
+from cryovox.data.patches import Patch
 from cryovox.data.sampling import SamplingConfig
-from cryovox.data.streams import Batch
+from cryovox.data.streams import Batch, collate
 from cryovox.data.targets import gaussian_heatmap, heatmap_sigma
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.stream.box import Mixture, PeriodicBox, fill_box, periodic_slices
@@ -30,9 +31,8 @@ from cryovox.simulate.stream.poses import PoseLibrary
 from cryovox.simulate.stream.surroundings import Surroundings
 from cryovox.simulate.stream.transfer import TransferFunction
 
-SCENE, MICROSCOPE, NOISE, CUTS, ORDER, POSES, SHAPES, AROUND = range(
-    8
-)  # independent streams of random numbers
+# independent streams of random numbers
+SCENE, MICROSCOPE, NOISE, CUTS, ORDER, POSES, SHAPES, AROUND, FACES = range(9)
 CACHED = 3  # microscopes besides the newest
 Cut = tuple["Block", NDArray[np.intp]]
 
@@ -68,7 +68,8 @@ class SimulatedStream:
     templates
         Species, in the order of the channels unless *channels* says otherwise.
     sampling
-        How to draw patches; they are not augmented. Fourier transforms are computed on its device.
+        How to draw patches; they are not augmented, except by `DomainConfig.cut`. Fourier transforms are
+        computed on its device.
     domain
         Range of imaging conditions.
     voxel_size
@@ -116,14 +117,18 @@ class SimulatedStream:
 
     def batch(self, number: int) -> Batch:
         """Return batch *number*, and start computing the next group of boxes."""
-        cuts = self._cuts(number)
-        images = np.stack([_cube(block.image, corner, self.patch_size) for block, corner in cuts])
+        rng = np.random.default_rng([*self.seed, FACES, number])
+        patches = [self._patch(*cut) for cut in self._cuts(number)]
+        patches = [cut_off(patch, rng) if rng.random() < self.domain.cut else patch for patch in patches]
+        return collate(patches, self.sampling.spec)
+
+    def _patch(self, block: Block, corner: NDArray[np.intp]) -> Patch:
+        image = _cube(block.image, corner, self.patch_size)
         if self.sampling.spec.kind == "mask":
-            labels = [_cube(block.contents.labels, corner, self.patch_size) for block, corner in cuts]
-            target = torch.from_numpy(np.stack(labels).astype(np.int64))
+            target: NDArray[Any] = _cube(block.contents.labels, corner, self.patch_size)
         else:
-            target = torch.from_numpy(np.stack([self._heatmap(*cut) for cut in cuts]))
-        return Batch(torch.from_numpy(images[:, None]), target, torch.ones(target.shape, dtype=torch.bool))
+            target = self._heatmap(block, corner)
+        return Patch(image, target, np.ones(target.shape, bool))
 
     def truth(self, number: int) -> list[Particles]:
         """Particles in every patch of batch *number*, in Å from the first voxel of the patch."""
