@@ -334,24 +334,44 @@ def read_bytes(path: Path) -> bytes:
 
 def read_text(path: Path) -> str:
     """Read the text of a file; text that is not UTF-8 is an error."""
+    return decoded(path, read_bytes(path))
+
+
+def decoded(path: Path, data: bytes) -> str:
+    """The text in the contents of a file; text that is not UTF-8 is an error."""
     try:
-        return read_bytes(path).decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise RequestError(path, "is not a text file", "check that this is the file you meant") from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write text atomically, compressed if the name ends in .gz or .bz2."""
-    write_bytes(path, text.encode("utf-8"))
+def write_text(path: Path, text: str | Iterable[str]) -> None:
+    """Write text, or its parts one by one, atomically; compressed if the name ends in .gz or .bz2."""
+    parts = [text] if isinstance(text, str) else text
+    with _writing(path) as file:
+        for part in parts:
+            file.write(part.encode("utf-8"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write bytes atomically, compressed if the name ends in .gz or .bz2."""
+    with _writing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile | bz2.BZ2File]:
+    """Open a file that appears when the block succeeds."""
     suffix = path.suffix.lower()
-    if suffix in COMPRESSED:
-        data = gzip.compress(data) if suffix == ".gz" else bz2.compress(data)
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+    with replacing(path) as temporary, temporary.open("wb") as raw:
+        if suffix == ".gz":
+            with gzip.GzipFile("", "wb", fileobj=raw) as file:  # without the temporary name
+                yield file
+        elif suffix == ".bz2":
+            with bz2.open(raw, "wb") as packed:
+                yield packed
+        else:
+            yield raw
 
 
 def _settings(function: Any, path: Path | str, **options: str | None) -> dict[str, str]:

@@ -36,8 +36,10 @@ def rotations_of(eulers: ArrayLike) -> NDArray[np.float64]:
     angles = np.asarray(eulers, dtype=np.float64).reshape(-1, 3)
     if not len(angles):
         return np.zeros((0, 3, 3))
-    matrices = Rotation.from_euler("ZYZ", angles, degrees=True).inv().as_matrix()
-    return np.asarray(np.round(matrices, 15) + 0.0)
+    matrices = np.array(Rotation.from_euler("ZYZ", angles, degrees=True).inv().as_matrix())
+    np.round(matrices, 15, out=matrices)
+    matrices += 0.0  # no negative zeros
+    return matrices
 
 
 def eulers_of(rotations: ArrayLike) -> NDArray[np.float64]:

@@ -6,13 +6,13 @@ the convention.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
-from cryovox.formats import write_bytes
+from cryovox.formats import write_bytes, write_text
 from cryovox.formats.particles import names
 from cryovox.formats.particles.convention import Columns, Convention, Frame, columns_of, particles_of
 
@@ -62,14 +62,14 @@ class ColumnFormat:
     parse
         File -> columns; an error if it holds none.
     render
-        Columns -> contents of a file; None for formats that are only read.
+        Columns -> contents of a file, whole or in parts; None for formats that are only read.
     recognizes
         Whether a file that starts with this text is of the format, where others share its extension.
     """
 
     CONVENTION: Convention
     parse: Callable[[Path], Parsed]
-    render: Callable[[Rows], str | bytes] | None = None
+    render: Callable[[Rows], str | Iterable[str] | bytes] | None = None
     recognizes: Callable[[str], bool] = lambda text: True
 
     def read(
@@ -115,7 +115,10 @@ class ColumnFormat:
             tomogram_name=tomogram_name,
         )
         contents = self.render(Rows(columns, particles, tomogram))
-        write_bytes(path, contents.encode("utf-8") if isinstance(contents, str) else contents)
+        if isinstance(contents, bytes):
+            write_bytes(path, contents)
+        else:
+            write_text(path, contents)
         names.write(path, numbered)
 
 

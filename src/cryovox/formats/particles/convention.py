@@ -144,8 +144,10 @@ class Convention:
         if not len(degrees):
             return np.zeros((0, 3, 3))
         turned = Rotation.from_euler(self.eulers, degrees, degrees=True)
-        matrices = (turned.inv() if self.passive else turned).as_matrix()
-        return np.asarray(np.round(matrices, 15) + 0.0)
+        matrices = np.array((turned.inv() if self.passive else turned).as_matrix())
+        np.round(matrices, 15, out=matrices)
+        matrices += 0.0  # no negative zeros
+        return matrices
 
     def written_angles(self, rotations: NDArray[np.float64]) -> NDArray[np.float64]:
         """Inverse of :meth:`rotations` for Euler angles; the third angle is 0 at gimbal lock."""

@@ -44,6 +44,7 @@ from cryovox.formats.particles.star_geometry import (
 from cryovox.formats.particles.star_table import (
     Columns,
     Table,
+    Texts,
     formatted,
     read_blocks,
     read_table,
@@ -121,8 +122,14 @@ def read(
     )
     columns = table.columns | ({} if shifts is None else formatted(SHIFTS, shifts))
     used = (GEOMETRY - set(CARRIED)) | {SCORE, SPECIES, table.name_tag}
-    extra = {tag: np.asarray(list(v), dtype=np.str_) for tag, v in columns.items() if tag not in used}
+    extra = {tag: _text(column) for tag, column in columns.items() if tag not in used}
     return replace(picks, extra=extra, metadata=metadata)
+
+
+def _text(column: Any) -> NDArray[np.str_]:
+    if isinstance(column, Texts):
+        return column.values.astype(np.str_)
+    return np.asarray(list(column), dtype=np.str_)
 
 
 def _imported(

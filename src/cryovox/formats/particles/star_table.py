@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
-from cryovox.formats import read_text
+from cryovox.formats import decoded, read_bytes
+from cryovox.formats.particles import star_loops
 from cryovox.formats.particles.convention import usable
 from cryovox.formats.particles.relion import CENTERED, GROUP, PIXELS, SCORE
 
 Columns = dict[str, Any]
-"""Column -> list of text, or `Numbers`."""
+"""Column -> list of text, `Texts` or `Numbers`."""
+SAMPLE = 1 << 12
+"""Cells of which most differ in a column that is kept as bytes."""
 CHUNK = 1 << 15
 """Rows that are text at a time while a file is written."""
 
@@ -55,6 +58,25 @@ class Numbers:
         return iter(self[:])
 
 
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """A column of text as bytes, which takes less memory than strings; its cells are strings."""
+
+    values: NDArray[np.bytes_]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Any) -> Any:
+        """A cell, or the cells of a slice."""
+        if not isinstance(rows, slice):
+            return self.values[rows].decode()
+        return [value.decode() for value in self.values[rows].tolist()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self[:])
+
+
 @dataclass(frozen=True)
 class Table:
     """The table of particles of a file, and its other blocks."""
@@ -81,6 +103,8 @@ class Table:
         kept = {
             tag: Numbers(column.values[rows], column.form)
             if isinstance(column, Numbers)
+            else Texts(column.values[rows])
+            if isinstance(column, Texts)
             else [value for value, keep in zip(column, rows, strict=True) if keep]
             for tag, column in self.columns.items()
         }
@@ -126,9 +150,22 @@ class Table:
 
 def read_blocks(path: Path) -> dict[str, Columns]:
     """Read all blocks of a file by name."""
+    data = read_bytes(path)
+    rest, loop = star_loops.cut(data, NUMBERS)
+    if loop is None:
+        return _parsed(path, data)
+    blocks = _parsed(path, rest)
+    marked = [b for b in blocks.values() if star_loops.PLACEHOLDER in b.get(loop.tags[0], ())]
+    if len(marked) != 1 or any(len(column) != 1 for column in marked[0].values()):
+        return _parsed(path, data)  # rows follow after a comment
+    marked[0] |= {tag: _cut_column(tag, c) for tag, c in zip(loop.tags, loop.columns, strict=True)}
+    return blocks
+
+
+def _parsed(path: Path, data: bytes) -> dict[str, Columns]:
     from gemmi import cif
 
-    text = read_text(path)
+    text = decoded(path, data)
     escaped = not text.isascii()
     if escaped:  # the parser accepts ASCII only
         text = text.replace("&#", "&#38;#").encode("ascii", "xmlcharrefreplace").decode()
@@ -138,8 +175,17 @@ def read_blocks(path: Path) -> dict[str, Columns]:
         raise RequestError(
             path, f"is not a STAR file ({error})", "check that this is the file you meant"
         ) from None
-    del text
     return {block.name.strip(): columns_of(block, escaped) for block in document}
+
+
+def _cut_column(tag: str, values: NDArray[Any]) -> Any:
+    """A column of a loop that was cut out; names that recur are one object each."""
+    if values.dtype.kind == "f":
+        return Numbers(values)
+    if len(set(values[:SAMPLE].tolist())) > SAMPLE // 4:
+        return Texts(values)
+    known: dict[bytes, str] = {}
+    return [known.get(value) or known.setdefault(value, value.decode()) for value in values.tolist()]
 
 
 def read_table(path: Path, blocks: dict[str, Columns] | None = None) -> Table:
@@ -179,18 +225,20 @@ def _column(tag: str, cells: Any, escaped: bool) -> Any:
     return [known.setdefault(value, value) for value in (_plain(cell, escaped) for cell in cells)]
 
 
-def block_text(name: str, columns: Mapping[str, list[str]], version: str, pairs: bool = False) -> str:
-    """Text of a block, as a loop or as pairs."""
-    lines = [f"# version {version}", "", f"data_{name}", ""]
+def block_text(
+    name: str, columns: Mapping[str, list[str]], version: str, pairs: bool = False
+) -> Iterator[str]:
+    """Text of a block, as a loop or as pairs, in parts of many rows."""
+    yield f"# version {version}\n\ndata_{name}\n\n"
     if pairs:
-        lines += [f"_{tag}  {_quoted(column, slice(1))[0]}" for tag, column in columns.items()]
-        return "\n".join([*lines, "", ""])
-    lines += ["loop_"] + [f"_{tag} #{i}" for i, tag in enumerate(columns, 1)]
-    rows = max(map(len, columns.values()), default=0)
-    for start in range(0, rows, CHUNK):  # one text for many rows, which takes less memory than the rows
-        cells = [_quoted(column, slice(start, start + CHUNK)) for column in columns.values()]
-        lines.append("\n".join("  ".join(row) for row in zip(*cells, strict=True)))
-    return "\n".join([*lines, "", ""])
+        yield from (f"_{tag}  {_quoted(column, slice(1))[0]}\n" for tag, column in columns.items())
+    else:
+        yield "".join(["loop_\n", *(f"_{tag} #{i}\n" for i, tag in enumerate(columns, 1))])
+        rows = max(map(len, columns.values()), default=0)
+        for start in range(0, rows, CHUNK):
+            cells = [_quoted(column, slice(start, start + CHUNK)) for column in columns.values()]
+            yield "\n".join(["  ".join(row) for row in zip(*cells, strict=True)] + [""])
+    yield "\n"
 
 
 def _quoted(column: Any, rows: slice) -> list[str]:
@@ -221,6 +269,9 @@ def _numbers(path: Path, tag: str, values: Any) -> NDArray[np.float64]:
     """A column as finite numbers; a cell that is none is an error that names it."""
     if isinstance(values, Numbers):
         numbers = values.values
+    elif isinstance(values, Texts):
+        known = star_loops.as_numbers(values.values.tolist())
+        numbers = np.zeros(0) if known is None else known
     else:
         try:
             # Python and NumPy take 1_000 for 1000, other programs for 1

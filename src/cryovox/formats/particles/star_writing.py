@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +102,11 @@ def write(
     written = {*GEOMETRY, GROUP, *_stale(table, frames, shifts), *columns}
     columns |= {tag.replace(" ", "_"): values for tag, values in table.columns.items() if tag not in written}
     blocks["particles"] = columns
-    write_text(path, "".join(_text(name, block, VERSIONS[convention]) for name, block in blocks.items()))
+    version = VERSIONS[convention]
+    write_text(path, chain.from_iterable(_text(name, block, version) for name, block in blocks.items()))
 
 
-def _text(name: str, columns: Columns, version: str) -> str:
+def _text(name: str, columns: Columns, version: str) -> Iterator[str]:
     rows = {len(column) for column in columns.values()}
     return block_text(name, columns, version, pairs=rows == {1} and name not in (OWN, "optics", "particles"))
 

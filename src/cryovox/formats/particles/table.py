@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from io import StringIO
 from itertools import chain, islice
@@ -55,6 +55,10 @@ LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 DELIMITERS = ("\t", ",", ";")
 CHUNK = 1 << 15
 """Lines that are in memory as text at a time."""
+CHUNK_TEXT = 1 << 21
+"""The same in characters."""
+UNUSUAL = ('"', "'", "#", "\r", "\t", "\0", ";", " ", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e")
+"""Characters of files that are read line by line."""
 
 Line = tuple[int, list[str]]
 """Number of a line, and its cells."""
@@ -63,6 +67,8 @@ Line = tuple[int, list[str]]
 def parse(path: Path) -> Parsed:
     """Columns of a table whose cells are separated by tabs, commas, semicolons or spaces."""
     text = read_text(path)
+    if (columns := _plain_columns(path, text)) is not None:
+        return _parsed(columns)
     first = next((line for line in _text_lines(text) if line.strip() and line[0] != "#"), "")
     if not first or "\0" in text:
         raise RequestError(
@@ -78,33 +84,39 @@ def parse(path: Path) -> Parsed:
         names = [name.lower() if name.lower() in (*XYZ, *ANGLES) else name for name in head[1]]
     _check(path, names)
     used = {next((n for n in options if n in names), ""): own for own, options in SYNONYMS.items()}
-    columns = _columns(path, lines, [used.get(name, name) for name in names])
+    return _parsed(_columns(path, lines, [used.get(name, name) for name in names]))
+
+
+def _parsed(columns: Columns) -> Parsed:
     if "particle_type" not in columns and CLASS in columns:
         return Parsed(columns | {"particle_type": columns[CLASS]}, replace(CONVENTION, numbers="read"))
     return Parsed(columns)
 
 
-def render(rows: Rows) -> str:
-    """Text with commas: Å with four decimals, degrees with six."""
-    return _text(rows, ",")
+def render(rows: Rows) -> Iterator[str]:
+    """Text with commas, in parts: Å with four decimals, degrees with six."""
+    return _parts(rows, ",")
 
 
-def render_tabs(rows: Rows) -> str:
-    """Text with tabs."""
-    return _text(rows, "\t")
+def render_tabs(rows: Rows) -> Iterator[str]:
+    """Text with tabs, in parts."""
+    return _parts(rows, "\t")
 
 
-def _text(rows: Rows, delimiter: str) -> str:
+def _parts(rows: Rows, delimiter: str) -> Iterator[str]:
     others = {*chain(*SYNONYMS.values()), *CARRIED} - set(SYNONYMS)
     columns = {name: values for name, values in rows.columns.items() if name not in others}
     first = [name for name in (*XYZ, "particle_type", "score", *ANGLES, "tomogram") if name in columns]
     columns = {name: columns[name] for name in (*first, *(n for n in columns if n not in first))}
-    text = StringIO()
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(columns)
+    yield _csv_text([columns], delimiter)
     for start in range(0, len(rows), CHUNK):
         cells = [_cells(name, values[start : start + CHUNK]) for name, values in columns.items()]
-        writer.writerows(zip(*cells, strict=True))
+        yield _csv_text(zip(*cells, strict=True), delimiter)
+
+
+def _csv_text(rows: Iterable[Iterable[Any]], delimiter: str) -> str:
+    text = StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
@@ -131,10 +143,49 @@ def _columns(path: Path, lines: Iterator[Line], names: list[str]) -> Columns:
     return {name: np.concatenate(values) if values else empty for name, values in parts.items()}
 
 
+def _plain_columns(path: Path, text: str) -> Columns | None:
+    """Columns of a file with commas and without quotes, blanks, comments and empty lines; None for others.
+
+    Many rows are split at a time, which takes less time. A file with an error is read again by line.
+    """
+    head, _, body = text.partition("\n")
+    names = head.split(",")
+    plain = text.isascii() and not any(mark in text for mark in UNUSUAL)
+    if not plain or not body or not set(XYZ) <= set(names) or len({*names}) < len(names):
+        return None
+    used = {next((n for n in options if n in names), ""): own for own, options in SYNONYMS.items()}
+    names = [used.get(name, name) for name in names]
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+    start = 0
+    while start < len(body):
+        stop = body.find("\n", start + CHUNK_TEXT) + 1 or len(body)
+        lines = body[start:stop].splitlines()
+        if any(line.count(",") != len(names) - 1 for line in lines):
+            return None
+        cells = ",".join(lines).split(",")
+        for i, name in enumerate(names):
+            column = cells[i :: len(names)]
+            values = _plain_numbers(column) if name in DIGITS else np.array(column, dtype=np.str_)
+            if values is None:
+                return None
+            parts[name].append(values)
+        start = stop
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def _plain_numbers(cells: list[str]) -> NDArray[np.float64] | None:
+    """Finite numbers; None if a cell is none."""
+    try:
+        values = np.array(list(map(float, cells)))
+    except ValueError:
+        return None
+    return values if np.isfinite(values).all() and "_" not in "".join(cells) else None
+
+
 def _numbers(path: Path, name: str, cells: Sequence[str], lines: list[Line]) -> NDArray[np.float64]:
     try:
         values = np.array(cells, dtype=np.float64)
-        if np.isfinite(values).all():
+        if np.isfinite(values).all() and "_" not in "".join(cells):
             return values
     except ValueError:
         pass
@@ -199,7 +250,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _is_finite(cell: str) -> bool:
-    return _is_number(cell) and isfinite(float(cell))
+    return _is_number(cell) and "_" not in cell and isfinite(float(cell))
 
 
 def _is_integer(cell: str) -> bool:

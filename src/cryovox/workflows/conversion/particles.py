@@ -166,9 +166,13 @@ def _check_positions(path: Path, picks: Particles, frames: Frames | None) -> Non
     if isinstance(frames, Volume):
         check_positions(path, picks.positions, frames)
     elif frames is not None and picks.tomograms is not None:
-        for name in np.unique(picks.tomograms):
-            if plain_name(str(name)) in {plain_name(key) for key in frames}:
-                check_positions(path, picks.within(name).positions, volume_of(path, str(name), frames))
+        known = {plain_name(key) for key in frames}
+        names, group = np.unique(picks.tomograms, return_inverse=True)
+        ends = np.cumsum(np.bincount(group, minlength=len(names)))[:-1]
+        rows = np.split(np.argsort(group, kind="stable"), ends)
+        for name, own in zip(names.tolist(), rows, strict=True):
+            if plain_name(name) in known:
+                check_positions(path, picks.positions[own], volume_of(path, name, frames))
 
 
 def _warn_of_another(path: Path, picks: Particles, name: str) -> None:
