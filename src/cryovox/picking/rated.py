@@ -98,6 +98,7 @@ class RatedPicks:
             cuts += [(purpose, curve.best(purpose)) for purpose in get_args(Purpose)]
             cuts += [("", curve.at(level)) for level in LEVELS]
             values["cuts"] = [_row(label, cut) for label, cut in cuts]
+            values["curve"] = _points(curve, threshold)
         if self.decoys is not None:
             noise, scale = self.decoys.of(name)
             above = int(decoys_above(noise, np.array([threshold]))[0])
@@ -261,6 +262,13 @@ def _row(label: str, cut: Cut) -> dict[str, Any]:
         "precision": _rounded(cut.precision),
         "recall": _rounded(cut.recall),
     }
+
+
+def _points(curve: ExpectedCurve, threshold: float) -> list[list[float]]:
+    """Score, expected precision and expected recall at scores that are close to each other."""
+    levels = [float(level) for level in np.arange(0.02, 1.0, 0.02)]
+    cuts = [curve.at(level) for level in sorted({*levels, threshold}) if np.isfinite(level)]
+    return [[round(c.score, 5), _rounded(c.precision), _rounded(c.recall)] for c in cuts if c.picks]
 
 
 def _finite(value: float) -> float | None:

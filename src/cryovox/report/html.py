@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -19,9 +19,13 @@ from cryovox.report import charts, figures
 from cryovox.report.doctor import Finding, summary
 from cryovox.report.next_steps import Step, steps_without_picks, threshold_step
 from cryovox.report.page import embedded, template
+from cryovox.report.viewer import viewer_context
+
+if TYPE_CHECKING:
+    from cryovox.picking.rated import Decoys
 
 TIMES = " \u00d7 "
-PAGE_LIMIT = 12_000_000  # bytes of all images together
+PAGE_LIMIT = 3_000_000  # bytes of all static images together
 PICTURE_LIMIT = 280_000  # bytes of one image before base64, which adds a third
 
 
@@ -47,6 +51,14 @@ class ReportEntry:
         File of the tomogram, for suggested commands.
     lamella
         Faces of the sample, drawn as lines.
+    expected : name -> what is expected of the picks of a species
+        See `cryovox.picking.rated.RatedPicks.summary`.
+    decoys
+        Candidates in noise.
+    weaker
+        Makes the candidates below the threshold that the viewer shows as well.
+    truth, truth_radii
+        Known particles, and radii in Å by species, for precision and recall.
     """
 
     name: str
@@ -61,6 +73,11 @@ class ReportEntry:
     sign: int = -1
     tomogram: Path | None = None
     lamella: Lamella | None = None
+    expected: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    decoys: Decoys | None = None
+    weaker: Callable[[], Particles] | None = None
+    truth: Particles | None = None
+    truth_radii: Mapping[str, float] = field(default_factory=dict)
 
     def kinds(self) -> tuple[Species, ...]:
         """Species that the report shows."""
@@ -119,6 +136,7 @@ def write_find_report(
             _section(e, path.parent, limit if i < figures_for else 0, run) for i, e in enumerate(entries)
         ],
         figures_for=min(figures_for, len(entries)),
+        viewer=viewer_context(drawn),
         command=_command(run.get("command", "")),
         facts=_facts(run),
         total=sum(len(e.particles) for e in entries),

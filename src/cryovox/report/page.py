@@ -11,7 +11,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 def template(name: str) -> Template:
     """A template of this package."""
     return Environment(
-        loader=FunctionLoader(_text),
+        loader=FunctionLoader(text_of),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -24,5 +24,6 @@ def embedded(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _text(name: str) -> str:
+def text_of(name: str) -> str:
+    """A file of this package."""
     return files("cryovox.report").joinpath(name).read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from cryovox.workflows.manifest import Manifest, locked, sha256, versions
 from cryovox.workflows.matching.config import PoseConfig
 from cryovox.workflows.noise_control import NoiseControl
 from cryovox.workflows.pick import origin_of, tomogram_frame, write_picks
+from cryovox.workflows.report_candidates import recorded_decoys, weaker_candidates
 from cryovox.workflows.segment import segment
 
 if TYPE_CHECKING:
@@ -258,7 +260,7 @@ def _write_report(
             is_searched = "particles" in entry and entry["key"]["model_sha256"] == facts["model_sha256"]
             own = picks.get(name) if name in picks or not is_searched else _read_picks(name, out, entry)
             if own is not None:
-                entries.append(_report_entry(name, out, entry, own, card))
+                entries.append(_report_entry(name, out, entry, own, card, facts))
                 expected.append(entry["particles"].get("expected", {}))
         shown = {key: value for key, value in facts.items() if key not in ("model_sha256", "device")}
         run = {**shown, "model": _model_facts(facts["model"], facts["model_sha256"], card)}
@@ -276,7 +278,7 @@ def _read_picks(name: str, out: Path, entry: Mapping[str, Any]) -> Particles | N
 
 
 def _report_entry(
-    name: str, out: Path, entry: Mapping[str, Any], picks: Particles, card: Card
+    name: str, out: Path, entry: Mapping[str, Any], picks: Particles, card: Card, facts: Mapping[str, Any]
 ) -> ReportEntry:
     from cryovox.report.doctor import Finding
     from cryovox.report.html import ReportEntry
@@ -303,6 +305,9 @@ def _report_entry(
         sign=sign_of(entry["contrast"]),
         tomogram=path,
         lamella=Lamella.from_dict(record["lamella"]) if "planes" in record.get("lamella", {}) else None,
+        expected=record.get("expected", {}),
+        decoys=recorded_decoys(out, name, entry),
+        weaker=partial(weaker_candidates, out, name, record, score_map, picks, facts),
     )
 
 

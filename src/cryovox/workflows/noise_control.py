@@ -84,7 +84,7 @@ class NoiseControl:
         key, recorded = self._key(entry, share), entry.get("noise", {})
         path = self.out / FOLDER / f"{name}.json"
         if recorded.get("key") == key and path.exists():
-            return _read(path), dict(recorded)
+            return read_decoys(path), dict(recorded)
         start = time.monotonic()
         decoys, part = self._search(name, entry, share, renamed(on_progress, f"{name}, noise"))
         writable_folder(path.parent)
@@ -171,6 +171,7 @@ def _room(shape: tuple[int, ...], radius: float, border: float | None, voxel_siz
     return float(np.prod([max(1.0, n - 2 * width) for n in shape]))
 
 
-def _read(path: Path) -> Decoys:
+def read_decoys(path: Path) -> Decoys:
+    """Candidates in noise that were stored."""
     stored = json.loads(path.read_text(encoding="utf-8"))
     return Decoys({k: np.array(v, np.float32) for k, v in stored["scores"].items()}, stored["scales"])

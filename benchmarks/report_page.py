@@ -1,0 +1,97 @@
+"""Size of the report page of one large tomogram, time and memory to write it, and time to the first slice.
+
+    python benchmarks/report_page.py [--shape 184 630 630]
+
+The volume is noise with blobs, which JPEG compresses less than a tomogram. The time to the first slice needs
+Chromium, chromedriver and Selenium; it is left out without them.
+"""
+
+import argparse
+import resource
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from cryovox.core.particles import Particles, Species
+from cryovox.core.volume import ScoreMap, Volume
+from cryovox.formats import mrc
+from cryovox.report.html import ReportEntry, write_find_report
+
+SPECIES = (Species(name="ribosome", label=1, radius=150.0), Species(name="capsid", label=2, radius=120.0))
+
+
+def tomogram(folder: Path, shape: tuple[int, int, int], seed: int) -> Path:
+    """Noise in a file, plane by plane."""
+    rng = np.random.default_rng(seed)
+    path = folder / "TS_01.mrc"
+    with mrc.create(path, shape, "float32", 10.0, (0.0, 0.0, 0.0), (0, 0, 0)) as data:
+        for z in range(shape[0]):
+            data[z] = rng.standard_normal(shape[1:], dtype=np.float32)
+    return path
+
+
+def entry(path: Path, picks: int, seed: int) -> ReportEntry:
+    """A tomogram with scores of a stride of 2, of which a fifth is above 0.1."""
+    rng = np.random.default_rng(seed)
+    volume: Volume = mrc.read(path)
+    half = [-(-n // 2) for n in volume.shape]
+    scores = rng.random((len(SPECIES), *half), dtype=np.float32).astype(np.float16) ** 14
+    positions = rng.random((picks, 3)) * (np.array(volume.shape) - 1) * volume.voxel_size
+    names = [SPECIES[i % 2].name for i in range(picks)]
+    particles = Particles.of(positions, names, 0.3 + 0.7 * rng.random(picks))
+    score_map = ScoreMap(scores, 20.0, SPECIES, 5.0)
+    return ReportEntry("TS_01", volume, score_map, particles, {s.name: 0.3 for s in SPECIES})
+
+
+def first_slice(page: Path) -> float | None:
+    """Seconds from opening the page to its first slice, in headless Chromium."""
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    try:
+        from selenium import webdriver
+    except ImportError:
+        return None
+    if not (browser and driver):
+        return None
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    try:
+        chrome.get(page.as_uri())
+        script = (
+            "const done = arguments[0], look = () => document.documentElement.dataset.viewer"
+            " ? done(performance.now()) : setTimeout(look, 5); look();"
+        )
+        return float(chrome.execute_async_script(script)) / 1000
+    finally:
+        chrome.quit()
+
+
+def main() -> None:
+    """Print what one page takes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--shape", type=int, nargs=3, default=(184, 630, 630), metavar=("Z", "Y", "X"))
+    parser.add_argument("--picks", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = tomogram(Path(folder), tuple(options.shape), options.seed)
+        one = entry(path, options.picks, options.seed)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        wall, processor = time.monotonic(), time.process_time()
+        page = Path(folder) / "report.html"
+        write_find_report(page, [one], {})
+        print(f"size            {page.stat().st_size / 1e6:.1f} MB")
+        print(f"time to write   {time.monotonic() - wall:.1f} s, processor {time.process_time() - processor:.1f} s")
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        print(f"memory          {grown:.0f} MB more than before")
+        seconds = first_slice(page)
+        print("first slice     " + ("not measured" if seconds is None else f"{seconds:.2f} s after opening"))
+
+
+if __name__ == "__main__":
+    main()
