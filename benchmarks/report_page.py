@@ -86,7 +86,9 @@ def main() -> None:
         page = Path(folder) / "report.html"
         write_find_report(page, [one], {})
         print(f"size            {page.stat().st_size / 1e6:.1f} MB")
-        print(f"time to write   {time.monotonic() - wall:.1f} s, processor {time.process_time() - processor:.1f} s")
+        print(
+            f"time to write   {time.monotonic() - wall:.1f} s, processor {time.process_time() - processor:.1f} s"
+        )
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         print(f"memory          {grown:.0f} MB more than before")
         seconds = first_slice(page)

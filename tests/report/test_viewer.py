@@ -152,10 +152,10 @@ def test_particles_of_other_names_are_matched_without_species():
 
 
 def test_the_page_stays_small_with_many_tomograms(monkeypatch):
-    monkeypatch.setattr(viewer, "SLICE_BYTES", 24_000)
+    monkeypatch.setattr(viewer, "SLICE_BYTES", 12_000)
     monkeypatch.setattr(viewer, "SCORE_BYTES", 20_000)
     slices = [one["slices"] for one in written(*(entry(f"TS_{i}", seed=i) for i in range(4)))["tomograms"]]
-    assert sum(len(image) for one in slices for image in one["images"]) < 1.1 * 24_000 * 4 / 3 + 4 * 64
+    assert sum(len(image) for one in slices for image in one["images"]) < 1.1 * 12_000 * 4 / 3 + 4 * 64
     assert all(one["pixel"] > 1 for one in slices)
 
 

@@ -759,10 +759,10 @@ function histogram() {
   for (const i of own) counts[bin(score[i])][species[i]] += 1;
   for (const s of kinds) for (const value of tomogram.species[s].noise?.scores ?? [])
     if (value >= low) noise[bin(value)] += tomogram.species[s].noise.scale;
-  const tops = counts.map(one => one.reduce((a, b) => a + b, 0)), top = Math.max(...tops, 1) * 1.08;
+  const tops = counts.map(one => one.reduce((a, b) => a + b, 0)), top = 4 * Math.ceil(Math.max(...tops, 1) * 1.02 / 4);
   const name = kinds.length === 1 ? tomogram.species[kinds[0]].name : "all species";
   const {svg, x, y} = frame(`Histogram of the scores of ${own.length} candidates of ${name}`, "score", "candidates",
-    [low, high], [0, top], value => value.toFixed(top < 8 ? 1 : 0));
+    [low, high], [0, top], value => value.toFixed(0));
   counts.forEach((one, b) => {
     let base = 0;
     one.forEach((count, s) => {
@@ -781,7 +781,7 @@ function histogram() {
   }
   for (const at of new Set(limits))
     svg.append(element("line", {x1: x(at), x2: x(at), y1: TOP, y2: H - BOTTOM, stroke: "var(--error)", "stroke-width": 1.6}));
-  const more = noise.some(Boolean) ? " The dashed line is the noise control: candidates expected in noise of the same power." : "";
+  const more = noise.some(Boolean) ? " The dashed line is the noise control: candidates expected in noise of the same power, cut off at the top." : "";
   return figure(svg, `Scores of ${name}; pale bars are below the threshold (vertical line).${more}`);
 }
 function measured(kinds) {
