@@ -3,7 +3,7 @@
 (() => {
 const $ = id => document.getElementById(id);
 const data = JSON.parse($("v-data").textContent);
-const SVG = document.querySelector("svg")?.namespaceURI || ["http:", "", "www.w3.org", "2000", "svg"].join("/");
+const SVG = "http://www.w3.org/2000/svg";  // the name of the namespace: nothing is fetched
 const PAGE = innerWidth < 640 ? 24 : 48, CACHE = 24;
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const percent = value => value == null ? "–" : (100 * value).toFixed(value > 0.995 || value < 0.1 ? 1 : 0) + " %";

@@ -99,10 +99,11 @@ class Demo:
         (test,) = dataset.split("test")
         truth = _truth(test, dataset)
         truth = truth.take(np.isin(truth.species, species)) if species else truth
+        radii = {species.name: species.radius for species in dataset.species}
         tables: list[Table] = []
 
         def evaluation_tables(picks: dict[str, Particles]) -> list[Table]:
-            tables.append(evaluate(picks[test.name], truth, {s.name: s.radius for s in dataset.species}))
+            tables.append(evaluate(picks[test.name], truth, radii))
             return tables
 
         _, failures = find(
@@ -113,6 +114,7 @@ class Demo:
             overwrite=self.overwrite,
             command=self.command,
             tables=evaluation_tables,
+            truth={test.name: (truth, radii)},
             on_progress=renamed(self.on_progress, "searching"),
         )
         if failures:

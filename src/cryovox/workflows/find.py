@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 Tables = Callable[[dict[str, Particles]], list["Table"]]
 """Makes further tables of the report from the picks of this run."""
+Truth = Mapping[str, tuple[Particles, Mapping[str, float]]]
+"""Known particles by name of the tomogram, with the radii of their species in Å."""
 
 
 def find(  # noqa: PLR0913 (the options of a command)
@@ -63,6 +65,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     keep_dense: bool = False,
     lamella: bool = True,
     tables: Tables = lambda picks: [],
+    truth: Truth | None = None,
     on_progress: ProgressCallback = no_progress,
 ) -> tuple[dict[str, Particles], Failures]:
     """Segment tomograms, pick particles, and write particle files and a report.
@@ -86,6 +89,8 @@ def find(  # noqa: PLR0913 (the options of a command)
         :func:`cryovox.picking.lamella.estimate`.
     tables
         Function that computes further tables of the report from the picks.
+    truth
+        Known particles, with which the report shows precision and recall at each threshold.
     on_progress
         Receives the progress; see :class:`cryovox.core.progress.ProgressCallback`.
 
@@ -143,7 +148,7 @@ def find(  # noqa: PLR0913 (the options of a command)
             "device": device,
         }
         Manifest(out, facts).write({name: record for name, (_, record) in results.items()})
-        _write_report(out, picks, card, facts, tables(picks))
+        _write_report(out, picks, card, facts, tables(picks), truth or {})
     return picks, failures | pick_failures
 
 
@@ -247,7 +252,12 @@ def _score_file(out: Path, name: str) -> Path:
 
 
 def _write_report(
-    out: Path, picks: dict[str, Particles], card: Card, facts: Mapping[str, Any], tables: list[Table]
+    out: Path,
+    picks: dict[str, Particles],
+    card: Card,
+    facts: Mapping[str, Any],
+    tables: list[Table],
+    truth: Truth,
 ) -> None:
     """Write the report of this run and of others that searched tomograms into this folder with this model."""
     from cryovox.report.expected import expected_tables
@@ -260,7 +270,9 @@ def _write_report(
             is_searched = "particles" in entry and entry["key"]["model_sha256"] == facts["model_sha256"]
             own = picks.get(name) if name in picks or not is_searched else _read_picks(name, out, entry)
             if own is not None:
-                entries.append(_report_entry(name, out, entry, own, card, facts))
+                one = _report_entry(name, out, entry, own, card, facts)
+                known, radii = truth.get(name, (None, {}))
+                entries.append(replace(one, truth=known, truth_radii=radii))
                 expected.append(entry["particles"].get("expected", {}))
         shown = {key: value for key, value in facts.items() if key not in ("model_sha256", "device")}
         run = {**shown, "model": _model_facts(facts["model"], facts["model_sha256"], card)}
