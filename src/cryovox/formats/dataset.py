@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from cryovox.core.atomic import replacing
 from cryovox.core.config import from_yaml
 from cryovox.core.dataset import Dataset, Entry
+from cryovox.core.decisions import REJECTED_SPECIES, decisions_of, has_decisions
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.placement import check_density, check_positions, check_radius, outside_message
@@ -123,7 +125,8 @@ def load_annotations(entry: Entry, dataset: Dataset) -> tuple[LabelMap | None, P
     """Read the annotations of an entry, and check them against its tomogram and the species.
 
     Picks may lie outside the tomogram by the radius of their species. A list without picks is useful only if
-    it is exhaustive.
+    it is exhaustive. Of a list with a column `keep`, only the picks that are kept are read; those that are
+    rejected belong to the species `rejected` if the dataset has it.
 
     Returns
     -------
@@ -141,8 +144,10 @@ def load_annotations(entry: Entry, dataset: Dataset) -> tuple[LabelMap | None, P
 
 def _load_particles(path: Path, entry: Entry, dataset: Dataset) -> Particles:
     tomogram = load_tomogram(entry, dataset)
-    only = dataset.species[0].name if len(dataset.species) == 1 else None
+    names = [kind.name for kind in dataset.species if kind.name != REJECTED_SPECIES]
+    only = names[0] if len(names) == 1 else None
     picks = _read_picks(path, tomogram, only, (entry.name, stem(entry.tomogram)))
+    picks = _without_rejected(picks, path, dataset)
     unknown = sorted(set(picks.species.tolist()) - {s.name for s in dataset.species})
     if unknown:
         known = ", ".join(s.name for s in dataset.species) or "none"
@@ -156,6 +161,18 @@ def _load_particles(path: Path, entry: Entry, dataset: Dataset) -> Particles:
     for kind in dataset.species:
         check_density(f"{path}, {kind.name}", picks.named(kind.name).positions, tomogram, kind.radius)
     return picks
+
+
+def _without_rejected(picks: Particles, path: Path, dataset: Dataset) -> Particles:
+    """Picks that a person kept; those that were rejected are of the species of this name, if there is one."""
+    if not has_decisions(picks):
+        return picks
+    decisions = decisions_of(picks, path)
+    species = np.where(decisions == 0, REJECTED_SPECIES, picks.species)
+    is_kept = decisions == 1
+    if any(kind.name == REJECTED_SPECIES for kind in dataset.species):
+        is_kept |= decisions == 0
+    return replace(picks, species=species).take(is_kept)
 
 
 def _read_picks(path: Path, tomogram: Volume, species: str | None, names: tuple[str, ...]) -> Particles:

@@ -18,6 +18,7 @@ from cryovox.core.volume import ScoreMap
 from cryovox.picking import PickConfig, pick_counted
 from cryovox.picking.calibration import Calibration, estimated_prior, probabilities
 from cryovox.picking.config import Purpose, check_calibrated, check_cut, threshold_of
+from cryovox.picking.curation import Curation
 from cryovox.picking.cuts import Cut, ExpectedCurve
 from cryovox.picking.decoys import decoys_above, q_values, rate_interval
 
@@ -120,6 +121,7 @@ def pick_rated(
     fdr: float | None = None,
     decoys: Decoys | None = None,
     trusted: bool = False,
+    curation: Curation | None = None,
 ) -> RatedPicks:
     """Pick the particles of a score map.
 
@@ -134,9 +136,12 @@ def pick_rated(
         Candidates in noise, picked as :func:`candidates` does.
     trusted
         Whether the calibration holds for this tomogram.
+    curation
+        Calibration that follows decisions of a person, in place of that of the model. The thresholds of the
+        species with decisions then move to the scores that have the probability of the former threshold.
     """
     check_cut(config, fdr)
-    calibration = calibration_of(scores)
+    calibration = calibration_of(scores) if curation is None else curation.calibration
     check_calibrated(config, calibration)
     plain = config.model_copy(update={"purpose": None})
     if calibration is None and fdr is None:
@@ -146,9 +151,12 @@ def pick_rated(
     curves = {} if calibration is None else _curves(calibration, pool)
     rates: dict[str, Float] = {}
     if fdr is not None:
-        known = curves if is_trusted(calibration, trusted) else {}
+        certain = trusted_species(calibration, trusted, curation)
+        known = {name: curve for name, curve in curves.items() if name in certain}
         rates = {s.name: _rates(pool.named(s.name), decoys, known.get(s.name)) for s in scores.species}
     thresholds = _model_thresholds(scores, plain)
+    if curation is not None and config.threshold is None:
+        thresholds |= _moved(thresholds, curation, curves)
     if config.purpose is not None:
         thresholds |= {name: curve.best(config.purpose).score for name, curve in curves.items()}
     if fdr is not None:
@@ -190,6 +198,31 @@ def _curves(calibration: Calibration, pool: Particles) -> dict[str, ExpectedCurv
 def is_trusted(calibration: Calibration | None, transfers: bool) -> bool:
     """Whether false discovery rates follow from probabilities: of known peaks, in tomograms like these."""
     return transfers and calibration is not None and calibration.basis == "held-out"
+
+
+def trusted_species(
+    calibration: Calibration | None, transfers: bool, curation: Curation | None = None
+) -> frozenset[str]:
+    """Species whose false discovery rates follow from probabilities; see :func:`is_trusted`.
+
+    With enough decisions of a person on a species, its probabilities hold in any tomogram.
+    """
+    by_model = calibration.species if calibration and is_trusted(calibration, transfers) else ()
+    return frozenset(by_model) | (frozenset() if curation is None else curation.certain)
+
+
+def _moved(
+    thresholds: Mapping[str, float], curation: Curation, curves: Mapping[str, ExpectedCurve]
+) -> dict[str, float]:
+    """Scores with the probability that the thresholds had before the decisions; infinite where none has."""
+    moved = {}
+    for name in curation.outcomes.keys() & thresholds.keys() & curves.keys():
+        own, curve = curation.original[name], curves[name]
+        prior = estimated_prior(own, curve.scores)
+        wanted = float(probabilities(own, np.array([thresholds[name]]), prior)[0])
+        kept = curve.scores[curve.probabilities >= wanted - 1e-9]
+        moved[name] = float(kept.min()) if len(kept) else np.inf
+    return moved
 
 
 def _rates(pool: Particles, decoys: Decoys | None, curve: ExpectedCurve | None) -> Float:
