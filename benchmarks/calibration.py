@@ -4,8 +4,9 @@ A model is trained on simulated tomograms and calibrated on the part that traini
 tomograms of other simulator settings: SNR, crowding, microscope, and species that it does not know. Printed for each
 world: the calibration error of the probabilities (ECE: mean difference between probability and frequency over ten
 intervals, weighted by peaks) with and without the share of particles estimated in each tomogram, and the true share of
-false picks at predicted ones of 5, 10 and 20 %, by decoys, by probabilities, and as `--fdr` chooses between the two by the
-domain distance of the tomogram. In phase-randomized noise: the share of runs with any pick.
+false picks at predicted ones of 5, 10 and 20 %, by decoys with the power beside strong picks and with all power, by
+probabilities, and as `--fdr` chooses between the first and the last by the domain distance of the tomogram. In
+phase-randomized noise: the share of runs with any pick.
 
     python benchmarks/calibration.py --work DIR                     # three seeds, about 1.5 processor hours
     python benchmarks/calibration.py --work DIR --model MODEL       # a model of your own, for the same species
@@ -45,7 +46,7 @@ from cryovox.workflows.noise_control import NoiseControl
 from cryovox.workflows.segment import segment
 
 RATES = (0.05, 0.1, 0.2)
-ESTIMATES = ("decoys", "probabilities", "chosen")
+ESTIMATES = ("decoys", "decoys of all power", "probabilities", "chosen")
 COUNTS = {"ribosome-80s": 24, "proteasome-20s": 60}
 SNR = 0.3
 SHAPE, VOXEL_SIZE = (48, 96, 96), 20.0
@@ -65,10 +66,11 @@ WORLDS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """A tomogram that a model has searched: scores, candidates in noise, and the truth."""
+    """A tomogram that a model has searched: scores, candidates in noise of both kinds, and the truth."""
 
     scores: ScoreMap
     decoys: Decoys
+    whole: Decoys
     truth: Particles
     radii: dict[str, float]
     transfers: bool
@@ -98,20 +100,25 @@ def simulation(
 
 def search(
     model: Path, files: list[Path], out: Path, seed: int
-) -> Iterator[tuple[str, ScoreMap, Decoys, bool]]:
-    """Scores of a model in tomograms and in as much noise of the same power, and whether they are like the training."""
+) -> Iterator[tuple[str, ScoreMap, Decoys, Decoys, bool]]:
+    """Scores of a model in tomograms and in as much noise, and whether they are like the training.
+
+    Noise has the power beside strong picks, and that of the whole tomogram.
+    """
     names, failures = segment(files, model, out, SegmentConfig(), device="cpu", collect=True)
     for name, error in failures.items():
         raise RuntimeError(f"{name}: {error}")
     control = NoiseControl(model, out, SegmentConfig(), PickConfig(), seed, "cpu")
     for name in names:
         entry = Manifest(out, {}).entries[name]
-        decoys, record = control.run(name, entry, 1.0)
+        score_map = scores.read(out / "scores" / f"{name}.zarr")
+        whole, _ = control.run(name, entry, 1.0)
+        decoys, record = control.run(name, entry, 1.0, pool=candidates(score_map, PickConfig()))
         Manifest(out, {}).write({name: {"noise": record}})
         path = Path(entry["key"]["input"])
         transfer = calibration_finding(read_volume(path), control.card, path)
         transfers = transfer is not None and transfer.level == "ok"
-        yield name, scores.read(out / "scores" / f"{name}.zarr"), decoys, transfers
+        yield name, score_map, decoys, whole, transfers
 
 
 def searched(model: Path, dataset: Dataset, known: set[str], out: Path, seed: int) -> list[Scored]:
@@ -120,11 +127,11 @@ def searched(model: Path, dataset: Dataset, known: set[str], out: Path, seed: in
     radii = {kind.name: kind.radius for kind in dataset.species}
     tomograms = [entry.tomogram for entry in entries.values()]
     results = []
-    for name, score_map, decoys, transfers in search(model, tomograms, out, seed):
+    for name, score_map, decoys, whole, transfers in search(model, tomograms, out, seed):
         _, particles = dataset_files.load_annotations(entries[name], dataset)
         assert particles is not None
         truth = particles.take(np.isin(particles.species, list(known)))
-        results.append(Scored(score_map, decoys, truth, radii, transfers))
+        results.append(Scored(score_map, decoys, whole, truth, radii, transfers))
     return results
 
 
@@ -159,8 +166,9 @@ def calibration_error(probability: Floats, truth: NDArray[np.bool_]) -> float:
 
 def kept(one: Scored, rate: float, estimate: str) -> Particles:
     """Picks at a predicted false discovery rate."""
-    trusted = {"decoys": False, "probabilities": True, "chosen": one.transfers}[estimate]
-    return pick_rated(one.scores, PickConfig(), fdr=rate, decoys=one.decoys, trusted=trusted).picks
+    trusted = {"probabilities": True, "chosen": one.transfers}.get(estimate, False)
+    decoys = one.whole if estimate == "decoys of all power" else one.decoys
+    return pick_rated(one.scores, PickConfig(), fdr=rate, decoys=decoys, trusted=trusted).picks
 
 
 def false_share(world: list[Scored], rate: float, estimate: str) -> dict[str, float | int | None]:
@@ -190,8 +198,8 @@ def noise_runs(model: Path, dataset: Dataset, out: Path, count: int, seed: int) 
         files.append(path)
     runs: dict[str, list[int]] = {}
     radii = {kind.name: kind.radius for kind in dataset.species}
-    for _, score_map, decoys, transfers in search(model, files, out / "noise", seed):
-        one = Scored(score_map, decoys, Particles.of(np.zeros((0, 3)), []), radii, transfers)
+    for _, score_map, decoys, whole, transfers in search(model, files, out / "noise", seed):
+        one = Scored(score_map, decoys, whole, Particles.of(np.zeros((0, 3)), []), radii, transfers)
         for rate in RATES:
             for estimate in ESTIMATES:
                 runs.setdefault(f"{estimate} at {rate:g}", []).append(len(kept(one, rate, estimate)))

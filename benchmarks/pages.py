@@ -713,6 +713,40 @@ under another microscope.
 """
 
 
+def decoys() -> str:
+    """False discovery rates by decoys of three kinds, at true rates."""
+    result = load("decoys")
+    if result is None:
+        return ""
+    kinds = ["whole", "background", "halves"]
+    worlds = {name: row for name, row in result["worlds"].items() if name != "noise"}
+    rows = [
+        [
+            name,
+            at.removeprefix("true "),
+            str(row["picks"]),
+            f"{row['recall']:.3f}",
+            *(f"{row[k]:.3f}" for k in kinds),
+        ]
+        for name, world in worlds.items()
+        for at, row in world.items()
+    ]
+    noise = ", ".join(f"{kind} {result['worlds']['noise'][kind]:.2f}" for kind in kinds)
+    return f"""
+## Decoys for false discovery rates
+
+Decoys over picks, at cuts with a true false discovery rate of at most 5, 10 and 20 %, in {result["volumes"]} simulated volumes of each world; candidates are
+peaks of a difference of Gaussians. Decoys have random phases and the power of the whole volume, or random phases and the power beside the
+strongest candidates (background), or they are in half the difference of two half volumes.
+
+{grid(["particles", "true rate at most", "picks", "recall", *kinds], rows)}
+
+In pure noise, decoys over peaks above the 80 % quantile: {noise}.
+
+Command: `{result["command"]}`
+"""
+
+
 def joint() -> str:
     """One pass of both domains against separate passes, and the balance of the losses of Vox-UDA."""
     result = load("joint_pass")
@@ -1031,6 +1065,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
     "denoise_speed": (denoised,),
     "denoised_input": (filtered,),
     "filter_widths": (widths,),
+    "decoys": (decoys,),
     "joint_pass": (joint,),
     "picking_speed": (
         partial(picked, "picking_speed", "Picking: heatmaps, regions and mean shift"),

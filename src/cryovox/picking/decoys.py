@@ -69,6 +69,21 @@ def decoys_above(decoys: NDArray[Any], scores: NDArray[Any]) -> NDArray[np.intp]
     return np.asarray(len(ranked) - np.searchsorted(ranked, np.asarray(scores, np.float64), side="left"))
 
 
+def strongest(targets: NDArray[Any], decoys: NDArray[Any], scale: float = 1.0) -> float:
+    """Lowest score of the picks that exceed those in noise by the largest number; infinite where none does.
+
+    Parameters
+    ----------
+    targets, decoys, scale
+        As for :func:`q_values`.
+    """
+    ranked = np.sort(np.asarray(targets, np.float64))[::-1]
+    excess = np.arange(1, len(ranked) + 1) - scale * decoys_above(decoys, ranked)
+    if not len(ranked) or excess.max() <= 0:
+        return float("inf")
+    return float(ranked[int(excess.argmax())])
+
+
 def rate_interval(decoys: int, picks: int, scale: float = 1.0, level: float = 0.95) -> tuple[float, float]:
     """Prediction interval of the share of false picks in a list.
 

@@ -1,4 +1,9 @@
-"""What a model finds in noise with the power spectrum and the missing wedge of a tomogram."""
+"""What a model finds in noise like that of a tomogram.
+
+The noise is half the difference of two half tomograms where there are some. Else it is the tomogram with
+random phases, with the power of the whole tomogram or with that of its background
+(see :mod:`cryovox.inference.background`).
+"""
 
 from __future__ import annotations
 
@@ -15,32 +20,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.atomic import replacing, writable_folder
+from cryovox.core.errors import RequestError
 from cryovox.core.intensity import Normalization
-from cryovox.core.particles import Particles, Species
+from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.core.progress import ProgressCallback, no_progress, renamed
 from cryovox.core.volume import Volume, release_pages
-from cryovox.formats import scores
+from cryovox.formats import read_volume, scores
 from cryovox.models.card import Card, read_card
 from cryovox.picking import PickConfig
+from cryovox.picking.decoys import strongest
 from cryovox.picking.rated import Decoys, candidates
 from cryovox.picking.selection import select
 from cryovox.report.doctor import sample_planes
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device, choose_device
+from cryovox.workflows.halves import OPTION, Halves
 from cryovox.workflows.inputs import Prepared, prepare, read_search_mask
 from cryovox.workflows.memory import MAX_NOISE
-from cryovox.workflows.model_grid import mask_on_grid
+from cryovox.workflows.model_grid import mask_on_grid, on_model_grid
 from cryovox.workflows.segment import limited_tiles, network_for, write_scores
 
 if TYPE_CHECKING:
     from torch import nn
 
 FOLDER = "noise"
+FIRST_SHARE = 0.125
+"""Part of the noise that is first searched with the power of the whole tomogram, for noise with that of the
+background."""
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseControl:
-    """Runs a model on phase-randomized parts of tomograms, and keeps the scores of its candidates.
+    """Runs a model on noise like that of tomograms, and keeps the scores of its candidates.
 
     Attributes
     ----------
@@ -50,6 +61,8 @@ class NoiseControl:
         Settings of the segmentation and of picking.
     seed
         Of the random phases.
+    halves
+        Half tomograms, whose difference is the noise.
     """
 
     model: Path
@@ -58,6 +71,7 @@ class NoiseControl:
     picking: PickConfig
     seed: int = 0
     device: Device = "auto"
+    halves: Halves | None = None
 
     @cached_property
     def card(self) -> Card:
@@ -70,7 +84,12 @@ class NoiseControl:
         return load_model(self.model)[0].to(choose_device(self.device))
 
     def run(
-        self, name: str, entry: Mapping[str, Any], share: float, on_progress: ProgressCallback = no_progress
+        self,
+        name: str,
+        entry: Mapping[str, Any],
+        share: float,
+        on_progress: ProgressCallback = no_progress,
+        pool: Particles | None = None,
     ) -> tuple[Decoys, dict[str, Any]]:
         """Candidates in noise of a tomogram, and what the manifest records of them.
 
@@ -80,80 +99,169 @@ class NoiseControl:
             Of the tomogram in the manifest; a control that it records with the same settings is read.
         share
             Fraction of the tomogram, or of the part with a sample; at most `MAX_NOISE` voxels are taken.
+        pool
+            Candidates of the tomogram: the noise has the power that is measured beside the strongest of them.
+            By default it has the power of the whole tomogram. Noise of half tomograms needs no candidates.
         """
-        key, recorded = self._key(entry, share), entry.get("noise", {})
+        source = "halves" if self.halves else "tomogram" if pool is None else "background"
+        key, recorded = self._key(name, entry, share, source), entry.get("noise", {})
         path = self.out / FOLDER / f"{name}.json"
         if recorded.get("key") == key and path.exists():
             return read_decoys(path), dict(recorded)
         start = time.monotonic()
-        decoys, part = self._search(name, entry, share, renamed(on_progress, f"{name}, noise"))
+        tomogram = prepare(
+            Path(entry["key"]["input"]), self.card, entry["voxel_size"], entry["contrast"], resample=True
+        )
+        # the precision that was measured, where `auto` was asked for
+        measured = {"precision": entry["key"]["settings"]["precision"]}
+        config = self.segmenting.model_copy(update=measured)
+        search = _Search(self, name, tomogram, config, renamed(on_progress, f"{name}, noise"))
+        noise = search.noise(share, pool)
+        decoys = search.decoys(noise)[0]
         writable_folder(path.parent)
         with replacing(path) as beside:
             rows = {species: np.round(values, 5).tolist() for species, values in decoys.scores.items()}
             beside.write_text(json.dumps({"scores": rows, "scales": dict(decoys.scales)}), encoding="utf-8")
-        seconds = round(time.monotonic() - start, 2)
-        return decoys, {"key": key, "share": round(part, 4), "seconds": seconds}
+        facts = {"share": round(noise.size / tomogram.volume.data.size, 4), "source": source}
+        return decoys, {"key": key, **facts, "seconds": round(time.monotonic() - start, 2)}
 
-    def _key(self, entry: Mapping[str, Any], share: float) -> dict[str, Any]:
+    def _key(self, name: str, entry: Mapping[str, Any], share: float, source: str) -> dict[str, Any]:
         picking = self.picking.model_dump(
             mode="json", include={"species", "method", "distance", "border", "min_size"}
         )
+        halves = {} if self.halves is None else {"halves": self.halves.stamp(name)}
         return {
             "segmentation": {k: v for k, v in entry["key"].items() if k != "input"},
             "picking": picking,
             "share": share,
             "seed": self.seed,
-        }
+            "source": source,
+        } | halves
 
-    def _search(
-        self, name: str, entry: Mapping[str, Any], share: float, on_progress: ProgressCallback
-    ) -> tuple[Decoys, float]:
-        from cryovox.inference.matching import central_box, phase_randomized, spans_of
 
-        # the precision that was measured, where `auto` was asked for
-        measured = {"precision": entry["key"]["settings"]["precision"]}
-        config = self.segmenting.model_copy(update=measured)
-        tomogram = prepare(
-            Path(entry["key"]["input"]), self.card, entry["voxel_size"], entry["contrast"], resample=True
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Noise of one tomogram, and its candidates."""
+
+    control: NoiseControl
+    name: str
+    tomogram: Prepared
+    config: SegmentConfig
+    on_progress: ProgressCallback
+
+    @cached_property
+    def inside(self) -> NDArray[np.bool_] | None:
+        """Mask of the user on the grid of the model."""
+        original = self.tomogram.original
+        mask = read_search_mask(self.config.mask, self.name, original.shape)
+        return None if mask is None else mask_on_grid(mask, original, self.tomogram.volume)
+
+    def noise(self, share: float, pool: Particles | None) -> NDArray[np.float32]:
+        """Noise of a share of the tomogram; arguments as of :meth:`NoiseControl.run`."""
+        from cryovox.inference.matching import phase_randomized
+
+        box = self._box(share)
+        if self.control.halves is not None:
+            return self._difference(self.control.halves, box)
+        rng = np.random.default_rng(self.control.seed)
+        if pool is None:
+            return phase_randomized(self._normalized(box), rng)
+        return self._background(
+            box, phase_randomized(self._normalized(self._box(FIRST_SHARE * share)), rng), pool, rng
         )
-        volume = tomogram.volume
-        inside = read_search_mask(config.mask, name, tomogram.original.shape)
-        inside = None if inside is None else mask_on_grid(inside, tomogram.original, volume)
-        spans = _sample(tomogram) if inside is None else spans_of(inside)
-        part = float(np.prod([float(high - low) for low, high in spans]))
-        box = central_box(volume.shape, min(share, MAX_NOISE / part), spans, self.card.patch)
-        sample = tomogram.normalize(volume.data[box])
-        release_pages(volume.data)
-        noise = phase_randomized(sample, np.random.default_rng(self.seed))
-        picks, species = self._candidates(tomogram, noise, config, on_progress)
-        found = {s.name: picks.named(s.name).scores for s in species}
-        searched = 1.0 if inside is None else float(inside.mean())
+
+    def decoys(self, noise: NDArray[np.float32]) -> tuple[Decoys, Particles, tuple[Species, ...]]:
+        """Scores of the candidates in noise, these candidates, and the species that are sought."""
+        picks, species = self._candidates(noise)
+        volume, border = self.tomogram.volume, self.control.picking.border
+        searched = 1.0 if self.inside is None else float(self.inside.mean())
         scales = {
-            s.name: searched * _room(volume.shape, s.radius, self.picking.border, volume.voxel_size)
-            / _room(noise.shape, s.radius, self.picking.border, volume.voxel_size)
+            s.name: searched * _room(volume.shape, s.radius, border, volume.voxel_size)
+            / _room(noise.shape, s.radius, border, volume.voxel_size)
             for s in species
         }  # fmt: skip
-        return Decoys(found, scales), noise.size / volume.data.size
+        return Decoys({s.name: picks.named(s.name).scores for s in species}, scales), picks, species
 
-    def _candidates(
+    def _box(self, share: float) -> tuple[slice, slice, slice]:
+        from cryovox.inference.matching import central_box, spans_of
+
+        spans = _sample(self.tomogram) if self.inside is None else spans_of(self.inside)
+        part = float(np.prod([float(high - low) for low, high in spans]))
+        shape, least = self.tomogram.volume.shape, self.control.card.patch
+        return central_box(shape, min(share, MAX_NOISE / part), spans, least)
+
+    def _normalized(self, box: tuple[slice, slice, slice]) -> NDArray[np.float32]:
+        data = self.tomogram.volume.data
+        sample = self.tomogram.normalize(data[box])
+        release_pages(data)
+        return sample
+
+    def _background(
         self,
-        tomogram: Prepared,
-        noise: NDArray[np.float32],
-        config: SegmentConfig,
-        on_progress: ProgressCallback,
-    ) -> tuple[Particles, tuple[Species, ...]]:
-        """Candidates in noise, and the species that are sought."""
-        network = network_for(config, self.network)
-        control = Volume(noise, tomogram.volume.voxel_size)
+        box: tuple[slice, slice, slice],
+        first: NDArray[np.float32],
+        pool: Particles,
+        rng: np.random.Generator,
+    ) -> NDArray[np.float32]:
+        """Noise with the power of a part of the tomogram beside its strongest candidates.
+
+        Parameters
+        ----------
+        first
+            Noise with the power of the whole tomogram.
+        """
+        from cryovox.inference.background import background_noise, beside
+
+        decoys, in_first, species = self.decoys(first)
+        size = self.tomogram.volume.voxel_size
+        sample = self._normalized(box)
+        inside = []
+        for picks, shape, corner in (
+            (pool, sample.shape, [part.start for part in box]),
+            (in_first, first.shape, [0, 0, 0]),
+        ):
+            strong = []
+            for kind in species:
+                cut = strongest(pool.named(kind.name).scores, *decoys.of(kind.name))
+                own = picks.named(kind.name)
+                strong.append(own.take(own.scores >= cut))
+            chosen = concatenate(strong).sorted()
+            radii = {kind.name: kind.radius / size for kind in species}
+            own_radii = np.array([radii[str(name)] for name in chosen.species])
+            inside.append(beside(shape, chosen.positions / size - np.array(corner), own_radii))
+        return background_noise(sample, inside[0], first, inside[1], rng)
+
+    def _difference(self, halves: Halves, box: tuple[slice, slice, slice]) -> NDArray[np.float32]:
+        """Half the difference of the half tomograms, in the units of the normalized tomogram."""
+        from cryovox.inference.background import MIN_CORRELATION, half_difference
+
+        original, parts = self.tomogram.original, []
+        for path in halves.files(self.name, original.shape):
+            half = read_volume(path, original.voxel_size)
+            parts.append(np.asarray(on_model_grid(path, half, self.control.card)[0].data[box], np.float32))
+        noise, correlation = half_difference(self.tomogram.volume.data[box], parts[0], parts[1])
+        if correlation < MIN_CORRELATION:
+            message = (
+                f"the mean of the halves of {self.name!r} and the tomogram have a correlation of only "
+                f"{correlation:.2f}"
+            )
+            remedy = "give the halves of this tomogram, reconstructed and filtered as it was"
+            raise RequestError(OPTION, message, remedy)
+        normalize = self.tomogram.normalize
+        return noise * np.float32(normalize.sign / normalize.std)
+
+    def _candidates(self, noise: NDArray[np.float32]) -> tuple[Particles, tuple[Species, ...]]:
+        network = network_for(self.config, self.control.network)
+        volume, card = Volume(noise, self.tomogram.volume.voxel_size), self.control.card
         prepared = Prepared(
-            tomogram.path, control, Normalization(0.0, 1.0), tomogram.contrast, (), original=control
+            self.tomogram.path, volume, Normalization(0.0, 1.0), self.tomogram.contrast, (), original=volume
         )
-        with tempfile.TemporaryDirectory(prefix=".noise-", dir=self.out) as folder:
+        with tempfile.TemporaryDirectory(prefix=".noise-", dir=self.control.out) as folder:
             path = Path(folder) / "scores.zarr"
-            tiles = limited_tiles(network, self.card, config, control, Path(folder), afterwards=None)
-            write_scores(network, prepared, self.card, tiles, path, on_progress)
-            score_map = select(scores.read(path), self.picking.species)
-            return candidates(score_map, self.picking), score_map.species
+            tiles = limited_tiles(network, card, self.config, volume, Path(folder), afterwards=None)
+            write_scores(network, prepared, card, tiles, path, self.on_progress)
+            score_map = select(scores.read(path), self.control.picking.species)
+            return candidates(score_map, self.control.picking), score_map.species
 
 
 def _sample(tomogram: Prepared) -> list[tuple[int, int]]:
