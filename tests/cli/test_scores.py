@@ -181,3 +181,15 @@ def test_masks_are_calibrated_and_controlled_too(find, tiny):
         assert own["floor"] == card.thresholds.get(name, 0.5)
     _, entry, _, _ = find("out", model=model)
     assert set(entry["particles"]["expected"]) == {s.name for s in card.species}
+
+
+@pytest.mark.usefixtures("without_page")
+def test_decoys_have_the_power_beside_strong_picks(find, model):
+    network, card = load_model(model)
+    plain = model.parent / "uncalibrated.safetensors"
+    save_model(plain, network, card.model_copy(update={"calibration": None, "calibration_domain": None}))
+    _, entry, _, answer = find("background", "--fdr", 0.5, model=plain)
+    assert entry["noise"]["source"] == "background"
+    assert "the power of the tomogram beside its strongest picks" in answer.err
+    _, entry, _, _ = find("whole", model=plain)
+    assert entry["noise"]["source"] == "tomogram"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
@@ -62,15 +63,20 @@ class PickConfig(Config):
 class ControlConfig(Config):
     """False discoveries."""
 
-    basic: ClassVar[tuple[str, ...] | None] = ("fdr",)
+    basic: ClassVar[tuple[str, ...] | None] = ("fdr", "curated", "halves")
 
     fdr: float | None = Field(default=None, gt=0, lt=1)
     """Keep the picks with at most this estimated false discovery rate, such as 0.05: by calibrated
-    probabilities in tomograms like those of the training, else by decoys, for which the model is also run on
-    noise with the power spectrum and the missing wedge of the tomogram."""
+    probabilities in tomograms like those of the training, else by picks in noise with the power spectrum of
+    the tomogram."""
+    curated: tuple[Path, ...] = ()
+    """Lists of picks with a column `keep` (1 or yes, 0 or no) that recalibrate probabilities and
+    thresholds."""
+    halves: tuple[Path, Path] | None = None
+    """Even and odd half tomogram, or folders of them, in which the picks are sought again."""
     noise_control: float = Field(default=0.125, ge=0, le=1)
-    """Fraction of the tomogram that is also searched with random phases, to show what the model finds in
-    noise; 1 where --fdr needs decoys. 0 skips it."""
+    """Fraction of the tomogram that is also searched as noise (random phases, or half the difference of
+    --halves), to show what the model finds in noise; 1 where --fdr needs decoys. 0 skips it."""
 
     @property
     def share(self) -> float:
@@ -91,7 +97,10 @@ def check_calibrated(config: PickConfig, calibration: object) -> None:
     """Refuse a cut for a purpose where scores have no calibration."""
     if config.purpose is not None and calibration is None:
         message = "needs calibrated scores, and this model has none"
-        raise RequestError("--for", message, "train the model again, or give --threshold")
+        remedy = (
+            "train the model again, give --threshold, or `cryovox find --curated LIST` with your decisions"
+        )
+        raise RequestError("--for", message, remedy)
 
 
 def check_method(config: PickConfig, kind: str) -> None:

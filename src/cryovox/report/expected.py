@@ -11,6 +11,12 @@ from cryovox.report.html import Table
 Summary = Mapping[str, Mapping[str, Any]]
 """Species to what is expected of its picks; see `cryovox.picking.rated.RatedPicks.summary`."""
 
+NOISE = {
+    "tomogram": "noise of the same power, the tomogram with random phases",
+    "background": "noise with random phases and the power of the tomogram beside its strongest picks",
+    "halves": "half the difference of the half tomograms",
+}
+"""Noise in which a model is run."""
 MANY = 0.1
 """Expected picks in noise, relative to those of the tomogram, above which there is a warning."""
 
@@ -34,13 +40,21 @@ def expected_tables(summaries: Sequence[Summary]) -> list[Table]:
     return [Table("Expected precision and recall", columns, cells, note)]
 
 
-def noise_finding(summary: Summary, share: float) -> Finding:
-    """The noise control of a tomogram in a sentence; a warning where much of what is picked may be noise."""
+def noise_finding(summary: Summary, share: float, source: str = "tomogram") -> Finding:
+    """The noise control of a tomogram in a sentence; a warning where much of what is picked may be noise.
+
+    Parameters
+    ----------
+    share
+        Size of the noise relative to the tomogram.
+    source
+        What the noise is, one of `NOISE`.
+    """
     picks = sum(int(own["picks"]) for own in summary.values())
     expected = sum(float(own["noise"]["expected"]) for own in summary.values())
     text = (
-        f"{expected:.3g} picks are expected in noise of the same power ({100 * share:.3g} % of the tomogram "
-        f"was searched with random phases); {picks} in the tomogram"
+        f"{expected:.3g} picks are expected in {NOISE[source]} ({100 * share:.3g} % of the size of the "
+        f"tomogram was searched); {picks} in the tomogram"
     )
     if expected <= MANY * picks or not expected:
         return Finding("ok", "noise control", text)

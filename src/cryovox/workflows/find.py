@@ -22,14 +22,25 @@ from cryovox.inference.label_map import write_label_map
 from cryovox.models.card import Card, model_file, read_card
 from cryovox.picking import PickConfig, check_method
 from cryovox.picking.config import THRESHOLDS, ControlConfig, check_calibrated, check_cut
+from cryovox.picking.curation import Curation
 from cryovox.picking.dense import dense_picks
 from cryovox.picking.lamella import Lamella
-from cryovox.picking.rated import RatedPicks, calibration_of, is_trusted, pick_at, pick_rated
+from cryovox.picking.rated import (
+    Decoys,
+    RatedPicks,
+    calibration_of,
+    candidates,
+    pick_at,
+    pick_rated,
+    trusted_species,
+)
 from cryovox.picking.selection import channels_of, select
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import PickOutput, SegmentConfig
+from cryovox.workflows.curated import Decided, Pool, curate, curation_finding, read_decisions
 from cryovox.workflows.devices import Device
-from cryovox.workflows.inputs import calibration_finding, read_search_mask
+from cryovox.workflows.halves import Halves, halves_finding
+from cryovox.workflows.inputs import calibration_finding, expand, read_search_mask
 from cryovox.workflows.lamella import FOLDER, SearchRegion, search_region
 from cryovox.workflows.manifest import Manifest, locked, sha256, versions
 from cryovox.workflows.matching.config import PoseConfig
@@ -105,8 +116,13 @@ def find(  # noqa: PLR0913 (the options of a command)
     control = control or ControlConfig()
     check_method(picking, card.kind)
     check_cut(picking, control.fdr)
-    check_calibrated(picking, card.calibration)
+    check_calibrated(picking, card.calibration or control.curated or None)
     channels_of(card.species, picking.species)
+    decided = _decisions(tomograms, control, segmenting)
+    halves = None
+    if control.halves is not None:
+        halves = Halves(*control.halves, model, out, segmenting, picking, device)
+        halves.check(expand(tomograms))
     poses = _poses(posing or PoseConfig(), card, segmenting, device)
     names, failures = segment(
         tomograms, model, out, segmenting,
@@ -114,7 +130,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     )  # fmt: skip
     entries = Manifest(out, {}).entries
 
-    noise = NoiseControl(model, out, segmenting, picking, seed, device)
+    noise = NoiseControl(model, out, segmenting, picking, seed, device, halves)
     picker = _Picker(
         out,
         card,
@@ -130,6 +146,8 @@ def find(  # noqa: PLR0913 (the options of a command)
         model,
     )
 
+    if decided:
+        picker = picker.curated({name: own for name, own in decided.items() if name in names}, entries)
     several = len(names) + len(failures) > 1
     results, pick_failures = for_each(names, lambda name: picker(name, entries[name]), collect=several)
     picks = {name: own for name, (own, _) in results.items()}
@@ -152,6 +170,15 @@ def find(  # noqa: PLR0913 (the options of a command)
     return picks, failures | pick_failures
 
 
+def _decisions(
+    tomograms: list[Path], control: ControlConfig, segmenting: SegmentConfig
+) -> dict[str, Decided]:
+    """Decisions of a person on picks of these tomograms; none where no list is given."""
+    if not control.curated:
+        return {}
+    return read_decisions(control.curated, expand(tomograms), segmenting.voxel_size)
+
+
 def _poses(posing: PoseConfig, card: Card, segmenting: SegmentConfig, device: Device) -> PickPoses | None:
     """Search of poses; templates of species that the model does not know are refused."""
     if not posing.poses:
@@ -161,6 +188,17 @@ def _poses(posing: PoseConfig, card: Card, segmenting: SegmentConfig, device: De
 
     posing.check([species.name for species in card.species])
     return PickPoses(posing, segmenting.tilt_axis, choose_device(device))
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """A tomogram with its scores, the mask of the user and the region that is searched."""
+
+    scores: ScoreMap
+    path: Path
+    volume: Volume
+    inside: NDArray[np.bool_] | None
+    region: SearchRegion
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,44 +217,62 @@ class _Picker:
     poses: PickPoses | None
     on_progress: ProgressCallback
     model: Path
+    curation: Curation | None = None
+
+    def curated(self, decided: Mapping[str, Decided], entries: Mapping[str, Any]) -> _Picker:
+        """A picker whose probabilities follow decisions on these tomograms."""
+        pools, calibration = {}, None
+        for name, own in decided.items():
+            opened = self._open(name, entries[name])
+            calibration = calibration_of(opened.scores)
+            pool = candidates(opened.scores, self.picking, opened.region.mask)
+            pools[name] = Pool(pool, opened.scores.species, own)
+        if not pools:
+            message = "all tomograms with decisions failed"
+            raise RequestError("--curated", message, "correct them, or leave the option out")
+        return replace(self, curation=curate(calibration, pools, self.control.curated))
 
     def __call__(self, name: str, entry: Mapping[str, Any]) -> tuple[Particles, dict[str, Any]]:
         """Picks of a tomogram, and the new parts of its entry in the manifest."""
         from cryovox.report.doctor import examine
         from cryovox.report.expected import control_notes, noise_finding, rate_finding
 
-        stored = replace(scores.read(_score_file(self.out, name)), calibration=self.card.calibration)
-        score_map = select(stored, self.picking.species)
-        frame = tomogram_frame(score_map)
-        inside = read_search_mask(self.mask, name, frame.shape)
-        path = Path(entry["key"]["input"])
-        volume = read_volume(path, entry["voxel_size"])
+        opened = self._open(name, entry)
+        score_map, path, region = opened.scores, opened.path, opened.region
+        frame, volume = tomogram_frame(score_map), opened.volume
         transfer = calibration_finding(volume, self.card, path)
         fdr, transfers = self.control.fdr, transfer is not None and transfer.level == "ok"
-        trusted = is_trusted(calibration_of(score_map), transfers)
-        share = 1.0 if fdr is not None and not trusted else self.control.noise_control
-        decoys, noise = self.noise.run(name, entry, share, self.on_progress) if share else (None, None)
-        region = self._region(name, volume, score_map, inside)
-        decoys = None if decoys is None else decoys.scaled(region.fraction)
-        rated = pick_rated(score_map, self.picking, region.mask, fdr=fdr, decoys=decoys, trusted=trusted)
+        certain = trusted_species(calibration_of(score_map), transfers, self.curation)
+        trusted = certain >= {species.name for species in score_map.species}
+        decoys, noise = self._decoys(name, entry, opened, fdr is not None and not trusted)
+        rated = pick_rated(
+            score_map, self.picking, region.mask,
+            fdr=fdr, decoys=decoys, trusted=transfers, curation=self.curation,
+        )  # fmt: skip
         picks, dense = rated.picks, 0
         if not self.keep_dense:
             on_specks = dense_picks(volume, picks, score_map.species, sign_of(entry["contrast"]))
             picks, dense = picks.take(~on_specks), int(on_specks.sum())
+        agreement = None
+        if self.noise.halves is not None:
+            halves = self.noise.halves.search(name, entry, score_map, region.mask, self.on_progress)
+            picks, agreement = self.noise.halves.compared(picks, halves, score_map, region.mask)
         notes: list[str] = []
         if self.poses is not None:
             picks, notes = self.poses(name, path, picks, entry)
         file = write_picks(name, self.out, picks, frame, self.output, origin_of(self.model, rated))
         if score_map.kind == "heatmap":  # its labels are balls around these picks
-            write_label_map(score_map, frame, self.out / "labels" / f"{name}.mrc", picks, inside)
+            write_label_map(score_map, frame, self.out / "labels" / f"{name}.mrc", picks, opened.inside)
         expected = replace(rated, picks=picks).summary()
         controls = [
-            transfer,
-            None if noise is None else noise_finding(expected, noise["share"]),
+            None if self.curation is not None and trusted else transfer,
+            None if self.curation is None else curation_finding(self.curation),
+            None if agreement is None else halves_finding(agreement),
+            None if noise is None else noise_finding(expected, noise["share"], noise["source"]),
             None if fdr is None else rate_finding(expected, fdr, trusted),
         ]
         findings = [*filter(None, controls), *region.findings, *examine(volume, path)]
-        outside = self._outside(region, score_map, rated, inside)
+        outside = self._outside(region, score_map, rated, opened.inside)
         record = {
             "file": str(file.relative_to(self.out)),
             "count": len(picks),
@@ -228,6 +284,25 @@ class _Picker:
             "findings": [astuple(finding) for finding in findings],
         }
         return picks, {"particles": record} | ({} if noise is None else {"noise": noise})
+
+    def _open(self, name: str, entry: Mapping[str, Any]) -> _Opened:
+        stored = replace(scores.read(_score_file(self.out, name)), calibration=self.card.calibration)
+        score_map = select(stored, self.picking.species)
+        inside = read_search_mask(self.mask, name, tomogram_frame(score_map).shape)
+        path = Path(entry["key"]["input"])
+        volume = read_volume(path, entry["voxel_size"])
+        return _Opened(score_map, path, volume, inside, self._region(name, volume, score_map, inside))
+
+    def _decoys(
+        self, name: str, entry: Mapping[str, Any], opened: _Opened, needed: bool
+    ) -> tuple[Decoys | None, dict[str, Any] | None]:
+        """Candidates in noise and the record of their search; `--fdr` needs noise of the background."""
+        share = 1.0 if needed else self.control.noise_control
+        if not share:
+            return None, None
+        pool = candidates(opened.scores, self.picking, opened.region.mask) if needed else None
+        decoys, record = self.noise.run(name, entry, share, self.on_progress, pool)
+        return decoys.scaled(opened.region.fraction), record
 
     def _region(
         self, name: str, volume: Volume, score_map: ScoreMap, inside: NDArray[np.bool_] | None
