@@ -714,32 +714,31 @@ under another microscope.
 
 
 def decoys() -> str:
-    """False discovery rates by decoys of three kinds, at true rates."""
+    """True share of false picks and recall at estimated rates, by decoys of three kinds."""
     result = load("decoys")
     if result is None:
         return ""
-    kinds = ["whole", "background", "halves"]
     worlds = {name: row for name, row in result["worlds"].items() if name != "noise"}
     rows = [
         [
             name,
-            at.removeprefix("true "),
+            *key.split(" at "),
             str(row["picks"]),
             f"{row['recall']:.3f}",
-            *(f"{row[k]:.3f}" for k in kinds),
+            "none" if row["false"] is None else f"{row['false']:.3f}",
         ]
         for name, world in worlds.items()
-        for at, row in world.items()
+        for key, row in world.items()
     ]
-    noise = ", ".join(f"{kind} {result['worlds']['noise'][kind]:.2f}" for kind in kinds)
+    noise = ", ".join(f"{kind} {ratio:.2f}" for kind, ratio in result["worlds"]["noise"].items())
     return f"""
 ## Decoys for false discovery rates
 
-Decoys over picks, at cuts with a true false discovery rate of at most 5, 10 and 20 %, in {result["volumes"]} simulated volumes of each world; candidates are
-peaks of a difference of Gaussians. Decoys have random phases and the power of the whole volume, or random phases and the power beside the
-strongest candidates (background), or they are in half the difference of two half volumes.
+Picks at estimated false discovery rates in {result["volumes"]} simulated volumes of each world, pooled; candidates are peaks of a difference of
+Gaussians. Recall is relative to the particles that have a candidate. Decoys have random phases and the power of the whole volume (whole), or
+the power beside the strongest candidates (background), or are in half the difference of two half volumes (halves).
 
-{grid(["particles", "true rate at most", "picks", "recall", *kinds], rows)}
+{grid(["particles", "decoys", "estimated rate", "picks", "recall", "true share of false picks"], rows)}
 
 In pure noise, decoys over peaks above the 80 % quantile: {noise}.
 
