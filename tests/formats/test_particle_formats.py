@@ -361,6 +361,9 @@ def test_dynamotable_agrees(tmp_path):
     # zero tilt would leave tdrot and narot undetermined; SciPy gives the tilt as positive
     written = Rotation.from_euler("zxz", [row["tdrot"], row["tilt"], row["narot"]], degrees=True).inv()
     np.testing.assert_allclose(written.as_matrix(), turned[0], atol=1e-7)
+    dynamotable.write(dynamotable.read(tmp_path / "a.tbl"), tmp_path / "b.tbl")  # with all 42 columns
+    loaded = read_particles(tmp_path / "b.tbl")
+    np.testing.assert_allclose(loaded.positions, particles.positions, atol=1e-6)
 
 
 def test_imodmodel_agrees(tmp_path):

@@ -132,6 +132,8 @@ def concatenate(lists: Iterable[Particles]) -> Particles:
     parts = [particles for particles in every if len(particles)] or every[:1]
     if not parts:
         return Particles.of(np.zeros((0, 3)), [])
+    if len(parts) == 1:  # without a copy, which matters for long lists
+        return parts[0]
     shared = set.intersection(*(set(p.extra) for p in parts))
     rotations = [p.rotations for p in parts if p.rotations is not None]
     tomograms = [p.tomograms for p in parts if p.tomograms is not None]

@@ -18,7 +18,7 @@ from cryovox.formats.particles.convention import Convention, words
 COLUMNS = words(
     "tag aligned averaged dx dy dz tdrot tilt narot cc cc2 cpu ftype ymintilt ymaxtilt xmintilt "
     "xmaxtilt fs1 fs2 tomo reg class annotation x y z dshift daxis dnarot dcc otag npar column33 ref "
-    "sref apix def column38 column39 eig1 eig2"
+    "sref apix def column38 column39 column40 eig1 eig2"
 )
 DEFAULTS = {"aligned": 1, "averaged": 1, "ftype": 1, "ref": 1, "sref": 1}
 WRITTEN = COLUMNS[: COLUMNS.index("apix") + 1]
@@ -47,7 +47,7 @@ def parse(path: Path) -> Parsed:
     widths = {len(line) for line in lines}
     if len(widths) > 1 or (widths and not 26 <= max(widths) <= len(COLUMNS)):
         message = f"is no table of Dynamo: its lines have {', '.join(map(str, sorted(widths)))} columns"
-        raise RequestError(path, message, "Dynamo has 26 to 41 columns, the same in all lines")
+        raise RequestError(path, message, "Dynamo has 26 to 42 columns, the same in all lines")
     columns = zip(COLUMNS, zip(*lines, strict=True), strict=False)
     return Parsed(dict(columns) if lines else dict.fromkeys(COLUMNS, ()))
 

@@ -1,0 +1,273 @@
+"""What other programs read of files that cryovox writes, format by format, and what cryovox reads of theirs.
+
+    python benchmarks/third_party_readers.py docs/how-to/third-party-readers.md
+
+Random particles, and a random volume, are written; the library of each row reads them, and its numbers become Å
+and rotation matrices by the formula of the row, which is independent of the code of cryovox. Then the library
+writes the file, if it can, and cryovox reads it. The table is written between two comments of the page.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from cryovox.core.particles import Particles
+from cryovox.core.volume import Volume
+from cryovox.formats import read_particles, read_volume, write_particles, write_volume
+
+BEGIN, END = "<!-- begin of the generated table -->", "<!-- end of the generated table -->"
+HEAD = ("format", "read by", "version", "largest difference", "angles", "written by it and read back")
+COUNT, SIZE = 200, 7.84
+FRAME = Volume(np.broadcast_to(np.int8(0), (51, 60, 71)), SIZE)
+XYZ = "XYZ"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A library that reads a format.
+
+    Attributes
+    ----------
+    name, library, file, convention
+        Format, library, file name and `--convention`.
+    read
+        File -> positions (x, y, z) in Å and rotation matrices or None, by the library.
+    copy
+        Write what the library read to another file, by the library; None if it does not write.
+    """
+
+    name: str
+    library: str
+    file: str
+    convention: str | None
+    read: Callable[[Path], tuple[Any, Any]]
+    copy: Callable[[Path, Path], None] | None = None
+
+
+def _star(path: Path, coordinates: str, block: str = "particles") -> tuple[Any, Any]:
+    """RELION: angles turn the tomogram into the reference."""
+    import starfile
+
+    rows = starfile.read(path, always_dict=True)[block]
+    xyz = rows[[coordinates.format(axis) for axis in XYZ]].to_numpy(float)
+    angles = rows[["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]].to_numpy(float)
+    return xyz, Rotation.from_euler("ZYZ", angles, degrees=True).inv().as_matrix()
+
+
+def _relion5(path: Path) -> tuple[Any, Any]:
+    xyz, turns = _star(path, "rlnCenteredCoordinate{}Angst")
+    return xyz + SIZE * np.array(FRAME.shape[::-1]) / 2, turns
+
+
+def _relion_voxels(path: Path) -> tuple[Any, Any]:
+    xyz, turns = _star(path, "rlnCoordinate{}")
+    return xyz * SIZE, turns
+
+
+def _stopgap(path: Path) -> tuple[Any, Any]:
+    """The first voxel is 1; angles phi, the, psi turn the reference about z, x, z of the tomogram."""
+    import starfile
+
+    rows = next(iter(starfile.read(path, always_dict=True).values()))
+    xyz = rows[[f"orig_{axis}" for axis in "xyz"]].to_numpy(float)
+    xyz = xyz + rows[[f"{axis}_shift" for axis in "xyz"]].to_numpy(float)
+    turns = Rotation.from_euler("zxz", rows[["phi", "the", "psi"]].to_numpy(float), degrees=True)
+    return (xyz - 1) * SIZE, turns.as_matrix()
+
+
+def _copy_star(source: Path, target: Path) -> None:
+    import starfile
+
+    starfile.write(starfile.read(source, always_dict=True), target)
+
+
+def _dynamo(path: Path) -> tuple[Any, Any]:
+    """The first voxel is 1; angles are those of the rotation of the tomogram into the reference."""
+    import dynamotable
+
+    rows = dynamotable.read(path)
+    xyz = rows[["x", "y", "z"]].to_numpy(float) + rows[["dx", "dy", "dz"]].to_numpy(float)
+    turns = Rotation.from_euler("zxz", rows[["tdrot", "tilt", "narot"]].to_numpy(float), degrees=True)
+    return (xyz - 1) * SIZE, turns.inv().as_matrix()
+
+
+def _copy_dynamo(source: Path, target: Path) -> None:
+    import dynamotable
+
+    dynamotable.write(dynamotable.read(source), target)
+
+
+def _motive_list(path: Path) -> tuple[Any, Any]:
+    import emfile
+
+    rows = np.asarray(emfile.read(path)[1][0], np.float64)
+    turns = Rotation.from_euler("zxz", rows[:, [16, 18, 17]], degrees=True)
+    return (rows[:, 7:10] + rows[:, 10:13] - 1) * SIZE, turns.as_matrix()
+
+
+def _copy_em(source: Path, target: Path) -> None:
+    import emfile
+
+    emfile.write(target, np.asarray(emfile.read(source)[1]))
+
+
+def _imod(path: Path) -> tuple[Any, Any]:
+    """The first voxel has its center at 0.5, 0.5, 0."""
+    import imodmodel
+
+    return (imodmodel.read(path)[["x", "y", "z"]].to_numpy(float) - [0.5, 0.5, 0.0]) * SIZE, None
+
+
+def _copick(path: Path) -> tuple[Any, Any]:
+    from copick.models import CopickPicksFile
+
+    points = CopickPicksFile.model_validate_json(path.read_text()).points
+    xyz = np.array([[p.location.x, p.location.y, p.location.z] for p in points])
+    matrices = np.array([p.transformation_ for p in points])
+    return xyz + matrices[:, :3, 3], matrices[:, :3, :3]
+
+
+LISTS = (
+    Reader("STAR, RELION 5", "starfile", "a.star", "relion5", _relion5, _copy_star),
+    Reader("STAR, RELION 4", "starfile", "a.star", "relion4", _relion_voxels, _copy_star),
+    Reader("STAR, RELION 3, Warp, M", "starfile", "a.star", "relion3", _relion_voxels, _copy_star),
+    Reader("STAR, STOPGAP", "starfile", "a.star", "stopgap", _stopgap, _copy_star),
+    Reader("Dynamo table", "dynamotable", "a.tbl", None, _dynamo, _copy_dynamo),
+    Reader("motive list (.em)", "emfile", "a.em", None, _motive_list, _copy_em),
+    Reader("IMOD model", "imodmodel", "a.mod", None, _imod),
+    Reader("copick picks", "copick", "a.json", None, _copick),
+)
+
+
+def _mrc(path: Path) -> tuple[Any, float]:
+    import mrcfile
+
+    with mrcfile.open(path) as file:
+        return np.array(file.data), float(file.voxel_size.x)
+
+
+def _em(path: Path) -> tuple[Any, float]:
+    import emfile
+
+    header, data = emfile.read(path)
+    return data, header["OBJ"] / 100
+
+
+def _tiff(path: Path) -> tuple[Any, float]:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        size = file.ome_metadata.split('PhysicalSizeX="')[1].split('"')[0]
+        return file.asarray(), float(size)
+
+
+def _hdf5(path: Path) -> tuple[Any, float]:
+    import h5py
+
+    with h5py.File(path) as file:
+        image = file["MDF/images/0"]
+        return image["image"][...], float(image.attrs["EMAN.apix_x"][0])
+
+
+def _zarr(path: Path) -> tuple[Any, float]:
+    import zarr
+
+    root = zarr.open_group(path, mode="r")
+    steps = root.attrs["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    return root["0"][...], float(steps[0]["scale"][0])
+
+
+VOLUMES = (
+    ("MRC", "mrcfile", "a.mrc", _mrc),
+    ("OME-Zarr 0.5", "zarr", "a.zarr", _zarr),
+    ("EM", "emfile", "a.em", _em),
+    ("OME-TIFF", "tifffile", "a.tif", _tiff),
+    ("HDF5", "h5py", "a.h5", _hdf5),
+)
+
+
+def differences(found: tuple[Any, Any], particles: Particles) -> tuple[str, str]:
+    """Largest differences in Å and degrees, as text."""
+    xyz, turns = found
+    length = np.abs(np.asarray(xyz)[:, ::-1] - particles.positions).max()
+    if turns is None or particles.rotations is None:
+        return f"{length:.1e} Å", "not stored"
+    angle = Rotation.from_matrix(np.asarray(turns).swapaxes(1, 2) @ particles.rotations).magnitude().max()
+    return f"{length:.1e} Å", f"{np.degrees(angle):.1e}°"
+
+
+def row_of_list(reader: Reader, folder: Path) -> tuple[str, ...]:
+    """A row of the table."""
+    rng = np.random.default_rng(0)
+    particles = Particles.of(
+        rng.uniform(0, 1, (COUNT, 3)) * np.array(FRAME.shape) * SIZE,
+        "ribosome",
+        scores=rng.random(COUNT),
+        rotations=Rotation.random(COUNT, rng=rng).as_matrix(),
+        tomograms="TS_01",
+    )
+    path, again = folder / reader.file, folder / f"again-{reader.file}"
+    write_particles(path, particles, tomogram=FRAME, convention=reader.convention)
+    length, angle = differences(reader.read(path), particles)
+    back = "does not write"
+    if reader.copy is not None:
+        again.unlink(missing_ok=True)
+        reader.copy(path, again)
+        loaded = read_particles(again, tomogram=FRAME)
+        back = ", ".join(differences((loaded.positions[:, ::-1], loaded.rotations), particles))
+    return reader.name, reader.library, version(reader.library), length, angle, back
+
+
+def row_of_volume(name: str, library: str, file: str, read: Any, folder: Path) -> tuple[str, ...]:
+    """A row of the table."""
+    data = np.random.default_rng(0).standard_normal((21, 30, 41)).astype(np.float32)
+    write_volume(folder / file, Volume(data, SIZE))
+    found, size = read(folder / file)
+    largest = (
+        f"{np.abs(np.asarray(found) - data).max():g} (gray values), {abs(size - SIZE):.1e} Å (voxel size)"
+    )
+    own = read_volume(folder / file)
+    back = "same" if np.array_equal(np.asarray(own.data), data) and own.voxel_size == SIZE else "differs"
+    return name, library, version(library), largest, "", f"{back} by cryovox"
+
+
+def table() -> str:
+    """The table in Markdown; libraries that are not installed are named as such."""
+    rows = [HEAD, ("---",) * len(HEAD)]
+    with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folder = Path(name)
+        for reader in LISTS:
+            try:
+                import_module(reader.library)
+            except ImportError:
+                rows.append((reader.name, reader.library, "not installed", "", "", ""))
+                continue
+            rows.append(row_of_list(reader, folder))
+        rows += [row_of_volume(*volume, folder) for volume in VOLUMES]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def main() -> None:
+    """Write the table into each page."""
+    text = table()
+    print(text)
+    for name in sys.argv[1:]:
+        page = Path(name)
+        before, _, rest = page.read_text("utf-8").partition(BEGIN)
+        page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
