@@ -88,6 +88,14 @@ def test_seams_between_tiles(noise, axis, side, strength):
     assert f"at {'zyx'[axis]} {side}," in finding.message
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_margin_without_data_is_no_seam(noise, axis):
+    """As in a crop of a rotated tomogram: the steps to the margin have one distance, that of the margins."""
+    data = np.moveaxis(noise.astype(np.float32).copy(), axis, 0)
+    data[:3] = data[-3:] = 0
+    assert seam_finding(Volume(np.moveaxis(data, 0, axis), 10.0)).level == "ok"
+
+
 def test_a_slab_and_gold_are_no_seams(noise):
     data = noise.copy()
     data[:12] *= 0.3

@@ -171,7 +171,8 @@ def _spikes(values: Float) -> list[int]:
         ratio = logs - median_filter(logs, 9, mode="nearest")
         spread = 1.4826 * float(np.median(np.abs(ratio)))
         found |= set((np.flatnonzero(ratio > max(np.log(MIN_SPIKE), SPREADS * spread)) + 1).tolist())
-    return sorted(found)
+    same = np.pad(~differences.any(axis=(1, 2)), 1)  # planes that repeat, as in a margin without data
+    return sorted(plane for plane in found if not (same[plane - 1] or same[plane + 1]))
 
 
 def _period(spikes: list[int], length: int) -> int:
