@@ -7,6 +7,7 @@ Chromium, chromedriver and Selenium; it is left out without them.
 """
 
 import argparse
+import re
 import resource
 import shutil
 import tempfile
@@ -89,6 +90,10 @@ def main() -> None:
         print(
             f"time to write   {time.monotonic() - wall:.1f} s, processor {time.process_time() - processor:.1f} s"
         )
+        pixel, depth = re.findall(r'"slices":{"pixel":(\d+),"depth":(\d+)', page.read_text(encoding="utf-8"))[
+            0
+        ]
+        print(f"sampling        pixels of {pixel} voxels, slices of {depth}")
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         print(f"memory          {grown:.0f} MB more than before")
         seconds = first_slice(page)

@@ -288,7 +288,7 @@ def test_nothing_is_wider_than_the_screen(browser, width, height):
 
 
 def test_the_viewer_is_accessible(browser):
-    axe = pytest.importorskip("axe_core_python.sync_selenium", reason="axe-core-python is not installed")
+    axe = pytest.importorskip("axe_core_python.selenium", reason="axe-core-python is not installed")
     browser.js("document.querySelectorAll('details').forEach(one => { one.open = true; })")
     problems = axe.Axe().run(browser.driver)["violations"]
     assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in problems] == []

@@ -136,7 +136,7 @@ function draw() {
   context.clearRect(0, 0, at.width, at.height);
   if (layer.gray) {
     const size = tomogram.slices.pixel * at.scale;
-    place(context, layer.gray, at.x(-0.5), at.y(-0.5), size, size > 3.5);
+    place(context, layer.gray, at.x(-0.5), at.y(-0.5), size, size > 8);
   }
   if (layer.scores) {
     const {pixel, start} = tomogram.scores;
@@ -431,7 +431,7 @@ side.addEventListener("pointerdown", event => {
 function select(i, jump = true) {
   selected = i;
   if (i >= 0 && jump) {
-    setPlane(Math.floor(picks().z[i] / tomogram.slices.depth));
+    setPlane(Math.floor((picks().z[i] + 0.5) / tomogram.slices.depth));
     if (zoom > 1) move(picks().x[i] + 0.5 - centerX, picks().y[i] + 0.5 - centerY);
   }
   draw();
