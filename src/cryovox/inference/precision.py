@@ -53,18 +53,27 @@ def compare(network: nn.Module, tiles: TilePlan, seconds: float = SECONDS) -> Co
     On a CPU, processor time is compared, so that other work on the machine does not matter.
     """
     device = next(network.parameters()).device
-    clock = time.process_time if device.type == "cpu" else _synchronized
     half = copy.deepcopy(network)
     infer_channels_last(half, device)
     sides = ((network, replace(tiles, bf16=False)), (half, replace(tiles, bf16=True)))
     noise = np.random.default_rng(0).standard_normal((1, 1, *(tiles.tile,) * 3)).astype(np.float32)
-    images, end = torch.from_numpy(noise), time.monotonic() + seconds
+    images = torch.from_numpy(noise)
     full, rounded = (score(side[0], images, side[1]) for side in sides)  # the first pass also chooses kernels
-    gains: list[float] = []
+    works = [partial(score, network_, images, plan) for network_, plan in sides]
+    gain = speed_ratio(works[0], works[1], device, seconds)
+    return Comparison(gain, round(float(np.abs(full - rounded).max()), 5))
+
+
+def speed_ratio(
+    first: Callable[[], object], second: Callable[[], object], device: torch.device, seconds: float
+) -> float:
+    """Time of the first call over that of the second: the median of calls in turn, for so many seconds."""
+    clock = time.process_time if device.type == "cpu" else _synchronized
+    end, gains = time.monotonic() + seconds, list[float]()
     while not gains or (time.monotonic() < end and len(gains) < 9):
-        times = [_seconds(partial(score, network_, images, plan), clock) for network_, plan in sides]
+        times = [_seconds(work, clock) for work in (first, second)]
         gains.append(times[0] / max(times[1], 1e-9))
-    return Comparison(round(median(gains), 3), round(float(np.abs(full - rounded).max()), 5))
+    return round(median(gains), 3)
 
 
 def cached_comparison(network: nn.Module, tiles: TilePlan, model: str) -> Comparison:
@@ -75,16 +84,21 @@ def cached_comparison(network: nn.Module, tiles: TilePlan, model: str) -> Compar
     model
         Hash of the model file.
     """
-    key = "|".join([model, _machine(next(network.parameters()).device), str(tiles.tile)])
+    key = "|".join([model, machine_name(next(network.parameters()).device), str(tiles.tile)])
+    return remembered(key, lambda: compare(network, tiles))
+
+
+def remembered(key: str, measure: Callable[[], Comparison]) -> Comparison:
+    """A comparison of before, or a new one."""
     known = recall("precision", key)
     if isinstance(known, dict) and known.keys() == {"gain", "difference"}:
         return Comparison(**known)
-    result = compare(network, tiles)
+    result = measure()
     remember("precision", key, asdict(result))
     return result
 
 
-def _machine(device: torch.device) -> str:
+def machine_name(device: torch.device) -> str:
     """Processor or GPU, threads and version of torch."""
     name = platform.processor() or platform.machine()
     if device.type == "cuda":

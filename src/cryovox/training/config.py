@@ -43,8 +43,9 @@ class LoopConfig(Config):
     """Warm-up steps of the learning rate."""
     clip: float = Field(1.0, gt=0)
     """Maximum norm of the gradient."""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Precision."""
+    precision: Literal["32-true", "bf16-mixed", "auto"] = "32-true"
+    """Precision. `auto` takes bfloat16 where a step is at least 1.2 times as fast and scores hardly change,
+    which is measured once per machine, network and batch."""
     validate_every: int | None = Field(None, ge=1)
     """Steps between validations; by default 200, and in trainings of more than 4000 steps a twentieth of the
     training."""

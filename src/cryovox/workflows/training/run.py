@@ -135,7 +135,7 @@ class TrainingRun:
         from cryovox.training.loop import fit, share
         from cryovox.training.state import progress_in
 
-        loop, before = self.config.loop, progress_in(self.out)
+        loop, before = self._loop(accelerator, devices), progress_in(self.out)
         fabric = launch_fabric(accelerator, devices, loop)
         self.world_size = fabric.world_size
         streams = open_streams(
@@ -172,6 +172,23 @@ class TrainingRun:
             self.finish(progress, str(fabric.device))
         fabric.barrier()
         return self.out / "model.safetensors"
+
+    def _loop(self, accelerator: str, devices: int) -> LoopConfig:
+        """Settings of the loop with the measured precision in place of `auto`.
+
+        Several processes must agree, so bfloat16 is chosen for several GPUs without a measurement.
+        """
+        from cryovox.training.precision import training_precision
+
+        loop, card = self.config.loop, self.prepared.card
+        if loop.precision != "auto":
+            return loop
+        if devices > 1:
+            precision = "bf16-mixed" if accelerator == "cuda" else "32-true"
+        else:
+            precision = training_precision(self.prepared.network, card, loop.batch, accelerator)
+        self.facts |= {"precision": precision}
+        return loop.model_copy(update={"precision": precision})
 
     def _sampling(self, rank: int, device: str) -> SamplingConfig:
         card, config = self.prepared.card, self.config
