@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from cryovox.inference.backoff import Backoff
 from cryovox.inference.memory import footprint, tile_bytes
 from cryovox.inference.stream import TilePlan, stream
 from cryovox.models import build, options
-from cryovox.workflows.memory import Limits, fit, need, resident
+from cryovox.workflows.memory import CUDA_CONTEXT, Limits, enforce, fit, need, resident
 
 TILES = TilePlan(24, 0.5, 2, "sigmoid", batch=4, rows=2)
 SHAPE = (40, 72, 56)
@@ -107,6 +109,37 @@ def test_a_tighter_limit_takes_less_memory_to_the_least_and_keeps_tile_and_overl
 def test_a_limit_of_the_gpu_counts_tiles_only_there(network, data, tmp_path):
     # on a CPU nothing is on a GPU, whatever its limit
     assert fit(network, data, 3, TILES, Limits(vram=1), tmp_path) == TILES
+
+
+class OnGpu(nn.Module):
+    """A network whose weights say that they lie on a GPU."""
+
+    def parameters(self, recurse=True):
+        weight = torch.zeros(1000)
+        return iter([type("Weight", (), {
+            "device": torch.device("cuda"), "numel": weight.numel, "element_size": weight.element_size,
+        })()])  # fmt: skip
+
+
+def test_sums_and_planes_count_on_a_gpu_until_they_are_kept_in_the_machine(network, data):
+    taken = footprint(network, data, 3, TILES)
+    there = need(OnGpu(), taken, TILES)
+    here = need(OnGpu(), taken, replace(TILES, on_host=True))
+    assert there.vram - here.vram == taken.on_device
+    assert taken.on_device >= taken.accumulator + 4 * 36 * 72 * 56
+    assert here.vram == CUDA_CONTEXT + 4000 + 4 * taken.tile
+
+
+def test_a_limit_of_the_gpu_is_kept_by_its_allocator(monkeypatch):
+    shares = []
+    whole = type("Properties", (), {"total_memory": 10**11})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: whole)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    enforce(Limits.of(None, "8G"), "cpu")
+    enforce(Limits.of("8G", None), "cuda")
+    assert not shares
+    enforce(Limits.of(None, "8G"), "cuda")
+    assert shares == [pytest.approx(0.074)]
 
 
 @pytest.mark.parametrize("rows", [1, 2])

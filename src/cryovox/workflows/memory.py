@@ -95,6 +95,20 @@ def need(network: nn.Module, footprint: Footprint, tiles: TilePlan, afterwards: 
     return Need(held + max(footprint.beside_gpu(), afterwards), vram + footprint.on_device)
 
 
+def enforce(limits: Limits, device: str) -> None:
+    """Let torch run out of memory at the limit of a GPU, so that batches are halved instead of exceeding it.
+
+    A prediction does not know the work space that convolutions choose.
+    """
+    if limits.vram is None or device != "cuda":
+        return
+    import torch
+
+    total = torch.cuda.get_device_properties(0).total_memory
+    share = max(0, limits.vram - CUDA_CONTEXT) / total
+    torch.cuda.set_per_process_memory_fraction(min(1.0, share))
+
+
 def fit(
     network: nn.Module,
     data: Voxels,

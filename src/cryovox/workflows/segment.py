@@ -35,7 +35,7 @@ from cryovox.workflows.inputs import (
     set_domain_notes,
 )
 from cryovox.workflows.manifest import Manifest, sha256
-from cryovox.workflows.memory import AFTERWARDS, MASK_PICKING, MAX_NOISE, NOISE, Limits, fit
+from cryovox.workflows.memory import AFTERWARDS, MASK_PICKING, MAX_NOISE, NOISE, Limits, enforce, fit
 from cryovox.workflows.model_grid import mask_on_grid
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ FLIPS: dict[int, tuple[tuple[int, ...], ...]] = {1: ((),), 4: HALF_TURNS, 8: WED
 """Number of orientations of test-time augmentation -> axes to flip."""
 BATCHES = {"cpu": 1}
 BATCH = 16
-"""Tiles per forward pass on a device, and on others. Single tiles are up to 1.4 times as fast on a CPU
-(`benchmarks/speed/tiler.py`)."""
+"""Tiles per forward pass on a device, and on others. On a CPU single tiles are about as fast as batches, and
+take less memory (`benchmarks/speed/tiler.py`)."""
 TOMOGRAMS, SETS = "tomograms", "subtomogram sets"
 Mask = NDArray[np.bool_]
 
@@ -306,7 +306,9 @@ def limited_tiles(
     """Tiles of a volume within the limits of memory; arguments as of `cryovox.workflows.memory.fit`."""
     limits = Limits.of(config.max_ram, config.max_vram)
     wished = tile_plan(card, config, _device(network))
-    return fit(network, volume.data, len(card.species), wished, limits, scratch, afterwards)
+    tiles = fit(network, volume.data, len(card.species), wished, limits, scratch, afterwards)
+    enforce(limits, _device(network))
+    return tiles
 
 
 def write_scores(
