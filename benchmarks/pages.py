@@ -537,10 +537,14 @@ def tiler() -> str:
     ]
     heads = ["network", *next(iter(result["one_tile_ms"].values()))]
     peaks = [[name, f"{value:.1f}"] for name, value in result["machine_peaks"].items()]
+    batch = result["batch"]
+    batches = f"batches of {batch}"
+    if isinstance(batch, dict):
+        batches = " and ".join(f"batches of {size} ({name})" for name, size in batch.items())
     return f"""
 ## Inference on a CPU: the tiler beside MONAI
 
-Networks of size s with six species on {result["threads"]} thread, tiles in batches of {result["batch"]}, the programs in turn,
+Networks of size s with six species on {result["threads"]} thread, tiles in {batches}, the programs in turn,
 {len(monai)} run{"" if len(monai) == 1 else "s"} each beside other work. Speed and memory are ratios to MONAI's sliding window with
 the same network, tile and overlap; memory is the peak above the libraries, the network and the volume.
 

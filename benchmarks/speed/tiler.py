@@ -1,12 +1,14 @@
 """Streaming tiler beside MONAI's sliding window: processor seconds and memory as ratios, on one thread.
 
-Same network, tile, overlap and batch, each measurement in a process of its own, in turn: MONAI, cryovox in float32,
-cryovox in bfloat16 with channels-last weights, MONAI again, and so on. Beside them, in the same run: the peak of a matrix
+Same network, tile, overlap and window, each measurement in a process of its own, in turn: MONAI, cryovox in float32,
+cryovox in bfloat16 with channels-last weights, MONAI again, and so on. MONAI has tiles in batches of 4, since single
+tiles take plain torch 4 times as long (`one_tile_ms`), and cryovox its default, single tiles. Beside them, in the same run: the peak of a matrix
 product in float32 and bfloat16, and the bandwidth of a copy. Memory is the highest resident memory above that before the
 run, when libraries, network and volume are loaded; cryovox writes its scores to disk, MONAI returns them.
 
     OMP_NUM_THREADS=1 python benchmarks/speed/tiler.py               # about 12 processor minutes
     OMP_NUM_THREADS=1 python benchmarks/speed/tiler.py --small       # about 2
+    OMP_NUM_THREADS=1 python benchmarks/speed/tiler.py --sides MONAI 'cryovox, float32'   # where the CPU has no bfloat16
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ from cryovox.models import build, options
 from cryovox.models.memory_format import infer_channels_last
 from cryovox.workflows.devices import keep_freed_memory
 
-SPECIES, BATCH = 6, 4
+SPECIES, BATCH, OURS = 6, 4, 1
+"""Species, and tiles per forward pass of MONAI and of cryovox."""
 CASES: dict[str, tuple[tuple[int, int, int], int, float]] = {
     "heatmap-unet": ((128, 256, 256), 64, 0.25),
     "voxresnet": ((64, 128, 128), 32, 0.5),
@@ -108,13 +111,13 @@ def measure(name: str, side: str, shape: tuple[int, int, int]) -> dict[str, floa
     mask = build(name, options(name, "s"), 1, 1).activation == "softmax"
     network = build(name, options(name, "s"), 1, SPECIES + mask).eval()
     bf16 = side.endswith("bfloat16")
-    tiles = TilePlan(tile, overlap, network.output_stride, network.activation, BATCH, bf16=bf16)
+    tiles = TilePlan(tile, overlap, network.output_stride, network.activation, OURS, bf16=bf16)
     if bf16:
         infer_channels_last(network, "cpu")
     data = np.random.default_rng(0).standard_normal(shape, np.float32)
     import monai.inferers  # noqa: F401 (imports are no part of what is measured)
 
-    score(network, torch.zeros(1, 1, tile, tile, tile), tiles)
+    score(network, torch.zeros(1, 1, 16, 16, 16), tiles)  # a small tile, whose memory is small
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = resident("VmRSS")
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -146,6 +149,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES)
     parser.add_argument("--small", action="store_true", help="volumes of a few tiles")
     parser.add_argument("--measure", nargs=2, metavar=("NETWORK", "SIDE"), help="one run, as JSON")
     args = parser.parse_args()
@@ -157,14 +161,14 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for name, (whole, tile, overlap) in CASES.items():
         shape = SMALL[name] if args.small else whole
-        runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+        runs: dict[str, list[dict[str, float]]] = {side: [] for side in args.sides}
         for _ in range(args.rounds):
-            for side in SIDES:
+            for side in args.sides:
                 command = [sys.executable, __file__, "--measure", name, side, *["--small"] * args.small]
                 answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
                 runs[side].append(json.loads(answer.splitlines()[-1]))
         rows.append({"network": name, "shape": shape, "tile": tile, "overlap": overlap, "runs": runs})
-        for side in SIDES:
+        for side in args.sides:
             pairs = list(zip(runs["MONAI"], runs[side], strict=True))
             speed = median(a["seconds"] / b["seconds"] for a, b in pairs)
             memory = median(b["memory"] / a["memory"] for a, b in pairs)
@@ -173,7 +177,11 @@ def main() -> None:
                 flush=True,
             )
     tiles = {name: one_tile(name) for name in CASES}
-    result = {"threads": torch.get_num_threads(), "batch": BATCH, "machine_peaks": machine()}
+    result = {
+        "threads": torch.get_num_threads(),
+        "batch": {"MONAI": BATCH, "cryovox": OURS},
+        "machine_peaks": machine(),
+    }
     print(result, tiles)
     write_result("tiler_speed", {**result, "rows": rows, "one_tile_ms": tiles})
 
