@@ -2,7 +2,7 @@
 
 Same network, tile, overlap and window, each measurement in a process of its own, in turn: MONAI, cryovox in float32,
 cryovox in bfloat16 with channels-last weights, MONAI again, and so on. MONAI has tiles in batches of 4, since single
-tiles take plain torch 4 times as long (`one_tile_ms`), and cryovox its default, single tiles. Beside them, in the same run: the peak of a matrix
+tiles take plain torch 4 times as long (`one_tile_ms`), and cryovox its default, which is one tile of 64^3 voxels or four of 32^3. Beside them, in the same run: the peak of a matrix
 product in float32 and bfloat16, and the bandwidth of a copy. Memory is the highest resident memory above that before the
 run, when libraries, network and volume are loaded; cryovox writes its scores to disk, MONAI returns them.
 
@@ -39,9 +39,10 @@ from cryovox.inference.tiling import plan
 from cryovox.models import build, options
 from cryovox.models.memory_format import infer_channels_last
 from cryovox.workflows.devices import keep_freed_memory
+from cryovox.workflows.segment import default_batch
 
-SPECIES, BATCH, OURS = 6, 4, 1
-"""Species, and tiles per forward pass of MONAI and of cryovox."""
+SPECIES, BATCH = 6, 4
+"""Species, and tiles per forward pass of MONAI."""
 CASES: dict[str, tuple[tuple[int, int, int], int, float]] = {
     "heatmap-unet": ((128, 256, 256), 64, 0.25),
     "voxresnet": ((64, 128, 128), 32, 0.5),
@@ -111,7 +112,9 @@ def measure(name: str, side: str, shape: tuple[int, int, int]) -> dict[str, floa
     mask = build(name, options(name, "s"), 1, 1).activation == "softmax"
     network = build(name, options(name, "s"), 1, SPECIES + mask).eval()
     bf16 = side.endswith("bfloat16")
-    tiles = TilePlan(tile, overlap, network.output_stride, network.activation, OURS, bf16=bf16)
+    tiles = TilePlan(
+        tile, overlap, network.output_stride, network.activation, default_batch(tile, "cpu"), bf16=bf16
+    )
     if bf16:
         infer_channels_last(network, "cpu")
     data = np.random.default_rng(0).standard_normal(shape, np.float32)
@@ -179,7 +182,7 @@ def main() -> None:
     tiles = {name: one_tile(name) for name in CASES}
     result = {
         "threads": torch.get_num_threads(),
-        "batch": {"MONAI": BATCH, "cryovox": OURS},
+        "batch": {"MONAI": BATCH, "cryovox": "default"},
         "machine_peaks": machine(),
     }
     print(result, tiles)

@@ -9,6 +9,7 @@ the sums stay there, and reading and writing go on in threads while it computes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -206,7 +207,8 @@ def score_on_device(network: nn.Module, images: Tensor, tiles: TilePlan) -> Tens
     """
     device = next(network.parameters()).device
     precision = torch.autocast(device.type, torch.bfloat16, enabled=tiles.bf16)
-    with torch.inference_mode(), precision, OneDnnConvolutions():
+    single = OneDnnConvolutions() if len(images) == 1 else nullcontext()
+    with torch.inference_mode(), precision, single:
         images = images.to(device)
         if tiles.tilt_axis == "x":
             images = torch.rot90(images, dims=(-2, -1))

@@ -217,8 +217,8 @@ class SegmentConfig(Config):
     tilt_axis: Literal["y", "x"] = "y"
     """Tilt axis of the tomograms; `cryovox doctor` detects it."""
     batch: int | None = Field(None, ge=1)
-    """Tiles per forward pass; by default 1 on a CPU, which takes least memory, and 16 on a GPU. Changes
-    speed and memory, not the result."""
+    """Tiles per forward pass; by default 16 on a GPU, and on a CPU as many as make 64^3 voxels, 1 to 4.
+    Changes speed and memory, not the result."""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     """Precision of the network. `bf16` is faster on processors and GPUs that compute in bfloat16, and rounds
     scores. `auto` takes it where it is at least 1.2 times as fast and no score changes by more than 0.02,

@@ -45,10 +45,9 @@ if TYPE_CHECKING:
 
 FLIPS: dict[int, tuple[tuple[int, ...], ...]] = {1: ((),), 4: HALF_TURNS, 8: WEDGE_SYMMETRIES}
 """Number of orientations of test-time augmentation -> axes to flip."""
-BATCHES = {"cpu": 1}
-BATCH = 16
-"""Tiles per forward pass on a device, and on others. On a CPU single tiles are about as fast as batches, and
-take less memory (`benchmarks/speed/tiler.py`)."""
+CPU_BATCH, BATCH_VOXELS = 4, 64**3
+"""Most tiles per forward pass on a CPU, and voxels of a batch. More take memory and are hardly faster; fewer
+small ones leave much of the time to Python."""
 TOMOGRAMS, SETS = "tomograms", "subtomogram sets"
 Mask = NDArray[np.bool_]
 
@@ -278,6 +277,19 @@ def _device(network: nn.Module) -> str:
     return next(network.parameters()).device.type
 
 
+def default_batch(tile: int, device: str) -> int:
+    """Tiles per forward pass.
+
+    Examples
+    --------
+    >>> [default_batch(tile, "cpu") for tile in (32, 48, 64, 96)], default_batch(96, "cuda")
+    ([4, 2, 1, 1], 16)
+    """
+    if device != "cpu":
+        return 16
+    return min(CPU_BATCH, max(1, BATCH_VOXELS // tile**3))
+
+
 def tile_plan(card: Card, config: SegmentConfig, device: str = "cpu") -> TilePlan:
     """Tile and overlap from the model, batch and slab from the machine."""
     from cryovox.inference.stream import TilePlan
@@ -287,7 +299,7 @@ def tile_plan(card: Card, config: SegmentConfig, device: str = "cpu") -> TilePla
         card.overlap if config.overlap is None else config.overlap,
         card.output_stride,
         card.activation,
-        config.batch or BATCHES.get(device, BATCH),
+        config.batch or default_batch(card.patch, device),
         config.slab_rows,
         FLIPS[config.tta],
         config.tilt_axis,
