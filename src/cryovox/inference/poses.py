@@ -27,11 +27,12 @@ BATCH_VALUES = {"cpu": 1 << 24, "cuda": 1 << 28, "mps": 1 << 26}
 """Gray values that are compared at once."""
 CANDIDATES = 3
 """Rotations of each particle that are refined."""
-LEVELS = (1 / 2, 1 / 2, 1 / 4, 1 / 8)
+LEVELS = (1 / 2, 1 / 4, 1 / 8)
 """Distance of the rotations that a refinement compares, over the step of the search; one entry a round."""
 _AXES = np.concatenate([np.eye(3), -np.eye(3)])
 _CORNERS = np.array(list(product((-0.5, 0.5), repeat=3)))
-_NEIGHBORS = np.concatenate([np.zeros((1, 3)), _AXES, _CORNERS / np.linalg.norm(_CORNERS[0])])
+_FACES = np.concatenate([np.zeros((1, 3)), _AXES])
+_NEIGHBORS = np.concatenate([_FACES, _CORNERS / np.linalg.norm(_CORNERS[0])])
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ class PoseSearch:
     ) -> Poses:
         """Poses of particles whose rotation is unknown, and whose position is known roughly.
 
-        The `CANDIDATES` best rotations of each particle are compared after a first round of refinement.
+        The `CANDIDATES` best rotations of each particle are compared after a short round of refinement.
 
         Parameters
         ----------
@@ -99,7 +100,7 @@ class PoseSearch:
         if not len(positions):
             return Poses(np.zeros((0, 3)), np.zeros((0, 3, 3)), np.zeros(0, np.float32))
         candidates = self.search(positions, rotations, reach, CANDIDATES, portion(on_progress, 0.0, 0.4))
-        turns = _turns(LEVELS[0] * step)
+        turns = _turns(LEVELS[0] * step, _FACES)
         rounds = [self._best(p, turns, self._voxels(p.positions))[0] for p in candidates]
         best = np.argmax([poses.scores for poses in rounds], axis=0)
         each = np.arange(len(best))
@@ -137,9 +138,9 @@ class PoseSearch:
     def refine(self, poses: Poses, step: float, on_progress: ProgressCallback = no_progress) -> Poses:
         """Poses between the rotations of a search, and positions between voxels.
 
-        Each round compares 14 rotations around the best one, at the best voxel and those beside it, and then
-        moves to the best of both, at most a voxel from where it began. In the end a Gaussian is fitted to
-        the scores of the 27 voxels.
+        Each round compares 14 rotations around the best one, the last round 6, at the best voxel and those
+        beside it, and then moves to the best of both, at most a voxel from where it began. In the end a
+        Gaussian is fitted to the scores of the 27 voxels.
 
         Parameters
         ----------
@@ -148,7 +149,8 @@ class PoseSearch:
         """
         start = self._voxels(poses.positions)
         for done, level in enumerate(LEVELS):
-            poses, _ = self._best(poses, _turns(level * step), start)
+            axes = _FACES if level == LEVELS[-1] else _NEIGHBORS
+            poses, _ = self._best(poses, _turns(level * step, axes), start)
             on_progress("refinement", (done + 1) / (len(LEVELS) + 1))
         poses, around = self._best(poses, np.eye(3)[None], start)
         if len(poses.positions):
@@ -193,7 +195,7 @@ class PoseSearch:
         images = np.zeros((len(centers), edge, edge, edge), np.float32)
         size = (2 * reach + 1,) * 3
         for number, (z, y, x) in enumerate((centers - reach).tolist()):
-            block = Block((z, y, x), size, size)
+            block = Block((z, y, x), size, size, size)
             images[number] = block_image(self.data, self.normalize, self.template, block).numpy()
         return torch.from_numpy(images).to(self.device)
 
@@ -233,9 +235,9 @@ class PoseSearch:
             yield slice(first, min(first + size, count))
 
 
-def _turns(angle: float) -> NDArray[np.float64]:
-    """Rotations by an angle in degrees about 14 axes, and none."""
-    return Rotation.from_rotvec(np.deg2rad(angle) * _NEIGHBORS).as_matrix()
+def _turns(angle: float, axes: NDArray[np.float64] = _NEIGHBORS) -> NDArray[np.float64]:
+    """Rotations by an angle in degrees about each axis; none for an axis of length 0."""
+    return Rotation.from_rotvec(np.deg2rad(angle) * axes).as_matrix()
 
 
 def _shifts(reach: int) -> NDArray[np.intp]:

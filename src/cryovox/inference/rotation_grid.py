@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from cryovox.simulate.particles.beads import point_group
 
 LATTICES = (
-    (21.1, 36.74), (19.0, 26.09), (15.0, 22.18), (12.8, 20.3), (9.6, 17.1), (9.0, 13.75),
+    (38.8, 46.5), (21.1, 36.74), (19.0, 26.09), (15.0, 22.18), (12.8, 20.3), (9.6, 17.1), (9.0, 13.75),
     (6.9, 10.65),
 )  # fmt: skip
 """Covering radius and spacing of lattices in degrees, coarse ones first."""
