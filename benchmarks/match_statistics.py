@@ -1,8 +1,10 @@
 """Expected false positives of template matching beside those that are counted.
 
-Tomograms hold particles of the template, other particles, colored noise and a missing wedge. The template is searched
-as `cryovox match` does, and at the thresholds for 1, 10 and 100 expected false positives, picks that are not within a
-radius of a true particle are counted. The mean over tomograms should agree within a factor of 1.5.
+Tomograms hold colored noise with a missing wedge: alone, with particles of the template, or also with as many particles
+of six other species. The template is searched as `cryovox match` does, with the control in noise and with the decoy, and
+at the thresholds for 1, 10 and 100 expected false positives, picks that are not within a radius of a true particle are
+counted. The mean over tomograms should agree within a factor of 1.5. Noise has no other particles, so only the decoy can
+hold with them.
 
     python benchmarks/match_statistics.py
     python benchmarks/match_statistics.py --shape 128 256 256 --tomograms 12 --device cuda --name match_statistics_large
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +33,14 @@ from cryovox.workflows.devices import keep_freed_memory
 from cryovox.workflows.match import match
 from cryovox.workflows.matching.config import MatchConfig
 
-OTHERS = ("proteasome-20s", "beta-galactosidase", "ribosome-70s")
+OTHERS = ("proteasome-20s", "groel", "ribosome-70s", "apo-ferritin", "rubisco", "p97")
 COUNTS = (1.0, 10.0, 100.0)
+CASES = {"noise": (0, 0), "particles": (1, 0), "others": (1, 1)}
+"""Particles of the template and of other species, in units of --particles."""
+Rows = list[dict[str, object]]
 
 
-def tomogram(path: Path, args: argparse.Namespace, seed: int) -> np.ndarray:
+def tomogram(path: Path, case: str, args: argparse.Namespace, seed: int) -> np.ndarray:
     """Write a tomogram; returns the places (z, y, x) of the particles of the template in Å."""
     rng, shape = np.random.default_rng(seed), args.shape
     volume = np.zeros(shape, np.float32)
@@ -42,7 +48,8 @@ def tomogram(path: Path, args: argparse.Namespace, seed: int) -> np.ndarray:
     sites = np.rint(
         sites[separate(sites, rng.random(len(sites)), args.distance)[: 2 * args.particles]]
     ).astype(int)
-    kinds = [args.species] * args.particles + [OTHERS[n % len(OTHERS)] for n in range(args.particles)]
+    own, other = (args.particles * n for n in CASES[case])
+    kinds = [args.species] * own + [OTHERS[n % len(OTHERS)] for n in range(other)]
     turns = Rotation.random(len(sites), random_state=rng).as_matrix()
     for place, kind, turn in zip(sites, kinds, turns, strict=False):
         box, _ = rotate(library.build_template(kind, args.voxel), turn)
@@ -56,13 +63,16 @@ def tomogram(path: Path, args: argparse.Namespace, seed: int) -> np.ndarray:
     color = wedge / (0.1 + np.sqrt(kz**2 + ky**2 + kx**2))
     noise = np.fft.irfftn(np.fft.rfftn(rng.standard_normal(shape)) * color, s=shape, axes=(0, 1, 2))
     signal = np.fft.irfftn(np.fft.rfftn(volume) * wedge, s=shape, axes=(0, 1, 2))
-    data = signal / signal.std() * np.sqrt(args.snr) + noise / noise.std()
+    scale = np.sqrt(args.snr) / signal.std() if kinds else 0.0
+    data = signal * scale + noise / noise.std()
     write_volume(path, Volume(data.astype(np.float32), args.voxel))
-    return sites[: args.particles] * args.voxel
+    return sites[:own] * args.voxel
 
 
 def false_picks(picks: Particles, true: np.ndarray, radius: float) -> np.ndarray:
     """Which picks lie further than a radius from every true particle."""
+    if not len(true):
+        return np.ones(len(picks), bool)
     return KDTree(true).query(picks.positions)[0] > radius
 
 
@@ -84,42 +94,44 @@ def counted(path: Path, true: np.ndarray, decoy: str, args: argparse.Namespace) 
     }
 
 
+def observed_over_expected(rows: Rows, case: str, decoy: str) -> dict[str, float]:
+    """Mean over tomograms at each expected number."""
+    chosen = [row["false"] for row in rows if row["case"] == case and row["decoy"] == decoy]
+    return {f"{count:g}": float(np.mean([row[f"{count:g}"] for row in chosen]) / count) for count in COUNTS}
+
+
 def main() -> None:
     """Simulate, search, count and write the result file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--shape", nargs=3, type=int, default=(72, 120, 140))
+    parser.add_argument("--shape", nargs=3, type=int, default=(60, 96, 108))
     parser.add_argument("--voxel", type=float, default=20.0)
-    parser.add_argument("--species", default="groel")
-    parser.add_argument("--particles", type=int, default=40)
+    parser.add_argument("--species", default="beta-galactosidase")
+    parser.add_argument("--particles", type=int, default=24)
     parser.add_argument("--distance", type=float, default=9.0, help="between particles, in voxels")
     parser.add_argument("--snr", type=float, default=0.1)
     parser.add_argument("--angle", type=float, default=25.0)
     parser.add_argument("--decoys", nargs="+", default=("none", "mirror"))
-    parser.add_argument("--tomograms", type=int, default=6)
+    parser.add_argument("--cases", nargs="+", default=tuple(CASES), choices=tuple(CASES))
+    parser.add_argument("--tomograms", type=int, default=8)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--name", default="match_statistics", help="of the result file")
     args = parser.parse_args()
     args.shape = tuple(args.shape)
     keep_freed_memory()
     torch.set_num_threads(1)
-    rows = []
+    rows: Rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for seed in range(args.tomograms):
-            path = Path(folder) / f"{seed}.mrc"
-            true = tomogram(path, args, seed)
+        for case, seed in product(args.cases, range(args.tomograms)):
+            path = Path(folder) / f"{case}-{seed}.mrc"
+            true = tomogram(path, case, args, seed)
             for decoy in args.decoys:
-                rows.append({"seed": seed, "decoy": decoy, **counted(path, true, decoy, args)})
+                rows.append({"case": case, "seed": seed, "decoy": decoy, **counted(path, true, decoy, args)})
                 print(rows[-1], flush=True)
     ratios = {
-        decoy: {
-            f"{count:g}": float(
-                np.mean([r["false"][f"{count:g}"] for r in rows if r["decoy"] == decoy]) / count
-            )
-            for count in COUNTS
-        }
-        for decoy in args.decoys
+        case: {decoy: observed_over_expected(rows, case, decoy) for decoy in args.decoys}
+        for case in args.cases
     }
     print("observed over expected:", ratios)
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(args).items()}

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryovox.picking.decoys import Background, decoy_wins
+from cryovox.picking.decoys import DECOY_TAIL, Background, decoy_wins
+from cryovox.picking.side_lobes import side_lobes
 
 
 def test_many_false_positives_are_counted():
@@ -50,6 +51,17 @@ def test_thresholds_are_calibrated_in_noise(count):
 def test_few_scores_are_not_extrapolated():
     assert Background(np.array([0.1, 0.2]), 0.5).expected([0.3, 0.15]).tolist() == [2, 4]
     assert Background(np.zeros(0), 1.0).expected(0.5).tolist() == [1]
+    assert Background(np.array([0.1, 0.2]), 0.5).threshold(1.0) == 1.0
+    assert Background(np.array([0.1, 0.2]), 0.5).threshold(2.0) == pytest.approx(0.2001)
+
+
+def test_a_few_structures_among_much_noise_are_counted():
+    """A tail that is fitted to many scores would be that of the noise."""
+    rng = np.random.default_rng(0)
+    noise, structures = np.abs(rng.normal(0.15, 0.05, 1500)), rng.uniform(0.4, 0.6, 20)
+    scores = np.concatenate([noise, structures])
+    assert Background(scores, 1.0).expected(0.5) < 2
+    assert 5 < Background(scores, 1.0, DECOY_TAIL).expected(0.5)[0] < 15
 
 
 def test_false_discovery_rates_follow_the_order_of_the_scores():
@@ -82,3 +94,10 @@ def test_competition_estimates_what_both_see():
     for threshold in (0.3, 0.4, 0.5):
         real = (false_target >= threshold).sum()
         assert real / 1.25 < background.expected(threshold)[0] < real * 1.25
+
+
+def test_weak_peaks_beside_a_strong_one_are_side_lobes():
+    positions = np.array([[0.0, 0, 0], [0, 11, 0], [0, 0, -14], [16, 0, 0], [60, 0, 0], [60, 10, 0]])
+    scores = np.array([0.9, 0.4, 0.5, 0.3, 0.3, 0.2])
+    assert side_lobes(positions, scores, 10.0).tolist() == [False, True, False, False, False, False]
+    assert side_lobes(positions[:1], scores[:1], 10.0).tolist() == [False]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import ceil, prod
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,15 +25,41 @@ from torch.nn import functional
 from cryovox.core.intensity import Normalization
 from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import Voxels
+from cryovox.inference.membranes import AxisCone
 
 Shape = tuple[int, int, int]
 AXES = (-3, -2, -1)
 MIN_VARIANCE = 1e-6
 """Local variance, relative to that of the tomogram, below which the score is 0: empty regions."""
+MIN_DENSITY = 1e-4
+"""Density, relative to the highest, below which a voxel of a template is taken as empty."""
 BLOCK_VOXELS = 1 << 24
 """Voxels of a block with its margins; about 30 bytes are held for each."""
 BATCH_VOXELS = {"cpu": 1 << 22, "cuda": 1 << 27, "mps": 1 << 25}
 """Voxels transformed at once, for several rotations of small blocks."""
+
+
+class _Copy(NamedTuple):
+    """A template on a device.
+
+    Attributes
+    ----------
+    density, transfer
+        As of :class:`SearchTemplate`.
+    weights : (n, n, n)
+        Mask with the sum 1.
+    points : (p, 3)
+        (x, y, z) of the voxels of the box that the density reaches in some rotation, in the coordinates of
+        `grid_sample`.
+    inside : (p,)
+        Their indices in the box.
+    """
+
+    density: Tensor
+    transfer: Tensor
+    weights: Tensor
+    points: Tensor
+    inside: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,15 +103,15 @@ class SearchTemplate:
         return self.mask.shape[0] // 2 + (0 if self.whitening is None else self.box // 2)
 
     @cached_property
-    def _copies(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-        """Density, transfer and weights of the mask on each device that has used them."""
+    def _copies(self) -> dict[str, _Copy]:
         return {}
 
-    def _on(self, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    def _on(self, device: str) -> _Copy:
         if device not in self._copies:
             weights = self.mask / self.mask.sum()
-            copies = [torch.as_tensor(a, device=device) for a in (self.density, self.transfer, weights)]
-            self._copies[device] = (copies[0], copies[1], copies[2])
+            points, inside = _support(self.density, self.box, self.oversampling)
+            arrays = (self.density, self.transfer, weights, points, inside)
+            self._copies[device] = _Copy(*(torch.as_tensor(array, device=device) for array in arrays))
         return self._copies[device]
 
     def rotated(self, rotations: NDArray[np.float64] | Tensor, device: str = "cpu") -> Tensor:
@@ -98,10 +125,10 @@ class SearchTemplate:
         rotations : (b, 3, 3)
             Active, reference to tomogram, acting on (x, y, z) columns.
         """
-        density, transfer, weights = self._on(device)
-        matrices = torch.as_tensor(rotations, dtype=torch.float32, device=device)
-        boxes = _rotate(density, matrices, self.box, self.oversampling)
-        spectra = torch.fft.rfftn(boxes, dim=AXES) * transfer
+        copy = self._on(device)
+        weights = copy.weights
+        boxes = _rotate(copy, torch.as_tensor(rotations, dtype=torch.float32, device=device), self.box)
+        spectra = torch.fft.rfftn(boxes, dim=AXES).mul_(copy.transfer)
         boxes = torch.fft.irfftn(spectra, s=boxes.shape[-3:], dim=AXES)
         cut = (self.box - self.mask.shape[0]) // 2
         boxes = boxes[:, cut : self.box - cut, cut : self.box - cut, cut : self.box - cut]
@@ -120,11 +147,15 @@ class Block:
         Voxels whose scores are computed.
     fft : (z, y, x)
         Size of the Fourier transforms: at least `size` with the margins.
+    lead : (z, y, x)
+        Margin before the first voxel. Where the block reaches from face to face it is 0: zeros lie beyond
+        both faces, and in a cyclic transform those behind the last voxel also lie before the first.
     """
 
     start: Shape
     size: Shape
     fft: Shape
+    lead: Shape
 
     @property
     def inner(self) -> tuple[slice, ...]:
@@ -138,13 +169,14 @@ class Block:
         )
 
 
-def match(
+def match(  # noqa: PLR0913 (settings of a search)
     data: Voxels,
     normalize: Normalization,
     template: SearchTemplate,
     rotations: NDArray[np.float64],
     *,
     mask: NDArray[np.bool_] | None = None,
+    cone: AxisCone | None = None,
     block_voxels: int = BLOCK_VOXELS,
     device: str = "cpu",
     on_progress: ProgressCallback = no_progress,
@@ -161,6 +193,9 @@ def match(
         Active, reference to tomogram, acting on (x, y, z) columns.
     mask : (z, y, x) or None
         Blocks whose voxels are all false, and their neighbors too, are skipped and score 0.
+    cone
+        Directions of the z axis of the template that are allowed at each voxel; where none is, the score
+        is 0.
     block_voxels
         Maximum number of voxels of a Fourier transform. Changes memory and speed, not the result.
 
@@ -172,14 +207,17 @@ def match(
         Index of its rotation.
     """
     z, y, x = data.shape
+    # a filter spreads gray values beyond the faces, so that both sides need their margins
+    wraps = template.whitening is None
     scores, best = np.zeros((z, y, x), np.float32), np.zeros((z, y, x), np.int32)
     blocks = [
         block
-        for block in plan_blocks((z, y, x), template.margin, block_voxels)
+        for block in plan_blocks((z, y, x), template.margin, block_voxels, wraps=wraps)
         if mask is None or mask[block.around(1)].any()
     ]
     for number, block in enumerate(blocks):
-        search = _BlockSearch(data, normalize, template, block, device)
+        part_of_cone = None if cone is None else cone.within(block.inner)
+        search = _BlockSearch(data, normalize, template, block, device, part_of_cone)
         for done in search.run(rotations):
             part = (number + done / len(rotations)) / len(blocks)
             on_progress("rotations", part, f"block {number + 1} of {len(blocks)}")
@@ -187,12 +225,20 @@ def match(
     return scores, best
 
 
-def plan_blocks(shape: Shape, margin: int, voxels: int) -> list[Block]:
-    """Split a volume into blocks whose Fourier transforms have at most about *voxels* voxels."""
+def plan_blocks(shape: Shape, margin: int, voxels: int, *, wraps: bool = True) -> list[Block]:
+    """Split a volume into blocks whose Fourier transforms have at most about *voxels* voxels.
+
+    Parameters
+    ----------
+    wraps
+        Leave out the margin before the first voxel of blocks from face to face: see :class:`Block`.
+    """
     parts = [1, 1, 1]
     while True:
         sizes = [ceil(n / k) for n, k in zip(shape, parts, strict=True)]
-        fft = [next_fast_len(size + 2 * margin, real=True) for size in sizes]
+        leads = [0 if wraps and k == 1 else margin for k in parts]
+        sums = [size + margin + lead for size, lead in zip(sizes, leads, strict=True)]
+        fft = [next_fast_len(n, real=True) for n in sums]
         divisible = [a for a in range(3) if sizes[a] > 2 * margin + 1]
         if prod(fft) <= voxels or not divisible:
             break
@@ -203,6 +249,7 @@ def plan_blocks(shape: Shape, margin: int, voxels: int) -> list[Block]:
             (z, y, x),
             (min(sizes[0], shape[0] - z), min(sizes[1], shape[1] - y), min(sizes[2], shape[2] - x)),
             (fft[0], fft[1], fft[2]),
+            (leads[0], leads[1], leads[2]),
         )
         for z, y, x in product(*starts)
     ]
@@ -212,12 +259,22 @@ class _BlockSearch:
     """Search of one block: its transform, and the best rotation of each voxel so far."""
 
     def __init__(
-        self, data: Voxels, normalize: Normalization, template: SearchTemplate, block: Block, device: str
+        self,
+        data: Voxels,
+        normalize: Normalization,
+        template: SearchTemplate,
+        block: Block,
+        device: str,
+        cone: AxisCone | None = None,
     ) -> None:
+        self.cosine = None if cone is None else cone.cosine
+        self.normals = None if cone is None else torch.from_numpy(cone.normals).to(device)
         self.template, self.block, self.device = template, block, device
         image = block_image(data, normalize, template, block, device)
         std = _local_std(image, template.mask)[tuple(slice(0, n) for n in block.size)]
         self.std = std.cpu().numpy()
+        first = [template.mask.shape[0] // 2 if lead == 0 else 0 for lead in block.lead]
+        image = image[tuple(slice(n, None) for n in first)]
         self.spectrum = torch.fft.rfftn(image, s=block.fft, dim=AXES)
         self.best = torch.full(block.size, -torch.inf, device=device)
         self.index = torch.zeros(block.size, dtype=torch.int32, device=device)
@@ -231,13 +288,21 @@ class _BlockSearch:
             for first in range(0, len(rotations), batch):
                 kernels = self.template.rotated(matrices[first : first + batch], self.device)
                 for number, values in enumerate(correlate(self.spectrum, kernels, self.block), first):
+                    if self.normals is not None:
+                        values.masked_fill_(~self._allows(matrices[number]), -torch.inf)
                     self.index.masked_fill_(values > self.best, number)
                     torch.maximum(self.best, values, out=self.best)
                 yield min(first + batch, len(rotations))
 
+    def _allows(self, rotation: Tensor) -> Tensor:
+        """Voxels whose cone holds the z axis of the template."""
+        assert self.normals is not None
+        x, y, z = rotation[:, 2]
+        return (self.normals[0] * x + self.normals[1] * y + self.normals[2] * z).abs() >= self.cosine
+
     def result(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Scores and indices of the rotations."""
-        is_empty = self.std**2 < MIN_VARIANCE
+        is_empty = (self.std**2 < MIN_VARIANCE) | torch.isneginf(self.best).cpu().numpy()
         scores = self.best.cpu().numpy() / np.where(is_empty, 1.0, self.std)
         return np.where(is_empty, 0.0, scores).astype(np.float32), self.index.cpu().numpy()
 
@@ -253,11 +318,13 @@ def block_image(
 def correlate(spectrum: Tensor, kernels: Tensor, block: Block) -> Tensor:
     """Cross-correlation of an image with kernels (b, n, n, n), at the voxels of the block.
 
-    The first voxel of the image is the first that the kernel covers at the first voxel of the block.
+    The first voxel of the image is the first that the kernel covers at the first voxel of the block, or that
+    voxel itself along axes on which the block has no `lead`.
     Transforms along one axis after another leave out the zeros around a kernel and the margins of the result.
     """
-    reach = kernels.shape[-1] - 1
-    inner_z, inner_y, inner_x = (slice(reach, reach + n) for n in block.size)
+    half = kernels.shape[-1] // 2
+    starts = (half if lead == 0 else 2 * half for lead in block.lead)
+    inner_z, inner_y, inner_x = (slice(a, a + n) for a, n in zip(starts, block.size, strict=True))
     spectra = torch.fft.rfft(kernels.flip(AXES), block.fft[2])
     for axis in (-2, -3):
         spectra = torch.fft.fft(spectra, block.fft[axis], dim=axis)
@@ -397,16 +464,29 @@ def spans_of(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return spans
 
 
-def _rotate(density: Tensor, matrices: Tensor, box: int, oversampling: float) -> Tensor:
+def _support(
+    density: NDArray[np.float32], box: int, oversampling: float
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Voxels of a box that a density reaches in some rotation: see :class:`_Copy`."""
+    half = density.shape[0] // 2
+    reached = np.argwhere(np.abs(density) > MIN_DENSITY * np.abs(density).max()) - half
+    radius = np.sqrt((reached**2).sum(axis=1).max(initial=0)) + np.sqrt(3)
+    at = np.arange(box) - box // 2
+    z, y, x = (axis.ravel() for axis in np.meshgrid(at, at, at, indexing="ij"))
+    inside = np.flatnonzero(np.sqrt(z**2 + y**2 + x**2) * oversampling <= radius)
+    # grid_sample takes -1 to 1 from the first to the last voxel of the density
+    points = np.stack([x, y, z], axis=1)[inside] * (oversampling / half)
+    return points.astype(np.float32), inside
+
+
+def _rotate(copy: _Copy, matrices: Tensor, box: int) -> Tensor:
     """Rotated densities (b, box, box, box) around the middle voxel, by linear interpolation."""
-    at = torch.arange(box, device=density.device, dtype=torch.float32) - box // 2
-    z, y, x = torch.meshgrid(at, at, at, indexing="ij")
-    points = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
-    # a voxel p shows the reference at R^T p, in a row p R; grid_sample takes -1 to 1 from face to face
-    scale = oversampling / (density.shape[-1] // 2)
-    grid = (points @ matrices * scale).reshape(-1, box, box, box, 3)
-    stack = density.expand(len(matrices), 1, *density.shape)
-    return functional.grid_sample(stack, grid, align_corners=True)[:, 0]
+    # a voxel p shows the reference at R^T p, in a row p R
+    grid = (copy.points @ matrices).reshape(len(matrices), 1, 1, -1, 3)
+    stack = copy.density.expand(len(matrices), 1, *copy.density.shape)
+    boxes = torch.zeros(len(matrices), box**3, device=matrices.device)
+    boxes[:, copy.inside] = functional.grid_sample(stack, grid, align_corners=True).flatten(1)
+    return boxes.reshape(-1, box, box, box)
 
 
 def _read(data: Voxels, normalize: Normalization, block: Block, margin: int) -> NDArray[np.float32]:

@@ -8,20 +8,22 @@ decoy.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
+from scipy.optimize import minimize_scalar
 from scipy.spatial import KDTree
 from scipy.stats import nbinom
 
 Float = NDArray[np.float64]
 
 TAIL = 100
-"""Maximum number of the highest scores to which the tail of a background is fitted."""
+"""Maximum number of the highest scores to which the tail of a background in noise is fitted."""
+DECOY_TAIL = 20
+"""The same where a decoy is searched for in the tomogram itself."""
 MIN_TAIL = 10
 """Minimum number; below it, one more false positive is expected than was counted."""
 POWER = 2.5
@@ -114,10 +116,14 @@ class Background:
         Scores of the peaks, -1 to 1, in any order.
     share
         Size of that part over the size of what is searched.
+    tail
+        Maximum number of the highest scores to which the tail is fitted. Where some peaks are structures and
+        most are noise, many scores would give the tail of the noise.
     """
 
     scores: NDArray[np.floating]
     share: float
+    tail: int = TAIL
 
     def expected(self, thresholds: ArrayLike) -> Float:
         """Expected number of false positives at or above each threshold.
@@ -126,18 +132,19 @@ class Background:
         excursions of a random field over three shifts and three angles (Adler and Taylor, Random Fields and
         Geometry, 2007, ch. 15) with a correlation coefficient s in place of the Gaussian variable:
 
-            n(u) = n(v) (u / v)^2.5 exp(-b (u - v)),  u = -log(1 - s^2),
+            m(u) = m(v) (u / v)^2.5 exp(-b (u - v)),  u = -log(1 - s^2),
 
-        where v belongs to the lowest score of the tail, and b has the maximum likelihood.
+        where m is the mean number of excursions around one of the n peaks, and v belongs to the lowest score
+        of the tail. Of several excursions at one place one is a peak, so n (1 - exp(-m)) peaks lie above u;
+        b has the maximum likelihood.
         """
         values: Float = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
         count = len(self._ranked) - np.searchsorted(self._ranked, values, side="left").astype(np.float64)
         if self._tail is None:
             return (count + 1) / self.share
-        number, start, rate = self._tail
-        u = np.maximum(_depth(values), start)
-        tail = number * (u / start) ** POWER * np.exp(-rate * (u - start))
-        return np.where(_depth(values) > start, tail, count) / self.share
+        tail = self._tail
+        above = tail.peaks * -np.expm1(-tail.excursions(np.maximum(_depth(values), tail.start), tail.rate))
+        return np.where(_depth(values) > tail.start, above, count) / self.share
 
     @property
     def is_too_small(self) -> bool:
@@ -149,30 +156,56 @@ class Background:
         return _lowest_rates(np.asarray(targets, np.float64), self.expected)
 
     def threshold(self, count: float) -> float:
-        """Lowest score at or above which at most *count* false positives are expected."""
+        """Lowest score at or above which at most *count* false positives are expected; 1 if there is none."""
         scores = np.linspace(0.0, 1.0, 10_001)
-        return float(scores[np.argmax(self.expected(scores) <= count)])
+        enough = np.flatnonzero(self.expected(scores) <= count)
+        return float(scores[enough[0]]) if len(enough) else 1.0
 
     @cached_property
     def _ranked(self) -> Float:
         return np.sort(np.asarray(self.scores, dtype=np.float64))
 
     @cached_property
-    def _tail(self) -> tuple[int, float, float] | None:
-        """Number of scores in the tail, and its start and rate of decay; None for too few scores."""
+    def _tail(self) -> _Tail | None:
+        """Of the highest scores, at most a quarter of those above 0; None for too few scores."""
         positive = self._ranked[self._ranked > 0]
-        number = min(TAIL, len(positive) // 2)
-        if number < MIN_TAIL:
+        number = min(self.tail, max(MIN_TAIL, len(positive) // 4))
+        if len(positive) < 2 * MIN_TAIL:
             return None
         u = _depth(positive[-number:])
-        excess = float((u - u[0]).sum())
-        low = POWER / u[0] * (1 + 1e-9)
+        start = _Tail(len(positive), float(u[0]), -np.log1p(-number / len(positive)), 0.0)
+        low = POWER / u[0]
+        high = low + 10 * number / max(float((u - u[0]).sum()), 1e-9)
 
-        def slope(rate: float) -> float:
-            return float((1 / (rate - POWER / u)).sum()) - excess
+        def loss(rate: float) -> float:
+            return float((start.excursions(u, rate) + rate * (u - u[0]) - np.log(rate - POWER / u)).sum())
 
-        high = 2 * (low + number / max(excess, 1e-9))
-        return number, float(u[0]), float(brentq(slope, low, high))
+        result = minimize_scalar(loss, bounds=(low * (1 + 1e-9), high), method="bounded")
+        return replace(start, rate=float(result.x))
+
+
+@dataclass(frozen=True)
+class _Tail:
+    """Tail of a background.
+
+    Attributes
+    ----------
+    peaks
+        Number of scores above 0.
+    start, first
+        Lowest u of the tail, and mean number of excursions there.
+    rate
+        Of decay.
+    """
+
+    peaks: int
+    start: float
+    first: float
+    rate: float
+
+    def excursions(self, u: Float, rate: float) -> Float:
+        """Mean number of excursions above u around a peak."""
+        return np.asarray(self.first * (u / self.start) ** POWER * np.exp(-rate * (u - self.start)))
 
 
 def decoy_wins(

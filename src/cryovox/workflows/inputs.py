@@ -182,20 +182,22 @@ def mask_file(mask: Path, name: str) -> Path:
     )
 
 
-def read_search_mask(mask: Path | None, name: str, shape: tuple[int, int, int]) -> NDArray[np.bool_] | None:
+def read_search_mask(
+    mask: Path | None, name: str, shape: tuple[int, int, int], option: str = "--mask"
+) -> NDArray[np.bool_] | None:
     """The mask of a tomogram, true inside; refused unless it has its shape and an inside."""
     if mask is None:
         return None
     path = mask_file(mask, name)
     if read_header(path).shape != shape:
         raise RequestError(
-            "--mask",
+            option,
             f"{path} has shape {read_header(path).shape} (z, y, x), the tomogram has {shape}",
             "give a mask of that shape; `cryovox doctor TOMOGRAM --write-masks DIR` writes one",
         )
     inside = read_mask(path)
     if not inside.any():
-        raise RequestError("--mask", f"{path} is 0 everywhere", "give a mask that is not 0 in the sample")
+        raise RequestError(option, f"{path} is 0 everywhere", "give a mask that is not 0 in the sample")
     return inside
 
 

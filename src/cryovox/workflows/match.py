@@ -97,6 +97,12 @@ def match(  # noqa: PLR0913 (the options of a command)
 def _check(config: MatchConfig, at: Path | None) -> None:
     """Raise an error for settings that contradict each other."""
     check_tilts(config.tilt_range or DEFAULT_TILTS)
+    if config.membrane is not None and at is not None:
+        message = "limits the search of whole tomograms, not that of --at"
+        raise RequestError("--membrane", message, "leave out one of them")
+    if config.membrane is not None and config.symmetry in ("T", "O", "I"):
+        message = f"needs a main axis, and the point group {config.symmetry} has several"
+        raise RequestError("--membrane", message, "leave out --membrane, or set another --symmetry")
     if at is not None:
         return
     cuts = ("threshold", "false_positives", "fdr")

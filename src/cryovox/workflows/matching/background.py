@@ -12,17 +12,22 @@ from numpy.typing import NDArray
 from cryovox.core.intensity import Normalization
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume, Voxels
-from cryovox.inference.matching import SearchTemplate, phase_randomized
+from cryovox.inference.matching import SearchTemplate, phase_randomized, spherical_mask
+from cryovox.inference.membranes import AxisCone
 from cryovox.inference.poses import PoseSearch
 from cryovox.inference.rotation_grid import rotation_grid
 from cryovox.picking import PickConfig, pick_counted
-from cryovox.picking.decoys import Background, decoy_wins
+from cryovox.picking.decoys import DECOY_TAIL, Background, decoy_wins
 from cryovox.workflows.matching.target import Target
 
-Scores = Callable[[Voxels, Normalization, SearchTemplate], NDArray[np.float32]]
-"""Score map of a volume that is searched with a template."""
+Scores = Callable[
+    [Voxels, Normalization, SearchTemplate, NDArray[np.bool_] | None, AxisCone | None], NDArray[np.float32]
+]
+"""Score map of a volume that is searched with a template, in a mask and with a cone."""
 
 AS_IS = Normalization(0.0, 1.0)
+ERASED = 1.2
+"""Radius of what is erased around a particle, over that of the particle."""
 MAX_LIKENESS = 0.9
 """Highest correlation coefficient of a template and its mirror image at which that is a decoy."""
 LIKENESS_STEP = 21.1
@@ -54,7 +59,7 @@ class Controls:
 def controls(
     target: Target, values: NDArray[np.float32], scores: Scores, with_decoy: bool, seed: int
 ) -> Controls:
-    """Search the control piece with random phases, and with a decoy.
+    """Search the control piece with random phases, and for a decoy in the tomogram.
 
     Parameters
     ----------
@@ -63,33 +68,98 @@ def controls(
     scores
         Searches a volume.
     with_decoy
-        Whether to search with the mirror image of the template.
+        Whether to search for the mirror image of the template.
     """
-    piece, radius = target.piece, target.radius
-    inside = None if target.inside is None else target.inside[piece]
-    picking = target.config.picking(0.0).model_copy(update={"max_count": None})
-    # near the faces of the piece, scores lack what lies beyond
-    margin = min(radius, 0.3 * min(target.control.shape))
-    inner = picking.model_copy(update={"border": margin * target.volume.voxel_size})
-    border = target.species.radius / 2 if picking.border is None else picking.border
-    searched = max(1, room(target.volume.shape, border / target.volume.voxel_size, target.inside))
-
-    noise = scores(phase_randomized(target.control, np.random.default_rng(seed)), AS_IS, target.search)
-    peaks = _peaks(noise, target, inner)
-    share = room(target.control.shape, margin) / searched
-    backgrounds = {"noise": Background(peaks.scores, share)}
-    best = {"noise": float(peaks.scores.max(initial=0.0))}
+    noise = _noise(target, values, scores, seed)
+    backgrounds, best = {"noise": noise}, {"noise": float(noise.scores.max(initial=0.0))}
     if with_decoy:
-        other = scores(target.control, AS_IS, mirrored(target.search))
-        decoys = _peaks(other, target, inner, inside)
-        rivals = _peaks(values[piece], target, picking.model_copy(update={"border": 0.0}))
-        wins = decoy_wins(
-            decoys.positions, decoys.scores, rivals.positions, rivals.scores, target.species.radius
-        )
-        share = max(1, room(target.control.shape, margin, inside)) / searched
-        backgrounds["decoy"] = Background(wins, share)
-        best["decoy"] = float(decoys.scores.max(initial=0.0))
+        backgrounds["decoy"], best["decoy"] = _decoy(target, values, scores)
     return Controls(backgrounds, best)
+
+
+def _noise(target: Target, values: NDArray[np.float32], scores: Scores, seed: int) -> Background:
+    """Peaks in the control piece with random phases.
+
+    Particles raise the spectrum of the piece, and so the scores in noise of that spectrum. Those that stand
+    out are therefore erased, and the piece is searched again.
+    """
+    config, margin = _inner(target)
+    # a mask only limits the search, but beside a membrane each voxel has its own directions
+    cone = None if target.cone is None else target.cone.within(target.piece)
+    inside = None if cone is None else cone.inside
+    share = max(1, room(target.control.shape, margin, inside)) / _searched(target)
+
+    def background(data: NDArray[np.float32]) -> Background:
+        noise = phase_randomized(data, np.random.default_rng(seed))
+        values = scores(noise, AS_IS, target.search, None, cone)
+        return Background(_peaks(values, target, config, inside).scores, share)
+
+    first = background(target.control)
+    picks = _peaks(values[target.piece], target, _uncapped(target).model_copy(update={"border": 0.0}))
+    found = picks.positions[picks.scores >= first.threshold(1.0)] / target.volume.voxel_size
+    return background(erased(target.control, found, ERASED * target.radius)) if len(found) else first
+
+
+def erased(data: NDArray[np.float32], positions: NDArray[np.float64], radius: float) -> NDArray[np.float32]:
+    """Gray values with their mean in balls around positions in voxels, scaled to the power of the rest."""
+    keep, ball = np.ones(data.shape, np.float32), spherical_mask(radius)
+    half = ball.shape[0] // 2
+    for place in np.rint(positions).astype(int):
+        low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, data.shape)
+        if (high <= low).any():
+            continue
+        inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        keep[inside] *= (
+            1 - ball[tuple(slice(a, b) for a, b in zip(low - place + half, high - place + half, strict=True))]
+        )
+    if not keep.any():
+        return data
+    mean = np.average(data, weights=keep)
+    return ((data - mean) * keep / np.sqrt(np.square(keep).mean())).astype(np.float32)
+
+
+def _decoy(target: Target, values: NDArray[np.float32], scores: Scores) -> tuple[Background, float]:
+    """Places where the mirror image of the template wins, and its highest score.
+
+    It is searched for in the whole tomogram where the number of false positives decides what is kept: a few
+    structures that look like the template are then counted, not missed. Else the piece has to do.
+    """
+    config = _uncapped(target)
+    piece, margin, inside = (slice(None),) * 3, _border(target), target.inside
+    cone = target.cone
+    data, normalize = target.volume.data, target.normalize
+    if not target.counts_everywhere:
+        piece, data, normalize = target.piece, target.control, AS_IS
+        inside = None if inside is None else inside[piece]
+        cone = None if cone is None else cone.within(piece)
+        config, margin = _inner(target)
+    other = scores(data, normalize, mirrored(target.search), inside, cone)
+    decoys = _peaks(other, target, config, inside)
+    rivals = _peaks(values[piece], target, config.model_copy(update={"border": 0.0}))
+    radius = target.species.radius
+    wins = decoy_wins(decoys.positions, decoys.scores, rivals.positions, rivals.scores, radius)
+    share = max(1, room(other.shape, margin, inside)) / _searched(target)
+    return Background(wins, share, DECOY_TAIL), float(decoys.scores.max(initial=0.0))
+
+
+def _uncapped(target: Target) -> PickConfig:
+    return target.config.picking(0.0).model_copy(update={"max_count": None})
+
+
+def _inner(target: Target) -> tuple[PickConfig, float]:
+    """Picking within the control piece, and its margin: near the faces, scores lack what lies beyond."""
+    margin = min(target.radius, 0.3 * min(target.control.shape))
+    return _uncapped(target).model_copy(update={"border": margin * target.volume.voxel_size}), margin
+
+
+def _border(target: Target) -> float:
+    """Width in voxels of the edge of the tomogram in which nothing is picked."""
+    border = target.config.border
+    return (target.species.radius / 2 if border is None else border) / target.volume.voxel_size
+
+
+def _searched(target: Target) -> int:
+    return max(1, room(target.volume.shape, _border(target), target.inside))
 
 
 def mirrored(template: SearchTemplate) -> SearchTemplate:

@@ -95,7 +95,8 @@ class MatchConfig(Config):
     high_pass: float | None = Field(None, gt=0)
     """High-pass filter of tomogram and template: resolution in Å at which it rises to 1 - 1/e."""
     radius: float | None = Field(None, gt=0)
-    """Radius in Å of the spherical mask and of the particles; by default that of the template."""
+    """Radius of the particles in Å; by default that of the template. The radius of the spherical mask is 1.2
+    times this."""
     name: str | None = None
     """Name of the species in the particle files; by default that of the template."""
     contrast: Contrast = "auto"
@@ -105,15 +106,24 @@ class MatchConfig(Config):
     mask: Path | None = None
     """Mask of the region to search: a volume of the shape of the tomogram that is not 0 inside, or a folder
     of masks named after the tomograms."""
+    membrane: Path | None = None
+    """Mask or segmentation of a membrane that is not 0 inside, or a folder of them named after the tomograms:
+    searches beside the membrane, with the z axis of the template along its normal."""
+    membrane_distance: float | None = Field(None, ge=0)
+    """With --membrane: largest distance of a particle from the membrane in Å; by default the radius."""
+    membrane_angle: float = Field(30.0, gt=0, le=90)
+    """With --membrane: largest angle in degrees between the z axis of the template and the normal."""
     lamella: bool = True
     """Leave out particles more than a radius outside the sample, whose faces are estimated; masks/NAME.mrc
     shows it. Nothing is left out where the faces are not clear."""
     threshold: float | None = Field(None, ge=0, le=1)
     """Minimum score of a particle; by default the best score in the noise control."""
     false_positives: float | None = Field(None, gt=0)
-    """Instead of --threshold: expected number of false positives per tomogram."""
+    """Instead of --threshold: expected number of false positives per tomogram. With a decoy, the search takes
+    twice as long."""
     fdr: float | None = Field(None, gt=0, lt=1)
-    """Instead of --threshold: largest estimated false discovery rate of a particle."""
+    """Instead of --threshold: largest estimated false discovery rate of a particle. With a decoy, the search
+    takes twice as long."""
     decoy: Literal["auto", "mirror", "none"] = "auto"
     """Decoy for the expected false positives: the mirror image of the template. auto takes it unless it looks
     like the template at this resolution; none counts in noise only."""

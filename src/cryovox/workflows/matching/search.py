@@ -20,9 +20,11 @@ from cryovox.formats import mrc, scores
 from cryovox.formats.angles import eulers_of
 from cryovox.formats.particles.manifest import Origin
 from cryovox.inference import matching
+from cryovox.inference.membranes import AxisCone
 from cryovox.inference.poses import Poses, PoseSearch
 from cryovox.inference.rotation_grid import rotation_grid
 from cryovox.picking import pick_counted
+from cryovox.picking.side_lobes import side_lobes
 from cryovox.workflows.batch import Result
 from cryovox.workflows.lamella import FOLDER, SearchRegion, search_region
 from cryovox.workflows.matching.background import (
@@ -50,7 +52,7 @@ class Search(MatchJob):
     def process(self, name: str, target: Target, on_progress: ProgressCallback) -> Result:
         volume, species = target.volume, target.species
         share = self.config.noise_control
-        split = 1 / (1 + 2 * share)
+        split = 1 / (2 + 2 * share if target.counts_everywhere else 1 + 3 * share)
         target, values, best, notes = self._hand(target, portion(on_progress, 0.0, split))
         region = self._region(name, target)
         sample = target if region.lamella is None else replace(target, inside=region.mask)
@@ -89,12 +91,13 @@ class Search(MatchJob):
         normalize: Normalization,
         template: matching.SearchTemplate,
         mask: NDArray[np.bool_] | None = None,
+        cone: AxisCone | None = None,
         on_progress: ProgressCallback = no_progress,
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Scores, and indices of the best rotations."""
         values, best = matching.match(
-            data, normalize, template, self.rotations, mask=mask, block_voxels=self.config.block_voxels,
-            device=self.device, on_progress=on_progress,
+            data, normalize, template, self.rotations, mask=mask, cone=cone,
+            block_voxels=self.config.block_voxels, device=self.device, on_progress=on_progress,
         )  # fmt: skip
         return top_hat(values) if self.config.top_hat else values, best
 
@@ -108,7 +111,7 @@ class Search(MatchJob):
             of_hand = target.mirrored() if hand == "mirrored" else target
             part = portion(on_progress, number / len(hands), (number + 1) / len(hands))
             volume, normalize = target.volume.data, target.normalize
-            values, best = self._match(volume, normalize, of_hand.search, target.inside, part)
+            values, best = self._match(volume, normalize, of_hand.search, target.inside, target.cone, part)
             results.append((_mean_of_best(values, of_hand), hand, of_hand, values, best))
         results.sort(key=lambda result: -result[0])
         mean, hand, of_hand, values, best = results[0]
@@ -118,13 +121,18 @@ class Search(MatchJob):
     def _controls(
         self, target: Target, values: NDArray[np.float32], on_progress: ProgressCallback
     ) -> Controls:
-        done = iter((0.0, 0.5, 1.0, 1.0))
+        starts = iter((0.0, 1 / 3, 2 / 3))
 
         def scores(
-            data: Voxels, normalize: Normalization, template: matching.SearchTemplate
+            data: Voxels,
+            normalize: Normalization,
+            template: matching.SearchTemplate,
+            mask: NDArray[np.bool_] | None,
+            cone: AxisCone | None,
         ) -> NDArray[np.float32]:
-            start = next(done)
-            return self._match(data, normalize, template, None, portion(on_progress, start, start + 0.5))[0]
+            start = next(starts)
+            part = portion(on_progress, start, start + 1 / 3)
+            return self._match(data, normalize, template, mask, cone, part)[0]
 
         return controls(target, values, scores, self._has_decoy(target), self.seed)
 
@@ -151,8 +159,12 @@ class Search(MatchJob):
         return threshold, *self._picks(target, values, threshold)
 
     def _picks(self, target: Target, values: NDArray[np.float32], threshold: float) -> tuple[Particles, int]:
+        """Picks without side lobes, and number of picks that were dropped near the faces."""
         scores = score_map(values, target.volume, target.species, threshold)
-        return pick_counted(scores, self.config.picking(threshold), target.inside)
+        config = self.config.picking(threshold)
+        picks, near_edge = pick_counted(scores, config.model_copy(update={"max_count": None}), target.inside)
+        picks = picks.take(~side_lobes(picks.positions, picks.scores, target.species.radius))
+        return picks.take(np.arange(len(picks))[: config.max_count]), near_edge
 
     def _posed(self, picks: Particles, best: NDArray[np.int32], target: Target) -> Particles:
         """The picks with the best rotations of their voxels, refined on request."""

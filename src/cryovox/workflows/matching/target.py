@@ -19,6 +19,7 @@ from cryovox.core.particles import Species
 from cryovox.core.volume import Volume
 from cryovox.formats import read_volume
 from cryovox.inference import matching
+from cryovox.inference.membranes import AxisCone, membrane_cone
 from cryovox.simulate.config.microscope import OpticsConfig
 from cryovox.simulate.microscope.optics import ctf
 from cryovox.simulate.particles.template import Template
@@ -31,6 +32,8 @@ from cryovox.workflows.simulation.templates import read_template
 
 OVERSAMPLING = 2
 """Voxels of the template per voxel of the tomogram, for rotation by linear interpolation."""
+MASK = 1.2
+"""Radius of the spherical mask over that of the particle: contrast with what is around it counts too."""
 SPECTRUM_SHARE = 0.125
 """Fraction of the tomogram whose spectrum is measured, where no other is asked for."""
 
@@ -54,6 +57,8 @@ class Target:
         The tomogram, its normalization to bright particles, and the contrast that was detected or set.
     inside : (z, y, x) bool or None
         Where to search.
+    cone
+        Directions of the template that a membrane allows.
     template
         Sampled `OVERSAMPLING` times as finely as the tomogram.
     imaging, config
@@ -70,6 +75,7 @@ class Target:
     imaging: Imaging
     config: MatchConfig
     notes: tuple[str, ...]
+    cone: AxisCone | None = None
 
     @cached_property
     def species(self) -> Species:
@@ -89,6 +95,11 @@ class Target:
         share = self.config.noise_control or SPECTRUM_SHARE
         return matching.central_box(shape, share, spans, 4 * int(np.ceil(self.radius)))
 
+    @property
+    def counts_everywhere(self) -> bool:
+        """Whether a decoy is searched for in the whole tomogram, not in the piece alone."""
+        return self.config.false_positives is not None or self.config.fdr is not None
+
     @cached_property
     def control(self) -> NDArray[np.float32]:
         """Normalized gray values of the piece."""
@@ -98,7 +109,8 @@ class Target:
     def search(self) -> matching.SearchTemplate:
         """The template with wedge, CTF and filters."""
         config, voxel_size = self.config, self.volume.voxel_size
-        box = matching.filter_box(self.radius)
+        radius = MASK * self.radius
+        box = matching.filter_box(radius)
         transfer = matching.missing_wedge(box, self.imaging.tilt_range, self.imaging.tilt_axis)
         if config.defocus is not None:
             transfer = transfer * _ctf(box, voxel_size, config)
@@ -108,7 +120,7 @@ class Target:
             filters = filters * matching.whitening(self.control, box) if config.whiten else filters
             transfer = transfer * filters
         return matching.SearchTemplate(
-            self.template.density, OVERSAMPLING, self.radius, transfer.astype(np.float32), filters
+            self.template.density, OVERSAMPLING, radius, transfer.astype(np.float32), filters
         )
 
     def mirrored(self) -> Target:
@@ -130,7 +142,22 @@ def open_target(path: Path, name: str, template: Path, imaging: Imaging, config:
     doubt = density.facts.get("doubt")
     notes += [f"template: {doubt}"] if doubt else []
     normalize = Normalization(moments.mean, moments.std, sign_of(contrast))
-    return Target(volume, normalize, contrast, inside, density, imaging, config, tuple(notes))
+    target = Target(volume, normalize, contrast, inside, density, imaging, config, tuple(notes))
+    return target if config.membrane is None else _beside_membrane(target, name)
+
+
+def _beside_membrane(target: Target, name: str) -> Target:
+    """Search beside a membrane only, with the directions that it allows."""
+    config, volume = target.config, target.volume
+    membrane = read_search_mask(config.membrane, name, volume.shape, "--membrane")
+    assert membrane is not None
+    distance = target.species.radius if config.membrane_distance is None else config.membrane_distance
+    cone = membrane_cone(membrane, distance / volume.voxel_size, config.membrane_angle)
+    inside = cone.inside if target.inside is None else cone.inside & target.inside
+    if not inside.any():
+        message = "has no voxel in the mask of the sample"
+        raise RequestError("--membrane", message, "check that both belong to this tomogram")
+    return replace(target, cone=cone, inside=inside)
 
 
 @dataclass(frozen=True)
