@@ -9,6 +9,7 @@ import numpy as np
 
 from cryovox.benchmark.semi.suite import phantom
 from cryovox.benchmark.suite import Budget, Job, Method, Plan, Scores, Suite, Tier
+from cryovox.benchmark.template_matching import read_rows, write_rows
 from cryovox.benchmark.tomograms import (
     DOG_PICKER,
     SCALES,
@@ -92,6 +93,7 @@ class PickingSuite(Suite):
             train_data, _ = stand_in(folder / "simulated", shrec2021(scale), scale.n_train, scale.n_test)
         else:
             train_data = single_species(tests, RIBOSOME, folder / "masks")
+        write_rows(folder, tests, self._truth(tests), tier, lambda picks: self._scores(tests, picks))
         dataset_files.write(folder / "test", tests)
         dataset_files.write(folder / "train", train_data)
         if data is None:
@@ -103,13 +105,15 @@ class PickingSuite(Suite):
         tests = dataset_files.read(folder / "test")
         if job.method.data == "clean":
             tests = without_noise(tests)
-        picks = without_scenery(pick_objects(tests, model, out, device))
-        radii = {s.name: s.radius for s in tests.species}
-        return {self.condition: class_agnostic_scores(picks, self._truth(tests), radii)}
+        return self._scores(tests, without_scenery(pick_objects(tests, model, out, device)))
 
     def references(self, folder: Path) -> dict[str, Scores]:
         tests = dataset_files.read(folder / "test")
-        return {DOG_PICKER: {self.condition: dog_baseline(tests, self._truth(tests))}}
+        return {DOG_PICKER: {self.condition: dog_baseline(tests, self._truth(tests))}, **read_rows(folder)}
+
+    def _scores(self, tests: Dataset, picks: Particles) -> Scores:
+        radii = {s.name: s.radius for s in tests.species}
+        return {self.condition: class_agnostic_scores(picks, self._truth(tests), radii)}
 
     @property
     def condition(self) -> str:

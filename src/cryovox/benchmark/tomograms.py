@@ -13,6 +13,7 @@ import numpy as np
 from cryovox.benchmark import subtomograms
 from cryovox.benchmark.subtomograms import segmentation_methods
 from cryovox.benchmark.suite import Budget, Job, Method, Plan, Scores, Suite, Tier
+from cryovox.benchmark.template_matching import read_rows, write_rows
 from cryovox.benchmark.training import train
 from cryovox.core.dataset import Dataset
 from cryovox.core.errors import RequestError
@@ -118,6 +119,8 @@ class TomogramSuite(Suite):
             if not dataset.split("test"):
                 raise RequestError(data, "has no entry with split: test", "mark test entries in dataset.yaml")
         dataset_files.write(folder / "train", dataset)
+        true = true_particles(dataset)
+        write_rows(folder, dataset, true, tier, lambda picks: object_scores(dataset, picks, true))
         return metadata
 
     def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
@@ -130,7 +133,8 @@ class TomogramSuite(Suite):
 
     def references(self, folder: Path) -> dict[str, Scores]:
         dataset = dataset_files.read(folder / "train")
-        return {DOG_PICKER: {"objects, any class": dog_baseline(dataset, true_particles(dataset))}}
+        dog_row = {"objects, any class": dog_baseline(dataset, true_particles(dataset))}
+        return {DOG_PICKER: dog_row, **read_rows(folder)}
 
 
 class PretrainedSuite(TomogramSuite):
@@ -196,10 +200,15 @@ def score(dataset: Dataset, model: Path, out: Path, device: Device) -> Scores:
         file = out / "found" / "labels" / f"{entry.tomogram.stem}.mrc"
         predicted[entry.name] = read_labels(file, dataset.species, dataset.voxel_size)
     voxels = evaluate_labels(predicted, truth)
-    radii = {s.name: s.radius for s in dataset.species}
-    objects = evaluate_particles(picks, true_particles(dataset), radii)
     table = {f"voxels, {name}": _metrics(voxels, species) for name, species in VOXELS}
-    return table | {f"objects, {name}": _metrics(objects, species) for name, species in OBJECTS}
+    return table | object_scores(dataset, picks, true_particles(dataset))
+
+
+def object_scores(dataset: Dataset, picks: Particles, true: Particles) -> Scores:
+    """Precision, recall and F1 of picks, over all classes and their mean."""
+    radii = {s.name: s.radius for s in dataset.species}
+    objects = evaluate_particles(picks, true, radii)
+    return {f"objects, {name}": _metrics(objects, species) for name, species in OBJECTS}
 
 
 def pick_objects(dataset: Dataset, model: Path, out: Path, device: Device) -> Particles:
