@@ -1,8 +1,9 @@
 """Template matching with an 80S map on half of a real in-situ tomogram (EMPIAR-11658): recall at a budget.
 
 The picks are about a third of the ribosomes, so the metric is recall at 1, 2 and 4 candidates per pick, matched
-one to one within 100 Å. The 648 rotations are as many as other programs search at 20 degrees. All settings were
-fixed before the first run; nothing is selected by the result.
+one to one within 100 Å. The 648 rotations are as many as other programs search at 20 degrees. The radius of the
+mask, 1.2 times that of the particle, was selected on y < 160 (`benchmarks/match_real_choice.py`); nothing else is
+selected by a result.
 
     python benchmarks/match_real.py
 """

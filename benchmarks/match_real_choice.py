@@ -1,0 +1,85 @@
+"""Template matching with an 80S map on the front (y < 160) of a real in-situ tomogram: settings of the search.
+
+Compares mask radii, filters and wedges by the recall of the picks there, with every fourth of 648 rotations. The rest
+of the tomogram is neither searched nor scored, so that `match_real.py` can be run once with what is chosen here.
+
+    python benchmarks/match_real_choice.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from common import write_result
+from cryovox.core.particles import Particles
+from cryovox.core.volume import Volume
+from cryovox.formats import read_volume, write_volume
+from cryovox.inference.matching import filter_box, match, missing_wedge
+from cryovox.inference.rotation_grid import rotation_grid
+from cryovox.picking import pick_counted
+from cryovox.workflows.devices import keep_freed_memory
+from cryovox.workflows.matching.background import score_map
+from cryovox.workflows.matching.config import DEFAULT_TILTS, MatchConfig
+from cryovox.workflows.matching.target import Imaging, open_target
+from match_real import MAP
+from real_ribosomes import BUDGETS, NAME, TOMOGRAM, hits, inside, truth
+
+FRONT, MARGIN = 160, 8
+"""Voxels of y that are searched, and those before their end whose picks are not scored."""
+MASKS = (0.76, 0.86, 1.0, 1.13, 1.24, 1.38)
+"""Mask radii over the radius of the particle."""
+FILTERS = {
+    "whiten": {"whiten": True}, "high-pass 600": {"high_pass": 600.0}, "high-pass 300": {"high_pass": 300.0},
+    "low-pass 100": {"low_pass": 100.0}, "tilts to 50": {"tilt_range": (-50.0, 50.0)},
+    "no wedge": {"tilt_range": (-90.0, 90.0)},
+}  # fmt: skip
+
+
+def main() -> None:
+    """Compare and write the result file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--every", type=int, default=4, help="search every so many rotations")
+    parser.add_argument("--name", default="match_real_choice", help="of the result file")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    volume = read_volume(TOMOGRAM)
+    true = inside(truth(), (0, FRONT - MARGIN), volume.voxel_size)
+    settings = {f"mask {mask:g}": (mask, {}) for mask in MASKS} | {k: (None, v) for k, v in FILTERS.items()}
+    rows = {}
+    with tempfile.TemporaryDirectory() as work:
+        file = Path(work) / "front.mrc"
+        write_volume(file, Volume(np.ascontiguousarray(volume.data[:, :FRONT]), volume.voxel_size))
+        for name, (mask, changed) in settings.items():
+            picks = search(file, mask, changed, args.every)
+            picks = inside(picks, (0, FRONT - MARGIN), volume.voxel_size)
+            rows[name] = {str(b): float(np.mean(hits(picks, true, b))) for b in BUDGETS}
+            print(name, rows[name], flush=True)
+    print(write_result(args.name, {"settings": vars(args), "picks": len(true), "recall": rows}))
+
+
+def search(file: Path, mask: float | None, changed: dict[str, object], every: int) -> Particles:
+    """Picks at least a radius apart."""
+    config = MatchConfig.model_validate({"contrast": "dark", "name": NAME, "border": 0.0, **changed})
+    tilts = config.tilt_range or DEFAULT_TILTS
+    target = open_target(file, "front", MAP, Imaging(tilts, "y", "dark", None), config)
+    template = target.search  # with the mask of the command
+    if mask is not None:
+        radius = mask * target.radius
+        transfer = missing_wedge(filter_box(radius), tilts)
+        template = replace(template, radius=radius, transfer=transfer)
+    rotations = rotation_grid(21.1)[::every]
+    values, _ = match(target.volume.data, target.normalize, template, rotations)
+    return pick_counted(score_map(values, target.volume, target.species, 0.0), config.picking(0.0))[0]
+
+
+if __name__ == "__main__":
+    main()
