@@ -4,7 +4,7 @@ Tomograms hold colored noise with a missing wedge: alone, with particles of the 
 of six other species. The template is searched as `cryovox match` does, with the control in noise and with the decoy, and
 at the thresholds for 1, 10 and 100 expected false positives, picks that are not within a radius of a true particle are
 counted. The mean over tomograms should agree within a factor of 1.5. Noise has no other particles, so only the decoy can
-hold with them.
+hold with them, and only on average over many species: each of them prefers one hand of the template.
 
     python benchmarks/match_statistics.py
     python benchmarks/match_statistics.py --shape 128 256 256 --tomograms 12 --device cuda --name match_statistics_large

@@ -83,7 +83,8 @@ def _noise(target: Target, values: NDArray[np.float32], scores: Scores, seed: in
     Particles raise the spectrum of the piece, and so the scores in noise of that spectrum. Those that stand
     out are therefore erased, and the piece is searched again.
     """
-    config, margin = _inner(target)
+    # the piece is cut as the tomogram is, and scores near the faces of both lack what lies beyond
+    config, margin = _uncapped(target), _border(target)
     # a mask only limits the search, but beside a membrane each voxel has its own directions
     cone = None if target.cone is None else target.cone.within(target.piece)
     inside = None if cone is None else cone.inside
