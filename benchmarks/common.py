@@ -46,7 +46,7 @@ def in_parallel(jobs: list[Any], work: Any, at_once: int) -> list[Any]:
 def write_result(name: str, result: dict[str, Any]) -> Path:
     """Write `results/NAME.json` with machine, versions and command."""
     words = sys.argv[1:]
-    for folder_option in ("--work", "--worlds"):  # folders of runs are not part of the result
+    for folder_option in ("--work", "--worlds", "--pytme"):  # folders of runs are not part of the result
         if folder_option in words:
             at = words.index(folder_option)
             words = words[:at] + words[at + 2 :]

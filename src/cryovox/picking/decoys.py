@@ -20,7 +20,7 @@ from scipy.stats import nbinom
 
 Float = NDArray[np.float64]
 
-TAIL = 100
+TAIL = 50
 """Maximum number of the highest scores to which the tail of a background in noise is fitted."""
 DECOY_TAIL = 20
 """The same where a decoy is searched for in the tomogram itself."""
