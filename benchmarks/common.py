@@ -50,6 +50,7 @@ def write_result(name: str, result: dict[str, Any]) -> Path:
         if folder_option in words:
             at = words.index(folder_option)
             words = words[:at] + words[at + 2 :]
+    words = [Path(word).name if word.startswith("/") else word for word in words]  # wherever the file lay
     script, folder = Path(sys.argv[0]).resolve(), RESULTS.parent.resolve()
     name_of_script = script.relative_to(folder) if script.is_relative_to(folder) else script.name
     command = shlex.join(["python", f"benchmarks/{name_of_script}", *words])

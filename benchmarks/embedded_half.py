@@ -51,7 +51,7 @@ def main() -> None:
     )
     parser.add_argument("candidates", type=Path, nargs="+")
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--name", default="embedded-half")
+    parser.add_argument("--name", default="half-embedded")
     args = parser.parse_args()
     volume, true = part()
     args.work.mkdir(parents=True, exist_ok=True)

@@ -939,12 +939,35 @@ The difference-of-Gaussians picker has the settings that are best on the same wo
     return text + f"\n{grid(['candidate', 'steps', 'minutes', 'voxel size, Å', 'command'], runs)}\n"
 
 
+def half_embedded() -> str:
+    """Recall on the part of the real tomogram that decided between stages of the training."""
+    result = load("half-embedded")
+    if result is None:
+        return ""
+    rows = [
+        [name, *(f"{row[f'recall@{budget}x']:.3f}" for budget in (1, 2, 3, 4))]
+        for name, row in result["recall"].items()
+    ]
+    return f"""
+The part of this tomogram that decided between stages of the training (y < 160, {result["picks"]} picks):
+
+{grid(["model", *(f"{n}x" for n in (1, 2, 3, 4))], rows)}
+
+Command: `{result["command"]}`
+"""
+
+
 def scored_embedded() -> str:
     """The embedded model on data that nothing was chosen on."""
     result = load("scored-embedded")
     if result is None:
         return ""
-    recalls = [[name, *(f"{v:.3f}" for v in row.values())] for name, row in result["real"].items()]
+    recalls = [
+        [f"{part}, {rows['picks']} picks", name, *(f"{v:.3f}" for v in row.values())]
+        for part, rows in result["real"].items()
+        for name, row in rows.items()
+        if name != "picks"
+    ]
     areas = [[name, span(row)] for name, row in result["mpneumoniae"].items()]
     objects = {name: row for name, row in result["sim_deepfinder"].items() if name != "objects"}
     kinds = ("precision", "recall", "f1", "best_f1", "average_precision")
@@ -952,12 +975,13 @@ def scored_embedded() -> str:
     return f"""
 ## Embedded model on real tomograms and third-party simulations
 
-No training and no choice on these data. Training of the model: {result["training"]["steps"]} steps in {result["training"]["seconds"] / 60:.0f} minutes.
+No training on these data, and no choice but on y < 160 of the real tomogram. The last stage of the training: {result["training"]["steps"]} steps in
+{result["training"]["seconds"] / 60:.0f} minutes.
 
-Real tomogram, recall of 128 ribosome picks (about a third of the ribosomes) at 1 to 4 candidates per pick:
+Real tomogram, recall of ribosome picks (about a third of the ribosomes) at 1 to 4 candidates per pick:
 
-{grid(["picker", *(f"{n}x" for n in (1, 2, 3, 4))], recalls)}
-
+{grid(["part", "picker", *(f"{n}x" for n in (1, 2, 3, 4))], recalls)}
+{half_embedded()}
 *Mycoplasma pneumoniae*, 40 ribosomes: probability that the particle scores higher than a crop shifted by 125 Å:
 
 {grid(["score", "AUC within boxes [95 % CI]"], areas)}

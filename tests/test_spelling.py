@@ -32,11 +32,11 @@ KEPT = re.compile(
     | --unlabelled | args\.unlabelled | "unlabelled": | "prior_colour" | "prior_restandardised"
     | "unlabelled_(?:ratio|weight)" | "restandardise" | "coloured" | "neighbours": | "slab_centre" | "flavour"
     | optimisation[_\ ]set | target-unlabelled\.zarr | target\}-unlabelled\.zarr | name\}-unlabelled\.zarr
-    | template:\ centre
+    | template:\ centre | aria-labelledby
     """,
     re.VERBOSE,
 )
-"""Stored keys, names of files that earlier versions have written, and former names of options."""
+"""Stored keys, names of files that earlier versions have written, former names of options, and an attribute of HTML."""
 
 WITH_FORMER_NAMES = ("renamed.py", "test_renamed.py", "renamed-options.md", Path(__file__).name)
 
