@@ -36,7 +36,7 @@ KEPT = re.compile(
     """,
     re.VERBOSE,
 )
-"""Stored keys, names of files that earlier versions have written, former names of options, and an attribute of HTML."""
+"""Stored keys, names of files that earlier versions have written, former names of options, HTML attributes."""
 
 WITH_FORMER_NAMES = ("renamed.py", "test_renamed.py", "renamed-options.md", Path(__file__).name)
 
