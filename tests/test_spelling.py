@@ -36,7 +36,7 @@ KEPT = re.compile(
     """,
     re.VERBOSE,
 )
-"""Stored keys, names of files that earlier versions have written, former names of options, HTML attributes."""
+"""Stored keys, names of files that earlier versions have written, former options, and attributes of HTML."""
 
 WITH_FORMER_NAMES = ("renamed.py", "test_renamed.py", "renamed-options.md", Path(__file__).name)
 
