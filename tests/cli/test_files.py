@@ -88,7 +88,7 @@ def test_convert_does_not_overwrite(cli, tomogram, make_mrc, noise, tmp_path):
 
 def test_convert_knows_what_cannot_be(cli, tomogram, phantoms, tmp_path):
     cli("convert", tomogram, tmp_path / "out.star").refused("out.star", "known endings")
-    cli("convert", tomogram, tmp_path / "out.tif").refused("out.tif", ".mrc")
+    cli("convert", tomogram, tmp_path / "out.jpg").refused("out.jpg", ".mrc")
     cli("convert", tmp_path / "none.mrc", tmp_path / "out.mrc").refused("none.mrc", "no such file")
     star = phantoms / "particles" / "phantom_03.star"
     cli("convert", star, tmp_path / "out.csv").refused("--tomogram")

@@ -75,10 +75,14 @@ def test_outputs_are_as_readable_as_any_new_file(cli, model, tomogram, tmp_path)
 
 
 def test_errors_of_writing_name_the_output(cli, tomogram, tmp_path, monkeypatch):
-    def refuse(self, *args, **options):
-        raise PermissionError(13, "Permission denied", str(self))
+    opened = Path.open
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", refuse)
+    def refuse(self, mode="r", *args, **options):
+        if mode == "wb":
+            raise PermissionError(13, "Permission denied", str(self))
+        return opened(self, mode, *args, **options)
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
     told = cli("convert", tomogram.parents[1] / "particles" / "phantom_03.star", tmp_path / "o.csv",
                "--tomogram", tomogram)  # fmt: skip
     told.refused(tmp_path / "o.csv", "ermission denied")

@@ -165,7 +165,7 @@ def _merged(frames: Mapping[str, Frames | None], joined: bool) -> Frames:
 def _check_positions(path: Path, picks: Particles, frames: Frames | None) -> None:
     if isinstance(frames, Volume):
         check_positions(path, picks.positions, frames)
-    elif frames is not None and picks.tomograms is not None:
+    elif frames is not None and picks.tomograms is not None and len(picks):
         known = {plain_name(key) for key in frames}
         names, group = np.unique(picks.tomograms, return_inverse=True)
         ends = np.cumsum(np.bincount(group, minlength=len(names)))[:-1]
