@@ -7,6 +7,7 @@ Chromium, chromedriver and Selenium; it is left out without them.
 """
 
 import argparse
+import os
 import re
 import resource
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common import write_result
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
 from cryovox.formats import mrc
@@ -67,13 +69,13 @@ def first_slice(page: Path) -> float | None:
             "const done = arguments[0], look = () => document.documentElement.dataset.viewer"
             " ? done(performance.now()) : setTimeout(look, 5); look();"
         )
-        return float(chrome.execute_async_script(script)) / 1000
+        return round(float(chrome.execute_async_script(script)) / 1000, 2)
     finally:
         chrome.quit()
 
 
 def main() -> None:
-    """Print what one page takes."""
+    """Print what one page takes, and write it to results/report_page.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--shape", type=int, nargs=3, default=(184, 630, 630), metavar=("Z", "Y", "X"))
     parser.add_argument("--picks", type=int, default=600)
@@ -86,18 +88,22 @@ def main() -> None:
         wall, processor = time.monotonic(), time.process_time()
         page = Path(folder) / "report.html"
         write_find_report(page, [one], {})
-        print(f"size            {page.stat().st_size / 1e6:.1f} MB")
-        print(
-            f"time to write   {time.monotonic() - wall:.1f} s, processor {time.process_time() - processor:.1f} s"
-        )
-        pixel, depth = re.findall(r'"slices":{"pixel":(\d+),"depth":(\d+)', page.read_text(encoding="utf-8"))[
-            0
-        ]
-        print(f"sampling        pixels of {pixel} voxels, slices of {depth}")
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        print(f"memory          {grown:.0f} MB more than before")
-        seconds = first_slice(page)
-        print("first slice     " + ("not measured" if seconds is None else f"{seconds:.2f} s after opening"))
+        sampling = re.search(r'"slices":{"pixel":(\d+),"depth":(\d+)', page.read_text(encoding="utf-8"))
+        result = {
+            "shape": list(options.shape),
+            "picks": options.picks,
+            "size_mb": round(page.stat().st_size / 1e6, 2),
+            "seconds_to_write": round(time.monotonic() - wall, 1),
+            "processor_seconds_to_write": round(time.process_time() - processor, 1),
+            "voxels_per_pixel": int(sampling[1]),
+            "voxels_per_slice": int(sampling[2]),
+            "memory_mb": round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024),
+            "seconds_to_first_slice": first_slice(page),
+            "load": round(os.getloadavg()[0], 1),
+        }
+    for name, value in result.items():
+        print(f"{name:28}{value}")
+    write_result("report_page", result)
 
 
 if __name__ == "__main__":

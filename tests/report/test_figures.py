@@ -187,3 +187,21 @@ def test_pngs_stay_under_the_limit(volume):
 def test_svg_is_the_same_every_time(volume):
     first, second = (figures.svg(figures.slices(volume)) for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize("deficiency", ["none", "protanopia", "deuteranopia"])
+def test_colors_of_species_differ_for_color_blind_people(deficiency):
+    """Simulated as by Viénot et al. 1999: linear RGB is projected onto the colors that a dichromat sees."""
+    rows = {
+        "none": np.eye(3),
+        "protanopia": [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]],
+        "deuteranopia": [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]],
+    }
+    rgb = np.array([[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in figures.COLORS])
+    linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    linear = np.clip(linear @ np.array(rows[deficiency]).T, 0, 1)
+    xyz = linear @ np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]).T
+    f = np.cbrt(xyz / [0.9505, 1.0, 1.089])
+    lab = np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+    apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1)[np.triu_indices(len(lab), 1)]
+    assert apart.min() > 10  # differences of 2 can just be seen

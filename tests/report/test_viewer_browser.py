@@ -1,9 +1,7 @@
-"""The report page in headless Chromium; skipped where there is no browser or no Selenium."""
+"""The report page in headless Chromium."""
 
 import csv
 import re
-import shutil
-import time
 
 import numpy as np
 import pytest
@@ -15,18 +13,7 @@ from cryovox.picking.lamella import Lamella, Plane
 from cryovox.picking.rated import Decoys
 from cryovox.report.html import ReportEntry, write_find_report
 
-selenium = pytest.importorskip("selenium.webdriver", reason="Selenium is not installed: pip install selenium")
-
-from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
-
-BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (BROWSER and DRIVER), reason="Chromium and chromedriver are not installed"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 SPECIES = (Species(name="ribosome", label=1, radius=60.0), Species(name="capsid", label=2, radius=80.0))
 COUNT = 30
 
@@ -61,71 +48,14 @@ def page(tmp_path_factory):
     return path, {one.name: one for one in entries}
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    options = selenium.ChromeOptions()
-    options.binary_location = BROWSER
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    downloads = tmp_path_factory.mktemp("downloads")
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
-    driver.downloads = downloads
-    yield driver
-    driver.quit()
+class Viewer:
+    """The page, and what is special about its viewer."""
 
+    def __init__(self, browser):
+        self.browser = browser
 
-@pytest.fixture
-def browser(driver, page):
-    for file in driver.downloads.iterdir():
-        file.unlink()
-    driver.get(page[0].as_uri())
-    driver.execute_script("localStorage.clear()")
-    driver.get_log("browser")
-    return Browser(driver, page[0])
-
-
-class Browser:
-    """A page in a browser, with short names for what tests do to it."""
-
-    def __init__(self, driver, page):
-        self.driver, self.page, self.downloads = driver, page, driver.downloads
-        self.open()
-
-    def open(self, width=1400, height=1000):
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        self.driver.get(self.page.as_uri())
-        self.until(lambda: self.js("return document.documentElement.dataset.viewer") == "ready")
-
-    def until(self, condition):
-        return WebDriverWait(self.driver, 60, poll_frequency=0.05).until(lambda _: condition())
-
-    def js(self, text, *arguments):
-        return self.driver.execute_script(text, *arguments)
-
-    def id(self, name):
-        return self.driver.find_element("id", name)
-
-    def all(self, selector):
-        return self.driver.find_elements("css selector", selector)
-
-    def click(self, name):
-        self.js("arguments[0].scrollIntoView({block: 'center'})", self.id(name))
-        self.id(name).click()
-
-    def select(self, name, value):
-        Select(self.id(name)).select_by_value(value)
-
-    def slide(self, name, value):
-        self.js(
-            "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))",
-            self.id(name), value,
-        )  # fmt: skip
-
-    def keys(self, *keys):
-        ActionChains(self.driver).send_keys(*keys).perform()
+    def __getattr__(self, name):
+        return getattr(self.browser, name)
 
     def plane(self):
         return int(self.id("v-canvas").get_attribute("data-plane"))
@@ -143,25 +73,31 @@ class Browser:
 
     def saved(self, button, name):
         self.click(button)
-        path = self.downloads / name
-        self.until(lambda: path.exists() and path.stat().st_size > 0)
-        time.sleep(0.1)
-        return path
-
-    def errors(self):
-        return [line for line in self.driver.get_log("browser") if line["level"] == "SEVERE"]
+        return self.download(name)
 
 
-def test_slider_and_keys_change_the_slice(browser):
+@pytest.fixture
+def browser(open_page, page):
+    return Viewer(open_page(page[0]))
+
+
+@pytest.fixture
+def key(driver):
+    from selenium.webdriver.common.keys import Keys
+
+    return Keys
+
+
+def test_slider_and_keys_change_the_slice(browser, key):
     browser.slide("v-z", 7)
     browser.until(lambda: browser.plane() == 7)
     before = browser.picture()
     assert browser.id("v-z-text").text.startswith("z 7 of 31")
     browser.click("v-canvas")
-    browser.keys(Keys.ARROW_UP, Keys.ARROW_UP)
+    browser.keys(key.ARROW_UP, key.ARROW_UP)
     browser.until(lambda: browser.plane() == 9)
     assert browser.picture() != before
-    browser.keys(Keys.PAGE_DOWN)
+    browser.keys(key.PAGE_DOWN)
     browser.until(lambda: browser.plane() == 0)
     assert not browser.errors()
 
@@ -202,16 +138,16 @@ def test_thresholds_change_count_precision_and_recall(browser):
     assert browser.id("v-page").text.startswith("1 picks")
 
 
-def test_decisions_by_mouse_and_keys_are_downloaded_and_read_back(browser, page):
+def test_decisions_by_mouse_and_keys_are_downloaded_and_read_back(browser, page, key):
     thumbs = browser.all("#v-thumbs li")
-    browser.js("arguments[0].scrollIntoView({block: 'center'})", thumbs[0])
+    browser.show(thumbs[0])
     thumbs[0].find_element("class name", "v-keep").click()  # pick 0 by mouse
     thumbs[2].find_element("class name", "v-reject").click()  # pick 2 by mouse
     browser.js("arguments[0].focus()", thumbs[4].find_element("class name", "v-thumb"))
     browser.keys("k", "r")  # picks 4 and 5: a decision goes on to the next thumbnail
     browser.keys("r", "u")  # pick 6, taken back
     browser.js("arguments[0].focus()", browser.id("v-canvas"))
-    browser.keys(Keys.ARROW_RIGHT, "r")  # the pick after the one with the focus
+    browser.keys(key.ARROW_RIGHT, "r")  # the pick after the one with the focus
     totals = browser.totals()
     decided = {0: 1, 2: 0, 4: 1, 5: 0}
     assert (totals["kept"], totals["rejected"]) == ("2", "3")
@@ -273,6 +209,8 @@ def test_a_circle_is_selected_by_a_click(browser):
     )
     browser.click("v-canvas")
     canvas = browser.id("v-canvas")
+    from selenium.webdriver.common.action_chains import ActionChains
+
     ActionChains(browser.driver).move_to_element_with_offset(canvas, x, y).click().perform()
     assert browser.id("v-pick-text").text == text
 
@@ -288,7 +226,34 @@ def test_nothing_is_wider_than_the_screen(browser, width, height):
 
 
 def test_the_viewer_is_accessible(browser):
-    axe = pytest.importorskip("axe_core_python.selenium", reason="axe-core-python is not installed")
-    browser.js("document.querySelectorAll('details').forEach(one => { one.open = true; })")
-    problems = axe.Axe().run(browser.driver)["violations"]
-    assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in problems] == []
+    assert browser.accessibility_problems() == []
+
+
+def test_everything_can_be_done_with_the_keyboard(browser, key):
+    """From the top of the page: slice, threshold, decision and download, with the keyboard alone."""
+
+    def tab_to(name, most=60):
+        for _ in range(most):
+            browser.keys(key.TAB)
+            if browser.focused() == name:
+                return
+        raise AssertionError(f"no key leads to {name}")
+
+    browser.js("document.body.tabIndex = -1; document.body.focus()")
+    tab_to("v-canvas")
+    start = browser.plane()
+    browser.keys(key.ARROW_UP)
+    browser.until(lambda: browser.plane() == start + 1)
+    tab_to("v-z")
+    browser.keys(key.ARROW_LEFT)
+    browser.until(lambda: browser.plane() == start)
+    tab_to("v-range-0")
+    browser.keys(key.ARROW_RIGHT, key.ARROW_RIGHT)
+    assert float(browser.id("v-at-0").get_attribute("value")) == pytest.approx(0.41)
+    tab_to("v-thumb")
+    browser.keys("k", "r")
+    assert (browser.totals()["kept"], browser.totals()["rejected"]) == ("1", "1")
+    tab_to("v-save-star")
+    browser.keys(key.ENTER)
+    assert "_keep" in browser.download("curated.star").read_text()
+    assert not browser.errors()

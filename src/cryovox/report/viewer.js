@@ -497,7 +497,8 @@ function refreshItem(i) {
   reject.setAttribute("aria-pressed", decision === 0);
   item.querySelector(".v-thumb").setAttribute("aria-label", label(i));
 }
-const label = i => `Pick ${i + 1}, ${tomogram.species[picks().species[i]].name}, score ${picks().score[i].toFixed(2)}, ${word(i)}`;
+// The name begins with the visible text, so that speech control finds it.
+const label = i => `${i + 1} ${picks().score[i].toFixed(2)}, number and score of a ${tomogram.species[picks().species[i]].name}, ${word(i)}`;
 function choose() {
   const which = $("v-which").value, show = $("v-show").value, {score, species} = picks(), limits = current();
   const matches = {
