@@ -1,11 +1,12 @@
 # make demo   the whole path on a small example
 # make test   the tests; make test-slow the long ones; make check lint, types and import contracts
+# make docs   the documentation site in build/site
 # make long   the long runs of benchmarks/queue.yaml, for hours; stop it at any time and start it again
 PYTHON ?= python3
 BIN := .venv/bin
 CPUS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test test-slow check long clean
+.PHONY: demo test test-slow check docs long clean
 
 .venv/ready: pyproject.toml constraints/ci.txt
 	$(PYTHON) -m venv .venv
@@ -24,11 +25,14 @@ test-slow: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CPUS) -m 'slow and not gpu'
 
 check: .venv/ready
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs/_site
+	$(BIN)/ruff check src tests benchmarks docs/_site
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python benchmarks/render.py --check
+
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 long: .venv/ready
 	$(BIN)/python benchmarks/queue.py run

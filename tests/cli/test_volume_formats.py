@@ -270,6 +270,18 @@ def merge_particles(run, of: Inputs, out: Path):
     return {"picks": picks(out / "a.star", of)}
 
 
+def report(run, of: Inputs, out: Path):
+    run("pick", of.labels, "--out", out / "picks", "--dataset", of.phantoms / "dataset.yaml")
+    more = ("--membrane", of.mask, "--json", out / "rows.json", "--quiet")
+    run("report", out / "picks", "--out", out / "project.html", *more)
+    (row,) = json.loads((out / "rows.json").read_text())
+    return {
+        "picks": row["picks"],
+        "distance": row["to membrane (Å)"],
+        "neighbor": row["nearest neighbor (Å)"],
+    }
+
+
 VERBS = {
     "doctor": doctor,
     "convert": convert,
@@ -288,6 +300,7 @@ VERBS = {
     "particles stats": count_particles,
     "merge": merge_particles,
     "particles merge": merge_particles,
+    "report": report,
 }
 NO_VOLUME = {"demo", "models", "fetch structure", "benchmark"}
 
@@ -520,7 +533,7 @@ def test_stacks_in_the_field_are_no_tomograms(cli, shared_data, phantoms, model,
         "particles merge": (star, star, "--distance", 10, "--tomogram", stack, "--out", tmp_path / "m.star"),
         "merge": (star, star, "--distance", 10, "--tomogram", stack, "--out", tmp_path / "m.star"),
     }
-    assert {*requests} == {*VERBS} - {"fetch dataset"}
+    assert {*requests} == {*VERBS} - {"fetch dataset", "report"}
     for verb, request in requests.items():
         cli(*verb.split(), *request).refused(name, told)
     cli("convert", star, table, "--tomogram", stack).refused(name, told)

@@ -17,6 +17,7 @@
     cryovox particles  filter particle lists, count particles, merge lists of several programs
     cryovox denoise    denoise tomograms
     cryovox models     list networks and which one to choose, or describe a model file
+    cryovox report     write one page over many tomograms, and choose subsets of them
     cryovox benchmark  compare networks on benchmark suites
 
 `cryovox COMMAND --help` shows the main options, --help-all all options. Exit code 0: success; 1: some
@@ -59,6 +60,7 @@ COMMANDS = Registry(
         "merge": "cryovox.cli.particles:merge",
         "denoise": "cryovox.cli.denoise:denoise",
         "models": "cryovox.cli.models:models",
+        "report": "cryovox.cli.report:report",
     },
 )
 

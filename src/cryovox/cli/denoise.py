@@ -18,6 +18,7 @@ def denoise(
     *,
     out: Path,
     config: DenoiseConfig = DenoiseConfig(),
+    subset: Path | None = None,
     device: Device = "auto",
     overwrite: bool = False,
     quiet: bool = False,
@@ -33,6 +34,8 @@ def denoise(
         Output folder; results of an earlier run are kept.
     config
         Settings.
+    subset
+        File with the names of the tomograms to use, as `cryovox report` saves it.
     device
         Device.
     overwrite
@@ -43,11 +46,17 @@ def denoise(
         Write the table to this JSON file.
     """
     from cryovox.workflows.denoise import denoise as run
+    from cryovox.workflows.subsets import in_subset
 
     check_json(json)
     keep_freed_memory()
     done, failed = run(
-        list(tomograms), out, config, device=device, overwrite=overwrite, on_progress=Meter(quiet)
+        in_subset(tomograms, subset),
+        out,
+        config,
+        device=device,
+        overwrite=overwrite,
+        on_progress=Meter(quiet),
     )
     columns = ("tomogram", "file", "removed", "seconds")
     rows = [[n, str(out / e["outputs"]["denoised"]), e["removed"], e["seconds"]] for n, e in done.items()]

@@ -16,10 +16,11 @@ from cryovox.workflows.config import ConvertConfig
 Inputs = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")]
 
 
-def doctor(
+def doctor(  # noqa: PLR0913 (the options of a command)
     tomograms: Inputs = (),
     /,
     *,
+    subset: Path | None = None,
     model: Path | None = None,
     voxel_size: float | None = None,
     write_masks: Path | None = None,
@@ -37,6 +38,8 @@ def doctor(
     ----------
     tomograms
         Files, folders or patterns.
+    subset
+        File with the names of the tomograms to use, as `cryovox report` saves it.
     model
         Model file: compare the tomograms with the data that the model was trained on.
     voxel_size
@@ -58,11 +61,13 @@ def doctor(
     from cryovox.workflows.doctor import inspect_tomograms, mask_path
     from cryovox.workflows.inputs import expand
     from cryovox.workflows.list_checks import compare_lists, inspect_list, parse_shape
+    from cryovox.workflows.subsets import in_subset
 
     check_json(json)
     _check_doctor(tomograms, particles, against)
     findings: dict[Path, list[Finding]] = {}
     failed: Failures = {}
+    tomograms = tuple(in_subset(tomograms, subset)) if tomograms else ()
     if tomograms:
         findings, failed = inspect_tomograms(list(tomograms), model, voxel_size, write_masks)
     if particles is not None and against is not None:

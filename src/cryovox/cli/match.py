@@ -27,6 +27,7 @@ def match(  # noqa: PLR0913 (the options of a command)
     output: PickOutput = PickOutput(),
     at: Path | None = None,
     dataset: Path | None = None,
+    subset: Path | None = None,
     threads: int | None = None,
     device: Device = "auto",
     seed: int = 0,
@@ -56,6 +57,8 @@ def match(  # noqa: PLR0913 (the options of a command)
         searching the tomograms. All columns are kept, rlnLCCmax is the correlation coefficient.
     dataset
         dataset.yaml with tilt ranges, tilt axes, contrast and masks of the tomograms.
+    subset
+        File with the names of the tomograms to use, as `cryovox report` saves it.
     threads
         Number of processor threads; by default that of PyTorch.
     device
@@ -70,13 +73,14 @@ def match(  # noqa: PLR0913 (the options of a command)
         Write the counts to this JSON file.
     """
     from cryovox.workflows.match import match as run
+    from cryovox.workflows.subsets import in_subset
 
     check_json(json)
     keep_freed_memory()
     _use(threads)
     done, failed = run(
         template,
-        list(tomograms),
+        in_subset(tomograms, subset),
         out,
         config,
         output,

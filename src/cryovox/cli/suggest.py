@@ -23,6 +23,7 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     model: Path,
     out: Path,
     annotated: tuple[Path, ...] = (),
+    subset: Path | None = None,
     config: SuggestConfig = SuggestConfig(),
     segment: SegmentConfig = SegmentConfig(),
     device: Device = "auto",
@@ -44,6 +45,8 @@ def suggest(  # noqa: PLR0913 (the options of a command)
         Output folder; score maps of `segment`, `find` or an earlier run there are used again.
     annotated
         Particle files with locations that you have annotated or rejected; they are not suggested again.
+    subset
+        File with the names of the tomograms to use, as `cryovox report` saves it.
     config
         Suggestions.
     segment
@@ -58,10 +61,12 @@ def suggest(  # noqa: PLR0913 (the options of a command)
         Write the list to this JSON file.
     """
     from cryovox.workflows.inputs import expand
+    from cryovox.workflows.subsets import in_subset
     from cryovox.workflows.suggest import suggest as run
 
     check_json(json)
     keep_freed_memory()
+    tomograms = tuple(in_subset(tomograms, subset))
     meter = Meter(quiet)
     places, failed = run(
         list(tomograms),

@@ -31,13 +31,14 @@ if TYPE_CHECKING:
 Inputs = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")]
 
 
-def segment(
+def segment(  # noqa: PLR0913 (the options of a command)
     tomograms: Inputs,
     /,
     *,
     model: Path,
     out: Path,
     config: SegmentConfig = SegmentConfig(),
+    subset: Path | None = None,
     device: Device = "auto",
     overwrite: bool = False,
     dry_run: bool = False,
@@ -58,6 +59,8 @@ def segment(
         Output folder; results of an earlier run are kept.
     config
         Settings.
+    subset
+        File with the names of the tomograms to use, as `cryovox report` saves it.
     device
         Device.
     overwrite
@@ -68,8 +71,10 @@ def segment(
         Suppress progress output.
     """
     from cryovox.workflows.segment import segment_files
+    from cryovox.workflows.subsets import in_subset
 
     keep_freed_memory()
+    tomograms = tuple(in_subset(tomograms, subset))
     if dry_run:
         return _predict(tomograms, model, out, config, device)
     meter = Meter(quiet)
@@ -91,6 +96,7 @@ def pick(  # noqa: PLR0913 (the options of a command)
     output: PickOutput = PickOutput(),
     dataset: Path | None = None,
     mask: Path | None = None,
+    subset: Path | None = None,
     voxel_size: float | None = None,
     overwrite: bool = False,
     json: Path | None = None,
@@ -120,10 +126,11 @@ def pick(  # noqa: PLR0913 (the options of a command)
     """
     from cryovox.workflows.manifest import Manifest
     from cryovox.workflows.pick import pick_files
+    from cryovox.workflows.subsets import in_subset
 
     check_json(json)
     picks, failed = pick_files(
-        list(inputs),
+        in_subset(inputs, subset),
         out,
         config,
         output,
@@ -148,6 +155,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     output: PickOutput = PickOutput(),
     control: ControlConfig = ControlConfig(),
     posing: PoseConfig = PoseConfig(),
+    subset: Path | None = None,
     keep_dense: bool = False,
     lamella: bool = True,
     device: Device = "auto",
@@ -180,6 +188,8 @@ def find(  # noqa: PLR0913 (the options of a command)
         False discoveries.
     posing
         Poses.
+    subset
+        File with the names of the tomograms to use, as `cryovox report` saves it.
     keep_dense
         Keep picks on gold and other objects that are far denser than the other picks of their species.
     lamella
@@ -195,14 +205,15 @@ def find(  # noqa: PLR0913 (the options of a command)
     quiet
         Suppress progress output.
     json
-        Write counts, thresholds, and expected precision and recall at each cut, or with --dry-run the
-        predictions, to this JSON file.
+        Write counts, thresholds, expected precision and recall, or what --dry-run predicts, to this file.
     """
     from cryovox.workflows.find import find as run
     from cryovox.workflows.manifest import Manifest
+    from cryovox.workflows.subsets import in_subset
 
     check_json(json)
     keep_freed_memory()
+    tomograms = tuple(in_subset(tomograms, subset))
     if dry_run:
         return _predict(tomograms, model, out, segment, device, json, control.share)
     command = shlex.join(["cryovox", *sys.argv[1:]])

@@ -35,12 +35,13 @@ wedge and CTF. Run the same command again to continue after an interruption.""",
 """What the commands of a task do, for the help."""
 
 
-def supervised(
+def supervised(  # noqa: PLR0913 (the options of a command)
     *,
     data: Path,
     out: Path,
     config: TrainConfig = TrainConfig(),
     mask: Path | None = None,
+    subset: Path | None = None,
     device: Device = "auto",
     devices: int = 1,
     overwrite: bool = False,
@@ -63,6 +64,8 @@ def supervised(
     mask
         Mask of the region to train on, not 0 inside, or a folder of masks named after the tomograms; in place
         of `mask` in dataset.yaml.
+    subset
+        File with the names of the entries of dataset.yaml to train on, as `cryovox report` saves it.
     device
         Device.
     devices
@@ -90,6 +93,7 @@ def supervised(
         devices=devices,
         overwrite=overwrite,
         mask=mask,
+        subset=subset,
         on_warning=lambda text: print(f"note: {text}", file=sys.stderr),
         on_message=meter.message,
         on_progress=meter,
@@ -134,6 +138,7 @@ def adapted(  # noqa: PLR0913 (the options of a command)
     out: Path,
     config: AdaptConfig[Any] = AdaptConfig[Config](own=Config()),
     mask: Path | None = None,
+    subset: Path | None = None,
     device: Device = "auto",
     devices: int = 1,
     overwrite: bool = False,
@@ -156,6 +161,8 @@ def adapted(  # noqa: PLR0913 (the options of a command)
         Settings.
     mask
         Mask of the targets, not 0 inside, or a folder of masks named after them: patches are drawn inside.
+    subset
+        File with the names of the targets to use, as `cryovox report` saves it.
     device
         Device.
     devices
@@ -168,6 +175,9 @@ def adapted(  # noqa: PLR0913 (the options of a command)
     from cryovox.workflows.training.checks import check_training
 
     check_training(source, out, config, target, overwrite=overwrite)
+    from cryovox.workflows.subsets import in_subset
+
+    target = tuple(in_subset(target, subset))
     from cryovox.workflows.training.adapt import adapt
     from cryovox.workflows.training.run_folder import finished_note
 

@@ -170,8 +170,9 @@ def is_scores(path: Path) -> bool:
     return isinstance(metadata, dict) and "kind" in metadata
 
 
-def read(path: Path) -> ScoreMap:
+def read(path: Path | str) -> ScoreMap:
     """Open a score map; voxels are read on access."""
+    path = Path(path)
     check_readable(path)
     remedy = "name a folder that `cryovox segment` wrote, scores/NAME.zarr"
     try:

@@ -35,6 +35,8 @@ class FilterConfig(Config):
 
     only: tuple[str, ...] = ()
     """Keep particles of these tomograms; names may be patterns such as 'TS_0*'."""
+    subset: Path | None = None
+    """File with the names of tomograms whose particles are kept, as `cryovox report` saves it."""
     species: tuple[str, ...] = ()
     """Keep particles of these species."""
     min_score: float | None = None

@@ -27,6 +27,7 @@ from cryovox.picking.surroundings import (
 from cryovox.workflows.conversion.particles import Frames
 from cryovox.workflows.inputs import mask_file
 from cryovox.workflows.particles.config import FilterConfig
+from cryovox.workflows.subsets import read_subset
 
 Kept = NDArray[np.bool_]
 Step = tuple[str, Particles, Kept]
@@ -78,24 +79,31 @@ def _check(config: FilterConfig) -> None:
 
 def _names(particles: Particles, config: FilterConfig, *_: Any) -> list[Step]:
     steps: list[Step] = []
-    if config.only:
-        if particles.tomograms is None:
-            raise RequestError("--only", "the list names no tomograms", "leave --only out")
-        plain = [plain_name(str(source)) for source in particles.tomograms.tolist()]
-        kept = [any(fnmatchcase(source, plain_name(p)) for p in config.only) for source in plain]
+    for option, patterns in (("--only", config.only), ("--subset", _subset(config.subset))):
+        if not patterns:
+            continue
+        subset = particles.take(steps[-1][2]) if steps else particles
+        if subset.tomograms is None:
+            raise RequestError(option, "the list names no tomograms", f"leave {option} out")
+        plain = [plain_name(str(source)) for source in subset.tomograms.tolist()]
+        kept = [any(fnmatchcase(source, plain_name(p)) for p in patterns) for source in plain]
         if not any(kept):
-            message = f"no particle is of {listed(config.only)}; the list holds {listed(plain)}"
-            raise RequestError("--only", message, "check the names")
-        steps.append(("tomogram", particles, np.array(kept, dtype=bool)))
+            message = f"no particle is of {listed(patterns)}; the list holds {listed(plain)}"
+            raise RequestError(option, message, "check the names")
+        name = "tomogram" if option == "--only" else "subset"
+        steps.append((name, subset, np.array(kept, dtype=bool)))
     if config.species:
         unknown = set(config.species) - set(particles.species.tolist())
         if unknown:
             message = f"no particle is a {min(unknown)}; the list holds {listed(particles.species.tolist())}"
             raise RequestError("--species", message, "check the names")
-        rows = steps[-1][2] if steps else np.ones(len(particles), dtype=bool)
-        subset = particles.take(rows)
+        subset = steps[-1][1].take(steps[-1][2]) if steps else particles
         steps.append(("species", subset, np.isin(subset.species, config.species)))
     return steps
+
+
+def _subset(file: Path | None) -> tuple[str, ...]:
+    return () if file is None else tuple(sorted(read_subset(file)))
 
 
 def _scores(particles: Particles, config: FilterConfig, *_: Any) -> list[Step]:

@@ -21,6 +21,7 @@ from cryovox.inference.tiling import plan
 from cryovox.training.strategies import facts
 from cryovox.workflows.config import HeldOutConfig, TrainConfig
 from cryovox.workflows.inputs import with_masks
+from cryovox.workflows.subsets import entries_in
 from cryovox.workflows.training.run_folder import fingerprint
 
 if TYPE_CHECKING:
@@ -60,8 +61,18 @@ class TrainingData(ABC):
 
     @classmethod
     @abstractmethod
-    def read(cls, name: str, config: TrainConfig, mask: Path | None = None) -> TrainingData:
-        """Open data by name; a mask, or folder of masks, replaces those of the tomograms."""
+    def read(
+        cls, name: str, config: TrainConfig, mask: Path | None = None, subset: Path | None = None
+    ) -> TrainingData:
+        """Open data by name.
+
+        Parameters
+        ----------
+        mask
+            Mask, or folder of masks, in place of those of the tomograms.
+        subset
+            File with the names of the tomograms to use.
+        """
 
     @abstractmethod
     def inputs(self) -> dict[str, Any]:
@@ -128,14 +139,23 @@ class TomogramData(TrainingData):
         Whether entries without labels and particles are accepted, as unlabeled tomograms.
     mask
         Mask, or folder of masks, in place of those of the entries.
+    subset
+        File with the names of the entries to use.
     """
 
     places = True
 
     def __init__(
-        self, path: Path, held_out: HeldOutConfig, *, unlabeled: bool = False, mask: Path | None = None
+        self,
+        path: Path,
+        held_out: HeldOutConfig,
+        *,
+        unlabeled: bool = False,
+        mask: Path | None = None,
+        subset: Path | None = None,
     ) -> None:
-        self.name, self.dataset = str(path), with_masks(dataset_files.read(path), mask)
+        chosen = entries_in(dataset_files.read(path), subset)
+        self.name, self.dataset = str(path), with_masks(chosen, mask)
         self.species, self.voxel_size = self.dataset.species, self.dataset.voxel_size
         entries = self.dataset.split("train")
         without = [e for e in entries if unlabeled and e.labels is None and e.particles is None]
@@ -157,10 +177,12 @@ class TomogramData(TrainingData):
         return True
 
     @classmethod
-    def read(cls, name: str, config: TrainConfig, mask: Path | None = None) -> TomogramData:
+    def read(
+        cls, name: str, config: TrainConfig, mask: Path | None = None, subset: Path | None = None
+    ) -> TomogramData:
         """In semi-supervised training, entries without labels and particles are unlabeled tomograms."""
         unlabeled = facts(config.strategy).task == "semi-supervised"
-        return cls(Path(name), config.validation, unlabeled=unlabeled, mask=mask)
+        return cls(Path(name), config.validation, unlabeled=unlabeled, mask=mask, subset=subset)
 
     def inputs(self) -> dict[str, Any]:
         return fingerprint(self.dataset)
@@ -237,7 +259,9 @@ class SetData(TrainingData):
         return subtomograms.is_set(Path(name))
 
     @classmethod
-    def read(cls, name: str, config: TrainConfig, mask: Path | None = None) -> SetData:
+    def read(
+        cls, name: str, config: TrainConfig, mask: Path | None = None, subset: Path | None = None
+    ) -> SetData:
         """From a file, of which a fraction is held out."""
         from cryovox.data.cubes import hold_out_cubes, load_cubes
 

@@ -14,7 +14,7 @@ KINDS: tuple[type[TrainingData], ...] = (SimulatedData, SetData, TomogramData)
 
 
 def open_training_data(
-    data: Path | str | TrainingData, config: TrainConfig, mask: Path | None = None
+    data: Path | str | TrainingData, config: TrainConfig, mask: Path | None = None, subset: Path | None = None
 ) -> TrainingData:
     """Open `stream:NAME`, a subtomogram set, or a dataset; data that are open are returned.
 
@@ -22,11 +22,16 @@ def open_training_data(
     ----------
     mask
         Mask, or folder of masks named after the tomograms, in place of those of the entries.
+    subset
+        File with the names of the entries to use.
     """
     if isinstance(data, TrainingData):
         return data
     name = str(data)
     kind = next(kind for kind in KINDS if kind.accepts(name))
-    if mask is not None and not kind.places:
-        raise RequestError("--mask", f"goes with tomograms, which {data} does not hold", "leave --mask out")
-    return kind.read(name, config, mask)
+    for option, value in (("--mask", mask), ("--subset", subset)):
+        if value is not None and not kind.places:
+            raise RequestError(
+                option, f"goes with tomograms, which {data} does not hold", f"leave {option} out"
+            )
+    return kind.read(name, config, mask, subset)

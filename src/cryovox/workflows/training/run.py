@@ -43,6 +43,7 @@ def train(  # noqa: PLR0913 (the options of a command)
     devices: int = 1,
     overwrite: bool = False,
     mask: Path | None = None,
+    subset: Path | None = None,
     on_warning: Callable[[str], None] = lambda text: None,
     on_message: Callable[[str], None] = lambda text: None,
     on_progress: ProgressCallback = no_progress,
@@ -66,6 +67,8 @@ def train(  # noqa: PLR0913 (the options of a command)
         Where to compute; with several devices each process (of torchrun or SLURM) calls this.
     mask
         Mask, or folder of masks named after the tomograms, in place of those of the dataset.
+    subset
+        File with the names of the entries of the dataset to train on.
     on_warning
         Receives a problem with the request before the training starts.
     on_message
@@ -82,7 +85,7 @@ def train(  # noqa: PLR0913 (the options of a command)
     accelerator = choose_device(device)
     if not overwrite:
         check_settings(out, config)
-    data = open_training_data(data, config, mask)
+    data = open_training_data(data, config, mask, subset)
     prepared = prepare_training(config, data, on_warning)
     prepare_folder(out, to_yaml(config), data.inputs(), overwrite)
     run = TrainingRun(config, prepared, data, out, on_message=on_message, on_progress=on_progress)

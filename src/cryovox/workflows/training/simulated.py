@@ -94,7 +94,9 @@ class SimulatedData(TrainingData):
         return name.startswith(STREAM)
 
     @classmethod
-    def read(cls, name: str, config: TrainConfig, mask: Path | None = None) -> SimulatedData:
+    def read(
+        cls, name: str, config: TrainConfig, mask: Path | None = None, subset: Path | None = None
+    ) -> SimulatedData:
         """`stream:PRESET`, `stream:NAME` of `STREAMS`, or `stream:FILE.yaml`."""
         source = name.removeprefix(STREAM)
         if source in PRESETS:

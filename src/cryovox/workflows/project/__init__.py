@@ -1,0 +1,1 @@
+"""Results of many tomograms, from several folders, on one page."""
