@@ -117,6 +117,8 @@ def pick(  # noqa: PLR0913 (the options of a command)
         dataset.yaml with names and radii of the labels, for label maps.
     mask
         Mask volume, or folder of masks named after the inputs; particles are picked only where it is not 0.
+    subset
+        File with the names of the tomograms to use, as `cryovox report` saves it.
     voxel_size
         Voxel size of label maps in Å; overrides their headers.
     overwrite
