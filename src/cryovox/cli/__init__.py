@@ -18,6 +18,7 @@
     cryovox denoise    denoise tomograms
     cryovox models     list networks and which one to choose, or describe a model file
     cryovox report     write one page over many tomograms, and choose subsets of them
+    cryovox view       show a result in napari, ChimeraX or 3dmod
     cryovox benchmark  compare networks on benchmark suites
 
 `cryovox COMMAND --help` shows the main options, --help-all all options. Exit code 0: success; 1: some
@@ -61,6 +62,7 @@ COMMANDS = Registry(
         "denoise": "cryovox.cli.denoise:denoise",
         "models": "cryovox.cli.models:models",
         "report": "cryovox.cli.report:report",
+        "view": "cryovox.cli.view:view",
     },
 )
 
