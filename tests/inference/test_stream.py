@@ -305,3 +305,38 @@ def test_scores_inside_a_region_are_those_without_one(rows, stride):
     assert not sparse[:, 62 // stride :].any()
     done, _, total, _ = calls[-1][2].split()
     assert int(done) == int(total) < 70 * 20 * 44 / 4**3 / 4
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize(("stride", "overlap"), [(1, 0.5), (2, 0.5), (1, 0.7), (1, 0.0)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_scores_of_a_part_are_those_of_the_whole_to_the_bit(rows, stride, overlap, masked):
+    network, data = deep(stride).eval(), volume((61, 20, 23))
+    tiles = TilePlan(16, overlap, stride, "sigmoid", batch=3, rows=rows)
+    region = None
+    if masked:
+        inside = np.zeros(data.shape, bool)
+        inside[22:50, 4:12] = True
+        region = SearchMask(inside)
+    depth = -(-61 // stride)
+
+    def scores_of(part):
+        out = np.zeros((2, depth, -(-20 // stride), -(-23 // stride)), np.float32)
+        planes = []
+
+        def sink(first, block):
+            out[:, first : first + block.shape[1]] = block
+            planes.extend(range(first, first + block.shape[1]))
+
+        stream(network, data, PLAIN, tiles, sink, region=region, part=part)
+        return out, planes
+
+    whole, _ = scores_of(None)
+    assert whole.any()
+    for low, high in [(0, depth), (0, 5), (5, 17), (17, depth), (depth - 1, depth), (13, 14)]:
+        part, planes = scores_of((low, high))
+        assert np.array_equal(part[:, low:high], whole[:, low:high])
+        assert not part[:, :low].any()
+        assert not part[:, high:].any()
+        assert set(planes) <= set(range(low, high))
+        assert masked or planes == list(range(low, high))

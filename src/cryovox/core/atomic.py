@@ -19,6 +19,18 @@ _TEMPORARY = re.compile(r"\.cryovox-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-")
 
 
 @contextmanager
+def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
+    """Yield a folder for files that the block needs; one of a killed process is removed as by `replacing`."""
+    folder = _temporary(parent / name)
+    discard(folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        discard(folder)
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside *path*, and rename it to *path* when the block succeeds.
 
@@ -34,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.lstat()  # an existing output stays if nothing was written
-        _replace(temporary, path)
+        replace(temporary, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunError(
@@ -44,6 +56,21 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         discard(temporary)
+
+
+def replace(temporary: Path, path: Path) -> None:
+    """Rename; an existing folder is moved away first, so that it is missing only for an instant."""
+    if not (temporary.is_dir() and not temporary.is_symlink() and path.exists()):
+        os.replace(temporary, path)  # an OSError if a file would replace a folder
+        return
+    previous = temporary.with_name(temporary.name + ".old")
+    os.replace(path, previous)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        os.replace(previous, path)
+        raise
+    discard(previous)
 
 
 def discard(path: Path) -> None:
@@ -117,21 +144,6 @@ def _is_running(process: int) -> bool:
     except OSError:
         return True
     return True
-
-
-def _replace(temporary: Path, path: Path) -> None:
-    """Rename; an existing folder is moved away first, so that it is missing only for an instant."""
-    if not (temporary.is_dir() and not temporary.is_symlink() and path.exists()):
-        os.replace(temporary, path)  # an OSError if a file would replace a folder
-        return
-    previous = temporary.with_name(temporary.name + ".old")
-    os.replace(path, previous)
-    try:
-        os.replace(temporary, path)
-    except OSError:
-        os.replace(previous, path)
-        raise
-    discard(previous)
 
 
 def _name_output(error: OSError, temporary: Path, path: Path) -> None:

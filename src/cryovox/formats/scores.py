@@ -115,26 +115,62 @@ def create(  # noqa: PLR0913 (the fields of a ScoreMap)
     if len(species) != shape[0]:
         raise ValueError(f"{shape[0]} channels but {len(species)} species")
     with replacing(path) as temporary, zarr_store.created(temporary) as root:
-        stored = root.create_array(
-            "0",
-            shape=shape,
-            chunks=tuple(min(c, n) for c, n in zip(CHUNK, shape, strict=True)),
-            dtype="uint16",
-            dimension_names=["c", "z", "y", "x"],
-        )
-        root.attrs["ome"] = _ome(path.stem, species, voxel_size, [0.0, *(o + offset for o in origin)])
-        root.attrs["cryovox"] = {
-            "species": [s.model_dump() for s in species],
-            "voxel_size": voxel_size,
-            "offset": offset,
-            "kind": kind,
-            "thresholds": dict(thresholds or {}),
-            "origin": list(origin),
-            "nstart": list(nstart),
-            "tomogram": None if tomogram is None else [list(tomogram[0]), tomogram[1]],
-            "calibration": None if calibration is None else dict(calibration),
-        }
+        stored = _layout(
+            root, path.stem, shape, voxel_size, species, offset=offset, kind=kind, thresholds=thresholds,
+            origin=origin, nstart=nstart, tomogram=tomogram, calibration=calibration,
+        )  # fmt: skip
         yield ScoreWriter(stored, path)
+
+
+def lay_out(folder: Path, path: Path, shape: tuple[int, int, int, int], **frame: Any) -> None:
+    """Create an empty store in a folder that becomes a score map later; arguments as of :func:`create`."""
+    with zarr_store.created(folder) as root:
+        _layout(root, path.stem, shape, **frame)
+
+
+@contextmanager
+def opened(folder: Path, path: Path) -> Iterator[ScoreWriter]:
+    """Yield a writer into an existing store; errors name *path*, which it becomes later."""
+    with zarr_store.opened(folder) as root:
+        yield ScoreWriter(root["0"], path)
+
+
+def _layout(  # noqa: PLR0913 (the fields of a ScoreMap)
+    root: Any,
+    name: str,
+    shape: tuple[int, int, int, int],
+    voxel_size: float,
+    species: Sequence[Species],
+    *,
+    offset: float = 0.0,
+    kind: str = "mask",
+    thresholds: Mapping[str, float] | None = None,
+    origin: ZYX = (0.0, 0.0, 0.0),
+    nstart: Start = (0, 0, 0),
+    tomogram: tuple[tuple[int, int, int], float] | None = None,
+    calibration: Mapping[str, Any] | None = None,
+) -> Any:
+    """Describe a score map in a new group, and give its empty array."""
+    stored = root.create_array(
+        "0",
+        shape=shape,
+        chunks=tuple(min(c, n) for c, n in zip(CHUNK, shape, strict=True)),
+        dtype="uint16",
+        dimension_names=["c", "z", "y", "x"],
+    )
+    root.attrs["ome"] = _ome(name, species, voxel_size, [0.0, *(o + offset for o in origin)])
+    root.attrs["cryovox"] = {
+        "species": [s.model_dump() for s in species],
+        "voxel_size": voxel_size,
+        "offset": offset,
+        "kind": kind,
+        "thresholds": dict(thresholds or {}),
+        "origin": list(origin),
+        "nstart": list(nstart),
+        "tomogram": None if tomogram is None else [list(tomogram[0]), tomogram[1]],
+        "calibration": None if calibration is None else dict(calibration),
+    }
+    return stored
 
 
 def write(path: Path, scores: ScoreMap) -> None:

@@ -48,8 +48,22 @@ def created(path: Path) -> Iterator[zarr.Group]:
     thread of its own. They would re-create a folder that the caller removes, so they are stopped first.
     """
     store = _ClosableStore(path)
-    try:
+    with _stopped_on_error(store):
         yield zarr.create_group(store, zarr_format=3, overwrite=True)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[zarr.Group]:
+    """Give an existing group of format 3 to write into, with the same care as :func:`created`."""
+    store = _ClosableStore(path)
+    with _stopped_on_error(store):
+        yield zarr.open_group(store, mode="r+", zarr_format=3)
+
+
+@contextmanager
+def _stopped_on_error(store: _ClosableStore) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         store.stop()
         raise

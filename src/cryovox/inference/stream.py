@@ -38,7 +38,7 @@ from cryovox.inference.held import (
     device_planes,
     host_planes,
 )
-from cryovox.inference.tiling import plan
+from cryovox.inference.tiling import Axis, plan
 from cryovox.models.supervision import predict
 
 
@@ -94,6 +94,7 @@ def stream(
     sink: Sink,
     on_progress: ProgressCallback = no_progress,
     region: SearchMask | None = None,
+    part: tuple[int, int] | None = None,
 ) -> None:
     """Score a volume and pass finished planes to *sink*.
 
@@ -114,13 +115,20 @@ def stream(
     region
         Tiles that do not overlap it are skipped and score 0; planes before the first tile that does are not
         passed on.
+    part
+        First output plane to pass on and the one after the last; all by default. Scores of a part are those
+        of the whole to the bit: all tiles that touch it are scored, in the same batches and order.
     """
     z, y, x = (plan(n, tiles.tile, tiles.overlap, tiles.stride) for n in data.shape)
     groups = _groups((z, y, x), tiles, region)
+    first = 0
+    if part is not None:
+        groups, sink = _touching(groups, z, part), _limited(sink, *part)
+        first = max(0, groups[0].starts[0] // tiles.stride) if groups else 0
     device = next(network.parameters()).device
     planes = _planes(data, (z, y, x), groups, normalize, None if tiles.on_host else device)
     run, sums = Backoff(partial(score_on_device, network, tiles=tiles), tiles.batch), None
-    total, done, first = sum(len(rows.places) for rows in groups), 0, 0
+    total, done = sum(len(rows.places) for rows in groups), 0
     try:
         for rows in groups:
             held = next(planes) if rows.places else None
@@ -150,6 +158,27 @@ def _groups(axes: Axes, tiles: TilePlan, region: SearchMask | None) -> list[Rows
         ready = z.out_size if last else max(0, z.starts[row + tiles.rows] // tiles.stride)
         groups.append(Rows(starts, places, ready))
     return groups
+
+
+def _touching(groups: list[Rows], z: Axis, part: tuple[int, int]) -> list[Rows]:
+    """Rows with tiles that touch some output planes."""
+    low, high = part
+    return [
+        rows
+        for rows in groups
+        if z.overlap(rows.starts[-1])[1].stop > low and z.overlap(rows.starts[0])[1].start < high
+    ]
+
+
+def _limited(sink: Sink, low: int, high: int) -> Sink:
+    """A sink that receives the planes from *low* to *high* alone."""
+
+    def limited(first: int, block: NDArray[np.float32]) -> None:
+        start, stop = max(first, low), min(first + block.shape[1], high)
+        if start < stop:
+            sink(start, block[:, start - first : stop - first])
+
+    return limited
 
 
 def _planes(

@@ -50,6 +50,9 @@ class Job(ABC):
     def process(self, name: str, loaded: Any, on_progress: ProgressCallback) -> Result:
         """Write the outputs of an input, which is None where it has no file."""
 
+    def forget(self, name: str) -> None:  # noqa: B027
+        """Remove what is no longer needed once the outputs of an input are recorded."""
+
 
 def run_batch(
     job: Job,
@@ -104,6 +107,7 @@ def run_batch(
             result = job.process(name, loaded, renamed(on_progress, name))
             seconds = time.monotonic() - start
             manifest.note(name, job.key(name), result.outputs, seconds, inputs[name], **result.facts)
+        job.forget(name)
         return manifest.entries[name]
 
     return for_each(inputs, process, manifest, collect=collect)

@@ -8,7 +8,6 @@ random phases, with the power of the whole tomogram or with that of its backgrou
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.core.atomic import replacing, writable_folder
+from cryovox.core.atomic import replacing, temporary_folder, writable_folder
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import Normalization
 from cryovox.core.particles import Particles, Species, concatenate
@@ -38,7 +37,8 @@ from cryovox.workflows.halves import OPTION, Halves
 from cryovox.workflows.inputs import Prepared, prepare, read_search_mask
 from cryovox.workflows.memory import MAX_NOISE
 from cryovox.workflows.model_grid import mask_on_grid, on_model_grid
-from cryovox.workflows.segment import limited_tiles, network_for, write_scores
+from cryovox.workflows.score_writing import write_scores
+from cryovox.workflows.segment import limited_tiles, network_for
 
 if TYPE_CHECKING:
     from torch import nn
@@ -256,9 +256,9 @@ class _Search:
         prepared = Prepared(
             self.tomogram.path, volume, Normalization(0.0, 1.0), self.tomogram.contrast, (), original=volume
         )
-        with tempfile.TemporaryDirectory(prefix=".noise-", dir=self.control.out) as folder:
-            path = Path(folder) / "scores.zarr"
-            tiles = limited_tiles(network, card, self.config, volume, Path(folder), afterwards=None)
+        with temporary_folder(self.control.out, f"noise-{self.name}") as folder:
+            path = folder / "scores.zarr"
+            tiles = limited_tiles(network, card, self.config, volume, folder, afterwards=None)
             write_scores(network, prepared, card, tiles, path, self.on_progress)
             score_map = select(scores.read(path), self.control.picking.species)
             return candidates(score_map, self.control.picking), score_map.species

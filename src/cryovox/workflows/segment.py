@@ -18,8 +18,8 @@ from cryovox.core.volume import ScoreMap, Volume
 from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
 from cryovox.formats import is_volume, scores, subtomograms
 from cryovox.formats.subtomograms import Subtomograms
+from cryovox.formats.unfinished_scores import UnfinishedScores
 from cryovox.inference.label_map import paint_balls, write_label_map
-from cryovox.inference.tiling import plan
 from cryovox.models.card import Card, model_file
 from cryovox.picking import PickConfig, pick
 from cryovox.workflows.batch import Failures, Job, Result, run_batch
@@ -34,14 +34,14 @@ from cryovox.workflows.inputs import (
     read_search_mask,
     set_domain_notes,
 )
-from cryovox.workflows.manifest import Manifest, sha256
+from cryovox.workflows.manifest import Manifest, sha256, stamp, versions
 from cryovox.workflows.memory import AFTERWARDS, MASK_PICKING, MAX_NOISE, NOISE, Limits, enforce, fit
-from cryovox.workflows.model_grid import mask_on_grid
+from cryovox.workflows.score_writing import begin_scores, continue_scores, output_shape
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from cryovox.inference.stream import SearchMask, TilePlan
+    from cryovox.inference.stream import TilePlan
 
 FLIPS: dict[int, tuple[tuple[int, ...], ...]] = {1: ((),), 4: HALF_TURNS, 8: WEDGE_SYMMETRIES}
 """Number of orientations of test-time augmentation -> axes to flip."""
@@ -240,7 +240,10 @@ class _SegmentTomogram(_Segment):
     ) -> Result:
         tomogram, mask, tiles = loaded
         score_file, label_file = self.out / "scores" / f"{name}.zarr", self.out / "labels" / f"{name}.mrc"
-        write_scores(self.network, tomogram, self.card, tiles, score_file, on_progress, mask)
+        unfinished = UnfinishedScores(score_file)
+        begin_scores(unfinished, self.identity(name, tomogram), tomogram, self.card, tiles)
+        if not unfinished.is_finished:
+            self._score(unfinished, tomogram, mask, tiles, on_progress)
         write_label_map(scores.read(score_file), tomogram.original, label_file, mask=mask)
         facts = {
             "contrast": tomogram.contrast,
@@ -248,6 +251,29 @@ class _SegmentTomogram(_Segment):
             "notes": list(tomogram.notes),
         }
         return Result({"scores": score_file, "labels": label_file}, facts)
+
+    def _score(
+        self,
+        unfinished: UnfinishedScores,
+        tomogram: Prepared,
+        mask: Mask | None,
+        tiles: TilePlan,
+        on_progress: ProgressCallback,
+    ) -> None:
+        whole = (0, output_shape(tomogram, tiles)[0])
+        try:
+            continue_scores(unfinished, whole, self.network, tomogram, self.card, tiles, on_progress, mask)
+        finally:
+            unfinished.discard_empty()
+        unfinished.finish()
+
+    def identity(self, name: str, tomogram: Prepared) -> dict[str, Any]:
+        """What the scores are computed from and with: a run with another one does not continue this one."""
+        path = tomogram.path.resolve()
+        return {"key": self.key(name), "input": str(path), "stamp": stamp(path), "versions": versions()}
+
+    def forget(self, name: str) -> None:
+        UnfinishedScores(self.out / "scores" / f"{name}.zarr").discard()
 
 
 class _SegmentSet(_Segment):
@@ -321,55 +347,6 @@ def limited_tiles(
     tiles = fit(network, volume.data, len(card.species), wished, limits, scratch, afterwards)
     enforce(limits, _device(network))
     return tiles
-
-
-def write_scores(
-    network: nn.Module,
-    tomogram: Prepared,
-    card: Card,
-    tiles: TilePlan,
-    path: Path,
-    on_progress: ProgressCallback = no_progress,
-    mask: Mask | None = None,
-) -> None:
-    """Stream a tomogram through a network into a score map on disk; what lies far outside a mask scores 0.
-
-    A resampled tomogram has scores on the grid of the model, and a mask on its own grid.
-    """
-    from cryovox.inference.stream import stream
-
-    volume, original = tomogram.volume, tomogram.original
-    region = search_region(mask, original, volume, card, tiles)
-    z, y, x = (plan(n, tiles.tile, tiles.overlap, tiles.stride).out_size for n in volume.shape)
-    with scores.create(
-        path,
-        (len(card.species), z, y, x),
-        volume.voxel_size * tiles.stride,
-        card.species,
-        offset=volume.voxel_size * (tiles.stride - 1) / 2,
-        kind=card.kind,
-        thresholds=card.thresholds,
-        origin=original.origin,
-        nstart=original.nstart,
-        tomogram=(original.shape, original.voxel_size),
-        calibration=card.calibration,
-    ) as writer:
-        stream(network, volume.data, tomogram.normalize, tiles, writer.write, on_progress, region)
-
-
-def search_region(
-    mask: Mask | None, original: Volume, volume: Volume, card: Card, tiles: TilePlan
-) -> SearchMask | None:
-    """Region of the volume that has to be scored for a mask of the original; a mask moves no pick, because
-    particles that it cuts are scored whole.
-    """
-    from cryovox.inference.stream import SearchMask
-
-    if mask is None:
-        return None
-    largest = max(s.radius for s in card.species) / volume.voxel_size
-    margin = int(np.ceil(2 * largest)) + 2 * tiles.stride
-    return SearchMask(mask_on_grid(mask, original, volume), margin)
 
 
 def label_set(
