@@ -302,7 +302,7 @@ VERBS = {
     "particles merge": merge_particles,
     "report": report,
 }
-NO_VOLUME = {"demo", "models", "fetch structure", "benchmark", "view"}
+NO_VOLUME = {"demo", "models", "fetch structure", "benchmark", "view", "explain", "rerun"}
 
 
 def trainings() -> list[str]:

@@ -1,5 +1,6 @@
 import errno
 import os
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -111,5 +112,5 @@ def test_parts_are_whole_chunks():
         own = parts(planes, count)
         assert own[0][0] == 0
         assert own[-1][1] == planes
-        assert all(a[1] == b[0] and a[1] % 64 == 0 for a, b in zip(own, own[1:], strict=False))
+        assert all(a[1] == b[0] and a[1] % 64 == 0 for a, b in pairwise(own))
         assert len(own) <= count

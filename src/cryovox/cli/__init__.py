@@ -16,6 +16,8 @@
     cryovox convert    convert volumes and particle lists; correct headers and gray values
     cryovox particles  filter particle lists, count particles, merge lists of several programs
     cryovox denoise    denoise tomograms
+    cryovox explain    explain where an output came from
+    cryovox rerun      run the commands of a manifest again, and compare the outputs
     cryovox models     list networks and which one to choose, or describe a model file
     cryovox report     write one page over many tomograms, and choose subsets of them
     cryovox view       show a result in napari, ChimeraX or 3dmod
@@ -32,7 +34,8 @@ import sys
 import warnings
 from typing import Any
 
-from cryovox.core.errors import DataWarning, RenamedWarning, RequestError, RunError
+from cryovox.core.errors import DataWarning, RenamedWarning, RequestError, RunError, run_error
+from cryovox.core.invocation import forget, record
 from cryovox.core.registry import Registry
 
 COMMANDS = Registry(
@@ -60,6 +63,8 @@ COMMANDS = Registry(
         "particles merge": "cryovox.cli.particles:merge",
         "merge": "cryovox.cli.particles:merge",
         "denoise": "cryovox.cli.denoise:denoise",
+        "explain": "cryovox.cli.provenance:explain",
+        "rerun": "cryovox.cli.provenance:rerun",
         "models": "cryovox.cli.models:models",
         "report": "cryovox.cli.report:report",
         "view": "cryovox.cli.view:view",
@@ -69,6 +74,7 @@ COMMANDS = Registry(
 
 RESUMABLE = (
     "train", "find", "segment", "match", "denoise", "simulate", "suggest", "fetch", "benchmark", "demo",
+    "rerun",
 )  # fmt: skip
 """Commands that skip what an interrupted run has finished."""
 
@@ -93,6 +99,7 @@ def main(args: list[str]) -> int:
 
         print(f"cryovox {__version__}")
         return 0
+    record(args)
     try:
         code = _command(args)
         sys.stdout.flush()
@@ -108,6 +115,8 @@ def main(args: list[str]) -> int:
         return 0
     except OSError as error:
         return _trouble(error)
+    finally:
+        forget()
 
 
 def _command(args: list[str]) -> int:
@@ -189,17 +198,9 @@ def _complain(error: RequestError, code: int) -> int:
 
 
 def _trouble(error: OSError) -> int:
-    """Report an error of the operating system: a full disk gives exit code 1, others 2."""
-    import errno
-
-    full = {
-        errno.ENOSPC: "the disk is full",
-        errno.EDQUOT: "the disk quota is used up",
-        errno.EFBIG: "a file would be larger than this system allows (see `ulimit -f`)",
-    }
-    if error.errno in full:
-        remedy = "free some space and run the same command again; it continues from where it stopped"
-        return _complain(RunError(error.filename or "output", full[error.errno], remedy), 1)
+    """Report an error of the operating system: a full or lost disk gives exit code 1, others 2."""
+    if (failed := run_error(error)) is not None:
+        return _complain(failed, 1)
     where = error.filename or "a file"
     return _complain(
         RequestError(where, error.strerror or str(error), "check the path and its permissions"), 2

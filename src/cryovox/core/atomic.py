@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cryovox.core.errors import RequestError, RunError
 
-_TEMPORARY = re.compile(r"\.cryovox-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-")
+_TEMPORARY = re.compile(r"\.cryovox-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-(?P<name>.*)")
 
 
 @contextmanager
@@ -94,15 +94,26 @@ def writable_folder(path: Path) -> Path:
     except OSError as error:
         message = f"cannot be written to ({error.strerror})"
         raise RequestError(path, message, "choose another folder with --out") from None
-    for folder in (path, *(p for p in path.iterdir() if p.is_dir() and not p.is_symlink())):
-        sweep(folder)
+    sweep_below(path)
     return path
 
 
-def sweep(folder: Path) -> None:
+def sweep_below(path: Path, stem: str | None = None) -> None:
+    """Call :func:`sweep` for a folder and those one level below."""
+    for folder in (path, *(p for p in path.iterdir() if p.is_dir() and not p.is_symlink())):
+        sweep(folder, stem)
+
+
+def sweep(folder: Path, stem: str | None = None) -> None:
     """Remove the temporary files of processes of this machine that no longer run.
 
     The files of running processes, and of other machines that share the file system, stay.
+
+    Parameters
+    ----------
+    stem
+        The caller holds the lock of the outputs `stem.*`: temporary files of these are removed even if they
+        are of another machine, which must have been lost.
     """
     try:
         names = [entry.name for entry in os.scandir(folder)]
@@ -110,7 +121,11 @@ def sweep(folder: Path) -> None:
         return
     for name in names:
         match = _TEMPORARY.match(name)
-        if match and match["machine"] == _machine() and not _is_running(int(match["process"])):
+        if match is None:
+            continue
+        is_here = match["machine"] == _machine()
+        is_locked = stem is not None and match["name"].startswith(f"{stem}.")
+        if not _is_running(int(match["process"])) if is_here else is_locked:
             discard(folder / name)
 
 

@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file would be larger than this system allows (see `ulimit -f`)",
+}
+LOST = {
+    getattr(errno, name)
+    for name in ("EIO", "ESTALE", "ENODEV", "ENXIO", "ENOTCONN", "EHOSTDOWN", "EHOSTUNREACH", "ETIMEDOUT")
+    if hasattr(errno, name)
+}
+"""Errors of the operating system that a disk or share causes which no longer answers."""
+
 
 class RequestError(Exception):
     """The request is invalid and nothing was started; a command ends with exit code 2.
@@ -23,6 +37,22 @@ class RequestError(Exception):
 
 class RunError(RequestError):
     """Something failed while running (some inputs, a full disk); exit code 1."""
+
+
+class FolderLostError(RunError):
+    """The output folder is gone, so that no further input can be processed."""
+
+
+def run_error(error: OSError) -> RunError | None:
+    """What happened to a disk while running, and what to do; None if the error is of another kind."""
+    where = error.filename or "output"
+    if error.errno in FULL:
+        remedy = "free some space and run the same command again; it continues from where it stopped"
+        return RunError(where, FULL[error.errno], remedy)
+    if error.errno in LOST:
+        message = f"the disk or share no longer answers ({error.strerror})"
+        return RunError(where, message, "check that it is mounted, and run the same command again")
+    return None
 
 
 class RenamedWarning(FutureWarning):

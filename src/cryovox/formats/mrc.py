@@ -30,6 +30,7 @@ from cryovox.core.volume import ZYX, Start, Volume, VolumeHeader, Voxels, voxel_
 from cryovox.formats import unpacking, usable_voxel_size
 from cryovox.formats.mrc_stacks import check_no_stack
 
+LABEL = b"Written by cryovox"
 HEADER_BYTES = 1024
 MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2", 101: "u1"}
 IMOD_STAMP = 1146047817
@@ -315,6 +316,7 @@ def _storable(data: Voxels) -> np.dtype[Any]:
 
 def _write_header(file: Any, voxel_size: float, origin: ZYX, nstart: Start) -> None:
     file.voxel_size = voxel_size
+    file.header.label[0] = LABEL  # without the time that mrcfile writes: equal data give equal files
     for name, value, start in zip("zyx", origin, nstart, strict=True):
         file.header.origin[name] = value
         file.header[f"n{name}start"] = start

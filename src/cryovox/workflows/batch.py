@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from filelock import Timeout
 
-from cryovox.core.atomic import writable_folder
+from cryovox.core.atomic import sweep_below, writable_folder
+from cryovox.core.errors import FolderLostError
 from cryovox.core.progress import ProgressCallback, no_progress, renamed
 from cryovox.workflows.manifest import Manifest
 
@@ -52,6 +53,31 @@ class Job(ABC):
 
     def forget(self, name: str) -> None:  # noqa: B027
         """Remove what is no longer needed once the outputs of an input are recorded."""
+
+
+class OutputFolder:
+    """An output folder, created if necessary; notices when another one takes its place.
+
+    When a share is unmounted, its mount point remains: outputs would be written to a disk of the machine.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = writable_folder(path)
+        self._identity = self._found()
+
+    def check(self) -> None:
+        """Raise an error if the folder is gone or is another one."""
+        try:
+            is_same = self._found() == self._identity
+        except OSError:
+            is_same = False
+        if not is_same:
+            message = "is gone or another folder since the run began, as when a share is lost"
+            raise FolderLostError(self.path, message, "mount it again, and run the same command again")
+
+    def _found(self) -> tuple[int, int]:
+        facts = self.path.stat()
+        return facts.st_dev, facts.st_ino
 
 
 def run_batch(
@@ -98,13 +124,15 @@ def run_batch(
         return None if path is None else job.load(name, path)
 
     preloaded = {} if collect or len(inputs) > 1 else {n: load(n) for n in inputs if not is_finished(n)}
-    writable_folder(manifest.path.parent)
+    folder = OutputFolder(manifest.path.parent)
 
     def process(name: str) -> Any:
+        folder.check()
         if not is_finished(name):
             start = time.monotonic()
             loaded = preloaded.pop(name) if name in preloaded else load(name)
             result = job.process(name, loaded, renamed(on_progress, name))
+            folder.check()
             seconds = time.monotonic() - start
             manifest.note(name, job.key(name), result.outputs, seconds, inputs[name], **result.facts)
         job.forget(name)
@@ -144,7 +172,7 @@ def for_each(
         try:
             results[name] = work(name)
         except Exception as error:
-            if not collect:
+            if not collect or isinstance(error, FolderLostError):
                 raise
             failures[name] = error
 
@@ -169,6 +197,7 @@ def _share(names: list[str], work: Callable[[str], None], manifest: Manifest) ->
                 continue
             try:
                 manifest.refresh()
+                sweep_below(manifest.path.parent, name)
                 work(name)
             finally:
                 lock.release()

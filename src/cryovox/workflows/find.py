@@ -42,7 +42,7 @@ from cryovox.workflows.devices import Device
 from cryovox.workflows.halves import Halves, halves_finding
 from cryovox.workflows.inputs import calibration_finding, expand, read_search_mask
 from cryovox.workflows.lamella import FOLDER, SearchRegion, search_region
-from cryovox.workflows.manifest import Manifest, locked, sha256, versions
+from cryovox.workflows.manifest import Manifest, locked, sha256, stamp, versions
 from cryovox.workflows.matching.config import PoseConfig
 from cryovox.workflows.noise_control import NoiseControl
 from cryovox.workflows.pick import origin_of, tomogram_frame, write_picks
@@ -148,24 +148,33 @@ def find(  # noqa: PLR0913 (the options of a command)
 
     if decided:
         picker = picker.curated({name: own for name, own in decided.items() if name in names}, entries)
+    facts = {
+        "command": command,
+        "model": str(model),
+        "segment": segmenting.model_dump(mode="json"),
+        "pick": picking.model_dump(mode="json"),
+        "control": control.model_dump(mode="json"),
+        "poses": (posing or PoseConfig()).model_dump(mode="json"),
+        "seed": seed,
+        "versions": versions(),
+        "model_sha256": sha256(model),
+        "device": device,
+    }
+    manifest = Manifest(out, facts)
+
+    def pick_one(name: str) -> Particles:
+        entry = manifest.entries[name]
+        own, record = picker(name, entry)
+        files = entry["outputs"] | {"particles": record["particles"]["file"]}
+        stamps = {kind: stamp(out / file) for kind, file in files.items()}
+        manifest.write({name: record | {"stamps": stamps}})
+        return own
+
     several = len(names) + len(failures) > 1
-    results, pick_failures = for_each(names, lambda name: picker(name, entries[name]), collect=several)
-    picks = {name: own for name, (own, _) in results.items()}
+    picks, pick_failures = for_each(names, pick_one, manifest, collect=several)
     if picks:
-        facts = {
-            "command": command,
-            "model": str(model),
-            "segment": segmenting.model_dump(mode="json"),
-            "pick": picking.model_dump(mode="json"),
-            "control": control.model_dump(mode="json"),
-            "poses": (posing or PoseConfig()).model_dump(mode="json"),
-            "seed": seed,
-            "seconds": round(time.monotonic() - start, 1),
-            "versions": versions(),
-            "model_sha256": sha256(model),
-            "device": device,
-        }
-        Manifest(out, facts).write({name: record for name, (_, record) in results.items()})
+        facts["seconds"] = round(time.monotonic() - start, 1)
+        manifest.write()
         _write_report(out, picks, card, facts, tables(picks), truth or {})
     return picks, failures | pick_failures
 

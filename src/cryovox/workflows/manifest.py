@@ -21,6 +21,7 @@ from filelock import FileLock
 from cryovox import __version__
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError
+from cryovox.core.invocation import current
 
 NAME = "manifest.json"
 LOCKS = ".locks"
@@ -149,7 +150,10 @@ class Manifest:
     ) -> None:
         """Record an entry and write the file; parameters as in :meth:`done`."""
         relative = {kind: str(path.relative_to(self.path.parent)) for kind, path in outputs.items()}
-        entry: dict[str, Any] = {"key": key, "outputs": relative, "seconds": round(seconds, 2), **more}
+        stamps = {kind: stamp(path) for kind, path in outputs.items()}
+        entry: dict[str, Any] = {
+            "key": key, "outputs": relative, "stamps": stamps, "seconds": round(seconds, 2), **more,
+        }  # fmt: skip
         if source is not None:
             identity = {"input": str(source.resolve()), "input_sha256": sha256(source)}
             entry |= {"key": identity | key, "stamp": stamp(source)}
@@ -173,7 +177,9 @@ class Manifest:
             prepare(part)
             kept = part.get("entries")
             kept = kept if isinstance(kept, dict) else {}
+            used = self._record_invocation(whole)
             for name, entry in (entries or {}).items():
+                entry = {**entry, **used}
                 kept[name] = dict(entry) if "key" in entry else {**kept.get(name, {}), **entry}
             part.update(self.facts)
             if kept:
@@ -182,6 +188,17 @@ class Manifest:
             with replacing(self.path) as beside:
                 beside.write_text(json.dumps(whole, indent=1), encoding="utf-8")
         self.entries = kept
+
+    @staticmethod
+    def _record_invocation(whole: dict[str, Any]) -> dict[str, str]:
+        """Note the command that runs now, and give its name for an entry."""
+        invocation = current()
+        if invocation is None:
+            return {}
+        known = whole.get("invocations")
+        whole["invocations"] = known if isinstance(known, dict) else {}
+        whole["invocations"][invocation.id] = invocation.to_dict()
+        return {"invocation": invocation.id}
 
     def withdraw(self) -> None:
         """Remove the section of a refused request that has no entries."""

@@ -256,7 +256,7 @@ class _Search:
         prepared = Prepared(
             self.tomogram.path, volume, Normalization(0.0, 1.0), self.tomogram.contrast, (), original=volume
         )
-        with temporary_folder(self.control.out, f"noise-{self.name}") as folder:
+        with temporary_folder(self.control.out, f"{self.name}.noise") as folder:
             path = folder / "scores.zarr"
             tiles = limited_tiles(network, card, self.config, volume, folder, afterwards=None)
             write_scores(network, prepared, card, tiles, path, self.on_progress)

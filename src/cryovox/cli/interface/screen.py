@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cryovox.core.atomic import replacing
-from cryovox.core.errors import RequestError
+from cryovox.core.errors import RequestError, run_error
 
 
 class Meter:
@@ -164,7 +164,8 @@ def model_warnings(model: Path) -> None:
 
 def failures(failed: dict[str, Exception]) -> int:
     """Name every input that failed, last of all; gives the exit code."""
-    for name, error in failed.items():
+    for name, caught in failed.items():
+        error = (run_error(caught) or caught) if isinstance(caught, OSError) else caught
         remedy = f"\n    what to do: {error.remedy}" if isinstance(error, RequestError) else ""
         problem = error.message if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
         print(f"failed: {name}: {problem}{remedy}", file=sys.stderr)
