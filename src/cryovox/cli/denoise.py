@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from cryovox.cli.interface.screen import Meter, check_json, failures, table, write_json
+from cryovox.cli.interface.workers import on_cluster
 from cryovox.workflows.config import DenoiseConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
 
@@ -20,6 +21,7 @@ def denoise(
     config: DenoiseConfig = DenoiseConfig(),
     subset: Path | None = None,
     device: Device = "auto",
+    cluster: str | None = None,
     overwrite: bool = False,
     quiet: bool = False,
     json: Path | None = None,
@@ -38,6 +40,8 @@ def denoise(
         File with the names of the tomograms to use, as `cryovox report` saves it.
     device
         Device.
+    cluster
+        Workers that process the tomograms: local:N, the address of a Dask scheduler, or a YAML file.
     overwrite
         Compute existing results again.
     quiet
@@ -45,19 +49,33 @@ def denoise(
     json
         Write the table to this JSON file.
     """
+    from cryovox.workflows.cluster.tomograms import without_result
     from cryovox.workflows.denoise import denoise as run
+    from cryovox.workflows.inputs import expand
     from cryovox.workflows.subsets import in_subset
 
     check_json(json)
     keep_freed_memory()
-    done, failed = run(
-        in_subset(tomograms, subset),
+    tomograms = tuple(in_subset(tomograms, subset))
+    meter = Meter(quiet)
+    ready, lost = on_cluster(
+        cluster,
+        lambda: expand(list(tomograms)),
+        lambda path: (
+            without_result,
+            (run, [path], out.resolve(), config),
+            {"device": device, "overwrite": overwrite},
+        ),
         out,
-        config,
-        device=device,
-        overwrite=overwrite,
-        on_progress=Meter(quiet),
+        meter,
     )
+    if ready is not None and not ready:
+        return failures(lost)
+    done, failed = run(
+        list(tomograms) if ready is None else ready, out, config,
+        device=device, overwrite=overwrite and ready is None, on_progress=meter,
+    )  # fmt: skip
+    failed = lost | failed
     columns = ("tomogram", "file", "removed", "seconds")
     rows = [[n, str(out / e["outputs"]["denoised"]), e["removed"], e["seconds"]] for n, e in done.items()]
     print(table(columns, rows))

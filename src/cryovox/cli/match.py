@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from cryovox.cli.interface.screen import Meter, check_json, failures, table, write_json
+from cryovox.cli.interface.workers import on_cluster, resolved
 from cryovox.workflows.config import PickOutput
 from cryovox.workflows.devices import Device, keep_freed_memory
 from cryovox.workflows.matching.config import MatchConfig
@@ -30,6 +31,7 @@ def match(  # noqa: PLR0913 (the options of a command)
     subset: Path | None = None,
     threads: int | None = None,
     device: Device = "auto",
+    cluster: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
     quiet: bool = False,
@@ -63,6 +65,8 @@ def match(  # noqa: PLR0913 (the options of a command)
         Number of processor threads; by default that of PyTorch.
     device
         Device.
+    cluster
+        Workers that process the tomograms: local:N, the address of a Dask scheduler, or a YAML file.
     seed
         Random seed of the noise control.
     overwrite
@@ -72,26 +76,36 @@ def match(  # noqa: PLR0913 (the options of a command)
     json
         Write the counts to this JSON file.
     """
+    from cryovox.workflows.cluster.tomograms import without_result
+    from cryovox.workflows.inputs import expand
     from cryovox.workflows.match import match as run
     from cryovox.workflows.subsets import in_subset
 
     check_json(json)
     keep_freed_memory()
     _use(threads)
-    done, failed = run(
-        template,
-        in_subset(tomograms, subset),
+    tomograms = tuple(in_subset(tomograms, subset))
+    meter, command = Meter(quiet), shlex.join(["cryovox", *sys.argv[1:]])
+    options: dict[str, Any] = {"device": device, "seed": seed, "command": command}
+    absolute = template.resolve() if template.exists() else template
+    ready, lost = on_cluster(
+        cluster,
+        lambda: expand(list(tomograms)),
+        lambda path: (
+            without_result,
+            (run, absolute, [path], out.resolve(), config, output),
+            options | resolved(at=at, dataset=dataset) | {"overwrite": overwrite, "report": False},
+        ),
         out,
-        config,
-        output,
-        at=at,
-        dataset=dataset,
-        device=device,
-        seed=seed,
-        overwrite=overwrite,
-        command=shlex.join(["cryovox", *sys.argv[1:]]),
-        on_progress=Meter(quiet),
+        meter,
     )
+    if ready is not None and not ready:
+        return failures(lost)
+    done, failed = run(
+        template, list(tomograms) if ready is None else ready, out, config, output,
+        at=at, dataset=dataset, **options, overwrite=overwrite and ready is None, on_progress=meter,
+    )  # fmt: skip
+    failed = lost | failed
     for name, entry in done.items():
         for note in entry["notes"]:
             print(f"note: {name}: {note}", file=sys.stderr)

@@ -34,6 +34,7 @@ def simulate(  # noqa: PLR0913 (the options of a command)
     name: str | None = None,
     keep: tuple[Literal["clean", "instances", "series"], ...] = (),
     workers: int = 1,
+    cluster: str | None = None,
     device: Device = "auto",
     overwrite: bool = False,
     quiet: bool = False,
@@ -67,6 +68,8 @@ def simulate(  # noqa: PLR0913 (the options of a command)
         or the tilt series (series/). Training needs none of them.
     workers
         Number of tomograms simulated in parallel; does not change the result.
+    cluster
+        Workers that simulate the tomograms: local:N, the address of a Dask scheduler, or a YAML file.
     device
         Device.
     overwrite
@@ -90,6 +93,7 @@ def simulate(  # noqa: PLR0913 (the options of a command)
         name=name,
         keep=Keep(**dict.fromkeys(keep, True)),
         workers=workers,
+        cluster=cluster,
         device=device,
         overwrite=overwrite,
         command=shlex.join(["cryovox", *sys.argv[1:]]),

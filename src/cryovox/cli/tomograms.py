@@ -18,8 +18,10 @@ from cryovox.cli.interface.screen import (
     table,
     write_json,
 )
+from cryovox.cli.interface.workers import on_cluster, whole_plan
+from cryovox.core.errors import RequestError
 from cryovox.core.sizes import size_text
-from cryovox.models.card import EMBEDDED
+from cryovox.models.card import EMBEDDED, is_embedded
 from cryovox.picking.config import ControlConfig, PickConfig
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
@@ -40,6 +42,7 @@ def segment(  # noqa: PLR0913 (the options of a command)
     config: SegmentConfig = SegmentConfig(),
     subset: Path | None = None,
     device: Device = "auto",
+    cluster: str | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
@@ -63,6 +66,8 @@ def segment(  # noqa: PLR0913 (the options of a command)
         File with the names of the tomograms to use, as `cryovox report` saves it.
     device
         Device.
+    cluster
+        Workers that process the tomograms: local:N, the address of a Dask scheduler, or a YAML file.
     overwrite
         Compute existing results again.
     dry_run
@@ -70,17 +75,34 @@ def segment(  # noqa: PLR0913 (the options of a command)
     quiet
         Suppress progress output.
     """
-    from cryovox.workflows.segment import segment_files
+    from cryovox.workflows.cluster.tomograms import SlabCalls, without_result
+    from cryovox.workflows.segment import segment_files, segmentable
     from cryovox.workflows.subsets import in_subset
 
     keep_freed_memory()
     tomograms = tuple(in_subset(tomograms, subset))
     if dry_run:
-        return _predict(tomograms, model, out, config, device)
+        return _predict(tomograms, model, out, config, device, cluster=cluster)
     meter = Meter(quiet)
-    done, failed = segment_files(
-        list(tomograms), model, out, config, device=device, overwrite=overwrite, on_progress=meter
+    ready, lost = on_cluster(
+        cluster,
+        lambda: segmentable(list(tomograms)),
+        lambda path: (
+            without_result,
+            (segment_files, [path], *_absolute(model, out), config),
+            {"device": device, "overwrite": overwrite},
+        ),
+        out,
+        meter,
+        lambda: SlabCalls(*_absolute(model, out), config, device),
     )
+    if ready is not None and not ready:
+        return failures(lost)
+    done, failed = segment_files(
+        list(tomograms) if ready is None else ready, model, out, config,
+        device=device, overwrite=overwrite and ready is None, on_progress=meter,
+    )  # fmt: skip
+    failed = lost | failed
     print_notes(out, [name for names in done.values() for name in names])
     model_warnings(model)
     print(", ".join(f"{len(names)} {kind} segmented" for kind, names in done.items()) + f", in {out}")
@@ -161,6 +183,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     keep_dense: bool = False,
     lamella: bool = True,
     device: Device = "auto",
+    cluster: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -198,6 +221,8 @@ def find(  # noqa: PLR0913 (the options of a command)
         Leave out picks more than a radius outside the sample, if its estimated faces are clear.
     device
         Device.
+    cluster
+        Workers that process the tomograms: local:N, the address of a Dask scheduler, or a YAML file.
     seed
         Seed of the noise in which false picks are counted.
     overwrite
@@ -209,7 +234,9 @@ def find(  # noqa: PLR0913 (the options of a command)
     json
         Write counts, thresholds, expected precision and recall, or what --dry-run predicts, to this file.
     """
+    from cryovox.workflows.cluster.tomograms import SlabCalls, without_result
     from cryovox.workflows.find import find as run
+    from cryovox.workflows.inputs import expand
     from cryovox.workflows.manifest import Manifest
     from cryovox.workflows.subsets import in_subset
 
@@ -217,25 +244,35 @@ def find(  # noqa: PLR0913 (the options of a command)
     keep_freed_memory()
     tomograms = tuple(in_subset(tomograms, subset))
     if dry_run:
-        return _predict(tomograms, model, out, segment, device, json, control.share)
+        return _predict(tomograms, model, out, segment, device, json, control.share, cluster)
+    if cluster is not None and control.curated:
+        message = "needs all tomograms in one process, and --cluster has several"
+        raise RequestError("--curated", message, "run it again without --cluster: segmentations are kept")
     command = shlex.join(["cryovox", *sys.argv[1:]])
-    picks, failed = run(
-        list(tomograms),
-        model,
+    settings = (segment, pick, output, control, posing)
+    options: dict[str, Any] = {
+        "device": device, "seed": seed, "command": command, "keep_dense": keep_dense, "lamella": lamella,
+    }  # fmt: skip
+    meter = Meter(quiet)
+    ready, lost = on_cluster(
+        cluster,
+        lambda: expand(list(tomograms)),
+        lambda path: (
+            without_result,
+            (run, [path], *_absolute(model, out), *settings),
+            options | {"overwrite": overwrite, "report": False},
+        ),
         out,
-        segment,
-        pick,
-        output,
-        control,
-        posing,
-        device=device,
-        seed=seed,
-        overwrite=overwrite,
-        command=command,
-        keep_dense=keep_dense,
-        lamella=lamella,
-        on_progress=Meter(quiet),
+        meter,
+        lambda: SlabCalls(*_absolute(model, out), segment, device, control.share),
     )
+    if ready is not None and not ready:
+        return failures(lost)
+    picks, failed = run(
+        list(tomograms) if ready is None else ready, model, out, *settings,
+        **options, overwrite=overwrite and ready is None, on_progress=meter,
+    )  # fmt: skip
+    failed = lost | failed
     print_notes(out, list(picks), picked=True)
     model_warnings(model)
     entries = Manifest(out, {}).entries
@@ -259,6 +296,11 @@ def print_notes(out: Path, names: list[str], picked: bool = False) -> None:
             print(f"note: {name}: {note}", file=sys.stderr)
 
 
+def _absolute(model: Path, out: Path) -> tuple[Path, Path]:
+    """Paths that workers find wherever they were started."""
+    return (model if is_embedded(model) else model.resolve()), out.resolve()
+
+
 def _predict(
     tomograms: tuple[Path, ...],
     model: Path,
@@ -267,6 +309,7 @@ def _predict(
     device: Device,
     json: Path | None = None,
     noise: float | None = None,
+    cluster: str | None = None,
 ) -> int:
     """Print what a run will take."""
     from dataclasses import asdict
@@ -289,7 +332,8 @@ def _predict(
         for p in predictions
     ]
     print(table(columns, rows))
-    print(f"in all {clock(sum(p.seconds for p in predictions))} on this machine as it is loaded now")
+    output, ram = sum(p.output for p in predictions), max(p.ram for p in predictions)
+    print(whole_plan(cluster, [p.seconds for p in predictions], output, ram))
     write_json(json, [asdict(p) for p in predictions])
     return 0
 

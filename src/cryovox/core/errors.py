@@ -34,6 +34,10 @@ class RequestError(Exception):
         self.where, self.message, self.remedy = str(where), message, remedy
         super().__init__(f"{self.where}: {message}\n  {remedy}")
 
+    def __reduce__(self) -> tuple[type[RequestError], tuple[str, str, str]]:
+        """Errors of workers are sent to the process that waits for them."""
+        return type(self), (self.where, self.message, self.remedy)
+
 
 class RunError(RequestError):
     """Something failed while running (some inputs, a full disk); exit code 1."""

@@ -53,13 +53,19 @@ class UnfinishedScores:
         shape, frame
             As of :func:`cryovox.formats.scores.create`.
         """
-        known = json.loads(json.dumps({"shape": list(shape), **identity}))
-        if _read_json(self.folder / "identity.json") == known and (self._has_store or self.path.exists()):
+        if self.matches(identity, shape):
             return
+        known = {"shape": list(shape), **identity}
         with _full_disk_named(self.path):
             discard(self.folder)
             scores.lay_out(self.folder / "store.zarr", self.path, shape, **frame)
             _write_json(self.folder / "identity.json", known)
+
+    def matches(self, identity: Mapping[str, Any], shape: tuple[int, int, int, int]) -> bool:
+        """Whether there is a store, or a finished map, that was computed from the same."""
+        known = json.loads(json.dumps({"shape": list(shape), **identity}))
+        is_same = _read_json(self.folder / "identity.json") == known
+        return is_same and (self._has_store or self.path.exists())
 
     @property
     def is_finished(self) -> bool:

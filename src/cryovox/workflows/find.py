@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cryovox import __version__
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import sign_of
 from cryovox.core.particles import Particles
@@ -75,6 +77,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     command: str = "",
     keep_dense: bool = False,
     lamella: bool = True,
+    report: bool = True,
     tables: Tables = lambda picks: [],
     truth: Truth | None = None,
     on_progress: ProgressCallback = no_progress,
@@ -98,6 +101,8 @@ def find(  # noqa: PLR0913 (the options of a command)
     lamella
         Leave out picks more than a radius outside the sample, where its faces are clear; see
         :func:`cryovox.picking.lamella.estimate`.
+    report
+        Write the report of the folder.
     tables
         Function that computes further tables of the report from the picks.
     truth
@@ -161,20 +166,14 @@ def find(  # noqa: PLR0913 (the options of a command)
         "device": device,
     }
     manifest = Manifest(out, facts)
-
-    def pick_one(name: str) -> Particles:
-        entry = manifest.entries[name]
-        own, record = picker(name, entry)
-        files = entry["outputs"] | {"particles": record["particles"]["file"]}
-        stamps = {kind: stamp(out / file) for kind, file in files.items()}
-        manifest.write({name: record | {"stamps": stamps}})
-        return own
-
+    key = {name: facts[name] for name in ("pick", "control", "poses", "seed")} | {"version": __version__}
     several = len(names) + len(failures) > 1
-    picks, pick_failures = for_each(names, pick_one, manifest, collect=several)
+    loop = _PickLoop(picker, manifest, key, redo=overwrite or bool(decided))
+    picks, pick_failures = for_each(names, loop, manifest, collect=several)
     if picks:
         facts["seconds"] = round(time.monotonic() - start, 1)
         manifest.write()
+    if picks and report:
         _write_report(out, picks, card, facts, tables(picks), truth or {})
     return picks, failures | pick_failures
 
@@ -197,6 +196,31 @@ def _poses(posing: PoseConfig, card: Card, segmenting: SegmentConfig, device: De
 
     posing.check([species.name for species in card.species])
     return PickPoses(posing, segmenting.tilt_axis, choose_device(device))
+
+
+@dataclass(frozen=True, eq=False)
+class _PickLoop:
+    """Picks each tomogram and records it at once; picks of an earlier run with the same settings are kept."""
+
+    picker: _Picker
+    manifest: Manifest
+    settings: Mapping[str, Any]
+    redo: bool
+
+    def __call__(self, name: str) -> Particles:
+        entry, out, picker = self.manifest.entries[name], self.picker.out, self.picker
+        files = {str(path): stamp(path) for path in picker.inputs(name) if path.exists()}
+        own = {"output": picker.output.model_dump(mode="json"), "keep_dense": picker.keep_dense}
+        key = {**self.settings, **own, "lamella": picker.lamella, "files": files}
+        kept = None if self.redo else _recorded_picks(name, out, entry, key)
+        if kept is not None:
+            return kept
+        picks, record = picker(name, entry)
+        outputs = entry["outputs"] | {"particles": record["particles"]["file"]}
+        record["particles"]["key"] = key
+        stamps = {kind: stamp(out / file) for kind, file in outputs.items()}
+        self.manifest.write({name: record | {"stamps": stamps}})
+        return picks
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,6 +318,11 @@ class _Picker:
         }
         return picks, {"particles": record} | ({} if noise is None else {"noise": noise})
 
+    def inputs(self, name: str) -> list[Path]:
+        """Files besides the tomogram, its mask and the model on which the picks depend."""
+        halves = () if self.noise.halves is None else self.noise.halves.files(name)
+        return [*halves, *(() if self.poses is None else self.poses.posing.templates().values())]
+
     def _open(self, name: str, entry: Mapping[str, Any]) -> _Opened:
         stored = replace(scores.read(_score_file(self.out, name)), calibration=self.card.calibration)
         score_map = select(stored, self.picking.species)
@@ -361,6 +390,21 @@ def _write_report(
         shown = {key: value for key, value in facts.items() if key not in ("model_sha256", "device")}
         run = {**shown, "model": _model_facts(facts["model"], facts["model_sha256"], card)}
         write_find_report(page, entries, run, tables=[*tables, *expected_tables(expected)])
+
+
+def _recorded_picks(
+    name: str, out: Path, entry: Mapping[str, Any], key: Mapping[str, Any]
+) -> Particles | None:
+    """Picks that an earlier run made with the same settings, where their file is as it was written."""
+    record, stamps = entry.get("particles", {}), entry.get("stamps", {})
+    if record.get("key") != json.loads(json.dumps(key)):
+        return None
+    files = {"particles": record["file"], "labels": entry["outputs"]["labels"]}
+    if any(
+        not (out / file).exists() or stamps.get(kind) != stamp(out / file) for kind, file in files.items()
+    ):
+        return None
+    return _read_picks(name, out, entry)
 
 
 def _read_picks(name: str, out: Path, entry: Mapping[str, Any]) -> Particles | None:

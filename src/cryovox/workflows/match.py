@@ -45,6 +45,7 @@ def match(  # noqa: PLR0913 (the options of a command)
     seed: int = 0,
     overwrite: bool = False,
     command: str = "",
+    report: bool = True,
     on_progress: ProgressCallback = no_progress,
 ) -> tuple[dict[str, dict[str, Any]], Failures]:
     """Search tomograms for a structure; results of an earlier run with the same settings are kept.
@@ -66,6 +67,8 @@ def match(  # noqa: PLR0913 (the options of a command)
         Tilt ranges, tilt axes, contrast and masks of the tomograms, where the settings do not say them.
     seed
         Of the random phases of the noise control.
+    report
+        Write the dataset and the report of the folder.
 
     Returns
     -------
@@ -88,7 +91,7 @@ def match(  # noqa: PLR0913 (the options of a command)
         out, facts | {"config": config.model_dump(mode="json")}, "match" if at is None else "poses"
     )
     results = run_batch(job, files, manifest, overwrite=overwrite, on_progress=on_progress)
-    if results[0] and at is None:
+    if results[0] and at is None and report:
         _write_dataset(out, manifest)
         _write_report(out, manifest)
     return results

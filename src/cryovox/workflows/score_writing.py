@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cryovox.core.errors import RunError
 from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import Volume
 from cryovox.formats import scores
@@ -15,6 +19,7 @@ from cryovox.formats.unfinished_scores import UnfinishedScores
 from cryovox.inference.tiling import plan
 from cryovox.models.card import Card
 from cryovox.workflows.inputs import Prepared
+from cryovox.workflows.manifest import locked
 from cryovox.workflows.model_grid import mask_on_grid
 
 if TYPE_CHECKING:
@@ -48,33 +53,83 @@ def write_scores(
         stream(network, volume.data, tomogram.normalize, tiles, writer.write, on_progress, region)
 
 
-def begin_scores(
-    unfinished: UnfinishedScores, identity: dict[str, Any], tomogram: Prepared, card: Card, tiles: TilePlan
-) -> None:
-    """Prepare a score map that is written part by part."""
-    shape = (len(card.species), *output_shape(tomogram, tiles))
-    unfinished.begin(identity, shape, **_frame(tomogram, card, tiles))
+@dataclass(frozen=True, eq=False)
+class SlabWriting:
+    """Scores of a tomogram that are written slab by slab, by one or several processes.
 
+    Attributes
+    ----------
+    out, name
+        Output folder and name of the tomogram.
+    identity
+        What the scores are computed from and with, as JSON.
+    """
 
-def continue_scores(
-    unfinished: UnfinishedScores,
-    part: tuple[int, int],
-    network: nn.Module,
-    tomogram: Prepared,
-    card: Card,
-    tiles: TilePlan,
-    on_progress: ProgressCallback = no_progress,
-    mask: Mask | None = None,
-) -> None:
-    """Compute the planes of a part that are not complete; arguments else as of :func:`write_scores`."""
-    from cryovox.inference.stream import stream
+    out: Path
+    name: str
+    identity: dict[str, Any]
+    network: nn.Module
+    tomogram: Prepared
+    card: Card
+    tiles: TilePlan
+    mask: Mask | None = None
 
-    volume, gaps = tomogram.volume, unfinished.missing(part)
-    region = search_region(mask, tomogram.original, volume, card, tiles) if gaps else None
-    for gap in gaps:
-        with unfinished.writer(gap[0]) as write:
-            stream(network, volume.data, tomogram.normalize, tiles, write, on_progress, region, gap)
-        unfinished.note(gap)
+    @property
+    def unfinished(self) -> UnfinishedScores:
+        return UnfinishedScores(self.out / "scores" / f"{self.name}.zarr")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (len(self.card.species), *output_shape(self.tomogram, self.tiles))
+
+    def begin(self) -> None:
+        """Prepare the store; one that was computed from something else is discarded."""
+        with locked(self.out / f"scores-{self.name}"):
+            if self.unfinished.matches(self.identity, self.shape):
+                return
+            with self._locked((0, self.shape[1])):
+                frame = _frame(self.tomogram, self.card, self.tiles)
+                self.unfinished.begin(self.identity, self.shape, **frame)
+
+    def write(self, part: tuple[int, int], on_progress: ProgressCallback = no_progress) -> None:
+        """Compute the planes of a part that are not complete."""
+        from cryovox.inference.stream import stream
+
+        tomogram, unfinished = self.tomogram, self.unfinished
+        with self._locked(part):
+            if not unfinished.matches(self.identity, self.shape):
+                message = "another run began to compute these scores with other settings"
+                raise RunError(unfinished.path, message, "run one after the other, or choose another --out")
+            if unfinished.is_finished:
+                return
+            gaps = unfinished.missing(part)
+            region = search_region(self.mask, tomogram.original, tomogram.volume, self.card, self.tiles)
+            for gap in gaps:
+                with unfinished.writer(gap[0]) as write:
+                    stream(
+                        self.network, tomogram.volume.data, tomogram.normalize, self.tiles, write,
+                        on_progress, region, gap,
+                    )  # fmt: skip
+                unfinished.note(gap)
+
+    def write_all(self, on_progress: ProgressCallback = no_progress) -> None:
+        """Compute what is missing, and turn the store into the score map."""
+        self.begin()
+        try:
+            self.write((0, self.shape[1]), on_progress)
+        finally:
+            self.unfinished.discard_empty()
+        if not self.unfinished.is_finished:
+            self.unfinished.finish()
+
+    @contextmanager
+    def _locked(self, part: tuple[int, int]) -> Iterator[None]:
+        """Keep other processes from writing into the same chunks."""
+        height = scores.CHUNK[1]
+        with ExitStack() as stack:
+            for layer in range(part[0] // height, -(-part[1] // height)):
+                stack.enter_context(locked(self.out / f"scores-{self.name}-{layer}"))
+            yield
 
 
 def output_shape(tomogram: Prepared, tiles: TilePlan) -> tuple[int, int, int]:

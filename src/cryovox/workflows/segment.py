@@ -36,7 +36,7 @@ from cryovox.workflows.inputs import (
 )
 from cryovox.workflows.manifest import Manifest, sha256, stamp, versions
 from cryovox.workflows.memory import AFTERWARDS, MASK_PICKING, MAX_NOISE, NOISE, Limits, enforce, fit
-from cryovox.workflows.score_writing import begin_scores, continue_scores, output_shape
+from cryovox.workflows.score_writing import SlabWriting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,7 +69,7 @@ def segment_files(
     names, failures
         Names of the segmented "tomograms" and "subtomogram sets", and what went wrong with the others.
     """
-    files = expand(inputs, lambda path: is_volume(path) or subtomograms.is_set(path))
+    files = segmentable(inputs)
     if not overwrite:
         Manifest(out, {}).check_free(files)
     sets = {name: path for name, path in files.items() if subtomograms.is_set(path)}
@@ -84,6 +84,11 @@ def segment_files(
             )  # fmt: skip
             failures |= failed
     return names, failures
+
+
+def segmentable(inputs: list[Path]) -> dict[str, Path]:
+    """Tomograms and subtomogram sets behind paths, by name."""
+    return expand(inputs, lambda path: is_volume(path) or subtomograms.is_set(path))
 
 
 def segment(  # noqa: PLR0913 (the options of a command)
@@ -238,12 +243,9 @@ class _SegmentTomogram(_Segment):
     def process(
         self, name: str, loaded: tuple[Prepared, Mask | None, TilePlan], on_progress: ProgressCallback
     ) -> Result:
-        tomogram, mask, tiles = loaded
+        tomogram, mask, _ = loaded
         score_file, label_file = self.out / "scores" / f"{name}.zarr", self.out / "labels" / f"{name}.mrc"
-        unfinished = UnfinishedScores(score_file)
-        begin_scores(unfinished, self.identity(name, tomogram), tomogram, self.card, tiles)
-        if not unfinished.is_finished:
-            self._score(unfinished, tomogram, mask, tiles, on_progress)
+        self.slabs(name, loaded).write_all(on_progress)
         write_label_map(scores.read(score_file), tomogram.original, label_file, mask=mask)
         facts = {
             "contrast": tomogram.contrast,
@@ -252,20 +254,11 @@ class _SegmentTomogram(_Segment):
         }
         return Result({"scores": score_file, "labels": label_file}, facts)
 
-    def _score(
-        self,
-        unfinished: UnfinishedScores,
-        tomogram: Prepared,
-        mask: Mask | None,
-        tiles: TilePlan,
-        on_progress: ProgressCallback,
-    ) -> None:
-        whole = (0, output_shape(tomogram, tiles)[0])
-        try:
-            continue_scores(unfinished, whole, self.network, tomogram, self.card, tiles, on_progress, mask)
-        finally:
-            unfinished.discard_empty()
-        unfinished.finish()
+    def slabs(self, name: str, loaded: tuple[Prepared, Mask | None, TilePlan]) -> SlabWriting:
+        """How the scores are written, slab by slab."""
+        tomogram, mask, tiles = loaded
+        identity = self.identity(name, tomogram)
+        return SlabWriting(self.out, name, identity, self.network, tomogram, self.card, tiles, mask)
 
     def identity(self, name: str, tomogram: Prepared) -> dict[str, Any]:
         """What the scores are computed from and with: a run with another one does not continue this one."""

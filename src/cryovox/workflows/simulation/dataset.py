@@ -10,12 +10,13 @@ from typing import Any
 from cryovox.core.atomic import writable_folder
 from cryovox.core.dataset import Dataset
 from cryovox.core.errors import RequestError
-from cryovox.core.progress import ProgressCallback, no_progress
+from cryovox.core.progress import ProgressCallback, no_progress, renamed
 from cryovox.formats import subtomograms
 from cryovox.simulate.config.subtomograms import SubtomogramConfig
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.subtomograms import write_subtomograms
 from cryovox.workflows.batch import run_batch
+from cryovox.workflows.cluster.config import ClusterConfig, read_cluster
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.manifest import Manifest
 from cryovox.workflows.simulation.dataset_folder import SimulatedBatch
@@ -37,6 +38,7 @@ def simulate_dataset(  # noqa: PLR0913 (the options of a command)
     keep: Keep | None = None,
     device: Device = "auto",
     workers: int = 1,
+    cluster: str | None = None,
     overwrite: bool = False,
     command: str = "",
     on_progress: ProgressCallback = no_progress,
@@ -53,6 +55,8 @@ def simulate_dataset(  # noqa: PLR0913 (the options of a command)
     name
         Name of the batch, "sim" by default. A batch of another name is added to the folder; without a
         name, a folder with other tomograms is refused.
+    cluster
+        Workers, as :func:`cryovox.workflows.cluster.config.read_cluster` reads them.
     overwrite
         Replace the batch if it exists.
 
@@ -63,6 +67,8 @@ def simulate_dataset(  # noqa: PLR0913 (the options of a command)
     """
     statistics = None if match is None else measure_tomogram(match)
     config = config if statistics is None else match_config(config, statistics)
+    settings = None if cluster is None else read_cluster(cluster)
+    out = out if settings is None else out.resolve()
     job = SimulateTomogram(
         out, config, seed, structures, keep or Keep(), choose_device(device), command, statistics
     )
@@ -75,7 +81,7 @@ def simulate_dataset(  # noqa: PLR0913 (the options of a command)
             on_progress(template.source, 0.0, template.facts["doubt"])
     manifest = batch.begin(job.facts(), job.batch_key(), overwrite=overwrite)
     names = [batch.name_of(i) for i in range(count)]
-    _simulate_all(job, names, manifest, workers, on_progress)
+    _simulate_all(job, names, manifest, settings or workers, on_progress)
     if match is not None:
         page = out / ("match.html" if batch.name == "sim" else f"match_{batch.name}.html")
         write_match_page(page, match, job.files(names[0])["tomogram"], statistics.sign if statistics else -1)
@@ -84,11 +90,17 @@ def simulate_dataset(  # noqa: PLR0913 (the options of a command)
 
 
 def _simulate_all(
-    job: SimulateTomogram, names: list[str], manifest: Manifest, workers: int, on_progress: ProgressCallback
+    job: SimulateTomogram,
+    names: list[str],
+    manifest: Manifest,
+    workers: int | ClusterConfig,
+    on_progress: ProgressCallback,
 ) -> None:
     """Simulate what is missing; a refused request leaves no entry in the manifest."""
     try:
-        if workers > 1 and len(names) > 1:
+        if isinstance(workers, ClusterConfig):
+            _on_cluster(job, names, manifest, workers, on_progress)
+        elif workers > 1 and len(names) > 1:
             _in_processes(job, names, manifest, workers, on_progress)
         else:
             run_batch(job, dict.fromkeys(names), manifest, collect=False, on_progress=on_progress)
@@ -96,6 +108,24 @@ def _simulate_all(
         manifest.withdraw()
         raise
     manifest.refresh()
+
+
+def _on_cluster(
+    job: SimulateTomogram,
+    names: list[str],
+    manifest: Manifest,
+    config: ClusterConfig,
+    on_progress: ProgressCallback,
+) -> None:
+    from cryovox.workflows.cluster.connect import connected
+    from cryovox.workflows.cluster.spread import Call, spread
+    from cryovox.workflows.cluster.tomograms import without_result
+
+    calls: dict[str, Call] = {n: (without_result, (run_batch, job, {n: None}, manifest), {}) for n in names}
+    with connected(config) as client:
+        _, failures = spread(client, config, calls, job.out, renamed(on_progress, "tomograms"))
+    for error in failures.values():
+        raise error
 
 
 def _in_processes(

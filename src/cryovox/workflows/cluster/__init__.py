@@ -1,0 +1,1 @@
+"""Many tomograms on many workers, by Dask Distributed."""
