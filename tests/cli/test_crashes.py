@@ -1,5 +1,6 @@
 """Runs that are killed, on disks that are full or lost, with inputs that break; by real means."""
 
+import errno
 import json
 import os
 import subprocess
@@ -11,7 +12,10 @@ import mrcfile
 import numpy as np
 import pytest
 
-from cryovox.workflows.manifest import sha256
+from cryovox.core.atomic import replacing
+from cryovox.core.errors import FolderLostError
+from cryovox.workflows.batch import Job, Result, run_batch
+from cryovox.workflows.manifest import Manifest, sha256
 
 VOLUMES = 6
 KILLS = 20
@@ -120,7 +124,8 @@ def test_kills_at_random_moments_lose_at_most_a_slab_each(volumes, model, tmp_pa
     assert (whole["code"], killed["code"]) == (0, 0)
     hit = [state for was_killed, state in killed["history"] if was_killed]
     assert len(hit) == KILLS, "the volumes were done before"
-    assert 0 < sum(len(state) for state in hit) and again > tiles, "no kill came while tiles were scored"
+    assert any(hit), "no kill came while tiles were scored"
+    assert again > tiles, "no kill came while tiles were scored"
     for before, after in pairwise(hit):  # no complete plane is ever lost
         assert all(after.get(name, 0) >= planes for name, planes in before.items()), (before, after)
     # what is scored again: tiles of the slab in progress, and those of the row before that overlap it
@@ -133,3 +138,114 @@ def test_kills_at_random_moments_lose_at_most_a_slab_each(volumes, model, tmp_pa
     assert outputs(tmp_path / "killed") == outputs(tmp_path / "whole")
     assert len(outputs(tmp_path / "whole")) >= 3 * VOLUMES
     assert strays(tmp_path / "killed") == []
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """Mounts small file systems in memory."""
+    mounted = []
+
+    def call(name: str, size: str) -> Path:
+        place = tmp_path / name
+        place.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(place)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("file systems cannot be mounted here")
+        mounted.append(place)
+        return place
+
+    yield call
+    for place in mounted:
+        subprocess.run(["umount", "-l", str(place)], capture_output=True)
+
+
+def test_a_full_disk_is_named_and_what_was_done_is_kept(cli, volumes, model, mount, tmp_path):
+    out = mount("small", "600k") / "out"
+    quick = ("--model", model, "--device", "cpu", "--quiet")
+    answer = cli("segment", volumes, *quick, "--out", out)
+    assert answer.code == 1
+    assert "Traceback" not in answer.err
+    failed = [line for line in answer.err.splitlines() if line.startswith("failed: ")]
+    assert 0 < len(failed) < VOLUMES
+    assert all("the disk is full" in line for line in failed)
+    done = {str(p): p.stat().st_mtime_ns for p in (out / "labels").iterdir()}
+    assert len(done) == VOLUMES - len(failed)
+    subprocess.run(["mount", "-o", "remount,size=64m", str(out.parent)], check=True)
+    assert cli("segment", volumes, *quick, "--out", out).code == 0
+    assert cli("segment", volumes, *quick, "--out", tmp_path / "whole").code == 0
+    assert outputs(out) == outputs(tmp_path / "whole")
+    assert strays(out) == []
+    assert all(Path(file).stat().st_mtime_ns == when for file, when in done.items())
+
+
+class Unmounting(Job):
+    """Loses the share of the outputs, or of the inputs, while the second input is processed."""
+
+    def __init__(self, share: Path, out: Path) -> None:
+        self.share, self.out, self.begun = share, out, []
+
+    def key(self, name):
+        return {}
+
+    def process(self, name, loaded, on_progress):
+        self.begun.append(name)
+        data = loaded.read_bytes()
+        if len(self.begun) == 2:
+            subprocess.run(["umount", "-l", str(self.share)], check=True)
+        target = self.out / f"{name}.txt"
+        with replacing(target) as beside:
+            beside.write_bytes(data)
+        return Result({"text": target})
+
+
+@pytest.fixture
+def texts(tmp_path):
+    def write(folder: Path) -> dict[str, Path]:
+        folder.mkdir(exist_ok=True)
+        for name in "abcd":
+            (folder / f"{name}.in").write_text(name)
+        return {name: folder / f"{name}.in" for name in "abcd"}
+
+    return write
+
+
+def test_a_lost_share_of_outputs_ends_the_run(mount, texts, tmp_path):
+    share = mount("share", "1m")
+    inputs, job = texts(tmp_path / "inputs"), Unmounting(share, share)
+    with pytest.raises(FolderLostError, match="share is lost") as caught:
+        run_batch(job, inputs, Manifest(share, {"command": "test"}))
+    assert caught.value.where == str(share)
+    assert job.begun == ["a", "b"]
+    assert not (share / "manifest.json").exists()  # nothing is recorded on the disk below
+
+
+def test_a_lost_share_of_inputs_fails_them_by_name(mount, texts, tmp_path):
+    share = mount("share", "1m")
+    inputs, job = texts(share), Unmounting(share, tmp_path / "out")
+    entries, failures = run_batch(job, inputs, Manifest(tmp_path / "out", {"command": "test"}))
+    assert sorted(entries) == ["a"]  # b was read, but its hash was not
+    assert sorted(failures) == ["b", "c", "d"]
+    assert all("No such file" in str(error) for error in failures.values())
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOSPC])
+def test_errors_of_disks_are_told_in_words(cli, monkeypatch, tomogram, tmp_path, number):
+    def refuse(*args, **options):
+        raise OSError(number, os.strerror(number), "/data/TS_01.mrc")
+
+    monkeypatch.setattr("cryovox.workflows.denoise.read_volume", refuse)
+    answer = cli("denoise", tomogram, "--out", tmp_path / "out")
+    words = "the disk is full" if number == errno.ENOSPC else "no longer answers"
+    answer.refused("/data/TS_01.mrc", words, "run the same command again", code=1)
+
+
+def test_files_of_a_lost_machine_are_removed_under_the_lock(texts, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    lost = [out / ".cryovox-00000000-12345-a.txt", out / ".cryovox-00000000-12345-zz.txt"]
+    for path in lost:
+        path.touch()
+    job = Unmounting(tmp_path, out)
+    job.begun = ["started before"] * 5
+    run_batch(job, texts(tmp_path / "inputs"), Manifest(out, {"command": "test"}))
+    assert [path.exists() for path in lost] == [False, True]  # no input has the name of the second

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -38,7 +39,7 @@ def connected(config: ClusterConfig) -> Iterator[Any]:
         security = _security(distributed, config)
         target: Any = config.address
         if config.kind != "address":
-            make = _local if config.kind == "local" else _jobs
+            make = _local if config.kind == "local" else _submitted
             target = stack.enter_context(make(distributed, config, security))
         try:
             client = distributed.Client(target, security=security, timeout="20s", set_as_default=False)
@@ -138,9 +139,19 @@ def _jobs(distributed: Any, config: ClusterConfig, security: Any) -> Any:
     options["worker_extra_args"] = [*fixed["worker_extra_args"], *config.options.get("worker_extra_args", [])]
     options["job_script_prologue"] = [*prologue, *config.options.get("job_script_prologue", [])]
     try:
-        cluster = getattr(jobqueue, JOBS[config.kind])(**options)
+        return getattr(jobqueue, JOBS[config.kind])(**options)
     except (TypeError, ValueError) as error:
         raise RequestError(OPTION, f"{config.kind}: {error}", REMEDY) from None
+
+
+def _submitted(distributed: Any, config: ClusterConfig, security: Any) -> Any:
+    """Jobs in the queue of the batch system."""
+    cluster = _jobs(distributed, config, security)
+    command = cluster.job_cls.submit_command.split()[0]
+    if shutil.which(command) is None:
+        cluster.close()
+        message = f"{config.kind}: there is no {command} on this machine"
+        raise RequestError(OPTION, message, "run the command where jobs are submitted")
     cluster.scale(jobs=config.workers)
     return cluster
 
