@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, Validatio
 from cryovox.core.errors import RenamedWarning, RequestError
 from cryovox.core.names import suggestion
 from cryovox.core.reading import check_readable
+from cryovox.core.safe_yaml import load_yaml
 
 Contrast = Literal["auto", "dark", "bright"]
 """Contrast of particles against their surroundings."""
@@ -71,7 +72,7 @@ def from_yaml(kind: type[C], path: Path) -> C:
     """Read a YAML file as *kind*; an unknown key is an error that names the key."""
     check_readable(path)
     try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values: Any = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise RequestError(path, f"cannot be read as YAML: {error}", "correct the file") from None
     if not isinstance(values, dict):

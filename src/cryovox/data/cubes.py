@@ -309,7 +309,7 @@ class CubeStream(Prefetcher):
     """
 
     def __init__(self, cubes: Cubes, sampling: SamplingConfig) -> None:
-        super().__init__()
+        super().__init__(sampling.rank, sampling.world)
         self.cubes, self.sampling = cubes, sampling
         self._orders: dict[int, NDArray[np.intp]] = {}
 

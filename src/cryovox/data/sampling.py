@@ -25,7 +25,11 @@ class SamplingConfig:
     augment
         Augmentation of each patch.
     seed
-        Batch n depends on this and on n alone; the last number is the rank of the process.
+        Batch n depends on this and on n alone.
+    rank, world
+        Number of this process, and of all processes, which take the batches in turn: together they see what
+        one process would see. Simulated batches are drawn from another seed in each process instead, because
+        several batches come from one simulated box.
     device
         Device of the simulator; batches are on the CPU.
     """
@@ -36,6 +40,8 @@ class SamplingConfig:
     patches: PatchConfig = field(default_factory=PatchConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: tuple[int, ...] = (0, 0)
+    rank: int = 0
+    world: int = 1
     device: str = "cpu"
 
     def for_unlabeled(self) -> SamplingConfig:

@@ -97,7 +97,8 @@ class SimulatedStream:
         if not templates:
             raise RequestError("templates", "there are none", "name at least one species to simulate")
         self.sampling, self.domain = sampling, domain or DomainConfig()
-        self.seed, self.patch_size = sampling.seed, sampling.patch_size
+        *seed, last = sampling.seed
+        self.seed, self.patch_size = (*seed, last + sampling.rank), sampling.patch_size
         self.voxel_size = voxel_size or templates[0].voxel_size
         self.species = tuple(species or template_species(templates))
         self.channels = np.arange(len(templates)) if channels is None else np.asarray(channels, np.intp)

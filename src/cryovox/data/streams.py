@@ -42,9 +42,16 @@ class Batch(NamedTuple):
 
 
 class Prefetcher(ABC):
-    """A stream that prepares the next batch in a thread."""
+    """A stream that prepares the next batch in a thread.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    rank, world
+        Number of this process and of all, which take the batches in turn.
+    """
+
+    def __init__(self, rank: int = 0, world: int = 1) -> None:
+        self._rank, self._world = rank, world
         self._pool = ThreadPoolExecutor(1)
         self._ahead: tuple[int, Future[Batch]] | None = None
 
@@ -53,12 +60,13 @@ class Prefetcher(ABC):
         """Draw batch *number* now."""
 
     def batch(self, number: int) -> Batch:
-        """Return batch *number* and start drawing the next."""
+        """Return batch *number* of this process and start drawing the next."""
         if self._ahead is not None and self._ahead[0] == number:
             batch = self._ahead[1].result()
         else:
-            batch = self.make(number)
-        self._ahead = (number + 1, self._pool.submit(self.make, number + 1))
+            batch = self.make(number * self._world + self._rank)
+        following = (number + 1) * self._world + self._rank
+        self._ahead = (number + 1, self._pool.submit(self.make, following))
         return batch
 
     def close(self) -> None:
@@ -90,7 +98,7 @@ class PatchStream(Prefetcher):
     """
 
     def __init__(self, regions: list[Region], sampling: SamplingConfig) -> None:
-        super().__init__()
+        super().__init__(sampling.rank, sampling.world)
         self.regions, self.sampling = regions, sampling
 
     def make(self, number: int) -> Batch:

@@ -29,6 +29,7 @@ from cryovox.core.reading import check_readable
 from cryovox.core.volume import ZYX, Start, Volume, VolumeHeader, Voxels, voxel_size_problem
 from cryovox.formats import unpacking, usable_voxel_size
 from cryovox.formats.mrc_stacks import check_no_stack
+from cryovox.formats.stored import check_memory
 
 LABEL = b"Written by cryovox"
 HEADER_BYTES = 1024
@@ -102,6 +103,8 @@ def read(path: Path, voxel_size: float | None = None, images: bool = False) -> V
         Accept a stack of images, along z.
     """
     info, is_compressed = _inspect(path, images)
+    if is_compressed:
+        check_memory(path, info.file_bytes)
     content = _unpacked(path, info.file_bytes) if is_compressed else None
     file_size = path.stat().st_size if content is None else len(content)
     if file_size < info.file_bytes:

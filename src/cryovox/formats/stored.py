@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
+from cryovox.core.sizes import size_text
 from cryovox.core.volume import ZYX, VolumeHeader, voxel_size_problem
 from cryovox.formats import COMPRESSED
 
@@ -101,6 +102,24 @@ def header_of(
         size_problem=problem,
         problems=(problem,) if problem else (),
     )
+
+
+def check_memory(path: Path, size: int) -> None:
+    """Refuse a compressed file whose header announces more bytes than there is memory."""
+    free = _free_memory()
+    if free is not None and size > free:
+        message = f"announces {size_text(size)} of voxels, and {size_text(free)} of memory are free"
+        raise RequestError(path, message, "unpack it on disk first, with gunzip or bunzip2")
+
+
+def _free_memory() -> int | None:
+    """Bytes of memory that are free or can be freed; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return 1024 * kilobytes[0] if kilobytes else None
 
 
 def check_unpacked(path: Path) -> None:

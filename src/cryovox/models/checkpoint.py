@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ def load_model(path: Path) -> tuple[nn.Module, Card]:
     """Load a network and its model card from a model file, on the CPU and in eval mode."""
     path = model_file(path)
     card = read_card(path)
-    network = build(card.network, card.options, card.in_channels, card.out_channels)
+    network = _built(card, path)
     try:
         network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
@@ -51,6 +52,29 @@ def load_model(path: Path) -> tuple[nn.Module, Card]:
             path, message, "the file is damaged or was made by another version; train it again"
         ) from None
     return network.eval(), card
+
+
+def _built(card: Card, path: Path) -> nn.Module:
+    """The network of a card; one that is much larger than its file is refused before it takes memory."""
+    arguments = (card.network, card.options, card.in_channels, card.out_channels)
+    try:
+        with torch.device("meta"):
+            probe = build(*arguments)
+        needed = sum(p.numel() * p.element_size() for p in probe.parameters())
+    except RequestError:
+        raise
+    except (NotImplementedError, RuntimeError, TypeError, AttributeError, KeyError, IndexError, MemoryError):
+        needed = 0  # not every network can be made without memory; the checks below remain
+    if needed > 2 * path.stat().st_size + (1 << 20):
+        message = f"holds {path.stat().st_size} bytes, its network needs {needed} bytes of weights"
+        raise RequestError(path, message, "the file is damaged; copy it again")
+    try:
+        return build(*arguments)
+    except RequestError:
+        raise
+    except Exception as error:
+        message = f"its network cannot be made ({type(error).__name__}: {str(error)[:200]})"
+        raise RequestError(path, message, "the file is damaged or was made by another version") from None
 
 
 def update_card(path: Path, changes: Mapping[str, Any]) -> Card:

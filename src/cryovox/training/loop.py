@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -147,14 +147,17 @@ def _step(
     now: Progress,
     seed: int,
 ) -> dict[str, float]:
-    """Run one optimizer step and return the mean of each loss."""
+    """Run one optimizer step and return the mean of each loss over all processes.
+
+    Random numbers belong to the batch, whichever process computes it.
+    """
     _set_rate(optimizer, config, now)
-    torch.manual_seed(hash_seed(seed, now.step, fabric.global_rank))
     wrapped.train()
     optimizer.zero_grad()
     sums: dict[str, float] = {}
     for part in range(config.accumulate):
         number = now.step * config.accumulate + part
+        torch.manual_seed(hash_seed(seed, now.step, part * fabric.world_size + fabric.global_rank))
         batch = {name: streams[name].batch(number).to(fabric.device) for name in required_streams}
         with fabric.no_backward_sync(wrapped, enabled=part + 1 < config.accumulate):
             terms: dict[str, Tensor] = wrapped(batch, share(now, config))
@@ -166,7 +169,15 @@ def _step(
     norm = fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip, error_if_nonfinite=False)
     if norm is None or bool(torch.isfinite(norm)):  # one bad batch must not spoil the weights
         optimizer.step()
-    return sums
+    return _mean_over_processes(sums, fabric)
+
+
+def _mean_over_processes(sums: dict[str, float], fabric: Fabric) -> dict[str, float]:
+    if fabric.world_size == 1:
+        return sums
+    values = torch.tensor([*sums.values()], dtype=torch.float64, device=fabric.device)
+    mean = fabric.all_reduce(values, reduce_op="mean")
+    return dict(zip(sums, cast(Tensor, mean).tolist(), strict=True))
 
 
 def _judge(

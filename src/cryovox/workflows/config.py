@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from cryovox.core.config import Config, Contrast
+from cryovox.core.safe_yaml import load_yaml
 from cryovox.core.sizes import Size
 from cryovox.data.config import AugmentConfig, PatchConfig
 from cryovox.filters.config import SIGMA_R, Feature
@@ -25,7 +26,7 @@ Rule = Literal["radius", "czii", "shrec"]
 
 def _options(words: list[str]) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(words[0])
+        values = load_yaml(words[0])
     except yaml.YAMLError:
         values = None
     if not isinstance(values, dict):

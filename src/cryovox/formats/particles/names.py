@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
+from cryovox.core.safe_yaml import load_yaml
 from cryovox.formats import write_text
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def read(path: Path) -> Names:
     if not file.is_file():
         return Names()
     try:
-        content = yaml.safe_load(file.read_text("utf-8"))
+        content = load_yaml(file.read_text("utf-8"))
         return Names(**{kind: {int(k): str(v) for k, v in content[kind].items()} for kind in content})
     except (yaml.YAMLError, AttributeError, TypeError, ValueError, KeyError) as error:
         raise RequestError(file, f"holds no names ({error})", "delete it, or correct it") from None

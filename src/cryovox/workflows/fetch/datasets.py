@@ -174,6 +174,10 @@ def fetch_files(
     return [folder / file.name for file in files]
 
 
+MOST_RATIO = 1100
+"""Most bytes per byte of an archive: deflate reaches 1032."""
+
+
 def unpack(archive: Path, out: Path) -> list[Path]:
     """Unpack a ZIP file; existing files of the right size are kept.
 
@@ -185,6 +189,9 @@ def unpack(archive: Path, out: Path) -> list[Path]:
     try:
         with zipfile.ZipFile(archive) as packed:
             rows = [row for row in packed.infolist() if not row.is_dir()]
+            size = sum(row.file_size for row in rows)
+            if size > MOST_RATIO * archive.stat().st_size:
+                raise ValueError(f"its {archive.stat().st_size} bytes would become {format_size(size)}")
             paths = [out / safe_name(row.filename) for row in rows]
             todo = [
                 (row, path)

@@ -8,6 +8,7 @@ it gets its name.
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import re
 import shutil
@@ -120,9 +121,13 @@ class Client:
         return RunError(host, f"cannot be reached ({reason or 'no answer'})", self.offline)
 
     def check_address(self, base: str, example: str) -> None:
-        """Refuse what is not a web address."""
-        if urllib.parse.urlsplit(base).scheme not in ("http", "https"):
+        """Refuse what is not a web address, and one without encryption unless it is of this machine."""
+        address = urllib.parse.urlsplit(base)
+        if address.scheme not in ("http", "https"):
             raise RequestError(self.option, f"{base!r} is no web address", f"give one like {example}")
+        if address.scheme == "http" and not _is_loopback(address.hostname):
+            message = f"{base!r} is not encrypted"
+            raise RequestError(self.option, message, f"give an https address, like {example}")
 
     def _download(self, url: str, part: Part, on_bytes: OnBytes) -> bool:
         """Request the rest, or all; returns whether the download is complete."""
@@ -140,7 +145,7 @@ class Client:
     def _open(self, url: str, headers: dict[str, str]) -> Any:
         all_headers = {"User-Agent": f"cryovox/{__version__}", "Accept-Encoding": "identity"} | headers
         try:
-            return urllib.request.urlopen(urllib.request.Request(url, headers=all_headers), timeout=_TIMEOUT)
+            return _OPENER.open(urllib.request.Request(url, headers=all_headers), timeout=_TIMEOUT)
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in (404, 410):
@@ -152,6 +157,27 @@ class Client:
             raise RunError(url, message, remedy) from None
         except urllib.error.URLError as error:
             raise self.unreachable(url, error.reason) from None
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+class _StaySecure(urllib.request.HTTPRedirectHandler):
+    """Follows redirections, but not from https to http."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        if req.type == "https" and urllib.parse.urlsplit(newurl).scheme != "https":
+            raise urllib.error.URLError(f"it redirects to {newurl}, which is not encrypted")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_StaySecure)
 
 
 class _TooFarError(Exception):

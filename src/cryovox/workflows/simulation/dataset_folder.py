@@ -12,7 +12,7 @@ from cryovox.core.atomic import discard
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.errors import RequestError
 from cryovox.formats import dataset as dataset_files
-from cryovox.workflows.manifest import Manifest, locked
+from cryovox.workflows.manifest import NAME, Manifest, locked
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class SimulatedBatch:
             if overwrite:
                 for entry in part.pop("entries", {}).values():
                     for file in entry["outputs"].values():
-                        discard(self.out / file)
+                        self._discard(self.out / file)
             elif part and part.get("key") != key:
                 message = f"holds tomograms {self.name_of(0)}, ... that were simulated with other settings"
                 remedy = "choose another --out, add a batch with --name NAME, or replace it with --overwrite"
@@ -87,6 +87,13 @@ class SimulatedBatch:
 
         manifest.write(prepare=prepare)
         return manifest
+
+    def _discard(self, file: Path) -> None:
+        """Remove an output; a manifest that names a file outside the folder is refused."""
+        if not file.resolve().is_relative_to(self.out.resolve()) or file.resolve() == self.out.resolve():
+            message = f"names {file} as an output, which is outside its folder"
+            raise RequestError(self.out / NAME, message, "delete the manifest, and the outputs by hand")
+        discard(file)
 
     def describe(self, entries: Sequence[Entry]) -> Path:
         """Add entries to `dataset.yaml`; other entries are kept."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryovox.core.config import to_yaml
+from cryovox.core.errors import RunError
 from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.data.sampling import SamplingConfig
 from cryovox.models.card import Card
@@ -142,7 +143,7 @@ class TrainingRun:
         fabric = launch_fabric(accelerator, devices, loop)
         self.world_size = fabric.world_size
         streams = open_streams(
-            self.prepared.strategy, self.data, self.target, self._sampling(fabric.global_rank, accelerator)
+            self.prepared.strategy, self.data, self.target, self._sampling(fabric, accelerator)
         )
         since = 0 if before is None else before.step
         logbook = Logbook(self.out / "metrics.csv" if fabric.global_rank == 0 else None, since=since)
@@ -168,6 +169,12 @@ class TrainingRun:
                     self.config.seed,
                     on_step,
                 )
+        except RuntimeError as error:
+            if fabric.world_size == 1 or not is_lost_process(error):
+                raise
+            message = f"another of the {fabric.world_size} processes of the training was lost"
+            remedy = "run the same command again: it continues from the last saved state"
+            raise RunError(self.out, message, remedy) from error
         finally:
             for stream in streams.values():
                 stream.close()
@@ -193,11 +200,18 @@ class TrainingRun:
         self.facts |= {"precision": precision}
         return loop.model_copy(update={"precision": precision})
 
-    def _sampling(self, rank: int, device: str) -> SamplingConfig:
+    def _sampling(self, fabric: Fabric, device: str) -> SamplingConfig:
         card, config = self.prepared.card, self.config
-        seed = (config.seed + self.seed, rank)
         return SamplingConfig(
-            self.prepared.spec, card.patch, config.loop.batch, config.patches, config.augment, seed, device
+            self.prepared.spec,
+            card.patch,
+            config.loop.batch,
+            config.patches,
+            config.augment,
+            seed=(config.seed + self.seed, 0),
+            rank=fabric.global_rank,
+            world=fabric.world_size,
+            device=device,
         )
 
     def validate(self, network: nn.Module) -> Mapping[str, float]:
@@ -303,6 +317,13 @@ def validation_tiles(card: Card) -> TilePlan:
     from cryovox.inference.stream import TilePlan
 
     return TilePlan(card.patch, card.overlap, card.output_stride, card.activation, batch=4)
+
+
+def is_lost_process(error: RuntimeError) -> bool:
+    """Whether processes of a training can no longer exchange gradients."""
+    words = ("gloo", "nccl", "connection closed", "connection reset", "socket")
+    kinds = ("DistBackendError", "DistNetworkError", "DistStoreError")
+    return type(error).__name__ in kinds or any(word in str(error).lower() for word in words)
 
 
 def launch_fabric(accelerator: str, devices: int, loop: LoopConfig) -> Fabric:

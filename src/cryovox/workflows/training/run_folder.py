@@ -12,6 +12,7 @@ from cryovox.core.atomic import discard, replacing, writable_folder
 from cryovox.core.config import Config, current_names, to_yaml
 from cryovox.core.dataset import Dataset
 from cryovox.core.errors import RequestError
+from cryovox.core.safe_yaml import load_yaml
 from cryovox.formats import dataset as dataset_files
 from cryovox.workflows.manifest import Manifest, sha256
 
@@ -42,7 +43,7 @@ def check_settings(out: Path, config: Config) -> None:
 def _current(kind: type[Config], text: str) -> Any:
     """Settings of a run under their current names; None if the file is damaged."""
     try:
-        return current_names(kind, yaml.safe_load(text))
+        return current_names(kind, load_yaml(text))
     except yaml.YAMLError:
         return None
 
