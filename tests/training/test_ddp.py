@@ -110,7 +110,10 @@ def phantoms(tmp_path_factory):
     return write_phantoms(tmp_path_factory.mktemp("data") / "phantoms", config, ("train", "train", "val"), 0)
 
 
-def train(data, out, devices, accumulate, kill=False) -> tuple[int, str, dict]:
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cryovox")
+
+
+def train(data, out, devices, accumulate, kill=False, launch=("-m", "cryovox")) -> tuple[int, str, dict]:
     """`cryovox train` in some processes; the second is killed after the first checkpoint if asked for."""
     config = out.parent / "unet.yaml"  # its norms are of instances: no statistics of batches
     network = {"model": "unet3d", "options": {"widths": [4, 8, 16, 32]}}
@@ -125,7 +128,7 @@ def train(data, out, devices, accumulate, kill=False) -> tuple[int, str, dict]:
     }
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     run = subprocess.Popen(
-        [sys.executable, "-m", "cryovox", *map(str, words)], env=environment, text=True,
+        [sys.executable, *launch, *map(str, words)], env=environment, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     while kill and run.poll() is None and not (out / "state.safetensors").exists():
@@ -150,7 +153,7 @@ def test_two_processes_have_the_loss_curve_of_one_and_survive_the_loss_of_one(ph
     assert max(step for step, _ in killed) < 12
     assert "another of the 2 processes of the training was lost" in errors
     assert "Traceback" not in errors
-    code, errors, continued = train(phantoms, tmp_path / "killed", devices=2, accumulate=1)
+    code, errors, continued = train(phantoms, tmp_path / "killed", devices=2, accumulate=1, launch=TORCHRUN)
     assert code == 0, errors
     assert one.keys() == two.keys() == continued.keys()
     assert {step for step, _ in one} == {2, 4, 6, 8, 10, 12}

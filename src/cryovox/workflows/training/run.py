@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -326,11 +327,33 @@ def is_lost_process(error: RuntimeError) -> bool:
     return type(error).__name__ in kinds or any(word in str(error).lower() for word in words)
 
 
+def count_nodes(devices: int, environment: Mapping[str, str]) -> int:
+    """Machines on which torchrun, or srun with a task per device, has started this training.
+
+    Examples
+    --------
+    >>> count_nodes(4, {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "8"})
+    2
+    >>> count_nodes(4, {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8", "SLURM_STEP_ID": "0"})
+    2
+    >>> count_nodes(4, {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "1"})
+    1
+    """
+    if "TORCHELASTIC_RUN_ID" in environment:
+        return max(1, int(environment.get("WORLD_SIZE", "1")) // devices)
+    if "SLURM_STEP_ID" in environment:
+        return max(1, int(environment.get("SLURM_NTASKS", "1")) // devices)
+    return 1
+
+
 def launch_fabric(accelerator: str, devices: int, loop: LoopConfig) -> Fabric:
     """Devices and precision of a training, launched."""
     from lightning_fabric import Fabric
 
-    strategy = "ddp" if devices > 1 else "auto"
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=loop.precision, strategy=strategy)
+    nodes = count_nodes(devices, os.environ)
+    strategy = "ddp" if devices * nodes > 1 else "auto"
+    fabric = Fabric(
+        accelerator=accelerator, devices=devices, num_nodes=nodes, precision=loop.precision, strategy=strategy
+    )
     fabric.launch()
     return fabric
