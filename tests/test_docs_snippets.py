@@ -196,6 +196,7 @@ def test_entry_points_are_those_of_the_package(page, code):
 def test_settings_are_known(page, code, tmp_path):
     from cryovox.core.config import from_yaml
     from cryovox.core.dataset import Dataset, Entry
+    from cryovox.workflows.cluster.config import ClusterConfig
     from cryovox.workflows.config import TrainConfig
     from cryovox.workflows.training.simulated import StreamConfig
 
@@ -206,4 +207,5 @@ def test_settings_are_known(page, code, tmp_path):
     file = tmp_path / "block.yaml"
     file.write_text(code)
     kind = Dataset if "entries" in values else TrainConfig if "network" in values else StreamConfig
+    kind = ClusterConfig if {"kind", "tls"} & values.keys() else kind
     assert from_yaml(kind, file)

@@ -13,7 +13,7 @@ from cryovox.workflows.config import DenoiseConfig
 from cryovox.workflows.devices import Device, keep_freed_memory
 
 
-def denoise(
+def denoise(  # noqa: PLR0913 (the options of a command)
     tomograms: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")],
     /,
     *,
