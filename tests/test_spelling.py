@@ -32,7 +32,7 @@ KEPT = re.compile(
     | --unlabelled | args\.unlabelled | "unlabelled": | "prior_colour" | "prior_restandardised"
     | "unlabelled_(?:ratio|weight)" | "restandardise" | "coloured" | "neighbours": | "slab_centre" | "flavour"
     | optimisation[_\ ]set | target-unlabelled\.zarr | target\}-unlabelled\.zarr | name\}-unlabelled\.zarr
-    | template:\ centre | aria-labelledby
+    | template:\ centre | aria-labelledby | CancelledError
     """,
     re.VERBOSE,
 )

@@ -165,7 +165,7 @@ def test_without_a_network_one_screen_says_what_to_do(tmp_path, monkeypatch):
 def test_a_name_that_nobody_resolves_is_told_alike(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(RunError, match=r"no-such-host\.invalid: cannot be reached"):
-        fetch_structure(["1bxn"], tmp_path, base="http://no-such-host.invalid")
+        fetch_structure(["1bxn"], tmp_path, base="https://no-such-host.invalid")
 
 
 def test_a_server_in_trouble_is_quoted(server, tmp_path):

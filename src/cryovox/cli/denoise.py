@@ -41,7 +41,7 @@ def denoise(  # noqa: PLR0913 (the options of a command)
     device
         Device.
     cluster
-        Workers that process the tomograms: local:N, the address of a Dask scheduler, or a YAML file.
+        Workers: local:N, address of a scheduler, or YAML.
     overwrite
         Compute existing results again.
     quiet

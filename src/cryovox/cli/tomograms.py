@@ -63,11 +63,11 @@ def segment(  # noqa: PLR0913 (the options of a command)
     config
         Settings.
     subset
-        File with the names of the tomograms to use, as `cryovox report` saves it.
+        File with names of tomograms, of `cryovox report`.
     device
         Device.
     cluster
-        Workers that process the tomograms: local:N, the address of a Dask scheduler, or a YAML file.
+        Workers: local:N, address of a scheduler, or YAML.
     overwrite
         Compute existing results again.
     dry_run
@@ -140,7 +140,7 @@ def pick(  # noqa: PLR0913 (the options of a command)
     mask
         Mask volume, or folder of masks named after the inputs; particles are picked only where it is not 0.
     subset
-        File with the names of the tomograms to use, as `cryovox report` saves it.
+        File with names of tomograms, of `cryovox report`.
     voxel_size
         Voxel size of label maps in Å; overrides their headers.
     overwrite
@@ -214,7 +214,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     posing
         Poses.
     subset
-        File with the names of the tomograms to use, as `cryovox report` saves it.
+        File with names of tomograms, of `cryovox report`.
     keep_dense
         Keep picks on gold and other objects that are far denser than the other picks of their species.
     lamella
@@ -222,7 +222,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     device
         Device.
     cluster
-        Workers that process the tomograms: local:N, the address of a Dask scheduler, or a YAML file.
+        Workers: local:N, address of a scheduler, or YAML.
     seed
         Seed of the noise in which false picks are counted.
     overwrite

@@ -139,7 +139,7 @@ def _named(future: Any, name: str) -> Exception:
     try:
         error = future.exception()
     except CancelledError:
-        raise _no_scheduler(OSError("its calls were cancelled")) from None
+        raise _no_scheduler(OSError("its calls were canceled")) from None
     if isinstance(error, KilledWorker):
         worker = getattr(error.last_worker, "address", error.last_worker)
         times = getattr(error, "allowed_failures", 0) + 1
