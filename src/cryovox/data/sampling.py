@@ -40,9 +40,9 @@ class SamplingConfig:
     patches: PatchConfig = field(default_factory=PatchConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: tuple[int, ...] = (0, 0)
+    device: str = "cpu"
     rank: int = 0
     world: int = 1
-    device: str = "cpu"
 
     def for_unlabeled(self) -> SamplingConfig:
         """Draw patches anywhere, with flips as the only augmentation."""
