@@ -116,7 +116,7 @@ class PoseSearch:
         if not len(positions):
             return Poses(np.zeros((0, 3)), np.zeros((0, 3, 3)), np.zeros(0, np.float32))
         candidates = self.search(positions, rotations, reach, CANDIDATES, portion(on_progress, 0.0, 0.4))
-        poses = self._compared(candidates, _turns(LEVELS[0] * step, _FACES))
+        poses = self._compared(candidates, _turns(LEVELS[0] * step))
         return self.refine(poses, step, levels=LEVELS[1:], on_progress=portion(on_progress, 0.7, 1.0))
 
     def _compared(self, candidates: list[Poses], turns: NDArray[np.float64]) -> Poses:
