@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -25,9 +26,9 @@ def size(shape: list[int]) -> str:
     return " x ".join(map(str, shape))
 
 
-def peers() -> str:
+def peers(name: str, title: str) -> str:
     """Time, memory and recall beside pyTME."""
-    result = load("match_peers")
+    result = load(name)
     if result is None:
         return ""
     rows = [
@@ -38,7 +39,7 @@ def peers() -> str:
     settings = result["settings"]
     columns = ["program", "round", "processor seconds", "memory (GiB)", "recall at 1x", "2x", "4x"]
     return f"""
-## Template matching beside pyTME
+## {title}
 
 {size(settings["shape"])} voxels of {settings["voxel"]:g} Å with {result["particles_found"]} 80S ribosomes among as many proteasomes in white noise
 (variance of signal over noise {settings["snr"]:g}); {result["rotations"]} rotations, the same template and spherical mask, one thread, programs in
@@ -305,5 +306,15 @@ Command: `{result["command"]}`
     return text
 
 
-TEMPLATE_MATCHING = (peers, levers, speeds, poses, statistics, real, shrec, no_clicks)
+TEMPLATE_MATCHING = (
+    partial(peers, "match_peers", "Template matching beside pyTME"),
+    partial(peers, "match_peers_small", "The same on a small tomogram"),
+    levers,
+    speeds,
+    poses,
+    statistics,
+    real,
+    shrec,
+    no_clicks,
+)
 """Parts of the page."""
