@@ -21,7 +21,7 @@ from cryovox.benchmark.subtomograms import as_targets, masks, scores, simulate_s
 from cryovox.benchmark.suite import Budget, Job
 from cryovox.formats import subtomograms as files
 from cryovox.formats.subtomograms import Subtomograms
-from cryovox.workflows.segment import label_set
+from cryovox.workflows.label_sets import label_set
 
 EACH = 16
 SOURCE = cubes.SOURCE

@@ -32,7 +32,7 @@ from cryovox.core.particles import Particles
 from cryovox.core.volume import ScoreMap
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import read_volume, scores, write_volume
-from cryovox.inference.matching import phase_randomized
+from cryovox.inference.phase_noise import phase_randomized
 from cryovox.metrics.matching import greedy
 from cryovox.picking import PickConfig
 from cryovox.picking.calibration import estimated_prior, probabilities

@@ -25,7 +25,7 @@ from scipy.spatial import KDTree
 
 from common import write_result
 from cryovox.inference.background import background_noise, beside, radial_frequency
-from cryovox.inference.matching import phase_randomized
+from cryovox.inference.phase_noise import phase_randomized
 from cryovox.picking.decoys import decoys_above, q_values, strongest
 
 SHAPE, RADIUS = (40, 96, 96), 5.0

@@ -36,7 +36,8 @@ from cryovox.formats import subtomograms as files
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.workflows.config import DenoiseConfig
 from cryovox.workflows.denoise import denoise
-from cryovox.workflows.segment import label_set, segment
+from cryovox.workflows.label_sets import label_set
+from cryovox.workflows.segment import segment
 
 MODELS = ("source-only", "heavy-augmentation", "vox-zsda")
 FILTERS: dict[str, DenoiseConfig | None] = {

@@ -31,7 +31,7 @@ from cryovox.filters.bilateral import bilateral
 from cryovox.filters.config import Feature
 from cryovox.filters.noise import low_pass
 from cryovox.formats.subtomograms import Subtomograms
-from cryovox.workflows.segment import label_set
+from cryovox.workflows.label_sets import label_set
 from denoised_input import trained
 
 WIDTHS: dict[Feature, tuple[float, ...]] = {

@@ -32,8 +32,8 @@ from common import write_result
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
 from cryovox.formats import read_particles, read_volume, write_volume
-from cryovox.inference.matching import spherical_mask
 from cryovox.inference.rotation_grid import rotation_grid
+from cryovox.inference.search_template import spherical_mask
 from cryovox.metrics.matching import greedy
 from cryovox.picking.peaks import separate
 from cryovox.simulate.particles.library import build_template

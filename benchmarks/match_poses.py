@@ -19,9 +19,11 @@ from scipy.spatial.transform import Rotation
 
 from common import write_result
 from cryovox.core.intensity import Normalization
-from cryovox.inference.matching import SearchTemplate, filter_box, match, missing_wedge
+from cryovox.inference.matching import match
 from cryovox.inference.poses import Poses, PoseSearch
 from cryovox.inference.rotation_grid import rotation_grid
+from cryovox.inference.search_template import SearchTemplate
+from cryovox.inference.template_filters import filter_box, missing_wedge
 from cryovox.simulate.particles import library
 from cryovox.simulate.particles.beads import point_group
 from cryovox.simulate.particles.rotate import add_box, rotate

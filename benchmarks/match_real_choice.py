@@ -1,7 +1,7 @@
 """Template matching with an 80S map on the front (y < 160) of a real in-situ tomogram: settings of the search.
 
-Compares mask radii, filters and wedges by the recall of the picks there, with every fourth of 648 rotations. The rest
-of the tomogram is neither searched nor scored, so that `match_real.py` can be run once with what is chosen here.
+Compares mask radii, filters and wedges by the recall of the picks there, with every fourth of 648 rotations, and coarser
+grids of the search with all of them. The rest of the tomogram is neither searched nor scored, so that `match_real.py` can be run once with what is chosen here.
 
     python benchmarks/match_real_choice.py
 """
@@ -20,12 +20,14 @@ from common import write_result
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
 from cryovox.formats import read_volume, write_volume
-from cryovox.inference.matching import filter_box, match, missing_wedge
+from cryovox.inference.matching import match
 from cryovox.inference.rotation_grid import rotation_grid
+from cryovox.inference.template_filters import filter_box, missing_wedge
 from cryovox.picking import pick_counted
 from cryovox.workflows.devices import keep_freed_memory
 from cryovox.workflows.matching.background import score_map
 from cryovox.workflows.matching.config import DEFAULT_TILTS, MatchConfig
+from cryovox.workflows.matching.search_grid import on_search_grid
 from cryovox.workflows.matching.target import Imaging, open_target
 from match_real import MAP
 from real_ribosomes import BUDGETS, NAME, TOMOGRAM, hits, inside, truth
@@ -39,6 +41,9 @@ FILTERS = {
     "low-pass 100": {"low_pass": 100.0}, "tilts to 50": {"tilt_range": (-50.0, 50.0)},
     "no wedge": {"tilt_range": (-90.0, 90.0)},
 }  # fmt: skip
+
+GRIDS = (31.36, 39.2, 47.0, 54.9)
+"""Voxel sizes of the search in Å, with all rotations."""
 
 
 def main() -> None:
@@ -63,6 +68,12 @@ def main() -> None:
             picks = inside(picks, (0, FRONT - MARGIN), volume.voxel_size)
             rows[name] = {str(b): float(np.mean(hits(picks, true, b))) for b in BUDGETS}
             print(name, rows[name], flush=True)
+        for size in GRIDS:
+            picks = search(file, None, {"search_voxel_size": size}, 1)
+            picks = inside(picks, (0, FRONT - MARGIN), volume.voxel_size)
+            name = f"all rotations, voxels of {size:g} Å"
+            rows[name] = {str(b): float(np.mean(hits(picks, true, b))) for b in BUDGETS}
+            print(name, rows[name], flush=True)
     print(write_result(args.name, {"settings": vars(args), "picks": len(true), "recall": rows}))
 
 
@@ -70,7 +81,7 @@ def search(file: Path, mask: float | None, changed: dict[str, object], every: in
     """Picks at least a radius apart."""
     config = MatchConfig.model_validate({"contrast": "dark", "name": NAME, "border": 0.0, **changed})
     tilts = config.tilt_range or DEFAULT_TILTS
-    target = open_target(file, "front", MAP, Imaging(tilts, "y", "dark", None), config)
+    target = on_search_grid(open_target(file, "front", MAP, Imaging(tilts, "y", "dark", None), config))
     template = target.search  # with the mask of the command
     if mask is not None:
         radius = mask * target.radius

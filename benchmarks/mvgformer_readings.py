@@ -35,7 +35,7 @@ from cryovox.models.blocks.transformer import Layer
 from cryovox.models.networks import mvgformer
 from cryovox.simulate.config.subtomograms import SubtomogramConfig
 from cryovox.workflows.config import TrainConfig
-from cryovox.workflows.segment import label_set
+from cryovox.workflows.label_sets import label_set
 from cryovox.workflows.training.run import train
 
 SPECIES = ("proteasome-26s", "pyruvate-dehydrogenase", "groel-groes", "proteasome-20s")

@@ -11,6 +11,7 @@ from typing import Any
 
 from cryovox.benchmark.adaptation.suite import selection_summary
 from cryovox.benchmark.tables import cell, display_name, grid, markdown
+from matching_pages import TEMPLATE_MATCHING
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -1112,6 +1113,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
     ),
     "ema_share": (averaged,),
     "embedded": (embedded, scored_embedded),
+    "match": TEMPLATE_MATCHING,
 }
 """Page -> its parts; parts without a result file are skipped."""
 

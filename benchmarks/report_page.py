@@ -1,4 +1,4 @@
-"""Size of the report page of one large tomogram, time and memory to write it, and time to the first slice.
+"""Size of the report page of one large tomogram, time to write it, and time to the first slice.
 
     python benchmarks/report_page.py [--shape 184 630 630]
 
@@ -9,7 +9,6 @@ Chromium, chromedriver and Selenium; it is left out without them.
 import argparse
 import os
 import re
-import resource
 import shutil
 import tempfile
 import time
@@ -84,7 +83,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = tomogram(Path(folder), tuple(options.shape), options.seed)
         one = entry(path, options.picks, options.seed)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         wall, processor = time.monotonic(), time.process_time()
         page = Path(folder) / "report.html"
         write_find_report(page, [one], {})
@@ -97,7 +95,6 @@ def main() -> None:
             "processor_seconds_to_write": round(time.process_time() - processor, 1),
             "voxels_per_pixel": int(sampling[1]),
             "voxels_per_slice": int(sampling[2]),
-            "memory_mb": round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024),
             "seconds_to_first_slice": first_slice(page),
             "load": round(os.getloadavg()[0], 1),
         }

@@ -35,7 +35,7 @@ from cryovox.benchmark.training import NEVER, SHARED, nested
 from cryovox.core.config import validated
 from cryovox.formats import subtomograms as files
 from cryovox.workflows.config import TrainConfig
-from cryovox.workflows.segment import label_set
+from cryovox.workflows.label_sets import label_set
 from cryovox.workflows.training.run import train
 
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {

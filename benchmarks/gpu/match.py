@@ -28,17 +28,12 @@ from scipy.spatial.transform import Rotation
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import write_result
 from cryovox.core.intensity import Normalization
-from cryovox.inference.matching import (
-    AXES,
-    SearchTemplate,
-    filter_box,
-    match,
-    missing_wedge,
-    plan_blocks,
-    whitening,
-)
+from cryovox.inference.correlation import AXES, plan_blocks
+from cryovox.inference.matching import match
 from cryovox.inference.poses import PoseSearch
 from cryovox.inference.rotation_grid import rotation_grid
+from cryovox.inference.search_template import SearchTemplate
+from cryovox.inference.template_filters import filter_box, missing_wedge, whitening
 from cryovox.simulate.particles.library import build_template
 from cryovox.workflows.devices import keep_freed_memory
 

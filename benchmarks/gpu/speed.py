@@ -61,7 +61,8 @@ from cryovox.workflows.config import SegmentConfig, TrainConfig
 from cryovox.workflows.devices import keep_freed_memory
 from cryovox.workflows.find import find
 from cryovox.workflows.inputs import prepare
-from cryovox.workflows.segment import limited_tiles, network_for, segment, tile_plan, write_scores
+from cryovox.workflows.score_tiles import limited_tiles, network_for, tile_plan, write_scores
+from cryovox.workflows.segment import segment
 from cryovox.workflows.training.run import train
 
 Shape = tuple[int, int, int]

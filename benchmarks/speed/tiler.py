@@ -39,7 +39,7 @@ from cryovox.inference.tiling import plan
 from cryovox.models import build, options
 from cryovox.models.memory_format import infer_channels_last
 from cryovox.workflows.devices import keep_freed_memory
-from cryovox.workflows.segment import default_batch
+from cryovox.workflows.score_tiles import default_batch
 
 SPECIES, BATCH = 6, 4
 """Species, and tiles per forward pass of MONAI."""

@@ -354,7 +354,7 @@ def test_a_suite_from_data_to_table(small, stages, tmp_path, monkeypatch):
         truth = subtomograms.read(tmp_path / "out" / "data" / "target.zarr").masks[:]
         return truth if model.parent.name == "adapted" else 0 * truth
 
-    monkeypatch.setattr("cryovox.workflows.segment.label_set", label_set)
+    monkeypatch.setattr("cryovox.workflows.label_sets.label_set", label_set)
     result = run_suite("uda", tmp_path / "out", UDA.plan("smoke"), tier="smoke", device="cpu")
     runs = {run["contestant"]: run for run in result["runs"]}
     alone, ours = runs[SOURCE_ONLY], runs[VOX_UDA]

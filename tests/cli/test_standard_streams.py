@@ -42,3 +42,32 @@ def test_a_terminal_that_does_not_know_angstroms(run, encoding, noise, tmp_path)
 def test_utf_8_stays_as_it_is(run, noise, tmp_path):
     write_volume(tmp_path / "TS.mrc", Volume(noise, 10.0))
     assert "10 \u00c5" in run("utf-8", "convert", tmp_path / "TS.mrc", tmp_path / "o.mrc")[1]
+
+
+def test_commands_that_are_quick_for_one_file_draw_a_bar_on_a_terminal_only(monkeypatch):
+    import sys
+
+    from cryovox.cli.interface.screen import terminal_meter
+
+    assert terminal_meter().quiet
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert not terminal_meter().quiet
+
+
+def test_several_files_are_counted():
+    from cryovox.workflows.batch import for_each
+
+    seen = []
+    for_each(["a", "b"], str.upper, on_progress=lambda name, fraction, note="": seen.append((fraction, note)))
+    assert seen == [(0.5, "1 of 2"), (1.0, "2 of 2")]
+    for_each(["a"], str.upper, on_progress=lambda *_: seen.append("one"))
+    assert "one" not in seen
+
+
+def test_a_simulated_set_reports_progress_and_the_next_command(cli, tmp_path):
+    out = tmp_path / "set.zarr"
+    few = ("--preset", "subtomogram-50", "--species", "groel", "--count", 4, "--out", out)
+    answer = cli("simulate", *few)
+    assert answer.code == 0, answer.err
+    assert "4 of 4" in answer.err
+    assert f"next: cryovox train supervised --data {out}" in answer.out

@@ -12,7 +12,7 @@ from cryovox.inference.background import (
     radial_frequency,
     shells,
 )
-from cryovox.inference.matching import phase_randomized
+from cryovox.inference.phase_noise import phase_randomized
 from cryovox.picking.decoys import decoys_above, strongest
 
 SHAPE, RADIUS = (40, 72, 72), 4.0

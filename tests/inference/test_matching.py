@@ -4,8 +4,11 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from cryovox.core.intensity import Normalization
-from cryovox.inference import matching
-from cryovox.inference.matching import SearchTemplate, filter_box, match, missing_wedge, plan_blocks
+from cryovox.inference import phase_noise, template_filters
+from cryovox.inference.correlation import plan_blocks
+from cryovox.inference.matching import match
+from cryovox.inference.search_template import SearchTemplate
+from cryovox.inference.template_filters import filter_box, missing_wedge
 
 SHAPE = (13, 17, 22)
 AS_IS = Normalization(0.0, 1.0)
@@ -46,7 +49,7 @@ def test_scores_are_local_correlations_of_rotated_templates(image):
 @pytest.mark.parametrize("whitens", [False, True])
 def test_blocks_do_not_change_the_scores(image, whitens):
     radius = 2.2
-    whitening = matching.whitening(image, filter_box(radius)) if whitens else None
+    whitening = template_filters.whitening(image, filter_box(radius)) if whitens else None
     search, rotations = template(whitening, radius), Rotation.random(3, random_state=0).as_matrix()
     assert len(plan_blocks(SHAPE, search.margin, 4096)) > 1
     whole, in_blocks = (match(image, AS_IS, search, rotations, block_voxels=n)[0] for n in (1 << 24, 4096))
@@ -122,8 +125,8 @@ def test_whitening_flattens_the_spectrum():
         s=(24, 27, 30),
         axes=(0, 1, 2),
     )
-    table = matching.whitening(smooth.astype(np.float32), 15)
-    radius = matching.radial_frequency(15)
+    table = template_filters.whitening(smooth.astype(np.float32), 15)
+    radius = template_filters.radial_frequency(15)
     expected = 0.05 + radius
     inside = (radius > 0.1) & (radius < 0.45)
     ratio = table[inside] / expected[inside]
@@ -136,7 +139,7 @@ def matching_radius():
 
 
 def test_noise_has_the_spectrum_of_the_tomogram_and_nothing_else(image):
-    noise = matching.phase_randomized(image, np.random.default_rng(1))
+    noise = phase_noise.phase_randomized(image, np.random.default_rng(1))
     ratio = np.abs(np.fft.rfftn(noise))[1:6, 1:8, 1:10] / np.abs(np.fft.rfftn(image))[1:6, 1:8, 1:10]
     assert np.allclose(ratio, 1, atol=1e-3)
     assert abs(np.corrcoef(noise.ravel(), image.ravel())[0, 1]) < 0.1
@@ -147,7 +150,7 @@ def test_noise_has_the_spectrum_of_the_tomogram_and_nothing_else(image):
 @pytest.mark.parametrize("whitens", [False, True])
 def test_a_gpu_finds_the_same_scores(image, whitens):
     radius = 2.2
-    whitening = matching.whitening(image, filter_box(radius)) if whitens else None
+    whitening = template_filters.whitening(image, filter_box(radius)) if whitens else None
     search, rotations = template(whitening, radius), Rotation.random(9, random_state=0).as_matrix()
     ours, theirs = (
         match(image, AS_IS, search, rotations, block_voxels=4096, device=kind)[0] for kind in ("cuda", "cpu")

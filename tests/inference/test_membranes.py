@@ -8,8 +8,10 @@ from cryovox.core.errors import RequestError
 from cryovox.core.intensity import Normalization
 from cryovox.core.volume import Volume
 from cryovox.formats import read_particles, write_volume
-from cryovox.inference.matching import SearchTemplate, filter_box, match, missing_wedge
+from cryovox.inference.matching import match
 from cryovox.inference.membranes import AxisCone, membrane_cone
+from cryovox.inference.search_template import SearchTemplate
+from cryovox.inference.template_filters import filter_box, missing_wedge
 from cryovox.simulate.particles.rotate import add_box, rotate
 from cryovox.workflows.match import match as match_files
 from cryovox.workflows.matching.config import MatchConfig

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cryovox.inference.matching import central_box, phase_randomized, spans_of
+from cryovox.inference.phase_noise import central_box, phase_randomized, spans_of
 
 
 @pytest.mark.parametrize("shape", [(16, 20, 24), (15, 21, 27), (16, 21, 23)])

@@ -1,14 +1,18 @@
 """Poses at known positions: scores are those of the whole search, and poses lie between its rotations."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from cryovox.core.intensity import Normalization
-from cryovox.inference import matching
-from cryovox.inference.matching import SearchTemplate, filter_box, match, missing_wedge
-from cryovox.inference.poses import PoseSearch
+from cryovox.inference import template_filters
+from cryovox.inference.matching import match
+from cryovox.inference.poses import LEVELS, PoseSearch
 from cryovox.inference.rotation_grid import rotation_grid
+from cryovox.inference.search_template import SearchTemplate
+from cryovox.inference.template_filters import filter_box, missing_wedge
 from cryovox.simulate.particles import library
 from cryovox.simulate.particles.beads import point_group
 from cryovox.simulate.particles.rotate import add_box, rotate
@@ -24,7 +28,7 @@ RADIUS = 5.0
 def random_template(image, whitens):
     box = filter_box(2.2)
     transfer = missing_wedge(box, (-60, 40))
-    filters = matching.whitening(image, box) if whitens else None
+    filters = template_filters.whitening(image, box) if whitens else None
     density = np.random.default_rng(1).standard_normal((11, 11, 11)).astype(np.float32)
     return SearchTemplate(density, 2.0, 2.2, transfer * filters if whitens else transfer, filters)
 
@@ -126,3 +130,23 @@ def test_refinement_improves_scores_and_poses():
     assert (fine.scores > coarse.scores).all()
     before, after = (pose_errors(p.rotations, truth, "D7") for p in (coarse, fine))
     assert np.median(after) < 0.5 * np.median(before)
+
+
+def test_rotations_lie_between_those_of_the_last_round():
+    image, places, truth, template = row_of_particles("vlp", None, count=6)
+    search = PoseSearch(image, AS_IS, template)
+    (found,) = search.search(places, rotation_grid(STEP, "I"))
+    errors = pose_errors(search.refine(found, STEP).rotations, truth, "I")
+    assert np.median(errors) < LEVELS[-1] * STEP / 2
+    assert len(search.refine(found.at(np.arange(0)), STEP).positions) == 0
+
+
+def test_shifts_stay_within_reach():
+    """A particle three voxels away is reached in three rounds only where that is allowed."""
+    image, places, _, template = row_of_particles("vlp", None, count=2)
+    search = PoseSearch(image, AS_IS, template)
+    (found,) = search.search(places, rotation_grid(STEP, "I"))
+    away = replace(found, positions=np.add(found.positions, [0.0, 0.0, 2.0]))
+    near, far = (search.refine(away, STEP, reach=reach).positions for reach in (1, 2))
+    assert np.abs(near - away.positions).max() <= 1.5
+    assert np.abs(far - places).max() < 0.5

@@ -74,7 +74,7 @@ def test_positions_and_poses_are_recovered(tmp_path, species):
 
 def test_results_are_complete_and_kept(tmp_path):
     simulate(tmp_path / "tomo.mrc", "ribosome-80s", noise=1.0)
-    as_searched = {"threshold": None, "refine": False}
+    as_searched = {"threshold": None, "refine": False, "search_voxel_size": "tomogram"}
     entry, picks = search(tmp_path / "tomo.mrc", tmp_path / "out", "ribosome-80s", **as_searched)
     stored = scores.read(tmp_path / "out" / entry["outputs"]["scores"])
     index = np.rint(picks.positions / VOXEL).astype(int)
@@ -99,7 +99,7 @@ def test_results_are_complete_and_kept(tmp_path):
 
 def test_contrast_decides_what_is_found(tmp_path):
     simulate(tmp_path / "tomo.mrc", "ribosome-80s", sign=1)
-    settings = {"noise_control": 0, "angle": 60.0}
+    settings = {"noise_control": 0, "angle": 60.0, "search_voxel_size": "tomogram"}
     bright, _ = search(tmp_path / "tomo.mrc", tmp_path / "a", "ribosome-80s", contrast="bright", **settings)
     dark, _ = search(tmp_path / "tomo.mrc", tmp_path / "b", "ribosome-80s", contrast="dark", **settings)
     assert bright["best"] > 0.7 > dark["best"]

@@ -22,7 +22,8 @@ from cryovox.models.card import read_card
 from cryovox.training.config import LoopConfig
 from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.workflows.config import NetworkConfig, SetConfig, TrainConfig
-from cryovox.workflows.segment import label_set, segment_files
+from cryovox.workflows.label_sets import label_set
+from cryovox.workflows.segment import segment_files
 from cryovox.workflows.training.data import SetData
 from cryovox.workflows.training.run import train
 from cryovox.workflows.training.simulated import SimulatedData, of_preset

@@ -20,7 +20,7 @@ from cryovox.report.activations import activation_page
 from cryovox.report.figures import png
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.workflows.devices import Device
-from cryovox.workflows.segment import label_set, resolve_contrast
+from cryovox.workflows.label_sets import label_set, resolve_contrast
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "mvgformer": {},

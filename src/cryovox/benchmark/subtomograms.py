@@ -149,7 +149,7 @@ class SubtomogramSuite(Suite):
         return {"folder": data.name}
 
     def run(self, job: Job, folder: Path, out: Path, device: Device) -> Scores:
-        from cryovox.workflows.segment import label_set
+        from cryovox.workflows.label_sets import label_set
 
         model = train(job, folder / f"{job.method.data}.zarr", out, device)
         return {

@@ -100,6 +100,7 @@ def _best(entry: Entry, species: Species, config: MatchConfig, rotations: int | 
     from cryovox.picking import pick_counted
     from cryovox.workflows.devices import choose_device
     from cryovox.workflows.matching.background import score_map
+    from cryovox.workflows.matching.search_grid import on_search_grid
     from cryovox.workflows.matching.target import Imaging, open_target
 
     known = template_of(species)
@@ -110,7 +111,7 @@ def _best(entry: Entry, species: Species, config: MatchConfig, rotations: int | 
     config = config.model_copy(update=changes)
     imaging = Imaging(entry.tilt_range or DEFAULT_TILTS, entry.tilt_axis, entry.contrast, entry.mask)
     try:
-        target = open_target(entry.tomogram, entry.name, template, imaging, config)
+        target = on_search_grid(open_target(entry.tomogram, entry.name, template, imaging, config))
     except RequestError:  # smaller than three voxels, or larger than the tomogram
         return Particles.of(np.zeros((0, 3)), [])
     values, _ = match(

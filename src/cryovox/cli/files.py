@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from cryovox.cli.interface.screen import check_json, failures, write_json
+from cryovox.cli.interface.screen import check_json, failures, terminal_meter, write_json
 from cryovox.core.errors import RequestError
 from cryovox.workflows.batch import Failures
 from cryovox.workflows.config import ConvertConfig
@@ -69,7 +69,9 @@ def doctor(  # noqa: PLR0913 (the options of a command)
     failed: Failures = {}
     tomograms = tuple(in_subset(tomograms, subset)) if tomograms else ()
     if tomograms:
-        findings, failed = inspect_tomograms(list(tomograms), model, voxel_size, write_masks)
+        findings, failed = inspect_tomograms(
+            list(tomograms), model, voxel_size, write_masks, terminal_meter()
+        )
     if particles is not None and against is not None:
         box = None if shape is None else parse_shape(shape)
         findings[particles] = compare_lists(particles, against, box, voxel_size)
@@ -126,7 +128,15 @@ def convert(
     if len(files) < 2:
         raise RequestError("convert", "needs an input and an output", "type `cryovox convert IN OUT`")
     *sources, target = files
-    messages, failed = run(sources, target, config, tomogram=tomogram, verify=verify, overwrite=overwrite)
+    messages, failed = run(
+        sources,
+        target,
+        config,
+        tomogram=tomogram,
+        verify=verify,
+        overwrite=overwrite,
+        on_progress=terminal_meter(),
+    )
     for message in messages.values():
         print(message)
     return failures(failed)

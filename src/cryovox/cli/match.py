@@ -114,6 +114,7 @@ def match(  # noqa: PLR0913 (the options of a command)
     write_json(json, [dict(zip([c.replace(" ", "_") for c in columns], row, strict=True)) for row in rows])
     if done and at is None:
         print(f"report: {out / 'report.html'}")
+        print(f"next: open it, or cryovox view {shlex.quote(str(out))}")
     return failures(failed)
 
 

@@ -141,16 +141,23 @@ def subtomograms(
     overwrite
         Overwrite an existing set.
     quiet
-        Suppress the summary.
+        Suppress progress output and the summary.
     """
     from cryovox.workflows.simulation.dataset import simulate_subtomograms
 
     _positive("--count", count)
     total = simulate_subtomograms(
-        out, config, species=species, count=count, seed=seed, structures=structures, overwrite=overwrite
+        out,
+        config,
+        species=species,
+        count=count,
+        seed=seed,
+        structures=structures,
+        overwrite=overwrite,
+        on_progress=Meter(quiet),
     )
     if not quiet:
-        print(f"{out}: {total} subtomograms")
+        print(f"{out}: {total} subtomograms\nnext: cryovox train supervised --data {out} --out RUN")
     return 0
 
 

@@ -16,6 +16,7 @@ from cryovox.cli.interface.screen import (
     failures,
     model_warnings,
     table,
+    terminal_meter,
     write_json,
 )
 from cryovox.cli.interface.workers import on_cluster, whole_plan
@@ -106,6 +107,8 @@ def segment(  # noqa: PLR0913 (the options of a command)
     print_notes(out, [name for names in done.values() for name in names])
     model_warnings(model)
     print(", ".join(f"{len(names)} {kind} segmented" for kind, names in done.items()) + f", in {out}")
+    if done.get("tomograms"):
+        print(f"next: cryovox pick {shlex.quote(str(out / 'scores'))} --out {shlex.quote(str(out))}")
     return failures(failed)
 
 
@@ -163,6 +166,7 @@ def pick(  # noqa: PLR0913 (the options of a command)
         voxel_size=voxel_size,
         overwrite=overwrite,
         on_note=lambda name, text: print(f"note: {name}: {text}", file=sys.stderr),
+        on_progress=terminal_meter(),
     )
     _count(picks, json, {n: e.get("expected", {}) for n, e in Manifest(out, {}, "pick").entries.items()})
     return failures(failed)
@@ -279,6 +283,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     _count(picks, json, {name: entries[name]["particles"]["expected"] for name in picks})
     if picks:
         print(f"report: {out / 'report.html'}")
+        print(f"next: open it, or cryovox view {shlex.quote(str(out))}")
     return failures(failed)
 
 

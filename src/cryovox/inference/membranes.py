@@ -39,6 +39,11 @@ class AxisCone:
         """Of a part of the volume."""
         return AxisCone(self.normals[:, *box], self.cosine)
 
+    def at(self, index: tuple[NDArray[np.intp], ...]) -> AxisCone:
+        """At the voxels of a coarser grid: see :func:`numpy.ix_`."""
+        z, y, x = index
+        return AxisCone(np.ascontiguousarray(self.normals[:, z, y, x]), self.cosine)
+
 
 def membrane_cone(membrane: NDArray[np.bool_], distance: float, angle: float) -> AxisCone:
     """Lines along the normals of a membrane.

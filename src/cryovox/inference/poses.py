@@ -7,7 +7,7 @@ rotated templates in one matrix product, so the cost depends on the number of pa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -19,7 +19,9 @@ from torch import Tensor
 from cryovox.core.intensity import Normalization
 from cryovox.core.progress import ProgressCallback, no_progress, portion
 from cryovox.core.volume import Voxels
-from cryovox.inference.matching import MIN_VARIANCE, Block, SearchTemplate, block_image
+from cryovox.inference.correlation import Block, block_image
+from cryovox.inference.matching import MIN_VARIANCE
+from cryovox.inference.search_template import SearchTemplate
 from cryovox.picking.peaks import fit
 
 BATCH_ROTATIONS = 64
@@ -27,11 +29,14 @@ BATCH_VALUES = {"cpu": 1 << 24, "cuda": 1 << 28, "mps": 1 << 26}
 """Gray values that are compared at once."""
 CANDIDATES = 3
 """Rotations of each particle that are refined."""
+NEAR = 0.95
+"""Score of a rotation over that of the best, below which it is not refined."""
 LEVELS = (1 / 2, 1 / 4, 1 / 8)
 """Distance of the rotations that a refinement compares, over the step of the search; one entry a round."""
 _AXES = np.concatenate([np.eye(3), -np.eye(3)])
 _CORNERS = np.array(list(product((-0.5, 0.5), repeat=3)))
 _FACES = np.concatenate([np.zeros((1, 3)), _AXES])
+_MIDDLE = 13
 _NEIGHBORS = np.concatenate([_FACES, _CORNERS / np.linalg.norm(_CORNERS[0])])
 
 
@@ -52,6 +57,16 @@ class Poses:
     positions: NDArray[np.float64]
     rotations: NDArray[np.float64]
     scores: NDArray[np.float32]
+
+    def at(self, index: NDArray[np.intp]) -> Poses:
+        """Of some of the particles."""
+        return Poses(self.positions[index], self.rotations[index], self.scores[index])
+
+    def updated(self, index: NDArray[np.intp], poses: Poses) -> Poses:
+        """With other poses of some of the particles."""
+        positions, rotations, scores = self.positions.copy(), self.rotations.copy(), self.scores.copy()
+        positions[index], rotations[index], scores[index] = poses.positions, poses.rotations, poses.scores
+        return Poses(positions, rotations, scores)
 
 
 class PoseSearch:
@@ -84,7 +99,8 @@ class PoseSearch:
     ) -> Poses:
         """Poses of particles whose rotation is unknown, and whose position is known roughly.
 
-        The `CANDIDATES` best rotations of each particle are compared after a short round of refinement.
+        The `CANDIDATES` best rotations of each particle, if their scores are near, are compared after a short
+        round of refinement.
 
         Parameters
         ----------
@@ -100,12 +116,21 @@ class PoseSearch:
         if not len(positions):
             return Poses(np.zeros((0, 3)), np.zeros((0, 3, 3)), np.zeros(0, np.float32))
         candidates = self.search(positions, rotations, reach, CANDIDATES, portion(on_progress, 0.0, 0.4))
-        turns = _turns(LEVELS[0] * step, _FACES)
-        rounds = [self._best(p, turns, self._voxels(p.positions))[0] for p in candidates]
-        best = np.argmax([poses.scores for poses in rounds], axis=0)
-        each = np.arange(len(best))
-        poses = Poses(*(np.stack([getattr(p, f.name) for p in rounds])[best, each] for f in fields(Poses)))
-        return self.refine(poses, step, portion(on_progress, 0.7, 1.0))
+        poses = self._compared(candidates, _turns(LEVELS[0] * step))
+        return self.refine(poses, step, levels=LEVELS[1:], on_progress=portion(on_progress, 0.7, 1.0))
+
+    def _compared(self, candidates: list[Poses], turns: NDArray[np.float64]) -> Poses:
+        """The best candidate of each particle after a round of refinement."""
+        best = candidates[0]
+        least = NEAR * best.scores
+        for poses in candidates:
+            near = np.flatnonzero(poses.scores >= least)
+            if not len(near):
+                break
+            moved, _ = self._best(poses.at(near), turns, self._voxels(poses.positions[near]))
+            better = moved.scores > best.scores[near]
+            best = best.updated(near[better], moved.at(np.flatnonzero(better)))
+        return best
 
     def search(
         self,
@@ -135,54 +160,72 @@ class PoseSearch:
         moved = (centers + _shifts(reach)[moves]).astype(float)
         return [Poses(*parts) for parts in zip(moved, rotations[turn], scores, strict=True)]
 
-    def refine(self, poses: Poses, step: float, on_progress: ProgressCallback = no_progress) -> Poses:
+    def refine(
+        self,
+        poses: Poses,
+        step: float,
+        reach: int = 1,
+        levels: tuple[float, ...] = LEVELS,
+        on_progress: ProgressCallback = no_progress,
+    ) -> Poses:
         """Poses between the rotations of a search, and positions between voxels.
 
         Each round compares 14 rotations around the best one, the last round 6, at the best voxel and those
-        beside it, and then moves to the best of both, at most a voxel from where it began. In the end a
-        Gaussian is fitted to the scores of the 27 voxels.
+        beside it, and then moves to the best of both; rotations move to the vertex of a parabola along each
+        axis. In the end a Gaussian is fitted to the scores of the 27 voxels.
 
         Parameters
         ----------
         step
             Of the search, in degrees.
+        reach
+            Largest shift along each axis from where a particle began, in voxels.
+        levels
+            Distances of the rotations that are compared, over the step.
         """
+        if not len(poses.positions):
+            return poses
         start = self._voxels(poses.positions)
-        for done, level in enumerate(LEVELS):
-            axes = _FACES if level == LEVELS[-1] else _NEIGHBORS
-            poses, _ = self._best(poses, _turns(level * step, axes), start)
-            on_progress("refinement", (done + 1) / (len(LEVELS) + 1))
-        poses, around = self._best(poses, np.eye(3)[None], start)
-        if len(poses.positions):
-            poses = Poses(self._voxels(poses.positions) + fit(around), poses.rotations, poses.scores)
+        rounds = (*((level, _NEIGHBORS) for level in levels[:-1]), (levels[-1], _FACES))
+        for done, (level, axes) in enumerate(rounds):
+            before = poses.rotations
+            poses, values = self._best(poses, _turns(level * step, axes), start, reach)
+            over_shifts = values.max(axis=2)
+            is_between = over_shifts.argmax(axis=1) < len(_FACES)
+            between = _vertices(over_shifts[:, : len(_FACES)], level * step) @ before
+            poses = replace(poses, rotations=np.where(is_between[:, None, None], between, poses.rotations))
+            on_progress("refinement", (done + 1) / (len(rounds) + 1))
+        centers = self._voxels(poses.positions)
+        around = self._scores(centers, poses.rotations[:, None])[:, 0]
         on_progress("refinement", 1.0)
-        return poses
+        return Poses(centers + fit(around), poses.rotations, around[:, _MIDDLE].astype(np.float32))
 
     def _best(
-        self, poses: Poses, turns: NDArray[np.float64], start: NDArray[np.intp]
+        self, poses: Poses, turns: NDArray[np.float64], start: NDArray[np.intp], reach: int = 1
     ) -> tuple[Poses, NDArray[np.float64]]:
-        """Best turn and shift by a voxel for each particle, and its scores at the 27 voxels around.
+        """Best turn and shift by a voxel for each particle, and the scores of :meth:`_scores`.
 
-        Voxels that are more than one away from *start* are not chosen.
+        Voxels that are more than *reach* away from *start* are not chosen.
         """
-        centers, count = self._voxels(poses.positions), len(poses.positions)
-        boxes, rotations = self._boxes(centers, 1), np.einsum("kij,pjl->pkil", turns, poses.rotations)
+        centers, each = self._voxels(poses.positions), np.arange(len(poses.positions))
+        rotations = np.einsum("kij,pjl->pkil", turns, poses.rotations)
         moves = centers[:, None] + _shifts(1)
-        too_far = np.where(np.abs(moves - start[:, None]).max(axis=2) > 1, -np.inf, 0.0)
-        chosen, around = np.zeros((2, count), int), np.zeros((count, 27))
-        each = 27 * len(self.voxels) + len(turns) * self.template.box**3
-        for part in self._parts(count, each):
+        too_far = np.where(np.abs(moves - start[:, None]).max(axis=2) > reach, -np.inf, 0.0)
+        values = self._scores(centers, rotations)
+        near = (values + too_far[:, None]).reshape(len(values), -1)
+        turn, shift = np.unravel_index(near.argmax(axis=1), values.shape[1:])
+        best = values[each, turn, shift].astype(np.float32)
+        return Poses(moves[each, shift].astype(float), rotations[each, turn], best), values
+
+    def _scores(self, centers: NDArray[np.intp], rotations: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores (n, k, 27) of rotations (n, k, 3, 3) of each particle at its voxel and those around it."""
+        count = rotations.shape[1]
+        boxes, values = self._boxes(centers, 1), np.zeros((len(centers), count, 27))
+        for part in self._parts(len(centers), 27 * len(self.voxels) + count * self.template.box**3):
             kernels = self._kernels(rotations[part].reshape(-1, 3, 3))
-            kernels = kernels.reshape(-1, len(turns), kernels.shape[-1])
-            values = torch.einsum("psv,pkv->pks", self._windows(boxes[part]), kernels).cpu().numpy()
-            near = (values + too_far[part, None]).reshape(len(values), -1)
-            chosen[:, part] = np.unravel_index(near.argmax(axis=1), values.shape[1:])
-            around[part] = np.take_along_axis(values, chosen[0, part][:, None, None], axis=1)[:, 0]
-        turn, shift = chosen
-        each_particle = np.arange(count)
-        scores = around[each_particle, shift].astype(np.float32)
-        moved = moves[each_particle, shift].astype(float)
-        return Poses(moved, rotations[each_particle, turn], scores), around
+            kernels = kernels.reshape(-1, count, kernels.shape[-1])
+            values[part] = torch.einsum("psv,pkv->pks", self._windows(boxes[part]), kernels).cpu().numpy()
+        return values
 
     def _voxels(self, positions: NDArray[np.float64]) -> NDArray[np.intp]:
         """Nearest voxels of the tomogram."""
@@ -233,6 +276,21 @@ class PoseSearch:
         size = max(1, BATCH_VALUES[torch.device(self.device).type] // each)
         for first in range(0, count, size):
             yield slice(first, min(first + size, count))
+
+
+def _vertices(scores: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
+    """Rotations (n, 3, 3) at the maxima of parabolas through the scores (n, 7) of `_FACES`.
+
+    Parameters
+    ----------
+    angle
+        Of the compared turns in degrees; the maximum is at most so far from none.
+    """
+    ahead, behind = scores[:, 1:4], scores[:, 4:7]
+    curvature, slope = 2 * scores[:, :1] - ahead - behind, ahead - behind
+    vertex = slope / np.where(curvature > 0, 2 * curvature, 1.0)
+    vertex = np.where(curvature > 0, np.clip(vertex, -1, 1), np.sign(slope))
+    return Rotation.from_rotvec(np.deg2rad(angle) * vertex).as_matrix()
 
 
 def _turns(angle: float, axes: NDArray[np.float64] = _NEIGHBORS) -> NDArray[np.float64]:

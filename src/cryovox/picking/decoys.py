@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.spatial import KDTree
-from scipy.stats import nbinom
 
 Float = NDArray[np.float64]
 
@@ -102,6 +101,8 @@ def rate_interval(decoys: int, picks: int, scale: float = 1.0, level: float = 0.
     if not picks:
         return 0.0, 1.0
     tail = (1 - level) / 2
+    from scipy.stats import nbinom  # takes half a second to import
+
     low, high = nbinom.ppf([tail, 1 - tail], decoys + 1, 1 / (1 + scale))
     return min(1.0, float(low) / picks), min(1.0, float(high) / picks)
 

@@ -532,6 +532,7 @@ function thumbnail(i, first) {
     const part = document.createElement("b");
     part.textContent = text;
     part.style.fontWeight = caption.children.length ? 400 : 600;
+    if (caption.children.length) caption.append(" ");  // the two are words of the name of the button
     caption.append(part);
   }
   image.append(picture, caption);

@@ -21,6 +21,7 @@ from scipy import fft
 from scipy.spatial.transform import Rotation
 
 from cryovox.core.particles import Particles, Species
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.formats import subtomograms as files
 from cryovox.simulate.config.microscope import OpticsConfig
 from cryovox.simulate.config.subtomograms import SubtomogramConfig
@@ -207,7 +208,12 @@ def _mean_power(half: NDArray[np.float64]) -> float:
 
 
 def write_subtomograms(
-    path: Path, templates: Sequence[Template], config: SubtomogramConfig, count: int, seed: int
+    path: Path,
+    templates: Sequence[Template],
+    config: SubtomogramConfig,
+    count: int,
+    seed: int,
+    on_progress: ProgressCallback = no_progress,
 ) -> None:
     """Write *count* subtomograms, distributed evenly over the templates; masks hold labels (index + 1).
 
@@ -216,7 +222,7 @@ def write_subtomograms(
     """
     voxel = config.voxel_size
     channels = np.arange(count) * len(templates) // count
-    images = _LazyImages(templates, channels, config, seed)
+    images = _LazyImages(templates, channels, config, seed, on_progress)
     arrangements = [images.arrangement(i)[0] for i in range(count)]
     names = [t.name for t in templates]
     particles = Particles.of(
@@ -237,8 +243,14 @@ class _LazyImages:
     """Images of a set, computed on access."""
 
     def __init__(
-        self, templates: Sequence[Template], channels: NDArray[np.intp], config: SubtomogramConfig, seed: int
+        self,
+        templates: Sequence[Template],
+        channels: NDArray[np.intp],
+        config: SubtomogramConfig,
+        seed: int,
+        on_progress: ProgressCallback = no_progress,
     ) -> None:
+        self.on_progress = on_progress
         self.templates, self.channels, self.config, self.seed = templates, channels, config, seed
         self.shape = (len(channels), config.box, config.box, config.box)
         self._last: tuple[slice | None, list[Subtomogram]] = (None, [])
@@ -252,6 +264,8 @@ class _LazyImages:
             arranged = [self.arrangement(i) for i in range(*index.indices(len(self.channels)))]
             chunk = [_simulate_image(self.templates, a, self.config, rng) for a, rng in arranged]
             self._last = (index, chunk)
+            done, count = index.indices(len(self.channels))[1], len(self.channels)
+            self.on_progress("subtomograms", done / count, f"{done} of {count}")
         return self._last[1]
 
     def __getitem__(self, index: slice) -> F32:

@@ -147,6 +147,7 @@ def for_each(
     manifest: Manifest | None = None,
     *,
     collect: bool | None = None,
+    on_progress: ProgressCallback = no_progress,
 ) -> tuple[dict[str, Value], Failures]:
     """Call *work* for each name.
 
@@ -157,6 +158,8 @@ def for_each(
     collect
         Collect failures and go on; otherwise the first one is raised. By default, failures are collected
         where there are several names.
+    on_progress
+        Receives how many names are done, where there are several.
 
     Returns
     -------
@@ -175,6 +178,9 @@ def for_each(
             if not collect or isinstance(error, FolderLostError):
                 raise
             failures[name] = error
+        done = len(results) + len(failures)
+        if len(names) > 1:
+            on_progress("files", done / len(names), f"{done} of {len(names)}")
 
     if manifest is None:
         for name in names:

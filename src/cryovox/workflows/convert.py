@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryovox.core.errors import RequestError
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.formats import PARTICLES, VOLUMES, ending, is_particles, is_volume
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import ConvertConfig
@@ -25,6 +26,7 @@ def convert(
     tomogram: Path | None = None,
     verify: bool = False,
     overwrite: bool = False,
+    on_progress: ProgressCallback = no_progress,
 ) -> tuple[dict[str, str], Failures]:
     """Convert volumes or particle lists.
 
@@ -67,7 +69,7 @@ def convert(
         def each(name: str) -> str:
             return one({name: inputs[name]}, Path(str(target).replace(NAME, name)))
 
-        return for_each(inputs, each)
+        return for_each(inputs, each, on_progress=on_progress)
     several = len(inputs) > 1 or (sources[0].is_dir() and not is_volume(sources[0]))
     return {str(target): one(inputs, target)}, {}
 

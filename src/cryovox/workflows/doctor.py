@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cryovox.core.atomic import writable_folder
 from cryovox.core.errors import RequestError
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import Volume
 from cryovox.formats import mrc, read_header, read_volume, stem
 from cryovox.models.card import Card, model_file, read_card
@@ -23,6 +24,7 @@ def inspect_tomograms(
     model: Path | None = None,
     voxel_size: float | None = None,
     masks: Path | None = None,
+    on_progress: ProgressCallback = no_progress,
 ) -> tuple[dict[Path, list[Finding]], Failures]:
     """Inspect every tomogram; a file that cannot be read is a failure.
 
@@ -38,6 +40,8 @@ def inspect_tomograms(
         In Å; overrides the headers.
     masks
         Folder for a mask of the sample of every tomogram, NAME.mrc.
+    on_progress
+        Receives how many of several tomograms are done.
 
     Returns
     -------
@@ -60,7 +64,7 @@ def inspect_tomograms(
             _write_mask(files[name], mask_path(masks, files[name]))
         return findings
 
-    findings, failures = for_each(files, inspect)
+    findings, failures = for_each(files, inspect, on_progress=on_progress)
     return {files[name]: own for name, own in findings.items()}, failures
 
 

@@ -17,8 +17,8 @@ from cryovox.workflows.devices import Device
 from cryovox.workflows.inputs import expand, read_search_mask
 from cryovox.workflows.memory import need
 from cryovox.workflows.model_grid import on_model_grid
-from cryovox.workflows.score_writing import search_region
-from cryovox.workflows.segment import load_job, tile_plan
+from cryovox.workflows.score_tiles import search_region, tile_plan
+from cryovox.workflows.segment import load_job
 
 PER_VOXEL = 2e-7
 """Seconds per voxel for statistics, checks, label map and files, measured on one core (2026)."""

@@ -50,14 +50,17 @@ def on_model_grid(path: Path, volume: Volume, card: Card) -> tuple[Volume, list[
 
 def mask_on_grid(mask: NDArray[np.bool_], original: Volume, volume: Volume) -> NDArray[np.bool_]:
     """A mask of the original tomogram on the grid of the resampled one, by the nearest voxel."""
-    if volume is original:
-        return mask
+    return mask if volume is original else mask[nearest_index(original, volume)]
+
+
+def nearest_index(original: Volume, volume: Volume) -> tuple[NDArray[np.intp], ...]:
+    """Index of the voxels of the original tomogram that are nearest to those of the resampled one."""
     step = volume.voxel_size / original.voxel_size
-    index = [
+    nearest = [
         np.minimum(np.rint(np.arange(n) * step).astype(np.intp), m - 1)
-        for n, m in zip(volume.shape, mask.shape, strict=True)
+        for n, m in zip(volume.shape, original.shape, strict=True)
     ]
-    return mask[np.ix_(*index)]
+    return np.ix_(*nearest)
 
 
 def _differs(size: float, own: float) -> bool:

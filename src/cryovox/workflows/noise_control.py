@@ -37,8 +37,7 @@ from cryovox.workflows.halves import OPTION, Halves
 from cryovox.workflows.inputs import Prepared, prepare, read_search_mask
 from cryovox.workflows.memory import MAX_NOISE
 from cryovox.workflows.model_grid import mask_on_grid, on_model_grid
-from cryovox.workflows.score_writing import write_scores
-from cryovox.workflows.segment import limited_tiles, network_for
+from cryovox.workflows.score_tiles import limited_tiles, network_for, write_scores
 
 if TYPE_CHECKING:
     from torch import nn
@@ -158,7 +157,7 @@ class _Search:
 
     def noise(self, share: float, pool: Particles | None) -> NDArray[np.float32]:
         """Noise of a share of the tomogram; arguments as of :meth:`NoiseControl.run`."""
-        from cryovox.inference.matching import phase_randomized
+        from cryovox.inference.phase_noise import phase_randomized
 
         box = self._box(share)
         if self.control.halves is not None:
@@ -183,7 +182,7 @@ class _Search:
         return Decoys({s.name: picks.named(s.name).scores for s in species}, scales), picks, species
 
     def _box(self, share: float) -> tuple[slice, slice, slice]:
-        from cryovox.inference.matching import central_box, spans_of
+        from cryovox.inference.phase_noise import central_box, spans_of
 
         spans = _sample(self.tomogram) if self.inside is None else spans_of(self.inside)
         part = float(np.prod([float(high - low) for low, high in spans]))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cryovox.core.atomic import writable_folder
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import LabelMap, ScoreMap, Volume
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import is_volume, read_labels, read_mask, scores, write_particles
@@ -43,6 +44,7 @@ def pick_files(  # noqa: PLR0913 (the options of a command)
     voxel_size: float | None = None,
     on_note: OnNote = lambda name, text: None,
     overwrite: bool = False,
+    on_progress: ProgressCallback = no_progress,
 ) -> tuple[dict[str, Particles], Failures]:
     """Pick from every input and write `out/particles/NAME.star`.
 
@@ -91,7 +93,7 @@ def pick_files(  # noqa: PLR0913 (the options of a command)
         manifest.note(name, key, {"particles": file}, seconds, files[name], **more)
         return picks
 
-    return for_each(files, pick)
+    return for_each(files, pick, on_progress=on_progress)
 
 
 def _picks(

@@ -13,44 +13,20 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RunError
 from cryovox.core.progress import ProgressCallback, no_progress
-from cryovox.core.volume import Volume
 from cryovox.formats import scores
 from cryovox.formats.unfinished_scores import UnfinishedScores
 from cryovox.inference.tiling import plan
 from cryovox.models.card import Card
 from cryovox.workflows.inputs import Prepared
 from cryovox.workflows.manifest import locked
-from cryovox.workflows.model_grid import mask_on_grid
+from cryovox.workflows.score_tiles import search_region
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from cryovox.inference.stream import SearchMask, TilePlan
+    from cryovox.inference.stream import TilePlan
 
 Mask = NDArray[np.bool_]
-
-
-def write_scores(
-    network: nn.Module,
-    tomogram: Prepared,
-    card: Card,
-    tiles: TilePlan,
-    path: Path,
-    on_progress: ProgressCallback = no_progress,
-    mask: Mask | None = None,
-) -> None:
-    """Stream a tomogram through a network into a score map on disk; what lies far outside a mask scores 0.
-
-    A resampled tomogram has scores on the grid of the model, and a mask on its own grid.
-    """
-    from cryovox.inference.stream import stream
-
-    volume, original = tomogram.volume, tomogram.original
-    region = search_region(mask, original, volume, card, tiles)
-    with scores.create(
-        path, (len(card.species), *output_shape(tomogram, tiles)), **_frame(tomogram, card, tiles)
-    ) as writer:
-        stream(network, volume.data, tomogram.normalize, tiles, writer.write, on_progress, region)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,18 +128,3 @@ def _frame(tomogram: Prepared, card: Card, tiles: TilePlan) -> dict[str, Any]:
         "tomogram": (original.shape, original.voxel_size),
         "calibration": card.calibration,
     }
-
-
-def search_region(
-    mask: Mask | None, original: Volume, volume: Volume, card: Card, tiles: TilePlan
-) -> SearchMask | None:
-    """Region of the volume that has to be scored for a mask of the original; a mask moves no pick, because
-    particles that it cuts are scored whole.
-    """
-    from cryovox.inference.stream import SearchMask
-
-    if mask is None:
-        return None
-    largest = max(s.radius for s in card.species) / volume.voxel_size
-    margin = int(np.ceil(2 * largest)) + 2 * tiles.stride
-    return SearchMask(mask_on_grid(mask, original, volume), margin)

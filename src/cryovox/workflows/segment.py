@@ -10,18 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.core.config import Contrast
 from cryovox.core.errors import RequestError
-from cryovox.core.intensity import MIN_CERTAINTY
 from cryovox.core.progress import ProgressCallback, no_progress
-from cryovox.core.volume import ScoreMap, Volume
-from cryovox.data.augment import HALF_TURNS, WEDGE_SYMMETRIES
+from cryovox.core.volume import Volume
 from cryovox.formats import is_volume, scores, subtomograms
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.formats.unfinished_scores import UnfinishedScores
-from cryovox.inference.label_map import paint_balls, write_label_map
+from cryovox.inference.label_map import write_label_map
 from cryovox.models.card import Card, model_file
-from cryovox.picking import PickConfig, pick
 from cryovox.workflows.batch import Failures, Job, Result, run_batch
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device, choose_device
@@ -34,8 +30,10 @@ from cryovox.workflows.inputs import (
     read_search_mask,
     set_domain_notes,
 )
+from cryovox.workflows.label_sets import label, resolve_contrast
 from cryovox.workflows.manifest import Manifest, sha256, stamp, versions
-from cryovox.workflows.memory import AFTERWARDS, MASK_PICKING, MAX_NOISE, NOISE, Limits, enforce, fit
+from cryovox.workflows.memory import AFTERWARDS, MASK_PICKING, MAX_NOISE, NOISE
+from cryovox.workflows.score_tiles import device_of, limited_tiles, network_for, tile_plan
 from cryovox.workflows.score_writing import SlabWriting
 
 if TYPE_CHECKING:
@@ -43,11 +41,6 @@ if TYPE_CHECKING:
 
     from cryovox.inference.stream import TilePlan
 
-FLIPS: dict[int, tuple[tuple[int, ...], ...]] = {1: ((),), 4: HALF_TURNS, 8: WEDGE_SYMMETRIES}
-"""Number of orientations of test-time augmentation -> axes to flip."""
-CPU_BATCH, BATCH_VOXELS = 4, 64**3
-"""Most tiles per forward pass on a CPU, and voxels of a batch. More take memory and are hardly faster; fewer
-small ones leave much of the time to Python."""
 TOMOGRAMS, SETS = "tomograms", "subtomogram sets"
 Mask = NDArray[np.bool_]
 
@@ -187,22 +180,13 @@ def _load(
     return kind(out, config, network_for(config, network), card, facts)
 
 
-def network_for(config: SegmentConfig, network: nn.Module) -> nn.Module:
-    """The network with the memory format that is fastest in its precision, changed in place."""
-    from cryovox.models.memory_format import infer_channels_last
-
-    if config.precision == "bf16":
-        infer_channels_last(network, next(network.parameters()).device)
-    return network
-
-
 def _with_precision(config: SegmentConfig, network: nn.Module, card: Card, model: str) -> SegmentConfig:
     """The settings with the measured precision in place of `auto`."""
     if config.precision != "auto":
         return config
     from cryovox.inference.precision import cached_comparison
 
-    comparison = cached_comparison(network, tile_plan(card, config, _device(network)), model)
+    comparison = cached_comparison(network, tile_plan(card, config, device_of(network)), model)
     return config.model_copy(update={"precision": "bf16" if comparison.bf16 else "fp32"})
 
 
@@ -284,147 +268,9 @@ class _SegmentSet(_Segment):
     def process(self, name: str, loaded: tuple[Path, Subtomograms], on_progress: ProgressCallback) -> Result:
         path, subvolumes = loaded
         contrast = resolve_contrast(subvolumes, self.card, self.config.contrast)
-        masks = _label(self.network, self.card, subvolumes, contrast, self.config, on_progress)
+        masks = label(self.network, self.card, subvolumes, contrast, self.config, on_progress)
         target = self.out / "labels" / f"{name}.zarr"
         labeled = replace(subvolumes, images=None, masks=masks, species=self.card.species, contrast=contrast)
         subtomograms.write(target, labeled)
         notes = set_domain_notes(subvolumes.images, self.card, path)
         return Result({"labels": target}, {"contrast": contrast, "notes": notes})
-
-
-def _device(network: nn.Module) -> str:
-    return next(network.parameters()).device.type
-
-
-def default_batch(tile: int, device: str) -> int:
-    """Tiles per forward pass.
-
-    Examples
-    --------
-    >>> [default_batch(tile, "cpu") for tile in (32, 48, 64, 96)], default_batch(96, "cuda")
-    ([4, 2, 1, 1], 16)
-    """
-    if device != "cpu":
-        return 16
-    return min(CPU_BATCH, max(1, BATCH_VOXELS // tile**3))
-
-
-def tile_plan(card: Card, config: SegmentConfig, device: str = "cpu") -> TilePlan:
-    """Tile and overlap from the model, batch and slab from the machine."""
-    from cryovox.inference.stream import TilePlan
-
-    return TilePlan(
-        card.patch,
-        card.overlap if config.overlap is None else config.overlap,
-        card.output_stride,
-        card.activation,
-        config.batch or default_batch(card.patch, device),
-        config.slab_rows,
-        FLIPS[config.tta],
-        config.tilt_axis,
-        config.precision == "bf16",
-    )
-
-
-def limited_tiles(
-    network: nn.Module,
-    card: Card,
-    config: SegmentConfig,
-    volume: Volume,
-    scratch: Path,
-    afterwards: int | None = AFTERWARDS,
-) -> TilePlan:
-    """Tiles of a volume within the limits of memory; arguments as of `cryovox.workflows.memory.fit`."""
-    limits = Limits.of(config.max_ram, config.max_vram)
-    wished = tile_plan(card, config, _device(network))
-    tiles = fit(network, volume.data, len(card.species), wished, limits, scratch, afterwards)
-    enforce(limits, _device(network))
-    return tiles
-
-
-def label_set(
-    model: Path | tuple[nn.Module, Card],
-    subvolumes: Subtomograms,
-    device: Device = "auto",
-    config: SegmentConfig | None = None,
-    *,
-    on_progress: ProgressCallback = no_progress,
-) -> NDArray[np.uint8]:
-    """Label the voxels of a subtomogram set.
-
-    Parameters
-    ----------
-    model
-        Model file, or network and card.
-    subvolumes
-        The set; its masks are ignored.
-    config
-        Contrast and orientations to average; every subtomogram is normalized by itself.
-    on_progress
-        Receives the progress; see :class:`cryovox.core.progress.ProgressCallback`.
-
-    Returns
-    -------
-    (n, z, y, x) uint8
-        Labels of the model's species: the most probable one for masks, balls around picks for heatmaps.
-    """
-    from cryovox.models.checkpoint import load_model
-
-    network, card = load_model(model) if isinstance(model, Path) else model
-    config = config or SegmentConfig()
-    contrast = resolve_contrast(subvolumes, card, config.contrast)
-    return _label(network.to(choose_device(device)), card, subvolumes, contrast, config, on_progress)
-
-
-def _label(
-    network: nn.Module,
-    card: Card,
-    subvolumes: Subtomograms,
-    contrast: Contrast,
-    config: SegmentConfig,
-    on_progress: ProgressCallback,
-) -> NDArray[np.uint8]:
-    from cryovox.inference.cubes import argmax_labels, score_cubes
-
-    labels = np.zeros((len(subvolumes), *subvolumes.shape), np.uint8)
-    values = np.array([0, *(s.label for s in card.species)], np.uint8)
-    images, count = _NormalizedImages(subvolumes, contrast), len(subvolumes)
-    for batch, score_batch in score_cubes(network.eval(), images, tile_plan(card, config)):
-        if card.kind == "mask":
-            labels[batch] = values[argmax_labels(score_batch)]
-        else:
-            labels[batch] = [_balls(own, subvolumes, card) for own in score_batch]
-        on_progress("subtomograms", batch.stop / count, f"{batch.stop} of {count} subtomograms")
-    return labels
-
-
-class _NormalizedImages:
-    """The images of a set as the network takes them, read on access."""
-
-    def __init__(self, subvolumes: Subtomograms, contrast: Contrast) -> None:
-        self.images, self.contrast = subvolumes.images, contrast
-        self.shape = (len(subvolumes), *subvolumes.shape)
-
-    def __getitem__(self, which: slice) -> NDArray[np.float32]:
-        from cryovox.data.cubes import standardize
-
-        assert self.images is not None
-        return standardize(self.images[which], self.contrast)
-
-
-def _balls(values: NDArray[np.float32], subvolumes: Subtomograms, card: Card) -> NDArray[np.uint8]:
-    stride, voxel_size = card.output_stride, subvolumes.voxel_size
-    offset = voxel_size * (stride - 1) / 2
-    score_map = ScoreMap(values, voxel_size * stride, card.species, offset, "heatmap", card.thresholds)
-    picks = pick(score_map, PickConfig(border=0.0))
-    return paint_balls(picks, card.species, voxel_size, subvolumes.shape)
-
-
-def resolve_contrast(subvolumes: Subtomograms, card: Card, option: Contrast) -> Contrast:
-    """What the user says; else what the set says or clearly shows; else what the model was trained on."""
-    from cryovox.data.cubes import detect_set_contrast
-
-    if option != "auto":
-        return option
-    detected, certainty = detect_set_contrast(replace(subvolumes, masks=None))
-    return detected if certainty >= MIN_CERTAINTY else card.contrast

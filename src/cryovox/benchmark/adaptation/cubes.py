@@ -237,7 +237,7 @@ class CubeSuite(AdaptationSuite):
     def score(
         self, model: Path, method: AdaptationMethod, folder: Path, out: Path, device: Device
     ) -> SubsetScores:
-        from cryovox.workflows.segment import label_set
+        from cryovox.workflows.label_sets import label_set
 
         unlabeled, truth = (files.read(folder / f"{method.target}{end}.zarr") for end in ("-unlabelled", ""))
         return subset_scores(label_set(model, unlabeled, device), masks(truth), folder, method.target)

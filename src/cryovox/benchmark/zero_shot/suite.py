@@ -161,7 +161,7 @@ class ZeroShotSuite(CubeSuite):
     def score(
         self, model: Path, method: AdaptationMethod, folder: Path, out: Path, device: Device
     ) -> SubsetScores:
-        from cryovox.workflows.segment import label_set
+        from cryovox.workflows.label_sets import label_set
 
         def predict(data: Subtomograms) -> NDArray[Any]:
             return label_set(model, data, device)

@@ -86,6 +86,11 @@ class Meter:
         print(f"{self._name}  {100 * fraction:3.0f} %  {left}{note}", file=sys.stderr, flush=True)
 
 
+def terminal_meter() -> Meter:
+    """Progress of commands that are quick for one file: a bar on a terminal, nothing elsewhere."""
+    return Meter(quiet=not sys.stderr.isatty())
+
+
 def clock(seconds: float) -> str:
     """Write a duration for people: 42 s, 3 min 05 s, 2 h 10 min.
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from cryovox.core.intensity import Normalization
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume, Voxels
-from cryovox.inference.matching import SearchTemplate, phase_randomized, spherical_mask
 from cryovox.inference.membranes import AxisCone
+from cryovox.inference.phase_noise import phase_randomized
 from cryovox.inference.poses import PoseSearch
 from cryovox.inference.rotation_grid import rotation_grid
+from cryovox.inference.search_template import SearchTemplate, spherical_mask
 from cryovox.picking import PickConfig, pick_counted
 from cryovox.picking.decoys import DECOY_TAIL, Background, decoy_wins
 from cryovox.workflows.matching.target import Target
@@ -186,12 +187,27 @@ def room(shape: tuple[int, ...], border: float, inside: NDArray[np.bool_] | None
     return int(inside[tuple(slice(cut, max(cut, n - cut)) for n in shape)].sum())
 
 
-def score_map(values: NDArray[np.float32], volume: Volume, species: Species, threshold: float) -> ScoreMap:
-    """Scores of a tomogram as a heatmap of one species."""
+def score_map(
+    values: NDArray[np.float32],
+    volume: Volume,
+    species: Species,
+    threshold: float,
+    tomogram: Volume | None = None,
+) -> ScoreMap:
+    """Scores as a heatmap of one species.
+
+    Parameters
+    ----------
+    volume
+        The tomogram on the grid of the scores.
+    tomogram
+        The tomogram itself, where that is another one.
+    """
+    tomogram = tomogram or volume
     return ScoreMap(
         values[None], volume.voxel_size, (species,), kind="heatmap",
-        thresholds={species.name: threshold}, origin=volume.origin, nstart=volume.nstart,
-        tomogram_shape=volume.shape, tomogram_voxel_size=volume.voxel_size,
+        thresholds={species.name: threshold}, origin=tomogram.origin, nstart=tomogram.nstart,
+        tomogram_shape=tomogram.shape, tomogram_voxel_size=tomogram.voxel_size,
     )  # fmt: skip
 
 

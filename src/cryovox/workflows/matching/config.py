@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -64,6 +64,10 @@ class MatchConfig(Config):
 
     angle: float = Field(15.0, ge=2, le=60)
     """Angular step in degrees: every rotation lies within it of a searched one."""
+    search_voxel_size: Annotated[float, Field(gt=0)] | Literal["auto", "tomogram"] = "auto"
+    """Voxel size of the search in Å. auto takes the coarsest that the angular step resolves, or that of the
+    tomogram with `--hand both`; tomogram always takes that. Picks are refined at the voxel size of the
+    tomogram."""
     refine: bool = True
     """Refine rotations between the searched ones, and positions between voxels; scores stay those of the
     search."""

@@ -27,7 +27,7 @@ from cryovox.workflows.matching.config import MatchConfig, PoseConfig
 from cryovox.workflows.matching.target import Imaging, MatchJob, Target, open_target
 from cryovox.workflows.pick import write_picks
 
-COARSE = 1.5
+COARSE = 1.0
 """Step of the rotations that are compared first, over that of the settings."""
 SCORE = "rlnLCCmax"
 """Column with the correlation coefficients."""

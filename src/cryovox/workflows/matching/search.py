@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from cryovox.core.volume import ScoreMap, Volume, Voxels
 from cryovox.formats import mrc, scores
 from cryovox.formats.angles import eulers_of
 from cryovox.formats.particles.manifest import Origin
-from cryovox.inference import matching
+from cryovox.inference import matching, search_template
 from cryovox.inference.membranes import AxisCone
 from cryovox.inference.poses import Poses, PoseSearch
 from cryovox.inference.rotation_grid import rotation_grid
@@ -34,7 +35,9 @@ from cryovox.workflows.matching.background import (
     mirror_likeness,
     score_map,
 )
+from cryovox.workflows.matching.search_grid import on_search_grid
 from cryovox.workflows.matching.target import MatchJob, Target
+from cryovox.workflows.model_grid import mask_on_grid
 from cryovox.workflows.pick import left_out_notes, write_picks
 
 BEST = 50
@@ -53,22 +56,26 @@ class Search(MatchJob):
         volume, species = target.volume, target.species
         share = self.config.noise_control
         split = 1 / (2 + 2 * share if target.counts_everywhere else 1 + 3 * share)
-        target, values, best, notes = self._hand(target, portion(on_progress, 0.0, split))
+        hand, grid, values, best, notes = self._hand(target, portion(on_progress, 0.0, split))
         region = self._region(name, target)
-        sample = target if region.lamella is None else replace(target, inside=region.mask)
+        sample = grid
+        if region.lamella is not None and region.mask is not None:
+            sample = replace(grid, inside=mask_on_grid(region.mask, volume, grid.volume))
         tested = self._controls(sample, values, portion(on_progress, split, 1.0)) if share else None
         threshold, picks, near_edge = self._pick(sample, values, tested)
-        outside = 0 if sample is target else region.outside(self._picks(target, values, threshold)[0])
+        outside = 0 if sample is grid else region.outside(self._picks(grid, values, threshold)[0])
         notes += [*target.notes, *left_out_notes({"at_faces": near_edge, "lamella": outside})]
-        picks = self._posed(picks, best, target)
+        picks = self._posed(picks, best, grid, target.mirrored() if hand == "mirrored" else target)
         if tested is not None:
             picks = _with_statistics(picks, tested)
             notes += [SMALL] if tested.main.is_too_small else []
-        outputs = self._write(name, score_map(values, volume, species, threshold), best, picks, volume)
+        scores = score_map(values, grid.volume, species, threshold, volume)
+        outputs = self._write(name, scores, grid.volume.with_data(best), picks, volume)
         outputs |= {} if region.file is None else {"sample mask": region.file}
         facts = {
             "voxel_size": volume.voxel_size, "contrast": target.contrast, "count": len(picks),
             "rotations": len(self.rotations), "threshold": round(threshold, 5),
+            "search_voxel_size": round(grid.volume.voxel_size, 3),
             "radius": round(species.radius, 2), "species": species.name,
             "template": {k: v for k, v in target.template.facts.items() if k != "doubt"},
             "best": round(float(values.max()), 5),
@@ -89,7 +96,7 @@ class Search(MatchJob):
         self,
         data: Voxels,
         normalize: Normalization,
-        template: matching.SearchTemplate,
+        template: search_template.SearchTemplate,
         mask: NDArray[np.bool_] | None = None,
         cone: AxisCone | None = None,
         on_progress: ProgressCallback = no_progress,
@@ -103,8 +110,12 @@ class Search(MatchJob):
 
     def _hand(
         self, target: Target, on_progress: ProgressCallback
-    ) -> tuple[Target, NDArray[np.float32], NDArray[np.int32], list[str]]:
-        """Search with the template in the hand that is asked for, or in both; the better one is kept."""
+    ) -> tuple[str, Target, NDArray[np.float32], NDArray[np.int32], list[str]]:
+        """Search with the template in the hand that is asked for, or in both; the better one is kept.
+
+        Returns the hand, the target on the grid of the search, scores, rotations and notes.
+        """
+        target = on_search_grid(target)
         hands = {"both": ("given", "mirrored")}.get(self.config.hand, (self.config.hand,))
         results = []
         for number, hand in enumerate(hands):
@@ -116,7 +127,7 @@ class Search(MatchJob):
         results.sort(key=lambda result: -result[0])
         mean, hand, of_hand, values, best = results[0]
         notes = [] if len(results) == 1 else [_hand_note(hand, mean, results[1][0])]
-        return of_hand, values, best, notes
+        return hand, of_hand, values, best, notes
 
     def _controls(
         self, target: Target, values: NDArray[np.float32], on_progress: ProgressCallback
@@ -126,7 +137,7 @@ class Search(MatchJob):
         def scores(
             data: Voxels,
             normalize: Normalization,
-            template: matching.SearchTemplate,
+            template: search_template.SearchTemplate,
             mask: NDArray[np.bool_] | None,
             cone: AxisCone | None,
         ) -> NDArray[np.float32]:
@@ -166,20 +177,20 @@ class Search(MatchJob):
         picks = picks.take(~side_lobes(picks.positions, picks.scores, target.species.radius))
         return picks.take(np.arange(len(picks))[: config.max_count]), near_edge
 
-    def _posed(self, picks: Particles, best: NDArray[np.int32], target: Target) -> Particles:
-        """The picks with the best rotations of their voxels, refined on request."""
-        positions = picks.positions / target.volume.voxel_size
-        z, y, x = np.clip(np.rint(positions).astype(int), 0, np.array(best.shape) - 1).T
-        poses = Poses(positions, self.rotations[best[z, y, x]], picks.scores)
+    def _posed(self, picks: Particles, best: NDArray[np.int32], grid: Target, target: Target) -> Particles:
+        """The picks with the best rotations of their voxels of the grid, refined on request."""
+        voxel_size = target.volume.voxel_size
+        nearest = np.rint(picks.positions / grid.volume.voxel_size).astype(int)
+        z, y, x = np.clip(nearest, 0, np.array(best.shape) - 1).T
+        poses = Poses(picks.positions / voxel_size, self.rotations[best[z, y, x]], picks.scores)
         if self.config.refine:
             search = PoseSearch(target.volume.data, target.normalize, target.search, self.device)
-            poses = search.refine(poses, self.config.angle)
-        return Particles.of(
-            poses.positions * target.volume.voxel_size, picks.species, picks.scores, poses.rotations
-        )
+            reach = 1 if grid.volume is target.volume else ceil(grid.volume.voxel_size / voxel_size)
+            poses = search.refine(poses, self.config.angle, reach)
+        return Particles.of(poses.positions * voxel_size, picks.species, picks.scores, poses.rotations)
 
     def _write(
-        self, name: str, score_map: ScoreMap, best: NDArray[np.int32], picks: Particles, volume: Volume
+        self, name: str, score_map: ScoreMap, best: Volume, picks: Particles, volume: Volume
     ) -> dict[str, Path]:
         files = {
             "scores": self.out / "scores" / f"{name}.zarr",
@@ -192,7 +203,7 @@ class Search(MatchJob):
         scores.write(files["scores"], score_map)
         # 16-bit integers, or floats that hold larger indices exactly
         kind = np.uint16 if len(self.rotations) <= np.iinfo(np.uint16).max else np.float32
-        mrc.write(files["rotations"], volume.with_data(best.astype(kind)))
+        mrc.write(files["rotations"], best.with_data(np.asarray(best.data).astype(kind)))
         with replacing(files["angles"]) as beside:
             rows = np.column_stack([np.arange(len(self.rotations)), eulers_of(self.rotations)])
             np.savetxt(beside, rows, "%d,%.4f,%.4f,%.4f", header="index,rot,tilt,psi", comments="")

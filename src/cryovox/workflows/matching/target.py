@@ -18,7 +18,7 @@ from cryovox.core.intensity import MIN_CERTAINTY, Normalization, detect_contrast
 from cryovox.core.particles import Species
 from cryovox.core.volume import Volume
 from cryovox.formats import read_volume
-from cryovox.inference import matching
+from cryovox.inference import phase_noise, search_template, template_filters
 from cryovox.inference.membranes import AxisCone, membrane_cone
 from cryovox.simulate.config.microscope import OpticsConfig
 from cryovox.simulate.microscope.optics import ctf
@@ -59,6 +59,8 @@ class Target:
         Where to search.
     cone
         Directions of the template that a membrane allows.
+    source
+        File of the template, or name of a built-in species.
     template
         Sampled `OVERSAMPLING` times as finely as the tomogram.
     imaging, config
@@ -71,6 +73,7 @@ class Target:
     normalize: Normalization
     contrast: Contrast
     inside: NDArray[np.bool_] | None
+    source: Path
     template: Template
     imaging: Imaging
     config: MatchConfig
@@ -91,9 +94,9 @@ class Target:
     def piece(self) -> tuple[slice, slice, slice]:
         """Part of the tomogram, around the middle of the search mask, for controls and the spectrum."""
         shape, inside = self.volume.shape, self.inside
-        spans = [(0, n) for n in shape] if inside is None else matching.spans_of(inside)
+        spans = [(0, n) for n in shape] if inside is None else phase_noise.spans_of(inside)
         share = self.config.noise_control or SPECTRUM_SHARE
-        return matching.central_box(shape, share, spans, 4 * int(np.ceil(self.radius)))
+        return phase_noise.central_box(shape, share, spans, 4 * int(np.ceil(self.radius)))
 
     @property
     def counts_everywhere(self) -> bool:
@@ -106,20 +109,20 @@ class Target:
         return self.normalize(np.asarray(self.volume.data[self.piece]))
 
     @cached_property
-    def search(self) -> matching.SearchTemplate:
+    def search(self) -> search_template.SearchTemplate:
         """The template with wedge, CTF and filters."""
         config, voxel_size = self.config, self.volume.voxel_size
         radius = MASK * self.radius
-        box = matching.filter_box(radius)
-        transfer = matching.missing_wedge(box, self.imaging.tilt_range, self.imaging.tilt_axis)
+        box = template_filters.filter_box(radius)
+        transfer = template_filters.missing_wedge(box, self.imaging.tilt_range, self.imaging.tilt_axis)
         if config.defocus is not None:
             transfer = transfer * _ctf(box, voxel_size, config)
         filters = None
         if config.whiten or config.low_pass or config.high_pass:
-            filters = matching.band_pass(box, voxel_size, config.low_pass, config.high_pass)
-            filters = filters * matching.whitening(self.control, box) if config.whiten else filters
+            filters = template_filters.band_pass(box, voxel_size, config.low_pass, config.high_pass)
+            filters = filters * template_filters.whitening(self.control, box) if config.whiten else filters
             transfer = transfer * filters
-        return matching.SearchTemplate(
+        return search_template.SearchTemplate(
             self.template.density, OVERSAMPLING, radius, transfer.astype(np.float32), filters
         )
 
@@ -142,7 +145,7 @@ def open_target(path: Path, name: str, template: Path, imaging: Imaging, config:
     doubt = density.facts.get("doubt")
     notes += [f"template: {doubt}"] if doubt else []
     normalize = Normalization(moments.mean, moments.std, sign_of(contrast))
-    target = Target(volume, normalize, contrast, inside, density, imaging, config, tuple(notes))
+    target = Target(volume, normalize, contrast, inside, template, density, imaging, config, tuple(notes))
     return target if config.membrane is None else _beside_membrane(target, name)
 
 
@@ -206,7 +209,7 @@ class MatchJob(Job):
 def _ctf(box: int, voxel_size: float, config: MatchConfig) -> NDArray[np.float32]:
     """CTF with bright particles, or its absolute value where phases are flipped."""
     optics = OpticsConfig(voltage=config.voltage, cs=config.cs, amplitude_contrast=config.amplitude_contrast)
-    values = -ctf(matching.radial_frequency(box) / voxel_size, 1e4 * (config.defocus or 0.0), optics)
+    values = -ctf(template_filters.radial_frequency(box) / voxel_size, 1e4 * (config.defocus or 0.0), optics)
     return (np.abs(values) if config.phases_flipped else values).astype(np.float32)
 
 

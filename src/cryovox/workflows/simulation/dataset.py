@@ -166,6 +166,7 @@ def simulate_subtomograms(
     seed: int = 0,
     structures: Path | None = None,
     overwrite: bool = False,
+    on_progress: ProgressCallback = no_progress,
 ) -> int:
     """Write a set of *count* crowded subtomograms, as many of each species; returns their number."""
     if out.suffix not in (".zarr", *subtomograms.HDF5):
@@ -177,5 +178,5 @@ def simulate_subtomograms(
         remedy = f"give at least {len(names)}, or name fewer --species"
         raise RequestError("--count", f"{count} subtomograms cannot show {len(names)} species", remedy)
     densities = templates(names, config.voxel_size, structures, config.resolution)
-    write_subtomograms(out, densities, config, count, seed)
+    write_subtomograms(out, densities, config, count, seed, on_progress)
     return count

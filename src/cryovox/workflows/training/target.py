@@ -143,7 +143,7 @@ def open_target(
 def _set(path: Path, card: Card, contrast: Contrast) -> TargetData:
     from cryovox.data.cubes import load_cubes
     from cryovox.data.unlabeled import drop_labels
-    from cryovox.workflows.segment import resolve_contrast
+    from cryovox.workflows.label_sets import resolve_contrast
 
     subtomogram_set = subtomograms.read(path)
     check_voxel_size(path, subtomogram_set.voxel_size, card)
