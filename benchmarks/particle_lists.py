@@ -100,7 +100,10 @@ def summary(rows: list[dict[str, Any]], first: str) -> list[dict[str, Any]]:
     return [
         {"conversion": what, "version": version}
         | best[what, version]
-        | {f"{v}_of_this / it": round(best[what, first][v] / best[what, version][v], 3) for v in best[what, version]}
+        | {
+            f"{v}_of_this / it": round(best[what, first][v] / best[what, version][v], 3)
+            for v in best[what, version]
+        }
         for what, version in keys
     ]
 
