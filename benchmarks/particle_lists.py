@@ -128,14 +128,18 @@ def main() -> None:
                 facts = {"conversion": what, "particles": options.count, "version": version, "round": number}
                 rows.append(facts | measured(source, "convert", *paths, *tomograms))
                 print(rows[-1], flush=True)
-    frames = dict.fromkeys((f"TS_{i:03d}" for i in range(TOMOGRAMS)), FRAME)
-    first, last = (read_particles(path, tomogram=frames).positions for path in (star, again))
-    largest = float(np.abs(first - last).max())
-    print(f"largest difference after both: {largest:.2g} Å")
-    best = summary(rows, next(iter(sources)))
+        best = summary(rows, next(iter(sources)))
+        result = {"rows": rows, "best": best, "largest_difference_A": largest_difference(star, again)}
+        print(write_result(options.name, result))
     for row in best:
         print(row)
-    print(write_result(options.name, {"rows": rows, "best": best, "largest_difference_A": largest}))
+
+
+def largest_difference(first: Path, again: Path) -> float:
+    """Largest difference in Å of the positions in two lists."""
+    frames = dict.fromkeys((f"TS_{i:03d}" for i in range(TOMOGRAMS)), FRAME)
+    a, b = (read_particles(path, tomogram=frames).positions for path in (first, again))
+    return float(np.abs(a - b).max())
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Subtomograms of RELION 5 and WarpTools as 2-D stacks: the images of a particle, one per tilt.
 
 A list with `rlnTomoSubTomosAre2DStacks 1` in its block `data_general` names a stack for each particle
-(`rlnImageName`), centered at the coordinates of the particle without its shift. `rlnTomoVisibleFrames` says in
-which tilts the particle is visible; stacks of RELION hold these images only, those of WarpTools all of them.
-The directions of projection come from the `tomograms.star` of the optimisation set: as rows `rlnTomoProjX` and
-`rlnTomoProjY` (RELION 4, WarpTools), or as angles `rlnTomoXTilt`, `rlnTomoYTilt` and `rlnTomoZRot`, which
-rotate the tomogram about x, then y, then z (RELION 5).
+(`rlnImageName`), centered at the coordinates of the particle without its shift. `rlnTomoVisibleFrames` says
+in which tilts the particle is visible; stacks of RELION hold these images only, those of WarpTools all.
+The directions of projection come from the `tomograms.star` of the optimisation set: as rows
+`rlnTomoProjX` and `rlnTomoProjY` (RELION 4, WarpTools), or as angles `rlnTomoXTilt`, `rlnTomoYTilt` and
+`rlnTomoZRot`, which rotate the tomogram about x, then y, then z (RELION 5).
 """
 
 from __future__ import annotations

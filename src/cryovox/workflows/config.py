@@ -288,6 +288,8 @@ class ConvertConfig(Config):
     """Voxel size of the input in Å; overrides the header."""
     resample: float | None = Field(None, gt=0)
     """Resample a volume to this voxel size in Å."""
+    stored_voxel_size: float | None = Field(None, gt=0)
+    """Read the resolution with this voxel size in Å of an OME-Zarr store, instead of the finest one."""
     bin: float | None = Field(None, gt=0)
     """Binning factor: a volume is resampled to voxels so many times as large; particles are written in such
     voxels. The center of the first voxel stays where it is."""
