@@ -27,6 +27,7 @@ def doctor(  # noqa: PLR0913 (the options of a command)
     particles: Path | None = None,
     against: Path | None = None,
     shape: Annotated[str | None, tyro.conf.arg(metavar="X,Y,Z")] = None,
+    reference: Path | None = None,
     json: Path | None = None,
 ) -> int:
     """Inspect tomograms and particle lists: each problem is reported with the command that fixes it.
@@ -54,17 +55,21 @@ def doctor(  # noqa: PLR0913 (the options of a command)
         --particles into it.
     shape
         Shape of the tomogram in voxels, with --against.
+    reference
+        Map of known hand and contrast: the files are averages of its structure, whose hand and contrast are
+        told.
     json
         Write the findings to this JSON file.
     """
-    from cryovox.report.doctor import Finding, render
+    from cryovox.report.doctor import Finding, render, sort_by_severity
+    from cryovox.workflows.average_checks import compare_average
     from cryovox.workflows.doctor import inspect_tomograms, mask_path
     from cryovox.workflows.inputs import expand
     from cryovox.workflows.list_checks import compare_lists, inspect_list, parse_shape
     from cryovox.workflows.subsets import in_subset
 
     check_json(json)
-    _check_doctor(tomograms, particles, against)
+    _check_doctor(tomograms, particles, against, reference)
     findings: dict[Path, list[Finding]] = {}
     failed: Failures = {}
     tomograms = tuple(in_subset(tomograms, subset)) if tomograms else ()
@@ -72,6 +77,9 @@ def doctor(  # noqa: PLR0913 (the options of a command)
         findings, failed = inspect_tomograms(
             list(tomograms), model, voxel_size, write_masks, terminal_meter()
         )
+    if reference is not None:
+        for path, rows in findings.items():
+            findings[path] = sort_by_severity([*rows, *compare_average(path, reference, voxel_size)])
     if particles is not None and against is not None:
         box = None if shape is None else parse_shape(shape)
         findings[particles] = compare_lists(particles, against, box, voxel_size)
@@ -88,11 +96,15 @@ def doctor(  # noqa: PLR0913 (the options of a command)
     return failures(failed)
 
 
-def _check_doctor(tomograms: tuple[Path, ...], particles: Path | None, against: Path | None) -> None:
+def _check_doctor(
+    tomograms: tuple[Path, ...], particles: Path | None, against: Path | None, reference: Path | None
+) -> None:
     if against is not None and particles is None:
         raise RequestError("--against", "needs --particles", "name both lists")
     if not tomograms and particles is None:
         raise RequestError("doctor", "names no file", "name tomograms, or a list with --particles")
+    if reference is not None and not tomograms:
+        raise RequestError("--reference", "needs an average", "name its file")
 
 
 def convert(

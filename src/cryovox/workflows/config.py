@@ -314,6 +314,9 @@ class ConvertConfig(Config):
     """The same for the output; by default that of the input."""
     species: str | None = None
     """Species of the particles, where the file names none."""
+    tomolist: Path | None = None
+    """List of TOMOMAN or STOPGAP that names the tomograms that the input numbers: lines with a number and a
+    file, or STAR."""
     convention: ParticleConvention | None = None
     """Convention of the output, where an extension has several: RELION version or stopgap for STAR, czii for
     a CSV submission to the CZII challenge, eman2 or cets for JSON, pytom for XML, shrec for TXT."""

@@ -192,6 +192,8 @@ def particles_of(
     xyz = _numbers(path, columns, convention.coordinates)
     numbered = names.read(path)
     sources = names.tomograms_of(columns.get(convention.tomogram), numbered, convention.numbers)
+    if sources is None and isinstance(tomogram, Mapping):
+        sources = names.numbers_in(columns.get(convention.tomogram), tomogram)
     own_size = _own_size(path, columns, convention)
     size = voxel_sizes(path, convention, tomogram, voxel_size or own_size, sources)
     has_shifts = bool(convention.shifts) and set(convention.shifts) <= set(columns)
