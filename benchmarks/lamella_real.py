@@ -46,7 +46,11 @@ def recalls(candidates: Particles, picks: Particles, lamella: Lamella, voxel: fl
     """Recall at budgets in parts of the tomogram along y, with and without the boundary."""
     rows = []
     inside = candidates.take(lamella.contain(candidates.positions, RADIUS))
-    for name, low, high in (("y < 160", -np.inf, TEST), ("y >= 160", TEST, np.inf), ("whole", -np.inf, np.inf)):
+    for name, low, high in (
+        ("y < 160", -np.inf, TEST),
+        ("y >= 160", TEST, np.inf),
+        ("whole", -np.inf, np.inf),
+    ):
         parts = [_between(own, low * voxel, high * voxel) for own in (picks, candidates, inside)]
         for kind, own in zip(("without", "with"), parts[1:], strict=True):
             recall = recall_at_budget(own, parts[0], MATCH)

@@ -138,6 +138,12 @@ def _copick(path: Path) -> tuple[Any, Any]:
     return xyz + matrices[:, :3, 3], matrices[:, :3, :3]
 
 
+def _copy_copick(source: Path, target: Path) -> None:
+    from copick.models import CopickPicksFile
+
+    target.write_text(CopickPicksFile.model_validate_json(source.read_text()).model_dump_json())
+
+
 LISTS = (
     Reader("STAR, RELION 5", "starfile", "a.star", "relion5", _relion5, _copy_star),
     Reader("STAR, RELION 4", "starfile", "a.star", "relion4", _relion_voxels, _copy_star),
@@ -146,7 +152,7 @@ LISTS = (
     Reader("Dynamo table", "dynamotable", "a.tbl", None, _dynamo, _copy_dynamo),
     Reader("motive list (.em)", "emfile", "a.em", None, _motive_list, _copy_em),
     Reader("IMOD model", "imodmodel", "a.mod", None, _imod),
-    Reader("copick picks", "copick", "a.json", None, _copick),
+    Reader("copick picks", "copick", "a.json", None, _copick, _copy_copick),
 )
 
 

@@ -53,8 +53,8 @@ def test_motive_list_with_numbers(tmp_path, ending, count):
     frames = {name: Volume(np.zeros((20, 30, 40), np.int8), size) for name, size in sizes.items()}
     for name, volume in frames.items():
         write_volume(folder / f"{name}.mrc", volume)
-    positions = [[100.0, 150, 200], [200, 300, 400]][-count:]
-    particles = Particles.of(positions, "a", tomograms=["1", "12"][-count:])
+    positions = [[100.0, 150, 200], [200, 300, 400]][:count]
+    particles = Particles.of(positions, "a", tomograms=["1", "12"][:count])
     convention = "stopgap" if ending == ".star" else None
     by_number = {str(number): frames[name] for number, name in NAMES.items()}
     write_particles(motl, particles, tomogram=by_number, convention=convention)
@@ -64,7 +64,7 @@ def test_motive_list_with_numbers(tmp_path, ending, count):
     arguments = ["convert", str(motl), str(out), "--tomogram", str(folder), "--tomolist"]
     assert main([*arguments, str(tmp_path / "tomolist.txt")]) == 0
     loaded = read_particles(out)
-    assert loaded.tomograms.tolist() == list(sizes)[-count:]
+    assert loaded.tomograms.tolist() == list(sizes)[:count]
     np.testing.assert_allclose(loaded.positions, positions, atol=1e-3)
 
 

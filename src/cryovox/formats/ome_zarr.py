@@ -24,7 +24,7 @@ from cryovox.core.errors import RequestError
 from cryovox.core.reading import check_readable, denied
 from cryovox.core.volume import ZYX, Start, Volume, VolumeHeader, voxel_size_problem
 from cryovox.formats import pyramid, usable_voxel_size, zarr_store
-from cryovox.formats.stored import StoredVolume
+from cryovox.formats.stored import StoredVolume, reason_of
 
 CHUNK = pyramid.CHUNK
 SAME_SIZE = 1e-3
@@ -173,9 +173,8 @@ def _levels(path: Path, unit: str | None = None) -> tuple[list[_Level], Start]:
     except PermissionError as error:
         raise denied(error.filename or path) from None
     except (KeyError, IndexError, TypeError, AttributeError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RequestError(
-            path, f"is not an OME-Zarr image ({reason})", "name the folder NAME.zarr"
+            path, f"is not an OME-Zarr image ({reason_of(error)})", "name the folder NAME.zarr"
         ) from None
 
 
