@@ -18,6 +18,8 @@ ROTATIONS = 3000
 """Rotations of the first search, about 20 degrees apart."""
 STARTS = 3
 """Best rotations of each hand and contrast that are refined."""
+HOPEFUL = 0.7
+"""Part of the highest correlation of the first search from which a hand and contrast is refined."""
 STEP = 0.15
 """First step of the refinement, in radians and in twentieths of the edge."""
 
@@ -59,8 +61,11 @@ def average_relation(average: NDArray[Any], reference: NDArray[Any]) -> AverageR
     edge = max(*average.shape, *reference.shape)
     coarse = [_windowed(_cube(data, edge), COARSE) for data in (average, reference)]
     fine = [_windowed(_cube(data, edge), FINE) for data in (average, reference)]
-    correlations = {}
-    for (mirrored, inverted), rotations in _search(*coarse).items():
+    starts = _search(*coarse)
+    correlations = {key: score for key, (score, _) in starts.items()}
+    hopeful = {key for key, score in correlations.items() if score > HOPEFUL * max(correlations.values())}
+    for mirrored, inverted in hopeful:
+        rotations = starts[mirrored, inverted][1]
         target = (-1 if inverted else 1) * (fine[0][:, :, ::-1] if mirrored else fine[0])
         correlations[mirrored, inverted] = max(_refined(target, fine[1], rotation) for rotation in rotations)
     return AverageRelation(correlations)
@@ -87,8 +92,8 @@ def _windowed(cube: NDArray[np.float32], edge: int) -> Float:
     return np.asarray(small / np.linalg.norm(small))
 
 
-def _search(average: Float, reference: Float) -> dict[tuple[bool, bool], list[Rotation]]:
-    """Rotations of the reference with the highest correlation, by hand and contrast."""
+def _search(average: Float, reference: Float) -> dict[tuple[bool, bool], tuple[float, list[Rotation]]]:
+    """Highest correlation and the best rotations of the reference, by hand and contrast."""
     spectra = [np.fft.rfftn(average), np.fft.rfftn(average[:, :, ::-1])]
     rotations = list(_spread_rotations(ROTATIONS))
     scores = np.zeros((len(rotations), 2, 2))
@@ -98,7 +103,10 @@ def _search(average: Float, reference: Float) -> dict[tuple[bool, bool], list[Ro
             values = np.fft.irfftn(spectrum * turned, average.shape)
             scores[i, hand] = values.max(), -values.min()
     return {
-        (bool(hand), bool(sign)): [rotations[i] for i in np.argsort(-scores[:, hand, sign])[:STARTS]]
+        (bool(hand), bool(sign)): (
+            float(scores[:, hand, sign].max()),
+            [rotations[i] for i in np.argsort(-scores[:, hand, sign])[:STARTS]],
+        )
         for hand, sign in product((0, 1), repeat=2)
     }
 

@@ -67,10 +67,10 @@ def _findings(between: AverageRelation, path: Path, reference: Path) -> list[Fin
         text = f"correlation {best:.2f}, of the other {check} {rest:.2f}"
         if best - rest < MIN_DIFFERENCE:
             remedy = "compare at a finer voxel size, or with a map of which more is resolved"
-            findings.append(Finding("note", check, f"cannot be told: {text}", remedy))
+            findings.append(Finding("note", f"average {check}", f"cannot be told: {text}", remedy))
         elif wrong:
             remedy = f"cryovox convert {file} OUT.mrc {option}"
-            findings.append(Finding("error", check, f"{names[1]}: {text}", remedy))
+            findings.append(Finding("error", f"average {check}", f"{names[1]}: {text}", remedy))
         else:
-            findings.append(Finding("ok", check, f"{names[0]}: {text}"))
+            findings.append(Finding("ok", f"average {check}", f"{names[0]}: {text}"))
     return findings

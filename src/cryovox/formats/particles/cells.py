@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Cell = TypeVar("Cell", str, bytes)
-
 
 def columns_of(
-    chunks: Iterable[Sequence[Cell] | None], names: Sequence[str], numbers: Collection[str], text: Any
+    chunks: Iterable[Sequence[Any] | None], names: Sequence[str], numbers: Collection[str], text: Any
 ) -> tuple[NDArray[Any], ...] | None:
     """All columns of chunks of whole rows; None if a chunk is None or a number is none.
 
@@ -40,11 +38,10 @@ def columns_of(
     return tuple(np.concatenate(values) for values in parts)
 
 
-def as_numbers(cells: Sequence[Cell]) -> NDArray[np.float64] | None:
+def as_numbers(cells: Sequence[Any]) -> NDArray[np.float64] | None:
     """Cells as numbers; None if one of them is none."""
-    kind = type(cells[0]) if cells else str
-    separator = "_" if kind is str else b"_"
-    if separator in kind().join(cells):  # type: ignore[arg-type]  # Python takes 1_000 for a number
+    is_bytes = bool(cells) and isinstance(cells[0], bytes)
+    if b"_" in b"".join(cells) if is_bytes else "_" in "".join(cells):  # Python takes 1_000 for a number
         return None
     try:
         return np.array(list(map(float, cells)), dtype=np.float64)
