@@ -76,9 +76,9 @@ def measured(source: Path, *args: object) -> dict[str, float]:
 
 
 def versions(other: Path | None) -> dict[str, Path]:
-    """Source folders by the commit of their checkout; this one first."""
-    folders = [Path(cryovox.__file__).resolve().parents[1], *([] if other is None else [other / "src"])]
-    return {commit_of(folder): folder for folder in folders}
+    """Source folders: "this version", and the other one by its commit."""
+    own = {"this version": Path(cryovox.__file__).resolve().parents[1]}
+    return own if other is None else own | {commit_of(other): other / "src"}
 
 
 def commit_of(folder: Path) -> str:
