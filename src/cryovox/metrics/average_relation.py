@@ -13,7 +13,7 @@ from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
 COARSE, FINE = 24, 40
-"""Edge in voxels of the cubes that are compared in all rotations, and in those of the refinement."""
+"""Edge in voxels, even, of the cubes that are compared in all rotations, and in those of the refinement."""
 ROTATIONS = 3000
 """Rotations of the first search, about 20 degrees apart."""
 STARTS = 3
@@ -100,7 +100,7 @@ def _search(average: Float, reference: Float) -> dict[tuple[bool, bool], tuple[f
     for i, rotation in enumerate(rotations):
         turned = np.fft.rfftn(_turned(reference, rotation)).conj()
         for hand, spectrum in enumerate(spectra):
-            values = np.fft.irfftn(spectrum * turned, average.shape)
+            values = np.fft.irfftn(spectrum * turned)
             scores[i, hand] = values.max(), -values.min()
     return {
         (bool(hand), bool(sign)): (
@@ -131,7 +131,7 @@ def _turned(cube: Float, rotation: Rotation, shift: Any = (0.0, 0.0, 0.0)) -> Fl
 def _refined(average: Float, reference: Float, start: Rotation) -> float:
     """Highest correlation near a rotation."""
     turned = np.fft.rfftn(_turned(reference, start)).conj()
-    values = np.fft.irfftn(np.fft.rfftn(average) * turned, average.shape)
+    values = np.fft.irfftn(np.fft.rfftn(average) * turned)
     edge = len(average)
     peak = np.array(np.unravel_index(values.argmax(), values.shape))
     peak = np.where(peak > edge // 2, peak - edge, peak)
