@@ -98,7 +98,7 @@ def read(path: Path, tomograms: Path | None = None) -> ImageStacks:
     Parameters
     ----------
     path
-        Optimisation set, or the list of particles if *tomograms* is given.
+        An optimisation set, or the list of particles if *tomograms* is given.
     tomograms
         The `tomograms.star`, if *path* does not name it.
     """

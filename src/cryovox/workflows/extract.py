@@ -85,7 +85,7 @@ def reconstruct_stacks(
     Parameters
     ----------
     particles
-        Optimisation set of RELION 5, or its list of particles.
+        The optimisation set of RELION 5, or its list of particles.
     out
         `NAME.zarr` or `NAME.h5`.
     tomograms
