@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
+import pages_interchange
 from cryovox.benchmark.adaptation.suite import selection_summary
 from cryovox.benchmark.tables import cell, display_name, grid, markdown
 from matching_pages import TEMPLATE_MATCHING
@@ -1114,6 +1115,11 @@ PAGES: dict[str, tuple[Page, ...]] = {
     "ema_share": (averaged,),
     "embedded": (embedded, scored_embedded),
     "match": TEMPLATE_MATCHING,
+    "interchange": (
+        lambda: pages_interchange.particle_lists(load("particle_lists")),
+        lambda: pages_interchange.hand_of_averages(load("hand_of_averages")),
+        lambda: pages_interchange.sample_boundary(load("lamella_real")),
+    ),
 }
 """Page -> its parts; parts without a result file are skipped."""
 

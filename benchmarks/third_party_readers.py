@@ -1,7 +1,8 @@
 """What other programs read of files that cryovox writes, format by format, and what cryovox reads of theirs.
 
-    python benchmarks/third_party_readers.py docs/how-to/third-party-readers.md
+    python benchmarks/third_party_readers.py docs/how-to/third-party-readers.md [--cryocat PYTHON]
 
+PYTHON is that of an environment with cryoCAT, whose libraries are older; without it, its rows say "not installed".
 Random particles, and a random volume, are written; the library of each row reads them, and its numbers become Å
 and rotation matrices by the formula of the row, which is independent of the code of cryovox. Then the library
 writes the file, if it can, and cryovox reads it. The table is written between two comments of the page.
@@ -9,11 +10,13 @@ writes the file, if it can, and cryovox reads it. The table is written between t
 
 from __future__ import annotations
 
-import sys
+import argparse
+import json
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -138,6 +141,12 @@ def _copick(path: Path) -> tuple[Any, Any]:
     return xyz + matrices[:, :3, 3], matrices[:, :3, :3]
 
 
+def _copy_copick(source: Path, target: Path) -> None:
+    from copick.models import CopickPicksFile
+
+    target.write_text(CopickPicksFile.model_validate_json(source.read_text()).model_dump_json())
+
+
 LISTS = (
     Reader("STAR, RELION 5", "starfile", "a.star", "relion5", _relion5, _copy_star),
     Reader("STAR, RELION 4", "starfile", "a.star", "relion4", _relion_voxels, _copy_star),
@@ -146,7 +155,7 @@ LISTS = (
     Reader("Dynamo table", "dynamotable", "a.tbl", None, _dynamo, _copy_dynamo),
     Reader("motive list (.em)", "emfile", "a.em", None, _motive_list, _copy_em),
     Reader("IMOD model", "imodmodel", "a.mod", None, _imod),
-    Reader("copick picks", "copick", "a.json", None, _copick),
+    Reader("copick picks", "copick", "a.json", None, _copick, _copy_copick),
 )
 
 
@@ -207,16 +216,69 @@ def differences(found: tuple[Any, Any], particles: Particles) -> tuple[str, str]
     return f"{length:.1e} Å", f"{np.degrees(angle):.1e}°"
 
 
-def row_of_list(reader: Reader, folder: Path) -> tuple[str, ...]:
-    """A row of the table."""
+CRYOCAT = (
+    ("motive list (.em)", "a.em", None),
+    ("Dynamo table", "a.tbl", None),
+    ("STAR, STOPGAP", "stopgap.star", "stopgap"),
+    ("STAR, RELION 3, Warp, M", "relion3.star", "relion3"),
+)
+
+
+def rows_of_cryocat(python: Path | None, folder: Path) -> list[tuple[str, ...]]:
+    """Rows of cryoCAT, which keeps the numbers of a file, so a constant of 1 voxel or 0 is that of the format."""
+    if python is None:
+        return [(name, "cryoCAT", "not installed", "", "", "") for name, *_ in CRYOCAT]
+    particles = random_particles()
+    images = [
+        f"subtomo/TS_01/TS_01_{i:07d}_{SIZE}A.mrc" for i in range(COUNT)
+    ]  # it numbers particles by them
+    particles = replace(particles, extra={"rlnImageName": np.array(images)})
+    for _, file, convention in CRYOCAT:
+        write_particles(folder / file, particles, tomogram=FRAME, convention=convention)
+    script = Path(__file__).with_name("cryocat_reader.py")
+    subprocess.run([python, script, folder, str(SIZE)], check=True)
+    read = json.loads((folder / "cryocat.json").read_text())
+    rows = []
+    for name, file, _ in CRYOCAT:
+        own = read[file]
+        if isinstance(own, str):
+            rows.append((name, "cryoCAT", read["version"], own, "", ""))
+            continue
+        constant = 0.0 if file == "relion3.star" else 1.0
+        turns = Rotation.from_euler("zxz", np.array(own["angles"]), degrees=True).as_matrix()
+        length, angle = differences(((np.array(own["xyz"]) - constant) * SIZE, turns), particles)
+        back = _converted(folder, particles) if file == "relion3.star" else ""
+        rows.append((name, "cryoCAT", read["version"], f"{length} (first voxel {constant:g})", angle, back))
+    return rows
+
+
+def _converted(folder: Path, particles: Particles) -> str:
+    """What cryovox reads of the list that cryoCAT converted from RELION to .em."""
+    if not (folder / "converted.em").exists():
+        return "relion2emmotl: no file"
+    own = read_particles(folder / "converted.em", tomogram=FRAME)
+    offset = (own.positions - particles.positions) / SIZE
+    mean = offset.mean(axis=0)
+    angle = differences((own.positions[:, ::-1], own.rotations), particles)[1]
+    rest = np.abs(offset - mean).max() * SIZE
+    return f"relion2emmotl: {mean.mean():+.3f} voxel along each axis, else {rest:.1e} Å, {angle}"
+
+
+def random_particles() -> Particles:
+    """Particles in the frame, with scores and orientations."""
     rng = np.random.default_rng(0)
-    particles = Particles.of(
+    return Particles.of(
         rng.uniform(0, 1, (COUNT, 3)) * np.array(FRAME.shape) * SIZE,
         "ribosome",
         scores=rng.random(COUNT),
         rotations=Rotation.random(COUNT, rng=rng).as_matrix(),
         tomograms="TS_01",
     )
+
+
+def row_of_list(reader: Reader, folder: Path) -> tuple[str, ...]:
+    """A row of the table."""
+    particles = random_particles()
     path, again = folder / reader.file, folder / f"again-{reader.file}"
     write_particles(path, particles, tomogram=FRAME, convention=reader.convention)
     length, angle = differences(reader.read(path), particles)
@@ -242,7 +304,7 @@ def row_of_volume(name: str, library: str, file: str, read: Any, folder: Path) -
     return name, library, version(library), largest, "", f"{back} by cryovox"
 
 
-def table() -> str:
+def table(cryocat: Path | None) -> str:
     """The table in Markdown; libraries that are not installed are named as such."""
     rows = [HEAD, ("---",) * len(HEAD)]
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
@@ -255,16 +317,20 @@ def table() -> str:
                 rows.append((reader.name, reader.library, "not installed", "", "", ""))
                 continue
             rows.append(row_of_list(reader, folder))
+        rows += rows_of_cryocat(cryocat, folder)
         rows += [row_of_volume(*volume, folder) for volume in VOLUMES]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def main() -> None:
     """Write the table into each page."""
-    text = table()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pages", type=Path, nargs="*")
+    parser.add_argument("--cryocat", type=Path, help="Python of an environment with cryoCAT")
+    options = parser.parse_args()
+    text = table(options.cryocat)
     print(text)
-    for name in sys.argv[1:]:
-        page = Path(name)
+    for page in options.pages:
         before, _, rest = page.read_text("utf-8").partition(BEGIN)
         page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", "utf-8")
 

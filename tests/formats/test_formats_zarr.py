@@ -7,6 +7,7 @@ import pytest
 import zarr
 from zarr.storage import LocalStore
 
+from cryovox.cli import main
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
 from cryovox.core.volume import LabelMap, ScoreMap, Volume
@@ -196,3 +197,68 @@ def test_scores_keep_origin_and_start(tmp_path):
     assert (again.origin, again.nstart) == ((1.0, 2.0, 3.0), (-4, 5, 6))
     about = zarr.open_group(tmp_path / "s.zarr", mode="r").attrs["ome"]["multiscales"][0]["datasets"][0]
     assert about["coordinateTransformations"][1]["translation"] == [0, 1.0, 2.0, 3.0]
+
+
+def pyramid_of_others(path, unit="angstrom"):
+    """Resolutions of 20, 10 and 40 Å in this order; the coarser ones start half a voxel later."""
+    root = zarr.create_group(path, zarr_format=2)
+    rows = []
+    for name, size in (("b", 20.0), ("a", 10.0), ("c", 40.0)):
+        shape = tuple(int(80 // size * n) for n in (1, 2, 3))
+        root.create_array(name, data=np.full(shape, size, np.float32))
+        steps = [
+            {"type": "scale", "scale": [size] * 3},
+            {"type": "translation", "translation": [(size - 10) / 2] * 3},
+        ]
+        rows.append({"path": name, "coordinateTransformations": steps})
+    axes = [axis(name, unit) for name in "zyx"]
+    root.attrs.update({"multiscales": [{"version": "0.4", "axes": axes, "datasets": rows}]})
+    return path
+
+
+def test_the_finest_resolution_is_read_and_others_by_their_voxel_size(tmp_path):
+    path = pyramid_of_others(tmp_path / "a.zarr")
+    volume = read_volume(path)
+    assert (volume.voxel_size, volume.shape, volume.origin) == (10.0, (8, 16, 24), (0, 0, 0))
+    assert set(np.asarray(volume.data).ravel().tolist()) == {10.0}
+    assert ome_zarr.voxel_sizes(path) == [10.0, 20.0, 40.0]
+    coarse = read_volume(path, stored_voxel_size=20.01)
+    assert (coarse.voxel_size, coarse.shape, coarse.origin) == (20.0, (4, 8, 12), (5, 5, 5))
+    with pytest.raises(RequestError, match=r"no resolution with voxels of 15 Å, only of 10, 20, 40 Å"):
+        read_volume(path, stored_voxel_size=15)
+    with pytest.raises(RequestError, match="no unit"):
+        read_volume(pyramid_of_others(tmp_path / "b.zarr", None), stored_voxel_size=20)
+    write_volume(tmp_path / "a.mrc", volume)
+    with pytest.raises(RequestError, match="holds one resolution"):
+        read_volume(tmp_path / "a.mrc", stored_voxel_size=20)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_coarser_resolutions_are_means_of_blocks(tmp_path, dtype):
+    rng = np.random.default_rng(0)
+    data = (100 * rng.standard_normal((5, 131, 270))).astype(dtype)
+    write_volume(tmp_path / "a.zarr", Volume(data, 7.84, (3.0, 0.0, -2.0), (0, 0, 4)))
+    assert ome_zarr.voxel_sizes(tmp_path / "a.zarr") == pytest.approx([7.84, 15.68, 31.36])
+    for level, (size, shape) in enumerate([(7.84, data.shape), (15.68, (2, 65, 135)), (31.36, (1, 32, 67))]):
+        volume = read_volume(tmp_path / "a.zarr", stored_voxel_size=size)
+        assert (volume.shape, volume.data.dtype) == (shape, dtype)
+        n = 2**level
+        cut = data[: n * shape[0], : n * shape[1], : n * shape[2]].astype(float)
+        means = cut.reshape(shape[0], n, shape[1], n, shape[2], n).mean(axis=(1, 3, 5))
+        np.testing.assert_allclose(volume.data[:], means, atol=1.0 if dtype == np.int16 else 1e-3)
+        middle = np.array([3.0, 0.0, -2.0]) + 7.84 * (n - 1) / 2  # of the first block
+        np.testing.assert_allclose(volume.origin, middle)
+        assert volume.nstart == ((0, 0, 4) if level == 0 else (0, 0, 0))
+    assert len(ome_zarr.voxel_sizes(tmp_path / "a.zarr")) == 3
+
+
+def test_labels_have_no_means(tmp_path):
+    write_volume(tmp_path / "a.zarr", Volume(np.full((4, 4, 300), 7, np.uint8), 10.0))
+    assert ome_zarr.voxel_sizes(tmp_path / "a.zarr") == [10.0]
+
+
+def test_a_resolution_is_converted(tmp_path, capsys):
+    path, out = pyramid_of_others(tmp_path / "a.zarr"), tmp_path / "b.mrc"
+    assert main(["convert", str(path), str(out), "--stored-voxel-size", "40", "--verify"]) == 0
+    assert "the first of which is x 15, y 15, z 15 Å from" in capsys.readouterr().out
+    assert read_volume(out).voxel_size == 40.0

@@ -44,6 +44,31 @@ def test_round_trip(tmp_path, volume, ending, dtype):
     assert read_header(path).voxel_size == (None if ending == ".npy" else SIZE)
 
 
+WIDE = {  # data type, largest value -> extensions that store it exactly
+    ("i8", 1 << 20): (".mrc", ".em", ".tif", ".h5", ".npy", ".zarr"),
+    ("u4", 3_000_000_001): (".tif", ".h5", ".npy", ".zarr"),
+    ("i4", (1 << 24) + 1): (".em", ".tif", ".h5", ".npy", ".zarr"),
+    ("i8", 1 << 40): (".h5", ".npy", ".zarr"),
+    ("u8", (1 << 40) + 1): (".h5", ".npy", ".zarr"),
+    ("f8", 1e39): (".h5", ".npy", ".zarr"),
+}
+
+
+@pytest.mark.parametrize(("kind", "largest"), WIDE)
+@pytest.mark.parametrize("ending", [".mrc", ".em", ".tif", ".h5", ".npy", ".zarr"])
+def test_values_are_stored_exactly_or_refused(tmp_path, kind, largest, ending):
+    path, data = tmp_path / f"a{ending}", np.arange(910).reshape(SHAPE).astype(kind)
+    data[3, 4, 5] = largest
+    if ending not in WIDE[kind, largest]:
+        with pytest.raises(RequestError, match=r"cannot store .*|beyond single precision"):
+            write_volume(path, Volume(data, SIZE))
+        assert not path.exists()
+        return
+    write_volume(path, Volume(data, SIZE))
+    stored = np.asarray(read_volume(path, SIZE).data)
+    assert [int(value) for value in stored.ravel()] == [int(value) for value in data.ravel()]
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_voxels_are_read_on_access(tmp_path, volume, ending):
     write_volume(tmp_path / f"a{ending}", volume)

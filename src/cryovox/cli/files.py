@@ -27,6 +27,7 @@ def doctor(  # noqa: PLR0913 (the options of a command)
     particles: Path | None = None,
     against: Path | None = None,
     shape: Annotated[str | None, tyro.conf.arg(metavar="X,Y,Z")] = None,
+    reference: Path | None = None,
     json: Path | None = None,
 ) -> int:
     """Inspect tomograms and particle lists: each problem is reported with the command that fixes it.
@@ -54,17 +55,21 @@ def doctor(  # noqa: PLR0913 (the options of a command)
         --particles into it.
     shape
         Shape of the tomogram in voxels, with --against.
+    reference
+        Map of known hand and contrast: the files are averages of its structure, whose hand and contrast are
+        told.
     json
         Write the findings to this JSON file.
     """
-    from cryovox.report.doctor import Finding, render
+    from cryovox.report.doctor import Finding, render, sort_by_severity
+    from cryovox.workflows.average_checks import compare_average
     from cryovox.workflows.doctor import inspect_tomograms, mask_path
     from cryovox.workflows.inputs import expand
     from cryovox.workflows.list_checks import compare_lists, inspect_list, parse_shape
     from cryovox.workflows.subsets import in_subset
 
     check_json(json)
-    _check_doctor(tomograms, particles, against)
+    _check_doctor(tomograms, particles, against, reference)
     findings: dict[Path, list[Finding]] = {}
     failed: Failures = {}
     tomograms = tuple(in_subset(tomograms, subset)) if tomograms else ()
@@ -72,6 +77,9 @@ def doctor(  # noqa: PLR0913 (the options of a command)
         findings, failed = inspect_tomograms(
             list(tomograms), model, voxel_size, write_masks, terminal_meter()
         )
+    if reference is not None:
+        for path, rows in findings.items():
+            findings[path] = sort_by_severity([*rows, *compare_average(path, reference, voxel_size)])
     if particles is not None and against is not None:
         box = None if shape is None else parse_shape(shape)
         findings[particles] = compare_lists(particles, against, box, voxel_size)
@@ -88,11 +96,15 @@ def doctor(  # noqa: PLR0913 (the options of a command)
     return failures(failed)
 
 
-def _check_doctor(tomograms: tuple[Path, ...], particles: Path | None, against: Path | None) -> None:
+def _check_doctor(
+    tomograms: tuple[Path, ...], particles: Path | None, against: Path | None, reference: Path | None
+) -> None:
     if against is not None and particles is None:
         raise RequestError("--against", "needs --particles", "name both lists")
     if not tomograms and particles is None:
         raise RequestError("doctor", "names no file", "name tomograms, or a list with --particles")
+    if reference is not None and not tomograms:
+        raise RequestError("--reference", "needs an average", "name its file")
 
 
 def convert(
@@ -144,11 +156,11 @@ def convert(
 
 def extract(  # noqa: PLR0913 (the options of a command)
     particles: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PARTICLES")],
-    tomogram: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TOMOGRAM")],
+    tomogram: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="TOMOGRAM")] = None,
     /,
     *,
     out: Path,
-    box: int,
+    box: int | None = None,
     voxel_size: float | None = None,
     labels: Path | None = None,
     dataset: Path | None = None,
@@ -158,16 +170,19 @@ def extract(  # noqa: PLR0913 (the options of a command)
 ) -> int:
     """Extract subtomograms at particles into one file, NAME.zarr or NAME.h5 (a subtomogram set).
 
+    Without TOMOGRAM, the 2-D stacks of RELION 5 or WarpTools that PARTICLES names are back-projected.
+
     Parameters
     ----------
     particles
-        Particle list. If it names several tomograms, only the particles of this one are extracted.
+        Particle list. If it names several tomograms, only the particles of this one are extracted. For 2-D
+        stacks: optimisation_set.star, or the list of particles and then tomograms.star.
     tomogram
-        Tomogram.
+        Tomogram; leave it out for 2-D stacks.
     out
         Output file; the position of every subtomogram is stored with it.
     box
-        Box size in voxels.
+        Box size in voxels; for 2-D stacks by default that of the images.
     voxel_size
         Voxel size in Å; overrides the header.
     labels
@@ -182,9 +197,21 @@ def extract(  # noqa: PLR0913 (the options of a command)
         Overwrite an existing set.
     """
     from cryovox.workflows.extract import extract as run
+    from cryovox.workflows.extract import is_stacks, reconstruct_stacks
 
     if out.exists() and not overwrite:
         raise RequestError(out, "is there already", "name another file with --out, or add --overwrite")
+    if is_stacks(particles, tomogram):
+        _check_stacks(voxel_size, labels, dataset, pad, tomogram_name)
+        wrote, size = reconstruct_stacks(particles, out, tomograms=tomogram, box=box)
+        print(f"{out}: {wrote} subtomograms of {size}^3 voxels, back-projected from 2-D stacks")
+        return 0
+    if tomogram is None:
+        raise RequestError(
+            particles, "names no 2-D stacks of images", "name the tomogram: PARTICLES TOMOGRAM"
+        )
+    if box is None:
+        raise RequestError("--box", "is missing", "give the box size in voxels")
     wrote, left = run(
         particles,
         tomogram,
@@ -198,3 +225,11 @@ def extract(  # noqa: PLR0913 (the options of a command)
     )
     print(f"{out}: {wrote} subtomograms of {box}^3 voxels; {left} boxes beyond the tomogram were left out")
     return 0
+
+
+def _check_stacks(*settings: object) -> None:
+    """Raise an error for options that 2-D stacks do not have."""
+    names = ("--voxel-size", "--labels", "--dataset", "--pad", "--tomogram-name")
+    for name, value in zip(names, settings, strict=True):
+        if value:
+            raise RequestError(name, "does not apply to 2-D stacks", "leave it out")

@@ -160,7 +160,9 @@ def usable_voxel_size(path: Path, header: VolumeHeader, voxel_size: float | None
     return header.voxel_size
 
 
-def read_volume(path: Path | str, voxel_size: float | None = None) -> Volume:
+def read_volume(
+    path: Path | str, voxel_size: float | None = None, *, stored_voxel_size: float | None = None
+) -> Volume:
     """Read a tomogram or map; voxels of uncompressed files are read on access.
 
     Parameters
@@ -169,9 +171,17 @@ def read_volume(path: Path | str, voxel_size: float | None = None) -> Volume:
         File with an extension in `VOLUMES`.
     voxel_size
         Voxel size in Å, instead of that of the header. Without it a header that cannot be right is an error.
+    stored_voxel_size
+        Of a store with several resolutions (OME-Zarr), read the one with this voxel size in Å; by default the
+        finest one. An error for other formats.
     """
     check_readable(Path(path))
-    volume: Volume = _module(VOLUMES, path).read(Path(path), voxel_size)
+    reader = _module(VOLUMES, path).read
+    settings = {} if stored_voxel_size is None else {"stored_voxel_size": stored_voxel_size}
+    if settings and "stored_voxel_size" not in signature(reader).parameters:
+        message = f"{path} holds one resolution"
+        raise RequestError("--stored-voxel-size", message, "leave it out, or use --resample A")
+    volume: Volume = reader(Path(path), voxel_size, **settings)
     return volume
 
 

@@ -17,10 +17,15 @@ import numpy as np
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import slabs
-from cryovox.core.reading import check_readable
-from cryovox.core.volume import Volume, VolumeHeader
+from cryovox.core.volume import Volume, VolumeHeader, Voxels
 from cryovox.formats import usable_voxel_size
-from cryovox.formats.stored import check_unpacked, header_of
+from cryovox.formats.stored import (
+    check_single_precision,
+    check_unpacked,
+    exact_type,
+    first_bytes,
+    header_of,
+)
 
 HEADER = 512
 PC = 6
@@ -47,13 +52,12 @@ def read(path: Path, voxel_size: float | None = None) -> Volume:
 def write(path: Path, volume: Volume) -> None:
     """Write a volume, slab by slab.
 
-    int8, int16 and int32 are kept, uint8 becomes int16, uint16 int32, and all others float32. The voxel size
-    is stored if it is a multiple of 0.01 Å, and is otherwise 0, since a rounded one would be wrong.
+    int8, int16 and int32 are kept, uint8 becomes int16, uint16 int32, wider integers the first of int32 and
+    float32 that stores them exactly, and all others float32. The voxel size is stored if it is a multiple of
+    0.01 Å, and is otherwise 0, since a rounded one would be wrong.
     """
     check_unpacked(path)
-    kind = {"int8": 1, "bool": 1, "uint8": 2, "int16": 2, "uint16": 4, "int32": 4}.get(
-        np.dtype(volume.data.dtype).name, 5
-    )
+    kind = _kind(path, volume.data)
     first = np.zeros(HEADER, np.uint8)
     first[[0, 3]] = PC, kind
     first[4:16] = np.array(volume.shape[::-1], dtype="<i4").view(np.uint8)
@@ -66,11 +70,18 @@ def write(path: Path, volume: Volume) -> None:
             file.write(np.ascontiguousarray(slab, dtype="<" + TYPES[kind]).tobytes())
 
 
+def _kind(path: Path, data: Voxels) -> int:
+    """Code of the type in which a volume is written."""
+    known = {"int8": 1, "bool": 1, "uint8": 2, "int16": 2, "uint16": 4, "int32": 4}
+    name = np.dtype(data.dtype).name
+    if np.dtype(data.dtype).kind in "iu" and name not in known:
+        return 4 if exact_type(path, data, ("i4", "f4")).kind == "i" else 5
+    check_single_precision(path, data)
+    return known.get(name, 5)
+
+
 def _open(path: Path) -> tuple[VolumeHeader, Any]:
-    check_unpacked(path)
-    check_readable(path)
-    with path.open("rb") as file:
-        first = file.read(HEADER)
+    first = first_bytes(path, HEADER)
     if len(first) < HEADER or first[3] not in TYPES:
         raise RequestError(path, "is no EM file of real numbers", "check that this is the file you meant")
     order = "<" if first[0] == PC else ">"

@@ -21,7 +21,7 @@ from cryovox.core.errors import RequestError
 from cryovox.core.reading import check_readable
 from cryovox.core.volume import ZYX, Volume, VolumeHeader
 from cryovox.formats import usable_voxel_size
-from cryovox.formats.stored import UNKNOWN, StoredVolume, check_unpacked, header_of, spatial_axes
+from cryovox.formats.stored import UNKNOWN, StoredVolume, check_unpacked, header_of, reason_of, spatial_axes
 
 CHUNK = 64
 EMAN, EMAN_SIZES = "MDF/images", ("EMAN.apix_z", "EMAN.apix_y", "EMAN.apix_x")
@@ -91,9 +91,8 @@ def _open(path: Path) -> tuple[VolumeHeader, StoredVolume]:
         file = h5py.File(path, "r")  # closed with the last array of it
         arrays = _arrays(h5py, file)
     except (OSError, RuntimeError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = "check that this is the file you meant"
-        raise RequestError(path, f"is no HDF5 file ({reason})", remedy) from None
+        raise RequestError(path, f"is no HDF5 file ({reason_of(error)})", remedy) from None
     array = _volume_of(path, arrays)
     data = StoredVolume(array, spatial_axes(path, array.shape, array.dtype))
     origin, nstart = (_three(array.parent.attrs.get(tag, UNKNOWN)) for tag in (ORIGIN, NSTART))

@@ -29,7 +29,7 @@ from cryovox.core.reading import check_readable
 from cryovox.core.volume import ZYX, Start, Volume, VolumeHeader, Voxels, voxel_size_problem
 from cryovox.formats import unpacking, usable_voxel_size
 from cryovox.formats.mrc_stacks import check_no_stack
-from cryovox.formats.stored import check_memory
+from cryovox.formats.stored import check_memory, check_single_precision, exact_type
 
 LABEL = b"Written by cryovox"
 HEADER_BYTES = 1024
@@ -125,9 +125,10 @@ def write(path: Path, volume: Volume, dtype: DTypeLike | None = None) -> None:
     """Write a volume, slab by slab.
 
     Floating-point numbers become float32, except float16. int8, int16 and uint16 are kept, uint8 becomes int8
-    or uint16, and wider integers become the first of int16, uint16 and float32 that can store them.
+    or uint16, and wider integers become the first of int16, uint16 and float32 that stores them exactly; an
+    error if none does.
     """
-    kind = np.dtype(dtype) if dtype is not None else _storable(volume.data)
+    kind = np.dtype(dtype) if dtype is not None else _storable(path, volume.data)
     with create(path, volume.shape, kind, volume.voxel_size, volume.origin, volume.nstart) as out:
         z = 0
         for slab in slabs(volume.data):
@@ -303,18 +304,14 @@ def _values(raw: NDArray[np.uint8], info: MrcHeader) -> NDArray[Any]:
     return np.stack([pairs & 15, pairs >> 4], axis=-1).reshape(sections, rows, -1)[:, :, :columns]
 
 
-def _storable(data: Voxels) -> np.dtype[Any]:
+def _storable(path: Path, data: Voxels) -> np.dtype[Any]:
     if data.dtype.kind == "f":
+        check_single_precision(path, data)
         return np.dtype("f2") if data.dtype.itemsize == 2 else np.dtype("f4")
     mode = {"bool": "i1", "int8": "i1", "int16": "i2", "uint16": "u2"}.get(data.dtype.name)
     if mode is not None:
         return np.dtype(mode)
-    low = min(int(slab.min()) for slab in slabs(data))
-    high = max(int(slab.max()) for slab in slabs(data))
-    for kind in ("i1", "u2") if data.dtype == np.uint8 else ("i2", "u2"):
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-            return np.dtype(kind)
-    return np.dtype("f4")
+    return exact_type(path, data, ("i1", "u2") if data.dtype == np.uint8 else ("i2", "u2", "f4"))
 
 
 def _write_header(file: Any, voxel_size: float, origin: ZYX, nstart: Start) -> None:

@@ -13,7 +13,7 @@ from cryovox.core.intensity import slabs
 from cryovox.core.reading import check_readable
 from cryovox.core.volume import Volume, VolumeHeader
 from cryovox.formats import usable_voxel_size
-from cryovox.formats.stored import check_unpacked, header_of, spatial_axes
+from cryovox.formats.stored import check_unpacked, header_of, reason_of, spatial_axes
 
 PROBLEM = "does not say its voxel size, which the format does not store"
 
@@ -49,9 +49,8 @@ def _mapped(path: Path) -> Any:
     try:
         array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = "check that this is the file you meant"
-        raise RequestError(path, f"is no array of NumPy ({reason})", remedy) from None
+        raise RequestError(path, f"is no array of NumPy ({reason_of(error)})", remedy) from None
     if not isinstance(array, np.ndarray):  # .npz under another name
         raise RequestError(path, "holds several arrays", "write one volume with numpy.save")
     axes = spatial_axes(path, array.shape, array.dtype)

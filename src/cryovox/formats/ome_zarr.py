@@ -1,5 +1,7 @@
-"""Tomograms as OME-Zarr 0.4 and 0.5: a folder with one array per resolution, of which the finest is read.
+"""Tomograms as OME-Zarr 0.4 and 0.5: a folder with one array per resolution.
 
+The finest one is read, or the one with a voxel size that is asked for. OME-Zarr 0.5 is written, with the
+coarser resolutions of :mod:`cryovox.formats.pyramid`.
 The CZII challenge, copick and the CryoET Data Portal use this format. Axes are identified by their names, in
 any order; time and channel axes of length 1 are dropped. The voxel size is the scale of the array in the unit
 of each axis; a scale without a unit is relative, so the voxel size is unknown. The translation is the origin.
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,13 @@ import zarr
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError
 from cryovox.core.reading import check_readable, denied
-from cryovox.core.volume import Start, Volume, VolumeHeader, voxel_size_problem
-from cryovox.formats import usable_voxel_size, zarr_store
-from cryovox.formats.stored import StoredVolume
+from cryovox.core.volume import ZYX, Start, Volume, VolumeHeader, voxel_size_problem
+from cryovox.formats import pyramid, usable_voxel_size, zarr_store
+from cryovox.formats.stored import StoredVolume, reason_of
 
-CHUNK = 64
+CHUNK = pyramid.CHUNK
+SAME_SIZE = 1e-3
+"""Relative difference of voxel sizes that are the same."""
 UNITS = {
     "angstrom": 1.0,
     "picometer": 1e-2,
@@ -43,6 +48,25 @@ class _Scale:
     units: tuple[float | None, ...]
     problem: str | None = None
 
+    @property
+    def voxel_sizes(self) -> ZYX:
+        """Voxel size (z, y, x) in Å; 0 for axes without a known unit."""
+        z, y, x = (step * (unit or 0.0) for step, unit in zip(self.steps, self.units, strict=True))
+        return z, y, x
+
+
+@dataclass(frozen=True)
+class _Level:
+    """One resolution: its array, the indices of its axes z, y and x, and its scale."""
+
+    stored: Any
+    axes: tuple[int, int, int]
+    scale: _Scale
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(int(self.stored.shape[axis]) for axis in self.axes)
+
 
 def header(path: Path, unit: str | None = None) -> VolumeHeader:
     """Read the metadata of a store, without voxels.
@@ -57,7 +81,7 @@ def header(path: Path, unit: str | None = None) -> VolumeHeader:
     return _open(path, unit)[0]
 
 
-def read(path: Path, voxel_size: float | None = None) -> Volume:
+def read(path: Path, voxel_size: float | None = None, stored_voxel_size: float | None = None) -> Volume:
     """Open a tomogram; voxels are read on access.
 
     Parameters
@@ -66,8 +90,10 @@ def read(path: Path, voxel_size: float | None = None) -> Volume:
         Folder `NAME.zarr`.
     voxel_size
         Voxel size in Å, instead of that of the store.
+    stored_voxel_size
+        Read the resolution with this voxel size in Å, instead of the finest one.
     """
-    info, stored, scale = _open(path)
+    info, stored, scale = _open(path, stored_voxel_size=stored_voxel_size)
     size = usable_voxel_size(path, info, voxel_size)
     origin = info.origin
     if None in scale.units:  # shifts are relative as steps are
@@ -76,30 +102,63 @@ def read(path: Path, voxel_size: float | None = None) -> Volume:
     return Volume(stored, size, origin, info.nstart)
 
 
+def voxel_sizes(path: Path) -> list[float]:
+    """Voxel size in Å along x of every resolution, the finest first; 0 where unknown."""
+    return [level.scale.voxel_sizes[2] for level in _levels(path)[0]]
+
+
 def write(path: Path, volume: Volume) -> None:
-    """Write OME-Zarr 0.5 with one resolution, slab by slab and atomically."""
-    steps: list[dict[str, Any]] = [{"type": "scale", "scale": [volume.voxel_size] * 3}]
-    if any(volume.origin):
-        steps.append({"type": "translation", "translation": list(volume.origin)})
+    """Write OME-Zarr 0.5 with all resolutions, slab by slab and atomically."""
+    shapes = pyramid.shapes(volume.shape, volume.data.dtype)
     axes = [{"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx"]
-    datasets = [{"path": "0", "coordinateTransformations": steps}]
+    datasets = [
+        {"path": str(level), "coordinateTransformations": _transformations(volume, level)}
+        for level in range(len(shapes))
+    ]
     with replacing(path) as temporary, zarr_store.created(temporary) as root:
-        stored: Any = root.create_array(
-            "0",
-            shape=volume.shape,
-            chunks=tuple(min(CHUNK, n) for n in volume.shape),
-            dtype=np.dtype(volume.data.dtype).name,
-            dimension_names=list("zyx"),
-        )
+        levels = [_array(root, str(i), shape, volume.data.dtype) for i, shape in enumerate(shapes)]
         scales = [{"name": path.stem, "axes": axes, "datasets": datasets}]
         root.attrs["ome"] = {"version": "0.5", "multiscales": scales}
         if any(volume.nstart):
             root.attrs["cryovox"] = {"nstart": list(volume.nstart)}
         for z in range(0, volume.shape[0], CHUNK):
-            stored[z : z + CHUNK] = np.asarray(volume.data[z : z + CHUNK])
+            levels[0][z : z + CHUNK] = np.asarray(volume.data[z : z + CHUNK])
+        for fine, coarse in pairwise(levels):
+            pyramid.fill(fine, coarse)
 
 
-def _open(path: Path, unit: str | None = None) -> tuple[VolumeHeader, StoredVolume, _Scale]:
+def _array(root: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+    return root.create_array(
+        name,
+        shape=shape,
+        chunks=tuple(min(CHUNK, n) for n in shape),
+        dtype=np.dtype(dtype).name,
+        dimension_names=list("zyx"),
+    )
+
+
+def _transformations(volume: Volume, level: int) -> list[dict[str, Any]]:
+    """Scale and, if it is not 0, translation in Å to the center of the first voxel."""
+    size = volume.voxel_size
+    shift = [origin + pyramid.offset(level) * size for origin in volume.origin]
+    steps: list[dict[str, Any]] = [{"type": "scale", "scale": [size * 2**level] * 3}]
+    return [*steps, {"type": "translation", "translation": shift}] if any(shift) else steps
+
+
+def _open(
+    path: Path, unit: str | None = None, stored_voxel_size: float | None = None
+) -> tuple[VolumeHeader, StoredVolume, _Scale]:
+    levels, nstart = _levels(path, unit)
+    level = levels[0]
+    if stored_voxel_size is not None:
+        level = _chosen(path, levels, stored_voxel_size)
+        nstart = nstart if level is levels[0] else (0, 0, 0)  # counts voxels of the finest one
+    volume = StoredVolume(level.stored, level.axes)
+    return _header(volume, level.scale, nstart), volume, level.scale
+
+
+def _levels(path: Path, unit: str | None = None) -> tuple[list[_Level], Start]:
+    """All resolutions, the finest first, and NSTART."""
     check_readable(path)
     try:
         with warnings.catch_warnings():
@@ -109,23 +168,34 @@ def _open(path: Path, unit: str | None = None) -> tuple[VolumeHeader, StoredVolu
             _check_kind(path, own)
             metadata: Any = root.attrs.get("ome", root.attrs)
             scales = metadata["multiscales"][0]
-            finest = scales["datasets"][0]
-            stored: Any = root[finest["path"]]
-            names, units = _axes(scales.get("axes"), len(stored.shape))
-            axes = _spatial(path, names, stored.shape)
-            scale = _scale(
-                scales, finest, len(stored.shape), axes, [axis_unit or unit for axis_unit in units]
-            )
-            nstart = _nstart(own)
+            levels = [_level(path, root, scales, dataset, unit) for dataset in scales["datasets"]]
+            return sorted(levels, key=lambda level: -int(np.prod(level.shape))), _nstart(own)
     except PermissionError as error:
         raise denied(error.filename or path) from None
     except (KeyError, IndexError, TypeError, AttributeError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RequestError(
-            path, f"is not an OME-Zarr image ({reason})", "name the folder NAME.zarr"
+            path, f"is not an OME-Zarr image ({reason_of(error)})", "name the folder NAME.zarr"
         ) from None
-    volume = StoredVolume(stored, axes)
-    return _header(volume, scale, nstart), volume, scale
+
+
+def _level(path: Path, root: Any, scales: Any, dataset: Any, unit: str | None) -> _Level:
+    stored: Any = root[dataset["path"]]
+    names, units = _axes(scales.get("axes"), len(stored.shape))
+    axes = _spatial(path, names, stored.shape)
+    known = [axis_unit or unit for axis_unit in units]
+    return _Level(stored, axes, _scale(scales, dataset, len(stored.shape), axes, known))
+
+
+def _chosen(path: Path, levels: list[_Level], size: float) -> _Level:
+    """The resolution with a voxel size in Å."""
+    for level in levels:
+        if all(abs(own / size - 1) <= SAME_SIZE for own in level.scale.voxel_sizes):
+            return level
+    if problem := levels[0].scale.problem:
+        raise RequestError(path, problem, "leave out --stored-voxel-size: only the finest one can be read")
+    sizes = ", ".join(f"{level.scale.voxel_sizes[2]:g}" for level in levels)
+    message = f"has no resolution with voxels of {size:g} Å, only of {sizes} Å"
+    raise RequestError(path, message, f"--resample {size:g} computes it from the finest one")
 
 
 def _check_kind(path: Path, own: Any) -> None:
@@ -192,15 +262,14 @@ def _nstart(own: Any) -> Start:
 
 
 def _header(volume: StoredVolume, scale: _Scale, nstart: Start) -> VolumeHeader:
-    factors = [unit or 0.0 for unit in scale.units]
-    sizes = tuple(float(step * unit) for step, unit in zip(scale.steps, factors, strict=True))
+    factors, sizes = [unit or 0.0 for unit in scale.units], scale.voxel_sizes
     origin = tuple(float(shift * unit) for shift, unit in zip(scale.shifts, factors, strict=True))
     shape = (volume.shape[0], volume.shape[1], volume.shape[2])
-    problem = scale.problem or voxel_size_problem((sizes[0], sizes[1], sizes[2]), shape)
+    problem = scale.problem or voxel_size_problem(sizes, shape)
     return VolumeHeader(
         shape=shape,
         dtype=volume.dtype,
-        voxel_sizes=(sizes[0], sizes[1], sizes[2]),
+        voxel_sizes=sizes,
         origin=(origin[0], origin[1], origin[2]),
         nstart=nstart,
         size_problem=problem,

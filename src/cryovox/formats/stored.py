@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
+from cryovox.core.intensity import slabs
+from cryovox.core.reading import check_readable
 from cryovox.core.sizes import size_text
 from cryovox.core.volume import ZYX, VolumeHeader, voxel_size_problem
 from cryovox.formats import COMPRESSED
 
 UNKNOWN: ZYX = (0.0, 0.0, 0.0)
+EXACT = 1 << 24
+"""Largest integer up to which single precision stores all of them."""
 
 
 class StoredVolume:
@@ -120,6 +124,50 @@ def _free_memory() -> int | None:
         return None
     kilobytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
     return 1024 * kilobytes[0] if kilobytes else None
+
+
+def exact_type(path: Path, data: Any, kinds: Iterable[str]) -> np.dtype[Any]:
+    """The first type that stores all integers of a volume exactly; an error if there is none.
+
+    Parameters
+    ----------
+    path
+        The output, for the message.
+    data : (z, y, x) of integers
+    kinds
+        Types of NumPy, such as "i2", in the order of preference.
+    """
+    spans = [(int(slab.min()), int(slab.max())) for slab in slabs(data)]
+    low, high = min(a for a, _ in spans), max(b for _, b in spans)
+    for kind in map(np.dtype, kinds):
+        limits = (-EXACT, EXACT) if kind.kind == "f" else (np.iinfo(kind).min, np.iinfo(kind).max)
+        if limits[0] <= low and high <= limits[1]:
+            return kind
+    message = f"cannot store integers from {low} to {high} exactly"
+    raise RequestError(path, message, "name an output .zarr, .h5 or .npy")
+
+
+def check_single_precision(path: Path, data: Any) -> None:
+    """Raise an error for numbers beyond those of single precision, which would become infinite."""
+    if np.dtype(data.dtype).itemsize <= 4:
+        return
+    largest = max(float(np.abs(slab[np.isfinite(slab)]).max(initial=0.0)) for slab in slabs(data))
+    if largest > float(np.finfo(np.float32).max):
+        message = f"cannot store {largest:g}, which is beyond single precision"
+        raise RequestError(path, message, "name an output .zarr, .h5 or .npy, or correct the values")
+
+
+def first_bytes(path: Path, size: int) -> bytes:
+    """Beginning of a file of which parts are read alone."""
+    check_unpacked(path)
+    check_readable(path)
+    with path.open("rb") as file:
+        return file.read(size)
+
+
+def reason_of(error: Exception) -> str:
+    """First line of an error of a library, or its name."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def check_unpacked(path: Path) -> None:

@@ -30,6 +30,7 @@ from cryovox.core.particles import Particles, Species
 from cryovox.core.reading import check_readable, denied
 from cryovox.core.volume import ZYX, LabelMap, Start, Volume, Voxels, check_voxel_size
 from cryovox.formats import hdf5, zarr_store
+from cryovox.formats.stored import reason_of
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 CHUNK_VOXELS = 1 << 18
@@ -132,9 +133,8 @@ def read(path: Path) -> Subtomograms:
     except PermissionError as error:
         raise denied(error.filename or path) from None
     except (KeyError, TypeError, IndexError, OSError, ValueError, ValidationError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = "name a store that `cryovox extract` wrote"
-        raise RequestError(path, f"is not a set of subtomograms ({reason})", remedy) from None
+        raise RequestError(path, f"is not a set of subtomograms ({reason_of(error)})", remedy) from None
 
 
 def extract(

@@ -17,9 +17,18 @@ from numpy.typing import NDArray
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError
 from cryovox.core.reading import check_readable
-from cryovox.core.volume import ZYX, Volume, VolumeHeader
+from cryovox.core.volume import ZYX, Volume, VolumeHeader, Voxels
 from cryovox.formats import usable_voxel_size
-from cryovox.formats.stored import UNKNOWN, StoredVolume, check_unpacked, header_of, spatial_axes
+from cryovox.formats.stored import (
+    UNKNOWN,
+    StoredVolume,
+    check_single_precision,
+    check_unpacked,
+    exact_type,
+    header_of,
+    reason_of,
+    spatial_axes,
+)
 
 UNITS = {
     "angstrom": 1.0,
@@ -65,14 +74,14 @@ def read(path: Path, voxel_size: float | None = None) -> Volume:
 
 
 def write(path: Path, volume: Volume) -> None:
-    """Write OME-TIFF, section by section; float64 becomes float32, float16 too, and bool uint8."""
+    """Write OME-TIFF, section by section.
+
+    float64 and float16 become float32, bool uint8, and integers of 64 bits int32 or uint32; an error if these
+    cannot store them.
+    """
     check_unpacked(path)
     tifffile = library(path)
-    dtype = np.dtype(
-        {"float64": "f4", "float16": "f4", "bool": "u1", "int64": "i4"}.get(
-            np.dtype(volume.data.dtype).name, volume.data.dtype
-        )
-    )
+    dtype = _storable(path, volume.data)
     sizes = {f"PhysicalSize{axis}": volume.voxel_size for axis in "XYZ"}
     units = {f"PhysicalSize{axis}Unit": "Å" for axis in "XYZ"}
     sections = (np.asarray(volume.data[z], dtype=dtype) for z in range(volume.shape[0]))
@@ -92,6 +101,14 @@ def library(path: Path) -> Any:
         message = "TIFF files need the package tifffile, which is not installed"
         raise RequestError(path, message, "pip install 'cryovox[tiff]'") from None
     return tifffile
+
+
+def _storable(path: Path, data: Voxels) -> np.dtype[Any]:
+    if data.dtype.kind in "iu" and data.dtype.itemsize == 8:
+        return exact_type(path, data, ("i4", "u4"))
+    check_single_precision(path, data)
+    known = {"float64": "f4", "float16": "f4", "bool": "u1"}
+    return np.dtype(known.get(np.dtype(data.dtype).name, data.dtype))
 
 
 def _is_large(volume: Volume) -> bool:
@@ -118,9 +135,8 @@ def _open(path: Path) -> tuple[VolumeHeader, Any]:
             if offset is None:
                 _check_sections(path, series, shape)
     except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = "write it again without compression, with all sections in one file"
-        raise RequestError(path, f"cannot be read as TIFF ({reason})", remedy) from None
+        raise RequestError(path, f"cannot be read as TIFF ({reason_of(error)})", remedy) from None
     if offset is None:
         data: Any = StoredVolume(_Sections(path, shape, np.dtype(series.dtype)))
     else:

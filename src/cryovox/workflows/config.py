@@ -289,6 +289,8 @@ class ConvertConfig(Config):
     """Voxel size of the input in Å; overrides the header."""
     resample: float | None = Field(None, gt=0)
     """Resample a volume to this voxel size in Å."""
+    stored_voxel_size: float | None = Field(None, gt=0)
+    """Read the resolution with this voxel size in Å of an OME-Zarr store, instead of the finest one."""
     bin: float | None = Field(None, gt=0)
     """Binning factor: a volume is resampled to voxels so many times as large; particles are written in such
     voxels. The center of the first voxel stays where it is."""
@@ -313,6 +315,9 @@ class ConvertConfig(Config):
     """The same for the output; by default that of the input."""
     species: str | None = None
     """Species of the particles, where the file names none."""
+    tomolist: Path | None = None
+    """List of TOMOMAN or STOPGAP that names the tomograms that the input numbers: lines with a number and a
+    file, or STAR."""
     convention: ParticleConvention | None = None
     """Convention of the output, where an extension has several: RELION version or stopgap for STAR, czii for
     a CSV submission to the CZII challenge, eman2 or cets for JSON, pytom for XML, shrec for TXT."""

@@ -7,7 +7,6 @@ generated from it (:mod:`cryovox.formats.particles.conventions_page`).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.volume import LARGEST_VOXEL, SMALLEST_VOXEL, Volume
 from cryovox.formats import stem
+from cryovox.formats.angles import Axes, angles_of, matrices_of
 from cryovox.formats.particles import names
 from cryovox.formats.tomogram_names import volume_of
 
@@ -140,23 +139,13 @@ class Convention:
         """
         if self.eulers == "matrix":
             return np.asarray(angles, dtype=np.float64).reshape(-1, 3, 3)
-        degrees = np.asarray(angles, dtype=np.float64).reshape(-1, 3)
-        if not len(degrees):
-            return np.zeros((0, 3, 3))
-        turned = Rotation.from_euler(self.eulers, degrees, degrees=True)
-        matrices = np.array((turned.inv() if self.passive else turned).as_matrix())
-        np.round(matrices, 15, out=matrices)
-        matrices += 0.0  # no negative zeros
-        return matrices
+        axes: Axes = "ZYZ" if self.eulers == "ZYZ" else "ZXZ"
+        return matrices_of(axes, angles, inverse=self.passive)
 
     def written_angles(self, rotations: NDArray[np.float64]) -> NDArray[np.float64]:
         """Inverse of :meth:`rotations` for Euler angles; the third angle is 0 at gimbal lock."""
-        if not len(rotations):
-            return np.zeros((0, 3))
-        turned = Rotation.from_matrix(rotations)
-        with warnings.catch_warnings():  # of gimbal lock
-            warnings.simplefilter("ignore")
-            return np.asarray((turned.inv() if self.passive else turned).as_euler(self.eulers, degrees=True))
+        axes: Axes = "ZYZ" if self.eulers == "ZYZ" else "ZXZ"
+        return angles_of(axes, rotations, inverse=self.passive)
 
 
 def particles_of(
@@ -192,6 +181,8 @@ def particles_of(
     xyz = _numbers(path, columns, convention.coordinates)
     numbered = names.read(path)
     sources = names.tomograms_of(columns.get(convention.tomogram), numbered, convention.numbers)
+    if sources is None and isinstance(tomogram, Mapping):
+        sources = names.numbers_in(columns.get(convention.tomogram), tomogram)
     own_size = _own_size(path, columns, convention)
     size = voxel_sizes(path, convention, tomogram, voxel_size or own_size, sources)
     has_shifts = bool(convention.shifts) and set(convention.shifts) <= set(columns)

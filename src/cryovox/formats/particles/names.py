@@ -75,6 +75,12 @@ def tomograms_of(column: Any, numbered: Names, numbers: str) -> list[str] | None
     return [known.get(value, value) for value in plain]
 
 
+def numbers_in(column: Any, tomograms: Mapping[str, Any]) -> list[str] | None:
+    """Tomogram of each particle, if their numbers are the names of tomograms at hand."""
+    plain = [] if column is None else [_plain(value) for value in column]
+    return plain if plain and set(plain) <= set(tomograms) else None
+
+
 def species_of(column: Any, numbered: Names, species: str | None, n: int, numbers: str) -> list[str]:
     """Species of each particle: named, by class if there are several, else *species* or "particle"."""
     if numbers == "never" and column is not None:

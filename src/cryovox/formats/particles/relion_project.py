@@ -33,7 +33,7 @@ def files(blocks: Mapping[str, Columns], tag: str) -> list[str]:
 def file(path: Path, blocks: Mapping[str, Columns], tag: str) -> Path | None:
     """The file that a column of *path* names; None without the column, an error if it is missing."""
     listed = files(blocks, tag)
-    return _existing(path, listed[0]) if listed else None
+    return existing(path, listed[0]) if listed else None
 
 
 def imported(path: Path, blocks: Mapping[str, Columns]) -> list[tuple[str, Path]]:
@@ -41,7 +41,7 @@ def imported(path: Path, blocks: Mapping[str, Columns]) -> list[tuple[str, Path]
     names = files(blocks, NAME)
     if not names:
         raise RequestError(path, f"has no column {NAME}", "add the name of the tomogram to each row")
-    return [(name, _existing(path, f)) for name, f in zip(names, files(blocks, IMPORTED), strict=True)]
+    return [(name, existing(path, f)) for name, f in zip(names, files(blocks, IMPORTED), strict=True)]
 
 
 def frames(path: Path) -> dict[str, Volume]:
@@ -62,7 +62,7 @@ def frames(path: Path) -> dict[str, Volume]:
     }
 
 
-def _existing(path: Path, name: str) -> Path:
+def existing(path: Path, name: str) -> Path:
     """A file named relative to the folder of *path* or to a folder above it, that of the project."""
     for folder in path.resolve().parents:
         if (folder / name).is_file():

@@ -7,19 +7,25 @@ out of the text first; the parser then reads the rest of the file, with one plac
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cryovox.formats.particles.cells import columns_of
+
 CHUNK = 1 << 21
 """Bytes that are split at a time."""
 HEAD = re.compile(rb"loop_[^\S\n]*\n((?:[^\S\n]*_\S+[^\n]*\n)+)")
 STOP = re.compile(rb"^[^\S\n]*(?:_|#|data_|loop_|save_|stop_|global_)", re.IGNORECASE | re.MULTILINE)
 TAG = re.compile(rb"^[^\S\n]*(_\S+)", re.MULTILINE)
+STOP_FIRST = re.compile(rb"\n[^\S\n]*[_#dlsg]", re.IGNORECASE)
+"""Beginning of a line that may end a loop; much faster to find than `STOP`."""
 RESERVED = re.compile(rb"\s(?:_|data_|loop_|save_|stop_|global_)", re.IGNORECASE)
+SUSPECT = (b" _", b"\t_", b"\n_", b"\r_", b"data_", b"loop_", b"save_", b"stop_", b"global_")
+"""Parts of which text that matches `RESERVED` has one."""
 PLAIN = bytes(set(range(33, 127)) - set(b"\"'#$;[]")) + b" \t\r\n"
 """Characters of loops that are read here."""
 PLACEHOLDER = "cryovox-loop"
@@ -58,7 +64,7 @@ def cut(data: bytes, numbers: Collection[str], shortest: int = 1 << 10) -> tuple
         return data, None
     head, start, stop = found
     tags = tuple(tag.decode("ascii", "replace").lstrip("_") for tag in TAG.findall(head))
-    if RESERVED.search(data, start - 1, stop) or len(set(tags)) < len(tags):
+    if len(set(tags)) < len(tags):
         return data, None
     columns = _columns(data, start, stop, tags, numbers)
     if columns is None:
@@ -71,37 +77,39 @@ def _bodies(data: bytes) -> list[tuple[bytes, int, int]]:
     """Header, first and last byte of all loops."""
     spans = []
     for match in HEAD.finditer(data):
-        end = STOP.search(data, match.end())
-        spans.append((match[1], match.end(), len(data) if end is None else end.start()))
+        spans.append((match[1], match.end(), _end(data, match.end())))
     return spans
+
+
+def _end(data: bytes, start: int) -> int:
+    """First byte behind the rows that start at a line."""
+    if STOP.match(data, start):
+        return start
+    for line in STOP_FIRST.finditer(data, start - 1):
+        if STOP.match(data, line.start() + 1):
+            return line.start() + 1
+    return len(data)
 
 
 def _columns(
     data: bytes, start: int, stop: int, tags: tuple[str, ...], numbers: Collection[str]
 ) -> tuple[NDArray[Any], ...] | None:
     """All columns; None if a cell is not plain, a row is incomplete or a number is none."""
-    parts: list[list[NDArray[Any]]] = [[] for _ in tags]
+    return columns_of(_chunks(data, start, stop, len(tags)), tags, numbers, np.bytes_)
+
+
+def _chunks(data: bytes, start: int, stop: int, width: int) -> Iterator[list[bytes] | None]:
+    """Cells of many rows; None for rows that are not plain or not complete."""
     while start < stop:
         end = data.find(b"\n", min(start + CHUNK, stop - 1), stop) + 1 or stop
         text = data[start:end]
         cells = text.split()
-        if text.translate(None, PLAIN) or len(cells) % len(tags):
-            return None
-        for i, tag in enumerate(tags):
-            column = cells[i :: len(tags)]
-            values = as_numbers(column) if tag in numbers else np.array(column, dtype=np.bytes_)
-            if values is None:
-                return None
-            parts[i].append(values)
+        is_plain = not text.translate(None, PLAIN) and not _has_reserved(data[start - 1 : end])
+        yield cells if is_plain and len(cells) % width == 0 else None
         start = end
-    return tuple(np.concatenate(values) for values in parts)
 
 
-def as_numbers(cells: list[bytes]) -> NDArray[np.float64] | None:
-    """Cells as numbers; None if one of them is none."""
-    if b"_" in b"".join(cells):  # Python takes 1_000 for a number
-        return None
-    try:
-        return np.array(list(map(float, cells)), dtype=np.float64)
-    except ValueError:
-        return None
+def _has_reserved(text: bytes) -> bool:
+    """Whether a cell starts as a tag or a reserved word."""
+    lower = text.lower()
+    return any(part in lower for part in SUSPECT) and RESERVED.search(text) is not None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cryovox.core.errors import RequestError
 from cryovox.formats import decoded, read_bytes
 from cryovox.formats.particles import star_loops
+from cryovox.formats.particles.cells import as_numbers
 from cryovox.formats.particles.convention import usable
 from cryovox.formats.particles.relion import CENTERED, GROUP, PIXELS, SCORE
 
@@ -184,8 +185,9 @@ def _cut_column(tag: str, values: NDArray[Any]) -> Any:
         return Numbers(values)
     if len(set(values[:SAMPLE].tolist())) > SAMPLE // 4:
         return Texts(values)
-    known: dict[bytes, str] = {}
-    return [known.get(value) or known.setdefault(value, value.decode()) for value in values.tolist()]
+    cells = values.tolist()
+    known = {cell: cell.decode() for cell in {*cells}}
+    return list(map(known.__getitem__, cells))
 
 
 def read_table(path: Path, blocks: dict[str, Columns] | None = None) -> Table:
@@ -270,7 +272,7 @@ def _numbers(path: Path, tag: str, values: Any) -> NDArray[np.float64]:
     if isinstance(values, Numbers):
         numbers = values.values
     elif isinstance(values, Texts):
-        known = star_loops.as_numbers(values.values.tolist())
+        known = as_numbers(values.values.tolist())
         numbers = np.zeros(0) if known is None else known
     else:
         try:

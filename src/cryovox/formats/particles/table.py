@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from io import StringIO
 from itertools import chain, islice
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.formats import ending, read_text
+from cryovox.formats.particles.cells import columns_of
 from cryovox.formats.particles.column_format import ColumnFormat, Parsed, Rows
 from cryovox.formats.particles.convention import Columns, Convention
 from cryovox.formats.particles.relion import CARRIED
@@ -108,22 +109,30 @@ def _parts(rows: Rows, delimiter: str) -> Iterator[str]:
     columns = {name: values for name, values in rows.columns.items() if name not in others}
     first = [name for name in (*XYZ, "particle_type", "score", *ANGLES, "tomogram") if name in columns]
     columns = {name: columns[name] for name in (*first, *(n for n in columns if n not in first))}
-    yield _csv_text([columns], delimiter)
+    yield delimiter.join(_quoted(list(columns), delimiter)) + "\n"
+    row = delimiter.join(f"%{DIGITS.get(name, 's')}" for name in columns) + "\n"
     for start in range(0, len(rows), CHUNK):
-        cells = [_cells(name, values[start : start + CHUNK]) for name, values in columns.items()]
-        yield _csv_text(zip(*cells, strict=True), delimiter)
+        cells = [_cells(name, values[start : start + CHUNK], delimiter) for name, values in columns.items()]
+        yield row * len(cells[0]) % tuple(chain.from_iterable(zip(*cells, strict=True)))
 
 
-def _csv_text(rows: Iterable[Iterable[Any]], delimiter: str) -> str:
-    text = StringIO()
-    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def _cells(name: str, values: Any) -> list[Any]:
-    form = DIGITS.get(name)
+def _cells(name: str, values: Any, delimiter: str) -> list[Any]:
+    """Cells of a column: numbers as such, others as text with quotes where it needs them."""
     plain = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    return plain if form is None else [f"{value:{form}}" for value in plain]
+    return plain if name in DIGITS else _quoted(plain, delimiter)
+
+
+def _quoted(cells: list[Any], delimiter: str) -> list[Any]:
+    """Text of cells as the module csv writes it, each distinct one quoted once."""
+    text = "".join(map(str, cells))
+    if not any(mark in text for mark in (delimiter, '"', "\n", "\r")):
+        return cells
+    known: dict[Any, str] = {}
+    for cell in {*cells}:
+        out = StringIO()
+        csv.writer(out, delimiter=delimiter, lineterminator="").writerow([cell, ""])
+        known[cell] = out.getvalue()[:-1]
+    return [known[cell] for cell in cells]
 
 
 def _columns(path: Path, lines: Iterator[Line], names: list[str]) -> Columns:
@@ -155,31 +164,21 @@ def _plain_columns(path: Path, text: str) -> Columns | None:
         return None
     used = {next((n for n in options if n in names), ""): own for own, options in SYNONYMS.items()}
     names = [used.get(name, name) for name in names]
-    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+    columns = columns_of(_plain_cells(body, len(names)), names, DIGITS, np.str_)
+    if columns is None:
+        return None
+    known = dict(zip(names, columns, strict=True))
+    return known if all(np.isfinite(known[name]).all() for name in names if name in DIGITS) else None
+
+
+def _plain_cells(body: str, width: int) -> Iterator[list[str] | None]:
+    """Cells of many lines; None for lines that are not complete."""
     start = 0
     while start < len(body):
         stop = body.find("\n", start + CHUNK_TEXT) + 1 or len(body)
         lines = body[start:stop].splitlines()
-        if any(line.count(",") != len(names) - 1 for line in lines):
-            return None
-        cells = ",".join(lines).split(",")
-        for i, name in enumerate(names):
-            column = cells[i :: len(names)]
-            values = _plain_numbers(column) if name in DIGITS else np.array(column, dtype=np.str_)
-            if values is None:
-                return None
-            parts[name].append(values)
+        yield None if any(line.count(",") != width - 1 for line in lines) else ",".join(lines).split(",")
         start = stop
-    return {name: np.concatenate(values) for name, values in parts.items()}
-
-
-def _plain_numbers(cells: list[str]) -> NDArray[np.float64] | None:
-    """Finite numbers; None if a cell is none."""
-    try:
-        values = np.array(list(map(float, cells)))
-    except ValueError:
-        return None
-    return values if np.isfinite(values).all() and "_" not in "".join(cells) else None
 
 
 def _numbers(path: Path, name: str, cells: Sequence[str], lines: list[Line]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from cryovox.core.particles import Particles, concatenate
 from cryovox.core.placement import check_positions
 from cryovox.core.volume import Volume
 from cryovox.formats import ending, read_particles, stem, write_particles
-from cryovox.formats.particles import czii, manifest, relion_project, star
+from cryovox.formats.particles import czii, manifest, relion_project, star, tomolist
 from cryovox.formats.particles.flips import flipped
 from cryovox.formats.particles.manifest import Origin
 from cryovox.formats.tomogram_names import plain_name, volume_of
@@ -88,16 +88,19 @@ def read_lists(
 ) -> Particles:
     """All particles of the files, compared with the extent of their tomograms."""
     lists = []
+    numbers = None if config.tomolist is None else tomolist.read(config.tomolist)
+    known = tomolist.numbered(frames, numbers) if numbers and isinstance(frames, Mapping) else frames
     for name, path in files.items():
         picks = read_particles(
             path,
-            tomogram=frames,
+            tomogram=known,
             voxel_size=config.voxel_size,
             species=config.species,
             center=config.center,
         )
-        known = manifest.read(path)
-        if known is not None and known.orientations == "identity":
+        picks = picks if numbers is None else tomolist.named(path, picks, numbers)
+        origin = manifest.read(path)
+        if origin is not None and origin.orientations == "identity":
             picks = replace(picks, rotations=None)
         if joined and picks.tomograms is None:
             picks = replace(picks, tomograms=np.full(len(picks), name))

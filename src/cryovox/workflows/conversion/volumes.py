@@ -37,6 +37,16 @@ def convert_volume(source: Path, target: Path, config: ConvertConfig, verify: bo
     return f"{target}: " + ", ".join([shape, *remarks])
 
 
+def _stored(source: Path, volume: Volume) -> str:
+    """Which resolution of a store was read, and where it starts."""
+    shift = [a - b for a, b in zip(volume.origin, read_header(source).origin, strict=True)]
+    text = f"stored voxels of {volume.voxel_size:g} Å"
+    if not any(shift):
+        return text
+    z, y, x = shift
+    return f"{text}, the first of which is x {x:g}, y {y:g}, z {z:g} Å from the first of the finest ones"
+
+
 def _new_size(volume: Volume, config: ConvertConfig) -> float | None:
     if config.bin is None:
         return config.resample
@@ -47,8 +57,10 @@ def _new_size(volume: Volume, config: ConvertConfig) -> float | None:
 
 def _repaired(source: Path, config: ConvertConfig) -> tuple[Volume, list[str]]:
     """The volume with its gray values repaired and its axes flipped, and what was done."""
-    volume = read_volume(source, config.voxel_size)
+    volume = read_volume(source, config.voxel_size, stored_voxel_size=config.stored_voxel_size)
     remarks = []
+    if config.stored_voxel_size is not None:
+        remarks.append(_stored(source, volume))
     if config.unsigned_bytes:
         volume = _unsigned(source, volume)
         remarks.append("bytes read as unsigned")
