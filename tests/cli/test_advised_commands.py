@@ -17,6 +17,8 @@ PACKAGE = Path(cryovox.__file__).parent
 ROOT = Path(__file__).parents[2]
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]+(?:\.[a-z0-9-]+)*)")
 EVERYWHERE = {"help", "help-all", "config", "print-config", "version", "preset"}
+OF_OTHERS = {"nthreads"}
+"""Options of `dask worker` that jobs get."""
 
 
 def parsed_options(command):
@@ -82,7 +84,7 @@ def options_that_do_not_exist(texts):
         f"{where}: --{option}"
         for where, text in texts
         for option in OPTION.findall(text)
-        if option not in all_options()
+        if option not in all_options() | OF_OTHERS
     ]
 
 

@@ -349,9 +349,11 @@ def test_a_disk_that_fills(cli, tomogram, model, tmp_path, monkeypatch, where):
     with monkeypatch.context() as patched:
         patched.setattr("os.replace", full)
         cli(*args).refused("disk is full", where, code=1)
-    assert not [name for name in files(out) if name.startswith(".") or "/." in name]
+    kept = [name for name in files(out) if not name.startswith("scores/.phantom_03.unfinished/")]
+    assert not [name for name in kept if name.startswith(".") or "/." in name]
     assert not (out / "manifest.json").exists()
     assert cli(*args).code == 0
+    assert not list(out.glob("scores/.*"))
     assert (out / "labels" / "phantom_03.mrc").exists()
 
 

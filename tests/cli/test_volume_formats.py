@@ -196,6 +196,7 @@ def pick(run, of: Inputs, out: Path):
 
 def match(run, of: Inputs, out: Path):
     search = ("--angle", 60, "--threshold", 0.1, "--noise-control", 0, "--mask", of.mask)
+    search += ("--search-voxel-size", "tomogram")  # the start of a coarser grid would count other voxels
     run("match", "ribosome-70s", of.tomogram, *search, "--out", out, "--device", "cpu", "--quiet")
     placed(out / "rotations" / "TS.mrc")
     return {"picks": picks(out / "particles" / "TS.star", of)}
