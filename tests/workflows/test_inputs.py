@@ -128,6 +128,8 @@ def test_manifest(tmp_path):
     assert not again.done("a", {"k": 1})
     content = json.loads((tmp_path / "manifest.json").read_text())
     assert content["command"] == "test"
+    files, size, _ = content["entries"]["a"].pop("stamps")["made"]
+    assert (files, size) == (1, 4)
     assert content["entries"]["a"] == {
         "key": {"k": 1},
         "outputs": {"made": "a.txt"},
