@@ -19,10 +19,10 @@ def files(folder):
 
 @pytest.fixture
 def out(tmp_path):
-    """Where output would go; nothing may be left there."""
+    """Where output would go; nothing may be left there but scores from which the next run continues."""
     place = tmp_path / "out"
     yield place
-    assert not place.is_dir() or files(place) == []
+    assert not place.is_dir() or [name for name in files(place) if ".unfinished/" not in name] == []
 
 
 @pytest.fixture

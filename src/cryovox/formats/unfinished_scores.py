@@ -129,7 +129,7 @@ def parts(planes: int, count: int) -> list[Part]:
     Examples
     --------
     >>> parts(300, 2)
-    [(0, 192), (192, 300)]
+    [(0, 128), (128, 300)]
     >>> parts(60, 4)
     [(0, 60)]
     """
