@@ -194,6 +194,8 @@ def _table(result: Mapping[str, Any], budget: str, metric: str) -> str:
         rows.append([display_name(name), *cells, *gaps, _steps(result, name, budget)])
     plural = "s" * (seeds > 1)
     caption = f"{display_name(metric)}, mean ± standard deviation over {seeds} seed{plural}; budget {budget}"
+    if left := result.get("jobs_left"):
+        caption += f"; {left} training{'s' if left > 1 else ''} still missing"
     titles = [f"{display_name(group)}, difference from {reference_name} [95 % CI]" for group in groups]
     table = f"{caption}:\n\n{grid(['', *map(display_name, columns), *titles, 'steps'], rows)}"
     if any(text.endswith(" *") for row in rows for text in row):
