@@ -1,12 +1,13 @@
 # make demo   the whole path on a small example
-# make test   the tests; make test-slow the long ones; make check lint, types and import contracts
+# make test   the tests; make test-slow the long ones; make coverage the lines that the tests reach, in twice the time
+# make check  lint, types and import contracts
 # make docs   the documentation site in build/site
 # make long   the long runs of benchmarks/queue.yaml, for hours; stop it at any time and start it again
 PYTHON ?= python3
 BIN := .venv/bin
 CPUS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test test-slow check docs long clean
+.PHONY: demo test test-slow coverage check docs long clean
 
 .venv/ready: pyproject.toml constraints/ci.txt
 	$(PYTHON) -m venv .venv
@@ -19,6 +20,9 @@ demo: .venv/ready
 	$(BIN)/cryovox demo --out demo-out --overwrite
 
 test: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CPUS) -m 'not slow and not gpu'
+
+coverage: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CPUS) -m 'not slow and not gpu' --cov --cov-report=term:skip-covered
 
 test-slow: .venv/ready
