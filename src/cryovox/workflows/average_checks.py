@@ -20,7 +20,7 @@ MAX_EDGE = 512
 MIN_CORRELATION = 0.4
 """Lowest correlation of two maps of one structure."""
 MIN_DIFFERENCE = 0.02
-"""Lowest difference of the correlations of both hands, or contrasts, of which one is told."""
+"""Lowest difference of the correlations of both hands, or contrasts, above which a finding is certain."""
 
 
 def compare_average(path: Path, reference: Path, voxel_size: float | None = None) -> list[Finding]:
@@ -67,7 +67,7 @@ def _findings(between: AverageRelation, path: Path, reference: Path) -> list[Fin
         text = f"correlation {best:.2f}, of the other {check} {rest:.2f}"
         if best - rest < MIN_DIFFERENCE:
             remedy = "compare at a finer voxel size, or with a map of which more is resolved"
-            findings.append(Finding("note", f"average {check}", f"cannot be told: {text}", remedy))
+            findings.append(Finding("note", f"average {check}", f"is unclear: {text}", remedy))
         elif wrong:
             remedy = f"cryovox convert {file} OUT.mrc {option}"
             findings.append(Finding("error", f"average {check}", f"{names[1]}: {text}", remedy))
