@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("without_page")
 
 @pytest.fixture
 def without_page(monkeypatch):
-    monkeypatch.setattr("cryovox.workflows.find._write_report", lambda *args: None)
+    monkeypatch.setattr("cryovox.workflows.find.write_report", lambda *args: None)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def find(cli, tomogram, model, tmp_path):
 @pytest.fixture
 def without_page(monkeypatch):
     """Leave the page out, which takes seconds to draw."""
-    monkeypatch.setattr("cryovox.workflows.find._write_report", lambda *args: None)
+    monkeypatch.setattr("cryovox.workflows.find.write_report", lambda *args: None)
 
 
 def test_everything_is_written_and_agrees(find, tomogram, model, tmp_path):

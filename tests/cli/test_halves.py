@@ -28,7 +28,7 @@ def halves(tomogram, tmp_path):
 
 @pytest.fixture
 def find(cli, tomogram, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("cryovox.workflows.find._write_report", lambda *args: None)
+    monkeypatch.setattr("cryovox.workflows.find.write_report", lambda *args: None)
 
     def call(*args, code=0):
         out = tmp_path / "out"

@@ -30,7 +30,7 @@ def slab(model, tmp_path):
 
 @pytest.fixture
 def find(cli, model, slab, tmp_path, monkeypatch):
-    monkeypatch.setattr("cryovox.workflows.find._write_report", lambda *args: None)
+    monkeypatch.setattr("cryovox.workflows.find.write_report", lambda *args: None)
 
     def call(name, *args):
         out = tmp_path / name

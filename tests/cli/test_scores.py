@@ -40,7 +40,7 @@ def find(cli, tomogram, model, tmp_path):
 
 @pytest.fixture
 def without_page(monkeypatch):
-    monkeypatch.setattr("cryovox.workflows.find._write_report", lambda *args: None)
+    monkeypatch.setattr("cryovox.workflows.find.write_report", lambda *args: None)
 
 
 def column(picks, name):

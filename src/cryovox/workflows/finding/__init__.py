@@ -1,0 +1,1 @@
+"""Parts of `find`: picks of one tomogram, results of earlier runs, and the report."""
