@@ -28,7 +28,7 @@ from cryovox.benchmark.tomograms import in_tomogram
 from cryovox.core.particles import Particles, concatenate
 from cryovox.core.volume import ScoreMap, Volume
 from cryovox.formats import read_volume, write_volume
-from cryovox.inference.matching import phase_randomized
+from cryovox.inference.phase_noise import phase_randomized
 from cryovox.metrics.detection import average_precision, recall_at_budget
 from cryovox.models.card import EMBEDDED, model_file
 from cryovox.picking import pick
