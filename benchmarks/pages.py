@@ -589,6 +589,36 @@ Command: `{result["command"]}`
 """
 
 
+def decoder_ceilings() -> str:
+    """IoU of the decoders of MVGFormer on tokens that hold the true mask."""
+    result = load("mvgformer_ceiling")
+    if result is None:
+        return ""
+    cells: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in result["rows"]:
+        cells.setdefault((row["decoder"], row["species"]), []).append(row)
+    rows = [
+        [
+            decoder,
+            f"{species}, {100 * seeds[0]['share']:.0f} %",
+            cell([seed["iou"] for seed in seeds]),
+            ", ".join(f"{seed['iou']:.3f}" for seed in seeds),
+        ]
+        for (decoder, species), seeds in cells.items()
+    ]
+    settings = result["settings"]
+    return f"""
+## MVGFormer: what its decoders draw from perfect tokens
+
+IoU on other cubes after {settings["steps"]} steps on {settings["cubes"]} cubes, by the share of a cube that the mask fills. A token has the true
+voxels of its 4 x 4 x 4 in place of features. Each seed draws cubes, tokens and weights.
+
+{grid(["decoder", "species, share of the cube", "IoU", "by seed"], rows)}
+
+Command: `{result["command"]}`
+"""
+
+
 def zsda_conditions() -> str:
     """Scores of both bounds and heavy augmentation under candidates of imaging conditions."""
     result = load("zsda_conditions")
@@ -1104,6 +1134,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
     "tiler_speed": (tiler,),
     "adaptation_gap": (gap,),
     "graph_gradient": (graph_gradient,),
+    "mvgformer": (decoder_ceilings,),
     "zsda_conditions": (zsda_conditions,),
     "library_correlation": (species_similarity,),
     "model_selection": (model_selection,),
