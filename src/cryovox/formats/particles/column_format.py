@@ -124,10 +124,10 @@ class ColumnFormat:
 
 def check_single(path: Path, particles: Particles, convention: Convention) -> None:
     """Raise an error if particles are of several tomograms or species, of which a file holds one."""
-    tomograms = [] if particles.tomograms is None else particles.tomograms.tolist()
-    for kind, values in (("tomogram", tomograms), ("species", particles.species.tolist())):
-        unique = sorted(set(values))
-        if kind in convention.single and len(unique) > 1:
+    for kind in convention.single:
+        values = particles.tomograms if kind == "tomogram" else particles.species
+        unique = [] if values is None else sorted(set(values.tolist()))
+        if len(unique) > 1:
             message = (
                 f"{convention.program} has one file per {kind}, and the list holds {', '.join(unique[:5])}"
             )

@@ -65,7 +65,7 @@ def write(path: Path, numbered: Names) -> None:
 def tomograms_of(column: Any, numbered: Names, numbers: str) -> list[str] | None:
     """Tomogram of each particle; None if a single unnamed number stands for all of them."""
     if column is not None and numbers == "never":
-        return [str(value) for value in column]
+        return _texts(column)
     if column is None or not len(column):
         return None
     plain = [_plain(value) for value in column]
@@ -84,7 +84,7 @@ def numbers_in(column: Any, tomograms: Mapping[str, Any]) -> list[str] | None:
 def species_of(column: Any, numbered: Names, species: str | None, n: int, numbers: str) -> list[str]:
     """Species of each particle: named, by class if there are several, else *species* or "particle"."""
     if numbers == "never" and column is not None:
-        return [str(value) for value in column]
+        return _texts(column)
     plain = [""] * n if column is None else [_plain(value) for value in column]
     known = {str(number): name for number, name in numbered.species.items()}
     if column is None and len(known) == 1:
@@ -99,7 +99,7 @@ def species_of(column: Any, numbered: Names, species: str | None, n: int, number
 def listed(particles: Particles, tomogram_name: str | None) -> list[str] | None:
     """Tomogram of each particle, or the name of all of them."""
     if particles.tomograms is not None:
-        return [str(name) for name in particles.tomograms]
+        return particles.tomograms.tolist()
     return None if tomogram_name is None else [tomogram_name] * len(particles)
 
 
@@ -148,6 +148,11 @@ def _number(name: str, kind: str) -> int | None:
     """The number that a name stands for without a table: tomogram "160", species "class3"."""
     match = CLASS.fullmatch(name) if kind == "species" else re.fullmatch(r"(\d+)", name)
     return int(match[1]) if match else 1 if (kind, name) == ("species", "particle") else None
+
+
+def _texts(column: Any) -> list[str]:
+    texts: list[str] = np.asarray(column, dtype=np.str_).tolist()
+    return texts
 
 
 def _plain(value: Any) -> str:

@@ -23,9 +23,8 @@ STOP = re.compile(rb"^[^\S\n]*(?:_|#|data_|loop_|save_|stop_|global_)", re.IGNOR
 TAG = re.compile(rb"^[^\S\n]*(_\S+)", re.MULTILINE)
 STOP_FIRST = re.compile(rb"\n[^\S\n]*[_#dlsg]", re.IGNORECASE)
 """Beginning of a line that may end a loop; much faster to find than `STOP`."""
-RESERVED = re.compile(rb"\s(?:_|data_|loop_|save_|stop_|global_)", re.IGNORECASE)
-SUSPECT = (b" _", b"\t_", b"\n_", b"\r_", b"data_", b"loop_", b"save_", b"stop_", b"global_")
-"""Parts of which text that matches `RESERVED` has one."""
+RESERVED = re.compile(rb"_|data_|loop_|save_|stop_|global_", re.IGNORECASE)
+"""Beginnings of cells that are no values."""
 PLAIN = bytes(set(range(33, 127)) - set(b"\"'#$;[]")) + b" \t\r\n"
 """Characters of loops that are read here."""
 PLACEHOLDER = "cryovox-loop"
@@ -95,21 +94,23 @@ def _columns(
     data: bytes, start: int, stop: int, tags: tuple[str, ...], numbers: Collection[str]
 ) -> tuple[NDArray[Any], ...] | None:
     """All columns; None if a cell is not plain, a row is incomplete or a number is none."""
-    return columns_of(_chunks(data, start, stop, len(tags)), tags, numbers, np.bytes_)
+    columns = columns_of(_chunks(data, start, stop), tags, numbers, None)
+    return None if columns is None or any(map(_has_reserved, columns)) else columns
 
 
-def _chunks(data: bytes, start: int, stop: int, width: int) -> Iterator[list[bytes] | None]:
-    """Cells of many rows; None for rows that are not plain or not complete."""
+def _chunks(data: bytes, start: int, stop: int) -> Iterator[bytes | None]:
+    """Text of many rows; None for rows that are not plain."""
     while start < stop:
         end = data.find(b"\n", min(start + CHUNK, stop - 1), stop) + 1 or stop
         text = data[start:end]
-        cells = text.split()
-        is_plain = not text.translate(None, PLAIN) and not _has_reserved(data[start - 1 : end])
-        yield cells if is_plain and len(cells) % width == 0 else None
+        yield None if text.translate(None, PLAIN) else text
         start = end
 
 
-def _has_reserved(text: bytes) -> bool:
-    """Whether a cell starts as a tag or a reserved word."""
-    lower = text.lower()
-    return any(part in lower for part in SUSPECT) and RESERVED.search(text) is not None
+def _has_reserved(column: NDArray[Any]) -> bool:
+    """Whether a cell of text starts as a tag or a reserved word."""
+    if column.dtype.kind == "f":
+        return False
+    first = column.view(np.uint8).reshape(len(column), -1)[:, 0]
+    suspects = column[np.isin(first, np.frombuffer(b"_dlsgDLSG", np.uint8))]
+    return any(map(RESERVED.match, set(suspects.tolist())))

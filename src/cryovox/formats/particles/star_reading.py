@@ -16,6 +16,7 @@ from cryovox.core.volume import Volume
 from cryovox.formats import stem
 from cryovox.formats.angles import rotations_of
 from cryovox.formats.particles import relion_project
+from cryovox.formats.particles.cells import decoded
 from cryovox.formats.particles.convention import Frame, check_positions
 from cryovox.formats.particles.relion import (
     ANGLES,
@@ -43,6 +44,7 @@ from cryovox.formats.particles.star_geometry import (
 )
 from cryovox.formats.particles.star_table import (
     Columns,
+    Numbers,
     Table,
     Texts,
     formatted,
@@ -122,14 +124,17 @@ def read(
     )
     columns = table.columns | ({} if shifts is None else formatted(SHIFTS, shifts))
     used = (GEOMETRY - set(CARRIED)) | {SCORE, SPECIES, table.name_tag}
-    extra = {tag: _text(column) for tag, column in columns.items() if tag not in used}
+    extra = {tag: _values(column) for tag, column in columns.items() if tag not in used}
     return replace(picks, extra=extra, metadata=metadata)
 
 
-def _text(column: Any) -> NDArray[np.str_]:
+def _values(column: Any) -> NDArray[Any]:
+    """A column as numbers or text."""
+    if isinstance(column, Numbers):
+        return column.values
     if isinstance(column, Texts):
-        return column.values.astype(np.str_)
-    return np.asarray(list(column), dtype=np.str_)
+        return decoded(column.values)
+    return np.asarray(column, dtype=np.str_)
 
 
 def _imported(
@@ -183,7 +188,7 @@ def _shifts(table: Table, pixels: Any) -> NDArray[np.float64] | None:
     if sizes is None and shifts.any():
         message = "has shifts rlnOriginX in pixels of unknown size"
         raise RequestError(table.path, message, "pass --voxel-size A, the size of those pixels in Å")
-    return np.asarray(shifts * (1.0 if sizes is None else sizes))
+    return np.asarray(np.round(shifts * (1.0 if sizes is None else sizes), 9), dtype=np.float64)
 
 
 def _species(table: Table, species: str | None) -> list[str]:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from cryovox.core.errors import RequestError
 from cryovox.formats import decoded, read_bytes
 from cryovox.formats.particles import star_loops
-from cryovox.formats.particles.cells import as_numbers
+from cryovox.formats.particles.cells import as_numbers, rows_text
 from cryovox.formats.particles.convention import usable
-from cryovox.formats.particles.relion import CENTERED, GROUP, PIXELS, SCORE
+from cryovox.formats.particles.relion import ANGLES, CENTERED, FRAMES, GROUP, PIXELS, SCORE, SHIFTS
 
 Columns = dict[str, Any]
 """Column -> list of text, `Texts` or `Numbers`."""
@@ -25,7 +25,7 @@ SAMPLE = 1 << 12
 CHUNK = 1 << 15
 """Rows that are text at a time while a file is written."""
 
-NUMBERS = {*PIXELS, *CENTERED, SCORE}
+NUMBERS = {*PIXELS, *CENTERED, *ANGLES, *FRAMES, *SHIFTS, SCORE}
 """Columns whose text is not kept."""
 NAMES = ("rlnTomoName", "rlnMicrographName")
 PLAIN = re.compile(r"(?!data_|loop_|save_|stop_|global_|[.?]$)[^\s'\"#$_;]\S*", re.IGNORECASE)
@@ -40,7 +40,7 @@ class Numbers:
     ----------
     values : (n,)
     form
-        Format of a number, as in f-strings.
+        Format of a number, as behind a percent sign; "r" keeps all digits.
     """
 
     values: NDArray[np.float64]
@@ -52,8 +52,8 @@ class Numbers:
     def __getitem__(self, rows: Any) -> Any:
         """Text of a row, or of the rows of a slice."""
         if not isinstance(rows, slice):
-            return f"{self.values[rows]:{self.form}}"
-        return [f"{value:{self.form}}" for value in self.values[rows].tolist()]
+            return f"%{self.form}" % float(self.values[rows])
+        return list(map(f"%{self.form}".__mod__, self.values[rows].tolist()))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self[:])
@@ -233,23 +233,27 @@ def block_text(
     """Text of a block, as a loop or as pairs, in parts of many rows."""
     yield f"# version {version}\n\ndata_{name}\n\n"
     if pairs:
-        yield from (f"_{tag}  {_quoted(column, slice(1))[0]}\n" for tag, column in columns.items())
+        yield from (f"_{tag}  {_quoted(column[:1])[0]}\n" for tag, column in columns.items())
     else:
         yield "".join(["loop_\n", *(f"_{tag} #{i}\n" for i, tag in enumerate(columns, 1))])
-        rows = max(map(len, columns.values()), default=0)
-        for start in range(0, rows, CHUNK):
-            cells = [_quoted(column, slice(start, start + CHUNK)) for column in columns.values()]
-            yield "\n".join(["  ".join(row) for row in zip(*cells, strict=True)] + [""])
+        row = "  ".join(
+            "%" + column.form if isinstance(column, Numbers) else "%s" for column in columns.values()
+        )
+        for start in range(0, max(map(len, columns.values()), default=0), CHUNK):
+            rows = slice(start, start + CHUNK)
+            yield rows_text(row + "\n", [_cells(column, rows) for column in columns.values()])
     yield "\n"
 
 
-def _quoted(column: Any, rows: slice) -> list[str]:
-    """Text of some rows, in quotes where it needs them."""
+def _cells(column: Any, rows: slice) -> list[Any]:
+    """Numbers of some rows, or their text in quotes where it needs them."""
+    return column.values[rows].tolist() if isinstance(column, Numbers) else _quoted(column[rows])
+
+
+def _quoted(cells: list[str]) -> list[str]:
+    """Text in quotes where it needs them."""
     from gemmi import cif
 
-    cells: list[str] = column[rows]
-    if isinstance(column, Numbers):
-        return cells
     known = {cell: cell if PLAIN.fullmatch(cell) else cif.quote(cell) for cell in set(cells)}
     return [known[cell] for cell in cells]
 
@@ -272,8 +276,7 @@ def _numbers(path: Path, tag: str, values: Any) -> NDArray[np.float64]:
     if isinstance(values, Numbers):
         numbers = values.values
     elif isinstance(values, Texts):
-        known = as_numbers(values.values.tolist())
-        numbers = np.zeros(0) if known is None else known
+        numbers = as_numbers(values.values)
     else:
         try:
             # Python and NumPy take 1_000 for 1000, other programs for 1

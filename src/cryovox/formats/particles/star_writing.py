@@ -38,7 +38,7 @@ from cryovox.formats.particles.relion import (
     StarVersion,
 )
 from cryovox.formats.particles.star_geometry import center_kind, centers, rotated
-from cryovox.formats.particles.star_table import Columns, Numbers, Table, block_text, formatted
+from cryovox.formats.particles.star_table import NUMBERS, Columns, Numbers, Table, block_text, formatted
 
 
 def write(
@@ -74,7 +74,7 @@ def write(
     """
     if convention not in VERSIONS:
         raise RequestError("--convention", f"is {convention!r}", suggestion(convention, VERSIONS))
-    carried = {tag: [str(value) for value in values] for tag, values in particles.extra.items()}
+    carried = {tag: _carried_column(tag, values) for tag, values in particles.extra.items()}
     table = Table(path, {SCORE: _scores(particles), **carried}, particles.metadata)
     frames, shifts = _carried(table, convention)
     xyz = particles.positions[:, ::-1] + (0.0 if shifts is None else rotated(frames, shifts))
@@ -98,7 +98,7 @@ def write(
         own = GROUP in table.columns and "optics" in table.blocks and convention != "relion3"
         columns[GROUP] = table.columns[GROUP] if own else blocks["optics"][GROUP][:1] * len(particles)
     columns[SCORE] = _scores(particles)
-    columns[SPECIES] = [str(species) for species in particles.species]
+    columns[SPECIES] = particles.species.tolist()
     written = {*GEOMETRY, GROUP, *_stale(table, frames, shifts), *columns}
     columns |= {tag.replace(" ", "_"): values for tag, values in table.columns.items() if tag not in written}
     blocks["particles"] = columns
@@ -182,6 +182,14 @@ def _optics(optics: Columns | None, convention: StarVersion, pixels: Any) -> Col
     return optics | {SERIES_SIZE: [f"{pixels:.8g}"] * len(optics[GROUP])}
 
 
+def _carried_column(tag: str, values: NDArray[Any]) -> Any:
+    """An extra column as text, or as numbers with all digits; angles and shifts have at least six."""
+    if values.dtype != np.float64:
+        return [str(value) for value in values]
+    is_short = tag in NUMBERS and np.array_equal(np.round(values, 6), values)
+    return Numbers(values, ".6f" if is_short else "r")
+
+
 def _scores(particles: Particles) -> Numbers:
     return Numbers(particles.scores.astype(np.float64), ".9g")
 
@@ -189,7 +197,7 @@ def _scores(particles: Particles) -> Numbers:
 def _named(particles: Particles, name: str | None, convention: StarVersion) -> Columns:
     tag = "rlnMicrographName" if convention == "relion3" else "rlnTomoName"
     if particles.tomograms is not None:
-        return {tag: [str(name) for name in particles.tomograms]}
+        return {tag: particles.tomograms.tolist()}
     if name is None:
         return {}
     return {tag: [name if convention == "relion3" else name.removeprefix("rec_")] * len(particles)}

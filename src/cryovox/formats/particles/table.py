@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.formats import ending, read_text
-from cryovox.formats.particles.cells import columns_of
+from cryovox.formats.particles.cells import columns_of, decoded, rows_text
 from cryovox.formats.particles.column_format import ColumnFormat, Parsed, Rows
 from cryovox.formats.particles.convention import Columns, Convention
 from cryovox.formats.particles.relion import CARRIED
@@ -113,7 +113,7 @@ def _parts(rows: Rows, delimiter: str) -> Iterator[str]:
     row = delimiter.join(f"%{DIGITS.get(name, 's')}" for name in columns) + "\n"
     for start in range(0, len(rows), CHUNK):
         cells = [_cells(name, values[start : start + CHUNK], delimiter) for name, values in columns.items()]
-        yield row * len(cells[0]) % tuple(chain.from_iterable(zip(*cells, strict=True)))
+        yield rows_text(row, cells)
 
 
 def _cells(name: str, values: Any, delimiter: str) -> list[Any]:
@@ -164,20 +164,22 @@ def _plain_columns(path: Path, text: str) -> Columns | None:
         return None
     used = {next((n for n in options if n in names), ""): own for own, options in SYNONYMS.items()}
     names = [used.get(name, name) for name in names]
-    columns = columns_of(_plain_cells(body, len(names)), names, DIGITS, np.str_)
+    columns = columns_of(_chunks(body), names, DIGITS, ",")
     if columns is None:
         return None
-    known = dict(zip(names, columns, strict=True))
+    known = {
+        name: column if column.dtype.kind == "f" else decoded(column)
+        for name, column in zip(names, columns, strict=True)
+    }
     return known if all(np.isfinite(known[name]).all() for name in names if name in DIGITS) else None
 
 
-def _plain_cells(body: str, width: int) -> Iterator[list[str] | None]:
-    """Cells of many lines; None for lines that are not complete."""
+def _chunks(body: str) -> Iterator[bytes]:
+    """Text of many lines."""
     start = 0
     while start < len(body):
         stop = body.find("\n", start + CHUNK_TEXT) + 1 or len(body)
-        lines = body[start:stop].splitlines()
-        yield None if any(line.count(",") != width - 1 for line in lines) else ",".join(lines).split(",")
+        yield body[start:stop].encode("ascii")
         start = stop
 
 
