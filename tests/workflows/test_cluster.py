@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import mrcfile
@@ -99,14 +101,14 @@ def tomograms(folder: Path, count: int, shape=(24, 24, 24)) -> Path:
     return folder
 
 
-@pytest.fixture
-def processes():
-    """Start `dask scheduler` and `dask worker` as anyone does."""
+@contextmanager
+def processes_of_dask():
+    """Start `dask scheduler` and `dask worker` as anyone does, from another folder."""
     started = []
 
     def start(kind: str, *args: object, prefix=()) -> subprocess.Popen:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CRYOVOX_MALLOC": "0"}
-        environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+        environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(p) for p in sys.path if p)
         command = [
             *prefix,
             sys.executable,
@@ -118,6 +120,7 @@ def processes():
         process = subprocess.Popen(
             command,
             env=environment,
+            cwd="/",
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -132,9 +135,15 @@ def processes():
         process.wait()
 
 
-def scheduler(processes, folder: Path, host="127.0.0.1", prefix=()) -> str:
+@pytest.fixture
+def processes():
+    with processes_of_dask() as start:
+        yield start
+
+
+def scheduler(processes, folder: Path, host="127.0.0.1", prefix=(), more=()) -> str:
     file = folder / "scheduler.json"
-    processes("scheduler", "--host", host, "--port", 0, "--scheduler-file", file, prefix=prefix)
+    processes("scheduler", "--host", host, "--port", 0, "--scheduler-file", file, *more, prefix=prefix)
     until = time.monotonic() + PLENTY
     while not file.exists() and time.monotonic() < until:
         time.sleep(0.1)
@@ -142,8 +151,20 @@ def scheduler(processes, folder: Path, host="127.0.0.1", prefix=()) -> str:
 
 
 def outputs(out: Path) -> dict[str, str]:
-    kinds = ("denoised", "scores", "labels", "particles", "tomograms")
-    return {str(p.relative_to(out)): sha256(p) for kind in kinds for p in sorted((out / kind).glob("*"))}
+    kinds = (
+        "denoised",
+        "scores",
+        "labels",
+        "particles",
+        "tomograms",
+        "noise",
+        "masks",
+        "rotations",
+        "halves",
+    )
+    files = [p for kind in kinds for p in sorted((out / kind).glob("*"))]
+    # what lies beside particle lists names the path of the model
+    return {str(p.relative_to(out)): sha256(p) for p in files if not p.name.endswith(".manifest.json")}
 
 
 def strays(out: Path) -> list[str]:
@@ -350,3 +371,134 @@ def test_jobs_of_a_batch_system_do_the_work(tmp_path, monkeypatch):
     assert main([*denoise, str(out), "--cluster", str(cluster)]) == 0
     assert main([*denoise, str(tmp_path / "one")]) == 0
     assert outputs(out) == outputs(tmp_path / "one")
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory):
+    """Address of a scheduler with two workers of one thread."""
+    pytest.importorskip("distributed")
+    with processes_of_dask() as start:
+        address = scheduler(start, tmp_path_factory.mktemp("scheduler"))
+        for _ in range(2):
+            start("worker", address, "--nthreads", 1)
+        yield address
+
+
+@pytest.fixture
+def one_thread():
+    """Compute with one thread, as the workers do."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+CURATED = "tomogram,x,y,z,species,keep\n" + "".join(
+    f"TS_{number:02d},{x},{y},{z},{species},{keep}\n"
+    for number in range(3)
+    for x, y, z, species, keep in ((100, 120, 140, "a", 1), (200, 180, 160, "b", 0), (150, 150, 150, "a", 0))
+)
+SCENE = ("--scene.shape", "24", "40", "40", "--scene.voxel-size", "20")
+FIND = ("find", "in", "--model", "model.safetensors")
+COMMANDS = {
+    "find": FIND,
+    "curated": (*FIND, "--curated", "curated.csv", "--threshold", "0.1"),
+    "match": ("match", "ribosome", "in", "--angle", "60", "--threshold", "0.1", "--mask", "mask.mrc"),
+    "denoise": ("denoise", "in", "--method", "ibf", "--sigma-d", "2"),
+    "simulate": ("simulate", "--preset", "toy", "--count", "3", *SCENE, "--halves", "tilts"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_two_workers_give_the_bytes_of_one_process(
+    two_workers, one_thread, model, tmp_path, monkeypatch, command
+):
+    """All paths are relative to the folder of the command, and the workers were started elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    tomograms(tmp_path / "in", 3, (32, 32, 32))
+    (tmp_path / "model.safetensors").symlink_to(model)
+    (tmp_path / "curated.csv").write_text(CURATED)
+    with mrcfile.new(tmp_path / "mask.mrc") as file:
+        file.set_data(np.ones((32, 32, 32), np.int8))
+        file.set_volume()
+        file.voxel_size = 13.0
+    common = (*COMMANDS[command], "--device", "cpu", "--quiet", "--out")
+    assert main([*common, "one"]) == 0
+    assert main([*common, "two", "--cluster", two_workers]) == 0
+    assert outputs(Path("two")) == outputs(Path("one"))
+    assert len(outputs(Path("one"))) >= 3
+    assert strays(Path("two")) == []
+    lists = [sorted(Path(p).glob("particles/*")) for p in ("one", "two")]
+    assert [p.name for p in lists[0]] == [p.name for p in lists[1]]
+
+
+@pytest.mark.slow
+def test_a_plan_with_workers_starts_nothing(two_workers, model, tmp_path, capsys):
+    folder = tomograms(tmp_path / "in", 3, (32, 32, 32))
+    asked = ["find", str(folder), "--model", str(model), "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert main([*asked, "--dry-run", "--cluster", two_workers]) == 0
+    plan = capsys.readouterr().out
+    assert "with 2 workers" in plan
+    assert "of memory each" in plan
+    assert not (tmp_path / "out").exists()
+
+
+def certificate(folder: Path, name: str, *more: object) -> Path:
+    """A certificate by openssl, and its key beside it."""
+    file, key = folder / f"{name}.pem", folder / f"{name}-key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-days", "2", "-subj", f"/CN={name}", "-keyout", key, "-out", file, *more],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return file
+
+
+@pytest.mark.slow
+def test_tls_encrypts_and_keeps_strangers_out(processes, one_thread, tmp_path, capsys):
+    pytest.importorskip("distributed")
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl here")
+    authority = certificate(tmp_path, "authority")
+    signed = (
+        "-CA",
+        authority,
+        "-CAkey",
+        tmp_path / "authority-key.pem",
+        "-addext",
+        "basicConstraints=CA:FALSE",
+    )
+    own, stranger = certificate(tmp_path, "own", *signed), certificate(tmp_path, "stranger")
+
+    def tls(file: Path) -> tuple:
+        return ("--tls-ca-file", authority, "--tls-cert", file, "--tls-key", key_of(file))
+
+    def key_of(file: Path) -> Path:
+        return file.with_name(f"{file.stem}-key.pem")
+
+    address = scheduler(processes, tmp_path, more=("--protocol", "tls", *tls(own)))
+    assert address.startswith("tls://")
+    for _ in range(2):
+        processes("worker", address, "--nthreads", 1, *tls(own))
+    folder = tomograms(tmp_path / "in", 4)
+    denoise = ["denoise", str(folder), "--method", "ibf", "--device", "cpu", "--quiet", "--out"]
+
+    def run(name: str, where: str, file: Path | None) -> int:
+        cluster = tmp_path / f"{name}.yaml"
+        keys = "" if file is None else f"tls: {{ca: {authority}, cert: {file}, key: {key_of(file)}}}\n"
+        cluster.write_text(where + keys)
+        return main([*denoise, str(tmp_path / name), "--cluster", str(cluster)])
+
+    assert main([*denoise, str(tmp_path / "one")]) == 0
+    running = f"kind: address\naddress: {address}\n"
+    assert run("two", running, own) == 0
+    assert run("started", "workers: 2\nthreads: 1\n", own) == 0
+    assert outputs(tmp_path / "two") == outputs(tmp_path / "started") == outputs(tmp_path / "one")
+    capsys.readouterr()
+    for name, file in (("foreign", stranger), ("plain", None)):
+        assert run(name, running, file) == 2
+        assert "no scheduler answers" in capsys.readouterr().err
+        assert not (tmp_path / name / "denoised").exists()

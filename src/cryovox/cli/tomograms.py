@@ -20,7 +20,6 @@ from cryovox.cli.interface.screen import (
     write_json,
 )
 from cryovox.cli.interface.workers import on_cluster, whole_plan
-from cryovox.core.errors import RequestError
 from cryovox.core.sizes import size_text
 from cryovox.models.card import EMBEDDED, is_embedded
 from cryovox.picking.config import ControlConfig, PickConfig
@@ -30,6 +29,7 @@ from cryovox.workflows.matching.config import PoseConfig
 
 if TYPE_CHECKING:
     from cryovox.core.particles import Particles
+    from cryovox.workflows.cluster.spread import Call
 
 Inputs = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")]
 
@@ -239,9 +239,11 @@ def find(  # noqa: PLR0913 (the options of a command)
         Write counts, thresholds, expected precision and recall, or what --dry-run predicts, to this file.
     """
     from cryovox.workflows.cluster.tomograms import SlabCalls, without_result
+    from cryovox.workflows.find import decisions
     from cryovox.workflows.find import find as run
     from cryovox.workflows.inputs import expand
     from cryovox.workflows.manifest import Manifest
+    from cryovox.workflows.segment import segment as score
     from cryovox.workflows.subsets import in_subset
 
     check_json(json)
@@ -249,23 +251,26 @@ def find(  # noqa: PLR0913 (the options of a command)
     tomograms = tuple(in_subset(tomograms, subset))
     if dry_run:
         return _predict(tomograms, model, out, segment, device, json, control.share, cluster)
-    if cluster is not None and control.curated:
-        message = "needs all tomograms in one process, and --cluster has several"
-        raise RequestError("--curated", message, "run it again without --cluster: segmentations are kept")
+    if cluster is not None:
+        decisions(list(tomograms), control, segment)  # refused before workers start
     command = shlex.join(["cryovox", *sys.argv[1:]])
     settings = (segment, pick, output, control, posing)
     options: dict[str, Any] = {
         "device": device, "seed": seed, "command": command, "keep_dense": keep_dense, "lamella": lamella,
     }  # fmt: skip
     meter = Meter(quiet)
+
+    def call(path: Path) -> Call:
+        if control.curated:  # what is picked depends on all tomograms
+            scored = (score, [path], *_absolute(model, out), segment)
+            return without_result, scored, {"device": device, "overwrite": overwrite, "noise": control.share}
+        found = (run, [path], *_absolute(model, out), *settings)
+        return without_result, found, options | {"overwrite": overwrite, "report": False}
+
     ready, lost = on_cluster(
         cluster,
         lambda: expand(list(tomograms)),
-        lambda path: (
-            without_result,
-            (run, [path], *_absolute(model, out), *settings),
-            options | {"overwrite": overwrite, "report": False},
-        ),
+        call,
         out,
         meter,
         lambda: SlabCalls(*_absolute(model, out), segment, device, control.share),

@@ -99,7 +99,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     check_cut(picking, control.fdr)
     check_calibrated(picking, card.calibration or control.curated or None)
     channels_of(card.species, picking.species)
-    decided = _decisions(tomograms, control, segmenting)
+    decided = decisions(tomograms, control, segmenting)
     halves = None
     if control.halves is not None:
         halves = Halves(*control.halves, model, out, segmenting, picking, device)
@@ -154,9 +154,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     return picks, failures | pick_failures
 
 
-def _decisions(
-    tomograms: list[Path], control: ControlConfig, segmenting: SegmentConfig
-) -> dict[str, Decided]:
+def decisions(tomograms: list[Path], control: ControlConfig, segmenting: SegmentConfig) -> dict[str, Decided]:
     """Decisions of a person on picks of these tomograms; none where no list is given."""
     if not control.curated:
         return {}

@@ -62,6 +62,11 @@ def _imported(name: str) -> Any:
 def _security(distributed: Any, config: ClusterConfig) -> Any:
     tls = config.tls
     if tls is None:
+        if (config.address or "").startswith("tls://") and not _knows_certificates(distributed):
+            message = f"no scheduler answers at {config.address} without certificates"
+            raise RequestError(
+                OPTION, message, "name them in a YAML file: tls: {ca: FILE, cert: FILE, key: FILE}"
+            )
         return None
     for path in (tls.ca, tls.cert, tls.key):
         if not path.is_file():
@@ -69,6 +74,11 @@ def _security(distributed: Any, config: ClusterConfig) -> Any:
     own = {f"tls_{role}_{kind}": str(path) for role in ("client", "scheduler", "worker")
            for kind, path in (("cert", tls.cert), ("key", tls.key))}  # fmt: skip
     return distributed.Security(tls_ca_file=str(tls.ca), require_encryption=True, **own)
+
+
+def _knows_certificates(distributed: Any) -> bool:
+    """Whether the settings of Dask name certificates."""
+    return distributed.Security().get_connection_args("client").get("ssl_context") is not None
 
 
 def _local(distributed: Any, config: ClusterConfig, security: Any) -> Any:

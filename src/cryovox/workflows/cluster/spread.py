@@ -50,7 +50,7 @@ def spread(
     """
     with shared(out) as mark:
         tasks = {
-            name: Task(*call, mark=mark, threads=config.torch_threads, invocation=current())
+            name: Task(*call, mark, config.torch_threads, Path.cwd(), current())
             for name, call in calls.items()
         }
         return _Run(client, config, tasks, on_progress).finish()

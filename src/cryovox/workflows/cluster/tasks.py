@@ -6,7 +6,7 @@ import os
 import platform
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ class Task:
         File that a worker must see, so that all share the output folder.
     threads
         Threads to compute with.
+    folder
+        Folder from which relative paths are taken, if the worker sees it.
     invocation
         Command that the manifest records.
     """
@@ -39,6 +41,7 @@ class Task:
     options: dict[str, Any]
     mark: Path
     threads: int
+    folder: Path
     invocation: Invocation | None = None
 
 
@@ -55,8 +58,10 @@ def execute(task: Task) -> Any:
     torch.set_num_threads(task.threads)
     keep_freed_memory()
     use(task.invocation)
+    place = chdir(task.folder) if task.folder.is_dir() else nullcontext()
     try:
-        return task.function(*task.arguments, **task.options)
+        with place:
+            return task.function(*task.arguments, **task.options)
     finally:
         use(None)
 
