@@ -19,23 +19,29 @@ from cryovox.workflows.manifest import Manifest, sha256
 
 VOLUMES = 6
 KILLS = 20
-DRIVER = """
+BEGINNING = """
 import json, os, random, signal, sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from cryovox.cli import main
+
+out, log, kills, command = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
+
+def count(number):
+    counter = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(counter, b"t" * number)
+    os.close(counter)
+    time.sleep(0.004)
+"""
+TILES = """
 import cryovox.workflows.find, cryovox.models.checkpoint, cryovox.report.html
 from cryovox.inference import stream
 
-out, log, kills, command = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
 real = stream.score_on_device
 
 def slow(network, images, tiles):
-    counter = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(counter, b"t" * len(images))
-    os.close(counter)
-    time.sleep(0.004)
+    count(len(images))
     return real(network, images, tiles)
 
 stream.score_on_device = slow
@@ -50,7 +56,26 @@ def state():
     manifest = out / "manifest.json"
     entries = json.loads(manifest.read_text()).get("entries", {}) if manifest.exists() else {}
     return found | {name: 10**6 for name in entries}
+"""
+PARTS = """
+import cryovox.workflows.denoise, cryovox.workflows.match, cryovox.workflows.simulation.dataset
+import cryovox.inference.matching as matching
+from cryovox.core.unfinished import UnfinishedParts
 
+matching.STORE_SECONDS = 0
+matching.BATCH_VOXELS = {"cpu": 1 << 18}
+store = UnfinishedParts.store
+
+def slow(self, name, arrays):
+    count(self.folder is not None)
+    store(self, name, arrays)
+
+UnfinishedParts.store = slow
+
+def state():
+    return {}
+"""
+LOOP = """
 def size():
     return os.path.getsize(log) if os.path.exists(log) else 0
 
@@ -60,10 +85,10 @@ def run():
         os._exit(main(command))
     return process
 
-history, random_ = [], random.Random(7)
+history, random_, most = [], random.Random(7), int(sys.argv[5])
 for number in range(kills):
     before, process = size(), run()
-    tiles, until = random_.randint(1, 70), time.monotonic() + 30
+    tiles, until = random_.randint(1, most), time.monotonic() + 30
     while size() < before + tiles and time.monotonic() < until and os.waitid(
         os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT
     ) is None:
@@ -81,10 +106,12 @@ def environment():
     return {**os.environ, "OMP_NUM_THREADS": "1", "CRYOVOX_MALLOC": "0"}
 
 
-def drive(folder, out, kills, command):
+def drive(folder, out, kills, command, counted=TILES, most=70):
+    """Run a command that is killed, each time after at most so many units; returns units in all, too."""
     log = folder / f"{out.name}.log"
+    code = BEGINNING + counted + LOOP
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(out), str(log), str(kills), json.dumps(command)],
+        [sys.executable, "-c", code, str(out), str(log), str(kills), json.dumps(command), str(most)],
         capture_output=True, text=True, timeout=1500, env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -107,7 +134,8 @@ def find(volumes, model, out):
 
 
 def outputs(out: Path) -> dict[str, str]:
-    kinds = ("scores", "labels", "particles", "noise", "masks")
+    kinds = ["scores", "labels", "particles", "noise", "masks", "denoised", "rotations", "tomograms"]
+    kinds += ["halves", "truth"]
     return {str(p.relative_to(out)): sha256(p) for kind in kinds for p in sorted((out / kind).glob("*"))}
 
 
@@ -137,6 +165,35 @@ def test_kills_at_random_moments_lose_at_most_a_slab_each(volumes, model, tmp_pa
     assert again - tiles <= len(hit) * 2 * row
     assert outputs(tmp_path / "killed") == outputs(tmp_path / "whole")
     assert len(outputs(tmp_path / "whole")) >= 3 * VOLUMES
+    assert strays(tmp_path / "killed") == []
+
+
+SCENE = ("--scene.shape", "24", "40", "40", "--scene.voxel-size", "20", "--tilts.step", "12")
+OTHERS = {
+    "bilateral": ("denoise", "IN", "--method", "ibf", "--sigma-d", "2", "--slab", "8"),
+    "low-pass": ("denoise", "IN", "--method", "ngm", "--slab", "8"),
+    "match": ("match", "ribosome", "IN", "--angle", "40", "--block-voxels", "80000", "--fdr", "0.5"),
+    "simulate": ("simulate", "--preset", "toy", "--count", "6", *SCENE, "--halves", "tilts"),
+    "multislice": ("simulate", "--preset", "toy", "--count", "6", *SCENE, "--optics.model", "multislice"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", OTHERS)
+def test_other_commands_lose_at_most_a_part_at_each_kill(volumes, tmp_path, command):
+    asked = [str(volumes) if word == "IN" else word for word in OTHERS[command]]
+    asked += ["--device", "cpu", "--quiet", "--out"]
+    whole, parts = drive(tmp_path, tmp_path / "whole", 0, [*asked, str(tmp_path / "whole")], PARTS)
+    most = max(1, parts // (KILLS // 2))  # half of that on average: the kills are spread over the run
+    asked[-1:] = ["--out", str(tmp_path / "killed")]
+    killed, again = drive(tmp_path, tmp_path / "killed", KILLS, asked, PARTS, most)
+    assert (whole["code"], killed["code"]) == (0, 0)
+    hit = sum(was_killed for was_killed, _ in killed["history"])
+    sys.stdout.write(f"{command}: {parts} parts; {again - parts} computed again after {hit} kills\n")
+    assert hit > KILLS / 2
+    assert 0 <= again - parts <= hit
+    assert outputs(tmp_path / "killed") == outputs(tmp_path / "whole")
+    assert len(outputs(tmp_path / "whole")) >= VOLUMES
     assert strays(tmp_path / "killed") == []
 
 

@@ -153,7 +153,10 @@ def test_an_interruption_leaves_nothing_half_written(tomogram, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         denoise([tomogram], tmp_path / "out", DenoiseConfig(slab=2), device="cpu", on_progress=stop)
-    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file() and p.suffix != ".lock"] == []
+    files = [p for p in (tmp_path / "out").rglob("*") if p.is_file() and p.suffix != ".lock"]
+    assert {p.parent.name for p in files} == {".tomo.unfinished"}  # slabs from which it continues
+    denoise([tomogram], tmp_path / "out", DenoiseConfig(slab=2), device="cpu")
+    assert not any(p.exists() for p in files)
 
 
 def test_a_tomogram_is_never_replaced_by_its_result(tomogram, tmp_path):

@@ -8,6 +8,7 @@ blocks that overlap by the template, so scores do not depend on the blocks.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from math import prod
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from cryovox.core.intensity import Normalization
 from cryovox.core.progress import ProgressCallback, no_progress
+from cryovox.core.unfinished import NO_PARTS, Arrays, UnfinishedParts
 from cryovox.core.volume import Voxels
 from cryovox.inference.correlation import AXES, Block, block_image, correlate, local_std, plan_blocks
 from cryovox.inference.membranes import AxisCone
@@ -27,6 +29,8 @@ MIN_VARIANCE = 1e-6
 """Local variance, relative to that of the tomogram, below which the score is 0: empty regions."""
 BLOCK_VOXELS = 1 << 24
 """Voxels of a block with its margins; about 30 bytes are held for each."""
+STORE_SECONDS = 30.0
+"""Seconds of search after which the state of a block is stored."""
 BATCH_VOXELS = {"cpu": 1 << 19, "cuda": 1 << 27, "mps": 1 << 25}
 """Voxels transformed at once, for several rotations of small blocks. On a CPU they stay in its caches."""
 
@@ -41,6 +45,7 @@ def match(  # noqa: PLR0913 (settings of a search)
     cone: AxisCone | None = None,
     block_voxels: int = BLOCK_VOXELS,
     device: str = "cpu",
+    parts: UnfinishedParts = NO_PARTS,
     on_progress: ProgressCallback = no_progress,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Search a tomogram for a template.
@@ -60,6 +65,8 @@ def match(  # noqa: PLR0913 (settings of a search)
         is 0.
     block_voxels
         Maximum number of voxels of a Fourier transform. Changes memory and speed, not the result.
+    parts
+        Blocks of an interrupted search, which continue where they were stored.
 
     Returns
     -------
@@ -80,11 +87,22 @@ def match(  # noqa: PLR0913 (settings of a search)
     for number, block in enumerate(blocks):
         part_of_cone = None if cone is None else cone.within(block.inner)
         search = _BlockSearch(data, normalize, template, block, device, part_of_cone)
-        for done in search.run(rotations):
+        for done in _continued(search, rotations, parts):
             part = (number + done / len(rotations)) / len(blocks)
             on_progress("rotations", part, f"block {number + 1} of {len(blocks)}")
         scores[block.inner], best[block.inner] = search.result()
     return scores, best
+
+
+def _continued(search: _BlockSearch, rotations: NDArray[np.float64], parts: UnfinishedParts) -> Iterator[int]:
+    """Search a block from its stored state on, and store it from time to time; yields rotations done."""
+    name = "block-" + "-".join(map(str, (*search.block.start, *search.block.size)))
+    first, stored = search.restore(parts.load(name)), time.monotonic()
+    for done in search.run(rotations, first):
+        if done == len(rotations) or time.monotonic() - stored > STORE_SECONDS:
+            parts.store(name, search.state(done))
+            stored = time.monotonic()
+        yield done
 
 
 class _BlockSearch:
@@ -111,13 +129,26 @@ class _BlockSearch:
         self.best = torch.full(block.size, -torch.inf, device=device)
         self.index = torch.zeros(block.size, dtype=torch.int32, device=device)
 
-    def run(self, rotations: NDArray[np.float64]) -> Iterator[int]:
-        """Search all rotations, a batch at a time; yields the number of those done."""
+    def state(self, done: int) -> Arrays:
+        """Best rotations of each voxel after so many."""
+        best, index = self.best.cpu().numpy(), self.index.cpu().numpy()
+        return {"best": best, "index": index, "done": np.array(done)}
+
+    def restore(self, state: Arrays | None) -> int:
+        """Continue from a state; returns the number of rotations done."""
+        if state is None:
+            return 0
+        self.best.copy_(torch.from_numpy(state["best"]))
+        self.index.copy_(torch.from_numpy(state["index"]))
+        return int(state["done"])
+
+    def run(self, rotations: NDArray[np.float64], start: int = 0) -> Iterator[int]:
+        """Search the rotations from *start* on, a batch at a time; yields the number of those done."""
         batch = max(1, BATCH_VOXELS[torch.device(self.device).type] // prod(self.block.fft))
         with torch.inference_mode():
             # in one copy, so that no batch waits for a transfer
             matrices = torch.as_tensor(rotations, dtype=torch.float32, device=self.device)
-            for first in range(0, len(rotations), batch):
+            for first in range(start, len(rotations), batch):
                 kernels = self.template.rotated(matrices[first : first + batch], self.device)
                 for number, values in enumerate(correlate(self.spectrum, kernels, self.block), first):
                     if self.normals is not None:

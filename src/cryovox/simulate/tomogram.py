@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.progress import ProgressCallback, no_progress
+from cryovox.core.unfinished import NO_PARTS, Arrays, UnfinishedParts
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.microscope import ReconstructionConfig, TiltSeries, acquire, reconstruct, tilt_scheme
@@ -21,7 +23,8 @@ from cryovox.simulate.microscope.experimental_spectrum import experimental_ampli
 from cryovox.simulate.microscope.reconstruct import origin
 from cryovox.simulate.microscope.spectra import ring_count
 from cryovox.simulate.particles.template import Template
-from cryovox.simulate.scene import Scene, build_scene
+from cryovox.simulate.scene import Scene, build_scene, scene_species
+from cryovox.simulate.scene.arrays import scene_arrays, scene_of
 
 SCENE, MICROSCOPE = 0, 1  # independent random streams
 
@@ -80,6 +83,7 @@ def simulate(
     seed: Sequence[int],
     *,
     device: str = "cpu",
+    parts: UnfinishedParts = NO_PARTS,
     on_progress: ProgressCallback = no_progress,
 ) -> SimulatedTomogram:
     """Simulate one tomogram.
@@ -92,17 +96,19 @@ def simulate(
         Seed of all random draws.
     device
         "cpu" or a torch device.
+    parts
+        Stages of an interrupted run, which are used again.
     on_progress
         Receives the name of the stage and the fraction done.
     """
     on_progress("scene", 0.0)
     _check_thickness(config)
     amplitudes = target_amplitudes(config)
-    scene = build_scene(templates, config.scene, np.random.default_rng([*seed, SCENE]))
+    scene = _scene(templates, config, seed, parts)
     _check_placed(scene)
     scene = _drop_particles_outside(scene, config.reconstruction)
     on_progress("tilt series", 0.25)
-    series = _record(scene, config, seed, device)
+    series = _record(scene, config, seed, device, parts)
     if amplitudes is not None:
         series = series.match_amplitudes(amplitudes)
 
@@ -113,14 +119,16 @@ def simulate(
         )
 
     on_progress("reconstruction", 0.5)
-    clean = reconstructed(series.signal, series)
+    clean = parts.array("clean", lambda: reconstructed(series.signal, series))
     on_progress("reconstruction", 0.7)
-    noise = reconstructed(series.noise, series)
+    noise = parts.array("noise", lambda: reconstructed(series.noise, series))
     every = slice(None, None, max(1, len(clean) // 64))
     recorded_snr = snr_of(clean[every], noise[every])
     factor = 1.0 if config.snr is None else float(np.sqrt(recorded_snr / config.snr))
-    parts = () if config.halves == "none" else series.scale_noise(factor).halves()
-    halves = [reconstructed(part.contrast, part) for part in parts]
+    split = () if config.halves == "none" else series.scale_noise(factor).halves()
+    halves = [
+        parts.array(f"half-{i}", partial(reconstructed, part.contrast, part)) for i, part in enumerate(split)
+    ]
     noise *= np.float32(-factor)
     noise -= clean
     edge = scene.voxel_size * config.reconstruction.binning
@@ -139,19 +147,38 @@ def simulate(
     )
 
 
-def _record(scene: Scene, config: SimulationConfig, seed: Sequence[int], device: str) -> TiltSeries:
+def _scene(
+    templates: Sequence[Template], config: SimulationConfig, seed: Sequence[int], parts: UnfinishedParts
+) -> Scene:
+    """The scene of an interrupted run, or a new one."""
+    known = parts.load("scene")
+    if known is not None:
+        return scene_of(known, scene_species(templates, config.scene), config.scene.voxel_size)
+    scene = build_scene(templates, config.scene, np.random.default_rng([*seed, SCENE]))
+    parts.store("scene", scene_arrays(scene))
+    return scene
+
+
+def _record(
+    scene: Scene, config: SimulationConfig, seed: Sequence[int], device: str, parts: UnfinishedParts
+) -> TiltSeries:
     rng = np.random.default_rng([*seed, MICROSCOPE])
-    tilts = tilt_scheme(config.tilts, rng)
-    return acquire(
-        scene.potential,
-        scene.voxel_size,
-        tilts,
-        config.optics,
-        config.detector,
-        seed=int(rng.integers(2**63)),
-        device=device,
-        beyond=config.beyond,
-    )
+    tilts, noise_seed = tilt_scheme(config.tilts, rng), int(rng.integers(2**63))
+    setting = scene.voxel_size, tilts, config.optics, config.detector
+
+    def recorded() -> Arrays:
+        series = acquire(
+            scene.potential, *setting, seed=noise_seed, device=device, beyond=config.beyond, parts=parts
+        )
+        arrays: Arrays = {"noisefree": series.noisefree, "counts": series.counts, "flux": series.flux}
+        return arrays if series.frames is None else arrays | {"frames": series.frames}
+
+    arrays = parts.part("series", recorded)
+    frames = arrays.get("frames")
+    return TiltSeries(
+        arrays["noisefree"], arrays["counts"], arrays["flux"], tilts, scene.voxel_size,
+        config.optics, config.detector, noise_seed, frames,
+    )  # fmt: skip
 
 
 def target_amplitudes(config: SimulationConfig) -> NDArray[np.float64] | None:

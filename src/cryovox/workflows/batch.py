@@ -14,7 +14,8 @@ from filelock import Timeout
 from cryovox.core.atomic import sweep_below, writable_folder
 from cryovox.core.errors import FolderLostError
 from cryovox.core.progress import ProgressCallback, no_progress, renamed
-from cryovox.workflows.manifest import Manifest
+from cryovox.core.unfinished import NO_PARTS, UnfinishedParts
+from cryovox.workflows.manifest import Manifest, stamp, versions
 
 Value = TypeVar("Value")
 Failures = dict[str, Exception]
@@ -51,8 +52,18 @@ class Job(ABC):
     def process(self, name: str, loaded: Any, on_progress: ProgressCallback) -> Result:
         """Write the outputs of an input, which is None where it has no file."""
 
-    def forget(self, name: str) -> None:  # noqa: B027
+    def parts(self, name: str) -> UnfinishedParts:
+        """Where results of parts of an input are kept until its outputs are recorded."""
+        return NO_PARTS
+
+    def identity(self, name: str, path: Path | None) -> dict[str, Any]:
+        """What such results depend on: a run with another identity does not continue from them."""
+        source = {} if path is None else {"input": str(path.resolve()), "stamp": stamp(path)}
+        return {"key": self.key(name), **source, "versions": versions()}
+
+    def forget(self, name: str) -> None:
         """Remove what is no longer needed once the outputs of an input are recorded."""
+        self.parts(name).discard()
 
 
 class OutputFolder:
@@ -131,6 +142,8 @@ def run_batch(
         if not is_finished(name):
             start = time.monotonic()
             loaded = preloaded.pop(name) if name in preloaded else load(name)
+            if (parts := job.parts(name)) is not NO_PARTS:
+                parts.begin(job.identity(name, inputs[name]))
             result = job.process(name, loaded, renamed(on_progress, name))
             folder.check()
             seconds = time.monotonic() - start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import Normalization
 from cryovox.core.progress import ProgressCallback, no_progress
+from cryovox.core.unfinished import NO_PARTS, UnfinishedParts
 from cryovox.core.volume import Volume, Voxels
 from cryovox.formats import mrc, read_volume
 from cryovox.workflows.batch import Failures, Job, Result, run_batch
@@ -84,13 +86,18 @@ class _Denoise(Job):
         moments = checked_statistics(path, volume)
         return volume, Normalization(moments.mean, moments.std)
 
+    def parts(self, name: str) -> UnfinishedParts:
+        return UnfinishedParts.beside(self.output(name), device=self.device)
+
     def process(
         self, name: str, loaded: tuple[Volume, Normalization], on_progress: ProgressCallback
     ) -> Result:
         volume, normalize = loaded
         frame = volume.shape, "f4", volume.voxel_size, volume.origin
         with mrc.create(self.output(name), *frame, volume.nstart) as out:
-            removed = denoise_into(out, volume, normalize, self.config, self.device, on_progress)
+            removed = denoise_into(
+                out, volume, normalize, self.config, self.device, on_progress, self.parts(name)
+            )
         facts = {"voxel_size": volume.voxel_size, "removed": round(removed, 4)}
         return Result({"denoised": self.output(name)}, facts)
 
@@ -102,6 +109,7 @@ def denoise_into(
     config: DenoiseConfig,
     device: str = "cpu",
     on_progress: ProgressCallback = no_progress,
+    parts: UnfinishedParts = NO_PARTS,
 ) -> float:
     """Filter a volume in bounded memory.
 
@@ -113,16 +121,16 @@ def denoise_into(
         Read slab by slab.
     normalize
         Normalization of the volume to mean 0 and standard deviation 1.
+    parts
+        Filtered slabs of an interrupted run, which are used again.
 
     Returns
     -------
     float
         Standard deviation of the removed part over that of the volume.
     """
-    if config.method == "ngm":
-        _low_pass(out, volume.data, normalize, config, device, on_progress)
-    else:
-        _bilateral(out, volume.data, normalize, config, device, on_progress)
+    filtered = _low_pass if config.method == "ngm" else _bilateral
+    filtered(out, volume.data, normalize, config, device, on_progress, parts)
     squares = 0.0
     for low, high in _slabs(len(out), _planes(out.shape, config.slab)):
         removed = normalize(volume.data[low:high]) - normalize(out[low:high])
@@ -137,16 +145,21 @@ def _bilateral(
     config: DenoiseConfig,
     device: str,
     on_progress: ProgressCallback,
+    parts: UnfinishedParts,
 ) -> None:
     """Filter slab by slab, each with the margin that the filter needs."""
     from cryovox.filters.bilateral import HALO, bilateral
 
     by = config.feature
-    for low, high in _slabs(len(data), _planes(data.shape, config.slab)):
+
+    def filtered(low: int, high: int) -> NDArray[np.float32]:
         first = max(0, low - HALO[by])
         slab = _tensor(normalize(data[first : high + HALO[by]]), device)
-        filtered = bilateral(slab[None, None], sigma_d=config.sigma_d, sigma_r=config.sigma_r, by=by)
-        out[low:high] = _gray_values(filtered[0, 0, low - first : high - first], normalize)
+        values = bilateral(slab[None, None], sigma_d=config.sigma_d, sigma_r=config.sigma_r, by=by)
+        return _gray_values(values[0, 0, low - first : high - first], normalize)
+
+    for low, high in _slabs(len(data), _planes(data.shape, config.slab)):
+        out[low:high] = parts.array(f"planes-{low}-{high}", partial(filtered, low, high))
         on_progress("denoising", high / len(data))
 
 
@@ -157,6 +170,7 @@ def _low_pass(
     config: DenoiseConfig,
     device: str,
     on_progress: ProgressCallback,
+    parts: UnfinishedParts,
 ) -> None:
     """Filter along y and x, plane by plane, then along z; the filter is separable."""
     import torch
@@ -166,13 +180,20 @@ def _low_pass(
     depth, height, width = data.shape
     z, y, x = (low_frequency_weights(n, config.cube)[:, None].float().to(device) for n in data.shape)
     z, x = z[: depth // 2 + 1, :, None], x[: width // 2 + 1, 0]
+
+    def planes(low: int, high: int) -> NDArray[np.float32]:
+        spectra = torch.fft.rfft2(_tensor(normalize(data[low:high]), device))
+        return torch.fft.irfft2(spectra * (y * x), s=(height, width)).cpu().numpy()
+
+    def columns(low: int, high: int) -> NDArray[np.float32]:
+        spectra = torch.fft.rfft(_tensor(out[:, low:high], device), dim=0)
+        return _gray_values(torch.fft.irfft(spectra * z, n=depth, dim=0), normalize)
+
     for low, high in _slabs(depth, _planes(data.shape, config.slab)):
-        planes = torch.fft.rfft2(_tensor(normalize(data[low:high]), device))
-        out[low:high] = torch.fft.irfft2(planes * (y * x), s=(height, width)).cpu().numpy()
+        out[low:high] = parts.array(f"planes-{low}-{high}", partial(planes, low, high))
         on_progress("denoising", high / depth / 2)
     for low, high in _slabs(height, _planes((height, depth, width), config.slab)):
-        columns = torch.fft.rfft(_tensor(out[:, low:high], device), dim=0)
-        out[:, low:high] = _gray_values(torch.fft.irfft(columns * z, n=depth, dim=0), normalize)
+        out[:, low:high] = parts.array(f"columns-{low}-{high}", partial(columns, low, high))
         on_progress("denoising", (1 + high / height) / 2)
 
 

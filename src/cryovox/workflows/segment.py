@@ -31,7 +31,7 @@ from cryovox.workflows.inputs import (
     set_domain_notes,
 )
 from cryovox.workflows.label_sets import label, resolve_contrast
-from cryovox.workflows.manifest import Manifest, sha256, stamp, versions
+from cryovox.workflows.manifest import Manifest, sha256
 from cryovox.workflows.memory import AFTERWARDS, MASK_PICKING, MAX_NOISE, NOISE
 from cryovox.workflows.score_tiles import device_of, limited_tiles, network_for, tile_plan
 from cryovox.workflows.score_writing import SlabWriting
@@ -241,13 +241,8 @@ class _SegmentTomogram(_Segment):
     def slabs(self, name: str, loaded: tuple[Prepared, Mask | None, TilePlan]) -> SlabWriting:
         """How the scores are written, slab by slab."""
         tomogram, mask, tiles = loaded
-        identity = self.identity(name, tomogram)
+        identity = self.identity(name, tomogram.path)
         return SlabWriting(self.out, name, identity, self.network, tomogram, self.card, tiles, mask)
-
-    def identity(self, name: str, tomogram: Prepared) -> dict[str, Any]:
-        """What the scores are computed from and with: a run with another one does not continue this one."""
-        path = tomogram.path.resolve()
-        return {"key": self.key(name), "input": str(path), "stamp": stamp(path), "versions": versions()}
 
     def forget(self, name: str) -> None:
         UnfinishedScores(self.out / "scores" / f"{name}.zarr").discard()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from cryovox.core.unfinished import NO_PARTS, UnfinishedParts
 from cryovox.core.volume import check_voxel_size
 from cryovox.simulate.config.microscope import Beyond, DetectorConfig, OpticsConfig
 from cryovox.simulate.microscope import detector as camera
@@ -135,7 +137,7 @@ class TiltSeries:
         }
 
 
-def acquire(
+def acquire(  # noqa: PLR0913 (settings of a microscope)
     potential: Images,
     voxel_size: float,
     tilts: Tilts,
@@ -145,6 +147,7 @@ def acquire(
     seed: int = 0,
     device: str = "cpu",
     beyond: Beyond = "nothing",
+    parts: UnfinishedParts = NO_PARTS,
 ) -> TiltSeries:
     """Simulate a tilt series.
 
@@ -162,10 +165,12 @@ def acquire(
         "cpu" or a torch device, for the projections and the multislice waves.
     beyond
         Content next to the volume in x: ice, or the mirror image of the volume (not with multislice).
+    parts
+        Images of an interrupted run with multislice, which are used again.
     """
     check_voxel_size(voxel_size)
     optics, detector = optics or OpticsConfig(), detector or DetectorConfig()
-    images = intensities(potential, voxel_size, tilts, optics, device, beyond)
+    images = intensities(potential, voxel_size, tilts, optics, device, beyond, parts)
     thickness = potential.shape[0] * voxel_size
     flux = camera.flux(detector, tilts.dose, tilts.angles, voxel_size, thickness)
     recorded = [
@@ -188,6 +193,7 @@ def intensities(
     optics: OpticsConfig,
     device: str = "cpu",
     beyond: Beyond = "nothing",
+    parts: UnfinishedParts = NO_PARTS,
 ) -> Images:
     """(n, y, x) intensities before the detector relative to plain ice, with optics, damage and shift."""
     if optics.model == "multislice":
@@ -195,7 +201,11 @@ def intensities(
     else:
         phase_per_volt = lens.interaction_constant(optics.voltage) * voxel_size
         samples = list(np.float32(phase_per_volt) * project(potential, tilts.angles, device, beyond))
-    images = [_image(sample, i, voxel_size, tilts, optics, device) for i, sample in enumerate(samples)]
+        parts = NO_PARTS  # the rest takes moments
+    images = [
+        parts.array(f"tilt-{i}", partial(_image, sample, i, voxel_size, tilts, optics, device))
+        for i, sample in enumerate(samples)
+    ]
     return np.stack(images)
 
 

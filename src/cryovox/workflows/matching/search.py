@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from itertools import count
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cryovox.core.atomic import replacing
 from cryovox.core.intensity import Normalization
 from cryovox.core.particles import Particles
 from cryovox.core.progress import ProgressCallback, no_progress, portion
+from cryovox.core.unfinished import NO_PARTS, UnfinishedParts
 from cryovox.core.volume import ScoreMap, Volume, Voxels
 from cryovox.formats import mrc, scores
 from cryovox.formats.angles import eulers_of
@@ -52,16 +54,22 @@ class Search(MatchJob):
     def rotations(self) -> NDArray[np.float64]:
         return rotation_grid(self.config.angle, self.config.symmetry)
 
+    def parts(self, name: str) -> UnfinishedParts:
+        # voxels of blocks and the device decide how rotations are batched
+        facts = {"device": self.device, "block_voxels": self.config.block_voxels}
+        return UnfinishedParts.beside(self.out / "rotations" / f"{name}.mrc", **facts)
+
     def process(self, name: str, target: Target, on_progress: ProgressCallback) -> Result:
         volume, species = target.volume, target.species
         share = self.config.noise_control
         split = 1 / (2 + 2 * share if target.counts_everywhere else 1 + 3 * share)
-        hand, grid, values, best, notes = self._hand(target, portion(on_progress, 0.0, split))
+        parts = self.parts(name)
+        hand, grid, values, best, notes = self._hand(target, parts, portion(on_progress, 0.0, split))
         region = self._region(name, target)
         sample = grid
         if region.lamella is not None and region.mask is not None:
             sample = replace(grid, inside=mask_on_grid(region.mask, volume, grid.volume))
-        tested = self._controls(sample, values, portion(on_progress, split, 1.0)) if share else None
+        tested = self._controls(sample, values, parts, portion(on_progress, split, 1.0)) if share else None
         threshold, picks, near_edge = self._pick(sample, values, tested)
         outside = 0 if sample is grid else region.outside(self._picks(grid, values, threshold)[0])
         notes += [*target.notes, *left_out_notes({"at_faces": near_edge, "lamella": outside})]
@@ -99,17 +107,18 @@ class Search(MatchJob):
         template: search_template.SearchTemplate,
         mask: NDArray[np.bool_] | None = None,
         cone: AxisCone | None = None,
+        parts: UnfinishedParts = NO_PARTS,
         on_progress: ProgressCallback = no_progress,
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Scores, and indices of the best rotations."""
         values, best = matching.match(
             data, normalize, template, self.rotations, mask=mask, cone=cone,
-            block_voxels=self.config.block_voxels, device=self.device, on_progress=on_progress,
+            block_voxels=self.config.block_voxels, device=self.device, parts=parts, on_progress=on_progress,
         )  # fmt: skip
         return top_hat(values) if self.config.top_hat else values, best
 
     def _hand(
-        self, target: Target, on_progress: ProgressCallback
+        self, target: Target, parts: UnfinishedParts, on_progress: ProgressCallback
     ) -> tuple[str, Target, NDArray[np.float32], NDArray[np.int32], list[str]]:
         """Search with the template in the hand that is asked for, or in both; the better one is kept.
 
@@ -121,8 +130,10 @@ class Search(MatchJob):
         for number, hand in enumerate(hands):
             of_hand = target.mirrored() if hand == "mirrored" else target
             part = portion(on_progress, number / len(hands), (number + 1) / len(hands))
-            volume, normalize = target.volume.data, target.normalize
-            values, best = self._match(volume, normalize, of_hand.search, target.inside, target.cone, part)
+            values, best = self._match(
+                target.volume.data, target.normalize, of_hand.search, target.inside, target.cone,
+                parts.within(hand), part,
+            )  # fmt: skip
             results.append((_mean_of_best(values, of_hand), hand, of_hand, values, best))
         results.sort(key=lambda result: -result[0])
         mean, hand, of_hand, values, best = results[0]
@@ -130,9 +141,13 @@ class Search(MatchJob):
         return hand, of_hand, values, best, notes
 
     def _controls(
-        self, target: Target, values: NDArray[np.float32], on_progress: ProgressCallback
+        self,
+        target: Target,
+        values: NDArray[np.float32],
+        parts: UnfinishedParts,
+        on_progress: ProgressCallback,
     ) -> Controls:
-        starts = iter((0.0, 1 / 3, 2 / 3))
+        numbers = count()
 
         def scores(
             data: Voxels,
@@ -141,9 +156,10 @@ class Search(MatchJob):
             mask: NDArray[np.bool_] | None,
             cone: AxisCone | None,
         ) -> NDArray[np.float32]:
-            start = next(starts)
-            part = portion(on_progress, start, start + 1 / 3)
-            return self._match(data, normalize, template, mask, cone, part)[0]
+            number = next(numbers)
+            part = portion(on_progress, number / 3, (number + 1) / 3)
+            own = parts.within(f"control-{number}")
+            return self._match(data, normalize, template, mask, cone, own, part)[0]
 
         return controls(target, values, scores, self._has_decoy(target), self.seed)
 

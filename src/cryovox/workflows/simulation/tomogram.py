@@ -15,6 +15,7 @@ from cryovox.core.config import to_yaml
 from cryovox.core.dataset import Entry
 from cryovox.core.particles import Species
 from cryovox.core.progress import ProgressCallback
+from cryovox.core.unfinished import UnfinishedParts
 from cryovox.core.volume import Volume
 from cryovox.formats import write_labels, write_particles, write_volume
 from cryovox.simulate.config.tomogram import SimulationConfig
@@ -100,6 +101,9 @@ class SimulateTomogram(Job):
     def key(self, name: str) -> dict[str, Any]:
         return {"number": _number(name), **self.batch_key()}
 
+    def parts(self, name: str) -> UnfinishedParts:
+        return UnfinishedParts.beside(self.files(name)["tomogram"], device=self.device)
+
     def process(self, name: str, loaded: None, on_progress: ProgressCallback) -> Result:
         number = _number(name)
         simulated = simulate(
@@ -107,6 +111,7 @@ class SimulateTomogram(Job):
             self.config,
             (self.seed, number),
             device=self.device,
+            parts=self.parts(name),
             on_progress=lambda stage, fraction, note="": on_progress(name, fraction, stage),
         )
         if self.statistics is not None:
