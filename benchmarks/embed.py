@@ -2,10 +2,11 @@
 
 Its thresholds and the calibration of its scores are fitted on six simulated tomograms: one of each choice world, drawn with another
 seed, and three of the presets `toy`, `cell` and `shrec2021-slab`, the latter two in smaller boxes. Every peak is a particle or not. The
-threshold is the same for all sizes, the one with the highest mean F1 over the tomograms.
+threshold is the same for all sizes, the one with the highest mean F1 over the tomograms. Thresholds and calibration of a selected size
+(`--species NAME=RADIUS`) are fitted likewise; there a pick is right on a particle of about this size, and wrong on others.
 The file in the package holds what a search needs, and of the training only its length.
 
-    python benchmarks/embed.py CANDIDATE.safetensors --work DIR        # about one processor minute
+    python benchmarks/embed.py CANDIDATE.safetensors --work DIR        # about four processor minutes
 """
 
 from __future__ import annotations
@@ -16,17 +17,24 @@ from typing import Any
 
 import numpy as np
 
+from cryovox.benchmark.tomograms import in_tomogram
 from cryovox.core.particles import Particles, Species
 from cryovox.data.channels import size_species
+from cryovox.formats import scores as score_files
 from cryovox.metrics.matching import greedy
 from cryovox.models.card import EMBEDDED, Card, model_file
 from cryovox.models.checkpoint import load_model, save_model
-from cryovox.picking.calibration import Calibration, Peaks, calibrate
+from cryovox.picking import PickConfig, pick
+from cryovox.picking.calibration import Calibration, Peaks, SizeCalibration, calibrate
+from cryovox.picking.selection import select
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.presets import PRESETS, SHREC_2021
 from cryovox.workflows.manifest import sha256
 from cryovox.workflows.training.stream_config import STREAMS
-from embedded import MIN_SCORE, WORLDS, World, candidate, metrics, open_world
+from embedded import MIN_DISTANCE, MIN_SCORE, WORLDS, World, candidate, metrics, open_world
+
+Found = list[tuple[Particles, World]]
+"""Picks in worlds."""
 
 
 def smaller(preset: str, shape: tuple[int, int, int], counts: dict[str, int]) -> SimulationConfig:
@@ -49,6 +57,8 @@ LIMITS = (
     "the embedded model was trained on simulations only, and was worse than a blob picker on the real tomograms"
     " that it was tried on; look at the picks, or train on a few of your own"
 )
+SHARE, ALIKE = 0.85, 1.6
+"""Radius of a particle as a share of its largest extent, and largest ratio of radii that are about the same."""
 CUTS = np.round(np.arange(0.05, 0.8, 0.01), 2)
 KEPT = ("strategy", "steps", "seconds", "seed")
 """Facts on the training that the file keeps."""
@@ -75,7 +85,7 @@ def by_tomogram(picks: Particles, world: World) -> list[tuple[Particles, Particl
     ]
 
 
-def peaks_of(found: list[tuple[Particles, World]], species: tuple[Species, ...]) -> dict[str, Peaks]:
+def peaks_of(found: Found, species: tuple[Species, ...]) -> dict[str, Peaks]:
     """Peaks by the class that the model gives them; particles count in the class of their peak."""
     scores: dict[str, list[float]] = {kind.name: [] for kind in species}
     truth: dict[str, list[float]] = {kind.name: [] for kind in species}
@@ -99,11 +109,45 @@ def peaks_of(found: list[tuple[Particles, World]], species: tuple[Species, ...])
     return peaks
 
 
-def card_of(card: Card, found: list[tuple[Particles, World]], species: tuple[Species, ...]) -> Card:
-    """The card with thresholds and calibration, and the few facts on the training that matter to users."""
+def best_cut(found: Found) -> float:
+    """Threshold with the highest mean F1."""
     means = [np.mean([f1_at(picks, world, cut) for picks, world in found]) for cut in CUTS]
-    threshold = float(CUTS[int(np.argmax(means))])
+    return float(CUTS[int(np.argmax(means))])
+
+
+def of_size(kind: Species, world: World, folder: Path) -> tuple[Particles, World]:
+    """Picks of one size in the tomogram of a world, and the world with its particles of about this size only."""
+    (entry,) = world.dataset.split("test")
+    maps = score_files.read(folder / "scores" / f"{entry.tomogram.stem}.zarr")
+    picks = pick(select(maps, [kind.name]), PickConfig(threshold=MIN_SCORE, border=0.0))
+    extents = {one.name: SHARE * one.radius for one in world.dataset.species}
+    ratios = np.array([extents[str(name)] / kind.radius for name in world.truth.species])
+    alike = np.maximum(ratios, 1 / ratios) <= ALIKE
+    tolerance = np.full(int(alike.sum()), max(MIN_DISTANCE, kind.radius / 2))
+    return in_tomogram(picks, entry.name), World(world.dataset, world.truth.take(alike), tolerance)
+
+
+def size_calibrations(worlds: dict[Path, World], species: tuple[Species, ...]) -> dict[str, SizeCalibration]:
+    """Of each size; the threshold is the same for all, from the worlds that have particles of the size."""
+    found, peaks = [], {}
+    for kind in species:
+        pairs = [of_size(kind, world, folder) for folder, world in worlds.items()]
+        pairs = [(picks, own) for picks, own in pairs if len(own.truth)]
+        found += pairs
+        peaks |= peaks_of(pairs, (kind,))
+        print(kind.name, [(len(own.truth), metrics(picks, own)) for picks, own in pairs], flush=True)
+    fitted, threshold = calibrate(peaks, "held-out"), best_cut(found)
+    if fitted is None:
+        return {}
+    return {name: SizeCalibration(scores=own, threshold=threshold) for name, own in fitted.species.items()}
+
+
+def card_of(card: Card, found: Found, worlds: dict[Path, World], species: tuple[Species, ...]) -> Card:
+    """The card with thresholds and calibration, and the few facts on the training that matter to users."""
+    threshold = best_cut(found)
     calibration: Calibration | None = calibrate(peaks_of(found, species), "held-out")
+    if calibration is not None:
+        calibration = calibration.model_copy(update={"sizes": size_calibrations(worlds, species)})
     return card.model_copy(
         update={
             "species": species,
@@ -131,13 +175,14 @@ def main() -> None:
     sized = args.work / "candidate.safetensors"
     args.work.mkdir(parents=True, exist_ok=True)
     save_model(sized, network, card)
-    found = []
+    found, worlds = [], {}
     for name, make in (WORLDS | PRESET_WORLDS).items():
         world = open_world(make(), args.work / name, count=1, seed=SEED)
         picks = candidate(world, sized, args.work / f"{name}-scored", "cpu")
         found.append((picks, world))
+        worlds[args.work / f"{name}-scored"] = world
         print(name, len(world.truth), metrics(picks, world), flush=True)
-    embedded = card_of(card, found, species)
+    embedded = card_of(card, found, worlds, species)
     path = model_file(EMBEDDED)
     path.parent.mkdir(exist_ok=True)
     save_model(path, network, embedded)

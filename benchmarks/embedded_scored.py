@@ -30,6 +30,7 @@ from common import DATA, write_result
 from cryovox.benchmark.adaptation.tomograms import sim_deepfinder, write_centers
 from cryovox.benchmark.tomograms import in_tomogram
 from cryovox.core.particles import Particles, concatenate
+from cryovox.core.volume import ScoreMap
 from cryovox.formats import read_particles, read_volume, scores
 from cryovox.metrics.bootstrap import interval
 from cryovox.metrics.detection import average_precision, precision_recall, recall_at_budget
@@ -104,20 +105,34 @@ def fine_crops() -> NDArray[np.float32]:
 
 def particle_against_shifted(model: Path) -> dict[str, Any]:
     """AUC within boxes of the network and of the mean gray value."""
-    network, _ = load_model(model)
+    network, card = load_model(model)
     crops = fine_crops()
     margin = [(0, 0)] + [((PADDED - CROP) // 2,) * 2] * 3
     images = torch.from_numpy(np.pad(crops.reshape(-1, *(CROP,) * 3), margin, mode="reflect"))[:, None]
     with torch.inference_mode():
-        sums = torch.cat([predict(network, part).sum(1) for part in images.split(24)]).numpy()
-    half = sums.shape[-1] // 2
-    middle = sums[:, half - 2 : half + 2, half - 2 : half + 2, half - 2 : half + 2]
-    values = middle.max(axis=(1, 2, 3)).reshape(crops.shape[:2]).astype(float)
+        maps = torch.cat([predict(network, part).sigmoid() for part in images.split(24)])
+    # crops side by side in one map, so that sizes are selected as in a tomogram
+    beside = ScoreMap(np.concatenate(list(maps.numpy()), axis=-1), card.voxel_size, card.species)
+    scores_of = {
+        "embedded, any size": np.minimum(np.asarray(beside.data).sum(axis=0), 1.0),
+        "embedded, ribosome=125": np.asarray(select(beside, ["ribosome=125"]).data[0]),
+    }
     gray = boxes.mean_gray(boxes.nine_crops(boxes.real_boxes()))
     return {
-        "embedded": asdict(interval(boxes.within_boxes(values))),
+        **{
+            name: asdict(interval(boxes.within_boxes(at_middles(values, len(maps)).reshape(crops.shape[:2]))))
+            for name, values in scores_of.items()
+        },
         boxes.BASELINE: asdict(interval(boxes.within_boxes(gray))),
     }
+
+
+def at_middles(values: NDArray[Any], count: int) -> NDArray[np.float64]:
+    """Highest value in the middle of each of *count* cubes that lie side by side along x."""
+    cubes = np.stack(np.split(values, count, axis=-1))
+    half = cubes.shape[-1] // 2
+    middle = cubes[:, half - 2 : half + 2, half - 2 : half + 2, half - 2 : half + 2]
+    return middle.max(axis=(1, 2, 3)).astype(float)
 
 
 def third_party(model: Path, work: Path) -> dict[str, Any]:

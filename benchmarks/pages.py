@@ -989,6 +989,35 @@ Command: `{result["command"]}`
 """
 
 
+def size_embedded() -> str:
+    """Rankings of the particles of one size."""
+    result = load("size-embedded")
+    if result is None:
+        return ""
+    methods = list(next(iter(result["table"].values())))
+    rows = [
+        [name, *(f"{row[m]['average_precision']:.2f}, {row[m]['recall@3x']:.2f}" for m in methods)]
+        for name, row in result["table"].items()
+    ]
+    simulated = [row for name, row in result["table"].items() if not name.startswith("real")]
+    means = [
+        f"{mean(row[m]['average_precision'] for row in simulated):.2f},"
+        f" {mean(row[m]['recall@3x'] for row in simulated):.2f}"
+        for m in methods
+    ]
+    rows.append([f"mean of the {len(simulated)} simulated species", *means])
+    return f"""
+## Embedded model: particles of one size among others
+
+Average precision and recall at 3 candidates per particle, for the radius given. `find --species NAME=RADIUS` uses the odds of the
+size ([decision 37](../decisions/0037-odds-of-a-size.md)). The real tomogram is the part y < 160; one network.
+
+{grid(["particles", *methods], rows)}
+
+Command: `{result["command"]}`
+"""
+
+
 def scored_embedded() -> str:
     """The embedded model on data that nothing was chosen on."""
     result = load("scored-embedded")
@@ -1144,7 +1173,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
         partial(times, "time_to_f1-choice", "One setting changed, on data reserved for model selection"),
     ),
     "ema_share": (averaged,),
-    "embedded": (embedded, scored_embedded),
+    "embedded": (embedded, size_embedded, scored_embedded),
     "match": TEMPLATE_MATCHING,
     "interchange": (
         lambda: pages_interchange.particle_lists(load("particle_lists")),

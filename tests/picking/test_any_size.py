@@ -8,7 +8,6 @@ from cryovox.core.particles import Species
 from cryovox.core.volume import ScoreMap
 from cryovox.picking import PickConfig, pick, pick_counted
 from cryovox.picking.peaks import local_maxima
-from cryovox.picking.selection import select
 
 SMALL = Species(name="small", label=1, radius=30.0, diameters=(40.0, 90.0))
 LARGE = Species(name="large", label=2, radius=120.0, diameters=(90.0, 640.0))
@@ -68,14 +67,3 @@ def test_slabs_do_not_matter(monkeypatch):
     parts = pick(maps, PickConfig(threshold=0.2))
     np.testing.assert_array_equal(whole.positions, parts.positions)
     np.testing.assert_array_equal(whole.species, parts.species)
-
-
-def test_selected_sizes_keep_the_scores_of_all_channels():
-    maps = heatmaps((0, (8, 6, 7), 0.6), (1, (8, 16, 20), 0.7), (0, (8, 16, 20), 0.2))
-    maps = replace(maps, thresholds={"small": 0.5, "large": 0.85})
-    picks = pick(select(maps, ["ribosome=125"]))
-    assert list(picks.species) == ["ribosome"]
-    assert picks.scores == pytest.approx([0.9])
-    assert picks.positions[0] == pytest.approx([170, 330, 410], abs=2)
-    assert list(pick(select(maps, ["small"])).species) == ["small"]
-    assert sorted(pick(select(maps, ["small", "big=120"])).species) == ["big", "small"]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
 from cryovox.core.volume import ScoreMap
-from cryovox.picking import pick
+from cryovox.picking import PickConfig, pick
+from cryovox.picking.rated import calibration_of
 from cryovox.picking.selection import select
 
 SIZES = (Species(name="small", label=1, radius=30.0), Species(name="medium", label=2, radius=45.0),
@@ -93,3 +94,49 @@ def test_slices_read_what_the_whole_array_holds(score_map, key):
 def test_what_cannot_be_picked_is_refused(score_map, wanted, message):
     with pytest.raises(RequestError, match=message):
         select(score_map, wanted)
+
+
+RANGES = (Species(name="small", label=1, radius=30.0, diameters=(40.0, 90.0)),
+          Species(name="large", label=2, radius=120.0, diameters=(90.0, 640.0)))  # fmt: skip
+
+
+def of_ranges(small, large, **fields):
+    return ScoreMap(np.stack([small, large]).astype(np.float32), 20.0, RANGES, kind="heatmap", **fields)
+
+
+def test_a_size_is_scored_by_its_odds_against_the_others():
+    small, large = np.full((2, 3, 4), 0.2), np.full((2, 3, 4), 0.7)
+    score = select(of_ranges(small, large), ["ribosome=125"]).data[0, 1, 2, 3]
+    # logit(0.7) = 0.8473, logit(0.2) = -1.3863: 2 * 0.8473 + 1.3863 = 3.0809
+    assert score == pytest.approx(0.9561, abs=1e-4)
+    unchanged = select(of_ranges(large, large), ["large"]).data[...]
+    np.testing.assert_allclose(unchanged, 0.7, atol=1e-6)
+
+
+def test_a_stronger_particle_of_another_size_is_ranked_below_a_weaker_one_of_the_size():
+    shape = (20, 24, 28)
+    own, other = peak(shape, (8, 6, 7), 0.4), peak(shape, (8, 16, 20), 0.9)
+    picks = pick(
+        select(of_ranges(other, own + peak(shape, (8, 16, 20), 0.45)), ["large"]), PickConfig(threshold=0.02)
+    )
+    np.testing.assert_allclose(picks.positions[0], [160, 120, 140], atol=2)
+
+
+def test_a_size_has_thresholds_and_probabilities_of_its_own():
+    curve = {"scores": [0.5], "probabilities": [0.5], "prior": 0.5, "floor": 0.0, "particles": 1, "peaks": 2}
+    size = {"scores": {**curve, "prior": 0.25}, "threshold": 0.3}
+    known = {"basis": "held-out", "species": {"large": curve}, "sizes": {"large": size}}
+    empty = np.zeros((2, 3, 4))
+    maps = of_ranges(empty, empty, thresholds={"small": 0.6, "large": 0.6}, calibration=known)
+    chosen = select(maps, ["ribosome=125"])
+    assert chosen.thresholds == {"ribosome": 0.3}
+    assert calibration_of(chosen).species["ribosome"].prior == 0.25
+    uncalibrated = select(of_ranges(empty, empty, thresholds={"large": 0.6}), ["ribosome=125"])
+    assert not uncalibrated.thresholds  # those of the sum do not hold
+    assert uncalibrated.calibration is None
+
+
+def test_a_detector_of_one_range_keeps_its_scores():
+    data = np.full((1, 2, 3, 4), 0.6, np.float32)
+    chosen = select(ScoreMap(data, 20.0, RANGES[1:], kind="heatmap"), ["large"])
+    np.testing.assert_array_equal(chosen.data[...], data)

@@ -45,9 +45,7 @@ def pick_counted(
     check_method(config, scores.kind)
     bounds = Bounds.of_scores(scores, mask, config.border)
     if scores.kind == "heatmap":
-        from cryovox.picking.selection import OfSizes
-
-        if isinstance(scores.data, OfSizes) or all(species.diameters for species in scores.species):
+        if all(species.diameters for species in scores.species):
             from cryovox.picking.any_size import pick_sizes
 
             return pick_sizes(scores, config, bounds)

@@ -11,7 +11,6 @@ from cryovox.core.volume import ScoreMap
 from cryovox.picking.bounds import Bounds
 from cryovox.picking.config import PickConfig, threshold_of
 from cryovox.picking.peaks import local_maxima
-from cryovox.picking.selection import OfSizes
 
 Float = NDArray[np.float64]
 
@@ -21,8 +20,7 @@ def pick_sizes(scores: ScoreMap, config: PickConfig, bounds: Bounds) -> tuple[Pa
 
     A particle near the limit of two ranges scores in both channels, so their sum, at most 1, is its score. A
     pick has the name of the strongest channel, whose threshold it must reach. Weaker picks within its radius,
-    or within `config.distance`, are dropped. Of a selection (:class:`OfSizes`), the picks of the selected
-    ranges remain.
+    or within `config.distance`, are dropped.
 
     Returns
     -------
@@ -31,30 +29,21 @@ def pick_sizes(scores: ScoreMap, config: PickConfig, bounds: Bounds) -> tuple[Pa
     near_edge : int
         Number of picks that were dropped near the edges of the volume.
     """
-    whole = scores.data.original if isinstance(scores.data, OfSizes) else scores
-    own = [kind.name for kind in whole.species]
-    named = scores.data.names(scores.species) if isinstance(scores.data, OfSizes) else own
 
     def read(start: int, stop: int) -> NDArray[np.floating]:
-        slab = np.asarray(whole.data[:, start:stop], np.float32)
+        slab = np.asarray(scores.data[:, start:stop], np.float32)
         return np.minimum(slab.sum(axis=0), 1.0)
 
-    thresholds = np.array(
-        [
-            threshold_of(whole, default, config) if name is None else threshold_of(scores, name, config)
-            for default, name in zip(own, named, strict=True)
-        ]
-    )
-    index, values = local_maxima(read, whole.data.shape[1:], float(thresholds.min()))
-    classes = _strongest(whole, index)
-    positions = whole.offset + index * whole.voxel_size
+    thresholds = np.array([threshold_of(scores, kind.name, config) for kind in scores.species])
+    index, values = local_maxima(read, scores.data.shape[1:], float(thresholds.min()))
+    classes = _strongest(scores, index)
+    positions = scores.offset + index * scores.voxel_size
     kept = np.flatnonzero(bounds.contain(positions) & (values >= thresholds[classes]))
     kept = kept[np.lexsort((*positions[kept].T[::-1], -values[kept]))]
-    radii = np.array([kind.radius for kind in whole.species])
+    radii = np.array([kind.radius for kind in scores.species])
     distances = radii[classes] if config.distance is None else np.full(len(classes), config.distance)
     kept = kept[_apart(positions[kept], distances[kept])]
-    names = np.array([name or "" for name in named])[classes]
-    kept = kept[names[kept] != ""]
+    names = np.array([kind.name for kind in scores.species])[classes]
     outer = bounds.near_edge(positions[kept], float(radii.min()))
     near_edge, kept = int(outer.sum()), kept[~outer]
     kept = kept[_first(names[kept], config.max_count)]

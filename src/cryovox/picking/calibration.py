@@ -61,11 +61,22 @@ class SpeciesCalibration(Config):
     """Number of peaks."""
 
 
+class SizeCalibration(Config):
+    """Particles of one size among those of other sizes; see `cryovox.picking.selection.SizeOdds`."""
+
+    scores: SpeciesCalibration
+    """Calibration of the odds of the size."""
+    threshold: float = Field(ge=0, le=1)
+    """Threshold of the odds of the size."""
+
+
 class Calibration(Config):
     """Calibration of the scores of a model."""
 
     species: dict[str, SpeciesCalibration]
     """By name."""
+    sizes: dict[str, SizeCalibration] = Field(default_factory=dict)
+    """By name of the range of diameters, where one size is selected."""
     basis: Literal["held-out", "mixture"]
     """held-out: every peak of held-out data is known to be a particle or not. mixture: a few particles are
     known, and the others are estimated from two groups of peaks."""

@@ -1,7 +1,8 @@
 """Which channels of a score map are picked, and under which names: some species, or particles of one size.
 
 A detector of particles of any species has one channel per range of sizes. A particle near the limit of two
-ranges scores in both, so the channels around a size are joined into one before peaks are sought.
+ranges scores in both, so the channels around a size are joined into one before peaks are sought. Particles of
+one size among others are ranked by the odds of their size against the other sizes (:class:`SizeOdds`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
@@ -21,6 +23,8 @@ FARTHEST = 2.0
 """Largest ratio of a radius to that of the nearest channel."""
 NEARLY_AS_NEAR = 1.35
 """A channel is joined if its ratio is at most this many times that of the nearest."""
+CLIP = 1e-4
+"""Scores are kept this far from 0 and 1."""
 
 
 def select(scores: ScoreMap, wanted: Sequence[str]) -> ScoreMap:
@@ -32,7 +36,7 @@ def select(scores: ScoreMap, wanted: Sequence[str]) -> ScoreMap:
     wanted
         Names of species of the map, or NAME=RADIUS with a radius in Å: the highest score of all channels
         whose particles have about this radius, under this name. All channels where empty. Where the species
-        of the map are ranges of diameters, see :class:`OfSizes`.
+        of the map are ranges of diameters, see :class:`SizeOdds`.
 
     Returns
     -------
@@ -51,20 +55,32 @@ def select(scores: ScoreMap, wanted: Sequence[str]) -> ScoreMap:
         Species(name=one.name, label=label, radius=one.radius) for label, one in enumerate(chosen, 1)
     )
     nearest = {one.name: scores.species[one.channels[0]].name for one in chosen}
-    thresholds = {name: scores.thresholds[of] for name, of in nearest.items() if of in scores.thresholds}
     groups = tuple(one.channels for one in chosen)
     by_size = all(one.diameters for one in scores.species)
-    data = OfSizes(scores.data, groups, scores) if by_size else Joined(scores.data, groups)
-    calibration = _calibration(scores.calibration, nearest)
-    return replace(scores, data=data, species=species, thresholds=thresholds, calibration=calibration)
+    known, limits = scores.calibration, scores.thresholds
+    if by_size:
+        known, limits = _of_sizes(known)
+    return replace(
+        scores,
+        data=SizeOdds(scores.data, groups) if by_size else Joined(scores.data, groups),
+        species=species,
+        thresholds=_renamed(limits, nearest),
+        calibration=None if known is None else {**known, "species": _renamed(known["species"], nearest)},
+    )
 
 
-def _calibration(calibration: Mapping[str, Any] | None, nearest: Mapping[str, str]) -> dict[str, Any] | None:
-    """Calibration of the channel of the nearest size, under each name."""
-    if calibration is None:
-        return None
-    known = calibration["species"]
-    return {**calibration, "species": {name: known[of] for name, of in nearest.items() if of in known}}
+def _of_sizes(calibration: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, dict[str, float]]:
+    """Calibration and thresholds of particles of one size among others."""
+    sizes = (calibration or {}).get("sizes") or {}
+    if calibration is None or not sizes:
+        return None, {}
+    known = {**calibration, "sizes": {}, "species": {name: own["scores"] for name, own in sizes.items()}}
+    return known, {name: own["threshold"] for name, own in sizes.items()}
+
+
+def _renamed(values: Mapping[str, Any], nearest: Mapping[str, str]) -> dict[str, Any]:
+    """Values of the channel of the nearest size, under each name."""
+    return {name: values[of] for name, of in nearest.items() if of in values}
 
 
 @dataclass(frozen=True)
@@ -166,20 +182,23 @@ class Joined:
 
 
 @dataclass(frozen=True, eq=False)
-class OfSizes(Joined):
-    """Selected ranges of diameters; picks are sought in the sum of all ranges, and then selected by theirs.
+class SizeOdds(Joined):
+    """Scores of particles of one size among others: a product of two odds, as a probability.
 
-    Attributes
-    ----------
-    original : ScoreMap
-        The map with all ranges.
+    The odds are those of a particle of the size, and those of the size against the most likely other one: with
+    scores p of the size and q of the other, the logit is ``logit(p) + (logit(p) - logit(q))``. For particles
+    of any size, the sum of all channels is better (:func:`cryovox.picking.any_size.pick_sizes`), but it ranks
+    all sizes alike.
     """
 
-    original: ScoreMap
+    def _channel(self, group: tuple[int, ...], rest: list[Any]) -> NDArray[np.float32]:
+        own = super()._channel(group, rest)
+        others = tuple(at for at in range(self.data.shape[0]) if at not in group)
+        if not others:
+            return own
+        against = _log_odds(super()._channel(others, rest))
+        return np.asarray(expit(2 * _log_odds(own) - against), np.float32)
 
-    def names(self, species: Sequence[Species]) -> list[str | None]:
-        """Name of the first selected species that each range belongs to; None where to none."""
-        return [
-            next((kind.name for kind, group in zip(species, self.groups, strict=True) if at in group), None)
-            for at in range(len(self.original.species))
-        ]
+
+def _log_odds(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(logit(np.clip(scores, CLIP, 1 - CLIP)), np.float32)

@@ -1,0 +1,117 @@
+"""How picks of one size are best ranked from the channels of the embedded model.
+
+A user gives a radius (`--species ribosome=125`); particles of other sizes are then false. Compared are the sum of all channels,
+of which picks with another strongest channel are left out; the channel of the size; its odds against the other sizes, which `find`
+uses (`cryovox.picking.selection.SizeOdds`); the response to a blob of the size; and the sum of the latter two, in log-odds and
+in standard deviations.
+
+Scored are the part of the real tomogram that may decide (`embedded_half.py`) and, for each species of the choice worlds of
+`embedded.py`, the ranking of its particles among all others. The radius given is 0.85 times the largest extent of a simulated species.
+
+    python benchmarks/embedded_size.py --work DIR      # about 6 processor minutes
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import write_result
+from cryovox.benchmark.tomograms import in_tomogram
+from cryovox.core.particles import Particles, concatenate
+from cryovox.core.volume import Volume
+from cryovox.formats import read_volume, write_volume
+from cryovox.picking import pick
+from cryovox.picking.selection import Joined, channels_of, select
+from embedded import MIN_DISTANCE, WORLDS, World, open_world
+from embedded_half import part
+from embedded_noise import SHARE, Floats, Searched, apart, metrics, search
+from embedded_scored import LEAST
+from real_ribosomes import MATCH
+
+RADII = (100.0, 125.0, 150.0)
+"""Radii in Å tried on the ribosomes of the real tomogram."""
+
+
+def searched(volume: Volume, folder: Path) -> Searched:
+    """Scores of the embedded model for a tomogram with dark particles."""
+    data = np.asarray(volume.data, np.float32)
+    path = folder / "tomogram.mrc"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(path, Volume((data - data.mean()) / data.std(), volume.voxel_size))
+    return search(path, folder / "scores")
+
+
+def standardized_blob(tomogram: Searched, positions: Floats, radius: float) -> Floats:
+    """Response to a blob at positions, in standard deviations over the tomogram."""
+    every = np.stack(np.meshgrid(*(np.arange(n) for n in tomogram.gray.shape), indexing="ij"), axis=-1)
+    everywhere, _ = tomogram.blob(every.reshape(-1, 3) * tomogram.voxel_size, radius)
+    return tomogram.blob(positions, radius)[0] / everywhere.std()
+
+
+def rankings(tomogram: Searched, radius: float) -> dict[str, Particles]:
+    """Candidates of each method, at least a radius apart, best first."""
+    maps, wanted = tomogram.maps, [f"particle={radius:g}"]
+    (chosen,) = channels_of(maps.species, wanted)
+    names = [maps.species[at].name for at in chosen.channels]
+    every, odds, blobs = pick(maps, LEAST), pick(select(maps, wanted), LEAST), tomogram.of_blobs(radius)
+    positions = np.concatenate([odds.positions, blobs.positions])
+    channel = Joined(maps.data, (chosen.channels,))[0]
+    of_odds = np.asarray(select(maps, wanted).data[0])
+    both = standardized_blob(tomogram, positions, radius) + tomogram.logit(positions, of_odds, radius)
+    return {
+        "sum of all sizes": every.take(np.isin(every.species, names)),
+        "channel of the size": apart(positions, tomogram.logit(positions, channel, radius), radius),
+        "odds of the size": odds,
+        "blob": blobs,
+        "odds of the size and blob": apart(positions, both, radius),
+    }
+
+
+def of_world(world: World, folder: Path) -> dict[str, Any]:
+    """Each species of a choice world among the others."""
+    entries = world.dataset.split("test")
+    tomograms = [searched(read_volume(entry.tomogram), folder / entry.name) for entry in entries]
+    extents, table = {kind.name: kind.radius for kind in world.dataset.species}, {}
+    for name in sorted({str(species) for species in world.truth.species}):
+        radius = float(round(SHARE * extents[name]))
+        found = [rankings(tomogram, radius) for tomogram in tomograms]
+        tolerance = max(MIN_DISTANCE, extents[name] / 2)
+        table[f"{name}, {radius:g} Å"] = {
+            method: metrics(
+                concatenate(in_tomogram(own[method], e.name) for own, e in zip(found, entries, strict=True)),
+                world.truth.named(name),
+                tolerance,
+            )
+            for method in found[0]
+        }  # fmt: skip
+    return table
+
+
+def main() -> None:
+    """Score all, print and store."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True)
+    args = parser.parse_args()
+    volume, truth = part()
+    real = searched(volume, args.work / "real")
+    table: dict[str, Any] = {
+        f"real ribosomes, {radius:g} Å": {
+            method: metrics(picks, truth, MATCH) for method, picks in rankings(real, radius).items()
+        }
+        for radius in RADII
+    }
+    for name, make in WORLDS.items():
+        table |= of_world(open_world(make(), args.work / "worlds" / name), args.work / name)
+    for name, row in table.items():
+        print(name, {method: list(values.values()) for method, values in row.items()}, flush=True)
+    print(write_result("size-embedded", {"table": table}))
+
+
+if __name__ == "__main__":
+    main()
