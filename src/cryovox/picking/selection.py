@@ -185,10 +185,10 @@ class Joined:
 class SizeOdds(Joined):
     """Scores of particles of one size among others: a product of two odds, as a probability.
 
-    The odds are those of a particle of the size, and those of the size against the most likely other one: with
-    scores p of the size and q of the other, the logit is ``logit(p) + (logit(p) - logit(q))``. For particles
-    of any size, the sum of all channels is better (:func:`cryovox.picking.any_size.pick_sizes`), but it ranks
-    all sizes alike.
+    The odds are those of a particle of the size, and those of the size against the most likely other one:
+    with scores p of the size and q of the other, the logit is ``logit(p) + (logit(p) - logit(q))``. For
+    particles of any size, the sum of all channels is better (:func:`cryovox.picking.any_size.pick_sizes`),
+    but it ranks all sizes alike.
     """
 
     def _channel(self, group: tuple[int, ...], rest: list[Any]) -> NDArray[np.float32]:
