@@ -130,7 +130,7 @@ def score(network: str, seed: int, folds: list[int], work: Path) -> dict[str, di
         tomogram = read_volume(FOLDER / f"{name}.mrc")
         picks.append(read_particles(folder / "particles" / f"{name}.star", tomogram=tomogram))
         true_objects.append(objects(n))
-    rows = evaluate_labels(predicted, truth) + evaluate_particles(
+    rows = evaluate_labels(predicted, truth, surfaces=False) + evaluate_particles(
         joined(picks, folds), joined(true_objects, folds), {k.name: k.radius for k in kinds}
     )
     return table(rows)

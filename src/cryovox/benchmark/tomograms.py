@@ -199,7 +199,7 @@ def score(dataset: Dataset, model: Path, out: Path, device: Device) -> Scores:
         truth[entry.name] = labels
         file = out / "found" / "labels" / f"{entry.tomogram.stem}.mrc"
         predicted[entry.name] = read_labels(file, dataset.species, dataset.voxel_size)
-    voxels = evaluate_labels(predicted, truth)
+    voxels = evaluate_labels(predicted, truth, surfaces=False)
     table = {f"voxels, {name}": _metrics(voxels, species) for name, species in VOXELS}
     return table | object_scores(dataset, picks, true_particles(dataset))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryovox.cli.interface.screen import check_json, table, write_json
+from cryovox.core.errors import RequestError
 from cryovox.metrics.table import BUDGETS, Row, tidy
 from cryovox.workflows.config import Rule
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 HIDDEN = ("false_picks", "misses")
 """Follow from the other counts; in the JSON file only."""
-SHORT = {"average_precision": "AP", "mean_distance": "distance (Å)"} | {
+SHORT = {"average_precision": "AP", "mean_distance": "distance (Å)", "surface_dice": "surface Dice"} | {
     f"recall_at_{k}x": f"recall@{k}x" for k in BUDGETS
 }
 
@@ -99,11 +100,19 @@ def _page(path: Path, outcome: Evaluation, facts: dict[str, object]) -> None:
     write_evaluation_page(path, Table("Scores", columns, rows), outcome.curves, outcome.notes, facts)
 
 
-def labels(*, truth: Path, predictions: Path, dataset: Path | None = None, json: Path | None = None) -> int:
-    """Compare label maps with the ground truth: Dice and IoU per species.
+def labels(
+    *,
+    truth: Path,
+    predictions: Path,
+    dataset: Path | None = None,
+    tolerance: float | None = None,
+    json: Path | None = None,
+) -> int:
+    """Compare label maps with the ground truth: Dice, IoU and surface Dice per species.
 
-    Further rows pool all tomograms, ignore the species ("any") or average over species ("mean"). For
-    subtomogram sets, the mean IoU over the subtomograms is given as well.
+    Surface Dice is the fraction of the surfaces of both maps that lie within --tolerance of the other; it
+    suits membranes and filaments. Further rows pool all tomograms, ignore the species ("any") or average
+    over species ("mean"). For subtomogram sets, the mean IoU over the subtomograms is given as well.
 
     Parameters
     ----------
@@ -114,13 +123,17 @@ def labels(*, truth: Path, predictions: Path, dataset: Path | None = None, json:
         `cryovox segment`.
     dataset
         dataset.yaml with the names of the labels.
+    tolerance
+        Distance in Å within which surfaces agree, for surface Dice; by default one voxel.
     json
         Write the table to this JSON file.
     """
     from cryovox.workflows.evaluate import evaluate_label_files
 
     check_json(json)
-    return _show(evaluate_label_files(predictions, truth, dataset), json)
+    if tolerance is not None and not tolerance >= 0:
+        raise RequestError("--tolerance", f"{tolerance:g} is below 0", "give a distance in Å")
+    return _show(evaluate_label_files(predictions, truth, dataset, tolerance), json)
 
 
 def _show(rows: list[Row], json: Path | None, curves: dict[str, dict[str, list[float]]] | None = None) -> int:

@@ -117,8 +117,10 @@ def _scores(model: Path) -> list[str]:
     from cryovox.models.card import read_card
     from cryovox.training.evaluation.summary import species_lines
 
-    training = read_card(model).training
-    return species_lines(training.get("held_out", {}), training.get("blob_picker", {}))
+    card = read_card(model)
+    extended = [species.name for species in card.species if species.extended]
+    held_out, blob_picker = (card.training.get(name, {}) for name in ("held_out", "blob_picker"))
+    return species_lines(held_out, blob_picker, extended)
 
 
 def _by_recipe(name: str | None) -> Callable[..., int]:

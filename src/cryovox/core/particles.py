@@ -21,11 +21,18 @@ class Species(BaseModel):
     label: int = Field(ge=1, le=255)
     """Value in label maps; 0 is background."""
     radius: float = Field(gt=0)
-    """Radius in Å."""
+    """Radius in Å; half the thickness of an extended structure."""
+    extended: bool = False
+    """A membrane, a filament or another structure that is segmented and never picked."""
     diameters: tuple[float, float] | None = None
     """Limits of the diameters in Å, for particles of any shape that are named by their size."""
     structure: str | None = None
     """File or id of an atomic model or map, if there is one."""
+
+
+def pickable(species: Iterable[Species]) -> tuple[Species, ...]:
+    """Species that are particles, not extended structures."""
+    return tuple(kind for kind in species if not kind.extended)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

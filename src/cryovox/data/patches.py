@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from cryovox.core.volume import Voxels
 from cryovox.data.config import PatchConfig
@@ -14,7 +15,7 @@ from cryovox.data.regions import Region
 from cryovox.data.targets import IGNORE_INDEX, ball_labels, gaussian_heatmap, heatmap_sigma, within_radius
 
 Shape = tuple[int, int, int]
-_NONE = np.empty(0, np.intp)
+_NONE, _NO_VOXELS = np.empty(0, np.intp), np.empty((0, 3), np.intp)
 
 
 @dataclass(frozen=True)
@@ -62,24 +63,34 @@ def sample_corner(
 def _corner_near_particle(
     regions: list[Region], config: PatchConfig, patch_size: int, rng: np.random.Generator
 ) -> tuple[Region, Shape] | None:
-    kinds = sorted({kind for region in regions for kind in region.annotated_by_channel})
+    kinds = sorted(
+        {kind for region in regions for kind in (*region.annotated_by_channel, *region.extended_by_channel)}
+    )
     if not kinds:
         return None
-    lists = [region.annotated for region in regions]
-    if config.balance:
-        kind = int(rng.choice(kinds))
-        lists = [region.annotated_by_channel.get(kind, _NONE) for region in regions]
-    ends = np.cumsum([len(index) for index in lists])
+    kind = int(rng.choice(kinds)) if config.balance else None
+    lists = [_places(region, kind) for region in regions]
+    ends = np.cumsum([len(places) for places in lists])
     number = int(rng.integers(ends[-1]))
     which = int(np.searchsorted(ends, number, side="right"))
-    region, i = regions[which], lists[which][number - ends[which]]  # counted from the end of the list
+    region, place = regions[which], lists[which][number - ends[which]]  # counted from the end of the list
     shift = rng.uniform(-config.jitter, config.jitter, 3) * patch_size
-    low_corner = np.rint(region.positions[i] + shift - patch_size / 2).astype(int)
+    low_corner = np.rint(place + shift - patch_size / 2).astype(int)
     corner = [
         int(np.clip(w, a, max(a, b - patch_size)))
         for w, (a, b) in zip(low_corner, region.bounds, strict=True)
     ]
     return region, (corner[0], corner[1], corner[2])
+
+
+def _places(region: Region, kind: int | None) -> NDArray[np.float64]:
+    """Annotated centers and voxels of extended structures of a species, or of all, (n, 3) in voxels."""
+    if kind is None:
+        centers, voxels = region.annotated, [*region.extended_by_channel.values()]
+    else:
+        centers = region.annotated_by_channel.get(kind, _NONE)
+        voxels = [region.extended_by_channel.get(kind, _NO_VOXELS)]
+    return np.concatenate([region.positions[centers], *voxels])
 
 
 def cut(
@@ -127,9 +138,20 @@ def mask_target(region: Region, corner: Shape, shape: Shape, rim: float = 1.5) -
     else:
         target = ball_labels(positions, [int(c) + 1 for c in channels], radii[channels].tolist(), shape)
     if not region.exhaustive.all():
-        target[(target == 0) & ~within_radius(positions, reach, shape)] = IGNORE_INDEX
+        near = within_radius(positions, reach, shape) | _near_extended(target, region, rim)
+        target[(target == 0) & ~near] = IGNORE_INDEX
     target[~_annotated(region, corner, planes)] = IGNORE_INDEX
     return target
+
+
+def _near_extended(target: NDArray[np.uint8], region: Region, rim: float) -> NDArray[np.bool_]:
+    """Voxels near membranes and other extended structures: `rim` times half of their thickness."""
+    near = np.zeros(target.shape, bool)
+    for channel, kind in enumerate(region.species):
+        own = target == channel + 1
+        if kind.extended and own.any():
+            near |= distance_transform_edt(~own) <= rim * kind.radius / region.voxel_size
+    return near
 
 
 def _reflected_indices(region: Region, corner: Shape, shape: Shape) -> list[NDArray[np.intp]]:

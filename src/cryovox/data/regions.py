@@ -28,6 +28,8 @@ from cryovox.formats import dataset as dataset_files
 from cryovox.picking import PickConfig, pick_labels
 
 Bounds = tuple[Range, Range, Range]
+MAX_VOXELS = 4096
+"""Voxels of an extended structure near which patches are drawn, per region."""
 MIN_HELD_OUT = 10
 """Sparse annotations are held out only if at least this many picks are."""
 
@@ -88,6 +90,20 @@ class Region:
         """The same, by channel."""
         channels = self.channels[self.annotated]
         return {int(c): self.annotated[channels == c] for c in np.unique(channels)}
+
+    @cached_property
+    def extended_by_channel(self) -> dict[int, NDArray[np.intp]]:
+        """Voxels (n, 3) of membranes and other extended structures in the region, evenly thinned out."""
+        if self.labels is None:
+            return {}
+        low = [a for a, _ in self.bounds]
+        part = np.asarray(self.labels[tuple(slice(a, b) for a, b in self.bounds)])
+        voxels = {
+            channel: np.argwhere(part == channel + 1) + low
+            for channel, kind in enumerate(self.species)
+            if kind.extended
+        }
+        return {c: own[:: -(-len(own) // MAX_VOXELS)] for c, own in voxels.items() if len(own)}
 
     @cached_property
     def _tree(self) -> cKDTree:
@@ -175,7 +191,10 @@ def _open(dataset: Dataset, entry: Entry) -> Region:
         positions=particles.positions / dataset.voxel_size,
         channels=np.array([index[s] for s in particles.species], dtype=np.intp),
         labels=None if labels is None else _labels_to_channels(labels.data, dataset.species),
-        exhaustive=np.array([entry.is_exhaustive(s.name) for s in dataset.species]),
+        exhaustive=np.array(
+            # picks alone say nothing about membranes
+            [entry.is_exhaustive(s.name) and (labels is not None or not s.extended) for s in dataset.species]
+        ),
     )
 
 

@@ -126,7 +126,7 @@ def load_annotations(entry: Entry, dataset: Dataset) -> tuple[LabelMap | None, P
 
     Picks may lie outside the tomogram by the radius of their species. A list without picks is useful only if
     it is exhaustive. Of a list with a column `keep`, only the picks that are kept are read; those that are
-    rejected belong to the species `rejected` if the dataset has it.
+    rejected belong to the species `rejected` if the dataset has it. Extended structures have no picks.
 
     Returns
     -------
@@ -156,6 +156,8 @@ def _load_particles(path: Path, entry: Entry, dataset: Dataset) -> Particles:
     if not len(picks) and not all(entry.is_exhaustive(s.name) for s in dataset.species):
         message = "holds no picks and is not exhaustive, so it contains no information"
         raise RequestError(path, message, f"set `exhaustive: true` in {FILE} if there are none to find")
+    extended = [s.name for s in dataset.species if s.extended]
+    picks = picks.take(~np.isin(picks.species, extended)) if extended else picks
     radii = {s.name: s.radius for s in dataset.species}
     _check_inside(path, picks, tomogram, np.array([radii[str(name)] for name in picks.species]))
     for kind in dataset.species:

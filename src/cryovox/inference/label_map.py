@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume, release_pages
 from cryovox.data.targets import ball_labels
-from cryovox.formats import mrc, scores
+from cryovox.formats import mrc, read_volume, scores
 from cryovox.picking import PickConfig, pick
 
 VOXELS = 1 << 23
@@ -47,6 +48,24 @@ def write_label_map(
         for window, block in blocks:
             labels[window] = block if mask is None else np.where(mask[window], block, 0)
             release_pages(labels)
+
+
+def write_masks(labels: Path, folder: Path, species: tuple[Species, ...]) -> dict[str, Path]:
+    """Write `folder/SPECIES/NAME.mrc`, 1 inside, of the extended structures of a label map.
+
+    Returns
+    -------
+    dict
+        The files by kind, such as "mask of membrane".
+    """
+    files: dict[str, Path] = {}
+    for kind in (one for one in species if one.extended):
+        volume, file = read_volume(labels), folder / re.sub(r"[^\w+-]+", "_", kind.name) / labels.name
+        with mrc.create(file, volume.shape, "int8", volume.voxel_size, volume.origin, volume.nstart) as mask:
+            for z in range(len(mask)):
+                mask[z] = np.asarray(volume.data[z]) == kind.label
+        files[f"mask of {kind.name}"] = file
+    return files
 
 
 def label_dtype(species: tuple[Species, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Overlap of label maps, from confusion matrices that are accumulated slab by slab.
+"""Overlap of label maps, from confusion matrices that are accumulated slab by slab, and surface Dice.
 
 A class that neither map contains has no Dice and no IoU (NaN) and is excluded from means; a class that only
 one map contains has 0. Class 0 is background and excluded from means and pooled counts.
@@ -7,6 +7,7 @@ one map contains has 0. Class 0 is background and excluded from means and pooled
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.volume import LabelMap
+from cryovox.metrics.surface import surface_counts, surface_dice
 from cryovox.metrics.table import ANY, MEAN, POOLED, Row, rows
 
 Float = NDArray[np.float64]
@@ -125,12 +127,26 @@ def mean_iou_per_sample(predicted: ArrayLike, truth: ArrayLike) -> float:
     return float((background.mean() + foreground.mean()) / 2)
 
 
+@dataclass(frozen=True, eq=False)
+class _Comparison:
+    """Voxels by true and predicted label, and surface voxels (close, all) by label."""
+
+    counts: Counts
+    surfaces: Counts
+
+    def __add__(self, other: _Comparison) -> _Comparison:
+        return _Comparison(self.counts + other.counts, self.surfaces + other.surfaces)
+
+
 def evaluate_labels(
     predicted: LabelMap | Mapping[str, LabelMap],
     truth: LabelMap | Mapping[str, LabelMap],
     mask: NDArray[Any] | Mapping[str, NDArray[Any]] | None = None,
+    tolerance: float | None = None,
+    *,
+    surfaces: bool = True,
 ) -> list[Row]:
-    """Compare label maps: Dice and IoU per species, pooled, regardless of species, and their mean.
+    """Compare label maps: Dice, IoU and surface Dice by species, pooled, and as their mean.
 
     Parameters
     ----------
@@ -139,27 +155,33 @@ def evaluate_labels(
         maps have names, labels by number otherwise.
     mask : (z, y, x), or one by tomogram
         Not 0 where voxels are compared.
+    tolerance
+        Distance in Å within which surfaces agree; by default one voxel.
+    surfaces
+        Whether to compute surface Dice, which takes longer than the rest.
 
     Returns
     -------
     list of rows
-        "dice", "iou", "voxels_true" and "voxels_found" by species. Species "foreground" is pooled over
-        the species, "any" merges them into one, "mean" averages over them. Rows of tomogram "all"
-        come from the summed counts.
+        "dice", "iou", "surface_dice", "voxels_true" and "voxels_found" by species. Species
+        "foreground" is pooled over the species, "any" merges them into one, "mean" averages over them. Rows
+        of tomogram "all" come from the summed counts.
     """
     if isinstance(predicted, LabelMap) or isinstance(truth, LabelMap):
         if not (isinstance(predicted, LabelMap) and isinstance(truth, LabelMap)):
             raise ValueError("predicted and truth are both one map, or both maps by tomogram")
-        return evaluate_labels({POOLED: predicted}, {POOLED: truth}, mask)
+        return evaluate_labels({POOLED: predicted}, {POOLED: truth}, mask, tolerance, surfaces=surfaces)
     names = _names(truth) or _names(predicted)
     table: list[Row] = []
-    total = np.zeros((LABELS, LABELS), np.int64)
+    total = _Comparison(np.zeros((LABELS, LABELS), np.int64), np.zeros((LABELS, 2), np.int64))
     for tomogram, true in truth.items():
         region = mask.get(tomogram) if isinstance(mask, Mapping) else mask
-        counts = _compare(tomogram, predicted.get(tomogram), true, region)
-        total += counts
+        comparison = _compare(tomogram, predicted.get(tomogram), true, region)
+        if surfaces:
+            comparison = _with_surfaces(comparison, predicted[tomogram], true, region, tolerance)
+        total += comparison
         if tomogram != POOLED:
-            table += _rows(tomogram, counts, names)
+            table += _rows(tomogram, comparison, names)
     return table + _rows(POOLED, total, names)
 
 
@@ -167,8 +189,10 @@ def _names(maps: Mapping[str, LabelMap]) -> dict[int, str]:
     return {species.label: species.name for labels in maps.values() for species in labels.species}
 
 
-def _compare(tomogram: str, predicted: LabelMap | None, truth: LabelMap, mask: NDArray[Any] | None) -> Counts:
-    """Counts of one tomogram, with the predicted labels translated into those of the truth."""
+def _compare(
+    tomogram: str, predicted: LabelMap | None, truth: LabelMap, mask: NDArray[Any] | None
+) -> _Comparison:
+    """Voxels of one tomogram, with the predicted labels translated into those of the truth."""
     if predicted is None:
         raise RequestError(tomogram, "has no label map to compare", "segment it, or leave it out")
     if predicted.data.shape != truth.data.shape:
@@ -177,7 +201,24 @@ def _compare(tomogram: str, predicted: LabelMap | None, truth: LabelMap, mask: N
     counts = confusion(predicted.data, truth.data, LABELS, mask)
     translated = np.zeros_like(counts)
     np.add.at(translated.T, _translation(predicted, truth), counts.T)
-    return translated
+    return _Comparison(translated, np.zeros((LABELS, 2), np.int64))
+
+
+def _with_surfaces(
+    comparison: _Comparison,
+    predicted: LabelMap,
+    truth: LabelMap,
+    mask: NDArray[Any] | None,
+    tolerance: float | None,
+) -> _Comparison:
+    counts, table = comparison.counts, _translation(predicted, truth)
+    voxels = 1.0 if tolerance is None else tolerance / truth.voxel_size
+    surfaces = np.zeros((LABELS, 2), np.int64)
+    for label in range(1, LABELS):
+        if counts[label].any() or counts[:, label].any():
+            found = np.isin(predicted.data, np.flatnonzero(table == label))
+            surfaces[label] = surface_counts(found, np.asarray(truth.data) == label, voxels, mask)
+    return replace(comparison, surfaces=surfaces)
 
 
 def _translation(predicted: LabelMap, truth: LabelMap) -> NDArray[np.intp]:
@@ -192,18 +233,22 @@ def _translation(predicted: LabelMap, truth: LabelMap) -> NDArray[np.intp]:
     return table
 
 
-def _rows(tomogram: str, counts: Counts, names: Mapping[int, str]) -> list[Row]:
-    overlap, union = dice(counts), iou(counts)
+def _rows(tomogram: str, comparison: _Comparison, names: Mapping[int, str]) -> list[Row]:
+    counts = comparison.counts
+    overlap, union, surface = dice(counts), iou(counts), surface_dice(comparison.surfaces)
     true, predicted = counts.sum(axis=1), counts.sum(axis=0)
     table: list[Row] = []
     for label in range(1, LABELS):
         if label in names or true[label] or predicted[label]:
-            values = {"dice": overlap[label], "iou": union[label]}
+            values = {"dice": overlap[label], "iou": union[label], "surface_dice": surface[label]}
             values |= {"voxels_true": true[label], "voxels_found": predicted[label]}
             table += rows(tomogram, names.get(label, str(label)), values)
-    for species, pair in ((FOREGROUND, pooled(counts)), (ANY, binary(counts))):
-        table += rows(tomogram, species, {"dice": dice(pair)[1], "iou": iou(pair)[1]})
-    return table + rows(tomogram, MEAN, {"dice": macro(overlap), "iou": macro(union)})
+    together = float(surface_dice(comparison.surfaces.sum(axis=0)))
+    for species, pair, close in ((FOREGROUND, pooled(counts), together), (ANY, binary(counts), np.nan)):
+        values = {"dice": dice(pair)[1], "iou": iou(pair)[1], "surface_dice": close}
+        table += rows(tomogram, species, values)
+    means = {"dice": macro(overlap), "iou": macro(union), "surface_dice": macro(surface)}
+    return table + rows(tomogram, MEAN, means)
 
 
 def _ratio(numerator: Float, denominator: NDArray[Any]) -> Float:

@@ -32,8 +32,8 @@ def evaluate_masks(
     Returns
     -------
     list of rows
-        Those of :func:`evaluate_labels` over the voxels of all subtomograms together, and for "any"
-        species ``mean_iou_per_sample``, the protocol of Liu et al. 2018.
+        Those of :func:`evaluate_labels` over the voxels of all subtomograms together, without surfaces, and
+        for "any" species ``mean_iou_per_sample``, the protocol of Liu et al. 2018.
     """
     if predicted.shape != truth.shape or predicted.ndim != 4:
         raise ValueError(f"masks are (n, z, y, x) and of one shape, got {predicted.shape} and {truth.shape}")
@@ -44,4 +44,4 @@ def evaluate_masks(
     per_sample = {
         "mean_iou_per_sample": mean_iou_per_sample(np.asarray(predicted) > 0, np.asarray(truth) > 0)
     }
-    return evaluate_labels(predicted_map, true_map) + rows(POOLED, ANY, per_sample)
+    return evaluate_labels(predicted_map, true_map, surfaces=False) + rows(POOLED, ANY, per_sample)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.config import validated
-from cryovox.core.particles import Particles
+from cryovox.core.particles import Particles, pickable
 from cryovox.core.volume import ScoreMap
 from cryovox.picking import PickConfig, pick_counted
 from cryovox.picking.calibration import Calibration, estimated_prior, probabilities
@@ -153,7 +153,8 @@ def pick_rated(
     if fdr is not None:
         certain = trusted_species(calibration, trusted, curation)
         known = {name: curve for name, curve in curves.items() if name in certain}
-        rates = {s.name: _rates(pool.named(s.name), decoys, known.get(s.name)) for s in scores.species}
+        names = [s.name for s in pickable(scores.species)]
+        rates = {name: _rates(pool.named(name), decoys, known.get(name)) for name in names}
     thresholds = _model_thresholds(scores, plain)
     if curation is not None and config.threshold is None:
         thresholds |= _moved(thresholds, curation, curves)
@@ -253,7 +254,7 @@ def pick_at(
 
 
 def _model_thresholds(scores: ScoreMap, config: PickConfig) -> dict[str, float]:
-    return {s.name: threshold_of(scores, s.name, config) for s in scores.species}
+    return {s.name: threshold_of(scores, s.name, config) for s in pickable(scores.species)}
 
 
 def _probability(picks: Particles, curves: Mapping[str, ExpectedCurve]) -> Float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +87,7 @@ def _pick(
     labels: LabelMap, best: NDArray[np.uint16] | None, offset: float, config: PickConfig, bounds: Bounds
 ) -> tuple[Particles, int]:
     """Regions of sufficient size inside the bounds, split where particles touch; best first."""
+    labels = _without_extended(labels)
     if config.method == "mean-shift":
         split, regions = False, clusters(labels, best)
     else:
@@ -113,6 +115,16 @@ def _pick(
         keep = keep[separate(positions[keep], selected.score[keep], distance, config.max_count)]
         picks.append(Particles.of(positions[keep], species.name, selected.score[keep]))
     return concatenate(picks), near_edge
+
+
+def _without_extended(labels: LabelMap) -> LabelMap:
+    """The labels of particles; membranes and other extended structures become background."""
+    extended = [species.label for species in labels.species if species.extended]
+    if not extended:
+        return labels
+    data = np.asarray(labels.data)
+    species = tuple(kind for kind in labels.species if not kind.extended)
+    return replace(labels, data=np.where(np.isin(data, extended), 0, data), species=species)
 
 
 def _species_sizes(labels: LabelMap, regions: Regions) -> Iterator[tuple[Species, float]]:

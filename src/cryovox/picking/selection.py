@@ -108,6 +108,9 @@ def _named(species: Sequence[Species], name: str) -> Channels:
         remedy = f"choose from {', '.join(names)}, or give a radius in Å: {name}=120"
         raise RequestError("--species", message, remedy)
     at = names.index(name)
+    if species[at].extended:
+        message = f"{name} is extended (a membrane, a filament), which is segmented and not picked"
+        raise RequestError("--species", message, "leave it out; `cryovox segment` writes its mask")
     return Channels(name, species[at].radius, (at,))
 
 
@@ -116,9 +119,9 @@ def _sized(species: Sequence[Species], text: str) -> Channels:
     radius = _radius(text, number)
     if not name:
         raise RequestError("--species", f"{text!r} has no name", "write NAME=RADIUS, such as ribosome=125")
-    ratios = [_ratio(radius, one.radius) for one in species]
+    ratios = [np.inf if one.extended else _ratio(radius, one.radius) for one in species]
     if min(ratios) > FARTHEST:
-        radii = ", ".join(f"{one.radius:g}" for one in species)
+        radii = ", ".join(f"{one.radius:g}" for one in species if not one.extended)
         message = f"{radius:g} Å is far from every size that the model detects (radii {radii} Å)"
         raise RequestError("--species", message, "choose a radius near one of these, or train a model")
     limit = NEARLY_AS_NEAR * min(ratios)

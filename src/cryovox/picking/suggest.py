@@ -107,6 +107,8 @@ def find_candidates(
     bounds = Bounds.of_scores(scores, mask, config.border)
     candidates, strengths, near_edge = [], [], 0
     for channel, species in enumerate(scores.species):
+        if species.extended:
+            continue
         threshold = threshold_of(scores, species.name, PickConfig())
         positions, values = _maxima(scores, channel, min(config.min_score, threshold / 2))
         keep = np.flatnonzero(bounds.contain(positions) & ~near(positions, labeled, species.radius))

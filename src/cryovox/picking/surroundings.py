@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from cryovox.core.boundary import boundary
 from cryovox.core.particles import Particles
 
 Float = NDArray[np.float64]
@@ -42,18 +43,6 @@ def mask_distances(positions: Float, mask: NDArray[np.bool_], voxel_size: float)
             apart = cKDTree(surface).query(zyx[rows])[0] if len(surface) else np.inf
             distances[rows] = sign * apart * voxel_size
     return distances
-
-
-def boundary(mask: NDArray[np.bool_], value: bool) -> NDArray[np.intp]:
-    """Voxels (n, 3) with this value that share a face with one of the other value."""
-    found = np.zeros(mask.shape, dtype=bool)
-    for axis in range(3):
-        ahead = np.moveaxis(mask, axis, 0)
-        edge = np.moveaxis(found, axis, 0)
-        changes = ahead[1:] != ahead[:-1]
-        edge[1:] |= changes & (ahead[1:] == value)
-        edge[:-1] |= changes & (ahead[:-1] == value)
-    return np.argwhere(found)
 
 
 def lamella_depths(positions: Float, mask: NDArray[np.bool_], voxel_size: float) -> Float:

@@ -78,8 +78,10 @@ def evaluate_particle_files(
         message = "the SHREC rule looks picks up in the occupancy mask"
         raise RequestError("--occupancy", message, "name that file")
     species = () if dataset is None else dataset_files.read(dataset).species
+    extended = [one.name for one in species if one.extended]
     regions = _regions(dataset, tomogram)
     predicted, true = (_read_lists(path, regions, species, rule) for path in (picks, truth))
+    predicted, true = (own.take(~np.isin(own.species, extended)) for own in (predicted, true))
     predicted, true = _match_tomograms(predicted, true, picks, truth, regions)
     _check_positions({truth: true, picks: predicted}, regions)
     _check_radius(radius, regions)
@@ -97,8 +99,16 @@ def evaluate_particle_files(
     return Evaluation(rows, curves, _incomplete_notes(incomplete, true))
 
 
-def evaluate_label_files(predictions: Path, truth: Path, dataset: Path | None = None) -> list[Row]:
-    """One tidy table for label maps, folders of them with equal names, or subtomogram sets."""
+def evaluate_label_files(
+    predictions: Path, truth: Path, dataset: Path | None = None, tolerance: float | None = None
+) -> list[Row]:
+    """One tidy table for label maps, folders of them with equal names, or subtomogram sets.
+
+    Parameters
+    ----------
+    tolerance
+        Distance in Å within which surfaces agree; by default one voxel. Sets have no surface Dice.
+    """
     if subtomograms.is_set(predictions) or subtomograms.is_set(truth):
         return _evaluate_sets(predictions, truth)
     species = () if dataset is None else dataset_files.read(dataset).species
@@ -106,13 +116,16 @@ def evaluate_label_files(predictions: Path, truth: Path, dataset: Path | None = 
         {name: _read_labels(path, species) for name, path in expand([folder]).items()}
         for folder in (predictions, truth)
     )
+    if tolerance is not None:
+        _check_voxel_sizes(expand([truth]))
     if len(true) == 1 and len(predicted) == 1:
-        return evaluate_labels(next(iter(predicted.values())), next(iter(true.values())))
+        pair = next(iter(predicted.values())), next(iter(true.values()))
+        return evaluate_labels(*pair, tolerance=tolerance)
     missing = sorted(set(true) - set(predicted))
     if missing:
         message = f"has no label map called {missing[0]}"
         raise RequestError(predictions, message, "names must agree with those of the truth")
-    return evaluate_labels({name: predicted[name] for name in true}, true)
+    return evaluate_labels({name: predicted[name] for name in true}, true, tolerance=tolerance)
 
 
 def _evaluate_sets(predictions: Path, truth: Path) -> list[Row]:
@@ -132,6 +145,15 @@ def _evaluate_sets(predictions: Path, truth: Path) -> list[Row]:
         raise RequestError(predictions, message, "compare labels of the same set")
     masks = np.asarray(predicted.masks[:]), np.asarray(true.masks[:])
     return evaluate_masks(*masks, predicted.species, true.species)
+
+
+def _check_voxel_sizes(files: Mapping[str, Path]) -> None:
+    """Refuse a tolerance in Å for label maps that do not say their voxel size."""
+    for path in files.values():
+        if read_header(path).voxel_size is None:
+            message = f"is in Å, and {path} has no voxel size"
+            remedy = "add it with `cryovox convert IN OUT --voxel-size A`, or leave --tolerance out"
+            raise RequestError("--tolerance", message, remedy)
 
 
 def _read_labels(path: Path, species: tuple[Species, ...]) -> LabelMap:

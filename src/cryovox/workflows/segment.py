@@ -16,7 +16,7 @@ from cryovox.core.volume import Volume
 from cryovox.formats import is_volume, scores, subtomograms
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.formats.unfinished_scores import UnfinishedScores
-from cryovox.inference.label_map import write_label_map
+from cryovox.inference.label_map import write_label_map, write_masks
 from cryovox.models.card import Card, model_file
 from cryovox.workflows.batch import Failures, Job, Result, run_batch
 from cryovox.workflows.config import SegmentConfig
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from cryovox.inference.stream import TilePlan
 
 TOMOGRAMS, SETS = "tomograms", "subtomogram sets"
+SEGMENTATIONS = "segmentations"
+"""Folder of the masks of membranes and other extended structures."""
 Mask = NDArray[np.bool_]
 
 
@@ -231,12 +233,13 @@ class _SegmentTomogram(_Segment):
         score_file, label_file = self.out / "scores" / f"{name}.zarr", self.out / "labels" / f"{name}.mrc"
         self.slabs(name, loaded).write_all(on_progress)
         write_label_map(scores.read(score_file), tomogram.original, label_file, mask=mask)
+        masks = write_masks(label_file, self.out / SEGMENTATIONS, self.card.species)
         facts = {
             "contrast": tomogram.contrast,
             "voxel_size": tomogram.original.voxel_size,
             "notes": list(tomogram.notes),
         }
-        return Result({"scores": score_file, "labels": label_file}, facts)
+        return Result({"scores": score_file, "labels": label_file, **masks}, facts)
 
     def slabs(self, name: str, loaded: tuple[Prepared, Mask | None, TilePlan]) -> SlabWriting:
         """How the scores are written, slab by slab."""

@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from cryovox.core.intensity import Normalization
-from cryovox.core.particles import Particles, Species
+from cryovox.core.particles import Particles, Species, pickable
 from cryovox.data.patches import TargetSpec
 from cryovox.data.regions import Region
 from cryovox.inference.stream import TilePlan
@@ -40,14 +40,16 @@ def calibrate_held_out(
     Where a species is annotated exhaustively, every peak is known to be a particle or not; elsewhere a
     mixture divides the other peaks. None where nothing is annotated.
     """
+    species = pickable(regions[0].species)
+    if not species:
+        return None
     scored = [score_region(network, region, tiles, spec) for region in regions]
-    species = regions[0].species
     floors = _floors(species, spec, thresholds)
     lists = {level: region_picks(scored, level) for level in set(floors.values())}
     truth = concatenate_regions([region.truth() for region in regions])
     peaks, is_complete = {}, True
-    for channel, kind in enumerate(species):
-        true = truth.named(kind.name)
+    for kind in species:
+        true, channel = truth.named(kind.name), regions[0].species.index(kind)
         complete = all(bool(region.exhaustive[channel]) for region in regions)
         is_known = complete or len(true) > 0
         own = concatenate_regions([r.picks for r in lists[floors[kind.name]]] if is_known else [])

@@ -148,15 +148,24 @@ def detection_metrics(regions: Sequence[RegionPicks], species: tuple[Species, ..
 
 
 def _half_metrics(
-    number: int, rows: Metrics, sources: Sequence[Region], species: tuple[Species, ...]
+    number: int,
+    rows: Metrics,
+    sources: Sequence[Region],
+    species: tuple[Species, ...],
+    voxels: Mapping[str, float] | None = None,
 ) -> Metrics:
-    """Metrics of a half with the prefix of that half, and the number of particles of each species in it."""
+    """Metrics of a half with its prefix, and the number of particles of each species in it.
+
+    Extended structures have the number of their *voxels* instead.
+    """
     judged = [value for name, value in rows.items() if name.startswith("judge/")]
     if not judged:
         return {}
     kept = {f"half{number}/score": float(np.mean(judged))}
     for channel, kind in enumerate(species):
-        count = sum(len(s.annotated_by_channel.get(channel, ())) for s in sources)
+        count = float(sum(len(s.annotated_by_channel.get(channel, ())) for s in sources))
+        if kind.extended:
+            count = (voxels or {}).get(kind.name, 0.0)
         figures = [f for f in METRICS if f"{f}/{kind.name}" in rows]
         if count and figures:
             kept[f"half{number}/n/{kind.name}"] = count
@@ -255,7 +264,8 @@ def half_dice_metrics(
     number: int, counts: NDArray[np.float64], sources: Sequence[Region], species: tuple[Species, ...]
 ) -> Metrics:
     """Dice of one half of the held-out data, from the counts of :func:`dice_metrics`."""
-    return _half_metrics(number, dice_metrics(counts, species), sources, species)
+    voxels = {kind.name: float(own[0] + own[2]) for kind, own in zip(species, counts, strict=True)}
+    return _half_metrics(number, dice_metrics(counts, species), sources, species, voxels)
 
 
 def dice_metrics(counts: NDArray[np.float64], species: tuple[Species, ...]) -> Metrics:
@@ -295,6 +305,8 @@ def _blob_counts(regions: Sequence[Region], species: tuple[Species, ...]) -> NDA
         start, shape = _box(region.bounds)
         target = mask_target(region, start, shape)
         for channel, kind in enumerate(species):
+            if kind.extended:
+                continue
             true, known = target == channel + 1, target != IGNORE_INDEX
             picks = blob_picks(region, (kind,)).positions[: len(region.annotated_by_channel.get(channel, ()))]
             places = picks / region.voxel_size - np.array(start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,8 +121,13 @@ def summary_line(metrics: Mapping[str, float], blob_picker: Mapping[str, float])
     return f"held-out {_words(metrics)}{beside}"
 
 
-def species_lines(metrics: Mapping[str, float], blob_picker: Mapping[str, float]) -> list[str]:
-    """A line for each species: metrics, those of a DoG picker, number of particles and intervals."""
+def species_lines(
+    metrics: Mapping[str, float], blob_picker: Mapping[str, float], extended: Collection[str] = ()
+) -> list[str]:
+    """A line for each species: metrics, those of a DoG picker, number of particles and intervals.
+
+    Of *extended* structures the number of voxels.
+    """
     lines = []
     for kind in dict.fromkeys(name.partition("/")[2] for name in metrics if name.startswith("n/")):
         own, theirs = _of(metrics, kind), _of(blob_picker, kind)
@@ -130,7 +135,7 @@ def species_lines(metrics: Mapping[str, float], blob_picker: Mapping[str, float]
         text = f"{kind}: held-out {_words(own)}"
         if theirs:
             text += f"; DoG picker {_values(theirs)}"
-        text += f"; n = {count:.0f} particles"
+        text += f"; n = {count:.0f} {'voxels' if kind in extended else 'particles'}"
         if recalls := [own[f"{name}/{kind}"] for name in RECALLS if f"{name}/{kind}" in own]:
             limits = (recall_interval(value, count) for value in recalls)
             text += ", 95 % CI " + ", ".join(f"{low:.2f}-{high:.2f}" for low, high in limits)

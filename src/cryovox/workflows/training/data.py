@@ -124,6 +124,10 @@ class TrainingData(ABC):
         if spec.kind == "mask" and not self.masked:
             message = "has no masks, which this network learns from"
             raise RequestError(self.name, message, "cut it with `--labels`, or train heatmap-unet")
+        extended = [species.name for species in self.species if species.extended]
+        if spec.kind == "heatmap" and extended:
+            message = f"{extended[0]} is extended, and this network marks the centers of particles"
+            raise RequestError(self.name, message, "train one that predicts masks: `--model residual-unet`")
 
     def patch_size(self, network: Any) -> int:
         """Default edge of a patch for a network, in voxels."""
@@ -167,7 +171,7 @@ class TomogramData(TrainingData):
         self.held: list[Region] = load_regions(self.dataset, self.dataset.split("val"))
         if not self.held:
             self.training, self.held = hold_out(self.training, held_out.held_out)
-        if not any(len(s.truth()) for s in self.training):
+        if not any(len(s.truth()) or s.extended_by_channel for s in self.training):
             message = "no annotated particle lies in the training regions"
             raise RequestError("dataset.yaml", message, "check boxes and picks")
         self.contrast = "dark" if self.training[0].normalize.sign < 0 else "bright"
