@@ -43,7 +43,7 @@ def test_scripts_and_models_hold_the_picks(cli, labeled, monkeypatch, started):
     volume = read_volume(_input(labeled, "phantom_01"))
     picks = read_particles(labeled / "particles" / "phantom_01.star", tomogram=volume)
     assert np.allclose(read_particles(markers).positions, picks.positions, atol=1e-3)
-    pytest.importorskip("imodmodel")
+    pytest.importorskip("imodmodel")  # the reader
     model = read_particles(labeled / "view" / "phantom_01.mod", tomogram=volume)
     ordered = [one.positions[np.lexsort(one.positions.round().T)] for one in (model, picks)]
     assert np.allclose(*ordered, atol=0.1)
@@ -53,6 +53,41 @@ def _input(folder, name):
     from cryovox.workflows.project.results import results
 
     return next(one.input for one in results(folder) if one.name == name)
+
+
+@pytest.mark.parametrize("command", ["find", "match"])
+def test_results_have_a_script_and_a_model_beside_them(cli, phantoms, model, tmp_path, command):
+    """They are in the manifest, and `explain` knows them."""
+    imodmodel = pytest.importorskip("imodmodel")
+    tomogram, out = phantoms / "tomograms" / "phantom_00.mrc", tmp_path / "out"
+    own = ["--model", model, "--threshold", "0.001", "--max-count", "5", "--border", "0", "--no-lamella"]
+    if command == "match":
+        own = [
+            "--angle",
+            "60",
+            "--max-count",
+            "5",
+            "--threshold",
+            "0.01",
+            "--contrast",
+            "dark",
+            "--no-lamella",
+        ]
+    where = [tomogram] if command == "find" else ["apoferritin", tomogram]
+    answer = cli(command, *where, "--out", out, "--noise-control", 0, "--device", "cpu", "--quiet", *own)
+    assert answer.code == 0, answer.err
+    volume = read_volume(tomogram)
+    picks = read_particles(out / "particles" / "phantom_00.star", tomogram=volume)
+    assert len(picks)
+    points = imodmodel.read(out / "view" / "phantom_00.mod")[["z", "y", "x"]].to_numpy()
+    expected = picks.positions / volume.voxel_size + [0.0, 0.5, 0.5]
+    assert np.allclose(*(rows[np.lexsort(rows.round(2).T)] for rows in (points, expected)), atol=1e-3)
+    assert str(tomogram.resolve()) in (out / "view" / "phantom_00.cxc").read_text()
+    for kind, file in (("ChimeraX script", "phantom_00.cxc"), ("IMOD model", "phantom_00.mod")):
+        answer = cli("explain", out / "view" / file)
+        assert answer.code == 0
+        assert kind in answer.out
+        assert file in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -67,8 +102,6 @@ def test_the_program_that_is_installed_is_opened(
     cli, labeled, monkeypatch, started, there, options, first, last
 ):
     only(monkeypatch, *there)
-    if last.endswith(".mod"):
-        pytest.importorskip("imodmodel")
     assert cli("view", labeled, *options).code == 0
     (line,) = started
     assert line[0] == first

@@ -373,6 +373,14 @@ def test_imodmodel_agrees(tmp_path):
     write_particles(tmp_path / "a.mod", particles, tomogram=frame)
     rows = imodmodel.read(tmp_path / "a.mod")
     np.testing.assert_allclose(rows[["x", "y", "z"]], [[30.5, 20.5, 10], [8.0, 6.5, 5]])
+    model = imodmodel.ImodModel.from_file(tmp_path / "a.mod")
+    header, first = model.header, model.objects[0].header
+    assert (header.xmax, header.ymax, header.zmax, header.objsize) == (42, 31, 20, 2)
+    assert (header.pixelsize, header.units) == (10.0, -10)
+    assert (first.name.strip("\0"), first.contsize, first.pdrawsize) == ("a", 1, 5)
+    assert first.flags.scattered
+    assert first.flags.open
+    assert [first.red, first.green, first.blue] == pytest.approx([0.9, 0.3, 0.3])
     loaded = read_particles(tmp_path / "a.mod")  # with the voxel size of the model
     np.testing.assert_allclose(loaded.positions, particles.positions, atol=1e-3)
     assert loaded.species.tolist() == ["a", "b"]

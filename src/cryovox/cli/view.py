@@ -24,7 +24,8 @@ def view(
 ) -> int:
     """Show a result in napari, ChimeraX or 3dmod, whichever is installed.
 
-    Writes view/NAME.cxc (ChimeraX) and, with imodmodel, view/NAME.mod (IMOD) of all tomograms, and opens one.
+    Opens view/NAME.cxc (ChimeraX) or view/NAME.mod (IMOD) of a tomogram, which find and match write. They are
+    written again first, as their paths are absolute and the folder may have moved.
 
     Parameters
     ----------
@@ -37,9 +38,9 @@ def view(
     subset
         File with the names of the tomograms to use, as `cryovox report` saves it.
     """
-    from cryovox.workflows.view import choose, command, has_display, installed, write_view_files
+    from cryovox.workflows.view import choose, command, files_of, has_display, installed
 
-    files = write_view_files(folder, subset)
+    files = files_of(folder, subset)
     one = files[choose(list(files), tomogram)]
     found = installed()
     if program not in ("auto", "none") and program not in found:

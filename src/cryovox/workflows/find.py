@@ -60,8 +60,9 @@ def find(  # noqa: PLR0913 (the options of a command)
 ) -> tuple[dict[str, Particles], Failures]:
     """Segment tomograms, pick particles, and write particle files and a report.
 
-    Writes the files of :func:`cryovox.workflows.segment.segment`, `particles/NAME.star`, and `report.html`,
-    which covers all tomograms of the folder that were processed with this model.
+    Writes the files of :func:`cryovox.workflows.segment.segment`, `particles/NAME.star`, `view/NAME.cxc` and
+    `view/NAME.mod` for ChimeraX and 3dmod, and `report.html`, which covers all tomograms of the folder that
+    were processed with this model.
 
     Parameters
     ----------

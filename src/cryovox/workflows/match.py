@@ -51,8 +51,9 @@ def match(  # noqa: PLR0913 (the options of a command)
     """Search tomograms for a structure; results of an earlier run with the same settings are kept.
 
     Writes `particles/NAME.star` with poses, `scores/NAME.zarr`, the best rotation of each voxel in
-    `rotations/NAME.mrc` with their angles in `rotations/NAME.csv`, the dataset `matches.yaml` for training,
-    and `report.html`. With *at*, it writes `particles/NAME.star` only.
+    `rotations/NAME.mrc` with their angles in `rotations/NAME.csv`, `view/NAME.cxc` and `view/NAME.mod` for
+    ChimeraX and 3dmod, the dataset `matches.yaml` for training, and `report.html`. With *at*, it writes
+    `particles/NAME.star` only.
 
     Parameters
     ----------
@@ -153,7 +154,7 @@ def _write_report(out: Path, manifest: Manifest) -> None:
 
 def _report_entry(name: str, out: Path, entry: Mapping[str, Any]) -> ReportEntry | None:
     """A tomogram of this or of an earlier run; None where its files are gone."""
-    outputs = {kind: Path(path) for kind, path in entry["outputs"].items()}
+    outputs = {kind: Path(path) for kind, path in (entry["outputs"] | entry.get("view", {})).items()}
     path = Path(entry["key"]["input"])
     try:
         score_map = scores.read(out / outputs["scores"])

@@ -53,6 +53,12 @@ class Record:
         return {kind: self.folder / file for kind, file in files.items()}
 
     @property
+    def view_files(self) -> dict[str, Path]:
+        """Kind -> file that shows the outputs; they hold absolute paths, and so are not compared."""
+        files = self.entry.get("view") or self.entry.get("particles", {}).get("view", {})
+        return {kind: self.folder / file for kind, file in files.items()}
+
+    @property
     def invocation(self) -> Invocation | None:
         return _invocation(self.whole, self.entry.get("invocation"))
 
@@ -110,7 +116,7 @@ def explain(path: Path) -> dict[str, Any]:
             continue
         whole = read_manifest(folder)
         for record in records(folder, whole):
-            for kind, file in record.outputs.items():
+            for kind, file in (record.outputs | record.view_files).items():
                 if target == file.resolve() or file.resolve() in target.parents:
                     return _facts(record, kind, file)
         return _of_folder(target, folder, whole)

@@ -1,16 +1,17 @@
-"""Models of IMOD (.mod), read and written with imodmodel (`pip install "cryovox[imod]"`).
+"""Models of IMOD (.mod), read with imodmodel (`pip install "cryovox[imod]"`) and written here.
 
 In IMOD the first voxel has its center at x = y = 0.5 and z = 0
-(https://bio3d.colorado.edu/imod/doc/3dmodguide.html). An object is a species, by its name.
+(https://bio3d.colorado.edu/imod/doc/3dmodguide.html). An object is a species, by its name. The layout of the
+file is that of https://bio3d.colorado.edu/imod/doc/binspec.html.
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,14 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
 from cryovox.formats import read_bytes
+from cryovox.formats.particles.chimerax import COLORS, RADIUS
 from cryovox.formats.particles.column_format import check_single
 from cryovox.formats.particles.convention import Convention, Frame, columns_of, particles_of
 
+HEADER, OBJECT, CONTOUR = Struct(">128s4iI4i6f5if2i3f"), Struct(">64s64xiIii3fi8Bii"), Struct(">iIii")
+"""Of a model, an object and a contour."""
+OPEN_POINTS = 1 << 3 | 1 << 9
+"""Flags of an object of scattered points that no line joins."""
 ANGSTROM = -10
 """Unit of the pixel size in a model, as a power of ten in m; 0 is pixels."""
 
@@ -33,7 +39,8 @@ CONVENTION = Convention(
     species="object",
     single=("tomogram",),
     pixel_size="pixel_size",
-    remark="Needs imodmodel. Coordinates have single precision; angles, scores and tomograms are not stored.",
+    remark="Reading needs imodmodel. Coordinates have single precision; angles, scores and tomograms are not "
+    "stored.",
 )
 
 
@@ -81,7 +88,6 @@ def write(
 
     Arguments are those of :func:`cryovox.formats.write_particles`.
     """
-    models = _library(path, "models")
     check_single(path, particles, CONVENTION)
     columns, _ = columns_of(
         path,
@@ -92,30 +98,35 @@ def write(
         tomogram_name=tomogram_name,
     )
     xyz = np.stack([columns[name] for name in "xyz"], axis=1)
-    header: dict[str, Any] = {"units": ANGSTROM}
-    if len(xyz):
-        header["pixelsize"] = float(columns["pixel_size"][0])
-    if isinstance(tomogram, Volume):
-        header |= dict(zip(("zmax", "ymax", "xmax"), tomogram.shape, strict=True))
+    size = float(columns["pixel_size"][0]) if len(xyz) else 1.0
+    shape = tomogram.shape if isinstance(tomogram, Volume) else (0, 0, 0)
     kinds = list(dict.fromkeys(particles.species.tolist()))
-    objects = [_object(models, kind, xyz[particles.species == kind]) for kind in kinds]
-    header["objsize"] = len(objects)
-    model = models.ImodModel(header=models.ModelHeader(**header), objects=objects)
-    with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the library calls old names of pydantic
-        model.to_file(temporary)
+    objects = [
+        _object(kind, COLORS[i % len(COLORS)], round(RADIUS / size), xyz[particles.species == kind])
+        for i, kind in enumerate(kinds)
+    ]
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"".join([b"IMODV1.2", _header(shape, size, len(kinds)), *objects, b"IEOF"]))
 
 
-def _object(models: Any, name: str, points: np.ndarray) -> Any:
-    item = models.Object(header=models.ObjectHeader(name=name), contours=[models.Contour(points=points)])
-    item.header.flags.scattered = True
-    item.update_sizes()
-    return item
+def _header(shape: tuple[int, int, int], size: float, objects: int) -> bytes:
+    """Header with the size of the volume in voxels, the voxel size in Å and the number of objects."""
+    limits, flags, drawing = shape[::-1], 0, (1, 2, 0, 255)
+    offset, scale, chosen = (0.0,) * 3, (1.0,) * 3, (0, 0, -1)
+    rest = (3, 128, size, ANGSTROM, 0, 0.0, 0.0, 0.0)
+    return HEADER.pack(b"cryovox", *limits, objects, flags, *drawing, *offset, *scale, *chosen, *rest)
+
+
+def _object(name: str, color: tuple[float, float, float], radius: int, points: np.ndarray) -> bytes:
+    """Scattered points, drawn as spheres with this radius in voxels."""
+    symbol = (1, 3, 1, 1, 0, 0, 0, 0)
+    head = OBJECT.pack(name.encode()[:63], 1, OPEN_POINTS, 0, 1, *color, max(radius, 2), *symbol, 0, 0)
+    return b"OBJT" + head + b"CONT" + CONTOUR.pack(len(points), 0, 0, 0) + points.astype(">f4").tobytes()
 
 
 def _library(path: Path, module: str) -> Any:
     try:
         return import_module(f"imodmodel.{module}")
     except ModuleNotFoundError:
-        message = "IMOD models are read and written with imodmodel, which is not installed"
+        message = "IMOD models are read with imodmodel, which is not installed"
         raise RequestError(path, message, "pip install 'cryovox[imod]'") from None

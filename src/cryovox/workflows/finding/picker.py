@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import sign_of
-from cryovox.core.particles import Particles
+from cryovox.core.particles import Particles, pickable
 from cryovox.core.progress import ProgressCallback
 from cryovox.core.volume import ScoreMap, Volume
 from cryovox.formats import read_volume, scores
@@ -40,6 +40,7 @@ from cryovox.workflows.inputs import calibration_finding, read_search_mask
 from cryovox.workflows.lamella import FOLDER, SearchRegion, search_region
 from cryovox.workflows.noise_control import NoiseControl
 from cryovox.workflows.pick import origin_of, tomogram_frame, write_picks
+from cryovox.workflows.view_files import write_view_files
 
 if TYPE_CHECKING:
     from cryovox.workflows.matching.poses import PickPoses
@@ -98,7 +99,7 @@ class Picker:
         transfer = calibration_finding(volume, self.card, path)
         fdr, transfers = self.control.fdr, transfer is not None and transfer.level == "ok"
         certain = trusted_species(calibration_of(score_map), transfers, self.curation)
-        trusted = certain >= {species.name for species in score_map.species}
+        trusted = certain >= {species.name for species in pickable(score_map.species)}
         decoys, noise = self._decoys(name, entry, opened, fdr is not None and not trusted)
         rated = pick_rated(
             score_map, self.picking, region.mask,
@@ -118,6 +119,7 @@ class Picker:
         file = write_picks(name, self.out, picks, frame, self.output, origin_of(self.model, rated))
         if score_map.kind == "heatmap":  # its labels are balls around these picks
             write_label_map(score_map, frame, self.out / "labels" / f"{name}.mrc", picks, opened.inside)
+        view = write_view_files(self.out, name, path, picks, frame)
         expected = replace(rated, picks=picks).summary()
         controls = [
             None if self.curation is not None and trusted else transfer,
@@ -130,6 +132,7 @@ class Picker:
         outside = self._outside(region, score_map, rated, opened.inside)
         record = {
             "file": str(file.relative_to(self.out)),
+            "view": view,
             "count": len(picks),
             "left_out": {"at_faces": rated.near_edge, "dense": dense, "lamella": outside},
             "lamella": region.record(self.out),

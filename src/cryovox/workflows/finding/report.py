@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryovox.core.intensity import sign_of
-from cryovox.core.particles import Particles
+from cryovox.core.particles import Particles, pickable
 from cryovox.formats import read_volume, scores
 from cryovox.models.card import Card
 from cryovox.picking.config import THRESHOLDS
@@ -63,12 +63,13 @@ def _report_entry(
     record, path = entry["particles"], Path(entry["key"]["input"])
     notes = [*card.warnings, *entry.get("notes", [])]
     findings = [Finding("warning", "model", text) for text in notes]
-    if not len(picks):
+    if not len(picks) and pickable(card.species):
         remedy = "lower --threshold, or check voxel size and contrast with `cryovox doctor`"
         findings.append(Finding("warning", "picks", "no score is above the threshold", remedy))
     findings += [Finding(*row) for row in record.get("findings", [])]
     score_map = select(scores.read(score_file(out, name)), record.get("species", ()))
-    defaults = {s.name: score_map.thresholds.get(s.name, THRESHOLDS[card.kind]) for s in score_map.species}
+    names = [species.name for species in pickable(score_map.species)]
+    defaults = {name: score_map.thresholds.get(name, THRESHOLDS[card.kind]) for name in names}
     used = {name: own["threshold"] for name, own in record.get("expected", {}).items()}
     return ReportEntry(
         name=name,
@@ -92,7 +93,9 @@ def _outputs(entry: Mapping[str, Any]) -> dict[str, Path]:
     """Files of a tomogram by kind."""
     record = entry["particles"]
     mask = {"sample mask": Path(record["lamella"]["mask"])} if "mask" in record.get("lamella", {}) else {}
-    return {**{k: Path(v) for k, v in entry["outputs"].items()}, "particles": Path(record["file"]), **mask}
+    view = {kind: Path(file) for kind, file in record.get("view", {}).items()}
+    outputs = {kind: Path(file) for kind, file in entry["outputs"].items()}
+    return {**outputs, "particles": Path(record["file"]), **mask, **view}
 
 
 def _model_facts(model: str, model_sha256: str, card: Card) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from cryovox.workflows.matching.search_grid import on_search_grid
 from cryovox.workflows.matching.target import MatchJob, Target
 from cryovox.workflows.model_grid import mask_on_grid
 from cryovox.workflows.pick import left_out_notes, write_picks
+from cryovox.workflows.view_files import write_view_files
 
 BEST = 50
 """Maximum number of scores by which the hands are compared."""
@@ -92,7 +93,8 @@ class Search(MatchJob):
             "decoy": None if tested is None else _control_facts(tested, "decoy", threshold),
             "lamella": region.record(self.out), "notes": notes,
         }  # fmt: skip
-        return Result(outputs, facts)
+        view = write_view_files(self.out, name, target.path, picks, target.volume)
+        return Result(outputs, facts | {"view": view})
 
     def _region(self, name: str, target: Target) -> SearchRegion:
         if not self.config.lamella:

@@ -53,8 +53,9 @@ class Target:
 
     Attributes
     ----------
-    volume, normalize, contrast
-        The tomogram, its normalization to bright particles, and the contrast that was detected or set.
+    path, volume, normalize, contrast
+        File of the tomogram, the tomogram, its normalization to bright particles, and the contrast that was
+        detected or set.
     inside : (z, y, x) bool or None
         Where to search.
     cone
@@ -69,6 +70,7 @@ class Target:
         What to mention to the user.
     """
 
+    path: Path
     volume: Volume
     normalize: Normalization
     contrast: Contrast
@@ -145,7 +147,9 @@ def open_target(path: Path, name: str, template: Path, imaging: Imaging, config:
     doubt = density.facts.get("doubt")
     notes += [f"template: {doubt}"] if doubt else []
     normalize = Normalization(moments.mean, moments.std, sign_of(contrast))
-    target = Target(volume, normalize, contrast, inside, template, density, imaging, config, tuple(notes))
+    target = Target(
+        path, volume, normalize, contrast, inside, template, density, imaging, config, tuple(notes)
+    )
     return target if config.membrane is None else _beside_membrane(target, name)
 
 
