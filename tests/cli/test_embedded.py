@@ -1,6 +1,8 @@
 """The model that comes with the package."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 
@@ -55,3 +57,11 @@ def test_a_training_starts_from_it(cli, phantoms, tmp_path):
     assert training["start"]["model"] == "embedded.safetensors"
     assert training["start"]["weights_taken"] > 0.9 * training["start"]["weights"]
     assert np.isfinite(training["seconds"])
+
+
+def test_loading_a_model_does_not_import_the_compiler_of_torch():
+    code = (
+        "import sys; from cryovox.models.card import EMBEDDED; from cryovox.models.checkpoint import load_model;"
+        "load_model(EMBEDDED); assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
+from scipy.stats import nbinom
 
 from cryovox.picking.calibration import (
     IDENTITY,
@@ -202,6 +203,12 @@ def test_in_noise_hardly_ever_more_is_picked_than_allowed():
     rng = np.random.default_rng(0)
     runs = [(q_values(world(rng, 0, 500)[0], world(rng, 0, 500)[0]) <= 0.05).any() for _ in range(400)]
     assert np.mean(runs) <= 0.08
+
+
+@pytest.mark.parametrize(("decoys", "scale"), [(0, 0.05), (0, 8.0), (7, 0.3), (59, 2.5), (900, 40.0)])
+def test_intervals_are_quantiles_of_a_negative_binomial_distribution(decoys, scale):
+    expected = nbinom.ppf([0.025, 0.975], decoys + 1, 1 / (1 + scale)) / 10**6
+    assert rate_interval(decoys, 10**6, scale) == pytest.approx(expected)
 
 
 def test_intervals_of_few_decoys_are_wide():

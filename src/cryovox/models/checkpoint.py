@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cryovox.core.atomic import replacing
 from cryovox.core.errors import RequestError
@@ -54,11 +55,20 @@ def load_model(path: Path) -> tuple[nn.Module, Card]:
     return network.eval(), card
 
 
+class _WithoutInitialValues(TorchFunctionMode):
+    """Leave out `torch.nn.init`: on the device "meta" it imports torch's compiler, which takes seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else (kwargs or {}).get("tensor")
+        return func(*args, **(kwargs or {}))
+
+
 def _built(card: Card, path: Path) -> nn.Module:
     """The network of a card; one that is much larger than its file is refused before it takes memory."""
     arguments = (card.network, card.options, card.in_channels, card.out_channels)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutInitialValues():
             probe = build(*arguments)
         needed = sum(p.numel() * p.element_size() for p in probe.parameters())
     except RequestError:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.spatial import KDTree
+from scipy.special import nbdtr, nbdtrik
 
 Float = NDArray[np.float64]
 
@@ -101,10 +102,15 @@ def rate_interval(decoys: int, picks: int, scale: float = 1.0, level: float = 0.
     if not picks:
         return 0.0, 1.0
     tail = (1 - level) / 2
-    from scipy.stats import nbinom  # takes half a second to import
+    low, high = (_false_picks(q, decoys + 1, 1 / (1 + scale)) for q in (tail, 1 - tail))
+    return min(1.0, low / picks), min(1.0, high / picks)
 
-    low, high = nbinom.ppf([tail, 1 - tail], decoys + 1, 1 / (1 + scale))
-    return min(1.0, float(low) / picks), min(1.0, float(high) / picks)
+
+def _false_picks(quantile: float, failures: int, share: float) -> float:
+    """Quantile of a negative binomial distribution; `scipy.stats` takes half a second to import."""
+    count = float(np.ceil(nbdtrik(quantile, failures, share)))
+    below = max(count - 1, 0.0)  # rounding in the inverse may lift it over a whole number
+    return below if nbdtr(below, failures, share) >= quantile else count
 
 
 @dataclass(frozen=True, eq=False)
