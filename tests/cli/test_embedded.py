@@ -61,7 +61,8 @@ def test_a_training_starts_from_it(cli, phantoms, tmp_path):
 
 def test_loading_a_model_does_not_import_the_compiler_of_torch():
     code = (
-        "import sys; from cryovox.models.card import EMBEDDED; from cryovox.models.checkpoint import load_model;"
+        "import sys; from cryovox.models.card import EMBEDDED;"
+        "from cryovox.models.checkpoint import load_model;"
         "load_model(EMBEDDED); assert 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
