@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -283,6 +284,67 @@ def test_a_lost_share_of_inputs_fails_them_by_name(mount, texts, tmp_path):
     assert sorted(entries) == ["a"]  # b was read, but its hash was not
     assert sorted(failures) == ["b", "c", "d"]
     assert all("No such file" in str(error) for error in failures.values())
+
+
+CUT = """
+import os, sys
+from cryovox.cli import main
+from cryovox.inference import stream
+from cryovox.filters import bilateral as filters
+
+def cutting(function):
+    def call(*args, **options):
+        if os.path.getsize(sys.argv[1]) > 9000:
+            os.truncate(sys.argv[1], 9000)
+        return function(*args, **options)
+    return call
+
+stream.score_on_device = cutting(stream.score_on_device)
+filters.bilateral = cutting(filters.bilateral)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("command", ["find", "denoise"])
+def test_a_tomogram_that_is_cut_while_it_is_read_fails_by_name(volumes, model, tmp_path, command):
+    """The memory map of a file that was cut would end the process."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("TS_0", "TS_1"):
+        shutil.copy(volumes / f"{name}.mrc", folder)
+    cut, more = folder / "TS_0.mrc", {"find": ["--model", model], "denoise": ["--method", "ibf", "--slab", 8]}
+    asked = [command, folder, *more[command], "--device", "cpu", "--quiet", "--out", tmp_path / "out"]
+    done = subprocess.run(
+        [sys.executable, "-c", CUT, *map(str, (cut, *asked))],
+        capture_output=True, text=True, timeout=600, env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    (failed,) = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert failed.startswith("failed: TS_0: was cut off while it was read")
+    kind = {"find": "particles/TS_1.star", "denoise": "denoised/TS_1.mrc"}[command]
+    assert (tmp_path / "out" / kind).exists()
+    shutil.copy(volumes / "TS_0.mrc", folder)
+    again = subprocess.run(
+        [sys.executable, "-m", "cryovox", *map(str, asked)],
+        capture_output=True, text=True, timeout=600, env=environment(),
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "out" / kind.replace("TS_1", "TS_0")).exists()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_disk_that_stops_answering_is_named(cli, monkeypatch, tomogram, tmp_path, number):
+    reading, real = [], os.preadv
+
+    def fail(*args):
+        reading.append(args)
+        if len(reading) > 2:
+            raise OSError(number, os.strerror(number))
+        return real(*args)
+
+    monkeypatch.setattr("os.preadv", fail)
+    answer = cli("denoise", tomogram, "--method", "ibf", "--slab", 8, "--out", tmp_path / "out")
+    answer.refused(tomogram, "no longer answers", "run the same command again", code=1)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOSPC])

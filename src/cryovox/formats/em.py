@@ -19,6 +19,7 @@ from cryovox.core.errors import RequestError
 from cryovox.core.intensity import slabs
 from cryovox.core.volume import Volume, VolumeHeader, Voxels
 from cryovox.formats import usable_voxel_size
+from cryovox.formats.file_volume import FileVolume
 from cryovox.formats.stored import (
     check_single_precision,
     check_unpacked,
@@ -98,5 +99,5 @@ def _open(path: Path) -> tuple[VolumeHeader, Any]:
         )
         raise RequestError(path, message, "copy or reconstruct the file again")
     size = int(np.frombuffer(first, f"{order}i4", 1, offset=PIXEL_SIZE)[0]) / STEPS
-    data = np.memmap(path, dtype, "r", offset=HEADER, shape=(z, y, x))
+    data = FileVolume.open(path, dtype, HEADER, (z, y, x))
     return header_of(data, (size, size, size)), data

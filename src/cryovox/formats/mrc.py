@@ -28,6 +28,7 @@ from cryovox.core.intensity import slabs, statistics
 from cryovox.core.reading import check_readable
 from cryovox.core.volume import ZYX, Start, Volume, VolumeHeader, Voxels, voxel_size_problem
 from cryovox.formats import unpacking, usable_voxel_size
+from cryovox.formats.file_volume import FileVolume
 from cryovox.formats.mrc_stacks import check_no_stack
 from cryovox.formats.stored import check_memory, check_single_precision, exact_type
 
@@ -111,13 +112,16 @@ def read(path: Path, voxel_size: float | None = None, images: bool = False) -> V
         raise RequestError(path, _length_problem(info, file_size), "copy or reconstruct the file again")
     size = usable_voxel_size(path, info, voxel_size)
     offset = HEADER_BYTES + info.extended_bytes
-    raw: NDArray[np.uint8]
+    # sections, rows, columns -> z, y, x
+    first, second, third = ((2, 1, 0)[info.axes.index(axis)] for axis in (3, 2, 1))
+    order = first, second, third
+    if content is None and info.mode != 101:
+        data = FileVolume.open(path, info.dtype, offset, info.stored_shape, order)
+        return Volume(data, size, info.origin, info.nstart)
     if content is None:
-        raw = np.memmap(path, np.uint8, "r", offset=offset, shape=(info.data_bytes,))
+        raw: NDArray[np.uint8] = np.memmap(path, np.uint8, "r", offset=offset, shape=(info.data_bytes,))
     else:
         raw = np.frombuffer(content, np.uint8, count=info.data_bytes, offset=offset)
-    # sections, rows, columns -> z, y, x
-    order = [(2, 1, 0)[info.axes.index(axis)] for axis in (3, 2, 1)]
     return Volume(_values(raw, info).transpose(order), size, info.origin, info.nstart)
 
 

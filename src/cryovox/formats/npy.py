@@ -13,6 +13,7 @@ from cryovox.core.intensity import slabs
 from cryovox.core.reading import check_readable
 from cryovox.core.volume import Volume, VolumeHeader
 from cryovox.formats import usable_voxel_size
+from cryovox.formats.file_volume import FileVolume
 from cryovox.formats.stored import check_unpacked, header_of, reason_of, spatial_axes
 
 PROBLEM = "does not say its voxel size, which the format does not store"
@@ -54,4 +55,8 @@ def _mapped(path: Path) -> Any:
     if not isinstance(array, np.ndarray):  # .npz under another name
         raise RequestError(path, "holds several arrays", "write one volume with numpy.save")
     axes = spatial_axes(path, array.shape, array.dtype)
-    return array.reshape(tuple(array.shape[axis] for axis in axes))
+    z, y, x = (array.shape[axis] for axis in axes)
+    if not array.flags.c_contiguous:  # Fortran order
+        return array.reshape(z, y, x)
+    mapped: Any = array
+    return FileVolume.open(path, array.dtype, mapped.offset, (z, y, x))

@@ -19,6 +19,7 @@ from cryovox.core.errors import RequestError
 from cryovox.core.reading import check_readable
 from cryovox.core.volume import ZYX, Volume, VolumeHeader, Voxels
 from cryovox.formats import usable_voxel_size
+from cryovox.formats.file_volume import FileVolume
 from cryovox.formats.stored import (
     UNKNOWN,
     StoredVolume,
@@ -140,7 +141,7 @@ def _open(path: Path) -> tuple[VolumeHeader, Any]:
     if offset is None:
         data: Any = StoredVolume(_Sections(path, shape, np.dtype(series.dtype)))
     else:
-        data = np.memmap(path, dtype, "r", offset=offset, shape=shape)
+        data = FileVolume.open(path, dtype, offset, (shape[0], shape[1], shape[2]))
     return header_of(data, sizes), data
 
 

@@ -247,7 +247,11 @@ class HostPlanes:
     def __init__(self, data: Voxels, axes: Axes, rows: Rows, normalize: Normalization) -> None:
         self.axes, self.normalize, self.data = axes, normalize, data
         self.base, stop = rows.planes(axes[0])
-        self.raw = np.asarray(data[self.base : stop])
+        self.raw: Voxels = data
+        if hasattr(data, "_mmap"):  # read tile by tile
+            self.base = 0
+        else:
+            self.raw = np.asarray(data[self.base : stop])
 
     def tiles(self, places: Sequence[Place]) -> Tensor:
         images = torch.zeros(len(places), 1, *(self.axes[0].tile,) * 3)
