@@ -62,7 +62,7 @@ def test_no_such_file(ask, tmp_path):
 
 def test_a_folder_without_tomograms(ask, tmp_path):
     (tmp_path / "empty").mkdir()
-    ask(tmp_path / "empty").refused("empty", "no file of the wanted kind")
+    ask(tmp_path / "empty").refused("empty", "the folder holds no")
 
 
 def test_not_a_tomogram(ask, tmp_path):

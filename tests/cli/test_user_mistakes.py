@@ -121,7 +121,7 @@ MISTAKES = {  # the mistake -> request, exit code, words of the screen
         lambda f: (*train()(f), "--config", f / "settings.yaml"), 2, ["loop.stepps", "settings.yaml"]),
     "a path with a slip": (segment("goood.mrc"), 2, ["goood.mrc", "no such file"]),
     "a pattern that matches nothing": (segment("TS_*.mrc"), 2, ["TS_*.mrc", "matches no file"]),
-    "a folder without tomograms": (segment("nothing"), 2, ["nothing", "no file of the wanted kind"]),
+    "a folder without tomograms": (segment("nothing"), 2, ["nothing", "the folder holds no"]),
     "a file of another kind": (segment("notes.docx"), 2, ["notes.docx", ".mrc"]),
     "a text file called .mrc": (segment("notes.mrc"), 2, ["notes.mrc", "not an MRC file"]),
     "an empty file": (segment("empty.mrc"), 2, ["empty.mrc", "is empty"]),
@@ -155,6 +155,12 @@ MISTAKES = {  # the mistake -> request, exit code, words of the screen
     "the list of another tomogram": (
         lambda f: ("extract", f / "other.star", f.tomogram, "--box", 8, "--out", f / "e.zarr"),
         2, ["other.star", "TS_77", "phantom_03"]),
+    "a folder where one tomogram is read": (
+        lambda f: ("extract", f / "other.star", f / "nothing", "--box", 8, "--out", f / "e.zarr"),
+        2, ["nothing", "is a folder"]),
+    "a list for --against that is a folder": (
+        lambda f: ("doctor", "--particles", f / "fine.csv", "--against", f / "nothing"),
+        2, ["nothing", "is a folder"]),
     "maps of different sizes": (
         lambda f: ("evaluate", "labels", "--truth", f.labels, "--predictions", f / "good.mrc"),
         2, ["good.mrc"]),

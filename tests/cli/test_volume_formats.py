@@ -343,7 +343,7 @@ def test_formats_without_an_origin(run, cli, tomogram, model, tmp_path, suffix):
 
 def test_folders_are_not_searched_for_arrays(cli, tmp_path):
     np.save(tmp_path / "anything.npy", np.zeros((4, 5, 6)))
-    cli("doctor", tmp_path).refused("no file of the wanted kind")
+    cli("doctor", tmp_path).refused("holds no tomogram")
 
 
 def test_no_command_is_forgotten():

@@ -222,7 +222,7 @@ def _contrast(volume: Volume, entry: Entry) -> Contrast:
     if certainty < MIN_CERTAINTY:
         message = f"whether particles are dark or bright is unclear ({contrast}, certainty {certainty:.1f})"
         raise RequestError(
-            entry.tomogram, message, "set `contrast: dark` or `contrast: bright` in dataset.yaml"
+            entry.tomogram, message, "set `contrast: dark` or `contrast: bright` in its entry of dataset.yaml"
         )
     return contrast
 

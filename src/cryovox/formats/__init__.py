@@ -433,6 +433,8 @@ def _of_convention(name: str, path: Path | str) -> Any:
 def _module(table: Registry, path: Path | str) -> Any:
     suffix = ending(path)
     if suffix not in table:
+        if Path(path).is_dir():
+            raise RequestError(path, "is a folder, where one file is read", "name one of its files")
         message = f"the extension {suffix!r} is no known {table.kind}"
         raise RequestError(path, message, f"known extensions: {', '.join(table)}, each also with .gz or .bz2")
     return table[suffix]

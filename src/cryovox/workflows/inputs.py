@@ -25,7 +25,16 @@ from cryovox.core.intensity import (
 )
 from cryovox.core.reading import check_readable
 from cryovox.core.volume import Volume
-from cryovox.formats import is_general, is_images, is_volume, read_header, read_mask, read_volume, stem
+from cryovox.formats import (
+    is_general,
+    is_images,
+    is_particles,
+    is_volume,
+    read_header,
+    read_mask,
+    read_volume,
+    stem,
+)
 from cryovox.metrics.fingerprint import Domain, Fingerprint, distance, fingerprint, fingerprint_of
 from cryovox.models.card import Card
 from cryovox.report.doctor import Finding
@@ -34,6 +43,7 @@ from cryovox.workflows.model_grid import has_model_voxel_size, is_resampled, on_
 IDENTITY = Normalization(0.0, 1.0)  # the pieces are z-scored one by one
 PIECES = 64
 """Subtomograms of a set that are looked at."""
+KINDS: dict[Any, str] = {is_volume: "tomogram", is_particles: "particle list"}
 
 
 def expand(patterns: Iterable[Path], accepts: Callable[[Path], bool] = is_volume) -> dict[str, Path]:
@@ -59,7 +69,8 @@ def _matches(pattern: Path, accepts: Callable[[Path], bool]) -> list[Path]:
         files = (p for p in sorted(pattern.iterdir()) if not p.name.startswith(".") and not is_images(p))
         accepted = [path for path in files if accepts(path) and not is_general(path)]
         if not accepted:
-            raise RequestError(pattern, "the folder holds no file of the wanted kind", "check the path")
+            kind = KINDS.get(accepts, "file that this command reads")
+            raise RequestError(pattern, f"the folder holds no {kind}", "check the path")
         return accepted
     if pattern.exists():
         return [pattern]
