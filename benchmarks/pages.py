@@ -1020,6 +1020,33 @@ Command: `{result["command"]}`
 """
 
 
+def tiles_embedded() -> str:
+    """Scores and time of the embedded model by tile and overlap."""
+    result = load("tiles-embedded")
+    if result is None:
+        return ""
+    worlds = [name for name, value in result["rows"][0].items() if isinstance(value, dict)]
+    rows = [
+        [
+            f"{row['tile']}, {row['overlap']:g}",
+            *(f"{row[name]['f1']:.3f}, {row[name]['average_precision']:.3f}" for name in worlds),
+            f"{row['mean_f1']:.3f}, {row['mean_average_precision']:.3f}",
+            f"{row['seconds']:.1f}",
+        ]
+        for row in result["rows"]
+    ]
+    return f"""
+## Embedded model: tile and overlap
+
+F1 at the thresholds of the model and average precision, particles of any size. Processor seconds of six tomograms of 64 x 128 x 128 voxels of 10 Å include
+resampling, writing and picking; a tile of 96 voxels is larger than these tomograms, so it is slower here than in larger ones.
+
+{grid(["tile, overlap", *worlds, "mean", "processor s"], rows)}
+
+Command: `{result["command"]}`
+"""
+
+
 def size_embedded() -> str:
     """Rankings of the particles of one size."""
     result = load("size-embedded")
@@ -1205,7 +1232,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
         partial(times, "time_to_f1-choice", "One setting changed, on data reserved for model selection"),
     ),
     "ema_share": (averaged,),
-    "embedded": (embedded, size_embedded, scored_embedded),
+    "embedded": (embedded, tiles_embedded, size_embedded, scored_embedded),
     "match": TEMPLATE_MATCHING,
     "interchange": (
         lambda: pages_interchange.particle_lists(load("particle_lists")),
