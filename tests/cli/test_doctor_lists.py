@@ -1,6 +1,7 @@
 """`cryovox doctor --particles A`, alone, with tomograms, and against another list."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -143,6 +144,24 @@ def test_picks_on_and_off_density(cli, balls, positions, tmp_path):
         (row,) = [row for row in rows if row["what"] == "picks on density"]
         assert row["level"] == level, row
         assert ("--flip-x" in row["remedy"]) == (name == "flipped")
+
+
+def test_the_advised_command_corrects_scale_and_flips(cli, balls, positions, tmp_path):
+    """A list in voxels with x flipped: one command mends both, since a flip needs Å."""
+    first, second, again = (tmp_path / f"{name}.csv" for name in ("voxels", "truth", "again"))
+    write_particles(first, Particles.of((positions * [1, 1, -1] + LAST * [0, 0, 1]) / SIZE, "a"))
+    write_particles(second, Particles.of(positions, "a"))
+    options = ("--against", second, "--shape", "120,90,60", "--json", tmp_path / "f.json")
+    assert cli("doctor", "--particles", first, *options).code == 0
+    (rows,) = json.loads((tmp_path / "f.json").read_text()).values()
+    commands = {row["remedy"] for row in rows if row["what"] in ("flips", "scale")}
+    assert len(commands) == 1
+    places = {"OUT.csv": again, "TOMOGRAM": balls}
+    command = [places.get(word, word) for word in shlex.split(commands.pop())]
+    assert cli(*command[1:]).code == 0
+    assert cli("doctor", "--particles", again, *options, *WITH_FRAME[2:]).code == 0
+    (rows,) = json.loads((tmp_path / "f.json").read_text()).values()
+    assert {row["level"] for row in rows} == {"ok"}
 
 
 def test_a_star_file_with_absurd_defocus_and_another_name(cli, balls, positions, tmp_path):

@@ -298,3 +298,17 @@ def test_a_real_tomogram(shared_data):
     assert "look dark" in messages["contrast"]
     assert "tilt axis y, beam z" in messages["missing wedge"]
     assert re.search(r"spans z 2\d-10\d \(", messages["slab"])
+
+
+def test_a_misaligned_crop_is_distinguished_by_its_gold_bead_only(shared_data):
+    """Levels are the same for both, as the page about volumes says; the range of gray values is not."""
+    levels, ranges = [], []
+    for name in ("perfect", "degraded"):
+        path = shared_data / "misaligned" / f"real_crop_{name}.mrc.gz"
+        volume = read_volume(path, 10.0)
+        findings = examine(volume, path, header_voxel_size=None)
+        levels.append({(f.check, f.level) for f in findings})
+        ranges.append(float(np.ptp(volume.data)))
+    assert levels[0] == levels[1]
+    assert ranges[0] == pytest.approx(22.83 + 19.65, abs=0.02)
+    assert ranges[1] == pytest.approx(8.028 + 6.785, abs=0.02)

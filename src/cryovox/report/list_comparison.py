@@ -72,16 +72,26 @@ def _axes(between: Relation) -> Finding:
 
 
 def _flips(between: Relation, path: Path) -> Finding:
-    flipped = [axis for axis, sign in zip("xyz", between.signs[::-1], strict=True) if sign < 0]
+    flipped = _flipped(between)
     if not flipped:
         return Finding("ok", "flips", "none")
-    options = " ".join(FLIPS[axis] for axis in flipped)
     names = flipped[0] if len(flipped) == 1 else f"{', '.join(flipped[:-1])} and {flipped[-1]}"
     mirrored = len(flipped) % 2 != (_parity(between.axes) % 2)
     hand = ", which mirrors the hand" if mirrored else ", which keeps the hand"
     axes = f"{len(flipped)} axes are flipped" if len(flipped) > 1 else "one axis is flipped"
-    remedy = f"cryovox convert {shlex.quote(str(path))} OUT.star {options} --tomogram TOMOGRAM"
-    return Finding("error", "flips", f"{axes}: {names}{hand}", remedy)
+    return Finding("error", "flips", f"{axes}: {names}{hand}", _command(between, path))
+
+
+def _flipped(between: Relation) -> list[str]:
+    return [axis for axis, sign in zip("xyz", between.signs[::-1], strict=True) if sign < 0]
+
+
+def _command(between: Relation, path: Path) -> str:
+    """The command that corrects scale and flips at once, since a flip needs the correct scale."""
+    options = [] if _is_one(between.scale) else [f"--voxel-size {between.scale:.5g}"]
+    if flipped := _flipped(between):
+        options += [*(FLIPS[axis] for axis in flipped), "--tomogram TOMOGRAM"]
+    return f"cryovox convert {shlex.quote(str(path))} OUT.csv {' '.join(options)}"
 
 
 def _parity(axes: tuple[int, int, int]) -> int:
@@ -98,8 +108,7 @@ def _scale(between: Relation, path: Path) -> Finding:
         name += f", as of binning by {whole}"
     else:
         name += ": voxels of this size in Å, or another voxel size"
-    remedy = f"cryovox convert {shlex.quote(str(path))} OUT.star --voxel-size {between.scale:.5g}"
-    return Finding("error", "scale", name, remedy)
+    return Finding("error", "scale", name, _command(between, path))
 
 
 def _offset(between: Relation, shape: tuple[int, int, int], size: float) -> Finding:
