@@ -31,6 +31,11 @@ def test_a_noise_control_warns_where_much_is_picked_in_noise():
     assert "100 in the tomogram" in fine.message
     assert "--fdr" in bad.remedy
     assert noise_finding(summary(0, 0), 0.5).level == "ok"
+    many = summary(1500, 1318)
+    many["a"]["contradicted"] = True
+    message = noise_finding(many, 0.125).message
+    assert "1,318 picks are expected" in message
+    assert "contradicts the expected precision of a" in message
 
 
 def test_a_false_discovery_rate_says_how_it_was_estimated():

@@ -28,6 +28,10 @@ FLOOR = 0.02
 """Lowest score of a candidate in heatmaps."""
 PROBABILITY, Q_VALUE = "cryovoxProbability", "cryovoxQValue"
 """Columns of particle lists."""
+FROM_PROBABILITIES = ("expected_precision", "expected_recall", "cuts", "curve")
+"""What a summary says by calibrated probabilities."""
+MARGIN = 0.1
+"""Excess of the share of false picks by noise, beyond which probabilities are not believed."""
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Scores at which expected precision and recall are listed."""
 
@@ -73,6 +77,8 @@ class RatedPicks:
         Of the calibrated species.
     decoys
         Candidates in noise; None without them.
+    curated
+        Species whose probabilities follow decisions of a person.
     """
 
     picks: Particles
@@ -80,9 +86,13 @@ class RatedPicks:
     thresholds: Mapping[str, float]
     curves: Mapping[str, ExpectedCurve]
     decoys: Decoys | None = None
+    curated: frozenset[str] = frozenset()
 
     def summary(self) -> dict[str, dict[str, Any]]:
-        """Expected precision, recall and false picks of each species, as plain values for JSON."""
+        """Expected precision, recall and false picks of each species, as plain values for JSON.
+
+        Precision and recall are left out where the picks in noise contradict them.
+        """
         return {name: self._of(name, threshold) for name, threshold in self.thresholds.items()}
 
     def _of(self, name: str, threshold: float) -> dict[str, Any]:
@@ -110,7 +120,18 @@ class RatedPicks:
                 "fdr": _rounded(min(1.0, (above + 1) * scale / count)) if count else None,
                 "interval": [_rounded(low), _rounded(high)] if count else None,
             }
+        if name not in self.curated and _contradicted(values):
+            values = {key: value for key, value in values.items() if key not in FROM_PROBABILITIES}
+            values["contradicted"] = True
         return values
+
+
+def _contradicted(values: Mapping[str, Any]) -> bool:
+    """Whether picks in noise leave no room for the expected precision."""
+    noise = values.get("noise")
+    if "expected_precision" not in values or noise is None or noise["interval"] is None:
+        return False
+    return bool(noise["interval"][0] > 1 - values["expected_precision"] + MARGIN)
 
 
 def pick_rated(
@@ -168,7 +189,8 @@ def pick_rated(
     columns = {} if calibration is None else {PROBABILITY: _probability(picks, curves)}
     if rates:
         columns[Q_VALUE] = _looked_up(picks, pool, rates)
-    return RatedPicks(_with_columns(picks, columns), near_edge, thresholds, curves, decoys)
+    curated = frozenset() if curation is None else curation.certain
+    return RatedPicks(_with_columns(picks, columns), near_edge, thresholds, curves, decoys, curated)
 
 
 def candidates(scores: ScoreMap, config: PickConfig, mask: NDArray[Any] | None = None) -> Particles:

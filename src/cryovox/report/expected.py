@@ -53,12 +53,20 @@ def noise_finding(summary: Summary, share: float, source: str = "tomogram") -> F
     picks = sum(int(own["picks"]) for own in summary.values())
     expected = sum(float(own["noise"]["expected"]) for own in summary.values())
     text = (
-        f"{expected:.3g} picks are expected in {NOISE[source]} ({100 * share:.3g} % of the size of the "
+        f"{_count(expected)} picks are expected in {NOISE[source]} ({100 * share:.3g} % of the size of the "
         f"tomogram was searched); {picks} in the tomogram"
     )
     if expected <= MANY * picks or not expected:
         return Finding("ok", "noise control", text)
+    if doubtful := [name for name, own in summary.items() if own.get("contradicted")]:
+        names = ", ".join(doubtful)
+        text += f"; this contradicts the expected precision of {names}, which is left out"
     return Finding("warning", "noise control", text, "raise --threshold, or use --fdr 0.05")
+
+
+def _count(value: float) -> str:
+    """An expected number, such as 0.4, 8.7 or 1,320."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def rate_finding(summary: Summary, fdr: float, trusted: bool) -> Finding:
