@@ -650,7 +650,7 @@ function totals() {
   }));
   $("v-source").textContent = rated.length
     ? "Expected precision and recall are those of the calibrated model, before your decisions."
-    : "The model is not calibrated: there is no expected precision.";
+    : "There is no expected precision: the model is not calibrated, or picks in noise contradict it.";
   kinds.forEach((kind, s) => {
     const line = $(`v-numbers-${s}`), row = rows[s];
     if (!line) return;
