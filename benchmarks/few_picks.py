@@ -84,6 +84,21 @@ def by_tomogram(runs: list[dict[str, Any]], metric: str) -> np.ndarray[Any, Any]
     )
 
 
+def compared(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means of both starts, and their difference over seeds and test tomograms, for each time, number of picks and metric."""
+    table = {}
+    cases = dict.fromkeys((r["time"], r["picks"]) for r in runs)
+    for (time, picks), metric in product(cases, ("f1", "average_precision")):
+        own = [r for r in runs if (r["time"], r["picks"]) == (time, picks)]
+        first, second = (by_tomogram([r for r in own if r["start"] == start], metric) for start in STARTS)
+        means = (round(float(v.mean()), 4) for v in (first, second))
+        table[f"{picks} picks, {time}, {metric}"] = {
+            **dict(zip(STARTS, means, strict=True)),
+            "difference": asdict(interval(second - first)),
+        }
+    return table
+
+
 def main() -> None:
     """Train all, print and store."""
     parser = argparse.ArgumentParser(
@@ -98,19 +113,14 @@ def main() -> None:
     args = parser.parse_args()
     data, runs = args.work / "data", []
     prepare(data)
-    for seed, time, picks, start in product(range(args.seeds), args.time, args.picks, STARTS):
-        out = args.work / f"{args.species}, {picks} picks, {start}, {time}, seed {seed}"
-        runs.append(run(data, args.species, picks, start, time, seed, out))
-        print({k: v for k, v in runs[-1].items() if k != "scores"}, runs[-1]["scores"]["f1"], flush=True)
-    table = {}
-    for time, picks, metric in product(args.time, args.picks, ("f1", "average_precision")):
-        own = [r for r in runs if (r["time"], r["picks"]) == (time, picks)]
-        first, second = (by_tomogram([r for r in own if r["start"] == start], metric) for start in STARTS)
-        table[f"{picks} picks, {time}, {metric}"] = {
-            **dict(zip(STARTS, (round(float(v.mean()), 4) for v in (first, second)), strict=True)),
-            "difference": asdict(interval(second - first)),
-        }
-    print(table, write_result(args.name, {"table": table, "runs": runs}), sep="\n")
+    for seed in range(args.seeds):
+        for time, picks, start in product(args.time, args.picks, STARTS):
+            out = args.work / f"{args.species}, {picks} picks, {start}, {time}, seed {seed}"
+            runs.append(run(data, args.species, picks, start, time, seed, out))
+            shown = {k: v for k, v in runs[-1].items() if k != "scores"}
+            print(shown, runs[-1]["scores"]["f1"], flush=True)
+        file = write_result(args.name, {"table": compared(runs), "runs": runs})  # seeds so far
+    print(compared(runs), file, sep="\n")
 
 
 if __name__ == "__main__":

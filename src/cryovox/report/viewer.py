@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.metrics.matching import greedy
 from cryovox.picking.lamella import Lamella
+from cryovox.picking.rated import PROBABILITY
 from cryovox.report import planes
 from cryovox.report.figures import COLORS, dense_place
 from cryovox.report.page import text_of
@@ -191,7 +192,6 @@ def _species(i: int, kind: Species, entry: ReportEntry, picks: Particles) -> dic
 
 def _picks(entry: ReportEntry, picks: Particles, kinds: Sequence[Species]) -> dict[str, Any]:
     """Columns of the picks: positions in voxels, species by number, and whether they are particles."""
-    from cryovox.picking.rated import PROBABILITY  # statistics of SciPy take long to import
 
     order = {kind.name: i for i, kind in enumerate(kinds)}
     zyx = np.round(picks.positions / entry.volume.voxel_size, 2)
