@@ -192,7 +192,6 @@ def _species(i: int, kind: Species, entry: ReportEntry, picks: Particles) -> dic
 
 def _picks(entry: ReportEntry, picks: Particles, kinds: Sequence[Species]) -> dict[str, Any]:
     """Columns of the picks: positions in voxels, species by number, and whether they are particles."""
-
     order = {kind.name: i for i, kind in enumerate(kinds)}
     zyx = np.round(picks.positions / entry.volume.voxel_size, 2)
     columns: dict[str, Any] = {axis: zyx[:, i].tolist() for i, axis in enumerate("zyx")}
