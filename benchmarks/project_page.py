@@ -9,15 +9,14 @@ the start of navigation to the end of the script of the page, in headless Chromi
 
 import argparse
 import os
-import shutil
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from browser import opening
 from common import write_result
 from cryovox.formats import read_volume, write_volume
 from cryovox.formats.particles.manifest import Origin
@@ -65,47 +64,6 @@ def results(folder: Path, name: str, rng: np.random.Generator) -> dict[str, floa
     return {"defocus (µm)": round(defocus, 2), "tilt range (°)": round(2 * tilt, 1)}
 
 
-def opening(page: Path, rounds: int = 3) -> dict[str, float] | None:
-    """Seconds until the page can be used, and until everything is loaded: median of some rounds."""
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    try:
-        from selenium import webdriver
-    except ImportError:
-        return None
-    if not (browser and driver):
-        return None
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    script = """
-        const done = arguments[0], look = () => {
-          const timing = performance.getEntriesByType("navigation")[0];
-          document.documentElement.dataset.viewer && timing.loadEventEnd
-            ? done([timing.domContentLoadedEventEnd, timing.loadEventEnd]) : setTimeout(look, 5);
-        };
-        look();"""
-    try:
-        chrome.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
-        times = []
-        for _ in range(rounds):
-            chrome.get("about:blank")
-            before = processor_seconds(chrome)
-            chrome.get(page.as_uri())
-            times.append([*chrome.execute_async_script(script), 1000 * (processor_seconds(chrome) - before)])
-        usable, loaded, processor = (np.median(np.array(times), axis=0) / 1000).round(2).tolist()
-        return {"seconds_usable": usable, "seconds_loaded": loaded, "processor_seconds": processor}
-    finally:
-        chrome.quit()
-
-
-def processor_seconds(chrome: Any) -> float:
-    """Processor time of the process of the page so far, which other work on the machine does not change."""
-    metrics = chrome.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
-    return next(float(one["value"]) for one in metrics if one["name"] == "ProcessTime")
-
-
 def main() -> None:
     """Print what the page takes, and write it to results/project_page.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -127,7 +85,7 @@ def main() -> None:
             "tomograms": options.tomograms,
             "size_mb": round(page.stat().st_size / 1e6, 2),
             "seconds_to_write": round(time.monotonic() - start, 1),
-            **(opening(page) or {}),
+            **{k: v for k, v in opening(page).items() if k != "seconds_ready"},
             "load": round(os.getloadavg()[0], 1),
         }
     for key, value in result.items():

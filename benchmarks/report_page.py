@@ -9,13 +9,13 @@ Chromium, chromedriver and Selenium; it is left out without them.
 import argparse
 import os
 import re
-import shutil
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
+from browser import opening
 from common import write_result
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
@@ -48,31 +48,6 @@ def entry(path: Path, picks: int, seed: int) -> ReportEntry:
     return ReportEntry("TS_01", volume, score_map, particles, {s.name: 0.3 for s in SPECIES})
 
 
-def first_slice(page: Path) -> float | None:
-    """Seconds from opening the page to its first slice, in headless Chromium."""
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    try:
-        from selenium import webdriver
-    except ImportError:
-        return None
-    if not (browser and driver):
-        return None
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
-        chrome.get(page.as_uri())
-        script = (
-            "const done = arguments[0], look = () => document.documentElement.dataset.viewer"
-            " ? done(performance.now()) : setTimeout(look, 5); look();"
-        )
-        return round(float(chrome.execute_async_script(script)) / 1000, 2)
-    finally:
-        chrome.quit()
-
-
 def main() -> None:
     """Print what one page takes, and write it to results/report_page.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -86,16 +61,19 @@ def main() -> None:
         wall, processor = time.monotonic(), time.process_time()
         page = Path(folder) / "report.html"
         write_find_report(page, [one], {})
+        wall, processor = time.monotonic() - wall, time.process_time() - processor
         sampling = re.search(r'"slices":{"pixel":(\d+),"depth":(\d+)', page.read_text(encoding="utf-8"))
+        opened = opening(page)
         result = {
             "shape": list(options.shape),
             "picks": options.picks,
             "size_mb": round(page.stat().st_size / 1e6, 2),
-            "seconds_to_write": round(time.monotonic() - wall, 1),
-            "processor_seconds_to_write": round(time.process_time() - processor, 1),
+            "seconds_to_write": round(wall, 1),
+            "processor_seconds_to_write": round(processor, 1),
             "voxels_per_pixel": int(sampling[1]),
             "voxels_per_slice": int(sampling[2]),
-            "seconds_to_first_slice": first_slice(page),
+            "seconds_to_first_slice": opened.get("seconds_ready"),
+            "processor_seconds_in_browser": opened.get("processor_seconds_in_browser"),
             "load": round(os.getloadavg()[0], 1),
         }
     for name, value in result.items():

@@ -75,18 +75,14 @@ def _cell(text: str) -> str:
 
 def _in_module(text: str, topic: str, source: str) -> Iterator[Refusal]:
     tree = ast.parse(text)
-    constants = {
-        t.id: n.value
-        for n in tree.body
-        if isinstance(n, ast.Assign)
-        for t in n.targets
-        if isinstance(t, ast.Name)
-    }
+    constants = {**_imported(tree), **_constants(tree), **_answers(tree)}
     functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     owner = {child: f for f in functions for child in ast.walk(f)}  # inner functions come later and win
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS):
             continue
+        if any(isinstance(argument, ast.Attribute) and argument.attr == "remedy" for argument in node.args):
+            continue  # says again what another refusal says
         names = {**constants, **(_assigned(owner[node], node.lineno) if node in owner else {})}
         texts = [_text(argument, names) for argument in node.args[:3]]
         keywords = {k.arg: _text(k.value, names) for k in node.keywords}
@@ -98,9 +94,46 @@ def _in_module(text: str, topic: str, source: str) -> Iterator[Refusal]:
             yield Refusal(topic, where, message, remedy, f"{source}:{node.lineno}")
 
 
-def _assigned(function: ast.AST, before: int) -> dict[str, ast.expr]:
-    """The last value that each name gets above a line; the loop variables of tables of text are left out."""
+def _constants(tree: ast.Module) -> dict[str, ast.expr]:
+    """Values of the names of a module."""
+    return {
+        t.id: n.value
+        for n in tree.body
+        if isinstance(n, ast.Assign)
+        for t in n.targets
+        if isinstance(t, ast.Name)
+    }
+
+
+def _imported(tree: ast.Module) -> dict[str, ast.expr]:
+    """Values of the constants that a module takes from others of the package."""
     values: dict[str, ast.expr] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cryovox."):
+            file = Path(__file__).parents[2] / "src" / f"{node.module.replace('.', '/')}.py"
+            names = {alias.asname or alias.name for alias in node.names if alias.name.isupper()}
+            known = _constants(ast.parse(file.read_text(encoding="utf-8"))) if names and file.exists() else {}
+            values |= {name: known[name] for name in names & known.keys()}
+    return values
+
+
+def _answers(tree: ast.Module) -> dict[str, ast.expr]:
+    """Texts that the functions of a module return, by the name of the function; of several, the last."""
+    return {
+        f"{function.name}()": node.value
+        for function in tree.body
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Constant | ast.JoinedStr)
+    }
+
+
+def _assigned(function: ast.FunctionDef | ast.AsyncFunctionDef, before: int) -> dict[str, ast.expr]:
+    """The default of each argument, and the last value that each name gets above a line; the loop variables of tables of text are left out."""
+    arguments = function.args
+    values: dict[str, ast.expr] = dict(
+        zip([a.arg for a in arguments.args[::-1]], arguments.defaults[::-1], strict=False)
+    )
     nodes = [n for n in ast.walk(function) if isinstance(n, ast.Assign) and n.lineno <= before]
     for node in sorted(nodes, key=lambda n: n.lineno):
         for target in node.targets:
@@ -127,6 +160,9 @@ def _text(node: ast.expr, names: dict[str, ast.expr], depth: int = 3) -> str:
         return _text(node.body, names, depth) + " / " + _text(node.orelse, names, depth)
     if isinstance(node, ast.Name) and node.id in names and depth:
         return _text(names[node.id], names, depth - 1)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "suggestion":
-        return "did you mean …?"
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id == "suggestion":
+            return "did you mean …?"
+        if (answer := names.get(f"{node.func.id}()")) is not None and depth:
+            return _text(answer, names, depth - 1)
     return "…"

@@ -182,7 +182,9 @@ def import_picks(
         names = [file.stem] if particles.tomograms is None else sorted(set(particles.tomograms.tolist()))
         for name in names:
             if name not in runs:
-                raise RequestError(file, f"is of {name}, which is no run", f"runs: {', '.join(runs)}")
+                raise RequestError(
+                    file, f"is of {name}, which is no run", f"choose of the runs {', '.join(runs)}"
+                )
             _store(runs[name], particles.within(name), **out)
 
 
@@ -191,7 +193,9 @@ def _runs(config: str, names: Sequence[str]) -> Iterator[Any]:
     known = {run.name: run for run in root.runs}
     for name in names or known:
         if name not in known:
-            raise RequestError("--run-names", f"there is no run {name}", f"runs: {', '.join(known)}")
+            raise RequestError(
+                "--run-names", f"there is no run {name}", f"choose of the runs {', '.join(known)}"
+            )
         yield known[name]
 
 
@@ -231,7 +235,9 @@ def _store(run: Any, particles: Particles, out_user_id: str, out_session_id: str
     known = [item.name for item in run.root.pickable_objects]
     for kind in sorted(set(particles.species.tolist())):
         if kind not in known:
-            raise RequestError(kind, "is no object of the project", f"objects: {', '.join(known)}")
+            raise RequestError(
+                kind, "is no object of the project", f"add it to the project, or choose of {', '.join(known)}"
+            )
         own = particles.named(kind)
         where = {"object_name": kind, "user_id": out_user_id, "session_id": out_session_id}
         if run.get_picks(**where) and not overwrite:

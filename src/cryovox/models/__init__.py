@@ -176,4 +176,6 @@ def build(name: str, options: Options, in_channels: int, out_channels: int) -> A
     try:
         return network(in_channels, out_channels, **options)
     except ValueError as error:
-        raise RequestError(f"options of {name}", str(error), f"options: {', '.join(names)}") from None
+        raise RequestError(
+            f"options of {name}", str(error), f"correct one of the options {', '.join(names)}"
+        ) from None

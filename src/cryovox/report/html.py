@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from cryovox.core.atomic import replacing
-from cryovox.core.particles import Particles, Species
+from cryovox.core.particles import Particles, Species, pickable
 from cryovox.core.volume import ScoreMap, Volume
 from cryovox.picking.lamella import Lamella
 from cryovox.report import charts, figures
@@ -152,7 +152,7 @@ def write_find_report(
 def _tiles(entries: Sequence[ReportEntry]) -> list[tuple[str, str]]:
     """Key numbers at the top of the page."""
     tiles = [(f"{len(entries):,}", "tomogram" if len(entries) == 1 else "tomograms")]
-    names = list(dict.fromkeys(s.name for e in entries for s in e.kinds()))
+    names = list(dict.fromkeys(s.name for e in entries for s in pickable(e.kinds())))
     for name in names[:4]:
         tiles.append((f"{sum(int((e.particles.species == name).sum()) for e in entries):,}", name))
     if len(names) != 1:
@@ -165,7 +165,8 @@ def _tiles(entries: Sequence[ReportEntry]) -> list[tuple[str, str]]:
 def _summary(entries: Sequence[ReportEntry]) -> list[dict[str, Any]]:
     rows = []
     for number, entry in enumerate(entries):
-        names = [s.name for s in entry.kinds()] or sorted(set(entry.particles.species.tolist())) or ["-"]
+        listed = sorted(set(entry.particles.species.tolist()))
+        names = [s.name for s in pickable(entry.kinds())] or listed or ["-"]
         for name in names:
             scores = entry.particles.named(name).scores
             rows.append(
@@ -206,7 +207,7 @@ def _cell(value: object) -> str:
 
 def _overview(entries: Sequence[ReportEntry]) -> Picture | None:
     picks = {e.name: e.particles for e in entries}
-    names = list(dict.fromkeys(s.name for e in entries for s in e.kinds()))
+    names = list(dict.fromkeys(s.name for e in entries for s in pickable(e.kinds())))
     if len(picks) < 2 or not names:
         return None
     figure = charts.counts(picks, names)

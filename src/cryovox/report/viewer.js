@@ -665,6 +665,7 @@ function speciesPanel() {
   const scores = s => picks().score.filter((_, i) => picks().species[i] === s), empty = [];
   const rows = tomogram.species.map((kind, s) => {
     const own = scores(s);
+    if (kind.extended) return null;
     if (!own.length) {
       empty.push(kind.name);
       return null;
@@ -885,7 +886,8 @@ async function open(number) {
   selected = -1;
   page = 0;
   $("v-z").max = tomogram.slices.images.length - 1;
-  $("v-which").replaceChildren(new Option("all", ""), ...tomogram.species.map((kind, s) => new Option(kind.name, s)));
+  $("v-which").replaceChildren(new Option("all", ""), 
+    ...tomogram.species.flatMap((kind, s) => kind.extended ? [] : [new Option(kind.name, s)]));
   setPlane(tomogram.start, true);
   [$("v-black").value, $("v-white").value] = tomogram.slices.window;
   layer.gray = layer.scores = null;

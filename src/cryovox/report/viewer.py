@@ -181,6 +181,7 @@ def _species(i: int, kind: Species, entry: ReportEntry, picks: Particles) -> dic
     return {
         "name": kind.name,
         "radius": kind.radius,
+        "extended": kind.extended,
         "color": COLORS[i % len(COLORS)],
         "threshold": round(float(threshold), 6) if np.isfinite(threshold) else 1.0,
         "curve": sorted(curve),

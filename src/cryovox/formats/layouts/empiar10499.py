@@ -64,7 +64,11 @@ def read(folder: Path, radius: float = RADIUS, species: str = "ribosome") -> Dat
     for name, path in files.items():
         picks = shared or lists.get(name)
         if picks is None:
-            raise RequestError(list_folder / f"{name}.star", "there is no such list", f"{path} has no picks")
+            raise RequestError(
+                list_folder / f"{name}.star",
+                "there is no such list",
+                f"add it, or remove {path}, which has no picks",
+            )
         entries.append(Entry(name=name, tomogram=path, particles=picks, split=split[name], exhaustive=False))
     size = read_volume(next(iter(files.values()))).voxel_size
     kind = (Species(name=species, label=1, radius=radius),)

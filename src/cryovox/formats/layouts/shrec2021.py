@@ -74,7 +74,7 @@ def read(folder: Path, protocol: Protocol = "clean") -> Dataset:
         to 8 on all planes, as in the comparison of MVGFormer. Both test on 9.
     """
     if protocol not in get_args(Protocol):
-        raise RequestError("protocol", f"is {protocol!r}", f"there are: {', '.join(get_args(Protocol))}")
+        raise RequestError("protocol", f"is {protocol!r}", f"choose from {', '.join(get_args(Protocol))}")
     root = _root(folder)
     if root is None:
         raise RequestError(folder, "holds no model_0 to model_9", "unpack shrec2021_full_dataset.zip there")

@@ -127,8 +127,9 @@ def check_download(name: str) -> None:
     source = source_of(name)
     if not source.server:
         message = f"cannot be downloaded for you; it comes from {source.origin}"
-        then = f"then `cryovox fetch dataset {name} --from FOLDER --out DIR` makes a dataset of it"
-        raise RequestError(name, message, f"{source.by_hand}; {then}")
+        command = f"`cryovox fetch dataset {name} --from FOLDER --out DIR`"
+        remedy = f"{source.by_hand}; then {command} makes a dataset of it"
+        raise RequestError(name, message, remedy)
 
 
 def fetch_files(

@@ -17,8 +17,7 @@ from cryovox.workflows.fetch.http import Client, NotThereError
 
 CLIENT = Client(
     "--from",
-    "connect to the network, or set https_proxy, and run the same command again; "
-    "or fetch the files on another machine and copy them here",
+    "fetch the files on another machine and copy them here",
 )
 ALGORITHMS = {"MD5": "md5", "SHA-1": "sha1", "SHA-256": "sha256", "SHA-512": "sha512"}
 

@@ -85,7 +85,7 @@ class Client:
     option
         Option that names another server.
     offline
-        Remedy without a network.
+        What else to do without a network.
     """
 
     option: str
@@ -118,7 +118,10 @@ class Client:
     def unreachable(self, url: str, reason: object) -> RunError:
         """The error without a network."""
         host = urllib.parse.urlsplit(url).netloc
-        return RunError(host, f"cannot be reached ({reason or 'no answer'})", self.offline)
+        remedy = (
+            f"connect to the network, or set https_proxy, and run the same command again; or {self.offline}"
+        )
+        return RunError(host, f"cannot be reached ({reason or 'no answer'})", remedy)
 
     def check_address(self, base: str, example: str) -> None:
         """Refuse what is not a web address, and one without encryption unless it is of this machine."""

@@ -15,8 +15,7 @@ from cryovox.workflows.fetch.http import Client, NotThereError, Part, complete, 
 BASE = "https://files.rcsb.org/download"
 CLIENT = Client(
     "--base-url",
-    "connect to the network, or set https_proxy, and run the same command again; "
-    "or copy the files by hand, or use the built-in species",
+    "copy the files by hand, or use the built-in species",
 )
 
 _ID = re.compile(r"[0-9][a-z0-9]{3}|pdb_[a-z0-9]{8}")

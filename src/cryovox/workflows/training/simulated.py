@@ -207,7 +207,9 @@ def load_templates(config: StreamConfig) -> tuple[list[Template], dict[str, str]
     sources = _sources(config)
     unknown = sorted(set(config.exclude) - set(sources))
     if unknown:
-        raise RequestError("exclude", f"there is no species {unknown[0]!r}", f"known: {', '.join(sources)}")
+        raise RequestError(
+            "exclude", f"there is no species {unknown[0]!r}", f"choose from {', '.join(sources)}"
+        )
     loaded: list[Template] = []
     left_out: dict[str, str] = {}
     for name, folder in sources.items():
