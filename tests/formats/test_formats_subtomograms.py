@@ -54,7 +54,11 @@ def test_round_trip(tmp_path, monkeypatch, suffix, masked):
 def test_extract_skips_what_does_not_fit(tmp_path, volume, particles, suffix):
     path = tmp_path / f"s{suffix}"
     labels = LabelMap((volume.data % 3).astype(np.uint8), 10.0, SPECIES)
-    assert extract(volume, particles, 6, path, masks=labels) == 2
+    steps = []
+    assert (
+        extract(volume, particles, 6, path, masks=labels, on_progress=lambda *step: steps.append(step)) == 2
+    )
+    assert steps[-1] == ("subtomograms", 1.0, "2 of 2")
     loaded = read(path)
     np.testing.assert_array_equal(loaded.images[0], volume.data[7:13, 7:13, 7:13])
     np.testing.assert_array_equal(loaded.images[1], volume.data[0:6, 12:18, 0:6])

@@ -162,3 +162,11 @@ def test_picks_say_nothing_about_membranes(tmp_path):
     assert region.exhaustive.tolist() == [True, False]
     outcome = evaluate_particle_files(places, places, dataset=tmp_path / "dataset.yaml")
     assert {r["species"] for r in outcome.rows} == {"ball", "any", "mean"}
+
+
+def test_opening_of_tomograms_is_reported(tmp_path):
+    steps = []
+    TomogramData(
+        write(tmp_path), settings("residual-unet", 1).validation, on_progress=lambda *step: steps.append(step)
+    )
+    assert steps == [("training data", 0.0, "t0"), ("training data", 0.0, "t1")]

@@ -201,9 +201,10 @@ def extract(  # noqa: PLR0913 (the options of a command)
 
     if out.exists() and not overwrite:
         raise RequestError(out, "is there already", "name another file with --out, or add --overwrite")
+    meter = terminal_meter()
     if is_stacks(particles, tomogram):
         _check_stacks(voxel_size, labels, dataset, pad, tomogram_name)
-        wrote, size = reconstruct_stacks(particles, out, tomograms=tomogram, box=box)
+        wrote, size = reconstruct_stacks(particles, out, tomograms=tomogram, box=box, on_progress=meter)
         print(f"{out}: {wrote} subtomograms of {size}^3 voxels, back-projected from 2-D stacks")
         return 0
     if tomogram is None:
@@ -222,6 +223,7 @@ def extract(  # noqa: PLR0913 (the options of a command)
         dataset=dataset,
         pad=pad,
         tomogram_name=tomogram_name,
+        on_progress=meter,
     )
     print(f"{out}: {wrote} subtomograms of {box}^3 voxels; {left} boxes beyond the tomogram were left out")
     return 0

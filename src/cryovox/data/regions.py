@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from cryovox.core.intensity import (
     wrapped_bytes,
 )
 from cryovox.core.particles import Particles, Species
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import LabelMap, Volume, Voxels
 from cryovox.formats import dataset as dataset_files
 from cryovox.picking import PickConfig, pick_labels
@@ -152,11 +153,17 @@ def unlabeled_region(
     )
 
 
-def load_regions(dataset: Dataset, entries: Iterable[Entry]) -> list[Region]:
-    """Open every entry for training."""
+def load_regions(
+    dataset: Dataset, entries: Sequence[Entry], on_progress: ProgressCallback = no_progress
+) -> list[Region]:
+    """Open every entry for training; statistics of the whole tomogram take a while."""
     if not dataset.species:
         raise RequestError("dataset.yaml", "names no species", "add `species:` with name, label and radius")
-    return [_open(dataset, entry) for entry in entries]
+    regions = []
+    for number, entry in enumerate(entries):
+        on_progress("training data", number / len(entries), entry.name)
+        regions.append(_open(dataset, entry))
+    return regions
 
 
 def open_unlabeled(dataset: Dataset, entry: Entry) -> Region:

@@ -27,6 +27,7 @@ from cryovox.core.config import Contrast
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import MIN_CERTAINTY, detect_contrast, statistics, wrapped_bytes
 from cryovox.core.particles import Particles, Species
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.reading import check_readable, denied
 from cryovox.core.volume import ZYX, LabelMap, Start, Volume, Voxels, check_voxel_size
 from cryovox.formats import hdf5, zarr_store
@@ -109,7 +110,7 @@ def is_set(path: Path | str) -> bool:
     return isinstance(metadata, dict) and "sources" in metadata
 
 
-def write(path: Path, subtomograms: Subtomograms) -> None:
+def write(path: Path, subtomograms: Subtomograms, on_progress: ProgressCallback = no_progress) -> None:
     """Write a set in batches; the extension chooses Zarr or HDF5."""
     with _created(path, subtomograms) as out:
         for batch in batches(len(subtomograms), subtomograms.shape):
@@ -117,6 +118,11 @@ def write(path: Path, subtomograms: Subtomograms) -> None:
                 out["image"][batch] = np.asarray(subtomograms.images[batch], dtype=np.float32)
             if subtomograms.masks is not None:
                 out["mask"][batch] = np.asarray(subtomograms.masks[batch], dtype=np.uint8)
+            _report(on_progress, batch.stop, len(subtomograms))
+
+
+def _report(on_progress: ProgressCallback, done: int, count: int) -> None:
+    on_progress("subtomograms", min(done, count) / count, f"{min(done, count)} of {count}")
 
 
 def read(path: Path) -> Subtomograms:
@@ -137,7 +143,7 @@ def read(path: Path) -> Subtomograms:
         raise RequestError(path, f"is not a set of subtomograms ({reason_of(error)})", remedy) from None
 
 
-def extract(
+def extract(  # noqa: PLR0913 (the options of a command)
     volume: Volume,
     particles: Particles,
     box: int,
@@ -147,6 +153,7 @@ def extract(
     border: Literal["skip", "pad"] = "skip",
     species: Sequence[Species] = (),
     contrast: Contrast = "auto",
+    on_progress: ProgressCallback = no_progress,
 ) -> int:
     """Cut a cube around every particle, without interpolation, and write the set.
 
@@ -171,6 +178,8 @@ def extract(
         Species to store with the set; those of *masks* by default.
     contrast
         Contrast to store with the set; by default that of the tomogram if it can be detected reliably.
+    on_progress
+        Receives the progress; see :class:`cryovox.core.progress.ProgressCallback`.
 
     Returns
     -------
@@ -211,6 +220,7 @@ def extract(
             if masks is not None:
                 cubes = [_cube(masks.data, corner, box, 0, "u1") for corner in selected]
                 out["mask"][batch] = np.stack(cubes)
+            _report(on_progress, batch.stop, len(kept))
     return len(kept)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.placement import check_density, check_positions
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.data.back_projection import back_project
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import (
@@ -38,6 +39,7 @@ def extract(  # noqa: PLR0913 (the options of a command)
     dataset: Path | None = None,
     pad: bool = False,
     tomogram_name: str | None = None,
+    on_progress: ProgressCallback = no_progress,
 ) -> tuple[int, int]:
     """Write a subtomogram set; returns how many were written, and how many dropped at the border.
 
@@ -54,6 +56,8 @@ def extract(  # noqa: PLR0913 (the options of a command)
     tomogram_name
         Name of the tomogram in the particle list; that of its file by default. Only particles of this
         tomogram are extracted.
+    on_progress
+        Receives the progress; see :class:`cryovox.core.progress.ProgressCallback`.
     """
     _check_out(out)
     volume = read_volume(tomogram, voxel_size)
@@ -63,7 +67,9 @@ def extract(  # noqa: PLR0913 (the options of a command)
     species = () if dataset is None else dataset_files.read(dataset).species
     masks = None if labels is None else read_labels(labels, species, voxel_size=volume.voxel_size)
     border: Literal["skip", "pad"] = "pad" if pad else "skip"
-    count = subtomograms.extract(volume, picks, box, out, masks=masks, border=border, species=species)
+    count = subtomograms.extract(
+        volume, picks, box, out, masks=masks, border=border, species=species, on_progress=on_progress
+    )
     return count, len(picks) - count
 
 
@@ -75,7 +81,12 @@ def is_stacks(particles: Path, tomogram: Path | None) -> bool:
 
 
 def reconstruct_stacks(
-    particles: Path, out: Path, *, tomograms: Path | None = None, box: int | None = None
+    particles: Path,
+    out: Path,
+    *,
+    tomograms: Path | None = None,
+    box: int | None = None,
+    on_progress: ProgressCallback = no_progress,
 ) -> tuple[int, int]:
     """Back-project the 2-D stacks of a list into a subtomogram set; returns their number and their size.
 
@@ -92,6 +103,8 @@ def reconstruct_stacks(
         The `tomograms.star`, if the list does not name it.
     box
         Box size in voxels, at most that of the images, which is the default.
+    on_progress
+        Receives the progress; see :class:`cryovox.core.progress.ProgressCallback`.
     """
     _check_out(out)
     stacks = relion_stacks.read(particles, tomograms)
@@ -106,6 +119,7 @@ def reconstruct_stacks(
     subtomograms.write(
         out,
         subtomograms.Subtomograms(images, None, stacks.pixel_size, stacks.particles, corners=corners),
+        on_progress,
     )
     return len(stacks), box
 

@@ -76,7 +76,7 @@ def adapt(  # noqa: PLR0913 (the options of a command)
     network_options(config.network)
     if not overwrite:
         check_settings(out, config)
-    data = open_training_data(source, config)
+    data = open_training_data(source, config, on_progress=on_progress)
     prepared = prepare_training(config, data)
     if config.network.start is not None:
         _check_species(config.network.start, prepared.card)

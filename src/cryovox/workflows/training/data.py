@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.data.patches import TargetSpec
 from cryovox.data.regions import Region, hold_out, load_regions, open_unlabeled
 from cryovox.data.sampling import SamplingConfig
@@ -62,7 +63,12 @@ class TrainingData(ABC):
     @classmethod
     @abstractmethod
     def read(
-        cls, name: str, config: TrainConfig, mask: Path | None = None, subset: Path | None = None
+        cls,
+        name: str,
+        config: TrainConfig,
+        mask: Path | None = None,
+        subset: Path | None = None,
+        on_progress: ProgressCallback = no_progress,
     ) -> TrainingData:
         """Open data by name.
 
@@ -72,6 +78,8 @@ class TrainingData(ABC):
             Mask, or folder of masks, in place of those of the tomograms.
         subset
             File with the names of the tomograms to use.
+        on_progress
+            Receives the progress where the data take long to open.
         """
 
     @abstractmethod
@@ -157,6 +165,7 @@ class TomogramData(TrainingData):
         unlabeled: bool = False,
         mask: Path | None = None,
         subset: Path | None = None,
+        on_progress: ProgressCallback = no_progress,
     ) -> None:
         chosen = entries_in(dataset_files.read(path), subset)
         self.name, self.dataset = str(path), with_masks(chosen, mask)
@@ -164,11 +173,11 @@ class TomogramData(TrainingData):
         entries = self.dataset.split("train")
         without = [e for e in entries if unlabeled and e.labels is None and e.particles is None]
         self.unlabeled_regions = [open_unlabeled(self.dataset, e) for e in without]
-        self.training = load_regions(self.dataset, [e for e in entries if e not in without])
+        self.training = load_regions(self.dataset, [e for e in entries if e not in without], on_progress)
         if not self.training:
             message = "no entry with split: train has picks" if without else "has no entry with split: train"
             raise RequestError("dataset.yaml", message, "add `entries:` to train on")
-        self.held: list[Region] = load_regions(self.dataset, self.dataset.split("val"))
+        self.held: list[Region] = load_regions(self.dataset, self.dataset.split("val"), on_progress)
         if not self.held:
             self.training, self.held = hold_out(self.training, held_out.held_out)
         if not any(len(s.truth()) or s.extended_by_channel for s in self.training):
@@ -182,11 +191,17 @@ class TomogramData(TrainingData):
 
     @classmethod
     def read(
-        cls, name: str, config: TrainConfig, mask: Path | None = None, subset: Path | None = None
+        cls,
+        name: str,
+        config: TrainConfig,
+        mask: Path | None = None,
+        subset: Path | None = None,
+        on_progress: ProgressCallback = no_progress,
     ) -> TomogramData:
         """In semi-supervised training, entries without labels and particles are unlabeled tomograms."""
         unlabeled = facts(config.strategy).task == "semi-supervised"
-        return cls(Path(name), config.validation, unlabeled=unlabeled, mask=mask, subset=subset)
+        own: dict[str, Any] = {"unlabeled": unlabeled, "mask": mask, "subset": subset}
+        return cls(Path(name), config.validation, **own, on_progress=on_progress)
 
     def inputs(self) -> dict[str, Any]:
         return fingerprint(self.dataset)
@@ -264,7 +279,12 @@ class SetData(TrainingData):
 
     @classmethod
     def read(
-        cls, name: str, config: TrainConfig, mask: Path | None = None, subset: Path | None = None
+        cls,
+        name: str,
+        config: TrainConfig,
+        mask: Path | None = None,
+        subset: Path | None = None,
+        on_progress: ProgressCallback = no_progress,
     ) -> SetData:
         """From a file, of which a fraction is held out."""
         from cryovox.data.cubes import hold_out_cubes, load_cubes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cryovox.core.errors import RequestError
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.workflows.config import TrainConfig
 from cryovox.workflows.training.data import SetData, TomogramData, TrainingData
 from cryovox.workflows.training.simulated import SimulatedData
@@ -14,7 +15,11 @@ KINDS: tuple[type[TrainingData], ...] = (SimulatedData, SetData, TomogramData)
 
 
 def open_training_data(
-    data: Path | str | TrainingData, config: TrainConfig, mask: Path | None = None, subset: Path | None = None
+    data: Path | str | TrainingData,
+    config: TrainConfig,
+    mask: Path | None = None,
+    subset: Path | None = None,
+    on_progress: ProgressCallback = no_progress,
 ) -> TrainingData:
     """Open `stream:NAME`, a subtomogram set, or a dataset; data that are open are returned.
 
@@ -24,6 +29,8 @@ def open_training_data(
         Mask, or folder of masks named after the tomograms, in place of those of the entries.
     subset
         File with the names of the entries to use.
+    on_progress
+        Receives the progress where the data take long to open.
     """
     if isinstance(data, TrainingData):
         return data
@@ -34,4 +41,4 @@ def open_training_data(
             raise RequestError(
                 option, f"goes with tomograms, which {data} does not hold", f"leave {option} out"
             )
-    return kind.read(name, config, mask, subset)
+    return kind.read(name, config, mask, subset, on_progress)

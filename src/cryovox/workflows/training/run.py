@@ -87,7 +87,7 @@ def train(  # noqa: PLR0913 (the options of a command)
     accelerator = choose_device(device)
     if not overwrite:
         check_settings(out, config)
-    data = open_training_data(data, config, mask, subset)
+    data = open_training_data(data, config, mask, subset, on_progress)
     prepared = prepare_training(config, data, on_warning)
     prepare_folder(out, to_yaml(config), data.inputs(), overwrite)
     run = TrainingRun(config, prepared, data, out, on_message=on_message, on_progress=on_progress)

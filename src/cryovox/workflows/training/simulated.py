@@ -14,6 +14,7 @@ import numpy as np
 from cryovox.core.config import from_yaml
 from cryovox.core.errors import RequestError
 from cryovox.core.intensity import Normalization
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.data.channels import diameter, size_channel, size_species, template_species
 from cryovox.data.imaging_domain import DomainConfig
 from cryovox.data.patches import TargetSpec
@@ -95,7 +96,12 @@ class SimulatedData(TrainingData):
 
     @classmethod
     def read(
-        cls, name: str, config: TrainConfig, mask: Path | None = None, subset: Path | None = None
+        cls,
+        name: str,
+        config: TrainConfig,
+        mask: Path | None = None,
+        subset: Path | None = None,
+        on_progress: ProgressCallback = no_progress,
     ) -> SimulatedData:
         """`stream:PRESET`, `stream:NAME` of `STREAMS`, or `stream:FILE.yaml`."""
         source = name.removeprefix(STREAM)
