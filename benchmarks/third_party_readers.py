@@ -221,7 +221,29 @@ CRYOCAT = (
     ("Dynamo table", "a.tbl", None),
     ("STAR, STOPGAP", "stopgap.star", "stopgap"),
     ("STAR, RELION 3, Warp, M", "relion3.star", "relion3"),
+    ("STAR, RELION 4", "relion4.star", "relion4"),
+    ("STAR, RELION 5", "relion5.star", "relion5"),
+    ("IMOD model", "a.mod", None),
 )
+FIRST_VOXEL = {
+    "relion3.star": (0, 0, 0),
+    "relion4.star": (0, 0, 0),
+    "relion5.star": (0, 0, 0),
+    "a.mod": (0.5, 0.5, 0),
+}
+"""Coordinates x, y, z of the center of the first voxel; 1 in others."""
+TOMOGRAMS = """
+data_global
+
+loop_
+_rlnTomoName #1
+_rlnTomoTiltSeriesPixelSize #2
+_rlnTomoTomogramBinning #3
+_rlnTomoSizeX #4
+_rlnTomoSizeY #5
+_rlnTomoSizeZ #6
+TS_01 {size} 1.0 {x} {y} {z}
+"""
 
 
 def rows_of_cryocat(python: Path | None, folder: Path) -> list[tuple[str, ...]]:
@@ -232,7 +254,11 @@ def rows_of_cryocat(python: Path | None, folder: Path) -> list[tuple[str, ...]]:
     images = [
         f"subtomo/TS_01/TS_01_{i:07d}_{SIZE}A.mrc" for i in range(COUNT)
     ]  # it numbers particles by them
-    particles = replace(particles, extra={"rlnImageName": np.array(images)})
+    names = [f"TS_01/{i}" for i in range(1, COUNT + 1)]  # in lists of RELION 4 and 5 by these
+    extra = {"rlnImageName": np.array(images), "rlnTomoParticleName": np.array(names)}
+    particles = replace(particles, extra=extra)
+    z, y, x = FRAME.shape
+    (folder / "tomograms.star").write_text(TOMOGRAMS.format(size=SIZE, x=x, y=y, z=z))
     for _, file, convention in CRYOCAT:
         write_particles(folder / file, particles, tomogram=FRAME, convention=convention)
     script = Path(__file__).with_name("cryocat_reader.py")
@@ -244,11 +270,14 @@ def rows_of_cryocat(python: Path | None, folder: Path) -> list[tuple[str, ...]]:
         if isinstance(own, str):
             rows.append((name, "cryoCAT", read["version"], own, "", ""))
             continue
-        constant = 0.0 if file == "relion3.star" else 1.0
-        turns = Rotation.from_euler("zxz", np.array(own["angles"]), degrees=True).as_matrix()
-        length, angle = differences(((np.array(own["xyz"]) - constant) * SIZE, turns), particles)
+        first = np.array(FIRST_VOXEL.get(file, (1, 1, 1)))
+        turns = None
+        if "angles" in own:
+            turns = Rotation.from_euler("zxz", np.array(own["angles"]), degrees=True).as_matrix()
+        length, angle = differences(((np.array(own["xyz"]) - first) * SIZE, turns), particles)
+        listed = f"{first[0]:g}" if len(set(first)) == 1 else ", ".join(f"{value:g}" for value in first)
         back = _converted(folder, particles) if file == "relion3.star" else ""
-        rows.append((name, "cryoCAT", read["version"], f"{length} (first voxel {constant:g})", angle, back))
+        rows.append((name, "cryoCAT", read["version"], f"{length} (first voxel {listed})", angle, back))
     return rows
 
 

@@ -377,6 +377,7 @@ def test_imodmodel_agrees(tmp_path):
     header, first = model.header, model.objects[0].header
     assert (header.xmax, header.ymax, header.zmax, header.objsize) == (42, 31, 20, 2)
     assert (header.pixelsize, header.units) == (10.0, -10)
+    assert header.name.startswith("IMOD")  # cryoCAT looks for it
     assert (first.name.strip("\0"), first.contsize, first.pdrawsize) == ("a", 1, 5)
     assert first.flags.scattered
     assert first.flags.open

@@ -29,6 +29,8 @@ HEADER, OBJECT, CONTOUR = Struct(">128s4iI4i6f5if2i3f"), Struct(">64s64xiIii3fi8
 """Of a model, an object and a contour."""
 OPEN_POINTS = 1 << 3 | 1 << 9
 """Flags of an object of scattered points that no line joins."""
+NAME = b"IMOD-NewModel"
+"""Name that IMOD gives to new models; cryoCAT reads only models whose names start with IMOD."""
 ANGSTROM = -10
 """Unit of the pixel size in a model, as a power of ten in m; 0 is pixels."""
 
@@ -114,7 +116,7 @@ def _header(shape: tuple[int, int, int], size: float, objects: int) -> bytes:
     limits, flags, drawing = shape[::-1], 0, (1, 2, 0, 255)
     offset, scale, chosen = (0.0,) * 3, (1.0,) * 3, (0, 0, -1)
     rest = (3, 128, size, ANGSTROM, 0, 0.0, 0.0, 0.0)
-    return HEADER.pack(b"cryovox", *limits, objects, flags, *drawing, *offset, *scale, *chosen, *rest)
+    return HEADER.pack(NAME, *limits, objects, flags, *drawing, *offset, *scale, *chosen, *rest)
 
 
 def _object(name: str, color: tuple[float, float, float], radius: int, points: np.ndarray) -> bytes:
