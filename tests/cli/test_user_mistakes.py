@@ -144,7 +144,12 @@ MISTAKES = {  # the mistake -> request, exit code, words of the screen
     "the output exists": (convert("good.mrc", to="flat.mrc"), 2, ["flat.mrc", "--overwrite"]),
     "the output folder is a file": (convert("good.mrc", to="in-the-way/a.mrc"), 2, ["in-the-way"]),
     "several volumes to one": (convert("good.mrc", "flat.mrc", to="a.zarr"), 2, ["a.zarr", "{name}"]),
-    "particles of a volume": (convert("fine.csv", to="made.mrc"), 2, ["made.mrc", "fine.csv"]),
+    "particles of a volume": (
+        convert("fine.csv", to="made.mrc"), 2, ["made.mrc: is a volume, and fine.csv is a particle list"]),
+    "a list from a volume": (
+        convert("good.mrc", to="made.csv"), 2, ["made.csv: is a particle list, and good.mrc is a volume"]),
+    "an input of no known format": (convert("notes.docx", to="made.csv"), 2, ["notes.docx: has the ending"]),
+    "an output of no known format": (convert("fine.csv", to="made.xyz"), 2, ["made.xyz: has the ending"]),
     "pixels of unknown size": (convert("pixels.star"), 2, ["pixels.star", "--voxel-size"]),
     "a pixel size of 0": (convert("zero.star"), 2, ["rlnTomoTiltSeriesPixelSize", "--voxel-size"]),
     "centered coordinates without a tomogram": (convert("centered.star"), 2, ["centered.star", "--tomogram"]),

@@ -81,9 +81,22 @@ def _inputs(sources: Sequence[Path], target: Path) -> dict[str, Path]:
     inputs = expand(sources, lambda path: any(kind(path) for kind in kinds_of_target or [is_volume]))
     for path in inputs.values():
         if not any(kind(path) for kind in kinds_of_target):
-            kinds = f"volumes: {', '.join(VOLUMES)}; particles: {', '.join(PARTICLES)}"
-            raise RequestError(target, f"cannot be made from {path.name}", f"known endings are {kinds}")
+            raise _other_kind(path, target)
     return inputs
+
+
+def _other_kind(path: Path, target: Path) -> RequestError:
+    """Refusal that names the file of unknown format, or both if one is a volume and one a list."""
+    known = f"volumes are {', '.join(VOLUMES)}; particle lists {', '.join(PARTICLES)}"
+    for file in (path, target):
+        if ending(file) not in VOLUMES and ending(file) not in PARTICLES:
+            return RequestError(file, "has the ending of neither a volume nor a particle list", known)
+    if is_volume(path) or is_particles(path):
+        kinds = ("a volume", "a particle list") if is_volume(path) else ("a particle list", "a volume")
+        return RequestError(
+            target, f"is {kinds[1]}, and {path.name} is {kinds[0]}", f"known endings: {known}"
+        )
+    return RequestError(path, "is neither a volume nor a particle list that can be read", known)
 
 
 def check_output(inputs: Mapping[str, Path], output: Path, overwrite: bool) -> None:
