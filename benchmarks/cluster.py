@@ -1,9 +1,9 @@
 """What spreading tomograms over Dask workers costs: memory over many tomograms, and what bounds many nodes.
 
 `memory` denoises many small tomograms in one process and notes its resident memory after each. `workers` does the same on one
-and on two workers with one thread each, and takes from Dask's own task stream how long calls computed; Dask's performance report
-is written beside the outputs. The model of many nodes: calls arrive at one scheduler, which serves them one by one; all nodes
-read from one file system; the last tomograms leave nodes idle.
+and on two workers with one thread each; times come from Dask's performance report (it needs bokeh), which is written beside the
+outputs, from its task stream, and from the processor time of the processes. The model of many nodes: calls arrive at one
+scheduler, which serves them one by one; all nodes read from one file system; the last and the slowest tomograms leave nodes idle.
 
     python benchmarks/cluster.py memory --count 100 --work /tmp/many     # minutes
     python benchmarks/cluster.py workers --count 24 --work /tmp/many     # minutes
@@ -12,8 +12,8 @@ read from one file system; the last tomograms leave nodes idle.
 from __future__ import annotations
 
 import argparse
-import math
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import mrcfile
 import numpy as np
 
 from common import write_result
+from cryovox.cli.interface.workers import makespan
 from cryovox.core.progress import ProgressCallback
 from cryovox.workflows.cluster.config import ClusterConfig
 from cryovox.workflows.cluster.connect import connected
@@ -79,50 +80,67 @@ def memory(paths: list[Path], out: Path) -> dict[str, Any]:
 
 
 def run(paths: list[Path], out: Path, workers: int) -> dict[str, Any]:
-    """Wall time of a run, and seconds that its calls computed by Dask's task stream."""
-    from distributed import performance_report
-
+    """Times of a run: by the wall clock, of processors, and of the tasks by Dask's performance report."""
     config = ClusterConfig(workers=workers, threads=1)
     calls = {p.stem: (without_result, (denoise, [p], out, CONFIG), {"device": "cpu"}) for p in paths}
+    page = out.parent / f"performance-{workers}.html"
     with connected(config) as client:
+        from distributed import performance_report  # its log is quiet from now on
+
         client.wait_for_workers(workers)
-        warm = {f"warm {i}": (time.sleep, (0.5,), {}) for i in range(2 * workers)}
+        warm = {f"warm {i}": (without_result, (denoise, [paths[i]], out / f"warm-{i}", CONFIG), {"device": "cpu"})
+                for i in range(2 * workers)}  # fmt: skip
         spread(client, config, warm, out)
-        before = time.time()
-        with (
-            client.as_current(),
-            performance_report(filename=str(out.parent / f"performance-{workers}.html")),
-        ):
+        before, own = sum(client.run(time.process_time).values()), time.process_time()
+        started = time.time()
+        with client.as_current(), performance_report(filename=str(page)):
             start = time.perf_counter()
             _, failures = spread(client, config, calls, out)
             wall = time.perf_counter() - start
-        stream = list(client.get_task_stream(start=before))
+            own = time.process_time() - own
+        processor = sum(client.run(time.process_time).values()) - before
+        stream = list(client.get_task_stream(start=started))
     assert not failures, failures
-    spans = [s["stop"] - s["start"] for row in stream for s in row["startstops"] if s["action"] == "compute"]
-    moved = [s["stop"] - s["start"] for row in stream for s in row["startstops"] if s["action"] != "compute"]
+    steps = [step for row in stream for step in row["startstops"]]
+    spans = [s["stop"] - s["start"] for s in steps if s["action"] == "compute"]
     return {
-        "workers": workers, "wall": round(wall, 2), "computing": round(sum(spans), 2), "calls": len(spans),
-        "other": round(sum(moved), 3), "busy": round(sum(spans) / (wall * workers), 4),
-        "gap_per_call": round((wall * workers - sum(spans)) / max(1, len(spans)), 4),
+        "workers": workers, "wall": round(wall, 2), "load": [round(x, 2) for x in os.getloadavg()],
+        "report": reported(page), "spans": [round(span, 3) for span in spans],
+        "busy": round(sum(spans) / (wall * workers), 4),
+        "processor_per_call": round(processor / len(spans), 4),
+        "scheduler_per_call": round(own / len(spans), 5),
     }  # fmt: skip
 
 
-def model(gap: float, nodes: int, count: int) -> dict[str, float]:
+def reported(page: Path) -> dict[str, str]:
+    """What the first page of Dask's performance report says: tasks, and time of computing and transfers."""
+    text = page.read_text(encoding="utf-8").replace("\\n", "\n")
+    found = re.findall(
+        r"(number of tasks|compute time|deserialize time|disk-\w+ time|transfer time): ([^\n<\\&]+)", text
+    )
+    return {name: value.strip() for name, value in found}
+
+
+def model(result: dict[str, Any], nodes: int, count: int) -> dict[str, float]:
     """Efficiency of many nodes that each bound allows alone.
 
     Parameters
     ----------
-    gap
-        Measured seconds between two calls of a worker, taken as time of the one scheduler: an upper bound.
+    result
+        Of :func:`run`: processor time of the scheduler per call, and times of the calls, whose spread about
+        their median is taken as that of the tomograms.
     """
-    reading = 2 * TOMOGRAM * nodes / DISK  # read and write, all nodes at once
-    rounds = math.ceil(count / nodes)
+    rng, spans = np.random.default_rng(0), np.array(result["spans"]) / np.median(result["spans"])
+    drawn = SECONDS * rng.choice(spans, size=(20, count))
+    late = [seconds.sum() / (nodes * makespan(seconds.tolist(), nodes)) for seconds in drawn]
+    even = count / (nodes * -(-count // nodes))
+    moved = 2 * TOMOGRAM * nodes / DISK  # read and written, by all nodes at once
     return {
         "nodes": nodes, "tomograms": count,
-        "scheduler": round(min(1.0, SECONDS / (gap * nodes)), 4),
-        "gap": round(SECONDS / (SECONDS + gap), 4),
-        "disk": round(min(1.0, SECONDS / max(SECONDS, reading)), 4),
-        "last_round": round(count / (rounds * nodes), 4),
+        "scheduler": round(min(1.0, SECONDS / (result["scheduler_per_call"] * nodes)), 4),
+        "disk": round(min(1.0, SECONDS / moved), 4),
+        "last_round": round(even, 4),
+        "stragglers": round(float(np.mean(late)), 4),
     }  # fmt: skip
 
 
@@ -139,12 +157,16 @@ def main() -> None:
     if options.what == "memory":
         result = memory(paths, options.work / "memory")
     else:
-        rows = [run(paths, options.work / f"workers-{n}", n) for n in (1, 2)]
-        ratio = rows[0]["wall"] / (2 * rows[1]["wall"])
-        models = [
-            model(rows[1]["gap_per_call"], nodes, count) for nodes, count in ((8, 300), (64, 300), (64, 640))
-        ]
-        result = {"runs": rows, "efficiency": round(ratio, 4), "model": models}
+        one, two = (run(paths, options.work / f"workers-{n}", n) for n in (1, 2))
+        models = [model(two, nodes, count) for nodes, count in ((8, 300), (64, 300), (64, 640), (64, 6400))]
+        result = {
+            "runs": [one, two], "model": models,
+            "efficiency": {
+                "wall": round(one["wall"] / (2 * two["wall"]), 4),
+                "processor": round(one["processor_per_call"] / two["processor_per_call"], 4),
+                "busy": two["busy"],
+            },
+        }  # fmt: skip
     result |= {"count": options.count, "edge": options.edge, "note": options.note}
     print({key: value for key, value in result.items() if key != "MB"})
     write_result(f"cluster_{options.what}", result)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+import pages_cluster
 import pages_interchange
 from cryovox.benchmark.adaptation.suite import selection_summary
 from cryovox.benchmark.tables import cell, display_name, grid, markdown
@@ -1203,6 +1204,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
         partial(agnostic, "sim_deepfinder_agnostic"),
         partial(agnostic, "sim_deepfinder_agnostic-15m"),
     ),
+    "cluster": (pages_cluster.workers, pages_cluster.memory),
     "simulator_speed": (speed,),
     "simulator_stream_cpu_1": (streamed,),
     "subtomogram_speed": (subtomogram_speed,),
