@@ -134,6 +134,14 @@ def test_merge(cli, scene, command):
         *command, *lists, "--out", scene / "m.csv", "--distance", 10, "--min-agreement", 2, "--overwrite"
     )
     assert "2 particles" in answer.out
+    answer = cli(
+        *command, *lists, "--out", scene / "r.csv", "--distance", 10, "--calibrate", "--species", "c"
+    )
+    assert answer.code == 0, answer.err
+    with (scene / "r.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["particle_type"] for row in rows} == {"c"}
+    assert all(0 <= float(row["score"]) <= 1 for row in rows)
     cli(*command, lists[0], "--out", scene / "n.csv", "--distance", 10).refused("two lists")
     cli(*command, *lists, "--out", lists[0], "--distance", 10, "--overwrite").refused("input itself")
     cli(*command, *lists, "--out", scene / "n.csv", "--distance", 10, "--min-agreement", 3).refused("1 to 2")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
 from cryovox.core.particles import Particles
-from cryovox.picking.consensus import duplicates, merge
+from cryovox.picking.consensus import calibrated, duplicates, merge
 from cryovox.picking.surroundings import (
     lamella_depths,
     mask_distances,
@@ -115,7 +115,41 @@ def test_copies_of_a_list_agree_with_themselves(seed, copies):
     assert (merged.extra["agreement"] == copies).all()
 
 
+def test_rates_of_agreement_by_hand():
+    """Ten particles with high scores that both lists hold, ten with low scores that one holds."""
+    places = np.arange(40.0)[:, None] * [0, 0, 50]
+    one = Particles.of(places[:20], "a", np.linspace(0.9, 0.1, 20))
+    two = Particles.of(np.concatenate([places[:10], places[30:]]), "a", np.linspace(70, 1, 20))
+    for picks in calibrated([one, two], 10.0):
+        assert picks.scores[:5].tolist() == [1] * 5
+        assert picks.scores[-5:].tolist() == [0] * 5
+        assert (np.diff(picks.scores) <= 0).all()
+    without_scores = Particles.of(two.positions, "a", np.ones(20))
+    assert calibrated([one, without_scores], 10.0)[1].scores.tolist() == pytest.approx([0.5] * 20)
+
+
+def test_calibrated_lists_are_ranked_better_than_lists_with_different_scales():
+    """A precise list with low scores beside one with high scores, half of which are false."""
+    rng = np.random.default_rng(0)
+    true, false = rng.uniform(0, 5000, (2, 200, 3))
+    strict = Particles.of(true[:150], "a", rng.uniform(0.1, 0.2, 150))
+    loose = Particles.of(
+        np.concatenate([true[50:], false]),
+        "a",
+        np.concatenate([rng.uniform(0.5, 1, 150), rng.uniform(0.4, 0.9, 200)]),
+    )
+
+    def mean_rank_of_false(lists):
+        merged = merge(lists, 5.0)
+        order = np.argsort(-merged.scores, kind="stable")
+        apart = np.linalg.norm(merged.positions[order][:, None] - true, axis=2).min(axis=1)
+        return np.flatnonzero(apart > 5).mean()
+
+    assert mean_rank_of_false(calibrated([strict, loose], 5.0)) > 1.5 * mean_rank_of_false([strict, loose])
+
+
 def test_empty_lists_agree():
     empty = Particles.of(np.zeros((0, 3)), [])
     assert len(merge([empty, empty], 5.0)) == 0
+    assert len(merge(calibrated([empty, empty], 5.0), 5.0)) == 0
     assert merge([empty, Particles.of([[1, 2, 3]], "a")], 5.0).extra["agreement"].tolist() == [1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -99,13 +100,15 @@ def stats(
     return 0
 
 
-def merge(
+def merge(  # noqa: PLR0913 (the options of a command)
     lists: Lists,
     /,
     *,
     out: Path,
     distance: float,
     min_agreement: int = 1,
+    calibrate: bool = False,
+    species: str | None = None,
     files: ListConfig = ListConfig(),
     tomogram: Path | None = None,
     overwrite: bool = False,
@@ -118,13 +121,18 @@ def merge(
     Parameters
     ----------
     lists
-        Particle lists, at least two; scores should be comparable.
+        Particle lists, at least two; scores should be comparable, or --calibrate makes them so.
     out
         Output file; the ending chooses the format.
     distance
         Maximum distance in Å between particles that are the same; half the particle diameter is usual.
     min_agreement
         Minimum number of lists that hold a particle.
+    calibrate
+        Replace the scores of each list by its rate of agreement: the share of its particles of similar score
+        that another list holds.
+    species
+        Name of all particles in the output, for lists that name one species differently.
     files
         Reading and writing.
     tomogram
@@ -140,10 +148,18 @@ def merge(
         files,
         distance=distance,
         min_agreement=min_agreement,
+        calibrate=calibrate,
+        species=species,
         tomogram=tomogram,
         overwrite=overwrite,
     )
     counts = merged.extra["agreement"].tolist()
     shares = ", ".join(f"{counts.count(k)} in {k}" for k in sorted(set(counts), reverse=True))
     print(f"{out}: {len(merged)} particles ({shares or 'none'} lists)")
+    if len(names := sorted(set(merged.species.tolist()))) > 1 and max(counts) == 1:
+        print(
+            f"note: particles of different species are not merged ({', '.join(names)}); --species NAME makes "
+            "them one",
+            file=sys.stderr,
+        )
     return 0

@@ -13,7 +13,7 @@ from cryovox.core.particles import Particles
 from cryovox.formats import is_particles, stem, write_particles
 from cryovox.formats.particles import manifest
 from cryovox.formats.particles.manifest import Origin
-from cryovox.picking.consensus import merge
+from cryovox.picking.consensus import calibrated, merge
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.conversion.particles import Frames, frames_of, origin_of, read_lists
 from cryovox.workflows.convert import NAME, check_output
@@ -94,13 +94,15 @@ def filter_files(
     return {str(out): one(list(files.values()), out)}, {}
 
 
-def merge_files(
+def merge_files(  # noqa: PLR0913 (settings of a merge)
     sources: Sequence[Path],
     out: Path,
     config: ListConfig,
     *,
     distance: float,
     min_agreement: int = 1,
+    calibrate: bool = False,
+    species: str | None = None,
     tomogram: Path | None = None,
     overwrite: bool = False,
 ) -> Particles:
@@ -121,6 +123,9 @@ def merge_files(
             raise RequestError("merge", "some lists name tomograms and others do not", remedy)
         one = named.pop() if named else None
         lists = [replace(p, tomograms=np.full(len(p), one) if one else None) for p in lists]
+    if species is not None:
+        lists = [replace(picks, species=np.full(len(picks), species)) for picks in lists]
+    lists = calibrated(lists, distance) if calibrate else lists
     merged = merge(lists, distance, min_agreement)
     write(out, merged, config, loaded[0][1], loaded[0][2], origin_of(paths))
     return merged
