@@ -20,7 +20,7 @@ from cryovox.simulate.particles.rotate import add_box, rotate
 from cryovox.workflows.match import match
 from cryovox.workflows.matching.background import erased
 from cryovox.workflows.matching.config import MatchConfig
-from cryovox.workflows.matching.search import top_hat
+from cryovox.workflows.matching.search import NO_DECOY, top_hat
 
 VOXEL = 25.0
 STEP = 30.0
@@ -216,6 +216,22 @@ def test_true_particles_have_low_false_discovery_rates(tmp_path):
         assert len(picks) <= 3 + (fdr > 0.1)
         assert picks.extra["cryovoxFalseDiscoveryRate"].astype(float)[:3].max() < 0.001
         assert entry["decoy"]["share"] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "noted"),
+    [
+        ({"threshold": None, "fdr": 0.5}, True),
+        ({"threshold": None, "fdr": 0.5, "decoy": "none"}, False),
+        ({}, False),
+    ],
+)
+def test_a_note_says_that_a_symmetric_template_has_no_decoy(tmp_path, settings, noted):
+    simulate(tmp_path / "tomo.mrc", "vlp", voxel=40.0)
+    settings = {"angle": 60.0, "symmetry": "I", "refine": False} | settings
+    entry, _ = search(tmp_path / "tomo.mrc", tmp_path / "out", "vlp", **settings)
+    assert entry["decoy"] is None
+    assert (NO_DECOY in entry["notes"]) == noted
 
 
 def test_erased_particles_leave_the_power_of_the_rest():

@@ -123,8 +123,8 @@ def _searched(done: dict[str, Any]) -> Table:
     columns += ["best in noise", "expected in noise", "expected false"]
     rows = []
     for name, entry in done.items():
-        blank = {"best": "", "expected": ""}
-        noise, decoy = entry["noise"] or blank, entry["decoy"] or blank
+        noise = entry["noise"] or {"best": "", "expected": ""}
+        decoy = entry["decoy"] or {"expected": "no decoy"}
         row = [name, entry["species"], entry["count"], entry["threshold"], entry["best"]]
         rows.append([*row, noise["best"], noise["expected"], decoy["expected"]])
     return columns, rows

@@ -46,6 +46,10 @@ from cryovox.workflows.view_files import write_view_files
 BEST = 50
 """Maximum number of scores by which the hands are compared."""
 SMALL = "too few peaks in the control to estimate small numbers of false positives; raise --noise-control"
+NO_DECOY = (
+    "the mirror image of the template looks like the template at this voxel size, so there is no decoy: the "
+    "expected false positives are those in noise, and other particles are not among them"
+)
 
 
 class Search(MatchJob):
@@ -78,6 +82,7 @@ class Search(MatchJob):
         if tested is not None:
             picks = _with_statistics(picks, tested)
             notes += [SMALL] if tested.main.is_too_small else []
+            notes += [NO_DECOY] if self._lacks_decoy(target, tested) else []
         scores = score_map(values, grid.volume, species, threshold, volume)
         outputs = self._write(name, scores, grid.volume.with_data(best), picks, volume)
         outputs |= {} if region.file is None else {"sample mask": region.file}
@@ -170,6 +175,10 @@ class Search(MatchJob):
         if self.config.decoy != "auto":
             return self.config.decoy == "mirror"
         return mirror_likeness(target.search, self.config.symmetry) <= MAX_LIKENESS
+
+    def _lacks_decoy(self, target: Target, tested: Controls) -> bool:
+        """Whether expected false positives were asked for, and there is no decoy for them."""
+        return target.counts_everywhere and self.config.decoy == "auto" and "decoy" not in tested.backgrounds
 
     def _pick(
         self, target: Target, values: NDArray[np.float32], tested: Controls | None
