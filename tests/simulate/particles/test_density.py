@@ -332,6 +332,7 @@ def test_suspect_says_which_part_it_is():
     assert check_map_mass(100.0, 100.0) is check_map_mass(128.0, 100.0) is check_map_mass(78.0, 100.0) is None
     assert "half of the biological assembly" in check_map_mass(50.0, 100.0)
     assert "a quarter" in check_map_mass(26.0, 100.0)
+    assert "70 % of the biological assembly" in check_map_mass(70.0, 100.0)
     assert "2 copies" in check_map_mass(210.0, 100.0)
     with pytest.raises(ValueError, match="positive"):
         check_map_mass(0.0, 1.0)

@@ -37,6 +37,8 @@ _NEGLIGIBLE = 0.02
 """Value relative to the plateau below which voxels are cropped."""
 _COMPLETE = (0.75, 1.4)
 """Range of the mass of a map relative to that of its structure without a warning."""
+_HALF = 0.6
+"""Highest such mass that is called half: a map with more of it lacks flexible parts, not a copy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +142,9 @@ def check_map_mass(template: Template | float, structure_mass: float) -> str | N
     ratio = mass / structure_mass
     if _COMPLETE[0] <= ratio <= _COMPLETE[1]:
         return None
-    if ratio < 1:
+    if _HALF < ratio < 1:
+        amount = f"{100 * ratio:.0f} %"
+    elif ratio < 1:
         parts = max(2, round(1 / ratio))
         amount = {2: "half", 3: "a third", 4: "a quarter"}.get(parts, f"1/{parts}")
     else:
