@@ -259,6 +259,14 @@ def test_the_hand_that_fits_is_kept_with_a_note(tmp_path):
     assert "mirrored template scores higher" in other["notes"][0]
 
 
+def test_the_given_hand_is_kept_where_both_score_alike(tmp_path):
+    simulate(tmp_path / "tomo.mrc", "vlp", voxel=40.0)
+    quick = {"hand": "both", "noise_control": 0, "angle": 60.0, "symmetry": "I", "refine": False}
+    entry, _ = search(tmp_path / "tomo.mrc", tmp_path / "out", "vlp", **quick)
+    assert "both hands score alike" in entry["notes"][0]
+    assert "template as given is kept" in entry["notes"][0]
+
+
 def test_broad_maxima_are_removed_by_the_top_hat():
     """A membrane scores along a ridge of three voxels, higher than a particle beside it."""
     z, y, x = np.indices((15, 19, 23)) - np.array([4, 9, 11])[:, None, None, None]

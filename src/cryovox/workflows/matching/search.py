@@ -45,6 +45,8 @@ from cryovox.workflows.view_files import write_view_files
 
 BEST = 50
 """Maximum number of scores by which the hands are compared."""
+MIN_ADVANTAGE = 0.01
+"""Relative difference of these scores below which the hands count as alike."""
 SMALL = "too few peaks in the control to estimate small numbers of false positives; raise --noise-control"
 NO_DECOY = (
     "the mirror image of the template looks like the template at this voxel size, so there is no decoy: the "
@@ -142,9 +144,11 @@ class Search(MatchJob):
                 parts.within(hand), part,
             )  # fmt: skip
             results.append((_mean_of_best(values, of_hand), hand, of_hand, values, best))
-        results.sort(key=lambda result: -result[0])
-        mean, hand, of_hand, values, best = results[0]
-        notes = [] if len(results) == 1 else [_hand_note(hand, mean, results[1][0])]
+        kept, other = results[0], results[-1]
+        if other[0] - kept[0] >= MIN_ADVANTAGE * other[0]:
+            kept, other = other, kept
+        mean, hand, of_hand, values, best = kept
+        notes = [] if len(results) == 1 else [_hand_note(hand, mean, other[0])]
         return hand, of_hand, values, best, notes
 
     def _controls(
@@ -254,7 +258,10 @@ def _mean_of_best(values: NDArray[np.float32], target: Target) -> float:
 
 def _hand_note(hand: str, mean: float, other: float) -> str:
     name = "mirrored template" if hand == "mirrored" else "template as given"
-    text = f"the {name} scores higher: mean of the best scores {mean:.3f}, of the other hand {other:.3f}"
+    scores = f"mean of the best scores {mean:.3f}, of the other hand {other:.3f}"
+    if mean - other < MIN_ADVANTAGE * mean:
+        return f"both hands score alike, so the hand is not determined, and the {name} is kept: {scores}"
+    text = f"the {name} scores higher: {scores}"
     if hand == "given":
         return text
     return f"{text}; the hand of template or tomogram is wrong, and poses are those of the mirror image"
