@@ -31,8 +31,11 @@ CANDIDATES = 3
 """Rotations of each particle that are refined."""
 NEAR = 0.95
 """Score of a rotation over that of the best, below which it is not refined."""
-LEVELS = (1 / 2, 1 / 4, 1 / 8)
-"""Distance of the rotations that a refinement compares, over the step of the search; one entry a round."""
+LEVELS = (1, 1 / 2, 1 / 4, 1 / 8)
+"""Distance of the rotations that a refinement compares, over the step of the search; one entry a round. The
+best of the searched rotations is often not the nearest one, so the first round reaches beyond it."""
+COMPARED = 1 / 2
+"""The same where the best rotations of a particle are compared; the refinement goes on below it."""
 _AXES = np.concatenate([np.eye(3), -np.eye(3)])
 _CORNERS = np.array(list(product((-0.5, 0.5), repeat=3)))
 _FACES = np.concatenate([np.zeros((1, 3)), _AXES])
@@ -116,8 +119,9 @@ class PoseSearch:
         if not len(positions):
             return Poses(np.zeros((0, 3)), np.zeros((0, 3, 3)), np.zeros(0, np.float32))
         candidates = self.search(positions, rotations, reach, CANDIDATES, portion(on_progress, 0.0, 0.4))
-        poses = self._compared(candidates, _turns(LEVELS[0] * step))
-        return self.refine(poses, step, levels=LEVELS[1:], on_progress=portion(on_progress, 0.7, 1.0))
+        poses = self._compared(candidates, _turns(COMPARED * step))
+        levels = tuple(level for level in LEVELS if level < COMPARED)
+        return self.refine(poses, step, levels=levels, on_progress=portion(on_progress, 0.7, 1.0))
 
     def _compared(self, candidates: list[Poses], turns: NDArray[np.float64]) -> Poses:
         """The best candidate of each particle after a round of refinement."""
