@@ -27,21 +27,22 @@ def template(whitening=None, radius=3.2):
     return SearchTemplate(density, 2.0, radius, transfer, whitening)
 
 
-def correlations(image, search, rotations):
-    """Weighted Pearson correlation at every voxel, by its definition."""
+def correlations(image, search, rotations, floor=0.0):
+    """Weighted Pearson correlation at every voxel, by its definition; with a floor, a regularized one."""
     weights = (search.mask / search.mask.sum()).astype(float)
     padded = np.pad(image, search.mask.shape[0] // 2)
     windows = np.lib.stride_tricks.sliding_window_view(padded, search.mask.shape)
     mean = (windows * weights).sum(axis=(-3, -2, -1))
     std = np.sqrt((windows**2 * weights).sum(axis=(-3, -2, -1)) - mean**2)
     kernels = search.rotated(rotations).numpy()
-    return np.stack([(windows * kernel).sum(axis=(-3, -2, -1)) / std for kernel in kernels])
+    return np.stack([(windows * kernel).sum(axis=(-3, -2, -1)) / (std + floor) for kernel in kernels])
 
 
-def test_scores_are_local_correlations_of_rotated_templates(image):
+@pytest.mark.parametrize("floor", [0.0, 1.0])
+def test_scores_are_local_correlations_of_rotated_templates(image, floor):
     search, rotations = template(), Rotation.random(4, random_state=0).as_matrix()
-    scores, best = match(image, AS_IS, search, rotations)
-    expected = correlations(image, search, rotations)
+    scores, best = match(image, AS_IS, search, rotations, floor=floor)
+    expected = correlations(image, search, rotations, floor)
     assert np.abs(scores - expected.max(axis=0)).max() < 1e-5
     assert (best == expected.argmax(axis=0)).all()
 

@@ -43,6 +43,7 @@ def match(  # noqa: PLR0913 (settings of a search)
     *,
     mask: NDArray[np.bool_] | None = None,
     cone: AxisCone | None = None,
+    floor: float = 0.0,
     block_voxels: int = BLOCK_VOXELS,
     device: str = "cpu",
     parts: UnfinishedParts = NO_PARTS,
@@ -63,6 +64,9 @@ def match(  # noqa: PLR0913 (settings of a search)
     cone
         Directions of the z axis of the template that are allowed at each voxel; where none is, the score
         is 0.
+    floor
+        Added to the local standard deviation by which the covariance is divided, in units of that of the
+        tomogram. 0 gives the correlation coefficient; with 1, places of low contrast score low.
     block_voxels
         Maximum number of voxels of a Fourier transform. Changes memory and speed, not the result.
     parts
@@ -90,7 +94,7 @@ def match(  # noqa: PLR0913 (settings of a search)
         for done in _continued(search, rotations, parts):
             part = (number + done / len(rotations)) / len(blocks)
             on_progress("rotations", part, f"block {number + 1} of {len(blocks)}")
-        scores[block.inner], best[block.inner] = search.result()
+        scores[block.inner], best[block.inner] = search.result(floor)
     return scores, best
 
 
@@ -172,8 +176,8 @@ class _BlockSearch:
         x, y, z = rotation[:, 2]
         return (self.normals[0] * x + self.normals[1] * y + self.normals[2] * z).abs() >= self.cosine
 
-    def result(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """Scores and indices of the rotations."""
+    def result(self, floor: float = 0.0) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Scores and indices of the rotations; *floor* as of :func:`match`."""
         is_empty = (self.std**2 < MIN_VARIANCE) | torch.isneginf(self.best).cpu().numpy()
-        scores = self.best.cpu().numpy() / np.where(is_empty, 1.0, self.std)
+        scores = self.best.cpu().numpy() / np.where(is_empty, 1.0, self.std + floor)
         return np.where(is_empty, 0.0, scores).astype(np.float32), self.index.cpu().numpy()

@@ -132,7 +132,11 @@ class MatchConfig(Config):
     """Decoy for the expected false positives: the mirror image of the template. auto takes it unless it looks
     like the template at this resolution; none counts in noise only."""
     hand: Literal["given", "mirrored", "both"] = "given"
-    """Hand of the template. both searches twice, says by how much one hand scores higher, and keeps it."""
+    """Hand of the template. both searches twice, says by how much one hand scores higher, and keeps it; the
+    given one if they score alike."""
+    regularize: bool = False
+    """Add the standard deviation of the tomogram to the local one by which correlations are divided: places
+    of low contrast score lower. For dense particles such as ribosomes; scores are about half as high."""
     top_hat: bool = False
     """Subtract the morphological opening from the scores, which removes broad maxima such as those on
     membranes."""

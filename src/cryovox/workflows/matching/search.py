@@ -122,7 +122,8 @@ class Search(MatchJob):
         """Scores, and indices of the best rotations."""
         values, best = matching.match(
             data, normalize, template, self.rotations, mask=mask, cone=cone,
-            block_voxels=self.config.block_voxels, device=self.device, parts=parts, on_progress=on_progress,
+            floor=float(self.config.regularize), block_voxels=self.config.block_voxels, device=self.device,
+            parts=parts, on_progress=on_progress,
         )  # fmt: skip
         return top_hat(values) if self.config.top_hat else values, best
 
