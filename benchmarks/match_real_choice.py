@@ -4,6 +4,7 @@ Compares mask radii, filters and wedges by the recall of the picks there, with e
 grids of the search with all of them. The rest of the tomogram is neither searched nor scored, so that `match_real.py` can be run once with what is chosen here.
 
     python benchmarks/match_real_choice.py
+    python benchmarks/match_real_choice.py --parts regularized --name match_real_choice_regularized
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ FILTERS = {
 
 GRIDS = (31.36, 39.2, 47.0, 54.9)
 """Voxel sizes of the search in Å, with all rotations."""
+PARTS = ("masks", "filters", "grids")
 
 
 def main() -> None:
@@ -52,26 +54,30 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--every", type=int, default=4, help="search every so many rotations")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=(*PARTS, "regularized"))
     parser.add_argument("--name", default="match_real_choice", help="of the result file")
     args = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
     volume = read_volume(TOMOGRAM)
     true = inside(truth(), (0, FRONT - MARGIN), volume.voxel_size)
-    settings = {f"mask {mask:g}": (mask, {}) for mask in MASKS} | {k: (None, v) for k, v in FILTERS.items()}
+    runs: dict[str, tuple[float | None, dict[str, object], int]] = {}
+    if "masks" in args.parts:
+        runs |= {f"mask {mask:g}": (mask, {}, args.every) for mask in MASKS}
+    if "filters" in args.parts:
+        runs |= {name: (None, changed, args.every) for name, changed in FILTERS.items()}
+    if "grids" in args.parts:
+        runs |= {
+            f"all rotations, voxels of {size:g} Å": (None, {"search_voxel_size": size}, 1) for size in GRIDS
+        }
+    if "regularized" in args.parts:
+        runs["all rotations, regularized"] = (None, {"regularize": True}, 1)
     rows = {}
     with tempfile.TemporaryDirectory() as work:
         file = Path(work) / "front.mrc"
         write_volume(file, Volume(np.ascontiguousarray(volume.data[:, :FRONT]), volume.voxel_size))
-        for name, (mask, changed) in settings.items():
-            picks = search(file, mask, changed, args.every)
-            picks = inside(picks, (0, FRONT - MARGIN), volume.voxel_size)
-            rows[name] = {str(b): float(np.mean(hits(picks, true, b))) for b in BUDGETS}
-            print(name, rows[name], flush=True)
-        for size in GRIDS:
-            picks = search(file, None, {"search_voxel_size": size}, 1)
-            picks = inside(picks, (0, FRONT - MARGIN), volume.voxel_size)
-            name = f"all rotations, voxels of {size:g} Å"
+        for name, (mask, changed, every) in runs.items():
+            picks = inside(search(file, mask, changed, every), (0, FRONT - MARGIN), volume.voxel_size)
             rows[name] = {str(b): float(np.mean(hits(picks, true, b))) for b in BUDGETS}
             print(name, rows[name], flush=True)
     print(write_result(args.name, {"settings": vars(args), "picks": len(true), "recall": rows}))
@@ -88,7 +94,9 @@ def search(file: Path, mask: float | None, changed: dict[str, object], every: in
         transfer = missing_wedge(filter_box(radius), tilts)
         template = replace(template, radius=radius, transfer=transfer)
     rotations = rotation_grid(21.1)[::every]
-    values, _ = match(target.volume.data, target.normalize, template, rotations)
+    values, _ = match(
+        target.volume.data, target.normalize, template, rotations, floor=float(config.regularize)
+    )
     return pick_counted(score_map(values, target.volume, target.species, 0.0), config.picking(0.0))[0]
 
 

@@ -91,39 +91,34 @@ Command: `{result["command"]}`
 """
 
 
-def poses() -> str:
+def poses(name: str, title: str) -> str:
     """Accuracy of poses by species."""
-    parts = [result for name in ("match_poses", "match_poses_a", "match_poses_b") if (result := load(name))]
-    if not parts:
+    result = load(name)
+    if result is None:
         return ""
     rows = []
-    for row in (row for part in parts for row in part["species"]):
+    for row in result["species"]:
         cells = [row["species"], row["group"], str(row["rotations"])]
         for kind in ("whole", "at_picks"):
             cells += [f"{row[kind]['median_degrees']:.2f}", f"{row[kind]['degrees_of_95_percent']:.2f}"]
         rows.append([*cells, f"{row['seconds']['whole']:.1f}", f"{row['time_ratio']:.3f}"])
-    settings = parts[0]["settings"]
-    columns = [
-        "species",
-        "group",
-        "rotations",
-        "whole: median (°)",
-        "95 % (°)",
-        "at picks: median (°)",
-        "95 % (°)",
-    ]
-    commands = ", ".join(f"`{part['command']}`" for part in parts)
+    settings = result["settings"]
+    columns = ["species", "group", "rotations"]
+    columns += ["whole: median (°)", "95 % (°)", "at picks: median (°)", "95 % (°)"]
+    noise = (
+        f"white noise (variance of signal over noise {settings['snr']:g})" if settings["snr"] else "no noise"
+    )
     return f"""
-## Poses: the whole search and the search at picks
+## {title}
 
-{settings["count"]} particles of each species with a radius of {settings["radius"]:g} voxels at random poses, a missing wedge of 30 degrees on each side, white
-noise (variance of signal over noise {settings["snr"]:g}), angular step {settings["angle"]:g} degrees. Angles to the true poses modulo symmetry, after the
+{settings["count"]} particles of each species with a radius of {settings["radius"]:g} voxels at random poses, a missing wedge of 30 degrees on each side, {noise},
+angular step {settings["angle"]:g} degrees. Angles to the true poses modulo symmetry, after the
 refinement. At picks: positions that are up to a voxel off, and shifts of up to a quarter of the radius. Seconds are processor time of the whole
 search, and the last column is the time at picks over it.
 
 {grid([*columns, "whole (s)", "time ratio"], rows)}
 
-Commands: {commands}
+Command: `{result["command"]}`
 """
 
 
@@ -155,32 +150,45 @@ Commands: {", ".join(commands)}
 
 def real() -> str:
     """Recall on the real tomogram."""
-    result, choice = load("match_real"), load("match_real_choice")
+    results = [
+        (kind, result)
+        for kind, name in (("as by default", "match_real"), ("regularized", "match_real_regularized"))
+        if (result := load(name))
+    ]
     text = ""
-    if result is not None:
-        recall = result["recall"]
-        cells = [f"{recall[b]['value']:.3f} [{recall[b]['low']:.3f}, {recall[b]['high']:.3f}]" for b in MANY]
+    if results:
+        rows = [
+            [kind, part]
+            + [f"{row[b]['value']:.3f} [{row[b]['low']:.3f}, {row[b]['high']:.3f}]" for b in MANY]
+            for kind, result in results
+            for part, row in result.get("parts", {"whole": result["recall"]}).items()
+        ]
+        first = results[0][1]
         text += f"""
 ## Ribosomes in half of a real tomogram
 
-Recall of {result["settings"]["picks"]} picks, about a third of the ribosomes, at 1 to 4 candidates per pick; {result["rotations"]} rotations,
-{result["processor_seconds"]:.0f} processor seconds with the noise control and the refinement of {result["count"]} candidates. 95 % CI over picks. 91 of the
-picks took part in the choice of the mask.
+Recall of {first["settings"]["picks"]} picks, about a third of the ribosomes, at 1 to 4 candidates per pick; {first["rotations"]} rotations.
+95 % CI over picks. 91 of the picks took part in the choice of the mask and of the regularization (y < 160).
 
-{grid([f"{b}x" for b in MANY], [cells])}
+{grid(["score", "part", *(f"{b}x" for b in MANY)], rows)}
 
-Command: `{result["command"]}`
+Commands: {", ".join(f"`{result['command']}`" for _, result in results)}
 """
-    if choice is not None:
-        rows = [[name, *(f"{row[b]:.3f}" for b in MANY)] for name, row in choice["recall"].items()]
+    choices = [c for name in ("match_real_choice", "match_real_choice_regularized") if (c := load(name))]
+    if choices:
+        rows = [
+            [name, *(f"{row[b]:.3f}" for b in MANY)]
+            for choice in choices
+            for name, row in choice["recall"].items()
+        ]
         text += f"""
 ## The same tomogram, y < 160: choice of settings
 
-{choice["picks"]} picks. Masks are in radii of the particle.
+{choices[0]["picks"]} picks. Masks are in radii of the particle.
 
 {grid(["setting", *(f"{b}x" for b in MANY)], rows)}
 
-Command: `{choice["command"]}`
+Commands: {", ".join(f"`{choice['command']}`" for choice in choices)}
 """
     return text
 
@@ -254,28 +262,31 @@ Command: `{result["command"]}`
 """
 
 
-def no_clicks() -> str:
-    """Matches beside networks trained on them."""
-    text = ""
-    parts = [part for name in ("no_clicks_s0", "no_clicks_s1", "no_clicks_s2") if (part := load(name))]
-    parts = [whole] if (whole := load("no_clicks")) else parts
-    if parts:
-        rows = []
-        runs = [run for part in parts for run in part["runs"]]
-        for where in ("trained on", "new"):
-            for method in ("matches", "network"):
-                own = [run[f"{method}, {where}"] for run in runs]
-                cells = [
-                    " / ".join(f"{row[key]:.3f}" for row in own)
-                    for key in ("f1", "precision", "recall", "average_precision")
-                ]
-                rows.append([f"{method}, tomograms {where}", *cells])
-        settings = parts[0]["settings"]
-        text += f"""
-## A picker without clicks: simulated
+def simulated_recipe(title: str, *names: str) -> str:
+    """Matches beside networks trained on them, in simulated tomograms."""
+    parts = [part for name in names if (part := load(name))]
+    if not parts:
+        return ""
+    rows = []
+    runs = [run for part in parts for run in part["runs"]]
+    for where in ("trained on", "new"):
+        for method in ("matches", "network"):
+            own = [run[f"{method}, {where}"] for run in runs]
+            cells = [
+                " / ".join(f"{row[key]:.3f}" for row in own)
+                for key in ("f1", "precision", "recall", "average_precision")
+            ]
+            rows.append([f"{method}, tomograms {where}", *cells])
+    settings = parts[0]["settings"]
+    best = settings.get("labels")
+    labels = (
+        f"The {best} best matches" if best else f"Matches at a false discovery rate of {settings['fdr']:g}"
+    )
+    return f"""
+## {title}
 
 {settings["particles"]} 80S ribosomes among as many proteasomes and fatty acid synthases, {size(settings["shape"])} voxels of {settings["voxel"]:g} Å, variance of
-signal over noise {settings["snr"]:g}. Matches at a false discovery rate of {settings["fdr"]:g} in two tomograms train `semi-etpicker` for {settings["time"]} of processor
+signal over noise {settings["snr"]:g}. {labels} in two tomograms train `semi-etpicker` for {settings["time"]} of processor
 time; a third tomogram is new. Values of {len(runs)} seeds, which draw tomograms and weights; F1 at the own thresholds, average precision without
 one.
 
@@ -283,6 +294,11 @@ one.
 
 Commands: {", ".join(f"`{part['command']}`" for part in parts)}
 """
+
+
+def real_recipe() -> str:
+    """Matches beside networks trained on them, in the real tomogram."""
+    text = ""
     if result := load("no_clicks_real"):
         rows = [
             [
@@ -311,10 +327,15 @@ TEMPLATE_MATCHING = (
     partial(peers, "match_peers_small", "The same on a small tomogram"),
     levers,
     speeds,
-    poses,
+    partial(poses, "match_poses", "Poses: the whole search and the search at picks"),
+    partial(poses, "match_poses_clean", "Poses without noise"),
     statistics,
     real,
     shrec,
-    no_clicks,
+    partial(
+        simulated_recipe, "A picker without clicks: simulated", "no_clicks_s0", "no_clicks_s1", "no_clicks_s2"
+    ),
+    partial(simulated_recipe, "A picker without clicks: more noise", "no_clicks_noisy"),
+    real_recipe,
 )
 """Parts of the page."""

@@ -51,9 +51,10 @@ def simulate(folder: Path, seed: int, args: argparse.Namespace, log: Path) -> li
 def search(
     template: object, tomograms: list[Path], out: Path, log: Path, args: argparse.Namespace, *options: object
 ) -> None:
-    """Matches at a false discovery rate."""
+    """Matches at a false discovery rate, or the best ones."""
+    cut = ("--threshold", 0, "--max-count", args.labels) if args.labels else ("--fdr", args.fdr)
     cryovox(
-        "match", template, *tomograms, "--out", out, "--angle", args.angle, "--fdr", args.fdr, "--quiet",
+        "match", template, *tomograms, "--out", out, "--angle", args.angle, *cut, "--quiet",
         "--device", "cpu", *options, log=log,
     )  # fmt: skip
 
@@ -164,6 +165,7 @@ def main() -> None:
     parser.add_argument("--time", default="3m", help="of each training, processor time")
     parser.add_argument("--angle", type=float, default=21.1)
     parser.add_argument("--fdr", type=float, default=0.1)
+    parser.add_argument("--labels", type=int, help="so many best matches of each tomogram, instead of --fdr")
     parser.add_argument("--shape", nargs=3, type=int, default=(56, 120, 120))
     parser.add_argument("--voxel", type=float, default=20.0)
     parser.add_argument("--particles", type=int, default=16, help="of each species and tomogram")

@@ -31,6 +31,7 @@ COARSE = 1.0
 """Step of the rotations that are compared first, over that of the settings."""
 SCORE = "rlnLCCmax"
 """Column with the correlation coefficients."""
+ONE_FOR_ALL = "poses of all {count} species are those of one template; SPECIES=MAP limits them to one species"
 
 
 def coarse_grid(config: MatchConfig) -> NDArray[np.float64]:
@@ -156,6 +157,8 @@ class PickPoses:
         imaging = Imaging(self.posing.tilt_range, self.tilt_axis, entry["contrast"], None)
         for species, template in self.posing.templates().items():
             target = open_target(path, name, template, imaging, config)
+            count = len(set(picks.species.tolist()))
+            notes += [ONE_FOR_ALL.format(count=count)] if species is None and count > 1 else []
             picks = with_poses(picks, target, self.rotations, self.device, species)
             notes += target.notes
         return picks, notes
