@@ -126,12 +126,12 @@ def statistics() -> str:
     """Observed over expected false positives."""
     rows, commands = [], []
     for case in CASES:
-        result = load(f"match_statistics_{case}")
+        result = load("match_statistics") or load(f"match_statistics_{case}")
         if result is None:
             continue
-        commands.append(f"`{result['command']}`")
+        commands += [] if f"`{result['command']}`" in commands else [f"`{result['command']}`"]
         for decoy, ratios in result["observed_over_expected"][case].items():
-            count = len([row for row in result["tomograms"] if row["decoy"] == decoy])
+            count = len([r for r in result["tomograms"] if (r["case"], r["decoy"]) == (case, decoy)])
             kind = "noise" if decoy == "none" else "decoy"
             rows.append([CASES[case], kind, str(count), *(f"{ratios[n]:.2f}" for n in ("1", "10", "100"))])
     if not rows:
@@ -328,6 +328,9 @@ TEMPLATE_MATCHING = (
     levers,
     speeds,
     partial(poses, "match_poses", "Poses: the whole search and the search at picks"),
+    partial(
+        poses, "match_poses_26s", "The 26S proteasome, with a first round of the refinement at the full step"
+    ),
     partial(poses, "match_poses_clean", "Poses without noise"),
     statistics,
     real,

@@ -48,6 +48,20 @@ def test_thresholds_are_calibrated_in_noise(count):
     assert count / 1.5 - 1 <= np.mean(ratios) <= count * 1.5 + 1
 
 
+@pytest.mark.parametrize(("share", "tail"), [(1.0, DECOY_TAIL), (0.125, 50)])
+def test_thresholds_are_right_on_average_although_the_tail_is_uncertain(share, tail):
+    """Peaks with the tail of a random field, of which a few are seen; the true number is known."""
+    rng, peaks = np.random.default_rng(2), 1500
+    u = np.linspace(2.5 / 40, 1.2, 5000)
+    below = np.exp(-3 * (u * 16) ** 2.5 * np.exp(2.5 - 40 * u))
+    true = []
+    for _ in range(150):
+        scores = np.sqrt(-np.expm1(-np.interp(rng.random(int(share * peaks)), below, u)))
+        threshold = Background(scores, share, tail).threshold(1.0)
+        true.append(peaks * (1 - np.interp(-np.log1p(-(threshold**2)), u, below)))
+    assert 0.75 < np.mean(true) < 1.3
+
+
 def test_few_scores_are_not_extrapolated():
     assert Background(np.array([0.1, 0.2]), 0.5).expected([0.3, 0.15]).tolist() == [2, 4]
     assert Background(np.zeros(0), 1.0).expected(0.5).tolist() == [1]

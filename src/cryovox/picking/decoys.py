@@ -142,15 +142,16 @@ class Background:
             m(u) = m(v) (u / v)^2.5 exp(-b (u - v)),  u = -log(1 - s^2),
 
         where m is the mean number of excursions around one of the n peaks, and v belongs to the lowest score
-        of the tail. Of several excursions at one place one is a peak, so n (1 - exp(-m)) peaks lie above u;
-        b has the maximum likelihood.
+        of the tail. Of several excursions at one place one is a peak, so n (1 - exp(-m)) peaks lie above u.
+        The mean over the uncertainty of b is taken. With the b of maximum likelihood, thresholds for few
+        false positives are too low on average, since m falls exponentially with b.
         """
         values: Float = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
         count = len(self._ranked) - np.searchsorted(self._ranked, values, side="left").astype(np.float64)
         if self._tail is None:
             return (count + 1) / self.share
         tail = self._tail
-        above = tail.peaks * -np.expm1(-tail.excursions(np.maximum(_depth(values), tail.start), tail.rate))
+        above = tail.peaks * -np.expm1(-tail.predicted(np.maximum(_depth(values), tail.start)))
         return np.where(_depth(values) > tail.start, above, count) / self.share
 
     @property
@@ -180,7 +181,7 @@ class Background:
         if len(positive) < 2 * MIN_TAIL:
             return None
         u = _depth(positive[-number:])
-        start = _Tail(len(positive), float(u[0]), -np.log1p(-number / len(positive)), 0.0)
+        start = _Tail(len(positive), float(u[0]), -np.log1p(-number / len(positive)), 0.0, 1.0, number)
         low = POWER / u[0]
         high = low + 10 * number / max(float((u - u[0]).sum()), 1e-9)
 
@@ -188,7 +189,8 @@ class Background:
             return float((start.excursions(u, rate) + rate * (u - u[0]) - np.log(rate - POWER / u)).sum())
 
         result = minimize_scalar(loss, bounds=(low * (1 + 1e-9), high), method="bounded")
-        return replace(start, rate=float(result.x))
+        rate = float(result.x)
+        return replace(start, rate=rate, slope=float(np.mean((rate - POWER / u) ** -2.0) ** -0.5))
 
 
 @dataclass(frozen=True)
@@ -203,16 +205,27 @@ class _Tail:
         Lowest u of the tail, and mean number of excursions there.
     rate
         Of decay.
+    slope, number
+        Rate of decay of the excursions with the power in the tail, and the number of scores that it is
+        estimated from: its relative variance is one over this number.
     """
 
     peaks: int
     start: float
     first: float
     rate: float
+    slope: float
+    number: int
 
     def excursions(self, u: Float, rate: float) -> Float:
         """Mean number of excursions above u around a peak."""
         return np.asarray(self.first * (u / self.start) ** POWER * np.exp(-rate * (u - self.start)))
+
+    def predicted(self, u: Float) -> Float:
+        """Mean number of excursions above u, over a gamma distribution of the slope."""
+        x = u - self.start
+        decay = (self.rate - self.slope) * x + self.number * np.log1p(self.slope * x / self.number)
+        return np.asarray(self.first * (u / self.start) ** POWER * np.exp(-decay))
 
 
 def decoy_wins(
