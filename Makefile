@@ -1,5 +1,6 @@
 # make demo   the whole path on a small example
 # make test   the tests; make test-slow the long ones; make coverage the lines that the tests reach, in twice the time
+# make mutation  how many small errors in formats, geometry and metrics their tests notice, in minutes
 # make check  lint, types and import contracts
 # make docs   the documentation site in build/site
 # make long   the long runs of benchmarks/queue.yaml, for hours; stop it at any time and start it again
@@ -7,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CPUS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test test-slow coverage check docs long clean
+.PHONY: demo test test-slow coverage mutation check docs long clean
 
 .venv/ready: pyproject.toml constraints/ci.txt
 	$(PYTHON) -m venv .venv
@@ -27,6 +28,10 @@ coverage: .venv/ready
 
 test-slow: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CPUS) -m 'slow and not gpu'
+
+mutation: .venv/ready
+	$(BIN)/pip install --quiet cosmic-ray
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutation.py
 
 check: .venv/ready
 	$(BIN)/ruff format --check src tests benchmarks docs/_site

@@ -13,6 +13,7 @@ import numpy as np
 
 import pages_cluster
 import pages_interchange
+import pages_mutation
 from cryovox.benchmark.adaptation.suite import selection_summary
 from cryovox.benchmark.tables import cell, display_name, grid, markdown
 from matching_pages import TEMPLATE_MATCHING
@@ -1205,6 +1206,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
         partial(agnostic, "sim_deepfinder_agnostic-15m"),
     ),
     "cluster": (pages_cluster.workers, pages_cluster.memory),
+    "mutation": (pages_mutation.page,),
     "simulator_speed": (speed,),
     "simulator_stream_cpu_1": (streamed,),
     "subtomogram_speed": (subtomogram_speed,),

@@ -137,7 +137,9 @@ def test_maps_that_do_not_belong_together_are_refused():
     one = labels(flat(1), "a")
     with pytest.raises(RequestError, match="t1"):
         evaluate_labels({}, {"t1": one})
-    with pytest.raises(RequestError, match="shape"):
-        evaluate_labels(labels(flat(1, 1), "a"), one)
+    two = labels(flat(1, 1), "a")
+    for predicted, truth in ((two, one), (one, two)):
+        with pytest.raises(RequestError, match="shape"):
+            evaluate_labels(predicted, truth)
     with pytest.raises(ValueError, match="both"):
         evaluate_labels(one, {"t1": one})
