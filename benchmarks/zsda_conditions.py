@@ -28,9 +28,9 @@ from cryovox.benchmark.zero_shot.suite import FIRST
 
 METHODS = (SOURCE_ONLY, "heavy-augmentation", SUPERVISED)
 CONDITIONS: dict[str, tuple[dict[str, float], dict[str, float]]] = {
-    "SNR 0.1, target 0.06": ({"snr": 0.1}, {"snr": 0.06}),
-    "SNR 0.3, target 0.12": ({"snr": 0.3}, {"snr": 0.12}),
-    "SNR 0.5, target 0.3": ({"snr": 0.5}, {"snr": 0.3}),
+    "SNR 0.1, target 0.06": ({"snr": 0.1}, {"snr": 0.06, "resolution": 25.0}),
+    "SNR 0.3, target 0.12": ({"snr": 0.3}, {"snr": 0.12, "resolution": 25.0}),
+    "SNR 0.5, target 0.3": ({"snr": 0.5}, {"snr": 0.3, "resolution": 25.0}),
     "SNR 0.5, target 0.3, detail to 15 Å": ({"snr": 0.5}, {"snr": 0.3, "resolution": 15.0}),
 }
 """Name -> changed settings of the source and of the target."""
