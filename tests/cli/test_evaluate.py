@@ -135,7 +135,7 @@ def test_labels(evaluate, cli, phantoms, make_mrc, tmp_path):
 
 def test_nothing_to_compare(cli, tmp_path):
     args = ("evaluate", "particles", "--radius", 5, "--truth", tmp_path / "none.csv", "--picks", tmp_path)
-    cli(*args).refused("no file")
+    cli(*args).refused("holds no particle list")
 
 
 def test_one_list_names_tomograms_and_the_other_does_not(evaluate, cli, tmp_path):
