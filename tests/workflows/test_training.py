@@ -95,7 +95,7 @@ def test_a_finished_training_is_left_as_it_is(train, tmp_path):
     before = {name: (out / name).stat().st_mtime_ns for name in ("model.safetensors", "state.safetensors")}
     steps = []
     assert train(out, on_progress=lambda *now: steps.append(now)) == model
-    assert steps == []
+    assert {name for name, *_ in steps} <= {"training data"}
     assert {name: (out / name).stat().st_mtime_ns for name in before} == before
     with (out / "metrics.csv").open() as file:
         assert sum(r["name"] == "val/score" for r in csv.DictReader(file)) == 2
