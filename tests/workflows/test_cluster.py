@@ -174,7 +174,9 @@ def strays(out: Path) -> list[str]:
 
 def worker_processes(parent: int) -> list[int]:
     """Children of the nanny that compute."""
-    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True)
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True
+    )
     rows = [line.split(None, 1) for line in listed.stdout.splitlines()]
     return [int(pid) for pid, args in rows if "spawn_main" in args or args.startswith("dask worker")]
 
