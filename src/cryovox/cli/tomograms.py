@@ -264,8 +264,8 @@ def find(  # noqa: PLR0913 (the options of a command)
         if control.curated:  # what is picked depends on all tomograms
             scored = (score, [path], *_absolute(model, out), segment)
             return without_result, scored, {"device": device, "overwrite": overwrite, "noise": control.share}
-        found = (run, [path], *_absolute(model, out), *settings)
-        return without_result, found, options | {"overwrite": overwrite, "report": False}
+        arguments = (run, [path], *_absolute(model, out), *settings)
+        return without_result, arguments, options | {"overwrite": overwrite, "report": False}
 
     ready, lost = on_cluster(
         cluster,

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 def boundary(mask: NDArray[np.bool_], value: bool) -> NDArray[np.intp]:
     """Voxels (n, 3) with this value that share a face with one of the other value."""
-    found = np.zeros(mask.shape, dtype=bool)
+    surface = np.zeros(mask.shape, dtype=bool)
     for axis in range(3):
         ahead = np.moveaxis(mask, axis, 0)
-        edge = np.moveaxis(found, axis, 0)
+        edge = np.moveaxis(surface, axis, 0)
         changes = ahead[1:] != ahead[:-1]
         edge[1:] |= changes & (ahead[1:] == value)
         edge[:-1] |= changes & (ahead[:-1] == value)
-    return np.argwhere(found)
+    return np.argwhere(surface)

@@ -216,8 +216,8 @@ def _with_surfaces(
     surfaces = np.zeros((LABELS, 2), np.int64)
     for label in range(1, LABELS):
         if counts[label].any() or counts[:, label].any():
-            found = np.isin(predicted.data, np.flatnonzero(table == label))
-            surfaces[label] = surface_counts(found, np.asarray(truth.data) == label, voxels, mask)
+            own = np.isin(predicted.data, np.flatnonzero(table == label))
+            surfaces[label] = surface_counts(own, np.asarray(truth.data) == label, voxels, mask)
     return replace(comparison, surfaces=surfaces)
 
 
