@@ -346,7 +346,8 @@ def test_two_hosts_share_the_work_and_a_folder(processes, hosts, tmp_path):
 
 
 SBATCH = """#!/bin/bash
-setsid bash "$1" >/dev/null 2>&1 &
+copy="$(mktemp)" && cp "$1" "$copy"  # as SLURM does; the script is removed when this returns
+setsid bash "$copy" >/dev/null 2>&1 &
 echo "Submitted batch job $!"
 """
 SCANCEL = """#!/bin/bash
