@@ -1022,6 +1022,33 @@ Command: `{result["command"]}`
 """
 
 
+def few_picks() -> str:
+    """Trainings on few picks from the embedded model and from random weights."""
+    result = load("few_picks")
+    if result is None:
+        return ""
+    seeds = len({run["seed"] for run in result["runs"]})
+    rows = []
+    for name, row in result["table"].items():
+        picks, time, metric = name.split(", ")
+        gain = row["difference"]
+        spread = f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
+        rows.append(
+            [picks, time, display_name(metric), f"{row['random']:.3f}", f"{row['embedded']:.3f}", spread]
+        )
+    columns = ["picks", "time", "metric", "random weights", "embedded model", "difference [95 % CI]"]
+    return f"""
+## Few picks: training from the embedded model and from random weights
+
+Ribosomes in four tomograms at SNR 0.15, four others for the test, mean of {seeds} of 3 seeds, which draw tomograms, picks and weights; the interval is over
+seeds and test tomograms.
+
+{grid(columns, rows)}
+
+Command: `{result["command"]}`
+"""
+
+
 def tiles_embedded() -> str:
     """Scores and time of the embedded model by tile and overlap."""
     result = load("tiles-embedded")
@@ -1236,7 +1263,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
         partial(times, "time_to_f1-choice", "One setting changed, on data reserved for model selection"),
     ),
     "ema_share": (averaged,),
-    "embedded": (embedded, tiles_embedded, size_embedded, scored_embedded),
+    "embedded": (embedded, tiles_embedded, size_embedded, few_picks, scored_embedded),
     "match": TEMPLATE_MATCHING,
     "interchange": (
         lambda: pages_interchange.particle_lists(load("particle_lists")),
