@@ -515,14 +515,11 @@ def test_patches_are_cut_off_as_at_the_faces_of_a_tomogram(stream, kind, stride)
         assert (some.target[~some.valid_mask] == IGNORE_INDEX).all()
 
 
-def small_stream(sampling):
-    return SimulatedStream(TEMPLATES, sampling, SMALL, ahead=0)
-
-
 @pytest.mark.slow
 def test_processes_change_nothing(stream):
     alone = stream()
-    crew = ParallelStream(partial(small_stream, alone.sampling), alone.batches_per_group, 2)
+    make = partial(SimulatedStream, TEMPLATES, alone.sampling, SMALL, ahead=0)
+    crew = ParallelStream(make, alone.batches_per_group, 2)
     try:
         assert all(same(crew.batch(n), alone.batch(n)) for n in (0, 1, 5, 2))
     finally:

@@ -356,6 +356,9 @@ for job in "$@"; do kill -9 -- "-$job"; done
 
 
 @pytest.mark.slow
+# another test may have the port of the dashboard; Dask then warns and leaves a socket open
+@pytest.mark.filterwarnings(r"ignore:\s*Port 8787 is already in use")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_jobs_of_a_batch_system_do_the_work(tmp_path, monkeypatch):
     """SLURM is a stand-in that starts the job script at once; the rest is real."""
     pytest.importorskip("dask_jobqueue")
