@@ -14,6 +14,7 @@ worlds of `embedded.py`, the ranking of its particles among all others.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,26 +179,32 @@ def of_real(work: Path, radii: tuple[float, ...] = (100.0, 125.0, 150.0)) -> dic
     }
 
 
+def by_species(
+    world: World, rank: Callable[[float], list[dict[str, Particles]]]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Scores of each species among the others; *rank* gives the candidates of a radius, by tomogram and method."""
+    entries, table = world.dataset.split("test"), {}
+    extents = {kind.name: kind.radius for kind in world.dataset.species}
+    for name in sorted({str(species) for species in world.truth.species}):
+        radius = float(round(SHARE * extents[name]))
+        lists = rank(radius)
+        tolerance = max(MIN_DISTANCE, extents[name] / 2)
+        table[f"{name}, {radius:g} Å"] = {
+            method: metrics(
+                concatenate(in_tomogram(own[method], e.name) for own, e in zip(lists, entries, strict=True)),
+                world.truth.named(name),
+                tolerance,
+            )
+            for method in lists[0]
+        }
+    return table
+
+
 def of_world(world: World, folder: Path) -> dict[str, Any]:
     """Each species of a choice world among the others."""
     entries = world.dataset.split("test")
     pairs = [with_noise(read_volume(e.tomogram), folder / e.name, i) for i, e in enumerate(entries)]
-    extents, table = {kind.name: kind.radius for kind in world.dataset.species}, {}
-    for name in sorted({str(species) for species in world.truth.species}):
-        radius = float(round(SHARE * extents[name]))
-        lists = [three(*pair, radius) for pair in pairs]
-        tolerance = max(MIN_DISTANCE, extents[name] / 2)
-        table[f"{name}, {radius:g} Å"] = {
-            method: metrics(
-                concatenate(
-                    in_tomogram(own[method], e.name) for own, e in zip(lists, entries, strict=True)
-                ),
-                world.truth.named(name),
-                tolerance,
-            )
-            for method in METHODS
-        }  # fmt: skip
-    return table
+    return by_species(world, lambda radius: [three(*pair, radius) for pair in pairs])
 
 
 def main() -> None:

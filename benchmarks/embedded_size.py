@@ -20,15 +20,14 @@ from typing import Any
 import numpy as np
 
 from common import write_result
-from cryovox.benchmark.tomograms import in_tomogram
-from cryovox.core.particles import Particles, concatenate
+from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
 from cryovox.formats import read_volume, write_volume
 from cryovox.picking import pick
 from cryovox.picking.selection import Joined, channels_of, select
-from embedded import MIN_DISTANCE, WORLDS, World, open_world
+from embedded import WORLDS, World, open_world
 from embedded_half import part
-from embedded_noise import SHARE, Floats, Searched, apart, metrics, search
+from embedded_noise import Floats, Searched, apart, by_species, metrics, search
 from embedded_scored import LEAST
 from real_ribosomes import MATCH
 
@@ -75,20 +74,7 @@ def of_world(world: World, folder: Path) -> dict[str, Any]:
     """Each species of a choice world among the others."""
     entries = world.dataset.split("test")
     tomograms = [searched(read_volume(entry.tomogram), folder / entry.name) for entry in entries]
-    extents, table = {kind.name: kind.radius for kind in world.dataset.species}, {}
-    for name in sorted({str(species) for species in world.truth.species}):
-        radius = float(round(SHARE * extents[name]))
-        found = [rankings(tomogram, radius) for tomogram in tomograms]
-        tolerance = max(MIN_DISTANCE, extents[name] / 2)
-        table[f"{name}, {radius:g} Å"] = {
-            method: metrics(
-                concatenate(in_tomogram(own[method], e.name) for own, e in zip(found, entries, strict=True)),
-                world.truth.named(name),
-                tolerance,
-            )
-            for method in found[0]
-        }  # fmt: skip
-    return table
+    return by_species(world, lambda radius: [rankings(tomogram, radius) for tomogram in tomograms])
 
 
 def main() -> None:

@@ -132,8 +132,8 @@ class MatchConfig(Config):
     """Decoy for the expected false positives: the mirror image of the template. auto takes it unless it looks
     like the template at this resolution; none counts in noise only."""
     hand: Literal["given", "mirrored", "both"] = "given"
-    """Hand of the template. both searches twice, says by how much one hand scores higher, and keeps it; the
-    given one if they score alike."""
+    """Hand of the template. both searches twice, says by how much one hand scores higher, and keeps it; that
+    of the template if they score alike."""
     regularize: bool = False
     """Add the standard deviation of the tomogram to the local one by which correlations are divided: places
     of low contrast score lower. For dense particles such as ribosomes; scores are about half as high."""
