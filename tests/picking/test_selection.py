@@ -10,7 +10,7 @@ from cryovox.core.particles import Species
 from cryovox.core.volume import ScoreMap
 from cryovox.picking import PickConfig, pick
 from cryovox.picking.rated import calibration_of
-from cryovox.picking.selection import select
+from cryovox.picking.selection import select, size_notes
 
 SIZES = (Species(name="small", label=1, radius=30.0), Species(name="medium", label=2, radius=45.0),
          Species(name="large", label=3, radius=90.0))  # fmt: skip
@@ -140,3 +140,14 @@ def test_a_detector_of_one_range_keeps_its_scores():
     data = np.full((1, 2, 3, 4), 0.6, np.float32)
     chosen = select(ScoreMap(data, 20.0, RANGES[1:], kind="heatmap"), ["large"])
     np.testing.assert_array_equal(chosen.data[...], data)
+
+
+def test_a_default_threshold_for_a_size_is_said():
+    empty = np.zeros((2, 3, 4))
+    maps, chosen = of_ranges(empty, empty, thresholds={"large": 0.6}), PickConfig(species=("ribosome=125",))
+    (note,) = size_notes(maps, chosen)
+    assert "0.3 is the threshold" in note
+    assert not size_notes(maps, chosen, fdr=0.05)
+    assert not size_notes(maps, PickConfig(species=chosen.species, threshold=0.4))
+    assert not size_notes(maps, PickConfig())
+    assert not size_notes(of_ranges(empty, empty, calibration={"sizes": {"large": {}}}), chosen)

@@ -76,6 +76,41 @@ def test_held_out_peaks_give_probabilities():
     assert fitted.species["b"].peaks == 0
 
 
+SMALL, LARGE = (
+    Species(name="small", label=1, radius=30.0, diameters=(40.0, 90.0)),
+    Species(name="large", label=2, radius=50.0, diameters=(90.0, 240.0)),
+)
+
+
+class BySize(nn.Module):
+    """Dark spots score as small particles, bright ones as large; each scores weakly as the other size."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        score = x.abs().clamp(1e-6, 1 - 1e-6).logit()
+        return torch.cat([score - x.sign(), score + x.sign()], 1)
+
+
+def test_each_size_among_the_others_is_calibrated():
+    one = region(true_share=1.0)
+    one.data[..., :62] *= -1  # between two columns of the grid
+    sized = replace(one, species=(SMALL, LARGE), channels=(one.positions[:, 2] > 62).astype(np.intp))
+    fitted = calibrate_held_out(BySize(), [sized], HEAT, TILES, {})
+    assert set(fitted.sizes) == {"small", "large"}
+    for number, name in enumerate(("small", "large")):
+        own = fitted.sizes[name]
+        assert own.scores.particles == (sized.channels == number).sum()
+        # the peaks of the other size are there, with lower odds
+        assert own.scores.peaks > own.scores.particles
+        low, high = probabilities(own.scores, np.array([0.05, 0.9]))
+        assert low < 0.2 < 0.8 < high
+        assert 0.05 < own.threshold < 0.95
+    assert not calibrate_held_out(BySize(), [one], HEAT, TILES, {}).sizes  # species that have no range
+
+
 def test_few_annotations_give_probabilities_by_a_mixture():
     regions = [region(exhaustive=False, annotated=0.2), region(exhaustive=False, annotated=0.2, seed=1)]
     for fitted in (

@@ -18,6 +18,7 @@ from scipy.special import expit, logit
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
 from cryovox.core.volume import ScoreMap
+from cryovox.picking.config import THRESHOLDS, PickConfig
 
 FARTHEST = 2.0
 """Largest ratio of a radius to that of the nearest channel."""
@@ -56,17 +57,49 @@ def select(scores: ScoreMap, wanted: Sequence[str]) -> ScoreMap:
     )
     nearest = {one.name: scores.species[one.channels[0]].name for one in chosen}
     groups = tuple(one.channels for one in chosen)
-    by_size = all(one.diameters for one in scores.species)
+    one_size = by_size(scores.species)
     known, limits = scores.calibration, scores.thresholds
-    if by_size:
+    if one_size:
         known, limits = _of_sizes(known)
     return replace(
         scores,
-        data=SizeOdds(scores.data, groups) if by_size else Joined(scores.data, groups),
+        data=SizeOdds(scores.data, groups) if one_size else Joined(scores.data, groups),
         species=species,
         thresholds=_renamed(limits, nearest),
         calibration=None if known is None else {**known, "species": _renamed(known["species"], nearest)},
     )
+
+
+def by_size(species: Sequence[Species]) -> bool:
+    """Whether particles are named by their size; those of one size are then scored by :class:`SizeOdds`."""
+    return all(one.diameters for one in species)
+
+
+def lacks_sizes(
+    species: Sequence[Species], calibration: Mapping[str, Any] | None, wanted: Sequence[str]
+) -> bool:
+    """Whether sizes are selected for which a model has neither threshold nor calibration."""
+    return bool(wanted) and by_size(species) and not (calibration or {}).get("sizes")
+
+
+def size_notes(scores: ScoreMap, config: PickConfig, fdr: float | None = None) -> list[str]:
+    """Say that the default threshold is used for selected sizes, where the model stores none.
+
+    Parameters
+    ----------
+    scores
+        Before :func:`select`.
+    config, fdr
+        May set the threshold, or the rate of false picks from which it follows.
+    """
+    is_set = config.threshold is not None or fdr is not None
+    if is_set or not lacks_sizes(scores.species, scores.calibration, config.species):
+        return []
+    used = f"{THRESHOLDS[scores.kind]:g} is the threshold"
+    return [
+        f"the model stores no threshold for particles of one size, so {used}; set --threshold, or train it "
+        "again, which stores one where all particles of the held-out data are known"
+    ]
 
 
 def _of_sizes(calibration: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, dict[str, float]]:

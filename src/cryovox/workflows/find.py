@@ -14,7 +14,7 @@ from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.models.card import Card, model_file, read_card
 from cryovox.picking import PickConfig, check_method
 from cryovox.picking.config import ControlConfig, check_calibrated, check_cut
-from cryovox.picking.selection import channels_of
+from cryovox.picking.selection import channels_of, lacks_sizes
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.curated import Decided, read_decisions
@@ -98,8 +98,9 @@ def find(  # noqa: PLR0913 (the options of a command)
     control = control or ControlConfig()
     check_method(picking, card.kind)
     check_cut(picking, control.fdr)
-    check_calibrated(picking, card.calibration or control.curated or None)
     channels_of(card.species, picking.species)
+    known = None if lacks_sizes(card.species, card.calibration, picking.species) else card.calibration
+    check_calibrated(picking, known or control.curated or None)
     decided = decisions(tomograms, control, segmenting)
     halves = None
     if control.halves is not None:

@@ -23,7 +23,7 @@ from cryovox.formats.particles.manifest import Origin
 from cryovox.picking import PickConfig, pick_labels_counted
 from cryovox.picking.config import check_calibrated, check_cut
 from cryovox.picking.rated import RatedPicks, pick_rated
-from cryovox.picking.selection import select
+from cryovox.picking.selection import select, size_notes
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import PickOutput
 from cryovox.workflows.inputs import expand, mask_file
@@ -82,11 +82,11 @@ def pick_files(  # noqa: PLR0913 (the options of a command)
     def pick(name: str) -> Particles:
         start = time.monotonic()
         inside = read_mask_once(masks[name]) if name in masks else None
-        rated, frame = _picks(files[name], config, species, inside, voxel_size)
+        rated, frame, notes = _picks(files[name], config, species, inside, voxel_size)
         picks = rated.picks
         origin = origin_of(files[name], rated)
         file = write_picks(name, out, picks, frame, output or PickOutput(), origin)
-        for text in left_out_notes({"at_faces": rated.near_edge}):
+        for text in (*notes, *left_out_notes({"at_faces": rated.near_edge})):
             on_note(name, text)
         key, seconds = {"settings": config.model_dump(mode="json")}, time.monotonic() - start
         more = {"count": len(picks), "expected": rated.summary()}
@@ -102,15 +102,18 @@ def _picks(
     species: tuple[Species, ...],
     inside: NDArray[np.bool_] | None,
     voxel_size: float | None,
-) -> tuple[RatedPicks, Volume]:
-    """Picks of one file, and the frame of its tomogram."""
+) -> tuple[RatedPicks, Volume, list[str]]:
+    """Picks of one file, the frame of its tomogram, and remarks."""
     if scores.is_scores(path):
-        score_map = select(scores.read(path), config.species)
-        return pick_rated(score_map, config, inside), tomogram_frame(score_map)
+        stored = scores.read(path)
+        score_map = select(stored, config.species)
+        notes = size_notes(stored, config)
+        return pick_rated(score_map, config, inside), tomogram_frame(score_map), notes
     check_calibrated(config, None)
     labels = read_labels(path, species, voxel_size)
     picks, near_faces = pick_labels_counted(_only(labels, config.species, path), config, inside)
-    return RatedPicks(picks, near_faces, {}, {}), Volume(labels.data, labels.voxel_size, labels.origin)
+    frame = Volume(labels.data, labels.voxel_size, labels.origin)
+    return RatedPicks(picks, near_faces, {}, {}), frame, []
 
 
 def _only(labels: LabelMap, wanted: tuple[str, ...], path: Path) -> LabelMap:

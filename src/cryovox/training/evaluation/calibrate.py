@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,17 @@ from cryovox.data.regions import Region
 from cryovox.inference.stream import TilePlan
 from cryovox.metrics.fingerprint import Domain, fingerprint, limit, sample_cubes
 from cryovox.metrics.matching import greedy
-from cryovox.picking.calibration import Calibration, Peaks, calibrate, mixture
+from cryovox.picking.calibration import Calibration, Peaks, SizeCalibration, calibrate, mixture
 from cryovox.picking.config import THRESHOLDS
-from cryovox.training.evaluation.held_out import concatenate_regions
-from cryovox.training.evaluation.thresholds import MIN_HEIGHT
-from cryovox.training.evaluation.validate import peaks_around_picks, region_picks, score_region
+from cryovox.picking.selection import by_size, select
+from cryovox.training.evaluation.held_out import concatenate_regions, f1_curve
+from cryovox.training.evaluation.thresholds import MIN_HEIGHT, Curves, choose_thresholds
+from cryovox.training.evaluation.validate import (
+    ScoredRegion,
+    peaks_around_picks,
+    region_picks,
+    score_region,
+)
 
 IDENTITY = Normalization(0.0, 1.0)  # the fingerprint z-scores each cube
 MIN_OTHERS = 10
@@ -38,7 +45,8 @@ def calibrate_held_out(
     """Calibrate on held-out regions: peaks of heatmaps, or the picks of masks at the thresholds of the model.
 
     Where a species is annotated exhaustively, every peak is known to be a particle or not; elsewhere a
-    mixture divides the other peaks. None where nothing is annotated.
+    mixture divides the other peaks. None where nothing is annotated. Where every particle is known and the
+    species are ranges of diameters, each size among the others is calibrated too.
     """
     species = pickable(regions[0].species)
     if not species:
@@ -55,9 +63,33 @@ def calibrate_held_out(
         own = concatenate_regions([r.picks for r in lists[floors[kind.name]]] if is_known else [])
         peaks[kind.name] = _peaks(own.named(kind.name), true, kind, floors[kind.name], complete)
         is_complete &= complete
-    if is_complete:
-        return calibrate(peaks, "held-out") if len(truth) else None
-    return _by_mixture(peaks)
+    if not is_complete:
+        return _by_mixture(peaks)
+    fitted = calibrate(peaks, "held-out") if len(truth) else None
+    if fitted is None or not by_size(species):
+        return fitted
+    return fitted.model_copy(update={"sizes": _calibrate_sizes(scored, truth, species)})
+
+
+def _calibrate_sizes(
+    scored: list[ScoredRegion], truth: Particles, species: tuple[Species, ...]
+) -> dict[str, SizeCalibration]:
+    """Calibration and threshold of the picks of each size; particles of other sizes count as wrong."""
+    peaks: dict[str, Peaks] = {}
+    curves: Curves = {}
+    for kind in species:
+        chosen = [replace(one, scores=select(one.scores, [kind.name])) for one in scored]
+        picks = concatenate_regions([r.picks for r in region_picks(chosen, MIN_HEIGHT)])
+        true = truth.named(kind.name)
+        peaks[kind.name] = _peaks(picks, true, kind, MIN_HEIGHT, complete=True)
+        if len(true):
+            curves[kind.name] = len(true), f1_curve(picks, true, kind.radius)
+    fitted, thresholds = calibrate(peaks, "held-out"), choose_thresholds(curves, peaks)
+    if fitted is None:
+        return {}
+    return {
+        name: SizeCalibration(scores=own, threshold=thresholds[name]) for name, own in fitted.species.items()
+    }
 
 
 def calibrate_at_picks(

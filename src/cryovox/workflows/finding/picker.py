@@ -31,7 +31,7 @@ from cryovox.picking.rated import (
     pick_rated,
     trusted_species,
 )
-from cryovox.picking.selection import select
+from cryovox.picking.selection import select, size_notes
 from cryovox.workflows.config import PickOutput
 from cryovox.workflows.curated import Decided, Pool, curate, curation_finding
 from cryovox.workflows.finding.results import score_file
@@ -48,13 +48,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class _Opened:
-    """A tomogram with its scores, the mask of the user and the region that is searched."""
+    """A tomogram with its scores, the mask of the user, the region that is searched, and remarks."""
 
     scores: ScoreMap
     path: Path
     volume: Volume
     inside: NDArray[np.bool_] | None
     region: SearchRegion
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +114,10 @@ class Picker:
         if self.noise.halves is not None:
             halves = self.noise.halves.search(name, entry, score_map, region.mask, self.on_progress)
             picks, agreement = self.noise.halves.compared(picks, halves, score_map, region.mask)
-        notes: list[str] = []
+        notes = list(opened.notes)
         if self.poses is not None:
-            picks, notes = self.poses(name, path, picks, entry)
+            picks, of_poses = self.poses(name, path, picks, entry)
+            notes += of_poses
         file = write_picks(name, self.out, picks, frame, self.output, origin_of(self.model, rated))
         if score_map.kind == "heatmap":  # its labels are balls around these picks
             write_label_map(score_map, frame, self.out / "labels" / f"{name}.mrc", picks, opened.inside)
@@ -154,7 +156,9 @@ class Picker:
         inside = read_search_mask(self.mask, name, tomogram_frame(score_map).shape)
         path = Path(entry["key"]["input"])
         volume = read_volume(path, entry["voxel_size"])
-        return _Opened(score_map, path, volume, inside, self._region(name, volume, score_map, inside))
+        region = self._region(name, volume, score_map, inside)
+        notes = tuple(size_notes(stored, self.picking, self.control.fdr))
+        return _Opened(score_map, path, volume, inside, region, notes)
 
     def _decoys(
         self, name: str, entry: Mapping[str, Any], opened: _Opened, needed: bool
