@@ -24,7 +24,8 @@ from cryovox.inference.matching import MIN_VARIANCE
 from cryovox.inference.search_template import SearchTemplate
 from cryovox.picking.peaks import fit
 
-BATCH_ROTATIONS = 64
+BATCH_ROTATIONS = {"cpu": 64, "cuda": 512, "mps": 256}
+"""Templates that are rotated, or compared, at once. On a CPU they stay in its caches."""
 BATCH_VALUES = {"cpu": 1 << 24, "cuda": 1 << 28, "mps": 1 << 26}
 """Gray values that are compared at once."""
 CANDIDATES = 3
@@ -87,6 +88,7 @@ class PoseSearch:
         self, data: Voxels, normalize: Normalization, template: SearchTemplate, device: str = "cpu"
     ) -> None:
         self.data, self.normalize, self.template, self.device = data, normalize, template, device
+        self.batch = BATCH_ROTATIONS[torch.device(device).type]
         inside = np.flatnonzero(template.mask)
         self.voxels = torch.as_tensor(inside, device=device)
         weights = template.mask.ravel()[inside]
@@ -119,22 +121,31 @@ class PoseSearch:
         if not len(positions):
             return Poses(np.zeros((0, 3)), np.zeros((0, 3, 3)), np.zeros(0, np.float32))
         candidates = self.search(positions, rotations, reach, CANDIDATES, portion(on_progress, 0.0, 0.4))
-        poses = self._compared(candidates, _turns(COMPARED * step))
+        poses = self._compared(candidates, COMPARED * step)
         levels = tuple(level for level in LEVELS if level < COMPARED)
         return self.refine(poses, step, levels=levels, on_progress=portion(on_progress, 0.7, 1.0))
 
-    def _compared(self, candidates: list[Poses], turns: NDArray[np.float64]) -> Poses:
-        """The best candidate of each particle after a round of refinement."""
+    def _compared(self, candidates: list[Poses], angle: float) -> Poses:
+        """The best candidate of each particle after a round of refinement by an angle in degrees."""
         best = candidates[0]
         least = NEAR * best.scores
         for poses in candidates:
             near = np.flatnonzero(poses.scores >= least)
             if not len(near):
                 break
-            moved, _ = self._best(poses.at(near), turns, self._voxels(poses.positions[near]))
+            moved = self._turned(poses.at(near), angle)
             better = moved.scores > best.scores[near]
             best = best.updated(near[better], moved.at(np.flatnonzero(better)))
         return best
+
+    def _turned(self, poses: Poses, angle: float) -> Poses:
+        """The best of turns by an angle about the axes and the vertex of parabolas through their scores."""
+        moved, values = self._best(poses, _turns(angle, _FACES), self._voxels(poses.positions))
+        rotations = _vertices(values.max(axis=2), angle) @ poses.rotations
+        scores = self._scores(self._voxels(moved.positions), rotations[:, None])[:, 0, _MIDDLE]
+        better = np.flatnonzero(scores > moved.scores)
+        vertices = Poses(moved.positions, rotations, scores.astype(np.float32))
+        return moved.updated(better, vertices.at(better))
 
     def search(
         self,
@@ -153,7 +164,7 @@ class PoseSearch:
         """
         centers = self._voxels(positions)
         boxes = self._boxes(centers, reach)
-        kernels = self._grid(rotations, portion(on_progress, 0.0, 0.5))
+        kernels = self._kernels(rotations, portion(on_progress, 0.0, 0.5))
         tops = []
         for part in self._parts(len(centers), len(self.voxels) * (2 * reach + 1) ** 3):
             values, shifts = self._over_shifts(self._windows(boxes[part]), kernels)
@@ -174,9 +185,9 @@ class PoseSearch:
     ) -> Poses:
         """Poses between the rotations of a search, and positions between voxels.
 
-        Each round compares 14 rotations around the best one, the last round 6, at the best voxel and those
-        beside it, and then moves to the best of both; rotations move to the vertex of a parabola along each
-        axis. In the end a Gaussian is fitted to the scores of the 27 voxels.
+        Each round compares 6 rotations around the best one, and 14 at the full step, at the best voxel and
+        those beside it, and then moves to the best of both; rotations move to the vertex of a parabola along
+        each axis. In the end a Gaussian is fitted to the scores of the 27 voxels.
 
         Parameters
         ----------
@@ -190,15 +201,14 @@ class PoseSearch:
         if not len(poses.positions):
             return poses
         start = self._voxels(poses.positions)
-        rounds = (*((level, _NEIGHBORS) for level in levels[:-1]), (levels[-1], _FACES))
-        for done, (level, axes) in enumerate(rounds):
-            before = poses.rotations
+        for done, level in enumerate(levels):
+            before, axes = poses.rotations, _NEIGHBORS if level == 1 else _FACES
             poses, values = self._best(poses, _turns(level * step, axes), start, reach)
             over_shifts = values.max(axis=2)
             is_between = over_shifts.argmax(axis=1) < len(_FACES)
             between = _vertices(over_shifts[:, : len(_FACES)], level * step) @ before
             poses = replace(poses, rotations=np.where(is_between[:, None, None], between, poses.rotations))
-            on_progress("refinement", (done + 1) / (len(rounds) + 1))
+            on_progress("refinement", (done + 1) / (len(levels) + 1))
         centers = self._voxels(poses.positions)
         around = self._scores(centers, poses.rotations[:, None])[:, 0]
         on_progress("refinement", 1.0)
@@ -259,21 +269,19 @@ class PoseSearch:
     def _over_shifts(self, windows: Tensor, kernels: Tensor) -> tuple[Tensor, Tensor]:
         """Best score and shift (n, k) of each particle for each template."""
         parts = [
-            torch.einsum("psv,kv->pks", windows, batch).max(dim=2) for batch in kernels.split(BATCH_ROTATIONS)
+            torch.einsum("psv,kv->pks", windows, batch).max(dim=2) for batch in kernels.split(self.batch)
         ]
         return torch.cat([part[0] for part in parts], dim=1), torch.cat([part[1] for part in parts], dim=1)
 
-    def _grid(self, rotations: NDArray[np.float64], on_progress: ProgressCallback) -> Tensor:
-        """Templates (r, v) under the mask, of all rotations of a search."""
+    def _kernels(self, rotations: NDArray[np.float64], on_progress: ProgressCallback = no_progress) -> Tensor:
+        """Rotated templates (r, v) under the mask."""
         kernels = torch.empty(len(rotations), len(self.voxels), device=self.device)
-        for first in range(0, len(rotations), BATCH_ROTATIONS):
-            part = slice(first, first + BATCH_ROTATIONS)
-            kernels[part] = self._kernels(rotations[part])
+        for first in range(0, len(rotations), self.batch):
+            part = slice(first, first + self.batch)
+            rotated = self.template.rotated(rotations[part], self.device)
+            kernels[part] = rotated.flatten(1)[:, self.voxels]
             on_progress("poses", min(1.0, part.stop / len(rotations)))
         return kernels
-
-    def _kernels(self, rotations: NDArray[np.float64]) -> Tensor:
-        return self.template.rotated(rotations, self.device).flatten(1)[:, self.voxels]
 
     def _parts(self, count: int, each: int) -> Iterator[slice]:
         """Particles that are compared at once, by the number of values that each needs."""
@@ -297,7 +305,7 @@ def _vertices(scores: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
     return Rotation.from_rotvec(np.deg2rad(angle) * vertex).as_matrix()
 
 
-def _turns(angle: float, axes: NDArray[np.float64] = _NEIGHBORS) -> NDArray[np.float64]:
+def _turns(angle: float, axes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rotations by an angle in degrees about each axis; none for an axis of length 0."""
     return Rotation.from_rotvec(np.deg2rad(angle) * axes).as_matrix()
 

@@ -106,10 +106,13 @@ class SearchTemplate:
         copy = self._on(device)
         weights = copy.weights
         boxes = _rotate(copy, torch.as_tensor(rotations, dtype=torch.float32, device=device), self.box)
-        spectra = torch.fft.rfftn(boxes, dim=AXES).mul_(copy.transfer)
-        boxes = torch.fft.irfftn(spectra, s=boxes.shape[-3:], dim=AXES)
         cut = (self.box - self.mask.shape[0]) // 2
-        boxes = boxes[:, cut : self.box - cut, cut : self.box - cut, cut : self.box - cut]
+        inner = slice(cut, self.box - cut)
+        # one axis after another, without what lies outside the mask
+        spectra = torch.fft.rfftn(boxes, dim=AXES).mul_(copy.transfer)
+        spectra = torch.fft.ifft(spectra, dim=-3)[:, inner]
+        spectra = torch.fft.ifft(spectra, dim=-2)[:, :, inner]
+        boxes = torch.fft.irfft(spectra, self.box)[..., inner]
         centered = boxes - (boxes * weights).sum(AXES, keepdim=True)
         std = (centered.square() * weights).sum(AXES, keepdim=True).sqrt()
         return centered * weights / std
