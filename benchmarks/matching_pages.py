@@ -331,6 +331,7 @@ TEMPLATE_MATCHING = (
     partial(
         poses, "match_poses_26s", "The 26S proteasome, with a first round of the refinement at the full step"
     ),
+    partial(poses, "match_poses_cubic", "Cubic groups in a larger tomogram, with the refinement of today"),
     partial(poses, "match_poses_clean", "Poses without noise"),
     statistics,
     real,
