@@ -143,6 +143,9 @@ def test_merge(cli, scene, command):
     assert {row["particle_type"] for row in rows} == {"c"}
     assert all(0 <= float(row["score"]) <= 1 for row in rows)
     cli(*command, lists[0], "--out", scene / "n.csv", "--distance", 10).refused("two lists")
+    answer = cli(*command, scene / "r.csv", lists[1], "--out", scene / "n.csv", "--distance", 10)
+    assert "no species is in two lists (c, a)" in answer.err
+    assert "no species" not in cli(*command, *lists, "--out", scene / "o.csv", "--distance", 10).err
     cli(*command, *lists, "--out", lists[0], "--distance", 10, "--overwrite").refused("input itself")
     cli(*command, *lists, "--out", scene / "n.csv", "--distance", 10, "--min-agreement", 3).refused("1 to 2")
 

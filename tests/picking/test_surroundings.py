@@ -1,5 +1,7 @@
 """Distances to masks, surfaces and other particles, and the same particle in several lists."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -95,9 +97,15 @@ def test_consensus_by_hand():
         merged.positions[0], [0, 0.4, 0], atol=1e-6
     )  # (0, 4, 0) is nearer than (0, 0, 8)
     assert merged.scores.tolist() == pytest.approx([0.5, 0.8, 0.5, 0.3])
-    assert merged.rotations is None
+    np.testing.assert_allclose(merged.rotations, [turn[0], np.eye(3), turn[1], np.eye(3)])
+    assert merged.extra["has_pose"].tolist() == [1, 0, 1, 0]
+    assert merge([two, two], 10.0).rotations is None
     assert len(merge([one, two], 10.0, min_agreement=2)) == 1
-    np.testing.assert_allclose(merge([one, one], 1.0).rotations, turn)
+    both = merge([one, one], 1.0)
+    np.testing.assert_allclose(both.rotations, turn)
+    assert set(both.extra) == {"agreement"}
+    better = replace(two, scores=np.ones(3, np.float32))
+    np.testing.assert_allclose(merge([one, better], 10.0, min_agreement=2).rotations, turn[:1])
 
 
 @settings(max_examples=25, deadline=None)

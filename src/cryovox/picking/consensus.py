@@ -15,6 +15,8 @@ from cryovox.picking.surroundings import groups
 
 AGREEMENT = "agreement"
 """Column with the number of lists that hold a particle."""
+HAS_POSE = "has_pose"
+"""Column that is 0 for particles whose orientation is not known, in lists where it is for others."""
 BLOCK = 10
 """Particles of similar score over which the rate of agreement is averaged."""
 
@@ -46,7 +48,7 @@ def merge(lists: Sequence[Particles], distance: float, min_agreement: int = 1) -
 
     The best-scored particle that is not used yet takes the nearest one within the distance from each other
     list, of the same tomogram and species. Their mean position, weighted by the scores, and their mean score
-    become one particle, with the orientation of the best-scored one.
+    become one particle, with the orientation of the best-scored one that has one.
 
     Parameters
     ----------
@@ -60,9 +62,12 @@ def merge(lists: Sequence[Particles], distance: float, min_agreement: int = 1) -
     Returns
     -------
     Particles
-        In the order of agreement, then score, with the column `agreement`. Other columns are left out.
+        In the order of agreement, then score, with the column `agreement`. Where some particles have an
+        orientation, the others have rotation 0, and the column `has_pose` says which. Other columns are left
+        out.
     """
-    joined = concatenate(replace(picks, extra={}, metadata={}) for picks in lists)
+    rotations, has_pose = _poses(lists)
+    joined = concatenate(replace(picks, extra={}, metadata={}, rotations=None) for picks in lists)
     source = np.repeat(np.arange(len(lists)), [len(picks) for picks in lists])
     clusters = [cluster for rows in groups(joined) for cluster in _clusters(joined, source, rows, distance)]
     clusters = [cluster for cluster in clusters if len(cluster) >= min_agreement]
@@ -70,11 +75,14 @@ def merge(lists: Sequence[Particles], distance: float, min_agreement: int = 1) -
     picks = joined.take(np.array([cluster[0] for cluster in clusters], dtype=np.intp))
     places = [_center(joined, cluster) for cluster in clusters]
     scores = [joined.scores[cluster].mean() for cluster in clusters]
+    posed = np.array([_posed(joined, cluster, has_pose) for cluster in clusters], dtype=np.intp)
     merged = replace(
         picks,
         positions=np.array(places, dtype=np.float64).reshape(-1, 3),
         scores=np.array(scores, dtype=np.float32),
-        extra={AGREEMENT: counts},
+        rotations=rotations[posed] if has_pose.any() else None,
+        extra={AGREEMENT: counts}
+        | ({} if has_pose.all() or not has_pose.any() else {HAS_POSE: has_pose[posed].astype(int)}),
     )
     return merged.take(np.lexsort((-merged.scores, -counts)))
 
@@ -140,6 +148,22 @@ def _clusters(
         free[members] = False
         clusters.append(ordered[members])
     return clusters
+
+
+def _poses(lists: Sequence[Particles]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Rotations (n, 3, 3) of all particles, none for those without, and which have one."""
+    rotations = [
+        np.tile(np.eye(3), (len(picks), 1, 1)) if picks.rotations is None else picks.rotations
+        for picks in lists
+    ]
+    has_pose = np.repeat([picks.rotations is not None for picks in lists], [len(picks) for picks in lists])
+    return np.concatenate(rotations), has_pose
+
+
+def _posed(joined: Particles, cluster: NDArray[np.intp], has_pose: NDArray[np.bool_]) -> np.intp:
+    """The best-scored particle with a pose; without one, the best-scored particle."""
+    members = cluster[has_pose[cluster]] if has_pose[cluster].any() else cluster
+    return np.intp(members[joined.scores[members].argmax()])
 
 
 def _center(joined: Particles, cluster: NDArray[np.intp]) -> NDArray[np.float64]:

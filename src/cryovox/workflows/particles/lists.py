@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from cryovox.core.errors import RequestError
+from cryovox.core.errors import DataWarning, RequestError
 from cryovox.core.particles import Particles
 from cryovox.formats import is_particles, stem, write_particles
 from cryovox.formats.particles import manifest
@@ -125,7 +126,17 @@ def merge_files(  # noqa: PLR0913 (settings of a merge)
         lists = [replace(p, tomograms=np.full(len(p), one) if one else None) for p in lists]
     if species is not None:
         lists = [replace(picks, species=np.full(len(picks), species)) for picks in lists]
+    _warn_of_different_names(lists)
     lists = calibrated(lists, distance) if calibrate else lists
     merged = merge(lists, distance, min_agreement)
     write(out, merged, config, loaded[0][1], loaded[0][2], origin_of(paths))
     return merged
+
+
+def _warn_of_different_names(lists: Sequence[Particles]) -> None:
+    """Warn where no species is in two lists, so that nothing is merged."""
+    names = [name for picks in lists for name in sorted(set(picks.species.tolist()))]
+    if len(set(names)) == len(names) > 1:
+        message = f"no species is in two lists ({', '.join(names)}), so nothing is merged"
+        remedy = "--species NAME merges lists that name one species differently"
+        warnings.warn(f"{message}; {remedy}", DataWarning, stacklevel=3)
