@@ -74,8 +74,35 @@ def test_a_few_structures_among_much_noise_are_counted():
     rng = np.random.default_rng(0)
     noise, structures = np.abs(rng.normal(0.15, 0.05, 1500)), rng.uniform(0.4, 0.6, 20)
     scores = np.concatenate([noise, structures])
-    assert Background(scores, 1.0).expected(0.5) < 2
-    assert 5 < Background(scores, 1.0, DECOY_TAIL).expected(0.5)[0] < 15
+    assert Background(scores, 0.5).expected(0.5) < 4
+    assert 10 < Background(scores, 0.5, DECOY_TAIL).expected(0.5)[0] < 30
+
+
+def peaks_among_structures(rng, means):
+    """Scores of noise, and of four particles of each of some species."""
+    noise = 0.3 + 0.035 * rng.gumbel(size=1500)
+    return np.concatenate([noise, *(rng.normal(mean, 0.04, 4) for mean in means)])
+
+
+@pytest.mark.parametrize(
+    "means", [(), (0.45, 0.5, 0.52, 0.55, 0.57, 0.6), (0.55,) * 6, (0.4, 0.42, 0.45, 0.65)]
+)
+def test_thresholds_are_right_on_average_whatever_the_distribution(means):
+    """Decoy and target match other species alike; the extrapolated tail alone gives 0.3 to 2.7 at 1."""
+    rng, counts = np.random.default_rng(0), (1, 10, 100)
+    ratios = []
+    for _ in range(100):
+        targets, decoys = (peaks_among_structures(rng, means) for _ in range(2))
+        background = Background(decoys, 1.0, DECOY_TAIL)
+        ratios.append([(targets >= background.threshold(count)).sum() / count for count in counts])
+    assert np.allclose(np.mean(ratios, axis=0), 1, atol=0.35)
+
+
+def test_beyond_the_highest_score_fewer_than_one_are_expected():
+    scores = np.random.default_rng(0).normal(0.1, 0.05, 400)
+    background, highest = Background(scores, 1.0), scores.max()
+    assert background.expected([highest, highest + 1e-6]) == pytest.approx([2, 1], abs=1e-3)
+    assert 1e-3 < background.expected(highest + 0.05)[0] < 0.2
 
 
 def test_false_discovery_rates_follow_the_order_of_the_scores():

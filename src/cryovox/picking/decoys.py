@@ -135,9 +135,15 @@ class Background:
     def expected(self, thresholds: ArrayLike) -> Float:
         """Expected number of false positives at or above each threshold.
 
-        It is counted where many scores lie above, and extrapolated where few do. The tail is that of the
-        excursions of a random field over three shifts and three angles (Adler and Taylor, Random Fields and
-        Geometry, 2007, ch. 15) with a correlation coefficient s in place of the Gaussian variable:
+        Where the background is that of all that is searched, one more than is counted is expected (Levitsky
+        et al., J. Proteome Res. 16, 2017, p. 393): above the k-th highest of its scores lie k false positives
+        on average, whatever the distribution. Beyond its highest score the number falls from 1 on as the tail
+        does. Of a part, it is counted where many scores lie above, and extrapolated where few do, and there
+        structures that are not in the part are missed.
+
+        The tail is that of the excursions of a random field over three shifts and three angles (Adler and
+        Taylor, Random Fields and Geometry, 2007, ch. 15) with a correlation coefficient s in place of the
+        Gaussian variable:
 
             m(u) = m(v) (u / v)^2.5 exp(-b (u - v)),  u = -log(1 - s^2),
 
@@ -150,9 +156,11 @@ class Background:
         count = len(self._ranked) - np.searchsorted(self._ranked, values, side="left").astype(np.float64)
         if self._tail is None:
             return (count + 1) / self.share
-        tail = self._tail
-        above = tail.peaks * -np.expm1(-tail.predicted(np.maximum(_depth(values), tail.start)))
-        return np.where(_depth(values) > tail.start, above, count) / self.share
+        tail, u = self._tail, _depth(values)
+        if self.share >= 1:
+            highest = np.maximum(_depth(self._ranked[-1:]), tail.start)
+            return np.where(count > 0, count + 1, tail.above(np.maximum(u, highest)) / tail.above(highest))
+        return np.where(u > tail.start, tail.above(np.maximum(u, tail.start)), count) / self.share
 
     @property
     def is_too_small(self) -> bool:
@@ -220,6 +228,10 @@ class _Tail:
     def excursions(self, u: Float, rate: float) -> Float:
         """Mean number of excursions above u around a peak."""
         return np.asarray(self.first * (u / self.start) ** POWER * np.exp(-rate * (u - self.start)))
+
+    def above(self, u: Float) -> Float:
+        """Mean number of peaks above u."""
+        return np.asarray(self.peaks * -np.expm1(-self.predicted(u)))
 
     def predicted(self, u: Float) -> Float:
         """Mean number of excursions above u, over a gamma distribution of the slope."""
