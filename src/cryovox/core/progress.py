@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Collection, Iterator
+from typing import Protocol, TypeVar
+
+Item = TypeVar("Item")
 
 
 class ProgressCallback(Protocol):
@@ -29,6 +32,14 @@ def no_progress(name: str, fraction: float, note: str = "") -> None:
 def renamed(on_progress: ProgressCallback, name: str) -> ProgressCallback:
     """Report under another name."""
     return lambda _, fraction, note="": on_progress(name, fraction, note)
+
+
+def tracked(items: Collection[Item], on_progress: ProgressCallback, name: str) -> Iterator[Item]:
+    """Yield items, and report how many of several are done."""
+    for done, item in enumerate(items):
+        yield item
+        if len(items) > 1:
+            on_progress(name, (done + 1) / len(items), f"{done + 1} of {len(items)}")
 
 
 def portion(on_progress: ProgressCallback, start: float, stop: float) -> ProgressCallback:

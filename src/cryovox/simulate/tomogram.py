@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
-from cryovox.core.progress import ProgressCallback, no_progress
+from cryovox.core.progress import ProgressCallback, no_progress, portion, renamed
 from cryovox.core.unfinished import NO_PARTS, Arrays, UnfinishedParts
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.simulate.config.tomogram import SimulationConfig
@@ -27,6 +27,14 @@ from cryovox.simulate.scene import Scene, build_scene, scene_species
 from cryovox.simulate.scene.arrays import scene_arrays, scene_of
 
 SCENE, MICROSCOPE = 0, 1  # independent random streams
+STAGES = {
+    "scene": (0.0, 0.25),
+    "tilt series": (0.25, 0.5),
+    "reconstruction": (0.5, 0.7),
+    "reconstruction of the noise": (0.7, 0.85),
+    "halves": (0.85, 0.85),
+}
+"""Stage -> part of the simulation, as progress shows it; measured by `benchmarks/eta.py`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,24 +112,24 @@ def simulate(
     on_progress("scene", 0.0)
     _check_thickness(config)
     amplitudes = target_amplitudes(config)
-    scene = _scene(templates, config, seed, parts)
+    scene = _scene(templates, config, seed, parts, _stage(on_progress, "scene"))
     _check_placed(scene)
     scene = _drop_particles_outside(scene, config.reconstruction)
-    on_progress("tilt series", 0.25)
-    series = _record(scene, config, seed, device, parts)
+    series = _record(scene, config, seed, device, parts, _stage(on_progress, "tilt series"))
     if amplitudes is not None:
         series = series.match_amplitudes(amplitudes)
 
-    def reconstructed(images: NDArray[np.float32], part: TiltSeries) -> NDArray[np.float32]:
+    def reconstructed(
+        images: NDArray[np.float32], part: TiltSeries, stage: str = "halves"
+    ) -> NDArray[np.float32]:
         shape, voxel_size, setting = scene.potential.shape, scene.voxel_size, config.reconstruction
         return reconstruct(
-            images, part.tilts, shape, voxel_size, setting, optics=config.optics, device=device
-        )
+            images, part.tilts, shape, voxel_size, setting,
+            optics=config.optics, device=device, on_progress=_stage(on_progress, stage),
+        )  # fmt: skip
 
-    on_progress("reconstruction", 0.5)
-    clean = parts.array("clean", lambda: reconstructed(series.signal, series))
-    on_progress("reconstruction", 0.7)
-    noise = parts.array("noise", lambda: reconstructed(series.noise, series))
+    clean = parts.array("clean", lambda: reconstructed(series.signal, series, "reconstruction"))
+    noise = parts.array("noise", lambda: reconstructed(series.noise, series, "reconstruction of the noise"))
     every = slice(None, None, max(1, len(clean) // 64))
     recorded_snr = snr_of(clean[every], noise[every])
     factor = 1.0 if config.snr is None else float(np.sqrt(recorded_snr / config.snr))
@@ -147,20 +155,33 @@ def simulate(
     )
 
 
+def _stage(on_progress: ProgressCallback, name: str) -> ProgressCallback:
+    return renamed(portion(on_progress, *STAGES[name]), name)
+
+
 def _scene(
-    templates: Sequence[Template], config: SimulationConfig, seed: Sequence[int], parts: UnfinishedParts
+    templates: Sequence[Template],
+    config: SimulationConfig,
+    seed: Sequence[int],
+    parts: UnfinishedParts,
+    on_progress: ProgressCallback,
 ) -> Scene:
     """The scene of an interrupted run, or a new one."""
     known = parts.load("scene")
     if known is not None:
         return scene_of(known, scene_species(templates, config.scene), config.scene.voxel_size)
-    scene = build_scene(templates, config.scene, np.random.default_rng([*seed, SCENE]))
+    scene = build_scene(templates, config.scene, np.random.default_rng([*seed, SCENE]), on_progress)
     parts.store("scene", scene_arrays(scene))
     return scene
 
 
 def _record(
-    scene: Scene, config: SimulationConfig, seed: Sequence[int], device: str, parts: UnfinishedParts
+    scene: Scene,
+    config: SimulationConfig,
+    seed: Sequence[int],
+    device: str,
+    parts: UnfinishedParts,
+    on_progress: ProgressCallback,
 ) -> TiltSeries:
     rng = np.random.default_rng([*seed, MICROSCOPE])
     tilts, noise_seed = tilt_scheme(config.tilts, rng), int(rng.integers(2**63))
@@ -168,8 +189,9 @@ def _record(
 
     def recorded() -> Arrays:
         series = acquire(
-            scene.potential, *setting, seed=noise_seed, device=device, beyond=config.beyond, parts=parts
-        )
+            scene.potential, *setting,
+            seed=noise_seed, device=device, beyond=config.beyond, parts=parts, on_progress=on_progress,
+        )  # fmt: skip
         arrays: Arrays = {"noisefree": series.noisefree, "counts": series.counts, "flux": series.flux}
         return arrays if series.frames is None else arrays | {"frames": series.frames}
 

@@ -60,30 +60,35 @@ class Meter:
 
     def _draw(self, fraction: float, note: str) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
         if self._bar is None:
-            words = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*words, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+            fields = (TextColumn(f"{{task.fields[{name}]}}") for name in ("left", "note"))
+            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), *fields)
+            self._bar = Progress(*columns, console=Console(stderr=True))
             self._bar.start()
-            self._task = self._bar.add_task(self._name, total=1.0, note=note)
-        self._bar.update(self._task, completed=fraction, note=note)
+            self._task = self._bar.add_task(self._name, total=1.0, note=note, left="")
+        self._bar.update(self._task, completed=fraction, note=note, left=self._left(fraction))
 
     def _line(self, fraction: float, note: str) -> None:
         now = time.monotonic()
         if now - self._last < 15 and fraction < 1:
             return
         self._last = now
-        spent = now - self._began
-        left = (
-            f"{clock(spent / fraction * (1 - fraction))} left  " if 0.01 < fraction < 1 and spent > 1 else ""
-        )
-        print(f"{self._name}  {100 * fraction:3.0f} %  {left}{note}", file=sys.stderr, flush=True)
+        words = (f"{self._name}  {100 * fraction:3.0f} %", self._left(fraction), note)
+        print("  ".join(word for word in words if word), file=sys.stderr, flush=True)
+
+    def _left(self, fraction: float) -> str:
+        """Time that is left at the pace so far; empty where that says nothing yet."""
+        spent = time.monotonic() - self._began
+        if not 0.01 < fraction < 1 or spent < 1:
+            return ""
+        return f"{clock(remaining(spent, fraction))} left"
+
+
+def remaining(spent: float, fraction: float) -> float:
+    """Seconds that are left at the mean pace so far; `benchmarks/eta.py` measures how well this holds."""
+    return spent / fraction * (1 - fraction)
 
 
 def terminal_meter() -> Meter:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from cryovox.core.progress import ProgressCallback, no_progress, tracked
 from cryovox.core.unfinished import NO_PARTS, UnfinishedParts
 from cryovox.core.volume import check_voxel_size
 from cryovox.simulate.config.microscope import Beyond, DetectorConfig, OpticsConfig
@@ -148,6 +149,7 @@ def acquire(  # noqa: PLR0913 (settings of a microscope)
     device: str = "cpu",
     beyond: Beyond = "nothing",
     parts: UnfinishedParts = NO_PARTS,
+    on_progress: ProgressCallback = no_progress,
 ) -> TiltSeries:
     """Simulate a tilt series.
 
@@ -170,7 +172,7 @@ def acquire(  # noqa: PLR0913 (settings of a microscope)
     """
     check_voxel_size(voxel_size)
     optics, detector = optics or OpticsConfig(), detector or DetectorConfig()
-    images = intensities(potential, voxel_size, tilts, optics, device, beyond, parts)
+    images = intensities(potential, voxel_size, tilts, optics, device, beyond, parts, on_progress)
     thickness = potential.shape[0] * voxel_size
     flux = camera.flux(detector, tilts.dose, tilts.angles, voxel_size, thickness)
     recorded = [
@@ -194,17 +196,19 @@ def intensities(
     device: str = "cpu",
     beyond: Beyond = "nothing",
     parts: UnfinishedParts = NO_PARTS,
+    on_progress: ProgressCallback = no_progress,
 ) -> Images:
     """(n, y, x) intensities before the detector relative to plain ice, with optics, damage and shift."""
     if optics.model == "multislice":
         samples = [potential] * len(tilts)
     else:
         phase_per_volt = lens.interaction_constant(optics.voltage) * voxel_size
-        samples = list(np.float32(phase_per_volt) * project(potential, tilts.angles, device, beyond))
-        parts = NO_PARTS  # the rest takes moments
+        phases = project(potential, tilts.angles, device, beyond, on_progress)
+        samples = list(np.float32(phase_per_volt) * phases)
+        parts, on_progress = NO_PARTS, no_progress  # the rest takes moments
     images = [
         parts.array(f"tilt-{i}", partial(_image, sample, i, voxel_size, tilts, optics, device))
-        for i, sample in enumerate(samples)
+        for i, sample in enumerate(tracked(samples, on_progress, "tilts"))
     ]
     return np.stack(images)
 

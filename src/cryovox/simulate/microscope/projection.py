@@ -15,7 +15,6 @@ angle (`tests/simulate/microscope/test_projection.py`).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, sparse, special
 
+from cryovox.core.progress import ProgressCallback, no_progress, tracked
 from cryovox.simulate.config.microscope import Beyond
 
 Array = NDArray[np.floating[Any]]
@@ -72,7 +72,11 @@ class ProjectionGeometry:
 
 
 def project(
-    volume: Array, angles: Array, device: str = "cpu", beyond: Beyond = "nothing"
+    volume: Array,
+    angles: Array,
+    device: str = "cpu",
+    beyond: Beyond = "nothing",
+    on_progress: ProgressCallback = no_progress,
 ) -> NDArray[np.float32]:
     """Project a volume along the beam at every tilt.
 
@@ -99,7 +103,7 @@ def project(
     plane = ProjectionGeometry(high - low, width + 2 * reach, width, center, whole.pixel_center)
     projector = Projector(plane, angles, device)
     out = np.empty((len(angles), height, width), np.float32)
-    for rows in chunks(height):
+    for rows in tracked(chunks(height), on_progress, "rows"):
         part = np.asarray(volume[low:high, rows], np.float32).transpose(0, 2, 1)
         flat = np.pad(part, ((0, 0), (reach, reach), (0, 0)), mode="symmetric")
         lines = projector.forward(flat.reshape(plane.depth * plane.width, -1))
@@ -114,22 +118,26 @@ def _occupied(volume: Array) -> tuple[int, int]:
 
 
 def back_project(
-    images: Array, plane: ProjectionGeometry, angles: Array, device: str = "cpu"
+    images: Array,
+    plane: ProjectionGeometry,
+    angles: Array,
+    device: str = "cpu",
+    on_progress: ProgressCallback = no_progress,
 ) -> NDArray[np.float32]:
     """Back-project (n, y, x) images into a volume (z, y, x); the exact adjoint of `project`."""
     projector = Projector(plane, angles, device)
     height = images.shape[1]
     out = np.empty((plane.depth, height, plane.width), np.float32)
-    for rows in chunks(height):
+    for rows in tracked(chunks(height), on_progress, "rows"):
         lines = np.ascontiguousarray(images[:, rows].transpose(0, 2, 1), np.float32)
         smeared = projector.adjoint(lines).reshape(plane.depth, plane.width, -1)
         out[:, rows] = smeared.transpose(0, 2, 1)
     return out
 
 
-def chunks(height: int) -> Iterator[slice]:
+def chunks(height: int) -> list[slice]:
     """Slices of y that are processed one after the other."""
-    return (slice(start, min(start + CHUNK, height)) for start in range(0, height, CHUNK))
+    return [slice(start, min(start + CHUNK, height)) for start in range(0, height, CHUNK)]
 
 
 class SparseMatrix(Protocol):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from cryovox.core.errors import RequestError
+from cryovox.core.progress import ProgressCallback, no_progress, tracked
 from cryovox.simulate.config.microscope import OpticsConfig, ReconstructionConfig
 from cryovox.simulate.microscope import optics as lens
 from cryovox.simulate.microscope.projection import ProjectionGeometry, Projector, back_project, chunks
@@ -31,6 +32,7 @@ def reconstruct(
     *,
     optics: OpticsConfig | None = None,
     device: str = "cpu",
+    on_progress: ProgressCallback = no_progress,
 ) -> Images:
     """Reconstruct a tomogram at the nominal angles.
 
@@ -59,9 +61,10 @@ def reconstruct(
     plane = ProjectionGeometry.of(config.thickness or shape[0], shape[2], config.binning)
     edge = voxel_size * config.binning
     if config.method == "sirt":
-        return sirt(images / np.float32(edge), plane, tilts.nominal_angles, config.iterations, device)
+        images /= np.float32(edge)
+        return sirt(images, plane, tilts.nominal_angles, config.iterations, device, on_progress)
     weighted = weight_projections(images, tilts.nominal_angles, edge, plane.depth, config)
-    return back_project(weighted, plane, tilts.nominal_angles, device)
+    return back_project(weighted, plane, tilts.nominal_angles, device, on_progress)
 
 
 def origin(
@@ -169,7 +172,12 @@ def _window(shape: tuple[int, int], config: ReconstructionConfig) -> Floats:
 
 
 def sirt(
-    images: Images, plane: ProjectionGeometry, angles: Floats, iterations: int, device: str = "cpu"
+    images: Images,
+    plane: ProjectionGeometry,
+    angles: Floats,
+    iterations: int,
+    device: str = "cpu",
+    on_progress: ProgressCallback = no_progress,
 ) -> Images:
     """Simultaneous iterative reconstruction (Gilbert 1972) of (n, y, x) images, starting from zero.
 
@@ -179,7 +187,7 @@ def sirt(
     height = images.shape[1]
     out = np.empty((plane.depth, height, plane.width), np.float32)
     weights = _sirt_weights(projector)
-    for rows in chunks(height):
+    for rows in tracked(chunks(height), on_progress, "rows"):
         lines = np.ascontiguousarray(images[:, rows].transpose(0, 2, 1))
         voxels = _sirt_iterations(projector, lines, weights, iterations)[0].reshape(
             plane.depth, plane.width, -1

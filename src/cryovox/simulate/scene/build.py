@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.simulate.config.scene import SceneConfig
 from cryovox.simulate.particles.template import Template
 from cryovox.simulate.scene.canvas import Canvas
@@ -58,7 +59,12 @@ class Scene:
     parameters: dict[str, Any]
 
 
-def build_scene(templates: Sequence[Template], config: SceneConfig, rng: np.random.Generator) -> Scene:
+def build_scene(
+    templates: Sequence[Template],
+    config: SceneConfig,
+    rng: np.random.Generator,
+    on_progress: ProgressCallback = no_progress,
+) -> Scene:
     """Draw a scene; the same generator state gives the same scene.
 
     Large objects are placed first (carbon, ice, membranes, filaments, gold), then membrane proteins, then
@@ -77,7 +83,7 @@ def build_scene(templates: Sequence[Template], config: SceneConfig, rng: np.rand
     prepared = [prepare_template(t, labels[t.name]) for t in templates]
     canvas = Canvas(config, max((t.support.half for t in prepared), default=0) + config.gap + 1)
     membranes, placed, facts = _add_surroundings(canvas, config, labels, rng)
-    particles, number = _add_particles(canvas, config, prepared, membranes, rng)
+    particles, number = _add_particles(canvas, config, prepared, membranes, rng, on_progress)
     placed += particles
     counts = Counter(p.name for p in placed)
     filled = sum(p.voxels for p in placed if p.name in number)
@@ -145,6 +151,7 @@ def _add_particles(
     templates: Sequence[PreparedTemplate],
     membranes: Sequence[Membrane],
     rng: np.random.Generator,
+    on_progress: ProgressCallback,
 ) -> tuple[list[PlacedObject], dict[str, int]]:
     """Place the particles, membrane proteins first; returns them and the requested numbers."""
     soluble = [t for t in templates if t.axis is None]
@@ -153,7 +160,7 @@ def _add_particles(
     filled = sum(p.voxels for p in placed) / max(canvas.slab_voxels, 1)
     rest = None if config.occupancy is None else max(config.occupancy - filled, 0.0)
     more = target_counts(soluble, config.counts or {}, config.species, rest, canvas.slab_voxels)
-    placed += pack(canvas, soluble, more, config.gap, rng)
+    placed += pack(canvas, soluble, more, config.gap, rng, on_progress)
     number |= more
     return placed, {t.name: number[t.name] for t in templates}
 
@@ -168,8 +175,10 @@ def _check(templates: Sequence[Template], config: SceneConfig) -> None:
     for key in ("counts", "species"):
         unknown = sorted(set(getattr(config, key) or {}) - set(names))
         if unknown:
-            known = ", ".join(names) or "none"
-            raise RequestError(key, f"there is no species {unknown[0]!r}", f"known species: {known}")
+            message = f"{unknown[0]!r} is none of the species ({', '.join(names) or 'none'})"
+            raise RequestError(
+                f"scene.{key}", message, "give it for these species, instead of that of the preset"
+            )
     for template in templates:
         name, size = template.name, template.voxel_size
         if not template.support.any():

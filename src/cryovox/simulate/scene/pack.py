@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.simulate.scene.canvas import FREE, MATTER, Canvas, Window
 from cryovox.simulate.scene.prepared import PreparedTemplate, dilate
 
@@ -111,6 +112,7 @@ def pack(
     number: Mapping[str, int],
     gap: int,
     rng: np.random.Generator,
+    on_progress: ProgressCallback = no_progress,
 ) -> list[PlacedObject]:
     """Place particles at random in uniform rotations, the largest species first.
 
@@ -127,16 +129,18 @@ def pack(
     placed: list[PlacedObject] = []
     if not any(number.values()):
         return placed
-    space = FreeSpace(canvas)
+    space, tried, wanted = FreeSpace(canvas), 0, sum(number.values())
     for template in sorted(templates, key=lambda t: -t.bulk):
         failures = 0
-        for _ in range(number[template.name]):
+        for attempt in range(number[template.name]):
+            on_progress("particles", (tried + attempt) / wanted)
             particle = _place_at_random(space, template, gap, rng)
             failures = 0 if particle else failures + 1
             if particle:
                 placed.append(particle)
             if failures == MAX_FAILURES:
                 break
+        tried += number[template.name]
     return placed
 
 
