@@ -51,4 +51,5 @@ def demo(
     if result.note:
         print(result.note)
     print(f"particles: {out / 'found' / 'particles'}\nreport: {page}")
+    print("next: open it, then cryovox doctor TOMOGRAM with one of your own")
     return 0

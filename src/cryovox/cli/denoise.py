@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -80,5 +81,7 @@ def denoise(  # noqa: PLR0913 (the options of a command)
     rows = [[n, str(out / e["outputs"]["denoised"]), e["removed"], e["seconds"]] for n, e in done.items()]
     print(table(columns, rows))
     print("removed: standard deviation of the removed part relative to that of the tomogram")
+    if done:
+        print(f"next: cryovox find {shlex.quote(str(out / 'denoised'))} --out RESULTS")
     write_json(json, [dict(zip(columns, row, strict=True)) for row in rows])
     return failures(failed)

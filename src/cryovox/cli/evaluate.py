@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryovox.cli.interface.screen import check_json, table, write_json
+from cryovox.cli.interface.screen import check_json, table, terminal_meter, write_json
 from cryovox.core.errors import RequestError
 from cryovox.metrics.table import BUDGETS, Row, tidy
 from cryovox.workflows.config import Rule
@@ -79,6 +79,7 @@ def particles(  # noqa: PLR0913 (the options of a command)
         dataset=dataset,
         tomogram=tomogram,
         occupancy=occupancy,
+        on_progress=terminal_meter(),
     )
     for note in outcome.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -133,7 +134,8 @@ def labels(
     check_json(json)
     if tolerance is not None and not tolerance >= 0:
         raise RequestError("--tolerance", f"{tolerance:g} is below 0", "give a distance in Å")
-    return _show(evaluate_label_files(predictions, truth, dataset, tolerance), json)
+    rows = evaluate_label_files(predictions, truth, dataset, tolerance, on_progress=terminal_meter())
+    return _show(rows, json)
 
 
 def _show(rows: list[Row], json: Path | None, curves: dict[str, dict[str, list[float]]] | None = None) -> int:

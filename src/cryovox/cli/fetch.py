@@ -38,6 +38,7 @@ def structure(
 
     for path in fetch_structure(ids, out, base=base_url, overwrite=overwrite):
         print(path)
+    print(f"next: cryovox match {out}/STRUCTURE TOMOGRAM --out RESULTS")
     return 0
 
 

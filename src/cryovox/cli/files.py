@@ -93,6 +93,10 @@ def doctor(  # noqa: PLR0913 (the options of a command)
             mask = shlex.quote(str(mask_path(write_masks, path)))
             print(f"mask of the sample: {mask}; limit the search to it with --mask {mask}", end="\n\n")
     write_json(json, {str(path): [row.to_dict() for row in rows] for path, rows in findings.items()})
+    if tomograms and reference is None and not failed:
+        problems = any(row.level in ("error", "warning") for rows in findings.values() for row in rows)
+        first = "correct the problems above, then " if problems else ""
+        print(f"next: {first}cryovox find TOMOGRAM --out RESULTS")
     return failures(failed)
 
 
@@ -206,6 +210,7 @@ def extract(  # noqa: PLR0913 (the options of a command)
         _check_stacks(voxel_size, labels, dataset, pad, tomogram_name)
         wrote, size = reconstruct_stacks(particles, out, tomograms=tomogram, box=box, on_progress=meter)
         print(f"{out}: {wrote} subtomograms of {size}^3 voxels, back-projected from 2-D stacks")
+        print(f"next: cryovox train supervised --data {shlex.quote(str(out))} --out RUN")
         return 0
     if tomogram is None:
         raise RequestError(
@@ -226,6 +231,7 @@ def extract(  # noqa: PLR0913 (the options of a command)
         on_progress=meter,
     )
     print(f"{out}: {wrote} subtomograms of {box}^3 voxels; {left} boxes beyond the tomogram were left out")
+    print(f"next: cryovox train supervised --data {shlex.quote(str(out))} --out RUN")
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from cryovox.cli.interface.screen import check_json, failures, table, write_json
+from cryovox.cli.interface.screen import check_json, failures, table, terminal_meter, write_json
 from cryovox.workflows.particles.config import FilterConfig, ListConfig
 
 Lists = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="LIST...")]
@@ -51,7 +51,10 @@ def filter(
     from cryovox.workflows.particles.lists import filter_files
 
     check_json(json)
-    results, failed = filter_files(list(lists), out, settings, files, tomogram=tomogram, overwrite=overwrite)
+    results, failed = filter_files(
+        list(lists), out, settings, files,
+        tomogram=tomogram, overwrite=overwrite, on_progress=terminal_meter(),
+    )  # fmt: skip
     for path, count, removed in results.values():
         listed = ", ".join(f"{what} {number}" for what, number in removed.items())
         print(f"{path}: {count} particles; removed: {listed or 'none, as there is no filter'}")
@@ -88,7 +91,7 @@ def stats(
     from cryovox.workflows.particles.stats import COLUMNS, manifest_lines, manifests_of, statistics
 
     check_json(json)
-    particles, _, name = read(list(lists), files, tomogram, Path("all.star"))
+    particles, _, name = read(list(lists), files, tomogram, Path("all.star"), terminal_meter())
     rows = statistics(particles, name)
     print(table(COLUMNS, [[row[column] for column in COLUMNS] for row in rows]))
     manifests = manifests_of(list(lists))
@@ -152,6 +155,7 @@ def merge(  # noqa: PLR0913 (the options of a command)
         species=species,
         tomogram=tomogram,
         overwrite=overwrite,
+        on_progress=terminal_meter(),
     )
     counts = merged.extra["agreement"].tolist()
     shares = ", ".join(f"{counts.count(k)} in {k}" for k in sorted(set(counts), reverse=True))

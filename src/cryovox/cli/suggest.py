@@ -92,7 +92,8 @@ def suggest(  # noqa: PLR0913 (the options of a command)
     print(table(columns, rows))
     write_json(json, [dict(zip(columns, row, strict=True)) for row in rows])
     if rows:
-        print(f"x, y, z in Å; see {out / 'suggested.html'}")
+        print(f"x, y, z in Å; page: {out / 'suggested.html'}")
+        print("next: open it, add the particles to dataset.yaml, and train again")
     elif not failed:
         print("no candidates are left: lower --min-score, or use other tomograms")
     return failures(failed)

@@ -169,6 +169,8 @@ def pick(  # noqa: PLR0913 (the options of a command)
         on_progress=terminal_meter(),
     )
     _count(picks, json, {n: e.get("expected", {}) for n, e in Manifest(out, {}, "pick").entries.items()})
+    if picks:
+        print(f"next: cryovox report {shlex.quote(str(out))}")
     return failures(failed)
 
 

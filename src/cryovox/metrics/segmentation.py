@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cryovox.core.errors import RequestError
+from cryovox.core.progress import ProgressCallback, no_progress, portion
 from cryovox.core.volume import LabelMap
 from cryovox.metrics.surface import surface_counts, surface_dice
 from cryovox.metrics.table import ANY, MEAN, POOLED, Row, rows
@@ -25,6 +26,8 @@ LABELS = 256
 """Number of labels in a label map."""
 SLAB = 1 << 22
 """Voxels compared at once."""
+COMPARING = "comparing labels"
+"""Name of the progress."""
 FOREGROUND = "foreground"
 """Name of the species in rows over the pooled counts of all species."""
 
@@ -145,6 +148,7 @@ def evaluate_labels(
     tolerance: float | None = None,
     *,
     surfaces: bool = True,
+    on_progress: ProgressCallback = no_progress,
 ) -> list[Row]:
     """Compare label maps: Dice, IoU and surface Dice by species, pooled, and as their mean.
 
@@ -170,15 +174,19 @@ def evaluate_labels(
     if isinstance(predicted, LabelMap) or isinstance(truth, LabelMap):
         if not (isinstance(predicted, LabelMap) and isinstance(truth, LabelMap)):
             raise ValueError("predicted and truth are both one map, or both maps by tomogram")
-        return evaluate_labels({POOLED: predicted}, {POOLED: truth}, mask, tolerance, surfaces=surfaces)
+        return evaluate_labels(
+            {POOLED: predicted}, {POOLED: truth}, mask, tolerance, surfaces=surfaces, on_progress=on_progress
+        )
     names = _names(truth) or _names(predicted)
     table: list[Row] = []
     total = _Comparison(np.zeros((LABELS, LABELS), np.int64), np.zeros((LABELS, 2), np.int64))
-    for tomogram, true in truth.items():
+    for index, (tomogram, true) in enumerate(truth.items()):
         region = mask.get(tomogram) if isinstance(mask, Mapping) else mask
         comparison = _compare(tomogram, predicted.get(tomogram), true, region)
         if surfaces:
-            comparison = _with_surfaces(comparison, predicted[tomogram], true, region, tolerance)
+            part = portion(on_progress, index / len(truth), (index + 1) / len(truth))
+            comparison = _with_surfaces(comparison, predicted[tomogram], true, region, tolerance, part)
+        on_progress(COMPARING, (index + 1) / len(truth))
         total += comparison
         if tomogram != POOLED:
             table += _rows(tomogram, comparison, names)
@@ -210,14 +218,16 @@ def _with_surfaces(
     truth: LabelMap,
     mask: NDArray[Any] | None,
     tolerance: float | None,
+    on_progress: ProgressCallback,
 ) -> _Comparison:
     counts, table = comparison.counts, _translation(predicted, truth)
     voxels = 1.0 if tolerance is None else tolerance / truth.voxel_size
     surfaces = np.zeros((LABELS, 2), np.int64)
-    for label in range(1, LABELS):
-        if counts[label].any() or counts[:, label].any():
-            own = np.isin(predicted.data, np.flatnonzero(table == label))
-            surfaces[label] = surface_counts(own, np.asarray(truth.data) == label, voxels, mask)
+    present = [label for label in range(1, LABELS) if counts[label].any() or counts[:, label].any()]
+    for done, label in enumerate(present):
+        on_progress(COMPARING, done / len(present))
+        own = np.isin(predicted.data, np.flatnonzero(table == label))
+        surfaces[label] = surface_counts(own, np.asarray(truth.data) == label, voxels, mask)
     return replace(comparison, surfaces=surfaces)
 
 

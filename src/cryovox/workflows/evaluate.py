@@ -12,6 +12,7 @@ import numpy as np
 from cryovox.core.errors import DataWarning, RequestError
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.core.placement import check_positions
+from cryovox.core.progress import ProgressCallback, no_progress, tracked
 from cryovox.core.volume import LabelMap, Volume
 from cryovox.data.annotated_regions import AnnotatedRegions, keep_annotated, read_annotated_regions
 from cryovox.formats import dataset as dataset_files
@@ -41,7 +42,7 @@ class Evaluation:
     """Remarks for the user."""
 
 
-def evaluate_particle_files(
+def evaluate_particle_files(  # noqa: PLR0913 (the options of a command)
     picks: Path,
     truth: Path,
     rule: Rule = "radius",
@@ -51,6 +52,7 @@ def evaluate_particle_files(
     dataset: Path | None = None,
     tomogram: Path | None = None,
     occupancy: Path | None = None,
+    on_progress: ProgressCallback = no_progress,
 ) -> Evaluation:
     """Compare particle files, or folders of them with equal names.
 
@@ -80,7 +82,7 @@ def evaluate_particle_files(
     species = () if dataset is None else dataset_files.read(dataset).species
     extended = [one.name for one in species if one.extended]
     regions = _regions(dataset, tomogram)
-    predicted, true = (_read_lists(path, regions, species, rule) for path in (picks, truth))
+    predicted, true = (_read_lists(path, regions, species, rule, on_progress) for path in (picks, truth))
     predicted, true = (own.take(~np.isin(own.species, extended)) for own in (predicted, true))
     predicted, true = _match_tomograms(predicted, true, picks, truth, regions)
     _check_positions({truth: true, picks: predicted}, regions)
@@ -100,7 +102,12 @@ def evaluate_particle_files(
 
 
 def evaluate_label_files(
-    predictions: Path, truth: Path, dataset: Path | None = None, tolerance: float | None = None
+    predictions: Path,
+    truth: Path,
+    dataset: Path | None = None,
+    tolerance: float | None = None,
+    *,
+    on_progress: ProgressCallback = no_progress,
 ) -> list[Row]:
     """One tidy table for label maps, folders of them with equal names, or subtomogram sets.
 
@@ -112,20 +119,18 @@ def evaluate_label_files(
     if subtomograms.is_set(predictions) or subtomograms.is_set(truth):
         return _evaluate_sets(predictions, truth)
     species = () if dataset is None else dataset_files.read(dataset).species
-    predicted, true = (
-        {name: _read_labels(path, species) for name, path in expand([folder]).items()}
-        for folder in (predictions, truth)
-    )
+    predicted, true = (_read_all_labels(folder, species, on_progress) for folder in (predictions, truth))
     if tolerance is not None:
         _check_voxel_sizes(expand([truth]))
     if len(true) == 1 and len(predicted) == 1:
         pair = next(iter(predicted.values())), next(iter(true.values()))
-        return evaluate_labels(*pair, tolerance=tolerance)
+        return evaluate_labels(*pair, tolerance=tolerance, on_progress=on_progress)
     missing = sorted(set(true) - set(predicted))
     if missing:
         message = f"has no label map called {missing[0]}"
         raise RequestError(predictions, message, "names must agree with those of the truth")
-    return evaluate_labels({name: predicted[name] for name in true}, true, tolerance=tolerance)
+    paired = {name: predicted[name] for name in true}
+    return evaluate_labels(paired, true, tolerance=tolerance, on_progress=on_progress)
 
 
 def _evaluate_sets(predictions: Path, truth: Path) -> list[Row]:
@@ -156,6 +161,14 @@ def _check_voxel_sizes(files: Mapping[str, Path]) -> None:
             raise RequestError("--tolerance", message, remedy)
 
 
+def _read_all_labels(
+    folder: Path, species: tuple[Species, ...], on_progress: ProgressCallback
+) -> dict[str, LabelMap]:
+    files = expand([folder])
+    tracked_files = tracked(files.items(), on_progress, f"reading {folder.name}")
+    return {name: _read_labels(path, species) for name, path in tracked_files}
+
+
 def _read_labels(path: Path, species: tuple[Species, ...]) -> LabelMap:
     """A label map; its voxel size may be unknown, since voxels are compared one by one."""
     return read_labels(path, species, read_header(path).voxel_size or 1.0)
@@ -167,7 +180,13 @@ def _read_occupancy(path: Path) -> LabelMap:
     return LabelMap(np.asarray(volume.data), volume.voxel_size)
 
 
-def _read_lists(path: Path, regions: Regions, species: tuple[Species, ...], rule: Rule) -> Particles:
+def _read_lists(
+    path: Path,
+    regions: Regions,
+    species: tuple[Species, ...],
+    rule: Rule,
+    on_progress: ProgressCallback,
+) -> Particles:
     """All particles of a file or folder; tomograms have the names in *regions*, or plain ones."""
     only_species = species[0].name if len(species) == 1 else None
     alias = {plain_name(other): name for name, own in regions.items() for other in (name, *own.names)}
@@ -175,7 +194,7 @@ def _read_lists(path: Path, regions: Regions, species: tuple[Species, ...], rule
     frame_or_frames = next(iter(regions.values())).volume if len(regions) == 1 else frames or None
     files = expand([path], is_particles)
     lists = []
-    for name, file in files.items():
+    for name, file in tracked(files.items(), on_progress, f"reading {path.name}"):
         if rule == "shrec" and file.suffix == ".txt":
             particles = shrec.read_objects(file)
         else:

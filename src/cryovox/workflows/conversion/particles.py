@@ -12,6 +12,7 @@ import numpy as np
 from cryovox.core.errors import DataWarning, RequestError
 from cryovox.core.particles import Particles, concatenate
 from cryovox.core.placement import check_positions
+from cryovox.core.progress import ProgressCallback, no_progress, tracked
 from cryovox.core.volume import Volume
 from cryovox.formats import ending, read_particles, stem, write_particles
 from cryovox.formats.particles import czii, manifest, relion_project, star, tomolist
@@ -85,12 +86,13 @@ def read_lists(
     tomogram: Path | None,
     frames: Frames | None,
     joined: bool,
+    on_progress: ProgressCallback = no_progress,
 ) -> Particles:
     """All particles of the files, compared with the extent of their tomograms."""
     lists = []
     numbers = None if config.tomolist is None else tomolist.read(config.tomolist)
     known = tomolist.numbered(frames, numbers) if numbers and isinstance(frames, Mapping) else frames
-    for name, path in files.items():
+    for name, path in tracked(files.items(), on_progress, "reading lists"):
         picks = read_particles(
             path,
             tomogram=known,

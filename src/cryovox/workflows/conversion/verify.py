@@ -39,7 +39,8 @@ def difference(particles: Particles, stored: Particles, target: Path) -> str:
         raise problem
     if not (stored.species[nearest] == particles.species).all():
         message = "reads back with other species, which this format does not store"
-        raise RequestError(target, message, "write one file per species")
+        remedy = "write one per species: `cryovox particles filter LIST --species NAME --out NAME.json`"
+        raise RequestError(target, message, remedy)
     text = f"{distances.max():.1e} Å"
     if particles.rotations is None:
         return text

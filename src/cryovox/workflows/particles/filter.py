@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
+from cryovox.core.progress import ProgressCallback, no_progress, renamed, tracked
 from cryovox.core.volume import Volume
 from cryovox.formats import read_header, read_mask
 from cryovox.formats.tomogram_names import listed, plain_name, volume_of
@@ -35,7 +36,11 @@ Step = tuple[str, Particles, Kept]
 
 
 def filter_particles(
-    particles: Particles, config: FilterConfig, frames: Frames | None, name: str
+    particles: Particles,
+    config: FilterConfig,
+    frames: Frames | None,
+    name: str,
+    on_progress: ProgressCallback = no_progress,
 ) -> tuple[Particles, dict[str, int]]:
     """Filter a list.
 
@@ -58,7 +63,7 @@ def filter_particles(
     _check(config)
     removed = {}
     for step in (_names, _scores, _border, _masks, _duplicates, _neighbors, _best):
-        for what, changed, kept in step(particles, config, frames, name):
+        for what, changed, kept in step(particles, config, frames, name, on_progress):
             removed[what] = int((~kept).sum())
             particles = changed.take(kept)
     return particles, removed
@@ -114,7 +119,9 @@ def _scores(particles: Particles, config: FilterConfig, *_: Any) -> list[Step]:
     return [("score", particles, (particles.scores >= low) & (particles.scores <= high))]
 
 
-def _border(particles: Particles, config: FilterConfig, frames: Frames | None, name: str) -> list[Step]:
+def _border(
+    particles: Particles, config: FilterConfig, frames: Frames | None, name: str, *_: Any
+) -> list[Step]:
     if config.border is None:
         return []
     if frames is None:
@@ -129,7 +136,13 @@ def _border(particles: Particles, config: FilterConfig, frames: Frames | None, n
     return [("border", particles, margins >= config.border)]
 
 
-def _masks(particles: Particles, config: FilterConfig, _: Frames | None, name: str) -> list[Step]:
+def _masks(
+    particles: Particles,
+    config: FilterConfig,
+    _: Frames | None,
+    name: str,
+    on_progress: ProgressCallback,
+) -> list[Step]:
     inf = float("inf")
     depth = None if config.min_depth is None else (config.min_depth, inf)
     inside = config.mask_distance or (-inf, 0.0)
@@ -141,7 +154,7 @@ def _masks(particles: Particles, config: FilterConfig, _: Frames | None, name: s
     ):
         if file is None:
             continue
-        values = _each_tomogram(particles, name, _measured(file, measure))
+        values = _each_tomogram(particles, name, _measured(file, measure), renamed(on_progress, column))
         particles = replace(particles, extra={**particles.extra, column: np.round(values, 3)})
         low, high = limits or (-inf, inf)
         kept = (values >= low) & (values <= high) if limits else np.ones(len(particles), dtype=bool)
@@ -197,10 +210,11 @@ def _each_tomogram(
     particles: Particles,
     name: str,
     measure: Callable[[str, NDArray[np.float64]], NDArray[np.float64]],
+    on_progress: ProgressCallback = no_progress,
 ) -> NDArray[np.float64]:
     """Values of all particles, tomogram by tomogram."""
     values = np.zeros(len(particles))
-    for rows in groups(particles, by_species=False):
+    for rows in tracked(list(groups(particles, by_species=False)), on_progress, "tomograms"):
         source = name if particles.tomograms is None else str(particles.tomograms[rows[0]])
         values[rows] = measure(source, particles.positions[rows])
     return values

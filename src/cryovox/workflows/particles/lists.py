@@ -11,6 +11,7 @@ import numpy as np
 
 from cryovox.core.errors import DataWarning, RequestError
 from cryovox.core.particles import Particles
+from cryovox.core.progress import ProgressCallback, no_progress, tracked
 from cryovox.formats import is_particles, stem, write_particles
 from cryovox.formats.particles import manifest
 from cryovox.formats.particles.manifest import Origin
@@ -28,6 +29,7 @@ def read(
     config: ListConfig,
     tomogram: Path | None,
     target: Path | None = None,
+    on_progress: ProgressCallback = no_progress,
 ) -> tuple[Particles, Frames | None, str]:
     """All particles of some files, the frames of their tomograms, and the name of particles that name none.
 
@@ -47,7 +49,7 @@ def read(
     joined = len(files) > 1
     frames = frames_of(files, target or Path("table.csv"), convert, tomogram, joined)
     name = stem(tomogram) if tomogram is not None and not joined else stem(next(iter(files.values())))
-    return read_lists(files, convert, tomogram, frames, joined), frames, name
+    return read_lists(files, convert, tomogram, frames, joined, on_progress), frames, name
 
 
 def write(
@@ -78,6 +80,7 @@ def filter_files(
     *,
     tomogram: Path | None = None,
     overwrite: bool = False,
+    on_progress: ProgressCallback = no_progress,
 ) -> tuple[dict[str, tuple[Path, int, dict[str, int]]], Failures]:
     """Filter lists; returns output, count and removed particles by input, and what went wrong."""
     files = expand(sources, is_particles)
@@ -85,13 +88,17 @@ def filter_files(
     def one(inputs: Sequence[Path], output: Path) -> tuple[Path, int, dict[str, int]]:
         check_output(files, output, overwrite)
         target = None if settings.needs_positions else output
-        particles, frames, name = read(inputs, config, tomogram, target)
-        kept, removed = filter_particles(particles, settings, frames, name)
+        particles, frames, name = read(inputs, config, tomogram, target, on_progress)
+        kept, removed = filter_particles(particles, settings, frames, name, on_progress)
         write(output, kept, config, frames, name, origin_of(inputs))
         return output, len(kept), removed
 
     if NAME in str(out):
-        return for_each(files, lambda name: one([files[name]], Path(str(out).replace(NAME, name))))
+        return for_each(
+            files,
+            lambda name: one([files[name]], Path(str(out).replace(NAME, name))),
+            on_progress=on_progress,
+        )
     return {str(out): one(list(files.values()), out)}, {}
 
 
@@ -106,6 +113,7 @@ def merge_files(  # noqa: PLR0913 (settings of a merge)
     species: str | None = None,
     tomogram: Path | None = None,
     overwrite: bool = False,
+    on_progress: ProgressCallback = no_progress,
 ) -> Particles:
     """Write the consensus of several lists."""
     paths = [path for source in sources for path in expand([source], is_particles).values()]
@@ -115,7 +123,7 @@ def merge_files(  # noqa: PLR0913 (settings of a merge)
         message = f"is {min_agreement}, and there are {len(paths)} lists"
         raise RequestError("--min-agreement", message, f"give a number from 1 to {len(paths)}")
     check_output({str(i): path for i, path in enumerate(paths)}, out, overwrite)
-    loaded = [read([path], config, tomogram) for path in paths]
+    loaded = [read([path], config, tomogram) for path in tracked(paths, on_progress, "reading lists")]
     lists = [picks for picks, _, _ in loaded]
     if any(picks.tomograms is None for picks in lists):
         named = {str(s) for picks in lists if picks.tomograms is not None for s in picks.tomograms.tolist()}
