@@ -1,3 +1,5 @@
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import torch
@@ -340,3 +342,59 @@ def test_scores_of_a_part_are_those_of_the_whole_to_the_bit(rows, stride, overla
         assert not part[:, high:].any()
         assert set(planes) <= set(range(low, high))
         assert masked or planes == list(range(low, high))
+
+
+class Overlaps(dict):
+    """Sums of overlapping planes in memory."""
+
+    load = dict.get
+
+    def store(self, plane, sums):
+        self[plane] = sums.copy()
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize(("stride", "overlap"), [(1, 0.5), (2, 0.5), (1, 0.7), (1, 0.0)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_run_continues_from_stored_overlaps_to_the_bit_and_loses_one_slab(rows, stride, overlap, masked):
+    network, data = deep(stride).eval(), volume((61, 20, 23))
+    tiles = TilePlan(16, overlap, stride, "sigmoid", batch=3, rows=rows)
+    region, depth = None, -(-61 // stride)
+    if masked:  # the last tiles of the region end before the last planes of the volume
+        region = SearchMask(np.zeros(data.shape, bool))
+        region.mask[22:40, 4:12] = True
+    out = np.zeros((2, depth, -(-20 // stride), -(-23 // stride)), np.float32)
+
+    def run(part, overlaps, blocks_before_the_kill=None):
+        """Number of tiles that are scored, and the plane before which all are complete."""
+        planes, done = [part[0]], [0]
+
+        def sink(first, block):
+            if len(planes) - 1 == blocks_before_the_kill:
+                raise Killed
+            out[:, first : first + block.shape[1]] = block
+            planes.append(first + block.shape[1])
+
+        def count(name, fraction, note=""):
+            done.append(int(note.split()[0]))
+
+        with suppress(Killed):
+            stream(network, data, PLAIN, tiles, sink, count, region, part, overlaps)
+        return done[-1], planes[-1]
+
+    count, _ = run((0, depth), None)
+    whole = out.copy()
+    assert whole.any()
+    _, y, x = (plan(n, 16, overlap, stride) for n in data.shape)
+    slab = rows * len(y.starts) * len(x.starts)
+    for kill_after in (1, 2):
+        out[:], overlaps = 0, Overlaps()
+        before, ready = run((0, depth), overlaps, kill_after)
+        after, end = run((ready, depth), overlaps)
+        assert np.array_equal(out, whole)
+        assert before + after <= count + slab
+        assert ready < end == depth or before == count

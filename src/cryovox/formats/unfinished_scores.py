@@ -82,18 +82,30 @@ class UnfinishedScores:
         return gaps + ([(start, part[1])] if start < part[1] else [])
 
     @contextmanager
-    def writer(self, start: int) -> Iterator[Callable[[int, NDArray[np.floating[Any]]], None]]:
+    def writer(
+        self, start: int, overlaps: SlabOverlaps | None = None
+    ) -> Iterator[Callable[[int, NDArray[np.floating[Any]]], None]]:
         """Yield a function that stores blocks of planes, from *start* on, and records them as complete.
 
-        What is written at the same time must not share chunks; see :func:`parts`.
+        What is written at the same time must not share chunks; see :func:`parts`. Of *overlaps* the last
+        one that belongs to recorded planes is kept.
         """
         with _full_disk_named(self.path), scores.opened(self.folder / "store.zarr", self.path) as out:
+            previous = start
 
             def write(z0: int, block: NDArray[np.floating[Any]]) -> None:
+                nonlocal previous
                 out.write(z0, block)
                 self.note((start, z0 + block.shape[1]))
+                if overlaps is not None:
+                    overlaps.discard(previous)
+                previous = z0 + block.shape[1]
 
             yield write
+
+    def overlaps(self, rows: int) -> SlabOverlaps:
+        """Sums of the planes that slabs of so many rows of tiles share."""
+        return SlabOverlaps(self.folder, rows)
 
     def note(self, part: Part) -> None:
         """Record that all planes of a part are complete."""
@@ -121,6 +133,42 @@ class UnfinishedScores:
     @property
     def _has_store(self) -> bool:
         return (self.folder / "store.zarr").is_dir()
+
+
+@dataclass(frozen=True)
+class SlabOverlaps:
+    """Sums of scores of the planes that a slab shares with the next one, one file for each slab.
+
+    Attributes
+    ----------
+    folder
+        That of the unfinished scores.
+    rows
+        Rows of tiles of a slab: sums of other slabs are not used.
+    """
+
+    folder: Path
+    rows: int
+
+    def load(self, plane: int) -> NDArray[np.float32] | None:
+        """Sums (k, n, y, x) from this plane on; None where there are none."""
+        try:
+            sums: NDArray[np.float32] = np.load(self._file(plane), allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        return sums
+
+    def store(self, plane: int, sums: NDArray[np.float32]) -> None:
+        """Keep the sums from this plane on."""
+        with replacing(self._file(plane)) as beside:
+            np.save(beside, sums)
+
+    def discard(self, plane: int) -> None:
+        """Remove sums that a later slab has made superfluous."""
+        self._file(plane).unlink(missing_ok=True)
+
+    def _file(self, plane: int) -> Path:
+        return self.folder / f"overlap-{self.rows}-{plane:06d}.npy"
 
 
 def parts(planes: int, count: int) -> list[Part]:

@@ -47,6 +47,10 @@ class Rows:
         """First plane of the volume under the tiles, and the one after the last."""
         return max(0, self.starts[0]), z.inside(self.starts[-1])[1].stop
 
+    def end(self, z: Axis) -> int:
+        """Output plane after the last that the tiles touch."""
+        return z.overlap(self.starts[-1])[1].stop
+
 
 class Planes(Protocol):
     """Planes of the volume under some rows of tiles."""
@@ -63,12 +67,32 @@ class Sums(Protocol):
         """Add the scores (k, z, y, x) of a tile, which may be overwritten."""
         ...
 
+    def overlap(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Sums (k, n, y, x) of the planes from *start* to *stop*, to which further tiles are added."""
+        ...
+
+    def restore(self, overlap: NDArray[np.float32]) -> None:
+        """Begin with such sums, as those of the first planes."""
+        ...
+
     def finish(self, upto: int, sink: Sink) -> None:
         """Pass the planes before *upto* on, as means, and make place for others."""
         ...
 
     def close(self) -> None:
         """Wait until everything is passed on."""
+        ...
+
+
+class StoredOverlaps(Protocol):
+    """Where the sums of planes that further tiles touch are kept, so that a run can continue from them."""
+
+    def load(self, plane: int) -> NDArray[np.float32] | None:
+        """Sums (k, n, y, x) from this output plane on; None where there are none."""
+        ...
+
+    def store(self, plane: int, sums: NDArray[np.float32]) -> None:
+        """Keep sums until the planes before this one are recorded and a later one has its own."""
         ...
 
 
@@ -124,6 +148,12 @@ class HostSums(_Held):
         self.planes[:, z, y, x] += scores[(slice(None), *inner)]
         release_pages(self.planes)
 
+    def overlap(self, start: int, stop: int) -> NDArray[np.float32]:
+        return self.planes[:, start - self.first : stop - self.first]
+
+    def restore(self, overlap: NDArray[np.float32]) -> None:
+        self.planes[:, : overlap.shape[1]] = overlap
+
     def finish(self, upto: int, sink: Sink) -> None:
         ready = upto - self.first
         if ready <= 0:
@@ -164,6 +194,12 @@ class DeviceSums(_Held):
     def add(self, place: Place, values: Tensor) -> None:
         inner, (z, y, x) = self.parts(place)
         self.planes[:, z, y, x] += values.float()[(slice(None), *inner)] * self.weights[inner]
+
+    def overlap(self, start: int, stop: int) -> NDArray[np.float32]:
+        return self.planes[:, start - self.first : stop - self.first].cpu().numpy()
+
+    def restore(self, overlap: NDArray[np.float32]) -> None:
+        self.planes[:, : overlap.shape[1]] = torch.from_numpy(overlap)
 
     def finish(self, upto: int, sink: Sink) -> None:
         ready, first = upto - self.first, self.first

@@ -34,6 +34,7 @@ from cryovox.inference.held import (
     Planes,
     Rows,
     Sink,
+    StoredOverlaps,
     Sums,
     device_planes,
     host_planes,
@@ -86,7 +87,7 @@ class SearchMask:
         return bool(np.any(self.mask[around]))
 
 
-def stream(
+def stream(  # noqa: PLR0913 (what is scored, how, and where it goes)
     network: nn.Module,
     data: Voxels,
     normalize: Normalization,
@@ -95,6 +96,7 @@ def stream(
     on_progress: ProgressCallback = no_progress,
     region: SearchMask | None = None,
     part: tuple[int, int] | None = None,
+    overlaps: StoredOverlaps | None = None,
 ) -> None:
     """Score a volume and pass finished planes to *sink*.
 
@@ -118,16 +120,18 @@ def stream(
     part
         First output plane to pass on and the one after the last; all by default. Scores of a part are those
         of the whole to the bit: all tiles that touch it are scored, in the same batches and order.
+    overlaps
+        Keeps, for each slab, the sums of the planes that the next one overlaps. A part that begins where
+        an interrupted run has stored them needs no tile of the slab before.
     """
-    z, y, x = (plan(n, tiles.tile, tiles.overlap, tiles.stride) for n in data.shape)
-    groups = _groups((z, y, x), tiles, region)
-    first = 0
-    if part is not None:
-        groups, sink = _touching(groups, z, part), _limited(sink, *part)
-        first = max(0, groups[0].starts[0] // tiles.stride) if groups else 0
-    device = next(network.parameters()).device
-    planes = _planes(data, (z, y, x), groups, normalize, None if tiles.on_host else device)
-    run, sums = Backoff(partial(score_on_device, network, tiles=tiles), tiles.batch), None
+    axes = _axes(data.shape, tiles)
+    part = part or (0, axes[0].out_size)
+    stored = None if overlaps is None else overlaps.load(part[0])
+    groups, first = _of_part(_groups(axes, tiles, region), axes[0], part, stored is not None)
+    sink, device = _limited(sink, *part), next(network.parameters()).device
+    planes = _planes(data, axes, groups, normalize, None if tiles.on_host else device)
+    run = Backoff(partial(score_on_device, network, tiles=tiles), tiles.batch)
+    sums = None if stored is None else _restored(stored, axes, tiles, first, device)
     total, done = sum(len(rows.places) for rows in groups), 0
     try:
         for rows in groups:
@@ -136,16 +140,23 @@ def stream(
                 assert held is not None
                 scored = chain.from_iterable(run(held.tiles(chunk)))
                 for place, values in zip(chunk, scored, strict=True):
-                    sums = sums or _sums((z, y, x), tiles, values, first)
+                    sums = sums or _sums(axes, tiles, len(values), first, values.device)
                     sums.add(place, values)
                 done += len(chunk)
                 on_progress("tiles", done / total, f"{done} of {total} tiles")
             if sums is not None:
+                if overlaps is not None and rows.ready < part[1]:
+                    overlaps.store(rows.ready, sums.overlap(rows.ready, rows.end(axes[0])))
                 sums.finish(rows.ready, sink)
             first = rows.ready
     finally:
         if sums is not None:
             sums.close()
+
+
+def _axes(shape: tuple[int, ...], tiles: TilePlan) -> Axes:
+    z, y, x = (plan(n, tiles.tile, tiles.overlap, tiles.stride) for n in shape)
+    return z, y, x
 
 
 def _groups(axes: Axes, tiles: TilePlan, region: SearchMask | None) -> list[Rows]:
@@ -160,14 +171,18 @@ def _groups(axes: Axes, tiles: TilePlan, region: SearchMask | None) -> list[Rows
     return groups
 
 
-def _touching(groups: list[Rows], z: Axis, part: tuple[int, int]) -> list[Rows]:
-    """Rows with tiles that touch some output planes."""
+def _of_part(
+    groups: list[Rows], z: Axis, part: tuple[int, int], is_continued: bool
+) -> tuple[list[Rows], int]:
+    """Rows with tiles that touch some output planes, and the first plane whose scores they sum.
+
+    Where the sums of earlier rows are stored, those are left out.
+    """
     low, high = part
-    return [
-        rows
-        for rows in groups
-        if z.overlap(rows.starts[-1])[1].stop > low and z.overlap(rows.starts[0])[1].start < high
-    ]
+    own = [rows for rows in groups if rows.end(z) > low and z.overlap(rows.starts[0])[1].start < high]
+    if is_continued:
+        return [rows for rows in own if rows.ready > low], low
+    return own, max(0, own[0].starts[0] // z.stride) if own else 0
 
 
 def _limited(sink: Sink, low: int, high: int) -> Sink:
@@ -198,15 +213,24 @@ def _planes(
     yield from host_planes(data, axes, groups[given:], normalize)
 
 
-def _sums(axes: Axes, tiles: TilePlan, values: Tensor, first: int) -> Sums:
-    """Sums for scores (k, z, y, x) as of a tile, on their device if it has enough memory."""
-    if values.device.type != "cpu" and not tiles.on_host and tiles.scratch is None:
+def _sums(axes: Axes, tiles: TilePlan, channels: int, first: int, device: torch.device) -> Sums:
+    """Sums of scores, on the device if it has enough memory."""
+    if device.type != "cpu" and not tiles.on_host and tiles.scratch is None:
         try:
-            return DeviceSums(axes, tiles.rows, len(values), first, values.device)
+            return DeviceSums(axes, tiles.rows, channels, first, device)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-    return HostSums(axes, tiles.rows, len(values), first, tiles.scratch)
+    return HostSums(axes, tiles.rows, channels, first, tiles.scratch)
+
+
+def _restored(
+    stored: NDArray[np.float32], axes: Axes, tiles: TilePlan, first: int, device: torch.device
+) -> Sums:
+    """Sums that begin with those of an interrupted run."""
+    sums = _sums(axes, tiles, len(stored), first, device)
+    sums.restore(stored)
+    return sums
 
 
 def tile_places(axes: Axes, region: SearchMask | None = None) -> list[Place]:

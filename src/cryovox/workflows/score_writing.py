@@ -80,11 +80,12 @@ class SlabWriting:
                 return
             gaps = unfinished.missing(part)
             region = search_region(self.mask, tomogram.original, tomogram.volume, self.card, self.tiles)
+            overlaps = unfinished.overlaps(self.tiles.rows)
             for gap in gaps:
-                with unfinished.writer(gap[0]) as write:
+                with unfinished.writer(gap[0], overlaps) as write:
                     stream(
                         self.network, tomogram.volume.data, tomogram.normalize, self.tiles, write,
-                        on_progress, region, gap,
+                        on_progress, region, gap, overlaps,
                     )  # fmt: skip
                 unfinished.note(gap)
 
