@@ -51,7 +51,7 @@ def whole_transforms(spectrum: Tensor, kernels: Tensor, block: Block) -> Tensor:
     return values[:, *(slice(a, a + n) for a, n in zip(starts, block.size, strict=True))]
 
 
-def masked_update(search: matching._BlockSearch, values: Tensor, number: int) -> None:
+def masked_update(search: matching.BlockSearch, values: Tensor, number: int) -> None:
     """As on a GPU."""
     search.index.masked_fill_(values > search.best, number)
     torch.maximum(search.best, values, out=search.best)
@@ -67,7 +67,7 @@ def speeds(args: argparse.Namespace) -> dict[str, float]:
     changes: dict[str, Callable[[], object]] = {
         "as it is": lambda: None,
         "batches beyond the caches": lambda: matching.BATCH_VOXELS.update(cpu=1 << 22),
-        "and update by masks": lambda: setattr(matching._BlockSearch, "_keep", masked_update),
+        "and update by masks": lambda: setattr(matching.BlockSearch, "_keep", masked_update),
         "and whole transforms": lambda: setattr(matching, "correlate", whole_transforms),
     }
     seconds = {}

@@ -4,9 +4,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from cryovox.core.intensity import Normalization
-from cryovox.inference import phase_noise, template_filters
+from cryovox.core.unfinished import UnfinishedParts
+from cryovox.inference import matching, phase_noise, template_filters
 from cryovox.inference.correlation import plan_blocks
-from cryovox.inference.matching import match
+from cryovox.inference.matching import match, match_share
 from cryovox.inference.search_template import SearchTemplate
 from cryovox.inference.template_filters import filter_box, missing_wedge
 
@@ -157,3 +158,25 @@ def test_a_gpu_finds_the_same_scores(image, whitens):
         match(image, AS_IS, search, rotations, block_voxels=4096, device=kind)[0] for kind in ("cuda", "cpu")
     )
     assert np.abs(ours - theirs).max() < 1e-3
+
+
+@pytest.mark.parametrize("count", [2, 3, 50])
+def test_shares_of_the_rotations_give_the_bytes_of_one_search(image, tmp_path, monkeypatch, count):
+    monkeypatch.setattr(matching, "BATCH_VOXELS", {"cpu": 1 << 14})
+    search, rotations = template(radius=2.2), Rotation.random(23, random_state=0).as_matrix()
+    whole = match(image, AS_IS, search, rotations, block_voxels=4096)
+    parts = UnfinishedParts(tmp_path / "parts")
+    shares = [number for number in range(count) if number != count - 1]  # one is lost
+    for number in reversed(shares):
+        match_share(image, AS_IS, search, rotations, parts, (number, count), block_voxels=4096)
+    assert parts.names("block-")
+    searched = []
+    run = matching.BlockSearch.run
+    monkeypatch.setattr(
+        matching.BlockSearch, "run",
+        lambda self, r, start, stop: searched.append(stop - start) or run(self, r, start, stop),
+    )  # fmt: skip
+    shared = match(image, AS_IS, search, rotations, block_voxels=4096, parts=parts)
+    assert all(np.array_equal(a, b) for a, b in zip(shared, whole, strict=True))
+    blocks = len(plan_blocks(SHAPE, search.margin, 4096))
+    assert 0 < sum(searched) < blocks * len(rotations) * (0.7 if count == 2 else 0.5)

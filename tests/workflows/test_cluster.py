@@ -270,12 +270,22 @@ def model(tmp_path_factory):
     return path
 
 
+LARGE = {
+    "segment": ("segment", "IN", "--model", "MODEL"),
+    "denoise": ("denoise", "IN", "--method", "ibf", "--slab", "16"),
+    "match": ("match", "ribosome", "IN", "--angle", "40", "--block-voxels", "90000", "--fdr", "0.5",
+              "--decoy", "mirror", "--no-lamella"),
+}  # fmt: skip
+
+
 @pytest.mark.slow
-def test_a_large_tomogram_is_split_over_workers_with_exact_joins(model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("command", LARGE)
+def test_a_large_tomogram_is_split_over_workers_with_exact_joins(model, tmp_path, monkeypatch, command):
     pytest.importorskip("distributed")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     folder = tomograms(tmp_path / "in", 1, (150, 30, 32))
-    asked = ["segment", str(folder), "--model", str(model), "--device", "cpu"]
+    words = {"IN": str(folder), "MODEL": str(model)}
+    asked = [*(words.get(word, word) for word in LARGE[command]), "--device", "cpu"]
     (tmp_path / "cluster.yaml").write_text("workers: 2\nthreads: 1\n")
     assert main([*asked, "--out", str(tmp_path / "one"), "--quiet"]) == 0
     told = []
@@ -284,9 +294,9 @@ def test_a_large_tomogram_is_split_over_workers_with_exact_joins(model, tmp_path
         lambda self, name, fraction, note="": told.append(f"{name} {note}"),
     )
     assert main([*asked, "--out", str(tmp_path / "two"), "--cluster", str(tmp_path / "cluster.yaml")]) == 0
-    assert "slabs 2 of 2 on workers" in told
+    assert "parts 2 of 2 on workers" in told
     assert outputs(tmp_path / "two") == outputs(tmp_path / "one")
-    assert len(outputs(tmp_path / "one")) == 2
+    assert len(outputs(tmp_path / "one")) >= 1
     assert strays(tmp_path / "two") == []
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from cryovox.cli.interface.plans import print_plan
 from cryovox.cli.interface.screen import Meter, check_json, failures, table, write_json
 from cryovox.cli.interface.workers import on_cluster
 from cryovox.workflows.config import DenoiseConfig
@@ -24,6 +25,7 @@ def denoise(  # noqa: PLR0913 (the options of a command)
     device: Device = "auto",
     cluster: str | None = None,
     overwrite: bool = False,
+    dry_run: bool = False,
     quiet: bool = False,
     json: Path | None = None,
 ) -> int:
@@ -45,19 +47,25 @@ def denoise(  # noqa: PLR0913 (the options of a command)
         Workers: local:N, address of a scheduler, or YAML.
     overwrite
         Compute existing results again.
+    dry_run
+        Predict time, memory and output size, without a run.
     quiet
         Suppress progress output.
     json
-        Write the table to this JSON file.
+        Write the table, or what --dry-run predicts, to this JSON file.
     """
-    from cryovox.workflows.cluster.tomograms import without_result
+    from cryovox.workflows.cluster.tomograms import ShareCalls, without_result
     from cryovox.workflows.denoise import denoise as run
+    from cryovox.workflows.denoise import filter_share
+    from cryovox.workflows.dry_run.denoise import predict
     from cryovox.workflows.inputs import expand
     from cryovox.workflows.subsets import in_subset
 
     check_json(json)
     keep_freed_memory()
     tomograms = tuple(in_subset(tomograms, subset))
+    if dry_run:
+        return print_plan(predict(list(tomograms), config, device), cluster, json)
     meter = Meter(quiet)
     ready, lost = on_cluster(
         cluster,
@@ -69,6 +77,7 @@ def denoise(  # noqa: PLR0913 (the options of a command)
         ),
         out,
         meter,
+        lambda: ShareCalls(filter_share, out.resolve(), config, device),
     )
     if ready is not None and not ready:
         return failures(lost)

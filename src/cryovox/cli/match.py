@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from cryovox.cli.interface.plans import print_plan
 from cryovox.cli.interface.screen import Meter, check_json, failures, table, write_json
 from cryovox.cli.interface.workers import on_cluster, resolved
 from cryovox.workflows.config import PickOutput
@@ -34,6 +35,7 @@ def match(  # noqa: PLR0913 (the options of a command)
     cluster: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
+    dry_run: bool = False,
     quiet: bool = False,
     json: Path | None = None,
 ) -> int:
@@ -71,20 +73,27 @@ def match(  # noqa: PLR0913 (the options of a command)
         Random seed of the noise control.
     overwrite
         Compute existing results again.
+    dry_run
+        Predict time, memory and output size of a search, without a run.
     quiet
         Suppress progress output.
     json
-        Write the counts to this JSON file.
+        Write the counts, or what --dry-run predicts, to this JSON file.
     """
-    from cryovox.workflows.cluster.tomograms import without_result
+    from cryovox.workflows.cluster.tomograms import ShareCalls, without_result
+    from cryovox.workflows.dry_run.match import predict
     from cryovox.workflows.inputs import expand
     from cryovox.workflows.match import match as run
+    from cryovox.workflows.match import search_share
     from cryovox.workflows.subsets import in_subset
 
     check_json(json)
     keep_freed_memory()
     _use(threads)
     tomograms = tuple(in_subset(tomograms, subset))
+    if dry_run:
+        plan = predict(template, list(tomograms), config, at=at, dataset=dataset, device=device)
+        return print_plan(plan, cluster, json)
     meter, command = Meter(quiet), shlex.join(["cryovox", *sys.argv[1:]])
     options: dict[str, Any] = {"device": device, "seed": seed, "command": command}
     absolute = template.resolve() if template.exists() else template
@@ -98,7 +107,11 @@ def match(  # noqa: PLR0913 (the options of a command)
         ),
         out,
         meter,
-    )
+        None if at is not None else lambda: ShareCalls(
+            search_share, absolute, out.resolve(), config, output,
+            device=device, seed=seed, **resolved(dataset=dataset),
+        ),
+    )  # fmt: skip
     if ready is not None and not ready:
         return failures(lost)
     done, failed = run(

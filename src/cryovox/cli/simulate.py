@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from cryovox.cli.interface.parse import with_settings
+from cryovox.cli.interface.plans import print_plan
 from cryovox.cli.interface.screen import Meter, table
 from cryovox.core.errors import RequestError
 from cryovox.core.names import suggestion
@@ -37,7 +38,9 @@ def simulate(  # noqa: PLR0913 (the options of a command)
     cluster: str | None = None,
     device: Device = "auto",
     overwrite: bool = False,
+    dry_run: bool = False,
     quiet: bool = False,
+    json: Path | None = None,
 ) -> int:
     """Simulate labeled tomograms: a dataset for training and testing.
 
@@ -74,15 +77,26 @@ def simulate(  # noqa: PLR0913 (the options of a command)
         Device.
     overwrite
         Simulate the batch again, even if the existing one has other settings.
+    dry_run
+        Predict time, memory and output size, without a run.
     quiet
         Suppress progress output.
+    json
+        With --dry-run: write the prediction to this JSON file.
     """
+    from cryovox.workflows.dry_run.simulate import predict
     from cryovox.workflows.simulation.dataset import simulate_dataset
     from cryovox.workflows.simulation.tomogram import Keep
 
     keep_freed_memory()
     _positive("--count", count)
     _positive("--workers", workers)
+    kept = Keep(**dict.fromkeys(keep, True))
+    if dry_run:
+        plan = predict(
+            config, count, structures=structures, match=match, name=name, keep=kept, device=device, seed=seed
+        )
+        return print_plan(plan, cluster or (f"local:{workers}" if workers > 1 else None), json)
     file, entries = simulate_dataset(
         out,
         config,
@@ -91,7 +105,7 @@ def simulate(  # noqa: PLR0913 (the options of a command)
         structures=structures,
         match=match,
         name=name,
-        keep=Keep(**dict.fromkeys(keep, True)),
+        keep=kept,
         workers=workers,
         cluster=cluster,
         device=device,

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from cryovox.cli.interface.plans import print_plan
 from cryovox.cli.interface.screen import (
     Meter,
     check_json,
-    clock,
     failures,
     model_warnings,
     table,
     terminal_meter,
     write_json,
 )
-from cryovox.cli.interface.workers import on_cluster, whole_plan
-from cryovox.core.sizes import size_text
+from cryovox.cli.interface.workers import on_cluster
 from cryovox.models.card import EMBEDDED, is_embedded
 from cryovox.picking.config import ControlConfig, PickConfig
 from cryovox.workflows.config import PickOutput, SegmentConfig
@@ -77,13 +76,14 @@ def segment(  # noqa: PLR0913 (the options of a command)
         Suppress progress output.
     """
     from cryovox.workflows.cluster.tomograms import SlabCalls, without_result
+    from cryovox.workflows.dry_run.segment import predict
     from cryovox.workflows.segment import segment_files, segmentable
     from cryovox.workflows.subsets import in_subset
 
     keep_freed_memory()
     tomograms = tuple(in_subset(tomograms, subset))
     if dry_run:
-        return _predict(tomograms, model, out, config, device, cluster=cluster)
+        return print_plan(predict(list(tomograms), model, out, config, device), cluster)
     meter = Meter(quiet)
     ready, lost = on_cluster(
         cluster,
@@ -241,6 +241,7 @@ def find(  # noqa: PLR0913 (the options of a command)
         Write counts, thresholds, expected precision and recall, or what --dry-run predicts, to this file.
     """
     from cryovox.workflows.cluster.tomograms import SlabCalls, without_result
+    from cryovox.workflows.dry_run.segment import predict
     from cryovox.workflows.find import decisions
     from cryovox.workflows.find import find as run
     from cryovox.workflows.inputs import expand
@@ -252,7 +253,8 @@ def find(  # noqa: PLR0913 (the options of a command)
     keep_freed_memory()
     tomograms = tuple(in_subset(tomograms, subset))
     if dry_run:
-        return _predict(tomograms, model, out, segment, device, json, control.share, cluster)
+        plan = predict(list(tomograms), model, out, segment, device, control.share)
+        return print_plan(plan, cluster, json)
     if cluster is not None:
         decisions(list(tomograms), control, segment)  # refused before workers start
     command = shlex.join(["cryovox", *sys.argv[1:]])
@@ -311,43 +313,6 @@ def print_notes(out: Path, names: list[str], picked: bool = False) -> None:
 def _absolute(model: Path, out: Path) -> tuple[Path, Path]:
     """Paths that workers find wherever they were started."""
     return (model if is_embedded(model) else model.resolve()), out.resolve()
-
-
-def _predict(
-    tomograms: tuple[Path, ...],
-    model: Path,
-    out: Path,
-    config: SegmentConfig,
-    device: Device,
-    json: Path | None = None,
-    noise: float | None = None,
-    cluster: str | None = None,
-) -> int:
-    """Print what a run will take."""
-    from dataclasses import asdict
-
-    from cryovox.workflows.dry_run import predict
-
-    predictions = predict(list(tomograms), model, out, config, device, noise)
-    columns = ["tomogram", "voxels (z, y, x)", "tiles", "batch", "time", "memory", "GPU memory", "output"]
-    rows = [
-        [
-            p.name,
-            " x ".join(map(str, p.shape)),
-            p.tiles,
-            p.batch,
-            clock(p.seconds),
-            size_text(p.ram),
-            size_text(p.vram) if p.vram else "",
-            f"up to {size_text(p.output)}",
-        ]
-        for p in predictions
-    ]
-    print(table(columns, rows))
-    output, ram = sum(p.output for p in predictions), max(p.ram for p in predictions)
-    print(whole_plan(cluster, [p.seconds for p in predictions], output, ram))
-    write_json(json, [asdict(p) for p in predictions])
-    return 0
 
 
 def _count(picks: dict[str, Particles], json: Path | None, expected: dict[str, Any]) -> None:

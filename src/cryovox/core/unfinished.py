@@ -73,6 +73,13 @@ class UnfinishedParts:
         with replacing(self._file(name)) as beside:
             np.savez(beside, **arrays)  # type: ignore[arg-type]
 
+    def names(self, start: str) -> list[str]:
+        """Names of the complete parts that begin so."""
+        if self.folder is None:
+            return []
+        found = self.folder.glob(f"{self.prefix}{start}*.npz")
+        return sorted(path.stem.removeprefix(self.prefix) for path in found)
+
     def part(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         """Arrays of a part, which are computed unless they were before."""
         known = self.load(name)

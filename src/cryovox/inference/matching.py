@@ -80,36 +80,89 @@ def match(  # noqa: PLR0913 (settings of a search)
         Index of its rotation.
     """
     z, y, x = data.shape
-    # a filter spreads gray values beyond the faces, so that both sides need their margins
-    wraps = template.whitening is None
     scores, best = np.zeros((z, y, x), np.float32), np.zeros((z, y, x), np.int32)
-    blocks = [
-        block
-        for block in plan_blocks((z, y, x), template.margin, block_voxels, wraps=wraps)
-        if mask is None or mask[block.around(1)].any()
-    ]
+    blocks = searched_blocks((z, y, x), template, mask, block_voxels)
     for number, block in enumerate(blocks):
         part_of_cone = None if cone is None else cone.within(block.inner)
-        search = _BlockSearch(data, normalize, template, block, device, part_of_cone)
-        for done in _continued(search, rotations, parts):
+        search = BlockSearch(data, normalize, template, block, device, part_of_cone)
+        for done in _continued(search, rotations, parts, (0, len(rotations))):
             part = (number + done / len(rotations)) / len(blocks)
             on_progress("rotations", part, f"block {number + 1} of {len(blocks)}")
         scores[block.inner], best[block.inner] = search.result(floor)
     return scores, best
 
 
-def _continued(search: _BlockSearch, rotations: NDArray[np.float64], parts: UnfinishedParts) -> Iterator[int]:
-    """Search a block from its stored state on, and store it from time to time; yields rotations done."""
+def match_share(  # noqa: PLR0913 (settings of a search)
+    data: Voxels,
+    normalize: Normalization,
+    template: SearchTemplate,
+    rotations: NDArray[np.float64],
+    parts: UnfinishedParts,
+    share: tuple[int, int],
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    cone: AxisCone | None = None,
+    block_voxels: int = BLOCK_VOXELS,
+    device: str = "cpu",
+) -> None:
+    """Search every block with a share of the rotations, and keep what is best in *parts*.
+
+    A call of :func:`match` with these parts then gives the result of one without, to the bit.
+
+    Parameters
+    ----------
+    share
+        Number of the share, and of shares.
+    """
+    z, y, x = data.shape
+    for block in searched_blocks((z, y, x), template, mask, block_voxels):
+        part_of_cone = None if cone is None else cone.within(block.inner)
+        search = BlockSearch(data, normalize, template, block, device, part_of_cone)
+        batches = -(-len(rotations) // search.batch)
+        low, high = (
+            min(len(rotations), search.batch * (batches * i // share[1])) for i in (share[0], share[0] + 1)
+        )
+        for _ in _continued(search, rotations, parts, (low, high)):
+            pass
+
+
+def searched_blocks(
+    shape: tuple[int, int, int],
+    template: SearchTemplate,
+    mask: NDArray[np.bool_] | None = None,
+    block_voxels: int = BLOCK_VOXELS,
+) -> list[Block]:
+    """Blocks of a tomogram (z, y, x); parameters as of :func:`match`."""
+    # a filter spreads gray values beyond the faces, so that both sides need their margins
+    wraps = template.whitening is None
+    blocks = plan_blocks(shape, template.margin, block_voxels, wraps=wraps)
+    return [block for block in blocks if mask is None or mask[block.around(1)].any()]
+
+
+def _continued(
+    search: BlockSearch, rotations: NDArray[np.float64], parts: UnfinishedParts, span: tuple[int, int]
+) -> Iterator[int]:
+    """Search a block with a span of the rotations, and store its state from time to time.
+
+    Spans that are stored already, by this process or by others, are merged. Yields rotations done.
+    """
     name = "block-" + "-".join(map(str, (*search.block.start, *search.block.size)))
-    first, stored = search.restore(parts.load(name)), time.monotonic()
-    for done in search.run(rotations, first):
-        if done == len(rotations) or time.monotonic() - stored > STORE_SECONDS:
-            parts.store(name, search.state(done))
-            stored = time.monotonic()
-        yield done
+    starts = sorted(int(one.rpartition("-")[2]) for one in parts.names(f"{name}-"))
+    done, stored = span[0], time.monotonic()
+    while done < span[1]:
+        if (known := parts.load(f"{name}-{done}")) is not None:
+            done = search.merge(known)
+            yield min(done, span[1])
+            continue
+        stop = min([start for start in starts if start > done], default=span[1])
+        for done in search.run(rotations, done, min(stop, span[1])):  # noqa: B020
+            if done == span[1] or time.monotonic() - stored > STORE_SECONDS:
+                parts.store(f"{name}-{span[0]}", search.state(done))
+                stored = time.monotonic()
+            yield done
 
 
-class _BlockSearch:
+class BlockSearch:
     """Search of one block: its transform, and the best rotation of each voxel so far."""
 
     def __init__(
@@ -138,27 +191,33 @@ class _BlockSearch:
         best, index = self.best.cpu().numpy(), self.index.cpu().numpy()
         return {"best": best, "index": index, "done": np.array(done)}
 
-    def restore(self, state: Arrays | None) -> int:
-        """Continue from a state; returns the number of rotations done."""
-        if state is None:
-            return 0
-        self.best.copy_(torch.from_numpy(state["best"]))
-        self.index.copy_(torch.from_numpy(state["index"]))
+    def merge(self, state: Arrays) -> int:
+        """Add what later rotations gave; returns the number of rotations done."""
+        values = torch.from_numpy(state["best"]).to(self.device)
+        index = torch.from_numpy(state["index"]).to(self.device)
+        better = values > self.best
+        self.index[better] = index[better]
+        torch.maximum(self.best, values, out=self.best)
         return int(state["done"])
 
-    def run(self, rotations: NDArray[np.float64], start: int = 0) -> Iterator[int]:
-        """Search the rotations from *start* on, a batch at a time; yields the number of those done."""
-        batch = max(1, BATCH_VOXELS[torch.device(self.device).type] // prod(self.block.fft))
+    @property
+    def batch(self) -> int:
+        """Rotations that are searched at once."""
+        return max(1, BATCH_VOXELS[torch.device(self.device).type] // prod(self.block.fft))
+
+    def run(self, rotations: NDArray[np.float64], start: int = 0, stop: int | None = None) -> Iterator[int]:
+        """Search the rotations from *start* to *stop*, a batch at a time; yields the number of those done."""
+        batch, stop = self.batch, len(rotations) if stop is None else stop
         with torch.inference_mode():
             # in one copy, so that no batch waits for a transfer
             matrices = torch.as_tensor(rotations, dtype=torch.float32, device=self.device)
-            for first in range(start, len(rotations), batch):
-                kernels = self.template.rotated(matrices[first : first + batch], self.device)
+            for first in range(start, stop, batch):
+                kernels = self.template.rotated(matrices[first : min(first + batch, stop)], self.device)
                 for number, values in enumerate(correlate(self.spectrum, kernels, self.block), first):
                     if self.normals is not None:
                         values.masked_fill_(~self._allows(matrices[number]), -torch.inf)
                     self._keep(values, number)
-                yield min(first + batch, len(rotations))
+                yield min(first + batch, stop)
 
     def _keep(self, values: Tensor, number: int) -> None:
         """Update the best score and rotation of each voxel."""

@@ -21,7 +21,7 @@ from cryovox.workflows.batch import Failures, Job, Result, run_batch
 from cryovox.workflows.config import DenoiseConfig
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.inputs import checked_statistics, expand, refuse_wrapped_bytes
-from cryovox.workflows.manifest import Manifest
+from cryovox.workflows.manifest import Manifest, locked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ def denoise(
     """
     config = (config or DenoiseConfig()).resolved()
     files = expand(tomograms)
-    job = _Denoise(out, config, choose_device(device))
+    job = Denoising(out, config, choose_device(device))
     for name, path in files.items():
         if path.resolve() == job.output(name).resolve():
             raise RequestError(path, "would be replaced by its own result", "choose another --out")
@@ -67,7 +67,7 @@ def denoise(
 
 
 @dataclass(frozen=True)
-class _Denoise(Job):
+class Denoising(Job):
     """Write the denoised tomogram."""
 
     out: Path
@@ -102,6 +102,28 @@ class _Denoise(Job):
         return Result({"denoised": self.output(name)}, facts)
 
 
+def filter_share(
+    out: Path, config: DenoiseConfig, device: Device, path: Path, name: str, share: tuple[int, int]
+) -> None:
+    """Filter a share of the slabs of a tomogram, unless it is finished or the filter is not local.
+
+    Parameters
+    ----------
+    share
+        Number of the share, and of shares.
+    """
+    job = Denoising(out, config.resolved(), choose_device(device))
+    if config.method == "ngm" or Manifest(out, {}, "denoise").done(name, job.key(name), path):
+        return
+    volume, normalize = job.load(name, path)
+    with locked(out / f"denoised-{name}"):
+        job.parts(name).begin(job.identity(name, path))
+    slabs = list(_slabs(len(volume.data), planes_of(volume.shape, config.slab)))
+    low, high = (len(slabs) * i // share[1] for i in (share[0], share[0] + 1))
+    for slab in slabs[low:high]:
+        _bilateral_slab(volume.data, normalize, job.config, job.device, job.parts(name), slab)
+
+
 def denoise_into(
     out: NDArray[Any],
     volume: Volume,
@@ -132,7 +154,7 @@ def denoise_into(
     filtered = _low_pass if config.method == "ngm" else _bilateral
     filtered(out, volume.data, normalize, config, device, on_progress, parts)
     squares = 0.0
-    for low, high in _slabs(len(out), _planes(out.shape, config.slab)):
+    for low, high in _slabs(len(out), planes_of(out.shape, config.slab)):
         removed = normalize(volume.data[low:high]) - normalize(out[low:high])
         squares += float(np.square(removed, dtype=np.float64).sum())
     return float(np.sqrt(squares / out.size))
@@ -148,19 +170,31 @@ def _bilateral(
     parts: UnfinishedParts,
 ) -> None:
     """Filter slab by slab, each with the margin that the filter needs."""
+    for low, high in _slabs(len(data), planes_of(data.shape, config.slab)):
+        out[low:high] = _bilateral_slab(data, normalize, config, device, parts, (low, high))
+        on_progress("denoising", high / len(data))
+
+
+def _bilateral_slab(
+    data: Voxels,
+    normalize: Normalization,
+    config: DenoiseConfig,
+    device: str,
+    parts: UnfinishedParts,
+    slab: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Filtered planes, which are kept in the parts."""
     from cryovox.filters.bilateral import HALO, bilateral
 
-    by = config.feature
+    (low, high), by = slab, config.feature
 
-    def filtered(low: int, high: int) -> NDArray[np.float32]:
+    def filtered() -> NDArray[np.float32]:
         first = max(0, low - HALO[by])
-        slab = _tensor(normalize(data[first : high + HALO[by]]), device)
-        values = bilateral(slab[None, None], sigma_d=config.sigma_d, sigma_r=config.sigma_r, by=by)
+        images = _tensor(normalize(data[first : high + HALO[by]]), device)
+        values = bilateral(images[None, None], sigma_d=config.sigma_d, sigma_r=config.sigma_r, by=by)
         return _gray_values(values[0, 0, low - first : high - first], normalize)
 
-    for low, high in _slabs(len(data), _planes(data.shape, config.slab)):
-        out[low:high] = parts.array(f"planes-{low}-{high}", partial(filtered, low, high))
-        on_progress("denoising", high / len(data))
+    return parts.array(f"planes-{low}-{high}", filtered)
 
 
 def _low_pass(
@@ -189,15 +223,16 @@ def _low_pass(
         spectra = torch.fft.rfft(_tensor(out[:, low:high], device), dim=0)
         return _gray_values(torch.fft.irfft(spectra * z, n=depth, dim=0), normalize)
 
-    for low, high in _slabs(depth, _planes(data.shape, config.slab)):
+    for low, high in _slabs(depth, planes_of(data.shape, config.slab)):
         out[low:high] = parts.array(f"planes-{low}-{high}", partial(planes, low, high))
         on_progress("denoising", high / depth / 2)
-    for low, high in _slabs(height, _planes((height, depth, width), config.slab)):
+    for low, high in _slabs(height, planes_of((height, depth, width), config.slab)):
         out[:, low:high] = parts.array(f"columns-{low}-{high}", partial(columns, low, high))
         on_progress("denoising", (1 + high / height) / 2)
 
 
-def _planes(shape: tuple[int, ...], option: int | None) -> int:
+def planes_of(shape: tuple[int, ...], option: int | None) -> int:
+    """Planes of a slab of a volume (z, y, x)."""
     return option or max(8, SLAB_VOXELS // (shape[1] * shape[2]))
 
 

@@ -77,16 +77,11 @@ def match(  # noqa: PLR0913 (the options of a command)
         Entries of the manifest, and what went wrong, by name of the tomogram.
     """
     config = config or MatchConfig()
-    _check(config, at)
+    job = match_job(template, out, config, output, at=at, dataset=dataset, device=device, seed=seed)
     files = expand(tomograms)
-    entries = {} if dataset is None else {stem(e.tomogram): e for e in dataset_files.read(dataset).entries}
-    common = (out, template, config, output or PickOutput(), entries, choose_device(device), seed)
-    job: MatchJob = Search(*common) if at is None else PosesAt(*common, at)
     if at is not None:
         for name in files:
             list_of(at, name)
-    if not template.exists():
-        read_template(template, 10.0)  # refuses an unknown name before any work
     facts = {"command": command, "template": str(template), "device": job.device, "seed": seed}
     manifest = Manifest(
         out, facts | {"config": config.model_dump(mode="json")}, "match" if at is None else "poses"
@@ -96,6 +91,54 @@ def match(  # noqa: PLR0913 (the options of a command)
         _write_dataset(out, manifest)
         _write_report(out, manifest)
     return results
+
+
+def match_job(
+    template: Path,
+    out: Path,
+    config: MatchConfig,
+    output: PickOutput | None = None,
+    *,
+    at: Path | None = None,
+    dataset: Path | None = None,
+    device: Device = "auto",
+    seed: int = 0,
+) -> MatchJob:
+    """What :func:`match` does with each tomogram; settings that contradict each other are refused."""
+    _check(config, at)
+    entries = {} if dataset is None else {stem(e.tomogram): e for e in dataset_files.read(dataset).entries}
+    if not template.exists():
+        read_template(template, 10.0)  # refuses an unknown name before any work
+    common = (out, template, config, output or PickOutput(), entries, choose_device(device), seed)
+    return Search(*common) if at is None else PosesAt(*common, at)
+
+
+def search_share(
+    template: Path,
+    out: Path,
+    config: MatchConfig,
+    output: PickOutput | None,
+    path: Path,
+    name: str,
+    share: tuple[int, int],
+    **options: Any,
+) -> None:
+    """Search a tomogram with a share of the rotations, unless it is finished.
+
+    Parameters
+    ----------
+    share
+        Number of the share, and of shares.
+    options
+        As of :func:`match_job`.
+    """
+    job = match_job(template, out, config, output, **options)
+    if not isinstance(job, Search) or Manifest(out, {}).done(name, job.key(name), path):
+        return
+    target = job.load(name, path)
+    with locked(out / f"match-{name}"):
+        job.parts(name).begin(job.identity(name, path))
+    job.search_share(name, target, share)
 
 
 def _check(config: MatchConfig, at: Path | None) -> None:

@@ -11,7 +11,7 @@ from cryovox.core.sizes import size_text
 
 if TYPE_CHECKING:
     from cryovox.workflows.cluster.spread import Call
-    from cryovox.workflows.cluster.tomograms import SlabCalls
+    from cryovox.workflows.cluster.tomograms import PartCalls
 
 
 def on_cluster(
@@ -20,7 +20,7 @@ def on_cluster(
     call: Callable[[Path], Call],
     out: Path,
     meter: Meter,
-    slabs: Callable[[], SlabCalls] | None = None,
+    shares: Callable[[], PartCalls] | None = None,
 ) -> tuple[list[Path] | None, dict[str, Exception]]:
     """Process tomograms on the workers that `--cluster` names.
 
@@ -30,6 +30,8 @@ def on_cluster(
         Gives the tomograms by name; called only where there is a cluster.
     call
         Gives the call for a tomogram.
+    shares
+        Gives the calls for parts of tomograms, where there are more workers than tomograms.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def on_cluster(
     from cryovox.workflows.cluster.tomograms import on_workers
 
     config = read_cluster(cluster)
-    return on_workers(config, files(), call, out, None if slabs is None else slabs(), meter)
+    return on_workers(config, files(), call, out, None if shares is None else shares(), meter)
 
 
 def whole_plan(cluster: str | None, seconds: Sequence[float], output: int, ram: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cryovox.core.errors import RequestError
 from cryovox.core.progress import ProgressCallback, no_progress, renamed
@@ -22,6 +22,38 @@ from cryovox.workflows.segment import load_job
 def without_result(function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
     """Call a function whose outputs are files."""
     function(*arguments, **options)
+
+
+class PartCalls(Protocol):
+    """Makes calls that compute parts of tomograms, which the calls for whole tomograms then find."""
+
+    def calls(self, files: Mapping[str, Path], workers: int) -> dict[str, Call]:
+        """Calls by the name of the tomogram and, after a line break, of the part."""
+        ...
+
+
+class ShareCalls:
+    """Calls of a function that computes a share of a tomogram.
+
+    Parameters
+    ----------
+    compute
+        Called with *arguments*, file, name, and number of the share and of shares.
+    """
+
+    def __init__(self, compute: Callable[..., None], *arguments: Any, **options: Any) -> None:
+        self.compute, self.arguments, self.options = compute, arguments, options
+
+    def calls(self, files: Mapping[str, Path], workers: int) -> dict[str, Call]:
+        """As many shares of each tomogram as give all workers one."""
+        count = -(-workers // len(files))
+        return {
+            f"{name}\n{number}": (
+                self.compute, (*self.arguments, path.resolve(), name, (number, count)), self.options
+            )
+            for name, path in files.items()
+            for number in range(count)
+        }  # fmt: skip
 
 
 class SlabCalls:
@@ -93,7 +125,7 @@ def on_workers(
     files: Mapping[str, Path],
     call: Callable[[Path], Call],
     out: Path,
-    slabs: SlabCalls | None = None,
+    shares: PartCalls | None = None,
     on_progress: ProgressCallback = no_progress,
 ) -> tuple[list[Path], Failures]:
     """Process tomograms on workers.
@@ -104,8 +136,8 @@ def on_workers(
         Name -> tomogram.
     call
         Gives the call for a tomogram.
-    slabs
-        For segmentation: where there are more workers than tomograms, scores are first computed in parts.
+    shares
+        Where there are more workers than tomograms, these calls are made first.
 
     Returns
     -------
@@ -114,9 +146,9 @@ def on_workers(
     """
     with connected(config) as client:
         lost: Failures = {}
-        if slabs is not None and config.workers_of(client) > len(files):
-            calls = slabs.calls(files, config.workers_of(client))
-            failed = spread(client, config, calls, out, renamed(on_progress, "slabs"))[1]
+        if shares is not None and config.workers_of(client) > len(files):
+            calls = shares.calls(files, config.workers_of(client))
+            failed = spread(client, config, calls, out, renamed(on_progress, "parts"))[1]
             lost = {key.partition("\n")[0]: error for key, error in failed.items()}
         calls = {name: call(path.resolve()) for name, path in files.items() if name not in lost}
         _, failures = spread(client, config, calls, out, renamed(on_progress, "tomograms"))

@@ -22,10 +22,13 @@ from cryovox.picking.decoys import DECOY_TAIL, Background, decoy_wins
 from cryovox.workflows.matching.target import Target
 
 Scores = Callable[
-    [Voxels, Normalization, SearchTemplate, NDArray[np.bool_] | None, AxisCone | None], NDArray[np.float32]
+    [str, Voxels, Normalization, SearchTemplate, NDArray[np.bool_] | None, AxisCone | None],
+    NDArray[np.float32],
 ]
-"""Score map of a volume that is searched with a template, in a mask and with a cone."""
+"""Score map of a volume that is searched with a template, in a mask and with a cone; searches have names."""
 
+FIRST_NOISE, SECOND_NOISE, DECOY = STEPS = ("noise", "noise-erased", "decoy")
+"""Names of the searches."""
 AS_IS = Normalization(0.0, 1.0)
 ERASED = 1.2
 """Radius of what is erased around a particle, over that of the particle."""
@@ -91,15 +94,17 @@ def _noise(target: Target, values: NDArray[np.float32], scores: Scores, seed: in
     inside = None if cone is None else cone.inside
     share = max(1, room(target.control.shape, margin, inside)) / _searched(target)
 
-    def background(data: NDArray[np.float32]) -> Background:
+    def background(name: str, data: NDArray[np.float32]) -> Background:
         noise = phase_randomized(data, np.random.default_rng(seed))
-        values = scores(noise, AS_IS, target.search, None, cone)
+        values = scores(name, noise, AS_IS, target.search, None, cone)
         return Background(_peaks(values, target, config, inside).scores, share)
 
-    first = background(target.control)
+    first = background(FIRST_NOISE, target.control)
     picks = _peaks(values[target.piece], target, _uncapped(target).model_copy(update={"border": 0.0}))
     found = picks.positions[picks.scores >= first.threshold(1.0)] / target.volume.voxel_size
-    return background(erased(target.control, found, ERASED * target.radius)) if len(found) else first
+    if not len(found):
+        return first
+    return background(SECOND_NOISE, erased(target.control, found, ERASED * target.radius))
 
 
 def erased(data: NDArray[np.float32], positions: NDArray[np.float64], radius: float) -> NDArray[np.float32]:
@@ -135,7 +140,7 @@ def _decoy(target: Target, values: NDArray[np.float32], scores: Scores) -> tuple
         inside = None if inside is None else inside[piece]
         cone = None if cone is None else cone.within(piece)
         config, margin = _inner(target)
-    other = scores(data, normalize, mirrored(target.search), inside, cone)
+    other = scores(DECOY, data, normalize, mirrored(target.search), inside, cone)
     decoys = _peaks(other, target, config, inside)
     rivals = _peaks(values[piece], target, config.model_copy(update={"border": 0.0}))
     radius = target.species.radius

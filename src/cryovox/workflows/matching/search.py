@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from itertools import count
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -31,10 +30,13 @@ from cryovox.picking.side_lobes import side_lobes
 from cryovox.workflows.batch import Result
 from cryovox.workflows.lamella import FOLDER, SearchRegion, search_region
 from cryovox.workflows.matching.background import (
+    DECOY,
     MAX_LIKENESS,
+    STEPS,
     Controls,
     controls,
     mirror_likeness,
+    mirrored,
     score_map,
 )
 from cryovox.workflows.matching.search_grid import on_search_grid
@@ -127,6 +129,29 @@ class Search(MatchJob):
         )  # fmt: skip
         return top_hat(values) if self.config.top_hat else values, best
 
+    def search_share(self, name: str, target: Target, share: tuple[int, int]) -> None:
+        """Search the tomogram with a share of the rotations: number of the share, and of shares.
+
+        What is searched for then, in one or both hands and as a decoy everywhere, does not depend on what
+        is found. The control in noise does, and is left to :meth:`process`.
+        """
+        grid, parts = on_search_grid(target), self.parts(name)
+        templates = {hand: (grid.mirrored() if hand == "mirrored" else grid).search for hand in self._hands}
+        # the filter of whitening depends on the sample that is estimated from the scores
+        if grid.counts_everywhere and len(templates) == 1 and not self.config.whiten:
+            ((hand, template),) = templates.items()
+            if self.has_decoy(grid.mirrored() if hand == "mirrored" else grid):
+                templates[DECOY] = mirrored(template)
+        for step, template in templates.items():
+            matching.match_share(
+                grid.volume.data, grid.normalize, template, self.rotations, parts.within(step), share,
+                mask=grid.inside, cone=grid.cone, block_voxels=self.config.block_voxels, device=self.device,
+            )  # fmt: skip
+
+    @property
+    def _hands(self) -> tuple[str, ...]:
+        return ("given", "mirrored") if self.config.hand == "both" else (self.config.hand,)
+
     def _hand(
         self, target: Target, parts: UnfinishedParts, on_progress: ProgressCallback
     ) -> tuple[str, Target, NDArray[np.float32], NDArray[np.int32], list[str]]:
@@ -135,8 +160,7 @@ class Search(MatchJob):
         Returns the hand, the target on the grid of the search, scores, rotations and notes.
         """
         target = on_search_grid(target)
-        hands = {"both": ("given", "mirrored")}.get(self.config.hand, (self.config.hand,))
-        results = []
+        hands, results = self._hands, []
         for number, hand in enumerate(hands):
             of_hand = target.mirrored() if hand == "mirrored" else target
             part = portion(on_progress, number / len(hands), (number + 1) / len(hands))
@@ -159,23 +183,21 @@ class Search(MatchJob):
         parts: UnfinishedParts,
         on_progress: ProgressCallback,
     ) -> Controls:
-        numbers = count()
-
         def scores(
+            name: str,
             data: Voxels,
             normalize: Normalization,
             template: search_template.SearchTemplate,
             mask: NDArray[np.bool_] | None,
             cone: AxisCone | None,
         ) -> NDArray[np.float32]:
-            number = next(numbers)
-            part = portion(on_progress, number / 3, (number + 1) / 3)
-            own = parts.within(f"control-{number}")
-            return self._match(data, normalize, template, mask, cone, own, part)[0]
+            number = STEPS.index(name)
+            part = portion(on_progress, number / len(STEPS), (number + 1) / len(STEPS))
+            return self._match(data, normalize, template, mask, cone, parts.within(name), part)[0]
 
-        return controls(target, values, scores, self._has_decoy(target), self.seed)
+        return controls(target, values, scores, self.has_decoy(target), self.seed)
 
-    def _has_decoy(self, target: Target) -> bool:
+    def has_decoy(self, target: Target) -> bool:
         """Whether the mirror image of the template is searched for: on request, or if it differs enough."""
         if self.config.decoy != "auto":
             return self.config.decoy == "mirror"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.intensity import Normalization
+from cryovox.core.volume import Volume
 from cryovox.formats.resample import resample
 from cryovox.inference.template_filters import radial_frequency
 from cryovox.workflows.matching.config import MatchConfig
@@ -52,7 +53,12 @@ def on_search_grid(target: Target) -> Target:
     voxel_size = search_voxel_size(config, target.species.radius, volume.voxel_size)
     if voxel_size == volume.voxel_size:
         return target
-    coarse = resample(volume, voxel_size)
+    return on_grid_of(target, resample(volume, voxel_size))
+
+
+def on_grid_of(target: Target, coarse: Volume) -> Target:
+    """A tomogram and a template on the grid of a volume, which is the tomogram at another voxel size."""
+    volume, config, voxel_size = target.volume, target.config, coarse.voxel_size
     fine = read_template(target.source, voxel_size / OVERSAMPLING, 2 * volume.voxel_size, config.name)
     template = replace(fine, density=band_limited(fine.density, 1 / (2 * OVERSAMPLING)))
     mean, std = (float(value) for value in (np.mean(coarse.data), np.std(coarse.data)))

@@ -1,8 +1,7 @@
-"""What segmenting tomograms will take, predicted from two tiles and the headers; nothing is written."""
+"""Segmentation: predicted from two tiles and the headers."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -14,6 +13,7 @@ from cryovox.inference.label_map import label_dtype
 from cryovox.inference.tiling import plan
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device
+from cryovox.workflows.dry_run.prediction import Prediction, seconds_of
 from cryovox.workflows.inputs import expand, read_search_mask
 from cryovox.workflows.memory import need
 from cryovox.workflows.model_grid import on_model_grid
@@ -25,33 +25,19 @@ PER_VOXEL = 2e-7
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """Prediction for one tomogram.
+class TilePrediction(Prediction):
+    """Prediction for one tomogram; its shape is that at the voxel size of the model.
 
     Attributes
     ----------
-    shape : (z, y, x)
-        Voxels, at the voxel size of the model.
     tiles
         Tiles to score.
     batch
         Tiles per forward pass.
-    seconds
-        Time on this machine as it is loaded now.
-    ram, vram
-        Peaks of memory in bytes.
-    output
-        Bytes of scores and labels, at most; scores are compressed.
     """
 
-    name: str
-    shape: tuple[int, int, int]
     tiles: int
     batch: int
-    seconds: float
-    ram: int
-    vram: int
-    output: int
 
 
 def predict(
@@ -61,7 +47,7 @@ def predict(
     config: SegmentConfig | None = None,
     device: Device = "auto",
     noise: float | None = None,
-) -> list[Prediction]:
+) -> list[TilePrediction]:
     """Predict time, memory and size of the outputs of :func:`cryovox.workflows.segment.segment`.
 
     With *noise*, the fraction that :func:`cryovox.workflows.find.find` also searches in noise, time and
@@ -79,9 +65,7 @@ def predict(
     wished, channels = tile_plan(card, config, device_type), len(card.species)
     images = torch.zeros(1, 1, *(wished.tile,) * 3)
     score(network, images, wished)  # the first pass also chooses kernels
-    start = time.perf_counter()
-    score(network, images, wished)
-    per_tile = time.perf_counter() - start
+    per_tile = seconds_of(lambda: score(network, images, wished))
     predictions = []
     for name, path in files.items():
         original = read_volume(path, config.voxel_size)
@@ -95,9 +79,7 @@ def predict(
         scores = 2 * channels * z.out_size * y.out_size * x.out_size
         labels = prod(original.shape) * np.dtype(label_dtype(card.species)).itemsize
         seconds = per_tile * len(places) * (1 + (noise or 0.0)) + PER_VOXEL * prod(original.shape)
-        predictions.append(
-            Prediction(
-                name, volume.shape, len(places), tiles.batch, seconds, peaks.ram, peaks.vram, scores + labels
-            )
-        )
+        steps = f"{len(places)} tiles, {tiles.batch} at once"
+        volumes = volume.shape, steps, seconds, peaks.ram, peaks.vram, scores + labels
+        predictions.append(TilePrediction(name, *volumes, len(places), tiles.batch))
     return predictions
