@@ -222,7 +222,7 @@ def test_hold_out_shares_no_particle_and_never_cuts_z(seed, n, fraction, shape):
     assert not (kept.inside() & held.inside()).any()
     here, there = given.positions[kept.inside(), axis], given.positions[held.inside(), axis]
     if len(here) and kept.bounds[axis][1] > 1:
-        assert there.min() - here.max() >= 5  # the radius of the largest species
+        assert there.min() - here.max() >= A.radius / 10
     # rounding the cut to voxels moves at most the few particles at the cut
     at_cut = (np.abs(given.positions[:, axis] - held.bounds[axis][0]) <= 1).sum()
     assert abs(len(there) - max(1, round(fraction * n))) <= at_cut
@@ -232,6 +232,15 @@ def test_hold_out_of_a_region_without_particles_goes_by_length():
     (kept,), (held,) = hold_out([source([], shape=(80, 20, 50))], 0.2)
     assert kept.bounds == ((0, 80), (0, 20), (0, 35))
     assert held.bounds == ((0, 80), (0, 20), (40, 50))
+
+
+def test_hold_out_leaves_a_margin_for_species_with_particles_only():
+    """Membranes of simulations have a radius of 400 Å, which leaves nothing of a small tomogram."""
+    wide = Species(name="membrane", label=2, radius=400.0)
+    given = source([(10, 10, x) for x in range(4, 60, 4)], shape=(20, 20, 60), species=(A, wide))
+    (kept,), (held,) = hold_out([given], 0.2)
+    assert held.bounds[2][0] - kept.bounds[2][1] == np.ceil(A.radius / 10)
+    assert len(kept.annotated) > len(held.annotated)
 
 
 SPARSE = {"exhaustive": np.array([True, False]), "shape": (30, 400, 40)}

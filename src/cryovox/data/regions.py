@@ -246,7 +246,8 @@ def hold_out(regions: list[Region], fraction: float) -> tuple[list[Region], list
 
     The cut runs across the longer of y and x, where it leaves *fraction* of the annotated particles
     of the region (or of its length, if it holds fewer than two) beyond it. The margin is the radius
-    of the largest species, so that no annotated particle of one side reaches the other.
+    of the largest species with particles, so that no annotated particle of one side reaches the other;
+    membranes of simulations have a radius, but no particles.
 
     If annotation is not exhaustive and *fraction* of it is fewer than ten particles, nothing is held out:
     all of them are needed for training. Otherwise, regions with too few particles to be split are held out
@@ -288,7 +289,8 @@ def _split(region: Region, fraction: float, beyond: int) -> tuple[Region, Region
     cut = high - round(fraction * (high - low))
     if beyond > 0:
         cut = int(np.floor(places[-beyond - 1 : len(places) - beyond + 1].mean()))
-    margin = int(np.ceil(max(s.radius for s in region.species) / region.voxel_size))
+    present = [region.species[channel] for channel in np.unique(region.channels)] or region.species
+    margin = int(np.ceil(max(s.radius for s in present) / region.voxel_size))
     cut = min(max(cut, low + 1), high - 1)
     return _with_bounds(region, axis, (low, max(low + 1, cut - margin))), _with_bounds(
         region, axis, (cut, high)
