@@ -23,6 +23,7 @@ HEATMAP = f"{TRAIN} --options '{{widths: [4, 8], blocks: [0, 0]}}'"
 WIDE = TRAIN.replace("--patch 16", "--patch 32")
 MASKS = f"{TRAIN} --options '{{widths: [4, 8]}}'"
 VIEWS = "{dim: 32, layers: 2, heads: 2, context: [8, 16], width: 8, clusters: 8}"
+CROWDED = "--scene.occupancy 0.1 --scene.vesicles.count 0 --scene.vesicles.max-count 0"
 SIMULATE = "--device cpu --quiet --count 1"
 ADDED = {
     "find": FIND,
@@ -48,7 +49,7 @@ ADDED = {
     "extract optimisation_set.star": "",
     "extract tomograms.star": "",
     "simulate": f"{SIMULATE} --scene.shape 36 72 72",
-    "simulate --match": f"{SIMULATE} --species apo-ferritin --scene.counts apo-ferritin 12",
+    "simulate --match": f"{SIMULATE} --species apo-ferritin --scene.counts apo-ferritin 12 {CROWDED}",
     "simulate subtomogram-50": "--quiet --count 32",
 }
 """Words of a command -> further options; the row with most words counts."""
