@@ -1,9 +1,10 @@
-"""Figures of the summary page: one row for each method, with all seeds, the mean and its 95 % CI."""
+"""Figures of the summary page: one row for each method, with all seeds, the mean and its 95 % CI; and costs by size."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,42 @@ def draw(path: Path, data: dict[str, Any]) -> None:
     axes.grid(axis="x", color=FAINT, alpha=0.25, lw=0.6)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.margins(y=0.05)
+    save(figure, path, data)
+
+
+def cost_data(result: dict[str, Any]) -> dict[str, Any]:
+    """Data of :func:`draw_cost`: voxels, processor seconds, memory in GB and the limit of memory of each run."""
+    rows = [
+        [math.prod(row["shape"]), row["processor_seconds"], row["peak_GB"], row["max_ram"]]
+        for row in result["rows"]
+    ]
+    return {"rows": sorted(rows, key=lambda row: (row[0], row[3] or ""))}
+
+
+def draw_cost(path: Path, data: dict[str, Any]) -> None:
+    """Write time and memory of one run against its voxels as SVG."""
+    figure = Figure(figsize=(7.0, 2.8), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for column, axes, label in zip((1, 2), panels, ("processor time, s", "highest memory, GB"), strict=True):
+        for limited, color, marker in ((False, COLORS[1], "o"), (True, COLORS[6], "s")):
+            points = [(row[0], row[column]) for row in data["rows"] if bool(row[3]) == limited]
+            name = "with --max-ram" if limited else "no limit"
+            axes.plot(*zip(*points, strict=True), marker, color=color, ms=5, label=name)
+        axes.set(xscale="log", yscale="log")
+        axes.set_xlabel("voxels", fontsize=8, color=INK)
+        axes.set_ylabel(label, fontsize=8, color=INK)
+        axes.tick_params(which="both", labelsize=8)
+        axes.grid(color=FAINT, alpha=0.25, lw=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    voxels, seconds = np.array([row[:2] for row in data["rows"]], float).T
+    line = seconds[-1] * voxels / voxels[-1]
+    panels[0].plot(voxels, line, color=FAINT, lw=1, zorder=1, label="in proportion to voxels")
+    panels[0].legend(frameon=False, fontsize=8)
+    save(figure, path, data)
+
+
+def save(figure: Figure, path: Path, data: dict[str, Any]) -> None:
+    """Write the same SVG for the same data, with their hash."""
     with mpl.rc_context({"svg.hashsalt": "cryovox", "svg.fonttype": "none"}), replacing(path) as beside:
         figure.savefig(beside, format="svg", metadata={"Date": None, "Description": f"data {digest(data)}"})
 

@@ -533,9 +533,35 @@ def limits() -> str:
 The {result["model"]} model (four outputs) on one thread: segmentation, picking, noise control and report of one tomogram, in a process of its own, with
 everything that Python and torch need. Memory is the highest resident memory that the system counted.
 
+![Processor time and memory by the number of voxels](../images/benchmarks/speed-limits.svg)
+
 {grid(columns, rows)}
 
 Command: `{result["command"]}`, once for each row
+"""
+
+
+def training_step() -> str:
+    """Processor time of a training step by precision and memory format."""
+    result = load("training_step")
+    if result is None:
+        return ""
+    rows = []
+    for row in result["rows"]:
+        now = {label: f"`{precision}`" for precision, label in row["now"].items()}
+        for label, values in row["variants"].items():
+            cells = [f"{values['ms']:.0f}", f"{values['ratio']:.2f}", now.get(label, "")]
+            rows.append([row["network"], f"{row['batch']} x {row['patch']}^3", label, *cells])
+    columns = ["network", "batch", "variant", "ms", "ratio", "used by `--precision`"]
+    return f"""
+## A training step on a CPU by precision and memory format
+
+Networks of size s with six species on {result["threads"]} thread: processor time of forward and backward pass, loss, clipping, AdamW and
+averaged weights. All variants take a step in turn; medians over {result["rounds"]} rounds of the time and of its ratio to the first variant.
+
+{grid(columns, rows)}
+
+Command: `{result["command"]}`
 """
 
 
@@ -1250,6 +1276,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
     ),
     "layout_speed": (layout,),
     "tiler_speed": (tiler,),
+    "training_step": (training_step,),
     "speed-limits": (limits,),
     "adaptation_gap": (gap,),
     "graph_gradient": (graph_gradient,),

@@ -124,11 +124,15 @@ def main() -> int:
     texts = {DOCS / "benchmarks" / f"{name}.md": text for name, text in results.items()}
     texts |= {DOCS / "benchmarks.md": summary(results, questions), DOCS / "networks.md": pages.networks()}
     drawings = dict(figures_of(questions))
+    of_find = pages.load("speed-limits")
+    costs = (
+        {DOCS / "images" / "benchmarks" / "speed-limits.svg": figures.cost_data(of_find)} if of_find else {}
+    )
     stale = set((DOCS / "benchmarks").glob("*.md")) - set(texts)
-    stale |= set((DOCS / "images" / "benchmarks").glob("*.svg")) - set(drawings)
+    stale |= set((DOCS / "images" / "benchmarks").glob("*.svg")) - {*drawings, *costs}
     if "--check" in sys.argv:
         wrong = [p for p, text in texts.items() if not p.exists() or p.read_text(encoding="utf-8") != text]
-        wrong += [path for path, data in drawings.items() if not figures.is_current(path, data)]
+        wrong += [path for path, data in (drawings | costs).items() if not figures.is_current(path, data)]
         for path in (*wrong, *stale):
             print(
                 f"{path.relative_to(ROOT)} does not match the result files; run python benchmarks/render.py"
@@ -140,6 +144,9 @@ def main() -> int:
     for path, data in drawings.items():
         if not figures.is_current(path, data):
             figures.draw(path, data)
+    for path, data in costs.items():
+        if not figures.is_current(path, data):
+            figures.draw_cost(path, data)
     for path in stale:
         discard(path)
     return 0

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -187,3 +189,25 @@ def test_where_not_even_one_tile_fits_the_remedy_is_named_and_other_errors_pass(
 
     with pytest.raises(RuntimeError, match="shapes differ"):
         list(Backoff(broken, 4)(images(4)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_threads_share_the_freed_memory_of_one_arena(tmp_path):
+    code = (
+        "import ctypes, sys, threading\n"
+        "if sys.argv[1] == 'kept':\n"
+        "    from cryovox.workflows.devices import keep_freed_memory\n"
+        "    keep_freed_memory()\n"
+        "thread = threading.Thread(target=lambda: bytes(100_000))\n"
+        "thread.start(); thread.join()\n"
+        "libc = ctypes.CDLL('libc.so.6')\n"
+        "libc.fopen.restype = ctypes.c_void_p\n"
+        "file = ctypes.c_void_p(libc.fopen(sys.argv[2].encode(), b'w'))\n"
+        "libc.malloc_info(0, file); libc.fclose(file)\n"
+    )
+    arenas = {}
+    for name in ("plain", "kept"):
+        path = tmp_path / f"{name}.xml"
+        subprocess.run([sys.executable, "-c", code, name, str(path)], check=True)
+        arenas[name] = path.read_text().count("<heap nr=")
+    assert arenas["plain"] > arenas["kept"] == 1

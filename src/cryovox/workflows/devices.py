@@ -28,7 +28,8 @@ def choose_device(device: Device) -> str:
 def keep_freed_memory() -> None:
     """Ask glibc to keep freed memory, which spares a page fault per 4 kB of every big tensor.
 
-    Networks run 1.2 to 2.3 times faster on CPUs for it, at 10 to 25 % more resident memory.
+    Networks run 1.2 to 2.3 times faster on CPUs for it, at 10 to 25 % more resident memory. All threads share
+    one arena, since what one arena keeps serves no other (15 to 20 MB in the threads that write scores).
     Environment variable CRYOVOX_MALLOC=0 leaves the allocator as it is.
     """
     if not sys.platform.startswith("linux") or os.environ.get("CRYOVOX_MALLOC") == "0":
@@ -38,5 +39,6 @@ def keep_freed_memory() -> None:
         libc.mallopt(-4, 0)  # M_MMAP_MAX
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
         libc.mallopt(-2, 256 * 2**20)  # M_TOP_PAD
+        libc.mallopt(-8, 1)  # M_ARENA_MAX
     except (OSError, AttributeError):
         return

@@ -39,6 +39,7 @@ class HeatmapUNet(HeatmapNetwork):
 
     stride = 8
     output_stride = 2
+    channels_last = True
 
     def __init__(
         self,
