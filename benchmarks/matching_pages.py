@@ -125,26 +125,56 @@ Command: `{result["command"]}`
 def statistics() -> str:
     """Observed over expected false positives."""
     rows, commands = [], []
-    for case in CASES:
-        result = load("match_statistics") or load(f"match_statistics_{case}")
+    counted = "decoy, one more than counted"
+    former = [(f"match_statistics_{case}", "decoy, tail of 20 scores (before)") for case in CASES]
+    for name, kind in (("match_statistics", counted), ("match_statistics_counted", counted), *former):
+        result = load(name)
         if result is None:
             continue
-        commands += [] if f"`{result['command']}`" in commands else [f"`{result['command']}`"]
-        for decoy, ratios in result["observed_over_expected"][case].items():
-            count = len([r for r in result["tomograms"] if (r["case"], r["decoy"]) == (case, decoy)])
-            kind = "noise" if decoy == "none" else "decoy"
-            rows.append([CASES[case], kind, str(count), *(f"{ratios[n]:.2f}" for n in ("1", "10", "100"))])
+        commands.append(f"`{result['command']}`")
+        for case, backgrounds in result["observed_over_expected"].items():
+            for decoy, ratios in backgrounds.items():
+                count = len([r for r in result["tomograms"] if (r["case"], r["decoy"]) == (case, decoy)])
+                background = "noise" if decoy == "none" else kind
+                values = (f"{ratios[n]:.2f}" for n in ("1", "10", "100"))
+                rows.append([CASES[case], background, str(count), *values])
     if not rows:
         return ""
     return f"""
 ## Expected false positives
 
 False picks that were counted at the thresholds for 1, 10 and 100 expected ones, over these numbers: mean over tomograms with colored noise and a
-missing wedge. The background is phase-randomized noise, or the decoy, the mirror image of the template in the tomogram itself.
+missing wedge. The background is phase-randomized noise, or the decoy, the mirror image of the template in the tomogram itself
+([decision 40](../decisions/0040-counted-false-positives.md)).
 
 {grid(["tomograms", "background", "n", "at 1", "at 10", "at 100"], rows)}
 
 Commands: {", ".join(commands)}
+"""
+
+
+def decoys() -> str:
+    """Other particles above the scores of decoys."""
+    result = load("match_decoys")
+    if result is None:
+        return ""
+    names = {"mirror": "mirror image", "random": "random phases", "both": "both"}
+    ranks = list(next(iter(result["counted_over_expected"].values())))
+    rows = [
+        [row["species"], *(f"{row['above'][kind][n]:.0f}" for kind in names for n in ranks)]
+        for row in result["templates"]
+    ]
+    means = [f"{result['counted_over_expected'][kind][n]:.1f}" for kind in names for n in ranks]
+    settings = result["settings"]
+    return f"""
+## Decoys among other species
+
+Templates at the places of {settings["particles"]} particles of each other species: how many of these score above the {", ".join(ranks)} highest decoys (per
+template with random phases, of which there are {settings["random"]}).
+
+{grid(["template", *(f"{name}: {n}" for name in names.values() for n in ranks)], [*rows, ["mean, over the number of decoys", *means]])}
+
+Command: `{result["command"]}`
 """
 
 
@@ -334,6 +364,7 @@ TEMPLATE_MATCHING = (
     partial(poses, "match_poses_cubic", "Cubic groups in a larger tomogram, with the refinement of today"),
     partial(poses, "match_poses_clean", "Poses without noise"),
     statistics,
+    decoys,
     real,
     shrec,
     partial(
