@@ -186,6 +186,8 @@ def stream_file(args: argparse.Namespace) -> Path:
         "voxel_size": args.voxel_size,
         "processes": args.processes,
     }
+    if args.ribosomes != 1:
+        settings["abundance"] = dict.fromkeys(("ribosome-70s", "ribosome-80s"), args.ribosomes)
     if args.structures:
         settings["structures"] = [str(structure_folder(folder)) for folder in args.structures]
     path: Path = args.work / "stream.yaml"
@@ -257,6 +259,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--size", default="s", choices=WIDTHS)
     parser.add_argument("--structures", nargs="*", default=[], help="folders of structures and maps")
     parser.add_argument("--voxel-size", type=float, default=10.0, help="of the network, in Å")
+    parser.add_argument(
+        "--ribosomes", type=float, default=1, help="how much oftener ribosomes are than others"
+    )
     parser.add_argument("--start", type=Path, help="model to continue with")
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--batch", type=int, default=4)

@@ -397,6 +397,12 @@ def test_a_box_holds_as_many_species_as_asked(stream):
     assert {int(k[0]) for k in kinds} == {0, 1}
 
 
+def test_abundant_species_are_drawn_oftener(stream):
+    domain = SMALL.model_copy(update={"species_per_box": (1, 1), "occupancy": (0.1, 0.1)})
+    made = stream(domain=domain, abundance=[1.0, 999.0])
+    assert {int(c) for n in range(10) for c in made.block(n).contents.channels} == {1}
+
+
 def ball(radius, n=25):
     distance = np.linalg.norm(np.mgrid[:n, :n, :n] - n // 2, axis=0)
     inside = distance <= radius

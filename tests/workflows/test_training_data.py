@@ -283,6 +283,14 @@ def test_a_file_changes_a_named_stream(tmp_path):
     assert data.config.domain.surroundings == base.domain.surroundings
     assert data.config.sizes == base.sizes
     assert data.species[0].name == "particle-40-70"
+    file.write_text(file.read_text() + "abundance: {bead: 20}\n")
+    assert SimulatedData.read(f"stream:{file}", config()).config.abundance == {"bead": 20}
+    file.write_text(file.read_text().replace("bead: 20", "bad: 20"))
+    with pytest.raises(RequestError, match="abundance names bad"):
+        SimulatedData.read(f"stream:{file}", config())
+    file.write_text("abundance: {bead: 20}\n")
+    with pytest.raises(RequestError, match="species_per_box"):
+        SimulatedData.read(f"stream:{file}", config())
     file.write_text("base: embeded\n")
     with pytest.raises(RequestError, match="embedded"):
         SimulatedData.read(f"stream:{file}", config())

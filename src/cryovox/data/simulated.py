@@ -78,11 +78,13 @@ class SimulatedStream:
         Boxes computed at a time, each in a thread.
     species, channels
         Species of the targets, and the index into them of every template, where templates share species.
+    abundance
+        Weight of each template where the species of a box are drawn (`species_per_box`); all 1 by default.
     ahead
         Groups of boxes to compute in advance.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         templates: Sequence[Template],
         sampling: SamplingConfig,
@@ -92,6 +94,7 @@ class SimulatedStream:
         workers: int = 1,
         species: Sequence[Species] | None = None,
         channels: Sequence[int] | None = None,
+        abundance: Sequence[float] | None = None,
         ahead: int = 1,
     ) -> None:
         if not templates:
@@ -102,6 +105,8 @@ class SimulatedStream:
         self.voxel_size = voxel_size or templates[0].voxel_size
         self.species = tuple(species or template_species(templates))
         self.channels = np.arange(len(templates)) if channels is None else np.asarray(channels, np.intp)
+        weights = np.ones(len(templates)) if abundance is None else np.asarray(abundance, float)
+        self.weights = weights / np.bincount(self.channels)[self.channels]
         sizes = np.linspace(*self.domain.voxel_size, self.domain.voxel_sizes) * self.voxel_size
         self.pose_library = PoseLibrary(templates, sizes.tolist(), self.domain.poses, (*self.seed, POSES))
         self.surroundings = Surroundings(
@@ -188,14 +193,13 @@ class SimulatedStream:
         )
 
     def _mixture(self, rng: np.random.Generator) -> Mixture:
-        """Species of a box; where only some occur, those of each channel are drawn equally often."""
+        """Species of a box; where only some occur, channels are drawn equally often."""
         every = np.arange(len(self.channels))
         if self.domain.species_per_box is None:
             return Mixture(every.tolist(), self.channels.tolist())
         low, high = self.domain.species_per_box
-        weights = 1 / np.bincount(self.channels)[self.channels]
         number = min(int(rng.integers(low, high + 1)), len(every))
-        drawn = rng.choice(every, number, replace=False, p=weights / weights.sum())
+        drawn = rng.choice(every, number, replace=False, p=self.weights / self.weights.sum())
         return Mixture(drawn.tolist(), self.channels.tolist())
 
     def _cuts(self, number: int) -> list[Cut]:

@@ -73,6 +73,12 @@ class SimulatedData(TrainingData):
             raise RequestError(
                 name, "no species is left to simulate", "change `sizes`, `exclude` or `structures`"
             )
+        for absent in sorted(set(config.abundance) - {t.name for t in self.templates}):
+            raise RequestError(
+                name,
+                f"abundance names {absent}, which is not simulated",
+                "take it out, or include the species",
+            )
         self.voxel_size, self.contrast = self.config.voxel_size, self.config.contrast
         self._held_out: list[Region] = []
         self._max_tiles: int | None = None
@@ -137,6 +143,7 @@ class SimulatedData(TrainingData):
             workers=self.config.workers,
             species=self.species,
             channels=self.channels,
+            abundance=[self.config.abundance.get(t.name, 1.0) for t in self.templates],
             ahead=ahead,
         )
 

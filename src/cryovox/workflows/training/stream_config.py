@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,9 @@ class StreamConfig(Config):
     """Add all species of the built-in library to those of the folders."""
     exclude: tuple[str, ...] = ()
     """Species to leave out."""
+    abundance: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Species that are drawn so many times as often as others, as ribosomes prevail in cells; for streams
+    whose boxes hold some of the species only (`domain.species_per_box`)."""
     sizes: tuple[float, ...] = ()
     """Limits in Å of classes of particle diameters, ascending. The labels are then these classes rather than
     species; species outside of all classes are left out."""
@@ -57,9 +60,11 @@ class StreamConfig(Config):
         return _merged(STREAMS[base].model_dump(), values)
 
     @model_validator(mode="after")
-    def _ascending(self) -> StreamConfig:
+    def _consistent(self) -> StreamConfig:
         if self.sizes and (len(self.sizes) < 2 or list(self.sizes) != sorted(set(self.sizes))):
             raise ValueError("sizes are two or more ascending diameters")
+        if self.abundance and self.domain.species_per_box is None:
+            raise ValueError("abundance needs domain.species_per_box")
         return self
 
     @property
