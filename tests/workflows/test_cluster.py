@@ -20,6 +20,7 @@ from cryovox.core.errors import RequestError, RunError
 from cryovox.workflows.cluster.config import ClusterConfig, read_cluster
 from cryovox.workflows.cluster.connect import connected, environment, job_script
 from cryovox.workflows.cluster.spread import spread
+from cryovox.workflows.cluster.tasks import shared
 from cryovox.workflows.manifest import sha256
 
 PLENTY = 1200
@@ -218,7 +219,7 @@ def test_fifty_tomograms_on_two_workers_that_are_killed_give_the_bytes_of_one_pr
 
 
 @pytest.mark.slow
-def test_a_call_that_kills_its_worker_is_blamed_and_others_are_done(tmp_path):
+def test_a_call_that_kills_its_worker_is_blamed_and_others_are_done(tmp_path, capfd):
     pytest.importorskip("distributed")
     config = ClusterConfig(workers=2, threads=1, retries=1)
     calls = {name: (os.getpid, (), {}) for name in "abcdef"} | {"poison": (os.abort, (), {})}
@@ -230,7 +231,20 @@ def test_a_call_that_kills_its_worker_is_blamed_and_others_are_done(tmp_path):
     assert list(failures) == ["poison"]
     assert isinstance(failures["poison"], RunError)
     assert "its worker was lost 2 times" in str(failures["poison"])
+    assert "distributed." not in capfd.readouterr().err  # the log of Dask
     assert [p.name for p in tmp_path.iterdir()] == []
+
+
+def test_the_mark_of_a_killed_run_is_removed_by_the_next_one(tmp_path):
+    code = "import os, sys; from pathlib import Path; from cryovox.workflows.cluster.tasks import shared\n"
+    code += "with shared(Path(sys.argv[1])) as mark: print(mark, flush=True); os.kill(os.getpid(), 9)"
+    killed = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
+    left = Path(killed.stdout.strip())
+    assert left.exists()
+    with shared(tmp_path) as mark:
+        assert mark.exists()
+        assert not left.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,10 @@ from cryovox.workflows.cluster.config import OPTION, REMEDY, ClusterConfig
 
 LOOPBACK = "127.0.0.1"
 JOBS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sge": "SGECluster"}
+LOG = {"distributed": "critical", "distributed.client": "critical"}
+"""Lost workers and repeated calls are told by the command; the log of Dask is for those who ask for it."""
 QUIET = {
+    "distributed.nanny.pre-spawn-environ.DASK_LOGGING": str(LOG),
     "distributed.worker.daemon": True,
     "distributed.admin.large-graph-warning-threshold": "1GB",
     "distributed.worker.memory.terminate": False,
@@ -30,8 +34,8 @@ def connected(config: ClusterConfig) -> Iterator[Any]:
     interface.
     """
     dask = _imported("dask")
-    if not dask.config.get("logging", None):  # its log is for those who ask for it
-        dask.config.set({"logging": {"distributed": "error"}})
+    if not dask.config.get("logging", None):
+        dask.config.set({"logging": LOG})
     distributed = _imported("distributed")
     settings = QUIET | {"distributed.scheduler.allowed-failures": config.retries}
     with ExitStack() as stack:
@@ -109,7 +113,7 @@ def _local(distributed: Any, config: ClusterConfig, security: Any) -> Any:
 
 def environment(threads: int, gpu: str | None = None) -> dict[str, str]:
     """Variables of a worker process: pinned threads, few messages and, where there are GPUs, one device."""
-    quiet = {"DASK_LOGGING__DISTRIBUTED": "error"}
+    quiet = {"DASK_LOGGING": str(LOG)}
     pinned = quiet | {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
     return pinned | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})
 
@@ -136,7 +140,7 @@ def _jobs(distributed: Any, config: ClusterConfig, security: Any) -> Any:
     """Jobs of a batch system, each with one worker process."""
     jobqueue = _imported("dask_jobqueue")
     threads = config.torch_threads
-    prologue = [f"export {name}={value}" for name, value in environment(threads).items()]
+    prologue = [f"export {name}={shlex.quote(value)}" for name, value in environment(threads).items()]
     where = {"interface": config.interface} if config.interface else {}
     scheduler = {"host": config.host} if config.host else {"interface": config.interface}
     fixed: dict[str, Any] = {

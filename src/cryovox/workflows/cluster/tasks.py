@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryovox.core.atomic import writable_folder
+from cryovox.core.atomic import temporary_folder, writable_folder
 from cryovox.core.errors import RunError
 from cryovox.core.invocation import Invocation, use
-
-MARK = ".cluster"
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Task:
     function, arguments, options
         The call; all must be picklable.
     mark
-        File that a worker must see, so that all share the output folder.
+        Folder that a worker must see, so that all share the output folder.
     threads
         Threads to compute with.
     folder
@@ -68,10 +65,9 @@ def execute(task: Task) -> Any:
 
 @contextmanager
 def shared(out: Path) -> Iterator[Path]:
-    """Yield a file in the output folder by which workers recognize it."""
-    mark = writable_folder(out).resolve() / f"{MARK}-{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    mark.touch()
-    try:
+    """Yield a folder in the output folder by which workers recognize it.
+
+    The next run removes that of a killed process.
+    """
+    with temporary_folder(writable_folder(out).resolve(), f"cluster-{uuid.uuid4().hex[:8]}") as mark:
         yield mark
-    finally:
-        mark.unlink(missing_ok=True)
