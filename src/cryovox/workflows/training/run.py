@@ -231,12 +231,15 @@ class TrainingRun:
         return metrics
 
     def _passes(self, steps: int) -> float | None:
-        """Average number of times that each pick was shown; None after a `--start`, and for a stream."""
+        """Average number of times that each pick was shown; None where no patch is placed at a pick.
+
+        Also None after a `--start`, and for a stream.
+        """
         picks = self.data.picks()
-        if not picks or self.config.network.start is not None:
+        around_picks = self.config.patches.foreground if self.data.places else 1.0
+        if not picks or not around_picks or self.config.network.start is not None:
             return None
         patches = self.config.loop.batch * self.config.loop.accumulate * self.world_size
-        around_picks = self.config.patches.foreground if self.data.places else 1.0
         return steps * patches * around_picks / picks
 
     def _course(self, now: Progress) -> TrainingCourse:
