@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -153,22 +154,23 @@ class SlabOverlaps:
     def load(self, plane: int) -> NDArray[np.float32] | None:
         """Sums (k, n, y, x) from this plane on; None where there are none."""
         try:
-            sums: NDArray[np.float32] = np.load(self._file(plane), allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            with np.load(self._file(plane), allow_pickle=False) as stored:
+                sums: NDArray[np.float32] = stored["sums"]
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return None
         return sums
 
     def store(self, plane: int, sums: NDArray[np.float32]) -> None:
         """Keep the sums from this plane on."""
         with replacing(self._file(plane)) as beside:
-            np.save(beside, sums)
+            np.savez(beside, sums=sums)  # unlike np.save, it says when a disk is full
 
     def discard(self, plane: int) -> None:
         """Remove sums that a later slab has made superfluous."""
         self._file(plane).unlink(missing_ok=True)
 
     def _file(self, plane: int) -> Path:
-        return self.folder / f"overlap-{self.rows}-{plane:06d}.npy"
+        return self.folder / f"overlap-{self.rows}-{plane:06d}.npz"
 
 
 def parts(planes: int, count: int) -> list[Part]:
