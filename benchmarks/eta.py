@@ -37,10 +37,11 @@ def measure(label: str, work: Callable[[ProgressCallback], object]) -> None:
     end = time.process_time()
     print(f"{label}: {end - start:.1f} s in all")
     for name, seen in events.items():
-        began, stop = seen[0][0], seen[-1][0]
+        began, at = [event for event in seen if event[1] == 0 or event is seen[0]][-1]
+        stop = seen[-1][0]
         for share in AT if stop - began > 1 else ():
             now, fraction = next(event for event in seen if event[1] >= share)
-            predicted = remaining(now - began, fraction)
+            predicted = remaining(now - began, fraction - at, fraction)
             print(
                 f"    {name} at {100 * fraction:3.0f} %: {predicted:6.1f} s predicted, {stop - now:6.1f} s left of"
                 f" the step (ratio {predicted / max(stop - now, 1e-3):.2f}), {end - now:6.1f} s of the command"
@@ -55,7 +56,7 @@ def main() -> None:
         data = write_phantoms(folder / "phantoms", config, ("test",), 0)
         tomograms = sorted((data / "tomograms").glob("*.mrc"))
         measure("find", lambda on: find(tomograms, EMBEDDED, folder / "found", device="cpu", on_progress=on))
-        for preset in ("toy", "cell"):
+        for preset in ("cell", "czii-phantom"):
             measure(
                 f"simulate --preset {preset}",
                 lambda on, preset=preset: simulate_dataset(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,11 @@ from cryovox.simulate.scene import Scene, build_scene, scene_species
 from cryovox.simulate.scene.arrays import scene_arrays, scene_of
 
 SCENE, MICROSCOPE = 0, 1  # independent random streams
-STAGES = {
-    "scene": (0.0, 0.25),
-    "tilt series": (0.25, 0.5),
-    "reconstruction": (0.5, 0.7),
-    "reconstruction of the noise": (0.7, 0.85),
-    "halves": (0.85, 0.85),
-}
-"""Stage -> part of the simulation, as progress shows it; measured by `benchmarks/eta.py`."""
+COSTS = {"scene": 3.0, "tilt series": 4.0, "reconstruction": 7.0, "reconstruction of the noise": 4.0}
+HALVES = {"first half": 4.0, "second half": 4.0}
+"""Stage -> relative processor time; `benchmarks/eta.py` measures what follows for the remaining time."""
+AT_END = 0.92
+"""Progress when all stages are done; the rest is to write the files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,20 +110,19 @@ def simulate(
     on_progress("scene", 0.0)
     _check_thickness(config)
     amplitudes = target_amplitudes(config)
-    scene = _scene(templates, config, seed, parts, _stage(on_progress, "scene"))
+    stage = _stages(on_progress, config)
+    scene = _scene(templates, config, seed, parts, stage("scene"))
     _check_placed(scene)
     scene = _drop_particles_outside(scene, config.reconstruction)
-    series = _record(scene, config, seed, device, parts, _stage(on_progress, "tilt series"))
+    series = _record(scene, config, seed, device, parts, stage("tilt series"))
     if amplitudes is not None:
         series = series.match_amplitudes(amplitudes)
 
-    def reconstructed(
-        images: NDArray[np.float32], part: TiltSeries, stage: str = "halves"
-    ) -> NDArray[np.float32]:
+    def reconstructed(images: NDArray[np.float32], part: TiltSeries, name: str) -> NDArray[np.float32]:
         shape, voxel_size, setting = scene.potential.shape, scene.voxel_size, config.reconstruction
         return reconstruct(
             images, part.tilts, shape, voxel_size, setting,
-            optics=config.optics, device=device, on_progress=_stage(on_progress, stage),
+            optics=config.optics, device=device, on_progress=stage(name),
         )  # fmt: skip
 
     clean = parts.array("clean", lambda: reconstructed(series.signal, series, "reconstruction"))
@@ -135,7 +132,8 @@ def simulate(
     factor = 1.0 if config.snr is None else float(np.sqrt(recorded_snr / config.snr))
     split = () if config.halves == "none" else series.scale_noise(factor).halves()
     halves = [
-        parts.array(f"half-{i}", partial(reconstructed, part.contrast, part)) for i, part in enumerate(split)
+        parts.array(f"half-{i}", partial(reconstructed, part.contrast, part, name))
+        for i, (part, name) in enumerate(zip(split, HALVES, strict=False))
     ]
     noise *= np.float32(-factor)
     noise -= clean
@@ -155,8 +153,12 @@ def simulate(
     )
 
 
-def _stage(on_progress: ProgressCallback, name: str) -> ProgressCallback:
-    return renamed(portion(on_progress, *STAGES[name]), name)
+def _stages(on_progress: ProgressCallback, config: SimulationConfig) -> Callable[[str], ProgressCallback]:
+    """The progress of each stage as a part of the whole."""
+    costs = COSTS if config.halves == "none" else COSTS | HALVES
+    ends = AT_END * np.cumsum([0.0, *costs.values()]) / sum(costs.values())
+    spans = dict(zip(costs, pairwise(ends.tolist()), strict=True))
+    return lambda name: renamed(portion(on_progress, *spans[name]), name)
 
 
 def _scene(

@@ -25,7 +25,8 @@ class Meter:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self._name, self._began, self._last = "", 0.0, 0.0
+        self._name, self._last = "", 0.0
+        self._began = (0.0, 0.0)
         self._bar: Any = None
         self._task: Any = None
 
@@ -35,7 +36,10 @@ class Meter:
             return
         if name != self._name:
             self.close()
-            self._name, self._began, self._last = name, time.monotonic(), 0.0
+            self._name, self._last = name, 0.0
+            self._began = (time.monotonic(), fraction)
+        if fraction == 0:  # preparations say nothing about the pace
+            self._began = (time.monotonic(), 0.0)
         if sys.stderr.isatty():
             self._draw(fraction, note)
         else:
@@ -80,15 +84,24 @@ class Meter:
 
     def _left(self, fraction: float) -> str:
         """Time that is left at the pace so far; empty where that says nothing yet."""
-        spent = time.monotonic() - self._began
-        if not 0.01 < fraction < 1 or spent < 1:
+        began, at = self._began
+        spent, done = time.monotonic() - began, fraction - at
+        if done < 0.01 or fraction >= 1 or spent < 1:
             return ""
-        return f"{clock(remaining(spent, fraction))} left"
+        return f"{clock(remaining(spent, done, fraction))} left"
 
 
-def remaining(spent: float, fraction: float) -> float:
-    """Seconds that are left at the mean pace so far; `benchmarks/eta.py` measures how well this holds."""
-    return spent / fraction * (1 - fraction)
+def remaining(spent: float, done: float, fraction: float) -> float:
+    """Seconds that are left when *done* took so long; `benchmarks/eta.py` measures how well this holds.
+
+    Parameters
+    ----------
+    spent
+        Seconds since the pace is measured, which begins when the progress leaves 0 or a run continues.
+    done, fraction
+        Progress since then, and progress.
+    """
+    return spent / done * (1 - fraction)
 
 
 def terminal_meter() -> Meter:
