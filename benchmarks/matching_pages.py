@@ -127,7 +127,7 @@ def statistics() -> str:
     rows, commands = [], []
     counted = "decoy, one more than counted"
     former = [(f"match_statistics_{case}", "decoy, tail of 20 scores (before)") for case in CASES]
-    for name, kind in (("match_statistics", counted), ("match_statistics_counted", counted), *former):
+    for name, kind in (("match_statistics", counted), *former):
         result = load(name)
         if result is None:
             continue

@@ -82,6 +82,9 @@ NOT_RUN = {
 }
 """Words of a command -> why it is not run."""
 
+TOO_SHORT = "neither the source model nor the adapted model predicts"
+"""What may be said, with exit code 1, of a training of two steps."""
+
 FOUND = "cryovox find tomograms --model run/model.safetensors --out found"
 BEFORE = {
     "napari.md": (FOUND,),
@@ -125,7 +128,7 @@ def test_the_commands_of_a_page_run(cli, workplace, page):
     for words in before + runnable(page):
         if words[0] == "cryovox":
             answer = cli(*shortened(words)[1:])
-            assert answer.code == 0, (words, answer.err)
+            assert answer.code == 0 or TOO_SHORT in answer.err, (words, answer.err)
         else:
             subprocess.run(words, check=True)
 
