@@ -39,7 +39,8 @@ package:
 	build/package/bin/twine check --strict dist/*
 	build/package/bin/hadolint Dockerfile
 	rm -rf build/clean && $(PYTHON) -m venv build/clean
-	build/clean/bin/pip install --quiet dist/*.whl
+	build/clean/bin/pip install --quiet -c constraints/ci.txt torch
+	build/clean/bin/pip install --quiet -c constraints/ci.txt dist/*.whl
 	build/clean/bin/cryovox --version && build/clean/bin/cryovox models
 
 test-slow: .venv/ready
