@@ -62,6 +62,26 @@ def test_radii_and_frame_of_a_dataset(evaluate, phantoms):
     assert one["all", "mean", "f1"] == 1
 
 
+@pytest.mark.parametrize("unnamed", ["truth.csv", "picks.csv"])
+def test_a_list_without_species_takes_the_only_one_of_the_other(evaluate, cli, tmp_path, unnamed):
+    for name in ("truth.csv", "picks.csv"):
+        csv(tmp_path / name, "1,2,3,ribosome", "4,5,60,ribosome")
+    (tmp_path / unnamed).write_text("x,y,z\n1,2,3\n40,5,60\n")
+    lists = (tmp_path / "picks.csv", tmp_path / "truth.csv")
+    table = evaluate("particles", *lists, "--radius", 5)
+    assert table["all", "ribosome", "hits"] == table["all", "any", "hits"] == 1
+    assert ("all", "particle", "hits") not in table
+    args = ("--picks", lists[0], "--truth", lists[1], "--radius", 5)
+    assert f"{unnamed} names no species" in cli("evaluate", "particles", *args).err
+
+
+def test_a_list_without_species_stays_apart_from_several(evaluate, tmp_path):
+    csv(tmp_path / "picks.csv", "1,2,3,ribosome", "4,5,60,proteasome")
+    (tmp_path / "truth.csv").write_text("x,y,z\n1,2,3\n")
+    table = evaluate("particles", tmp_path / "picks.csv", tmp_path / "truth.csv", "--radius", 5)
+    assert (table["all", "particle", "hits"], table["all", "any", "hits"]) == (0, 1)
+
+
 def test_lists_that_name_their_tomogram_differently(evaluate, cli, tmp_path):
     def write(name, tomograms):
         positions = [[0.0, 0.0, 100.0 * i] for i in range(len(tomograms))]

@@ -17,6 +17,7 @@ from cryovox.core.volume import LabelMap, Volume
 from cryovox.data.annotated_regions import AnnotatedRegions, keep_annotated, read_annotated_regions
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import is_particles, read_header, read_labels, read_particles, read_volume, subtomograms
+from cryovox.formats.particles.names import UNNAMED
 from cryovox.formats.tomogram_names import listed, plain_name
 from cryovox.metrics import czii, shrec
 from cryovox.metrics.evaluation import evaluate_particles, precision_recall_curves
@@ -85,6 +86,7 @@ def evaluate_particle_files(  # noqa: PLR0913 (the options of a command)
     predicted, true = (_read_lists(path, regions, species, rule, on_progress) for path in (picks, truth))
     predicted, true = (own.take(~np.isin(own.species, extended)) for own in (predicted, true))
     predicted, true = _match_tomograms(predicted, true, picks, truth, regions)
+    predicted, true, unnamed = _match_species(predicted, true, picks, truth)
     _check_positions({truth: true, picks: predicted}, regions)
     _check_radius(radius, regions)
     predicted, true = keep_annotated(predicted, regions), keep_annotated(true, regions)
@@ -98,7 +100,7 @@ def evaluate_particle_files(  # noqa: PLR0913 (the options of a command)
         predicted, true, radii, rule, fraction=fraction, occupancy=mask, incomplete=incomplete
     )
     curves = precision_recall_curves(predicted, true, radii, fraction) if rule == "radius" else {}
-    return Evaluation(rows, curves, _incomplete_notes(incomplete, true))
+    return Evaluation(rows, curves, [*unnamed, *_incomplete_notes(incomplete, true)])
 
 
 def evaluate_label_files(
@@ -212,6 +214,26 @@ def _read_lists(
 
 def _named(particles: Particles, tomogram: str) -> Particles:
     return replace(particles, tomograms=np.full(len(particles), tomogram))
+
+
+def _match_species(
+    predicted: Particles, true: Particles, picks: Path, truth: Path
+) -> tuple[Particles, Particles, list[str]]:
+    """Give a list without species the only species of the other, and say so."""
+    of_picks, of_truth = ({*own.species.tolist()} for own in (predicted, true))
+    if of_truth == {UNNAMED} and len(of_picks - {UNNAMED}) == len(of_picks) == 1:
+        return predicted, _of_species(true, *of_picks), [_unnamed_note(truth, *of_picks)]
+    if of_picks == {UNNAMED} and len(of_truth - {UNNAMED}) == len(of_truth) == 1:
+        return _of_species(predicted, *of_truth), true, [_unnamed_note(picks, *of_truth)]
+    return predicted, true, []
+
+
+def _of_species(particles: Particles, species: str) -> Particles:
+    return replace(particles, species=np.full(len(particles), species))
+
+
+def _unnamed_note(path: Path, species: str) -> str:
+    return f"{path.name} names no species: its particles count as {species}"
 
 
 def _match_tomograms(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["tomograms", "species"]
 CLASS = re.compile(r"class(\d+)")
+UNNAMED = "particle"
+"""Species of particles in a list that names none."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def species_of(column: Any, numbered: Names, species: str | None, n: int, number
         return [known.get(value, value) for value in plain]
     if species is None and len(set(plain)) > 1:
         return [f"class{value}" for value in plain]
-    return [species or "particle"] * n
+    return [species or UNNAMED] * n
 
 
 def listed(particles: Particles, tomogram_name: str | None) -> list[str] | None:
@@ -136,7 +138,7 @@ def numbers_of(
     unique = list(dict.fromkeys(values))
     plain = {name: _number(name, kind) for name in unique}
     distinct = None not in plain.values() and len(unique) == len(set(plain.values()))
-    if distinct and (len(unique) > 1 or unique == ["particle"]):
+    if distinct and (len(unique) > 1 or unique == [UNNAMED]):
         numbers = {name: int(number or 0) for name, number in plain.items()}
     else:
         numbers = {name: i for i, name in enumerate(unique, 1)}
