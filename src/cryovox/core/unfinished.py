@@ -77,8 +77,8 @@ class UnfinishedParts:
         """Names of the complete parts that begin so."""
         if self.folder is None:
             return []
-        found = self.folder.glob(f"{self.prefix}{start}*.npz")
-        return sorted(path.stem.removeprefix(self.prefix) for path in found)
+        paths = self.folder.glob(f"{self.prefix}{start}*.npz")
+        return sorted(path.stem.removeprefix(self.prefix) for path in paths)
 
     def part(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         """Arrays of a part, which are computed unless they were before."""

@@ -101,10 +101,10 @@ def _noise(target: Target, values: NDArray[np.float32], scores: Scores, seed: in
 
     first = background(FIRST_NOISE, target.control)
     picks = _peaks(values[target.piece], target, _uncapped(target).model_copy(update={"border": 0.0}))
-    found = picks.positions[picks.scores >= first.threshold(1.0)] / target.volume.voxel_size
-    if not len(found):
+    strong = picks.positions[picks.scores >= first.threshold(1.0)] / target.volume.voxel_size
+    if not len(strong):
         return first
-    return background(SECOND_NOISE, erased(target.control, found, ERASED * target.radius))
+    return background(SECOND_NOISE, erased(target.control, strong, ERASED * target.radius))
 
 
 def erased(data: NDArray[np.float32], positions: NDArray[np.float64], radius: float) -> NDArray[np.float32]:
