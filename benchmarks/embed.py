@@ -4,6 +4,7 @@ Its thresholds and the calibration of its scores are fitted on 18 simulated tomo
 seed, and three of each of the presets `toy`, `cell` and `shrec2021-slab`, the latter two in smaller boxes. Every peak is a particle or not. The
 threshold is the same for all sizes, the one with the highest mean F1 over the tomograms. Thresholds and calibration of a selected size
 (`--species NAME=RADIUS`) are fitted likewise; there a pick is right on a particle of about this size, and wrong on others.
+The fingerprint of the 18 tomograms tells where the probabilities hold: `find` compares others with it.
 The file in the package holds what a search needs, and of the training only its length.
 
     python benchmarks/embed.py CANDIDATE.safetensors --work DIR        # about ten processor minutes
@@ -20,7 +21,9 @@ import numpy as np
 from cryovox.benchmark.tomograms import in_tomogram
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.data.channels import size_species
+from cryovox.formats import read_volume
 from cryovox.formats import scores as score_files
+from cryovox.metrics.fingerprint import Domain, fingerprint, limit, sample_cubes
 from cryovox.metrics.matching import greedy
 from cryovox.models.card import EMBEDDED, Card, model_file
 from cryovox.models.checkpoint import load_model, save_model
@@ -29,7 +32,9 @@ from cryovox.picking.calibration import Calibration, Peaks, SizeCalibration, cal
 from cryovox.picking.selection import select
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.presets import PRESETS, SHREC_2021
+from cryovox.workflows.inputs import IDENTITY
 from cryovox.workflows.manifest import sha256
+from cryovox.workflows.model_grid import on_model_grid
 from cryovox.workflows.training.stream_config import STREAMS
 from embedded import MIN_DISTANCE, MIN_SCORE, WORLDS, World, candidate, metrics, open_world
 
@@ -146,6 +151,15 @@ def size_calibrations(worlds: dict[Path, World], species: tuple[Species, ...]) -
     return {name: SizeCalibration(scores=own, threshold=threshold) for name, own in fitted.species.items()}
 
 
+def domain(worlds: dict[Path, World], card: Card) -> Domain:
+    """Fingerprint of the tomograms on the grid of the model, and the distance within which others are alike."""
+    paths = [entry.tomogram for world in worlds.values() for entry in world.dataset.split("test")]
+    volumes = [on_model_grid(path, read_volume(path), card)[0] for path in paths if path is not None]
+    cubes = [sample_cubes(volume.data, IDENTITY) for volume in volumes]
+    together = fingerprint(np.concatenate(cubes), card.voxel_size)
+    return Domain(fingerprint=together, limit=limit(cubes, card.voxel_size))
+
+
 def card_of(card: Card, found: Found, worlds: dict[Path, World], species: tuple[Species, ...]) -> Card:
     """The card with thresholds and calibration, and the few facts on the training that matter to users."""
     threshold = best_cut(found)
@@ -157,6 +171,7 @@ def card_of(card: Card, found: Found, worlds: dict[Path, World], species: tuple[
             "species": species,
             "thresholds": {kind.name: threshold for kind in species},
             "calibration": None if calibration is None else calibration.model_dump(mode="json"),
+            "calibration_domain": domain(worlds, card).model_dump(mode="json"),
             "training": {key: card.training[key] for key in KEPT if key in card.training},
             "warnings": (LIMITS,),
         }
