@@ -71,3 +71,14 @@ def test_a_simulated_set_reports_progress_and_the_next_command(cli, tmp_path):
     assert answer.code == 0, answer.err
     assert "4 of 4" in answer.err
     assert f"next: cryovox train supervised --data {out}" in answer.out
+
+
+def test_a_command_ends_without_a_search_for_cycles():
+    code = (
+        "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count(), gc.get_threshold()[0]));"
+        "sys.argv = ['cryovox', '--version']; from cryovox.cli import run; run()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    frozen, threshold = map(int, done.stdout.split()[-2:])
+    assert frozen > 1000  # what is frozen is not searched
+    assert threshold == 5000

@@ -81,9 +81,11 @@ RESUMABLE = (
 
 def run() -> None:
     """Entry point of the command line."""
+    from cryovox.cli.interface.collector import collect_less
     from cryovox.cli.interface.streams import make_safe
     from cryovox.core.interrupt import end_on_sigterm
 
+    collect_less()
     make_safe()
     end_on_sigterm()
     sys.exit(main(sys.argv[1:]))
