@@ -94,7 +94,7 @@ def test_pages_of_commands_and_python_are_complete():
 
 def test_pictures_are_those_that_the_script_draws(tmp_path):
     pictures = load("pictures")
-    from cryovox.report.figures import svg
+    from cryovox.report.plotting import svg
 
     stored = {path.stem for path in pictures.FOLDER.glob("*.svg")}
     assert stored == set(pictures.PICTURES)

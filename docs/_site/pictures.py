@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon, Rectangle
 
-from cryovox.report.figures import svg
+from cryovox.report.plotting import svg
 
 FOLDER = Path(__file__).parents[1] / "images" / "conventions"
 INK, BLUE, ORANGE, GREEN, GRAY = "#23272e", "#0072b2", "#e69f00", "#009e73", "#dfddd8"

@@ -3,7 +3,8 @@ import pytest
 from matplotlib.colors import to_hex
 
 from cryovox.report.activations import activation_page
-from cryovox.report.figures import COLORS, png
+from cryovox.report.figures import COLORS
+from cryovox.report.plotting import png
 
 SIDE = 12
 

@@ -11,25 +11,6 @@ def particles(n=30, species="ribosome"):
     return Particles.of(rng.random((n, 3)), species, rng.random(n))
 
 
-def test_histogram_counts_every_pick_and_marks_the_threshold():
-    figure = charts.score_histogram(particles(), {"ribosome": 0.25})
-    (axes,) = figure.axes
-    assert sum(bar.get_height() for bar in axes.patches) == 30
-    assert axes.lines[0].get_xdata()[0] == 0.25
-    assert "30" in axes.get_title(loc="left")
-
-
-def test_histogram_has_a_panel_per_species_in_the_given_order():
-    mixed = Particles.of(np.zeros((3, 3)), ["b", "a", "b"], [0.1, 0.2, 0.3])
-    figure = charts.score_histogram(mixed, 0.1, ["b", "a", "c"])
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["b: 2", "a: 1", "c: 0"]
-
-
-@pytest.mark.parametrize("n", [0, 1])
-def test_histogram_of_hardly_anything(n):
-    assert charts.score_histogram(particles(n), {}).axes
-
-
 def test_counts_are_bars_for_few_and_a_histogram_for_many():
     few = {f"TS_{i}": particles(i + 1) for i in range(3)}
     (axes,) = charts.counts(few, ["ribosome"]).axes

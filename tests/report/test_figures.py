@@ -1,25 +1,22 @@
-import io
-
 import numpy as np
 import pytest
-from matplotlib.patches import Circle
-from PIL import Image
 
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
 from cryovox.report import figures
+from cryovox.report.drawing import Bar, Gray, Line, Ring, Tint
 
 VOXEL = 10.0
 RIBOSOME = Species(name="ribosome", label=1, radius=60.0)
 VIRUS = Species(name="virus", label=2, radius=100.0)
 
 
-def panel(figure, name):
-    return next(axes for axes in figure.axes if axes.get_label() == name)
+def panel(drawing, name):
+    return next(one for one in drawing.panels if one.name == name)
 
 
-def circles(axes):
-    return [patch for patch in axes.patches if isinstance(patch, Circle)]
+def circles(one):
+    return one.of(Ring)
 
 
 @pytest.fixture
@@ -53,14 +50,14 @@ def test_large_tomograms_are_drawn_in_nm():
     (ring,) = circles(axes)
     assert ring.center == pytest.approx((50.0, 30.0))
     assert ring.radius == pytest.approx(10.0)
-    assert axes.images[0].get_extent() == pytest.approx([-5.0, 115.0, -5.0, 115.0])
+    assert axes.of(Gray)[0].extent == pytest.approx([-5.0, 115.0, -5.0, 115.0])
 
 
 def test_images_lie_so_that_voxel_zero_is_centered_on_zero(volume):
     figure = figures.slices(volume, at=(0, 0, 0))
-    assert panel(figure, "XY").images[0].get_extent() == pytest.approx([-5.0, 395.0, -5.0, 295.0])
-    assert panel(figure, "XZ").images[0].get_extent() == pytest.approx([-5.0, 395.0, -5.0, 195.0])
-    assert panel(figure, "YZ").images[0].get_extent() == pytest.approx([-5.0, 195.0, -5.0, 295.0])
+    assert panel(figure, "XY").of(Gray)[0].extent == pytest.approx([-5.0, 395.0, -5.0, 295.0])
+    assert panel(figure, "XZ").of(Gray)[0].extent == pytest.approx([-5.0, 395.0, -5.0, 195.0])
+    assert panel(figure, "YZ").of(Gray)[0].extent == pytest.approx([-5.0, 195.0, -5.0, 295.0])
 
 
 def test_a_bright_voxel_is_drawn_at_its_coordinates():
@@ -68,10 +65,9 @@ def test_a_bright_voxel_is_drawn_at_its_coordinates():
     data[4, 2, 9] = 100.0
     figure = figures.slices(Volume(data, VOXEL), at=(4, 2, 9), sign=1)
     for name, (x, y) in {"XY": (90.0, 20.0), "XZ": (90.0, 40.0), "YZ": (40.0, 20.0)}.items():
-        image = panel(figure, name).images[0]
-        drawn = np.asarray(image.get_array())
-        row, column = np.unravel_index(drawn.argmax(), drawn.shape)
-        left, _, bottom, _ = image.get_extent()
+        (image,) = panel(figure, name).of(Gray)
+        row, column = np.unravel_index(image.values.argmax(), image.values.shape)
+        left, _, bottom, _ = image.extent
         assert (left + (column + 0.5) * VOXEL, bottom + (row + 0.5) * VOXEL) == pytest.approx((x, y))
 
 
@@ -85,11 +81,11 @@ def test_scores_of_a_strided_head_lie_over_what_they_mean(volume):
     at = (round(z / VOXEL), round(y / VOXEL), round(x / VOXEL))
     figure = figures.slices(volume, scores, None, [RIBOSOME], at=at)
     for name, (h, v) in {"XY": (x, y), "XZ": (x, z), "YZ": (z, y)}.items():
-        gray, tint = panel(figure, name).images
-        assert tint.get_extent() == pytest.approx(gray.get_extent())
-        alpha = np.asarray(tint.get_array())[..., 3]
+        (gray,), (tint,) = (panel(figure, name).of(kind) for kind in (Gray, Tint))
+        assert tint.extent == pytest.approx(gray.extent)
+        alpha = tint.opacity
         row, column = np.unravel_index(alpha.argmax(), alpha.shape)
-        left, _, bottom, _ = tint.get_extent()
+        left, _, bottom, _ = tint.extent
         side = stride * VOXEL
         assert alpha.max() > 0.5
         assert (left + (column + 0.5) * side, bottom + (row + 0.5) * side) == pytest.approx((h, v))
@@ -100,9 +96,9 @@ def test_scores_are_matched_to_species_by_name(volume):
     data[1] = 1.0
     scores = ScoreMap(data, VOXEL, (VIRUS, RIBOSOME))
     figure = figures.slices(volume, scores, None, [RIBOSOME, VIRUS])
-    tints = {image.get_label(): image for image in panel(figure, "XY").images[1:]}
-    assert np.asarray(tints["ribosome"].get_array())[..., 3].min() > 0.5
-    assert np.asarray(tints["virus"].get_array())[..., 3].max() == 0
+    tints = {tint.label: tint.opacity for tint in panel(figure, "XY").of(Tint)}
+    assert tints["ribosome"].min() > 0.5
+    assert tints["virus"].max() == 0
 
 
 class Watched:
@@ -143,9 +139,8 @@ def test_thumbnails_show_best_middle_and_worst_with_scores(volume):
     scores = np.linspace(0.1, 0.9, 41)
     picks = Particles.of(np.full((41, 3), 100.0), "ribosome", scores)
     figure = figures.montage(volume, picks, RIBOSOME, n=6)
-    titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ["0.90", "0.88", "0.52", "0.50", "0.12", "0.10"]
-    assert [axes.texts[0].get_text() for axes in figure.axes[::2]] == ["best", "middle", "worst"]
+    assert [one.title for one in figure.panels] == ["0.90", "0.88", "0.52", "0.50", "0.12", "0.10"]
+    assert [note.text for note in figure.notes] == ["best", "middle", "worst"]
 
 
 def test_a_thumbnail_is_centered_on_its_pick_even_at_the_border():
@@ -153,12 +148,11 @@ def test_a_thumbnail_is_centered_on_its_pick_even_at_the_border():
     data[0, 2, 38] = 50.0
     picks = Particles.of([[0.0, 20.0, 380.0]], "ribosome")
     figure = figures.montage(Volume(data, VOXEL), picks, RIBOSOME)
-    axes = figure.axes[0]
-    (ring,) = circles(axes)
-    left, right, bottom, top = axes.images[0].get_extent()
+    (ring,), (image,) = circles(figure.panels[0]), figure.panels[0].of(Gray)
+    left, right, bottom, top = image.extent
     assert ring.center == pytest.approx((380.0, 20.0))
     assert ((left + right) / 2, (bottom + top) / 2) == pytest.approx((380.0, 20.0))
-    drawn = np.ma.filled(axes.images[0].get_array(), np.nan)
+    drawn = image.values
     middle = drawn.shape[0] // 2
     assert np.nanargmax(drawn) == middle * drawn.shape[1] + middle
     assert np.isnan(drawn[0, 0])
@@ -167,26 +161,39 @@ def test_a_thumbnail_is_centered_on_its_pick_even_at_the_border():
 
 def test_montage_of_nothing_is_a_figure(volume):
     nothing = Particles.of(np.zeros((0, 3)), [])
-    assert figures.png(figures.montage(volume, nothing, RIBOSOME))
+    assert figures.montage(volume, nothing, RIBOSOME).svg()
 
 
 @pytest.mark.parametrize("fill", [0.0, np.nan])
 def test_flat_and_broken_tomograms_are_drawn(fill):
     flat = Volume(np.full((5, 6, 7), fill, np.float32), VOXEL)
     picks = Particles.of([[20.0, 20.0, 20.0]], "ribosome")
-    assert figures.png(figures.slices(flat, None, picks, [RIBOSOME]))
-    assert figures.png(figures.montage(flat, picks, RIBOSOME))
+    assert figures.slices(flat, None, picks, [RIBOSOME]).svg()
+    assert figures.montage(flat, picks, RIBOSOME).svg()
 
 
-def test_pngs_stay_under_the_limit(volume):
-    drawn = figures.png(figures.slices(volume, at=(10, 15, 20)), limit=60_000)
-    assert len(drawn) <= 60_000
-    assert Image.open(io.BytesIO(drawn)).format == "PNG"
+def histogram_scores(n=30):
+    rng = np.random.default_rng(1)
+    return Particles.of(rng.random((n, 3)), "ribosome", rng.random(n))
 
 
-def test_svg_is_the_same_every_time(volume):
-    first, second = (figures.svg(figures.slices(volume)) for _ in range(2))
-    assert first == second
+def test_histogram_counts_every_pick_and_marks_the_threshold():
+    (one,) = figures.score_histogram(histogram_scores(), {"ribosome": 0.25}).panels
+    assert sum(bar.extent[3] for bar in one.of(Bar)) == 30
+    (line,) = one.of(Line)
+    assert [at for at, _ in line.points] == [0.25, 0.25]
+    assert one.title == "ribosome: 30"
+
+
+def test_histogram_has_a_panel_per_species_in_the_given_order():
+    mixed = Particles.of(np.zeros((3, 3)), ["b", "a", "b"], [0.1, 0.2, 0.3])
+    drawing = figures.score_histogram(mixed, 0.1, ["b", "a", "c"])
+    assert [one.title for one in drawing.panels] == ["b: 2", "a: 1", "c: 0"]
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_histogram_of_hardly_anything(n):
+    assert figures.score_histogram(histogram_scores(n), {}).svg()
 
 
 @pytest.mark.parametrize("deficiency", ["none", "protanopia", "deuteranopia"])

@@ -17,7 +17,7 @@ from cryovox.core.atomic import replacing
 from cryovox.data.cubes import standardize
 from cryovox.formats import subtomograms as files
 from cryovox.report.activations import activation_page
-from cryovox.report.figures import png
+from cryovox.report.plotting import png
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.label_sets import label_set, resolve_contrast

@@ -12,7 +12,9 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cryovox.report.figures import COLORS, FAINT, INK, WIDTH
+from cryovox.report.drawing import FAINT, INK
+from cryovox.report.figures import COLORS
+from cryovox.report.plotting import WIDTH
 
 HEAT = "turbo"
 NODE_COLORS = 16  # graph nodes with a higher index reuse them

@@ -15,10 +15,12 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
-from cryovox.report import charts, figures
-from cryovox.report.figures import COLORS, INK, WIDTH
+from cryovox.report import charts, plotting
+from cryovox.report.drawing import INK
+from cryovox.report.figures import COLORS
 from cryovox.report.html import Picture, Table
 from cryovox.report.page import embedded, template
+from cryovox.report.plotting import WIDTH
 
 MAX_EXAMPLES = 4
 """Number of example slices on the page."""
@@ -129,7 +131,7 @@ def _outline(axes: Axes, prediction: NDArray[Any], shape: tuple[int, int], tint:
 
 
 def _slices(examples: Sequence[Example]) -> Picture:
-    drawn = figures.png(outlines(examples), 1_200_000)
+    drawn = plotting.png(outlines(examples), 1_200_000)
     names = ", ".join(example.name for example in examples)
     caption = "Slices of the target; lower row with the predicted foreground. Particles are dark."
     return Picture(
@@ -140,7 +142,7 @@ def _slices(examples: Sequence[Example]) -> Picture:
 def _curves(courses: Mapping[str, Path]) -> Iterator[Picture]:
     for name, path in courses.items():
         try:
-            drawn = figures.svg(charts.training_curves(path))
+            drawn = plotting.svg(charts.training_curves(path))
         except (OSError, RequestError):  # the model was not trained in this run
             continue
         caption = f"Training of the {name} model: losses and metrics by step."

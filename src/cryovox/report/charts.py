@@ -1,4 +1,4 @@
-"""Charts of scores, counts and training curves."""
+"""Charts of counts and training curves."""
 
 from __future__ import annotations
 
@@ -12,43 +12,12 @@ from matplotlib.figure import Figure
 
 from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles
-from cryovox.report.figures import COLORS, FAINT, INK, WIDTH
+from cryovox.report.drawing import FAINT, INK
+from cryovox.report.figures import COLORS
+from cryovox.report.plotting import WIDTH
 
 Curve = list[tuple[float, float]]  # (step, value)
 NOT_DRAWN = ("step", "epoch", "lr", "seconds", "time", "elapsed", "progress", "samples")
-
-
-def score_histogram(
-    particles: Particles, threshold: float | Mapping[str, float], species: Sequence[str] = ()
-) -> Figure:
-    """Histogram of the pick scores of each species, with the picking threshold.
-
-    Species have the order and colors of *species*, and are sorted by name without it.
-    """
-    names = list(species) or sorted(set(particles.species.tolist())) or ["no picks"]
-    across = min(3, len(names))
-    down = -(-len(names) // across)
-    figure = Figure(figsize=(WIDTH * max(across, 1.6) / 3, 2.2 * down), layout="constrained")
-    table = figure.subplots(down, across, squeeze=False)
-    for axes in list(table.flat)[len(names) :]:
-        axes.set_axis_off()
-    for i, (name, axes) in enumerate(zip(names, table.flat, strict=False)):
-        scores = particles.named(name).scores
-        at = threshold.get(name) if isinstance(threshold, Mapping) else threshold
-        ends = [*([] if at is None else [at]), *scores.tolist()] or [0.0, 1.0]
-        low, high = min(ends), max(ends)
-        low, high = (low, high) if high > low else (low - 0.05, high + 0.05)
-        bins = np.linspace(low, high, int(np.clip(2 * len(scores) ** 0.5, 8, 40)) + 1)
-        axes.hist(scores, bins=bins, color=COLORS[i % len(COLORS)], alpha=0.85)
-        if at is not None:
-            axes.axvline(at, color=INK, lw=1.2, ls=(0, (4, 2)))
-            label = f" threshold {at:.3g}"
-            axes.text(at, 0.98, label, transform=axes.get_xaxis_transform(), fontsize=7, va="top", color=INK)
-        axes.set_title(f"{name}: {len(scores)}", fontsize=9, color=INK, loc="left")
-        axes.set_xlabel("score", fontsize=8, color=INK)
-        axes.set_ylabel("picks", fontsize=8, color=INK)
-        tidy_axes(axes)
-    return figure
 
 
 def counts(picks: Mapping[str, Particles], species: Sequence[str], max_bars: int = 40) -> Figure:

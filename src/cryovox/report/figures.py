@@ -1,36 +1,42 @@
-"""Figures of a picking result: slices with scores and picks, and galleries of picks."""
+"""Drawings of a picking result: slices with scores and picks, galleries of picks, histograms of scores."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Circle
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume, Voxels, release_pages
 from cryovox.picking.lamella import Lamella
+from cryovox.report.drawing import (
+    FAINT,
+    INK,
+    Bar,
+    Drawing,
+    Extent,
+    Gray,
+    Line,
+    Note,
+    Panel,
+    Plane,
+    Ring,
+    Tint,
+)
 
 # M. Okabe and K. Ito, Color Universal Design (2008): suitable for color-blind readers
 COLORS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2")
-INK, FAINT = "#2b2f36", "#8a909a"
-WIDTH, HEIGHT = 9.0, 8.0  # inches
+WIDTH, HEIGHT = 864.0, 768.0
+"""Largest drawing in pixels, without its margins."""
+LEFT, TOP, BELOW, GAP = 46.0, 20.0, 34.0, 20.0
+"""Margins of a panel with axes, for its ticks and title, and space between panels."""
 MIN_OVERLAY_SCORE = 0.1  # lower scores are transparent
 
 Voxel = tuple[int, int, int]
 Axes3 = tuple[int, int, int]  # vertical, horizontal, normal: indices into (z, y, x)
-Plane = NDArray[np.float32]
 
 
 def slices(
@@ -41,7 +47,7 @@ def slices(
     at: Voxel | None = None,
     sign: int = -1,
     lamella: Lamella | None = None,
-) -> Figure:
+) -> Drawing:
     """Three orthogonal slices with scores as an overlay and picks as circles.
 
     A circle is the intersection of the slice with the sphere of a particle: its radius is
@@ -60,36 +66,38 @@ def slices(
     """
     at = at or dense_place(volume, particles, species)
     unit, scale = ("nm", 0.1) if max(volume.shape) * volume.voxel_size >= 1000 else ("Å", 1.0)
-    depth, height, width = (n * volume.voxel_size for n in volume.shape)
-    # xy above xz, yz to the right, with aligned axes; the thin axis keeps a minimum size
-    depth = max(depth, 0.2 * max(height, width))
-    wide, tall = width + depth, height + depth
-    zoom = min(WIDTH / wide, HEIGHT / tall)
-    figure = Figure(figsize=(wide * zoom + 0.9, tall * zoom + 0.9), layout="constrained")
-    grid = figure.add_gridspec(2, 2, width_ratios=[width, depth], height_ratios=[height, depth])
-    for cell, name, order in (
-        (grid[0, 0], "XY", (1, 2, 0)),
-        (grid[1, 0], "XZ", (0, 2, 1)),
-        (grid[0, 1], "YZ", (1, 0, 2)),
-    ):
-        axes = figure.add_subplot(cell, label=name)
+    drawing, boxes = _layout(volume)
+    for (name, order), box in zip(PLANES.items(), boxes, strict=True):
         place = at[order[2]] * volume.voxel_size
-        _gray(axes, volume, at[order[2]], order, sign, scale)
+        gray = _gray(volume, at[order[2]], order, sign, scale)
+        title = f"{name} at {'zyx'[order[2]]} = {place * scale:.4g} {unit}"
+        labels = (f"{'zyx'[order[1]]} ({unit})", f"{'zyx'[order[0]]} ({unit})")
+        panel = Panel(name, box, gray.extent, title, labels, items=[gray])
         if scores is not None:
-            _overlay(axes, scores, species, place, order, scale)
+            panel.items += _overlay(scores, species, place, order, scale)
+        panel.items += _crosshair(panel.span, [at[axis] * volume.voxel_size * scale for axis in order[:2]])
         if particles is not None:
-            _circles(axes, particles, species, place, order, scale)
-        for line, axis in ((axes.axhline, order[0]), (axes.axvline, order[1])):
-            line(at[axis] * volume.voxel_size * scale, color=FAINT, lw=0.6, ls=(0, (6, 4)), alpha=0.8)
+            panel.items += _circles(particles, species, place, order, scale)
         if lamella is not None:
-            _faces(axes, lamella, at, order, volume.voxel_size * scale)
-        cut = "zyx"[order[2]]
-        axes.set_title(f"{name} at {cut} = {place * scale:.4g} {unit}", fontsize=9, color=INK, loc="left")
-        axes.set_ylabel(f"{'zyx'[order[0]]} ({unit})", fontsize=8, color=INK)
-        axes.set_xlabel(f"{'zyx'[order[1]]} ({unit})", fontsize=8, color=INK)
-        _style_axes(axes)
-    _legend(figure, grid[1, 1], species, scores is not None)
-    return figure
+            panel.items += _faces(lamella, at, order, volume.voxel_size * scale)
+        drawing.panels.append(panel)
+    _add_legend(drawing, species, scores is not None)
+    return drawing
+
+
+PLANES: Mapping[str, Axes3] = {"XY": (1, 2, 0), "XZ": (0, 2, 1), "YZ": (1, 0, 2)}
+
+
+def _layout(volume: Volume) -> tuple[Drawing, list[tuple[float, float, float, float]]]:
+    """An empty drawing, and the boxes of XY, of XZ below it, and of YZ to its right, all of one scale."""
+    depth, height, width = (n * volume.voxel_size for n in volume.shape)
+    least = max(depth, 0.2 * max(height, width))  # the legend needs some space
+    zoom = min(WIDTH / (width + least), HEIGHT / (height + least))
+    depth, height, width, least = depth * zoom, height * zoom, width * zoom, least * zoom
+    below, right = 2 * TOP + height + BELOW, 2 * LEFT + width + GAP
+    size = right + max(least, 130.0) + GAP, below + max(least, 40.0) + BELOW
+    boxes = [(LEFT, TOP, width, height), (LEFT, below, width, depth), (right, TOP, depth, height)]
+    return Drawing(size), boxes
 
 
 def dense_place(
@@ -117,7 +125,7 @@ def montage(
     n: int = 24,
     sign: int = -1,
     tint: str = COLORS[0],
-) -> Figure:
+) -> Drawing:
     """Gallery of the best, middle and worst picks of one species, each with its score.
 
     A thumbnail is the mean over z within half a radius of the pick; voxels outside the tomogram are white.
@@ -127,32 +135,26 @@ def montage(
     rows = thirds(len(picks), across)
     half = int(np.ceil(2.0 * species.radius / volume.voxel_size)) + 1
     crops = {i: _crop(volume, picks.positions[i], half, species.radius / 2) for _, row in rows for i in row}
-    low, high = _limits(list(crops.values()))
-    lines = max(1, len(rows))
-    figure = Figure(figsize=(WIDTH, (WIDTH - 0.4) / across * 1.17 * lines + 0.1))
-    table = figure.subplots(lines, across, squeeze=False)
-    figure.subplots_adjust(0.03, 0.1 / (lines * 1.2), 0.995, 1 - 0.16 / lines, wspace=0.06, hspace=0.16)
-    for axes in table.flat:
-        axes.set_axis_off()
-    for (name, members), line in zip(rows, table, strict=False):
-        line[0].text(-0.06, 0.5, name, rotation=90, ha="right", va="center", fontsize=8, color=INK)
-        line[0].texts[0].set_transform(line[0].transAxes)
-        for i, axes in zip(members, line, strict=False):
+    limits = _limits(list(crops.values()), sign)
+    cell = (WIDTH - LEFT) / across
+    side = 0.94 * cell
+    drawing = Drawing((WIDTH, (cell + TOP) * max(1, len(rows))))
+    for line, (name, members) in enumerate(rows):
+        top = line * (cell + TOP) + TOP
+        drawing.notes.append(Note((2.0, top + side / 2), name))
+        for column, i in enumerate(members):
             voxel = np.rint(picks.positions[i] / volume.voxel_size) * volume.voxel_size
-            ends = [s * (half + 0.5) * volume.voxel_size + c for c in (voxel[2], voxel[1]) for s in (-1, 1)]
-            cmap = "gray_r" if sign > 0 else "gray"
+            ends = [s * (half + 0.5) * volume.voxel_size + float(c) for c in voxel[:0:-1] for s in (-1, 1)]
             extent = (ends[0], ends[1], ends[2], ends[3])
-            image = axes.imshow(crops[i], cmap=cmap, vmin=low, vmax=high, origin="lower", extent=extent)
-            image.set_interpolation("bilinear")
-            axes.set_axis_on()
-            axes.set(xticks=[], yticks=[])
-            _style_axes(axes)
-            center = (picks.positions[i, 2], picks.positions[i, 1])
-            axes.add_patch(Circle(center, species.radius, fill=False, lw=1.2, ls=(0, (2, 2)), ec=tint))
-            axes.set_title(f"{picks.scores[i]:.2f}", fontsize=8, color=INK, pad=2)
+            box = (LEFT + column * cell, top, side, side)
+            center = (float(picks.positions[i, 2]), float(picks.positions[i, 1]))
+            ring = Ring(center, species.radius, tint, "4 3")
+            panel = Panel(name, box, extent, f"{picks.scores[i]:.2f}")
+            panel.items += [Gray(crops[i], extent, limits), ring]
+            drawing.panels.append(panel)
     if rows:
-        _scale_bar(table[0, 0], (2 * half + 1) * volume.voxel_size)
-    return figure
+        drawing.panels[0].items += _scale_bar(drawing.panels[0].span)
+    return drawing
 
 
 def thirds(n: int, across: int) -> list[tuple[str, list[int]]]:
@@ -176,38 +178,52 @@ def thirds(n: int, across: int) -> list[tuple[str, list[int]]]:
     return [(name, members) for name, members in named if members]
 
 
-def png(figure: Figure, limit: int = 400_000, dpi: float = 110) -> bytes:
-    """Encode a figure as PNG of at most *limit* bytes, with fewer colors and then fewer pixels if needed."""
-    while True:
-        drawn, raw = _drawn(figure, dpi), io.BytesIO()
-        drawn.save(raw, format="png")
-        if raw.tell() <= limit:
-            return raw.getvalue()
-        small = io.BytesIO()
-        # noisy gray values compress poorly; a palette image is a third of the size of RGB
-        drawn.quantize(160).save(small, format="png", optimize=True)
-        if small.tell() <= limit or dpi < 30:
-            return small.getvalue()
-        dpi *= max(0.5, 0.95 * (limit / small.tell()) ** 0.5)
+def score_histogram(
+    particles: Particles, threshold: float | Mapping[str, float], species: Sequence[str] = ()
+) -> Drawing:
+    """Histogram of the pick scores of each species, with the picking threshold.
+
+    Species have the order and colors of *species*, and are sorted by name without it.
+    """
+    names = list(species) or sorted(set(particles.species.tolist())) or ["no picks"]
+    across = min(3, len(names))
+    width, height = WIDTH * max(across, 1.6) / 3 / across - LEFT - GAP, 130.0
+    cell = LEFT + width + GAP, TOP + height + BELOW
+    drawing = Drawing((across * cell[0], -(-len(names) // across) * cell[1]))
+    for i, name in enumerate(names):
+        down, right = divmod(i, across)
+        box = (right * cell[0] + LEFT, down * cell[1] + TOP, width, height)
+        at = threshold.get(name) if isinstance(threshold, Mapping) else threshold
+        drawing.panels.append(
+            _histogram(name, particles.named(name).scores, at, box, COLORS[i % len(COLORS)])
+        )
+    return drawing
 
 
-def _drawn(figure: Figure, dpi: float) -> Image.Image:
-    """A figure as pixels, laid out and drawn once; `savefig` does both twice."""
-    figure.set_dpi(dpi)
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+def _histogram(
+    name: str,
+    scores: NDArray[np.floating],
+    threshold: float | None,
+    box: tuple[float, float, float, float],
+    color: str,
+) -> Panel:
+    ends = [*([] if threshold is None else [threshold]), *scores.tolist()] or [0.0, 1.0]
+    low, high = min(ends), max(ends)
+    low, high = (low, high) if high > low else (low - 0.05, high + 0.05)
+    bins = int(np.clip(2 * len(scores) ** 0.5, 8, 40))
+    counts, edges = np.histogram(scores, bins, (low, high))
+    top, margin = 1.05 * max(1, int(counts.max())), 0.03 * (high - low)
+    span = (low - margin, high + margin, 0.0, top)
+    panel = Panel(name, box, span, f"{name}: {len(scores)}", ("score", "picks"), frame=False)
+    for count, left, right in zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        panel.items.append(Bar((left, right, 0.0, float(count)), color))
+    if threshold is not None:
+        panel.items.append(Line([(threshold, 0.0), (threshold, top)], INK, 1.4, "5 3"))
+        panel.items.append(Note((threshold + margin / 3, 0.92 * top), f"threshold {threshold:.3g}", 10))
+    return panel
 
 
-def svg(figure: Figure) -> bytes:
-    """Encode a figure as SVG; equal figures give equal bytes."""
-    raw = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "cryovox"}):
-        figure.savefig(raw, format="svg", facecolor="white", metadata={"Date": None})
-    return raw.getvalue()
-
-
-def _gray(axes: Axes, volume: Volume, cut: int, order: Axes3, sign: int, scale: float) -> None:
+def _gray(volume: Volume, cut: int, order: Axes3, sign: int, scale: float) -> Gray:
     thick = slice(max(0, cut - 1), cut + 2)
     index: list[Any] = [slice(None)] * 3
     index[order[2]] = thick
@@ -215,10 +231,7 @@ def _gray(axes: Axes, volume: Volume, cut: int, order: Axes3, sign: int, scale: 
     if order[0] > order[1]:
         plane = plane.T
     plane = ndimage.gaussian_filter(plane, 0.8)
-    low, high = _limits([plane])
-    extent = _extent(plane.shape, volume.voxel_size, 0.0, scale)
-    cmap = "gray_r" if sign > 0 else "gray"
-    axes.imshow(plane, cmap=cmap, vmin=low, vmax=high, origin="lower", extent=extent)
+    return Gray(plane, _extent(plane.shape, volume.voxel_size, 0.0, scale), _limits([plane], sign))
 
 
 def _read(data: Voxels, index: tuple[slice, slice, slice], planes: int = 32) -> Plane:
@@ -232,9 +245,9 @@ def _read(data: Voxels, index: tuple[slice, slice, slice], planes: int = 32) -> 
 
 
 def _overlay(
-    axes: Axes, scores: ScoreMap, species: Sequence[Species], place: float, order: Axes3, scale: float
-) -> None:
-    channels = {s.name: k for k, s in enumerate(scores.species)}
+    scores: ScoreMap, species: Sequence[Species], place: float, order: Axes3, scale: float
+) -> list[Tint]:
+    channels, tints = {s.name: k for k, s in enumerate(scores.species)}, []
     last = scores.data.shape[1 + order[2]] - 1
     cut = int(np.clip(np.rint((place - scores.offset) / scores.voxel_size), 0, last))
     for i, one in enumerate(species):
@@ -245,41 +258,45 @@ def _overlay(
         plane = np.asarray(scores.data[tuple(index)], dtype=np.float32)
         if order[0] > order[1]:
             plane = plane.T
-        tinted = np.empty((*plane.shape, 4), np.float32)
-        tinted[..., :3] = to_rgb(COLORS[i % len(COLORS)])
-        tinted[..., 3] = 0.6 * np.clip(
-            (np.nan_to_num(plane) - MIN_OVERLAY_SCORE) / (1 - MIN_OVERLAY_SCORE), 0, 1
-        )
+        clear = (np.nan_to_num(plane) - MIN_OVERLAY_SCORE) / (1 - MIN_OVERLAY_SCORE)
         extent = _extent(plane.shape, scores.voxel_size, scores.offset, scale)
-        axes.imshow(tinted, origin="lower", extent=extent, interpolation="nearest", label=one.name)
+        tints.append(Tint(0.6 * np.clip(clear, 0, 1), extent, COLORS[i % len(COLORS)], one.name))
+    return tints
+
+
+def _crosshair(span: Extent, at: Sequence[float]) -> list[Line]:
+    """Lines where the other two slices lie."""
+    left, right, bottom, top = span
+    lines = [(left, at[0]), (right, at[0])], [(at[1], bottom), (at[1], top)]
+    return [Line(points, FAINT, 0.8, "6 4") for points in lines]
 
 
 def _circles(
-    axes: Axes, particles: Particles, species: Sequence[Species], place: float, order: Axes3, scale: float
-) -> None:
+    particles: Particles, species: Sequence[Species], place: float, order: Axes3, scale: float
+) -> list[Ring]:
     vertical, horizontal, cut = order
+    rings = []
     for i, one in enumerate(species):
         where = particles.named(one.name).positions
         squared = one.radius**2 - (where[:, cut] - place) ** 2
         for center, square in zip(where[squared > 0], squared[squared > 0], strict=True):
-            middle = (center[horizontal] * scale, center[vertical] * scale)
-            ring = Circle(middle, float(np.sqrt(square)) * scale, fill=False, lw=1.1, label=one.name)
-            ring.set_edgecolor(COLORS[i % len(COLORS)])
-            axes.add_patch(ring)
+            middle = (float(center[horizontal]) * scale, float(center[vertical]) * scale)
+            rings.append(Ring(middle, float(square) ** 0.5 * scale, COLORS[i % len(COLORS)]))
+    return rings
 
 
-def _faces(axes: Axes, lamella: Lamella, at: Voxel, order: Axes3, scale: float) -> None:
+def _faces(lamella: Lamella, at: Voxel, order: Axes3, scale: float) -> list[Line]:
     """Lines where the faces of the sample meet a slice along z."""
     if order[2] == 0:
-        return
+        return []
     along = np.array([0.0, lamella.shape[3 - order[2]] - 1.0])
     y, x = (along, at[2]) if order[2] == 2 else (at[1], along)
+    lines = []
     for plane in filter(None, (lamella.lower, lamella.upper)):
         z = plane.at(y, x) * scale
-        horizontal, vertical = (along * scale, z) if order[0] == 0 else (z, along * scale)
-        limits = axes.get_xlim(), axes.get_ylim()
-        axes.plot(horizontal, vertical, color=COLORS[0], lw=0.9, ls="--", label="sample boundary")
-        axes.set(xlim=limits[0], ylim=limits[1])
+        points = (along * scale, z) if order[0] == 0 else (z, along * scale)
+        lines.append(Line(np.transpose(points).tolist(), COLORS[0], 1.2, "6 3"))
+    return lines
 
 
 def _extent(
@@ -290,20 +307,17 @@ def _extent(
     return start, start + shape[1] * voxel_size * scale, start, start + shape[0] * voxel_size * scale
 
 
-def _legend(figure: Figure, cell: Any, species: Sequence[Species], scored: bool) -> None:
-    axes = figure.add_subplot(cell, label="legend")
-    axes.set_axis_off()
-    handles = [
-        Line2D(
-            [], [], ls="", marker="o", ms=9, mfc="none", mew=1.6, mec=COLORS[i % len(COLORS)], label=s.name
-        )
-        for i, s in enumerate(species)
-    ]
-    if handles:
-        title = "picks (circles), scores (tint)" if scored else "picks"
-        box = axes.legend(handles=handles, loc="center", frameon=False, fontsize=8, title=title)
-        box.get_title().set_fontsize(8)
-        box.set_in_layout(False)
+def _add_legend(drawing: Drawing, species: Sequence[Species], scored: bool) -> None:
+    """Names and colors of the species, right of XZ and below YZ."""
+    if not species:
+        return
+    _, below, _, _ = drawing.panels[1].box
+    left = drawing.panels[2].box[0]
+    title = "picks (circles), scores (tint)" if scored else "picks"
+    drawing.notes.append(Note((left - LEFT + GAP, below + 8), title))
+    for i, one in enumerate(species):
+        place = (left - LEFT + GAP + 6, below + 26 + 16 * i)
+        drawing.keys.append((place, one.name, COLORS[i % len(COLORS)]))
 
 
 def _crop(volume: Volume, position: NDArray[np.float64], half: int, depth: float) -> Plane:
@@ -322,24 +336,25 @@ def _crop(volume: Volume, position: NDArray[np.float64], half: int, depth: float
     return crop
 
 
-def _scale_bar(axes: Axes, side: float) -> None:
+def _scale_bar(span: Extent) -> list[Line | Note]:
+    left, right, bottom, _ = span
+    side = right - left
     nice = [m * 10.0**e for e in range(1, 5) for m in (1, 2, 5)]
     length = max([n for n in nice if n <= 0.45 * side], default=nice[0])
-    left, _, bottom, _ = axes.images[0].get_extent()
     start, level = left + 0.07 * side, bottom + 0.08 * side
-    axes.plot([start, start + length], [level, level], color="white", lw=4, solid_capstyle="butt")
-    axes.plot([start, start + length], [level, level], color=INK, lw=2, solid_capstyle="butt")
-    label = f"{length / 10:g} nm"
-    background = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.8}
-    axes.text(start, level + 0.05 * side, label, fontsize=6.5, color=INK, va="bottom", bbox=background)
+    points = [(start, level), (start + length, level)]
+    text = Note((start, level + 0.04 * side), f"{length / 10:g} nm", 10)
+    return [Line(points, "#ffffff", 5), Line(points, INK, 2.5), text]
 
 
-def _limits(planes: Sequence[Plane]) -> tuple[float, float]:
+def _limits(planes: Sequence[Plane], sign: int) -> tuple[float, float]:
+    """Values that are black and white, so that particles are dark."""
     values = np.concatenate([p[np.isfinite(p)] for p in planes]) if planes else np.zeros(1)
     if values.size == 0:
         return 0.0, 1.0
     low, high = np.percentile(values, [1, 99])
-    return float(low), float(max(high, low + 1e-6))
+    low, high = float(low), float(max(high, low + 1e-6))
+    return (high, low) if sign > 0 else (low, high)
 
 
 def _finite(block: Plane) -> Plane:
@@ -347,10 +362,3 @@ def _finite(block: Plane) -> Plane:
     if not broken.any():
         return block
     return np.where(broken, block.mean(where=~broken) if not broken.all() else 0, block).astype(np.float32)
-
-
-def _style_axes(axes: Axes) -> None:
-    axes.tick_params(labelsize=7, colors=INK, length=3, width=0.6)
-    for side in axes.spines.values():
-        side.set_linewidth(0.6)
-        side.set_color(FAINT)

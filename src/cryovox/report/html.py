@@ -15,7 +15,7 @@ from cryovox.core.atomic import replacing
 from cryovox.core.particles import Particles, Species, pickable
 from cryovox.core.volume import ScoreMap, Volume
 from cryovox.picking.lamella import Lamella
-from cryovox.report import charts, figures
+from cryovox.report import figures
 from cryovox.report.doctor import Finding, summary
 from cryovox.report.next_steps import Step, steps_without_picks, threshold_step
 from cryovox.report.page import embedded, template
@@ -210,9 +210,11 @@ def _overview(entries: Sequence[ReportEntry]) -> Picture | None:
     names = list(dict.fromkeys(s.name for e in entries for s in pickable(e.kinds())))
     if len(picks) < 2 or not names:
         return None
-    figure = charts.counts(picks, names)
+    from cryovox.report.charts import counts
+    from cryovox.report.plotting import svg
+
     return Picture(
-        embedded("svg+xml", figures.svg(figure)), f"Picks per tomogram, for {len(picks)} tomograms"
+        embedded("svg+xml", svg(counts(picks, names))), f"Picks per tomogram, for {len(picks)} tomograms"
     )
 
 
@@ -238,14 +240,14 @@ def _section(entry: ReportEntry, folder: Path, limit: int, run: Mapping[str, Any
 
 def _pictures(entry: ReportEntry, limit: int) -> dict[str, Any]:
     kinds = entry.kinds()
-    figure = figures.slices(
+    drawn = figures.slices(
         entry.volume, entry.scores, entry.particles, kinds, sign=entry.sign, lamella=entry.lamella
     )
     species_counts = (
         ", ".join(f"{int((entry.particles.species == s.name).sum())} {s.name}" for s in kinds) or "no species"
     )
     whole = Picture(
-        embedded("png", figures.png(figure, limit)),
+        embedded("svg+xml", drawn.svg(limit)),
         f"Three orthogonal slices of {entry.name} with picks as circles; in the tomogram: {species_counts}",
         "Slices at the place with the most picks. Circles are intersections of particles with the slice, "
         "so small ones belong to particles above or below it. The overlay shows the score."
@@ -259,20 +261,18 @@ def _pictures(entry: ReportEntry, limit: int) -> dict[str, Any]:
             continue
         shown = 24 if len(kinds) <= 2 else 12
         tint = figures.COLORS[i % len(figures.COLORS)]
-        figure = figures.montage(entry.volume, picks, one, shown, entry.sign, tint)
+        drawn = figures.montage(entry.volume, picks, one, shown, entry.sign, tint)
         alt = (
             f"Thumbnails of the best, middle and worst of {len(picks)} picks of {one.name}, with their scores"
         )
         thumbnails.append(
-            Picture(embedded("png", figures.png(figure, limit)), alt, f"{one.name}, {len(picks)} picks")
+            Picture(embedded("svg+xml", drawn.svg(limit)), alt, f"{one.name}, {len(picks)} picks")
         )
     histogram = None
     if len(entry.particles):
-        drawn = figures.svg(
-            charts.score_histogram(entry.particles, entry.thresholds, [s.name for s in kinds])
-        )
+        drawn = figures.score_histogram(entry.particles, entry.thresholds, [s.name for s in kinds])
         histogram = Picture(
-            embedded("svg+xml", drawn), f"Histogram of the scores of the picks: {species_counts}"
+            embedded("svg+xml", drawn.svg()), f"Histogram of the scores of the picks: {species_counts}"
         )
     return {"slices": whole, "thumbnails": thumbnails, "histogram": histogram}
 

@@ -10,10 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cryovox.report import figures
-from cryovox.report.figures import COLORS, FAINT, INK, WIDTH
+from cryovox.report import plotting
+from cryovox.report.drawing import FAINT, INK
+from cryovox.report.figures import COLORS
 from cryovox.report.html import Picture, Table
 from cryovox.report.page import embedded, template
+from cryovox.report.plotting import WIDTH
 from cryovox.simulate.realism.spectrum import radial_frequency, radial_power, z_score
 from cryovox.simulate.realism.tilt_range import tilt_profile
 
@@ -108,8 +110,8 @@ def curves(shown: Named, voxel_size: float) -> Figure:
 
 def _pictures(shown: Named, voxel_size: float, sign: int) -> list[Picture]:
     names = ", ".join(shown)
-    slices = figures.png(side_by_side(shown, voxel_size, sign), 1_200_000)
-    lines = figures.svg(curves(shown, voxel_size))
+    slices = plotting.png(side_by_side(shown, voxel_size, sign), 1_200_000)
+    lines = plotting.svg(curves(shown, voxel_size))
     return [
         Picture(
             embedded("png", slices),
