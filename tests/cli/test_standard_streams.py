@@ -75,7 +75,8 @@ def test_a_simulated_set_reports_progress_and_the_next_command(cli, tmp_path):
 
 def test_a_command_ends_without_a_search_for_cycles():
     code = (
-        "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count(), gc.get_threshold()[0]));"
+        "import atexit, gc, sys;"
+        "atexit.register(lambda: print(gc.get_freeze_count(), gc.get_threshold()[0]));"
         "sys.argv = ['cryovox', '--version']; from cryovox.cli import run; run()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
