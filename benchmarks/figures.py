@@ -10,12 +10,14 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
 from cryovox.benchmark.tables import display_name, values
 from cryovox.core.atomic import replacing
-from cryovox.report.figures import COLORS, FAINT, INK
+from cryovox.report.drawing import FAINT, INK
+from cryovox.report.figures import COLORS
 
 CONFIDENCE = 0.95
 
@@ -95,14 +97,85 @@ def draw_cost(path: Path, data: dict[str, Any]) -> None:
         axes.set(xscale="log", yscale="log")
         axes.set_xlabel("voxels", fontsize=8, color=INK)
         axes.set_ylabel(label, fontsize=8, color=INK)
-        axes.tick_params(which="both", labelsize=8)
-        axes.grid(color=FAINT, alpha=0.25, lw=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain_axes(axes)
     voxels, seconds = np.array([row[:2] for row in data["rows"]], float).T
     line = seconds[-1] * voxels / voxels[-1]
     panels[0].plot(voxels, line, color=FAINT, lw=1, zorder=1, label="in proportion to voxels")
     panels[0].legend(frameon=False, fontsize=8)
     save(figure, path, data)
+
+
+def growth_data(result: dict[str, Any]) -> dict[str, Any]:
+    """Data of :func:`draw_growth`: species, processor seconds and memory in GB of each size."""
+    rows: dict[str, list[list[float]]] = {}
+    for row in result["rows"]:
+        rows.setdefault(row["size"], []).append([row["species"], row["processor_seconds"], row["peak_GB"]])
+    return {"rows": rows}
+
+
+def draw_growth(path: Path, data: dict[str, Any]) -> None:
+    """Write time and memory against the number of species as SVG, one line for each size."""
+    figure = Figure(figsize=(7.0, 2.6), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for column, axes, label in zip((1, 2), panels, ("processor time, s", "highest memory, GB"), strict=True):
+        for color, (size, rows) in zip(COLORS, data["rows"].items(), strict=False):
+            points = [(row[0], row[column]) for row in rows]
+            axes.plot(*zip(*points, strict=True), "o-", color=color, ms=5, lw=1.2, label=f"size {size}")
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("species", fontsize=8, color=INK)
+        axes.set_ylabel(label, fontsize=8, color=INK)
+        plain_axes(axes)
+    panels[0].legend(frameon=False, fontsize=8)
+    save(figure, path, data)
+
+
+def roofline_data(result: dict[str, Any]) -> dict[str, Any]:
+    """Data of :func:`draw_roofline`: peaks, and FLOP per byte and Gflop/s of each network."""
+    points = {
+        precision: {
+            row["network"] if row["size"] == "s" else f"{row['network']}, {row['size']}": [
+                row["flops"] / row[precision]["bytes"],
+                row[precision]["Gflop_per_s"],
+            ]
+            for row in result["rows"]
+        }
+        for precision in ("float32", "bfloat16")
+    }
+    return {"peaks": result["machine_peaks"], "points": points}
+
+
+def draw_roofline(path: Path, data: dict[str, Any]) -> None:
+    """Write a roofline as SVG: one panel for each precision, networks as numbers."""
+    figure = Figure(figsize=(7.0, 4.4), layout="constrained")
+    intensity = np.geomspace(0.5, 500, 200)
+    for axes, (precision, points) in zip(
+        figure.subplots(1, 2, sharey=True), data["points"].items(), strict=True
+    ):
+        peak = data["peaks"][f"matmul {precision}, Gflop/s"]
+        for name, dashes in (("copy, GB/s", "-"), ("copy in the cache, GB/s", "--")):
+            roof = np.minimum(peak, intensity * data["peaks"][name])
+            label = "memory and matrix product" if dashes == "-" else "cache and matrix product"
+            axes.plot(intensity, roof, dashes, color=FAINT, lw=1.2, label=label)
+        for number, (x, y) in enumerate(points.values(), 1):
+            axes.plot(x, y, "o", color=COLORS[1], ms=11, alpha=0.5, mew=0)
+            axes.text(x, y, str(number), fontsize=7, ha="center", va="center", color=INK)
+        axes.set(xscale="log", yscale="log")
+        axes.set_title(precision, fontsize=9, color=INK, loc="left")
+        axes.set_xlabel("FLOP per byte of all operators", fontsize=8, color=INK)
+        plain_axes(axes)
+    figure.axes[0].set_ylabel("Gflop/s", fontsize=8, color=INK)
+    figure.axes[0].legend(frameon=False, fontsize=7, loc="lower right")
+    names = [f"{number} {name}" for number, name in enumerate(data["points"]["float32"], 1)]
+    lines = [",  ".join(names[i : i + 6]) for i in range(0, len(names), 6)]
+    figure.supxlabel("\n".join(lines), fontsize=7, color=INK)
+    save(figure, path, data)
+
+
+def plain_axes(axes: Axes) -> None:
+    """Small ticks, a faint grid and no frame."""
+    axes.tick_params(which="both", labelsize=8)
+    axes.grid(color=FAINT, alpha=0.25, lw=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def save(figure: Figure, path: Path, data: dict[str, Any]) -> None:

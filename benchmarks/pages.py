@@ -9,11 +9,10 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
-import numpy as np
-
 import pages_cluster
 import pages_interchange
 import pages_mutation
+import pages_speed
 from cryovox.benchmark.adaptation.suite import selection_summary
 from cryovox.benchmark.tables import cell, display_name, grid, markdown
 from matching_pages import TEMPLATE_MATCHING
@@ -507,37 +506,6 @@ Processor seconds on {result["threads"]} thread, minimum of five, beside other r
 {grid(columns, rows)}
 
 Command: `{result["command"]}`
-"""
-
-
-def limits() -> str:
-    """Processor time and memory of find by the size of the tomogram."""
-    result = load("speed-limits")
-    if result is None:
-        return ""
-    done = sorted(result["rows"], key=lambda row: (np.prod(row["shape"]), row["max_ram"] or ""))
-    rows = [
-        [
-            " x ".join(map(str, row["shape"])),
-            row["max_ram"] or "none",
-            f"{row['processor_seconds']:.1f}",
-            f"{1e6 * row['processor_seconds'] / np.prod(row['shape']):.2f}",
-            f"{row['peak_GB']:.2f}",
-        ]
-        for row in done
-    ]
-    columns = ["voxels", "--max-ram", "processor s", "µs per voxel", "highest memory, GB"]
-    return f"""
-## Time and memory of `find`
-
-The {result["model"]} model (four outputs) on one thread: segmentation, picking, noise control and report of one tomogram, in a process of its own, with
-everything that Python and torch need. Memory is the highest resident memory that the system counted.
-
-![Processor time and memory by the number of voxels](../images/benchmarks/speed-limits.svg)
-
-{grid(columns, rows)}
-
-Command: `{result["command"]}`, once for each row
 """
 
 
@@ -1277,7 +1245,13 @@ PAGES: dict[str, tuple[Page, ...]] = {
     "layout_speed": (layout,),
     "tiler_speed": (tiler,),
     "training_step": (training_step,),
-    "speed-limits": (limits,),
+    "patches": (lambda: pages_speed.patches(load("patches")),),
+    "bfloat16": (lambda: pages_speed.half_precision(load("bfloat16")),),
+    "speed-limits": (
+        lambda: pages_speed.limits(load("speed-limits")),
+        lambda: pages_speed.versions(load("speed-limits-versions")),
+        lambda: pages_speed.growth(load("speed-limits-growth")),
+    ),
     "adaptation_gap": (gap,),
     "graph_gradient": (graph_gradient,),
     "mvgformer": (decoder_ceilings,),

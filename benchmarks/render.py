@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,22 @@ def figures_of(questions: tuple[Question, ...]) -> Iterator[tuple[Path, dict[str
         yield DOCS / "images" / "benchmarks" / f"question-{number}.svg", data
 
 
+SPEED = {
+    "speed-limits": ("speed-limits", figures.cost_data, figures.draw_cost),
+    "speed-growth": ("speed-limits-growth", figures.growth_data, figures.draw_growth),
+    "roofline": ("patches", figures.roofline_data, figures.draw_roofline),
+}
+"""Picture -> its result file, what it needs of it, and how it is drawn."""
+Draw = Callable[[Path, dict[str, Any]], None]
+
+
+def figures_of_speed() -> Iterator[tuple[Path, tuple[Draw, dict[str, Any]]]]:
+    """Path, function and data of the pictures of the pages on speed."""
+    for name, (stem, data_of, draw) in SPEED.items():
+        if result := pages.load(stem):
+            yield DOCS / "images" / "benchmarks" / f"{name}.svg", (draw, data_of(result))
+
+
 def main() -> int:
     """Write or check the pages."""
     listed = NOTES / "summary.yaml"
@@ -124,15 +140,13 @@ def main() -> int:
     texts = {DOCS / "benchmarks" / f"{name}.md": text for name, text in results.items()}
     texts |= {DOCS / "benchmarks.md": summary(results, questions), DOCS / "networks.md": pages.networks()}
     drawings = dict(figures_of(questions))
-    of_find = pages.load("speed-limits")
-    costs = (
-        {DOCS / "images" / "benchmarks" / "speed-limits.svg": figures.cost_data(of_find)} if of_find else {}
-    )
+    costs = dict(figures_of_speed())
     stale = set((DOCS / "benchmarks").glob("*.md")) - set(texts)
     stale |= set((DOCS / "images" / "benchmarks").glob("*.svg")) - {*drawings, *costs}
     if "--check" in sys.argv:
         wrong = [p for p, text in texts.items() if not p.exists() or p.read_text(encoding="utf-8") != text]
-        wrong += [path for path, data in (drawings | costs).items() if not figures.is_current(path, data)]
+        wrong += [path for path, (_, data) in costs.items() if not figures.is_current(path, data)]
+        wrong += [path for path, data in drawings.items() if not figures.is_current(path, data)]
         for path in (*wrong, *stale):
             print(
                 f"{path.relative_to(ROOT)} does not match the result files; run python benchmarks/render.py"
@@ -144,9 +158,9 @@ def main() -> int:
     for path, data in drawings.items():
         if not figures.is_current(path, data):
             figures.draw(path, data)
-    for path, data in costs.items():
+    for path, (draw, data) in costs.items():
         if not figures.is_current(path, data):
-            figures.draw_cost(path, data)
+            draw(path, data)
     for path in stale:
         discard(path)
     return 0

@@ -42,9 +42,13 @@ def tomogram(path: Path, shape: tuple[int, int, int], voxel_size: float) -> None
             out[z : z + BLOCK] = planes[: shape[0] - z, : shape[1], : shape[2]]
 
 
-def measured(words: list[str]) -> dict[str, Any]:
-    """Run the command; seconds, processor seconds, and the highest resident memory in GB."""
+def measured(words: list[str], source: Path | None = None) -> dict[str, Any]:
+    """Run the command, of the package in another source folder if one is named.
+
+    Returns seconds, processor seconds, and the highest resident memory in GB.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    environment |= {} if source is None else {"PYTHONPATH": str(source)}
     start = time.monotonic()
     arguments = [sys.executable, "-m", "cryovox", *words]
     pid = os.posix_spawn(sys.executable, arguments, environment)

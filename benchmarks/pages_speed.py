@@ -1,0 +1,225 @@
+"""Text of the pages on time and memory of `find`, on patches per second, and on bfloat16."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+import numpy as np
+from scipy.optimize import curve_fit
+
+from cryovox.benchmark.tables import grid
+
+Result = dict[str, Any] | None
+PRECISIONS = ("float32", "bfloat16")
+
+
+def growth_law(rows: list[dict[str, Any]]) -> tuple[float, float, float]:
+    """Constant, factor and exponent of the processor time by voxels, from rows without a limit of memory.
+
+    Relative errors count, since seconds vary by a share of themselves.
+    """
+    free = [row for row in rows if row["max_ram"] is None]
+    millions = np.array([np.prod(row["shape"]) / 1e6 for row in free])
+    seconds = np.array([row["processor_seconds"] for row in free])
+
+    def law(voxels: Any, constant: float, factor: float, exponent: float) -> Any:
+        return constant + factor * voxels**exponent
+
+    fitted, _ = curve_fit(law, millions, seconds, p0=(2.0, 1.0, 1.0), sigma=seconds, bounds=(0, np.inf))
+    return float(fitted[0]), float(fitted[1]), float(fitted[2])
+
+
+def limits(result: Result) -> str:
+    """Processor time and memory of find by the size of the tomogram."""
+    if result is None:
+        return ""
+    done = sorted(result["rows"], key=lambda row: (np.prod(row["shape"]), row["max_ram"] or ""))
+    rows = [
+        [
+            " x ".join(map(str, row["shape"])),
+            row["max_ram"] or "none",
+            f"{row['processor_seconds']:.1f}",
+            f"{1e6 * row['processor_seconds'] / np.prod(row['shape']):.2f}",
+            f"{row['peak_GB']:.2f}",
+        ]
+        for row in done
+    ]
+    columns = ["voxels", "--max-ram", "processor s", "µs per voxel", "highest memory, GB"]
+    constant, factor, exponent = growth_law(done)
+    return f"""
+## Time and memory of `find`
+
+The {result["model"]} model (four outputs) on one thread: segmentation, picking, noise control and report of one tomogram, in a process of its own, with
+everything that Python and torch need. Memory is the highest resident memory that the system counted.
+
+![Processor time and memory by the number of voxels](../images/benchmarks/speed-limits.svg)
+
+{grid(columns, rows)}
+
+Command: `{result["command"]}`, once for each row
+
+A fit of the rows without a limit, by relative errors: {constant:.1f} s + {factor:.2f} s per million voxels to the power {exponent:.2f}.
+"""
+
+
+def versions(result: Result) -> str:
+    """Small volumes beside other versions of the program."""
+    if result is None:
+        return ""
+    rows = []
+    for row in result["rows"]:
+        own = row["runs"]["this version"]
+        for name, runs in row["runs"].items():
+            ratios = [a["processor_seconds"] / b["processor_seconds"] for a, b in zip(own, runs, strict=True)]
+            rows.append([
+                " x ".join(map(str, row["shape"])), name,
+                f"{median(run['processor_seconds'] for run in runs):.1f}",
+                f"{median(ratios):.2f}",
+                f"{median(run['peak_GB'] for run in runs):.2f}",
+            ])  # fmt: skip
+    columns = ["voxels", "version (commit)", "processor s", "this version / it", "highest memory, GB"]
+    same = "; ".join(
+        f"{row['picks']} picks, at most {row['largest_difference_A']:g} Å from those of the version before"
+        for row in result["rows"]
+        if row["largest_difference_A"] is not None
+    )
+    return f"""
+## Small volumes, beside earlier versions
+
+The versions in turn with the same libraries, medians of {result["rounds"]} rounds: {same}.
+
+{grid(columns, rows)}
+
+Command: `{result["command"]}`
+"""
+
+
+def growth(result: Result) -> str:
+    """Time and memory by the number of species and the size of the network."""
+    if result is None:
+        return ""
+    rows = [
+        [row["size"], str(row["species"]), f"{row['weights'] / 1e6:.3f}", f"{row['processor_seconds']:.1f}", f"{row['peak_GB']:.2f}"]
+        for row in result["rows"]
+    ]  # fmt: skip
+    columns = ["size", "species", "weights, M", "processor s", "highest memory, GB"]
+    return f"""
+## Number of species and size of the network
+
+`find` on {" x ".join(map(str, result["shape"]))} voxels with heatmap-unet and random weights, tiles of {result["tile"]} voxels with an overlap of
+{result["overlap"]:g}. No score reaches the threshold, so the time of more picks is not part of it.
+
+![Processor time and memory by species and size](../images/benchmarks/speed-growth.svg)
+
+{grid(columns, rows)}
+
+Command: `{result["command"]}`
+"""
+
+
+def patches(result: Result) -> str:
+    """Patches per second of every network, share of the peak, and the decoder of MVGFormer in both forms."""
+    if result is None:
+        return ""
+    peaks = result["machine_peaks"]
+    rows = []
+    for row in sorted(result["rows"], key=lambda row: -share(row, "float32", peaks)):
+        full, half = (row[precision] for precision in PRECISIONS)
+        rows.append([
+            row["network"], row["size"], f"{row['batch']} x {row['patch']}^3", f"{row['flops'] / 1e9:.2f}",
+            f"{full['patches_per_s']:.3g}", f"{share(row, 'float32', peaks):.2f}",
+            f"{half['patches_per_s']:.3g}", f"{share(row, 'bfloat16', peaks):.2f}",
+            f"{half['patches_per_s'] / full['patches_per_s']:.2f}",
+            f"{row['flops'] / full['bytes']:.1f}",
+        ])  # fmt: skip
+    columns = ["network", "size", "batch", "GFLOP per patch", "float32, patches/s", "share of peak", "bfloat16, patches/s",
+               "share of peak", "bfloat16 / float32", "FLOP per byte, float32"]  # fmt: skip
+    machine = [[name, f"{value:.1f}"] for name, value in peaks.items()]
+    return f"""
+## Patches per second of every network on a CPU
+
+Networks with {result["species"]} species score batches on {result["threads"]} thread, both precisions in turn; the least processor time of {result["rounds"]} rounds.
+A share of 1 is the speed of a product of two matrices of 1024 x 1024 in the same precision and the same run. Bytes are what all
+operators read and write, as if nothing stayed in a cache.
+
+![Roofline of every network in float32 and bfloat16](../images/benchmarks/roofline.svg)
+
+{grid(columns, rows)}
+
+In the same run:
+
+{grid(["figure of the machine", "value"], machine)}
+
+{decoders(result["decoders"], peaks)}
+Command: `{result["command"]}`
+"""
+
+
+def share(row: dict[str, Any], precision: str, peaks: dict[str, float]) -> float:
+    """Operations per second as a share of those of a matrix product."""
+    return float(row[precision]["Gflop_per_s"]) / peaks[f"matmul {precision}, Gflop/s"]
+
+
+def decoders(result: dict[str, Any], peaks: dict[str, float]) -> str:
+    """MVGFormer of the size of the paper with both forms of its decoder."""
+    rows = []
+    best = {}
+    for form, flops in result["flops"].items():
+        for precision in PRECISIONS:
+            named = {
+                key: value
+                for key, value in result["seconds"].items()
+                if key.startswith(f"{form}, {precision}")
+            }
+            layout, taken = min(named.items(), key=lambda item: item[1])
+            best[form, precision] = taken
+            reached = flops / taken / 1e9 / peaks[f"matmul {precision}, Gflop/s"]
+            rows.append(
+                [
+                    form,
+                    precision,
+                    layout.rpartition(", ")[2],
+                    f"{flops / 1e9:.0f}",
+                    f"{1 / taken:.3f}",
+                    f"{reached:.2f}",
+                ]
+            )
+    columns = ["decoder", "precision", "fastest weights", "GFLOP per patch", "patches/s", "share of peak"]
+    fastest = {form: min(best[form, precision] for precision in PRECISIONS) for form in result["flops"]}
+    ratios = [f"{best['plain', p] / best['factored', p]:.1f} times in {p}" for p in PRECISIONS]
+    return f"""MVGFormer of the size of the paper, one patch at a time, with P3DA as this package computes it (factored) and as the paper
+prints it (plain: enlarge, convolve at full resolution, concatenate, classify):
+
+{grid(columns, rows)}
+
+The whole network is {" and ".join(ratios)} as fast with the factored form, and {fastest["plain"] / fastest["factored"]:.1f} times with each form at its fastest setting.
+"""
+
+
+def half_precision(result: Result) -> str:
+    """F1 and scores in float32 and bfloat16."""
+    if result is None:
+        return ""
+    rows = []
+    for row in result["rows"]:
+        full, half = (row["f1"][precision] for precision in ("fp32", "bf16"))
+        rows.append([
+            row["model"], row["world"], str(row["tomograms"]), str(row["particles"]),
+            f"{row['picks']['fp32']}, {row['picks']['bf16']}", f"{full:.4f}", f"{half:.4f}", f"{half - full:+.4f}",
+            str(row["unmatched_picks"]), f"{row['largest_score_difference']:.3f}",
+            f"{row['seconds']['fp32'] / row['seconds']['bf16']:.2f}",
+        ])  # fmt: skip
+    columns = ["model", "domain", "tomograms", "particles", "picks, float32 and bfloat16", "F1, float32", "F1, bfloat16", "difference",
+               "picks without counterpart", "largest difference of a score", "speed"]  # fmt: skip
+    return f"""
+## Inference in bfloat16: scores and picks
+
+`find` with `--precision fp32` and `bf16` on simulated tomograms, at the models' own thresholds, on {result["threads"]} thread. The embedded model
+finds particles of any size; hits of the other one have the species of the particle. A pick without counterpart has no other one of
+its species within half a voxel. Speed is the ratio of the processor time of segmentation and picking.
+
+{grid(columns, rows)}
+
+Command: `{result["command"]}`
+"""
