@@ -67,6 +67,8 @@ SHAPE, TOMOGRAMS, WORLD_SEED = (64, 128, 128), 2, 2_611
 BUDGETS = (1, 2, 3, 4)
 SIGMAS, DISTANCES = (1.0, 2.0, 3.0, 4.5, 6.0), (60.0, 120.0)
 """Widths in voxels and distances in Å of the difference-of-Gaussians picker."""
+COARSEST = 70.0
+"""Resolution in Å to which boxes are whitened at least: that of voxels of 32 Å."""
 MIN_DISTANCE = 30.0
 MIN_SCORE = 0.02
 
@@ -186,6 +188,8 @@ def stream_file(args: argparse.Namespace) -> Path:
         "voxel_size": args.voxel_size,
         "processes": args.processes,
     }
+    if args.whiten:
+        settings["domain"] = {"whiten": [0.0, COARSEST]}
     if args.ribosomes != 1:
         settings["abundance"] = dict.fromkeys(("ribosome-70s", "ribosome-80s"), args.ribosomes)
     if args.structures:
@@ -262,6 +266,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--ribosomes", type=float, default=1, help="how much oftener ribosomes are than others"
     )
+    parser.add_argument("--whiten", action="store_true", help="whiten boxes, and tomograms before the search")
     parser.add_argument("--start", type=Path, help="model to continue with")
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--batch", type=int, default=4)

@@ -31,10 +31,11 @@ from cryovox.benchmark.adaptation.tomograms import sim_deepfinder, write_centers
 from cryovox.benchmark.tomograms import in_tomogram
 from cryovox.core.particles import Particles, concatenate
 from cryovox.core.volume import ScoreMap
+from cryovox.filters.whitening import WhitenedVoxels, Whitening, measured, resolution_of
 from cryovox.formats import read_particles, read_volume, scores
 from cryovox.metrics.bootstrap import interval
 from cryovox.metrics.detection import average_precision, precision_recall, recall_at_budget
-from cryovox.models.card import EMBEDDED, model_file, read_card
+from cryovox.models.card import EMBEDDED, Card, model_file, read_card
 from cryovox.models.checkpoint import load_model
 from cryovox.models.supervision import predict
 from cryovox.picking import PickConfig, pick
@@ -90,12 +91,23 @@ def real_tomogram(model: Path, work: Path) -> dict[str, Any]:
     return table
 
 
-def fine_crops() -> NDArray[np.float32]:
+def whitened_boxes(data: NDArray[np.float32], voxel_size: float) -> NDArray[np.float32]:
+    """Boxes (n, z, y, x), all with the mean gains of all of them."""
+    resolution = resolution_of(voxel_size, voxel_size)
+    curves = [measured(box, voxel_size, resolution) for box in data]
+    gains = np.exp(np.mean([np.log(curve.gains) for curve in curves], axis=0))
+    mean = Whitening(curves[0].step, gains, resolution)
+    return np.stack([np.asarray(WhitenedVoxels(box, voxel_size, mean)) for box in data])
+
+
+def fine_crops(card: Card) -> NDArray[np.float32]:
     """Nine crops (40, 9, z, y, x) of the boxes at 12 Å; the first is at the particle."""
     import mrcfile
 
     with mrcfile.open(boxes.BOXES) as file:
         data = np.asarray(file.data, np.float32).reshape(boxes.PARTICLES, *(32,) * 3)
+    if card.whitened:
+        data = whitened_boxes(data, boxes.VOXEL)
     data = (data - data.mean()) / data.std()
     corners = np.array([[0, 0, 0], *np.ndindex(2, 2, 2)])
     corners[1:] = (2 * corners[1:] - 1) * SHIFT
@@ -106,7 +118,7 @@ def fine_crops() -> NDArray[np.float32]:
 def particle_against_shifted(model: Path) -> dict[str, Any]:
     """AUC within boxes of the network and of the mean gray value."""
     network, card = load_model(model)
-    crops = fine_crops()
+    crops = fine_crops(card)
     margin = [(0, 0)] + [((PADDED - CROP) // 2,) * 2] * 3
     images = torch.from_numpy(np.pad(crops.reshape(-1, *(CROP,) * 3), margin, mode="reflect"))[:, None]
     with torch.inference_mode():

@@ -19,6 +19,7 @@ from cryovox.data.reconstruction_filters import (
     moments,
     spectral_slope,
 )
+from cryovox.filters.whitening import whitened_box
 from cryovox.simulate.config.surroundings import SurroundingsConfig
 from cryovox.simulate.microscope import DetectorConfig, OpticsConfig, TiltConfig, tilt_scheme
 from cryovox.simulate.stream.transfer import TransferFunction, transfer_function
@@ -106,6 +107,9 @@ class DomainConfig(Config):
     """Voxel size in Å that such boxes had, drawn on a logarithmic scale."""
     filters: FilterConfig = FilterConfig()
     """Filters after the reconstruction; none by default."""
+    whiten: Range | None = None
+    """Resolution in Å, drawn on a logarithmic scale, to which boxes are whitened, as a model of whitened
+    tomograms needs it; at least about two voxels. Not whitened by default."""
     gain: float = Field(0.2, ge=0, lt=1)
     """Gray values, of mean 0 and standard deviation 1 in a box, are scaled by a factor within 1 ± this."""
     offset: float = Field(0.1, ge=0)
@@ -193,6 +197,10 @@ def apply_microscope(
     image = torch.fft.irfftn(signal.add_(noise_spectrum, alpha=level), s=shape)
     if filtered:
         image = filter_image(image, filters, rng)
+    if domain.whiten is not None:
+        finest = 2 * voxel_size
+        low, high = max(domain.whiten[0], finest / 1.05), max(domain.whiten[1], finest)
+        image = whitened_box(image, voxel_size, _interpolate((low, high), rng.random(), "log"))
     mean, std = moments(image, filters.clip)
     scale = (1 + domain.gain * (2 * gain - 1)) / std
     image.mul_(scale).add_(domain.offset * (2 * offset - 1) - mean * scale)

@@ -25,12 +25,15 @@ from cryovox.core.intensity import (
 from cryovox.core.particles import Particles, Species
 from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.core.volume import LabelMap, Volume, Voxels
+from cryovox.filters.whitening import WhitenedVoxels, measured, resolution_of
 from cryovox.formats import dataset as dataset_files
 from cryovox.picking import PickConfig, pick_labels
 
 Bounds = tuple[Range, Range, Range]
 MAX_VOXELS = 4096
 """Voxels of an extended structure near which patches are drawn, per region."""
+SLAB = 48
+"""Planes that are computed at a time where a tomogram is held in memory."""
 MIN_HELD_OUT = 10
 """Sparse annotations are held out only if at least this many picks are."""
 
@@ -203,6 +206,22 @@ def _open(dataset: Dataset, entry: Entry) -> Region:
             [entry.is_exhaustive(s.name) and (labels is not None or not s.extended) for s in dataset.species]
         ),
     )
+
+
+def whitened_region(region: Region) -> Region:
+    """A region of the whitened tomogram, which is held in memory."""
+    size = region.voxel_size
+    voxels = WhitenedVoxels(region.data, size, measured(region.data, size, resolution_of(size, size)))
+    return in_memory(replace(region, data=voxels, normalize=voxels.normalization(region.normalize.sign)))
+
+
+def in_memory(region: Region) -> Region:
+    """A region of a tomogram that is computed on access, held in memory in standard deviations."""
+    scale = Normalization(region.normalize.mean, region.normalize.std)
+    data = np.empty(region.data.shape, np.float16)
+    for z in range(0, len(data), SLAB):
+        data[z : z + SLAB] = scale(region.data[z : z + SLAB])
+    return replace(region, data=data, normalize=Normalization(0.0, 1.0, region.normalize.sign))
 
 
 def normalization(volume: Volume, entry: Entry) -> Normalization:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from cryovox.core.on_access import Float32, Span, VoxelsOnAccess
 from cryovox.core.volume import Volume, Voxels, check_voxel_size
 
 LOBES = 5
@@ -17,8 +17,6 @@ KAISER = 6.0
 """Shape parameter of the Kaiser window: side lobes below -60 dB."""
 SLAB = 1 << 24
 """Voxels of the input that are filtered at once."""
-Float32 = NDArray[np.float32]
-Span = tuple[int, int]
 
 
 def resample(volume: Volume, voxel_size: float) -> Volume:
@@ -61,7 +59,7 @@ def resampled_on_access(volume: Volume, voxel_size: float) -> Volume:
     return Volume(ResampledVoxels(volume.data, step), voxel_size, volume.place)
 
 
-class ResampledVoxels:
+class ResampledVoxels(VoxelsOnAccess):
     """Voxels (z, y, x) of a volume at another sampling, computed on access.
 
     Parameters
@@ -72,36 +70,12 @@ class ResampledVoxels:
         Voxels of `data` per voxel.
     """
 
-    dtype = np.dtype(np.float32)
-    ndim = 3
-
     def __init__(self, data: Voxels, step: float) -> None:
         self._data, self._step = data, step
         z, y, x = (int(np.floor((n - 1) / step + 1e-6)) + 1 for n in data.shape)
-        self.shape = (z, y, x)
+        super().__init__((z, y, x))
 
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.shape))
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        if copy is False:
-            raise ValueError("resampled voxels are always computed")
-        return self[:, :, :].astype(dtype or np.float32, copy=False)
-
-    def __getitem__(self, key: Any) -> NDArray[np.float32]:
-        """Voxels at integers and slices; negative steps are not supported."""
-        keys = key if isinstance(key, tuple) else (key,)
-        if len(keys) > 3 or not all(isinstance(k, slice | int | np.integer) for k in keys):
-            raise IndexError("resampled voxels are read by integers and slices")
-        keys = (*keys, *[slice(None)] * (3 - len(keys)))
-        spans, inner = zip(*(_span(k, n) for k, n in zip(keys, self.shape, strict=True)), strict=True)
-        return self._box(*spans)[inner]
-
-    def _box(self, z: Span, y: Span, x: Span) -> Float32:
+    def box(self, z: Span, y: Span, x: Span) -> Float32:
         """Voxels of a box, a slab of the input at a time."""
         out = np.empty((z[1] - z[0], y[1] - y[0], x[1] - x[0]), np.float32)
         if not out.size:
@@ -120,19 +94,6 @@ class ResampledVoxels:
                 across = along_y @ row.reshape(along_y.shape[1], along_x.shape[1])
                 target[:] = (along_x @ np.ascontiguousarray(across.T)).T
         return out
-
-
-def _span(key: Any, size: int) -> tuple[Span, Any]:
-    """First and last voxel that a key reads, and the key within them."""
-    if isinstance(key, slice):
-        start, stop, step = key.indices(size)
-        if step < 1:
-            raise IndexError("resampled voxels are read forwards")
-        return (start, max(start, stop)), slice(None, None, step)
-    index = int(key) + (size if key < 0 else 0)
-    if not 0 <= index < size:
-        raise IndexError(f"index {key} is out of bounds for an axis of {size} voxels")
-    return (index, index + 1), 0
 
 
 @lru_cache(maxsize=64)

@@ -58,6 +58,8 @@ class Card(Config):
     normalisation: Literal["tomogram-zscore", "cube-zscore"] = "tomogram-zscore"
     """How gray values were scaled in training: over the tomogram, or over each subtomogram. At inference,
     tomograms are always scaled as a whole and subtomograms one by one."""
+    whitened: bool = False
+    """Whether tomograms are whitened first; see `cryovox.filters.whitening`."""
     thresholds: dict[str, float] = Field(default_factory=dict)
     """Score threshold of each species, chosen on held-out regions."""
     calibration: dict[str, Any] | None = None

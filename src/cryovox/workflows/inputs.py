@@ -38,7 +38,7 @@ from cryovox.formats import (
 from cryovox.metrics.fingerprint import Domain, Fingerprint, distance, fingerprint, fingerprint_of
 from cryovox.models.card import Card
 from cryovox.report.doctor import Finding
-from cryovox.workflows.model_grid import has_model_voxel_size, is_resampled, on_model_grid
+from cryovox.workflows.model_grid import has_model_voxel_size, is_resampled, on_model_grid, whitened
 
 IDENTITY = Normalization(0.0, 1.0)  # the pieces are z-scored one by one
 PIECES = 64
@@ -125,8 +125,6 @@ def prepare(
         check_voxel_size(path, original.voxel_size, card)
     volume, size_notes = on_model_grid(path, original, card)
     moments = checked_statistics(path, original)
-    if volume is not original:
-        moments = statistics(volume.data)
     notes: list[str] = []
     if contrast == "auto":
         contrast, notes = _choose_contrast(*detect_contrast(original), card)
@@ -135,7 +133,13 @@ def prepare(
     if wrapped is not None:
         notes.append(f"{wrapped}; correct it with `cryovox convert {path} OUT.mrc --unsigned-bytes`")
     notes += domain_notes(volume, card, path)
-    normalize = Normalization(moments.mean, moments.std, sign_of(contrast))
+    sign = sign_of(contrast)
+    if card.whitened:
+        volume, voxels = whitened(volume, original)
+        return Prepared(path, volume, voxels.normalization(sign), contrast, tuple(notes), original)
+    if volume is not original:
+        moments = statistics(volume.data)
+    normalize = Normalization(moments.mean, moments.std, sign)
     return Prepared(path, volume, normalize, contrast, tuple(notes), original)
 
 
@@ -230,8 +234,7 @@ def domain_finding(volume: Volume, card: Card, path: Path) -> Finding | None:
     """
     if card.domain is None or not is_resampled(volume.voxel_size, card):
         return None
-    volume, _ = on_model_grid(path, volume, card)
-    return _compare_domain(lambda: fingerprint_of(volume.data, IDENTITY, volume.voxel_size), card, path)
+    return _compare_domain(lambda: _fingerprint(volume, card, path), card, path)
 
 
 def calibration_finding(volume: Volume, card: Card, path: Path) -> Finding | None:
@@ -242,10 +245,7 @@ def calibration_finding(volume: Volume, card: Card, path: Path) -> Finding | Non
     """
     if card.calibration is None or card.calibration_domain is None:
         return None
-    volume, _ = on_model_grid(path, volume, card)
-    compared = _distance(
-        lambda: fingerprint_of(volume.data, IDENTITY, volume.voxel_size), card.calibration_domain
-    )
+    compared = _distance(lambda: _fingerprint(volume, card, path), card.calibration_domain)
     if compared is None:
         return None
     apart, limit = compared
@@ -254,6 +254,13 @@ def calibration_finding(volume: Volume, card: Card, path: Path) -> Finding | Non
         return Finding("ok", "calibration", f"{text}: probabilities are expected to hold")
     text += ": probabilities, expected precision and recall were calibrated on other data and may be wrong"
     return Finding("warning", "calibration", text, "check some picks by eye, or use --fdr 0.05")
+
+
+def _fingerprint(volume: Volume, card: Card, path: Path) -> Fingerprint:
+    """Of a tomogram as a model sees it."""
+    seen, _ = on_model_grid(path, volume, card)
+    seen = whitened(seen, volume)[0] if card.whitened else seen
+    return fingerprint_of(seen.data, IDENTITY, seen.voxel_size)
 
 
 def domain_notes(volume: Volume, card: Card, path: Path) -> list[str]:

@@ -6,6 +6,7 @@ Positions are in Å from the center of voxel (0, 0, 0), which resampling does no
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from cryovox.core.errors import RequestError
 from cryovox.core.volume import Volume
 from cryovox.formats.resample import resampled_on_access
 from cryovox.models.card import COARSEST, FINEST, SAME_VOXEL_SIZE, Card
+
+if TYPE_CHECKING:
+    from cryovox.filters.whitening import WhitenedVoxels
 
 NOTED = 0.02
 """Relative difference of voxel sizes above which there is a note."""
@@ -46,6 +50,16 @@ def on_model_grid(path: Path, volume: Volume, card: Card) -> tuple[Volume, list[
     if size > own:
         note += f"; details between {2 * own:g} and {2 * size:g} Å, which it was trained with, are missing"
     return resampled_on_access(volume, own), [note]
+
+
+def whitened(volume: Volume, original: Volume) -> tuple[Volume, WhitenedVoxels]:
+    """A tomogram on the grid of a model, whitened on access to what the original resolves, and its voxels."""
+    from cryovox.filters.whitening import WhitenedVoxels, measured, resolution_of
+
+    size = volume.voxel_size
+    whitening = measured(volume.data, size, resolution_of(original.voxel_size, size))
+    voxels = WhitenedVoxels(volume.data, size, whitening)
+    return volume.with_data(voxels), voxels
 
 
 def mask_on_grid(mask: NDArray[np.bool_], original: Volume, volume: Volume) -> NDArray[np.bool_]:

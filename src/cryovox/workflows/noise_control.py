@@ -232,12 +232,15 @@ class _Search:
 
     def _difference(self, halves: Halves, box: tuple[slice, slice, slice]) -> NDArray[np.float32]:
         """Half the difference of the half tomograms, in the units of the normalized tomogram."""
+        from cryovox.filters.whitening import WhitenedVoxels
         from cryovox.inference.background import MIN_CORRELATION, half_difference
 
         original, parts = self.tomogram.original, []
         for path in halves.files(self.name, original.shape):
-            half = read_volume(path, original.voxel_size)
-            parts.append(np.asarray(on_model_grid(path, half, self.control.card)[0].data[box], np.float32))
+            half, _ = on_model_grid(path, read_volume(path, original.voxel_size), self.control.card)
+            data = self.tomogram.volume.data
+            alike = data.alike(half.data) if isinstance(data, WhitenedVoxels) else half.data
+            parts.append(np.asarray(alike[box], np.float32))
         noise, correlation = half_difference(self.tomogram.volume.data[box], parts[0], parts[1])
         if correlation < MIN_CORRELATION:
             message = (

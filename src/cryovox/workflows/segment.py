@@ -261,6 +261,11 @@ class _SegmentSet(_Segment):
         if self.config.voxel_size is not None:
             subvolumes = replace(subvolumes, voxel_size=self.config.voxel_size)
         check_voxel_size(path, subvolumes.voxel_size, self.card)
+        if self.card.whitened:
+            message = "is a subtomogram set, and the model whitens whole tomograms"
+            raise RequestError(
+                path, message, "give the tomograms, or a model that was trained on subtomograms"
+            )
         return path, subvolumes
 
     def process(self, name: str, loaded: tuple[Path, Subtomograms], on_progress: ProgressCallback) -> Result:

@@ -14,11 +14,12 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
 from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.data.patches import TargetSpec
-from cryovox.data.regions import Region, hold_out, load_regions, open_unlabeled
+from cryovox.data.regions import Region, hold_out, load_regions, open_unlabeled, whitened_region
 from cryovox.data.sampling import SamplingConfig
 from cryovox.formats import dataset as dataset_files
 from cryovox.formats import subtomograms
 from cryovox.inference.tiling import plan
+from cryovox.models.card import model_file, read_card
 from cryovox.training.strategies import facts
 from cryovox.workflows.config import HeldOutConfig, TrainConfig
 from cryovox.workflows.inputs import with_masks
@@ -40,7 +41,7 @@ class TrainingData(ABC):
     ----------
     name
         Origin, for the manifest.
-    species, voxel_size, contrast, normalization
+    species, voxel_size, contrast, normalization, whitened
         For the card of the model.
     masked
         Whether every voxel has a label.
@@ -51,6 +52,7 @@ class TrainingData(ABC):
     voxel_size: float
     contrast: Literal["dark", "bright"]
     normalization: Literal["tomogram-zscore", "cube-zscore"] = "tomogram-zscore"
+    whitened: bool = False
     masked: bool = True
     places: bool = False
     """Whether there are tomograms, from which unlabeled patches can be drawn."""
@@ -142,6 +144,12 @@ class TrainingData(ABC):
         return int(getattr(network, "patch", 32))
 
 
+def starts_whitened(config: TrainConfig) -> bool:
+    """Whether a training starts from a model of whitened tomograms, and so needs such tomograms."""
+    start = config.network.start
+    return start is not None and read_card(model_file(start)).whitened
+
+
 class TomogramData(TrainingData):
     """The entries of a `dataset.yaml`.
 
@@ -153,6 +161,8 @@ class TomogramData(TrainingData):
         Mask, or folder of masks, in place of those of the entries.
     subset
         File with the names of the entries to use.
+    whitened
+        Whether tomograms are whitened, and held in memory.
     """
 
     places = True
@@ -165,6 +175,7 @@ class TomogramData(TrainingData):
         unlabeled: bool = False,
         mask: Path | None = None,
         subset: Path | None = None,
+        whitened: bool = False,
         on_progress: ProgressCallback = no_progress,
     ) -> None:
         chosen = entries_in(dataset_files.read(path), subset)
@@ -178,6 +189,11 @@ class TomogramData(TrainingData):
             message = "no entry with split: train has picks" if without else "has no entry with split: train"
             raise RequestError("dataset.yaml", message, "add `entries:` to train on")
         self.held: list[Region] = load_regions(self.dataset, self.dataset.split("val"), on_progress)
+        self.whitened = whitened
+        if whitened:
+            self.unlabeled_regions = [whitened_region(region) for region in self.unlabeled_regions]
+            self.training = [whitened_region(region) for region in self.training]
+            self.held = [whitened_region(region) for region in self.held]
         if not self.held:
             self.training, self.held = hold_out(self.training, held_out.held_out)
         if not any(len(s.truth()) or s.extended_by_channel for s in self.training):
@@ -201,6 +217,7 @@ class TomogramData(TrainingData):
         """In semi-supervised training, entries without labels and particles are unlabeled tomograms."""
         unlabeled = facts(config.strategy).task == "semi-supervised"
         own: dict[str, Any] = {"unlabeled": unlabeled, "mask": mask, "subset": subset}
+        own["whitened"] = starts_whitened(config)
         return cls(Path(name), config.validation, **own, on_progress=on_progress)
 
     def inputs(self) -> dict[str, Any]:

@@ -157,4 +157,5 @@ def make_card(network: Any, config: TrainConfig, data: TrainingData) -> Card:
         voxel_size=data.voxel_size,
         contrast=data.contrast,
         normalisation=data.normalization,
+        whitened=data.whitened,
     )

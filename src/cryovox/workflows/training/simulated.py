@@ -26,7 +26,7 @@ from cryovox.simulate.presets import PRESETS
 from cryovox.workflows.config import TrainConfig
 from cryovox.workflows.simulation.templates import known_names, templates
 from cryovox.workflows.training.checks import STREAM
-from cryovox.workflows.training.data import TrainingData, calibration_fields, smaller_regions
+from cryovox.workflows.training.data import TrainingData, calibration_fields, smaller_regions, starts_whitened
 from cryovox.workflows.training.stream_config import STREAMS, StreamConfig
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 HELD_OUT_SEED = (2**31 - 1, 0)
 """Seed of held-out boxes, which no training has."""
+WHITENED = (0.0, 70.0)
+"""Resolution in Å of boxes that are whitened because the model that a training starts from needs it."""
 MIN_OCCUPANCY, MAX_OCCUPANCY = 0.08, 0.3
 """Limits of the volume fraction of particles in the most crowded boxes."""
 
@@ -80,6 +82,7 @@ class SimulatedData(TrainingData):
                 "take it out, or include the species",
             )
         self.voxel_size, self.contrast = self.config.voxel_size, self.config.contrast
+        self.whitened = self.config.domain.whiten is not None
         self._held_out: list[Region] = []
         self._max_tiles: int | None = None
 
@@ -112,9 +115,10 @@ class SimulatedData(TrainingData):
         """`stream:PRESET`, `stream:NAME` of `STREAMS`, or `stream:FILE.yaml`."""
         source = name.removeprefix(STREAM)
         if source in PRESETS:
-            return cls(name, *of_preset(PRESETS[source]))
+            settings, templates = of_preset(PRESETS[source])
+            return cls(name, _whitened(settings, config), templates)
         settings = STREAMS[source] if source in STREAMS else read_config(Path(source))
-        return cls(name, settings, *load_templates(settings))
+        return cls(name, _whitened(settings, config), *load_templates(settings))
 
     def inputs(self) -> dict[str, Any]:
         shapes = {t.name: hashlib.sha256(t.density.tobytes()).hexdigest() for t in self.templates}
@@ -200,6 +204,14 @@ class SimulatedData(TrainingData):
             annotated_mask=None,
             exhaustive=np.ones(len(self.species), bool),
         )
+
+
+def _whitened(settings: StreamConfig, config: TrainConfig) -> StreamConfig:
+    """The settings, with whitened boxes if the training starts from a model of whitened tomograms."""
+    if settings.domain.whiten is not None or not starts_whitened(config):
+        return settings
+    domain = settings.domain.model_copy(update={"whiten": WHITENED})
+    return settings.model_copy(update={"domain": domain})
 
 
 def read_config(path: Path) -> StreamConfig:

@@ -190,7 +190,7 @@ def _add(target: TargetData, entry: Entry, dataset: Dataset | None, card: Card, 
 def _region(
     path: Path, entry: Entry, voxel_size: float | None, card: Card, contrast: Contrast
 ) -> tuple[Region, Contrast, tuple[str, ...]]:
-    from cryovox.data.regions import unlabeled_region
+    from cryovox.data.regions import in_memory, unlabeled_region
 
     ready = prepare(path, card, voxel_size, contrast)
     bounds: Bounds = (entry.box or Box()).bounds(ready.volume.shape)
@@ -200,7 +200,7 @@ def _region(
     mask = dataset_files.load_mask(entry)
     bounds = sample_bounds(ready.volume, bounds, mask)
     region = unlabeled_region(entry.name, ready.volume, ready.normalize, bounds, card.species, mask)
-    region = replace(region, tilt_axis=entry.tilt_axis)
+    region = replace(in_memory(region) if card.whitened else region, tilt_axis=entry.tilt_axis)
     return region, ready.contrast, ready.notes
 
 
