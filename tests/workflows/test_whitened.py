@@ -130,10 +130,8 @@ def test_subtomogram_sets_are_refused(model, tmp_path):
     images = np.random.default_rng(0).standard_normal((3, 16, 16, 16)).astype(np.float32)
     centers = Particles.of(np.full((3, 3), 160.0), ["apo-ferritin"] * 3)
     subtomograms.write(tmp_path / "set.zarr", Subtomograms(images, None, VOXEL, centers))
-    _, failures = segment_sets([tmp_path / "set.zarr"], model, tmp_path / "out", device="cpu")
-    (error,) = failures.values()
-    assert isinstance(error, RequestError)
-    assert "whitens whole tomograms" in str(error)
+    with pytest.raises(RequestError, match="whitens whole tomograms"):
+        segment_sets([tmp_path / "set.zarr"], model, tmp_path / "out", device="cpu")
 
 
 def test_the_distance_from_the_calibrated_tomograms_is_that_of_whitened_ones(model, tmp_path):
