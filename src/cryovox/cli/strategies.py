@@ -10,6 +10,7 @@ from cryovox.training.strategies import Task, facts
 TASKS: dict[Task, str] = {
     "supervised": "Supervised: --data DATASET",
     "semi-supervised": "Semi-supervised, from few picks and unlabeled tomograms: --data DATASET",
+    "distillation": "Distillation of a trained model, without annotations: --teacher MODEL --data TOMOGRAMS",
     "domain adaptation": "Domain adaptation to unlabeled tomograms: --source DATA --target DATA",
     "domain generalization": "Domain generalization, without target tomograms: --source DATASET",
 }

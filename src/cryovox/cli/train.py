@@ -23,6 +23,13 @@ Train a picker from few picks and from tomograms, or parts of them, where nothin
 Entries of the dataset without particles and labels are unlabeled tomograms. Write `exhaustive: false`
 where only some particles are picked. Subtomogram sets and stream:PRESET are not supported here. Run the
 same command again to continue after an interruption.""",
+    "distillation": """\
+Train a light network on the scores of a trained model (--teacher) instead of annotations.
+
+--data is a tomogram, a folder, a quoted pattern, a dataset or stream:PRESET. Annotations of a dataset are
+used too; its species must be those of the teacher. Without them, thresholds and held-out scores compare with
+the picks of the teacher. Subtomogram sets are not supported here. Run the same command again to continue
+after an interruption.""",
     "domain adaptation": """\
 Train a network on a labeled source, adapt it to unlabeled tomograms, and keep the better
 model of the two. Run the same command again to continue after an interruption. report.html says which

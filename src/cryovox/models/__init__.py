@@ -26,7 +26,8 @@ class NetworkSpec:
         rest: `kind`, `activation`, `stride`, `output_stride`, `patch`, `fixed_patch`.
     sizes
         Options by name of the size, smallest first; by default the attribute `sizes` of the class. "xs" is
-        for tens of picks, "s" trains on two CPU cores, "m" takes hours there, "paper" is the published size.
+        for tens of picks, "light" is fast on a CPU, "s" trains on two CPU cores, "m" takes hours there,
+        "paper" is the published size.
     """
 
     path: str
@@ -46,6 +47,7 @@ NETWORKS: dict[str, NetworkSpec] = {
     }),
     "heatmap-unet": NetworkSpec("heatmap_unet:HeatmapUNet", {
         "xs": {"widths": [8, 16], "blocks": [0, 2], "norm": "batch"},
+        "light": {"widths": [4, 8, 16, 32], "blocks": [0, 0, 1, 1], "norm": "batch"},
         "s": {"widths": [8, 16, 32, 64], "blocks": [0, 1, 1, 1], "norm": "batch"},
         "paper": {"widths": [32, 64, 128, 256], "blocks": [1, 1, 2, 2], "norm": "batch"},
     }),
@@ -67,6 +69,7 @@ NETWORKS: dict[str, NetworkSpec] = {
         "paper": {"dim": 256, "layers": 12, "heads": 16, "context": [64, 128], "width": 128},
     }),
     "residual-unet": NetworkSpec("heatmap_unet:ResidualUNet", {
+        "light": {"widths": [4, 8, 16, 32], "blocks": [0, 0, 1, 1], "norm": "batch"},
         "s": {"widths": [8, 16, 32, 64], "blocks": [0, 1, 1, 1], "norm": "batch"},
         "paper": {"widths": [32, 64, 128, 256], "blocks": [1, 1, 2, 2], "norm": "batch"},
     }),

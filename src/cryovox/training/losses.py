@@ -192,6 +192,31 @@ def mask_background_loss(logits: Tensor, target: Tensor, valid_mask: Tensor) -> 
     return (away * ~valid_mask).sum() / (~valid_mask).sum().clamp(min=1)
 
 
+def score_divergence(logits: Tensor, scores: Tensor, activation: str) -> Tensor:
+    """Divergence of predicted scores from those of a teacher, per unit of the foreground of the teacher.
+
+    The cross-entropy against the teacher's scores less its smallest value, so 0 where both agree: of each
+    species by itself for heatmaps, of all classes together for masks. It is summed over the patch and divided
+    by the summed scores of the species.
+
+    Parameters
+    ----------
+    logits : (b, k, z, y, x)
+    scores : (b, k, z, y, x)
+        Probabilities of the teacher; with softmax, channel 0 is the background.
+    activation
+        "sigmoid" or "softmax".
+    """
+    if activation == "softmax":
+        terms = F.kl_div(logits.float().log_softmax(1), scores, reduction="none")
+        foreground = scores[:, 1:]
+    else:
+        entropy = torch.special.entr(scores) + torch.special.entr(1 - scores)
+        terms = F.binary_cross_entropy_with_logits(logits.float(), scores, reduction="none") - entropy
+        foreground = scores
+    return terms.sum() / (foreground.sum() + 1e-3 * foreground.numel())
+
+
 def contrastive(
     features: Tensor, target: Tensor, valid_mask: Tensor, points: int = 64, temperature: float = 0.1
 ) -> Tensor:

@@ -136,6 +136,12 @@ class StrategyConfig(TrainConfig, Generic[Own]):
         return self.own
 
 
+class DistillationConfig(StrategyConfig[Own], Generic[Own]):
+    """Settings of a distillation, whose student is light."""
+
+    network: NetworkConfig = NetworkConfig(size="light")
+
+
 class GeneralizationConfig(StrategyConfig[Own], Generic[Own]):
     """Settings of a training for domain generalization."""
 
@@ -179,6 +185,7 @@ class AdaptConfig(StrategyConfig[Own], Generic[Own]):
 CONFIG_OF_TASK: dict[Task, Any] = {
     "supervised": StrategyConfig,
     "semi-supervised": StrategyConfig,
+    "distillation": DistillationConfig,
     "domain adaptation": AdaptConfig,
     "domain generalization": GeneralizationConfig,
 }

@@ -185,8 +185,13 @@ def score_region(network: nn.Module, region: Region, tiles: TilePlan, spec: Targ
 
 
 def candidates(scored: ScoredRegion, threshold: float) -> Particles:
-    """Picks of a region, in Å of its tomogram, best first."""
-    picks = pick(scored.scores, PickConfig(threshold=threshold, exclusive=False, border=0.0))
+    """Picks of a region above a threshold, which may overlap, in Å of its tomogram, best first."""
+    return picks_inside(scored, PickConfig(threshold=threshold, exclusive=False, border=0.0))
+
+
+def picks_inside(scored: ScoredRegion, config: PickConfig) -> Particles:
+    """Picks whose centers lie in the region, in Å of its tomogram, best first."""
+    picks = pick(scored.scores, config)
     region = scored.region
     positions = picks.positions + np.array(scored.corner) * region.voxel_size
     picks = Particles.of(positions, picks.species, picks.scores)
@@ -226,14 +231,18 @@ def _counts(scored: list[ScoredRegion], species: tuple[Species, ...]) -> NDArray
     return counts[1:]
 
 
+def label_map(scored: ScoredRegion) -> NDArray[np.intp]:
+    """Channel + 1 of the class with the highest score in each voxel of the region, 0 for background."""
+    region, corner = scored.region, scored.corner
+    window = tuple(slice(a - c, b - c) for (a, b), c in zip(region.bounds, corner, strict=True))
+    species = np.asarray(scored.scores.data)[(slice(None), *window)]
+    return np.concatenate([1 - species.sum(0, keepdims=True), species]).argmax(0)
+
+
 def _confusion(scored: ScoredRegion, classes: int) -> NDArray[np.float64]:
     """True positive, false positive and false negative voxels of each class, among labeled voxels."""
-    region, corner = scored.region, scored.corner
-    low = [a - c for (a, _), c in zip(region.bounds, corner, strict=True)]
+    region, predicted = scored.region, label_map(scored)
     sides = [b - a for a, b in region.bounds]
-    window = tuple(slice(a, a + n) for a, n in zip(low, sides, strict=True))
-    species = np.asarray(scored.scores.data)[(slice(None), *window)]
-    predicted = np.concatenate([1 - species.sum(0, keepdims=True), species]).argmax(0)
     start = (region.bounds[0][0], region.bounds[1][0], region.bounds[2][0])
     true = mask_target(region, start, (sides[0], sides[1], sides[2]))
     known = true != IGNORE_INDEX

@@ -12,6 +12,7 @@ STRATEGIES = Registry(
     "cryovox.strategies",
     {
         "supervised": "cryovox.training.strategies.supervised:Supervised",
+        "distill": "cryovox.training.strategies.distill:Distill",
         "vox-uda": "cryovox.training.strategies.uda.vox_uda:VoxUDA",
         "vox-zsda": "cryovox.training.strategies.zsda.vox_zsda:VoxZSDA",
         "vox-zsda-few": "cryovox.training.strategies.zsda.vox_zsda:FewTarget",
@@ -38,7 +39,9 @@ STRATEGIES = Registry(
     },
 )
 
-Task = Literal["supervised", "semi-supervised", "domain adaptation", "domain generalization"]
+Task = Literal[
+    "supervised", "semi-supervised", "distillation", "domain adaptation", "domain generalization"
+]  # fmt: skip
 
 
 class Facts(NamedTuple):
@@ -56,6 +59,10 @@ class Facts(NamedTuple):
 FACTS: dict[str, Facts] = {
     "supervised": Facts(
         "supervised", "Label maps, picks or masks", "supervised:SupervisedConfig", baseline=False
+    ),
+    "distill": Facts(
+        "distillation", "A light network learns the scores of a trained one", "distill:DistillConfig",
+        baseline=False,
     ),
     "semi-etpicker": Facts(
         "semi-supervised", "SemiETPicker: multi-view pseudo-labels, DropBlock",

@@ -19,6 +19,7 @@ Batches = dict[str, Batch]
 STREAMS: dict[Task, tuple[str, ...]] = {
     "supervised": ("labeled",),
     "semi-supervised": ("labeled", "unlabeled"),
+    "distillation": ("labeled", "unlabeled"),
     "domain adaptation": ("labeled", "target"),
     "domain generalization": ("labeled",),
 }

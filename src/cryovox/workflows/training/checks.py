@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryovox.core.errors import RequestError
+from cryovox.training.strategies import facts
 from cryovox.workflows.config import TrainConfig
 
 STREAM = "stream:"
@@ -26,7 +27,11 @@ def check_training(
     network_options(config.network)
     if config.network.start is not None:
         read_card(config.network.start)
-    if not str(data).startswith(STREAM):
+    if facts(config.strategy).task == "distillation":
+        from cryovox.workflows.training.teacher import check_data
+
+        check_data(str(data), config)
+    elif not str(data).startswith(STREAM):
         _check_data(Path(data))
     for target in targets:
         if not target.exists() and not any(c in str(target) for c in "*?["):

@@ -56,6 +56,14 @@ class TrainingData(ABC):
     masked: bool = True
     places: bool = False
     """Whether there are tomograms, from which unlabeled patches can be drawn."""
+    annotated: bool = True
+    """Whether anything is annotated, so that there are labeled patches."""
+    notes: tuple[str, ...] = ()
+    """Notes for the user before the training starts."""
+    warnings: tuple[str, ...] = ()
+    """Warnings about any model that is trained on these data."""
+    truth: str = "annotations"
+    """What held-out scores compare with."""
 
     @classmethod
     @abstractmethod
@@ -214,8 +222,8 @@ class TomogramData(TrainingData):
         subset: Path | None = None,
         on_progress: ProgressCallback = no_progress,
     ) -> TomogramData:
-        """In semi-supervised training, entries without labels and particles are unlabeled tomograms."""
-        unlabeled = facts(config.strategy).task == "semi-supervised"
+        """In some tasks, entries without labels and particles are unlabeled tomograms."""
+        unlabeled = facts(config.strategy).task in ("semi-supervised", "distillation")
         own: dict[str, Any] = {"unlabeled": unlabeled, "mask": mask, "subset": subset}
         own["whitened"] = starts_whitened(config)
         return cls(Path(name), config.validation, **own, on_progress=on_progress)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryovox.core.errors import RequestError
 from cryovox.data.patches import TargetSpec
 from cryovox.models import activation, build, options
-from cryovox.models.card import Card, model_file
+from cryovox.models.card import Card, model_file, read_card
 from cryovox.workflows.config import NetworkConfig, TrainConfig
 from cryovox.workflows.manifest import sha256
+from cryovox.workflows.training.teacher import size_notes, student_card, teacher_facts, teacher_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,12 +42,15 @@ class Prepared:
         What the model file will say, but for the results of the training.
     start
         Facts on the model whose weights the network starts with; empty without one.
+    teacher
+        Facts on the model whose scores a student learns; empty without one.
     """
 
     network: nn.Module
     strategy: Strategy
     card: Card
     start: dict[str, Any]
+    teacher: dict[str, Any] = field(default_factory=dict)
 
     @property
     def spec(self) -> TargetSpec:
@@ -80,8 +84,15 @@ def prepare_training(
     if strategy.task == "semi-supervised" and not data.unsearched:
         strategy.required_streams = ("labeled",)
         on_warning(NOTHING_UNLABELED)
+    teacher: dict[str, Any] = {}
+    if strategy.task == "distillation":
+        strategy.required_streams = ("labeled",) * data.annotated + ("unlabeled",) * bool(data.unsearched)
+        path = teacher_of(config)
+        card, teacher = student_card(card, read_card(path), data), teacher_facts(path)
+    for note in (*data.notes, *(size_notes(network) if teacher else ())):
+        on_warning(note)
     strategy.setup(card)
-    return Prepared(network, strategy, card, start)
+    return Prepared(network, strategy, card, start, teacher)
 
 
 def network_options(config: NetworkConfig) -> dict[str, Any]:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from cryovox.core.errors import RequestError
 from cryovox.core.progress import ProgressCallback, no_progress
+from cryovox.training.strategies import facts
 from cryovox.workflows.config import TrainConfig
 from cryovox.workflows.training.data import SetData, TomogramData, TrainingData
 from cryovox.workflows.training.simulated import SimulatedData
+from cryovox.workflows.training.teacher_data import open_distillation
 
 KINDS: tuple[type[TrainingData], ...] = (SimulatedData, SetData, TomogramData)
 """Kinds of data; the first that accepts a name opens it."""
@@ -35,6 +37,8 @@ def open_training_data(
     if isinstance(data, TrainingData):
         return data
     name = str(data)
+    if facts(config.strategy).task == "distillation":
+        return open_distillation(name, config, mask, subset, on_progress)
     kind = next(kind for kind in KINDS if kind.accepts(name))
     for option, value in (("--mask", mask), ("--subset", subset)):
         if value is not None and not kind.places:

@@ -131,8 +131,10 @@ class TrainingRun:
     def __post_init__(self) -> None:
         self.tiles = validation_tiles(self.prepared.card)
         self.blob_picker = self.data.blob_picker_metrics(self.prepared.spec, self.tiles)
-        start = self.prepared.start
-        self.facts = {"data": self.data.name} | ({"start": start} if start else {})
+        models = {"start": self.prepared.start, "teacher": self.prepared.teacher}
+        self.facts = {"data": self.data.name} | {name: facts for name, facts in models.items() if facts}
+        if not self.data.annotated:
+            self.facts["truth"] = self.data.truth
 
     def fit(self, accelerator: str, devices: int) -> Path:
         """Train, or continue an interrupted training; returns the model file."""
@@ -227,7 +229,8 @@ class TrainingRun:
         with call_after_forward(network, still_validating):
             metrics = self.data.validate(network, self.prepared.spec, self.tiles)
         if "score" in metrics:
-            self.on_message(summary_line(pooled_metrics(metrics), self.blob_picker))
+            against = "" if self.data.annotated else f", against the {self.data.truth}"
+            self.on_message(summary_line(pooled_metrics(metrics), self.blob_picker) + against)
         return metrics
 
     def _passes(self, steps: int) -> float | None:
@@ -279,8 +282,12 @@ class TrainingRun:
             "config": self.config.model_dump(mode="json"),
             "versions": versions(),
         }
-        update = {"thresholds": thresholds, "training": training, "warnings": tuple(course.warnings())}
+        update = {"thresholds": thresholds, "training": training, "warnings": self._warnings(course)}
         save_model(self.out / "model.safetensors", network, self.prepared.card.model_copy(update=update))
+
+    def _warnings(self, course: TrainingCourse) -> tuple[str, ...]:
+        """Warnings about the model: those of its data and its teacher, and those of the training."""
+        return (*self.prepared.card.warnings, *course.warnings())
 
     def finish(self, progress: Progress, device: str) -> None:
         """Complete the manifest, and the card with the results and the calibration of the whole training."""
@@ -288,7 +295,7 @@ class TrainingRun:
 
         course, model = self._course(progress), self.out / "model.safetensors"
         network, card = load_model(model)
-        fields = {"training": card.training | _held_out_metrics(course), "warnings": tuple(course.warnings())}
+        fields = {"training": card.training | _held_out_metrics(course), "warnings": self._warnings(course)}
         if "best_step" not in Manifest(self.out, {}).sections:  # else this training was completed before
             self.on_progress("training", 0.999, "calibration")
             spec = self.prepared.spec

@@ -17,7 +17,7 @@ from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import Volume
 from cryovox.data.regions import Bounds, Region
 from cryovox.formats import dataset as dataset_files
-from cryovox.formats import is_volume, read_header, stem, subtomograms
+from cryovox.formats import is_volume, layouts, read_header, stem, subtomograms
 from cryovox.models.card import Card
 from cryovox.workflows.inputs import check_voxel_size, expand, mask_file, prepare, read_search_mask
 from cryovox.workflows.manifest import sha256
@@ -165,9 +165,15 @@ def without_species(subtomogram_set: subtomograms.Subtomograms) -> subtomograms.
     return replace(subtomogram_set, particles=nameless, species=(kind,), masks=None)
 
 
+def dataset_of(path: Path) -> Dataset | None:
+    """The dataset that a path names, by its YAML file or its folder; None for tomograms."""
+    folder = path.is_dir() and ((path / dataset_files.FILE).exists() or layouts.find(path) is not None)
+    return dataset_files.read(path) if folder or path.suffix in (".yaml", ".yml") else None
+
+
 def _entries(path: Path) -> list[tuple[Entry, Dataset | None]]:
-    if path.name == dataset_files.FILE or (path.is_dir() and (path / dataset_files.FILE).exists()):
-        dataset = dataset_files.read(path)
+    dataset = dataset_of(path)
+    if dataset is not None:
         kept = [e for e in dataset.entries if e.split != "test"] or list(dataset.entries)
         return [(e, dataset) for e in kept]
     return [(Entry(name=n, tomogram=p), None) for n, p in expand([path], is_volume).items()]
