@@ -82,7 +82,7 @@ FORMATS = {
 }
 QUICK_FORMATS = ("map", "mrc.gz", "zarr-0.4", "zarr-tczyx", "h5")
 """One of each reader: `make test` runs these with every verb, `make test-slow` the others."""
-QUICK_TRAININGS = ("supervised", "semi-etpicker", "vox-uda", "vox-zsda")
+QUICK_TRAININGS = ("supervised", "distill", "semi-etpicker", "vox-uda", "vox-zsda")
 
 
 @dataclass(frozen=True)
@@ -428,11 +428,11 @@ def test_a_dataset_is_the_same_in_every_format(of_all_formats, small):
         np.testing.assert_allclose(source.positions * 14.0, picked.positions)
 
 
-HEATMAPS = ("semi-etpicker", "heatmap-mean-teacher", "heatmap-fixmatch", "pseudo-labels")
+HEATMAPS = ("distill", "semi-etpicker", "heatmap-mean-teacher", "heatmap-fixmatch", "pseudo-labels")
 
 
 @pytest.mark.parametrize("strategy", quick_and_slow(trainings(), QUICK_TRAININGS))
-def test_every_training_takes_every_format(strategy, cli, run, of_all_formats, tmp_path):
+def test_every_training_takes_every_format(strategy, cli, run, of_all_formats, model, tmp_path):
     heatmap = strategy in HEATMAPS
     network = {"model": "heatmap-unet" if heatmap else "voxresnet", "options": {"widths": [4, 8]}}
     if heatmap:
@@ -447,6 +447,8 @@ def test_every_training_takes_every_format(strategy, cli, run, of_all_formats, t
         for entry in dataset.entries:  # names of targets differ
             (tmp_path / "target" / f"{entry.name}-{entry.tomogram.name}").symlink_to(entry.tomogram)
         data += ("--target", tmp_path / "target")
+    if "--teacher" in usage:
+        data += ("--teacher", model)
     config = ("--config", tmp_path / "net.yaml")
     answer = cli("train", strategy, *data, "--out", tmp_path / "run", *config, *quick)
     nothing = (
