@@ -11,7 +11,7 @@ Prediction, after one trial with seed 9 (60 s and 35 s; F1 of the teacher 0.69, 
 within 0.03 of average precision, the teacher 0.05 to 0.10 above both. The tiler takes 1 / 2.4 of the time of the
 teacher with light students and 1 / 1.6 with xs.
 
-    OMP_NUM_THREADS=1 python benchmarks/distill.py --work DIR       # about 9 processor minutes; resumes
+    OMP_NUM_THREADS=1 python benchmarks/distill.py --work DIR       # about 7 processor minutes; resumes
 """
 
 from __future__ import annotations
@@ -170,8 +170,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of worlds and runs")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--students", nargs="+", default=list(STUDENTS), help="sizes")
-    parser.add_argument("--teacher-time", default="50s")
-    parser.add_argument("--time", default="30s", help="of a student")
+    parser.add_argument("--teacher-time", default="40s")
+    parser.add_argument("--time", default="25s", help="of a student")
     parser.add_argument("--name", default="distill", help="name of the result file")
     args = parser.parse_args()
     rows = [row for seed in args.seeds for row in seed_rows(args.work / f"seed-{seed}", seed, args)]

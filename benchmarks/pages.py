@@ -963,6 +963,41 @@ Command: `{result["command"]}`
 """
 
 
+def distilled() -> str:
+    """F1 of light students beside their teacher, and the time of their tiler."""
+    result = load("distill")
+    if result is None:
+        return ""
+    runs, settings, tiler = result["runs"], result["settings"], result["tiler"]
+    metrics = ("f1", "average_precision", "steps", "train_seconds")
+    rows = []
+    for model in dict.fromkeys(run["model"] for run in runs):
+        own = [run for run in runs if run["model"] == model]
+        rows.append([model, *(", ".join(f"{run[metric]:g}" for run in own) for metric in metrics)])
+    z, y, x = settings["shape"]
+    columns = ["model", "F1", "average precision", "steps", "processor s, start and teacher's picks included"]
+    times = [
+        [size, ", ".join(f"{s:.2f}" for s in seconds), f"{tiler['ratio'][size]:g}"]
+        for size, seconds in tiler["seconds"].items()
+    ]
+    return f"""
+## Distillation: light students on a CPU
+
+Tomograms of {z} x {y} x {x} voxels of {settings["voxel_size"]:g} Å of a smaller CZII phantom ({settings["particles"]} particles of each of six
+species), drawn by seed with the weights; two are scored. The teacher (heatmap-unet, size s, {settings["teacher_time"]}) and the students of
+annotations learn from {settings["annotated"]} annotated tomograms, distilled students from {settings["not_annotated"]} others without annotations;
+{settings["time"]} of processor time for each student. F1 at the own thresholds, within half a radius; values by seed.
+
+{grid(columns, rows)}
+
+Processor seconds of the tiler on {" x ".join(map(str, tiler["volume"]))} voxels, tiles of {tiler["tile"]}, overlap {tiler["overlap"]:g}, in turns:
+
+{grid(["size of heatmap-unet", "processor s", "speed relative to s"], times)}
+
+Command: `{result["command"]}`
+"""
+
+
 def embedded() -> str:
     """Candidates of the embedded detector on the choice worlds."""
     results = {path.stem: load(path.stem) for path in sorted(RESULTS.glob("embedded*.json"))}
@@ -1264,6 +1299,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
         partial(times, "time_to_f1-choice", "One setting changed, on data reserved for model selection"),
     ),
     "ema_share": (averaged,),
+    "distill": (distilled,),
     "embedded": (embedded, tiles_embedded, size_embedded, few_picks, scored_embedded),
     "match": TEMPLATE_MATCHING,
     "interchange": (
@@ -1324,7 +1360,7 @@ Parameters and operations of every network and size, for one input channel and 1
 - **GFLOP per patch**: operations to predict one patch; a multiplication with its addition counts as two. Convolutions, matrix
   products and attention are counted. Operations do not predict run time: small channel counts and depth-wise kernels reach a
   fraction of a processor's speed.
-- **size**: `xs` is for tens of picks, `s` trains on two CPU cores, `m` takes hours there, `paper` is the
+- **size**: `xs` is for tens of picks, `light` is fast on a CPU, `s` trains on two CPU cores, `m` takes hours there, `paper` is the
   published size.
 
 [Methods](methods/README.md) describes the networks. `cryovox models` prints this table. It is rendered by

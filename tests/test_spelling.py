@@ -27,7 +27,8 @@ BRITISH = re.compile(
 
 KEPT = re.compile(
     r"""
-    localisation_f1 | \bnormalisation(?=:\ Literal|=data) | \.normalisation | cryovoxCentre | hole_centre
+    localisation_f1 | \bnormalisation(?=:\ Literal|=data|="cube) | \.normalisation | cryovoxCentre
+    | hole_centre
     | \["centre"\] | "centre": | "labelled" | /\ "centres" | \["centres"\] | "?-unlabelled(?:\.zarr)?"
     | --unlabelled | args\.unlabelled | "unlabelled": | "prior_colour" | "prior_restandardised"
     | "unlabelled_(?:ratio|weight)" | "restandardise" | "coloured" | "neighbours": | "slab_centre" | "flavour"

@@ -27,7 +27,7 @@ def test_tomograms_without_annotations_train_a_student(cli, phantoms, model, tmp
     assert "not with annotations" in answer.err
     assert losses(run) == {"loss/teacher-main"}
     teacher, student = read_card(model), read_card(run)
-    for same in ("species", "voxel_size", "kind", "normalisation", "contrast"):
+    for same in ("species", "voxel_size", "kind", "contrast"):
         assert getattr(student, same) == getattr(teacher, same)
     assert set(student.thresholds) == {kind.name for kind in teacher.species}
     assert student.calibration is None  # probabilities would be those of agreeing with the teacher

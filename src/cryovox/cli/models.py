@@ -32,7 +32,8 @@ def models(model: Annotated[Path | None, tyro.conf.Positional] = None, /, *, jso
 
 
 ADVICE = """Which network to choose:
-  particle picking                 heatmap-unet (default); --size xs for tens of picks
+  particle picking                 heatmap-unet (default); --size xs for tens of picks,
+                                   light on a CPU (train distill)
   domain adaptation                voxresnet (default of those strategies)
   segmentation of tomograms        voxresnet, deepfinder; mvgformer on a GPU
   segmentation of subtomograms     voxresnet, ssn3d-ed; mvgformer on a GPU
