@@ -10,7 +10,7 @@ from cryovox.training.strategies import facts
 from cryovox.workflows.config import TrainConfig
 from cryovox.workflows.training.data import SetData, TomogramData, TrainingData
 from cryovox.workflows.training.simulated import SimulatedData
-from cryovox.workflows.training.teacher_data import open_distillation
+from cryovox.workflows.training.teacher_data import check_opened, kind_of_data
 
 KINDS: tuple[type[TrainingData], ...] = (SimulatedData, SetData, TomogramData)
 """Kinds of data; the first that accepts a name opens it."""
@@ -37,12 +37,14 @@ def open_training_data(
     if isinstance(data, TrainingData):
         return data
     name = str(data)
-    if facts(config.strategy).task == "distillation":
-        return open_distillation(name, config, mask, subset, on_progress)
-    kind = next(kind for kind in KINDS if kind.accepts(name))
+    distilled = facts(config.strategy).task == "distillation"
+    kind = kind_of_data(name, config) if distilled else next(kind for kind in KINDS if kind.accepts(name))
     for option, value in (("--mask", mask), ("--subset", subset)):
         if value is not None and not kind.places:
             raise RequestError(
                 option, f"goes with tomograms, which {data} does not hold", f"leave {option} out"
             )
-    return kind.read(name, config, mask, subset, on_progress)
+    opened = kind.read(name, config, mask, subset, on_progress)
+    if distilled:
+        check_opened(opened, config)
+    return opened

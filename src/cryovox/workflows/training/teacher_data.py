@@ -16,7 +16,6 @@ from cryovox.workflows.config import HeldOutConfig, TrainConfig
 from cryovox.workflows.inputs import check_voxel_size
 from cryovox.workflows.manifest import sha256
 from cryovox.workflows.subsets import keep_names
-from cryovox.workflows.training.checks import STREAM
 from cryovox.workflows.training.data import TomogramData, TrainingData
 from cryovox.workflows.training.simulated import SimulatedData
 from cryovox.workflows.training.target import dataset_of, open_target
@@ -39,26 +38,20 @@ NOT_ANNOTATED = (
 )
 
 
-def open_distillation(
-    name: str,
-    config: TrainConfig,
-    mask: Path | None = None,
-    subset: Path | None = None,
-    on_progress: ProgressCallback = no_progress,
-) -> TrainingData:
-    """Open annotated data as usual, and others with the picks of the teacher.
-
-    Parameters as of `cryovox.workflows.training.open_data.open_training_data`.
-    """
+def kind_of_data(name: str, config: TrainConfig) -> type[TrainingData]:
+    """The kind of data that a name stands for; data that do not fit the teacher are refused."""
     check_data(name, config)
-    if name.startswith(STREAM):
-        simulated, card = SimulatedData.read(name, config), read_card(teacher_of(config))
-        check_species(name, simulated.species, card)
-        check_voxel_size(Path(name), simulated.voxel_size, card)
-        return simulated
+    if SimulatedData.accepts(name):
+        return SimulatedData
     dataset = dataset_of(Path(name))
-    kind = TomogramData if dataset is not None and is_annotated(dataset) else TeacherData
-    return kind.read(name, config, mask, subset, on_progress)
+    return TomogramData if dataset is not None and is_annotated(dataset) else TeacherData
+
+
+def check_opened(data: TrainingData, config: TrainConfig) -> None:
+    """Refuse data with other species or voxels than the teacher's."""
+    card = read_card(teacher_of(config))
+    check_species(data.name, data.species, card)
+    check_voxel_size(Path(data.name), data.voxel_size, card)
 
 
 class TeacherData(TrainingData):
@@ -182,9 +175,10 @@ class TeacherData(TrainingData):
         return PatchStream(self.training, sampling)
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
-        from cryovox.training.evaluation.validate import validate
+        from cryovox.training.evaluation.validate import thresholds_at_picks, validate
 
-        return validate(network, self.held, spec, tiles)
+        metrics = validate(network, self.held, spec, tiles)
+        return metrics if "score" in metrics else thresholds_at_picks(network, self.training, spec, tiles)
 
     def limit_held_out(self, most: int | None, tiles: TilePlan) -> None:
         """Not limited: `pick_voxels` limits all regions."""
