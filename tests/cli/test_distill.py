@@ -87,6 +87,17 @@ def changed(model, tmp_path):
     return change
 
 
+def test_a_student_whitens_as_its_teacher_does(cli, phantoms, changed, tmp_path):
+    asked = ("--teacher", changed(whitened=True), "--out", tmp_path / "run")
+    answer = cli("train", "distill", *asked, "--data", phantoms, *TINY, *QUICK)
+    assert answer.code == 0, answer.err
+    assert read_card(tmp_path / "run").whitened
+    bare = ("--data", phantoms / "tomograms", "--out", tmp_path / "bare")
+    answer = cli("train", "distill", "--teacher", changed(whitened=True), *bare, *TINY, *QUICK)
+    assert answer.code == 0, answer.err
+    assert read_card(tmp_path / "bare").whitened
+
+
 def test_what_does_not_fit_the_teacher_is_refused(cli, phantoms, model, changed, tmp_path):
     def refused(*words, data=phantoms / "tomograms", more=(), teacher=model):
         named = () if teacher is None else ("--teacher", teacher)

@@ -152,10 +152,10 @@ class TrainingData(ABC):
         return int(getattr(network, "patch", 32))
 
 
-def starts_whitened(config: TrainConfig) -> bool:
-    """Whether a training starts from a model of whitened tomograms, and so needs such tomograms."""
-    start = config.network.start
-    return start is not None and read_card(model_file(start)).whitened
+def needs_whitened(config: TrainConfig) -> bool:
+    """Whether the initial model or the teacher of a training needs whitened tomograms."""
+    models = (config.network.start, getattr(config.strategy_config, "teacher", None))
+    return any(read_card(model_file(path)).whitened for path in models if path is not None)
 
 
 class TomogramData(TrainingData):
@@ -225,7 +225,7 @@ class TomogramData(TrainingData):
         """In some tasks, entries without labels and particles are unlabeled tomograms."""
         unlabeled = facts(config.strategy).task in ("semi-supervised", "distillation")
         own: dict[str, Any] = {"unlabeled": unlabeled, "mask": mask, "subset": subset}
-        own["whitened"] = starts_whitened(config)
+        own["whitened"] = needs_whitened(config)
         return cls(Path(name), config.validation, **own, on_progress=on_progress)
 
     def inputs(self) -> dict[str, Any]:

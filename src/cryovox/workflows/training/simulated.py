@@ -26,7 +26,7 @@ from cryovox.simulate.presets import PRESETS
 from cryovox.workflows.config import TrainConfig
 from cryovox.workflows.simulation.templates import known_names, templates
 from cryovox.workflows.training.checks import STREAM
-from cryovox.workflows.training.data import TrainingData, calibration_fields, smaller_regions, starts_whitened
+from cryovox.workflows.training.data import TrainingData, calibration_fields, needs_whitened, smaller_regions
 from cryovox.workflows.training.stream_config import STREAMS, StreamConfig
 
 if TYPE_CHECKING:
@@ -207,8 +207,8 @@ class SimulatedData(TrainingData):
 
 
 def _whitened(settings: StreamConfig, config: TrainConfig) -> StreamConfig:
-    """The settings, with whitened boxes if the training starts from a model of whitened tomograms."""
-    if settings.domain.whiten is not None or not starts_whitened(config):
+    """The settings, with whitened boxes if the initial model or the teacher needs them."""
+    if settings.domain.whiten is not None or not needs_whitened(config):
         return settings
     domain = settings.domain.model_copy(update={"whiten": WHITENED})
     return settings.model_copy(update={"domain": domain})

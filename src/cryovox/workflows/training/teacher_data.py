@@ -48,8 +48,12 @@ def kind_of_data(name: str, config: TrainConfig) -> type[TrainingData]:
 
 
 def check_opened(data: TrainingData, config: TrainConfig) -> None:
-    """Refuse data with other species or voxels than the teacher's."""
+    """Refuse data with other species, voxels or whitening than the teacher's."""
     card = read_card(teacher_of(config))
+    if data.whitened != card.whitened:
+        one, other = ("whitened", "not") if data.whitened else ("not whitened", "whitened")
+        message = f"the tomograms are {one}, and those of the teacher were {other}"
+        raise RequestError(data.name, message, "choose a stream and a --start that go with the teacher")
     check_species(data.name, data.species, card)
     check_voxel_size(Path(data.name), data.voxel_size, card)
 
@@ -94,7 +98,7 @@ class TeacherData(TrainingData):
     ) -> None:
         card = read_card(teacher)
         self.name, self.teacher, self.files = name, teacher, dict(files)
-        self.species, self.voxel_size = card.species, card.voxel_size
+        self.species, self.voxel_size, self.whitened = card.species, card.voxel_size, card.whitened
         self.contrast = "dark" if regions[0].normalize.sign < 0 else "bright"
         self.held_out, self.most, self.on_progress = held_out.held_out, most, on_progress
         self.training = [region for region in regions if region.name not in held]
