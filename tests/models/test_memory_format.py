@@ -4,7 +4,7 @@ import torch
 from cryovox.models import MODELS, build, options
 from cryovox.models.card import Card
 from cryovox.models.checkpoint import load_model, save_model
-from cryovox.models.memory_format import use_channels_last
+from cryovox.models.memory_format import infer_channels_last, use_channels_last
 
 LAST = [name for name in MODELS if getattr(MODELS[name], "channels_last", False)]
 
@@ -55,3 +55,14 @@ def test_a_model_file_does_not_tell_the_layout(tmp_path):
     assert (tmp_path / "plain.safetensors").read_bytes() == (tmp_path / "last.safetensors").read_bytes()
     read, _ = load_model(tmp_path / "last.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(read.parameters(), network.parameters(), strict=True))
+
+
+def test_networks_with_weights_of_other_ranks_are_inferred_channels_last():
+    network = build("u-clstm", options("u-clstm", "s"), 1, 3).eval()
+    assert any(p.ndim == 4 for p in network.parameters())  # convolutions of planes
+    x = torch.randn(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        before = network(x)
+        infer_channels_last(network, "cpu")
+        assert torch.allclose(network(x), before, atol=1e-4)
+    assert sum(p.ndim == 5 and not p.is_contiguous() for p in network.parameters()) > 5

@@ -24,5 +24,8 @@ def infer_channels_last(network: nn.Module, device: str | torch.device) -> None:
 
     Other precisions gain little or get slower (`benchmarks/speed/tiler.py`, `benchmarks/layout_speed.py`).
     """
-    if torch.device(device).type == "cpu":
-        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    if torch.device(device).type != "cpu":
+        return
+    for weight in network.parameters():
+        if weight.ndim == 5:  # networks may have weights of other ranks
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
