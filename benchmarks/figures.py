@@ -121,7 +121,7 @@ def draw_growth(path: Path, data: dict[str, Any]) -> None:
         for color, (size, rows) in zip(COLORS, data["rows"].items(), strict=False):
             points = [(row[0], row[column]) for row in rows]
             axes.plot(*zip(*points, strict=True), "o-", color=color, ms=5, lw=1.2, label=f"size {size}")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * max(row[column] for rows in data["rows"].values() for row in rows))
         axes.set_xlabel("species", fontsize=8, color=INK)
         axes.set_ylabel(label, fontsize=8, color=INK)
         plain_axes(axes)
