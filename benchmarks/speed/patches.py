@@ -136,9 +136,9 @@ def measure(name: str, size: str, rounds: int) -> dict[str, Any]:
     return {"network": name, "size": size, "patch": side, "batch": case.batch, "flops": flops} | precisions
 
 
-def plain(decoder: P3DA, features: Tensor) -> Tensor:
+def plain(decoder: P3DA, maps: list[Tensor]) -> Tensor:
     """The decoder as printed: enlarge, convolve at full resolution, concatenate, classify."""
-    wide = F.interpolate(features, scale_factor=decoder.scale, mode="trilinear", align_corners=False)
+    wide = F.interpolate(maps[-1], scale_factor=decoder.scale, mode="trilinear", align_corners=False)
     voxels = torch.cat([F.relu(branch.norm(branch.conv(wide))) for branch in decoder.branches], 1)
     return decoder.classify(F.relu(decoder.norm(decoder.mix(voxels))))
 
@@ -213,9 +213,10 @@ def main() -> None:
         print(rows[-1], flush=True)
     if args.networks:
         return
-    result = {"threads": 1, "rounds": args.rounds, "species": SPECIES, "rows": rows}
-    result |= {"machine_peaks": found, "decoders": decoders(max(1, args.rounds - 1))}
-    print(result["machine_peaks"], result["decoders"])
+    result = {"threads": 1, "rounds": args.rounds, "species": SPECIES, "rows": rows, "machine_peaks": found}
+    write_result("patches", result)
+    result["decoders"] = decoders(max(1, args.rounds - 1))
+    print(found, result["decoders"])
     write_result("patches", result)
 
 
