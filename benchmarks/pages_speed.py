@@ -139,7 +139,8 @@ def patches(result: Result) -> str:
     return f"""
 ## Patches per second of every network on a CPU
 
-Networks with {result["species"]} species score batches on {result["threads"]} thread, both precisions in turn; the least processor time of {result["rounds"]} rounds.
+Networks with {result["species"]} species score batches on {result["threads"]} thread, both precisions in turn, each once without measurement; the least
+processor time of {result["rounds"]} round{"" if result["rounds"] == 1 else "s"}.
 A share of 1 is the speed of a product of two matrices of 1024 x 1024 in the same precision and the same run. Bytes are what all
 operators read and write, as if nothing stayed in a cache.
 
@@ -151,7 +152,7 @@ In the same run:
 
 {grid(["figure of the machine", "value"], machine)}
 
-{decoders(result["decoders"], peaks)}
+{decoders(result["decoders"], peaks) if "decoders" in result else ""}
 Command: `{result["command"]}`
 """
 
@@ -175,16 +176,9 @@ def decoders(result: dict[str, Any], peaks: dict[str, float]) -> str:
             layout, taken = min(named.items(), key=lambda item: item[1])
             best[form, precision] = taken
             reached = flops / taken / 1e9 / peaks[f"matmul {precision}, Gflop/s"]
-            rows.append(
-                [
-                    form,
-                    precision,
-                    layout.rpartition(", ")[2],
-                    f"{flops / 1e9:.0f}",
-                    f"{1 / taken:.3f}",
-                    f"{reached:.2f}",
-                ]
-            )
+            shown = f"{reached:.2f}" if form == "factored" else "see the remarks"
+            weights = layout.rpartition(", ")[2]
+            rows.append([form, precision, weights, f"{flops / 1e9:.0f}", f"{1 / taken:.3f}", shown])
     columns = ["decoder", "precision", "fastest weights", "GFLOP per patch", "patches/s", "share of peak"]
     fastest = {form: min(best[form, precision] for precision in PRECISIONS) for form in result["flops"]}
     ratios = [f"{best['plain', p] / best['factored', p]:.1f} times in {p}" for p in PRECISIONS]
