@@ -1105,6 +1105,49 @@ Command: `{result["command"]}`
 """
 
 
+def surroundings_embedded() -> str:
+    """Dice of the head of the embedded model that marks surroundings."""
+    result = load("surroundings-embedded")
+    if result is None:
+        return ""
+    columns = [
+        "scene",
+        "voxel size, Å",
+        "kind",
+        "share of the voxels",
+        "Dice",
+        "best Dice",
+        "filter",
+        "its best Dice",
+    ]
+    rows = [
+        [
+            row["world"],
+            f"{row['voxel_size']:g}",
+            row["kind"],
+            f"{row['share']:.3f}",
+            f"{row['dice']:.2f}",
+            f"{row['best_dice']:.2f}",
+            row["filter"],
+            f"{row['filter_dice']:.2f}",
+        ]
+        for row in result["rows"]
+    ]
+    training = result["training"]
+    return f"""
+## Embedded model: membranes, gold and empty regions
+
+Dice over two tomograms of each scene: at the thresholds of the model (best mean Dice over these tomograms at 10 Å and four more), and at the
+threshold that is best for the scene, which the filters have too, with the best of their widths. `crowded` has vesicles, sheets, gold and
+particles; `lamella` is a thin tilted sample of them with ice above and below. Voxels of 20 Å are those of 10 Å binned. One seed,
+{training["steps"]} steps in {training["seconds"] / 60:.0f} processor minutes.
+
+{grid(columns, rows)}
+
+Command: `{result["command"]}`
+"""
+
+
 def size_embedded() -> str:
     """Rankings of the particles of one size."""
     result = load("size-embedded")
@@ -1300,7 +1343,14 @@ PAGES: dict[str, tuple[Page, ...]] = {
     ),
     "ema_share": (averaged,),
     "distill": (distilled,),
-    "embedded": (embedded, tiles_embedded, size_embedded, few_picks, scored_embedded),
+    "embedded": (
+        embedded,
+        tiles_embedded,
+        surroundings_embedded,
+        size_embedded,
+        few_picks,
+        scored_embedded,
+    ),
     "match": TEMPLATE_MATCHING,
     "interchange": (
         lambda: pages_interchange.particle_lists(load("particle_lists")),

@@ -61,6 +61,15 @@ def test_filters(cli, scene, options, expected):
     assert kept(cli, scene, *options)[0] == expected
 
 
+def test_tomograms_without_membranes_keep_all_that_is_far_from_one(cli, scene):
+    tomograms = ("--tomogram", scene / "tomos")
+    write_volume(scene / "masks" / "TS_2.mrc", Volume(np.zeros(SHAPE, np.int8), SIZE))  # no membrane at all
+    far = ("--membrane", scene / "masks", "--membrane-distance", "50", "inf", *tomograms)
+    scores, picks = kept(cli, scene, *far)
+    assert scores == [8, 6, 5]
+    assert [float(v) for v in picks.extra["distance_to_membrane"]] == [60, np.inf, np.inf]
+
+
 def test_masks_and_surfaces_of_each_tomogram(cli, scene):
     tomograms = ("--tomogram", scene / "tomos")
     scores, picks = kept(cli, scene, "--mask", scene / "masks", *tomograms)

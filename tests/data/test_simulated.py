@@ -22,11 +22,11 @@ from cryovox.data.parallel_stream import ParallelStream
 from cryovox.data.patches import IGNORE_INDEX, TargetSpec
 from cryovox.data.reconstruction_filters import FilterConfig, moments, smooth, spectral_slope
 from cryovox.data.sampling import SamplingConfig
-from cryovox.data.simulated import SimulatedStream
+from cryovox.data.simulated import KINDS, SimulatedStream, _cube
 from cryovox.data.streams import Batch
 from cryovox.simulate.config.surroundings import SurroundingsConfig
 from cryovox.simulate.particles.template import Template
-from cryovox.simulate.stream.box import fill_box
+from cryovox.simulate.stream.box import EMPTY, MEMBRANE, fill_box
 from cryovox.simulate.stream.poses import CUBE_ROTATIONS, PoseLibrary, flat_indices
 from cryovox.simulate.stream.transfer import TransferFunction
 
@@ -530,3 +530,62 @@ def test_processes_change_nothing(stream):
         assert all(same(crew.batch(n), alone.batch(n)) for n in (0, 1, 5, 2))
     finally:
         crew.close()
+
+
+# surroundings
+
+AROUND = SMALL.model_copy(
+    update={
+        "surroundings": SurroundingsConfig(share=1.0, kind_share=1.0, vesicle_radius=(40.0, 50.0)),
+        "void": 1.0,
+        "cytosol": (1.0, 1.0),
+    }
+)
+
+
+def test_targets_of_surroundings_are_shares_of_output_voxels(stream):
+    one = stream("heatmap", 2, domain=AROUND)
+    batch, particles = one.surroundings_batch(1), one.batch(1)
+    assert torch.equal(batch.image, particles.image)
+    assert batch.target.shape == (4, len(KINDS), 8, 8, 8)
+    assert torch.equal(batch.target * 8, (batch.target * 8).round())  # of 2 x 2 x 2 voxels
+    assert batch.target.sum(1).max() <= 1
+    assert batch.valid_mask.all()
+    (block, corner), kinds = one._cuts(1)[0], list(KINDS)
+    labels = _cube(block.contents.surroundings, corner, 16)
+    assert batch.target[0, kinds.index("membrane")].mean() == pytest.approx((labels == MEMBRANE).mean())
+    assert batch.target[0, kinds.index("empty")].mean() == pytest.approx((labels == EMPTY).mean())
+
+
+def test_what_is_cut_off_is_empty(stream):
+    batch = stream(
+        "heatmap", 2, domain=AROUND.model_copy(update={"cut": 1.0, "void": 0.0})
+    ).surroundings_batch(0)
+    beyond = batch.image[:, 0].reshape(4, 8, 2, 8, 2, 8, 2).abs().amax((2, 4, 6)) == 0
+    assert beyond.any()
+    empty = batch.target[:, list(KINDS).index("empty")]
+    assert torch.equal(empty > 0, beyond)
+    assert not batch.target[:, :-1].amax(1)[beyond].any()
+
+
+def test_without_void_the_stream_is_as_it_was(stream):
+    """A new setting draws no random number where it is off."""
+    domain = AROUND.model_copy(update={"void": 0.0})
+    with_void = stream(domain=AROUND).block(0).contents
+    without = stream(domain=domain).block(0).contents
+    sample = with_void.sample
+    assert without.sample is None
+    assert np.array_equal(without.potential[sample], with_void.potential[sample])
+
+
+def test_cytosol_ends_at_the_faces_of_the_sample():
+    shape = (32, 24, 24)
+    sample = np.zeros(shape, bool)
+    sample[:16] = True
+    flat = np.ones((32, 24, 13), np.float32)
+    quiet = DomainConfig(cytosol=(1.0, 1.0), noise=(0.0, 0.0), gain=0.0, offset=0.0)
+    rng = np.random.Generator(np.random.Philox(0))
+    image = apply_microscope(
+        np.zeros(shape, np.float32), TransferFunction(flat, flat), quiet, rng, sample=sample
+    )
+    assert image[16:].std() < 1e-4 * image[:16].std()

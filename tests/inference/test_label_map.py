@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from cryovox.core.particles import Particles, Species
 from cryovox.core.volume import ScoreMap, Volume
@@ -46,3 +47,23 @@ def test_the_likeliest_species_wins_and_the_background_is_what_the_species_leave
     whole = tmp_path / "whole.mrc"
     label_map.write_label_map(maps, frame(), whole)
     assert mrc.read(whole).data[0, 0, :2].tolist() == [0, 3]
+
+
+def test_masks_are_where_interpolated_scores_reach_their_thresholds(tmp_path, monkeypatch):
+    monkeypatch.setattr(scores, "CHUNK", (1, 5, 10, 51))  # blocks of five planes
+    kinds = tuple(s.model_copy(update={"extended": True}) for s in SPECIES)
+    values = np.random.default_rng(3).random((2, 18, 14, 22)).astype(np.float32)
+    maps = ScoreMap(values, 24.0, kinds, 6.0, "mask", {"a": 0.4, "b": 0.7})
+    mask = np.ones(SHAPE, bool)
+    mask[:3] = False
+    files = label_map.write_threshold_masks(maps, frame(), tmp_path, "t", mask)
+    assert files == {"mask of a": tmp_path / "a" / "t.mrc", "mask of b": tmp_path / "b" / "t.mrc"}
+    places = np.meshgrid(*[(np.arange(n) * 10 - 6) / 24 for n in SHAPE], indexing="ij")
+    for number, (file, threshold) in enumerate(zip(files.values(), (0.4, 0.7), strict=True)):
+        expected = ndimage.map_coordinates(values[number], places, order=1, mode="nearest")
+        written = mrc.read(file)
+        assert written.voxel_size == 10.0
+        inside = np.asarray(written.data)
+        assert not inside[:3].any()
+        clear = np.abs(expected - threshold) > 1e-4
+        assert np.array_equal(inside[3:][clear[3:]], (expected >= threshold)[3:][clear[3:]])

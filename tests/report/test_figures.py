@@ -212,3 +212,16 @@ def test_colors_of_species_differ_for_color_blind_people(deficiency):
     lab = np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
     apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1)[np.triu_indices(len(lab), 1)]
     assert apart.min() > 10  # differences of 2 can just be seen
+
+
+def test_surroundings_are_tinted_where_their_scores_reach_their_thresholds(volume):
+    depth, height, width = volume.shape
+    data = np.zeros((1, depth, height, width), np.float32)
+    data[0, :, :, width // 2 :] = 0.3
+    membrane = Species(name="membrane", label=1, radius=20.0, extended=True)
+    maps = ScoreMap(data, VOXEL, (membrane,), 0.0, "mask", {"membrane": 0.3})
+    drawing = figures.slices(volume, None, None, [RIBOSOME], surroundings=maps)
+    (tint,) = panel(drawing, "XY").of(Tint)
+    assert (tint.opacity[:, width // 2 :] > 0.3).all()
+    assert not tint.opacity[:, : width // 2].any()
+    assert [text for _, text, _ in drawing.keys] == ["ribosome", "membrane (mask)"]

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from cryovox.simulate.config.surroundings import SurroundingsConfig
-from cryovox.simulate.stream.box import SURROUNDINGS, Grids
+from cryovox.simulate.stream.box import (
+    CRYSTAL,
+    EMPTY,
+    FILAMENT,
+    GOLD,
+    MEMBRANE,
+    Grids,
+    PeriodicBox,
+    draw_sample,
+)
 from cryovox.simulate.stream.surroundings import (
     Surroundings,
     add_bead,
@@ -45,7 +54,7 @@ def test_what_crosses_the_box_continues_at_the_opposite_face(add):
 
 def test_a_sheet_is_two_leaflets_about_a_bilayer_apart():
     grids = drawn(sheet, 3)
-    body = grids.labels == SURROUNDINGS
+    body = grids.labels == MEMBRANE
     fraction = body.mean()
     # one to two crossings of a layer of about 52 Å in a box of 400 to 640 Å
     assert 0.06 < fraction < 0.4
@@ -56,7 +65,7 @@ def test_a_filament_is_as_thick_as_it_should_be():
     sizes = {}
     for seed in range(12):
         grids = drawn(filament, seed)
-        body = (grids.labels == SURROUNDINGS).sum()
+        body = (grids.labels == FILAMENT).sum()
         length = max(SHAPE) if body else 0
         sizes.setdefault(body > 2500, []).append(body / length)
     actin, microtubule = sizes[False], sizes[True]
@@ -67,7 +76,7 @@ def test_a_filament_is_as_thick_as_it_should_be():
 def test_gold_is_much_stronger_than_a_membrane():
     bead = drawn(lambda grids, rng: add_bead(grids, VOXEL, CONFIG, rng), 0)
     assert bead.potential.max() > 3 * drawn(sheet, 0).potential.max()
-    assert (bead.labels == SURROUNDINGS).sum() == pytest.approx((bead.potential > 6).sum(), rel=0.3)
+    assert (bead.labels == GOLD).sum() == pytest.approx((bead.potential > 6).sum(), rel=0.3)
 
 
 def test_a_vesicle_is_hollow_and_a_crystal_is_not():
@@ -86,8 +95,8 @@ def test_objects_do_not_overlap_and_leave_room_in_every_box():
     surroundings = Surroundings(CONFIG, [9.0, 10.0], (0,))
     for seed in range(6):
         grids = surroundings.draw(1, SHAPE, np.random.default_rng(seed))
-        assert set(np.unique(grids.labels)) == {0, SURROUNDINGS}
-        assert (grids.labels == SURROUNDINGS).mean() < 0.7
+        assert set(np.unique(grids.labels)) <= {0, MEMBRANE, FILAMENT, GOLD, CRYSTAL}
+        assert 0 < (grids.labels > 0).mean() < 0.7
         again = Surroundings(CONFIG, [9.0, 10.0], (0,)).draw(1, SHAPE, np.random.default_rng(seed))
         assert np.array_equal(again.potential, grids.potential)
 
@@ -97,3 +106,34 @@ def test_no_kind_at_all_is_an_empty_box():
     grids = Surroundings(none, [10.0], (0,)).draw(0, SHAPE, np.random.default_rng(0))
     assert not grids.potential.any()
     assert not grids.labels.any()
+
+
+def test_every_kind_has_its_label():
+    surroundings = Surroundings(CONFIG, [10.0], (0,))
+    boxes = [surroundings.draw(0, SHAPE, np.random.default_rng(seed)).labels for seed in range(6)]
+    assert set(np.unique(boxes)) == {0, MEMBRANE, FILAMENT, GOLD, CRYSTAL}
+
+
+def test_a_sample_ends_at_two_faces_and_its_box_is_empty_beyond():
+    sample = draw_sample((60, 40, 40), np.random.default_rng(3))
+    faces = np.abs(np.diff(sample.astype(int), axis=0, append=sample[:1])).sum(axis=0)
+    assert (faces == 2).all()  # counted around the periodic box
+    assert 0.15 < 1 - sample.mean() < 0.65
+    inside, outside = np.argwhere(sample)[100].astype(float), np.argwhere(~sample)[100].astype(float)
+    box = PeriodicBox(
+        np.ones(sample.shape, np.float32),
+        np.full(sample.shape, 2, np.uint8),
+        np.full(sample.shape, MEMBRANE, np.uint8),
+        np.stack([inside, outside]),
+        np.array([1, 0]),
+        np.stack([np.eye(3)] * 2),
+    )
+    assert box.sample is None
+    cut = box.cut(sample)
+    assert np.array_equal(cut.sample, sample)
+    assert not cut.potential[~sample].any()
+    assert not cut.labels[~sample].any()
+    assert (cut.surroundings[~sample] == EMPTY).all()
+    assert (cut.surroundings[sample] == MEMBRANE).all()
+    assert np.array_equal(cut.positions, inside[None])
+    assert cut.channels.tolist() == [1]

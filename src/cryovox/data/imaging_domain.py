@@ -60,6 +60,8 @@ class DomainConfig(Config):
     of each channel are drawn equally often."""
     cut: float = Field(0.0, ge=0, le=1)
     """Fraction of patches that are cut off at a random plane, as particles are by the faces of a tomogram."""
+    void: float = Field(0.0, ge=0, le=1)
+    """Fraction of boxes with a sample between two faces, and ice without molecules outside of them."""
     surface: float = Field(0.2, ge=0, le=1)
     """Fraction of boxes at the surface of the sample, outside of which there are no particles."""
     surroundings: SurroundingsConfig = SurroundingsConfig()
@@ -152,6 +154,7 @@ def apply_microscope(
     rng: np.random.Generator,
     device: str = "cpu",
     voxel_size: float = 10.0,
+    sample: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
     """Image a periodic box; the result is network input, particles bright.
 
@@ -169,12 +172,14 @@ def apply_microscope(
         Where to compute.
     voxel_size
         Voxel size in Å, for the filters.
+    sample : (z, y, x)
+        Where there is cytosol; everywhere by default.
     """
     noise, snr_draw, gain, offset = rng.uniform(size=4)
     shape = (potential.shape[0], potential.shape[1], potential.shape[2])
     signal = torch.fft.rfftn(torch.from_numpy(potential).to(device))
     if domain.cytosol[1] > 0:
-        signal += _cytosol_spectrum(shape, domain, rng, device, voxel_size)
+        signal += _cytosol_spectrum(shape, domain, rng, device, voxel_size, sample)
     response = torch.from_numpy(transfer.signal).to(device)
     signal *= response
     noise_spectrum = white_noise_spectrum(shape, rng, device)
@@ -251,12 +256,22 @@ def crowd_amplitudes(shape: Shape, voxel_size: float, device: str) -> Tensor:
 
 
 def _cytosol_spectrum(
-    shape: Shape, domain: DomainConfig, rng: np.random.Generator, device: str, voxel_size: float
+    shape: Shape,
+    domain: DomainConfig,
+    rng: np.random.Generator,
+    device: str,
+    voxel_size: float,
+    sample: NDArray[np.bool_] | None = None,
 ) -> Tensor:
-    """The `rfftn` of the potential of molecules without labels: smoothed white noise."""
+    """The `rfftn` of the potential of molecules without labels: smoothed white noise, in the sample alone."""
     amplitude, grain = rng.uniform(*domain.cytosol), rng.uniform(*domain.cytosol_grain)
     smoothing = torch.exp(-2 * (np.pi * grain * frequencies(shape, voxel_size, device)) ** 2)
-    return white_noise_spectrum(shape, rng, device) * smoothing * (amplitude / _deviation(smoothing, shape))
+    spectrum = (
+        white_noise_spectrum(shape, rng, device) * smoothing * (amplitude / _deviation(smoothing, shape))
+    )
+    if sample is None:
+        return spectrum
+    return torch.fft.rfftn(torch.fft.irfftn(spectrum, s=shape) * torch.from_numpy(sample).to(device))
 
 
 def _coarse_sampling(

@@ -26,13 +26,24 @@ from cryovox.data.sampling import SamplingConfig
 from cryovox.data.streams import Batch, collate
 from cryovox.data.targets import gaussian_heatmap, heatmap_sigma
 from cryovox.simulate.particles.template import Template
-from cryovox.simulate.stream.box import Mixture, PeriodicBox, fill_box, periodic_slices
+from cryovox.simulate.stream.box import (
+    EMPTY,
+    GOLD,
+    MEMBRANE,
+    Mixture,
+    PeriodicBox,
+    draw_sample,
+    fill_box,
+    periodic_slices,
+)
 from cryovox.simulate.stream.poses import PoseLibrary
 from cryovox.simulate.stream.surroundings import Surroundings
 from cryovox.simulate.stream.transfer import TransferFunction
 
 # independent streams of random numbers
 SCENE, MICROSCOPE, NOISE, CUTS, ORDER, POSES, SHAPES, AROUND, FACES = range(9)
+KINDS = {"membrane": MEMBRANE, "gold": GOLD, "empty": EMPTY}
+"""Surroundings by name, with their labels in `PeriodicBox.surroundings`."""
 CACHED = 3  # microscopes besides the newest
 Cut = tuple["Block", NDArray[np.intp]]
 
@@ -136,6 +147,31 @@ class SimulatedStream:
             target = self._heatmap(block, corner)
         return Patch(image, target, np.ones(target.shape, bool))
 
+    def surroundings_batch(self, number: int) -> Batch:
+        """Images of batch *number*; the target is the fraction of each output voxel in each of `KINDS`.
+
+        What is cut off (`DomainConfig.cut`) is empty.
+        """
+        rng = np.random.default_rng([*self.seed, FACES, number])
+        patches = []
+        for block, corner in self._cuts(number):
+            target = self._fractions(block, corner)
+            image = _cube(block.image, corner, self.patch_size)
+            patch = Patch(image, target, np.ones(target.shape, bool))
+            if rng.random() < self.domain.cut:
+                patch = cut_off(patch, rng)
+                empty = np.array([kind == EMPTY for kind in KINDS.values()], np.float32)[:, None, None, None]
+                target = np.where(patch.valid_mask, patch.target, empty)
+                patch = Patch(patch.image, target, np.ones(target.shape, bool))
+            patches.append(patch)
+        return collate(patches, self.sampling.spec)
+
+    def _fractions(self, block: Block, corner: NDArray[np.intp]) -> NDArray[np.float32]:
+        labels = _cube(block.contents.surroundings, corner, self.patch_size)
+        stride, n = self.sampling.spec.output_stride, self.patch_size // self.sampling.spec.output_stride
+        cells = labels.reshape(n, stride, n, stride, n, stride)
+        return np.stack([(cells == kind).mean(axis=(1, 3, 5), dtype=np.float32) for kind in KINDS.values()])
+
     def truth(self, number: int) -> list[Particles]:
         """Particles in every patch of batch *number*, in Å from the first voxel of the patch."""
         return [self._particles(*cut) for cut in self._cuts(number)]
@@ -154,6 +190,7 @@ class SimulatedStream:
             noise,
             self.sampling.device,
             self.pose_library.voxel_sizes[level],
+            contents.sample,
         )
         return Block(image, contents, self._corners(contents, cuts))
 
@@ -180,7 +217,7 @@ class SimulatedStream:
         depth = rng.uniform(0.4, 0.9) if has_surface else 1.0
         if around.random() < domain.empty:
             occupancy = 0.0
-        return fill_box(
+        box = fill_box(
             self.pose_library,
             level,
             self.shape,
@@ -191,6 +228,8 @@ class SimulatedStream:
             mixture=self._mixture(around),
             grids=self.surroundings.draw(level, self.shape, around),
         )
+        has_void = domain.void > 0 and around.random() < domain.void
+        return box.cut(draw_sample(self.shape, around)) if has_void else box
 
     def _mixture(self, rng: np.random.Generator) -> Mixture:
         """Species of a box; where only some occur, channels are drawn equally often."""

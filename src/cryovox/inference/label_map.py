@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,12 +61,72 @@ def write_masks(labels: Path, folder: Path, species: tuple[Species, ...]) -> dic
     """
     files: dict[str, Path] = {}
     for kind in (one for one in species if one.extended):
-        volume, file = read_volume(labels), folder / re.sub(r"[^\w+-]+", "_", kind.name) / labels.name
+        volume, file = read_volume(labels), _mask_file(folder, kind, labels.name)
         with mrc.create(file, volume.shape, "int8", volume.voxel_size, volume.origin, volume.nstart) as mask:
             for z in range(len(mask)):
                 mask[z] = np.asarray(volume.data[z]) == kind.label
         files[f"mask of {kind.name}"] = file
     return files
+
+
+def write_threshold_masks(
+    score_map: ScoreMap, volume: Volume, folder: Path, name: str, mask: NDArray[np.bool_] | None = None
+) -> dict[str, Path]:
+    """Write `folder/SPECIES/NAME.mrc`, 1 where a score, linearly interpolated, reaches its threshold.
+
+    Parameters
+    ----------
+    volume
+        Tomogram, whose grid the masks have.
+    mask : (z, y, x)
+        0 where the masks are to be 0.
+
+    Returns
+    -------
+    dict
+        The files by kind, such as "mask of membrane".
+    """
+    files: dict[str, Path] = {}
+    for channel, kind in enumerate(score_map.species):
+        file, threshold = _mask_file(folder, kind, f"{name}.mrc"), score_map.thresholds[kind.name]
+        with mrc.create(file, volume.shape, "int8", volume.voxel_size, volume.origin, volume.nstart) as out:
+            for z, plane in enumerate(interpolated_planes(score_map, channel, volume)):
+                inside = plane >= threshold
+                out[z] = inside if mask is None else inside & mask[z]
+        files[f"mask of {kind.name}"] = file
+    return files
+
+
+def interpolated_planes(score_map: ScoreMap, channel: int, volume: Volume) -> Iterator[NDArray[np.float32]]:
+    """Interpolated scores (y, x) of a channel at the voxels of a volume, plane by plane.
+
+    Beyond the map they are those of its faces.
+    """
+    z, y, x = (
+        np.clip((np.arange(n) * volume.voxel_size - score_map.offset) / score_map.voxel_size, 0, m - 1)
+        for n, m in zip(volume.shape, score_map.data.shape[1:], strict=True)
+    )
+    height, first, block = scores.CHUNK[1], -1, np.empty((0, 0, 0), np.float32)
+    for place in z:
+        low = int(place)
+        if low // height != first:
+            first = low // height
+            block = np.asarray(score_map.data[channel, first * height : (first + 1) * height + 1], np.float32)
+        yield _between(_between(_between(block, place - first * height), y), x)
+
+
+def _between(values: NDArray[np.float32], places: Any) -> NDArray[np.float32]:
+    """Linear interpolation along the first axis, which becomes the last one."""
+    low = np.minimum(np.intp(np.floor(places)), len(values) - 1)
+    share = np.asarray(places - low, np.float32)
+    share = share.reshape(share.shape + (1,) * (values.ndim - 1))
+    high = np.minimum(low + 1, len(values) - 1)
+    mixed = values[low] * (1 - share) + values[high] * share
+    return np.moveaxis(mixed, 0, -1) if np.ndim(places) else mixed
+
+
+def _mask_file(folder: Path, kind: Species, name: str) -> Path:
+    return folder / re.sub(r"[^\w+-]+", "_", kind.name) / name
 
 
 def label_dtype(species: tuple[Species, ...]) -> str:

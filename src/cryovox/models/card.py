@@ -28,6 +28,15 @@ FINEST, COARSEST = 1 / 8, 3.0
 """Voxel sizes, relative to that of the training, that are resampled."""
 
 
+class SurroundingsCard(Config):
+    """The head of a network that marks membranes and other surroundings of particles with masks."""
+
+    species: tuple[Species, ...]
+    """The kinds, extended, in the order of the channels of the head."""
+    thresholds: dict[str, float]
+    """Score from which a voxel belongs to a kind, chosen on simulated tomograms."""
+
+
 class Card(Config):
     """Everything needed to run a model, apart from its weights."""
 
@@ -60,6 +69,8 @@ class Card(Config):
     tomograms are always scaled as a whole and subtomograms one by one."""
     whitened: bool = False
     """Whether tomograms are whitened first; see `cryovox.filters.whitening`."""
+    surroundings: SurroundingsCard | None = None
+    """Further head of the network, which `--surroundings` computes."""
     thresholds: dict[str, float] = Field(default_factory=dict)
     """Score threshold of each species, chosen on held-out regions."""
     calibration: dict[str, Any] | None = None

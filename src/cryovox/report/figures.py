@@ -34,6 +34,7 @@ WIDTH, HEIGHT = 864.0, 768.0
 LEFT, TOP, BELOW, GAP = 46.0, 20.0, 34.0, 20.0
 """Margins of a panel with axes, for its ticks and title, and space between panels."""
 MIN_OVERLAY_SCORE = 0.1  # lower scores are transparent
+MASK_OPACITY = 0.35
 
 Voxel = tuple[int, int, int]
 Axes3 = tuple[int, int, int]  # vertical, horizontal, normal: indices into (z, y, x)
@@ -47,6 +48,7 @@ def slices(
     at: Voxel | None = None,
     sign: int = -1,
     lamella: Lamella | None = None,
+    surroundings: ScoreMap | None = None,
 ) -> Drawing:
     """Three orthogonal slices with scores as an overlay and picks as circles.
 
@@ -63,6 +65,8 @@ def slices(
         +1 if particles are bright in `volume`, -1 if dark; the figure always shows them dark.
     lamella
         Faces of the sample, dashed lines in XZ and YZ.
+    surroundings
+        Scores of membranes and other surroundings, which are tinted where they reach their thresholds.
     """
     at = at or dense_place(volume, particles, species)
     unit, scale = ("nm", 0.1) if max(volume.shape) * volume.voxel_size >= 1000 else ("Å", 1.0)
@@ -75,13 +79,15 @@ def slices(
         panel = Panel(name, box, gray.extent, title, labels, items=[gray])
         if scores is not None:
             panel.items += _overlay(scores, species, place, order, scale)
+        if surroundings is not None:
+            panel.items += _masks(surroundings, place, order, scale)
         panel.items += _crosshair(panel.span, [at[axis] * volume.voxel_size * scale for axis in order[:2]])
         if particles is not None:
             panel.items += _circles(particles, species, place, order, scale)
         if lamella is not None:
             panel.items += _faces(lamella, at, order, volume.voxel_size * scale)
         drawing.panels.append(panel)
-    _add_legend(drawing, species, scores is not None)
+    _add_legend(drawing, species, scores is not None, () if surroundings is None else surroundings.species)
     return drawing
 
 
@@ -248,19 +254,33 @@ def _overlay(
     scores: ScoreMap, species: Sequence[Species], place: float, order: Axes3, scale: float
 ) -> list[Tint]:
     channels, tints = {s.name: k for k, s in enumerate(scores.species)}, []
-    last = scores.data.shape[1 + order[2]] - 1
-    cut = int(np.clip(np.rint((place - scores.offset) / scores.voxel_size), 0, last))
     for i, one in enumerate(species):
         if one.name not in channels:
             continue
-        index: list[Any] = [channels[one.name], slice(None), slice(None), slice(None)]
-        index[1 + order[2]] = cut
-        plane = np.asarray(scores.data[tuple(index)], dtype=np.float32)
-        if order[0] > order[1]:
-            plane = plane.T
+        plane = _score_plane(scores, channels[one.name], place, order)
         clear = (np.nan_to_num(plane) - MIN_OVERLAY_SCORE) / (1 - MIN_OVERLAY_SCORE)
         extent = _extent(plane.shape, scores.voxel_size, scores.offset, scale)
         tints.append(Tint(0.6 * np.clip(clear, 0, 1), extent, COLORS[i % len(COLORS)], one.name))
+    return tints
+
+
+def _score_plane(scores: ScoreMap, channel: int, place: float, order: Axes3) -> Plane:
+    """Scores at a place in Å along the normal of a slice, by the nearest plane."""
+    last = scores.data.shape[1 + order[2]] - 1
+    index: list[Any] = [channel, slice(None), slice(None), slice(None)]
+    index[1 + order[2]] = int(np.clip(np.rint((place - scores.offset) / scores.voxel_size), 0, last))
+    plane = np.asarray(scores.data[tuple(index)], dtype=np.float32)
+    return plane.T if order[0] > order[1] else plane
+
+
+def _masks(surroundings: ScoreMap, place: float, order: Axes3, scale: float) -> list[Tint]:
+    """Tints where the scores of surroundings reach their thresholds."""
+    tints = []
+    for i, kind in enumerate(surroundings.species):
+        plane = _score_plane(surroundings, i, place, order)
+        inside = np.where(plane >= surroundings.thresholds[kind.name], MASK_OPACITY, 0)
+        extent = _extent(plane.shape, surroundings.voxel_size, surroundings.offset, scale)
+        tints.append(Tint(inside.astype(np.float32), extent, COLORS[-1 - i], kind.name))
     return tints
 
 
@@ -307,17 +327,20 @@ def _extent(
     return start, start + shape[1] * voxel_size * scale, start, start + shape[0] * voxel_size * scale
 
 
-def _add_legend(drawing: Drawing, species: Sequence[Species], scored: bool) -> None:
-    """Names and colors of the species, right of XZ and below YZ."""
+def _add_legend(
+    drawing: Drawing, species: Sequence[Species], scored: bool, masks: Sequence[Species] = ()
+) -> None:
+    """Names and colors of the species, and of masks, right of XZ and below YZ."""
     if not species:
         return
     _, below, _, _ = drawing.panels[1].box
     left = drawing.panels[2].box[0]
     title = "picks (circles), scores (tint)" if scored else "picks"
     drawing.notes.append(Note((left - LEFT + GAP, below + 8), title))
-    for i, one in enumerate(species):
-        place = (left - LEFT + GAP + 6, below + 26 + 16 * i)
-        drawing.keys.append((place, one.name, COLORS[i % len(COLORS)]))
+    named = [(one.name, COLORS[i % len(COLORS)]) for i, one in enumerate(species)]
+    named += [(f"{one.name} (mask)", COLORS[-1 - i]) for i, one in enumerate(masks)]
+    for i, (name, color) in enumerate(named):
+        drawing.keys.append(((left - LEFT + GAP + 6, below + 26 + 16 * i), name, color))
 
 
 def _crop(volume: Volume, position: NDArray[np.float64], half: int, depth: float) -> Plane:

@@ -59,6 +59,8 @@ class ReportEntry:
         Makes the candidates below the threshold that the viewer shows as well.
     truth, truth_radii
         Known particles, and radii in Å by species, for precision and recall.
+    surroundings
+        Scores of membranes and other surroundings, whose masks the figure shows.
     """
 
     name: str
@@ -78,6 +80,7 @@ class ReportEntry:
     weaker: Callable[[], Particles] | None = None
     truth: Particles | None = None
     truth_radii: Mapping[str, float] = field(default_factory=dict)
+    surroundings: ScoreMap | None = None
 
     def kinds(self) -> tuple[Species, ...]:
         """Species that the report shows."""
@@ -241,8 +244,9 @@ def _section(entry: ReportEntry, folder: Path, limit: int, run: Mapping[str, Any
 def _pictures(entry: ReportEntry, limit: int) -> dict[str, Any]:
     kinds = entry.kinds()
     drawn = figures.slices(
-        entry.volume, entry.scores, entry.particles, kinds, sign=entry.sign, lamella=entry.lamella
-    )
+        entry.volume, entry.scores, entry.particles, kinds,
+        sign=entry.sign, lamella=entry.lamella, surroundings=entry.surroundings,
+    )  # fmt: skip
     species_counts = (
         ", ".join(f"{int((entry.particles.species == s.name).sum())} {s.name}" for s in kinds) or "no species"
     )

@@ -209,7 +209,7 @@ class SegmentConfig(Config):
     """Segmentation."""
 
     basic: ClassVar[tuple[str, ...] | None] = (
-        "contrast", "voxel_size", "tilt_axis", "max_ram", "mask",
+        "contrast", "voxel_size", "tilt_axis", "max_ram", "mask", "surroundings",
     )  # fmt: skip
     without_effect: ClassVar[frozenset[str]] = frozenset({"batch", "slab_rows", "max_ram", "max_vram"})
     """Settings that change memory and speed, not the result."""
@@ -238,8 +238,10 @@ class SegmentConfig(Config):
     max_vram: Size | None = None
     """Limit of the memory of the GPU, such as 8G."""
     mask: Path | None = None
-    """Mask of the region to search: a volume of the shape of the tomogram that is not 0 inside, or a folder
-    of masks named after the tomograms. Tiles outside are skipped."""
+    """Mask of the region to search, of the shape of the tomogram and not 0 inside, or a folder of masks named
+    after the tomograms."""
+    surroundings: bool = False
+    """Also write masks of membranes, gold and empty regions."""
 
 
 class PickOutput(Config):

@@ -109,6 +109,7 @@ class Halves:
                 "contrast": entry["contrast"],
                 "voxel_size": entry["voxel_size"],
                 "precision": entry["key"]["settings"]["precision"],
+                "surroundings": False,
                 "mask": None if self.segmenting.mask is None else mask_file(self.segmenting.mask, name),
             }
             config, folder = self.segmenting.model_copy(update=same), self.out / FOLDER / role

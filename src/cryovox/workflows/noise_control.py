@@ -112,7 +112,7 @@ class NoiseControl:
             Path(entry["key"]["input"]), self.card, entry["voxel_size"], entry["contrast"], resample=True
         )
         # the precision that was measured, where `auto` was asked for
-        measured = {"precision": entry["key"]["settings"]["precision"]}
+        measured = {"precision": entry["key"]["settings"]["precision"], "surroundings": False}
         config = self.segmenting.model_copy(update=measured)
         search = _Search(self, name, tomogram, config, renamed(on_progress, f"{name}, noise"))
         noise = search.noise(share, pool)

@@ -76,6 +76,12 @@ def tile_plan(card: Card, config: SegmentConfig, device: str = "cpu") -> TilePla
     )
 
 
+def channels_of(card: Card, config: SegmentConfig) -> int:
+    """Channels that are computed: the species, and the surroundings if they are asked for."""
+    further = card.surroundings.species if config.surroundings and card.surroundings else ()
+    return len(card.species) + len(further)
+
+
 def limited_tiles(
     network: nn.Module,
     card: Card,
@@ -87,7 +93,7 @@ def limited_tiles(
     """Tiles of a volume within the limits of memory; arguments as of `cryovox.workflows.memory.fit`."""
     limits = Limits.of(config.max_ram, config.max_vram)
     wished = tile_plan(card, config, device_of(network))
-    tiles = fit(network, volume.data, len(card.species), wished, limits, scratch, afterwards)
+    tiles = fit(network, volume.data, channels_of(card, config), wished, limits, scratch, afterwards)
     enforce(limits, device_of(network))
     return tiles
 

@@ -16,7 +16,7 @@ from cryovox.core.volume import Volume
 from cryovox.formats import is_volume, scores, subtomograms
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.formats.unfinished_scores import UnfinishedScores
-from cryovox.inference.label_map import write_label_map, write_masks
+from cryovox.inference.label_map import write_label_map, write_masks, write_threshold_masks
 from cryovox.models.card import Card, model_file
 from cryovox.workflows.batch import Failures, Job, Result, run_batch
 from cryovox.workflows.config import SegmentConfig
@@ -34,7 +34,7 @@ from cryovox.workflows.label_sets import label, resolve_contrast
 from cryovox.workflows.manifest import Manifest, sha256
 from cryovox.workflows.memory import AFTERWARDS, MASK_PICKING, MAX_NOISE, NOISE
 from cryovox.workflows.score_tiles import device_of, limited_tiles, network_for, tile_plan
-from cryovox.workflows.score_writing import SlabWriting
+from cryovox.workflows.score_writing import SCORES_OF_SURROUNDINGS, SURROUNDINGS, SlabWriting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -142,9 +142,10 @@ def segment_sets(
     `labels/NAME.zarr` is the set with the predicted masks in place of its images.
     """
     files = expand(sets, subtomograms.is_set)
-    if config is not None and config.mask is not None:
-        message = f"goes with tomograms, and {next(iter(files.values()))} is a subtomogram set"
-        raise RequestError("--mask", message, "leave --mask out")
+    for option in ("mask", "surroundings"):
+        if config is not None and getattr(config, option):
+            message = f"goes with tomograms, and {next(iter(files.values()))} is a subtomogram set"
+            raise RequestError(f"--{option}", message, f"leave --{option} out")
     job = _load(_SegmentSet, model, out, config, device)
     return _run(job, files, overwrite=overwrite, collect=collect, on_progress=on_progress)
 
@@ -161,7 +162,9 @@ class _Segment(Job):
     noise: float | None = None
 
     def key(self, name: str) -> dict[str, Any]:
-        settings = self.config.model_dump(mode="json", exclude={*self.config.without_effect, "mask"})
+        absent = set() if self.config.surroundings else {"surroundings"}  # keys of earlier versions lack it
+        excluded = {*self.config.without_effect, "mask", *absent}
+        settings = self.config.model_dump(mode="json", exclude=excluded)
         key = {"model_sha256": self.facts["model_sha256"], "settings": settings}
         if self.config.mask is not None:
             key["mask_sha256"] = sha256(mask_file(self.config.mask, name))
@@ -196,8 +199,13 @@ def load_job(
     model: Path, out: Path, config: SegmentConfig | None, device: Device, noise: float | None = None
 ) -> _SegmentTomogram:
     """Network on its device and settings for tomograms, which are picked next or not."""
+    from cryovox.models.surroundings import with_surroundings
+
     job = _load(_SegmentTomogram, model, out, config, device)
-    return _SegmentTomogram(job.out, job.config, job.network, job.card, job.facts, noise)
+    network = job.network
+    if job.config.surroundings:
+        network = with_surroundings(network, job.card, model)
+    return _SegmentTomogram(job.out, job.config, network, job.card, job.facts, noise)
 
 
 def _run(job: _Segment, files: dict[str, Path], **options: Any) -> tuple[list[str], Failures]:
@@ -233,22 +241,31 @@ class _SegmentTomogram(_Segment):
         score_file, label_file = self.out / "scores" / f"{name}.zarr", self.out / "labels" / f"{name}.mrc"
         self.slabs(name, loaded).write_all(on_progress)
         write_label_map(scores.read(score_file), tomogram.original, label_file, mask=mask)
-        masks = write_masks(label_file, self.out / SEGMENTATIONS, self.card.species)
+        outputs = {"scores": score_file, "labels": label_file}
+        outputs |= write_masks(label_file, self.out / SEGMENTATIONS, self.card.species)
+        if self.config.surroundings:
+            surroundings, folder = self.out / SURROUNDINGS / score_file.name, self.out / SEGMENTATIONS
+            masks = write_threshold_masks(scores.read(surroundings), tomogram.original, folder, name, mask)
+            outputs |= {SCORES_OF_SURROUNDINGS: surroundings, **masks}
         facts = {
             "contrast": tomogram.contrast,
             "voxel_size": tomogram.original.voxel_size,
             "notes": list(tomogram.notes),
         }
-        return Result({"scores": score_file, "labels": label_file, **masks}, facts)
+        return Result(outputs, facts)
 
     def slabs(self, name: str, loaded: tuple[Prepared, Mask | None, TilePlan]) -> SlabWriting:
         """How the scores are written, slab by slab."""
         tomogram, mask, tiles = loaded
         identity = self.identity(name, tomogram.path)
-        return SlabWriting(self.out, name, identity, self.network, tomogram, self.card, tiles, mask)
+        surroundings = self.card.surroundings if self.config.surroundings else None
+        return SlabWriting(
+            self.out, name, identity, self.network, tomogram, self.card, tiles, mask, surroundings
+        )
 
     def forget(self, name: str) -> None:
-        UnfinishedScores(self.out / "scores" / f"{name}.zarr").discard()
+        for folder in ("scores", SURROUNDINGS):
+            UnfinishedScores(self.out / folder / f"{name}.zarr").discard()
 
 
 class _SegmentSet(_Segment):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from cryovox.models.networks.heatmap_unet import HeatmapUNet
+from cryovox.models.networks.heatmap_unet import HeatmapUNet, ResidualUNet
 from cryovox.training.losses import heatmap_focal
 
 AXES = ([2], [3], [4], [2, 3, 4])
@@ -69,3 +69,39 @@ def test_batch_norm_makes_a_prediction_independent_of_far_voxels():
     far[..., -8:] += 5
     with torch.no_grad():
         assert torch.allclose(network(x)[..., :8], network(far)[..., :8], atol=1e-6)
+
+
+@pytest.mark.parametrize("widths", [(4, 8), (4, 8, 8), (4, 8, 8, 8)])
+@pytest.mark.parametrize("offsets", [False, True])
+def test_a_head_of_surroundings_leaves_the_particles_as_they_are(widths, offsets):
+    torch.manual_seed(0)
+    blocks = (0,) * len(widths)
+    plain = HeatmapUNet(1, 2, widths=widths, blocks=blocks, offsets=offsets).eval()
+    grown = HeatmapUNet(1, 2, widths=widths, blocks=blocks, offsets=offsets, surroundings=3).eval()
+    missing, unexpected = grown.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected
+    assert missing
+    assert all(name.startswith("surroundings.") for name in missing)
+    x = torch.randn(2, 1, 16, 24, 16)
+    with torch.no_grad():
+        both = grown.predict_all(x)
+        assert torch.equal(grown(x), plain(x))
+        assert torch.equal(both[:, :2], plain.predict(x))
+    assert both.shape == (2, 5, 8, 12, 8)
+    assert both[:, 2:].sigmoid().mean().item() == pytest.approx(0.01, abs=0.01)
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_surroundings_of_a_flipped_input_are_flipped(axes):
+    torch.manual_seed(0)
+    network = HeatmapUNet(1, 2, widths=(4, 8, 8, 8), surroundings=3).double().eval()
+    symmetrize(network)
+    x = torch.randn(1, 1, 16, 24, 16, dtype=torch.float64)
+    with torch.no_grad():
+        flipped = network.predict_all(x.flip(axes))
+        assert torch.allclose(flipped, network.predict_all(x).flip(axes), atol=1e-10)
+
+
+def test_masks_have_no_head_of_surroundings():
+    with pytest.raises(ValueError, match="belong to heatmaps"):
+        ResidualUNet(1, 2, widths=(4, 8), blocks=(0, 0), surroundings=1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,6 +36,8 @@ class HeatmapUNet(HeatmapNetwork):
     offsets
         Predict the offset from each voxel to its center with a second head; at inference, voxels vote
         for the center they point at.
+    surroundings
+        Channels of a further head (`SurroundingsHead`), which `predict_all` alone computes.
     """
 
     stride = 8
@@ -50,8 +53,11 @@ class HeatmapUNet(HeatmapNetwork):
         blocks: Sequence[int] = (1, 1, 2, 2),
         norm: str = "group",
         offsets: bool = False,
+        surroundings: int = 0,
     ) -> None:
         super().__init__()
+        if surroundings and self.kind != "heatmap":
+            raise ValueError("surroundings belong to heatmaps; train a mask network on their labels")
         if offsets and self.kind != "heatmap":
             raise ValueError("offsets belong to heatmaps; leave them out")
         if len(widths) < 2 or len(widths) != len(blocks):
@@ -86,6 +92,7 @@ class HeatmapUNet(HeatmapNetwork):
             )
             nn.init.normal_(self.offsets[-1].weight, std=0.01)  # type: ignore[arg-type]
             nn.init.zeros_(self.offsets[-1].bias)  # type: ignore[arg-type]
+        self.surroundings = SurroundingsHead(decoded[::-1], surroundings, norm) if surroundings else None
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Features ``s2``, ``s4``, ... of the encoder, named after their stride; for a mask ``s1`` too."""
@@ -110,11 +117,29 @@ class HeatmapUNet(HeatmapNetwork):
 
     def supervise(self, x: Tensor) -> Supervision:
         """Logits, and offsets if there is a head for them."""
+        return self._heads(self.decode(x)[-1])
+
+    def decode(self, x: Tensor) -> list[Tensor]:
+        """Features of the decoder, from coarse to fine; the first are those of the encoder."""
         *skips, x = self.encode(x).values()
+        features = [x]
         for up, skip in zip(self.up, reversed(skips), strict=True):
-            x = up(x, skip)
-        offsets = None if self.offsets is None else self.offsets(x)
-        return Supervision({"main": self.head(x)}, offsets=offsets)
+            features.append(up(features[-1], skip))
+        return features
+
+    def _heads(self, finest: Tensor) -> Supervision:
+        offsets = None if self.offsets is None else self.offsets(finest)
+        return Supervision({"main": self.head(finest)}, offsets=offsets)
+
+    def predict_all(self, x: Tensor) -> Tensor:
+        """Logits at inference, followed by those of the surroundings."""
+        assert self.surroundings is not None
+        features = self.decode(x)
+        output = self._heads(features[-1])
+        particles = output.prediction
+        if output.offsets is not None:
+            particles = vote_for_centers(particles, output.offsets)
+        return torch.cat([particles, self.surroundings(features)], dim=1)
 
 
 class ResidualUNet(HeatmapUNet):
@@ -131,6 +156,49 @@ class ResidualUNet(HeatmapUNet):
     output_stride = 1
     activation = "softmax"
     kind = "mask"
+
+
+class SurroundingsHead(nn.Module):
+    """Membranes and other surroundings from the features of a decoder, which it does not change.
+
+    Parameters
+    ----------
+    widths
+        Channels of the features, from coarse to fine.
+    out_channels
+        Kinds of surroundings.
+    norm
+        As of :class:`HeatmapUNet`.
+    hidden, last
+        Channels of the sum of all features, and of the last convolution.
+    """
+
+    def __init__(
+        self, widths: Sequence[int], out_channels: int, norm: str, hidden: int = 16, last: int = 8
+    ) -> None:
+        super().__init__()
+        self.narrow = nn.ModuleList(
+            nn.Sequential(*norm_relu(width, norm), nn.Conv3d(width, hidden, kernel_size=1))
+            for width in widths
+        )
+        self.blocks = nn.ModuleList(Residual(hidden, norm) for _ in widths[1:-1])
+        self.head = nn.Sequential(
+            *norm_relu(hidden, norm),
+            nn.Conv3d(hidden, last, kernel_size=3, padding=1, bias=False),
+            *norm_relu(last, norm),
+            nn.Conv3d(last, out_channels, kernel_size=1),
+        )
+        he_init(self)
+        nn.init.constant_(self.head[-1].bias, PRIOR_LOGIT)  # type: ignore[arg-type]
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Logits from features (b, c_i, z_i, y_i, x_i), each twice as fine as the one before."""
+        narrowed = [narrow(x) for narrow, x in zip(self.narrow, features, strict=True)]
+        x = narrowed[0]
+        for i, finer in enumerate(narrowed[1:]):
+            x = F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False) + finer
+            x = self.blocks[i](x) if i < len(self.blocks) else x
+        return self.head(x)
 
 
 class Merge(nn.Module):

@@ -12,10 +12,16 @@ from numpy.typing import NDArray
 from cryovox.simulate.stream.poses import PoseLibrary, RotatedPose, flat_indices
 
 Shape = tuple[int, int, int]
+MAX_FACE_SLOPE = 0.3
+"""Maximum slope of the faces of a sample along y and along x."""
 MAX_ATTEMPTS = 6
 """Candidate positions of a particle before it is left out."""
-SURROUNDINGS = 255
-"""Label of voxels of the surroundings while a box is filled; the finished box has 0 there."""
+MEMBRANE, FILAMENT, GOLD, CRYSTAL = 255, 254, 253, 252
+"""Labels of voxels of the surroundings while a box is filled; the finished box has 0 there."""
+SURROUNDINGS = CRYSTAL
+"""Labels from here on are those of surroundings."""
+EMPTY = 251
+"""Label of voxels outside of the sample, in `PeriodicBox.surroundings`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +47,8 @@ class PeriodicBox:
         Volts.
     labels : (z, y, x) uint8
         Channel + 1 inside particles, 0 elsewhere.
+    surroundings : (z, y, x) uint8
+        `MEMBRANE`, `FILAMENT`, `GOLD` or `CRYSTAL` inside of these, `EMPTY` outside of the sample, else 0.
     positions : (n, 3)
         Centers (z, y, x) in voxels.
     channels : (n,) int
@@ -51,9 +59,29 @@ class PeriodicBox:
 
     potential: NDArray[np.float32]
     labels: NDArray[np.uint8]
+    surroundings: NDArray[np.uint8]
     positions: NDArray[np.float64]
     channels: NDArray[np.intp]
     rotations: NDArray[np.float64]
+
+    @property
+    def sample(self) -> NDArray[np.bool_] | None:
+        """Voxels of the sample; None where it fills the box."""
+        inside = self.surroundings != EMPTY
+        return None if inside.all() else inside
+
+    def cut(self, sample: NDArray[np.bool_]) -> PeriodicBox:
+        """The box with ice alone outside of a sample (z, y, x), and particles whose centers are inside."""
+        nearest = np.mod(np.rint(self.positions).astype(np.intp), sample.shape)
+        kept = sample[tuple(nearest.T)]
+        return PeriodicBox(
+            np.where(sample, self.potential, np.float32(0)),
+            np.where(sample, self.labels, np.uint8(0)),
+            np.where(sample, self.surroundings, np.uint8(EMPTY)),
+            self.positions[kept],
+            self.channels[kept],
+            self.rotations[kept],
+        )
 
 
 @dataclass(frozen=True)
@@ -118,14 +146,29 @@ def fill_box(  # noqa: PLR0913
                 placed.append((np.mod(corner + pose.center(), shape), channel, pose.rotation()))
                 break
     positions, channels, rotations = zip(*placed, strict=True) if placed else ((), (), ())
-    grids.labels[grids.labels == SURROUNDINGS] = 0
+    surroundings = np.where(grids.labels >= SURROUNDINGS, grids.labels, 0).astype(np.uint8)
+    grids.labels[surroundings > 0] = 0
     return PeriodicBox(
         grids.potential,
         grids.labels,
+        surroundings,
         np.array(positions, float).reshape(-1, 3),
         np.array(channels, np.intp),
         np.array(rotations, float).reshape(-1, 3, 3),
     )
+
+
+def draw_sample(shape: Shape, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw a sample between two wavy faces across z; 20 to 60 % of the box (z, y, x) are empty."""
+    depth, height, width = shape
+    height_at = np.zeros((height, width), np.float32)
+    for axis, n in enumerate((height, width)):
+        angle = 2 * np.pi * np.arange(n) / n + rng.uniform(0, 2 * np.pi)
+        wave = rng.uniform(0, MAX_FACE_SLOPE) * n / (2 * np.pi) * np.sin(angle)
+        height_at += np.expand_dims(wave.astype(np.float32), 1 - axis)
+    empty, first = rng.uniform(0.2, 0.6) * depth, rng.uniform(0, depth)
+    above = np.mod(np.arange(depth, dtype=np.float32)[:, None, None] - first - height_at, depth)
+    return np.asarray(above >= empty)
 
 
 def place(rotated: RotatedPose, corner: NDArray[np.intp], label: int, grids: Grids) -> bool:

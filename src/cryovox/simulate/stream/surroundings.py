@@ -1,7 +1,7 @@
 """Membranes, filaments, gold beads and ice crystals in a periodic box.
 
-They are background: their voxels carry `SURROUNDINGS` while a box is filled, so that particles keep clear of
-them, and no label afterwards.
+They are background for particles: their voxels carry labels of their own while a box is filled, so that
+particles keep clear of them, and no label afterwards. `PeriodicBox.surroundings` keeps these labels.
 
 Membrane sheets and filaments cross the box and continue at the opposite face: a sheet is a level set of a
 function that grows by an integer along each axis, and a filament is a closed curve of the torus. Vesicles and
@@ -23,7 +23,7 @@ from cryovox.simulate.scene.fiducials import FACES
 from cryovox.simulate.scene.filaments import CROSSOVER, OUTER_RADIUS, cross_section
 from cryovox.simulate.scene.membranes import bilayer_profile, half_width
 from cryovox.simulate.scene.surfaces import random_deformed_sphere
-from cryovox.simulate.stream.box import MAX_ATTEMPTS, SURROUNDINGS, Grids, Shape, place
+from cryovox.simulate.stream.box import CRYSTAL, FILAMENT, GOLD, MAX_ATTEMPTS, MEMBRANE, Grids, Shape, place
 from cryovox.simulate.stream.poses import CUBE_ROTATIONS, Pose, RotatedPose
 
 NORMALS = np.array(
@@ -85,7 +85,7 @@ class Surroundings:
 
     def _place_shape(self, grids: Grids, level: int, kind: int, rng: np.random.Generator) -> None:
         number = int(rng.integers(self.config.shapes))
-        _place_somewhere(grids, self._shape(level, kind, number), rng)
+        _place_somewhere(grids, self._shape(level, kind, number), (MEMBRANE, CRYSTAL)[kind], rng)
 
     def _shape(self, level: int, kind: int, number: int) -> Pose:
         """Vesicle (kind 0) or crystal (kind 1); two threads may both compute it, with the same result."""
@@ -127,7 +127,8 @@ def add_bead(grids: Grids, voxel_size: float, config: SurroundingsConfig, rng: n
     points, shape = _cube_points(radius, voxel_size)
     shift = rng.uniform(-0.5, 0.5, 3).astype(np.float32) * np.float32(voxel_size)
     body = partial_volume(radius - np.linalg.norm(points - shift, axis=1), voxel_size)
-    _place_somewhere(grids, _pose(rng.uniform(*config.bead_potential) * body, body > 0.5, shape), rng)
+    bead = _pose(rng.uniform(*config.bead_potential) * body, body > 0.5, shape)
+    _place_somewhere(grids, bead, GOLD, rng)
 
 
 def add_sheet(grids: Grids, voxel_size: float, config: SurroundingsConfig, rng: np.random.Generator) -> None:
@@ -152,7 +153,7 @@ def add_sheet(grids: Grids, voxel_size: float, config: SurroundingsConfig, rng: 
     thickness, protein = rng.uniform(*config.thickness), rng.uniform(*config.protein_mass)
     profile = bilayer_profile(distance, thickness, voxel_size, protein)
     body = np.abs(distance) <= half_width(thickness)
-    _add(grids, near, np.where(np.abs(distance) < REACH, profile, 0), body)
+    _add(grids, near, np.where(np.abs(distance) < REACH, profile, 0), body, MEMBRANE)
 
 
 def add_filament(grids: Grids, voxel_size: float, rng: np.random.Generator) -> None:
@@ -167,7 +168,7 @@ def add_filament(grids: Grids, voxel_size: float, rng: np.random.Generator) -> N
     body, density = cross_section(kind, radius, angle, along, voxel_size)
     back = np.argsort(order)
     voxels = tuple(near[k] for k in back)
-    _add(grids, voxels, FILAMENT_POTENTIAL * density, body > 0.5)
+    _add(grids, voxels, FILAMENT_POTENTIAL * density, body > 0.5, FILAMENT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,21 +235,25 @@ class _Curve:
 
 
 def _add(
-    grids: Grids, voxels: tuple[NDArray[np.intp], ...], potential: Floats, body: NDArray[np.bool_]
+    grids: Grids,
+    voxels: tuple[NDArray[np.intp], ...],
+    potential: Floats,
+    body: NDArray[np.bool_],
+    label: int,
 ) -> None:
     """Add an object unless its body overlaps another."""
     inside = tuple(index[body] for index in voxels)
     if not grids.labels[inside].any():
-        grids.labels[inside] = SURROUNDINGS
+        grids.labels[inside] = label
         grids.potential[voxels] += potential.astype(np.float32)
 
 
-def _place_somewhere(grids: Grids, pose: Pose, rng: np.random.Generator) -> None:
+def _place_somewhere(grids: Grids, pose: Pose, label: int, rng: np.random.Generator) -> None:
     """Place a shape at a random position and orientation, if there is room."""
     rotated = RotatedPose(pose, CUBE_ROTATIONS[rng.integers(len(CUBE_ROTATIONS))])
     shape = grids.labels.shape
     if all(a <= b for a, b in zip(rotated.size(), shape, strict=True)):
-        any(place(rotated, at, SURROUNDINGS, grids) for at in rng.integers(0, shape, (MAX_ATTEMPTS, 3)))
+        any(place(rotated, at, label, grids) for at in rng.integers(0, shape, (MAX_ATTEMPTS, 3)))
 
 
 def _cube_points(reach: float, voxel_size: float) -> tuple[NDArray[np.float32], Shape]:

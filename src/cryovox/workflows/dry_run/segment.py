@@ -17,7 +17,7 @@ from cryovox.workflows.dry_run.prediction import Prediction, seconds_of
 from cryovox.workflows.inputs import expand, read_search_mask
 from cryovox.workflows.memory import need
 from cryovox.workflows.model_grid import on_model_grid
-from cryovox.workflows.score_tiles import search_region, tile_plan
+from cryovox.workflows.score_tiles import channels_of, search_region, tile_plan
 from cryovox.workflows.segment import load_job
 
 PER_VOXEL = 2e-7
@@ -62,7 +62,7 @@ def predict(
     job = load_job(model, out, config, device, noise)
     card, network, config = job.card, job.network, job.config
     device_type = next(network.parameters()).device.type
-    wished, channels = tile_plan(card, config, device_type), len(card.species)
+    wished, channels = tile_plan(card, config, device_type), channels_of(card, config)
     images = torch.zeros(1, 1, *(wished.tile,) * 3)
     score(network, images, wished)  # the first pass also chooses kernels
     per_tile = seconds_of(lambda: score(network, images, wished))
@@ -78,6 +78,7 @@ def predict(
         peaks = need(network, taken, tiles, job.afterwards(volume))
         scores = 2 * channels * z.out_size * y.out_size * x.out_size
         labels = prod(original.shape) * np.dtype(label_dtype(card.species)).itemsize
+        labels += prod(original.shape) * (channels - len(card.species))  # masks of surroundings
         seconds = per_tile * len(places) * (1 + (noise or 0.0)) + PER_VOXEL * prod(original.shape)
         steps = f"{len(places)} tiles, {tiles.batch} at once"
         volumes = volume.shape, steps, seconds, peaks.ram, peaks.vram, scores + labels

@@ -18,6 +18,7 @@ from cryovox.picking.selection import select
 from cryovox.workflows.finding.results import read_picks, score_file
 from cryovox.workflows.manifest import Manifest, locked
 from cryovox.workflows.report_candidates import recorded_decoys, weaker_candidates
+from cryovox.workflows.score_writing import SCORES_OF_SURROUNDINGS
 
 if TYPE_CHECKING:
     from cryovox.report.html import ReportEntry, Table
@@ -70,6 +71,7 @@ def _report_entry(
     score_map = select(scores.read(score_file(out, name)), record.get("species", ()))
     names = [species.name for species in pickable(score_map.species)]
     defaults = {name: score_map.thresholds.get(name, THRESHOLDS[card.kind]) for name in names}
+    around = entry["outputs"].get(SCORES_OF_SURROUNDINGS)
     used = {name: own["threshold"] for name, own in record.get("expected", {}).items()}
     return ReportEntry(
         name=name,
@@ -85,6 +87,7 @@ def _report_entry(
         lamella=Lamella.from_dict(record["lamella"]) if "planes" in record.get("lamella", {}) else None,
         expected=record.get("expected", {}),
         decoys=recorded_decoys(out, name, entry),
+        surroundings=None if around is None else scores.read(out / around),
         weaker=partial(weaker_candidates, out, name, record, score_map, picks, facts),
     )
 
@@ -109,5 +112,6 @@ def _model_facts(model: str, model_sha256: str, card: Card) -> dict[str, Any]:
         "trained on": f"particles {card.contrast}",
         "species": ", ".join(f"{s.name} (radius {s.radius:g} Å)" for s in card.species),
         "thresholds": {k: round(v, 3) for k, v in card.thresholds.items()},
+        **({} if card.surroundings is None else {"surroundings": card.surroundings.thresholds}),
         "training": {k: v for k, v in card.training.items() if k in training},
     }

@@ -51,7 +51,8 @@ class FilterConfig(Config):
     mask_distance: tuple[float, float] | None = None
     """Lowest and highest distance_to_mask of a particle in Å."""
     membrane: Path | None = None
-    """Mask of membranes, or folder of them: adds the column distance_to_membrane in Å."""
+    """Mask of membranes, or folder of them: adds the column distance_to_membrane in Å, inf without membranes.
+    `cryovox find --surroundings` writes such masks."""
     membrane_distance: tuple[float, float] | None = None
     """Lowest and highest distance_to_membrane of a particle in Å."""
     lamella: Path | None = None

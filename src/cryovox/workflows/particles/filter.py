@@ -149,7 +149,7 @@ def _masks(
     steps: list[Step] = []
     for column, file, limits, measure in (
         ("distance_to_mask", config.mask, inside, mask_distances),
-        ("distance_to_membrane", config.membrane, config.membrane_distance, mask_distances),
+        ("distance_to_membrane", config.membrane, config.membrane_distance, membrane_distances),
         ("lamella_depth", config.lamella, depth, lamella_depths),
     ):
         if file is None:
@@ -163,6 +163,13 @@ def _masks(
     return steps
 
 
+def membrane_distances(
+    positions: NDArray[np.float64], mask: NDArray[np.bool_], voxel_size: float
+) -> NDArray[np.float64]:
+    """Distances as of :func:`mask_distances`; infinite where a tomogram has no membrane."""
+    return mask_distances(positions, mask, voxel_size) if mask.any() else np.full(len(positions), np.inf)
+
+
 def _measured(
     file: Path, measure: Callable[..., NDArray[np.float64]]
 ) -> Callable[[str, NDArray[np.float64]], NDArray[np.float64]]:
@@ -172,7 +179,7 @@ def _measured(
         if size is None:
             message, remedy = "has no voxel size", f"`cryovox convert {path} OUT.mrc --voxel-size A`"
             raise RequestError(path, message, remedy)
-        if not mask.any():
+        if not mask.any() and measure is not membrane_distances:
             raise RequestError(path, "is 0 everywhere", "name a mask that is not 0 inside")
         return measure(positions, mask, size)
 
