@@ -49,7 +49,7 @@ from cryovox.simulate.scene.canvas import place_slab
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.score_writing import SURROUNDINGS
 from cryovox.workflows.segment import segment
-from cryovox.workflows.training.simulated import SimulatedData, load_templates
+from cryovox.workflows.training.simulated import WHITENED, SimulatedData, load_templates
 from cryovox.workflows.training.stream_config import StreamConfig
 from embed import SEED as THRESHOLD_SEED
 from embedded import CROWDED, SMALL, TOMOGRAMS, WORLD_SEED, crowded, open_world
@@ -73,7 +73,11 @@ def stream_of(card: Card, seed: int) -> Any:
             "base": "embedded",
             "voxel_size": card.voxel_size,
             "exclude": [*CROWDED, *SMALL],
-            "domain": {"void": 0.3, "surroundings": {"share": 0.9, "kind_share": 0.6}},
+            "domain": {
+                "void": 0.3,
+                "surroundings": {"share": 0.9, "kind_share": 0.6},
+                "whiten": WHITENED if card.whitened else None,
+            },
         }
     )
     data = SimulatedData("stream:embedded", config, *load_templates(config))

@@ -1035,19 +1035,20 @@ The difference-of-Gaussians picker has the settings that are best on the same wo
 
 def half_embedded() -> str:
     """Recall on the part of the real tomogram that decided between stages of the training."""
-    result = load("half-embedded")
-    if result is None:
+    results = [r for name in ("half-embedded", "half-whitened") if (r := load(name)) is not None]
+    if not results:
         return ""
     rows = [
         [name, *(f"{row[f'recall@{budget}x']:.3f}" for budget in (1, 2, 3, 4))]
-        for name, row in result["recall"].items()
+        for name, row in {n: r for result in results for n, r in result["recall"].items()}.items()
     ]
+    commands = ", ".join(f"`{result['command']}`" for result in results)
     return f"""
-The part of this tomogram that decided between stages of the training (y < 160, {result["picks"]} picks):
+The part of this tomogram that decided between stages of the training (y < 160, {results[0]["picks"]} picks):
 
 {grid(["model", *(f"{n}x" for n in (1, 2, 3, 4))], rows)}
 
-Command: `{result["command"]}`
+Commands: {commands}
 """
 
 

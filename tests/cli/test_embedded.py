@@ -17,6 +17,10 @@ def test_the_file_is_small_and_says_what_it_is(cli):
     assert all(species.diameters for species in card.species)
     assert card.calibration is not None
     assert "simulations only" in card.warnings[0]
+    assert card.surroundings is not None
+    assert [kind.name for kind in card.surroundings.species] == ["membrane", "gold", "empty"]
+    assert all(kind.extended for kind in card.surroundings.species)
+    assert card.surroundings.thresholds.keys() == {"membrane", "gold", "empty"}
     assert "particle-40-70" in cli("models", "embedded").out
 
 

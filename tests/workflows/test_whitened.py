@@ -15,7 +15,7 @@ from cryovox.formats.subtomograms import Subtomograms
 from cryovox.models.card import read_card
 from cryovox.training.config import LoopConfig
 from cryovox.workflows.config import NetworkConfig, TrainConfig
-from cryovox.workflows.inputs import calibration_finding, prepare
+from cryovox.workflows.inputs import prepare
 from cryovox.workflows.segment import segment, segment_sets
 from cryovox.workflows.training.data import TomogramData
 from cryovox.workflows.training.run import train
@@ -70,7 +70,7 @@ def test_a_network_sees_whitened_tomograms(model, tmp_path):
         np.abs(np.fft.rfft(p.normalize(p.volume.data[:, :, :]).mean(axis=(0, 1))))[1] for p in (plain, seen)
     ]
     assert waves[1] < 0.5 * waves[0]
-    assert np.asarray(seen.normalize(seen.volume.data[:, :, :])).std() == pytest.approx(1, abs=0.1)
+    assert np.asarray(seen.normalize(seen.volume.data[:, :, :])).std() == pytest.approx(1, abs=0.3)
 
 
 def test_scores_do_not_depend_on_gray_values_or_on_how_planes_are_cut(model, tmp_path):
@@ -132,23 +132,3 @@ def test_subtomogram_sets_are_refused(model, tmp_path):
     subtomograms.write(tmp_path / "set.zarr", Subtomograms(images, None, VOXEL, centers))
     with pytest.raises(RequestError, match="whitens whole tomograms"):
         segment_sets([tmp_path / "set.zarr"], model, tmp_path / "out", device="cpu")
-
-
-def test_the_distance_from_the_calibrated_tomograms_is_that_of_whitened_ones(model, tmp_path):
-    card = read_card(model)
-    path = tomogram(tmp_path / "a.mrc", (64, 70, 66))
-    volume = prepare(path, card, None, "dark").original
-    seen = prepare(path, card, None, "dark")
-    from cryovox.metrics.fingerprint import Domain, fingerprint_of
-    from cryovox.workflows.inputs import IDENTITY
-
-    own = fingerprint_of(seen.volume.data, IDENTITY, VOXEL)
-    known = card.model_copy(
-        update={
-            "calibration": {"method": "held-out", "species": {}},
-            "calibration_domain": Domain(fingerprint=own, limit=2.0).model_dump(mode="json"),
-        }
-    )
-    assert calibration_finding(volume, known, path).level == "ok"
-    other = known.model_copy(update={"whitened": False})
-    assert calibration_finding(volume, other, path).level == "warning"

@@ -18,8 +18,8 @@ from cryovox.data.reconstruction_filters import (
     frequencies,
     moments,
     spectral_slope,
+    whitened_box,
 )
-from cryovox.filters.whitening import whitened_box
 from cryovox.simulate.config.surroundings import SurroundingsConfig
 from cryovox.simulate.microscope import DetectorConfig, OpticsConfig, TiltConfig, tilt_scheme
 from cryovox.simulate.stream.transfer import TransferFunction, transfer_function

@@ -1,4 +1,4 @@
-"""Filters after a reconstruction: spectral slopes, edge-preserving smoothing, slow gray-value variations."""
+"""Filters after a reconstruction: spectral slopes, edge-preserving smoothing, slow variations, whitening."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cryovox.core.config import Config
+from cryovox.filters.whitening import Whitening
 
 Range = tuple[float, float]
 KNEE = 1 / 400
@@ -122,3 +123,16 @@ def frequencies(shape: tuple[int, int, int], voxel_size: float, device: str) -> 
     axes = [torch.fft.fftfreq(n, voxel_size) for n in shape[:2]] + [torch.fft.rfftfreq(shape[2], voxel_size)]
     z, y, x = torch.meshgrid(*axes, indexing="ij")
     return torch.sqrt(z**2 + y**2 + x**2).to(device)
+
+
+def whitened_box(image: Tensor, voxel_size: float, resolution: float) -> Tensor:
+    """A periodic box (z, y, x), whitened by its own spectrum."""
+    shape = (image.shape[0], image.shape[1], image.shape[2])
+    half = torch.fft.rfftn(image)
+    frequency = frequencies(shape, voxel_size, "cpu").numpy()
+    step = 1 / (voxel_size * min(shape))
+    shells = torch.from_numpy(np.rint(frequency / step).astype(np.int64).ravel()).to(image.device)
+    sums = torch.bincount(shells, weights=half.abs().square().ravel())
+    power = (sums / torch.bincount(shells).clamp(min=1)).cpu().numpy().astype(float)
+    gains = Whitening.of_power(power, step, resolution).at(frequency).astype(np.float32)
+    return torch.fft.irfftn(half * torch.from_numpy(gains).to(image.device), s=shape)

@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import fft, ndimage
-from torch import Tensor
 
 from cryovox.core.intensity import Normalization
 from cryovox.core.on_access import Float32, Span, VoxelsOnAccess
@@ -40,9 +38,8 @@ TILE, MOST_TILES, CLIP = 64, 27, 6.0
 values are clipped."""
 REACH = 16
 """Voxels around a voxel that its whitened value depends on, on each side."""
-BLOCK = (48, 96, 96)
-"""Voxels (z, y, x) that are filtered at a time."""
-MEASURED_BLOCKS = 6
+BLOCK = (56, 128, 128)
+"""Largest blocks of voxels (z, y, x) that are filtered at a time."""
 Floats = NDArray[np.float64]
 
 
@@ -58,11 +55,14 @@ class Whitening:
         From frequency 0 on; beyond the last one it stays.
     resolution
         In Å; higher frequencies are removed.
+    deviation
+        Standard deviation of the whitened tomogram, where it was measured.
     """
 
     step: float
     gains: Floats
     resolution: float
+    deviation: float = 1.0
 
     @classmethod
     def of_power(cls, power: Floats, step: float, resolution: float) -> Whitening:
@@ -102,28 +102,20 @@ def measured(data: Voxels, voxel_size: float, resolution: float) -> Whitening:
     counts = np.bincount(shells)
     windows = [np.hanning(n + 2)[1:-1] for n in tile]
     window = windows[0][:, None, None] * windows[1][:, None] * windows[2]
-    logs = []
+    sums, variances = [], []
     for corner in _corners(data.shape, tile):
         values = _clipped(np.asarray(data[tuple(slice(a, a + n) for a, n in zip(corner, tile, strict=True))]))
-        if values is not None:
-            power = np.abs(fft.rfftn(values * window)) ** 2
-            logs.append(np.log(np.bincount(shells, power.ravel()) / np.maximum(counts, 1) + 1e-12))
-    if not logs:
+        if (variance := float(values.var())) > 0:
+            half = fft.rfftn((values - values.mean()) * (window / np.sqrt(variance)))
+            sums.append(np.bincount(shells, (half.real**2 + half.imag**2).ravel()))
+            variances.append(variance)
+    if not sums:
         raise ValueError("every tile is constant")
-    return Whitening.of_power(np.exp(np.mean(logs, axis=0)), step, resolution)
-
-
-def whitened_box(image: Tensor, voxel_size: float, resolution: float) -> Tensor:
-    """A periodic box (z, y, x), whitened by its own spectrum."""
-    shape = (image.shape[0], image.shape[1], image.shape[2])
-    half = torch.fft.rfftn(image)
-    frequencies = _frequencies(shape, voxel_size)
-    step = 1 / (voxel_size * min(shape))
-    shells = torch.from_numpy(np.rint(frequencies / step).astype(np.int64).ravel()).to(image.device)
-    sums = torch.bincount(shells, weights=half.abs().square().ravel())
-    power = (sums / torch.bincount(shells).clamp(min=1)).cpu().numpy().astype(float)
-    gains = Whitening.of_power(power, step, resolution).at(frequencies).astype(np.float32)
-    return torch.fft.irfftn(half * torch.from_numpy(gains).to(image.device), s=shape)
+    logs = [np.log(one / np.maximum(counts, 1) + 1e-12) for one in sums]
+    whitening = Whitening.of_power(np.exp(np.mean(logs, axis=0)), step, resolution)
+    kept = np.square(whitening.at(step * np.arange(len(counts))))
+    shares = [(one * kept).sum() / one.sum() for one in sums]
+    return replace(whitening, deviation=float(np.sqrt(np.mean(np.multiply(variances, shares)))))
 
 
 class WhitenedVoxels(VoxelsOnAccess):
@@ -145,7 +137,9 @@ class WhitenedVoxels(VoxelsOnAccess):
         super().__init__((z, y, x))
         self._data, self._voxel_size, self._whitening = data, voxel_size, whitening
         self._kept: OrderedDict[tuple[int, ...], Float32] = OrderedDict()
-        self._of_slab = -(-y // BLOCK[1]) * -(-x // BLOCK[2])
+        counts = [-(-n // most) for n, most in zip(self.shape, BLOCK, strict=True)]
+        self._edges = tuple(-(-n // count) for n, count in zip(self.shape, counts, strict=True))
+        self._of_slab = counts[1] * counts[2]
         self._lock = threading.Lock()
 
     def box(self, z: Span, y: Span, x: Span) -> Float32:
@@ -153,10 +147,10 @@ class WhitenedVoxels(VoxelsOnAccess):
         out = np.empty([b - a for a, b in spans], np.float32)
         if not out.size:
             return out
-        ranges = [range(a // n, -(-b // n)) for (a, b), n in zip(spans, BLOCK, strict=True)]
+        ranges = [range(a // n, -(-b // n)) for (a, b), n in zip(spans, self._edges, strict=True)]
         for place in ((i, j, k) for i in ranges[0] for j in ranges[1] for k in ranges[2]):
             source, target = [], []
-            for at, n, (a, b) in zip(place, BLOCK, spans, strict=True):
+            for at, n, (a, b) in zip(place, self._edges, spans, strict=True):
                 low, high = max(a, at * n), min(b, (at + 1) * n)
                 source.append(slice(low - at * n, high - at * n))
                 target.append(slice(low - a, high - a))
@@ -168,10 +162,8 @@ class WhitenedVoxels(VoxelsOnAccess):
         return WhitenedVoxels(data, self._voxel_size, self._whitening)
 
     def normalization(self, sign: int) -> Normalization:
-        """Scale of the whitened tomogram, from blocks that are spread over it; its mean is 0."""
-        values = [self[place] for place in _spread_blocks(self.shape)]
-        sample = np.concatenate([v.ravel() for v in values]).astype(float)
-        return Normalization(0.0, float(np.clip(sample, *_limits(sample, 5.0)).std()), sign)
+        """Scale of the whitened tomogram, whose mean is 0."""
+        return Normalization(0.0, self._whitening.deviation, sign)
 
     def _block(self, place: tuple[int, ...]) -> Float32:
         with self._lock:
@@ -188,27 +180,31 @@ class WhitenedVoxels(VoxelsOnAccess):
     def _filtered(self, place: tuple[int, ...]) -> Float32:
         """Block at a place, with values of no meaning beyond the faces of the tomogram."""
         parts, margins = [], []
-        for at, n, size in zip(place, BLOCK, self.shape, strict=True):
+        for at, n, size in zip(place, self._edges, self.shape, strict=True):
             low, high = at * n - REACH, min((at + 1) * n, size) + REACH
             parts.append(slice(max(low, 0), min(high, size)))
             margins.append((max(-low, 0), max(high - size, 0)))
         raw = np.pad(np.asarray(self._data[tuple(parts)], np.float32), margins, mode="reflect")
-        padded = tuple(n + 2 * REACH for n in BLOCK)
-        filtered = fft.irfftn(fft.rfftn(raw - raw.mean(), s=padded) * self._transfer, s=padded)
-        z, y, x = (slice(REACH, REACH + n) for n in BLOCK)
+        filtered = fft.irfftn(fft.rfftn(raw - raw.mean(), s=self._padded) * self._transfer, s=self._padded)
+        z, y, x = (slice(REACH, REACH + n) for n in self._edges)
         return np.ascontiguousarray(filtered[z, y, x], np.float32)
+
+    @cached_property
+    def _padded(self) -> tuple[int, ...]:
+        """Sides of a block with its margin, rounded up to sides that are fast to transform."""
+        return tuple(fft.next_fast_len(n + 2 * REACH, real=True) for n in self._edges)
 
     @cached_property
     def _transfer(self) -> NDArray[np.complex64]:
         """Transfer function on the `rfftn` of a block and its margin, of a kernel that ends at `REACH`."""
-        edge = 2 * TILE
+        edge = TILE
         shape = (edge, edge, edge)
         kernel = fft.irfftn(self._whitening.at(_frequencies(shape, self._voxel_size)), s=shape)
         away = np.sqrt(sum(np.meshgrid(*[np.square(fft.fftfreq(edge, 1 / edge))] * 3, indexing="ij")))
         taper = np.cos(np.pi / 2 * np.clip(2 * away / REACH - 1, 0, 1)) ** 2
         kernel = kernel * taper
         kernel -= taper * (kernel.sum() / taper.sum())  # a constant tomogram stays 0
-        padded = np.zeros([n + 2 * REACH for n in BLOCK])
+        padded = np.zeros(self._padded)
         inner = np.ix_(*[np.arange(-REACH, REACH + 1)] * 3)
         padded[inner] = kernel[inner]
         return fft.rfftn(padded).astype(np.complex64)
@@ -229,26 +225,10 @@ def _corners(shape: tuple[int, ...], tile: tuple[int, ...]) -> list[tuple[int, .
     return [(int(z), int(y), int(x)) for z in starts[0] for y in starts[1] for x in starts[2]]
 
 
-def _spread_blocks(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
-    """Some of the blocks of a tomogram, evenly spread."""
-    counts = tuple(-(-n // m) for n, m in zip(shape, BLOCK, strict=True))
-    total = int(np.prod(counts))
-    chosen = np.unique(np.linspace(0, total - 1, min(total, 2 * MEASURED_BLOCKS + 1)).astype(int)[1::2])
-    places = np.stack(np.unravel_index(chosen if len(chosen) else np.array([0]), counts), axis=1)
-    return [
-        tuple(slice(at * n, min((at + 1) * n, size)) for at, n, size in zip(place, BLOCK, shape, strict=True))
-        for place in places.tolist()
-    ]
-
-
-def _clipped(values: NDArray[Any]) -> Floats | None:
-    """Values of mean 0 and standard deviation 1, without outliers; None if they are constant."""
+def _clipped(values: NDArray[Any]) -> Floats:
+    """Values without outliers; exactly constant if they vary by rounding errors only."""
     values = values.astype(float)
-    values = np.clip(values, *_limits(values, CLIP))
-    std = values.std()
-    return (values - values.mean()) / std if std > 1e-6 * max(1e-30, np.abs(values).max()) else None
-
-
-def _limits(values: Floats, clip: float) -> tuple[float, float]:
-    mean, std = float(values.mean()), float(values.std())
-    return mean - clip * std, mean + clip * std
+    mean, std = values.mean(), values.std()
+    if std <= 1e-6 * np.abs(values).max():
+        return np.full_like(values, mean)
+    return np.clip(values, mean - CLIP * std, mean + CLIP * std)

@@ -35,6 +35,6 @@ def with_surroundings(network: nn.Module, card: Card, path: Path) -> nn.Module:
     """The network with the outputs of all heads; a model without a head of surroundings is refused."""
     if card.surroundings is None:
         message = "the model has no channels of membranes and other surroundings"
-        remedy = "leave the option out, or name a model of benchmarks/embedded_surroundings.py"
+        remedy = "leave the option out, or leave --model out to use the embedded model, which has them"
         raise RequestError(OPTION, f"{message}: {path}", remedy)
     return WithSurroundings(network)

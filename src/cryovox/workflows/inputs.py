@@ -257,9 +257,8 @@ def calibration_finding(volume: Volume, card: Card, path: Path) -> Finding | Non
 
 
 def _fingerprint(volume: Volume, card: Card, path: Path) -> Fingerprint:
-    """Of a tomogram as a model sees it."""
+    """Of a tomogram on the grid of a model, before it is whitened."""
     seen, _ = on_model_grid(path, volume, card)
-    seen = whitened(seen, volume)[0] if card.whitened else seen
     return fingerprint_of(seen.data, IDENTITY, seen.voxel_size)
 
 
