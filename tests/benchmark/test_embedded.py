@@ -55,11 +55,13 @@ def test_gold_and_vesicles_are_no_particles_of_a_world(tmp_path):
 
 def test_the_training_has_none_of_the_species_kept_for_the_choice(tmp_path):
     args = argparse.Namespace(
-        work=tmp_path, voxel_size=12.0, structures=[str(tmp_path)], processes=0, ribosomes=25
-    )
+        work=tmp_path, voxel_size=12.0, structures=[str(tmp_path)], processes=0, ribosomes=25,
+        whiten=True,
+    )  # fmt: skip
     file = embedded.stream_file(args)
     assert yaml.safe_load(file.read_text())["structures"] == [str(tmp_path.resolve())]
     config = read_config(file)
     assert config.voxel_size == 12.0
+    assert config.domain.whiten == (0.0, embedded.COARSEST)
     assert config.abundance == {"ribosome-70s": 25, "ribosome-80s": 25}
     assert {*embedded.crowded().species, *embedded.small().species} <= set(config.exclude)

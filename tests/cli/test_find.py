@@ -153,7 +153,10 @@ def test_the_label_map_shows_the_picks_of_this_threshold(find, tomogram, thresho
 
 
 def pictures(page):
-    raw = re.findall(r'src="data:image/png;base64,([^"]+)"', page.read_text())
+    """Gray pictures inside the figures of a page, which are SVG."""
+    figures = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page.read_text())
+    text = "".join(base64.b64decode(figure).decode() for figure in figures)
+    raw = re.findall(r'href="data:image/(?!png)\w+;base64,([^"]+)"', text)  # those of scores are PNG
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(p))).convert("L"), float) for p in raw]
 
 
