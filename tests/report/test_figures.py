@@ -225,3 +225,11 @@ def test_surroundings_are_tinted_where_their_scores_reach_their_thresholds(volum
     assert (tint.opacity[:, width // 2 :] > 0.3).all()
     assert not tint.opacity[:, : width // 2].any()
     assert [text for _, text, _ in drawing.keys] == ["ribosome", "membrane (mask)"]
+
+
+def test_scores_that_differ_by_rounding_only_have_a_histogram():
+    scores = np.float32(0.9) + np.array([0.0, 6e-8, 1.2e-7], np.float32)
+    picks = Particles.of(np.zeros((3, 3)), "a", scores)
+    (panel,) = figures.score_histogram(picks, {"a": 0.9}).panels
+    bars = [item for item in panel.items if isinstance(item, Bar) and item.extent[3] > 0]
+    assert sum(bar.extent[3] for bar in bars) == 3

@@ -35,6 +35,7 @@ LEFT, TOP, BELOW, GAP = 46.0, 20.0, 34.0, 20.0
 """Margins of a panel with axes, for its ticks and title, and space between panels."""
 MIN_OVERLAY_SCORE = 0.1  # lower scores are transparent
 MASK_OPACITY = 0.35
+NARROWEST = 1e-3  # scores that lie closer together share one bar of a histogram
 
 Voxel = tuple[int, int, int]
 Axes3 = tuple[int, int, int]  # vertical, horizontal, normal: indices into (z, y, x)
@@ -215,7 +216,7 @@ def _histogram(
 ) -> Panel:
     ends = [*([] if threshold is None else [threshold]), *scores.tolist()] or [0.0, 1.0]
     low, high = min(ends), max(ends)
-    low, high = (low, high) if high > low else (low - 0.05, high + 0.05)
+    low, high = (low, high) if high - low > NARROWEST else (low - 0.05, high + 0.05)
     bins = int(np.clip(2 * len(scores) ** 0.5, 8, 40))
     counts, edges = np.histogram(scores, bins, (low, high))
     top, margin = 1.05 * max(1, int(counts.max())), 0.03 * (high - low)
