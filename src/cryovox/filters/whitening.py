@@ -5,8 +5,9 @@ particles and noise, and a network that was trained under other curves sees an u
 amplitude over all directions divides the curve out. The missing wedge stays. What lies above the resolution,
 such as frequencies that a resampled tomogram cannot hold, becomes 0.
 
-Whitening is known from template matching (Cruz-León et al., Nature Communications 2024); the curve, and its
-use before a network, are ours.
+Whitening is known from template matching (Rickgauer, Grigorieff and Denk, eLife 2017), and DeePiCt matches
+the spectrum of a tomogram to that of another before a network (de Teresa-Trueba et al., Nature Methods 2023);
+one curve for all, in training and search, is ours.
 """
 
 from __future__ import annotations
