@@ -21,7 +21,6 @@ import numpy as np
 from cryovox.benchmark.tomograms import in_tomogram
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.data.channels import size_species
-from cryovox.formats import read_volume
 from cryovox.formats import scores as score_files
 from cryovox.metrics.fingerprint import Domain, fingerprint, limit, sample_cubes
 from cryovox.metrics.matching import greedy
@@ -32,9 +31,8 @@ from cryovox.picking.calibration import Calibration, Peaks, SizeCalibration, cal
 from cryovox.picking.selection import select
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.presets import PRESETS, SHREC_2021
-from cryovox.workflows.inputs import IDENTITY
+from cryovox.workflows.inputs import IDENTITY, prepare
 from cryovox.workflows.manifest import sha256
-from cryovox.workflows.model_grid import on_model_grid
 from cryovox.workflows.training.stream_config import STREAMS
 from embedded import MIN_DISTANCE, MIN_SCORE, WORLDS, World, candidate, metrics, open_world
 
@@ -152,10 +150,10 @@ def size_calibrations(worlds: dict[Path, World], species: tuple[Species, ...]) -
 
 
 def domain(worlds: dict[Path, World], card: Card) -> Domain:
-    """Fingerprint of the tomograms on the grid of the model, and the distance within which others are alike."""
+    """Fingerprint of the tomograms as the model sees them, and the distance within which others are alike."""
     paths = [entry.tomogram for world in worlds.values() for entry in world.dataset.split("test")]
-    volumes = [on_model_grid(path, read_volume(path), card)[0] for path in paths if path is not None]
-    cubes = [sample_cubes(volume.data, IDENTITY) for volume in volumes]
+    seen = [prepare(path, card, None, "dark", resample=True) for path in paths if path is not None]
+    cubes = [sample_cubes(tomogram.volume.data, IDENTITY) for tomogram in seen]
     together = fingerprint(np.concatenate(cubes), card.voxel_size)
     return Domain(fingerprint=together, limit=limit(cubes, card.voxel_size))
 

@@ -14,8 +14,9 @@ from cryovox.formats import scores, subtomograms, write_particles, write_volume
 from cryovox.formats.subtomograms import Subtomograms
 from cryovox.models.card import read_card
 from cryovox.training.config import LoopConfig
+from cryovox.training.evaluation.calibrate import calibration_domain
 from cryovox.workflows.config import NetworkConfig, TrainConfig
-from cryovox.workflows.inputs import prepare
+from cryovox.workflows.inputs import calibration_finding, prepare
 from cryovox.workflows.segment import segment, segment_sets
 from cryovox.workflows.training.data import TomogramData
 from cryovox.workflows.training.run import train
@@ -132,3 +133,25 @@ def test_subtomogram_sets_are_refused(model, tmp_path):
     subtomograms.write(tmp_path / "set.zarr", Subtomograms(images, None, VOXEL, centers))
     with pytest.raises(RequestError, match="whitens whole tomograms"):
         segment_sets([tmp_path / "set.zarr"], model, tmp_path / "out", device="cpu")
+
+
+def test_the_distance_from_the_training_is_that_of_whitened_tomograms(model, tmp_path):
+    """A model that is fitted to a tomogram is at home in it, though trainings hold it whitened."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    data = TomogramData.read(str(dataset(folder)), config(start=model))
+    volume = prepare(folder / "tomo.mrc", read_card(model), None, "dark").original
+    calibration = {"method": "held-out", "species": {}}
+    known = {"calibration": calibration, "calibration_domain": calibration_domain(data.training)}
+    card = read_card(model).model_copy(update=known)
+    assert calibration_finding(volume, card, folder / "tomo.mrc").level == "ok"
+    plain = card.model_copy(update={"whitened": False})
+    assert calibration_finding(volume, plain, folder / "tomo.mrc").level == "warning"
+
+
+def test_tomograms_without_a_spectrum_are_refused(model, tmp_path):
+    values = np.zeros((300, 80, 80), np.float32)
+    values[100, 70, 70] = 1.0
+    write_volume(tmp_path / "empty.mrc", Volume(values, VOXEL))
+    with pytest.raises(RequestError, match="nearly everywhere"):
+        prepare(tmp_path / "empty.mrc", read_card(model), None, "dark")

@@ -34,6 +34,8 @@ MAX_VOXELS = 4096
 """Voxels of an extended structure near which patches are drawn, per region."""
 SLAB = 48
 """Planes that are computed at a time where a tomogram is held in memory."""
+LARGEST = 1000.0
+"""Standard deviations at which gray values in memory are clipped, far above those of gold."""
 MIN_HELD_OUT = 10
 """Sparse annotations are held out only if at least this many picks are."""
 
@@ -211,7 +213,12 @@ def _open(dataset: Dataset, entry: Entry) -> Region:
 def whitened_region(region: Region) -> Region:
     """A region of the whitened tomogram, which is held in memory."""
     size = region.voxel_size
-    voxels = WhitenedVoxels(region.data, size, measured(region.data, size, resolution_of(size, size)))
+    try:
+        whitening = measured(region.data, size, resolution_of(size, size))
+    except ValueError:
+        message = "is constant nearly everywhere, so it has no spectrum to divide by"
+        raise RequestError(region.name, message, "check it with `cryovox doctor`") from None
+    voxels = WhitenedVoxels(region.data, size, whitening)
     return in_memory(replace(region, data=voxels, normalize=voxels.normalization(region.normalize.sign)))
 
 
@@ -220,7 +227,7 @@ def in_memory(region: Region) -> Region:
     scale = Normalization(region.normalize.mean, region.normalize.std)
     data = np.empty(region.data.shape, np.float16)
     for z in range(0, len(data), SLAB):
-        data[z : z + SLAB] = scale(region.data[z : z + SLAB])
+        data[z : z + SLAB] = np.clip(scale(region.data[z : z + SLAB]), -LARGEST, LARGEST)
     return replace(region, data=data, normalize=Normalization(0.0, 1.0, region.normalize.sign))
 
 

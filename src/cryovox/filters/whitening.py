@@ -69,7 +69,7 @@ class Whitening:
     def of_power(cls, power: Floats, step: float, resolution: float) -> Whitening:
         """The gains that give a radial power spectrum the reference curve; frequency 0 does not count."""
         log = np.log(np.maximum(power, power.max() * 1e-12))
-        log[0] = log[1]
+        log[0] = log[min(1, len(log) - 1)]
         smoothed = ndimage.gaussian_filter1d(log, SMOOTH, mode="nearest")
         return cls(step, np.exp(-smoothed / 2) / (1 + FALL * step * np.arange(len(power))), resolution)
 
@@ -172,9 +172,7 @@ class WhitenedVoxels(VoxelsOnAccess):
             if block is None:
                 block = self._filtered(place)
                 self._kept[place] = block
-                while len(self._kept) > int(
-                    np.prod([-(-n // m) for n, m in zip(self.shape, BLOCK, strict=True)][1:])
-                ):
+                if len(self._kept) > self._of_slab:
                     self._kept.popitem(last=False)
             return block
 

@@ -135,7 +135,7 @@ def prepare(
     notes += domain_notes(volume, card, path)
     sign = sign_of(contrast)
     if card.whitened:
-        volume, voxels = whitened(volume, original)
+        volume, voxels = whitened(path, volume, original)
         return Prepared(path, volume, voxels.normalization(sign), contrast, tuple(notes), original)
     if volume is not original:
         moments = statistics(volume.data)
@@ -257,8 +257,10 @@ def calibration_finding(volume: Volume, card: Card, path: Path) -> Finding | Non
 
 
 def _fingerprint(volume: Volume, card: Card, path: Path) -> Fingerprint:
-    """Of a tomogram on the grid of a model, before it is whitened."""
+    """Of a tomogram as a model sees it."""
     seen, _ = on_model_grid(path, volume, card)
+    if card.whitened:
+        seen, _ = whitened(path, seen, volume)
     return fingerprint_of(seen.data, IDENTITY, seen.voxel_size)
 
 

@@ -52,12 +52,16 @@ def on_model_grid(path: Path, volume: Volume, card: Card) -> tuple[Volume, list[
     return resampled_on_access(volume, own), [note]
 
 
-def whitened(volume: Volume, original: Volume) -> tuple[Volume, WhitenedVoxels]:
+def whitened(path: Path, volume: Volume, original: Volume) -> tuple[Volume, WhitenedVoxels]:
     """A tomogram on the grid of a model, whitened on access to what the original resolves, and its voxels."""
     from cryovox.filters.whitening import WhitenedVoxels, measured, resolution_of
 
     size = volume.voxel_size
-    whitening = measured(volume.data, size, resolution_of(original.voxel_size, size))
+    try:
+        whitening = measured(volume.data, size, resolution_of(original.voxel_size, size))
+    except ValueError:
+        message = "is constant nearly everywhere, so it has no spectrum to divide by"
+        raise RequestError(path, message, "check it with `cryovox doctor`") from None
     voxels = WhitenedVoxels(volume.data, size, whitening)
     return volume.with_data(voxels), voxels
 

@@ -204,7 +204,7 @@ def _region(
         message = f"the box {bounds} (z, y, x) holds no voxel of a tomogram of shape {ready.volume.shape}"
         raise RequestError(entry.name, message, "correct `box:` of the entry in dataset.yaml")
     mask = dataset_files.load_mask(entry)
-    bounds = sample_bounds(ready.volume, bounds, mask)
+    bounds = sample_bounds(ready.original, bounds, mask)
     region = unlabeled_region(entry.name, ready.volume, ready.normalize, bounds, card.species, mask)
     region = replace(in_memory(region) if card.whitened else region, tilt_axis=entry.tilt_axis)
     return region, ready.contrast, ready.notes
