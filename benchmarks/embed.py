@@ -57,8 +57,9 @@ PRESET_WORLDS = {
     "shrec2021": lambda: smaller("shrec2021-slab", (64, 160, 160), dict.fromkeys(SHREC_2021, 6)),
 }
 LIMITS = (
-    "the embedded model was trained on simulations only, and finds fewer ribosomes than a blob picker in the real"
-    " tomogram that it was tried on; look at the picks, or train on a few of your own"
+    "the embedded model was trained on simulations only; in the real tomogram that it was tried on, only"
+    " --species ribosome=125 --by-contrast ranked ribosomes better than a blob picker; look at the picks, or train"
+    " on a few of your own"
 )
 TILE, OVERLAP = 64, 0.25
 """Half of the time of the tiles of the training, at equal scores (`embedded_tiles.py`)."""

@@ -1,7 +1,7 @@
 """Candidates of the embedded model on the part of the real tomogram that may decide between trainings: y < 160, not scored elsewhere.
 
 Recall of the ribosome picks among 1 to 4 candidates per pick (`benchmarks/real_ribosomes.py`), between the faces of the lamella:
-picks of the selected size (`--species ribosome=125`), beside the difference-of-Gaussians picker. `embedded_scored.py` scores the
+picks of the selected size (`--species ribosome=125`), also `--by-contrast`, beside the difference-of-Gaussians picker. `embedded_scored.py` scores the
 tomogram; what was chosen here was chosen on 92 of its 128 picks.
 
     python benchmarks/embedded_half.py CANDIDATE.safetensors ... --work DIR        # 75 processor seconds each
@@ -23,7 +23,7 @@ from cryovox.formats import read_volume, write_volume
 from cryovox.picking import pick
 from cryovox.picking.blobs import dog
 from cryovox.picking.selection import select
-from embedded_scored import LEAST, recalls, score_map
+from embedded_scored import LEAST, RIBOSOME, dense_maps, recalls, score_map
 
 CORNER, END = np.array([32, 10, 0]), np.array([98, 160, 128])
 """Voxels of the part, (z, y, x)."""
@@ -59,8 +59,10 @@ def main() -> None:
     table = {"difference of Gaussians, 2 voxels": row(dog(volume.data, volume.voxel_size, 2.0), true)}
     for model in args.candidates:
         maps = score_map(args.work / "part.mrc", model, args.work / model.stem)
-        table[model.stem] = row(pick(select(maps, ["ribosome=125"]), LEAST), true)
-        print(model.stem, table[model.stem], flush=True)
+        table[model.stem] = row(pick(select(maps, [RIBOSOME]), LEAST), true)
+        dense = dense_maps(maps, args.work / "part.mrc", model, RIBOSOME)
+        table[f"{model.stem}, by contrast"] = row(pick(dense, LEAST), true)
+        print({name: table[name] for name in table if model.stem in name}, flush=True)
     print(table, write_result(args.name, {"picks": len(true), "recall": table}), sep="\n")
 
 

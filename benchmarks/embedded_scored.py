@@ -1,7 +1,7 @@
 """The embedded model on data that nothing was chosen on, without any training on them.
 
 - Real tomogram (half of one of EMPIAR-11658, 31.36 Å): recall of its ribosome picks, about a third of the ribosomes,
-  at 1 to 4 candidates per pick, within 100 Å; once over all sizes and once with `--species ribosome=125`. Picks outside
+  at 1 to 4 candidates per pick, within 100 Å; over all sizes, with `--species ribosome=125`, and `--by-contrast`. Picks outside
   the estimated lamella are left out, as by `find`. Choices were made on y < 160 (`embedded_half.py`), so only y >= 160 is a test.
 - *M. pneumoniae* (EMPIAR-10499): probability that the particle scores higher than a crop of the same box shifted by 125 Å
   (`benchmarks/mpneumoniae_70s.py`), at 12 Å.
@@ -42,12 +42,15 @@ from cryovox.picking import PickConfig, pick
 from cryovox.picking.blobs import dog
 from cryovox.picking.lamella import estimate
 from cryovox.picking.selection import select
+from cryovox.workflows.contrast import contrasts
+from cryovox.workflows.inputs import prepare
 from cryovox.workflows.manifest import sha256
 from cryovox.workflows.segment import segment
 
 LEAST = PickConfig(threshold=0.01, border=0.0)
 TOLERANCE = 60.0
 """Maximum distance of a hit in the third-party simulations, in Å."""
+RIBOSOME = "ribosome=125"
 CHOSEN_ON = 160
 """Voxel along y below which the real tomogram took part in choices (`benchmarks/embedded_half.py`)."""
 CROP, SHIFT, PADDED = 20, 6, 32
@@ -62,6 +65,13 @@ def score_map(tomogram: Path, model: Path, out: Path) -> Any:
     return scores.read(out / "scores" / f"{names[0]}.zarr")
 
 
+def dense_maps(maps: ScoreMap, tomogram: Path, model: Path, species: str) -> ScoreMap:
+    """Scores of `--species NAME=RADIUS --by-contrast`."""
+    picking = PickConfig(species=(species,), by_contrast=True)
+    opened = prepare(tomogram, read_card(model), None, "auto", resample=True)
+    return select(maps, [species], contrasts(opened, maps.species, picking))
+
+
 def recalls(picks: Particles, truth: Particles) -> dict[str, float]:
     """Recall at 1 to 4 candidates per true pick."""
     found = recall_at_budget(picks, truth, real.MATCH, real.BUDGETS)
@@ -74,7 +84,8 @@ def real_tomogram(model: Path, work: Path) -> dict[str, Any]:
     volume = read_volume(real.TOMOGRAM)
     lists = {
         "embedded, any size": pick(maps, LEAST),
-        "embedded, ribosome=125": pick(select(maps, ["ribosome=125"]), LEAST),
+        "embedded, ribosome=125": pick(select(maps, [RIBOSOME]), LEAST),
+        "embedded, ribosome=125, by contrast": pick(dense_maps(maps, real.TOMOGRAM, model, RIBOSOME), LEAST),
         "difference of Gaussians, 2 voxels": dog(np.asarray(volume.data, np.float32), volume.voxel_size, 2.0),
     }
     lamella, note = estimate(volume)

@@ -2,8 +2,8 @@
 
 A user gives a radius (`--species ribosome=125`); particles of other sizes are then false. Compared are the sum of all channels,
 of which picks with another strongest channel are left out; the channel of the size; its odds against the other sizes, which `find`
-uses (`cryovox.picking.selection.SizeOdds`); the response to a blob of the size; and the sum of the latter two, in log-odds and
-in standard deviations.
+uses (`cryovox.picking.selection.SizeOdds`); the response to a blob of the size; and the odds with this contrast, which `find
+--by-contrast` uses (`cryovox.picking.selection.DenseOdds`).
 
 Scored are the part of the real tomogram that may decide (`embedded_half.py`) and, for each species of the choice worlds of
 `embedded.py`, the ranking of its particles among all others. The radius given is 0.85 times the largest extent of a simulated species.
@@ -23,14 +23,16 @@ from common import write_result
 from cryovox.core.particles import Particles
 from cryovox.core.volume import Volume
 from cryovox.formats import read_volume, write_volume
+from cryovox.models.card import EMBEDDED
 from cryovox.picking import pick
 from cryovox.picking.selection import Joined, channels_of, select
 from embedded import WORLDS, World, open_world
 from embedded_half import part
-from embedded_noise import Floats, Searched, apart, by_species, metrics, search
-from embedded_scored import LEAST
+from embedded_noise import Searched, apart, by_species, metrics, search
+from embedded_scored import LEAST, dense_maps
 from real_ribosomes import MATCH
 
+TOMOGRAM = "tomogram.mrc"
 RADII = (100.0, 125.0, 150.0)
 """Radii in Å tried on the ribosomes of the real tomogram."""
 
@@ -38,20 +40,13 @@ RADII = (100.0, 125.0, 150.0)
 def searched(volume: Volume, folder: Path) -> Searched:
     """Scores of the embedded model for a tomogram with dark particles."""
     data = np.asarray(volume.data, np.float32)
-    path = folder / "tomogram.mrc"
+    path = folder / TOMOGRAM
     path.parent.mkdir(parents=True, exist_ok=True)
     write_volume(path, Volume((data - data.mean()) / data.std(), volume.voxel_size))
     return search(path, folder / "scores")
 
 
-def standardized_blob(tomogram: Searched, positions: Floats, radius: float) -> Floats:
-    """Response to a blob at positions, in standard deviations over the tomogram."""
-    every = np.stack(np.meshgrid(*(np.arange(n) for n in tomogram.gray.shape), indexing="ij"), axis=-1)
-    everywhere, _ = tomogram.blob(every.reshape(-1, 3) * tomogram.voxel_size, radius)
-    return tomogram.blob(positions, radius)[0] / everywhere.std()
-
-
-def rankings(tomogram: Searched, radius: float) -> dict[str, Particles]:
+def rankings(tomogram: Searched, radius: float, folder: Path) -> dict[str, Particles]:
     """Candidates of each method, at least a radius apart, best first."""
     maps, wanted = tomogram.maps, [f"particle={radius:g}"]
     (chosen,) = channels_of(maps.species, wanted)
@@ -59,22 +54,24 @@ def rankings(tomogram: Searched, radius: float) -> dict[str, Particles]:
     every, odds, blobs = pick(maps, LEAST), pick(select(maps, wanted), LEAST), tomogram.of_blobs(radius)
     positions = np.concatenate([odds.positions, blobs.positions])
     channel = Joined(maps.data, (chosen.channels,))[0]
-    of_odds = np.asarray(select(maps, wanted).data[0])
-    both = standardized_blob(tomogram, positions, radius) + tomogram.logit(positions, of_odds, radius)
     return {
         "sum of all sizes": every.take(np.isin(every.species, names)),
         "channel of the size": apart(positions, tomogram.logit(positions, channel, radius), radius),
         "odds of the size": odds,
         "blob": blobs,
-        "odds of the size and blob": apart(positions, both, radius),
+        "odds of the size, by contrast": pick(dense_maps(maps, folder / TOMOGRAM, EMBEDDED, *wanted), LEAST),
     }
 
 
 def of_world(world: World, folder: Path) -> dict[str, Any]:
     """Each species of a choice world among the others."""
     entries = world.dataset.split("test")
-    tomograms = [searched(read_volume(entry.tomogram), folder / entry.name) for entry in entries]
-    return by_species(world, lambda radius: [rankings(tomogram, radius) for tomogram in tomograms])
+    folders = [folder / entry.name for entry in entries]
+    tomograms = [searched(read_volume(e.tomogram), own) for e, own in zip(entries, folders, strict=True)]
+    return by_species(
+        world,
+        lambda radius: [rankings(one, radius, own) for one, own in zip(tomograms, folders, strict=True)],
+    )
 
 
 def main() -> None:
@@ -88,7 +85,8 @@ def main() -> None:
     real = searched(volume, args.work / "real")
     table: dict[str, Any] = {
         f"real ribosomes, {radius:g} Å": {
-            method: metrics(picks, truth, MATCH) for method, picks in rankings(real, radius).items()
+            method: metrics(picks, truth, MATCH)
+            for method, picks in rankings(real, radius, args.work / "real").items()
         }
         for radius in RADII
     }

@@ -1035,7 +1035,9 @@ The difference-of-Gaussians picker has the settings that are best on the same wo
 
 def half_embedded() -> str:
     """Recall on the part of the real tomogram that decided between stages of the training."""
-    results = [r for name in ("half-embedded", "half-whitened") if (r := load(name)) is not None]
+    results = [
+        r for name in ("half-embedded", "half-whitened", "half-contrast") if (r := load(name)) is not None
+    ]
     if not results:
         return ""
     rows = [
@@ -1170,7 +1172,8 @@ def size_embedded() -> str:
 ## Embedded model: particles of one size among others
 
 Average precision and recall at 3 candidates per particle, for the radius given. `find --species NAME=RADIUS` uses the odds of the
-size ([decision 37](../decisions/0037-odds-of-a-size.md)). The real tomogram is the part y < 160; one network.
+size ([decision 37](../decisions/0037-odds-of-a-size.md)), with `--by-contrast` times those of a dense particle ([decision
+43](../decisions/0043-by-contrast.md)). The real tomogram is the part y < 160; one network.
 
 {grid(["particles", *methods], rows)}
 

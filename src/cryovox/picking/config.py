@@ -32,6 +32,9 @@ class PickConfig(Config):
     species: tuple[str, ...] = ()
     """Species to pick, by default all: names of species of the model, or NAME=RADIUS with a radius in Å, such
     as ribosome=125, for what the model detects at about this size."""
+    by_contrast: bool = False
+    """With NAME=RADIUS and a detector of any size: also rank by how much denser than its surroundings a place
+    is. For compact dense particles such as ribosomes; hollow and small ones get lost."""
     method: Literal["auto", "mean-shift"] = "auto"
     """auto: peaks of heatmaps, connected regions of masks and label maps. mean-shift: clusters of the
     voxels of masks and label maps, as in DeepFinder; slower, needs the radii of the species."""

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from cryovox.core.errors import RequestError
+from cryovox.core.on_access import VoxelsOnAccess
 from cryovox.core.particles import Species
 from cryovox.core.volume import ScoreMap
 from cryovox.picking.config import THRESHOLDS, PickConfig
+from cryovox.picking.contrast import BlobContrast
 
 FARTHEST = 2.0
 """Largest ratio of a radius to that of the nearest channel."""
@@ -26,9 +28,15 @@ NEARLY_AS_NEAR = 1.35
 """A channel is joined if its ratio is at most this many times that of the nearest."""
 CLIP = 1e-4
 """Scores are kept this far from 0 and 1."""
+WEIGHT, USUAL, MOST = 2.0, 2.5, 4.0
+"""How contrast counts in :class:`DenseOdds`."""
+NEUTRAL = 0.5
+"""Threshold where contrast takes part."""
 
 
-def select(scores: ScoreMap, wanted: Sequence[str]) -> ScoreMap:
+def select(
+    scores: ScoreMap, wanted: Sequence[str], contrasts: Mapping[float, BlobContrast] | None = None
+) -> ScoreMap:
     """Restrict a score map to species.
 
     Parameters
@@ -38,6 +46,9 @@ def select(scores: ScoreMap, wanted: Sequence[str]) -> ScoreMap:
         Names of species of the map, or NAME=RADIUS with a radius in Å: the highest score of all channels
         whose particles have about this radius, under this name. All channels where empty. Where the species
         of the map are ranges of diameters, see :class:`SizeOdds`.
+    contrasts
+        Contrast of the tomogram for each of the radii, which then takes part: see :class:`DenseOdds`.
+        Nothing is calibrated for such scores.
 
     Returns
     -------
@@ -57,13 +68,17 @@ def select(scores: ScoreMap, wanted: Sequence[str]) -> ScoreMap:
     )
     nearest = {one.name: scores.species[one.channels[0]].name for one in chosen}
     groups = tuple(one.channels for one in chosen)
-    one_size = by_size(scores.species)
-    known, limits = scores.calibration, scores.thresholds
-    if one_size:
+    known, limits, data = scores.calibration, scores.thresholds, Joined(scores.data, groups)
+    if contrasts is not None:
+        fields = tuple(contrasts[one.radius].at(scores) for one in chosen)
+        data = DenseOdds(scores.data, groups, fields)
+        known, limits = None, {species.name: NEUTRAL for species in scores.species}
+    elif by_size(scores.species):
+        data = SizeOdds(scores.data, groups)
         known, limits = _of_sizes(known)
     return replace(
         scores,
-        data=SizeOdds(scores.data, groups) if one_size else Joined(scores.data, groups),
+        data=data,
         species=species,
         thresholds=_renamed(limits, nearest),
         calibration=None if known is None else {**known, "species": _renamed(known["species"], nearest)},
@@ -76,10 +91,23 @@ def by_size(species: Sequence[Species]) -> bool:
 
 
 def lacks_sizes(
-    species: Sequence[Species], calibration: Mapping[str, Any] | None, wanted: Sequence[str]
+    species: Sequence[Species], calibration: Mapping[str, Any] | None, config: PickConfig
 ) -> bool:
     """Whether sizes are selected for which a model has neither threshold nor calibration."""
-    return bool(wanted) and by_size(species) and not (calibration or {}).get("sizes")
+    stored = (calibration or {}).get("sizes") and not config.by_contrast
+    return bool(config.species) and by_size(species) and not stored
+
+
+def check_by_contrast(species: Sequence[Species], config: PickConfig) -> None:
+    """Refuse the contrast where no particles of one size are sought."""
+    if not config.by_contrast:
+        return
+    if not by_size(species):
+        message = "is for detectors of particles of any size, and this model was trained on named species"
+        raise RequestError("--by-contrast", message, "leave it out")
+    if not config.species:
+        message = "needs the size of the particles"
+        raise RequestError("--by-contrast", message, "give their radius in Å: --species ribosome=125")
 
 
 def size_notes(scores: ScoreMap, config: PickConfig, fdr: float | None = None) -> list[str]:
@@ -93,8 +121,13 @@ def size_notes(scores: ScoreMap, config: PickConfig, fdr: float | None = None) -
         May set the threshold, or the rate of false picks from which it follows.
     """
     is_set = config.threshold is not None or fdr is not None
-    if is_set or not lacks_sizes(scores.species, scores.calibration, config.species):
+    if is_set or not lacks_sizes(scores.species, scores.calibration, config):
         return []
+    if config.by_contrast:
+        return [
+            f"no threshold is calibrated for --by-contrast, so {NEUTRAL:g} is used; look at the picks, "
+            "and set --threshold or --fdr"
+        ]
     used = f"{THRESHOLDS[scores.kind]:g} is the threshold"
     return [
         f"the model stores no threshold for particles of one size, so {used}; set --threshold, or train it "
@@ -197,13 +230,15 @@ class Joined:
 
     def __getitem__(self, key: Any) -> NDArray[np.float32]:
         first, *rest = key if isinstance(key, tuple) else (key,)
+        every = range(len(self.groups))
         if isinstance(first, (int, np.integer)):
-            return self._channel(self.groups[first], rest)
-        groups, rest = (self.groups, []) if first is Ellipsis else (self._groups(first), rest)
-        return np.stack([self._channel(group, rest) for group in groups])
+            return self._scores(every[int(first)], rest)
+        chosen: slice = slice(None) if first is Ellipsis else first
+        return np.stack([self._scores(at, [] if first is Ellipsis else rest) for at in every[chosen]])
 
-    def _groups(self, which: slice) -> tuple[tuple[int, ...], ...]:
-        return self.groups[which]
+    def _scores(self, at: int, rest: list[Any]) -> NDArray[np.float32]:
+        """Part of an output channel."""
+        return self._channel(self.groups[at], rest)
 
     def _channel(self, group: tuple[int, ...], rest: list[Any]) -> NDArray[np.float32]:
         values = np.asarray(self.data[(group[0], *rest)], np.float32)
@@ -227,13 +262,29 @@ class SizeOdds(Joined):
     but it ranks all sizes alike.
     """
 
-    def _channel(self, group: tuple[int, ...], rest: list[Any]) -> NDArray[np.float32]:
-        own = super()._channel(group, rest)
-        others = tuple(at for at in range(self.data.shape[0]) if at not in group)
-        if not others:
-            return own
-        against = _log_odds(super()._channel(others, rest))
-        return np.asarray(expit(2 * _log_odds(own) - against), np.float32)
+    def _scores(self, at: int, rest: list[Any]) -> NDArray[np.float32]:
+        return np.asarray(expit(self._logits(at, rest)), np.float32)
+
+    def _logits(self, at: int, rest: list[Any]) -> NDArray[np.float32]:
+        group = self.groups[at]
+        own = _log_odds(self._channel(group, rest))
+        others = tuple(other for other in range(self.data.shape[0]) if other not in group)
+        return 2 * own - _log_odds(self._channel(others, rest)) if others else own
+
+
+@dataclass(frozen=True, eq=False)
+class DenseOdds(SizeOdds):
+    """The odds of a size times those of a dense particle, for particles such as ribosomes.
+
+    A place that is `USUAL` standard deviations denser than its surroundings keeps its odds. The logit rises
+    by `WEIGHT` with every further one, up to `MOST`: gold is denser still.
+    """
+
+    contrasts: tuple[VoxelsOnAccess, ...]
+
+    def _logits(self, at: int, rest: list[Any]) -> NDArray[np.float32]:
+        denser = np.clip(self.contrasts[at][tuple(rest)], -MOST, MOST) - USUAL
+        return np.asarray(super()._logits(at, rest) + WEIGHT * denser, np.float32)
 
 
 def _log_odds(scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from cryovox.core.progress import ProgressCallback, no_progress
 from cryovox.models.card import Card, model_file, read_card
 from cryovox.picking import PickConfig, check_method
 from cryovox.picking.config import ControlConfig, check_calibrated, check_cut
-from cryovox.picking.selection import channels_of, lacks_sizes
+from cryovox.picking.selection import channels_of, check_by_contrast, lacks_sizes
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.curated import Decided, read_decisions
@@ -99,7 +99,8 @@ def find(  # noqa: PLR0913 (the options of a command)
     check_method(picking, card.kind)
     check_cut(picking, control.fdr)
     channels_of(card.species, picking.species)
-    known = None if lacks_sizes(card.species, card.calibration, picking.species) else card.calibration
+    check_by_contrast(card.species, picking)
+    known = None if lacks_sizes(card.species, card.calibration, picking) else card.calibration
     check_calibrated(picking, known or control.curated or None)
     decided = decisions(tomograms, control, segmenting)
     halves = None

@@ -11,19 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.errors import RequestError
-from cryovox.core.particles import Particles
+from cryovox.core.particles import Particles, Species
 from cryovox.core.progress import ProgressCallback, no_progress, renamed
 from cryovox.core.reading import check_readable
 from cryovox.core.volume import ScoreMap
 from cryovox.formats import is_volume, read_header, scores, stem
+from cryovox.models.card import read_card
 from cryovox.picking import PickConfig
 from cryovox.picking.agreement import Agreement, agreement, columns
 from cryovox.picking.rated import candidates
 from cryovox.picking.selection import select
 from cryovox.report.doctor import Finding
 from cryovox.workflows.config import SegmentConfig
+from cryovox.workflows.contrast import Contrasts, contrasts
 from cryovox.workflows.devices import Device
-from cryovox.workflows.inputs import mask_file
+from cryovox.workflows.inputs import mask_file, prepare
 from cryovox.workflows.manifest import stamp
 from cryovox.workflows.segment import segment
 
@@ -116,8 +118,18 @@ class Halves:
             progress = renamed(on_progress, f"{name}, {role} half")
             segment([path], self.model, folder, config, device=self.device, on_progress=progress)
             stored = scores.read(folder / "scores" / f"{stem(path)}.zarr")
-            found.append(candidates(select(stored, self.picking.species), self.picking, mask))
+            chosen = select(stored, self.picking.species, self._contrasts(path, entry, stored.species))
+            found.append(candidates(chosen, self.picking, mask))
         return found
+
+    def _contrasts(
+        self, path: Path, entry: Mapping[str, Any], species: tuple[Species, ...]
+    ) -> Contrasts | None:
+        if not self.picking.by_contrast:
+            return None
+        card = read_card(self.model)
+        half = prepare(path, card, entry["voxel_size"], entry["contrast"], resample=True)
+        return contrasts(half, species, self.picking)
 
     def compared(
         self, picks: Particles, halves: list[Particles], score_map: ScoreMap, mask: NDArray[np.bool_] | None

@@ -32,6 +32,7 @@ from cryovox.picking.rated import Decoys, candidates
 from cryovox.picking.selection import select
 from cryovox.report.doctor import sample_planes
 from cryovox.workflows.config import SegmentConfig
+from cryovox.workflows.contrast import Contrasts, contrast_file, contrasts, in_units_of, stored_contrasts
 from cryovox.workflows.devices import Device, choose_device
 from cryovox.workflows.halves import OPTION, Halves
 from cryovox.workflows.inputs import Prepared, prepare, read_search_mask
@@ -114,7 +115,7 @@ class NoiseControl:
         # the precision that was measured, where `auto` was asked for
         measured = {"precision": entry["key"]["settings"]["precision"], "surroundings": False}
         config = self.segmenting.model_copy(update=measured)
-        search = _Search(self, name, tomogram, config, renamed(on_progress, f"{name}, noise"))
+        search = _Search(self, name, entry, tomogram, config, renamed(on_progress, f"{name}, noise"))
         noise = search.noise(share, pool)
         decoys = search.decoys(noise)[0]
         writable_folder(path.parent)
@@ -126,7 +127,11 @@ class NoiseControl:
 
     def _key(self, name: str, entry: Mapping[str, Any], share: float, source: str) -> dict[str, Any]:
         picking = self.picking.model_dump(
-            mode="json", include={"species", "method", "distance", "border", "min_size"}
+            mode="json",
+            include={"species", "method", "distance", "border", "min_size"}
+            | (
+                {"by_contrast"} if self.picking.by_contrast else set()  # keys of earlier versions lack it
+            ),
         )
         halves = {} if self.halves is None else {"halves": self.halves.stamp(name)}
         return {
@@ -144,6 +149,7 @@ class _Search:
 
     control: NoiseControl
     name: str
+    entry: Mapping[str, Any]
     tomogram: Prepared
     config: SegmentConfig
     on_progress: ProgressCallback
@@ -262,8 +268,19 @@ class _Search:
             path = folder / "scores.zarr"
             tiles = limited_tiles(network, card, self.config, volume, folder, afterwards=None)
             write_scores(network, prepared, card, tiles, path, self.on_progress)
-            score_map = select(scores.read(path), self.control.picking.species)
+            score_map = scores.read(path)
+            dense = self._contrasts(prepared, score_map.species)
+            score_map = select(score_map, self.control.picking.species, dense)
             return candidates(score_map, self.control.picking), score_map.species
+
+    def _contrasts(self, noise: Prepared, species: tuple[Species, ...]) -> Contrasts | None:
+        """Contrast of the noise, in standard deviations of the tomogram."""
+        picking, file = self.control.picking, contrast_file(self.control.out, self.name)
+        of_noise = contrasts(noise, species, picking)
+        if of_noise is None:
+            return None
+        of_tomogram = stored_contrasts(file, self.entry, lambda: self.tomogram, species, picking)
+        return in_units_of(of_noise, of_tomogram or of_noise)
 
 
 def _sample(tomogram: Prepared) -> list[tuple[int, int]]:

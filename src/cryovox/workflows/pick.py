@@ -70,6 +70,9 @@ def pick_files(  # noqa: PLR0913 (the options of a command)
         By name.
     """
     check_cut(config)
+    if config.by_contrast:
+        message = "needs the tomogram, which score maps and label maps do not hold"
+        raise RequestError("--by-contrast", message, "use `cryovox find TOMOGRAM --by-contrast`")
     files = expand(inputs, is_volume)
     species = _species(dataset)
     masks = {} if mask is None else {name: mask_file(mask, name) for name in files}

@@ -31,8 +31,9 @@ from cryovox.picking.rated import (
     pick_rated,
     trusted_species,
 )
-from cryovox.picking.selection import select, size_notes
+from cryovox.picking.selection import size_notes
 from cryovox.workflows.config import PickOutput
+from cryovox.workflows.contrast import selected
 from cryovox.workflows.curated import Decided, Pool, curate, curation_finding
 from cryovox.workflows.finding.results import score_file
 from cryovox.workflows.halves import halves_finding
@@ -124,7 +125,7 @@ class Picker:
         view = write_view_files(self.out, name, path, picks, frame)
         expected = replace(rated, picks=picks).summary()
         controls = [
-            None if self.curation is not None and trusted else transfer,
+            None if score_map.calibration is None or (self.curation is not None and trusted) else transfer,
             None if self.curation is None else curation_finding(self.curation),
             None if agreement is None else halves_finding(agreement),
             None if noise is None else noise_finding(expected, noise["share"], noise["source"]),
@@ -139,6 +140,7 @@ class Picker:
             "left_out": {"at_faces": rated.near_edge, "dense": dense, "lamella": outside},
             "lamella": region.record(self.out),
             "species": list(self.picking.species),
+            "by_contrast": self.picking.by_contrast,
             "expected": expected,
             "notes": [*control_notes(controls), *notes],
             "findings": [astuple(finding) for finding in findings],
@@ -152,7 +154,7 @@ class Picker:
 
     def _open(self, name: str, entry: Mapping[str, Any]) -> _Opened:
         stored = replace(scores.read(score_file(self.out, name)), calibration=self.card.calibration)
-        score_map = select(stored, self.picking.species)
+        score_map = selected(stored, self.picking, self.out, name, entry, self.card)
         inside = read_search_mask(self.mask, name, tomogram_frame(score_map).shape)
         path = Path(entry["key"]["input"])
         volume = read_volume(path, entry["voxel_size"])

@@ -12,9 +12,9 @@ from cryovox.core.intensity import sign_of
 from cryovox.core.particles import Particles, pickable
 from cryovox.formats import read_volume, scores
 from cryovox.models.card import Card
-from cryovox.picking.config import THRESHOLDS
+from cryovox.picking.config import THRESHOLDS, PickConfig
 from cryovox.picking.lamella import Lamella
-from cryovox.picking.selection import select
+from cryovox.workflows.contrast import selected
 from cryovox.workflows.finding.results import read_picks, score_file
 from cryovox.workflows.manifest import Manifest, locked
 from cryovox.workflows.report_candidates import recorded_decoys, weaker_candidates
@@ -68,7 +68,8 @@ def _report_entry(
         remedy = "lower --threshold, or check voxel size and contrast with `cryovox doctor`"
         findings.append(Finding("warning", "picks", "no score is above the threshold", remedy))
     findings += [Finding(*row) for row in record.get("findings", [])]
-    score_map = select(scores.read(score_file(out, name)), record.get("species", ()))
+    picking = PickConfig(species=record.get("species", ()), by_contrast=record.get("by_contrast", False))
+    score_map = selected(scores.read(score_file(out, name)), picking, out, name, entry, card)
     names = [species.name for species in pickable(score_map.species)]
     defaults = {name: score_map.thresholds.get(name, THRESHOLDS[card.kind]) for name in names}
     around = entry["outputs"].get(SCORES_OF_SURROUNDINGS)
