@@ -1328,7 +1328,11 @@ PAGES: dict[str, tuple[Page, ...]] = {
     "tiler_speed": (tiler,),
     "training_step": (training_step,),
     "patches": (lambda: pages_speed.patches(load("patches")),),
-    "bfloat16": (lambda: pages_speed.half_precision(load("bfloat16")),),
+    "bfloat16": (
+        lambda: pages_speed.half_precision(load("bfloat16")),
+        lambda: pages_speed.half_precision_training(load("bfloat16_training")),
+    ),
+    "faces": (lambda: pages_speed.faces(load("faces")),),
     "speed-limits": (
         lambda: pages_speed.limits(load("speed-limits")),
         lambda: pages_speed.versions(load("speed-limits-versions")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from statistics import median
 from typing import Any
 
@@ -217,6 +218,64 @@ its species within half a voxel.
 {pooled(result["rows"])}
 
 {whole_runs(result.get("find"))}
+
+Command: `{result["command"]}`
+"""
+
+
+def half_precision_training(result: Result) -> str:
+    """Scores of trainings of equal length in both precisions, and the ratio of their times."""
+    if result is None:
+        return ""
+    rows = []
+    for world, row in result["worlds"].items():
+        full, half = row["scores"]
+        gain = row["difference"]
+        spread = f"{gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
+        times = ", ".join(f"{ratio:.2f}" for ratio in row["time_ratios"])
+        rows.append([world, f"{full:.4f}", f"{half:.4f}", spread, times])
+    columns = ["data", "float32", "bfloat16", "difference [95 % CI]", "time relative to float32, by seed"]
+    seeds = len({run["seed"] for run in result["runs"]})
+    return f"""
+## Trainings in bfloat16: scores after equal steps
+
+{result["steps"]} steps with the defaults of `cryovox train supervised`, on one thread; mean of {seeds} seeds, which draw weights and patches alike for both. The score is the mean
+F1 at the best thresholds (picking) or the mean Dice (masks) on tomograms that were not trained on. The interval is a bootstrap over the seeds.
+
+{grid(columns, rows)}
+
+Command: `{result["command"]}`
+"""
+
+
+def faces(result: Result) -> str:
+    """Recall at the faces of a volume, by what the network sees beyond them."""
+    if result is None:
+        return ""
+    near, seeds = "recall of that of the whole, within a radius", {run["seed"] for run in result["runs"]}
+    rows, distances = [], []
+    ends = [f"{a:g} to {b:g}" for a, b in zip(result["edges"], result["edges"][1:], strict=False)]
+    for cut, halo in product(dict.fromkeys(run["cut"] for run in result["runs"]), result["runs"][0]["halos"]):
+        own = [run["halos"][halo] for run in result["runs"] if run["cut"] == cut]
+        false = [sum(run["false picks by distance"][: sum(e < 1 for e in result["edges"])]) for run in own]
+        values = [run[near] for run in own]
+        rows.append([f"{cut:g}", halo, f"{np.mean(values):.3f}", ", ".join(f"{v:.3f}" for v in values),
+                     ", ".join(map(str, false))])  # fmt: skip
+        if halo == "constant":
+            means = np.mean([run["by distance"] for run in own], axis=0)
+            distances.append([f"{cut:g}", *(f"{value:.2f}" for value in means[: len(ends)])])
+    return f"""
+## Recall at the faces of a volume
+
+The same particles in whole tomograms and in crops whose new faces cut them, {len(seeds)} seeds of a heatmap network (`--border 0`). Beyond the face the network sees
+nothing (`none`), the mean (`constant`, the default of cryovox), the edge repeated, or the mirrored volume. Recall within a radius of the face, over that of the same
+particles in the whole tomogram; false picks there.
+
+{grid(["share of cut patches in training", "beyond the face", "mean", "by seed", "false picks, by seed"], rows)}
+
+With the mean beyond the face, by distance in radii:
+
+{grid(["share of cut patches in training", *ends], distances)}
 
 Command: `{result["command"]}`
 """

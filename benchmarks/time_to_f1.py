@@ -43,15 +43,16 @@ from cryovox.training.strategies.config.supervised import SupervisedConfig
 from cryovox.workflows.config import TrainConfig
 from cryovox.workflows.training.network import prepare_training
 from cryovox.workflows.training.open_data import open_training_data
-from cryovox.workflows.training.run import launch_fabric, validation_tiles
+from cryovox.workflows.training.run import launch_fabric, measured_loop, validation_tiles
 
 TRAINED, SCORED, SIMULATION_SEED = 3, 2, 911
 MOMENTS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 """Fractions of the time after which the network is scored."""
 NINE = ("1BXN", "1QVR", "1S3X", "1U6G", "2CG9", "3CF3", "3D2F", "4CR2", "4V94")
 SETTINGS: dict[str, dict[str, Any]] = {
-    "before": {"loop.batch": 8, "loop.lr": 1e-3, "loop.warmup": 50},
+    "before": {"loop.batch": 8, "loop.lr": 1e-3, "loop.warmup": 50, "loop.precision": "32-true"},
     "now": {},
+    "float32": {"loop.precision": "32-true"},
     "batch-2": {"loop.batch": 2},
     "patch-32": {"patches.patch": 32},
     "rate-1e-2": {"loop.lr": 1e-2},
@@ -116,7 +117,7 @@ def train(
     """Train without validation; returns the function that scores a network on the held-out data."""
     opened = open_training_data(str(data), config, None)
     prepared = prepare_training(config, opened)
-    strategy, card, loop = prepared.strategy, prepared.card, config.loop
+    strategy, card, loop = prepared.strategy, prepared.card, measured_loop(config, prepared, "cpu", 1)
     sampling = SamplingConfig(
         prepared.spec, card.patch, loop.batch, config.patches, config.augment, (config.seed, 0), "cpu"
     )

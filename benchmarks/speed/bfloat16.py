@@ -1,8 +1,8 @@
 """Scores and picks in float32 and bfloat16, on simulated tomograms.
 
-The embedded model on the choice worlds of `embedded.py`, with particles of any size, and a heatmap network that is trained here on
-the preset `toy`, with its species, on tomograms of another seed. F1 is that of the picks of `cryovox find` at the model's own thresholds, hits within
-half a radius. Differences are those of the score maps that `find` writes, of F1, and the picks that have no other one of the same
+The embedded model on the choice worlds of `embedded.py` and on third-party simulations, with particles of any size, and a heatmap network that
+is trained here on the preset `toy`, with its species, on tomograms of another seed. F1 is that of the picks of `cryovox find` at the model's own thresholds, hits within
+half a radius (60 Å in the third-party simulations). Differences are those of the score maps that `find` writes, of F1, and the picks that have no other one of the same
 species within half a voxel. Processor seconds of the whole command are measured on a larger tomogram, as in `limits.py`, in turn.
 
     OMP_NUM_THREADS=1 python benchmarks/speed/bfloat16.py --work DIR [--time 4m]       # about eight processor minutes
@@ -24,8 +24,10 @@ from scipy.spatial import KDTree
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from limits import measured, tomogram
 
-from common import RESULTS, cryovox, write_result
+from common import DATA, RESULTS, cryovox, write_result
+from cryovox.benchmark.adaptation.tomograms import sim_deepfinder, write_centers
 from cryovox.core.particles import Particles, concatenate
+from cryovox.formats import read_particles, stem
 from cryovox.formats import scores as score_files
 from cryovox.metrics.matching import greedy
 from cryovox.models.card import EMBEDDED, read_card
@@ -34,6 +36,7 @@ from cryovox.simulate.presets import PRESETS
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.find import find
 from embedded import WORLDS, World, in_tomogram, open_world
+from embedded_scored import TOLERANCE
 
 PRECISIONS = ("fp32", "bf16")
 TOY_TOMOGRAMS, TOY_SEED = 3, 77
@@ -66,8 +69,8 @@ def found(world: World, model: Path, out: Path, precision: str) -> tuple[Particl
     )
     for error in failures.values():
         raise error
-    maps = [score_files.read(out / "scores" / f"{entry.tomogram.stem}.zarr").data[:] for entry in entries]
-    named = [in_tomogram(picks[entry.tomogram.stem], entry.name) for entry in entries]
+    maps = [score_files.read(out / "scores" / f"{stem(entry.tomogram)}.zarr").data[:] for entry in entries]
+    named = [in_tomogram(picks[stem(entry.tomogram)], entry.name) for entry in entries]
     return concatenate(named), maps
 
 
@@ -91,6 +94,18 @@ def moved(first: Particles, second: Particles, within: float) -> int:
             near = KDTree(other).query(own)[0] <= within if len(other) else np.zeros(len(own), bool)
             count += int((~near).sum())
     return count
+
+
+def third_party(folder: Path) -> World:
+    """Third-party simulations, with objects of any class."""
+    dataset, truth = sim_deepfinder(DATA / "sim_deepfinder"), []
+    for entry in dataset.entries:
+        centers = folder / f"{entry.name}.csv"
+        write_centers(centers, entry, dataset)
+        truth.append(in_tomogram(read_particles(centers), entry.name))
+    entries = tuple(entry.model_copy(update={"split": "test"}) for entry in dataset.entries)
+    every = concatenate(truth)
+    return World(dataset.model_copy(update={"entries": entries}), every, np.full(len(every), TOLERANCE))
 
 
 def compare(name: str, world: World, model: Path, work: Path, by_species: bool) -> dict[str, Any]:
@@ -145,6 +160,9 @@ def main() -> None:
         world = open_world(make(), (args.worlds or args.work / "worlds") / name)
         rows.append({"model": "embedded", **compare(name, world, EMBEDDED, args.work, False)})
         print(rows[-1], flush=True)
+    others = third_party(args.work / "centers")
+    rows.append({"model": "embedded", **compare("third-party", others, EMBEDDED, args.work, False)})
+    print(rows[-1], flush=True)
     toy = open_world(PRESETS["toy"], args.work / "toy", TOY_TOMOGRAMS, TOY_SEED)
     model = trained(args.work, args.time)
     rows.append({"model": f"heatmap-unet, {args.time}", **compare("toy", toy, model, args.work, True)})

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from cryovox.models import build, options
 from cryovox.models.card import Card
 from cryovox.training.config import LoopConfig
 from cryovox.training.precision import compare_training, training_precision
+from cryovox.workflows.config import train_config
+from cryovox.workflows.training.run import measured_loop
 
 SPECIES = (Species(name="a", label=1, radius=60.0),)
 CARD = Card(
@@ -66,3 +69,30 @@ def test_what_is_faster_and_agrees_is_taken_and_remembered(network, comparison, 
 
 def test_auto_is_a_precision():
     assert validated(LoopConfig, {"precision": "auto"}, "test").precision == "auto"
+
+
+@pytest.mark.parametrize(
+    ("settings", "strategy", "expected"),
+    [
+        ({}, "supervised", "auto"),
+        ({"steps": 200}, "supervised", "auto"),
+        ({"steps": 199}, "supervised", "32-true"),
+        ({"max_time": "60s"}, "supervised", "auto"),
+        ({"max_time": "59s"}, "supervised", "32-true"),
+        ({"max_time": "2m", "steps": 10}, "supervised", "32-true"),
+        ({}, "vox-uda", "32-true"),  # scores after such trainings were not compared
+        ({"precision": "bf16-mixed", "steps": 10}, "vox-uda", "bf16-mixed"),
+        ({"precision": "32-true"}, "supervised", "32-true"),
+    ],
+)
+def test_the_default_measures_where_the_training_repays_it(settings, strategy, expected):
+    assert validated(LoopConfig, settings, "test").precision_of(strategy) == expected
+
+
+def test_processes_of_several_nodes_agree(monkeypatch):
+    config = validated(train_config("supervised"), {"network": {"model": "voxresnet"}}, "test")
+    prepared = SimpleNamespace(network=None, card=CARD)  # nothing is measured
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    assert measured_loop(config, prepared, "cuda", 1).precision == "bf16-mixed"
+    assert measured_loop(config, prepared, "cpu", 1).precision == "32-true"

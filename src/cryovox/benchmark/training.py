@@ -20,6 +20,7 @@ SHARED: dict[str, Any] = {
     "loop.lr": 1e-3,
     "loop.warmup": 20,
     "loop.batch": 8,
+    "loop.precision": "32-true",
     "loop.keep": "last",
     "loop.validate_every": NEVER,
     "loop.patience": NEVER,

@@ -8,9 +8,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from cryovox.core.config import Config
-from cryovox.core.durations import Duration
+from cryovox.core.durations import Duration, seconds
 
 DEFAULT_STEPS = 4000
+MEASURED_STEPS, MEASURED_SECONDS = 200, 60.0
+"""Shorter trainings do not repay the measurement of the faster precision."""
+Precision = Literal["32-true", "bf16-mixed", "auto"]
 
 
 class LoopConfig(Config):
@@ -43,9 +46,10 @@ class LoopConfig(Config):
     """Warm-up steps of the learning rate."""
     clip: float = Field(1.0, gt=0)
     """Maximum norm of the gradient."""
-    precision: Literal["32-true", "bf16-mixed", "auto"] = "32-true"
-    """Precision. `auto` takes bfloat16 where a step is at least 1.2 times as fast and scores hardly change,
-    which is measured once per machine, network and batch."""
+    precision: Precision | None = None
+    """Precision; by default `auto` in supervised trainings of at least 200 steps or one minute, and else
+    32-true. `auto` takes bfloat16 where a step is at least 1.2 times as fast and scores hardly change, which
+    is measured once per machine, network and batch."""
     validate_every: int | None = Field(None, ge=1)
     """Steps between validations; by default 200, and in trainings of more than 4000 steps a twentieth of the
     training."""
@@ -55,6 +59,14 @@ class LoopConfig(Config):
     """Time between checkpoints from which an interrupted training continues, besides those of validations."""
     keep: Literal["best", "last"] = "best"
     """Weights to keep: best validation, or last, where few annotations make the validation unreliable."""
+
+    def precision_of(self, strategy: str) -> Precision:
+        """The precision that is set, or the default of a strategy for a training of this length."""
+        if self.precision is not None:
+            return self.precision
+        time = inf if self.max_time is None else seconds(self.max_time)
+        is_short = self.max_steps < MEASURED_STEPS or time < MEASURED_SECONDS
+        return "auto" if strategy == "supervised" and not is_short else "32-true"
 
     @property
     def max_steps(self) -> float:

@@ -142,7 +142,8 @@ class TrainingRun:
         from cryovox.training.loop import fit, share
         from cryovox.training.state import progress_in
 
-        loop, before = self._loop(accelerator, devices), progress_in(self.out)
+        loop, before = measured_loop(self.config, self.prepared, accelerator, devices), progress_in(self.out)
+        self.facts |= {"precision": str(loop.precision)}
         fabric = launch_fabric(accelerator, devices, loop)
         self.world_size = fabric.world_size
         streams = open_streams(
@@ -185,23 +186,6 @@ class TrainingRun:
             self.finish(progress, str(fabric.device))
         fabric.barrier()
         return self.out / "model.safetensors"
-
-    def _loop(self, accelerator: str, devices: int) -> LoopConfig:
-        """Settings of the loop with the measured precision in place of `auto`.
-
-        Several processes must agree, so bfloat16 is chosen for several GPUs without a measurement.
-        """
-        from cryovox.training.precision import training_precision
-
-        loop, card = self.config.loop, self.prepared.card
-        if loop.precision != "auto":
-            return loop
-        if devices > 1:
-            precision = "bf16-mixed" if accelerator == "cuda" else "32-true"
-        else:
-            precision = training_precision(self.prepared.network, card, loop.batch, accelerator)
-        self.facts |= {"precision": precision}
-        return loop.model_copy(update={"precision": precision})
 
     def _sampling(self, fabric: Fabric, device: str) -> SamplingConfig:
         card, config = self.prepared.card, self.config
@@ -354,6 +338,22 @@ def count_nodes(devices: int, environment: Mapping[str, str]) -> int:
     if "SLURM_STEP_ID" in environment:
         return max(1, int(environment.get("SLURM_NTASKS", "1")) // devices)
     return 1
+
+
+def measured_loop(config: TrainConfig, prepared: Prepared, accelerator: str, devices: int) -> LoopConfig:
+    """Settings of the loop with the precision that is used.
+
+    Several processes must agree, so bfloat16 is chosen for several GPUs without a measurement.
+    """
+    from cryovox.training.precision import training_precision
+
+    loop = config.loop
+    precision = loop.precision_of(config.strategy)
+    if precision == "auto" and devices * count_nodes(devices, os.environ) > 1:
+        precision = "bf16-mixed" if accelerator == "cuda" else "32-true"
+    elif precision == "auto":
+        precision = training_precision(prepared.network, prepared.card, loop.batch, accelerator)
+    return loop.model_copy(update={"precision": precision})
 
 
 def launch_fabric(accelerator: str, devices: int, loop: LoopConfig) -> Fabric:
