@@ -533,6 +533,14 @@ Command: `{result["command"]}`
 """
 
 
+def compiled(rows: list[dict[str, Any]]) -> str:
+    """How long OpenVINO needs to compile the networks."""
+    seconds = [r["compiling"] for row in rows for r in row["runs"].get("cryovox, OpenVINO, float32", [])]
+    if not seconds:
+        return ""
+    return f"The times of OpenVINO do not include that it compiles the network, {min(seconds):.1f} to {max(seconds):.1f} s.\n"
+
+
 def tiler() -> str:
     """Streaming tiler beside MONAI's sliding window."""
     result = load("tiler_speed")
@@ -576,7 +584,7 @@ def tiler() -> str:
 Networks of size s with six species on {result["threads"]} thread, tiles in {batches}, the programs in turn,
 {len(monai)} run{"" if len(monai) == 1 else "s"} each beside other work. Speed and memory are ratios to MONAI's sliding window with
 the same network, tile and overlap; memory is the peak above the libraries, the network and the volume.
-
+{compiled(result["rows"])}
 {grid(columns, rows)}
 
 Milliseconds of a tile:
@@ -1326,6 +1334,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
     ),
     "layout_speed": (layout,),
     "tiler_speed": (tiler,),
+    "backends": (lambda: pages_speed.backends(load("backends")),),
     "training_step": (training_step,),
     "patches": (lambda: pages_speed.patches(load("patches")),),
     "bfloat16": (

@@ -11,6 +11,7 @@ from scipy.optimize import curve_fit
 
 from cryovox.benchmark.tables import grid
 
+REFUSED = "refused"
 Result = dict[str, Any] | None
 PRECISIONS = ("float32", "bfloat16")
 
@@ -243,6 +244,42 @@ def half_precision_training(result: Result) -> str:
 F1 at the best thresholds (picking) or the mean Dice (masks) on tomograms that were not trained on. The interval is a bootstrap over the seeds.
 
 {grid(columns, rows)}
+
+Command: `{result["command"]}`
+"""
+
+
+def backends(result: Result) -> str:
+    """Milliseconds of a tile and differences of scores of other back ends."""
+    if result is None:
+        return ""
+    kinds = list(dict.fromkeys(kind for row in result["rows"] for kind in row["seconds"]))
+    times, scores = [], []
+    for row in result["rows"]:
+        seconds = row["seconds"]
+        ratios = [
+            f"{seconds[f'PyTorch, {p}'] / seconds[f'OpenVINO, {p}']:.2f}"
+            if f"OpenVINO, {p}" in seconds
+            else REFUSED
+            for p in ("float32", "bfloat16")
+        ]
+        times.append([row["network"], str(row["side"]), str(row["batch"]),
+                      *(f"{1e3 * seconds[k]:.1f}" if k in seconds else "" for k in kinds), *ratios])  # fmt: skip
+        apart = row["difference"]
+        scores.append([row["network"], *(f"{apart[k]:.4f}" if k in apart else REFUSED for k in kinds[1:])])
+    heads = ["network", "tile", "batch", *(f"{kind}, ms" for kind in kinds),
+             "gain by OpenVINO, float32", "gain by OpenVINO, bfloat16"]  # fmt: skip
+    return f"""
+## Inference on a CPU: OpenVINO and ONNX Runtime
+
+Networks of size s and the embedded model score a batch of noise on {result["threads"]} thread as the tiler does, all back ends in turn; least processor time of a tile in
+{result["rounds"]} rounds. A gain is the time of PyTorch over that of OpenVINO in the same precision.
+
+{grid(heads, times)}
+
+Largest difference of a score from PyTorch in float32 (initial weights but for the embedded model):
+
+{grid(["network", *kinds[1:]], scores)}
 
 Command: `{result["command"]}`
 """

@@ -1,10 +1,10 @@
 """Streaming tiler beside MONAI's sliding window: processor seconds and memory as ratios, on one thread.
 
 Same network, tile, overlap and window, each measurement in a process of its own, in turn: MONAI, cryovox in float32,
-cryovox in bfloat16 with channels-last weights, MONAI again, and so on. MONAI has tiles in batches of 4, since single
+cryovox in bfloat16 with channels-last weights, both with OpenVINO, MONAI again, and so on. MONAI has tiles in batches of 4, since single
 tiles take plain torch 4 times as long (`one_tile_ms`), and cryovox its default, which is one tile of 64^3 voxels or four of 32^3. Beside them, in the same run: the peak of a matrix
 product in float32 and bfloat16, and the bandwidth of a copy. Memory is the highest resident memory above that before the
-run, when network and volume are loaded and a volume of 16^3 voxels was scored and written; cryovox writes its scores to
+run, when network and volume are loaded, OpenVINO has compiled the network (`compiling`, seconds) and a volume of 16^3 voxels was scored and written; cryovox writes its scores to
 disk, MONAI returns them.
 
     OMP_NUM_THREADS=1 python benchmarks/speed/tiler.py               # about 12 processor minutes
@@ -36,6 +36,7 @@ from common import write_result
 from cryovox.core.intensity import Normalization
 from cryovox.core.particles import Species
 from cryovox.formats import scores
+from cryovox.inference.openvino import OpenVinoNetwork
 from cryovox.inference.stream import TilePlan, activate, score, stream
 from cryovox.inference.tiling import plan
 from cryovox.models import build, options
@@ -52,7 +53,13 @@ CASES: dict[str, tuple[tuple[int, int, int], int, float]] = {
 """Shape of the volume, tile, overlap."""
 SMALL: dict[str, tuple[int, int, int]] = {"heatmap-unet": (64, 128, 128), "voxresnet": (32, 64, 64)}
 """Shapes with --small; memory is then ruled by the tile rather than by the volume."""
-SIDES = ("MONAI", "cryovox, float32", "cryovox, bfloat16")
+SIDES = (
+    "MONAI",
+    "cryovox, float32",
+    "cryovox, bfloat16",
+    "cryovox, OpenVINO, float32",
+    "cryovox, OpenVINO, bfloat16",
+)
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:
@@ -117,8 +124,14 @@ def measure(name: str, side: str, shape: tuple[int, int, int]) -> dict[str, floa
     tiles = TilePlan(
         tile, overlap, network.output_stride, network.activation, default_batch(tile, "cpu"), bf16=bf16
     )
-    if bf16:
+    compiling = time.process_time()
+    if "OpenVINO" in side:
+        network = OpenVinoNetwork(network, bf16)
+        for batch in {1, tiles.batch}:
+            score(network, torch.zeros(batch, 1, tile, tile, tile), tiles)
+    elif bf16:
         infer_channels_last(network, "cpu")
+    compiling = time.process_time() - compiling
     data = np.random.default_rng(0).standard_normal(shape, np.float32)
     import monai.inferers  # noqa: F401 (imports are no part of what is measured)
 
@@ -133,7 +146,11 @@ def measure(name: str, side: str, shape: tuple[int, int, int]) -> dict[str, floa
         with_cryovox(network, data, tiles)
     after = resource.getrusage(resource.RUSAGE_SELF)
     spent = after.ru_utime - usage.ru_utime + after.ru_stime - usage.ru_stime
-    return {"seconds": round(spent, 3), "memory": round(resident("VmHWM") - before, 1)}
+    return {
+        "seconds": round(spent, 3),
+        "memory": round(resident("VmHWM") - before, 1),
+        "compiling": round(compiling, 2),
+    }
 
 
 def one_tile(name: str) -> dict[str, float]:

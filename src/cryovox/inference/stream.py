@@ -260,7 +260,8 @@ def score_on_device(network: nn.Module, images: Tensor, tiles: TilePlan) -> Tens
     """
     device = next(network.parameters()).device
     precision = torch.autocast(device.type, torch.bfloat16, enabled=tiles.bf16)
-    single = OneDnnConvolutions() if len(images) == 1 else nullcontext()
+    is_compiled = getattr(network, "is_compiled", False)
+    single = OneDnnConvolutions() if len(images) == 1 and not is_compiled else nullcontext()
     with torch.inference_mode(), precision, single:
         images = images.to(device)
         if tiles.tilt_axis == "x":

@@ -231,6 +231,9 @@ class SegmentConfig(Config):
     """Precision of the network. `bf16` is faster on processors and GPUs that compute in bfloat16, and rounds
     scores. `auto` takes it where it is at least 1.2 times as fast and no score changes by more than 0.02,
     which is measured once per machine and model."""
+    backend: Literal["torch", "openvino"] = "torch"
+    """What computes the network. `openvino` is often faster on a CPU, needs two seconds to compile a network,
+    and is installed with "cryovox[openvino]". Scores differ by rounding."""
     slab_rows: int = Field(1, ge=1)
     """Rows of tiles held in memory; changes the memory, not the result."""
     max_ram: Size | None = None

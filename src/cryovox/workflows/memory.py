@@ -24,6 +24,8 @@ MASK_PICKING = 8
 """Bytes per voxel of a mask while it is picked: best species, its score, number of the region."""
 NOISE, MAX_NOISE = 40, 1 << 26
 """Bytes per voxel of the noise control of `find`, with its Fourier transform, and its most voxels."""
+COMPILER = 400_000_000
+"""Bytes that OpenVINO takes to compile a network, with its libraries."""
 CUDA_CONTEXT = 600_000_000
 """Bytes of a GPU that its driver and libraries take."""
 
@@ -86,6 +88,7 @@ def need(network: nn.Module, footprint: Footprint, tiles: TilePlan, afterwards: 
         Bytes of what follows.
     """
     on_disk, held = tiles.scratch is not None, resident()
+    held += COMPILER if getattr(network, "is_compiled", False) else 0
     if next(network.parameters()).device.type == "cpu":
         return Need(held + max(footprint.total(tiles.batch, on_disk), afterwards))
     weights = sum(p.numel() * p.element_size() for p in network.parameters())

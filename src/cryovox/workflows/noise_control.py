@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,16 +72,21 @@ class NoiseControl:
     seed: int = 0
     device: Device = "auto"
     halves: Halves | None = None
+    _networks: dict[str, nn.Module] = field(default_factory=dict, init=False)
 
     @cached_property
     def card(self) -> Card:
         return read_card(self.model)
 
-    @cached_property
-    def network(self) -> nn.Module:
+    def network(self, config: SegmentConfig) -> nn.Module:
+        """The network as it is computed with these settings; loaded once."""
         from cryovox.models.checkpoint import load_model
 
-        return load_model(self.model)[0].to(choose_device(self.device))
+        key = f"{config.precision}, {config.backend}"
+        if key not in self._networks:
+            loaded = load_model(self.model)[0].to(choose_device(self.device))
+            self._networks[key] = network_for(config, loaded)
+        return self._networks[key]
 
     def run(
         self,
@@ -259,7 +264,7 @@ class _Search:
         return noise * np.float32(normalize.sign / normalize.std)
 
     def _candidates(self, noise: NDArray[np.float32]) -> tuple[Particles, tuple[Species, ...]]:
-        network = network_for(self.config, self.control.network)
+        network = self.control.network(self.config)
         volume, card = Volume(noise, self.tomogram.volume.voxel_size), self.control.card
         prepared = Prepared(
             self.tomogram.path, volume, Normalization(0.0, 1.0), self.tomogram.contrast, (), original=volume

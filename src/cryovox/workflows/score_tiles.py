@@ -33,9 +33,13 @@ Mask = NDArray[np.bool_]
 
 
 def network_for(config: SegmentConfig, network: nn.Module) -> nn.Module:
-    """The network with the memory format that is fastest in its precision, changed in place."""
+    """The network as it is computed: by another back end, or with the fastest memory format, in place."""
     from cryovox.models.memory_format import infer_channels_last
 
+    if config.backend == "openvino":
+        from cryovox.inference.openvino import OpenVinoNetwork
+
+        return OpenVinoNetwork(network, config.precision == "bf16")
     if config.precision == "bf16":
         infer_channels_last(network, next(network.parameters()).device)
     return network

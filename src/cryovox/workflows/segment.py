@@ -162,13 +162,18 @@ class _Segment(Job):
     noise: float | None = None
 
     def key(self, name: str) -> dict[str, Any]:
-        absent = set() if self.config.surroundings else {"surroundings"}  # keys of earlier versions lack it
-        excluded = {*self.config.without_effect, "mask", *absent}
+        excluded = {*self.config.without_effect, "mask", *_absent(self.config)}
         settings = self.config.model_dump(mode="json", exclude=excluded)
         key = {"model_sha256": self.facts["model_sha256"], "settings": settings}
         if self.config.mask is not None:
             key["mask_sha256"] = sha256(mask_file(self.config.mask, name))
         return key
+
+
+def _absent(config: SegmentConfig) -> set[str]:
+    """Settings that the keys of earlier versions lack, where they have their defaults."""
+    defaults = SegmentConfig()
+    return {name for name in ("surroundings", "backend") if getattr(config, name) == getattr(defaults, name)}
 
 
 def _load(
@@ -201,6 +206,9 @@ def load_job(
     """Network on its device and settings for tomograms, which are picked next or not."""
     from cryovox.models.surroundings import with_surroundings
 
+    if config is not None and config.surroundings and config.backend != "torch":
+        message = "is computed by torch only"
+        raise RequestError("--surroundings", message, "leave --surroundings or --backend out")
     job = _load(_SegmentTomogram, model, out, config, device)
     network = job.network
     if job.config.surroundings:
