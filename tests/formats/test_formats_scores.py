@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -105,3 +106,18 @@ def test_what_is_no_score_map_is_refused(tmp_path):
     (tmp_path / "file.zarr").write_text("text")
     with pytest.raises(RequestError, match="not a score map"):
         scores.read(tmp_path / "file.zarr")
+
+
+def test_a_small_map_is_read_once_and_a_large_one_stays_on_disk(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).random((2, 5, 6, 7)).astype(np.float32)
+    species = [Species(name=name, label=i + 1, radius=50.0) for i, name in enumerate("ab")]
+    with scores.create(tmp_path / "a.zarr", values.shape, 10.0, species) as writer:
+        writer.write(0, values)
+    stored = scores.read(tmp_path / "a.zarr")
+    held = scores.in_memory(stored)
+    shutil.rmtree(tmp_path / "a.zarr")
+    np.testing.assert_allclose(held.data[...], values, atol=1e-5)
+    np.testing.assert_array_equal(held.data[1, 2:4, :, 3], held.data[...][1, 2:4, :, 3])
+    assert held.species == stored.species
+    monkeypatch.setattr(scores, "MOST_HELD", 2 * values.size - 1)
+    assert scores.in_memory(stored).data is stored.data

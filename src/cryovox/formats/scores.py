@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from cryovox.formats import zarr_store
 
 LEVELS = 65535
 CHUNK = (1, 64, 128, 128)
+MOST_HELD = 96_000_000
+"""Largest score map that :func:`in_memory` holds, in bytes."""
 COLORS = ("E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7")
 
 
@@ -51,9 +54,15 @@ class StoredScores:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> NDArray[np.float32]:
-        scores = np.asarray(self._stored[key], dtype=np.float32)
+        scores = np.array(self._stored[key], dtype=np.float32)
         scores /= np.float32(LEVELS)
         return scores
+
+    def held(self) -> StoredScores:
+        """The same array, read into memory as 16-bit numbers if it is small enough."""
+        if 2 * np.prod(self.shape, dtype=np.int64) > MOST_HELD:
+            return self
+        return StoredScores(np.asarray(self._stored[...]))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
@@ -120,6 +129,12 @@ def create(  # noqa: PLR0913 (the fields of a ScoreMap)
             origin=origin, nstart=nstart, tomogram=tomogram, calibration=calibration,
         )  # fmt: skip
         yield ScoreWriter(stored, path)
+
+
+def in_memory(score_map: ScoreMap) -> ScoreMap:
+    """A stored score map that is read several times: from disk once, unless it is large."""
+    stored = score_map.data
+    return replace(score_map, data=stored.held()) if isinstance(stored, StoredScores) else score_map
 
 
 def lay_out(folder: Path, path: Path, shape: tuple[int, int, int, int], **frame: Any) -> None:

@@ -153,7 +153,8 @@ class Picker:
         return [*halves, *(() if self.poses is None else self.poses.posing.templates().values())]
 
     def _open(self, name: str, entry: Mapping[str, Any]) -> _Opened:
-        stored = replace(scores.read(score_file(self.out, name)), calibration=self.card.calibration)
+        stored = scores.in_memory(scores.read(score_file(self.out, name)))
+        stored = replace(stored, calibration=self.card.calibration)
         score_map = selected(stored, self.picking, self.out, name, entry, self.card)
         inside = read_search_mask(self.mask, name, tomogram_frame(score_map).shape)
         path = Path(entry["key"]["input"])
