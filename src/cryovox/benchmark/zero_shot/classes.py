@@ -77,7 +77,9 @@ def domains(seed: int, target: SubtomogramConfig) -> dict[str, TargetFactory]:
     }
 
 
+NO_CONSISTENCY, VARIED = {"consistency": False}, {"clean": 0.0}
 NO_RECONSTRUCTION, NO_CONTRAST = {"graph.graph_learning": False}, {"graph.graph_contrast": False}
+NO_GRAPH: dict[str, Any] = NO_RECONSTRUCTION | NO_CONTRAST
 FIXED: dict[str, Any] = {
     "graph.gradient_share": 0.0, "graph.foreground_nodes": 0.0, "graph.node_position": 0.0,
     "graph.contrast_edges": False,
@@ -97,9 +99,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     | {"graph.foreground_nodes": 0.0, "graph.node_position": 0.0},
     "balanced graph, contrast without edges": BALANCED | {"graph.contrast_edges": False},
     "balanced graph, 32 nodes": BALANCED | {"graph.clusters": 32},
-    "no graph": NO_RECONSTRUCTION | NO_CONTRAST,
+    "no graph": NO_GRAPH,
+    "no graph, no consistency": NO_GRAPH | NO_CONSISTENCY,
+    "no graph, every view varied": NO_GRAPH | VARIED,
+    "no graph, no consistency, every view varied": NO_GRAPH | NO_CONSISTENCY | VARIED,
 }
-"""Vox-ZSDA with another graph."""
+"""Vox-ZSDA with another graph, or with less than the graph."""
 HALF_BATCH = ("fixed weights", "balanced graph", "no graph")
 """Also with half of the batch of a CPU: two views of a cube take as long as one view of two."""
 
