@@ -1336,6 +1336,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
     "tiler_speed": (tiler,),
     "backends": (lambda: pages_speed.backends(load("backends")),),
     "training_step": (training_step,),
+    "heatmap_variants": (lambda: pages_speed.heatmap_variants(load("heatmap_variants")),),
     "patches": (lambda: pages_speed.patches(load("patches")),),
     "bfloat16": (
         lambda: pages_speed.half_precision(load("bfloat16")),

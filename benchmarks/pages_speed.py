@@ -285,6 +285,45 @@ Command: `{result["command"]}`
 """
 
 
+def heatmap_variants(result: Result) -> str:
+    """F1 and costs of cheaper forms of the heatmap network."""
+    if result is None:
+        return ""
+    rows = []
+    for name, costs in result["costs"].items():
+        own = [run for run in result["runs"] if run["network"] == name]
+        scores, steps = (
+            ", ".join(f"{run[key]:{form}}" for run in own) for key, form in (("score", ".3f"), ("steps", "d"))
+        )
+        rows.append(
+            [
+                name,
+                scores,
+                steps,
+                *(f"{costs[key]:.1f}" for key in ("step", "tile", "tile, bfloat16", "weights")),
+            ]
+        )
+    columns = [
+        "network",
+        "F1",
+        "steps",
+        "training step, ms",
+        "tile, float32, ms",
+        "tile, bfloat16, ms",
+        "weights, thousands",
+    ]
+    return f"""
+## Cheaper forms of heatmap-unet
+
+{result["time"]} of processor time for each training in float32, on one thread; values by seed. F1 is the mean over six species at the best thresholds, on two tomograms of a
+smaller CZII phantom that were not trained on. A training step is forward and backward pass of four patches of 48 x 48 x 48 voxels.
+
+{grid(columns, rows)}
+
+Command: `{result["command"]}`
+"""
+
+
 def faces(result: Result) -> str:
     """Recall at the faces of a volume, by what the network sees beyond them."""
     if result is None:
