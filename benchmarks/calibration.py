@@ -5,7 +5,7 @@ tomograms of other simulator settings: SNR, crowding, microscope, and species th
 world: the calibration error of the probabilities (ECE: mean difference between probability and frequency over ten
 intervals, weighted by peaks) with and without the share of particles estimated in each tomogram, and the true share of
 false picks at predicted ones of 5, 10 and 20 %, by decoys with the power beside strong picks and with all power, by
-probabilities, and as `--fdr` chooses between the first and the last by the domain distance of the tomogram. In
+probabilities, and as `--fdr` chooses between the first and the last, by the domain distance of the tomogram and by what is found in noise. In
 phase-randomized noise: the share of runs with any pick.
 
     python benchmarks/calibration.py --work DIR                     # three seeds, about 1.5 processor hours
@@ -167,7 +167,7 @@ def calibration_error(probability: Floats, truth: NDArray[np.bool_]) -> float:
 def kept(one: Scored, rate: float, estimate: str) -> Particles:
     """Picks at a predicted false discovery rate."""
     trusted = {"probabilities": True, "chosen": one.transfers}.get(estimate, False)
-    decoys = one.whole if estimate == "decoys of all power" else one.decoys
+    decoys = {"decoys of all power": one.whole, "probabilities": None}.get(estimate, one.decoys)
     return pick_rated(one.scores, PickConfig(), fdr=rate, decoys=decoys, trusted=trusted).picks
 
 

@@ -971,6 +971,65 @@ Command: `{result["command"]}`
 """
 
 
+def calibrated() -> str:
+    """Calibration errors, and predicted beside true shares of false picks."""
+    result = load("calibration")
+    if result is None:
+        return ""
+    runs, estimates, rates = (
+        result["runs"],
+        ("chosen", "probabilities", "decoys", "decoys of all power"),
+        (0.05, 0.1, 0.2),
+    )
+    worlds = list(runs[0]["worlds"])
+    errors = [[world, *(f"{run['worlds'][world]['ece']:.3f}" for run in runs)] for world in worlds]
+    shares = []
+    for world in worlds:
+        for estimate in estimates:
+            cells = []
+            for rate in rates:
+                rows = [run["worlds"][world]["false picks"][f"{estimate} at {rate:g}"] for run in runs]
+                false = ", ".join(
+                    "none kept" if row["false"] is None else f"{row['false']:.2f}" for row in rows
+                )
+                cells += [false, f"{mean(row['recall'] for row in rows):.2f}"]
+            shares.append([world, estimate, *cells])
+    noise = [
+        [
+            estimate,
+            *(
+                ", ".join(
+                    f"{run['noise'][f'{estimate} at {r:g}']['with picks']} of {run['noise'][f'{estimate} at {r:g}']['runs']}"
+                    for run in runs
+                )
+                for r in rates
+            ),
+        ]
+        for estimate in estimates
+    ]
+    heads = [text for rate in rates for text in (f"false at {100 * rate:.0f} %, by seed", "recall")]
+    settings = result["settings"]
+    return f"""
+## Calibration and false discovery rates in other worlds
+
+A heatmap network for two species is trained ({settings["time"]} of one thread) and calibrated on {settings["training"]} simulated tomograms at SNR {settings["snr"]:g}, and picks in
+{settings["tomograms"]} tomograms of each world, {len(runs)} seeds. Calibration error (mean difference between probability and frequency), by seed:
+
+{grid(["world", *(f"seed {run['seed']}" for run in runs)], errors)}
+
+True share of false picks, by seed, and mean recall, where `--fdr` asks for 5, 10 and 20 %: as it chooses (`chosen`), by probabilities alone, and by decoys with the
+power beside strong picks or that of the whole tomogram:
+
+{grid(["world", "estimate", *heads], shares)}
+
+Volumes of phase-randomized noise in which anything is kept, by seed:
+
+{grid(["estimate", *(f"at {100 * rate:.0f} %" for rate in rates)], noise)}
+
+Command: `{result["command"]}`
+"""
+
+
 def distilled() -> str:
     """F1 of light students beside their teacher, and the time of their tiler."""
     result = load("distill")
@@ -1326,6 +1385,7 @@ PAGES: dict[str, tuple[Page, ...]] = {
     "denoise_speed": (denoised,),
     "denoised_input": (filtered,),
     "filter_widths": (widths,),
+    "calibration": (calibrated,),
     "decoys": (decoys,),
     "joint_pass": (joint,),
     "picking_speed": (

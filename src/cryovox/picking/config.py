@@ -70,8 +70,8 @@ class ControlConfig(Config):
 
     fdr: float | None = Field(default=None, gt=0, lt=1)
     """Keep the picks with at most this estimated false discovery rate, such as 0.05: by calibrated
-    probabilities in tomograms like those of the training, else by picks in noise with the power spectrum of
-    the tomogram."""
+    probabilities in tomograms like those of the training where more is found than in noise, else by picks in
+    noise with the power spectrum of the tomogram."""
     curated: tuple[Path, ...] = ()
     """Lists of picks with a column `keep` (1 or yes, 0 or no) that recalibrate probabilities and
     thresholds."""

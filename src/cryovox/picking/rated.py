@@ -5,12 +5,13 @@ Picks get a probability where the model is calibrated, and a q-value where a fal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import bdtrc
 
 from cryovox.core.config import validated
 from cryovox.core.particles import Particles, pickable
@@ -32,6 +33,8 @@ FROM_PROBABILITIES = ("expected_precision", "expected_recall", "cuts", "curve")
 """What a summary says by calibrated probabilities."""
 MARGIN = 0.1
 """Excess of the share of false picks by noise, beyond which probabilities are not believed."""
+NOISE_LEVEL, NOISE_PARTS = 0.05, (1.0, 0.5, 0.25, 0.125)
+"""Level of the test whether more is found than in noise, and the parts of the picks, best first, to test."""
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Scores at which expected precision and recall are listed."""
 
@@ -79,6 +82,8 @@ class RatedPicks:
         Candidates in noise; None without them.
     curated
         Species whose probabilities follow decisions of a person.
+    by_probabilities
+        Species whose false discovery rate was estimated from probabilities, and not from picks in noise.
     """
 
     picks: Particles
@@ -87,6 +92,7 @@ class RatedPicks:
     curves: Mapping[str, ExpectedCurve]
     decoys: Decoys | None = None
     curated: frozenset[str] = frozenset()
+    by_probabilities: frozenset[str] = frozenset()
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Expected precision, recall and false picks of each species, as plain values for JSON.
@@ -156,7 +162,8 @@ def pick_rated(
     decoys
         Candidates in noise, picked as :func:`candidates` does.
     trusted
-        Whether the calibration holds for this tomogram.
+        Whether the calibration holds for this tomogram. Its probabilities are used where *decoys* do not
+        show that noise gives as many picks.
     curation
         Calibration that follows decisions of a person, in place of that of the model. The thresholds of the
         species with decisions then move to the scores that have the probability of the former threshold.
@@ -171,11 +178,15 @@ def pick_rated(
     pool = candidates(scores, plain, mask)
     curves = {} if calibration is None else _curves(calibration, pool)
     rates: dict[str, Float] = {}
+    certain: frozenset[str] = frozenset()
     if fdr is not None:
-        certain = trusted_species(calibration, trusted, curation)
-        known = {name: curve for name, curve in curves.items() if name in certain}
         names = [s.name for s in pickable(scores.species)]
-        rates = {name: _rates(pool.named(name), decoys, known.get(name)) for name in names}
+        certain = trusted_species(calibration, trusted, curation)
+        rates = _all_rates(names, pool, decoys, curves, certain)
+        by_model = certain - (frozenset() if curation is None else curation.certain)
+        if by_model and decoys is not None and not _exceeds_noise(pool, rates, fdr, decoys, by_model):
+            certain -= by_model
+            rates = _all_rates(names, pool, decoys, curves, certain)
     thresholds = _model_thresholds(scores, plain)
     if curation is not None and config.threshold is None:
         thresholds |= _moved(thresholds, curation, curves)
@@ -190,7 +201,7 @@ def pick_rated(
     if rates:
         columns[Q_VALUE] = _looked_up(picks, pool, rates)
     curated = frozenset() if curation is None else curation.certain
-    return RatedPicks(_with_columns(picks, columns), near_edge, thresholds, curves, decoys, curated)
+    return RatedPicks(_with_columns(picks, columns), near_edge, thresholds, curves, decoys, curated, certain)
 
 
 def candidates(scores: ScoreMap, config: PickConfig, mask: NDArray[Any] | None = None) -> Particles:
@@ -246,6 +257,42 @@ def _moved(
         kept = curve.scores[curve.probabilities >= wanted - 1e-9]
         moved[name] = float(kept.min()) if len(kept) else np.inf
     return moved
+
+
+def _all_rates(
+    names: Sequence[str],
+    pool: Particles,
+    decoys: Decoys | None,
+    curves: Mapping[str, ExpectedCurve],
+    certain: frozenset[str],
+) -> dict[str, Float]:
+    """q-values of the candidates of each species, from probabilities where these are certain."""
+    known = {name: curve for name, curve in curves.items() if name in certain}
+    return {name: _rates(pool.named(name), decoys, known.get(name)) for name in names}
+
+
+def _exceeds_noise(
+    pool: Particles, rates: Mapping[str, Float], fdr: float, decoys: Decoys, names: frozenset[str]
+) -> bool:
+    """Whether more is kept than noise explains, over all species: among all that is kept, or among the best.
+
+    Probabilities know the false picks beside particles, and not those of a tomogram without any.
+    """
+    kept = {name: np.sort(pool.named(name).scores[rates[name] <= fdr])[::-1] for name in names}
+    chances = [_chance(kept, part, decoys) for part in NOISE_PARTS]
+    return not any(map(len, kept.values())) or min(chances) <= NOISE_LEVEL / len(NOISE_PARTS)
+
+
+def _chance(kept: Mapping[str, NDArray[Any]], part: float, decoys: Decoys) -> float:
+    """Binomial probability of at least as many picks in noise as a part of those kept, given the decoys."""
+    picks, found, share = 0, 0, 0.0
+    for name, scores in kept.items():
+        count = int(np.ceil(part * len(scores)))
+        if count:
+            noise, scale = decoys.of(name)
+            found += int(decoys_above(noise, scores[count - 1 : count])[0])
+            picks, share = picks + count, share + count * scale / (1 + scale)
+    return float(bdtrc(picks - 1, picks + found, share / picks)) if picks else 1.0
 
 
 def _rates(pool: Particles, decoys: Decoys | None, curve: ExpectedCurve | None) -> Float:

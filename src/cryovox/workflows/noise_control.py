@@ -111,7 +111,7 @@ class NoiseControl:
         source = "halves" if self.halves else "tomogram" if pool is None else "background"
         key, recorded = self._key(name, entry, share, source), entry.get("noise", {})
         path = self.out / FOLDER / f"{name}.json"
-        if recorded.get("key") == key and path.exists():
+        if recorded.get("key") == key and _key_of(path) == key:
             return read_decoys(path), dict(recorded)
         start = time.monotonic()
         tomogram = prepare(
@@ -126,7 +126,8 @@ class NoiseControl:
         writable_folder(path.parent)
         with replacing(path) as beside:
             rows = {species: np.round(values, 5).tolist() for species, values in decoys.scores.items()}
-            beside.write_text(json.dumps({"scores": rows, "scales": dict(decoys.scales)}), encoding="utf-8")
+            stored = {"key": key, "scores": rows, "scales": dict(decoys.scales)}
+            beside.write_text(json.dumps(stored), encoding="utf-8")
         facts = {"share": round(noise.size / tomogram.volume.data.size, 4), "source": source}
         return decoys, {"key": key, **facts, "seconds": round(time.monotonic() - start, 2)}
 
@@ -301,6 +302,11 @@ def _room(shape: tuple[int, ...], radius: float, border: float | None, voxel_siz
     """Volume in which a species is picked, in voxels."""
     width = (radius / 2 if border is None else border) / voxel_size
     return float(np.prod([max(1.0, n - 2 * width) for n in shape]))
+
+
+def _key_of(path: Path) -> Any:
+    """Settings of stored candidates; an interrupted run may have replaced those that the manifest records."""
+    return json.loads(path.read_text(encoding="utf-8")).get("key") if path.exists() else None
 
 
 def read_decoys(path: Path) -> Decoys:

@@ -101,8 +101,10 @@ class Picker:
         transfer = calibration_finding(volume, self.card, path)
         fdr, transfers = self.control.fdr, transfer is not None and transfer.level == "ok"
         certain = trusted_species(calibration_of(score_map), transfers, self.curation)
-        trusted = certain >= {species.name for species in pickable(score_map.species)}
-        decoys, noise = self._decoys(name, entry, opened, fdr is not None and not trusted)
+        names = {species.name for species in pickable(score_map.species)}
+        trusted = certain >= names
+        curated = self.curation.certain if self.curation is not None else frozenset()
+        decoys, noise = self._decoys(name, entry, opened, fdr is not None and not curated >= names)
         rated = pick_rated(
             score_map, self.picking, region.mask,
             fdr=fdr, decoys=decoys, trusted=transfers, curation=self.curation,
@@ -129,7 +131,7 @@ class Picker:
             None if self.curation is None else curation_finding(self.curation),
             None if agreement is None else halves_finding(agreement),
             None if noise is None else noise_finding(expected, noise["share"], noise["source"]),
-            None if fdr is None else rate_finding(expected, fdr, trusted),
+            None if fdr is None else rate_finding(expected, fdr, rated.by_probabilities >= names),
         ]
         findings = [*filter(None, controls), *region.findings, *examine(volume, path)]
         outside = self._outside(region, score_map, rated, opened.inside)
