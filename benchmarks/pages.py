@@ -1123,28 +1123,29 @@ Commands: {commands}
 
 def few_picks() -> str:
     """Trainings on few picks from the embedded model and from random weights."""
-    result = load("few_picks")
-    if result is None:
+    results = [r for name in ("few_picks", "few_picks_10m") if (r := load(name)) is not None]
+    if not results:
         return ""
-    seeds = len({run["seed"] for run in result["runs"]})
     rows = []
-    for name, row in result["table"].items():
-        picks, time, metric = name.split(", ")
-        gain = row["difference"]
-        spread = f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
-        rows.append(
-            [picks, time, display_name(metric), f"{row['random']:.3f}", f"{row['embedded']:.3f}", spread]
-        )
-    columns = ["picks", "time", "metric", "random weights", "embedded model", "difference [95 % CI]"]
+    for result in results:
+        seeds = len({run["seed"] for run in result["runs"]})
+        for name, row in result["table"].items():
+            picks, time, metric = name.split(", ")
+            gain = row["difference"]
+            spread = f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
+            means = [f"{row[start]:.3f}" for start in ("random", "embedded")]
+            rows.append([picks, time, str(seeds), display_name(metric), *means, spread])
+    columns = ["picks", "time", "seeds", "metric", "random weights", "embedded model", "difference [95 % CI]"]
+    commands = ", ".join(f"`{result['command']}`" for result in results)
     return f"""
 ## Few picks: training from the embedded model and from random weights
 
-Ribosomes in four tomograms at SNR 0.15, four others for the test, mean of {seeds} of 3 seeds, which draw tomograms, picks and weights; the interval is over
+Ribosomes in four tomograms at SNR 0.15, four others for the test; the seed draws tomograms, picks and weights, and the interval is over
 seeds and test tomograms.
 
 {grid(columns, rows)}
 
-Command: `{result["command"]}`
+Commands: {commands}
 """
 
 
