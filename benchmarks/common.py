@@ -47,8 +47,8 @@ def write_result(name: str, result: dict[str, Any]) -> Path:
     """Write `results/NAME.json` with machine, versions and command."""
     words = sys.argv[1:]
     for folder_option in ("--work", "--worlds", "--pytme"):  # folders of runs are not part of the result
-        if folder_option in words:
-            at = words.index(folder_option)
+        at = words.index(folder_option) if folder_option in words else -1
+        if at >= 0 and ("/" in words[at + 1] or folder_option != "--worlds"):  # elsewhere, names of worlds
             words = words[:at] + words[at + 2 :]
     words = [Path(word).name if word.startswith("/") else word for word in words]  # wherever the file lay
     script, folder = Path(sys.argv[0]).resolve(), RESULTS.parent.resolve()

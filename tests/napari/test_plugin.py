@@ -141,7 +141,7 @@ def test_suggestions_and_a_training_on_decisions(phantom, tmp_path):
     data, attributes, kind = session.suggest(count=3)
     assert (len(data), kind) == (3, "points")
     assert set(attributes["features"]["keep"]) == {layers.UNDECIDED}
-    data, attributes, _ = session.find(least=0.2)[-1]
+    data, attributes, _ = session.find(least=0.02)[-1]
     layer = Points(data, attributes)
     for keep, rows in ((layers.KEPT, {0, 1, 2, 3}), (layers.REJECTED, {len(data) - 1})):
         layer.selected_data = rows
