@@ -40,7 +40,7 @@ def test_a_disk_that_fills_while_other_chunks_are_under_way(write, tmp_path, mon
     async def full(self, key, value):
         if "/c/" in key:
             chunks.append(key)
-            if len(chunks) == 1:
+            if len(chunks) == 2:  # the first is under way
                 raise OSError(errno.EFBIG, "File too large")
             await asyncio.sleep(0.2)
         await real(self, key, value)
