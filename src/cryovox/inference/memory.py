@@ -16,7 +16,7 @@ from cryovox.core.volume import Voxels
 from cryovox.formats.scores import CHUNK
 from cryovox.inference.stream import TilePlan
 from cryovox.inference.tiling import plan
-from cryovox.models.supervision import predict
+from cryovox.models.supervision import Prediction, predict
 
 SPARE = 64 << 20
 """Bytes for buffers of the libraries, such as those of a few compressed chunks."""
@@ -102,24 +102,11 @@ def tile_bytes(network: nn.Module, tiles: TilePlan) -> int:
     shapes = {f"network.{name}": torch.empty_like(value, device="meta") for name, value in weights.items()}
     try:
         return _peak(
-            lambda: torch.func.functional_call(
-                _Prediction(network), shapes, torch.empty(shape, device="meta")
-            )
+            lambda: torch.func.functional_call(Prediction(network), shapes, torch.empty(shape, device="meta"))
         )
     except (RuntimeError, NotImplementedError):  # what it computes depends on values, or on the device
         device = next(network.parameters()).device
         return _peak(lambda: predict(network, torch.zeros(shape, device=device)))
-
-
-class _Prediction(nn.Module):
-    """A network whose `forward` is its prediction."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        return predict(self.network, x)
 
 
 def _peak(run: Callable[[], Any]) -> int:

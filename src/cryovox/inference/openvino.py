@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cryovox.core.errors import RequestError
-from cryovox.models.supervision import predict
+from cryovox.models.supervision import Prediction, predict
 
 OPTION = "--backend"
 LARGEST_DIFFERENCE = {False: 1e-3, True: 0.05}
@@ -59,7 +59,7 @@ class OpenVinoNetwork(nn.Module):
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of tracing: the shape is fixed
-                    traced = _Prediction(self.network)
+                    traced = Prediction(self.network)
                     model = openvino.convert_model(traced, example_input=example, input=list(shape))
                 compiled = openvino.Core().compile_model(model, "CPU", hints)
             except Exception as error:
@@ -71,17 +71,6 @@ class OpenVinoNetwork(nn.Module):
             message = f"scores of openvino differ by up to {difference:.2g} from those of torch"
             raise RequestError(OPTION, message, "leave --backend out, or use --precision fp32")
         return compiled
-
-
-class _Prediction(nn.Module):
-    """A network whose `forward` is its prediction."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return predict(self.network, images)
 
 
 def _import() -> Any:

@@ -68,3 +68,14 @@ def predict(network: nn.Module, x: Tensor) -> Tensor:
     """Logits of a prediction; without a method ``predict``, those of ``forward``."""
     logits: Tensor = getattr(network, "predict", network)(x)
     return logits
+
+
+class Prediction(nn.Module):
+    """A network whose `forward` is its prediction."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return predict(self.network, images)
