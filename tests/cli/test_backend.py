@@ -1,11 +1,16 @@
 """`--backend openvino` finds what torch finds."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from cryovox.formats import scores
+
+pytestmark = pytest.mark.skipif(
+    "CRYOVOX_OPENVINO_TESTS" not in os.environ, reason="runs within tests/inference/test_openvino.py"
+)
 
 
 def test_picks_and_scores_agree(cli, tomogram, model, tmp_path):
