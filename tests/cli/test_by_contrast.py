@@ -85,3 +85,13 @@ def test_what_has_no_contrast_is_refused(cli, tomogram, phantoms, model, tmp_pat
     picks = ("pick", labels, "--out", out, "--dataset", phantoms, "--by-contrast")
     cli(*picks).refused("--by-contrast", "cryovox find")
     assert not out.exists()
+
+
+def test_names_of_one_radius_and_damaged_files_are_measured_again(cli, tomogram, tmp_path):
+    out, words = tmp_path / "out", ("--by-contrast", "--species", "a=140", "b=140", "--threshold", "0.2")
+    _, picks = find(cli, tomogram, out, *words)
+    for damaged in (out / "contrast" / "TS_01.npz", out / "noise" / "TS_01.json"):
+        damaged.write_bytes(damaged.read_bytes()[:100])
+    _, again = find(cli, tomogram, out, *words, "--keep-dense")  # picked again, from the stored scores
+    np.testing.assert_allclose(again.positions, picks.positions)
+    np.testing.assert_allclose(again.scores, picks.scores)

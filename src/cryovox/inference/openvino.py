@@ -65,8 +65,8 @@ class OpenVinoNetwork(nn.Module):
             except Exception as error:
                 message = f"openvino cannot compute this network: {str(error).splitlines()[0]}"
                 raise RequestError(OPTION, message, "leave --backend out") from error
-            expected, found = predict(self.network, example), torch.from_numpy(compiled(example.numpy())[0])
-        difference = float((expected.float().sigmoid() - found.sigmoid()).abs().max())
+            expected, logits = predict(self.network, example), torch.from_numpy(compiled(example.numpy())[0])
+        difference = float((expected.float().sigmoid() - logits.sigmoid()).abs().max())
         if not difference <= LARGEST_DIFFERENCE[self.bf16]:
             message = f"scores of openvino differ by up to {difference:.2g} from those of torch"
             raise RequestError(OPTION, message, "leave --backend out, or use --precision fp32")

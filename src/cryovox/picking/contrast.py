@@ -21,8 +21,8 @@ NARROW, WIDE = 0.5, 0.8
 """Standard deviations of the Gaussians, in radii; a ball of the radius responds most at about this width."""
 SAMPLES = 4.0
 """Voxels of the coarse grid per radius, at least where the tomogram has as many."""
-MOST_VOXELS = 48_000_000
-"""Largest coarse grid; beyond it the grid is coarser."""
+MOST_VOXELS = 16_000_000
+"""Largest coarse grid, which takes 0.3 GB with its copies; beyond it the grid is coarser."""
 
 
 @dataclass(frozen=True, eq=False)

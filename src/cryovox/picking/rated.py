@@ -285,14 +285,14 @@ def _exceeds_noise(
 
 def _chance(kept: Mapping[str, NDArray[Any]], part: float, decoys: Decoys) -> float:
     """Binomial probability of at least as many picks in noise as a part of those kept, given the decoys."""
-    picks, found, share = 0, 0, 0.0
+    picks, in_noise, share = 0, 0, 0.0
     for name, scores in kept.items():
         count = int(np.ceil(part * len(scores)))
         if count:
             noise, scale = decoys.of(name)
-            found += int(decoys_above(noise, scores[count - 1 : count])[0])
+            in_noise += int(decoys_above(noise, scores[count - 1 : count])[0])
             picks, share = picks + count, share + count * scale / (1 + scale)
-    return float(bdtrc(picks - 1, picks + found, share / picks)) if picks else 1.0
+    return float(bdtrc(picks - 1, picks + in_noise, share / picks)) if picks else 1.0
 
 
 def _rates(pool: Particles, decoys: Decoys | None, curve: ExpectedCurve | None) -> Float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +59,7 @@ def stored_contrasts(
     """
     if not picking.by_contrast:
         return None
-    sought = [one.radius for one in channels_of(species, picking.species)]
+    sought = list(dict.fromkeys(one.radius for one in channels_of(species, picking.species)))
     key = json.dumps([entry["key"], entry.get("stamp"), entry["contrast"], sought], sort_keys=True)
     known = _read(file, key, sought)
     if known is None:
@@ -82,15 +84,17 @@ def in_units_of(noise: Contrasts, tomogram: Contrasts) -> Contrasts:
 
 
 def _read(file: Path, key: str, radii: Sequence[float]) -> Contrasts | None:
-    if not file.exists():
+    """Stored contrasts; None where there are none with this key, or the file is damaged."""
+    try:
+        with file.open("rb") as stream, np.load(stream) as stored:
+            if str(stored["key"]) != key:
+                return None
+            return {
+                radius: BlobContrast(stored[f"field{at}"], *map(float, stored[f"facts{at}"]))
+                for at, radius in enumerate(radii)
+            }
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    with np.load(file) as stored:
-        if str(stored["key"]) != key:
-            return None
-        return {
-            radius: BlobContrast(stored[f"field{at}"], *map(float, stored[f"facts{at}"]))
-            for at, radius in enumerate(radii)
-        }
 
 
 def _write(file: Path, key: str, known: Contrasts) -> None:

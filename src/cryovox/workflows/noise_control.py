@@ -305,8 +305,15 @@ def _room(shape: tuple[int, ...], radius: float, border: float | None, voxel_siz
 
 
 def _key_of(path: Path) -> Any:
-    """Settings of stored candidates; an interrupted run may have replaced those that the manifest records."""
-    return json.loads(path.read_text(encoding="utf-8")).get("key") if path.exists() else None
+    """Settings of stored candidates; None of a damaged file.
+
+    An interrupted run may have replaced those that the manifest records.
+    """
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return stored.get("key") if isinstance(stored, dict) else None
 
 
 def read_decoys(path: Path) -> Decoys:
