@@ -5,8 +5,9 @@ tomograms of other simulator settings: SNR, crowding, microscope, and species th
 world: the calibration error of the probabilities (ECE: mean difference between probability and frequency over ten
 intervals, weighted by peaks) with and without the share of particles estimated in each tomogram, and the true share of
 false picks at predicted ones of 5, 10 and 20 %, by decoys with the power beside strong picks and with all power, by
-probabilities, and as `--fdr` chooses between the first and the last, by the domain distance of the tomogram and by what is found in noise. In
-phase-randomized noise: the share of runs with any pick.
+probabilities, and as `--fdr` chooses between the first and the last, by the domain distance of the tomogram and by what is found in noise. The same in
+all tomograms but the first, before and after decisions on candidates of the first (`find --curated`). In phase-randomized noise: the share of runs with
+any pick.
 
     python benchmarks/calibration.py --work DIR                     # three seeds, about 1.5 processor hours
     python benchmarks/calibration.py --work DIR --model MODEL       # a model of your own, for the same species
@@ -36,6 +37,7 @@ from cryovox.inference.phase_noise import phase_randomized
 from cryovox.metrics.matching import greedy
 from cryovox.picking import PickConfig
 from cryovox.picking.calibration import estimated_prior, probabilities
+from cryovox.picking.curation import Curated, Curation, recalibrate
 from cryovox.picking.rated import Decoys, calibration_of, candidates, pick_rated
 from cryovox.simulate.config.tomogram import SimulationConfig
 from cryovox.simulate.presets import PRESETS
@@ -50,18 +52,21 @@ ESTIMATES = ("decoys", "decoys of all power", "probabilities", "chosen")
 COUNTS = {"ribosome-80s": 24, "proteasome-20s": 60}
 SNR = 0.3
 SHAPE, VOXEL_SIZE = (48, 96, 96), 20.0
-BINS = 10
+BINS, CROWD = 10, 2.5
 Floats = NDArray[np.float64]
 WORLDS: dict[str, dict[str, Any]] = {
     "as trained": {},
     "half the SNR": {"snr": SNR / 2},
     "twice the SNR": {"snr": 2 * SNR},
-    "crowded": {"scale": 2.5},
+    "crowded": {"scale": CROWD},
     "sparse": {"scale": 0.25},
     "other microscope": {"tilt": 45, "defocus": (2.0, 3.0)},
     "unknown species": {"others": {"tric": 30, "thyroglobulin": 40}},
+    "crowded, noise as trained": {"scale": CROWD, "snr": CROWD * SNR},
 }
-"""What differs from the training."""
+"""What differs from the training. The SNR compares the variances of whole images, which grow with the number of particles."""
+DECISIONS, INSPECTED = 40, 0.02
+"""Decisions on each species, and the probability from which its candidates are inspected."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,11 +148,14 @@ def hits(picks: Particles, one: Scored, name: str) -> NDArray[np.bool_]:
     return found
 
 
-def peaks(world: list[Scored], *, adapted: bool) -> tuple[Floats, NDArray[np.bool_]]:
+def peaks(
+    world: list[Scored], *, adapted: bool = True, curation: Curation | None = None
+) -> tuple[Floats, NDArray[np.bool_]]:
     """Probability of every candidate of the calibrated species, and whether it is a particle."""
     chance, truth = [np.zeros(0)], [np.zeros(0, bool)]
     for one in world:
-        calibration, pool = calibration_of(one.scores), candidates(one.scores, PickConfig())
+        calibration = calibration_of(one.scores) if curation is None else curation.calibration
+        pool = candidates(one.scores, PickConfig())
         assert calibration is not None
         for name, own in calibration.species.items():
             values = pool.named(name).scores
@@ -164,18 +172,36 @@ def calibration_error(probability: Floats, truth: NDArray[np.bool_]) -> float:
     return sum(gaps) / max(1, len(truth))
 
 
-def kept(one: Scored, rate: float, estimate: str) -> Particles:
+def decided(one: Scored) -> Curation:
+    """Calibration after right decisions on candidates of a tomogram, spread evenly over their ranks."""
+    calibration, pool = calibration_of(one.scores), candidates(one.scores, PickConfig())
+    assert calibration is not None
+    curated = {}
+    for name, own in calibration.species.items():
+        values, truth = np.asarray(pool.named(name).scores, np.float64), hits(pool, one, name)
+        ranked = np.argsort(-values)[: np.count_nonzero(probabilities(own, values) >= INSPECTED)]
+        chosen = ranked[np.linspace(0, max(0, len(ranked) - 1), min(DECISIONS, len(ranked))).astype(int)]
+        judged = np.full(len(values), np.nan)
+        judged[chosen] = truth[chosen]
+        curated[name] = [Curated(values, judged)]
+    return recalibrate(calibration, curated)
+
+
+def kept(one: Scored, rate: float, estimate: str, curation: Curation | None = None) -> Particles:
     """Picks at a predicted false discovery rate."""
     trusted = {"probabilities": True, "chosen": one.transfers}.get(estimate, False)
     decoys = {"decoys of all power": one.whole, "probabilities": None}.get(estimate, one.decoys)
-    return pick_rated(one.scores, PickConfig(), fdr=rate, decoys=decoys, trusted=trusted).picks
+    settings = {"fdr": rate, "decoys": decoys, "trusted": trusted, "curation": curation}
+    return pick_rated(one.scores, PickConfig(), **settings).picks
 
 
-def false_share(world: list[Scored], rate: float, estimate: str) -> dict[str, float | int | None]:
+def false_share(
+    world: list[Scored], rate: float, estimate: str, curation: Curation | None = None
+) -> dict[str, float | int | None]:
     """True share of false picks of all species and tomograms of a world, and the number of picks."""
     right = count = 0
     for one in world:
-        picks = kept(one, rate, estimate)
+        picks = kept(one, rate, estimate, curation)
         count += len(picks)
         right += sum(int(hits(picks, one, name).sum()) for name in COUNTS)
     particles = sum(len(one.truth) for one in world)
@@ -184,6 +210,17 @@ def false_share(world: list[Scored], rate: float, estimate: str) -> dict[str, fl
         "false": round(1 - right / count, 4) if count else None,
         "recall": round(right / particles, 4),
     }
+
+
+def curated(world: list[Scored]) -> dict[str, Any]:
+    """Calibration error and false picks in all tomograms but the first, before and after decisions on the first."""
+    first, *rest = world
+    result: dict[str, Any] = {}
+    for label, curation in (("before", None), ("after", decided(first))):
+        shares = {f"{rate:g}": false_share(rest, rate, "chosen", curation) for rate in RATES}
+        error = round(calibration_error(*peaks(rest, curation=curation)), 4)
+        result[label] = {"ece": error, "false picks": shares}
+    return result
 
 
 def noise_runs(model: Path, dataset: Dataset, out: Path, count: int, seed: int) -> dict[str, Any]:
@@ -228,8 +265,9 @@ def run_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         shares = {f"{e} at {rate:g}": false_share(world, rate, e) for e in ESTIMATES for rate in RATES}
         transfers = sum(one.transfers for one in world)
         result["worlds"][name] = errors | {"like the training": transfers, "false picks": shares}
+        result["worlds"][name]["decisions"] = curated(world)
         print(f"seed {seed}, {name}: {errors}, {transfers} of {len(world)} like the training", flush=True)
-        for label, row in shares.items():
+        for label, row in (shares | result["worlds"][name]["decisions"]).items():
             print(f"   {label}: {row}", flush=True)
     result["noise"] = noise_runs(model, dataset, folder, args.noise, seed)
     print(f"seed {seed}, noise: {result['noise']}", flush=True)
@@ -275,6 +313,7 @@ def main() -> None:
     table = summary(runs)
     print(table)
     settings = {"time": args.time, "training": args.training, "tomograms": args.tomograms, "snr": SNR}
+    settings |= {"decisions": DECISIONS}
     if args.name:
         print(write_result(args.name, {"settings": settings, "summary": table, "runs": runs}))
 

@@ -1009,6 +1009,16 @@ def calibrated() -> str:
     ]
     heads = [text for rate in rates for text in (f"false at {100 * rate:.0f} %, by seed", "recall")]
     settings = result["settings"]
+    decisions = []
+    for world in worlds:
+        for label in ("before", "after"):
+            own = [run["worlds"][world]["decisions"][label] for run in runs]
+            cells = [", ".join(f"{row['ece']:.2f}" for row in own)]
+            for rate in rates:
+                rows = [row["false picks"][f"{rate:g}"] for row in own]
+                false = ("none kept" if r["false"] is None else f"{r['false']:.2f}" for r in rows)
+                cells += [", ".join(false), f"{mean(r['recall'] for r in rows):.2f}"]
+            decisions.append([world, label, *cells])
     return f"""
 ## Calibration and false discovery rates in other worlds
 
@@ -1021,6 +1031,11 @@ True share of false picks, by seed, and mean recall, where `--fdr` asks for 5, 1
 power beside strong picks or that of the whole tomogram:
 
 {grid(["world", "estimate", *heads], shares)}
+
+After a person has judged candidates of the first tomogram (`find --curated`; {settings["decisions"]} of each species or all there are, spread over the ranks of those with a probability
+of at least 2 %, all judged rightly), in the other tomograms, by seed:
+
+{grid(["world", "decisions", "calibration error", *heads], decisions)}
 
 Volumes of phase-randomized noise in which anything is kept, by seed:
 

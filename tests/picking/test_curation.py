@@ -77,6 +77,24 @@ def test_decisions_that_agree_leave_the_calibration(calibration):
     assert np.abs(gap).max() < 0.12
 
 
+def test_a_tomogram_of_particles_alone_tells_nothing_of_the_next():
+    """The share of particles of one tomogram is no certainty, and scores keep their likelihood ratio."""
+    rng = np.random.default_rng(5)
+    scores, truth = (
+        np.r_[rng.uniform(0.9, 0.99, 200), rng.uniform(0.02, 0.3, 40)],
+        np.repeat([1, 0], (200, 40)),
+    )
+    own = Peaks(scores=scores.tolist(), truth=truth.tolist(), particles=200, hits=200, floor=0.02)
+    calibration = calibrate({"a": own}, "held-out")
+    particles = rng.uniform(0.9, 0.99, 24)
+    curation = recalibrate(calibration, {"a": [decided(particles, np.ones(24), slice(None))]})
+    after = curation.calibration.species["a"]
+    others = np.r_[rng.uniform(0.9, 0.99, 20), rng.uniform(0.02, 0.3, 30)]
+    chance = probabilities(after, others, estimated_prior(after, others))
+    assert chance[:20].min() > 0.99
+    assert chance[20:].max() < 0.1
+
+
 @pytest.mark.parametrize("shift", [-1.0, 1.5])
 def test_many_decisions_correct_scores_that_are_off(calibration, shift):
     """Scores of these tomograms are higher or lower than in the calibration; half are decided."""

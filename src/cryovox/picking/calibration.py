@@ -219,12 +219,15 @@ def estimated_prior(own: SpeciesCalibration, scores: NDArray[Any], rounds: int =
         return own.prior
     prior = own.prior
     for _ in range(rounds):
-        before = prior
-        total = float(probabilities(own, scores, prior).sum())
-        prior = (total + PRIOR_PEAKS * own.prior) / (len(scores) + PRIOR_PEAKS)
+        before, prior = prior, shrunk_share(own, probabilities(own, scores, prior))
         if abs(prior - before) < 1e-6:
             break
     return float(np.clip(prior, TINY, 1 - TINY))
+
+
+def shrunk_share(own: SpeciesCalibration, chances: Float) -> float:
+    """Mean probability of the peaks of a tomogram and of `PRIOR_PEAKS` more from the calibration."""
+    return (float(chances.sum()) + PRIOR_PEAKS * own.prior) / (len(chances) + PRIOR_PEAKS)
 
 
 def _features(scores: NDArray[Any]) -> Float:

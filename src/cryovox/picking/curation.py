@@ -24,6 +24,7 @@ from cryovox.picking.calibration import (
     SpeciesCalibration,
     estimated_prior,
     probabilities,
+    shrunk_share,
 )
 
 Float = NDArray[np.float64]
@@ -142,7 +143,7 @@ def _recalibrated(
     offset = np.concatenate([np.full(len(z), d) for z, d in zip(decided, offsets, strict=True)])
     z, kept = np.concatenate(decided), np.concatenate([one.kept[one.is_decided] for one in parts])
     slope, shift = fit(z, kept, offset, width)
-    shares = [float(expit(slope * z + shift + d).mean()) for z, d in zip(logits, offsets, strict=True)]
+    shares = [shrunk_share(own, expit(slope * z + shift + d)) for z, d in zip(logits, offsets, strict=True)]
     curve = slope * logit(np.clip(own.probabilities, TINY, 1 - TINY)) + shift + float(np.mean(offsets))
     changed = own.model_copy(
         update={
