@@ -5,6 +5,7 @@ from math import exp, log
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from cryovox.core.errors import RequestError
@@ -300,6 +301,81 @@ def test_a_teacher_without_a_memory_is_the_student(name):
     assert all(torch.allclose(a, b) for a, b in pairs)
 
 
+def test_the_teacher_labels_filtered_patches_with_the_statistics_of_filtered_patches():
+    """A filter leaves little of the noise; with the statistics of the raw target, features are too small."""
+    method, raw = (strategy("vox-uda", denoised_statistics=own) for own in (True, False))
+    x = batches()["target"].image
+    cleaned = method.denoised(x)
+    assert float(cleaned.std()) < 0.5 * float(x.std())
+    seen = {}
+    for name, one in (("filtered", method), ("raw", raw)):
+        norm = one.teacher.stem[1]
+        norm.register_forward_hook(lambda module, inputs, out, name=name: seen.__setitem__(name, out.clone()))
+        update_bn_stats(one.teacher, x)
+        before = {key: v.clone() for key, v in one.teacher.state_dict().items() if "running" in key}
+        one.labeling_probabilities(cleaned)
+        assert all(torch.equal(v, one.teacher.state_dict()[key]) for key, v in before.items())
+    torch.testing.assert_close(
+        seen["filtered"].std((0, 2, 3, 4)), torch.ones(4), atol=0.02, rtol=0
+    )  # initial weights
+    assert float(seen["raw"].std()) < 0.7 * float(seen["filtered"].std())
+    for _ in range(3):
+        method.labeling_probabilities(cleaned)
+    assert int(method.of_denoised.count) == 4
+
+
+def test_further_statistics_are_kept_with_the_training():
+    method, other = strategy("vox-uda"), strategy("vox-uda")
+    method.labeling_probabilities(method.denoised(batches()["target"].image))
+    other.load_state_dict(method.state_dict())
+    assert int(other.of_denoised.count) == 1
+    assert torch.equal(other.of_denoised.mean0, method.of_denoised.mean0)
+    assert strategy("vox-uda", denoiser="none").of_denoised is None
+
+
+def test_frozen_batch_norms_stay_in_the_kept_network_too():
+    student = network()
+    for parameter in student.stem.parameters():
+        parameter.requires_grad_(False)
+    method = strategy("vox-uda", student)
+    before = {key: v.clone() for key, v in method.network().state_dict().items() if "running" in key}
+    given = batches(offset=5.0)
+    method.train()
+    method.losses(given, 0.5)
+    method.after_step(1)
+    after = method.network().state_dict()
+    changed = {key for key, v in before.items() if not torch.equal(v, after[key])}
+    assert changed
+    assert not any(key.startswith("stem") for key in changed)
+
+
+def test_weights_of_terms_that_a_noisy_source_does_not_have():
+    """MVGFormer has further terms, which belong to the source as it is."""
+    torch.manual_seed(0)
+    net = build("mvgformer", {"width": 12, "layers": 1, "heads": 2}, 1, 2)
+    kind = STRATEGIES["vox-uda"]
+    given = {name: batch_of(32) for name in ("labeled", "target")}
+    weighted = kind(net, kind.Config(), "mvgformer", SupervisedConfig(weights={"vsl": 0.5}))
+    weighted.setup(CARD)
+    terms = weighted.losses(given, 0.5)
+    assert {"vsl", "consistency"} <= set(terms)
+    wrong = kind(net, kind.Config(), "mvgformer", SupervisedConfig(weights={"vls": 0.5}))
+    with pytest.raises(RequestError, match="no term is called 'vls'"):
+        wrong.losses(given, 0.5)
+
+
+def test_unknown_weights_are_refused():
+    with pytest.raises(ValidationError, match="adversary"):
+        strategy("vox-uda", loss_weights={"adversary": 0.1})
+
+
+def batch_of(side):
+    target = torch.zeros(2, side, side, side, dtype=torch.int64)
+    target[:, 8:16, 8:16, 8:16] = 1
+    image = torch.randn(2, 1, side, side, side)
+    return Batch(image, target, torch.ones_like(target, dtype=torch.bool))
+
+
 def test_networks_without_batch_norms_have_nothing_to_count():
     plain = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.InstanceNorm3d(2)).train()
     update_bn_stats(plain, torch.zeros(1, 1, 4, 4, 4))
@@ -412,6 +488,8 @@ def test_the_stream_of_noise_is_asked_for_with_white_noise_alone():
     assert strategy("vox-uda").required_streams == ("labeled", "target")
     assert strategy("vox-uda", noise_kind="white").required_streams == ("labeled", "target", "noise")
     assert strategy("vox-uda", ngm=False).required_streams == ("labeled", "target")
+    corrected = strategy("vox-uda", class_prior_correction=0.5)
+    assert corrected.required_streams == ("labeled", "target", "anywhere")
 
 
 def test_only_what_the_teacher_is_sure_of_becomes_a_label():
@@ -444,8 +522,7 @@ def test_priors_bring_the_shares_of_the_source():
     chances = torch.tensor([0.9, 0.1]).view(1, 2, 1, 1, 1).expand(1, 2, SIDE, SIDE, SIDE)
     given = batches(size=1)
     share = float((given["labeled"].target > 0).float().mean())
-    seen = type("Seen", (), {"batch": given["labeled"]})()
-    found = method.with_source_priors(chances, seen)
+    found = method.with_source_priors(chances, given["labeled"])
     assert float(found.sum(1).mean()) == pytest.approx(1)
     assert float(found[:, 1].mean()) == pytest.approx(share, rel=1e-3)
 

@@ -179,6 +179,8 @@ def test_schedules(tmp_path):
     cosine = [0.01 * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * k / 8))) for k in range(8)]
     assert rates(tmp_path / "a", schedule="cosine") == pytest.approx(cosine)
     assert rates(tmp_path / "b", schedule="step") == pytest.approx([0.01] * 4 + [0.001] * 4)
+    falls = rates(tmp_path / "thirds", schedule="step", drops=(1 / 3, 2 / 3))
+    assert falls == pytest.approx([0.01] * 3 + [0.001] * 3 + [0.0001] * 2)
     assert rates(tmp_path / "c", schedule="constant") == pytest.approx([0.01] * 8)
     warm = rates(tmp_path / "d", schedule="constant", warmup=4)
     assert warm == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01, 0.01, 0.01])

@@ -16,6 +16,7 @@ from cryovox.training.losses import (
     boundary_dice,
     ce_dice,
     contrastive,
+    count_peaks,
     cross_entropy,
     heatmap_background_loss,
     heatmap_focal,
@@ -23,6 +24,7 @@ from cryovox.training.losses import (
     mask_background_loss,
     mask_pu_loss,
     peak_voxels,
+    peak_weights,
     point_ce,
     pu_risk,
     soft_dice,
@@ -299,6 +301,21 @@ def test_every_particle_has_a_summit_even_between_voxels():
     found = peak_voxels(target)[0, 0]
     assert found[3:5, 3:5, 3:5].all()
     assert found.sum() == 9
+    weights = peak_weights(target)[0, 0]
+    assert weights[3:5, 3:5, 3:5].unique().tolist() == [1 / 8]
+    assert float(weights.sum()) == pytest.approx(2)
+    assert torch.equal(weights > 0, found)
+
+
+def test_a_center_between_voxels_counts_once():
+    """Eight summits of one center are one particle in the loss, as one summit is."""
+    losses = []
+    for center in ([4.0, 4.0, 4.0], [3.5, 3.5, 3.5]):
+        target = gaussians([center, [10.0, 10.0, 10.0]], shape=(14, 14, 14))[None, None]
+        known = torch.ones_like(target, dtype=torch.bool)
+        assert float(count_peaks(target, known)) == pytest.approx(2)
+        losses.append(float(heatmap_focal(torch.full_like(target, -3.0), target, known)))
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
 def test_losses_do_not_overflow():

@@ -153,6 +153,12 @@ def test_pseudo_labels_never_contradict_a_pick():
     assert after.target[0, 1].max() == 0
     assert after.target[0, 0, 6, 6, 6] == 1
     assert torch.equal(before.target[:, :1, ..., 14:], after.target[:, :1, ..., 14:])
+    complete = torch.tensor([[True, False]])
+    searched = pseudo_labels(seen, line, 0.1, **args, picks=picks, complete=complete)
+    assert searched.peaks.nonzero()[:, 1:].tolist() == [[0, 6, 6, 6]]  # no other particle of the first
+    assert searched.valid_mask[:, 0].all()
+    alone = pseudo_labels(seen, line, 0.1, **args, complete=complete)
+    assert alone.peaks.nonzero()[:, 1:].tolist() == [[1, 6, 8, 6]]
     none = pseudo_labels(seen, line, 0.1, **args, picks=torch.zeros_like(picks))
     assert torch.equal(none.target, before.target)
     assert torch.equal(none.valid_mask, before.valid_mask)

@@ -22,6 +22,9 @@ def test_a_recipe_is_a_training_as_published(name):
     assert loop.steps == round(EPOCHS[name] * PATCHES[name] / loop.batch)
     assert loop.patience * loop.validate_every >= loop.steps  # it is not stopped before its time
     assert (config.supervised.loss, config.supervised.ema) == ("ce", 0)
+    gray = ("contrast", "brightness", "noise", "blur", "cut")
+    assert not any((config.augment.flips, *(getattr(config.augment, name) for name in gray)))
+    assert set(gray) | {"flips", "mirrors"} == set(type(config.augment).model_fields)  # no other augmentation
 
 
 def test_the_rate_falls_to_a_tenth_after_half_of_the_epochs():

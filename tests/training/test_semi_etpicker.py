@@ -9,6 +9,7 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Species
 from cryovox.data.streams import Batch
 from cryovox.data.targets import gaussian_heatmap
+from cryovox.data.unlabeled import PickedBatch
 from cryovox.models import build
 from cryovox.models.card import Card
 from cryovox.training.strategies import STRATEGIES, config_of
@@ -215,6 +216,30 @@ def test_what_is_not_picked_is_left_to_the_teacher(name, unknown, risk):
     given["labeled"] = given["labeled"]._replace(valid_mask=known)
     method = strategy(name, SupervisedConfig(unknown=unknown)).train()
     assert any("unknown" in term for term in method.losses(given, 0.0)) == risk
+
+
+@pytest.mark.parametrize("name", ["semi-etpicker", "heatmap-mean-teacher"])
+def test_where_all_particles_of_a_species_are_picked_the_teacher_has_no_say(name):
+    """The teacher sees a ball that is none, since all balls are picked."""
+    off = {"student_noise": 0.0, "student_contrast_jitter": 0.0}
+    if name == "semi-etpicker":
+        off |= {"student_drop": 0.0, "deep_drop": 0.0}
+    image = torch.zeros(2, 1, SIDE, SIDE, SIDE)
+    image[:, 0, 10:12, 10:12, 10:12] = 5
+    gradients = {}
+    for searched in (False, True):
+        method = strategy(name, **off)
+        sees(method)
+        method.supervised.student = torch.nn.Conv3d(1, 2, 2, stride=2)
+        torch.nn.init.zeros_(method.student.weight)
+        torch.nn.init.zeros_(method.student.bias)
+        given = batches()
+        complete = torch.tensor([[searched, False]] * 2)
+        known = given["unlabeled"].valid_mask
+        given["unlabeled"] = PickedBatch(image, given["labeled"].target, known, complete)
+        method.losses(given, 1.0)["unlabeled"].backward()
+        gradients[searched] = float(method.student.weight.grad[0].mean())  # at gray values of the false ball
+    assert gradients[False] < 0 < gradients[True]  # raised, and lowered
 
 
 def test_masks_are_refused():

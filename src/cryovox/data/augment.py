@@ -7,6 +7,7 @@ among them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -34,10 +35,11 @@ def augment(patch: Patch, config: AugmentConfig, rng: np.random.Generator) -> Pa
         group = WEDGE_SYMMETRIES if config.mirrors else HALF_TURNS
         axes = group[rng.integers(len(group))]
     image = _gray_values(np.flip(patch.image, axes), config, rng)
-    patch = Patch(
-        np.ascontiguousarray(image, dtype=np.float32),
-        np.ascontiguousarray(np.flip(patch.target, axes)),
-        np.ascontiguousarray(np.flip(patch.valid_mask, axes)),
+    patch = replace(
+        patch,
+        image=np.ascontiguousarray(image, dtype=np.float32),
+        target=np.ascontiguousarray(np.flip(patch.target, axes)),
+        valid_mask=np.ascontiguousarray(np.flip(patch.valid_mask, axes)),
     )
     own = rng.spawn(1)[0]  # so that the other random numbers of a seed stay what they were
     return cut_off(patch, own) if own.random() < config.cut else patch
@@ -57,7 +59,7 @@ def cut_off(patch: Patch, rng: np.random.Generator) -> Patch:
         array[(..., beyond, *(slice(None),) * (-1 - axis))] = 0
     if target.dtype.kind != "f":
         target = np.where(valid_mask, target, IGNORE_INDEX).astype(target.dtype)
-    return Patch(image, target, valid_mask)
+    return replace(patch, image=image, target=target, valid_mask=valid_mask)
 
 
 def _gray_values(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -39,11 +39,14 @@ class Patch:
         heatmap: (k, z / s, y / s, x / s) float32.
     valid_mask
         heatmap: (k, z / s, ...) bool, where the target is annotated. mask: target != 255.
+    complete : (k,) bool or None
+        In unlabeled patches: whether all particles of the species are picked.
     """
 
     image: NDArray[np.float32]
     target: NDArray[Any]
     valid_mask: NDArray[np.bool_]
+    complete: NDArray[np.bool_] | None = None
 
 
 def sample_corner(
@@ -112,18 +115,18 @@ def cut(
     shape = (patch_size // spec.output_stride,) * 3
     target, valid_mask = _heatmap_target(region, corner, spec.output_stride, shape, rim)
     valid_mask &= _subsample(_annotated(region, corner, planes), spec.output_stride)[None]
-    return Patch(image, target, valid_mask)
+    return Patch(image, target, valid_mask, region.complete)
 
 
 def align_tilt_axis(patch: Patch, tilt_axis: Literal["y", "x"]) -> Patch:
     """Rotate a patch of a tilt about x by 90° about z: its missing wedge becomes that of a tilt about y."""
     if tilt_axis == "y":
         return patch
-    rotated = (
+    image, target, valid_mask = (
         np.ascontiguousarray(np.rot90(a, axes=(-2, -1)))
         for a in (patch.image, patch.target, patch.valid_mask)
     )
-    return Patch(*rotated)
+    return replace(patch, image=image, target=target, valid_mask=valid_mask)
 
 
 def mask_target(region: Region, corner: Shape, shape: Shape, rim: float = 1.5) -> NDArray[np.uint8]:

@@ -66,6 +66,8 @@ class Region:
         Whether every particle of the species in the region is annotated.
     tilt_axis : "y" or "x"
         Of the tomogram; patches of a tilt about x are rotated by 90° about z for the network.
+    complete : (k,) bool or None
+        In unlabeled regions: whether all particles of the species are picked.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Region:
     annotated_mask: NDArray[np.bool_] | None
     exhaustive: NDArray[np.bool_]
     tilt_axis: Literal["y", "x"] = "y"
+    complete: NDArray[np.bool_] | None = None
 
     def inside(self) -> NDArray[np.bool_]:
         """Whether each annotated center lies in the region."""

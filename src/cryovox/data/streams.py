@@ -34,11 +34,7 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """Move to a device."""
-        return Batch(
-            self.image.to(device, non_blocking=True),
-            self.target.to(device, non_blocking=True),
-            self.valid_mask.to(device, non_blocking=True),
-        )
+        return Batch(*(part.to(device, non_blocking=True) for part in self))
 
 
 class Prefetcher(ABC):
@@ -103,8 +99,12 @@ class PatchStream(Prefetcher):
 
     def make(self, number: int) -> Batch:
         """Draw batch *number* now."""
+        return collate(self.patches(number), self.sampling.spec)
+
+    def patches(self, number: int) -> list[Patch]:
+        """The patches of a batch."""
         rng = np.random.default_rng([*self.sampling.seed, number])
-        return collate([self._patch(rng) for _ in range(self.sampling.batch_size)], self.sampling.spec)
+        return [self._patch(rng) for _ in range(self.sampling.batch_size)]
 
     def _patch(self, rng: np.random.Generator) -> Patch:
         patches, size = self.sampling.patches, self.sampling.patch_size

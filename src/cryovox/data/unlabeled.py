@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cryovox.data.cubes import Cubes
 from cryovox.data.regions import Region
-from cryovox.data.streams import Batch
+from cryovox.data.streams import Batch, PatchStream, collate
 from cryovox.data.targets import IGNORE_INDEX
 
 
@@ -30,14 +31,54 @@ def drop_annotations(region: Region) -> Region:
 
 
 def keep_picks(region: Region) -> Region:
-    """The same region, not searched, with its picks; its valid mask is where the region lies."""
-    return replace(region, labels=None, exhaustive=np.ones_like(region.exhaustive))
+    """The same region, not searched, with its picks; its valid mask is where the region lies.
+
+    Species that were annotated exhaustively are `complete`.
+    """
+    everywhere = np.ones_like(region.exhaustive)
+    return replace(region, labels=None, exhaustive=everywhere, complete=region.exhaustive)
 
 
 def drop_labels(cubes: Cubes) -> Cubes:
     """The images of a set without its labels."""
     nothing = np.empty(0, np.intp)
     return replace(cubes, labels=None, cube_index=nothing, centers=np.empty((0, 3)), channels=nothing)
+
+
+class PickedBatch(NamedTuple):
+    """A batch of unlabeled patches with picks.
+
+    Attributes
+    ----------
+    image, target, valid_mask
+        As of `Batch`; the target has the picks alone, and the mask is where somebody looked for them.
+    complete : (b, k) bool
+        Whether all particles of the species are picked.
+    """
+
+    image: Tensor
+    target: Tensor
+    valid_mask: Tensor
+    complete: Tensor
+
+    def to(self, device: torch.device) -> PickedBatch:
+        """Move to a device."""
+        return PickedBatch(*(part.to(device, non_blocking=True) for part in self))
+
+
+class PickStream(PatchStream):
+    """Batches of unlabeled patches with the picks of regions from `keep_picks`."""
+
+    def make(self, number: int) -> PickedBatch:  # type: ignore[override]
+        """Draw batch *number* now."""
+        patches = self.patches(number)
+        complete = np.stack([patch.complete for patch in patches if patch.complete is not None])
+        return PickedBatch(*collate(patches, self.sampling.spec), torch.from_numpy(complete))
+
+
+def complete_species(batch: object) -> Tensor | None:
+    """Of which species all particles are picked (b, k); None for a batch that is no `PickedBatch`."""
+    return batch.complete if isinstance(batch, PickedBatch) else None
 
 
 class UnlabeledBatches:

@@ -72,7 +72,11 @@ def freeze(
 def freeze_batch_norm(network: nn.Module) -> None:
     """Stop updating the running statistics of batch norms whose weights are frozen."""
     for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            weights = list(module.parameters())
-            if weights and not any(p.requires_grad for p in weights):
-                module.eval()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and is_frozen(module):
+            module.eval()
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Whether a module has weights, none of which are trained."""
+    weights = list(module.parameters())
+    return bool(weights) and not any(p.requires_grad for p in weights)

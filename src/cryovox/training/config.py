@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -40,8 +40,10 @@ class LoopConfig(Config):
     weight_decay: float = Field(1e-4, ge=0)
     """Weight decay; decoupled from the gradient in `adamw`."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
-    """Learning-rate schedule: cosine, a factor of 10 down at every half of the training (the MVGFormer
-    recipe), or constant."""
+    """Learning-rate schedule: cosine, a factor of 10 down at each of `drops`, or constant."""
+    drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5,)
+    """Progress (0 to 1) at which the schedule `step` divides the learning rate by 10: half of the training as
+    published for MVGFormer; 1/3 and 2/3 for Vox-UDA."""
     warmup: int = Field(20, ge=0)
     """Warm-up steps of the learning rate."""
     clip: float = Field(1.0, gt=0)

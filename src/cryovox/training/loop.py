@@ -241,7 +241,7 @@ def _set_rate(optimizer: Any, config: LoopConfig, now: Progress) -> None:
     done = share(now, config)
     factor = {
         "cosine": 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)),
-        "step": 1.0 if done < 0.5 else 0.1,
+        "step": 0.1 ** sum(done >= drop for drop in config.drops),
         "constant": 1.0,
     }[config.schedule]
     rise = min(1.0, (now.step + 1) / config.warmup) if config.warmup else 1.0

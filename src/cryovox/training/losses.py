@@ -95,9 +95,8 @@ def heatmap_focal(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
     valid_mask : (b, k, z, y, x) bool
     """
     peak, away = _focal_parts(logits, target)
-    summit = peak_voxels(target) & valid_mask
-    count = summit.sum().clamp(min=1)
-    return (peak[summit].sum() + away[valid_mask & ~summit].sum()) / count
+    weight = peak_weights(target) * valid_mask
+    return ((peak * weight).sum() + away[valid_mask & (weight == 0)].sum()) / weight.sum().clamp(min=1)
 
 
 def weighted_mse(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
@@ -111,15 +110,31 @@ def point_ce(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
 
     As in the first place of the CZII challenge, but for each species by itself instead of one softmax.
     """
-    point = peak_voxels(target)
-    weights = torch.where(point, 256.0, 1.0) * valid_mask
+    weight = peak_weights(target)
+    point = weight > 0
+    weights = torch.where(point, 256.0 * weight, 1.0) * valid_mask
     terms = F.binary_cross_entropy_with_logits(logits.float(), point.float(), reduction="none")
     return (terms * weights).sum() / weights.sum().clamp(min=1)
 
 
 def peak_voxels(target: Tensor) -> Tensor:
-    """Where a Gaussian target has its largest voxel; maxima on a face of the patch are left out."""
+    """Where a Gaussian target has its largest voxel; maxima on a face of the patch are left out.
+
+    A center between voxels has several, up to eight.
+    """
     return (F.max_pool3d(target, 3, stride=1, padding=1) == target) & (target > 0.5) & interior_mask(target)
+
+
+def peak_weights(target: Tensor) -> Tensor:
+    """Weights (b, k, z, y, x) of :func:`peak_voxels`, which add up to 1 for each center; 0 elsewhere."""
+    summit = peak_voxels(target).to(torch.float32)
+    beside = 27 * F.avg_pool3d(F.pad(summit, (1,) * 6), 3, stride=1)
+    return summit / beside.round().clamp(min=1)
+
+
+def count_peaks(target: Tensor, valid_mask: Tensor) -> Tensor:
+    """Number of centers within a valid mask."""
+    return (peak_weights(target) * valid_mask).sum()
 
 
 def interior_mask(maps: Tensor) -> Tensor:
@@ -165,10 +180,8 @@ def heatmap_pu_loss(logits: Tensor, target: Tensor, valid_mask: Tensor, unlabele
     """:func:`pu_risk` for heatmaps, per labeled particle."""
     z = logits.float()
     away = -(z.sigmoid() ** 2) * F.logsigmoid(-z)
-    summit = peak_voxels(target) & valid_mask
-    return pu_risk(away, ~valid_mask, (target > 0.1) & valid_mask, unlabeled_ratio) / summit.sum().clamp(
-        min=1
-    )
+    count = count_peaks(target, valid_mask).clamp(min=1)
+    return pu_risk(away, ~valid_mask, (target > 0.1) & valid_mask, unlabeled_ratio) / count
 
 
 def mask_pu_loss(logits: Tensor, target: Tensor, valid_mask: Tensor, unlabeled_ratio: float) -> Tensor:
@@ -182,8 +195,7 @@ def mask_pu_loss(logits: Tensor, target: Tensor, valid_mask: Tensor, unlabeled_r
 def heatmap_background_loss(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
     """Focal background loss of the unknown voxels, per labeled particle."""
     _, away = _focal_parts(logits, target)
-    summit = peak_voxels(target) & valid_mask
-    return (away * ~valid_mask).sum() / summit.sum().clamp(min=1)
+    return (away * ~valid_mask).sum() / count_peaks(target, valid_mask).clamp(min=1)
 
 
 def mask_background_loss(logits: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:

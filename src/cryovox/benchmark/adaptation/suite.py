@@ -40,6 +40,7 @@ BASELINES = ("adaptive-bn", "coral", "mmd", "dann", "advent", "histogram-matchin
 DOMAIN_GENERALIZATION = ("heavy-augmentation", "mixstyle", "fourier-mixing", "swad", "rsc")
 PUBLISHED: dict[str, Any] = {
     "noise_kind": "white", "learn_noisy": False, "target_statistics": False, "class_thresholds": False,
+    "denoised_statistics": False,
 }  # fmt: skip
 """Vox-UDA as published, as far as that is known."""
 BATCH_NORM_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -30,6 +30,7 @@ COMPONENTS: dict[str, dict[str, Any]] = {
     "noisy source not judged": {"learn_noisy": False},
     "statistics of both domains": {"target_statistics": False},
     "separate passes": {"joint_pass": False},
+    "statistics of the raw target": {"denoised_statistics": False},
 }
 """Vox-UDA with one setting changed."""
 
@@ -60,7 +61,7 @@ def variants(size: str) -> tuple[AdaptationMethod, ...]:
 
 
 ELEMENTS = ("no NGM", "no denoiser", "no consistency", "no adversary", "no pseudo-labels", "separate passes",
-            "statistics of both domains")  # fmt: skip
+            "statistics of both domains", "statistics of the raw target")  # fmt: skip
 """Elements of Vox-UDA that the suite `uda-shift` leaves out one by one."""
 
 

@@ -155,7 +155,7 @@ class ExtendedSupervised(Strategy):
             return
         with preserve_bn_stats(self.network()):
             self.supervised.after_step(step)
-        update_bn_stats(self.network(), self.bn_images)
+        update_bn_stats(self.network(), self.bn_images, frozen=self.student)
 
     def network(self) -> nn.Module:
         return self.supervised.network()

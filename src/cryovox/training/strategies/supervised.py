@@ -64,6 +64,7 @@ class Supervised(Strategy):
             message = f"{loss!r} does not fit {name}, which predicts a {output}"
             raise RequestError("--loss", message, f"choose one of {', '.join(table)}")
         self.loss = table[loss]
+        self.terms: set[str] = set()
 
     def losses(self, batches: Batches, progress: float) -> dict[str, Tensor]:
         batch = self.drop_blocks(batches["labeled"])
@@ -108,7 +109,8 @@ class Supervised(Strategy):
 
     def _weighted(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         weights = self.config.weights
-        if unknown := sorted(set(weights) - set(losses) - {f"{name}-unknown" for name in losses}):
+        self.terms |= set(losses) | {f"{name}-unknown" for name in losses}  # later outputs may have fewer
+        if unknown := sorted(set(weights) - self.terms):
             message = f"no term is called {unknown[0]!r}"
             raise RequestError("--weights", message, suggestion(unknown[0], losses))
         return {name: weights.get(name, 1.0) * loss for name, loss in losses.items()}

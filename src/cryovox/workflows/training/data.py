@@ -246,11 +246,10 @@ class TomogramData(TrainingData):
 
     def unlabeled(self, sampling: SamplingConfig) -> Any:
         """Patches anywhere in the regions that were not searched for all species, with their picks."""
-        from cryovox.data.streams import PatchStream
-        from cryovox.data.unlabeled import keep_picks
+        from cryovox.data.unlabeled import PickStream, keep_picks
 
         regions = [keep_picks(region) for region in self.unsearched]
-        return PatchStream(regions, sampling.for_unlabeled())
+        return PickStream(regions, sampling.for_unlabeled())
 
     def validate(self, network: nn.Module, spec: TargetSpec, tiles: TilePlan) -> Mapping[str, float]:
         from cryovox.training.evaluation.validate import thresholds_at_picks, validate

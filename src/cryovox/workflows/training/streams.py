@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from cryovox.data.config import PatchConfig
 from cryovox.data.sampling import SamplingConfig
 from cryovox.workflows.training.data import TrainingData
 from cryovox.workflows.training.target import TargetData
@@ -13,8 +14,8 @@ from cryovox.workflows.training.target import TargetData
 if TYPE_CHECKING:
     from cryovox.training.strategies.base import Strategy
 
-UNLABELED_SEED = 104_729
-"""Added to the seed, so that unlabeled patches are not those of the labels."""
+UNLABELED_SEED, TARGET_SEED, ANYWHERE_SEED = 104_729, 15_485_863, 1_299_709
+"""Added to the seed, so that these patches are not drawn with the random numbers of the labeled ones."""
 
 
 def open_streams(
@@ -27,15 +28,19 @@ def open_streams(
     target
         Target of an adaptation, from which the streams `target` and `noise` are drawn.
     sampling
-        Of the labeled patches.
+        Of the labeled patches. Those of the stream `anywhere` have labels too, and are not placed at
+        particles.
     """
     openers: dict[str, Callable[[], Any]] = {
         "labeled": lambda: data.stream(sampling),
         "unlabeled": lambda: data.unlabeled(_reseeded(sampling, UNLABELED_SEED)),
+        "anywhere": lambda: data.stream(
+            replace(_reseeded(sampling, ANYWHERE_SEED), patches=PatchConfig(foreground=0.0))
+        ),
     }
     if target is not None:
         openers |= {
-            "target": lambda: target.stream(sampling),
+            "target": lambda: target.stream(_reseeded(sampling, TARGET_SEED)),
             "noise": lambda: _noise_stream(strategy, target, sampling),
         }
     return {name: openers[name]() for name in strategy.required_streams}

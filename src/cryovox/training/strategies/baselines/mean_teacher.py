@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cryovox.core.config import Config
+from cryovox.data.unlabeled import complete_species
 from cryovox.training.strategies import Task
 from cryovox.training.strategies.base import Batches
 from cryovox.training.strategies.config.mean_teacher import ConfidentConfig, MicConfig, TeacherConfig
@@ -87,10 +88,13 @@ class HeatmapMeanTeacher(ExtendedSupervised):
         weight = config.weight * sigmoid_rampup(progress, config.pseudo_from, config.rampup)
         if not weight or "unlabeled" not in batches:
             return {}
-        x, valid_mask = batches["unlabeled"].image, batches["unlabeled"].valid_mask
+        unlabeled = batches["unlabeled"]
+        x, valid_mask = unlabeled.image, unlabeled.valid_mask
         augmented = strong_augment(x, config.student_noise, config.student_contrast_jitter)
         with torch.no_grad():
             target = self.teacher(x).float().sigmoid()
+            if (complete := complete_species(unlabeled)) is not None:  # the teacher has no say there
+                target = torch.where(complete[:, :, None, None, None], unlabeled.target, target)
         error = (self.student(augmented).float().sigmoid() - target).square()
         number = valid_mask.sum().clamp(min=1)
         mean = (target * valid_mask).sum() / number

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from cryovox.core.config import Config
 from cryovox.filters.config import HighPassVariant
+
+WeightedLoss = Literal["consistency", "adversarial", "pseudo"]
+"""Losses that have a weight."""
 
 
 class VoxUDAConfig(Config):
@@ -75,12 +78,15 @@ class VoxUDAConfig(Config):
     """Decay of the EMA teacher, which is kept as the model; its reach is limited as that of `ema`."""
     target_statistics: bool = True
     """Batch-norm statistics of the teacher from the target alone (our addition)."""
+    denoised_statistics: bool = True
+    """While the teacher labels the filtered target, its batch-norm statistics are those of the filtered
+    target, whose gray values vary less (our addition)."""
     adversarial: bool = True
     """Adversarial alignment of the coarsest features, with a gradient-reversal layer."""
     joint_pass: bool = True
     """Pass source, noisy source and target through the network together, so that batch norm cannot hide a
     difference in scale."""
-    loss_weights: dict[str, float] = Field({})
+    loss_weights: dict[WeightedLoss, Annotated[float, Field(ge=0)]] = Field({})
     """Weights of the losses `consistency`, `adversarial` and `pseudo`; 1 as in the paper."""
 
     @model_validator(mode="after")

@@ -38,8 +38,7 @@ def drop_cuboids(
     if not share:
         return x
     out, sides = x.clone(), x.shape[2:]
-    mean_edge = sum(edges) / 2
-    count = max(1, round(share * sides.numel() / (z_stretch * mean_edge**3)))
+    count = max(1, round(share * sides.numel() / _mean_volume(sides, edges, z_stretch)))
     for patch, noise in zip(out, noise_like(x), strict=True):
         for _ in range(count):
             window = (slice(None), *_cuboid(sides, edges, z_stretch))
@@ -52,6 +51,16 @@ def noise_like(x: Tensor) -> Tensor:
     mean = x.mean(AXES, keepdim=True)
     amplitude = rfftn(x - mean).abs() / x[0].numel() ** 0.5
     return mean + irfftn_like(amplitude * rfftn(torch.randn_like(x)), x)
+
+
+def _mean_volume(sides: torch.Size, edges: tuple[int, int], z_stretch: float) -> float:
+    """Mean volume of what lies inside of a cuboid whose middle lies anywhere."""
+    volume = 1.0
+    for side, stretch in zip(sides, (z_stretch, 1.0, 1.0), strict=True):
+        lengths = [round(stretch * edge) for edge in range(edges[0], edges[1] + 1)]
+        inside = [float(side) if n > 2 * side else n - n * n / (4 * side) for n in lengths]
+        volume *= sum(inside) / len(inside)
+    return volume
 
 
 def _cuboid(sides: torch.Size, edges: tuple[int, int], z_stretch: float) -> tuple[slice, ...]:
@@ -74,8 +83,9 @@ def drop_block(features: Tensor, share: float, block: int = 3) -> Tensor:
         Edge of what is dropped in one piece, odd.
     """
     rate = 1 - (1 - share) ** (1 / block**3)
-    seeds = (torch.rand_like(features[:, :1]) < rate).to(features.dtype)
-    kept = 1 - F.max_pool3d(seeds, block, stride=1, padding=block // 2)
+    wider = [side + block - 1 for side in features.shape[2:]]  # blocks may begin outside
+    draws = torch.rand(len(features), 1, *wider, device=features.device, dtype=features.dtype)
+    kept = 1 - F.max_pool3d((draws < rate).to(features.dtype), block, stride=1)
     return features * kept * (kept.numel() / kept.sum().clamp(min=1))
 
 

@@ -60,10 +60,12 @@ def pseudo_labels(  # noqa: PLR0913 (settings of a method)
     ignore: bool,
     exclusive: bool,
     picks: Tensor | None = None,
+    complete: Tensor | None = None,
 ) -> PseudoLabels:
     """Peaks of the mean over the views that are high enough and that enough views share.
 
-    Within the radius of a labeled pick the pick wins: no other peak of any species lies there.
+    Within the radius of a labeled pick the pick wins: no other peak of any species lies there. Of a species
+    whose picks are complete there are no other peaks, and all else is known background.
 
     Parameters
     ----------
@@ -84,18 +86,24 @@ def pseudo_labels(  # noqa: PLR0913 (settings of a method)
         that they are not.
     picks : (b, k, z, y, x) bool
         Voxels of labeled picks; none by default.
+    complete : (b, k) bool
+        Whether all particles of a species are picked; none by default.
     """
     peaks = accepted_peaks(probabilities, high, radii, agreement, exclusive)
     ruled = torch.zeros_like(peaks[:, :1])
     if picks is not None and picks.any():
         ruled = (gaussians(picks, radii) >= ONE_SIGMA).any(1, keepdim=True)
         peaks = (peaks & ~ruled) | picks
+    known = torch.zeros_like(peaks[:, :, :1, :1, :1])
+    if complete is not None:
+        known = complete[:, :, None, None, None]
+        peaks = torch.where(known, torch.zeros_like(peaks) if picks is None else picks, peaks)
     target = gaussians(peaks, sigmas)
     near = target > NEAR
     if exclusive:
         near = near.any(1, keepdim=True)
     near = near | ruled
-    valid_mask = (probabilities.mean(0) <= low) | near if ignore else torch.ones_like(peaks)
+    valid_mask = (probabilities.mean(0) <= low) | near | known if ignore else torch.ones_like(peaks)
     return PseudoLabels(target, valid_mask, peaks)
 
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from cryovox.core.errors import RequestError
 from cryovox.data.targets import heatmap_sigma
+from cryovox.data.unlabeled import complete_species
 from cryovox.models.features import forward_uses_encode
 from cryovox.training.ema import ema_copy
-from cryovox.training.losses import peak_voxels
+from cryovox.training.losses import count_peaks, peak_voxels
 from cryovox.training.strategies import Task
 from cryovox.training.strategies.base import Batches
 from cryovox.training.strategies.config.semi_etpicker import SemiETPickerConfig
@@ -81,13 +82,14 @@ class SemiETPicker(ExtendedSupervised):
             ignore=config.ignore,
             exclusive=config.exclusive,
             picks=peak_voxels(unlabeled.target) & unlabeled.valid_mask,
+            complete=complete_species(unlabeled),
         )
         with deep_drop(self.student, config.deep_drop):
             logits = self.student(drop_cuboids(x, config.student_drop))
         # The loss is per particle, for at least as many particles as the labeled patches hold: where the
         # teacher predicts none, background alone would teach the student to predict none.
-        labeled = (peak_voxels(source.batch.target) & source.batch.valid_mask).sum()
-        accepted = (labels.peaks & unlabeled.valid_mask).sum()
+        labeled = count_peaks(source.batch.target, source.batch.valid_mask)
+        accepted = count_peaks(labels.target, labels.peaks & unlabeled.valid_mask)
         share = accepted / torch.maximum(accepted, labeled).clamp(min=1)
         valid_mask = labels.valid_mask & unlabeled.valid_mask
         loss = share * self.supervised.loss(logits, labels.target, valid_mask)

@@ -12,12 +12,14 @@ from torch.nn import functional as F
 
 from cryovox.core.errors import RequestError
 from cryovox.data.streams import Batch
+from cryovox.data.targets import IGNORE_INDEX
 from cryovox.filters.bilateral import bilateral
 from cryovox.filters.config import Feature
 from cryovox.filters.noise import low_pass, noise_level
 from cryovox.filters.power_matching import match_power, power_spectrum
 from cryovox.models.features import feature_channels
 from cryovox.models.supervision import Supervision
+from cryovox.training.batch_norm import BatchNormStatistics
 from cryovox.training.strategies import Task
 from cryovox.training.strategies.adversarial import Discriminator, coarsest, grl_coefficient
 from cryovox.training.strategies.base import Batches
@@ -54,6 +56,10 @@ class VoxUDA(ExtendedSupervised):
         self.discriminator = Discriminator(list(widths.values())[-1]) if config.adversarial else None
         for name in RUNNING_MEANS:
             self.register_buffer(name, torch.zeros(0))
+        filters = config.pseudo and config.denoiser != "none"
+        self.of_denoised = BatchNormStatistics(network) if filters and config.denoised_statistics else None
+        if config.pseudo and config.class_prior_correction:
+            self.required_streams = (*self.required_streams, "anywhere")
 
     def joint_images(self, source: Batch, batches: Batches) -> tuple[Tensor, ...]:
         return self._further_images(source, batches) if self.config.joint_pass else ()
@@ -84,8 +90,9 @@ class VoxUDA(ExtendedSupervised):
                     joint=config.joint_pass,
                 )
             if config.pseudo and progress >= config.pseudo_from:
-                losses["pseudo"] = self.pseudo_label_loss(output.prediction, x, source)
-        return {name: config.loss_weights.get(name, 1.0) * loss for name, loss in losses.items()}
+                losses["pseudo"] = self.pseudo_label_loss(output.prediction, x, batches)
+        weights = {str(name): weight for name, weight in config.loss_weights.items()}
+        return {name: weights.get(name, 1.0) * loss for name, loss in losses.items()}
 
     def _noisy_source_losses(
         self, source: SourceOutput, output: Supervision, features: dict[str, Tensor]
@@ -130,22 +137,33 @@ class VoxUDA(ExtendedSupervised):
         kind: Feature = "gradient" if config.denoiser == "ibf" else "intensity"
         return bilateral(x, sigma_d=config.sigma_d, sigma_r=config.sigma_r, by=kind)
 
-    def pseudo_label_loss(self, logits: Tensor, x: Tensor, source: SourceOutput) -> Tensor:
+    def pseudo_label_loss(self, logits: Tensor, x: Tensor, batches: Batches) -> Tensor:
         """Cross-entropy of the target against confident predictions of the teacher on the denoised target."""
         with torch.no_grad():
-            probabilities = teacher_probabilities(self.teacher, self.denoised(x))
-            probabilities = self.with_source_priors(probabilities, source)
+            probabilities = self.labeling_probabilities(self.denoised(x))
+            if self.config.class_prior_correction:
+                probabilities = self.with_source_priors(probabilities, batches["anywhere"])
             confidence, labels = probabilities.max(1)
             kept = confidence >= self._thresholds(probabilities)[labels]
         loss = F.cross_entropy(logits.float(), labels, reduction="none") * kept
         return loss.sum() / kept.sum().clamp(min=1)
 
-    def with_source_priors(self, probabilities: Tensor, source: SourceOutput) -> Tensor:
-        """Probabilities corrected from the class frequencies of the target to those of the source."""
-        if not self.config.class_prior_correction:
-            return probabilities
-        batch, classes = source.batch, probabilities.shape[1]
-        counts = torch.bincount(batch.target[batch.valid_mask], minlength=classes)[:classes].float()
+    def labeling_probabilities(self, denoised: Tensor) -> Tensor:
+        """Probabilities of the teacher for filtered patches, whose gray values vary less than before."""
+        if self.of_denoised is None:
+            return teacher_probabilities(self.teacher, denoised)
+        with self.of_denoised.updated(self.teacher, denoised):
+            return teacher_probabilities(self.teacher, denoised)
+
+    def with_source_priors(self, probabilities: Tensor, source: Batch) -> Tensor:
+        """Probabilities corrected from the class frequencies of the target to those of the source.
+
+        Source patches have to be drawn anywhere, as those of the target are: around particles there are more
+        of these.
+        """
+        classes = probabilities.shape[1]
+        known = source.valid_mask & (source.target != IGNORE_INDEX)
+        counts = torch.bincount(source.target[known], minlength=classes).float()
         self.source_share = running_mean(self.source_share, counts / counts.sum().clamp(min=1))
         self.target_share = running_mean(self.target_share, probabilities.mean((0, 2, 3, 4)))
         weight = (
