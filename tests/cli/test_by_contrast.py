@@ -39,6 +39,8 @@ def test_dense_particles_rise(cli, tomogram, tmp_path):
     answer, dense = find(cli, tomogram, tmp_path / "dense", "--by-contrast", "--threshold", "0.05")
     _, plain = find(cli, tomogram, tmp_path / "plain", "--threshold", "0.05")
     assert "no threshold is calibrated" not in answer.err  # one is given
+    options = ("--out", tmp_path / "other", "--species", "ribosome=140", "--by-contrast", "--for", "counting")
+    cli("find", tomogram, *options).refused("--for", "--by-contrast are not calibrated")
     best = np.linalg.norm(dense.sorted().positions[0] - VOXEL * np.array((20, 16, 18)))
     others = [VOXEL * np.array(c) for c in ((18, 42, 50), (22, 20, 54))]
     assert min(best, *(np.linalg.norm(dense.sorted().positions[0] - o) for o in others)) < 70

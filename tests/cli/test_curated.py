@@ -9,7 +9,7 @@ import pytest
 from cryovox.core.dataset import Dataset, Entry
 from cryovox.core.particles import Species, concatenate
 from cryovox.formats import dataset as dataset_files
-from cryovox.formats import read_particles, read_volume, write_particles
+from cryovox.formats import read_particles, read_volume, write_particles, write_volume
 from cryovox.metrics.matching import greedy
 from cryovox.models.card import read_card
 from cryovox.models.checkpoint import load_model, save_model
@@ -95,6 +95,48 @@ def test_decisions_recalibrate_probabilities_and_thresholds(find, truth, model, 
     )
     for rule in ((), ("--for",), ("--fdr",)):
         assert counts[0, rule] < counts[1, rule]
+
+
+def test_decisions_that_contradict_or_repeat_others(find, tomogram, tmp_path):
+    picks, _, _ = find("--threshold", 0.05, "--keep-dense")
+    decisions = [1, 0] * (len(picks) // 2) + [1] * (len(picks) % 2)
+    first = written(tmp_path / "first.csv", picks, decisions, tomogram)
+    second = written(tmp_path / "second.csv", picks, [1 - d for d in decisions], tomogram)
+    find("--curated", first, second, code=2).refused(
+        "--curated", f"{len(picks)} picks are both kept and rejected"
+    )
+    once, _, _ = find("--curated", first)
+    twice, _, repeated = find("--curated", first, first)
+    assert "at no candidate" not in repeated.err
+    assert len(once) == len(twice)
+
+
+def test_where_the_tomogram_with_decisions_fails_the_reason_is_shown(find, cli, model, tomogram, tmp_path):
+    picks, _, _ = find("--threshold", 0.05, "--keep-dense")
+    file = written(tmp_path / "list.csv", picks, [1] * len(picks), tomogram)
+    volume = read_volume(tomogram)
+    data = np.array(volume.data, np.float32)
+    data[20:30, 20:30, 20:30] = np.nan
+    spoiled = tmp_path / "spoiled" / f"{NAME}.mrc"
+    spoiled.parent.mkdir()
+    write_volume(spoiled, volume.with_data(data))
+    other = tmp_path / "other.mrc"
+    write_volume(other, volume)
+    answer = cli("find", spoiled, other, "--model", model, "--out", tmp_path / "new", "--device", "cpu",
+                 "--noise-control", 0, "--curated", file)  # fmt: skip
+    assert answer.code == 1
+    assert "no tomogram with decisions could be searched" in answer.err
+    assert "NaN" in answer.err
+
+
+def test_decisions_on_species_that_are_not_picked_are_named(find, tomogram, tmp_path):
+    picks, _, _ = find("--threshold", 0.05, "--keep-dense")
+    names = picks.species.astype(object)
+    names[: len(names) // 2] = "other"
+    file = written(tmp_path / "list.csv", picks, [1] * len(picks), tomogram, species=names.astype(str))
+    _, _, answer = find("--curated", file)
+    assert "decisions on other, which is not picked under this name, are not used" in answer.err
+    assert "at no candidate" not in answer.err
 
 
 def test_a_model_without_calibration_learns_one_from_decisions(find, model, tomogram, tmp_path):

@@ -137,9 +137,10 @@ def test_expected_precision_and_recall_by_hand():
     assert (Cut(1.0, 0, 0.0, 0.0).precision, Cut(1.0, 0, 0.0, 0.0).recall) == (1, 1)
 
 
-def test_averaging_takes_the_best_where_none_is_precise():
+def test_averaging_takes_none_where_none_is_precise():
     curve = ExpectedCurve.of(np.array([0.9, 0.9, 0.5]), np.array([0.6, 0.6, 0.2]))
-    assert (curve.best("averaging").score, curve.best("averaging").picks) == (0.9, 2)
+    assert (curve.best("averaging").score, curve.best("averaging").picks) == (np.inf, 0)
+    assert curve.best("averaging").particles == pytest.approx(1.4)
 
 
 @pytest.mark.parametrize("seed", range(3))

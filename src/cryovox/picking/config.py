@@ -98,12 +98,17 @@ def check_cut(config: PickConfig, fdr: float | None = None) -> None:
 
 def check_calibrated(config: PickConfig, calibration: object) -> None:
     """Refuse a cut for a purpose where scores have no calibration."""
-    if config.purpose is not None and calibration is None:
+    if config.purpose is None or calibration is not None:
+        return
+    if config.by_contrast:
+        message = "needs calibrated scores, and those of --by-contrast are not calibrated"
+        remedy = "leave one of both out, give --threshold or --fdr, or --curated with your decisions"
+    else:
         message = "needs calibrated scores, and this model has none"
         remedy = (
             "train the model again, give --threshold, or `cryovox find --curated LIST` with your decisions"
         )
-        raise RequestError("--for", message, remedy)
+    raise RequestError("--for", message, remedy)
 
 
 def check_method(config: PickConfig, kind: str) -> None:

@@ -83,12 +83,15 @@ class Curation:
         By species with decisions.
     unmatched
         Number of decisions at places without a candidate.
+    others
+        Species of decisions that are not picked.
     """
 
     calibration: Calibration
     original: Mapping[str, SpeciesCalibration]
     outcomes: Mapping[str, Outcome]
     unmatched: int = 0
+    others: tuple[str, ...] = ()
 
     @property
     def certain(self) -> frozenset[str]:

@@ -90,8 +90,8 @@ class ExpectedCurve:
     def best(self, purpose: Purpose) -> Cut:
         """Cut for a purpose.
 
-        "averaging" keeps as many candidates as have an expected precision of 0.95, or the best one where none
-        has; "counting" maximizes the expected F1, "czii" the expected F-beta with beta = 4.
+        "averaging" keeps as many candidates as have an expected precision of 0.95, none where no number of
+        them has; "counting" maximizes the expected F1, "czii" the expected F-beta with beta = 4.
         """
         if not len(self.scores):
             return Cut(np.inf, 0, 0.0, 0.0)
@@ -103,5 +103,5 @@ class ExpectedCurve:
         ]
         if purpose == "averaging":
             precise = [cut for cut in cuts if cut.precision >= PRECISION]
-            return precise[-1] if precise else max(cuts, key=lambda cut: cut.precision)
+            return precise[-1] if precise else Cut(np.inf, 0, 0.0, self.particles)
         return max(cuts, key=lambda cut: cut.f_beta(BETA[purpose]))

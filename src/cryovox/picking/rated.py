@@ -20,7 +20,7 @@ from cryovox.picking import PickConfig, pick_counted
 from cryovox.picking.calibration import Calibration, estimated_prior, probabilities
 from cryovox.picking.config import Purpose, check_calibrated, check_cut, threshold_of
 from cryovox.picking.curation import Curation
-from cryovox.picking.cuts import Cut, ExpectedCurve
+from cryovox.picking.cuts import PRECISION, Cut, ExpectedCurve
 from cryovox.picking.decoys import decoys_above, q_values, rate_interval
 
 Float = NDArray[np.float64]
@@ -75,7 +75,8 @@ class RatedPicks:
     near_edge
         Number of picks that were dropped near the edges of the volume.
     thresholds : name -> score
-        Minimum score in use; infinite where no candidate qualifies.
+        Minimum score in use, that of the last pick where their number is limited; infinite where no candidate
+        qualifies.
     curves : name -> curve
         Of the calibrated species.
     decoys
@@ -94,6 +95,15 @@ class RatedPicks:
     curated: frozenset[str] = frozenset()
     by_probabilities: frozenset[str] = frozenset()
 
+    def notes(self, config: PickConfig) -> list[str]:
+        """Say of which species no pick is good enough for the purpose."""
+        names = [name for name, curve in self.curves.items() if len(curve.scores)]
+        imprecise = [name for name in names if self.thresholds.get(name) == np.inf]
+        if config.purpose != "averaging" or not imprecise:
+            return []
+        listed = ", ".join(imprecise)
+        return [f"no number of picks of {listed} has an expected precision of {PRECISION:g}; none is kept"]
+
     def summary(self) -> dict[str, dict[str, Any]]:
         """Expected precision, recall and false picks of each species, as plain values for JSON.
 
@@ -107,10 +117,11 @@ class RatedPicks:
         if name in self.curves:
             curve = self.curves[name]
             used = curve.at(threshold)
-            values |= {
-                "expected_precision": _rounded(used.precision),
-                "expected_recall": _rounded(used.recall),
-            }
+            if used.picks or not count:  # picks that are candidates beside a better one of another size alone
+                values |= {
+                    "expected_precision": _rounded(used.precision),
+                    "expected_recall": _rounded(used.recall),
+                }
             cuts = [("in use", used)]
             cuts += [(purpose, curve.best(purpose)) for purpose in get_args(Purpose)]
             cuts += [("", curve.at(level)) for level in LEVELS]
@@ -174,7 +185,8 @@ def pick_rated(
     plain = config.model_copy(update={"purpose": None})
     if calibration is None and fdr is None:
         picks, near_edge = pick_counted(scores, plain, mask)
-        return RatedPicks(picks, near_edge, _model_thresholds(scores, plain), {}, decoys)
+        limits = _model_thresholds(scores, plain) | _of_full_lists(picks, config.max_count)
+        return RatedPicks(picks, near_edge, limits, {}, decoys)
     pool = candidates(scores, plain, mask)
     curves = {} if calibration is None else _curves(calibration, pool)
     rates: dict[str, Float] = {}
@@ -197,6 +209,7 @@ def pick_rated(
             kept = pool.named(name).scores[values <= fdr]
             thresholds[name] = float(kept.min()) if len(kept) else np.inf
     picks, near_edge = pick_at(scores, plain, mask, thresholds)
+    thresholds |= _of_full_lists(picks, config.max_count)
     columns = {} if calibration is None else {PROBABILITY: _probability(picks, curves)}
     if rates:
         columns[Q_VALUE] = _looked_up(picks, pool, rates)
@@ -320,6 +333,14 @@ def pick_at(
     least = {name: -np.inf if value == model[name] else value for name, value in thresholds.items()}
     keep = [score >= least[str(name)] for name, score in zip(picks.species, picks.scores, strict=True)]
     return picks.take(np.array(keep, bool)), near_edge
+
+
+def _of_full_lists(picks: Particles, max_count: int | None) -> dict[str, float]:
+    """Lowest score of each species of which as many are kept as are allowed."""
+    if max_count is None:
+        return {}
+    scores = {str(name): picks.named(str(name)).scores for name in np.unique(picks.species)}
+    return {name: float(own.min()) for name, own in scores.items() if len(own) >= max_count}
 
 
 def _model_thresholds(scores: ScoreMap, config: PickConfig) -> dict[str, float]:

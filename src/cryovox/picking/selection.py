@@ -120,7 +120,7 @@ def size_notes(scores: ScoreMap, config: PickConfig, fdr: float | None = None) -
     config, fdr
         May set the threshold, or the rate of false picks from which it follows.
     """
-    is_set = config.threshold is not None or fdr is not None
+    is_set = config.threshold is not None or config.purpose is not None or fdr is not None
     if is_set or not lacks_sizes(scores.species, scores.calibration, config):
         return []
     if config.by_contrast:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,8 @@ from cryovox.report.doctor import Finding
 
 OPTION = "--curated"
 CHECK = "curated picks"
+SAME_PLACE = 1.0
+"""Å within which two decisions are on the same pick."""
 ANY = "*"
 """Species of picks of a list that names none: that of the nearest candidate."""
 
@@ -106,10 +108,23 @@ def _by_tomogram(path: Path, frames: Mapping[str, Volume]) -> dict[str, Particle
 
 
 def _joined(parts: Sequence[Particles], lists: Sequence[Path]) -> Decided:
-    kept = np.concatenate([decisions_of(part, listed(map(str, lists))) for part in parts])
+    """Decisions of several lists; repeated ones count once, and those that contradict others are refused."""
+    files = listed(map(str, lists))
+    kept = np.concatenate([decisions_of(part, files) for part in parts])
     plain = [Particles.of(part.positions, part.species.tolist()) for part in parts]
     is_decided = np.isfinite(kept)
-    return Decided(concatenate(plain).take(is_decided), kept[is_decided])
+    picks, kept = concatenate(plain).take(is_decided), kept[is_decided]
+    first, second = KDTree(picks.positions).query_pairs(SAME_PLACE, output_type="ndarray").T
+    same = picks.species[first] == picks.species[second]
+    first, second = first[same], second[same]
+    if len(opposed := first[kept[first] != kept[second]]):
+        z, y, x = picks.positions[opposed[0]]
+        place = f"x {x:.1f}, y {y:.1f}, z {z:.1f} Å"
+        message = f"{files}: {len(np.unique(opposed))} picks are both kept and rejected, such as {place}"
+        raise RequestError(OPTION, message, "decide once on each pick")
+    once = np.ones(len(kept), bool)
+    once[second] = False
+    return Decided(picks.take(once), kept[once])
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +187,9 @@ def curate(calibration: Calibration | None, pools: Mapping[str, Pool], lists: Se
         unmatched += missing
         for name, own in curated.items():
             parts.setdefault(name, []).append(own)
-    curation = recalibrate(calibration, parts, unmatched)
+    others = sorted(named - known - {ANY})
+    of_others = sum(int(np.isin(pool.decided.picks.species, others).sum()) for pool in pools.values())
+    curation = replace(recalibrate(calibration, parts, unmatched - of_others), others=tuple(others))
     if not curation.outcomes:
         message = f"{files}: none of {unmatched} decisions lies within a radius of a candidate of its species"
         remedy = (
@@ -192,4 +209,6 @@ def curation_finding(curation: Curation) -> Finding:
     text = f"probabilities and thresholds follow your decisions; {'; '.join(parts)}"
     if curation.unmatched:
         text += f"; {curation.unmatched} decisions lie at no candidate and are not used"
+    if curation.others:
+        text += f"; decisions on {listed(curation.others)}, which is not picked under this name, are not used"
     return Finding("note", CHECK, text)

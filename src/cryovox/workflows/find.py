@@ -131,7 +131,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     )
 
     if decided:
-        picker = picker.curated({name: own for name, own in decided.items() if name in names}, entries)
+        picker = picker.curated(decided, entries, failures)
     facts = {
         "command": command,
         "model": str(model),

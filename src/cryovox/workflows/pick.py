@@ -27,6 +27,7 @@ from cryovox.picking.selection import select, size_notes
 from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import PickOutput
 from cryovox.workflows.inputs import expand, mask_file
+from cryovox.workflows.lamella import FOLDER as LAMELLA
 from cryovox.workflows.manifest import Manifest
 
 OnNote = Callable[[str, str], None]
@@ -110,13 +111,28 @@ def _picks(
     if scores.is_scores(path):
         stored = scores.read(path)
         score_map = select(stored, config.species)
-        notes = size_notes(stored, config)
-        return pick_rated(score_map, config, inside), tomogram_frame(score_map), notes
+        rated = pick_rated(score_map, config, inside)
+        notes = [*size_notes(stored, config), *rated.notes(config), *_limits(path, inside is not None, rated)]
+        return rated, tomogram_frame(score_map), notes
     check_calibrated(config, None)
     labels = read_labels(path, species, voxel_size)
     picks, near_faces = pick_labels_counted(_only(labels, config.species, path), config, inside)
     frame = Volume(labels.data, labels.voxel_size, labels.origin)
     return RatedPicks(picks, near_faces, {}, {}), frame, []
+
+
+def _limits(path: Path, masked: bool, rated: RatedPicks) -> list[str]:
+    """Say what `find` does with the tomogram and scores alone do not allow."""
+    notes = []
+    mask = path.parent.parent / LAMELLA / f"{path.name.removesuffix('.zarr')}.mrc"
+    if mask.exists() and not masked:
+        searched = (
+            "picks and probabilities here are of the whole volume, those of `cryovox find` of the sample"
+        )
+        notes.append(f"{searched}; --mask {mask.parent} searches the sample alone")
+    if rated.curves:
+        notes.append("only `cryovox find` tests whether the probabilities hold for the tomogram")
+    return notes
 
 
 def _only(labels: LabelMap, wanted: tuple[str, ...], path: Path) -> LabelMap:

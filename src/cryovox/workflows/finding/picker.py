@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryovox.core.errors import RequestError
+from cryovox.core.errors import RunError
 from cryovox.core.intensity import sign_of
 from cryovox.core.particles import Particles, pickable
 from cryovox.core.progress import ProgressCallback
@@ -77,17 +77,22 @@ class Picker:
     model: Path
     curation: Curation | None = None
 
-    def curated(self, decided: Mapping[str, Decided], entries: Mapping[str, Any]) -> Picker:
-        """A picker whose probabilities follow decisions on these tomograms."""
+    def curated(
+        self, decided: Mapping[str, Decided], entries: Mapping[str, Any], failures: Mapping[str, Exception]
+    ) -> Picker:
+        """A picker whose probabilities follow decisions on these tomograms, of which some may have failed."""
         pools, calibration = {}, None
         for name, own in decided.items():
+            if name in failures:
+                continue
             opened = self._open(name, entries[name])
             calibration = calibration_of(opened.scores)
             pool = candidates(opened.scores, self.picking, opened.region.mask)
             pools[name] = Pool(pool, opened.scores.species, own)
         if not pools:
-            message = "all tomograms with decisions failed"
-            raise RequestError("--curated", message, "correct them, or leave the option out")
+            reasons = "; ".join(f"{name}: {failures[name]}" for name in decided)
+            message = f"no tomogram with decisions could be searched, so nothing was picked ({reasons})"
+            raise RunError("--curated", message, "correct them, or leave the option out")
         return replace(self, curation=curate(calibration, pools, self.control.curated))
 
     def __call__(self, name: str, entry: Mapping[str, Any]) -> tuple[Particles, dict[str, Any]]:
@@ -117,7 +122,7 @@ class Picker:
         if self.noise.halves is not None:
             halves = self.noise.halves.search(name, entry, score_map, region.mask, self.on_progress)
             picks, agreement = self.noise.halves.compared(picks, halves, score_map, region.mask)
-        notes = list(opened.notes)
+        notes = [*opened.notes, *rated.notes(self.picking)]
         if self.poses is not None:
             picks, of_poses = self.poses(name, path, picks, entry)
             notes += of_poses
