@@ -19,11 +19,12 @@ from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.curated import Decided, read_decisions
 from cryovox.workflows.devices import Device
+from cryovox.workflows.finding.input_files import file_records
 from cryovox.workflows.finding.picker import Picker
 from cryovox.workflows.finding.report import Truth, write_report
 from cryovox.workflows.finding.results import recorded_picks
 from cryovox.workflows.halves import Halves
-from cryovox.workflows.inputs import expand
+from cryovox.workflows.inputs import expand, mask_file
 from cryovox.workflows.manifest import Manifest, sha256, stamp, versions
 from cryovox.workflows.matching.config import PoseConfig
 from cryovox.workflows.noise_control import NoiseControl
@@ -103,6 +104,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     known = None if lacks_sizes(card.species, card.calibration, picking) else card.calibration
     check_calibrated(picking, known or control.curated or None)
     decided = decisions(tomograms, control, segmenting)
+    curated = file_records(control.curated, {})
     halves = None
     if control.halves is not None:
         halves = Halves(*control.halves, model, out, segmenting, picking, device)
@@ -147,7 +149,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     manifest = Manifest(out, facts)
     key = {name: facts[name] for name in ("pick", "control", "poses", "seed")} | {"version": __version__}
     several = len(names) + len(failures) > 1
-    loop = _PickLoop(picker, manifest, key, redo=overwrite or bool(decided))
+    loop = _PickLoop(picker, manifest, key, overwrite or bool(decided), curated)
     picks, pick_failures = for_each(names, loop, manifest, collect=several)
     if picks:
         facts["seconds"] = round(time.monotonic() - start, 1)
@@ -183,18 +185,24 @@ class _PickLoop:
     manifest: Manifest
     settings: Mapping[str, Any]
     redo: bool
+    curated: Mapping[str, Any]
+    """Records of the curated lists."""
 
     def __call__(self, name: str) -> Particles:
         entry, out, picker = self.manifest.entries[name], self.picker.out, self.picker
-        files = {str(path): stamp(path) for path in picker.inputs(name) if path.exists()}
+        paths = [path for path in picker.inputs(name) if path.exists()]
+        files = {str(path): stamp(path) for path in paths}
         own = {"output": picker.output.model_dump(mode="json"), "keep_dense": picker.keep_dense}
         key = {**self.settings, **own, "lamella": picker.lamella, "files": files}
         kept = None if self.redo else recorded_picks(name, out, entry, key)
         if kept is not None:
             return kept
+        inputs = {**self.curated, **file_records(paths, entry)}
         picks, record = picker(name, entry)
         outputs = entry["outputs"] | {"particles": record["particles"]["file"]}
-        record["particles"]["key"] = key
+        record["particles"] |= {"key": key, "inputs": inputs}
+        if picker.mask is not None:
+            record["mask"] = str(mask_file(picker.mask, name).resolve())
         stamps = {kind: stamp(out / file) for kind, file in outputs.items()}
         self.manifest.write({name: record | {"stamps": stamps}})
         return picks
