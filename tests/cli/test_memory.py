@@ -59,6 +59,27 @@ def test_a_dry_run_predicts_and_writes_nothing(run, segmented, tomogram, tmp_pat
     assert json.loads((tmp_path / "fewer.json").read_text())[0]["tiles"] < row["tiles"]
 
 
+WRONG = {
+    "two rules": (("--for", "counting", "--fdr", "0.1"), "--for"),
+    "no size": (("--by-contrast",), "--by-contrast"),
+    "unknown species": (("--species", "80S"), "80S"),
+    "nothing decided": (("--curated", "empty.csv"), "empty.csv"),
+    "no template": (("--poses", "nothere.pdb"), "nothere.pdb"),
+    "unknown template": (("--poses", "nothing-like-this"), "nothing-like-this"),
+    "other template": (("--poses", "empty.csv"), "neither a structure nor a map"),
+}
+
+
+@pytest.mark.parametrize("dry", [("--dry-run",), ()])
+@pytest.mark.parametrize("case", WRONG)
+def test_a_dry_run_refuses_what_the_run_refuses(run, tmp_path, monkeypatch, case, dry):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.csv").write_text("x,y,z,keep\n")
+    options, named = WRONG[case]
+    run("find", tmp_path / "out", *options, *dry).refused(named)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(("gain", "chosen"), [(1.5, "bf16"), (1.1, "fp32")])
 def test_the_measured_precision_is_that_of_the_run(run, tomogram, tmp_path, monkeypatch, gain, chosen):
     monkeypatch.setattr(precision, "cached_comparison", lambda *_: Comparison(gain, 0.001))

@@ -29,6 +29,7 @@ from cryovox.workflows.manifest import Manifest, sha256, stamp, versions
 from cryovox.workflows.matching.config import PoseConfig
 from cryovox.workflows.noise_control import NoiseControl
 from cryovox.workflows.segment import segment
+from cryovox.workflows.simulation.templates import check_template
 
 if TYPE_CHECKING:
     from cryovox.report.html import Table
@@ -94,22 +95,12 @@ def find(  # noqa: PLR0913 (the options of a command)
         Picks and errors by name of the tomogram.
     """
     start, model = time.monotonic(), model_file(model)
-    card = read_card(model)
     segmenting, picking = segmenting or SegmentConfig(), picking or PickConfig()
-    control = control or ControlConfig()
-    check_method(picking, card.kind)
-    check_cut(picking, control.fdr)
-    channels_of(card.species, picking.species)
-    check_by_contrast(card.species, picking)
-    known = None if lacks_sizes(card.species, card.calibration, picking) else card.calibration
-    check_calibrated(picking, known or control.curated or None)
-    decided = decisions(tomograms, control, segmenting)
+    control, posing = control or ControlConfig(), posing or PoseConfig()
+    request = check_request(tomograms, model, out, segmenting, picking, control, posing, device)
+    card, decided, halves = request.card, request.decided, request.halves
     curated = file_records(control.curated, {})
-    halves = None
-    if control.halves is not None:
-        halves = Halves(*control.halves, model, out, segmenting, picking, device)
-        halves.check(expand(tomograms))
-    poses = _poses(posing or PoseConfig(), card, segmenting, device)
+    poses = _poses(posing, segmenting, device)
     names, failures = segment(
         tomograms, model, out, segmenting,
         device=device, overwrite=overwrite, noise=control.share, on_progress=on_progress,
@@ -140,7 +131,7 @@ def find(  # noqa: PLR0913 (the options of a command)
         "segment": segmenting.model_dump(mode="json"),
         "pick": picking.model_dump(mode="json"),
         "control": control.model_dump(mode="json"),
-        "poses": (posing or PoseConfig()).model_dump(mode="json"),
+        "poses": posing.model_dump(mode="json"),
         "seed": seed,
         "versions": versions(),
         "model_sha256": sha256(model),
@@ -159,21 +150,74 @@ def find(  # noqa: PLR0913 (the options of a command)
     return picks, failures | pick_failures
 
 
-def decisions(tomograms: list[Path], control: ControlConfig, segmenting: SegmentConfig) -> dict[str, Decided]:
-    """Decisions of a person on picks of these tomograms; none where no list is given."""
-    if not control.curated:
-        return {}
-    return read_decisions(control.curated, expand(tomograms), segmenting.voxel_size)
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A request of :func:`find` that has passed its checks.
+
+    Attributes
+    ----------
+    card
+        Of the model.
+    decided
+        Decisions of a person on picks, by tomogram.
+    halves
+        Half tomograms; None where none are given.
+    """
+
+    card: Card
+    decided: dict[str, Decided]
+    halves: Halves | None
 
 
-def _poses(posing: PoseConfig, card: Card, segmenting: SegmentConfig, device: Device) -> PickPoses | None:
-    """Search of poses; templates of species that the model does not know are refused."""
+def check_request(  # noqa: PLR0913 (the options of a command)
+    tomograms: list[Path],
+    model: Path,
+    out: Path,
+    segmenting: SegmentConfig,
+    picking: PickConfig,
+    control: ControlConfig,
+    posing: PoseConfig,
+    device: Device = "auto",
+    *,
+    voxels: bool = True,
+) -> Request:
+    """Refuse settings and files that do not suit the model or the tomograms; writes nothing.
+
+    Parameters
+    ----------
+    tomograms, model, out, segmenting, picking, control, posing, device
+        As for :func:`find`.
+    voxels
+        Also read the half tomograms; otherwise only their headers.
+    """
+    model = model_file(model)
+    card = read_card(model)
+    check_method(picking, card.kind)
+    check_cut(picking, control.fdr)
+    channels_of(card.species, picking.species)
+    check_by_contrast(card.species, picking)
+    known = None if lacks_sizes(card.species, card.calibration, picking) else card.calibration
+    check_calibrated(picking, known or control.curated or None)
+    if posing.poses:
+        posing.check([species.name for species in card.species])
+        for template in posing.templates().values():
+            check_template(template)
+    files = expand(tomograms)
+    decided = read_decisions(control.curated, files, segmenting.voxel_size) if control.curated else {}
+    halves = None
+    if control.halves is not None:
+        halves = Halves(*control.halves, model, out, segmenting, picking, device)
+        halves.check(files, voxels=voxels)
+    return Request(card, decided, halves)
+
+
+def _poses(posing: PoseConfig, segmenting: SegmentConfig, device: Device) -> PickPoses | None:
+    """Search of poses."""
     if not posing.poses:
         return None
     from cryovox.workflows.devices import choose_device
     from cryovox.workflows.matching.poses import PickPoses
 
-    posing.check([species.name for species in card.species])
     return PickPoses(posing, segmenting.tilt_axis, choose_device(device))
 
 
