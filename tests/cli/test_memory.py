@@ -59,6 +59,26 @@ def test_a_dry_run_predicts_and_writes_nothing(run, segmented, tomogram, tmp_pat
     assert json.loads((tmp_path / "fewer.json").read_text())[0]["tiles"] < row["tiles"]
 
 
+def test_a_dry_run_counts_half_tomograms(run, tomogram, tmp_path):
+    even, odd = tmp_path / "even.mrc", tmp_path / "odd.mrc"
+    for half in (even, odd):
+        half.write_bytes(tomogram.read_bytes())
+    rows = []
+    for options in ((), ("--halves", even, odd)):
+        file = tmp_path / "plan.json"
+        assert run("find", tmp_path / "out", *options, "--dry-run", "--json", file).code == 0
+        rows += json.loads(file.read_text())
+    assert rows[1]["tiles"] == 3 * rows[0]["tiles"]
+    assert rows[1]["output"] == 3 * rows[0]["output"]
+    out = tmp_path / "out"
+    options = ("--halves", even, odd, "--noise-control", 0, "--max-count", 1)
+    assert run("find", out, *options).code == 0
+    volumes = [p for p in out.rglob("*.mrc") if p.parent.name == "labels"]
+    stored = [p for p in out.rglob("scores/*.zarr/**/*") if p.is_file()]
+    written = sum(p.stat().st_size for p in volumes + stored)
+    assert 0.2 * rows[1]["output"] < written < 1.1 * rows[1]["output"] + 60_000
+
+
 WRONG = {
     "two rules": (("--for", "counting", "--fdr", "0.1"), "--for"),
     "no size": (("--by-contrast",), "--by-contrast"),

@@ -309,7 +309,8 @@ def _plan(
 
     segment, pick, _, control, posing = settings
     check_request(tomograms, model, out, segment, pick, control, posing, device)
-    return predict(tomograms, model, out, segment, device, control.share)
+    halves = control.halves is not None
+    return predict(tomograms, model, out, segment, device, control.share, halves)
 
 
 def print_notes(out: Path, names: list[str], picked: bool = False) -> None:
