@@ -8,7 +8,7 @@ import pytest
 from cryovox.formats import read_particles, read_volume, write_volume
 from cryovox.picking.agreement import HALF_SCORE, HALVES
 from cryovox.report.doctor import Finding
-from cryovox.workflows.halves import ENDINGS, half_file, halves_finding
+from cryovox.workflows.halves import ENDINGS, Halves, half_file, halves_finding
 
 NAME = "phantom_03"
 
@@ -71,10 +71,58 @@ def test_halves_that_do_not_fit_are_refused(find, halves, tomogram, tmp_path):
     small = tmp_path / "small.mrc"
     write_volume(small, volume.with_data(np.asarray(volume.data)[:, :, :-2]))
     find("--halves", small, odd, code=2).refused("small.mrc", "shape")
-    other = tmp_path / "other.mrc"
-    rng = np.random.default_rng(1)
-    write_volume(other, volume.with_data(rng.standard_normal(volume.shape).astype(np.float32) * 1e3))
-    find("--halves", other, odd, code=2).refused("correlation", "reconstructed and filtered")
+    assert not (tmp_path / "out").exists()
+
+
+def noisy(path, tomogram, seed):
+    """A volume of noise on the grid of a tomogram."""
+    volume, rng = read_volume(tomogram), np.random.default_rng(seed)
+    write_volume(path, volume.with_data(rng.standard_normal(volume.shape).astype(np.float32) * 1e3))
+    return path
+
+
+@pytest.mark.parametrize("options", [(), ("--noise-control", 0), ("--dry-run",)])
+def test_halves_of_another_tomogram_are_refused_before_the_segmentation(
+    find, halves, tomogram, tmp_path, options
+):
+    other, odd = noisy(tmp_path / "other.mrc", tomogram, 1), halves / f"{NAME}_ODD.mrc"
+    find("--halves", other, odd, *options, code=2).refused("correlation", "reconstructed and filtered")
+    find("--halves", other, noisy(tmp_path / "second.mrc", tomogram, 2), *options, code=2).refused(
+        "--halves", NAME
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_embedded_model_refuses_them_too(cli, halves, tomogram, tmp_path):
+    other = noisy(tmp_path / "other.mrc", tomogram, 1)
+    out = tmp_path / "out"
+    words = ("find", tomogram, "--out", out, "--device", "cpu", "--quiet", "--noise-control", 0)
+    cli(*words, "--halves", other, halves / f"{NAME}_ODD.mrc").refused("--halves", "correlation")
+    assert not out.exists()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_half_with_nan_is_named(find, halves, tmp_path):
+    even, odd = (halves / f"{NAME}{end}.mrc" for end in ("_EVN", "_ODD"))
+    volume = read_volume(odd)
+    data = np.array(volume.data, np.float32)
+    data[3, 4, 5] = np.nan
+    bad = tmp_path / "bad_odd.mrc"
+    write_volume(bad, volume.with_data(data))
+    for options in ((), ("--noise-control", 0), ("--dry-run",)):
+        find("--halves", even, bad, *options, code=2).refused(bad, "1 values that are NaN", "--fill-nan")
+    assert not (tmp_path / "out").exists()
+
+
+def test_halves_are_read_again_only_if_they_have_changed(find, halves, tomogram, tmp_path, monkeypatch):
+    find("--halves", halves, halves)
+    checked = []
+    monkeypatch.setattr(Halves, "_check_voxels", lambda self, name, *rest: checked.append(name))
+    find("--halves", halves, halves, "--threshold", 0.3)
+    assert checked == []
+    noisy(halves / f"{NAME}_ODD.mrc", tomogram, 1)
+    find("--halves", halves, halves, "--dry-run", code=2)
+    assert checked == [NAME]
 
 
 @pytest.mark.parametrize("role", ["even", "odd"])

@@ -59,6 +59,47 @@ def test_a_dry_run_predicts_and_writes_nothing(run, segmented, tomogram, tmp_pat
     assert json.loads((tmp_path / "fewer.json").read_text())[0]["tiles"] < row["tiles"]
 
 
+def test_a_dry_run_counts_half_tomograms(run, tomogram, tmp_path):
+    even, odd = tmp_path / "even.mrc", tmp_path / "odd.mrc"
+    for half in (even, odd):
+        half.write_bytes(tomogram.read_bytes())
+    rows = []
+    for options in ((), ("--halves", even, odd)):
+        file = tmp_path / "plan.json"
+        assert run("find", tmp_path / "out", *options, "--dry-run", "--json", file).code == 0
+        rows += json.loads(file.read_text())
+    assert rows[1]["tiles"] == 3 * rows[0]["tiles"]
+    assert rows[1]["output"] == 3 * rows[0]["output"]
+    out = tmp_path / "out"
+    options = ("--halves", even, odd, "--noise-control", 0, "--max-count", 1)
+    assert run("find", out, *options).code == 0
+    volumes = [p for p in out.rglob("*.mrc") if p.parent.name == "labels"]
+    stored = [p for p in out.rglob("scores/*.zarr/**/*") if p.is_file()]
+    written = sum(p.stat().st_size for p in volumes + stored)
+    assert 0.2 * rows[1]["output"] < written < 1.1 * rows[1]["output"] + 60_000
+
+
+WRONG = {
+    "two rules": (("--for", "counting", "--fdr", "0.1"), "--for"),
+    "no size": (("--by-contrast",), "--by-contrast"),
+    "unknown species": (("--species", "80S"), "80S"),
+    "nothing decided": (("--curated", "empty.csv"), "empty.csv"),
+    "no template": (("--poses", "nothere.pdb"), "nothere.pdb"),
+    "unknown template": (("--poses", "nothing-like-this"), "nothing-like-this"),
+    "other template": (("--poses", "empty.csv"), "neither a structure nor a map"),
+}
+
+
+@pytest.mark.parametrize("dry", [("--dry-run",), ()])
+@pytest.mark.parametrize("case", WRONG)
+def test_a_dry_run_refuses_what_the_run_refuses(run, tmp_path, monkeypatch, case, dry):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.csv").write_text("x,y,z,keep\n")
+    options, named = WRONG[case]
+    run("find", tmp_path / "out", *options, *dry).refused(named)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(("gain", "chosen"), [(1.5, "bf16"), (1.1, "fp32")])
 def test_the_measured_precision_is_that_of_the_run(run, tomogram, tmp_path, monkeypatch, gain, chosen):
     monkeypatch.setattr(precision, "cached_comparison", lambda *_: Comparison(gain, 0.001))

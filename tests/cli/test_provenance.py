@@ -2,8 +2,12 @@
 
 import json
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
+
+from cryovox.formats import read_particles, read_volume, write_particles, write_volume
 
 
 @pytest.fixture
@@ -52,6 +56,44 @@ def test_changes_are_seen(cli, found):
     assert "  missing" in told
     cli("rerun", "found", "--out", "again").refused("TS_01.mrc", "has changed since")
     assert not (found / "again").exists()
+
+
+@pytest.fixture
+def curated(cli, found):
+    """A result of `find` with a mask, half tomograms and a curated list."""
+    volume = read_volume("TS_01.mrc")
+    write_volume("mask.mrc", volume.with_data(np.ones(volume.shape, np.int8)))
+    for half in ("even.mrc", "odd.mrc"):
+        shutil.copy("TS_01.mrc", half)
+    picks = read_particles("found/particles/TS_01.star", tomogram=volume)
+    keep = np.array(["1", "0"] * len(picks))[: len(picks)]
+    write_particles("list.star", replace(picks, extra={"keep": keep}), tomogram=volume, tomogram_name="TS_01")
+    words = ("find", "TS_01.mrc", "--model", "own.safetensors", "--out", "curated", "--mask", "mask.mrc")
+    words += ("--halves", "even.mrc", "odd.mrc", "--curated", "list.star", "--noise-control", 0)
+    answer = cli(*words, "--device", "cpu", "--quiet")
+    assert answer.code == 0, answer.err
+    return found
+
+
+def test_masks_halves_and_curated_lists_are_inputs(cli, curated):
+    files = ("TS_01.mrc", "own.safetensors", "mask.mrc", "even.mrc", "odd.mrc", "list.star")
+
+    def states():
+        assert cli("explain", "curated/particles/TS_01.star", "--json", "facts.json").code == 0
+        inputs = json.loads((curated / "facts.json").read_text())["inputs"]
+        return {path.rpartition("/")[2]: state for path, state in inputs.items()}
+
+    assert states() == dict.fromkeys(files, "unchanged")
+    for name in files:
+        before = (curated / name).read_bytes()
+        (curated / name).write_bytes(before + b"\n")
+        assert states() == dict.fromkeys(files, "unchanged") | {name: "changed"}
+        cli("rerun", "curated", "--out", "again").refused(name, "has changed since")
+        (curated / name).unlink()
+        cli("rerun", "curated", "--out", "again").refused(name, "is missing")
+        (curated / name).write_bytes(before)
+    assert not (curated / "again").exists()
+    assert cli("rerun", "curated", "--out", "again").code == 0
 
 
 def test_what_no_manifest_records_is_refused(cli, found, tmp_path):

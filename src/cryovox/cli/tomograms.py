@@ -29,6 +29,7 @@ from cryovox.workflows.matching.config import PoseConfig
 if TYPE_CHECKING:
     from cryovox.core.particles import Particles
     from cryovox.workflows.cluster.spread import Call
+    from cryovox.workflows.dry_run.segment import TilePrediction
 
 Inputs = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")]
 
@@ -241,8 +242,7 @@ def find(  # noqa: PLR0913 (the options of a command)
         Write counts, thresholds, expected precision and recall, or what --dry-run predicts, to this file.
     """
     from cryovox.workflows.cluster.tomograms import SlabCalls, without_result
-    from cryovox.workflows.dry_run.segment import predict
-    from cryovox.workflows.find import decisions
+    from cryovox.workflows.find import check_request
     from cryovox.workflows.find import find as run
     from cryovox.workflows.inputs import expand
     from cryovox.workflows.manifest import Manifest
@@ -252,13 +252,13 @@ def find(  # noqa: PLR0913 (the options of a command)
     check_json(json)
     keep_freed_memory()
     tomograms = tuple(in_subset(tomograms, subset))
-    if dry_run:
-        plan = predict(list(tomograms), model, out, segment, device, control.share)
-        return print_plan(plan, cluster, json)
-    if cluster is not None:
-        decisions(list(tomograms), control, segment)  # refused before workers start
-    command = shlex.join(["cryovox", *sys.argv[1:]])
     settings = (segment, pick, output, control, posing)
+    if dry_run:
+        return print_plan(_plan(list(tomograms), model, out, settings, device), cluster, json)
+    if cluster is not None:  # refused before workers start, each of which reads the halves of its tomogram
+        arguments = (list(tomograms), model, out, segment, pick, control, posing, device)
+        check_request(*arguments, voxels=bool(control.curated))
+    command = shlex.join(["cryovox", *sys.argv[1:]])
     options: dict[str, Any] = {
         "device": device, "seed": seed, "command": command, "keep_dense": keep_dense, "lamella": lamella,
     }  # fmt: skip
@@ -294,6 +294,23 @@ def find(  # noqa: PLR0913 (the options of a command)
         print(f"report: {out / 'report.html'}")
         print(f"next: open it, or cryovox view {shlex.quote(str(out))}")
     return failures(failed)
+
+
+def _plan(
+    tomograms: list[Path],
+    model: Path,
+    out: Path,
+    settings: tuple[SegmentConfig, PickConfig, PickOutput, ControlConfig, PoseConfig],
+    device: Device,
+) -> list[TilePrediction]:
+    """What `find` will take; a request that it would refuse is refused."""
+    from cryovox.workflows.dry_run.segment import predict
+    from cryovox.workflows.find import check_request
+
+    segment, pick, _, control, posing = settings
+    check_request(tomograms, model, out, segment, pick, control, posing, device)
+    halves = control.halves is not None
+    return predict(tomograms, model, out, segment, device, control.share, halves)
 
 
 def print_notes(out: Path, names: list[str], picked: bool = False) -> None:

@@ -19,15 +19,17 @@ from cryovox.workflows.batch import Failures, for_each
 from cryovox.workflows.config import PickOutput, SegmentConfig
 from cryovox.workflows.curated import Decided, read_decisions
 from cryovox.workflows.devices import Device
+from cryovox.workflows.finding.input_files import file_records
 from cryovox.workflows.finding.picker import Picker
 from cryovox.workflows.finding.report import Truth, write_report
 from cryovox.workflows.finding.results import recorded_picks
 from cryovox.workflows.halves import Halves
-from cryovox.workflows.inputs import expand
+from cryovox.workflows.inputs import expand, mask_file
 from cryovox.workflows.manifest import Manifest, sha256, stamp, versions
 from cryovox.workflows.matching.config import PoseConfig
 from cryovox.workflows.noise_control import NoiseControl
 from cryovox.workflows.segment import segment
+from cryovox.workflows.simulation.templates import check_template
 
 if TYPE_CHECKING:
     from cryovox.report.html import Table
@@ -93,21 +95,12 @@ def find(  # noqa: PLR0913 (the options of a command)
         Picks and errors by name of the tomogram.
     """
     start, model = time.monotonic(), model_file(model)
-    card = read_card(model)
     segmenting, picking = segmenting or SegmentConfig(), picking or PickConfig()
-    control = control or ControlConfig()
-    check_method(picking, card.kind)
-    check_cut(picking, control.fdr)
-    channels_of(card.species, picking.species)
-    check_by_contrast(card.species, picking)
-    known = None if lacks_sizes(card.species, card.calibration, picking) else card.calibration
-    check_calibrated(picking, known or control.curated or None)
-    decided = decisions(tomograms, control, segmenting)
-    halves = None
-    if control.halves is not None:
-        halves = Halves(*control.halves, model, out, segmenting, picking, device)
-        halves.check(expand(tomograms))
-    poses = _poses(posing or PoseConfig(), card, segmenting, device)
+    control, posing = control or ControlConfig(), posing or PoseConfig()
+    request = check_request(tomograms, model, out, segmenting, picking, control, posing, device)
+    card, decided, halves = request.card, request.decided, request.halves
+    curated = file_records(control.curated, {})
+    poses = _poses(posing, segmenting, device)
     names, failures = segment(
         tomograms, model, out, segmenting,
         device=device, overwrite=overwrite, noise=control.share, on_progress=on_progress,
@@ -138,7 +131,7 @@ def find(  # noqa: PLR0913 (the options of a command)
         "segment": segmenting.model_dump(mode="json"),
         "pick": picking.model_dump(mode="json"),
         "control": control.model_dump(mode="json"),
-        "poses": (posing or PoseConfig()).model_dump(mode="json"),
+        "poses": posing.model_dump(mode="json"),
         "seed": seed,
         "versions": versions(),
         "model_sha256": sha256(model),
@@ -147,7 +140,7 @@ def find(  # noqa: PLR0913 (the options of a command)
     manifest = Manifest(out, facts)
     key = {name: facts[name] for name in ("pick", "control", "poses", "seed")} | {"version": __version__}
     several = len(names) + len(failures) > 1
-    loop = _PickLoop(picker, manifest, key, redo=overwrite or bool(decided))
+    loop = _PickLoop(picker, manifest, key, overwrite or bool(decided), curated)
     picks, pick_failures = for_each(names, loop, manifest, collect=several)
     if picks:
         facts["seconds"] = round(time.monotonic() - start, 1)
@@ -157,21 +150,74 @@ def find(  # noqa: PLR0913 (the options of a command)
     return picks, failures | pick_failures
 
 
-def decisions(tomograms: list[Path], control: ControlConfig, segmenting: SegmentConfig) -> dict[str, Decided]:
-    """Decisions of a person on picks of these tomograms; none where no list is given."""
-    if not control.curated:
-        return {}
-    return read_decisions(control.curated, expand(tomograms), segmenting.voxel_size)
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A request of :func:`find` that has passed its checks.
+
+    Attributes
+    ----------
+    card
+        Of the model.
+    decided
+        Decisions of a person on picks, by tomogram.
+    halves
+        Half tomograms; None where none are given.
+    """
+
+    card: Card
+    decided: dict[str, Decided]
+    halves: Halves | None
 
 
-def _poses(posing: PoseConfig, card: Card, segmenting: SegmentConfig, device: Device) -> PickPoses | None:
-    """Search of poses; templates of species that the model does not know are refused."""
+def check_request(  # noqa: PLR0913 (the options of a command)
+    tomograms: list[Path],
+    model: Path,
+    out: Path,
+    segmenting: SegmentConfig,
+    picking: PickConfig,
+    control: ControlConfig,
+    posing: PoseConfig,
+    device: Device = "auto",
+    *,
+    voxels: bool = True,
+) -> Request:
+    """Refuse settings and files that do not suit the model or the tomograms; writes nothing.
+
+    Parameters
+    ----------
+    tomograms, model, out, segmenting, picking, control, posing, device
+        As for :func:`find`.
+    voxels
+        Also read the half tomograms; otherwise only their headers.
+    """
+    model = model_file(model)
+    card = read_card(model)
+    check_method(picking, card.kind)
+    check_cut(picking, control.fdr)
+    channels_of(card.species, picking.species)
+    check_by_contrast(card.species, picking)
+    known = None if lacks_sizes(card.species, card.calibration, picking) else card.calibration
+    check_calibrated(picking, known or control.curated or None)
+    if posing.poses:
+        posing.check([species.name for species in card.species])
+        for template in posing.templates().values():
+            check_template(template)
+    files = expand(tomograms)
+    decided = read_decisions(control.curated, files, segmenting.voxel_size) if control.curated else {}
+    halves = None
+    if control.halves is not None:
+        halves = Halves(*control.halves, model, out, segmenting, picking, device)
+        halves.check(files, voxels=voxels)
+    return Request(card, decided, halves)
+
+
+def _poses(posing: PoseConfig, segmenting: SegmentConfig, device: Device) -> PickPoses | None:
+    """Search of poses."""
     if not posing.poses:
         return None
     from cryovox.workflows.devices import choose_device
     from cryovox.workflows.matching.poses import PickPoses
 
-    posing.check([species.name for species in card.species])
     return PickPoses(posing, segmenting.tilt_axis, choose_device(device))
 
 
@@ -183,18 +229,24 @@ class _PickLoop:
     manifest: Manifest
     settings: Mapping[str, Any]
     redo: bool
+    curated: Mapping[str, Any]
+    """Records of the curated lists."""
 
     def __call__(self, name: str) -> Particles:
         entry, out, picker = self.manifest.entries[name], self.picker.out, self.picker
-        files = {str(path): stamp(path) for path in picker.inputs(name) if path.exists()}
+        paths = [path for path in picker.inputs(name) if path.exists()]
+        files = {str(path): stamp(path) for path in paths}
         own = {"output": picker.output.model_dump(mode="json"), "keep_dense": picker.keep_dense}
         key = {**self.settings, **own, "lamella": picker.lamella, "files": files}
         kept = None if self.redo else recorded_picks(name, out, entry, key)
         if kept is not None:
             return kept
+        inputs = {**self.curated, **file_records(paths, entry)}
         picks, record = picker(name, entry)
         outputs = entry["outputs"] | {"particles": record["particles"]["file"]}
-        record["particles"]["key"] = key
+        record["particles"] |= {"key": key, "inputs": inputs}
+        if picker.mask is not None:
+            record["mask"] = str(mask_file(picker.mask, name).resolve())
         stamps = {kind: stamp(out / file) for kind, file in outputs.items()}
         self.manifest.write({name: record | {"stamps": stamps}})
         return picks

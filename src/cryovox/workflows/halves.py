@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from cryovox.core.errors import RequestError
 from cryovox.core.particles import Particles, Species
 from cryovox.core.progress import ProgressCallback, no_progress, renamed
 from cryovox.core.reading import check_readable
-from cryovox.core.volume import ScoreMap
-from cryovox.formats import is_volume, read_header, scores, stem
-from cryovox.models.card import read_card
+from cryovox.core.volume import ScoreMap, Volume
+from cryovox.formats import is_volume, read_header, read_volume, scores, stem
+from cryovox.models.card import Card, read_card
 from cryovox.picking import PickConfig
 from cryovox.picking.agreement import Agreement, agreement, columns
 from cryovox.picking.rated import candidates
@@ -25,8 +25,10 @@ from cryovox.report.doctor import Finding
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.contrast import Contrasts, contrasts
 from cryovox.workflows.devices import Device
-from cryovox.workflows.inputs import mask_file, prepare
-from cryovox.workflows.manifest import stamp
+from cryovox.workflows.finding.input_files import are_recorded
+from cryovox.workflows.inputs import checked_statistics, mask_file, prepare
+from cryovox.workflows.manifest import Manifest, sha256, stamp
+from cryovox.workflows.model_grid import on_model_grid, whitened
 from cryovox.workflows.segment import segment
 
 OPTION = "--halves"
@@ -38,6 +40,8 @@ ENDINGS: Mapping[str, tuple[str, ...]] = {
     "odd": ("", "_odd", "_half2"),
 }
 """What follows the name of the tomogram in the names of its halves, in lower case."""
+CENTER = 160
+"""Edge in voxels of the central box in which a tomogram is compared with its halves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +64,54 @@ class Halves:
     picking: PickConfig
     device: Device = "auto"
 
-    def check(self, tomograms: Mapping[str, Path]) -> None:
-        """Refuse halves that are missing or do not fit; tomograms that cannot be read fail later."""
+    def check(self, tomograms: Mapping[str, Path], *, voxels: bool = True) -> None:
+        """Refuse halves that are missing or do not fit; tomograms that cannot be read fail later.
+
+        Parameters
+        ----------
+        voxels
+            Also read the halves, except those that the output folder records as they are now.
+        """
+        card, entries = read_card(self.model), Manifest(self.out, {}).entries
         for name, path in tomograms.items():
             try:
                 shape = read_header(path).shape
             except (RequestError, OSError):
                 continue
-            self.files(name, shape)
+            files = self.files(name, shape)
+            if voxels and not self._is_checked(path, files, entries.get(name)):
+                self._check_voxels(name, path, files, card)
+
+    def _is_checked(self, path: Path, files: tuple[Path, Path], entry: Any) -> bool:
+        """Whether an earlier run with this model has read the halves of a tomogram."""
+        if not isinstance(entry, dict) or entry.get("stamp") != stamp(path):
+            return False
+        is_same = entry["key"].get("input") == str(path.resolve())
+        is_same = is_same and entry["key"].get("model_sha256") == sha256(self.model)
+        return is_same and are_recorded(files, entry)
+
+    def _check_voxels(self, name: str, path: Path, files: tuple[Path, Path], card: Card) -> None:
+        """Refuse halves with NaN, and those whose mean is not the tomogram."""
+        from cryovox.inference.background import MIN_CORRELATION
+
+        try:
+            tomogram = read_volume(path, self.segmenting.voxel_size)
+        except (RequestError, OSError):
+            return
+        halves = [read_volume(file, tomogram.voxel_size) for file in files]
+        for file, half in zip(files, halves, strict=True):
+            checked_statistics(file, half)
+        try:
+            correlation = _correlation(path, tomogram, files, halves, card)
+        except (RequestError, OSError):
+            return
+        if correlation < MIN_CORRELATION:
+            message = (
+                f"the mean of the halves of {name!r} and the tomogram have a correlation of only "
+                f"{correlation:.2f}"
+            )
+            remedy = "give the halves of this tomogram, reconstructed and filtered as it was"
+            raise RequestError(OPTION, message, remedy)
 
     def files(self, name: str, shape: tuple[int, int, int] | None = None) -> tuple[Path, Path]:
         """Even and odd half of a tomogram; refused if they are missing, the same, or of another shape.
@@ -142,6 +186,25 @@ class Halves:
         volume = share * float(np.prod(shape)) * voxel_size**3
         result = agreement(picks, halves, score_map.species, volume, score_map.voxel_size)
         return replace(picks, extra={**picks.extra, **columns(result)}), result
+
+
+def _correlation(
+    path: Path, tomogram: Volume, files: Sequence[Path], halves: Sequence[Volume], card: Card
+) -> float:
+    """Correlation of a tomogram with the mean of its halves, in a central box, as the model sees them."""
+    from cryovox.filters.whitening import WhitenedVoxels
+    from cryovox.inference.background import half_difference
+
+    volume, _ = on_model_grid(path, tomogram, card)
+    parts = [on_model_grid(file, half, card)[0].data for file, half in zip(files, halves, strict=True)]
+    if card.whitened:
+        volume, _ = whitened(path, volume, tomogram)
+    if isinstance(volume.data, WhitenedVoxels):
+        parts = [volume.data.alike(data) for data in parts]
+    edges = [min(CENTER, n) for n in volume.shape]
+    z, y, x = (slice((n - e) // 2, (n - e) // 2 + e) for n, e in zip(volume.shape, edges, strict=True))
+    even, odd = (np.asarray(data[z, y, x], np.float32) for data in parts)
+    return half_difference(np.asarray(volume.data[z, y, x], np.float32), even, odd)[1]
 
 
 def half_file(path: Path, name: str, role: str) -> Path:

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryovox.core.atomic import replacing, temporary_folder, writable_folder
-from cryovox.core.errors import RequestError
 from cryovox.core.intensity import Normalization
 from cryovox.core.particles import Particles, Species, concatenate
 from cryovox.core.progress import ProgressCallback, no_progress, renamed
@@ -34,7 +33,7 @@ from cryovox.report.doctor import sample_planes
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.contrast import Contrasts, contrast_file, contrasts, in_units_of, stored_contrasts
 from cryovox.workflows.devices import Device, choose_device
-from cryovox.workflows.halves import OPTION, Halves
+from cryovox.workflows.halves import Halves
 from cryovox.workflows.inputs import Prepared, prepare, read_search_mask
 from cryovox.workflows.memory import MAX_NOISE
 from cryovox.workflows.model_grid import mask_on_grid, on_model_grid
@@ -245,7 +244,7 @@ class _Search:
     def _difference(self, halves: Halves, box: tuple[slice, slice, slice]) -> NDArray[np.float32]:
         """Half the difference of the half tomograms, in the units of the normalized tomogram."""
         from cryovox.filters.whitening import WhitenedVoxels
-        from cryovox.inference.background import MIN_CORRELATION, half_difference
+        from cryovox.inference.background import half_difference
 
         original, parts = self.tomogram.original, []
         for path in halves.files(self.name, original.shape):
@@ -253,14 +252,7 @@ class _Search:
             data = self.tomogram.volume.data
             alike = data.alike(half.data) if isinstance(data, WhitenedVoxels) else half.data
             parts.append(np.asarray(alike[box], np.float32))
-        noise, correlation = half_difference(self.tomogram.volume.data[box], parts[0], parts[1])
-        if correlation < MIN_CORRELATION:
-            message = (
-                f"the mean of the halves of {self.name!r} and the tomogram have a correlation of only "
-                f"{correlation:.2f}"
-            )
-            remedy = "give the halves of this tomogram, reconstructed and filtered as it was"
-            raise RequestError(OPTION, message, remedy)
+        noise, _ = half_difference(self.tomogram.volume.data[box], parts[0], parts[1])
         normalize = self.tomogram.normalize
         return noise * np.float32(normalize.sign / normalize.std)
 

@@ -69,6 +69,12 @@ class Record:
         model = self.part.get("model")
         if model and self.part.get("model_sha256") == key.get("model_sha256"):
             files[str(model)] = key.get("model_sha256")
+        if "mask" in self.entry:
+            files[self.entry["mask"]] = key.get("mask_sha256")
+        if "picks_sha256" in key:
+            files[key["picks"]] = key["picks_sha256"]
+        picked_with = self.entry.get("particles", {}).get("inputs", {})
+        files |= {path: record["sha256"] for path, record in picked_with.items()}
         folder = Path(self.invocation.folder) if self.invocation else Path()
         return {path: _state(folder / path, digest) for path, digest in files.items()}
 

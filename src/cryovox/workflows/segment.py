@@ -255,11 +255,13 @@ class _SegmentTomogram(_Segment):
             surroundings, folder = self.out / SURROUNDINGS / score_file.name, self.out / SEGMENTATIONS
             masks = write_threshold_masks(scores.read(surroundings), tomogram.original, folder, name, mask)
             outputs |= {SCORES_OF_SURROUNDINGS: surroundings, **masks}
-        facts = {
+        facts: dict[str, Any] = {
             "contrast": tomogram.contrast,
             "voxel_size": tomogram.original.voxel_size,
             "notes": list(tomogram.notes),
         }
+        if self.config.mask is not None:
+            facts["mask"] = str(mask_file(self.config.mask, name).resolve())
         return Result(outputs, facts)
 
     def slabs(self, name: str, loaded: tuple[Prepared, Mask | None, TilePlan]) -> SlabWriting:

@@ -11,6 +11,7 @@ import numpy as np
 from cryovox.formats import read_volume
 from cryovox.inference.label_map import label_dtype
 from cryovox.inference.tiling import plan
+from cryovox.models.card import Card
 from cryovox.workflows.config import SegmentConfig
 from cryovox.workflows.devices import Device
 from cryovox.workflows.dry_run.prediction import Prediction, seconds_of
@@ -31,7 +32,7 @@ class TilePrediction(Prediction):
     Attributes
     ----------
     tiles
-        Tiles to score.
+        Tiles to score, those of half tomograms included.
     batch
         Tiles per forward pass.
     """
@@ -47,11 +48,13 @@ def predict(
     config: SegmentConfig | None = None,
     device: Device = "auto",
     noise: float | None = None,
+    halves: bool = False,
 ) -> list[TilePrediction]:
     """Predict time, memory and size of the outputs of :func:`cryovox.workflows.segment.segment`.
 
     With *noise*, the fraction that :func:`cryovox.workflows.find.find` also searches in noise, time and
-    memory are those of that function, but for some seconds of picking and report.
+    memory are those of that function, but for some seconds of picking and report. With *halves*, that
+    function also segments two half tomograms for each tomogram.
     """
     import torch
 
@@ -79,8 +82,18 @@ def predict(
         scores = 2 * channels * z.out_size * y.out_size * x.out_size
         labels = prod(original.shape) * np.dtype(label_dtype(card.species)).itemsize
         labels += prod(original.shape) * (channels - len(card.species))  # masks of surroundings
-        seconds = per_tile * len(places) * (1 + (noise or 0.0)) + PER_VOXEL * prod(original.shape)
-        steps = f"{len(places)} tiles, {tiles.batch} at once"
-        volumes = volume.shape, steps, seconds, peaks.ram, peaks.vram, scores + labels
-        predictions.append(TilePrediction(name, *volumes, len(places), tiles.batch))
+        output, runs = scores + labels, 3 if halves else 1
+        if halves:
+            output += 2 * _output_of_half(original.shape, scores // channels, card)
+        seconds = per_tile * len(places) * (runs + (noise or 0.0)) + runs * PER_VOXEL * prod(original.shape)
+        count = runs * len(places)
+        steps = f"{count} tiles, {tiles.batch} at once"
+        volumes = volume.shape, steps, seconds, peaks.ram, peaks.vram, output
+        predictions.append(TilePrediction(name, *volumes, count, tiles.batch))
     return predictions
+
+
+def _output_of_half(shape: tuple[int, ...], channel: int, card: Card) -> int:
+    """Bytes of the scores and labels of a half tomogram, which is segmented without surroundings."""
+    labels = prod(shape) * np.dtype(label_dtype(card.species)).itemsize
+    return channel * len(card.species) + labels

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cryovox.core.errors import RequestError
+from cryovox.core.reading import check_readable
 from cryovox.formats import ending, read_volume, stem
 from cryovox.simulate.particles import library
 from cryovox.simulate.particles.density import from_atoms
@@ -87,8 +88,22 @@ def read_template(
         return _from_structure(source, name, voxel_size, resolution)
     if ending(source) in MAPS:
         return _from_map(source, name, voxel_size, resolution)
+    raise _wrong_kind(source)
+
+
+def check_template(source: Path) -> None:
+    """Refuse a file that is missing or of another kind, and a name that is not in the library."""
+    if not source.exists():
+        read_template(source, 10.0)
+        return
+    check_readable(source)
+    if ending(source) not in (*ATOMS, *MAPS):
+        raise _wrong_kind(source)
+
+
+def _wrong_kind(source: Path) -> RequestError:
     message = "is neither a structure nor a map"
-    raise RequestError(source, message, f"use one of: {', '.join((*ATOMS, *MAPS))}")
+    return RequestError(source, message, f"use one of: {', '.join((*ATOMS, *MAPS))}")
 
 
 def _from_structure(path: Path, name: str, voxel_size: float, resolution: float | None) -> Template:
