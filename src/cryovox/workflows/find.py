@@ -161,7 +161,7 @@ class Request:
     decided
         Decisions of a person on picks, by tomogram.
     halves
-        Half tomograms; None where none are given.
+        Half tomograms; None without them.
     """
 
     card: Card
